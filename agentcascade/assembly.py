@@ -1,0 +1,192 @@
+"""A config becomes objects: the one place where names turn into parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentcascade.actions import Validator, make_format
+from agentcascade.cascade import Cascade
+from agentcascade.config import CascadeConfig, ModelConfig, RouterConfig
+from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.protocols import ChatModel, Embedder, Recorder, Retriever, Router, TokenCounter
+
+if TYPE_CHECKING:
+    from agentcascade.bank import Bank
+    from agentcascade.storage import Database
+
+OFFLINE = {
+    "offline/expert": "agentcascade.envs.offline.expert:Expert",
+    "offline/imitator": "agentcascade.envs.offline.imitator:Imitator",
+}
+"""Stand-ins that need no network. They are not language models, and every report says so."""
+
+
+def build(
+    config: CascadeConfig | str | Path | None = None,
+    *,
+    teacher: ChatModel | None = None,
+    student: ChatModel | None = None,
+    validators: Sequence[Validator] = (),
+    recorder: Recorder | None = None,
+    **overrides: Any,
+) -> Cascade:
+    """A ready `Cascade` from a config, a YAML file, the environment or keyword arguments; close it when done.
+
+    `teacher` and `student` take models of your own in place of named ones; `recorder` replaces the database's.
+    Raises `ConfigError`, `MissingExtra` and `StorageError`, each naming the fix; nothing is left open then.
+    """
+    if not isinstance(config, CascadeConfig):
+        config = CascadeConfig.load(config, **overrides)
+    elif overrides:
+        raise ConfigError("give either a CascadeConfig or keyword arguments, not both: use CascadeConfig.load(...)")
+    from agentcascade.tokens import token_counter
+
+    count = token_counter()
+    router = make_router(config.router)
+    cascade = Cascade(
+        config,
+        router=router,
+        count=count,
+        teacher=teacher or (make_model(config.teacher, count) if config.teacher else None),
+        student=student or (make_model(config.student, count) if config.student else None),
+        bank=None,
+        actions=make_format(config.actions.format, config.actions.pattern),
+        validators=validators,
+        recorder=recorder,
+    )
+    attach_storage(cascade, own_recorder=recorder is None)
+    cascade.check_mode(config.mode)
+    return cascade
+
+
+def attach_storage(cascade: Cascade, *, own_recorder: bool) -> None:
+    """Open the database and give the cascade its bank and, unless it has one, its recorder."""
+    from agentcascade.ledger import DatabaseRecorder
+    from agentcascade.storage import open_database
+
+    config = cascade.config
+    database = open_database(config.bank.url)
+    cascade.on_close(database.close)
+    try:
+        if config.retrieval.k or config.mode == "collect":
+            cascade.bank = open_bank(config, database, make_embedder(config.retrieval.embedder))
+        if own_recorder:
+            recorder = DatabaseRecorder(database)
+            cascade.recorder = recorder
+            cascade.on_close(recorder.close)
+    except BaseException:
+        cascade.close()
+        raise
+
+
+KEYS = ("goal", "plan", "observation")
+
+
+def open_bank(config: CascadeConfig, database: Database, embedder: Embedder) -> Bank:
+    """The bank in `database` as `config.retrieval` wants it searched."""
+    from agentcascade.bank import Bank
+
+    retrieval = config.retrieval
+    return Bank(
+        database,
+        embedder,
+        make_retriever(retrieval.index, len(KEYS) * embedder.dimension),
+        weights={key: getattr(retrieval.weights, key) for key in KEYS},
+        window_before=retrieval.window_before,
+        window_after=retrieval.window_after,
+    )
+
+
+def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
+    """The model that a config names: an offline stand-in, `module:Class` of the user's, or anything litellm knows."""
+    from agentcascade.prices import PriceTable
+
+    prices = PriceTable({config.name: dict(config.price)} if config.price else {})
+    if config.name.startswith("offline/"):
+        if config.name not in OFFLINE:
+            raise ConfigError(f"there is no model '{config.name}': {did_you_mean(config.name, OFFLINE)}")
+        price = prices.lookup(config.name)
+        model: ChatModel = load(OFFLINE[config.name])(count, lambda usage: price.dollars(usage) if price else None)
+        return model
+    if ":" in config.name and find_module(config.name.split(":")[0]):
+        own: ChatModel = load(config.name)(**config.options)
+        return own
+    from agentcascade.models import LiteLLMModel
+
+    return LiteLLMModel(
+        config.name,
+        prices=prices,
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        timeout=config.timeout_seconds,
+        retries=config.retries,
+        api_base=config.api_base,
+        api_key=config.api_key.get_secret_value() if config.api_key else None,
+        options=config.options,
+    )
+
+
+def make_router(config: RouterConfig) -> Router:
+    return construct("routers", config.name, "router.name", config.options)  # type: ignore[no-any-return]
+
+
+def make_embedder(name: str) -> Embedder:
+    """`name[:argument]`; ``minilm`` runs under onnxruntime where that is installed, else sentence-transformers."""
+    kind, _, argument = name.partition(":")
+    if kind == "minilm":
+        kind, argument = ("onnx" if find_module("onnxruntime") else "sentence-transformers"), "minilm"
+    options: dict[str, Any] = {}
+    if argument:
+        options = {"dimension": int(argument)} if argument.isdigit() else {"model": argument}
+    return construct("embedders", kind, "retrieval.embedder", options)  # type: ignore[no-any-return]
+
+
+def make_retriever(name: str, dimension: int) -> Retriever:
+    if name == "auto":
+        name = "faiss" if find_module("faiss") else "exact"
+    return construct("retrievers", name, "retrieval.index", {"dimension": dimension})  # type: ignore[no-any-return]
+
+
+def construct(group: str, name: str, key: str, options: Mapping[str, Any]) -> Any:
+    """The part registered as `name` in the entry-point group ``agentcascade.<group>``."""
+    found = entry_points(group=f"agentcascade.{group}")
+    if name not in found.names:
+        if not found.names:
+            raise ConfigError(f"no {group} are registered: install agentcascade with pip, so that entry points exist")
+        raise ConfigError(f"{key} '{name}' is unknown: {did_you_mean(name, found.names)}")
+    part = found[name].load()
+    try:
+        return part(**options)
+    except TypeError as error:
+        raise ConfigError(f"{key} '{name}' does not take {dict(options)}: {error}") from error
+
+
+def find_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def load(path: str) -> Any:
+    """The object at `module:attribute`; raises `ConfigError`."""
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"'{path}' cannot be loaded: {error}") from error
+
+
+def config_path() -> Path | None:
+    """The config file that the CLI uses when none is named: $AGENTCASCADE_CONFIG, else ./agentcascade.yaml."""
+    named = os.environ.get("AGENTCASCADE_CONFIG")
+    if named:
+        return Path(named)
+    local = Path("agentcascade.yaml")
+    return local if local.exists() else None

@@ -1,0 +1,42 @@
+"""The Pareto plot: accuracy against dollars per episode, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agentcascade.bench.statistics import PolicyResult
+from agentcascade.errors import MissingExtra
+
+
+def pareto(rows: Sequence[PolicyResult], title: str, paths: Sequence[Path]) -> None:
+    """Draw `rows` to every path, the format by its ending. Policies without a known price are left out."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra("matplotlib", "bench", "the Pareto plot") from error
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    priced = sorted((r for r in rows if r.dollars_per_episode is not None), key=lambda r: r.dollars_per_episode or 0)
+    frontier, best = [], -1.0
+    for row in priced:
+        low, high = row.accuracy_ci
+        dollars = row.dollars_per_episode or 0.0
+        axes.errorbar(
+            dollars,
+            row.accuracy,
+            yerr=[[max(0, row.accuracy - low)], [max(0, high - row.accuracy)]],
+            fmt="o",
+            capsize=3,
+        )
+        axes.annotate(row.policy, (dollars, row.accuracy), textcoords="offset points", xytext=(7, 6))
+        if row.accuracy > best:
+            best = row.accuracy
+            frontier.append((dollars, row.accuracy))
+    axes.plot(*zip(*frontier), color="0.6", linewidth=1, zorder=0) if frontier else None
+    axes.set(title=title, xlabel="dollars per episode", ylabel="accuracy", ylim=(-0.03, 1.08))
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.25)
+    axes.margins(x=0.15)
+    for path in paths:
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -1,0 +1,42 @@
+"""The policies that a benchmark compares, as changes to one base configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentcascade.config import CascadeConfig, RouterConfig
+from agentcascade.errors import BenchError, did_you_mean
+
+POLICIES = ("teacher", "student", "student+demos", "cascade", "cascade-no-demos", "random")
+"""In running order: `random` needs the cascade's teacher share."""
+
+
+def check(names: tuple[str, ...]) -> tuple[str, ...]:
+    """`names` in running order, without repeats; raises `BenchError` for an unknown one."""
+    for name in names:
+        if name not in POLICIES:
+            raise BenchError(f"there is no policy '{name}': {did_you_mean(name, POLICIES)}")
+    if "random" in names and "cascade" not in names:
+        raise BenchError("policy 'random' mixes at the cascade's teacher share: run 'cascade' too")
+    return tuple(p for p in POLICIES if p in names)
+
+
+def configure(policy: str, base: CascadeConfig, *, teacher_share: float | None, seed: int) -> CascadeConfig:
+    """`base` as `policy` runs it. `teacher_share` is the share of steps that `random` gives to the teacher."""
+    changes: dict[str, Any] = {"seed": seed, "mode": "cascade"}
+    no_demonstrations = {"retrieval": base.retrieval.model_copy(update={"k": 0})}
+    match policy:
+        case "demos":
+            changes |= {"mode": "collect"}
+        case "teacher":
+            changes |= {"mode": "teacher", **no_demonstrations}
+        case "student":
+            changes |= {"mode": "student", "teacher": None, **no_demonstrations}
+        case "student+demos":
+            changes |= {"mode": "student", "teacher": None}
+        case "cascade-no-demos":
+            changes |= no_demonstrations
+        case "random":
+            options = {"p": teacher_share, "seed": seed}
+            changes |= {"router": RouterConfig(name="random", options=options)}
+    return base.model_copy(update=changes)

@@ -1,0 +1,68 @@
+"""A progress bar per policy, with running accuracy and dollars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from types import TracebackType
+
+from rich import progress
+from rich.console import Console
+
+from agentcascade.bench.records import EpisodeRecord
+from agentcascade.bench.runner import OnRecord, Plan, needs_bank
+
+
+class Progress:
+    """Shows what a run does; on Ctrl-C it says how to go on."""
+
+    def __init__(self, console: Console, *, resume_hint: str) -> None:
+        self._console, self._hint = console, resume_hint
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description:<18}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        if kind is KeyboardInterrupt:
+            self._console.print(f"stopped; what was played is kept. Continue with: {self._hint}", soft_wrap=True)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar that is told (done, total)."""
+        task = self._bar.add_task(name, total=None, note="")
+        yield lambda done, total: self._bar.update(task, completed=done, total=total)
+        self._bar.remove_task(task)
+
+    def expecting(self, plan: Plan) -> OnRecord:
+        """Bars for all of `plan`; returns what must be called with each record."""
+        totals = {p: sum(len(t) for t in plan.tasks.values()) for p in plan.policies}
+        if any(needs_bank(p, plan) for p in plan.policies):
+            totals = {"demos": sum(len(t) for t in plan.demonstrations.values()), **totals}
+        bars = {p: self._bar.add_task(p, total=n, note="") for p, n in totals.items()}
+        wins = dict.fromkeys(bars, 0)
+        played = dict.fromkeys(bars, 0)
+        dollars = dict.fromkeys(bars, Decimal(0))
+
+        def on_record(record: EpisodeRecord, resumed: bool) -> None:
+            name = record.policy
+            if name not in bars:
+                return
+            played[name] += 1
+            wins[name] += record.success
+            dollars[name] += record.dollars or 0
+            self._bar.update(bars[name], advance=1, note=f"{wins[name] / played[name]:.1%} ${dollars[name]:.3f}")
+
+        return on_record

@@ -1,0 +1,117 @@
+"""What a benchmark keeps: one JSON line per finished episode, and the settings it was run with.
+
+The lines are the only state, so a run killed at any moment resumes from them: a torn last line is an episode that
+did not happen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from agentcascade.errors import BenchError
+from agentcascade.types import Decision, Frozen, Trajectory
+
+
+class Job(NamedTuple):
+    """One episode to play; picklable."""
+
+    policy: str
+    seed: int
+    index: int
+    task: str
+    path: str
+    teacher_share: float | None = None
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        return self.policy, self.seed, self.task
+
+
+class EpisodeRecord(Frozen):
+    """One finished episode."""
+
+    policy: str
+    seed: int
+    index: int
+    task: str
+    success: bool
+    steps: int = Field(ge=0)
+    teacher_steps: int = Field(ge=0)
+    dollars: Decimal | None
+    teacher_dollars: Decimal | None = None
+    seconds: float
+    error: str | None = None
+    decisions: tuple[Decision, ...] = ()
+    trajectory: Trajectory | None = None
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        return self.policy, self.seed, self.task
+
+
+class RunStore:
+    """The folder of one run: `run.json` (settings), `episodes.jsonl` (records), a bank per seed."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+        self.folder = folder
+        self._episodes = folder / "episodes.jsonl"
+        manifest = folder / "run.json"
+        if manifest.exists():
+            if not resume:
+                raise BenchError(f"{folder} holds a run already: add --resume to continue it, or choose another --out")
+            self._same_settings(json.loads(manifest.read_text(encoding="utf-8")), settings)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(manifest, json.dumps(settings, indent=2))
+        self._mend()
+        self._file = self._episodes.open("a", encoding="utf-8")
+
+    def _same_settings(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        wanted = json.loads(json.dumps(new))
+        for key in sorted(old.keys() | wanted.keys()):
+            if key not in ("versions", "started") and old.get(key) != wanted.get(key):
+                raise BenchError(
+                    f"{self.folder} was run with {key} = {json.dumps(old.get(key))}, "
+                    f"not {json.dumps(wanted.get(key))}: "
+                    "resume with the same settings, or choose another --out"
+                )
+
+    def _mend(self) -> None:
+        """Cut a line that was being written when the run was killed."""
+        if not self._episodes.exists():
+            return
+        with self._episodes.open("rb+") as file:
+            whole = file.read().rfind(b"\n") + 1
+            file.truncate(whole)
+
+    def append(self, record: EpisodeRecord) -> None:
+        """Durable when it returns."""
+        self._file.write(record.model_dump_json() + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __iter__(self) -> Iterator[EpisodeRecord]:
+        if self._episodes.exists():
+            with self._episodes.open(encoding="utf-8") as file:
+                for line in file:
+                    yield EpisodeRecord.model_validate_json(line)
+
+    def bank_url(self, seed: int) -> str:
+        return f"sqlite:///{self.folder / f'bank-{seed}.db'}"
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """All of `text` or the old file; never half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

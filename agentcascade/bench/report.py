@@ -1,0 +1,151 @@
+"""What a run leaves behind for people and programs: table, JSON, CSV, plot and one HTML page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from rich.table import Table
+
+from agentcascade.bench.records import EpisodeRecord, write_atomically
+from agentcascade.bench.statistics import PolicyResult, demonstrations_dollars, dollars_per_episode, summarise
+from agentcascade.ledger import break_even
+
+STAND_IN = (
+    "offline/expert is the engine's own planner, which sees the hidden state; offline/imitator is a program that "
+    "copies by analogy from its prompt. Neither is a language model: these figures show that the machinery works, and are not "
+    "those of any paper or product. Dollars are the named prices times counted tokens."
+)
+
+
+class Report:
+    """All figures of a run."""
+
+    def __init__(self, run: Mapping[str, Any], records: Sequence[EpisodeRecord], policies: Sequence[str]) -> None:
+        self.run = run
+        self.rows = summarise(records, policies)
+        self.demonstrations = demonstrations_dollars(records)
+        self.banked = sum(r.trajectory is not None for r in records)
+        by_policy = {p: dollars_per_episode([r for r in records if r.policy == p]) for p in ("teacher", "cascade")}
+        self.break_even = self._break_even(by_policy["teacher"], by_policy["cascade"])
+
+    def _break_even(self, teacher: Decimal | None, cascade: Decimal | None) -> float | None:
+        if self.demonstrations is None or teacher is None or cascade is None:
+            return None
+        return break_even(self.demonstrations, teacher, cascade)
+
+    def data(self) -> dict[str, Any]:
+        """The content of `results.json`."""
+        return {
+            "run": dict(self.run),
+            "policies": [row.model_dump(mode="json") for row in self.rows],
+            "demonstrations_dollars": None if self.demonstrations is None else float(self.demonstrations),
+            "break_even_episodes": self.break_even,
+        }
+
+    def table(self) -> Table:
+        """For the terminal."""
+        seeds = self.run["seeds"]
+        table = Table(title=f"{self.run['suite']} · {self.run['split']} · seeds {', '.join(map(str, seeds))}")
+        for name in HEADINGS:
+            table.add_column(name, justify="left" if name == "policy" else "right")
+        for cells in map(_cells, self.rows):
+            table.add_row(*cells)
+        return table
+
+    def footnotes(self) -> list[str]:
+        """What must be said beside the table."""
+        lines = []
+        if self.demonstrations is not None:
+            pays = (
+                "never pays off at these prices"
+                if self.break_even is None
+                else (f"break-even after {self.break_even:,.0f} episodes")
+            )
+            lines.append(f"demonstrations: ${self.demonstrations:.4f} a seed; {pays}")
+        errors = sum(row.errors for row in self.rows)
+        if errors:
+            lines.append(f"{errors} episodes broke and count as lost: see 'error' in episodes.jsonl")
+        if self.run["games"] == "generated":
+            lines.append("games were generated from ALFWorld's own domain and floor plans; they are not its dataset")
+        if self.run["models_are"] == "stand-in":
+            lines.append(STAND_IN)
+        return lines
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write all files; returns their paths. The plot needs matplotlib (extra ``bench``)."""
+        from agentcascade.bench.plots import pareto
+
+        paths = {
+            name: folder / name for name in ("results.json", "results.csv", "report.html", "pareto.png", "pareto.svg")
+        }
+        write_atomically(paths["results.json"], json.dumps(self.data(), indent=2))
+        write_atomically(paths["results.csv"], self._csv())
+        pareto(
+            self.rows,
+            f"{self.run['suite']} ({self.run['models_are']} models)",
+            [paths["pareto.png"], paths["pareto.svg"]],
+        )
+        write_atomically(paths["report.html"], self._html(paths["pareto.svg"].read_text(encoding="utf-8")))
+        return list(paths.values())
+
+    def _csv(self) -> str:
+        out = io.StringIO()
+        fields = [f for f in PolicyResult.model_fields if f != "accuracy_by_seed"]
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(_flat(fields))
+        for row in self.rows:
+            writer.writerow([v for f in fields for v in _values(getattr(row, f), f)])
+        return out.getvalue()
+
+    def _html(self, svg: str) -> str:
+        head = "".join(f"<th>{escape(h)}</th>" for h in HEADINGS)
+        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in _cells(row)) + "</tr>" for row in self.rows)
+        settings = "".join(
+            f"<tr><th>{escape(str(k))}</th><td>{escape(v if isinstance(v, str) else json.dumps(v))}</td></tr>"
+            for k, v in self.run.items()
+        )
+        template = Template(files("agentcascade.bench").joinpath("report.html").read_text(encoding="utf-8"))
+        return template.substitute(
+            title=escape(f"agentcascade bench {self.run['suite']}"),
+            head=head,
+            body=body,
+            settings=settings,
+            notes="".join(f"<p>{escape(line)}</p>" for line in self.footnotes()),
+            plot=svg[svg.index("<svg") :],
+        )
+
+
+HEADINGS = ("policy", "episodes", "accuracy", "95 % CI", "$/episode", "relative", "steps", "deferred")
+
+
+def _cells(row: PolicyResult) -> list[str]:
+    low, high = row.accuracy_ci
+    return [
+        row.policy,
+        str(row.episodes),
+        f"{row.accuracy:.3f}",
+        f"{low:.3f} – {high:.3f}",
+        "unknown" if row.dollars_per_episode is None else f"{row.dollars_per_episode:.5f}",
+        "–" if row.relative_cost is None else f"{row.relative_cost:.2f}",
+        f"{row.steps:.1f}",
+        f"{row.deferral_share:.1%}",
+    ]
+
+
+def _flat(fields: Sequence[str]) -> list[str]:
+    return [name for f in fields for name in ([f"{f}_low", f"{f}_high"] if f.endswith("_ci") else [f])]
+
+
+def _values(value: Any, field: str) -> list[Any]:
+    if field.endswith("_ci"):
+        return list(value) if value is not None else ["", ""]
+    return ["" if value is None else value]

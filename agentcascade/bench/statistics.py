@@ -1,0 +1,80 @@
+"""From episode records to the figures of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+import numpy as np
+
+from agentcascade.bench.records import EpisodeRecord
+from agentcascade.types import Frozen
+
+RESAMPLES = 10_000
+
+
+class PolicyResult(Frozen):
+    """One row of the table; intervals are 95 % percentile bootstrap over episodes."""
+
+    policy: str
+    episodes: int
+    accuracy: float
+    accuracy_ci: tuple[float, float]
+    accuracy_by_seed: dict[int, float]
+    dollars_per_episode: float | None
+    dollars_ci: tuple[float, float] | None
+    relative_cost: float | None
+    steps: float
+    deferral_share: float
+    errors: int
+
+
+def summarise(records: Sequence[EpisodeRecord], policies: Sequence[str]) -> list[PolicyResult]:
+    """One row per policy that has records, in the given order."""
+    by_policy = {p: [r for r in records if r.policy == p] for p in policies}
+    teacher = dollars_per_episode(by_policy.get("teacher", []))
+    return [_row(p, sorted(rows, key=lambda r: r.key), teacher) for p, rows in by_policy.items() if rows]
+
+
+def _row(policy: str, rows: Sequence[EpisodeRecord], teacher: Decimal | None) -> PolicyResult:
+    dollars = dollars_per_episode(rows)
+    seeds = sorted({r.seed for r in rows})
+    wins = np.array([r.success for r in rows], dtype=float)
+    return PolicyResult(
+        policy=policy,
+        episodes=len(rows),
+        accuracy=float(wins.mean()),
+        accuracy_ci=bootstrap(wins),
+        accuracy_by_seed={s: float(np.mean([r.success for r in rows if r.seed == s])) for s in seeds},
+        dollars_per_episode=None if dollars is None else float(dollars),
+        dollars_ci=None if dollars is None else bootstrap(np.array([float(r.dollars or 0) for r in rows])),
+        relative_cost=float(dollars / teacher) if dollars is not None and teacher else None,
+        steps=float(np.mean([r.steps for r in rows])),
+        deferral_share=sum(r.teacher_steps for r in rows) / max(1, sum(r.steps for r in rows)),
+        errors=sum(r.error is not None for r in rows),
+    )
+
+
+def dollars_per_episode(rows: Sequence[EpisodeRecord]) -> Decimal | None:
+    """Mean of the bills; None without episodes or when a price is unknown."""
+    bills = [r.dollars for r in rows]
+    if not bills or None in bills:
+        return None
+    return sum((b for b in bills if b is not None), Decimal(0)) / len(bills)
+
+
+def demonstrations_dollars(records: Sequence[EpisodeRecord]) -> Decimal | None:
+    """What collecting the demonstrations of one seed cost on average, failures included."""
+    rows = [r for r in records if r.policy == "demos"]
+    per_episode = dollars_per_episode(rows)
+    return None if per_episode is None else per_episode * len(rows) / len({r.seed for r in rows})
+
+
+def bootstrap(
+    values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, *, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of `statistic` over `values` (n,)."""
+    rng = np.random.default_rng(seed)
+    draws = statistic(values[rng.integers(0, len(values), (RESAMPLES, len(values)))], axis=1)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,156 @@
+"""Plays episodes in a worker process: engine, models, embedder and banks are made once and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import parent_process
+from typing import Any, Protocol
+
+from agentcascade import assembly
+from agentcascade.bench.policies import configure
+from agentcascade.bench.records import EpisodeRecord, Job
+from agentcascade.cascade import Cascade
+from agentcascade.config import CascadeConfig
+from agentcascade.errors import describe
+from agentcascade.protocols import Embedder, Environment
+from agentcascade.record import total
+from agentcascade.types import Message
+
+
+class Outcome(Protocol):
+    @property
+    def success(self) -> bool: ...
+
+
+class Suite(Protocol):
+    """What a benchmark brings: a world, and the agent loop that plays it."""
+
+    name: str
+
+    def environment(self, *, expert: bool) -> Environment:
+        """`expert`: the world must be able to tell an offline teacher its plan."""
+        ...
+
+    async def play(self, environment: Environment, path: str, complete: Callable[..., Any]) -> Outcome: ...
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything a worker needs to know; picklable."""
+
+    suite: str
+    config: CascadeConfig
+    bank_urls: dict[int, str]
+
+
+class Worker:
+    """One process's engine, models and cascades."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.suite: Suite = assembly.load(setup.suite)()
+        teacher = setup.config.teacher
+        self.environment = self.suite.environment(expert=teacher is not None and teacher.name == "offline/expert")
+        self._cascades: dict[tuple[str, int], Cascade] = {}
+
+    def play(self, job: Job) -> EpisodeRecord:
+        """Play one episode; whatever breaks in it is its record's `error`, and a loss."""
+        return asyncio.run(self._play(job))
+
+    async def _play(self, job: Job) -> EpisodeRecord:
+        started = time.perf_counter()
+        cascade = self._cascade(job)
+        seed = job.seed * 1_000_003 + job.index * 1009
+        episode = cascade.episode(id=f"{job.policy}-{job.seed}-{job.index}", seed=seed)
+
+        async def complete(messages: list[Message]) -> str:
+            answer = await episode.complete(messages)
+            return answer.choices[0].message.content or ""
+
+        error, success = None, False
+        try:
+            success = (await self.suite.play(self.environment, job.path, complete)).success
+        except Exception as caught:
+            error = describe(caught)
+        trajectory = None
+        if job.policy == "demos" and success:
+            trajectory = episode.trajectory(success).model_copy(update={"id": f"demo-{job.seed}-{job.index:05d}"})
+        calls = [c for d in episode.decisions for c in d.calls]
+        alone = [d.teacher_dollars for d in episode.decisions]
+        return EpisodeRecord(
+            policy=job.policy,
+            seed=job.seed,
+            index=job.index,
+            task=job.task,
+            success=success,
+            steps=len(episode.steps),
+            teacher_steps=sum(d.answered_by == "teacher" for d in episode.decisions),
+            dollars=total(calls),
+            teacher_dollars=None if None in alone else sum(d for d in alone if d is not None),
+            seconds=time.perf_counter() - started,
+            error=error,
+            decisions=tuple(episode.decisions),
+            trajectory=trajectory,
+        )
+
+    def _cascade(self, job: Job) -> Cascade:
+        key = job.policy, job.seed
+        if key not in self._cascades:
+            config = configure(job.policy, self.setup.config, teacher_share=job.teacher_share, seed=job.seed)
+            self._cascades[key] = self._build(config, job.seed)
+        return self._cascades[key]
+
+    def _build(self, config: CascadeConfig, seed: int) -> Cascade:
+        from agentcascade.tokens import token_counter
+
+        count = token_counter()
+        models = {r: assembly.make_model(m, count) for r in ("teacher", "student") if (m := getattr(config, r))}
+        for model in models.values():
+            if hasattr(model, "bind"):
+                model.bind(self.environment)
+        bank = None
+        if config.retrieval.k and config.mode != "collect":
+            bank = assembly.open_bank(config, self._database(seed), embedder(config.retrieval.embedder))
+        return Cascade(
+            config,
+            router=assembly.make_router(config.router),
+            count=count,
+            bank=bank,
+            actions=assembly.make_format(config.actions.format, config.actions.pattern),
+            **models,
+        )
+
+    @cache  # noqa: B019 - a worker lives as long as its process
+    def _database(self, seed: int) -> Any:
+        from agentcascade.storage import open_database
+
+        return open_database(self.setup.bank_urls[seed])
+
+
+@cache
+def embedder(name: str) -> Embedder:
+    """One embedder per process, whatever the number of banks."""
+    return assembly.make_embedder(name)
+
+
+_worker: Worker | None = None
+
+
+def start(setup: Setup) -> None:
+    """Initialise this process; it ends with its parent, even one that was killed."""
+    global _worker
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    _worker = Worker(setup)
+
+
+def play(job: Job) -> EpisodeRecord:
+    assert _worker is not None
+    return _worker.play(job)

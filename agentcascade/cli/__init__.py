@@ -1,0 +1,58 @@
+"""The command line. A command's module is imported when the command runs, so that ``--help`` stays fast."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from agentcascade import __version__
+
+COMMANDS = {
+    "bank": ("bank", "List, show, export, import and prune demonstrations."),
+    "bench": ("bench", "Run a benchmark under several policies."),
+    "doctor": ("doctor", "Say what is installed, what is missing and what answers."),
+    "init": ("init", "Write a commented configuration file."),
+    "ledger": ("ledger", "Say what was spent and what was saved."),
+}
+"""Command name: module in this package, and its line in the help."""
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"agentcascade.cli.{COMMANDS[name][0]}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in sorted(COMMANDS.items())])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from agentcascade.errors import did_you_mean
+
+            raise click.UsageError(f"{error.message.rstrip('.')}: {did_you_mean(args[0], COMMANDS)}", ctx) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from agentcascade.errors import AgentCascadeError
+
+        try:
+            return super().invoke(ctx)
+        except AgentCascadeError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="agentcascade")
+def main() -> None:
+    """Make LLM agents cheaper: demonstrations for a cheap student, a teacher where it disagrees with itself."""

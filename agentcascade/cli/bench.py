@@ -1,0 +1,143 @@
+"""``agentcascade bench``: demonstrations, then policies, then a report."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from agentcascade.bench.policies import POLICIES
+from agentcascade.bench.policies import check as check_policies
+
+PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
+"""Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""
+
+
+@click.group()
+def command() -> None:
+    """Run a benchmark under several policies."""
+
+
+@command.command()
+@click.option("--teacher", default="offline/expert", show_default=True, help="Any litellm model name, or a stand-in.")
+@click.option("--student", default="offline/imitator", show_default=True, help="Any litellm model name, or a stand-in.")
+@click.option(
+    "--teacher-price", metavar="IN/OUT", help="Dollars per million tokens. Default: the price list; stand-ins 3/15."
+)
+@click.option("--student-price", metavar="IN/OUT", help="Likewise; stand-ins 0.40/1.60.")
+@click.option("--api-base", help="Endpoint of the student, e.g. a local vLLM server.")
+@click.option("--episodes", type=click.IntRange(1), default=134, show_default=True, help="Tasks per policy and seed.")
+@click.option("--demos", type=click.IntRange(1), default=100, show_default=True, help="Teacher episodes to learn from.")
+@click.option("--k", type=click.IntRange(0), default=6, show_default=True, help="Demonstrations per step.")
+@click.option("--samples", type=click.IntRange(1), default=3, show_default=True, help="Student samples per step.")
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.1, show_default=True, help="Of the student.")
+@click.option("--policy", "policies", multiple=True, help=f"Repeatable; all by default: {', '.join(POLICIES)}.")
+@click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Repeatable.")
+@click.option("--split", type=click.Choice(["valid_unseen", "valid_seen"]), default="valid_unseen", show_default=True)
+@click.option("--embedder", default="minilm", show_default=True, help="See retrieval.embedder in the configuration.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder. Default: runs/alfworld-<time>.")
+def alfworld(
+    teacher: str,
+    student: str,
+    teacher_price: str | None,
+    student_price: str | None,
+    api_base: str | None,
+    policies: tuple[str, ...],
+    seeds: tuple[int, ...],
+    out: Path | None,
+    workers: int,
+    resume: bool,
+    **settings: Any,
+) -> None:
+    """Household tasks in text, played in the real ALFWorld engine.
+
+    Uses the official games where $ALFWORLD_DATA holds them, else games generated from what the alfworld package
+    ships. The default models are stand-ins that need no key; real ones are one flag away.
+    """
+    from agentcascade.bench import alfworld as suite
+    from agentcascade.bench.progress import Progress
+    from agentcascade.bench.records import RunStore
+    from agentcascade.bench.report import Report
+    from agentcascade.bench.runner import Plan, run
+    from agentcascade.bench.worker import Setup
+    from agentcascade.config import CascadeConfig
+
+    console = Console()
+    chosen = check_policies(policies or POLICIES)
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out: the folder of the run to continue")
+    folder = out or Path("runs") / f"alfworld-{datetime.now():%Y%m%d-%H%M%S}"
+    models = {
+        "teacher": {"name": teacher, "price": price("teacher", teacher, teacher_price), "temperature": 0.1},
+        "student": {"name": student, "price": price("student", student, student_price), "api_base": api_base},
+    }
+    config = CascadeConfig(
+        mode="cascade",
+        **models,  # type: ignore[arg-type]
+        retrieval={"k": settings["k"], "embedder": settings["embedder"]},  # type: ignore[arg-type]
+        router={"name": "unanimity", "options": {"n": settings["samples"]}},  # type: ignore[arg-type]
+        sampling={"temperature": settings["temperature"]},  # type: ignore[arg-type]
+        actions={"format": "react"},  # type: ignore[arg-type]
+        collect={"drop_observations": [suite.NOTHING_HAPPENED]},  # type: ignore[arg-type]
+    )
+    with Progress(
+        console, resume_hint=f"agentcascade bench alfworld --resume --out {folder} (and the same options)"
+    ) as bar:
+        demonstrations, tasks, generated = {}, {}, False
+        for seed in dict.fromkeys(seeds):
+            with bar.phase("games") as on_progress:
+                demonstrations[seed], _ = suite.tasks(
+                    "train", settings["demos"], seed, workers=workers, on_progress=on_progress
+                )
+                tasks[seed], generated = suite.tasks(
+                    settings["split"], settings["episodes"], seed, workers=workers, on_progress=on_progress
+                )
+        manifest = {
+            "suite": "alfworld",
+            "split": settings["split"],
+            "models": {role: {"name": m["name"], "price": m["price"]} for role, m in models.items()},
+            "models_are": "stand-in" if "offline/" in teacher + student else "real",
+            "games": "generated" if generated else "official",
+            "seeds": list(dict.fromkeys(seeds)),
+            **{k: settings[k] for k in ("episodes", "demos", "k", "samples", "temperature", "embedder")},
+            "versions": {p: version(p) for p in ("agentcascade", "alfworld", "textworld", "litellm")}
+            | {"python": sys.version.split()[0]},
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        store = RunStore(folder, manifest, resume=resume)
+        setup = Setup("agentcascade.bench.alfworld:AlfworldSuite", config, {s: store.bank_url(s) for s in tasks})
+        plan = Plan(setup, chosen, demonstrations, tasks, workers)
+        try:
+            records = run(plan, store, bar.expecting(plan))
+        finally:
+            store.close()
+    report = Report(manifest, records, chosen)
+    paths = report.write(folder)
+    console.print(report.table())
+    for line in report.footnotes():
+        console.print(f"[dim]{line}[/dim]")
+    console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
+
+
+def price(role: str, name: str, given: str | None) -> dict[str, str] | None:
+    """``IN/OUT`` as a price; stand-ins get the paper's, other models the price list's."""
+    text = given or (PAPER_PRICES[role] if name.startswith("offline/") else None)
+    if text is None:
+        return None
+    try:
+        parts = [str(Decimal(part)) for part in text.split("/")]
+    except InvalidOperation:
+        parts = []
+    if len(parts) != 2:
+        raise click.BadParameter(
+            f"'{text}' is not IN/OUT in dollars per million tokens, e.g. 3/15", param_hint=f"--{role}-price"
+        )
+    return {"input": parts[0], "output": parts[1]}

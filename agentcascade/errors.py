@@ -1,0 +1,106 @@
+"""One tree of errors. Every message names the value at fault and says what to do next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentcascade.types import Completion
+
+
+class AgentCascadeError(Exception):
+    """Base of every error that agentcascade raises itself."""
+
+
+class ConfigError(AgentCascadeError):
+    """A configuration value is missing, unknown or impossible."""
+
+
+class MissingExtra(AgentCascadeError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f'{purpose} needs {package}: pip install "agentcascade[{extra}]"')
+        self.package, self.extra = package, extra
+
+
+class InvalidRequest(AgentCascadeError, ValueError):
+    """The caller's messages or arguments cannot be used."""
+
+
+class InvalidAction(AgentCascadeError, ValueError):
+    """A model's answer holds no usable action."""
+
+
+class EmptyCompletion(AgentCascadeError):
+    """A model returned no message. `completion` holds what the attempt cost, where that is known."""
+
+    completion: Completion | None = None
+
+
+class EpisodeClosed(AgentCascadeError):
+    """The episode was finished already."""
+
+
+class UnknownPrice(AgentCascadeError):
+    """Dollars were demanded for a model whose price is not known."""
+
+
+class StorageError(AgentCascadeError):
+    """The database cannot be used as it is."""
+
+
+class CorruptDatabase(StorageError):
+    """The file is not a readable database."""
+
+
+class NewerDatabase(StorageError):
+    """The database was written by a newer agentcascade."""
+
+
+class BankError(AgentCascadeError):
+    """The bank cannot do what was asked."""
+
+
+class UnknownTrajectory(BankError, KeyError):
+    """No trajectory has that id."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class EmbeddingError(BankError):
+    """The embedder gave vectors that cannot be used (wrong shape, NaN, infinite)."""
+
+
+class EmbeddingModelChanged(BankError):
+    """The bank was embedded with another model."""
+
+
+class EnvironmentFailed(AgentCascadeError):
+    """A benchmark environment broke or cannot start."""
+
+
+class BenchError(AgentCascadeError):
+    """A benchmark run cannot start or resume."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest known names, or lists them all."""
+    options = sorted(known)
+    near = get_close_matches(name, options, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(options)}."
+
+
+_SECRET = re.compile(
+    r"(?i)\b(?:sk|pk|rk|xai|gsk|hf|ghp)[-_][\w*-]{6,}|bearer\s+\S+|(?<=key[=:])\s*\S+|//[^/\s:@]+:[^/\s@]+@"
+)
+
+
+def describe(error: BaseException) -> str:
+    """Class and first words of an error, with what looks like a key or a password left out: safe to record."""
+    text = _SECRET.sub("[redacted]", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

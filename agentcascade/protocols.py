@@ -1,0 +1,140 @@
+"""What a part must do to be a part. The core knows its parts by these promises alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from agentcascade.types import Completion, Decision, EpisodeEnd, Message, Situation, Tally, Tool, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+    Ids = NDArray[np.int64]
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """A chat model. A cascade is one too."""
+
+    name: str
+    supports_n: bool
+    """True where one request can return n samples and bills the prompt once."""
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        temperature: float | None = None,
+        seed: int | None = None,
+        tools: Sequence[Tool] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Completion:
+        """`n` samples of the next assistant message; raises the provider's own errors."""
+        ...
+
+    def dollars(self, usage: Usage) -> Decimal | None:
+        """What such usage costs with this model; None when the price is not known."""
+        ...
+
+
+class Embedder(Protocol):
+    """Texts to unit vectors."""
+
+    name: str
+    """Identity of the vector space: two embedders with one name are interchangeable."""
+    dimension: int
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """float32 array (len(texts), dimension), rows of unit length."""
+        ...
+
+
+class Retriever(Protocol):
+    """An index over steps, grouped by trajectory, one partition per namespace. Thread-safe; never the only copy."""
+
+    def add(self, namespace: str, rows: Ids, groups: Ids, keys: Vectors) -> None:
+        """Add steps `rows` (n,) of trajectories `groups` (n,) under `keys` (n, d)."""
+        ...
+
+    def remove(self, namespace: str, groups: Collection[int]) -> None:
+        """Forget every step of these trajectories; unknown ones are ignored."""
+        ...
+
+    def search(
+        self, namespace: str, key: Vectors, k: int, exclude: Collection[int] = ()
+    ) -> list[tuple[int, int, float]]:
+        """The best row of each of the k best groups, as (row, group, inner product), best first.
+
+        `key` is (d,). Groups in `exclude` are left out. Fewer than k when the namespace holds fewer.
+        """
+        ...
+
+    def __len__(self) -> int:
+        """Steps held, over all namespaces."""
+        ...
+
+
+class Verdict(Enum):
+    ACCEPT = "accept"
+    DEFER = "defer"
+
+
+class Router(Protocol):
+    """Who takes this step."""
+
+    name: str
+
+    def samples(self, situation: Situation) -> int:
+        """How many student samples to draw at most; 0 sends the step straight to the teacher."""
+        ...
+
+    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        """Accept or defer given the votes so far; None while `remaining` samples could change the verdict.
+
+        Never None when `remaining` is 0.
+        """
+        ...
+
+
+class Recorder(Protocol):
+    """Where decisions go. `record` returns at once; `flush` returns when all is durable."""
+
+    def record(self, decision: Decision) -> None: ...
+
+    def finished(self, end: EpisodeEnd) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Environment(Protocol):
+    """A benchmark world that plays one task at a time."""
+
+    def reset(self, task: str) -> str:
+        """Start the task; returns the first observation, which holds the goal."""
+        ...
+
+    def step(self, action: str) -> tuple[str, bool]:
+        """Act; returns (observation, done)."""
+        ...
+
+    @property
+    def success(self) -> bool:
+        """Whether the task is solved."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class TokenCounter(Protocol):
+    """Counts the tokens of a text with a real tokenizer."""
+
+    def __call__(self, text: str) -> int: ...

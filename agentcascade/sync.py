@@ -1,0 +1,70 @@
+"""The thin sync face: every call is handed to one event loop in a background thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from agentcascade.types import Message, Tool
+
+if TYPE_CHECKING:
+    from agentcascade.cascade import Cascade
+    from agentcascade.response import CascadeCompletion
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop in a daemon thread; `close` stops both."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="agentcascade-sync", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for `work`; Ctrl-C cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+
+_loops: WeakKeyDictionary[Cascade, LoopThread] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def loop_of(cascade: Cascade) -> LoopThread:
+    """The cascade's own loop, started on first use and stopped by `cascade.close()`."""
+    with _lock:
+        if cascade not in _loops:
+            _loops[cascade] = LoopThread()
+            cascade.on_close(lambda: _loops.pop(cascade).close())
+        return _loops[cascade]
+
+
+class SyncEpisode:
+    """An `Episode` for programs without an event loop; same methods, same errors, blocking."""
+
+    def __init__(self, cascade: Cascade, **options: Any) -> None:
+        self.episode = cascade.episode(**options)
+        self._loop = loop_of(cascade)
+
+    def complete(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any
+    ) -> CascadeCompletion:
+        return self._loop.run(self.episode.complete(messages, tools=tools, **options))
+
+    def finish(self, success: bool) -> bool:
+        return self._loop.run(self.episode.finish(success))

@@ -1,0 +1,239 @@
+"""The data that flows between the parts: frozen, plain, without behaviour beyond reading itself.
+
+Token counts are disjoint: a token is in exactly one class, so a bill is a dot product.
+Dollars are `Decimal`; ``None`` dollars mean "price unknown", never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Message: TypeAlias = dict[str, Any]
+"""One chat message in OpenAI's shape."""
+
+Tool: TypeAlias = dict[str, Any]
+"""One tool definition in OpenAI's shape (``{"type": "function", "function": {...}}``)."""
+
+Mode = Literal["teacher", "collect", "cascade", "student"]
+Role = Literal["teacher", "student"]
+Purpose = Literal["act", "sample", "plan", "first-thought", "other"]
+
+
+def new_id(prefix: str) -> str:
+    """A short random identifier such as ``ep_3f2a…``."""
+    return f"{prefix}_{uuid4().hex[:20]}"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Frozen(BaseModel):
+    """Base of every value here: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Usage(Frozen):
+    """Tokens of one call, in five disjoint classes."""
+
+    input: int = Field(default=0, ge=0, description="prompt tokens billed at the full input price")
+    cached_input: int = Field(default=0, ge=0, description="prompt tokens read from the provider's cache")
+    cache_write: int = Field(default=0, ge=0, description="prompt tokens written to the provider's cache")
+    output: int = Field(default=0, ge=0, description="visible completion tokens")
+    reasoning: int = Field(default=0, ge=0, description="hidden reasoning tokens")
+
+    @property
+    def prompt(self) -> int:
+        """All prompt tokens, however billed."""
+        return self.input + self.cached_input + self.cache_write
+
+    @property
+    def completion(self) -> int:
+        """All generated tokens, visible or not."""
+        return self.output + self.reasoning
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input=self.input + other.input,
+            cached_input=self.cached_input + other.cached_input,
+            cache_write=self.cache_write + other.cache_write,
+            output=self.output + other.output,
+            reasoning=self.reasoning + other.reasoning,
+        )
+
+
+class Step(Frozen):
+    """One model call of the agent: what it observed, what it reasoned, what it did."""
+
+    observation: str
+    reasoning: str = ""
+    action: str
+
+
+class Trajectory(Frozen):
+    """The ordered steps of an episode, with what became of it."""
+
+    id: str = Field(default_factory=lambda: new_id("tr"))
+    namespace: str = "default"
+    goal: str
+    plan: str = ""
+    category: str = ""
+    steps: tuple[Step, ...]
+    success: bool
+    model: str = ""
+    metadata: Mapping[str, Any] = Field(default_factory=dict)
+    created_at: datetime = Field(default_factory=now)
+
+
+class Situation(Frozen):
+    """What is known when a step begins: the query of retrieval and the router's input."""
+
+    goal: str
+    plan: str = ""
+    history: tuple[Step, ...] = ()
+    observation: str = ""
+    namespace: str = "default"
+    episode: str = ""
+
+    @property
+    def step(self) -> int:
+        """Index of the step about to be taken, from 0."""
+        return len(self.history)
+
+
+class Demonstration(Frozen):
+    """A window of a banked trajectory, retrieved for one step."""
+
+    trajectory: str = Field(description="id of the trajectory it was cut from")
+    goal: str
+    plan: str = ""
+    steps: tuple[Step, ...]
+    start: int = Field(ge=0, description="index in the trajectory of the window's first step")
+    match: int = Field(ge=0, description="index in the trajectory of the step that matched")
+    length: int = Field(ge=1, description="steps in the whole trajectory")
+    score: float = Field(description="weighted mean of the keys' cosine similarities")
+
+
+class Completion(Frozen):
+    """What one call of a chat model gave: `n` assistant messages and one bill."""
+
+    model: str
+    messages: tuple[Message, ...]
+    finish_reasons: tuple[str, ...] = ()
+    usage: Usage = Usage()
+    dollars: Decimal | None = None
+    seconds: float = 0.0
+    calls: int = Field(default=1, ge=1, description="provider requests behind it (n parallel calls count n)")
+
+
+class Action(Frozen):
+    """A parsed assistant message: the key it votes under, and what a demonstration would show."""
+
+    key: str
+    text: str
+    reasoning: str = ""
+
+
+class Sample(Frozen):
+    """One student completion: its message, and its action or why it has none."""
+
+    message: Message
+    action: Action | None = None
+    invalid: str | None = None
+
+
+class Tally(Frozen):
+    """Votes over action keys; invalid samples count in `total` and in no class."""
+
+    counts: Mapping[str, int]
+    total: int = Field(ge=0)
+
+    @property
+    def top(self) -> tuple[str, int] | None:
+        """The largest class and its votes; ties go to the key seen first."""
+        return max(self.counts.items(), key=lambda kv: kv[1]) if self.counts else None
+
+    @property
+    def agreement(self) -> float:
+        """Share of all samples in the largest class; 0.0 without samples."""
+        return self.top[1] / self.total if self.top and self.total else 0.0
+
+
+class Call(Frozen):
+    """One line of the ledger: who was called, what for, and what it cost."""
+
+    role: Role
+    purpose: Purpose = "act"
+    model: str
+    usage: Usage
+    dollars: Decimal | None
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, role: Role, purpose: Purpose, completion: Completion) -> Call:
+        """The ledger line of a completion."""
+        return cls(
+            role=role,
+            purpose=purpose,
+            model=completion.model,
+            usage=completion.usage,
+            dollars=completion.dollars,
+            seconds=completion.seconds,
+        )
+
+
+class Decision(Frozen):
+    """What the cascade did at one step, and why. Attached to every answer as ``agentcascade``."""
+
+    id: str = Field(default_factory=lambda: new_id("de"))
+    episode: str
+    namespace: str = "default"
+    step: int
+    mode: Mode
+    answered_by: Role
+    reason: str = Field(description="why this model answered, e.g. 'agreement 3/3' or 'student failed: Timeout'")
+    agreement: float | None = None
+    votes: Mapping[str, int] = Field(default_factory=dict)
+    samples: int = 0
+    invalid_samples: int = 0
+    action: str | None = Field(default=None, description="action key taken, if one could be parsed")
+    demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
+    dropped_demonstrations: int = Field(default=0, description="retrieved, but over the token budget")
+    calls: tuple[Call, ...] = ()
+    dollars: Decimal | None = Field(default=None, description="all calls of this step; None if any price is unknown")
+    teacher_dollars: Decimal | None = Field(
+        default=None,
+        description="estimate: what the teacher alone, without demonstrations, would have cost for this step",
+    )
+    overhead_ms: float = Field(default=0.0, description="the step's wall time less model calls and embedding")
+    embedding_ms: float = 0.0
+    failures: tuple[str, ...] = Field(default=(), description="what failed and was worked around")
+    created_at: datetime = Field(default_factory=now)
+
+    @property
+    def saved_dollars(self) -> Decimal | None:
+        """`teacher_dollars` − `dollars`; None when either is unknown."""
+        if self.dollars is None or self.teacher_dollars is None:
+            return None
+        return self.teacher_dollars - self.dollars
+
+
+class EpisodeEnd(Frozen):
+    """What became of an episode."""
+
+    episode: str
+    namespace: str = "default"
+    goal: str
+    plan: str = ""
+    mode: Mode
+    success: bool | None
+    steps: int = Field(ge=0)
+    started_at: datetime
+    finished_at: datetime = Field(default_factory=now)

@@ -1,0 +1,1 @@
+"""Who takes this step. Each router implements `agentcascade.protocols.Router`."""

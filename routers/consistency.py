@@ -1,0 +1,95 @@
+"""Routers that decide by agreement, and the two trivial ones that every comparison needs."""
+
+from __future__ import annotations
+
+import math
+from hashlib import blake2b
+
+from agentcascade.errors import ConfigError
+from agentcascade.protocols import Verdict
+from agentcascade.types import Situation, Tally
+
+
+class AlwaysTeacher:
+    """The teacher takes every step."""
+
+    name = "teacher"
+
+    def samples(self, situation: Situation) -> int:
+        return 0
+
+    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        return Verdict.DEFER
+
+
+class AlwaysStudent:
+    """The student takes every step with its first valid sample."""
+
+    name = "student"
+
+    def samples(self, situation: Situation) -> int:
+        return 1
+
+    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        if tally.counts:
+            return Verdict.ACCEPT
+        return None if remaining else Verdict.DEFER
+
+
+class AgreementThreshold:
+    """Accept when at least `threshold` of `n` samples agree on one action.
+
+    Stops as soon as the outcome is settled: the votes needed are in, or no class can reach them any more.
+    Raises `ConfigError` for n < 1 or a threshold outside (0, 1].
+    """
+
+    name = "threshold"
+
+    def __init__(self, n: int = 3, threshold: float = 1.0) -> None:
+        if n < 1:
+            raise ConfigError(f"router.n is {n}: at least 1 sample is needed")
+        if not 0 < threshold <= 1:
+            raise ConfigError(f"router.threshold is {threshold}: it is a share of samples, above 0 and at most 1")
+        self.n, self.threshold = n, threshold
+        self.needed = math.ceil(threshold * n - 1e-9)
+
+    def samples(self, situation: Situation) -> int:
+        return self.n
+
+    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        votes = tally.top[1] if tally.top else 0
+        if votes >= self.needed:
+            return Verdict.ACCEPT
+        return Verdict.DEFER if votes + remaining < self.needed else None
+
+
+class Unanimity(AgreementThreshold):
+    """Accept only when all `n` samples agree exactly (the paper's rule, n = 3)."""
+
+    name = "unanimity"
+
+    def __init__(self, n: int = 3) -> None:
+        super().__init__(n=n, threshold=1.0)
+
+
+class RandomMix:
+    """The teacher takes a step with probability `p`, whatever the student says: the baseline that agreement must beat.
+
+    The draw depends on seed, episode and step alone, so a run can be repeated.
+    """
+
+    name = "random"
+
+    def __init__(self, p: float, seed: int = 0) -> None:
+        if not 0 <= p <= 1:
+            raise ConfigError(f"router.p is {p}: it is a probability between 0 and 1")
+        self.p, self.seed = p, seed
+
+    def samples(self, situation: Situation) -> int:
+        digest = blake2b(f"{self.seed}:{situation.episode}:{situation.step}".encode(), digest_size=8).digest()
+        return 0 if int.from_bytes(digest) / 2**64 < self.p else 1
+
+    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        if tally.counts:
+            return Verdict.ACCEPT
+        return None if remaining else Verdict.DEFER

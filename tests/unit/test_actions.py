@@ -1,0 +1,176 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentcascade.actions import (
+    AutoActions,
+    JsonActions,
+    RegexActions,
+    TextActions,
+    ToolCallActions,
+    canonical_json,
+    canonical_text,
+    make_format,
+    one_of,
+)
+from agentcascade.errors import ConfigError, InvalidAction
+from agentcascade.types import Action, Situation
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "book",
+            "parameters": {
+                "type": "object",
+                "properties": {"flight": {"type": "string"}, "seats": {"type": "integer", "minimum": 1}},
+                "required": ["flight"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}},
+]
+
+
+def said(text):
+    return {"role": "assistant", "content": text}
+
+
+def called(*calls, content=None):
+    return {
+        "role": "assistant",
+        "content": content,
+        "tool_calls": [
+            {"id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": arguments}}
+            for i, (name, arguments) in enumerate(calls)
+        ],
+    }
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+def shuffled(value):
+    """The same JSON value with every object's keys in reverse order."""
+    if isinstance(value, dict):
+        return {k: shuffled(v) for k, v in reversed(value.items())}
+    return [shuffled(v) for v in value] if isinstance(value, list) else value
+
+
+@given(json_values)
+def test_canonical_json_ignores_key_order_and_survives_a_round_trip(value):
+    key = canonical_json(value)
+    assert canonical_json(shuffled(value)) == key
+    assert canonical_json(json.loads(key)) == key
+
+
+@given(st.text())
+def test_canonical_text_is_idempotent(text):
+    assert canonical_text(canonical_text(text)) == canonical_text(text)
+
+
+@pytest.mark.parametrize("text", ["Go to desk 1", " go  to desk 1.", "`go to DESK 1`"])
+def test_formatting_does_not_split_votes(text):
+    assert TextActions().parse(said(text)).key == "go to desk 1"
+
+
+def test_an_empty_message_is_no_action():
+    with pytest.raises(InvalidAction, match="empty"):
+        TextActions().parse(said("  \n"))
+
+
+def test_react_takes_the_last_action_and_keeps_the_reasoning():
+    action = RegexActions().parse(said("Thought: an Action: in prose\nso go\nAction: go to desk 1\n"))
+    assert (action.key, action.reasoning) == ("go to desk 1", "an Action: in prose\nso go")
+
+
+def test_react_without_action_names_the_text():
+    with pytest.raises(InvalidAction, match="no action in 'I am lost'"):
+        RegexActions().parse(said("I am lost"))
+
+
+@pytest.mark.parametrize(("pattern", "message"), [("(", "not a regular expression"), ("abc", "needs a group")])
+def test_a_bad_pattern_is_a_config_error(pattern, message):
+    with pytest.raises(ConfigError, match=message):
+        RegexActions(pattern)
+
+
+def test_tool_arguments_are_compared_as_values():
+    one = ToolCallActions().parse(called(("book", '{"flight": "A1", "seats": 2}')), TOOLS)
+    two = ToolCallActions().parse(called(("book", '{"seats":2.0,"flight":"A1"}')), TOOLS)
+    assert one.key == two.key == 'book({"flight":"A1","seats":2})'
+
+
+def test_parallel_calls_are_a_set():
+    a, b = ("book", '{"flight":"A1"}'), ("search", "{}")
+    assert ToolCallActions().parse(called(a, b), TOOLS).key == ToolCallActions().parse(called(b, a), TOOLS).key
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (("book", "{flight:"), "not JSON"),
+        (("book", '{"flight": 7}'), "at flight: 7 is not of type 'string'"),
+        (("book", '{"flight":"A","seats":0}'), "at seats"),
+        (("book", '{"flight":"A","extra":1}'), "extra"),
+        (("bok", "{}"), "did you mean 'book'"),
+        (("search", "[1]"), "is not of type 'object'"),
+    ],
+)
+def test_impossible_tool_calls_are_dropped_with_a_reason(call, message):
+    with pytest.raises(InvalidAction, match=message):
+        ToolCallActions().parse(called(call), TOOLS)
+
+
+def test_a_broken_schema_does_not_reject_calls():
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "nonsense"}}}]
+    assert ToolCallActions().parse(called(("f", "{}")), tools).key == "f({})"
+
+
+def test_without_tools_given_calls_are_taken_as_they_are():
+    assert ToolCallActions().parse(called(("anything", '{"x":1}'))).key == 'anything({"x":1})'
+
+
+def test_a_final_answer_differs_from_a_call():
+    assert ToolCallActions().parse(said("Done."), TOOLS).key == "answer:done"
+    with pytest.raises(InvalidAction):
+        ToolCallActions().parse(said(None), TOOLS)
+
+
+@pytest.mark.parametrize("text", ['{"b": 1, "a": [1.0]}', '```json\n{"a":[1],"b":1}\n```'])
+def test_json_answers_agree_on_values(text):
+    assert JsonActions().parse(said(text)).key == '{"a":[1],"b":1}'
+
+
+@pytest.mark.parametrize("text", ["{", "", "NaN", '{"a": Infinity}', "[" * 100_000])
+def test_what_is_not_json_is_invalid(text):
+    with pytest.raises(InvalidAction):
+        JsonActions().parse(said(text))
+
+
+def test_multi_part_content_is_read():
+    parts = [{"type": "text", "text": "go to desk 1"}, {"type": "image_url", "image_url": {"url": "data:"}}]
+    assert AutoActions().parse(said(parts)).key == "go to desk 1"
+
+
+def test_unknown_format_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'react'"):
+        make_format("raect")
+
+
+def test_admissible_commands_validate():
+    check = one_of(lambda situation: ["go to desk 1", "look"])
+    here = Situation(goal="g")
+    assert check(Action(key="look", text="Look"), here) is None
+    assert "not an admissible command" in (check(Action(key="fly", text="fly"), here) or "")
