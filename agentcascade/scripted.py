@@ -1,0 +1,80 @@
+"""A deterministic chat model for tests and examples: it says what it was told to say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from agentcascade.errors import EmptyCompletion
+from agentcascade.prices import Price
+from agentcascade.tokens import count_messages, token_counter
+from agentcascade.types import Completion, Message, Tool, Usage
+
+Answer: TypeAlias = str | Message | BaseException
+Script: TypeAlias = Callable[[Sequence[Message], int], Answer]
+
+
+class ScriptedModel:
+    """Answers from `script`: a list, told in turn (the last one for ever), or a function of (messages, sample index).
+
+    Tokens are counted for real; an exception in the script is raised. `requests` keeps what was asked.
+    """
+
+    def __init__(
+        self,
+        script: Sequence[Answer] | Script,
+        *,
+        name: str = "scripted",
+        price: Price | None = None,
+        delay: float = 0.0,
+        supports_n: bool = True,
+    ) -> None:
+        self.name, self.supports_n, self.price, self.delay = name, supports_n, price, delay
+        self.requests: list[list[Message]] = []
+        self._script, self._told = script, 0
+
+    def dollars(self, usage: Usage) -> Decimal | None:
+        return self.price.dollars(usage) if self.price else None
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        temperature: float | None = None,
+        seed: int | None = None,
+        tools: Sequence[Tool] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Completion:
+        self.requests.append(list(messages))
+        async with asyncio.timeout(timeout):
+            await asyncio.sleep(self.delay)
+        answers = [self._next(messages, i) for i in range(n)]
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        said = [a if isinstance(a, dict) else {"role": "assistant", "content": a} for a in answers]
+        count = token_counter()
+        usage = Usage(input=count_messages(messages, count), output=sum(count_messages([m], count) for m in said))
+        completion = Completion(
+            model=self.name,
+            messages=tuple(m for m in said if m.get("content") or m.get("tool_calls")),
+            finish_reasons=("stop",) * n,
+            usage=usage,
+            dollars=self.dollars(usage),
+        )
+        if not completion.messages:
+            error = EmptyCompletion(f"{self.name} returned no message")
+            error.completion = completion
+            raise error
+        return completion
+
+    def _next(self, messages: Sequence[Message], sample: int) -> Answer:
+        if callable(self._script):
+            return self._script(messages, sample)
+        answer = self._script[min(self._told, len(self._script) - 1)]
+        self._told += 1
+        return answer

@@ -1,0 +1,1 @@
+"""Benchmark worlds, and the offline stand-ins for models."""

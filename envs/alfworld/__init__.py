@@ -1,0 +1,1 @@
+"""ALFWorld: household tasks in text, played in the real TextWorld engine."""

@@ -1,0 +1,78 @@
+"""A ReAct agent for ALFWorld: one system prompt, one loop. What answers it is the caller's business."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from agentcascade.protocols import Environment
+from agentcascade.types import Message
+
+SYSTEM = """\
+You act in a simulated household, by text. Solve the task you are given.
+
+Each turn you are told what you observe. Answer with one thought and one action, in exactly this form:
+Thought: <what you think>
+Action: <one command>
+
+The commands are:
+- go to {recep}
+- open {recep}
+- close {recep}
+- take {obj} from {recep}
+- move {obj} to {recep}
+- clean {obj} with {recep}
+- heat {obj} with {recep}
+- cool {obj} with {recep}
+- use {obj}
+- examine {obj}
+- inventory
+- look
+
+Name things with their number, as you see them, e.g. "go to countertop 1". You can carry one thing at a time. You must be
+at a place to see or use what is there, and open what is closed to see inside. A command that is impossible is answered
+with "Nothing happens."."""
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How one game went."""
+
+    success: bool
+    steps: int
+    trace: list[tuple[str, str]] = field(repr=False, default_factory=list)
+    """(action, observation) pairs."""
+
+
+async def play(
+    environment: Environment,
+    task: str,
+    complete: Callable[[list[Message]], Awaitable[str]],
+    *,
+    max_steps: int = 50,
+) -> EpisodeResult:
+    """Play one game to its end. `complete` gets the whole conversation and returns the assistant's text."""
+    messages: list[Message] = [
+        {"role": "system", "content": SYSTEM},
+        {"role": "user", "content": environment.reset(task)},
+    ]
+    trace: list[tuple[str, str]] = []
+    done = False
+    while not done and len(trace) < max_steps:
+        answer = await complete(messages)
+        action = parse_action(answer)
+        observation, done = environment.step(action)
+        trace.append((action, observation))
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": observation}]
+    return EpisodeResult(environment.success, len(trace), trace)
+
+
+_ACTION = re.compile(r"(?:^|\n)\s*Action:\s*([^\n]+)", re.IGNORECASE)
+
+
+def parse_action(text: str) -> str:
+    """The command after the last ``Action:``, in the engine's lower case; else the first line, which will fail."""
+    found = _ACTION.findall(text)
+    line = found[-1] if found else next(iter(text.strip().splitlines()), "")
+    return " ".join(line.strip("`'\"* ").rstrip(".").lower().split())

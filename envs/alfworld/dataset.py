@@ -1,0 +1,77 @@
+"""Which games a run plays: ALFWorld's own where they are on disk, else generated ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentcascade.envs.alfworld import games
+from agentcascade.errors import EnvironmentFailed, did_you_mean
+
+SPLITS = ("train", "valid_seen", "valid_unseen")
+
+
+@dataclass(frozen=True)
+class Game:
+    """One game file."""
+
+    id: str
+    path: Path
+    task_type: str
+    split: str
+    generated: bool
+
+
+def load_games(
+    split: str,
+    count: int,
+    seed: int,
+    *,
+    root: Path | None = None,
+    workers: int = 1,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Game]:
+    """`count` games of a split, the same for the same seed.
+
+    Official games when $ALFWORLD_DATA holds ``json_2.1.1/<split>`` (then at most as many as there are, in an order
+    drawn from `seed`; the whole split for count ≥ its size), else generated ones under `root` (default: the cache).
+    """
+    if split not in SPLITS:
+        raise EnvironmentFailed(f"there is no split '{split}': {did_you_mean(split, SPLITS)}")
+    official = os.environ.get("ALFWORLD_DATA")
+    if official and (Path(official) / "json_2.1.1" / split).is_dir():
+        return _official(Path(official) / "json_2.1.1" / split, split, count, seed)
+    paths = games.generate(root or cache(), split, count, seed, workers=workers, on_progress=on_progress)
+    return [
+        Game(f"{split}/{path.parent.parent.name}", path, games.task_type(i, seed), split, True)
+        for i, path in enumerate(paths)
+    ]
+
+
+def cache() -> Path:
+    """$AGENTCASCADE_CACHE, else the user's cache folder."""
+    own = os.environ.get("AGENTCASCADE_CACHE")
+    if own:
+        return Path(own) / "alfworld"
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "agentcascade" / "alfworld"
+
+
+def _official(folder: Path, split: str, count: int, seed: int) -> list[Game]:
+    """Solvable text games of the official data, without the kinds that ALFWorld itself leaves out."""
+    found = []
+    for path in sorted(folder.rglob("game.tw-pddl")):
+        name = str(path.parent.relative_to(folder))
+        if "movable" in name or "Sliced" in name:
+            continue
+        trial = json.loads((path.parent / "traj_data.json").read_text(encoding="utf-8"))
+        if json.loads(path.read_text(encoding="utf-8")).get("solvable"):
+            found.append(Game(f"{split}/{name}", path, trial["task_type"], split, False))
+    if not found:
+        raise EnvironmentFailed(f"{folder} holds no solvable games: run alfworld-generate, or unset ALFWORLD_DATA")
+    random.Random(seed).shuffle(found)
+    return found[:count]

@@ -1,0 +1,145 @@
+"""Makes ALFWorld games: drawn from a seed, proven winnable by the planner, cached on disk."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+
+from agentcascade.envs.alfworld import scenes
+from agentcascade.envs.alfworld.planner import Planner
+from agentcascade.errors import EnvironmentFailed
+
+RECIPE = 1
+"""Raise when the same seed makes other games than before."""
+
+CYCLE = sum(scenes.PROPORTIONS.values())
+MAX_TRIES = 200
+
+
+def task_type(index: int, seed: int) -> str:
+    """The task type of game `index`: every 134 games hold ALFWorld's proportions, and any run of them a fair mix."""
+    rng = random.Random(f"schedule {seed} {index // CYCLE}")
+    schedule = [kind for kind, count in scenes.PROPORTIONS.items() for _ in range(count)]
+    rng.shuffle(schedule)
+    return schedule[index % CYCLE]
+
+
+def path_of(root: Path, split: str, seed: int, index: int) -> Path:
+    """Where the game lies: ALFWorld's layout, one folder per game."""
+    kind = task_type(index, seed)
+    return root / f"recipe-{RECIPE}" / split / f"{kind}-{seed}-{index:05d}" / "trial_generated" / "game.tw-pddl"
+
+
+def generate(
+    root: Path,
+    split: str,
+    count: int,
+    seed: int,
+    *,
+    workers: int = 1,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """Games 0 … `count` − 1 of (split, seed), made where they are missing. The same arguments give the same bytes."""
+    paths = [path_of(root, split, seed, i) for i in range(count)]
+    missing = [i for i, path in enumerate(paths) if not path.exists()]
+    done = count - len(missing)
+    on_progress(done, count)
+    for _ in _each(partial(make, root, split, seed), missing, workers):
+        done += 1
+        on_progress(done, count)
+    return paths
+
+
+def _each(work: Callable[[int], None], items: list[int], workers: int) -> Iterator[None]:
+    if workers == 1 or len(items) < 4:
+        yield from map(work, items)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(work, items, chunksize=4)
+
+
+def make(root: Path, split: str, seed: int, index: int) -> None:
+    """Write one game; it appears whole or not at all."""
+    rng = random.Random(f"game {RECIPE} {split} {seed} {index}")
+    kind = task_type(index, seed)
+    plans = scenes.floor_plans(kind, split)
+    for _ in range(MAX_TRIES):
+        scene = scenes.furnish(rng.choice(plans), rng)
+        task = scenes.choose_task(kind, scene, rng)
+        if task is not None:
+            placed = scenes.scatter(scene, task, rng)
+            words = scenes.description(task, rng)
+            if winnable(scene, task, placed):
+                problem = scenes.problem(scene, task, placed, f"{split}_{seed}_{index}")
+                _write(path_of(root, split, seed, index), scene, task, problem, words)
+                return
+    raise EnvironmentFailed(f"no winnable '{kind}' game in {MAX_TRIES} tries for seed {seed}: choose another seed")
+
+
+def winnable(scene: scenes.Scene, task: scenes.Task, placed: list[tuple[str, str, str]]) -> bool:
+    """Whether the planner reaches the goal, and needs at least one step to.
+
+    Planned with the task's own things alone: other objects only add actions (see `planner`).
+    """
+    concerned = [p for p in placed if p[1] in (task.thing, task.lamp)]
+    try:
+        return bool(_planner().plan(_domain(), scenes.problem(scene, task, concerned, "check")))
+    except EnvironmentFailed:
+        return False
+
+
+@cache
+def _planner() -> Planner:
+    return Planner()
+
+
+@cache
+def _domain() -> str:
+    _, _, folder = scenes.alfred()
+    return (folder / "data" / "alfred.pddl").read_text()
+
+
+def _write(
+    path: Path, scene: scenes.Scene, task: scenes.Task, problem: str, words: str
+) -> None:
+    _, _, folder = scenes.alfred()
+    grammar = (folder / "data" / "alfred.twl2").read_text().replace("UNKNOWN GOAL", words)
+    trial = {
+        "task_id": path.parent.parent.name,
+        "task_type": task.kind,
+        "scene": {"floor_plan": f"FloorPlan{scene.number}", "scene_num": scene.number, "synthetic": True},
+        "pddl_params": {
+            "object_target": task.thing,
+            "parent_target": task.place,
+            "toggle_target": task.lamp,
+            "mrecep_target": "",
+            "object_sliced": False,
+        },
+        "turk_annotations": {"anns": []},
+    }
+    game = {
+        "pddl_domain": _domain(),
+        "grammar": grammar,
+        "pddl_problem": problem,
+        "solvable": True,
+        "walkthrough": None,
+    }
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent.parent) as temporary:
+        made = Path(temporary) / "trial"
+        made.mkdir()
+        (made / "initial_state.pddl").write_text(problem)
+        (made / "traj_data.json").write_text(json.dumps(trial, indent=1))
+        (made / "game.tw-pddl").write_text(json.dumps(game))
+        try:
+            os.rename(made, path.parent)
+        except OSError:
+            if not path.exists():  # another process made the same game meanwhile
+                raise

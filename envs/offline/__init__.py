@@ -1,0 +1,1 @@
+"""Stand-ins for models that need no network, always labelled as what they are."""
