@@ -6,10 +6,12 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
 
-from agentcascade.errors import EmptyCompletion, MissingExtra
+from agentcascade.errors import EmptyCompletion
 from agentcascade.prices import PriceTable
 from agentcascade.tokens import count_messages, token_counter
 from agentcascade.types import Completion, Message, Tool, Usage
@@ -18,6 +20,9 @@ from agentcascade.usage import usage_from
 RETRIED = {408, 409, 429, 500, 502, 503, 504, 529}
 """HTTP statuses worth another try."""
 
+REFUSES_N = {"groq"}
+"""Providers whose endpoint refuses n > 1 although litellm lists the parameter."""
+
 KEPT = ("role", "content", "tool_calls", "reasoning_content", "thinking_blocks", "refusal")
 """What of an assistant message is handed on; thinking blocks carry the signatures that providers check."""
 
@@ -25,13 +30,18 @@ KEPT = ("role", "content", "tool_calls", "reasoning_content", "thinking_blocks",
 def import_litellm() -> Any:
     """litellm, without its price-list download and chatter."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    try:
-        import litellm
-    except ImportError as error:
-        raise MissingExtra("litellm", "all", "calling a real model") from error
+    import litellm
+
     litellm.telemetry = False
     litellm.suppress_debug_info = True
     return litellm
+
+
+class _Answer(NamedTuple):
+    """One provider request: its bill, and how many choices came, empty ones included."""
+
+    completion: Completion
+    choices: int
 
 
 class LiteLLMModel:
@@ -55,6 +65,7 @@ class LiteLLMModel:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
+        self._supports_n: bool | None = None
         self._price = (prices or PriceTable()).lookup(name)
         self._temperature, self._timeout, self._retries = temperature, timeout, retries
         given = {"max_tokens": max_tokens, "api_base": api_base, "api_key": api_key}
@@ -66,7 +77,14 @@ class LiteLLMModel:
     @property
     def supports_n(self) -> bool:
         """Whether the provider takes `n`, and so bills the prompt once for all samples."""
-        return "n" in (import_litellm().get_supported_openai_params(self.name) or ())
+        if self._supports_n is None:
+            listed = import_litellm().get_supported_openai_params(self.name) or ()
+            self._supports_n = "n" in listed and self.name.split("/")[0] not in REFUSES_N
+        return self._supports_n
+
+    @supports_n.setter
+    def supports_n(self, value: bool) -> None:
+        self._supports_n = value
 
     def dollars(self, usage: Usage) -> Decimal | None:
         return self._price.dollars(usage) if self._price else None
@@ -89,82 +107,99 @@ class LiteLLMModel:
         """
         litellm = import_litellm()
         started = time.perf_counter()
+        limit = self._timeout if timeout is None else min(timeout, self._timeout)
+        deadline = asyncio.get_running_loop().time() + limit
         request = dict(self._options) | options
-        request |= {"model": self.name, "messages": list(messages), "num_retries": 0, "max_retries": 0}
+        # litellm's own limit only stops what a cancelled task cannot: the thread of a provider without async code.
+        request |= {"model": self.name, "messages": list(messages), "timeout": limit + 1}
+        request |= {"num_retries": 0, "max_retries": 0, "drop_params": True}
         temperature = self._temperature if temperature is None else temperature
         if temperature is not None:
             request["temperature"] = temperature
         if tools:
             request["tools"] = list(tools)
-        at_once = n if self.supports_n else 1
-        async with asyncio.timeout(self._timeout if timeout is None else min(timeout, self._timeout)):
+
+        async def ask(first: int, at_once: int) -> list[_Answer | BaseException]:
+            """Samples `first` to `n`, in requests for `at_once` each."""
             calls = [
-                self._call(litellm, request | _sampling(at_once, seed, i), messages) for i in range(0, n, at_once)
+                self._call(litellm, request | _sampling(at_once, seed, i), deadline) for i in range(first, n, at_once)
             ]
-            results = await asyncio.gather(*calls, return_exceptions=True)
-        answers = [r for r in results if isinstance(r, Completion)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        results = await ask(0, n if self.supports_n else 1)
+        if n > 1 and len(results) == 1 and isinstance(results[0], _Answer) and results[0].choices == 1:
+            # Some providers accept `n` and ignore it.
+            self.supports_n = False
+            results += await ask(1, 1)
+        answers = [r.completion for r in results if isinstance(r, _Answer)]
         if not answers:
             raise next(r for r in results if isinstance(r, BaseException))
-        bills = [a.dollars for a in answers]
-        completion = Completion(
-            model=self.name,
-            messages=tuple(m for a in answers for m in a.messages),
-            finish_reasons=tuple(f for a in answers for f in a.finish_reasons),
-            usage=sum((a.usage for a in answers), Usage()),
-            dollars=None if None in bills else sum((b for b in bills if b is not None), Decimal(0)),
-            seconds=time.perf_counter() - started,
-            calls=len(answers),
-        )
-        if not completion.messages:
-            empty = EmptyCompletion(
-                f"{self.name} returned no message (finish reason {', '.join(completion.finish_reasons) or 'none'}): "
-                "see max_tokens, content filters and the model's name"
-            )
-            empty.completion = completion
-            raise empty
-        return completion
+        return _merged(self.name, answers, time.perf_counter() - started)
 
-    async def _call(self, litellm: Any, request: dict[str, Any], messages: Sequence[Message]) -> Completion:
+    async def _call(self, litellm: Any, request: dict[str, Any], deadline: float) -> _Answer:
         """One provider request, tried again on passing failures."""
-        response = await self._with_retries(litellm, request)
+        async with asyncio.timeout_at(deadline):
+            response = await self._with_retries(litellm, request, deadline)
         choices = getattr(response, "choices", None) or []
-        kept = [(m, c.finish_reason) for c in choices if (m := _message(c)) is not None]
+        kept = [(m, c) for c in choices if (m := _message(c)) is not None]
         usage = usage_from(getattr(response, "usage", None))
         reported = usage is not None and usage.prompt > 0
         if usage is None or not reported:
             count = token_counter()
             usage = Usage(
-                input=count_messages(messages, count), output=sum(count_messages([m], count) for m, _ in kept)
+                input=count_messages(request["messages"], count),
+                output=sum(count_messages([m], count) for m, _ in kept),
             )
-        return Completion(
+        completion = Completion(
             model=self.name,
             messages=tuple(m for m, _ in kept),
-            finish_reasons=tuple(str(c.finish_reason or "stop") for c in choices if not kept)
-            or tuple(str(f or "stop") for _, f in kept),
+            finish_reasons=tuple(str(c.finish_reason or "stop") for c in ([c for _, c in kept] or choices)),
             usage=usage,
             # An estimated count is not a bill.
             dollars=self.dollars(usage) if reported else None,
         )
+        return _Answer(completion, len(choices))
 
-    async def _with_retries(self, litellm: Any, request: dict[str, Any]) -> Any:
+    async def _with_retries(self, litellm: Any, request: dict[str, Any], deadline: float) -> Any:
         import stamina
 
-        delays: list[float] = []
-
-        def passing(error: Exception) -> bool | float:
-            """Whether to try again; a number of seconds where the provider names one."""
+        def again(error: Exception) -> bool | float:
+            """Whether to try again; a number of seconds where the provider names one, unless they are not left."""
             if not _is_passing(litellm, error):
                 return False
             wait = _retry_after(error)
-            delays.append(wait or 0.0)
-            return wait if wait is not None else True
+            if wait is None:
+                return True
+            return wait if asyncio.get_running_loop().time() + wait < deadline else False
 
         async for attempt in stamina.retry_context(
-            on=passing, attempts=self._retries + 1, timeout=None, wait_initial=0.25, wait_max=20.0, wait_jitter=0.5
+            on=again, attempts=self._retries + 1, timeout=None, wait_initial=0.25, wait_max=20.0, wait_jitter=0.5
         ):
             with attempt:
-                return await litellm.acompletion(**request, drop_params=True)
+                return await litellm.acompletion(**request)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _merged(model: str, answers: Sequence[Completion], seconds: float) -> Completion:
+    """All answers as one, with one bill; raises `EmptyCompletion`, which holds the bill, when none says anything."""
+    bills = [a.dollars for a in answers]
+    completion = Completion(
+        model=model,
+        messages=tuple(m for a in answers for m in a.messages),
+        finish_reasons=tuple(f for a in answers if a.messages for f in a.finish_reasons),
+        usage=sum((a.usage for a in answers), Usage()),
+        dollars=None if None in bills else sum((b for b in bills if b is not None), Decimal(0)),
+        seconds=seconds,
+        calls=len(answers),
+    )
+    if completion.messages:
+        return completion
+    reasons = ", ".join(sorted({f for a in answers for f in a.finish_reasons})) or "none"
+    empty = EmptyCompletion(
+        f"{model} returned no message (finish reason {reasons}): see max_tokens, content filters and the model's name"
+    )
+    empty.completion = completion
+    raise empty
 
 
 def _sampling(n: int, seed: int | None, offset: int) -> dict[str, Any]:
@@ -182,10 +217,16 @@ def _retry_after(error: Exception) -> float | None:
     """Seconds that the provider's Retry-After header asks for."""
     response = getattr(error, "response", None)
     headers = getattr(error, "litellm_response_headers", None) or getattr(response, "headers", None) or {}
+    value = str(headers.get("retry-after"))
     try:
-        return max(0.0, float(headers.get("retry-after")))
-    except (TypeError, ValueError):
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        until = parsedate_to_datetime(value)
+    except ValueError:
         return None
+    return max(0.0, (until - datetime.now(UTC)).total_seconds()) if until.tzinfo else None
 
 
 def _message(choice: Any) -> Message | None:

@@ -70,14 +70,11 @@ class PriceTable:
 
     def lookup(self, model: str) -> Price | None:
         """The price of `model`, tried as it is and without its provider's prefix; None when it is not known."""
-        names = [model, *(["/".join(model.split("/")[1:])] if "/" in model else [])]
-        for name in names:
+        provider, _, bare = model.partition("/")
+        for name in (model, bare):
             if name in self._own:
                 return self._own[name]
-        for name in names:
-            if found := _listed(name):
-                return found
-        return None
+        return _listed(model) or _listed(bare, provider)
 
 
 def _or(value: Decimal | None, default: Decimal) -> Decimal:
@@ -87,6 +84,10 @@ def _or(value: Decimal | None, default: Decimal) -> Decimal:
 def _price(model: str, value: Price | Mapping[str, Any]) -> Price:
     if isinstance(value, Price):
         return value
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"price of {model}: give dollars per million tokens by class, e.g. {{input: 0.4, output: 1.6}}"
+        )
     for name in value:
         if name not in Price.model_fields:
             raise ConfigError(f"price of {model}: unknown class '{name}': {did_you_mean(name, CLASSES)}")
@@ -120,14 +121,27 @@ KEYS = {
 }
 
 
+FREE = {"ollama", "lemonade"}
+"""Providers that run on the user's own machine: their listed 0 is a price."""
+
+
 @lru_cache(maxsize=256)
-def _listed(model: str) -> Price | None:
+def _listed(model: str, provider: str = "") -> Price | None:
+    """The list's price of `model`; of a bare name only when the entry is the provider's own, as served by it.
+
+    A `hosted_vllm/gpt-4o` is not OpenAI's, whatever it is called.
+    """
     entry = _list().get(model)
     if entry is None or model == "sample_spec":
         return None
+    if provider and not str(entry.get("litellm_provider", "")).startswith(provider):
+        return None
     base = _rates(entry, "")
-    if base is None or not (base["input"] or base["output"]):
-        # The list writes 0 both for free models and for prices that nobody filled in.
+    if base is None:
+        return None
+    free = entry.get("litellm_provider") in FREE and not model.endswith("-cloud")
+    if not (base["input"] or base["output"] or free):
+        # The list writes 0 also for prices that nobody filled in.
         return None
     above = {int(m[1]) for key in entry if (m := re.fullmatch(r"input_cost_per_token_above_(\d+)k_tokens", key))}
     tiers = tuple((k * 1000, Rates(**(base | (_rates(entry, f"_above_{k}k_tokens") or {})))) for k in sorted(above))
@@ -135,6 +149,6 @@ def _listed(model: str) -> Price | None:
 
 
 def _rates(entry: Mapping[str, Any], suffix: str) -> dict[str, Decimal] | None:
-    """Rates per million tokens under the keys with `suffix`; None without both input and output."""
+    """Dollars per million tokens under the keys with `suffix`; None without both input and output."""
     found = {name: Decimal(v) * MILLION for name, key in KEYS.items() if (v := entry.get(key + suffix)) is not None}
     return found if "input" in found and "output" in found else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from agentcascade.errors import EmptyCompletion
+from agentcascade.errors import ConfigError, EmptyCompletion
 from agentcascade.prices import Price
 from agentcascade.tokens import count_messages, token_counter
 from agentcascade.types import Completion, Message, Tool, Usage
@@ -31,6 +31,8 @@ class ScriptedModel:
         delay: float = 0.0,
         supports_n: bool = True,
     ) -> None:
+        if not callable(script) and (isinstance(script, str) or not script):
+            raise ConfigError("the script of a ScriptedModel is a list of at least one answer, or a function")
         self.name, self.supports_n, self.price, self.delay = name, supports_n, price, delay
         self.requests: list[list[Message]] = []
         self._script, self._told = script, 0

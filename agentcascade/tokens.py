@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from agentcascade.actions import text_of
+from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Message
 
 PER_MESSAGE = 3
 """Tokens that a chat format adds to each message (OpenAI's figure for its chat models)."""
+
+
+FILES = {
+    "cl100k_base": "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
+    "o200k_base": "fb374d419588a4632f3f557e76b4b70aebbca790",
+}
+"""tiktoken's file names for the encodings that litellm carries."""
 
 
 @lru_cache(maxsize=4)
@@ -32,15 +40,34 @@ def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
 def _encoding(name: str) -> Any:
     import tiktoken
 
-    spec = find_spec("litellm")
-    if "TIKTOKEN_CACHE_DIR" in os.environ or spec is None or not spec.submodule_search_locations:
-        return tiktoken.get_encoding(name)
-    bundled = Path(spec.submodule_search_locations[0]) / "litellm_core_utils" / "tokenizers"
-    os.environ["TIKTOKEN_CACHE_DIR"] = str(bundled)
+    user = os.environ.get("TIKTOKEN_CACHE_DIR")
+    bundled = _bundled(name)
+    if bundled is None or (user and (Path(user) / bundled.name).exists()):
+        return _get(tiktoken, name)
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(bundled.parent)
+    try:
+        return _get(tiktoken, name)
+    finally:
+        if user is None:
+            del os.environ["TIKTOKEN_CACHE_DIR"]
+        else:
+            os.environ["TIKTOKEN_CACHE_DIR"] = user
+
+
+def _get(tiktoken: Any, name: str) -> Any:
     try:
         return tiktoken.get_encoding(name)
-    finally:
-        os.environ.pop("TIKTOKEN_CACHE_DIR", None)
+    except ValueError:
+        raise ConfigError(f"unknown encoding '{name}': {did_you_mean(name, tiktoken.list_encoding_names())}") from None
+
+
+def _bundled(name: str) -> Path | None:
+    """The file of encoding `name` inside litellm's package, where there is one (tiktoken names it by its address)."""
+    spec = find_spec("litellm")
+    if name not in FILES or spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(spec.submodule_search_locations[0], "litellm_core_utils", "tokenizers", FILES[name])
+    return path if path.exists() else None
 
 
 def count_messages(messages: Sequence[Message], count: TokenCounter) -> int:

@@ -7,6 +7,7 @@ do not. `completion_tokens` include reasoning tokens everywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from agentcascade.types import Usage
@@ -62,6 +63,6 @@ def _count(report: Mapping[str, Any], *names: str) -> int:
     """The first of `names` that is reported, as a count that is not negative."""
     for name in names:
         value = report.get(name)
-        if isinstance(value, (int, float)) and value == value:
+        if isinstance(value, (int, float)) and isfinite(value):
             return max(0, int(value))
     return 0

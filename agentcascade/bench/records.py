@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from agentcascade.errors import BenchError
+from agentcascade.files import write_atomically
 from agentcascade.types import Decision, Frozen, Trajectory
 
 
@@ -108,10 +109,3 @@ class RunStore:
 
     def close(self) -> None:
         self._file.close()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """All of `text` or the old file; never half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

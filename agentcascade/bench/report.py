@@ -15,8 +15,9 @@ from typing import Any
 
 from rich.table import Table
 
-from agentcascade.bench.records import EpisodeRecord, write_atomically
+from agentcascade.bench.records import EpisodeRecord
 from agentcascade.bench.statistics import PolicyResult, demonstrations_dollars, dollars_per_episode, summarise
+from agentcascade.files import write_atomically
 from agentcascade.ledger import break_even
 
 STAND_IN = (

@@ -34,7 +34,9 @@ class AlfworldEnvironment:
             self._engine.load(str(task))
             self._state = self._engine.reset()
         except (ValueError, KeyError, OSError) as error:
-            raise EnvironmentFailed(f"{task} is not an ALFWorld game ({error}): delete it to have it made again") from error
+            raise EnvironmentFailed(
+                f"{task} is not an ALFWorld game ({error}): delete it to have it made again"
+            ) from error
         self._steps, self._plan = 0, None
         return str(self._state.feedback).replace(BANNER, "").strip()
 

@@ -106,9 +106,7 @@ def _domain() -> str:
     return (folder / "data" / "alfred.pddl").read_text()
 
 
-def _write(
-    path: Path, scene: scenes.Scene, task: scenes.Task, problem: str, words: str
-) -> None:
+def _write(path: Path, scene: scenes.Scene, task: scenes.Task, problem: str, words: str) -> None:
     _, _, folder = scenes.alfred()
     grammar = (folder / "data" / "alfred.twl2").read_text().replace("UNKNOWN GOAL", words)
     trial = {

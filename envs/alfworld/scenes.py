@@ -168,9 +168,7 @@ def scatter(scene: Scene, task: Task, rng: random.Random) -> list[tuple[str, str
         count = 1 if name == LAMP else rng.randint(1, constants.MAX_NUM_OF_OBJ_INSTANCES)
         if name == task.thing and task.kind == "pick_two_obj_and_place":
             count = max(count, 2)
-        stands = [
-            r for r, t in scene.types.items() if (t in LAMP_STANDS if name == LAMP else name in containable(t))
-        ]
+        stands = [r for r, t in scene.types.items() if (t in LAMP_STANDS if name == LAMP else name in containable(t))]
         if name == task.thing:
             stands = [r for r in stands if scene.types[r] != task.place] or stands
         for _ in range(count if stands else 0):

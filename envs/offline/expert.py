@@ -62,9 +62,7 @@ class Expert:
         answer: Message = {"role": "assistant", "content": text}
         if "write the plan you will follow" in text_of(messages[-1]):
             answer = {"role": "assistant", "content": outline(plan)}
-        usage = Usage(
-            input=count_messages(messages, self._count), output=n * self._count(text_of(answer))
-        )
+        usage = Usage(input=count_messages(messages, self._count), output=n * self._count(text_of(answer)))
         return Completion(
             model=self.name,
             messages=(answer,) * n,
@@ -113,7 +111,9 @@ def thought(plan: Sequence[str]) -> str:
     purpose = next((m for m in parsed if m["verb"] in REASONS), None)
     why = ""
     if purpose is not None:
-        why = REASONS[purpose["verb"]].format(**{k: (v or "").rsplit(" ", 1)[0] for k, v in purpose.groupdict().items()})
+        why = REASONS[purpose["verb"]].format(
+            **{k: (v or "").rsplit(" ", 1)[0] for k, v in purpose.groupdict().items()}
+        )
     what = f"The {names['a']} is closed. I open it." if first["verb"] == "open" else f"I go to the {names['a']}."
     return f"{why} {what}".strip()
 

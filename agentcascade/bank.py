@@ -1,0 +1,343 @@
+"""The bank: successful teacher trajectories, and the demonstrations cut from them.
+
+A step's key is its goal, plan and observation, embedded one by one, weighted and laid end to end; one inner product
+with the present situation's key is the weighted mean of the three cosines (Traj-Bootstrap's multi-key average).
+The database is the truth; the index is rebuilt from it and follows what other processes add and remove.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from math import sqrt
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from sqlalchemy import Connection, delete, select
+
+from agentcascade.errors import BankError, EmbeddingError, EmbeddingModelChanged
+from agentcascade.protocols import Embedder, Retriever
+from agentcascade.storage import Database, trajectories
+from agentcascade.storage.tables import embeddings, settings
+from agentcascade.storage.tables import trajectories as table
+from agentcascade.types import Demonstration, Situation, Trajectory
+
+if TYPE_CHECKING:
+    from agentcascade.protocols import Vectors
+
+KEYS = ("goal", "plan", "observation")
+POSITIONS = 20
+"""Bits of an index row's id that hold the step's position; the rest is the trajectory's key."""
+
+CACHED_TEXTS = 20_000
+CACHED_TRAJECTORIES = 5_000
+REFRESH_SECONDS = 2.0
+OVERFETCH = 16
+"""Look no further than this times k for windows that teach something new: a bank of near-duplicates stays fast."""
+
+
+class Retrieval(NamedTuple):
+    """Demonstrations, best first, and the seconds that embedding the situation took."""
+
+    demonstrations: list[Demonstration]
+    embedding_seconds: float
+
+
+class Bank:
+    """Adds trajectories, retrieves demonstrations. Thread-safe; one per process over a shared database.
+
+    `weights` of the keys count relative to each other. A window is the matched step with `window_before` steps before
+    and `window_after` after it, clipped.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        embedder: Embedder,
+        retriever: Retriever,
+        *,
+        weights: Mapping[str, float] | None = None,
+        window_before: int = 2,
+        window_after: int = 2,
+    ) -> None:
+        self.database, self.embedder, self.retriever = database, embedder, retriever
+        weights = weights or dict.fromkeys(KEYS, 1.0)
+        total = sum(weights.values())
+        if total <= 0 or min(weights.values()) < 0 or set(weights) != set(KEYS):
+            raise BankError(f"weights {dict(weights)}: give goal, plan and observation, none negative, not all zero")
+        self._scales = [sqrt(weights[key] / total) for key in KEYS]
+        self._before, self._after = window_before, window_after
+        self._lock = threading.RLock()
+        self._texts: _Cache[str, Vectors] = _Cache(CACHED_TEXTS)
+        self._trajectories: _Cache[int, Trajectory] = _Cache(CACHED_TRAJECTORIES)
+        self._episodes: dict[tuple[str, str], frozenset[int]] = {}
+        self._watermark = self._removal_mark = 0
+        self._checked = 0.0
+        self._loaded = False
+
+    async def add(self, trajectory: Trajectory) -> bool:
+        """Bank one trajectory; durable when it returns. False when it is there already.
+
+        Raises `BankError` for one that failed or has no steps, `EmbeddingError`, `StorageError`; then nothing of it
+        was written.
+        """
+        return (await self.add_many([trajectory]))[0]
+
+    async def add_many(self, items: Sequence[Trajectory]) -> list[bool]:
+        """Bank all of `items` in one transaction, or none; True for each that was new."""
+        return await asyncio.to_thread(self._add, items)
+
+    def _add(self, items: Sequence[Trajectory]) -> list[bool]:
+        for item in items:
+            check(item)
+        texts = {t for item in items for t in (item.goal, item.plan, *(s.observation for s in item.steps)) if t}
+        model = self.embedder.name
+        vectors = {trajectories.text_key(model, t): v.tobytes() for t, v in self._vectors(texts).items()}
+        with self._lock:
+            with self.database.begin(write=True) as connection:
+                self._check_model(connection, write=True)
+                seen = trajectories.known(connection, items)
+                new: list[bool] = []
+                for item in items:
+                    identity = item.namespace, trajectories.digest(item)
+                    new.append(identity not in seen)
+                    seen.add(identity)
+                fresh = [item for item, is_new in zip(items, new) if is_new]
+                self._check_ids(connection, fresh)
+                if fresh:
+                    trajectories.insert(connection, fresh, vectors, model)
+            self._catch_up()
+        return new
+
+    def _check_ids(self, connection: Connection, fresh: Sequence[Trajectory]) -> None:
+        ids = Counter(t.id for t in fresh)
+        taken: set[str] = set()
+        for part in trajectories.chunks(list(ids)):
+            taken |= {*connection.execute(select(table.c.id).where(table.c.id.in_(part))).scalars()}
+        double = next((i for i, count in ids.items() if i in taken or count > 1), None)
+        if double is not None:
+            raise BankError(f"a different trajectory has the id '{double}' already: give it another id")
+
+    async def retrieve(self, situation: Situation, k: int) -> Retrieval:
+        """The k best demonstrations for a situation, one window per trajectory, best first.
+
+        Left out: other namespaces, the situation's own episode, and windows that show the same actions for the same
+        goal as a better one. Fewer than k when the bank holds fewer.
+        """
+        if k <= 0:
+            return Retrieval([], 0.0)
+        if not self._loaded or time.monotonic() - self._checked > REFRESH_SECONDS:
+            await asyncio.to_thread(self._catch_up)
+        texts = {t for t in (situation.goal, situation.plan, situation.observation) if t}
+        seconds = 0.0
+        if any(self._texts.get(t) is None for t in texts):
+            started = time.perf_counter()
+            await asyncio.to_thread(self._vectors, texts)
+            seconds = time.perf_counter() - started
+        key = self._key([self._vector(t) for t in (situation.goal, situation.plan, situation.observation)])
+        exclude = self._episodes.get((situation.namespace, situation.episode), frozenset())
+        want = k + 2
+        while True:
+            hits = self.retriever.search(situation.namespace, key, want, exclude)
+            found = await self._windows(hits, k, situation.episode)
+            if len(found) == k or len(hits) < want or want > OVERFETCH * k:
+                return Retrieval(found, seconds)
+            want *= 2
+
+    async def _windows(self, hits: Sequence[tuple[int, int, float]], k: int, own: str) -> list[Demonstration]:
+        if any(self._trajectories.get(group) is None for _, group, _ in hits):
+            await asyncio.to_thread(self._read, [group for _, group, _ in hits])
+        found: list[Demonstration] = []
+        shown: set[tuple[str, ...]] = set()
+        for row, group, score in hits:
+            trajectory = self._trajectories.get(group)
+            if trajectory is None or trajectory.id == own:  # removed meanwhile by another process, or our own
+                continue
+            window = self._cut(trajectory, row & ((1 << POSITIONS) - 1), score)
+            teaches = (window.goal, *(s.action for s in window.steps))
+            if teaches not in shown:
+                shown.add(teaches)
+                found.append(window)
+                if len(found) == k:
+                    break
+        return found
+
+    def _cut(self, trajectory: Trajectory, match: int, score: float) -> Demonstration:
+        start, end = max(0, match - self._before), match + self._after + 1
+        return Demonstration.model_construct(
+            trajectory=trajectory.id,
+            goal=trajectory.goal,
+            plan=trajectory.plan,
+            steps=trajectory.steps[start:end],
+            start=start,
+            match=match,
+            length=len(trajectory.steps),
+            score=score,
+        )
+
+    def _read(self, groups: Collection[int]) -> None:
+        missing = [g for g in groups if self._trajectories.get(g) is None]
+        with self.database.begin() as connection:
+            for pk, trajectory in trajectories.read(connection, missing).items():
+                self._trajectories.put(pk, trajectory)
+
+    async def refresh(self) -> None:
+        """Take in at once what other processes added and removed; `retrieve` does so every two seconds."""
+        await asyncio.to_thread(self._catch_up)
+
+    def _catch_up(self) -> None:
+        with self._lock:
+            while True:
+                with self.database.begin() as connection:
+                    self._check_model(connection)  # another process may have embedded the bank anew
+                    if not self._loaded:
+                        self._removal_mark = trajectories.last_removal(connection)
+                        self._loaded = True
+                    for mark, pk, namespace in trajectories.removed(connection, self._removal_mark):
+                        self.retriever.remove(namespace, [pk])
+                        self._trajectories.drop(pk)
+                        self._removal_mark = mark
+                    rows = trajectories.index_rows(connection, self._watermark)
+                    keys = {k for r in rows for k in (r.goal_key, r.plan_key, *r.observation_keys) if k}
+                    vectors = trajectories.vectors(connection, keys)
+                if not rows:
+                    break
+                self._index(rows, vectors)
+                self._watermark = rows[-1].pk
+            self._checked = time.monotonic()
+
+    def _index(self, rows: Sequence[trajectories.IndexRow], vectors: Mapping[str, np.ndarray]) -> None:
+        zero = np.zeros(self.embedder.dimension, dtype=np.float32)
+        for namespace in {r.namespace for r in rows}:
+            own = [r for r in rows if r.namespace == namespace and r.observation_keys]
+            if not own:  # removed between two reads
+                continue
+            keys = [
+                self._key([vectors.get(k, zero) for k in (r.goal_key, r.plan_key, observation)])
+                for r in own
+                for observation in r.observation_keys
+            ]
+            groups = np.array([r.pk for r in own for _ in r.observation_keys], dtype=np.int64)
+            positions = np.array([i for r in own for i in range(len(r.observation_keys))], dtype=np.int64)
+            self.retriever.add(namespace, (groups << POSITIONS) | positions, groups, np.stack(keys))
+            for row in own:
+                if row.episode:
+                    known = self._episodes.get((namespace, row.episode), frozenset())
+                    self._episodes[namespace, row.episode] = known | {row.pk}
+
+    def _key(self, vectors: Sequence[np.ndarray]) -> Vectors:
+        return np.concatenate([v * np.float32(s) for v, s in zip(vectors, self._scales)])
+
+    def _vector(self, text: str) -> np.ndarray:
+        if not text:
+            return np.zeros(self.embedder.dimension, dtype=np.float32)
+        cached = self._texts.get(text)
+        return cached if cached is not None else self._vectors([text])[text]
+
+    def _vectors(self, texts: Collection[str]) -> dict[str, np.ndarray]:
+        """Checked unit vectors by text, embedded in one batch where they are not cached."""
+        found = {t: v for t in texts if (v := self._texts.get(t)) is not None}
+        missing = sorted(set(texts) - set(found))
+        if missing:
+            for text, vector in zip(missing, embed(self.embedder, missing)):
+                self._texts.put(text, vector)
+                found[text] = vector
+        return found
+
+    def _check_model(self, connection: Connection, *, write: bool = False) -> None:
+        """The bank remembers which model embedded it; the first `write` into an empty one sets it."""
+        execute, mine = connection.execute, f"{self.embedder.name}/{self.embedder.dimension}"
+        stored = execute(select(settings.c.value).where(settings.c.name == "embedding_model")).scalar()
+        if stored == mine:
+            return
+        if stored is not None and execute(select(table.c.pk).limit(1)).scalar() is not None:
+            raise EmbeddingModelChanged(
+                f"the bank was embedded with {stored}, the embedder is {mine}: set retrieval.embedder back, or run "
+                "`agentcascade bank reembed` to embed all of it anew"
+            )
+        if write:
+            self._set_model(connection)
+
+    def _set_model(self, connection: Connection) -> None:
+        connection.execute(delete(settings).where(settings.c.name == "embedding_model"))
+        value = f"{self.embedder.name}/{self.embedder.dimension}"
+        connection.execute(settings.insert().values(name="embedding_model", value=value))
+
+    def reembed(self) -> int:
+        """Embed the whole bank with the present embedder, in one transaction; returns the number of texts."""
+        with self._lock, self.database.begin(write=True) as connection:
+            pks = list(connection.execute(trajectories.selection(None)).scalars())
+            everything = [t for part in trajectories.chunks(pks) for t in trajectories.read(connection, part).values()]
+            texts = {t for i in everything for t in (i.goal, i.plan, *(s.observation for s in i.steps)) if t}
+            vectors = {
+                trajectories.text_key(self.embedder.name, t): v.tobytes() for t, v in self._vectors(texts).items()
+            }
+            trajectories.remove(connection, pks)
+            connection.execute(delete(embeddings))
+            self._set_model(connection)
+            trajectories.insert(connection, everything[::-1], vectors, self.embedder.name)
+        return len(texts)
+
+
+def check(trajectory: Trajectory) -> None:
+    """Raises `BankError` unless the trajectory can teach: successful, with a goal and steps."""
+    if not trajectory.success:
+        raise BankError(f"trajectory {trajectory.id} failed: only successful ones are banked")
+    if not trajectory.steps:
+        raise BankError(f"trajectory {trajectory.id} has no steps")
+    if len(trajectory.steps) >= 1 << POSITIONS:
+        raise BankError(f"trajectory {trajectory.id} has {len(trajectory.steps)} steps: split it")
+    if not trajectory.goal.strip():
+        raise BankError(f"trajectory {trajectory.id} has no goal")
+
+
+def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+    """`embedder`'s vectors (n, dimension); raises `EmbeddingError` naming the first text with an unusable one."""
+    vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
+    if vectors.shape != (len(texts), embedder.dimension):
+        raise EmbeddingError(
+            f"embedder {embedder.name} gave an array {vectors.shape} for {len(texts)} texts of {embedder.dimension} "
+            "dimensions: see retrieval.embedder"
+        )
+    norms = np.linalg.norm(vectors, axis=1)
+    bad = ~(np.abs(norms - 1) < 1e-2)
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise EmbeddingError(
+            f"embedder {embedder.name} gave a vector of length {norms[i]} for {texts[i][:60]!r}, not 1: "
+            "nothing was stored"
+        )
+    return vectors
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Cache(Generic[K, V]):
+    """A bounded, least-recently-used mapping; safe to share between threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._items: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key]
+            return None
+
+    def put(self, key: K, value: V) -> None:
+        with self._lock:
+            self._items[key] = value
+            self._items.move_to_end(key)
+            while len(self._items) > self._size:
+                self._items.popitem(last=False)
+
+    def drop(self, key: K) -> None:
+        with self._lock:
+            self._items.pop(key, None)

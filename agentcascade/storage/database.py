@@ -1,0 +1,160 @@
+"""Opening a database: checked, migrated, and set up for durable writes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from agentcascade.errors import ConfigError, CorruptDatabase, MissingExtra, NewerDatabase, StorageError, describe
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_SECONDS = 30
+UPGRADE_LOCK, WRITE_LOCK = 0x61676361, 0x61676362
+"""PostgreSQL's advisory locks of migrations and of writes to the bank."""
+
+
+class Database:
+    """An open database. Thread-safe; open one per process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file; None for a server or a database in memory."""
+        name = self.engine.url.database
+        is_file = self.engine.dialect.name == "sqlite" and name and name != ":memory:"
+        return Path(name) if is_file and name else None
+
+    @contextmanager
+    def begin(self, *, write: bool = False) -> Iterator[Connection]:
+        """A transaction: committed at the end, or not at all. Raises `StorageError` when the database fails.
+
+        Of `write` transactions there is one at a time, so that rows become visible in the order of their keys.
+        """
+        engine = self.engine.execution_options(immediate=True) if write else self.engine
+        try:
+            with engine.begin() as connection:
+                if write and engine.dialect.name == "postgresql":
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
+                yield connection
+        except SQLAlchemyError as error:
+            raise _explain(error, self.engine) from error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_database(url: str | Path) -> Database:
+    """Open `url` (an SQLAlchemy URL, or the path of an SQLite file) and bring its tables up to date.
+
+    Two processes may open a fresh database at once. Raises `CorruptDatabase`, `NewerDatabase`, `MissingExtra` or
+    `StorageError`, each with what to do; passwords are never shown.
+    """
+    engine = _engine(url)
+    try:
+        _upgrade(engine)
+    except BaseException as error:
+        engine.dispose()
+        if isinstance(error, (SQLAlchemyError, sqlite3.Error)):
+            raise _explain(error, engine) from error
+        raise
+    return Database(engine)
+
+
+def _engine(url: str | Path) -> Engine:
+    text_url = str(url) if "://" in str(url) else f"sqlite:///{url}"
+    for plain in ("postgresql://", "postgres://"):
+        if text_url.startswith(plain):
+            text_url = "postgresql+psycopg://" + text_url.removeprefix(plain)
+    try:
+        parsed = make_url(text_url)
+    except ArgumentError:
+        raise ConfigError("bank.url is not a database URL: e.g. sqlite:///agentcascade.db") from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigError(f"bank.url names {parsed.get_backend_name()}: only sqlite and postgresql are supported")
+    try:
+        if parsed.get_backend_name() == "postgresql":
+            return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=10)
+    except (ImportError, NoSuchModuleError) as error:
+        raise MissingExtra("psycopg", "postgres", "a PostgreSQL database") from error
+    if parsed.database and parsed.database != ":memory:":
+        folder = Path(parsed.database).parent
+        if not folder.is_dir():
+            raise StorageError(f"the folder {folder} of the database does not exist: create it, or change bank.url")
+    options: dict[str, Any] = {}
+    if parsed.database in (None, "", ":memory:"):  # one connection, since each would see a database of its own
+        options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+    arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+    engine = create_engine(parsed, connect_args=arguments, **options)
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    """WAL lets readers and one writer work at once; FULL makes a commit survive a power loss too."""
+    connection.isolation_level = None  # SQLAlchemy's "begin" event starts transactions, DDL included
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes its lock at once: one that read first could not wait for another to finish."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("immediate") else "BEGIN")
+
+
+def _upgrade(engine: Engine) -> None:
+    """Run the migrations that are missing, under a lock."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
+    with engine.connect() as connection:
+        if _revision(connection) == head:
+            return
+    with engine.execution_options(immediate=True).connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+        revision = _revision(connection)
+        if revision is not None and revision not in {s.revision for s in scripts.walk_revisions()}:
+            raise NewerDatabase(
+                f"{engine.url.render_as_string()} was written by a newer agentcascade (revision {revision}): "
+                "upgrade with pip install -U agentcascade, or use another bank.url"
+            )
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _explain(error: Exception, engine: Engine) -> StorageError:
+    """What went wrong and what to do, without the password."""
+    where = engine.url.render_as_string(hide_password=True)
+    cause = getattr(error, "orig", None) or error
+    words = str(cause)
+    if "not a database" in words or "malformed" in words or "encrypted" in words:
+        return CorruptDatabase(f"{where} is not a readable database ({words}): restore a backup, or move it away")
+    if isinstance(error, OperationalError) and engine.dialect.name == "postgresql":
+        return StorageError(f"{where} cannot be reached ({describe(cause)}): is the server running, and the URL right?")
+    if isinstance(error, DatabaseError) and ("readonly" in words or "unable to open" in words):
+        return StorageError(f"{where} cannot be opened ({words}): check the path and its permissions")
+    return StorageError(f"{where}: {describe(cause)}")

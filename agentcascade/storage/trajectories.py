@@ -1,0 +1,169 @@
+"""Trajectories and their vectors, in and out of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, Select, Table, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from agentcascade.storage.tables import embeddings, removals, steps, trajectories
+from agentcascade.types import Step, Trajectory
+
+CHUNK = 500
+"""Rows per IN list, and trajectories per read when an index is built."""
+
+
+class IndexRow(NamedTuple):
+    """What an index needs to know of one trajectory."""
+
+    pk: int
+    namespace: str
+    episode: str
+    goal_key: str
+    plan_key: str
+    observation_keys: list[str]
+
+
+def text_key(model: str, text: str) -> str:
+    """Key of a text's vector; empty for an empty text, which has none."""
+    return blake2b(f"{model}\0{text}".encode(), digest_size=16).hexdigest() if text else ""
+
+
+def digest(trajectory: Trajectory) -> str:
+    """Two trajectories with one digest teach the same."""
+    content = trajectory.model_dump_json(include={"goal", "plan", "steps", "success"})
+    return blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def known(connection: Connection, items: Sequence[Trajectory]) -> set[tuple[str, str]]:
+    """(namespace, digest) of those that are banked already."""
+    wanted = {(t.namespace, digest(t)) for t in items}
+    found: set[tuple[str, str]] = set()
+    for part in chunks(sorted(d for _, d in wanted)):
+        query = select(trajectories.c.namespace, trajectories.c.digest).where(trajectories.c.digest.in_(part))
+        found |= {(row.namespace, row.digest) for row in connection.execute(query)}
+    return wanted & found
+
+
+def insert(connection: Connection, items: Sequence[Trajectory], vectors: Mapping[str, bytes], model: str) -> None:
+    """Write trajectories, steps and the vectors that are not stored yet."""
+    rows = [{"key": key, "vector": vector} for key, vector in vectors.items()]
+    for part in chunks(rows):
+        connection.execute(_upsert(connection, embeddings).on_conflict_do_nothing(), part)
+    for part in chunks(items):
+        result = connection.execute(
+            trajectories.insert().returning(trajectories.c.pk, sort_by_parameter_order=True),
+            [_trajectory_row(t, model) for t in part],
+        )
+        connection.execute(
+            steps.insert(),
+            [
+                {
+                    "trajectory": pk,
+                    "position": i,
+                    **step.model_dump(),
+                    "observation_key": text_key(model, step.observation),
+                }
+                for pk, t in zip(result.scalars(), part)
+                for i, step in enumerate(t.steps)
+            ],
+        )
+
+
+def _upsert(connection: Connection, table: Table) -> Any:
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def _trajectory_row(trajectory: Trajectory, model: str) -> dict[str, Any]:
+    row = trajectory.model_dump(exclude={"steps"})
+    return row | {
+        "metadata": dict(trajectory.metadata),
+        "length": len(trajectory.steps),
+        "digest": digest(trajectory),
+        "episode": str(trajectory.metadata.get("episode", "")),
+        "goal_key": text_key(model, trajectory.goal),
+        "plan_key": text_key(model, trajectory.plan),
+    }
+
+
+def read(connection: Connection, pks: Collection[int]) -> dict[int, Trajectory]:
+    """Whole trajectories by key; unknown keys are left out."""
+    found = {}
+    for part in chunks(sorted(pks)):
+        heads = connection.execute(select(trajectories).where(trajectories.c.pk.in_(part))).mappings().all()
+        taken: dict[int, list[Step]] = {h["pk"]: [] for h in heads}
+        query = select(steps).where(steps.c.trajectory.in_(part)).order_by(steps.c.trajectory, steps.c.position)
+        for row in connection.execute(query):
+            if row.trajectory in taken:
+                step = Step.model_construct(observation=row.observation, reasoning=row.reasoning, action=row.action)
+                taken[row.trajectory].append(step)
+        fields = [f for f in Trajectory.model_fields if f != "steps"]
+        for head in heads:
+            values = {f: head[f] for f in fields}
+            found[head["pk"]] = Trajectory.model_construct(**values, steps=tuple(taken[head["pk"]]))
+    return found
+
+
+def index_rows(connection: Connection, after: int, limit: int = CHUNK) -> list[IndexRow]:
+    """The next `limit` trajectories with a key above `after`, in key order."""
+    columns = trajectories.c.pk, trajectories.c.namespace, trajectories.c.episode
+    query = select(*columns, trajectories.c.goal_key, trajectories.c.plan_key)
+    heads = connection.execute(query.where(trajectories.c.pk > after).order_by(trajectories.c.pk).limit(limit)).all()
+    if not heads:
+        return []
+    keys: dict[int, list[str]] = {h.pk: [] for h in heads}
+    between = steps.c.trajectory.between(heads[0].pk, heads[-1].pk)
+    query = select(steps.c.trajectory, steps.c.observation_key).where(between)
+    for row in connection.execute(query.order_by(steps.c.trajectory, steps.c.position)):
+        if row.trajectory in keys:
+            keys[row.trajectory].append(row.observation_key)
+    return [IndexRow(h.pk, h.namespace, h.episode, h.goal_key, h.plan_key, keys[h.pk]) for h in heads]
+
+
+def vectors(connection: Connection, keys: Collection[str]) -> dict[str, np.ndarray]:
+    """float32 vectors by text key; unknown keys are left out."""
+    found = {}
+    for part in chunks(sorted(keys)):
+        for row in connection.execute(select(embeddings).where(embeddings.c.key.in_(part))):
+            found[row.key] = np.frombuffer(row.vector, dtype="<f4")
+    return found
+
+
+def remove(connection: Connection, pks: Collection[int]) -> None:
+    """Delete trajectories with their steps, and leave a note for other processes' indexes."""
+    for part in chunks(sorted(pks)):
+        rows = connection.execute(
+            select(trajectories.c.pk, trajectories.c.namespace).where(trajectories.c.pk.in_(part))
+        ).all()
+        if rows:
+            connection.execute(removals.insert(), [{"trajectory": row.pk, "namespace": row.namespace} for row in rows])
+        connection.execute(delete(steps).where(steps.c.trajectory.in_(part)))
+        connection.execute(delete(trajectories).where(trajectories.c.pk.in_(part)))
+    in_use = select(steps.c.observation_key), select(trajectories.c.goal_key), select(trajectories.c.plan_key)
+    orphans = select(embeddings.c.key).except_(*in_use)  # sets, not a lookup per row: the keys have no index
+    connection.execute(delete(embeddings).where(embeddings.c.key.in_(orphans)))
+
+
+def removed(connection: Connection, after: int) -> list[tuple[int, int, str]]:
+    """(mark, trajectory key, namespace) of removals noted after mark `after`."""
+    query = select(removals).where(removals.c.pk > after).order_by(removals.c.pk)
+    return [(row.pk, row.trajectory, row.namespace) for row in connection.execute(query)]
+
+
+def last_removal(connection: Connection) -> int:
+    return connection.execute(select(func.max(removals.c.pk))).scalar() or 0
+
+
+def selection(namespace: str | None) -> Select[int]:
+    """Keys of trajectories, newest first."""
+    query = select(trajectories.c.pk).order_by(trajectories.c.created_at.desc(), trajectories.c.pk.desc())
+    return query if namespace is None else query.where(trajectories.c.namespace == namespace)
+
+
+def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

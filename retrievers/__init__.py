@@ -1,0 +1,1 @@
+"""Embedders (texts to vectors) and indexes (vectors to the nearest steps)."""
