@@ -129,8 +129,10 @@ class Bank:
         """
         if k <= 0:
             return Retrieval([], 0.0)
-        if not self._loaded or time.monotonic() - self._checked > REFRESH_SECONDS:
+        if not self._loaded:
             await asyncio.to_thread(self._catch_up)
+        elif time.monotonic() - self._checked > REFRESH_SECONDS:
+            await asyncio.to_thread(self._catch_up_unless_busy)
         texts = {t for t in (situation.goal, situation.plan, situation.observation) if t}
         seconds = 0.0
         if any(self._texts.get(t) is None for t in texts):
@@ -188,14 +190,21 @@ class Bank:
         """Take in at once what other processes added and removed; `retrieve` does so every two seconds."""
         await asyncio.to_thread(self._catch_up)
 
+    def _catch_up_unless_busy(self) -> None:
+        """An index may train for seconds while it takes in rows; a retrieval makes do with what it has meanwhile."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._catch_up()
+            finally:
+                self._lock.release()
+
     def _catch_up(self) -> None:
         with self._lock:
             while True:
                 with self.database.begin() as connection:
                     self._check_model(connection)  # another process may have embedded the bank anew
-                    if not self._loaded:
+                    if not self._loaded and not self._watermark:
                         self._removal_mark = trajectories.last_removal(connection)
-                        self._loaded = True
                     for mark, pk, namespace in trajectories.removed(connection, self._removal_mark):
                         self.retriever.remove(namespace, [pk])
                         self._trajectories.drop(pk)
@@ -203,11 +212,12 @@ class Bank:
                     rows = trajectories.index_rows(connection, self._watermark)
                     keys = {k for r in rows for k in (r.goal_key, r.plan_key, *r.observation_keys) if k}
                     vectors = trajectories.vectors(connection, keys)
-                if not rows:
+                if rows:
+                    self._index(rows, vectors)
+                    self._watermark = rows[-1].pk
+                if len(rows) < trajectories.CHUNK:
                     break
-                self._index(rows, vectors)
-                self._watermark = rows[-1].pk
-            self._checked = time.monotonic()
+            self._loaded, self._checked = True, time.monotonic()
 
     def _index(self, rows: Sequence[trajectories.IndexRow], vectors: Mapping[str, np.ndarray]) -> None:
         zero = np.zeros(self.embedder.dimension, dtype=np.float32)

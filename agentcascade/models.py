@@ -117,7 +117,8 @@ class LiteLLMModel:
         if temperature is not None:
             request["temperature"] = temperature
         if tools:
-            request["tools"] = list(tools)
+            # litellm would load its MCP gateway (seconds, and packages that it does not install) to look for MCP tools.
+            request |= {"tools": list(tools), "_skip_mcp_handler": True}
 
         async def ask(first: int, at_once: int) -> list[_Answer | BaseException]:
             """Samples `first` to `n`, in requests for `at_once` each."""

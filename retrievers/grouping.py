@@ -15,16 +15,30 @@ if TYPE_CHECKING:
 Hit = tuple[int, int, float]
 """(row, group, inner product)"""
 
+SORTED_AT_FIRST = 2_048
+"""Of many scores only so many of the best are sorted; more when they hold too few groups."""
+
 
 def best_per_group(rows: Ids, groups: Ids, scores: Vectors, k: int, exclude: Collection[int] = ()) -> list[Hit]:
     """The best row of each of the k best groups, best first; ties go to the lower row."""
     if exclude:
         keep = ~np.isin(groups, list(exclude))
         rows, groups, scores = rows[keep], groups[keep], scores[keep]
-    order = np.lexsort((rows, -scores))
+    take = max(SORTED_AT_FIRST, 32 * k)
+    while take < len(scores):
+        bar = np.partition(scores, len(scores) - take)[len(scores) - take]
+        near = scores >= bar  # with all that tie at the bar, so that ties are settled by row, not by chance
+        hits = _walk(rows[near], groups[near], scores[near], k)
+        if len(hits) == k:
+            return hits
+        take *= 8
+    return _walk(rows, groups, scores, k)
+
+
+def _walk(rows: Ids, groups: Ids, scores: Vectors, k: int) -> list[Hit]:
     seen: set[int] = set()
     hits: list[Hit] = []
-    for i in order:
+    for i in np.lexsort((rows, -scores)):
         group = int(groups[i])
         if group not in seen:
             seen.add(group)
@@ -34,11 +48,22 @@ def best_per_group(rows: Ids, groups: Ids, scores: Vectors, k: int, exclude: Col
     return hits
 
 
+def check_rows(rows: Ids, groups: Ids, keys: Vectors, dimension: int) -> tuple[Ids, Ids, Vectors]:
+    """Rows, groups and keys as arrays of one length; raises `EmbeddingError` where `check_keys` does."""
+    keys = check_keys(keys, dimension)
+    rows, groups = np.asarray(rows, dtype=np.int64), np.asarray(groups, dtype=np.int64)
+    if not rows.shape == groups.shape == (len(keys),):
+        raise EmbeddingError(f"{len(keys)} keys need as many rows and groups, got {rows.shape} and {groups.shape}")
+    return rows, groups, keys
+
+
 def check_keys(keys: Vectors, dimension: int) -> Vectors:
     """`keys` as a C-contiguous float32 (n, dimension); raises `EmbeddingError` for another shape, NaN or infinity."""
     keys = np.ascontiguousarray(keys, dtype=np.float32)
     if keys.ndim != 2 or keys.shape[1] != dimension:
-        raise EmbeddingError(f"keys have shape {keys.shape}, the index takes (n, {dimension})")
+        raise EmbeddingError(
+            f"keys have shape {keys.shape}, the index takes (n, {dimension}): was the embedder changed?"
+        )
     finite = np.isfinite(keys).all(axis=1)
     if not finite.all():
         raise EmbeddingError(f"key {int(np.argmin(finite))} of {len(keys)} holds NaN or infinity")

@@ -1,4 +1,4 @@
-"""An embedder that needs nothing: words hashed into a vector. Knows no synonyms; good for tests and as a last resort."""
+"""An embedder that needs nothing: words hashed into a vector. Knows no synonyms; for tests and as a last resort."""
 
 from __future__ import annotations
 

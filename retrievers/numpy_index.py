@@ -8,47 +8,68 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys
+from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
 
 if TYPE_CHECKING:
     from agentcascade.protocols import Ids, Vectors
 
 
 class ExactRetriever:
-    """Every search looks at every step of the namespace: exact, and linear in their number."""
+    """Every search looks at every step of the namespace: exact, and linear in their number. Thread-safe."""
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
-        self._lock = threading.RLock()
-        self._parts: dict[str, tuple[Ids, Ids, Vectors]] = {}
+        self._lock = threading.Lock()
+        self._parts: dict[str, _Part] = {}
 
     def add(self, namespace: str, rows: Ids, groups: Ids, keys: Vectors) -> None:
-        keys = check_keys(keys, self.dimension)
-        new = np.asarray(rows, dtype=np.int64), np.asarray(groups, dtype=np.int64), keys
+        rows, groups, keys = check_rows(rows, groups, keys, self.dimension)
         with self._lock:
-            old = self._parts.get(namespace)
-            if old is None:
-                self._parts[namespace] = new
-            else:
-                joined = tuple(np.concatenate(pair) for pair in zip(old, new))
-                self._parts[namespace] = joined[0], joined[1], joined[2]
+            self._parts.setdefault(namespace, _Part(self.dimension)).append(rows, groups, keys)
 
     def remove(self, namespace: str, groups: Collection[int]) -> None:
         with self._lock:
-            if namespace in self._parts:
-                rows, own, keys = self._parts[namespace]
+            part = self._parts.get(namespace)
+            if part is not None:
+                rows, own, keys = part.view()
                 keep = ~np.isin(own, list(groups))
-                self._parts[namespace] = rows[keep], own[keep], keys[keep]
+                self._parts[namespace] = fresh = _Part(self.dimension)
+                fresh.append(rows[keep], own[keep], keys[keep])
 
     def search(self, namespace: str, key: Vectors, k: int, exclude: Collection[int] = ()) -> list[Hit]:
-        key = check_keys(key[None], self.dimension)[0]
+        key = check_keys(np.asarray(key)[None], self.dimension)[0]
         with self._lock:
             part = self._parts.get(namespace)
-        if part is None or k < 1:
-            return []
-        rows, groups, keys = part
+            if part is None or k < 1:
+                return []
+            rows, groups, keys = part.view()
         return best_per_group(rows, groups, keys @ key, k, exclude)
 
     def __len__(self) -> int:
         with self._lock:
-            return sum(len(rows) for rows, _, _ in self._parts.values())
+            return sum(part.size for part in self._parts.values())
+
+
+class _Part:
+    """Arrays with room to grow. Rows once written never change, so a view stays good after the lock is released."""
+
+    def __init__(self, dimension: int) -> None:
+        self.size = 0
+        self._rows = np.empty(0, dtype=np.int64)
+        self._groups = np.empty(0, dtype=np.int64)
+        self._keys = np.empty((0, dimension), dtype=np.float32)
+
+    def view(self) -> tuple[Ids, Ids, Vectors]:
+        return self._rows[: self.size], self._groups[: self.size], self._keys[: self.size]
+
+    def append(self, rows: Ids, groups: Ids, keys: Vectors) -> None:
+        start, end = self.size, self.size + len(rows)
+        if end > len(self._rows):
+            capacity = max(end, len(self._rows) * 3 // 2)
+            old = self.view()
+            self._rows = np.empty(capacity, dtype=np.int64)
+            self._groups = np.empty(capacity, dtype=np.int64)
+            self._keys = np.empty((capacity, keys.shape[1]), dtype=np.float32)
+            self._rows[:start], self._groups[:start], self._keys[:start] = old
+        self._rows[start:end], self._groups[start:end], self._keys[start:end] = rows, groups, keys
+        self.size = end

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field
 
@@ -20,7 +21,8 @@ from agentcascade.files import write_atomically
 from agentcascade.types import Decision, Frozen, Trajectory
 
 
-class Job(NamedTuple):
+@dataclass(frozen=True)
+class Job:
     """One episode to play; picklable."""
 
     policy: str

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from agentcascade import assembly
+from agentcascade.actions import make_format
 from agentcascade.bench.policies import configure
 from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.cascade import Cascade
-from agentcascade.config import CascadeConfig
+from agentcascade.config import CascadeConfig, ModelConfig
 from agentcascade.errors import describe
-from agentcascade.protocols import Embedder, Environment
+from agentcascade.protocols import ChatModel, Embedder, Environment, TokenCounter
 from agentcascade.record import total
 from agentcascade.types import Message
 
@@ -110,10 +112,7 @@ class Worker:
         from agentcascade.tokens import token_counter
 
         count = token_counter()
-        models = {r: assembly.make_model(m, count) for r in ("teacher", "student") if (m := getattr(config, r))}
-        for model in models.values():
-            if hasattr(model, "bind"):
-                model.bind(self.environment)
+        teacher, student = (self._model(m, count) for m in (config.teacher, config.student))
         bank = None
         if config.retrieval.k and config.mode != "collect":
             bank = assembly.open_bank(config, self._database(seed), embedder(config.retrieval.embedder))
@@ -122,9 +121,18 @@ class Worker:
             router=assembly.make_router(config.router),
             count=count,
             bank=bank,
-            actions=assembly.make_format(config.actions.format, config.actions.pattern),
-            **models,
+            actions=make_format(config.actions.format, config.actions.pattern),
+            teacher=teacher,
+            student=student,
         )
+
+    def _model(self, config: ModelConfig | None, count: TokenCounter) -> ChatModel | None:
+        if config is None:
+            return None
+        model = assembly.make_model(config, count)
+        if hasattr(model, "bind"):
+            model.bind(self.environment)
+        return model
 
     @cache  # noqa: B019 - a worker lives as long as its process
     def _database(self, seed: int) -> Any:
@@ -147,8 +155,13 @@ def start(setup: Setup) -> None:
     global _worker
     parent = parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _worker = Worker(setup)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def play(job: Job) -> EpisodeRecord:

@@ -75,18 +75,20 @@ def alfworld(
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the folder of the run to continue")
     folder = out or Path("runs") / f"alfworld-{datetime.now():%Y%m%d-%H%M%S}"
-    models = {
+    models: dict[str, dict[str, Any]] = {
         "teacher": {"name": teacher, "price": price("teacher", teacher, teacher_price), "temperature": 0.1},
         "student": {"name": student, "price": price("student", student, student_price), "api_base": api_base},
     }
-    config = CascadeConfig(
-        mode="cascade",
-        **models,  # type: ignore[arg-type]
-        retrieval={"k": settings["k"], "embedder": settings["embedder"]},  # type: ignore[arg-type]
-        router={"name": "unanimity", "options": {"n": settings["samples"]}},  # type: ignore[arg-type]
-        sampling={"temperature": settings["temperature"]},  # type: ignore[arg-type]
-        actions={"format": "react"},  # type: ignore[arg-type]
-        collect={"drop_observations": [suite.NOTHING_HAPPENED]},  # type: ignore[arg-type]
+    config = CascadeConfig.model_validate(
+        {
+            "mode": "cascade",
+            **models,
+            "retrieval": {"k": settings["k"], "embedder": settings["embedder"]},
+            "router": {"name": "unanimity", "options": {"n": settings["samples"]}},
+            "sampling": {"temperature": settings["temperature"]},
+            "actions": {"format": "react"},
+            "collect": {"drop_observations": [suite.NOTHING_HAPPENED]},
+        }
     )
     with Progress(
         console, resume_hint=f"agentcascade bench alfworld --resume --out {folder} (and the same options)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +76,7 @@ def _engine(url: str | Path) -> Engine:
             text_url = "postgresql+psycopg://" + text_url.removeprefix(plain)
     try:
         parsed = make_url(text_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigError("bank.url is not a database URL: e.g. sqlite:///agentcascade.db") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigError(f"bank.url names {parsed.get_backend_name()}: only sqlite and postgresql are supported")
@@ -102,7 +103,15 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
     """WAL lets readers and one writer work at once; FULL makes a commit survive a power loss too."""
     connection.isolation_level = None  # SQLAlchemy's "begin" event starts transactions, DDL included
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    give_up = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:  # the one statement that does not wait for other processes by itself
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

@@ -26,13 +26,14 @@ The commands are:
 - heat {obj} with {recep}
 - cool {obj} with {recep}
 - use {obj}
+- slice {obj} with {obj}
 - examine {obj}
 - inventory
 - look
 
-Name things with their number, as you see them, e.g. "go to countertop 1". You can carry one thing at a time. You must be
-at a place to see or use what is there, and open what is closed to see inside. A command that is impossible is answered
-with "Nothing happens."."""
+Name things with their number, as you see them, e.g. "go to countertop 1". You can carry one thing at a time. You must
+be at a place to see or use what is there, and open what is closed to see inside. A command that is impossible is
+answered with "Nothing happens."."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ async def play(
     return EpisodeResult(environment.success, len(trace), trace)
 
 
-_ACTION = re.compile(r"(?:^|\n)\s*Action:\s*([^\n]+)", re.IGNORECASE)
+_ACTION = re.compile(r"^[\s*]*Action\**:\**[ \t]*(\S[^\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
 def parse_action(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from agentcascade.envs.alfworld.engine import make_engine
 from agentcascade.envs.alfworld.planner import Planner, reduced
-from agentcascade.errors import EnvironmentFailed
+from agentcascade.errors import EnvironmentFailed, describe
 
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
 
@@ -30,12 +30,13 @@ class AlfworldEnvironment:
         """Start the game in file `task`; returns the room and the task as the engine words them."""
         if not Path(task).is_file():
             raise EnvironmentFailed(f"there is no game file {task}: let the bench generate its games again")
+        self._state = None
         try:
             self._engine.load(str(task))
             self._state = self._engine.reset()
-        except (ValueError, KeyError, OSError) as error:
+        except (Exception, SystemExit) as error:  # the engine's parsers raise all sorts; its translator exits
             raise EnvironmentFailed(
-                f"{task} is not an ALFWorld game ({error}): delete it to have it made again"
+                f"{task} is not an ALFWorld game ({describe(error)}): delete it to have it made again"
             ) from error
         self._steps, self._plan = 0, None
         return str(self._state.feedback).replace(BANNER, "").strip()
@@ -66,13 +67,18 @@ class AlfworldEnvironment:
         if self._planner is None:
             raise EnvironmentFailed("this environment has no expert: make it with expert=True")
         if not self._plan:
-            state = self._engine._pddl_state
-            types = {name: kind for name, kind in state.name2type.items() if kind in KINDS}
-            facts = [f for f in state.facts if all(a.name in types for a in f.arguments)]
-            problem = reduced(self._engine._game_data["pddl_problem"], facts, types)
-            operators = self._planner.plan(self._engine._game_data["pddl_domain"], problem)
+            operators = self._operators(self._planner)
             self._plan = self._engine._pddl_state.plan_to_templated_actions(operators, self._engine._entity_infos)
         return list(self._plan)
+
+    def _operators(self, planner: Planner) -> list[str]:
+        state, game = self._engine._pddl_state, self._engine._game_data
+        types = {name: kind for name, kind in state.name2type.items() if kind in KINDS}
+        facts = [f for f in state.facts if all(a.name in types for a in f.arguments)]
+        try:
+            return planner.plan(game["pddl_domain"], reduced(game["pddl_problem"], facts, types))
+        except EnvironmentFailed:  # what was left out may be needed after all
+            return planner.plan(game["pddl_domain"], reduced(game["pddl_problem"], facts, types, thrifty=False))
 
     def close(self) -> None:
         self._state = None

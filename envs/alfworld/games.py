@@ -103,7 +103,8 @@ def _planner() -> Planner:
 @cache
 def _domain() -> str:
     _, _, folder = scenes.alfred()
-    return (folder / "data" / "alfred.pddl").read_text()
+    domain: Path = folder / "data" / "alfred.pddl"
+    return domain.read_text()
 
 
 def _write(path: Path, scene: scenes.Scene, task: scenes.Task, problem: str, words: str) -> None:

@@ -11,15 +11,16 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from agentcascade.envs.alfworld.engine import translating
 from agentcascade.errors import EnvironmentFailed, MissingExtra
 
 
 class Planner:
-    """One instance of the planner's library; not thread-safe. Kept for the life of the process: unloading it crashes."""
+    """One instance of the planner's library; not thread-safe. Kept for the life of the process: unloading crashes."""
 
     def __init__(self) -> None:
         try:
-            import fast_downward
+            import fast_downward  # type: ignore[import-untyped]
         except ImportError as error:
             raise MissingExtra("textworld[pddl]", "alfworld", "planning ALFWorld games") from error
         self._downward = fast_downward
@@ -30,8 +31,9 @@ class Planner:
 
         Raises `EnvironmentFailed` when there is no plan.
         """
-        _, plain = self._downward.pddl2sas(domain, problem)
-        _, optimised = self._downward.pddl2sas(domain, problem, optimize=True)
+        with translating():
+            _, plain = self._downward.pddl2sas(domain, problem)
+            _, optimised = self._downward.pddl2sas(domain, problem, optimize=True)
         self._library.load_sas(plain.encode())
         self._library.load_sas_replan(optimised.encode())
         if self._library.check_goal():
@@ -43,15 +45,37 @@ class Planner:
         return [operator.name for operator in operators]
 
 
-def reduced(problem: str, facts: Iterable[Any], types: dict[str, str]) -> str:
-    """The PDDL problem with the present `facts` (propositions) and only the objects that its goal concerns.
+def reduced(problem: str, facts: Iterable[Any], types: dict[str, str], *, thrifty: bool = True) -> str:
+    """The PDDL problem with the present `facts` (propositions), and only what its goal concerns.
 
-    `types` maps every entity to its PDDL type.
+    `types` maps every entity to its PDDL type. `thrifty` leaves out receptacles too: kept are those that hold
+    something concerned, and one of each type that the goal names, that cleans, heats or cools, or that takes what is
+    in hand.
     """
     facts = list(facts)
     goal = problem[problem.lower().index("(:goal") :]
     wanted = {kind.lower() for kind in re.findall(r"\b(\w+Type)\b", goal, re.IGNORECASE)}
-    kept = {n for n, kind in types.items() if kind != "object"}
+    kept = _concerned(facts, wanted)
+    if thrifty:
+        kept |= _places(facts, kept, wanted) | wanted
+        kept |= {f.arguments[1].name for f in facts if f.name in KINDS_OF and f.arguments[0].name in kept}
+        kept |= {name for name, kind in types.items() if kind == "agent"}
+    else:
+        kept |= {name for name, kind in types.items() if kind != "object"}
+    told = [f for f in facts if all(a.name in kept for a in f.arguments)]
+    objects = "\n".join(f"  {name} - {types[name]}" for name in sorted({a.name for f in told for a in f.arguments}))
+    init = "\n".join(f"  ({fact.name} {' '.join(a.name for a in fact.arguments)})" for fact in told)
+    head = f"(define (problem reduced)\n(:domain alfred)\n(:objects\n{objects})\n(:init\n  (= (total-cost) 0)\n{init})"
+    return f"{head}\n{goal}"
+
+
+STATIONS = ("sinkbasintype", "microwavetype", "fridgetype")
+KINDS_OF = ("objecttype", "receptacletype")
+
+
+def _concerned(facts: list[Any], wanted: set[str]) -> set[str]:
+    """Objects of the wanted types, what is in hand, and movable receptacles around them."""
+    kept = set()
     for fact in facts:
         if fact.name == "objecttype" and fact.arguments[1].name.lower() in wanted:
             kept.add(fact.arguments[0].name)
@@ -61,11 +85,22 @@ def reduced(problem: str, facts: Iterable[Any], types: dict[str, str]) -> str:
         names = {a.name for a in fact.arguments}
         if fact.name == "inreceptacleobject" and names & kept:
             kept |= names
-    present = {a.name for f in facts for a in f.arguments} & kept
-    objects = "\n".join(f"  {name} - {types[name]}" for name in sorted(present))
-    init = "\n".join(
-        f"  ({fact.name} {' '.join(a.name for a in fact.arguments)})"
-        for fact in facts
-        if all(a.name in kept for a in fact.arguments)
-    )
-    return f"(define (problem reduced)\n(:domain alfred)\n(:objects\n{objects})\n(:init\n  (= (total-cost) 0)\n{init})\n{goal}"
+    return kept
+
+
+def _places(facts: list[Any], things: set[str], wanted: set[str]) -> set[str]:
+    """Receptacles that a plan for `things` needs, and the locations of these and of the agent."""
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for fact in facts:
+        if len(fact.arguments) == 2:
+            pairs.setdefault(fact.name, []).append((fact.arguments[0].name, fact.arguments[1].name))
+    kind_of = dict(pairs.get("objecttype", []))
+    held = {kind_of[thing] for _, thing in pairs.get("holds", []) if thing in kind_of}
+    needed = wanted.union(STATIONS, (place for place, thing in pairs.get("cancontain", []) if thing in held))
+    places = {place for thing, place in pairs.get("inreceptacle", []) if thing in things}
+    of_kind: dict[str, str] = {}
+    for place, kind in sorted(pairs.get("receptacletype", [])):
+        of_kind.setdefault(kind, place)
+    places |= {place for kind, place in of_kind.items() if kind in needed}
+    spots = {spot for place, spot in pairs.get("receptacleatlocation", []) if place in places}
+    return places | spots | {spot for _, spot in pairs.get("atlocation", [])}

@@ -1,0 +1,79 @@
+"""`offline/imitator`: a deterministic in-context learner, the offline stand-in for a cheap student.
+
+It is not a language model. It sees nothing but its prompt, copies by analogy from the demonstrations in it (see
+`analogy`), and at a temperature above 0 draws from its own scores, so that its agreement with itself says how sure it
+is. Its tokens are counted and billed like a model's, at prices that the user names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any
+
+from agentcascade.envs.offline.analogy import Candidate, candidates
+from agentcascade.envs.offline.reading import read
+from agentcascade.errors import InvalidRequest
+from agentcascade.protocols import TokenCounter
+from agentcascade.tokens import count_messages
+from agentcascade.types import Completion, Message, Tool, Usage
+
+NOTHING_KNOWN = Candidate("look", "I do not know what to do, so I look around.", 0.0)
+
+
+class Imitator:
+    """Implements `ChatModel`. The same messages, seed and temperature give the same answers in any process."""
+
+    name = "offline/imitator"
+    supports_n = True
+
+    def __init__(self, count: TokenCounter, dollars: Callable[[Usage], Decimal | None], seed: int = 0) -> None:
+        self._count, self._dollars, self._seed = count, dollars, seed
+
+    def dollars(self, usage: Usage) -> Decimal | None:
+        return self._dollars(usage)
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        temperature: float | None = None,
+        seed: int | None = None,
+        tools: Sequence[Tool] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Completion:
+        """`n` independent draws; the prompt is billed once. Raises `InvalidRequest` without messages."""
+        if not messages:
+            raise InvalidRequest("messages is empty: send at least one user message")
+        started = time.perf_counter()
+        found = candidates(read(messages)) or [NOTHING_KNOWN]
+        digest = blake2b(json.dumps(messages, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+        chosen = [
+            draw(found, temperature or 0.0, random.Random(f"{self._seed} {seed} {digest} {sample}"))
+            for sample in range(n)
+        ]
+        texts = [f"Thought: {c.thought}\nAction: {c.action}" for c in chosen]
+        usage = Usage(input=count_messages(messages, self._count), output=sum(map(self._count, texts)))
+        return Completion(
+            model=self.name,
+            messages=tuple({"role": "assistant", "content": text} for text in texts),
+            finish_reasons=("stop",) * n,
+            usage=usage,
+            dollars=self.dollars(usage),
+            seconds=time.perf_counter() - started,
+        )
+
+
+def draw(found: Sequence[Candidate], temperature: float, rng: random.Random) -> Candidate:
+    """The best candidate at temperature 0, else one drawn from the softmax of score / temperature."""
+    if temperature <= 0:
+        return found[0]
+    weights = [math.exp((c.score - found[0].score) / temperature) for c in found]
+    return rng.choices(found, weights)[0]

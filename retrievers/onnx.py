@@ -1,0 +1,74 @@
+"""Embeddings under onnxruntime: the same vectors as sentence-transformers, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agentcascade.errors import ConfigError, MissingExtra, describe
+from agentcascade.retrievers.bert_onnx import converted
+from agentcascade.retrievers.folders import folder_of, max_length_of, onnx_files, pooling_of, space_of
+
+if TYPE_CHECKING:
+    from agentcascade.protocols import Vectors
+
+
+class OnnxEmbedder:
+    """`model`: ``minilm``, or the folder of a sentence encoder with an ONNX file or a BERT checkpoint. Thread-safe.
+
+    An ONNX file made by another exporter may give token vectors: they are pooled as the folder says, and normalised.
+    """
+
+    def __init__(self, model: str | Path = "minilm", *, batch_size: int = 32, threads: int = 1) -> None:
+        folder = folder_of(str(model))
+        try:
+            import onnxruntime
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise MissingExtra("onnxruntime and tokenizers", "onnx", f"embedder '{model}'") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        exported = onnx_files(folder)
+        file = exported[0] if exported else converted(folder)
+        try:
+            self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # both raise bare or private classes
+            raise ConfigError(f"embedding model '{model}' cannot be loaded ({describe(error)})") from error
+        self._tokenizer.enable_truncation(max_length_of(folder))
+        self._tokenizer.no_padding()
+        self._inputs = {i.name for i in self._session.get_inputs()}
+        outputs = [o.name for o in self._session.get_outputs()]
+        self._output = next((n for n in ("embedding", "sentence_embedding") if n in outputs), outputs[0])
+        self._pooling = pooling_of(folder)
+        self._batch_size = batch_size
+        self.name = space_of(str(model))
+        self.dimension = self._run([self._tokenizer.encode("").ids]).shape[1]
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dimension), rows of unit length."""
+        tokens = [e.ids for e in self._tokenizer.encode_batch(list(texts))]
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        order = np.argsort([len(t) for t in tokens], kind="stable")  # equal lengths together waste no padding
+        for start in range(0, len(order), self._batch_size):
+            part = order[start : start + self._batch_size]
+            vectors[part] = self._run([tokens[i] for i in part])
+        return vectors
+
+    def _run(self, tokens: Sequence[Sequence[int]]) -> Vectors:
+        shape = len(tokens), max(map(len, tokens))
+        feed = {name: np.zeros(shape, dtype=np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+        for i, ids in enumerate(tokens):
+            feed["input_ids"][i, : len(ids)], feed["attention_mask"][i, : len(ids)] = ids, 1
+        inputs = {name: value for name, value in feed.items() if name in self._inputs}
+        output: np.ndarray = self._session.run([self._output], inputs)[0]
+        if output.ndim == 3 and self._pooling == "cls":
+            output = output[:, 0]
+        elif output.ndim == 3:
+            mask = feed["attention_mask"][:, :, None].astype(np.float32)
+            output = (output * mask).sum(axis=1) / mask.sum(axis=1)
+        return np.asarray(output / np.linalg.norm(output, axis=1, keepdims=True), dtype=np.float32)

