@@ -12,6 +12,7 @@ from agentcascade.envs.alfworld import agent
 from agentcascade.envs.alfworld.dataset import Game, load_games
 from agentcascade.envs.alfworld.environment import AlfworldEnvironment
 from agentcascade.protocols import Environment
+from agentcascade.types import Message
 
 MAX_STEPS = 50
 NOTHING_HAPPENED = "Nothing happens"
@@ -25,6 +26,9 @@ class AlfworldSuite:
 
     def environment(self, *, expert: bool) -> Environment:
         return AlfworldEnvironment(max_steps=MAX_STEPS, expert=expert)
+
+    def goal(self, messages: list[Message]) -> str:
+        return agent.goal(str(messages[1]["content"]))
 
     async def play(self, environment: Environment, path: str, complete: Callable[..., Any]) -> Outcome:
         return await agent.play(environment, path, complete, max_steps=MAX_STEPS)

@@ -21,7 +21,7 @@ from agentcascade.files import write_atomically
 from agentcascade.ledger import break_even
 
 STAND_IN = (
-    "offline/expert is the engine's own planner, which sees the hidden state; offline/imitator is a program that "
+    "offline/expert is the engine's own planner, which plans with what it has seen; offline/imitator is a program that "
     "copies by analogy from its prompt. Neither is a language model: these figures show that the machinery works, and "
     "are not those of any paper or product. Dollars are the named prices times counted tokens."
 )

@@ -61,10 +61,10 @@ def run(plan: Plan, store: RunStore, on_record: OnRecord) -> list[EpisodeRecord]
             _bank(plan, seed, [r.trajectory for j in jobs if j.seed == seed and (r := done[j.key]).trajectory])
     for policies in _stages(plan.policies):
         jobs = []
-        for policy in policies:
-            for seed, tasks in plan.tasks.items():
-                share = _teacher_share(done.values(), seed) if policy == "random" else None
-                jobs += [Job(policy, seed, i, t.id, t.path, share) for i, t in enumerate(tasks)]
+        for seed, tasks in plan.tasks.items():
+            share = _teacher_share(done.values(), seed)
+            # Task by task, since the engine keeps a game that it has just translated.
+            jobs += [Job(p, seed, i, t.id, t.path, share) for i, t in enumerate(tasks) for p in policies]
         _play(jobs, plan, store, done, on_record)
     return list(done.values())
 

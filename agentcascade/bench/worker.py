@@ -39,6 +39,10 @@ class Suite(Protocol):
         """`expert`: the world must be able to tell an offline teacher its plan."""
         ...
 
+    def goal(self, messages: list[Message]) -> str:
+        """The task's text, out of the first messages."""
+        ...
+
     async def play(self, environment: Environment, path: str, complete: Callable[..., Any]) -> Outcome: ...
 
 
@@ -72,6 +76,7 @@ class Worker:
         episode = cascade.episode(id=f"{job.policy}-{job.seed}-{job.index}", seed=seed)
 
         async def complete(messages: list[Message]) -> str:
+            episode.goal = episode.goal or self.suite.goal(messages)
             answer = await episode.complete(messages)
             return answer.choices[0].message.content or ""
 

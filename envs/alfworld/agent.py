@@ -69,6 +69,15 @@ async def play(
     return EpisodeResult(environment.success, len(trace), trace)
 
 
+_GOAL = re.compile(r"task is to: *([^\n]+)")
+
+
+def goal(observation: str) -> str:
+    """The task that the first observation states; all of it where it states none."""
+    found = _GOAL.search(observation)
+    return found[1].strip() if found else observation
+
+
 _ACTION = re.compile(r"^[\s*]*Action\**:\**[ \t]*(\S[^\n]*)", re.IGNORECASE | re.MULTILINE)
 
 

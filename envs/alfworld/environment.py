@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from agentcascade.envs.alfworld.belief import Belief
 from agentcascade.envs.alfworld.engine import make_engine
 from agentcascade.envs.alfworld.planner import Planner, reduced
 from agentcascade.errors import EnvironmentFailed, describe
@@ -13,7 +15,7 @@ BANNER = "-= Welcome to TextWorld, ALFRED! =-"
 
 
 class AlfworldEnvironment:
-    """Plays game files. `expert=True` also answers `expert_plan`, which sees the hidden state.
+    """Plays game files. `expert=True` also answers `expert_plan` and `expert_advice`.
 
     Not thread-safe. Raises `EnvironmentFailed` for a file that is no game and for a game past its end.
     """
@@ -25,6 +27,8 @@ class AlfworldEnvironment:
         self._state: Any = None
         self._steps = 0
         self._plan: list[str] | None = None
+        self._advised: list[str] = []
+        self._belief: Belief | None = None
 
     def reset(self, task: str) -> str:
         """Start the game in file `task`; returns the room and the task as the engine words them."""
@@ -38,8 +42,10 @@ class AlfworldEnvironment:
             raise EnvironmentFailed(
                 f"{task} is not an ALFWorld game ({describe(error)}): delete it to have it made again"
             ) from error
-        self._steps, self._plan = 0, None
-        return str(self._state.feedback).replace(BANNER, "").strip()
+        self._steps, self._plan, self._advised = 0, None, []
+        first = str(self._state.feedback).replace(BANNER, "").strip()
+        self._belief = Belief(first, self._engine._game_data["pddl_problem"]) if self._planner else None
+        return first
 
     def step(self, action: str) -> tuple[str, bool]:
         """(observation, done); an impossible action is answered "Nothing happens."."""
@@ -48,11 +54,13 @@ class AlfworldEnvironment:
         command = " ".join(action.split())
         self._state, _, done = self._engine.step(command)
         self._steps += 1
-        if self._plan and self._plan[0] == command:
-            self._plan = self._plan[1:]
-        elif self._state.feedback != "Nothing happens.":
-            self._plan = None
-        return str(self._state.feedback).strip(), bool(done) or self._steps >= self.max_steps
+        feedback = str(self._state.feedback).strip()
+        if feedback != "Nothing happens.":
+            self._plan = self._plan[1:] if self._plan and self._plan[0] == command else None
+            self._advised = self._advised[1:] if self._advised and self._advised[0] == command else []
+        if self._belief is not None:
+            self._belief.observe(command, feedback)
+        return feedback, bool(done) or self._steps >= self.max_steps
 
     @property
     def success(self) -> bool:
@@ -63,25 +71,53 @@ class AlfworldEnvironment:
         return list(self._state["admissible_commands"]) if self._state is not None else []
 
     def expert_plan(self) -> list[str]:
-        """The planner's commands from here to the goal; planned anew only after a deviation from the last plan."""
-        if self._planner is None:
-            raise EnvironmentFailed("this environment has no expert: make it with expert=True")
+        """Commands from here to the goal by someone who sees everything; anew only after a deviation from the last."""
         if not self._plan:
-            operators = self._operators(self._planner)
-            self._plan = self._engine._pddl_state.plan_to_templated_actions(operators, self._engine._entity_infos)
+            self._plan = self._commands(self._engine._pddl_state.facts)
         return list(self._plan)
 
-    def _operators(self, planner: Planner) -> list[str]:
+    def expert_advice(self) -> Advice:
+        """What the planner would do that knows the rules of the game, but of this game only what has been seen.
+
+        While something that the goal needs has not been seen, it looks for it.
+        """
+        if self._planner is None or self._belief is None:
+            raise EnvironmentFailed("this environment has no expert: make it with expert=True, and reset it")
+        facts = list(self._engine._pddl_state.facts)
+        kind = self._belief.missing()
+        if kind and (search := self._belief.search(kind, facts)):
+            return Advice(search, kind)
+        if not self._advised:
+            state, infos = self._engine._pddl_state, self._engine._entity_infos
+            names = {name: infos[name].name for name, kind in state.name2type.items() if kind == "object"}
+            try:
+                self._advised = self._commands(self._belief.known(facts, names))
+            except EnvironmentFailed:
+                self._advised = self.expert_plan()
+        return Advice(list(self._advised))
+
+    def _commands(self, facts: Iterable[Any]) -> list[str]:
+        if self._planner is None:
+            raise EnvironmentFailed("this environment has no expert: make it with expert=True")
         state, game = self._engine._pddl_state, self._engine._game_data
         types = {name: kind for name, kind in state.name2type.items() if kind in KINDS}
-        facts = [f for f in state.facts if all(a.name in types for a in f.arguments)]
+        facts = [f for f in facts if all(a.name in types for a in f.arguments)]
+        domain, problem = game["pddl_domain"], game["pddl_problem"]
         try:
-            return planner.plan(game["pddl_domain"], reduced(game["pddl_problem"], facts, types))
+            operators = self._planner.plan(domain, reduced(problem, facts, types))
         except EnvironmentFailed:  # what was left out may be needed after all
-            return planner.plan(game["pddl_domain"], reduced(game["pddl_problem"], facts, types, thrifty=False))
+            operators = self._planner.plan(domain, reduced(problem, facts, types, thrifty=False))
+        return list(state.plan_to_templated_actions(operators, self._engine._entity_infos))
 
     def close(self) -> None:
         self._state = None
+
+
+class Advice(NamedTuple):
+    """Commands to follow, and the kind of thing that they look for where they only look for something."""
+
+    commands: list[str]
+    searching: str = ""
 
 
 KINDS = {"agent", "location", "receptacle", "object", "rtype", "otype"}

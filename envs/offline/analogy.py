@@ -1,22 +1,27 @@
 """Copying by analogy: which demonstrated step is most like this one, and what its action is called here.
 
-The mechanics are those of text alone: goals are aligned word by word, so that the demonstration's things stand for
-one's own; a step resembles the present one as far as their observations, last commands and progress do; names are
-replaced by analogous things that have been seen. Nothing is known of households but what the prompt shows.
+The mechanics are those of text alone. Goals are aligned word by word, so that the demonstration's things stand for
+one's own. A step resembles the present one as far as the same happened just before, the same of the goal's things are
+in sight, and as much is carried along. Its action is then said with the things that play the same part here. Nothing is
+known of households but what the prompt shows; with no demonstrations, the instructions' commands are filled in.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from agentcascade.envs.offline.reading import ENTITY, Entity, Example, Reading, Turn, entities, verb, words
 
 FUNCTION_WORDS = frozenset(
-    words("a an the some any it its them then and or in on at to of with under into onto your is that this two one")
+    words("a an the some any it its them then and or in on at to of with under into onto your is that this one")
 )
+QUANTITIES = frozenset({"two"})
+FAILURE = "nothing happens"
+"""How the instructions say that an impossible command is answered."""
 
 
 @dataclass(frozen=True)
@@ -28,197 +33,246 @@ class Candidate:
     score: float
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What one step's situation is, apart from names. None: cannot be told from what is shown."""
+
+    observation: str
+    before: str | None
+    """Verb of the last action."""
+    progress: str | None
+    """Verb of the last action with one thing on another; empty at the start."""
+    carries: bool | None
+    carried: Entity | None
+    place: Entity | None
+    """Where the last single-thing action led."""
+    touched: frozenset[Entity]
+
+
+def moment(turns: Sequence[Turn], index: int, observation: str, releasing: frozenset[str], *, whole: bool) -> Moment:
+    """The situation before step `index`; `whole` when no earlier steps are hidden."""
+    past = turns[:index]
+    pairs = [(verb(t.action), entities(t.action)[0]) for t in past if len(entities(t.action)) == 2]
+    carries: bool | None = False if whole else None
+    carried = None
+    if pairs:
+        carries = pairs[-1][0] not in releasing
+        carried = pairs[-1][1] if carries else None
+    elif not whole:  # what is used later without being in sight there has been carried all along
+        later = next((t for t in turns[index:] if len(entities(t.action)) == 2), None)
+        if later is not None:
+            thing = entities(later.action)[0]
+            carries = thing not in entities(later.observation)
+            carried = thing if carries else None
+    singles = [entities(t.action)[0] for t in past if len(entities(t.action)) == 1]
+    return Moment(
+        observation=observation,
+        before=verb(past[-1].action) if past else ("" if whole else None),
+        progress=pairs[-1][0] if pairs else ("" if whole else None),
+        carries=carries,
+        carried=carried,
+        place=singles[-1] if singles else next(iter(entities(observation)), None) if not whole else None,
+        touched=frozenset(thing for _, thing in pairs),
+    )
+
+
+@lru_cache(maxsize=256)
+def releasing_verbs(examples: tuple[Example, ...]) -> frozenset[str]:
+    """Verbs after which the thing stays behind: what follows is about another thing, or about nothing any more."""
+    kept: set[str] = set()
+    left: set[str] = set()
+    for example in examples:
+        pairs = [t for t in example.turns if len(entities(t.action)) == 2]
+        for one, other in pairwise(pairs):
+            thing = entities(one.action)[0]
+            carried = thing == entities(other.action)[0] and thing not in entities(other.observation)
+            (kept if carried else left).add(verb(one.action))
+        if pairs and example.ends and pairs[-1] is example.turns[-1]:
+            left.add(verb(pairs[-1].action))
+    return frozenset(left - kept)
+
+
 class Present:
     """Where the imitator stands: what it remembers of its own conversation."""
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
-        self.here = entities(reading.observation)
-        self.turns = reading.history
-        self.last = self.turns[-1].action if self.turns else ""
-        self.done = [t.action for t in self.turns]
-        self.observations = [t.observation for t in self.turns[1:]] + ([reading.observation] if self.turns else [])
-        self.failed = {
-            (before, action)
-            for action, before, after in zip(self.done, ["", *self.observations], self.observations)
-            if after.strip().lower().startswith("nothing happens")
-        }
-        fails = {action for _, action in self.failed}
-        self.progress = [a for a in self.done if len(entities(a)) == 2 and a not in fails]
-        handled = [entities(a)[0] for a in self.progress]
-        self.hand = handled[-1] if handled else None
-        self.handled = set(handled)
-        self.visited: dict[Entity, int] = {}
-        self.place: Entity | None = None
+        observations = [*(t.observation for t in reading.history), reading.observation]
+        self.done = Counter(t.action for t in reading.history)
+        worked, self.failed = [], set[str]()
+        tried, in_vain = Counter(verb(t.action) for t in reading.history), Counter[str]()
+        for turn, after in zip(reading.history, observations[1:]):
+            if after.strip().lower().startswith(FAILURE):
+                self.failed.add(turn.action)  # in vain until something works
+                in_vain[verb(turn.action)] += 1
+            else:
+                worked.append(turn)
+                self.failed.clear()
+        self.luck = {v: 1 - in_vain[v] / (times + 1) for v, times in tried.items()}
+        said = [o for o in observations if not o.strip().lower().startswith(FAILURE)]
+        releasing = releasing_verbs(reading.examples)
+        self.now = moment(worked, len(worked), said[-1] if said else "", releasing, whole=True)
+        self.here = [e for e in entities(self.now.observation) if worked or e not in reading.places]
+        self.visited: set[Entity] = set()
         self.seen_at: dict[Entity, Entity] = {}
-        for i, (action, after) in enumerate(zip(self.done, self.observations)):
-            named = entities(action)
-            if len(named) == 1 and named[0] in reading.places and named[0] in entities(after):
-                self.place = named[0]
-                self.visited[named[0]] = i
+        place = None
+        for turn, after in zip(worked, said[1:]):
+            named = entities(turn.action)
+            if len(named) == 1 and named[0] in reading.places:
+                place = named[0]
+                self.visited.add(place)
             for entity in entities(after):
-                if self.place is not None and entity not in reading.places:
-                    self.seen_at[entity] = self.place
+                if place is not None and entity not in reading.places:
+                    self.seen_at[entity] = place
+        pairs = [entities(t.action) for t in worked if len(entities(t.action)) == 2]
+        self.served = {place for _, place in pairs}
+        last = entities(worked[-1].action) if worked else ()
+        self.just_handled = last[0] if len(last) == 2 else None
 
-    def close_by(self) -> set[Entity]:
-        """What a command can be about without going anywhere."""
-        near = set(self.here) if self.turns else set()
-        return near | {e for e in (self.hand, self.place) if e is not None}
+    def novelty(self, action: str) -> float:
+        """Low for what just failed, and for what was done often."""
+        return 0.01 if action in self.failed else float(0.6 ** self.done[action])
 
 
 def candidates(reading: Reading) -> list[Candidate]:
     """Every action the prompt suggests, best first; equal actions are one, a little better for each repetition."""
     present = Present(reading)
-    best: dict[str, list[Candidate]] = defaultdict(list)
-    source = by_analogy(present) if reading.examples else from_commands(present)
-    for candidate in source:
-        best[candidate.action].append(candidate)
+    found: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in [*by_analogy(present), *from_commands(present, 0.1 if reading.examples else 1.0)]:
+        found[candidate.action].append(candidate)
     merged = []
-    for action, same in best.items():
+    for action, same in found.items():
         same.sort(key=lambda c: -c.score)
         support = sum(c.score for c in same[1:4]) / 3
-        merged.append(Candidate(action, same[0].thought, same[0].score + 0.15 * support))
+        merged.append(Candidate(action, same[0].thought, same[0].score + 0.2 * support))
     return sorted(merged, key=lambda c: (-c.score, c.action))
 
 
 def by_analogy(present: Present) -> Iterator[Candidate]:
     reading = present.reading
-    plain = template_words(reading.examples, reading.commands)
-    own = [w for w in words(reading.goal) if w not in plain]
-    own = list(dict.fromkeys(own))
+    plain = template_words(reading)
+    own = slots(reading.goal, plain)
+    releasing = releasing_verbs(reading.examples)
     for example in reading.examples:
-        slots = slots_of(example)
-        names = dict(zip(slots, own))
-        kinship = goal_similarity(example, reading.goal, frozenset(slots), frozenset(own))
+        theirs = slots(example.goal, plain)
+        names = dict(zip(theirs, own))
+        kinship = overlap(content(example.goal, theirs), content(reading.goal, own))
         for i, turn in enumerate(example.turns):
-            alike = likeness(present, example, i, names)
-            for action, grounding, thought in grounded(present, turn, names):
-                yield Candidate(action, thought, (0.4 + 0.6 * kinship) * alike * grounding)
+            then = moment(example.turns, i, turn.observation, releasing, whole=example.start == 0)
+            alike = (0.1 + 0.9 * kinship) * likeness(then, present.now, names)
+            for action, fit, chosen in grounded(present, then, turn, names):
+                yield Candidate(action, retell(turn, names, chosen), alike * fit * present.novelty(action))
 
 
-@lru_cache(maxsize=1024)
-def slots_of(example: Example) -> tuple[str, ...]:
-    """The goal's words that its steps use as names of things: they change from task to task."""
-    named = {word for turn in example.turns for text in (turn.observation, turn.action) for word, _ in entities(text)}
-    thoughts = {word for turn in example.turns for word in words(turn.thought)}
-    used = named & (thoughts | {w for t in example.turns for w, _ in entities(t.action)})
-    return tuple(dict.fromkeys(w for w in words(example.goal) if w in used))
+def template_words(reading: Reading) -> frozenset[str]:
+    """Words that say what to do rather than with what: those of goals that never name a numbered thing."""
+    texts = [t for e in reading.examples for turn in e.turns for t in (turn.observation, turn.action)]
+    things = {w for text in (*texts, reading.observation) for w, _ in entities(text)}
+    things |= {w for turn in reading.history for w, _ in entities(turn.observation)}
+    said = Counter(w for e in reading.examples for w in set(words(e.goal)))
+    told = {w for w, times in said.items() if times > 1} | {w for c in reading.commands for w in words(c)}
+    return (FUNCTION_WORDS | told) - things
 
 
-def template_words(examples: Sequence[Example], commands: Sequence[str]) -> frozenset[str]:
-    """Words that say what to do rather than with what."""
-    told = {w for e in examples for w in words(e.goal) if w not in slots_of(e)}
-    return FUNCTION_WORDS | told | {w for c in commands for w in words(c)}
+def slots(goal: str, plain: frozenset[str]) -> tuple[str, ...]:
+    """The things that a goal speaks of, in order. Its first word says what to do."""
+    return tuple(dict.fromkeys(w for w in words(goal)[1:] if w not in plain | FUNCTION_WORDS | QUANTITIES))
 
 
-def goal_similarity(example: Example, goal: str, slots: frozenset[str], own: frozenset[str]) -> float:
-    """Overlap of the two goals' words that are no names."""
-    a = {w for w in words(example.goal) if w not in slots and w not in FUNCTION_WORDS - {"two"}}
-    b = {w for w in words(goal) if w not in own and w not in FUNCTION_WORDS - {"two"}}
-    return len(a & b) / len(a | b) if a | b else 1.0
-
-
-def likeness(present: Present, example: Example, index: int, names: Mapping[str, str]) -> float:
-    """How much the demonstration's step `index` resembles the present one, 0 to 1."""
-    turn = example.turns[index]
-    before = [t.action for t in example.turns[:index] if len(entities(t.action)) == 2]
-    if before:
-        stage = 1.0 if present.progress and verb(present.progress[-1]) == verb(before[-1]) else 0.1
-    elif example.start == 0:
-        stage = 0.1 if present.progress else 1.0
-    else:
-        stage = 0.5
-    if index:
-        last = example.turns[index - 1].action
-        same_verb = verb(last) == verb(present.last)
-        same_names = [names.get(w, w) for w, _ in entities(last)] == [w for w, _ in entities(present.last)]
-        previous = 0.5 * same_verb + 0.5 * (same_verb and same_names)
-    else:
-        previous = 1.0 if example.start == 0 and not present.turns else 0.3
-    scene = overlap(outline(turn.observation, tuple(names.items())), outline(present.reading.observation, ()))
-    return stage * (0.45 + 0.3 * scene + 0.25 * previous)
-
-
-@lru_cache(maxsize=8192)
-def outline(observation: str, names: tuple[tuple[str, str], ...]) -> frozenset[str]:
-    """An observation's words, the demonstration's names replaced by one's own."""
-    own = dict(names)
-    return frozenset(own.get(w, w) for w in words(observation))
+def content(goal: str, things: Sequence[str]) -> frozenset[str]:
+    return frozenset(w for w in words(goal) if w not in things and w not in FUNCTION_WORDS)
 
 
 def overlap(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / len(a | b) if a | b else 1.0
 
 
-def grounded(present: Present, turn: Turn, names: Mapping[str, str]) -> Iterator[tuple[str, float, str]]:
-    """The step's action with the things of one's own world: (action, how well it fits, thought)."""
+def likeness(then: Moment, now: Moment, names: Mapping[str, str]) -> float:
+    """How much a demonstrated situation resembles the present one, 0 to 1."""
+
+    def same(a: object, b: object, unknown: float, different: float) -> float:
+        return unknown if a is None else 1.0 if a == b else different
+
+    score = same(then.carries, now.carries, 0.5, 0.05) * same(then.progress, now.progress, 0.6, 0.2)
+    score *= same(then.before, now.before, 0.8, 0.6)
+    if then.carried and now.carried and names.get(then.carried[0]) != now.carried[0]:
+        score *= 0.5
+    sight, mine = in_sight(then), in_sight(now)
+    for theirs, own in names.items():
+        score *= 1.0 if (theirs in sight) == (own in mine) else 0.15
+    return score * (0.3 + 0.7 * overlap(shape(then.observation), shape(now.observation)))
+
+
+def in_sight(at: Moment) -> frozenset[str]:
+    """Classes of what is named here and has not been dealt with."""
+    return frozenset(w for w, n in entities(at.observation) if (w, n) not in at.touched)
+
+
+@lru_cache(maxsize=8192)
+def shape(observation: str) -> frozenset[str]:
+    """An observation's words without its things, nor how many they are."""
+    text = observation.lower()
+    return frozenset(words(ENTITY.sub(" ", text))) - {"a", "an", "and"}
+
+
+def grounded(
+    present: Present, then: Moment, turn: Turn, names: Mapping[str, str]
+) -> Iterator[tuple[str, float, list[Entity]]]:
+    """The step's action with the things that play its things' parts here: (action, how well they fit, things)."""
     shown = entities(turn.action)
-    there = set(entities(turn.observation))
-    if len(shown) == 1 and shown[0] not in there:
-        yield from elsewhere(present, turn, names)
+    if not shown:
+        yield turn.action, 0.5, []
+    elif len(shown) == 1 and shown[0] not in entities(turn.observation):
+        for place, fit in elsewhere(present, then, shown[0], names):
+            yield rename(turn.action, [place]), fit, [place]
+    else:
+        options = [list(parts(present, then, thing, names)) for thing in shown]
+        if all(options):
+            chosen = [o[0][0] for o in options]
+            fit = 1.0
+            for option in options:
+                fit *= option[0][1]
+            if len(set(chosen)) == len(chosen):
+                yield rename(turn.action, chosen), fit, chosen
+
+
+def parts(present: Present, then: Moment, thing: Entity, names: Mapping[str, str]) -> Iterator[tuple[Entity, float]]:
+    """What plays the part of `thing`, which is at hand: what is carried, the place itself, or something in sight."""
+    now = present.now
+    if thing == then.carried:
+        if now.carried is not None:
+            yield now.carried, 1.0
         return
-    close = present.close_by()
-    chosen: list[Entity] = []
-    fit = 1.0
-    for word, _ in shown:
-        wanted = names.get(word, word)
-        same = [e for e in (*present.here, *close) if e[0] == wanted and e in close and e not in chosen]
-        if not same and len(shown) == 2 and present.place is not None and wanted == word and word not in names:
-            same, fit = [present.place], 0.8 * fit  # another place of the same use
-        if not same:
-            return
-        chosen.append(preferred(present, same, turn))
-    action = rename(turn.action, chosen)
-    if "closed" in turn.observation.lower() and "closed" not in present.reading.observation.lower():
-        fit *= 0.2
-    yield action, fit * novelty(present, action), retell(turn, names, chosen)
+    wanted = names.get(thing[0], thing[0])
+    fresh = [e for e in present.here if e not in now.touched]
+    yield from ((e, 1.0) for e in fresh if e[0] == wanted)
+    if now.place is not None and (thing == then.place or now.place[0] == wanted):
+        yield now.place, 1.0 if now.place[0] == wanted else 0.9 if thing[0] not in names else 0.3
+    yield from ((e, 0.5) for e in present.here if e[0] == wanted)
 
 
-def preferred(present: Present, same: Sequence[Entity], turn: Turn) -> Entity:
-    """What is in hand for a command that goes on with it; else something not handled yet."""
-    if present.hand in same and present.hand is not None:
-        return present.hand
-    return next((e for e in same if e not in present.handled), same[0])
-
-
-def elsewhere(present: Present, turn: Turn, names: Mapping[str, str]) -> Iterator[tuple[str, float, str]]:
-    """A command about something that is not here, such as going somewhere: which of the known places is meant?"""
-    word, _ = entities(turn.action)[0]
-    wanted = names.get(word, word)
-    about = {names.get(w, w) for w in words(turn.thought) if w in names} - {wanted}
-    remembered = {
-        place
-        for thing, place in present.seen_at.items()
-        if thing[0] in about and thing not in present.handled and word not in names
-    }
-    rank: dict[str, int] = defaultdict(int)
+def elsewhere(
+    present: Present, then: Moment, thing: Entity, names: Mapping[str, str]
+) -> Iterator[tuple[Entity, float]]:
+    """Which of the known places is meant by a step to somewhere that is not in sight."""
+    now = present.now
+    wanted = names.get(thing[0], thing[0])
+    needed = set(names.values())
+    remembered = {p for t, p in present.seen_at.items() if t[0] in needed and t not in now.touched}
+    rank: Counter[str] = Counter()
     for place in present.reading.places:
-        if place == present.place:
+        if place == now.place:
             continue
-        if place in remembered:
+        kind = "same" if place[0] == wanted else "other"
+        fit = 1.0 if kind == "same" else 0.02 if now.carries or thing[0] in names else 0.4
+        if not now.carries and place in remembered:
             fit = 1.3
-        elif word in names:
-            fit = (1.0 if place[0] == wanted else 0.0) * 0.9 ** rank["goal"]
-            rank["goal"] += place[0] == wanted
-            fit *= 0.6 if place in present.visited and not present.progress else 1.0
-        elif place in present.visited:
-            fit = 0.08
-        else:
-            kind = "same" if place[0] == word else "other"
-            fit = (1.0 if kind == "same" else 0.35) * 0.93 ** rank[kind]
-            rank[kind] += 1
-        action = rename(turn.action, [place])
-        if fit > 0:
-            yield action, fit * novelty(present, action, moving=True), retell(turn, names, [place])
-
-
-def novelty(present: Present, action: str, *, moving: bool = False) -> float:
-    """Low for what just failed or was done in this very situation; places may be returned to."""
-    now = present.reading.observation
-    if any(action == failed and before == now for before, failed in present.failed) or action == present.last:
-        return 0.02
-    times = present.done.count(action)
-    return (0.7 if moving else 0.5) ** times
+        elif not now.carries and place in present.visited:
+            fit = 0.05
+        elif now.carries and kind == "same" and place in present.served:
+            fit = 1.2  # it has served before
+        yield place, fit * 0.7 ** rank[kind]  # of equals, the one named first
+        rank[kind] += 1
 
 
 def rename(action: str, chosen: Sequence[Entity]) -> str:
@@ -230,29 +284,26 @@ def rename(action: str, chosen: Sequence[Entity]) -> str:
 def retell(turn: Turn, names: Mapping[str, str], chosen: Sequence[Entity]) -> str:
     """The demonstration's thought in one's own names."""
     own = {w: e[0] for (w, _), e in zip(entities(turn.action), chosen)} | dict(names)
-    return " ".join(
-        (own.get(core, core) + part[len(core) :]) if (core := part.rstrip(".,;:")) else part
-        for part in turn.thought.split()
-    )
+    cores = [(part.rstrip(".,;:"), part) for part in turn.thought.split()]
+    return " ".join(own.get(core, core) + part[len(core) :] for core, part in cores)
 
 
-def from_commands(present: Present) -> Iterator[Candidate]:
-    """Without demonstrations: the commands of the instructions, filled with what is known, by overlap with the goal."""
+def from_commands(present: Present, weight: float) -> Iterator[Candidate]:
+    """Without demonstrations, and where they do not help: the instructions' commands, by overlap with the goal."""
     goal = set(words(present.reading.goal)) - FUNCTION_WORDS
-    close = present.close_by()
-    things = [e for e in present.here if e not in present.reading.places] if present.turns else []
-    things += [present.hand] if present.hand else []
+    places = present.reading.places
+    near = [e for e in present.here if e not in places]
+    near += [present.now.carried] if present.now.carried else []
     for command in present.reading.commands:
         holes = command.count("{")
         wish = 0.3 * bool(set(words(command.split("{")[0])) & goal)
-        if holes == 0:
-            yield Candidate(command, f"I try: {command}.", (0.05 + wish) * novelty(present, command))
-            continue
-        for thing in things if "{obj}" in command else [("", 0)]:
-            for place in present.reading.places if "{recep}" in command else [("", 0)]:
-                if holes == 2 and place not in close:
-                    continue
+        things = near if "{obj}" in command else [("", 0)]
+        where = places if holes == 1 else [e for e in places if e == present.now.place]
+        for thing in things:
+            for place in where if "{recep}" in command else [("", 0)]:
                 action = command.replace("{obj}", "{} {}".format(*thing)).replace("{recep}", "{} {}".format(*place))
                 score = 0.1 + wish + 0.3 * (thing[0] in goal) + 0.2 * (place[0] in goal)
                 score *= 0.5 if place in present.visited and holes == 1 else 1.0
-                yield Candidate(action, f"The task speaks of this, so I {action}.", score * novelty(present, action))
+                score *= 0.3 if holes == 2 and thing == present.just_handled else 1.0
+                score *= weight * present.novelty(action) * present.luck.get(verb(action), 1.0)
+                yield Candidate(action, f"The task speaks of this, so I {action}.", score)

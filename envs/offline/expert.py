@@ -1,7 +1,7 @@
 """`offline/expert`: the ALFWorld engine's own planner, dressed as a chat model.
 
-It is not a language model. It sees the hidden state, so it walks straight to things that it has not seen: an upper
-bound that no model reaches. Its tokens are counted and billed like a model's, at prices that the user names.
+It is not a language model. It knows the rules of the game, but of each game only what a player has seen, and looks for
+what it has not. Its tokens are counted and billed like a model's, at prices that the user names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from agentcascade.types import Completion, Message, Tool, Usage
 class Oracle(Protocol):
     """A world that can tell the way to its goal."""
 
-    def expert_plan(self) -> list[str]: ...
+    def expert_plan(self) -> list[str]:
+        """All commands to the goal."""
+        ...
+
+    def expert_advice(self) -> tuple[list[str], str]:
+        """Commands for what has been seen, and what they look for, if they only look for something."""
+        ...
 
 
 class Expert:
@@ -57,11 +63,12 @@ class Expert:
         if self._world is None:
             raise ConfigError("offline/expert is an ALFWorld planner: it works only in `agentcascade bench alfworld`")
         started = time.perf_counter()
-        plan = self._world.expert_plan()
-        text = f"Thought: {thought(plan)}\nAction: {plan[0] if plan else 'look'}"
-        answer: Message = {"role": "assistant", "content": text}
         if "write the plan you will follow" in text_of(messages[-1]):
-            answer = {"role": "assistant", "content": outline(plan)}
+            text = outline(self._world.expert_plan())
+        else:
+            plan, searching = self._world.expert_advice()
+            text = f"Thought: {thought(plan, searching)}\nAction: {plan[0] if plan else 'look'}"
+        answer: Message = {"role": "assistant", "content": text}
         usage = Usage(input=count_messages(messages, self._count), output=n * self._count(text_of(answer)))
         return Completion(
             model=self.name,
@@ -97,7 +104,7 @@ NOW = {
 }
 
 
-def thought(plan: Sequence[str]) -> str:
+def thought(plan: Sequence[str], searching: str = "") -> str:
     """One sentence on the first command, and what it is for where it only prepares another."""
     if not plan:
         return "The task is done."
@@ -109,7 +116,7 @@ def thought(plan: Sequence[str]) -> str:
     if first["verb"] in NOW:
         return NOW[first["verb"]].format(**names)
     purpose = next((m for m in parsed if m["verb"] in REASONS), None)
-    why = ""
+    why = f"I need the {searching}; it may be at the {names['a']}." if searching else ""
     if purpose is not None:
         why = REASONS[purpose["verb"]].format(
             **{k: (v or "").rsplit(" ", 1)[0] for k, v in purpose.groupdict().items()}
@@ -119,6 +126,7 @@ def thought(plan: Sequence[str]) -> str:
 
 
 def outline(plan: Sequence[str]) -> str:
-    """The plan's purposeful commands without the numbers of things."""
-    steps = [c for c in plan if not c.startswith(("go to", "open"))]
-    return "\n".join(f"{i}. {re.sub(r' [0-9]+', '', step)}" for i, step in enumerate(steps, 1))
+    """The plan's purposeful commands without the numbers of things, nor where they are yet to be found."""
+    steps = [re.sub(r"^take (\w+).*", r"take \1", re.sub(r" [0-9]+", "", c)) for c in plan]
+    steps = [c for c in steps if not c.startswith(("go to", "open"))]
+    return "\n".join(f"{i}. {step}" for i, step in enumerate(steps, 1))

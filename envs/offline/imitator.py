@@ -8,7 +8,6 @@ is. Its tokens are counted and billed like a model's, at prices that the user na
 from __future__ import annotations
 
 import json
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,8 @@ from agentcascade.protocols import TokenCounter
 from agentcascade.tokens import count_messages
 from agentcascade.types import Completion, Message, Tool, Usage
 
+DOUBT = 0.05
+"""Added to every score, so that where nothing fits well the draws differ."""
 NOTHING_KNOWN = Candidate("look", "I do not know what to do, so I look around.", 0.0)
 
 
@@ -72,8 +73,8 @@ class Imitator:
 
 
 def draw(found: Sequence[Candidate], temperature: float, rng: random.Random) -> Candidate:
-    """The best candidate at temperature 0, else one drawn from the softmax of score / temperature."""
+    """The best candidate at temperature 0, else one drawn with probability ∝ (score + doubt)^(1/temperature)."""
     if temperature <= 0:
         return found[0]
-    weights = [math.exp((c.score - found[0].score) / temperature) for c in found]
+    weights = [((c.score + DOUBT) / (found[0].score + DOUBT)) ** (1 / temperature) for c in found]
     return rng.choices(found, weights)[0]

@@ -40,6 +40,8 @@ class Example:
     turns: tuple[Turn, ...]
     start: int
     """Steps that came before the first one shown."""
+    ends: bool = False
+    """Whether the last step shown is the episode's last."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,11 @@ def _examples(text: str) -> tuple[Example, ...]:
         span = _SPAN.search(block)
         head = block[: span.start()] if span else ""
         goal = next((line[6:] for line in head.splitlines() if line.startswith("Goal: ")), "")
+        start, end, length = map(int, span.groups()) if span else (1, 0, 1)
         body = block[span.end() :] if span else block
         turns = tuple(Turn(o, t or "", a.strip().lower()) for o, t, a in _STEP.findall(body))
         if turns:
-            found.append(Example(goal.lower(), turns, int(span.group(1)) - 1 if span else 0))
+            found.append(Example(goal.lower(), turns, start - 1, end == length))
     return tuple(found)
 
 

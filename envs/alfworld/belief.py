@@ -1,0 +1,73 @@
+"""What a player knows: the places named at the start, and what has been seen since. The expert plans on this alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+_NAME = re.compile(r"\b[a-z]+ \d+\b")
+_ARRIVED = re.compile(r"^You arrive at ([a-z]+ \d+)\.")
+_OPENED = re.compile(r"^You open the ([a-z]+ \d+)\.")
+_OF_TYPE = re.compile(r"\(objectType (\?\w+) (\w+)Type\)", re.IGNORECASE)
+
+
+class Belief:
+    """Knows the rules of the house (what fits where, what opens), and of this house what `observe` was told."""
+
+    def __init__(self, first: str, problem: str) -> None:
+        self._places = _NAME.findall(first)
+        self.seen: set[str] = set()
+        self._searched: set[str] = set()
+        self._closed_here = ""
+        goal = problem[problem.lower().index("(:goal") :]
+        kinds = [kind.lower() for _, kind in sorted(set(_OF_TYPE.findall(goal)))]
+        self.needed = {kind: kinds.count(kind) for kind in kinds}
+
+    def observe(self, command: str, feedback: str) -> None:
+        if feedback.startswith("Nothing happens"):
+            verb, _, place = command.rpartition(" to ") if command.startswith("go to ") else command.partition(" ")
+            if verb == "go":  # two places at one spot: one is there already
+                self._closed_here = place
+            elif verb == "open":
+                self._closed_here = ""
+                self._searched.add(place)
+            return
+        self.seen.update(_NAME.findall(feedback))
+        arrived, opened = _ARRIVED.match(feedback), _OPENED.match(feedback)
+        if arrived:
+            closed = f"The {arrived[1]} is closed" in feedback
+            self._closed_here = arrived[1] if closed else ""
+            if not closed:
+                self._searched.add(arrived[1])
+        elif opened:
+            self._closed_here = ""
+            self._searched.add(opened[1])
+
+    def known(self, facts: Iterable[Any], names: dict[str, str]) -> list[Any]:
+        """Those of `facts` that concern no unseen object; `names` maps ids of objects to their names."""
+        return [f for f in facts if all(names.get(a.name, "") in self.seen or a.name not in names for a in f.arguments)]
+
+    def missing(self) -> str:
+        """A kind of thing that the goal needs more of than have been seen, else nothing."""
+        have = [name.rsplit(" ", 1)[0] for name in self.seen]
+        return next((kind for kind, count in self.needed.items() if have.count(kind) < count), "")
+
+    def search(self, kind: str, facts: Iterable[Any]) -> list[str]:
+        """Commands that look for a `kind` in the place that is cheapest to look into: what is open costs one step."""
+        if self._closed_here:
+            return [f"open {self._closed_here}"]
+        pairs: dict[str, set[str]] = {"openable": set(), "cancontain": set()}
+        for fact in facts:
+            if fact.name == "openable":
+                pairs["openable"].add(fact.arguments[0].name.split("_bar_")[0])
+            elif fact.name == "cancontain" and fact.arguments[1].name == f"{kind}type":
+                pairs["cancontain"].add(fact.arguments[0].name.removesuffix("type"))
+        left = [p for p in self._places if p not in self._searched]
+        likely = [p for p in left if _class(p) in pairs["cancontain"]] or left
+        likely.sort(key=lambda p: (_class(p) in pairs["openable"], _class(p), int(p.rsplit(" ", 1)[1])))
+        return [f"go to {likely[0]}"] if likely else []
+
+
+def _class(name: str) -> str:
+    return name.rsplit(" ", 1)[0]
