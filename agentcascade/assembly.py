@@ -76,6 +76,7 @@ def attach_storage(cascade: Cascade, *, own_recorder: bool) -> None:
     try:
         if config.retrieval.k or config.mode == "collect":
             cascade.bank = open_bank(config, database, make_embedder(config.retrieval.embedder))
+            cascade.on_close(cascade.bank.close)
         if own_recorder:
             recorder = DatabaseRecorder(database)
             cascade.recorder = recorder

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from math import sqrt
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, delete, select
 
-from agentcascade.errors import BankError, EmbeddingError, EmbeddingModelChanged
+from agentcascade.cache import Cache
+from agentcascade.embedding import TextVectors
+from agentcascade.errors import BankError, EmbeddingModelChanged
 from agentcascade.protocols import Embedder, Retriever
 from agentcascade.storage import Database, trajectories
 from agentcascade.storage.tables import embeddings, settings
@@ -32,7 +34,6 @@ KEYS = ("goal", "plan", "observation")
 POSITIONS = 20
 """Bits of an index row's id that hold the step's position; the rest is the trajectory's key."""
 
-CACHED_TEXTS = 20_000
 CACHED_TRAJECTORIES = 5_000
 REFRESH_SECONDS = 2.0
 OVERFETCH = 16
@@ -71,8 +72,8 @@ class Bank:
         self._scales = [sqrt(weights[key] / total) for key in KEYS]
         self._before, self._after = window_before, window_after
         self._lock = threading.RLock()
-        self._texts: _Cache[str, Vectors] = _Cache(CACHED_TEXTS)
-        self._trajectories: _Cache[int, Trajectory] = _Cache(CACHED_TRAJECTORIES)
+        self._texts = TextVectors(embedder)
+        self._trajectories: Cache[int, Trajectory] = Cache(CACHED_TRAJECTORIES)
         self._episodes: dict[tuple[str, str], frozenset[int]] = {}
         self._watermark = self._removal_mark = 0
         self._checked = 0.0
@@ -95,7 +96,7 @@ class Bank:
             check(item)
         texts = {t for item in items for t in (item.goal, item.plan, *(s.observation for s in item.steps)) if t}
         model = self.embedder.name
-        vectors = {trajectories.text_key(model, t): v.tobytes() for t, v in self._vectors(texts).items()}
+        vectors = {trajectories.text_key(model, t): v.tobytes() for t, v in self._texts.of(texts).items()}
         with self._lock:
             with self.database.begin(write=True) as connection:
                 self._check_model(connection, write=True)
@@ -133,13 +134,14 @@ class Bank:
             await asyncio.to_thread(self._catch_up)
         elif time.monotonic() - self._checked > REFRESH_SECONDS:
             await asyncio.to_thread(self._catch_up_unless_busy)
-        texts = {t for t in (situation.goal, situation.plan, situation.observation) if t}
+        texts = situation.goal, situation.plan, situation.observation
         seconds = 0.0
-        if any(self._texts.get(t) is None for t in texts):
+        if not self._texts.cached(texts):
             started = time.perf_counter()
-            await asyncio.to_thread(self._vectors, texts)
+            await asyncio.to_thread(self._texts.of, texts)
             seconds = time.perf_counter() - started
-        key = self._key([self._vector(t) for t in (situation.goal, situation.plan, situation.observation)])
+        vectors = self._texts.of(texts)
+        key = self._key([vectors[t] for t in texts])
         exclude = self._episodes.get((situation.namespace, situation.episode), frozenset())
         want = k + 2
         while True:
@@ -186,6 +188,10 @@ class Bank:
             for pk, trajectory in trajectories.read(connection, missing).items():
                 self._trajectories.put(pk, trajectory)
 
+    def close(self) -> None:
+        """Wait for what the index still does in the background. The database stays open: it is its owner's."""
+        self.retriever.settle()
+
     async def refresh(self) -> None:
         """Take in at once what other processes added and removed; `retrieve` does so every two seconds."""
         await asyncio.to_thread(self._catch_up)
@@ -217,6 +223,8 @@ class Bank:
                     self._watermark = rows[-1].pk
                 if len(rows) < trajectories.CHUNK:
                     break
+            if not self._loaded:
+                self.retriever.settle()  # so that the first searches do not depend on how fast this machine trains
             self._loaded, self._checked = True, time.monotonic()
 
     def _index(self, rows: Sequence[trajectories.IndexRow], vectors: Mapping[str, np.ndarray]) -> None:
@@ -240,22 +248,6 @@ class Bank:
 
     def _key(self, vectors: Sequence[np.ndarray]) -> Vectors:
         return np.concatenate([v * np.float32(s) for v, s in zip(vectors, self._scales)])
-
-    def _vector(self, text: str) -> np.ndarray:
-        if not text:
-            return np.zeros(self.embedder.dimension, dtype=np.float32)
-        cached = self._texts.get(text)
-        return cached if cached is not None else self._vectors([text])[text]
-
-    def _vectors(self, texts: Collection[str]) -> dict[str, np.ndarray]:
-        """Checked unit vectors by text, embedded in one batch where they are not cached."""
-        found = {t: v for t in texts if (v := self._texts.get(t)) is not None}
-        missing = sorted(set(texts) - set(found))
-        if missing:
-            for text, vector in zip(missing, embed(self.embedder, missing)):
-                self._texts.put(text, vector)
-                found[text] = vector
-        return found
 
     def _check_model(self, connection: Connection, *, write: bool = False) -> None:
         """The bank remembers which model embedded it; the first `write` into an empty one sets it."""
@@ -283,7 +275,7 @@ class Bank:
             everything = [t for part in trajectories.chunks(pks) for t in trajectories.read(connection, part).values()]
             texts = {t for i in everything for t in (i.goal, i.plan, *(s.observation for s in i.steps)) if t}
             vectors = {
-                trajectories.text_key(self.embedder.name, t): v.tobytes() for t, v in self._vectors(texts).items()
+                trajectories.text_key(self.embedder.name, t): v.tobytes() for t, v in self._texts.of(texts).items()
             }
             trajectories.remove(connection, pks)
             connection.execute(delete(embeddings))
@@ -302,52 +294,3 @@ def check(trajectory: Trajectory) -> None:
         raise BankError(f"trajectory {trajectory.id} has {len(trajectory.steps)} steps: split it")
     if not trajectory.goal.strip():
         raise BankError(f"trajectory {trajectory.id} has no goal")
-
-
-def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
-    """`embedder`'s vectors (n, dimension); raises `EmbeddingError` naming the first text with an unusable one."""
-    vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
-    if vectors.shape != (len(texts), embedder.dimension):
-        raise EmbeddingError(
-            f"embedder {embedder.name} gave an array {vectors.shape} for {len(texts)} texts of {embedder.dimension} "
-            "dimensions: see retrieval.embedder"
-        )
-    norms = np.linalg.norm(vectors, axis=1)
-    bad = ~(np.abs(norms - 1) < 1e-2)
-    if bad.any():
-        i = int(np.argmax(bad))
-        raise EmbeddingError(
-            f"embedder {embedder.name} gave a vector of length {norms[i]} for {texts[i][:60]!r}, not 1: "
-            "nothing was stored"
-        )
-    return vectors
-
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class _Cache(Generic[K, V]):
-    """A bounded, least-recently-used mapping; safe to share between threads."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._lock = size, threading.Lock()
-        self._items: OrderedDict[K, V] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-                return self._items[key]
-            return None
-
-    def put(self, key: K, value: V) -> None:
-        with self._lock:
-            self._items[key] = value
-            self._items.move_to_end(key)
-            while len(self._items) > self._size:
-                self._items.popitem(last=False)
-
-    def drop(self, key: K) -> None:
-        with self._lock:
-            self._items.pop(key, None)

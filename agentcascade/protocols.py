@@ -76,6 +76,10 @@ class Retriever(Protocol):
         """
         ...
 
+    def settle(self) -> None:
+        """Return when nothing that `add` left for the background is still at work."""
+        ...
+
     def __len__(self) -> int:
         """Steps held, over all namespaces."""
         ...

@@ -13,7 +13,7 @@ import numpy as np
 
 from agentcascade.errors import MissingExtra
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
-from agentcascade.retrievers.stores import CompressedStore, FlatStore
+from agentcascade.retrievers.stores import CompressedStore, FlatStore, portions
 
 if TYPE_CHECKING:
     from agentcascade.protocols import Ids, Vectors
@@ -23,13 +23,15 @@ OVERFETCH = 24
 ADDED_AT_ONCE = 250
 """Steps added under one hold of the lock: searches wait no longer than that takes (about 15 ms in a large bank)."""
 SCANNED_AT_ONCE = 20_000
+FAR_AHEAD = 4
+"""Adding waits for training when there are so many times more steps than made it due: a bulk load stays compressed."""
 
 
 class FaissRetriever:
     """One partition per namespace, so that no search can see another's steps. Thread-safe.
 
-    A namespace of more than `exact_below` steps is searched approximately; `seed` fixes its training. Training runs in
-    the `add` that makes it necessary, and searches go on meanwhile.
+    A namespace of more than `exact_below` steps is searched approximately; `seed` fixes its training. That runs in the
+    background; `add` and `search` go on meanwhile, and `add` waits only when it is far ahead of it.
     """
 
     def __init__(self, dimension: int, *, exact_below: int = 4_000, seed: int = 0) -> None:
@@ -64,6 +66,10 @@ class FaissRetriever:
         partition = self._partitions.get(namespace)
         return [] if partition is None or k < 1 else partition.search(key, k, exclude)
 
+    def settle(self) -> None:
+        for partition in list(self._partitions.values()):
+            partition.settle()
+
     def __len__(self) -> int:
         return sum(p.alive for p in list(self._partitions.values()))
 
@@ -85,6 +91,7 @@ class _Partition:
         self._exact_below, self._seed, self._dimension = exact_below, seed, dimension
         self._write, self._lock = threading.Lock(), threading.Lock()
         self._store: FlatStore | CompressedStore = FlatStore(dimension)
+        self._training: threading.Thread | None = None
         self._size = self._dead = 0
         self._rows = np.empty(0, dtype=np.int64)
         self._groups = np.empty(0, dtype=np.int64)
@@ -100,7 +107,7 @@ class _Partition:
                 part = slice(start, start + ADDED_AT_ONCE)
                 with self._lock:
                     self._append(rows[part], groups[part], keys[part])
-                self._train()
+                self._train_when_due()
 
     def _append(self, rows: Ids, groups: Ids, keys: Vectors) -> None:
         start, end = self._size, self._size + len(rows)
@@ -112,25 +119,40 @@ class _Partition:
         self._store.add(keys)
         self._size = end
 
-    def _train(self) -> None:
-        """Go over to bytes, or make a larger inverted file, when the partition's size asks for it.
+    def _train_when_due(self) -> None:
+        due = self._exact_below if isinstance(self._store, FlatStore) else self._store.outgrown_at
+        if self._size > due and (self._training is None or not self._training.is_alive()):
+            self._training = threading.Thread(target=self._train, args=(self._store, self._size), name="faiss-training")
+            self._training.start()
+        if self._size > FAR_AHEAD * due:
+            self.settle()
 
-        The new one is made aside, then put in place.
-        """
-        store = self._store
+    def _train(self, store: FlatStore | CompressedStore, size: int) -> None:
+        """Go over to bytes, or make a larger inverted file, for the first `size` steps; add what came meanwhile."""
+
+        def read(positions: Ids) -> Vectors:
+            with self._lock:
+                return store.keys(positions)
+
         if isinstance(store, FlatStore):
-            if self._size <= self._exact_below:
-                return
             compressed = CompressedStore(self._dimension, self._seed)
-            for start in range(0, self._size, SCANNED_AT_ONCE):
-                compressed.add(store.keys(np.arange(start, min(self._size, start + SCANNED_AT_ONCE))))
-            compressed.use(compressed.trained())
+            for part in portions(np.arange(size)):
+                compressed.add(read(part))
+            compressed.use(compressed.trained(size, compressed.keys))
             with self._lock:
+                if size < self._size:
+                    compressed.add(store.keys(np.arange(size, self._size)))
                 self._store = compressed
-        elif store.outgrown:
-            file = store.trained()
+        else:
+            file = store.trained(size, read)
             with self._lock:
+                if size < self._size:
+                    file.add(store.keys(np.arange(size, self._size)))
                 store.use(file)
+
+    def settle(self) -> None:
+        if self._training is not None:
+            self._training.join()
 
     def search(self, key: Vectors, k: int, exclude: Collection[int]) -> list[Hit]:
         fetch = OVERFETCH * k
@@ -157,6 +179,7 @@ class _Partition:
 
     def _compact(self) -> None:
         """Drop removed rows for good. They are hidden already: the smaller store is made aside, then put in place."""
+        self.settle()
         keep = np.flatnonzero(~self._gone[: self._size])
         store = self._store.only(keep) if len(keep) > self._exact_below else FlatStore(self._dimension)
         if len(keep) and not len(store):
@@ -168,6 +191,7 @@ class _Partition:
 
     def recall(self, queries: Vectors | None, k: int) -> float:
         with self._write:  # nothing moves under the scan; searches go on
+            self.settle()
             living = np.flatnonzero(~self._gone[: self._size])
             if queries is None:
                 rng = np.random.default_rng(self._seed)

@@ -45,6 +45,9 @@ class ExactRetriever:
             rows, groups, keys = part.view()
         return best_per_group(rows, groups, keys @ key, k, exclude)
 
+    def settle(self) -> None:
+        """Nothing is done in the background."""
+
     def __len__(self) -> int:
         with self._lock:
             return sum(part.size for part in self._parts.values())

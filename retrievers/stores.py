@@ -5,7 +5,7 @@ Positions count from 0 in the order of adding. Neither store locks: their owner 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,8 @@ COMPONENTS = 192
 PROBES = 48
 GROWTH = 6
 """The inverted file is trained anew when the store has grown so many times."""
-AT_ONCE = 20_000
+AT_ONCE = 4_000
+"""Keys handled under one hold of their owner's lock."""
 
 
 class FlatStore:
@@ -62,7 +63,7 @@ class CompressedStore:
         self._codes = np.empty((0, dimension), dtype=np.int8)
         self._scales = np.empty(0, dtype=np.float32)
         self._size = self._trained_on = 0
-        self._file: _InvertedFile | None = None
+        self._file: InvertedFile | None = None
 
     def __len__(self) -> int:
         return self._size
@@ -88,39 +89,36 @@ class CompressedStore:
         if self._file is None:
             raise RuntimeError("the inverted file is not trained yet")
         positions = self._file.candidates(key, count)
-        parts = [self._codes[part] for part in _portions(positions)]
+        parts = [self._codes[part] for part in portions(positions)]
         # einsum, not BLAS: for one key the threads that BLAS may start cost more than they bring
         scores = [np.einsum("nd,d->n", codes.astype(np.float32), key, optimize=False) for codes in parts]
         return positions, np.concatenate(scores) * self._scales[positions] if scores else np.empty(0, np.float32)
 
     @property
-    def outgrown(self) -> bool:
-        return self._size > GROWTH * self._trained_on
+    def outgrown_at(self) -> int:
+        """The size at which the inverted file should be made anew."""
+        return GROWTH * self._trained_on
 
-    def trained(self) -> _InvertedFile:
-        """An inverted file made for the present keys. The store goes on with its old one until `use`."""
-        file = _InvertedFile(self._sample(), self._size, self._dimension, self._seed)
-        for part in _portions(np.arange(self._size)):
-            file.add(self.keys(part))
+    def trained(self, size: int, read: Callable[[Ids], Vectors]) -> InvertedFile:
+        """An inverted file made for the first `size` keys, read by `read`. The store keeps its own until `use`."""
+        order = np.random.default_rng(self._seed).permutation(size)[: 40 * _lists(size)]
+        file = InvertedFile((read(part) for part in portions(order)), size, self._dimension, self._seed)
+        for part in portions(np.arange(size)):
+            file.add(read(part))
         return file
 
-    def use(self, file: _InvertedFile) -> None:
+    def use(self, file: InvertedFile) -> None:
         self._file, self._trained_on = file, self._size
 
     def only(self, positions: Ids) -> CompressedStore:
         """A new store of these keys alone, with a file of its own."""
         store = CompressedStore(self._dimension, self._seed)
         store._codes, store._scales, store._size = self._codes[positions], self._scales[positions], len(positions)
-        store.use(store.trained())
+        store.use(store.trained(len(positions), store.keys))
         return store
 
-    def _sample(self) -> Iterator[Vectors]:
-        rng = np.random.default_rng(self._seed)
-        count = min(self._size, 40 * _lists(self._size))
-        return (self.keys(part) for part in _portions(rng.permutation(self._size)[:count]))
 
-
-class _InvertedFile:
+class InvertedFile:
     """faiss IVF over the keys' leading components, one byte each."""
 
     def __init__(self, sample: Iterator[Vectors], size: int, dimension: int, seed: int) -> None:
@@ -161,5 +159,5 @@ def _lists(size: int) -> int:
     return int(max(1, min(4096, 4 * np.sqrt(size), size / 39)))
 
 
-def _portions(positions: Ids) -> Iterator[Ids]:
+def portions(positions: Ids) -> Iterator[Ids]:
     return (positions[start : start + AT_ONCE] for start in range(0, len(positions), AT_ONCE))

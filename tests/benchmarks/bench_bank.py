@@ -50,6 +50,9 @@ class NoIndex:
     def search(self, namespace, key, k, exclude=()):
         return []
 
+    def settle(self):
+        pass
+
     def __len__(self):
         return 0
 
