@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentcascade.actions import Validator, make_format
 from agentcascade.cascade import Cascade
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from agentcascade.bank import Bank
     from agentcascade.storage import Database
 
+ModelSettings: TypeAlias = str | Mapping[str, Any]
+
 OFFLINE = {
     "offline/expert": "agentcascade.envs.offline.expert:Expert",
     "offline/imitator": "agentcascade.envs.offline.imitator:Imitator",
@@ -30,17 +32,21 @@ OFFLINE = {
 def build(
     config: CascadeConfig | str | Path | None = None,
     *,
-    teacher: ChatModel | None = None,
-    student: ChatModel | None = None,
+    teacher: ChatModel | ModelSettings | None = None,
+    student: ChatModel | ModelSettings | None = None,
     validators: Sequence[Validator] = (),
     recorder: Recorder | None = None,
     **overrides: Any,
 ) -> Cascade:
     """A ready `Cascade` from a config, a YAML file, the environment or keyword arguments; close it when done.
 
-    `teacher` and `student` take models of your own in place of named ones; `recorder` replaces the database's.
+    `teacher` and `student` take a model's name, its settings (`{"name": …, "price": …}`) or a model of your own;
+    `recorder` replaces the database's.
     Raises `ConfigError`, `MissingExtra` and `StorageError`, each naming the fix; nothing is left open then.
     """
+    for role, model in (("teacher", teacher), ("student", student)):
+        if isinstance(model, (str, Mapping)):
+            overrides[role] = {"name": model} if isinstance(model, str) else model
     if not isinstance(config, CascadeConfig):
         config = CascadeConfig.load(config, **overrides)
     elif overrides:
@@ -53,8 +59,8 @@ def build(
         config,
         router=router,
         count=count,
-        teacher=teacher or (make_model(config.teacher, count) if config.teacher else None),
-        student=student or (make_model(config.student, count) if config.student else None),
+        teacher=_model(teacher, config.teacher, count),
+        student=_model(student, config.student, count),
         bank=None,
         actions=make_format(config.actions.format, config.actions.pattern),
         validators=validators,
@@ -63,6 +69,14 @@ def build(
     attach_storage(cascade, own_recorder=recorder is None)
     cascade.check_mode(config.mode)
     return cascade
+
+
+def _model(
+    given: ChatModel | ModelSettings | None, config: ModelConfig | None, count: TokenCounter
+) -> ChatModel | None:
+    if given is not None and not isinstance(given, (str, Mapping)):
+        return given
+    return make_model(config, count) if config else None
 
 
 def attach_storage(cascade: Cascade, *, own_recorder: bool) -> None:

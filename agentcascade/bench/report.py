@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from agentcascade.bench.records import EpisodeRecord
@@ -55,9 +56,10 @@ class Report:
     def table(self) -> Table:
         """For the terminal."""
         seeds = self.run["seeds"]
-        table = Table(title=f"{self.run['suite']} · {self.run['split']} · seeds {', '.join(map(str, seeds))}")
+        title = f"{self.run['suite']} · {self.run['split']} · seeds {', '.join(map(str, seeds))}"
+        table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for name in HEADINGS:
-            table.add_column(name, justify="left" if name == "policy" else "right")
+            table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
         for cells in map(_cells, self.rows):
             table.add_row(*cells)
         return table
@@ -125,7 +127,7 @@ class Report:
         )
 
 
-HEADINGS = ("policy", "episodes", "accuracy", "95 % CI", "$/episode", "relative", "steps", "deferred")
+HEADINGS = ("policy", "n", "accuracy", "95 % CI", "$/episode", "relative", "steps", "deferred")
 
 
 def _cells(row: PolicyResult) -> list[str]:
@@ -134,7 +136,7 @@ def _cells(row: PolicyResult) -> list[str]:
         row.policy,
         str(row.episodes),
         f"{row.accuracy:.3f}",
-        f"{low:.3f} – {high:.3f}",
+        f"{low:.3f}–{high:.3f}",
         "unknown" if row.dollars_per_episode is None else f"{row.dollars_per_episode:.5f}",
         "–" if row.relative_cost is None else f"{row.relative_cost:.2f}",
         f"{row.steps:.1f}",

@@ -1,0 +1,86 @@
+"""``agentcascade ledger``: what was spent, what was saved."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column, Table
+
+from agentcascade.cli.settings import database, database_options, load
+
+
+@click.command("ledger")
+@database_options
+@click.option("--namespace", help="Default: all of them.")
+@click.option("--by", type=click.Choice(["all", "namespace", "mode", "episode"]), default="mode", show_default=True)
+@click.option("--since", type=click.DateTime(), help="Only steps from this day on (UTC).")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def command(
+    config: Path | None, url: str | None, namespace: str | None, by: str, since: datetime | None, as_json: bool
+) -> None:
+    """Say what was spent and what was saved.
+
+    "alone" is what the same steps would have cost with the teacher alone: its own bill where it answered, the
+    student's tokens at the teacher's price, without the demonstrations, where the student did.
+    """
+    from agentcascade.ledger import Ledger, break_even
+
+    start = since.replace(tzinfo=UTC) if since else None
+    with database(load(config, url)) as opened:
+        ledger = Ledger(opened)
+        lines = ledger.summary(by, namespace=namespace, since=start)
+        spending = ledger.spending(namespace=namespace, since=start)
+        teacher, cascade = (ledger.episode_dollars(mode, namespace=namespace) for mode in ("collect", "cascade"))
+        invested = next((s.dollars for s in ledger.summary("mode", namespace=namespace) if s.group == "collect"), None)
+    if as_json:
+        import json
+
+        data = {
+            "groups": [s.model_dump(mode="json") for s in lines],
+            "models": [s.model_dump(mode="json") | {"dollars": _plain(s.dollars)} for s in spending],
+        }
+        click.echo(json.dumps(data, indent=2))
+        return
+    console = Console()
+    if not lines:
+        console.print("Nothing is recorded yet.")
+        return
+    table = _table(by, "steps", "deferred", "dollars", "alone", "saved")
+    for s in lines:
+        money = _dollars(s.dollars, s.known_dollars), _dollars(s.teacher_dollars), _dollars(s.saved_dollars)
+        table.add_row(s.group, f"{s.steps:,}", f"{s.deferral_share:.1%}", *money)
+    console.print(table)
+    models = _table("model", "role", "calls", "input", "cached", "writes", "output", "reasoning", "dollars")
+    for m in spending:
+        u = m.usage
+        tokens = u.input, u.cached_input, u.cache_write + u.cache_write_1h, u.output, u.reasoning
+        cells = m.model, m.role, f"{m.calls:,}", *(f"{t:,}" for t in tokens), _dollars(m.dollars, m.known_dollars)
+        models.add_row(*cells)
+    console.print(models)
+    if invested is not None and teacher is not None and cascade is not None:
+        episodes = break_even(invested, teacher, cascade)
+        when = f"pay off after {episodes:,.0f} episodes" if episodes is not None else "do not pay off at these prices"
+        console.print(f"demonstrations: ${invested:.4f}; they {when}")
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(Column(first, overflow="fold"), box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _plain(amount: Decimal | None) -> str | None:
+    return None if amount is None else str(amount)
+
+
+def _dollars(amount: Decimal | None, known: Decimal | None = None) -> str:
+    """``unknown`` rather than zero; with what is known of it."""
+    if amount is not None:
+        return f"${amount:,.4f}"
+    return f"unknown (≥ ${known:,.4f})" if known else "unknown"

@@ -1,0 +1,51 @@
+"""What commands that look into a database share: which configuration, and its database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from agentcascade.assembly import config_path
+from agentcascade.config import CascadeConfig
+
+if TYPE_CHECKING:
+    from agentcascade.storage import Database
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def database_options(function: F) -> F:
+    """``--config`` and ``--url``."""
+    url = click.option("--url", metavar="URL", help="Database. Default: bank.url of the configuration.")
+    config = click.option(
+        "--config", type=click.Path(path_type=Path), help="Default: $AGENTCASCADE_CONFIG or agentcascade.yaml."
+    )
+    return config(url(function))
+
+
+def load(config: Path | None, url: str | None) -> CascadeConfig:
+    """The configuration that is named or found, with `url` in place of its database."""
+    return CascadeConfig.load(config or config_path(), **({"bank": {"url": url}} if url else {}))
+
+
+@contextmanager
+def database(settings: CascadeConfig, *, create: bool = False) -> Iterator[Database]:
+    """The configured database. A question to a SQLite file that is not there is a mistake, not a new file."""
+    from sqlalchemy import make_url
+
+    from agentcascade.errors import StorageError
+    from agentcascade.storage import open_database
+
+    place = make_url(settings.bank.url)
+    file = place.database if place.get_backend_name() == "sqlite" else None
+    if not create and file and file != ":memory:" and not Path(file).exists():
+        raise StorageError(f"there is no database {file}: give --url or --config, or collect something first")
+    opened = open_database(settings.bank.url)
+    try:
+        yield opened
+    finally:
+        opened.close()
