@@ -13,7 +13,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
 from agentcascade.bench.records import EpisodeRecord
@@ -57,7 +56,7 @@ class Report:
         """For the terminal."""
         seeds = self.run["seeds"]
         title = f"{self.run['suite']} · {self.run['split']} · seeds {', '.join(map(str, seeds))}"
-        table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        table = Table(title=title, box=None, padding=(0, 2, 0, 0), pad_edge=False)
         for name in HEADINGS:
             table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
         for cells in map(_cells, self.rows):
@@ -136,7 +135,7 @@ def _cells(row: PolicyResult) -> list[str]:
         row.policy,
         str(row.episodes),
         f"{row.accuracy:.3f}",
-        f"{low:.3f}–{high:.3f}",
+        f"{low:.2f}–{high:.2f}",
         "unknown" if row.dollars_per_episode is None else f"{row.dollars_per_episode:.5f}",
         "–" if row.relative_cost is None else f"{row.relative_cost:.2f}",
         f"{row.steps:.1f}",

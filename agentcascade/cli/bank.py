@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -44,7 +43,9 @@ def list_(config: Path | None, url: str | None, namespace: str | None, limit: in
         counts, entries = catalog.counts(), catalog.list(namespace, limit=limit, offset=offset)
     if namespace is not None:
         counts = {name: count for name, count in counts.items() if name == namespace}
-    table = Table(Column("id", no_wrap=True), "namespace", "goal", "steps", "teacher", "banked", box=SIMPLE_HEAD)
+    table = Table(
+        Column("id", no_wrap=True), "namespace", "goal", "steps", "teacher", "banked", box=None, padding=(0, 2, 0, 0)
+    )
     for e in entries:
         cells = e.id, e.namespace, e.goal.replace("\n", " ")[:100], str(e.length), e.model, f"{e.created_at:%Y-%m-%d}"
         table.add_row(*map(escape, cells))

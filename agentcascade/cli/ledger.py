@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -69,7 +68,7 @@ def command(
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(Column(first, overflow="fold"), box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(Column(first, overflow="fold"), box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)
     return table
