@@ -35,39 +35,40 @@ def render_step(step: Step) -> str:
     return "\n".join([*lines, f"Action: {step.action}"])
 
 
-def render_demonstration(number: int, demonstration: Demonstration) -> str:
-    """One `## Example` block; says which steps of how many it shows."""
+def render_demonstration(demonstration: Demonstration) -> str:
+    """What stands under an ``## Example`` heading; says which steps of how many it shows."""
     last = demonstration.start + len(demonstration.steps)
-    lines = [f"## Example {number}", f"Goal: {demonstration.goal}"]
+    lines = [f"Goal: {demonstration.goal}"]
     if demonstration.plan:
         lines.append(f"Plan: {demonstration.plan}")
     lines.append(f"(steps {demonstration.start + 1} to {last} of {demonstration.length})")
     return "\n".join(lines + [render_step(step) for step in demonstration.steps])
 
 
-def render(demonstrations: Sequence[Demonstration]) -> str:
-    """The block of all demonstrations, ordered by trajectory so that equal sets give equal text."""
-    ordered = sorted(demonstrations, key=lambda d: (d.trajectory, d.start))
-    blocks = [render_demonstration(i, d) for i, d in enumerate(ordered, 1)]
-    return "\n\n".join([HEADER, *blocks, FOOTER])
+def render(blocks: Sequence[tuple[Demonstration, str]]) -> str:
+    """All demonstrations with their texts, ordered by trajectory so that equal sets give equal text."""
+    ordered = sorted(blocks, key=lambda block: (block[0].trajectory, block[0].start))
+    return "\n\n".join([HEADER, *(f"## Example {i}\n{text}" for i, (_, text) in enumerate(ordered, 1)), FOOTER])
 
 
 def fit(
     demonstrations: Sequence[Demonstration], budget: int, count: TokenCounter
-) -> tuple[tuple[Demonstration, ...], int]:
-    """The best demonstrations (given best first) that fit into `budget` tokens, and the tokens they take.
+) -> tuple[list[tuple[Demonstration, str]], int]:
+    """The best demonstrations (given best first) that fit into `budget` tokens with their texts, and what they take.
 
     A demonstration is shown whole or not at all; one that is longer than what is left is passed over, so a huge
     best match does not crowd out smaller ones.
     """
     total = frame = count(HEADER) + count(FOOTER) + 4
+    heading = count(f"## Example {len(demonstrations)}\n") + 2
     shown = []
     for demonstration in demonstrations:
-        cost = count(render_demonstration(len(demonstrations), demonstration)) + 2
+        text = render_demonstration(demonstration)
+        cost = count(text) + heading
         if total + cost <= budget:
-            shown.append(demonstration)
+            shown.append((demonstration, text))
             total += cost
-    return tuple(shown), total if shown else total - frame
+    return shown, total if shown else total - frame
 
 
 def build(
@@ -84,9 +85,8 @@ def build(
     first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), None)
     if first is None:
         raise InvalidRequest("demonstrations need a user message to follow: the conversation has none")
-    return Prompt(
-        [*messages[:first], with_text(messages[first], render(shown)), *messages[first + 1 :]], shown, dropped, tokens
-    )
+    told = with_text(messages[first], render(shown))
+    return Prompt([*messages[:first], told, *messages[first + 1 :]], tuple(d for d, _ in shown), dropped, tokens)
 
 
 def with_text(message: Message, text: str) -> Message:

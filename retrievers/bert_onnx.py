@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from agentcascade.errors import ConfigError, MissingExtra
+from agentcascade.files import cache_folder
 from agentcascade.retrievers.folders import pooling_of
 
 OPSET = 20  # the first with Gelu
@@ -30,7 +31,7 @@ def converted(folder: Path) -> Path:
         key = blake2b(weights.read_bytes() + (folder / "config.json").read_bytes(), digest_size=12).hexdigest()
     except OSError as error:
         raise ConfigError(f"{folder} holds neither an ONNX file nor a safetensors checkpoint: {error}") from error
-    target = cache() / f"{key}-{OPSET}.onnx"
+    target = cache_folder("onnx") / f"{key}-{OPSET}.onnx"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
@@ -42,13 +43,6 @@ def converted(folder: Path) -> Path:
             Path(temporary).unlink(missing_ok=True)
             raise
     return target
-
-
-def cache() -> Path:
-    own = os.environ.get("AGENTCASCADE_CACHE")
-    if own:
-        return Path(own) / "onnx"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agentcascade" / "onnx"
 
 
 def convert(folder: Path) -> Any:

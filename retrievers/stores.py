@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 COMPONENTS = 192
 """Directions kept of a key to find candidates; they are ranked on all of its bytes afterwards."""
-PROBES = 48
+PROBES = 24
+"""Lists searched at least; one in 80 of many lists."""
 GROWTH = 6
 """The inverted file is trained anew when the store has grown so many times."""
 AT_ONCE = 4_000
@@ -131,7 +132,11 @@ class InvertedFile:
         self._basis = np.ascontiguousarray(directions[:, ::-1][:, : min(COMPONENTS, dimension)].T, dtype=np.float32)
         lists = _lists(size)
         self._index = library.index_factory(len(self._basis), f"IVF{lists},SQ8", library.METRIC_INNER_PRODUCT)
-        self._index.nprobe, self._index.cp.seed, self._index.cp.niter = min(lists, PROBES), seed + 1, 8
+        self._index.nprobe, self._index.cp.seed, self._index.cp.niter = (
+            min(lists, max(PROBES, lists // 80)),
+            seed + 1,
+            8,
+        )
         self._index.cp.min_points_per_centroid = 1
         self._index.train(np.concatenate([first @ self._basis.T, *(keys @ self._basis.T for keys in sample)]))
         self._every = library.SearchParametersIVF(nprobe=lists)

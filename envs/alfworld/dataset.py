@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agentcascade.envs.alfworld import games
 from agentcascade.errors import EnvironmentFailed, did_you_mean
+from agentcascade.files import cache_folder
 
 SPLITS = ("train", "valid_seen", "valid_unseen")
 
@@ -45,20 +46,13 @@ def load_games(
     official = os.environ.get("ALFWORLD_DATA")
     if official and (Path(official) / "json_2.1.1" / split).is_dir():
         return _official(Path(official) / "json_2.1.1" / split, split, count, seed)
-    paths = games.generate(root or cache(), split, count, seed, workers=workers, on_progress=on_progress)
+    paths = games.generate(
+        root or cache_folder("alfworld"), split, count, seed, workers=workers, on_progress=on_progress
+    )
     return [
         Game(f"{split}/{path.parent.parent.name}", path, games.task_type(i, seed), split, True)
         for i, path in enumerate(paths)
     ]
-
-
-def cache() -> Path:
-    """$AGENTCASCADE_CACHE, else the user's cache folder."""
-    own = os.environ.get("AGENTCASCADE_CACHE")
-    if own:
-        return Path(own) / "alfworld"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "agentcascade" / "alfworld"
 
 
 def _official(folder: Path, split: str, count: int, seed: int) -> list[Game]:

@@ -8,6 +8,7 @@ import pytest
 
 from agentcascade.envs.alfworld import dataset, games, scenes
 from agentcascade.errors import EnvironmentFailed
+from agentcascade.files import cache_folder
 
 
 def official(root: Path, name: str, *, solvable: object = True, kind: str = "pick_and_place_simple") -> None:
@@ -57,6 +58,6 @@ def test_an_unknown_split_names_the_nearest() -> None:
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
     monkeypatch.delenv("AGENTCASCADE_CACHE", raising=False)
-    assert dataset.cache() == Path("/x/agentcascade/alfworld")
+    assert cache_folder("alfworld") == Path("/x/agentcascade/alfworld")
     monkeypatch.setenv("AGENTCASCADE_CACHE", "/y")
-    assert dataset.cache() == Path("/y/alfworld")
+    assert cache_folder("alfworld") == Path("/y/alfworld")

@@ -1,0 +1,185 @@
+"""One step: what the decision adds to the model's own time, and what importing costs.
+
+Run: python tests/benchmarks/bench_step.py [--steps 100000]
+
+1. Decision overhead (`Decision.overhead_ms`: everything but the model calls and the embedding) with a bank of `--steps`
+   steps in SQLite behind faiss, three agreeing samples, six demonstrations, records written to the database.
+2. A whole step with one n=3 call, against a bare `litellm.acompletion` of the same messages, both to an HTTP server in
+   another process that answers at once; taken in turn. The same with MiniLM embedding each new observation.
+3. Import times, each the best of several fresh processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+
+import agentcascade
+from agentcascade.types import Trajectory
+from tests.benchmarks.bench_bank import STEPS_EACH, make, trajectories
+from tests.fake_openai import FakeOpenAI, Reply
+
+ANSWER = "Thought: It has to be washed, so the sink is next.\nAction: go to sink 1"
+
+
+def serve(pipe: Connection) -> None:
+    with FakeOpenAI([Reply(texts=(ANSWER,), usage={"prompt_tokens": 2000, "completion_tokens": 60})]) as server:
+        pipe.send(server.url)
+        pipe.recv()
+
+
+def percentiles(values: list[float]) -> str:
+    p50, p99 = np.percentile(values, [50, 99])
+    return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+
+
+def situations(count: int) -> list[list[dict[str, str]]]:
+    """Conversations that end in an observation not seen before."""
+    return [
+        [
+            {"role": "system", "content": "You act in a house."},
+            {"role": "user", "content": f"Your task is to: put a clean mug {i % 50} on the desk"},
+            {"role": "assistant", "content": ANSWER},
+            {"role": "user", "content": f"You arrive at shelf {i % 9} of room {i}. You see a mug {i}."},
+        ]
+        for i in range(count)
+    ]
+
+
+def build(url: str, student: object, embedder: str) -> agentcascade.Cascade:
+    return agentcascade.build(
+        mode="cascade",
+        teacher=agentcascade.ScriptedModel([ANSWER]),
+        student=student,
+        bank={"url": url},
+        retrieval={"embedder": embedder},
+        actions={"format": "react"},
+    )
+
+
+async def play(cascade: agentcascade.Cascade, conversations: list[list[dict[str, str]]]) -> list[object]:
+    decisions = []
+    for i, messages in enumerate(conversations):
+        episode = cascade.episode(id=f"bench-{i}", goal=messages[1]["content"])
+        await episode.complete(messages)
+        decisions += episode.decisions
+    return decisions
+
+
+def overhead(steps: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/bank.db"
+        from agentcascade.storage import open_database
+
+        database = open_database(url)
+        bank = make(database)
+        started = time.perf_counter()
+        for first in range(0, steps // STEPS_EACH, 500):
+            asyncio.run(bank.add_many(trajectories(500, first)))
+        bank.close()
+        with build(url, agentcascade.ScriptedModel([ANSWER]), "hashing:384") as cascade:
+            cascade.bank = bank  # the same database, with vectors that cost nothing to make
+            cold = asyncio.run(play(cascade, situations(300)))
+            asyncio.run(play(cascade, situations(4300)[300:]))
+            decisions = asyncio.run(play(cascade, situations(6300)[4300:]))
+        own = [d.overhead_ms for d in decisions]
+        assert all(d.answered_by == "student" and len(d.demonstrations) == 6 for d in decisions)
+        print(f"bank of {len(bank.retriever):,} steps ({time.perf_counter() - started:.0f} s to fill)")
+        print(f"decision overhead: {percentiles(own)}  (targets: 1 ms, 5 ms)")
+        print(f"while most trajectories are yet to be read: {percentiles([d.overhead_ms for d in cold])}")
+        database.close()
+
+
+async def bare(url: str, messages: list[dict[str, str]]) -> None:
+    import litellm
+
+    await litellm.acompletion(
+        "openai/gpt-4.1-mini", messages, n=3, temperature=0.1, seed=0, api_base=url, api_key="k", timeout=30
+    )
+
+
+async def whole(url: str, embedder: str, rounds: int) -> tuple[float, float]:
+    """Median milliseconds of (our step, the bare call)."""
+    student = {"name": "openai/gpt-4.1-mini", "api_base": url, "api_key": "k"}
+    ours, theirs = [], []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        build(f"sqlite:///{folder}/bank.db", student, embedder) as cascade,
+    ):
+        assert cascade.bank is not None
+        example: list[Trajectory] = trajectories(50)
+        await cascade.bank.add_many(example)
+        sent, complete = [], cascade.student.complete
+
+        def remembering(messages: list[dict[str, str]], **options: object) -> object:
+            sent.append(messages)
+            return complete(messages, **options)
+
+        cascade.student.complete = remembering  # so that the bare call sends the very same prompt
+        for i, messages in enumerate(situations(rounds + 20)):
+            episode = cascade.episode(id=f"bench-{i}", goal=messages[1]["content"])
+            started = time.perf_counter()
+            await episode.complete(messages)
+            middle = time.perf_counter()
+            assert episode.decisions[0].answered_by == "student", episode.decisions[0]
+            again = time.perf_counter()
+            await bare(url, sent[-1])
+            end = time.perf_counter()
+            if i >= 20:
+                ours.append((middle - started) * 1000)
+                theirs.append((end - again) * 1000)
+    return float(np.median(ours)), float(np.median(theirs))
+
+
+def whole_step(rounds: int) -> None:
+    context = get_context("spawn")
+    pipe, other = context.Pipe()
+    process = context.Process(target=serve, args=(other,))
+    process.start()
+    url = pipe.recv()
+    for embedder in ("hashing:384", "minilm"):
+        ours, theirs = asyncio.run(whole(url, embedder, rounds))
+        print(f"whole step, {embedder}: {ours:.2f} ms; bare litellm {theirs:.2f} ms; ratio {ours / theirs:.2f}")
+    pipe.send("stop")
+    process.join()
+
+
+def best(arguments: list[str], times: int = 9) -> float:
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def imports() -> None:
+    nothing = best(["-c", "pass"])
+    package, shown = best(["-c", "import agentcascade"]), best(["-m", "agentcascade", "--help"])
+    print(
+        f"python alone {nothing:.3f} s; import agentcascade {package:.3f} s (target 0.15); --help {shown:.3f} s (0.35)"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=200)
+    chosen = parser.parse_args()
+    imports()
+    whole_step(chosen.rounds)
+    overhead(chosen.steps)
