@@ -14,6 +14,7 @@ from rich.console import Console
 
 from agentcascade.bench.policies import POLICIES
 from agentcascade.bench.policies import check as check_policies
+from agentcascade.config import CascadeConfig
 
 PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
 """Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""
@@ -68,7 +69,6 @@ def alfworld(
     from agentcascade.bench.report import Report
     from agentcascade.bench.runner import Plan, run
     from agentcascade.bench.worker import Setup
-    from agentcascade.config import CascadeConfig
 
     console = Console()
     chosen = check_policies(policies or POLICIES)
@@ -90,6 +90,7 @@ def alfworld(
             "collect": {"drop_observations": [suite.NOTHING_HAPPENED]},
         }
     )
+    check_parts(config)
     with Progress(
         console, resume_hint=f"agentcascade bench alfworld --resume --out {folder} (and the same options)"
     ) as bar:
@@ -127,6 +128,20 @@ def alfworld(
     for line in report.footnotes():
         console.print(f"[dim]{line}[/dim]")
     console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
+
+
+def check_parts(config: CascadeConfig) -> None:
+    """Make each part once, so that a wrong name is told before anything is played."""
+    from agentcascade import assembly
+    from agentcascade.bench.worker import embedder
+    from agentcascade.tokens import token_counter
+
+    for model in (config.teacher, config.student):
+        if model is not None:
+            assembly.make_model(model, token_counter())
+    assembly.make_router(config.router)
+    if config.retrieval.k:
+        assembly.make_retriever(config.retrieval.index, embedder(config.retrieval.embedder).dimension)
 
 
 def price(role: str, name: str, given: str | None) -> dict[str, str] | None:

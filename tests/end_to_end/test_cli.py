@@ -1,0 +1,165 @@
+"""The command line on real databases, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import agentcascade
+from agentcascade.cli import main
+
+ANSWERS = ["Thought: It is shut.\nAction: open door 1", "Thought: Now in.\nAction: go in"]
+PRICE = agentcascade.Price(input=3, output=15)
+
+
+def run(*arguments: str, ok: bool = True) -> Result:
+    result = CliRunner().invoke(main, arguments, env={"COLUMNS": "200"})
+    assert (result.exit_code == 0) == ok, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with two banked episodes in two namespaces, and one of the cascade; the working directory is empty."""
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path}/run.db"
+    with agentcascade.build(
+        teacher=agentcascade.ScriptedModel(ANSWERS, name="teacher-1", price=PRICE),
+        student=agentcascade.ScriptedModel(["Action: open door 1"], name="student-1"),
+        bank={"url": url},
+        retrieval={"embedder": "hashing:32", "index": "exact"},
+        actions={"format": "react"},
+    ) as cascade:
+
+        async def play() -> None:
+            for mode, namespace, goal in (
+                ("collect", "a", "enter the house"),
+                ("collect", "b", "enter the barn"),
+                ("cascade", "a", "enter the house"),
+            ):
+                episode = cascade.episode(goal=goal, mode=mode, namespace=namespace)
+                messages = [{"role": "user", "content": f"{goal}: a door 1 is here"}]
+                await episode.complete(messages)
+                await episode.finish(success=True)
+
+        asyncio.run(play())
+    return url
+
+
+def test_bank_list_and_show(url: str) -> None:
+    out = run("bank", "list", "--url", url).output
+    assert "enter the house" in out
+    assert "a: 1 trajectories, 1 steps; b: 1 trajectories, 1 steps" in out
+    out = run("bank", "list", "--url", url, "--namespace", "b").output
+    assert "enter the house" not in out
+    id = next(word for word in out.split() if word.startswith("tr_"))
+    shown = run("bank", "show", id, "--url", url).output
+    assert "Goal: enter the barn" in shown
+    assert "Thought: Now in." in shown
+    assert json.loads(run("bank", "show", id, "--json", "--url", url).output)["namespace"] == "b"
+
+
+def test_an_export_is_imported_once_and_can_change_its_namespace(url: str, tmp_path: Path) -> None:
+    assert "wrote 2 trajectories" in run("bank", "export", "bank.jsonl", "--url", url).output
+    (tmp_path / "c.yaml").write_text("retrieval: {embedder: 'hashing:32'}\n")
+    fresh = ["--url", f"sqlite:///{tmp_path}/fresh.db", "--config", "c.yaml"]
+    assert "added 2 trajectories; 0" in run("bank", "import", "bank.jsonl", *fresh).output
+    assert "added 0 trajectories; 2" in run("bank", "import", "bank.jsonl", *fresh).output
+    elsewhere = ["--url", f"sqlite:///{tmp_path}/other.db", "--config", "c.yaml", "--namespace", "z"]
+    run("bank", "import", "bank.jsonl", *elsewhere)
+    assert "z: 2 trajectories" in run("bank", "list", "--url", f"sqlite:///{tmp_path}/other.db").output
+
+
+def test_a_bad_line_imports_nothing(url: str, tmp_path: Path) -> None:
+    run("bank", "export", "bank.jsonl", "--url", url)
+    with Path("bank.jsonl").open("a") as file:
+        file.write('{"goal": "half a rec')
+    (tmp_path / "c.yaml").write_text("retrieval: {embedder: 'hashing:32'}\n")
+    fresh = ["--url", f"sqlite:///{tmp_path}/fresh.db", "--config", "c.yaml"]
+    assert "bank.jsonl line 3" in run("bank", "import", "bank.jsonl", *fresh, ok=False).output
+    assert "The bank is empty." in run("bank", "list", *fresh).output
+
+
+def test_prune_remove_and_reembed(url: str, tmp_path: Path) -> None:
+    assert "say what to prune" in run("bank", "prune", "--yes", "--url", url, ok=False).output
+    assert "removed 1 trajectories" in run("bank", "prune", "--keep", "1", "--yes", "--url", url).output
+    (tmp_path / "c.yaml").write_text("retrieval: {embedder: 'hashing:16'}\n")
+    assert "hashing-16" in run("bank", "reembed", "--url", url, "--config", "c.yaml").output
+    id = next(word for word in run("bank", "list", "--url", url).output.split() if word.startswith("tr_"))
+    assert f"removed {id}" in run("bank", "remove", id, "--url", url).output
+    assert f"there is no trajectory '{id}'" in run("bank", "remove", id, "--url", url, ok=False).output
+
+
+def test_the_ledger_says_unknown_never_zero(url: str) -> None:
+    out = run("ledger", "--url", url).output
+    assert "collect" in out
+    assert "unknown" in next(line for line in out.splitlines() if line.startswith("cascade"))
+    data = json.loads(run("ledger", "--url", url, "--json", "--by", "mode").output)
+    groups = {group["group"]: group for group in data["groups"]}
+    assert groups["cascade"]["dollars"] is None
+    assert float(groups["collect"]["dollars"]) == float(groups["collect"]["teacher_dollars"]) > 0
+    models = {model["model"]: model for model in data["models"]}
+    assert models["student-1"]["dollars"] is None
+    assert models["teacher-1"]["calls"] == 2
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.db"
+    for command in (["bank", "list"], ["ledger"]):
+        assert "there is no database" in run(*command, "--url", f"sqlite:///{missing}", ok=False).output
+    assert not missing.exists()
+
+
+def test_init_writes_what_doctor_and_load_accept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for key in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(key, raising=False)
+    run("init")
+    written = agentcascade.CascadeConfig.load("agentcascade.yaml")
+    assert written == agentcascade.CascadeConfig.load(
+        teacher={"name": "anthropic/claude-sonnet-4-5"},
+        student={"name": "openai/gpt-4.1-mini"},
+        router={"options": {"n": 3}},
+    )
+    assert "exists already" in run("init", ok=False).output
+    out = run("doctor", ok=False).output
+    assert "set ANTHROPIC_API_KEY" in out
+    assert "all-MiniLM-L6-v2, 384 dimensions" in out
+    Path("agentcascade.yaml").write_text("retrieval: {kk: 3}\n")
+    assert "unknown key 'retrieval.kk': did you mean 'k'?" in run("doctor", ok=False).output
+
+
+def test_doctor_says_what_a_missing_extra_would_bring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    out = run("doctor").output
+    assert "faiss-cpu is missing: fast retrieval from large banks" in out
+    assert 'pip install "agentcascade[faiss]"' in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["bnk"], "did you mean 'bank'?"),
+        (["bench", "alfworld", "--policy", "cascde"], "did you mean 'cascade'?"),
+        (["bench", "alfworld", "--policy", "random"], "run 'cascade' too"),
+        (["bench", "alfworld", "--teacher-price", "3"], "IN/OUT"),
+        (["bench", "alfworld", "--resume"], "--resume needs --out"),
+        (["bench", "alfworld", "--student", "offline/imitater"], "did you mean 'offline/imitator'?"),
+        (["bench", "alfworld", "--embedder", "minilmm"], "retrieval.embedder 'minilmm' is unknown"),
+    ],
+)
+def test_a_mistake_is_named(arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert says in run(*arguments, ok=False).output
+    assert not list(tmp_path.iterdir()), "nothing is left of a run that could not start"
+
+
+def test_help_of_every_command() -> None:
+    for command in ([], ["bank"], ["bench"], ["bench", "alfworld"], ["doctor"], ["init"], ["ledger"]):
+        assert "Usage:" in run(*command, "--help").output

@@ -1,0 +1,37 @@
+"""The examples run as a reader would run them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, folder: Path) -> str:
+    done = subprocess.run([sys.executable, str(EXAMPLES / name)], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.iterdir()), "an example leaves nothing behind where it was started"
+    return done.stdout
+
+
+def test_a_wrapped_loop_solves_its_task_and_banks_it(tmp_path: Path) -> None:
+    assert "solved in" in (out := run("01_wrap_your_loop.py", tmp_path))
+    assert "banked: True" in out
+
+
+def test_the_cascade_defers_less_than_always_and_the_ledger_adds_up(tmp_path: Path) -> None:
+    out = run("02_collect_then_cascade.py", tmp_path)
+    assert "collect: 20 of 20 solved" in out
+    lines = dict(re.findall(r"^(collect|cascade): (\d+ steps.*)$", out, re.MULTILINE))
+    share, cost, alone = {}, {}, {}
+    for mode, line in lines.items():
+        share[mode], cost[mode], alone[mode] = map(
+            float, re.findall(r"took (\d+)%, cost \$([\d.]+), .* \$([\d.]+)", line)[0]
+        )
+    assert share["collect"] == 100
+    assert 0 < share["cascade"] < 60
+    assert cost["collect"] == alone["collect"] > 0
+    assert cost["cascade"] < alone["cascade"]
