@@ -18,8 +18,8 @@ from agentcascade.types import Action, Message, Situation, Tool
 Validator = Callable[[Action, Situation], str | None]
 """Returns why an action is impossible in a situation, or None when it is possible."""
 
-REACT = r"(?:^|\n)\s*Action:\s*(?P<action>[^\n]+)"
-"""The ReAct convention: the text after the last line-initial ``Action:``."""
+REACT = r"(?:^|\n)[\s*]*Action\**:\**[ \t]*(?P<action>[^\n]+)"
+"""The ReAct convention: the text after the last line-initial ``Action:``, which Markdown may have set in bold."""
 
 
 class ActionFormat(Protocol):
@@ -94,7 +94,7 @@ class RegexActions:
         return Action(
             key=canonical_text(found),
             text=found.strip(),
-            reasoning=re.sub(r"^(?:Thought|Reasoning):\s*", "", reasoning, flags=re.IGNORECASE),
+            reasoning=re.sub(r"^\**(?:Thought|Reasoning)\**:\**\s*", "", reasoning, flags=re.IGNORECASE),
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import version
@@ -10,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from agentcascade.bench.policies import POLICIES
 from agentcascade.bench.policies import check as check_policies
 from agentcascade.config import CascadeConfig
+from agentcascade.errors import describe
 
 PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
 """Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""
@@ -45,19 +49,8 @@ def command() -> None:
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder. Default: runs/alfworld-<time>.")
-def alfworld(
-    teacher: str,
-    student: str,
-    teacher_price: str | None,
-    student_price: str | None,
-    api_base: str | None,
-    policies: tuple[str, ...],
-    seeds: tuple[int, ...],
-    out: Path | None,
-    workers: int,
-    resume: bool,
-    **settings: Any,
-) -> None:
+@click.pass_context
+def alfworld(context: click.Context, /, resume: bool, out: Path | None, **options: Any) -> None:
     """Household tasks in text, played in the real ALFWorld engine.
 
     Uses the official games where $ALFWORLD_DATA holds them, else games generated from what the alfworld package
@@ -70,47 +63,45 @@ def alfworld(
     from agentcascade.bench.runner import Plan, run
     from agentcascade.bench.worker import Setup
 
-    console = Console()
-    chosen = check_policies(policies or POLICIES)
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the folder of the run to continue")
     folder = out or Path("runs") / f"alfworld-{datetime.now():%Y%m%d-%H%M%S}"
-    models: dict[str, dict[str, Any]] = {
-        "teacher": {"name": teacher, "price": price("teacher", teacher, teacher_price), "temperature": 0.1},
-        "student": {"name": student, "price": price("student", student, student_price), "api_base": api_base},
-    }
+    if resume:
+        options |= remembered(context, folder)
+    chosen = check_policies(options["policies"] or POLICIES)
+    models = {role: model(role, options) for role in ("teacher", "student")}
     config = CascadeConfig.model_validate(
         {
             "mode": "cascade",
-            **models,
-            "retrieval": {"k": settings["k"], "embedder": settings["embedder"]},
-            "router": {"name": "unanimity", "options": {"n": settings["samples"]}},
-            "sampling": {"temperature": settings["temperature"]},
+            "teacher": {**models["teacher"], "temperature": 0.1},
+            "student": models["student"],
+            "retrieval": {"k": options["k"], "embedder": options["embedder"]},
+            "router": {"name": "unanimity", "options": {"n": options["samples"]}},
+            "sampling": {"temperature": options["temperature"]},
             "actions": {"format": "react"},
             "collect": {"drop_observations": [suite.NOTHING_HAPPENED]},
         }
     )
     check_parts(config)
-    with Progress(
-        console, resume_hint=f"agentcascade bench alfworld --resume --out {folder} (and the same options)"
-    ) as bar:
+    console, workers = Console(), options["workers"]
+    with Progress(console, resume_hint=f"agentcascade bench alfworld --resume --out {folder}") as bar:
         demonstrations, tasks, generated = {}, {}, False
-        for seed in dict.fromkeys(seeds):
-            with bar.phase("games") as on_progress:
+        for seed in dict.fromkeys(options["seeds"]):
+            with bar.phase("games") as shown:
                 demonstrations[seed], _ = suite.tasks(
-                    "train", settings["demos"], seed, workers=workers, on_progress=on_progress
+                    "train", options["demos"], seed, workers=workers, on_progress=shown
                 )
                 tasks[seed], generated = suite.tasks(
-                    settings["split"], settings["episodes"], seed, workers=workers, on_progress=on_progress
+                    options["split"], options["episodes"], seed, workers=workers, on_progress=shown
                 )
         manifest = {
             "suite": "alfworld",
-            "split": settings["split"],
-            "models": {role: {"name": m["name"], "price": m["price"]} for role, m in models.items()},
-            "models_are": "stand-in" if "offline/" in teacher + student else "real",
+            "split": options["split"],
+            "models": models,
+            "models_are": "stand-in" if any(m["name"].startswith("offline/") for m in models.values()) else "real",
             "games": "generated" if generated else "official",
-            "seeds": list(dict.fromkeys(seeds)),
-            **{k: settings[k] for k in ("episodes", "demos", "k", "samples", "temperature", "embedder")},
+            "seeds": list(tasks),
+            **{k: options[k] for k in REMEMBERED},
             "versions": {p: version(p) for p in ("agentcascade", "alfworld", "textworld", "litellm")}
             | {"python": sys.version.split()[0]},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -128,6 +119,32 @@ def alfworld(
     for line in report.footnotes():
         console.print(f"[dim]{line}[/dim]")
     console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
+
+
+REMEMBERED = ("episodes", "demos", "k", "samples", "temperature", "embedder")
+
+
+def remembered(context: click.Context, folder: Path) -> dict[str, Any]:
+    """The options that the run in `folder` was started with, where this call does not give its own."""
+    try:
+        manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        was: dict[str, Any] = {k: manifest[k] for k in (*REMEMBERED, "split")} | {"seeds": tuple(manifest["seeds"])}
+        for role, settings in manifest["models"].items():
+            was[role] = settings["name"]
+            if settings["price"]:
+                was[f"{role}_price"] = f"{settings['price']['input']}/{settings['price']['output']}"
+        was["api_base"] = manifest["models"]["student"]["api_base"]
+    except (OSError, ValueError, KeyError) as error:
+        raise click.UsageError(
+            f"{folder} holds no run that can be resumed ({describe(error)}): leave out --resume to start one"
+        ) from None
+    return {k: v for k, v in was.items() if context.get_parameter_source(k) is ParameterSource.DEFAULT}
+
+
+def model(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A role's settings, as the configuration and the manifest hold them."""
+    settings = {"name": options[role], "price": price(role, options[role], options[f"{role}_price"])}
+    return settings | ({"api_base": options["api_base"]} if role == "student" else {})
 
 
 def check_parts(config: CascadeConfig) -> None:

@@ -95,6 +95,11 @@ def test_react_takes_the_last_action_and_keeps_the_reasoning():
     assert (action.key, action.reasoning) == ("go to desk 1", "an Action: in prose\nso go")
 
 
+def test_react_may_be_set_in_bold():
+    action = RegexActions().parse(said("**Thought:** so be it\n**Action:** go to desk 1"))
+    assert (action.key, action.reasoning) == ("go to desk 1", "so be it")
+
+
 def test_react_without_action_names_the_text():
     with pytest.raises(InvalidAction, match="no action in 'I am lost'"):
         RegexActions().parse(said("I am lost"))
