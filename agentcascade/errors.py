@@ -24,7 +24,11 @@ class MissingExtra(AgentCascadeError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f'{purpose} needs {package}: pip install "agentcascade[{extra}]"')
-        self.package, self.extra = package, extra
+        self.package, self.extra, self.purpose = package, extra, purpose
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:
+        """Errors come back pickled from worker processes."""
+        return type(self), (self.package, self.extra, self.purpose)
 
 
 class InvalidRequest(AgentCascadeError, ValueError):

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -36,12 +35,10 @@ class Report:
         self.demonstrations = demonstrations_dollars(records)
         self.banked = sum(r.trajectory is not None for r in records)
         by_policy = {p: dollars_per_episode([r for r in records if r.policy == p]) for p in ("teacher", "cascade")}
-        self.break_even = self._break_even(by_policy["teacher"], by_policy["cascade"])
-
-    def _break_even(self, teacher: Decimal | None, cascade: Decimal | None) -> float | None:
-        if self.demonstrations is None or teacher is None or cascade is None:
-            return None
-        return break_even(self.demonstrations, teacher, cascade)
+        self.teacher_dollars, self.cascade_dollars = by_policy["teacher"], by_policy["cascade"]
+        self.break_even = None
+        if self.demonstrations is not None and self.teacher_dollars is not None and self.cascade_dollars is not None:
+            self.break_even = break_even(self.demonstrations, self.teacher_dollars, self.cascade_dollars)
 
     def data(self) -> dict[str, Any]:
         """The content of `results.json`."""
@@ -67,11 +64,11 @@ class Report:
         """What must be said beside the table."""
         lines = []
         if self.demonstrations is not None:
-            pays = (
-                "never pays off at these prices"
-                if self.break_even is None
-                else (f"break-even after {self.break_even:,.0f} episodes")
-            )
+            pays = "break-even unknown: it takes the teacher's and the cascade's dollars"
+            if self.break_even is not None:
+                pays = f"break-even after {self.break_even:,.0f} episodes"
+            elif self.teacher_dollars is not None and self.cascade_dollars is not None:
+                pays = "never pays off at these prices"
             lines.append(f"demonstrations: ${self.demonstrations:.4f} a seed; {pays}")
         errors = sum(row.errors for row in self.rows)
         if errors:

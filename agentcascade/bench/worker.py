@@ -20,6 +20,7 @@ from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig
 from agentcascade.errors import describe
+from agentcascade.ledger import MemoryRecorder
 from agentcascade.protocols import ChatModel, Embedder, Environment, TokenCounter
 from agentcascade.record import total
 from agentcascade.types import Message
@@ -63,6 +64,7 @@ class Worker:
         self.suite: Suite = assembly.load(setup.suite)()
         teacher = setup.config.teacher
         self.environment = self.suite.environment(expert=teacher is not None and teacher.name == "offline/expert")
+        self._recorder = MemoryRecorder()
         self._cascades: dict[tuple[str, int], Cascade] = {}
 
     def play(self, job: Job) -> EpisodeRecord:
@@ -88,8 +90,9 @@ class Worker:
         trajectory = None
         if job.policy == "demos" and success:
             trajectory = episode.trajectory(success).model_copy(update={"id": f"demo-{job.seed}-{job.index:05d}"})
-        calls = [c for d in episode.decisions for c in d.calls]
-        alone = [d.teacher_dollars for d in episode.decisions]
+        decisions = self._recorder.taken()
+        calls = [c for d in decisions for c in d.calls]
+        alone = [d.teacher_dollars for d in decisions]
         return EpisodeRecord(
             policy=job.policy,
             seed=job.seed,
@@ -102,7 +105,7 @@ class Worker:
             teacher_dollars=None if None in alone else sum(d for d in alone if d is not None),
             seconds=time.perf_counter() - started,
             error=error,
-            decisions=tuple(episode.decisions),
+            decisions=tuple(decisions),
             trajectory=trajectory,
         )
 
@@ -129,6 +132,7 @@ class Worker:
             actions=make_format(config.actions.format, config.actions.pattern),
             teacher=teacher,
             student=student,
+            recorder=self._recorder,  # knows of steps that failed, too: they were paid for
         )
 
     def _model(self, config: ModelConfig | None, count: TokenCounter) -> ChatModel | None:
@@ -152,7 +156,7 @@ def embedder(name: str) -> Embedder:
     return assembly.make_embedder(name)
 
 
-_worker: Worker | None = None
+_worker: Worker | Exception | None = None
 
 
 def start(setup: Setup) -> None:
@@ -161,7 +165,10 @@ def start(setup: Setup) -> None:
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _worker = Worker(setup)
+    try:
+        _worker = Worker(setup)
+    except Exception as error:  # raised here it would only break the pool: `play` raises it where it can be read
+        _worker = error
 
 
 def _end_with(parent: BaseProcess) -> None:
@@ -170,5 +177,7 @@ def _end_with(parent: BaseProcess) -> None:
 
 
 def play(job: Job) -> EpisodeRecord:
+    if isinstance(_worker, Exception):
+        raise _worker
     assert _worker is not None
     return _worker.play(job)

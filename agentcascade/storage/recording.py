@@ -46,6 +46,11 @@ class MemoryRecorder:
     def finished(self, end: EpisodeEnd) -> None:
         self.ends.append(end)
 
+    def taken(self) -> list[Decision]:
+        """The decisions so far; they are kept no longer."""
+        taken, self.decisions = self.decisions, []
+        return taken
+
     def flush(self) -> None:
         """Nothing is waiting."""
 

@@ -26,10 +26,10 @@ class Belief:
 
     def observe(self, command: str, feedback: str) -> None:
         if feedback.startswith("Nothing happens"):
-            verb, _, place = command.rpartition(" to ") if command.startswith("go to ") else command.partition(" ")
-            if verb == "go":  # two places at one spot: one is there already
-                self._closed_here = place
-            elif verb == "open":
+            place = command.removeprefix("go to ").removeprefix("open ")
+            if command.startswith("go to ") and place in self._places and place not in self._searched:
+                self._closed_here = place  # two places at one spot: one is there already
+            elif command.startswith("open ") and place == self._closed_here:
                 self._closed_here = ""
                 self._searched.add(place)
             return

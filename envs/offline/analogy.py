@@ -222,7 +222,8 @@ def grounded(
     shown = entities(turn.action)
     if not shown:
         yield turn.action, 0.5, []
-    elif len(shown) == 1 and shown[0] not in entities(turn.observation):
+    elif len(shown) == 1 and (then.before == "" or shown[0] not in entities(turn.observation)):
+        # the first observation names every place, but nobody is at one yet
         for place, fit in elsewhere(present, then, shown[0], names):
             yield rename(turn.action, [place]), fit, [place]
     else:
@@ -271,14 +272,14 @@ def elsewhere(
             fit = 0.05
         elif now.carries and kind == "same" and place in present.served:
             fit = 1.2  # it has served before
-        yield place, fit * 0.7 ** rank[kind]  # of equals, the one named first
+        yield place, fit if fit > 1 else fit * 0.7 ** rank[kind]  # of equals, the one named first
         rank[kind] += 1
 
 
 def rename(action: str, chosen: Sequence[Entity]) -> str:
-    """`action` with its entities replaced, in order."""
-    rest = iter(chosen)
-    return ENTITY.sub(lambda m: "{} {}".format(*next(rest)), action)
+    """`action` with each of its entities replaced by the one chosen for it."""
+    new = dict(zip(entities(action), chosen))
+    return ENTITY.sub(lambda m: "{} {}".format(*new[m[1], int(m[2])]), action)
 
 
 def retell(turn: Turn, names: Mapping[str, str], chosen: Sequence[Entity]) -> str:

@@ -11,12 +11,12 @@ from agentcascade import prompts
 from agentcascade.actions import text_of
 from agentcascade.types import Message
 
-ENTITY = re.compile(r"\b([a-z]+) (\d+)\b")
+ENTITY = re.compile(r"\b([a-z]+) (\d{1,9})\b")
 WORD = re.compile(r"[a-z]+")
 _ACTION = re.compile(r"(?:^|\n)Action: *([^\n]*)")
 _THOUGHT = re.compile(r"(?:^|\n)Thought: *([^\n]*)")
 _EXAMPLE = re.compile(r"\n## Example \d+\n")
-_SPAN = re.compile(r"\(steps (\d+) to (\d+) of (\d+)\)\n")
+_SPAN = re.compile(r"\(steps (\d{1,9}) to (\d{1,9}) of (\d{1,9})\)\n")
 _STEP = re.compile(r"(?:^|\n)Observation: (.*?)(?:\nThought: ([^\n]*))?\nAction: ([^\n]*)", re.DOTALL)
 _COMMAND = re.compile(r"^- (.+)$", re.MULTILINE)
 _TASK = re.compile(r"(?:task is to|Task|task):? *([^\n]+)")
