@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -66,8 +66,8 @@ def build(
         validators=validators,
         recorder=recorder,
     )
-    attach_storage(cascade, own_recorder=recorder is None)
     cascade.check_mode(config.mode)
+    attach_storage(cascade, own_recorder=recorder is None)
     return cascade
 
 
@@ -130,7 +130,7 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
         model: ChatModel = load(OFFLINE[config.name])(count, lambda usage: price.dollars(usage) if price else None)
         return model
     if ":" in config.name and find_module(config.name.split(":")[0]):
-        own: ChatModel = load(config.name)(**config.options)
+        own: ChatModel = make(load(config.name), config.name, config.options)
         return own
     from agentcascade.models import LiteLLMModel
 
@@ -175,11 +175,15 @@ def construct(group: str, name: str, key: str, options: Mapping[str, Any]) -> An
         if not found.names:
             raise ConfigError(f"no {group} are registered: install agentcascade with pip, so that entry points exist")
         raise ConfigError(f"{key} '{name}' is unknown: {did_you_mean(name, found.names)}")
-    part = found[name].load()
+    return make(found[name].load(), f"{key} '{name}'", options)
+
+
+def make(part: Callable[..., Any], what: str, options: Mapping[str, Any]) -> Any:
+    """`part(**options)`; raises `ConfigError` for options that it does not take."""
     try:
         return part(**options)
     except TypeError as error:
-        raise ConfigError(f"{key} '{name}' does not take {dict(options)}: {error}") from error
+        raise ConfigError(f"{what} does not take {dict(options)}: {error}") from error
 
 
 def find_module(name: str) -> bool:

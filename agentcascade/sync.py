@@ -35,10 +35,19 @@ class LoopThread:
             raise
 
     def close(self) -> None:
+        """Cancel what is under way, then stop."""
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 _loops: WeakKeyDictionary[Cascade, LoopThread] = WeakKeyDictionary()

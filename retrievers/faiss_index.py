@@ -157,7 +157,7 @@ class _Partition:
     def search(self, key: Vectors, k: int, exclude: Collection[int]) -> list[Hit]:
         fetch = OVERFETCH * k
         with self._lock:
-            while True:
+            while self._size:
                 count = min(fetch, self._size)
                 positions, scores = self._store.nearest(key, count)
                 if self._dead:
@@ -167,6 +167,7 @@ class _Partition:
                 if len(hits) >= k or count == self._size:
                     return hits
                 fetch *= 4
+        return []
 
     def remove(self, groups: Collection[int]) -> None:
         with self._write:

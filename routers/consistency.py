@@ -46,12 +46,12 @@ class AgreementThreshold:
     name = "threshold"
 
     def __init__(self, n: int = 3, threshold: float = 1.0) -> None:
-        if n < 1:
-            raise ConfigError(f"router.n is {n}: at least 1 sample is needed")
+        if not isinstance(n, int) or n < 1:
+            raise ConfigError(f"router.n is {n!r}: it is a number of samples, at least 1")
         if not 0 < threshold <= 1:
             raise ConfigError(f"router.threshold is {threshold}: it is a share of samples, above 0 and at most 1")
         self.n, self.threshold = n, threshold
-        self.needed = math.ceil(threshold * n - 1e-9)
+        self.needed = max(1, math.ceil(threshold * n - 1e-9))
 
     def samples(self, situation: Situation) -> int:
         return self.n
