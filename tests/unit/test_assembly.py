@@ -28,6 +28,7 @@ from agentcascade.retrievers.onnx import OnnxEmbedder
 from agentcascade.retrievers.sentence_transformer import SentenceTransformerEmbedder
 from agentcascade.routers.consistency import AgreementThreshold, Unanimity
 from agentcascade.storage import open_database
+from agentcascade.tokens import token_counter
 from agentcascade.types import Message
 
 LeftOpen: TypeAlias = Callable[[], list[str]]
@@ -242,7 +243,7 @@ def test_a_model_of_ones_own_is_loaded_by_name_with_its_options(
 
 @pytest.mark.parametrize("name", ["ollama/llama3:8b", "bedrock/anthropic.claude-v2:1", "openai/gpt-4.1-mini"])
 def test_other_names_go_to_litellm_colon_or_not(name: str) -> None:
-    model = make_model(ModelConfig(name=name), len)
+    model = make_model(ModelConfig(name=name), token_counter())
     assert (type(model), model.name) == (LiteLLMModel, name)
 
 
@@ -298,7 +299,7 @@ async def test_collected_demonstrations_let_the_student_take_the_next_steps(
         assert again.model == "student"
     database = open_database(tmp_path / "bank.db")
     (entry,) = Catalog(database).list()
-    assert (entry.goal, entry.steps) == ("put a mug on the desk", 2)
+    assert (entry.goal, entry.length) == ("put a mug on the desk", 2)
     assert {s.group: (s.steps, s.deferral_share) for s in Ledger(database).summary("mode")} == {
         "cascade": (3, pytest.approx(1 / 3)),
         "collect": (2, 1.0),

@@ -80,7 +80,7 @@ def test_adds_removals_and_searches_match_brute_force(
 
 
 @both
-@given(seed=st.integers(0, 10_000), k=st.integers(1, 12), crowd=st.integers(0, 600))
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 12), crowd=st.integers(0, 600) | st.just(2_500))
 @settings(max_examples=25, deadline=None)
 def test_a_crowd_of_steps_of_one_trajectory_does_not_hide_the_other_trajectories(
     make: Make, seed: int, k: int, crowd: int
@@ -94,9 +94,8 @@ def test_a_crowd_of_steps_of_one_trajectory_does_not_hide_the_other_trajectories
         index.add("a", part, owners[part], keys[part])
     hits, scores = index.search("a", query, k), keys @ query
     best = {int(g): max(map(float, scores[owners == g])) for g in set(owners)}
-    assert [(group, pytest.approx(score, rel=1e-4)) for _, group, score in hits] == [
-        (group, best[group]) for group in sorted(best, key=lambda g: -best[g])[:k]
-    ]
+    assert [group for _, group, _ in hits] == sorted(best, key=lambda g: -best[g])[:k]
+    assert [score for _, _, score in hits] == pytest.approx([best[group] for _, group, _ in hits], rel=1e-4)
     assert all(owners[row] == group and scores[row] == pytest.approx(score, rel=1e-4) for row, group, score in hits)
 
 
@@ -265,8 +264,8 @@ def test_an_exact_index_has_full_recall() -> None:
 
 
 def test_k_beyond_what_a_compressed_index_holds_gives_every_group_once() -> None:
-    index = grown(clustered(1_000), exact_below=200)
-    assert sorted(group for _, group, _ in index.search("a", clustered(1)[0], 10_000)) == list(range(125))
+    index = grown(clustered(4_000), exact_below=3_000)
+    assert sorted(group for _, group, _ in index.search("a", clustered(1)[0], 10_000)) == list(range(500))
 
 
 def test_removed_and_excluded_groups_stay_out_of_a_compressed_index() -> None:
@@ -286,14 +285,15 @@ def test_removed_and_excluded_groups_stay_out_of_a_compressed_index() -> None:
         assert found / (6 * len(queries)) >= 0.95
     index.add("a", np.array([10**9]), np.array([3]), queries[:1])
     row, group, score = index.search("a", queries[0], 1)[0]
-    assert (row, group, score) == (10**9, 3, pytest.approx(1, abs=0.02))
+    assert (row, group) == (10**9, 3)
+    assert score == pytest.approx(1, abs=0.02)
 
 
 def test_the_same_steps_make_the_same_compressed_index() -> None:
-    keys = clustered(3_000)
-    one, other = grown(keys, exact_below=1_000), grown(keys, exact_below=1_000)
-    for query in clustered(30, seed=3):
-        assert one.search("a", query, 6) == other.search("a", query, 6)
+    keys = np.random.default_rng(4).normal(size=(5_000, SIZE)).astype(np.float32)
+    one, other = grown(keys, exact_below=4_000), grown(keys, exact_below=4_000)
+    for query in np.random.default_rng(3).normal(size=(200, SIZE)).astype(np.float32):
+        assert one.search("a", query, 1) == other.search("a", query, 1)
 
 
 def test_searches_go_on_while_the_index_grows_and_is_trained() -> None:
