@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from agentcascade.storage import Database
 
 ModelSettings: TypeAlias = str | Mapping[str, Any]
+
+OWN_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")
+"""`module:Class`; names of providers' models have no capital after a colon."""
 
 OFFLINE = {
     "offline/expert": "agentcascade.envs.offline.expert:Expert",
@@ -129,7 +133,7 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
         price = prices.lookup(config.name)
         model: ChatModel = load(OFFLINE[config.name])(count, lambda usage: price.dollars(usage) if price else None)
         return model
-    if ":" in config.name and find_module(config.name.split(":")[0]):
+    if OWN_CLASS.fullmatch(config.name):
         own: ChatModel = make(load(config.name), config.name, config.options)
         return own
     from agentcascade.models import LiteLLMModel

@@ -137,7 +137,7 @@ class CascadeConfig(BaseSettings):
         _check_environment()
         data = _read_yaml(Path(path)) if path is not None else {}
         try:
-            return cls(**_merge(_merge(data, EnvSettingsSource(cls)()), overrides))
+            return cls(**_merge(_merge(data, _typed(EnvSettingsSource(cls)())), overrides))
         except ValidationError as error:
             raise explain(error, cls, str(path) if path is not None else "the configuration") from None
 
@@ -149,6 +149,17 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def _typed(data: Mapping[str, Any], inside_options: bool = False) -> dict[str, Any]:
+    """Environment variables are text; in free-form `options`, as in AGENTCASCADE_ROUTER__OPTIONS__N=5, read as YAML."""
+    typed: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            typed[key] = _typed(value, inside_options or key == "options")
+        else:
+            typed[key] = yaml.safe_load(value) if inside_options and isinstance(value, str) else value
+    return typed
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

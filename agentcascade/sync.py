@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from agentcascade.errors import EpisodeClosed
 from agentcascade.types import Message, Tool
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for `work`; Ctrl-C cancels it."""
+        """Wait for `work`; Ctrl-C cancels it. Raises `EpisodeClosed` after `close`."""
+        if self._loop.is_closed():
+            work.close()
+            raise EpisodeClosed("the cascade of this episode was closed: build another one")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

@@ -164,7 +164,8 @@ class _Partition:
                     living = ~self._gone[positions]
                     positions, scores = positions[living], scores[living]
                 hits = best_per_group(self._rows[positions], self._groups[positions], scores, k, exclude)
-                if len(hits) >= k or count == self._size:
+                # where more tie with the last hit than were fetched, the tie is settled by row, not by chance
+                if count == self._size or (len(hits) >= k and scores[-1] < hits[-1][2]):
                     return hits
                 fetch *= 4
         return []

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agentcascade.errors import ConfigError
+
 if TYPE_CHECKING:
     from agentcascade.protocols import Vectors
 
@@ -17,9 +19,14 @@ _WORD = re.compile(r"\w+")
 
 
 class HashEmbedder:
-    """Signed feature hashing of a text's words, damped counts, unit length; an empty text gets a fixed vector."""
+    """Signed feature hashing of a text's words, damped counts, unit length; an empty text gets a fixed vector.
+
+    Raises `ConfigError` for less than one dimension.
+    """
 
     def __init__(self, dimension: int = 256) -> None:
+        if dimension < 1:
+            raise ConfigError(f"hashing needs at least 1 dimension, not {dimension}: see retrieval.embedder")
         self.dimension = dimension
         self.name = f"hashing-{dimension}"
 

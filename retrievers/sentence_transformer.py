@@ -33,7 +33,10 @@ class SentenceTransformerEmbedder:
         try:
             self._model = SentenceTransformer(source, local_files_only=local)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"embedding model '{model}' cannot be loaded ({describe(error)})") from error
+            raise ConfigError(
+                f"embedding model '{model}' cannot be loaded ({describe(error)}): give a folder or a model of the hub "
+                "in retrieval.embedder: sentence-transformers:NAME"
+            ) from error
         self.name = space_of(model)
         self._batch_size, self._lock = batch_size, threading.Lock()
         self.dimension = self._model.encode([""], show_progress_bar=False).shape[1]

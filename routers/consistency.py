@@ -39,7 +39,8 @@ class AlwaysStudent:
 class AgreementThreshold:
     """Accept when at least `threshold` of `n` samples agree on one action.
 
-    Stops as soon as the outcome is settled: the votes needed are in, or no class can reach them any more.
+    Stops as soon as the outcome is settled: the votes needed are in and no other class can overtake, or none can reach
+    them any more.
     Raises `ConfigError` for n < 1 or a threshold outside (0, 1].
     """
 
@@ -57,8 +58,8 @@ class AgreementThreshold:
         return self.n
 
     def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
-        votes = tally.top[1] if tally.top else 0
-        if votes >= self.needed:
+        votes, runner_up = [*sorted(tally.counts.values(), reverse=True), 0, 0][:2]
+        if votes >= self.needed and (not remaining or votes > runner_up + remaining):
             return Verdict.ACCEPT
         return Verdict.DEFER if votes + remaining < self.needed else None
 

@@ -8,9 +8,14 @@ from contextlib import ExitStack
 
 import pytest
 from fake_openai import FakeOpenAI, Reply, Script
+from hypothesis import settings
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+settings.register_profile("default", deadline=None)  # CPUs are shared
+settings.load_profile("default")
 
 
 @pytest.fixture

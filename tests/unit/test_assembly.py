@@ -130,7 +130,8 @@ MISTAKES: list[tuple[dict[str, Any], type[AgentCascadeError], str]] = [
         r"router\.name 'unanimity' does not take {'m': 3}",
     ),
     ({"router": {"name": "random"}}, ConfigError, r"'random' does not take {}: .*argument: 'p'"),
-    ({"router": {"name": "unanimity", "options": {"n": "3"}}}, ConfigError, r"'unanimity' does not take {'n': '3'}"),
+    ({"router": {"name": "unanimity", "options": {"n": "3"}}}, ConfigError, r"router\.n is '3'"),
+    ({"router": {"name": "threshold", "options": {"threshold": "1"}}}, ConfigError, r"'threshold' does not take"),
     ({"router": {"name": "threshold", "options": {"threshold": 2}}}, ConfigError, r"router\.threshold is 2"),
     (
         {"retrieval": {"embedder": "hashin"}},

@@ -56,3 +56,10 @@ def test_keys_do_not_show(yaml):
     with pytest.raises(ConfigError) as caught:
         CascadeConfig.load(yaml("teacher: {name: a, api_key: [sk-verysecret123]}"))
     assert "verysecret" not in str(caught.value)
+
+
+def test_numbers_in_router_options_come_from_the_environment_as_numbers(monkeypatch):
+    monkeypatch.setenv("AGENTCASCADE_ROUTER__NAME", "threshold")
+    monkeypatch.setenv("AGENTCASCADE_ROUTER__OPTIONS__N", "5")
+    monkeypatch.setenv("AGENTCASCADE_ROUTER__OPTIONS__THRESHOLD", "0.8")
+    assert CascadeConfig.load().router.options == {"n": 5, "threshold": 0.8}
