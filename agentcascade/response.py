@@ -24,27 +24,30 @@ def chat_completion(completion: Completion, message: Message, decision: Decision
         object="chat.completion",
         created=int(time.time()),
         model=completion.model,
-        choices=[_choice({"index": 0, "finish_reason": reason, "message": {"role": "assistant", **message}})],
+        choices=[_choice({"role": "assistant", **message}, reason)],
         usage=_usage(completion.usage),
         agentcascade=decision,
     )
 
 
-def _choice(fields: dict[str, Any]) -> Any:
+def _choice(message: Message, reason: Any) -> Any:
+    from openai.types.chat import ChatCompletionMessage
     from openai.types.chat.chat_completion import Choice
 
-    fields.setdefault("logprobs", None)
-    return Choice.construct(**fields)
+    if message.keys() <= {"role", "content"}:  # the common case, without a walk through nested types
+        plain = ChatCompletionMessage.model_construct(**message)
+        return Choice.model_construct(index=0, finish_reason=reason, message=plain, logprobs=None)
+    return Choice.construct(index=0, finish_reason=reason, message=message, logprobs=None)
 
 
 def _usage(usage: Usage) -> Any:
     """OpenAI's convention: prompt tokens include cached ones, completion tokens include reasoning."""
-    from openai.types import CompletionUsage
+    from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
-    return CompletionUsage.construct(
+    return CompletionUsage.model_construct(
         prompt_tokens=usage.prompt,
         completion_tokens=usage.completion,
         total_tokens=usage.prompt + usage.completion,
-        prompt_tokens_details={"cached_tokens": usage.cached_input},
-        completion_tokens_details={"reasoning_tokens": usage.reasoning},
+        prompt_tokens_details=PromptTokensDetails.model_construct(cached_tokens=usage.cached_input),
+        completion_tokens_details=CompletionTokensDetails.model_construct(reasoning_tokens=usage.reasoning),
     )

@@ -3,7 +3,7 @@
 Run: python tests/benchmarks/bench_step.py [--steps 100000]
 
 1. Decision overhead (`Decision.overhead_ms`: everything but the model calls and the embedding) with a bank of `--steps`
-   steps in SQLite behind faiss, three agreeing samples, six demonstrations, records written to the database.
+   steps in SQLite behind faiss, three agreeing samples (after 10 ms), six demonstrations, records kept in the database.
 2. A whole step with one n=3 call, against a bare `litellm.acompletion` of the same messages, both to an HTTP server in
    another process that answers at once; taken in turn. The same with MiniLM embedding each new observation.
 3. Import times, each the best of several fresh processes.
@@ -33,6 +33,8 @@ from agentcascade.types import Trajectory
 from tests.benchmarks.bench_bank import STEPS_EACH, make, trajectories
 from tests.fake_openai import FakeOpenAI, Reply
 
+DELAY = 0.01
+"""Seconds that the scripted student takes: as with any model, the last step's records are written meanwhile."""
 ANSWER = "Thought: It has to be washed, so the sink is next.\nAction: go to sink 1"
 
 
@@ -91,7 +93,7 @@ def overhead(steps: int) -> None:
         for first in range(0, steps // STEPS_EACH, 500):
             asyncio.run(bank.add_many(trajectories(500, first)))
         bank.close()
-        with build(url, agentcascade.ScriptedModel([ANSWER]), "hashing:384") as cascade:
+        with build(url, agentcascade.ScriptedModel([ANSWER], delay=DELAY), "hashing:384") as cascade:
             cascade.bank = bank  # the same database, with vectors that cost nothing to make
             cold = asyncio.run(play(cascade, situations(300)))
             asyncio.run(play(cascade, situations(4300)[300:]))
