@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Nearest = tuple[Ids, Vectors]
     """positions and their inner products, fewer than asked for only where the store holds fewer"""
 
-COMPONENTS = 192
+COMPONENTS = 128
 """Directions kept of a key to find candidates; they are ranked on all of its bytes afterwards."""
 PROBES = 24
 """Lists searched at least; one in 80 of many lists."""
