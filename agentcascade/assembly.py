@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from agentcascade.actions import Validator, make_format
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig, RouterConfig
-from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.errors import ConfigError, MissingExtra, did_you_mean
 from agentcascade.protocols import ChatModel, Embedder, Recorder, Retriever, Router, TokenCounter
 
 if TYPE_CHECKING:
@@ -89,11 +89,13 @@ def attach_storage(cascade: Cascade, *, own_recorder: bool) -> None:
     from agentcascade.storage import open_database
 
     config = cascade.config
+    banked = config.retrieval.k or config.mode == "collect"
+    embedder = make_embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
     database = open_database(config.bank.url)
     cascade.on_close(database.close)
     try:
-        if config.retrieval.k or config.mode == "collect":
-            cascade.bank = open_bank(config, database, make_embedder(config.retrieval.embedder))
+        if embedder is not None:
+            cascade.bank = open_bank(config, database, embedder)
             cascade.on_close(cascade.bank.close)
         if own_recorder:
             recorder = DatabaseRecorder(database)
@@ -159,6 +161,8 @@ def make_embedder(name: str) -> Embedder:
     """`name[:argument]`; ``minilm`` runs under onnxruntime where that is installed, else sentence-transformers."""
     kind, _, argument = name.partition(":")
     if kind == "minilm":
+        if not find_module("onnxruntime") and not find_module("sentence_transformers"):
+            raise MissingExtra("onnxruntime", "onnx", "the default embedder")
         kind, argument = ("onnx" if find_module("onnxruntime") else "sentence-transformers"), "minilm"
     options: dict[str, Any] = {}
     if argument:

@@ -18,7 +18,7 @@ from rich.console import Console
 from agentcascade.bench.policies import POLICIES
 from agentcascade.bench.policies import check as check_policies
 from agentcascade.config import CascadeConfig
-from agentcascade.errors import describe
+from agentcascade.errors import MissingExtra, describe
 
 PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
 """Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""
@@ -148,8 +148,12 @@ def model(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_parts(config: CascadeConfig) -> None:
-    """Make each part once, so that a wrong name is told before anything is played."""
+    """Make each part once, so that a wrong name or a missing extra is told before anything is played."""
     from agentcascade import assembly
+
+    for module, package, extra in (("alfworld", "alfworld", "alfworld"), ("matplotlib", "matplotlib", "bench")):
+        if not assembly.find_module(module):
+            raise MissingExtra(package, extra, "agentcascade bench alfworld")
     from agentcascade.bench.worker import embedder
     from agentcascade.tokens import token_counter
 

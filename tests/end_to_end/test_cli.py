@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,10 +137,31 @@ def test_init_writes_what_doctor_and_load_accept(tmp_path: Path, monkeypatch: py
 
 def test_doctor_says_what_a_missing_extra_would_bring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    monkeypatch.setitem(sys.modules, "faiss", None)
     out = run("doctor").output
     assert "faiss-cpu is missing: fast retrieval from large banks" in out
     assert 'pip install "agentcascade[faiss]"' in out
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        (["alfworld"], 'agentcascade bench alfworld needs alfworld: pip install "agentcascade[alfworld]"'),
+        (["matplotlib"], 'needs matplotlib: pip install "agentcascade[bench]"'),
+        (
+            ["onnxruntime", "sentence_transformers"],
+            'the default embedder needs onnxruntime: pip install "agentcascade[onnx]"',
+        ),
+    ],
+)
+def test_a_bench_without_an_extra_says_what_to_install_before_it_plays(
+    missing: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in missing:
+        monkeypatch.setitem(sys.modules, module, None)
+    assert says in " ".join(run("bench", "alfworld", ok=False).output.split())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_a_mistake_is_named_with_its_fix_and_nothing_stays_open(
         (
             ["onnxruntime", "sentence_transformers"],
             {"embedder": "minilm"},
-            r'sentence-transformers: pip install "agentcascade\[sentence-transformers\]"',
+            r'onnxruntime: pip install "agentcascade\[onnx\]"',
         ),
     ],
 )
