@@ -53,6 +53,39 @@ class UnknownPrice(AgentCascadeError):
     """Dollars were demanded for a model whose price is not known."""
 
 
+class BudgetExceeded(AgentCascadeError):
+    """A call would spend more than its key, namespace or episode may. `scope` says which of them."""
+
+    def __init__(self, message: str, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+    def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, str]]:
+        return type(self), (str(self), self.scope)
+
+
+class RateLimited(AgentCascadeError):
+    """A key made more requests than it may. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type[RateLimited], tuple[str, float]]:
+        return type(self), (str(self), self.retry_after)
+
+
+class InvalidKey(AgentCascadeError):
+    """The API key is unknown, revoked or expired, or may not do this."""
+
+
+class UnknownEpisode(AgentCascadeError, KeyError):
+    """No episode has that id in the caller's namespace."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
 class StorageError(AgentCascadeError):
     """The database cannot be used as it is."""
 

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from agentcascade.types import Completion, Decision, EpisodeEnd, Message, Situation, Tally, Tool, Usage
+from agentcascade.types import (
+    Account,
+    Completion,
+    Decision,
+    Delta,
+    Draft,
+    EpisodeEnd,
+    Message,
+    Mode,
+    Purpose,
+    Role,
+    Shadow,
+    Situation,
+    Tally,
+    Tool,
+    Usage,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +58,27 @@ class ChatModel(Protocol):
 
     def dollars(self, usage: Usage) -> Decimal | None:
         """What such usage costs with this model; None when the price is not known."""
+        ...
+
+
+@runtime_checkable
+class StreamingModel(ChatModel, Protocol):
+    """A chat model that can also hand out its answer while it is made."""
+
+    async def stream(
+        self,
+        messages: Sequence[Message],
+        on_delta: Callable[[Delta], None],
+        *,
+        seed: int | None = None,
+        tools: Sequence[Tool] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Completion:
+        """One answer, as `complete` would give it; every part of it goes to `on_delta` as soon as it is there.
+
+        A failure before the first part may be tried again; after it, it is raised. Cancelling closes the request.
+        """
         ...
 
 
@@ -112,11 +150,44 @@ class Recorder(Protocol):
 
     def record(self, decision: Decision) -> None: ...
 
+    def shadowed(self, shadow: Shadow) -> None: ...
+
+    def drafted(self, draft: Draft) -> None: ...
+
     def finished(self, end: EpisodeEnd) -> None: ...
 
     def flush(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Budgets(Protocol):
+    """Who may spend how much. Shared by all that work on one database."""
+
+    async def reserve(self, accounts: Sequence[Account], dollars: Decimal, seconds: float) -> str:
+        """Set `dollars` aside for a call of at most so many seconds, on every account or on none; returns its id.
+
+        Raises `BudgetExceeded` when one of them has not enough left.
+        """
+        ...
+
+    async def settle(self, reservation: str, dollars: Decimal) -> None:
+        """Book what the call did cost and release the reservation. A second time does nothing."""
+        ...
+
+
+class Observer(Protocol):
+    """Watches steps and model calls: traces, metrics. It never fails what it watches."""
+
+    def step(self, situation: Situation, mode: Mode) -> AbstractContextManager[Callable[[Decision], None]]:
+        """Around one step; the function takes its decision."""
+        ...
+
+    def call(
+        self, role: Role, purpose: Purpose, model: str, **request: Any
+    ) -> AbstractContextManager[Callable[[Completion], None]]:
+        """Around one model call; the function takes its completion. `request` holds n, temperature, stream ...."""
+        ...
 
 
 class Environment(Protocol):

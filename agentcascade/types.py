@@ -20,9 +20,12 @@ Message: TypeAlias = dict[str, Any]
 Tool: TypeAlias = dict[str, Any]
 """One tool definition in OpenAI's shape (``{"type": "function", "function": {...}}``)."""
 
-Mode = Literal["teacher", "collect", "cascade", "student"]
+Delta: TypeAlias = dict[str, Any]
+"""A part of an assistant message, as the `delta` of OpenAI's streaming chunks."""
+
+Mode = Literal["teacher", "collect", "shadow", "cascade", "student"]
 Role = Literal["teacher", "student"]
-Purpose = Literal["act", "sample", "plan", "first-thought", "other"]
+Purpose = Literal["act", "sample", "shadow", "plan", "first-thought", "judge", "other"]
 
 
 def new_id(prefix: str) -> str:
@@ -198,6 +201,8 @@ class Decision(Frozen):
     episode: str
     namespace: str = "default"
     step: int
+    goal: str = Field(default="", description="its first 300 characters")
+    cascade: str = Field(default="", description="the configured cascade that took the step")
     mode: Mode
     answered_by: Role
     reason: str = Field(description="why this model answered, e.g. 'agreement 3/3' or 'student failed: Timeout'")
@@ -216,6 +221,7 @@ class Decision(Frozen):
     )
     overhead_ms: float = Field(default=0.0, description="the step's wall time less model calls and embedding")
     embedding_ms: float = 0.0
+    seconds: float = Field(default=0.0, description="wall time of the whole step")
     failures: tuple[str, ...] = Field(default=(), description="what failed and was worked around")
     created_at: datetime = Field(default_factory=now)
 
@@ -239,3 +245,58 @@ class EpisodeEnd(Frozen):
     steps: int = Field(ge=0)
     started_at: datetime
     finished_at: datetime = Field(default_factory=now)
+
+
+class LoggedSample(Frozen):
+    """One student sample as the log keeps it."""
+
+    action: str | None = Field(description="action key; None when no action could be parsed")
+    text: str
+    invalid: str | None = None
+
+
+class Shadow(Frozen):
+    """What the student would have done at a step that the teacher took. Nothing of it reached the agent."""
+
+    decision: str
+    episode: str
+    namespace: str = "default"
+    step: int
+    teacher_action: str | None = None
+    samples: tuple[LoggedSample, ...] = ()
+    accepted: bool = Field(default=False, description="whether the router would have taken the student's action")
+    agreement: float | None = None
+    demonstrations: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = ()
+    failures: tuple[str, ...] = ()
+    seconds: float = 0.0
+    created_at: datetime = Field(default_factory=now)
+
+
+class Draft(Frozen):
+    """One step of an episode that is not finished yet, kept where every replica finds it."""
+
+    namespace: str
+    episode: str
+    position: int = Field(ge=0)
+    goal: str
+    plan: str = ""
+    mode: Mode
+    model: str = ""
+    cascade: str = ""
+    observation: str
+    reasoning: str = ""
+    action: str
+    created_at: datetime = Field(default_factory=now)
+
+
+Scope = Literal["key", "namespace", "episode"]
+
+
+class Account(Frozen):
+    """Something that may spend no more than its limit in one period."""
+
+    scope: Scope
+    name: str
+    limit: Decimal = Field(ge=0, description="dollars")
+    period: Literal["total", "day", "month"] = "total"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from agentcascade.errors import StorageError
 from agentcascade.storage.database import Database
 from agentcascade.storage.spill import Spill
-from agentcascade.storage.tables import calls, decisions, episodes
-from agentcascade.types import Decision, EpisodeEnd
+from agentcascade.storage.tables import calls, decisions, drafts, episodes, shadows
+from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Shadow
 
 log = logging.getLogger("agentcascade.ledger")
-Entry = Decision | EpisodeEnd
+Entry = Decision | Shadow | Draft | EpisodeEnd
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
 
 MAX_WAITING = 10_000
@@ -38,10 +39,18 @@ class MemoryRecorder:
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
+        self.shadows: list[Shadow] = []
+        self.drafts: list[Draft] = []
         self.ends: list[EpisodeEnd] = []
 
     def record(self, decision: Decision) -> None:
         self.decisions.append(decision)
+
+    def shadowed(self, shadow: Shadow) -> None:
+        self.shadows.append(shadow)
+
+    def drafted(self, draft: Draft) -> None:
+        self.drafts.append(draft)
 
     def finished(self, end: EpisodeEnd) -> None:
         self.ends.append(end)
@@ -75,6 +84,12 @@ class DatabaseRecorder:
     def record(self, decision: Decision) -> None:
         """Take a decision; returns at once."""
         self._put(decision)
+
+    def shadowed(self, shadow: Shadow) -> None:
+        self._put(shadow)
+
+    def drafted(self, draft: Draft) -> None:
+        self._put(draft)
 
     def finished(self, end: EpisodeEnd) -> None:
         self._put(end)
@@ -186,21 +201,29 @@ def _is_about_a_record(error: Exception) -> bool:
 
 
 def write(connection: Connection, entries: list[Entry]) -> None:
-    """Write decisions with their calls, and episode ends; what is there already is left alone."""
+    """Write decisions, shadows and drafts with their calls, and episode ends; what is there already is left alone.
+
+    Raises `StorageError` for a shadow whose decision is not there yet.
+    """
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     ends = [e for e in entries if isinstance(e, EpisodeEnd)]
     made = {d.id: d for d in entries if isinstance(d, Decision)}
+    for draft in (e for e in entries if isinstance(e, Draft)):
+        _write_draft(connection, dialect.insert(drafts), draft)
     if ends:
+        end = dialect.insert(episodes)
+        changes = {c.name: end.excluded[c.name] for c in episodes.c if not c.primary_key}
         rows = [e.model_dump(exclude={"episode"}) | {"id": e.episode} for e in ends]
-        connection.execute(dialect.insert(episodes).on_conflict_do_nothing(), rows)
+        connection.execute(end.on_conflict_do_update(index_elements=["namespace", "id"], set_=changes), rows)
     if made:
         there = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(list(made)))).scalars())
         fresh = [d for d in made.values() if d.id not in there]
         if fresh:
             connection.execute(decisions.insert(), [_decision_row(d) for d in fresh])
-        bills = [_call_row(d, i) for d in fresh for i in range(len(d.calls))]
-        if bills:
-            connection.execute(calls.insert(), bills)
+        _write_calls(connection, {d.id: d.calls for d in fresh})
+    behind = {s.decision: s for s in entries if isinstance(s, Shadow)}
+    if behind:
+        _write_shadows(connection, behind)
 
 
 def _decision_row(decision: Decision) -> dict[str, Any]:
@@ -212,6 +235,38 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _call_row(decision: Decision, index: int) -> dict[str, Any]:
-    call = decision.calls[index]
-    return call.model_dump(exclude={"usage"}) | call.usage.model_dump() | {"decision": decision.id}
+def _write_calls(connection: Connection, bills: Mapping[str, Sequence[Call]]) -> None:
+    rows = [
+        call.model_dump(exclude={"usage"}) | call.usage.model_dump() | {"decision": decision}
+        for decision, made in bills.items()
+        for call in made
+    ]
+    if rows:
+        connection.execute(calls.insert(), rows)
+
+
+def _write_shadows(connection: Connection, behind: Mapping[str, Shadow]) -> None:
+    ids = list(behind)
+    there = set(connection.execute(select(shadows.c.decision).where(shadows.c.decision.in_(ids))).scalars())
+    decided = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(ids))).scalars())
+    if not decided.issuperset(ids):
+        raise StorageError("the decision of a shadow is not written yet: both are tried again")
+    fresh = [s for s in behind.values() if s.decision not in there]
+    if fresh:
+        rows = [s.model_dump(exclude={"calls"}) for s in fresh]
+        connection.execute(shadows.insert(), [{k: _plain(v) for k, v in row.items()} for row in rows])
+    _write_calls(connection, {s.decision: s.calls for s in fresh})
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _write_draft(connection: Connection, insert: Any, draft: Draft) -> None:
+    """A step that is taken again replaces the older one, and an episode that begins again all of them."""
+    if draft.position == 0:
+        own = (drafts.c.namespace == draft.namespace) & (drafts.c.episode == draft.episode)
+        connection.execute(drafts.delete().where(own))
+    changes = {c.name: insert.excluded[c.name] for c in drafts.c if not c.primary_key}
+    position = ["namespace", "episode", "position"]
+    connection.execute(insert.on_conflict_do_update(index_elements=position, set_=changes), draft.model_dump())

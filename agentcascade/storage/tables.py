@@ -137,8 +137,8 @@ removals = Table(
 episodes = Table(
     "episodes",
     metadata,
+    Column("namespace", String(200), primary_key=True),
     Column("id", String(200), primary_key=True),
-    Column("namespace", String(200), nullable=False),
     Column("goal", Text, nullable=False),
     Column("plan", Text, nullable=False),
     Column("mode", String(20), nullable=False),
@@ -156,6 +156,8 @@ decisions = Table(
     Column("episode", String(200), nullable=False, index=True),
     Column("namespace", String(200), nullable=False),
     Column("step", Integer, nullable=False),
+    Column("goal", String(300), nullable=False, server_default=""),
+    Column("cascade", String(200), nullable=False, server_default=""),
     Column("mode", String(20), nullable=False),
     Column("answered_by", String(20), nullable=False),
     Column("reason", Text, nullable=False),
@@ -170,6 +172,7 @@ decisions = Table(
     Column("teacher_dollars", Dollars, nullable=True),
     Column("overhead_ms", Float, nullable=False),
     Column("embedding_ms", Float, nullable=False),
+    Column("seconds", Float, nullable=False, server_default="0"),
     Column("failures", JSON, nullable=False),
     Column("created_at", Time, nullable=False),
     Index(None, "namespace", "created_at"),
@@ -192,4 +195,86 @@ calls = Table(
     Column("dollars", Dollars, nullable=True),
     Column("seconds", Float, nullable=False),
     sqlite_autoincrement=True,
+)
+
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("decision", ForeignKey("decisions.id", ondelete="CASCADE"), primary_key=True),
+    Column("episode", String(200), nullable=False),
+    Column("namespace", String(200), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("teacher_action", Text, nullable=True),
+    Column("samples", JSON, nullable=False),
+    Column("accepted", Boolean, nullable=False),
+    Column("agreement", Float, nullable=True),
+    Column("demonstrations", JSON, nullable=False),
+    Column("failures", JSON, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Index(None, "namespace", "created_at"),
+)
+
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("namespace", String(200), primary_key=True),
+    Column("episode", String(200), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("goal", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("mode", String(20), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("cascade", String(200), nullable=False),
+    Column("observation", Text, nullable=False),
+    Column("reasoning", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("created_at", Time, nullable=False, index=True),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("namespace", String(200), nullable=False),
+    Column("cascades", JSON, nullable=False),
+    Column("admin", Boolean, nullable=False),
+    Column("budget", Dollars, nullable=True),
+    Column("period", String(20), nullable=False),
+    Column("requests_per_minute", Integer, nullable=True),
+    Column("created_at", Time, nullable=False),
+    Column("expires_at", Time, nullable=True),
+    Column("revoked_at", Time, nullable=True),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("scope", String(20), primary_key=True),
+    Column("name", String(450), primary_key=True),
+    Column("window", String(20), primary_key=True),
+    Column("spent", Dollars, nullable=False),
+    Column("updated_at", Time, nullable=False, index=True),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("scope", String(20), primary_key=True),
+    Column("name", String(450), primary_key=True),
+    Column("window", String(20), nullable=False),
+    Column("dollars", Dollars, nullable=False),
+    Column("expires_at", Time, nullable=False, index=True),
+    Index(None, "scope", "name", "window"),
+)
+
+rates = Table(
+    "rates",
+    metadata,
+    Column("key", String(40), primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("requests", Integer, nullable=False),
 )
