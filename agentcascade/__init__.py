@@ -28,6 +28,7 @@ _HOME = {
     "Trajectory": "types",
     "Usage": "types",
     "build": "assembly",
+    "wrap": "integrations.openai",
 }
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from agentcascade.cascade import Cascade as Cascade
     from agentcascade.config import CascadeConfig as CascadeConfig
     from agentcascade.episode import Episode as Episode
+    from agentcascade.integrations.openai import wrap as wrap
     from agentcascade.ledger import Ledger as Ledger
     from agentcascade.models import LiteLLMModel as LiteLLMModel
     from agentcascade.prices import Price as Price

@@ -156,6 +156,25 @@ class AutoActions:
         return (self._tools if message.get("tool_calls") or tools else self._text).parse(message, tools)
 
 
+def parse_as(
+    formats: ActionFormat, message: Message, tools: Sequence[Tool] | None, response_format: Any = None
+) -> Action:
+    """The action of `message`; where the caller asked for JSON and set no format of its own, the parsed value.
+
+    Raises `InvalidAction`, also for JSON that does not fit the schema of `response_format`.
+    """
+    if not isinstance(formats, AutoActions) or not isinstance(response_format, Mapping) or message.get("tool_calls"):
+        return formats.parse(message, tools)
+    kind = response_format.get("type")
+    if kind not in ("json_object", "json_schema"):
+        return formats.parse(message, tools)
+    action = JsonActions().parse(message)
+    schema = (response_format.get("json_schema") or {}).get("schema")
+    if schema:
+        check_schema(json.loads(action.text), schema, "the answer")
+    return action
+
+
 def check_schema(value: Any, schema: Mapping[str, Any], what: str) -> None:
     """Raises `InvalidAction` when `value` does not fit the JSON schema; a broken schema checks nothing."""
     from jsonschema.exceptions import best_match

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentcascade.actions import Validator, make_format
 from agentcascade.cascade import Cascade
-from agentcascade.config import CascadeConfig, ModelConfig, RouterConfig
+from agentcascade.config import CascadeConfig, ModelConfig, RouterConfig, variants
 from agentcascade.errors import ConfigError, MissingExtra, did_you_mean
-from agentcascade.protocols import ChatModel, Embedder, Recorder, Retriever, Router, TokenCounter
+from agentcascade.judging import Judge, ModelJudge
+from agentcascade.protocols import ChatModel, Embedder, Observer, Recorder, Retriever, Router, TokenCounter
+from agentcascade.types import Trajectory
+from agentcascade.wiring import Shared
 
 if TYPE_CHECKING:
     from agentcascade.bank import Bank
@@ -36,16 +39,20 @@ OFFLINE = {
 def build(
     config: CascadeConfig | str | Path | None = None,
     *,
+    cascade: str | None = None,
     teacher: ChatModel | ModelSettings | None = None,
     student: ChatModel | ModelSettings | None = None,
     validators: Sequence[Validator] = (),
     recorder: Recorder | None = None,
+    judge: Judge | None = None,
+    observer: Observer | None = None,
     **overrides: Any,
 ) -> Cascade:
     """A ready `Cascade` from a config, a YAML file, the environment or keyword arguments; close it when done.
 
-    `teacher` and `student` take a model's name, its settings (`{"name": …, "price": …}`) or a model of your own;
-    `recorder` replaces the database's.
+    `cascade` picks one of the configuration's `cascades`. `teacher` and `student` take a model's name, its settings
+    (`{"name": …, "price": …}`) or a model of your own; `recorder` replaces the database's; `judge` says whether an
+    episode succeeded where `finish` does not; `observer` watches steps and calls.
     Raises `ConfigError`, `MissingExtra` and `StorageError`, each naming the fix; nothing is left open then.
     """
     for role, model in (("teacher", teacher), ("student", student)):
@@ -55,62 +62,88 @@ def build(
         config = CascadeConfig.load(config, **overrides)
     elif overrides:
         raise ConfigError("give either a CascadeConfig or keyword arguments, not both: use CascadeConfig.load(...)")
+    if cascade is not None:
+        known = variants(config)
+        if cascade not in known:
+            raise ConfigError(f"there is no cascade '{cascade}' in the configuration: {did_you_mean(cascade, known)}")
+        config = known[cascade]
+    shared = Shared()
+    try:
+        made = _cascade(
+            config,
+            shared,
+            name=cascade or "default",
+            teacher=None if isinstance(teacher, (str, Mapping)) else teacher,
+            student=None if isinstance(student, (str, Mapping)) else student,
+            validators=validators,
+            recorder=recorder,
+            judge=judge,
+        )
+    except BaseException:
+        shared.close()
+        raise
+    made.observer = observer or made.observer
+    made.on_close(shared.close)
+    return made
+
+
+def build_all(config: CascadeConfig, *, observer: Observer | None = None) -> tuple[dict[str, Cascade], Shared]:
+    """Every cascade of the configuration by name, and what they share, which closes them all."""
+    shared = Shared()
+    made: dict[str, Cascade] = {}
+    try:
+        for name, variant in variants(config).items():
+            made[name] = _cascade(variant, shared, name=name)
+            made[name].observer = observer or made[name].observer
+    except BaseException:
+        shared.close()
+        raise
+    return made, shared
+
+
+def _cascade(
+    config: CascadeConfig,
+    shared: Shared,
+    *,
+    name: str,
+    teacher: ChatModel | None = None,
+    student: ChatModel | None = None,
+    judge: Judge | None = None,
+    validators: Sequence[Validator] = (),
+    recorder: Recorder | None = None,
+) -> Cascade:
     from agentcascade.tokens import token_counter
 
     count = token_counter()
-    router = make_router(config.router)
     cascade = Cascade(
         config,
-        router=router,
+        router=make_router(config.router),
         count=count,
-        teacher=_model(teacher, config.teacher, count),
-        student=_model(student, config.student, count),
-        bank=None,
+        teacher=teacher or (make_model(config.teacher, count) if config.teacher else None),
+        student=student or (make_model(config.student, count) if config.student else None),
         actions=make_format(config.actions.format, config.actions.pattern),
         validators=validators,
-        recorder=recorder,
+        name=name,
     )
-    cascade.check_mode(config.mode)
-    attach_storage(cascade, own_recorder=recorder is None)
+    for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
+        cascade.check_mode(mode)
+    cascade.judge = judge
+    if judge is None and config.judge.model is not None:
+        cascade.judge = ModelJudge(make_model(config.judge.model, count), config.judge.question)
+    shared.attach(cascade, recorder)
     return cascade
-
-
-def _model(
-    given: ChatModel | ModelSettings | None, config: ModelConfig | None, count: TokenCounter
-) -> ChatModel | None:
-    if given is not None and not isinstance(given, (str, Mapping)):
-        return given
-    return make_model(config, count) if config else None
-
-
-def attach_storage(cascade: Cascade, *, own_recorder: bool) -> None:
-    """Open the database and give the cascade its bank and, unless it has one, its recorder."""
-    from agentcascade.ledger import DatabaseRecorder
-    from agentcascade.storage import open_database
-
-    config = cascade.config
-    banked = config.retrieval.k or config.mode == "collect"
-    embedder = make_embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
-    database = open_database(config.bank.url)
-    cascade.on_close(database.close)
-    try:
-        if embedder is not None:
-            cascade.bank = open_bank(config, database, embedder)
-            cascade.on_close(cascade.bank.close)
-        if own_recorder:
-            recorder = DatabaseRecorder(database)
-            cascade.recorder = recorder
-            cascade.on_close(recorder.close)
-    except BaseException:
-        cascade.close()
-        raise
 
 
 KEYS = ("goal", "plan", "observation")
 
 
-def open_bank(config: CascadeConfig, database: Database, embedder: Embedder) -> Bank:
-    """The bank in `database` as `config.retrieval` wants it searched."""
+def open_bank(
+    config: CascadeConfig,
+    database: Database,
+    embedder: Embedder,
+    redact: Callable[[Trajectory], Trajectory] | None = None,
+) -> Bank:
+    """The bank in `database` as `config.retrieval` wants it searched; what is added goes through `redact`."""
     from agentcascade.bank import Bank
 
     retrieval = config.retrieval
@@ -121,6 +154,7 @@ def open_bank(config: CascadeConfig, database: Database, embedder: Embedder) -> 
         weights={key: getattr(retrieval.weights, key) for key in KEYS},
         window_before=retrieval.window_before,
         window_after=retrieval.window_after,
+        redact=redact,
     )
 
 

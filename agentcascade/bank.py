@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,7 +51,7 @@ class Bank:
     """Adds trajectories, retrieves demonstrations. Thread-safe; one per process over a shared database.
 
     `weights` of the keys count relative to each other. A window is the matched step with `window_before` steps before
-    and `window_after` after it, clipped.
+    and `window_after` after it, clipped. `redact` is applied to what is stored.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Bank:
         weights: Mapping[str, float] | None = None,
         window_before: int = 2,
         window_after: int = 2,
+        redact: Callable[[Trajectory], Trajectory] | None = None,
     ) -> None:
         self.database, self.embedder, self.retriever = database, embedder, retriever
         weights = weights or dict.fromkeys(KEYS, 1.0)
@@ -70,7 +71,7 @@ class Bank:
         if total <= 0 or min(weights.values()) < 0 or set(weights) != set(KEYS):
             raise BankError(f"weights {dict(weights)}: give goal, plan and observation, none negative, not all zero")
         self._scales = [sqrt(weights[key] / total) for key in KEYS]
-        self._before, self._after = window_before, window_after
+        self._before, self._after, self._redact = window_before, window_after, redact
         self._lock = threading.RLock()
         self._texts = TextVectors(embedder)
         self._trajectories: Cache[int, Trajectory] = Cache(CACHED_TRAJECTORIES)
@@ -92,6 +93,7 @@ class Bank:
         return await asyncio.to_thread(self._add, items)
 
     def _add(self, items: Sequence[Trajectory]) -> list[bool]:
+        items = [self._redact(item) for item in items] if self._redact else items
         for item in items:
             check(item)
         texts = {t for item in items for t in (item.goal, item.plan, *(s.observation for s in item.steps)) if t}

@@ -10,21 +10,42 @@ Nothing on the student's side can fail the step: whatever breaks there is record
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentcascade import agreement, conversation, prompts
+from agentcascade import agreement, conversation, exchange
 from agentcascade.actions import ActionFormat, AutoActions, Validator
-from agentcascade.errors import ConfigError, EmptyCompletion, InvalidAction, InvalidRequest
-from agentcascade.protocols import ChatModel, Recorder, Router, TokenCounter, Verdict
+from agentcascade.calls import NOTHING, Caller, NullObserver, Request
+from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, InvalidRequest
+from agentcascade.protocols import Budgets, ChatModel, Observer, Recorder, Router, Switch, TokenCounter, Verdict
 from agentcascade.record import StepRecord
-from agentcascade.types import Call, Completion, Decision, Message, Mode, Sample, Situation, Tally, Tool, new_id
+from agentcascade.rollout import chosen
+from agentcascade.shadow import Shadows
+from agentcascade.student import FIRST_SAMPLE, StudentSide
+from agentcascade.types import (
+    Account,
+    Call,
+    Completion,
+    Decision,
+    Delta,
+    Message,
+    Mode,
+    Situation,
+    Tool,
+    new_id,
+)
 
 if TYPE_CHECKING:
     from agentcascade.bank import Bank
     from agentcascade.config import CascadeConfig
     from agentcascade.episode import Episode
+    from agentcascade.judging import Judge
+    from agentcascade.storage import Database
     from agentcascade.sync import SyncEpisode
+
+PLAIN = ("teacher", "collect")
+"""Modes that the kill switch leaves alone."""
 
 
 class Cascade:
@@ -45,18 +66,28 @@ class Cascade:
         actions: ActionFormat | None = None,
         validators: Sequence[Validator] = (),
         recorder: Recorder | None = None,
+        name: str = "",
     ) -> None:
         self.config, self.router, self.count = config, router, count
         self.teacher, self.student, self.bank, self.recorder = teacher, student, bank, recorder
         self.actions = actions or AutoActions()
         self.validators = tuple(validators)
+        self.name = name
+        self.database: Database | None = None
+        self.budgets: Budgets | None = None
+        self.switch: Switch | None = None
+        self.observer: Observer = NullObserver()
+        self.judge: Judge | None = None
+        self.ids = exchange.Ids()
+        self.side = StudentSide(self)
+        self.shadows = Shadows(self)
         self._closers: list[Callable[[], object]] = []
 
     def check_mode(self, mode: Mode) -> None:
         """Raises `ConfigError` when the mode lacks a model that it needs."""
-        if mode in ("teacher", "collect", "cascade") and self.teacher is None:
+        if mode in ("teacher", "collect", "shadow", "cascade") and self.teacher is None:
             raise ConfigError(f"mode '{mode}' needs a teacher: set teacher.name, e.g. 'anthropic/claude-sonnet-4-5'")
-        if mode in ("cascade", "student") and self.student is None:
+        if mode in ("shadow", "cascade", "student") and self.student is None:
             raise ConfigError(f"mode '{mode}' needs a student: set student.name, e.g. 'openai/gpt-4.1-mini'")
 
     def episode(self, goal: str = "", **options: Any) -> Episode:
@@ -71,6 +102,17 @@ class Cascade:
 
         return SyncEpisode(self, goal=goal, **options)
 
+    def mode_for(self, episode: str) -> Mode:
+        """The configured mode, or, for the share of episodes that `rollout` holds back, the other one. Sticky by id."""
+        rollout = self.config.rollout
+        return self.config.mode if chosen(episode, rollout.share) else rollout.otherwise
+
+    def with_teacher(self, teacher: ChatModel) -> Cascade:
+        """The same cascade with another teacher. It shares everything else, and is closed with this one."""
+        twin = copy.copy(self)
+        twin.teacher, twin.side, twin.shadows = teacher, StudentSide(twin), self.shadows.of(twin)
+        return twin
+
     async def step(
         self,
         messages: Sequence[Message],
@@ -81,12 +123,19 @@ class Cascade:
         seed: int | None = None,
         options: Mapping[str, Any] | None = None,
         before: Sequence[Call] = (),
+        n: int = 1,
+        on_delta: Callable[[Delta], None] | None = None,
+        accounts: Sequence[Account] = (),
     ) -> tuple[Completion, Decision]:
         """Answer one model call of an agent.
 
-        Returns the one message that was chosen (as a `Completion` that holds all tokens of the model that answered)
-        and the `Decision`, whose bill includes the calls made `before`. Raises `InvalidRequest` for unusable
-        messages, `TimeoutError` past the deadline, and the provider's own error when the teacher fails.
+        Returns the message that was chosen (as a `Completion` that holds all tokens of the model that answered) and
+        the `Decision`, whose bill includes the calls made `before`. `n` > 1 asks for as many answers, which are not
+        one action: they all come from the teacher. `on_delta` gets the parts of a teacher's answer as they come; of a
+        student's it gets nothing. `accounts` must have the money left that a call may cost.
+
+        Raises `InvalidRequest` for unusable messages, `BudgetExceeded`, `TimeoutError` past the deadline, and the
+        provider's own error when the teacher fails.
         """
         conversation.check(messages)
         mode = mode or self.config.mode
@@ -95,35 +144,43 @@ class Cascade:
             situation = conversation.read(messages, self.actions, namespace=self.config.bank.namespace)
         if not situation.episode:
             situation = situation.model_copy(update={"episode": new_id("ep")})
-        record = StepRecord(situation, mode, before)
-        request = Request(messages, tools, self.config.seed if seed is None else seed, dict(options or {}))
-        try:
-            async with asyncio.timeout(self.config.deadline_seconds):
-                completion = await self._answer(situation, mode, request, record)
-        except BaseException as error:
-            record.raised(error)
-            raise
-        finally:
-            decision = record.close(self.teacher)
-            if self.recorder is not None:
-                self.recorder.record(decision)
+        if self.switch is not None and self.switch.on and self.teacher is not None and mode not in PLAIN:
+            mode = "teacher"
+        accounts = (*self.config.budgets.accounts(situation), *accounts)
+        record = StepRecord(situation, mode, before, self.name)
+        seed = self.config.seed if seed is None else seed
+        request = Request(messages, tools, seed, options, n=n, on_delta=on_delta, accounts=accounts)
+        with self.observer.step(situation, mode) as decided:
+            try:
+                async with asyncio.timeout(self.config.deadline_seconds):
+                    completion = await self._answer(situation, mode, request, record)
+            except BaseException as error:
+                record.raised(error)
+                raise
+            finally:
+                decision = record.close(self.teacher)
+                decided(decision)
+                if self.recorder is not None:
+                    self.recorder.record(decision)
+        if mode == "shadow":
+            self.shadows.start(situation, request, decision)
         return completion, decision
 
     async def _answer(self, situation: Situation, mode: Mode, request: Request, record: StepRecord) -> Completion:
-        if mode in ("teacher", "collect"):
-            return await self._teacher(request, record, f"mode {mode}")
+        if mode not in ("cascade", "student") or (request.n > 1 and self.teacher is not None):
+            return await self._teacher(request, record, f"mode {mode}" if request.n == 1 else f"n={request.n} answers")
         try:
             async with asyncio.timeout(self.config.sampling.timeout_seconds):
-                chosen = await self._student(situation, mode, request, record)
+                found = await self._student(situation, mode, request, record)
         except InvalidRequest:
             raise
         except Exception as error:
             if self.teacher is None:
                 raise
             record.failed("student", error)
-            chosen = None
-        if chosen is not None:
-            return chosen
+            found = None
+        if found is not None:
+            return found
         if self.teacher is None:
             raise EmptyCompletion(
                 f"the student gave no usable action ({record.reason}) and there is no teacher to defer to: "
@@ -135,111 +192,62 @@ class Cascade:
         self, situation: Situation, mode: Mode, request: Request, record: StepRecord
     ) -> Completion | None:
         """The student's accepted answer, or None to defer; `record.reason` says why."""
-        router: Router = self.router if mode == "cascade" else _FIRST_SAMPLE
+        router: Router = self.router if mode == "cascade" else FIRST_SAMPLE
+        if mode == "cascade" and self.config.tools.keep_model:
+            holder = exchange.holder(request.messages)
+            if holder == "teacher":
+                record.reason = "the teacher's tool exchange"
+                return None
+            router = FIRST_SAMPLE if holder == "student" else router
         n = router.samples(situation)
         if n == 0:
             record.reason = f"router '{router.name}' chose the teacher"
             return None
-        if not await self._demonstrate(situation, mode, request, record):
+        if not await self.side.demonstrate(situation, mode, request, record):
             return None
-        samples, verdict = await self._vote(router, situation, n, request, record)
+        samples, verdict = await self.side.vote(router, situation, n, request, record)
         votes = agreement.tally(samples)
         record.voted(votes, samples)
         chosen = agreement.winner(samples, votes)
         if chosen is None and self.teacher is None:
-            chosen = next((s for s in samples if s.message != _NOTHING), None)
+            chosen = next((s for s in samples if s.message != NOTHING), None)
             if chosen is not None:
                 record.accepted(chosen, f"no valid action and no teacher: {chosen.invalid}")
                 return record.completion([chosen.message])
         if verdict is not Verdict.ACCEPT or chosen is None or chosen.action is None:
             record.reason = f"agreement {votes.top[1] if votes.top else 0}/{votes.total}"
             return None
-        record.accepted(chosen, f"agreement {votes.counts[chosen.action.key]}/{votes.total}")
+        if mode == "cascade" and not await self.side.may_act(chosen, samples, situation, request, record):
+            return None
+        record.accepted(chosen, record.agreed(chosen))
         return record.completion([chosen.message])
 
-    async def _demonstrate(self, situation: Situation, mode: Mode, request: Request, record: StepRecord) -> bool:
-        """Retrieve and put the demonstrations into the prompt; False to defer for want of them."""
-        if self.bank is None or self.config.retrieval.k == 0:
-            return True
-        settings = self.config.prompt
-        found = await self.bank.retrieve(situation, self.config.retrieval.k)
-        record.embedded(found.embedding_seconds)
-        prompt = prompts.build(request.messages, found.demonstrations, budget=settings.token_budget, count=self.count)
-        record.demonstrated(prompt)
-        if len(prompt.shown) < settings.min_demonstrations and mode == "cascade":
-            record.reason = f"{len(prompt.shown)} demonstrations, {settings.min_demonstrations} needed"
-            if prompt.dropped:
-                record.reason += f" ({prompt.dropped} over prompt.token_budget {settings.token_budget})"
-            return False
-        request.prompt = prompt.messages
-        return True
-
-    async def _vote(
-        self, router: Router, situation: Situation, n: int, request: Request, record: StepRecord
-    ) -> tuple[list[Sample], Verdict]:
-        """Sample until the router has a verdict: all at once, or no more at a time than could settle it."""
-        assert self.student is not None
-        choice = self.config.sampling.staged
-        staged = choice == "always" or (choice == "auto" and not self.student.supports_n)
-        samples: list[Sample] = []
-        while True:
-            votes, remaining = agreement.tally(samples), n - len(samples)
-            verdict = router.judge(situation, votes, remaining) if samples else None
-            if verdict is not None:
-                return samples, verdict
-            wave = agreement.next_wave(router, situation, votes, remaining) if staged else remaining
-            for message in await self._sample(wave, len(samples), request, record):
-                samples.append(self._parse(message, situation, request.tools))
-
-    async def _sample(self, size: int, drawn: int, request: Request, record: StepRecord) -> list[Message]:
-        """`size` student messages. Those that the model failed to give are empty: they vote for nothing."""
-        assert self.student is not None
-        settings = self.config.sampling
-        with record.model_time():
-            try:
-                completion = await self.student.complete(
-                    request.prompt,
-                    n=size,
-                    temperature=settings.temperature,
-                    seed=request.seed + drawn,
-                    tools=request.tools,
-                    timeout=settings.timeout_seconds,
-                    **request.options,
-                )
-            except EmptyCompletion as error:
-                record.spent_by("student", "sample", error.completion)
-                record.failed("student", error)
-                return [_NOTHING] * size
-        record.spent_by("student", "sample", completion)
-        return [*completion.messages, *[_NOTHING] * size][:size]
-
-    def _parse(self, message: Message, situation: Situation, tools: Sequence[Tool] | None) -> Sample:
-        try:
-            action = self.actions.parse(message, tools)
-        except InvalidAction as error:
-            return Sample(message=message, invalid=str(error))
-        complaint = next((c for v in self.validators if (c := v(action, situation))), None)
-        return Sample(message=message, action=None if complaint else action, invalid=complaint)
-
     async def _teacher(self, request: Request, record: StepRecord, reason: str) -> Completion:
-        assert self.teacher is not None
         record.deferred(reason)
         shown = self.config.prompt.teacher_sees_demonstrations
-        with record.model_time():
-            try:
-                completion = await self.teacher.complete(
-                    request.prompt if shown else request.messages,
-                    seed=request.seed,
-                    tools=request.tools,
-                    timeout=self.config.deadline_seconds,
-                    **request.options,
-                )
-            except EmptyCompletion as error:
-                record.spent_by("teacher", "act", error.completion)
+        try:
+            completion = await Caller(self, request, record).answer(request.prompt if shown else request.messages)
+        except BudgetExceeded as error:
+            if self.student is None or self.config.budgets.when_exceeded == "error":
                 raise
-        record.spent_by("teacher", "act", completion)
-        record.acted(self._parse(completion.messages[0], record.situation, request.tools), shown)
-        return record.completion([completion.messages[0]], completion.finish_reasons[:1])
+            return await self._without_teacher(request, record, error)
+        record.acted(self.side.parse(completion.messages[0], record.situation, request), shown)
+        return record.completion(completion.messages, completion.finish_reasons)
+
+    async def _without_teacher(self, request: Request, record: StepRecord, error: BudgetExceeded) -> Completion:
+        """The teacher is over budget: the student's best sample, drawn now if there is none yet."""
+        record.failed("teacher", error)
+        samples = list(record.samples)
+        if not any(s.action for s in samples):
+            await self.side.demonstrate(record.situation, "student", request, record)
+            samples, _ = await self.side.vote(FIRST_SAMPLE, record.situation, 1, request, record)
+        votes = agreement.tally(samples)
+        record.voted(votes, samples)
+        best = agreement.winner(samples, votes)
+        if best is None:
+            raise error
+        record.accepted(best, "the teacher is over budget")
+        return record.completion([best.message])
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Call `closer()` when the cascade is closed; last in, first out."""
@@ -251,6 +259,8 @@ class Cascade:
             self._closers.pop()()
 
     async def aclose(self) -> None:
+        """The same, after the shadows under way were given `shadow.timeout_seconds` to end."""
+        await self.shadows.settle()
         await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Cascade:
@@ -264,31 +274,3 @@ class Cascade:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-class Request:
-    """What one step asks of a model: the caller's messages, and the same with demonstrations once there are some."""
-
-    def __init__(
-        self, messages: Sequence[Message], tools: Sequence[Tool] | None, seed: int, options: dict[str, Any]
-    ) -> None:
-        self.messages, self.tools, self.seed, self.options = messages, tools, seed, options
-        self.prompt = messages
-
-
-class _FirstSample:
-    """Mode ``student``: whatever it says is taken."""
-
-    name = "student"
-
-    def samples(self, situation: Situation) -> int:
-        return 1
-
-    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
-        if remaining:
-            return None
-        return Verdict.ACCEPT if tally.counts else Verdict.DEFER
-
-
-_FIRST_SAMPLE = _FirstSample()
-_NOTHING: Message = {"role": "assistant", "content": ""}

@@ -8,96 +8,66 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.sections import (
+    ActionsConfig as ActionsConfig,
+)
+from agentcascade.sections import (
+    BankConfig as BankConfig,
+)
+from agentcascade.sections import (
+    BudgetsConfig as BudgetsConfig,
+)
+from agentcascade.sections import (
+    CollectConfig as CollectConfig,
+)
+from agentcascade.sections import (
+    JudgeConfig as JudgeConfig,
+)
+from agentcascade.sections import (
+    ModelConfig as ModelConfig,
+)
+from agentcascade.sections import (
+    PromptConfig as PromptConfig,
+)
+from agentcascade.sections import (
+    RedactionConfig as RedactionConfig,
+)
+from agentcascade.sections import (
+    RetentionConfig as RetentionConfig,
+)
+from agentcascade.sections import (
+    RetrievalConfig as RetrievalConfig,
+)
+from agentcascade.sections import (
+    RolloutConfig as RolloutConfig,
+)
+from agentcascade.sections import (
+    RouterConfig as RouterConfig,
+)
+from agentcascade.sections import (
+    SamplingConfig as SamplingConfig,
+)
+from agentcascade.sections import (
+    ServerConfig as ServerConfig,
+)
+from agentcascade.sections import (
+    ShadowConfig as ShadowConfig,
+)
+from agentcascade.sections import (
+    TelemetryConfig as TelemetryConfig,
+)
+from agentcascade.sections import (
+    ToolsConfig as ToolsConfig,
+)
 from agentcascade.types import Mode
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelConfig(Section):
-    """A chat model: any litellm name, or `module:Class` of your own `ChatModel`."""
-
-    name: str
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    max_tokens: int | None = Field(default=None, ge=1)
-    timeout_seconds: float = Field(default=60.0, gt=0, description="deadline of one call, retries included")
-    retries: int = Field(default=3, ge=0)
-    api_base: str | None = None
-    api_key: SecretStr | None = Field(default=None, description="better left to the provider's own variable")
-    price: Mapping[str, Decimal] | None = Field(
-        default=None, description="dollars per million tokens: input, cached_input, cache_write, output, reasoning"
-    )
-    options: Mapping[str, Any] = Field(default_factory=dict, description="passed on to the provider as they are")
-
-
-class BankConfig(Section):
-    url: str = Field(default="sqlite:///agentcascade.db", description="SQLAlchemy URL; postgresql://… to share it")
-    namespace: str = "default"
-
-
-class WeightsConfig(Section):
-    """Weights of the keys in a step's score; only their ratios matter."""
-
-    goal: float = Field(default=1.0, ge=0)
-    plan: float = Field(default=1.0, ge=0)
-    observation: float = Field(default=1.0, ge=0)
-
-
-class RetrievalConfig(Section):
-    embedder: str = Field(
-        default="minilm", description="minilm, hashing, sentence-transformers:NAME, onnx:FOLDER, or a plug-in's name"
-    )
-    index: str = Field(default="auto", description="auto (faiss where installed), exact, faiss, or a plug-in's name")
-    k: int = Field(default=6, ge=0, description="demonstrations per step; 0 turns retrieval off")
-    window_before: int = Field(default=2, ge=0)
-    window_after: int = Field(default=2, ge=0)
-    weights: WeightsConfig = WeightsConfig()
-
-
-class RouterConfig(Section):
-    name: str = "unanimity"
-    options: Mapping[str, Any] = Field(default_factory=dict)
-
-
-class SamplingConfig(Section):
-    temperature: float | None = Field(default=0.1, ge=0, le=2)
-    staged: Literal["auto", "always", "never"] = Field(
-        default="auto",
-        description="buy only as many samples at a time as could settle the vote; auto: where every sample pays for "
-        "its own prompt, so that stopping early is cheaper than one call with n",
-    )
-    timeout_seconds: float = Field(default=30.0, gt=0, description="deadline of the student's part of a step")
-
-
-class PromptConfig(Section):
-    token_budget: int = Field(default=8000, ge=0, description="tokens that demonstrations may add to a prompt")
-    min_demonstrations: int = Field(
-        default=1, ge=0, description="with fewer retrieved the teacher takes the step; ignored when retrieval.k is 0"
-    )
-    teacher_sees_demonstrations: bool = False
-
-
-class ActionsConfig(Section):
-    format: str = Field(default="auto", description="auto, text, react, regex, json, tools")
-    pattern: str | None = None
-
-
-class CollectConfig(Section):
-    plan: bool = Field(default=False, description="ask the teacher for a plan before the first step (Traj-Bootstrap)")
-    first_thought: bool = Field(default=False, description="open the first turn with a thought made without tools")
-    drop_observations: tuple[str, ...] = Field(
-        default=(), description="steps that led to an observation containing one of these are left out of the bank"
-    )
 
 
 class CascadeConfig(BaseSettings):
@@ -117,6 +87,18 @@ class CascadeConfig(BaseSettings):
     prompt: PromptConfig = PromptConfig()
     actions: ActionsConfig = ActionsConfig()
     collect: CollectConfig = CollectConfig()
+    tools: ToolsConfig = ToolsConfig()
+    shadow: ShadowConfig = ShadowConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    budgets: BudgetsConfig = BudgetsConfig()
+    judge: JudgeConfig = JudgeConfig()
+    redaction: RedactionConfig = RedactionConfig()
+    retention: RetentionConfig = RetentionConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    server: ServerConfig = ServerConfig()
+    cascades: Mapping[str, Mapping[str, Any]] = Field(
+        default_factory=dict, description="name: what differs from the rest of this configuration"
+    )
     deadline_seconds: float = Field(default=180.0, gt=0, description="wall-clock limit of one step")
     seed: int = 0
 
@@ -140,6 +122,24 @@ class CascadeConfig(BaseSettings):
             return cls(**_merge(_merge(data, _typed(EnvSettingsSource(cls)())), overrides))
         except ValidationError as error:
             raise explain(error, cls, str(path) if path is not None else "the configuration") from None
+
+
+def variants(config: CascadeConfig) -> dict[str, CascadeConfig]:
+    """The cascades of a configuration by name; ``default`` where it names none. Raises `ConfigError`."""
+    if not config.cascades:
+        return {"default": config}
+    base = config.model_dump(exclude={"cascades"}, exclude_unset=True)
+    made: dict[str, CascadeConfig] = {}
+    for name, changes in config.cascades.items():
+        if "cascades" in changes or "server" in changes:
+            raise ConfigError(
+                f"cascades.{name}: 'cascades' and 'server' belong to the whole configuration, not to one of it"
+            )
+        try:
+            made[name] = CascadeConfig(**_merge(base, changes))
+        except ValidationError as error:
+            raise explain(error, CascadeConfig, f"cascades.{name}") from None
+    return made
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from agentcascade import conversation, planning
+from agentcascade import conversation, judging, planning
 from agentcascade.actions import text_of
 from agentcascade.errors import ConfigError, EpisodeClosed, InvalidRequest
-from agentcascade.types import Call, Decision, EpisodeEnd, Message, Mode, Step, Tool, Trajectory, new_id, now
+from agentcascade.types import (
+    Account,
+    Call,
+    Decision,
+    Delta,
+    Draft,
+    EpisodeEnd,
+    Message,
+    Mode,
+    Situation,
+    Step,
+    Tool,
+    Trajectory,
+    new_id,
+    now,
+)
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
+    from agentcascade.drafts import Unfinished
     from agentcascade.response import CascadeCompletion
+    from agentcascade.stream import Answer, StepStream
 
 
 class Episode:
     """Answers the model calls of one agent run; `finish` closes it.
 
-    `goal` defaults to the first user message; `id` to a random one; `mode` and `namespace` to the configuration's. In
-    mode ``collect`` a successful episode is banked by `finish`. One call at a time: an agent's steps are a sequence.
+    `goal` defaults to the first user message; `id` to a random one; `mode` (by `rollout`) and `namespace` to the
+    configuration's. In mode ``collect`` a successful episode is banked by `finish`. One call at a time: the steps of an
+    agent are a sequence. What it spends must fit into `accounts`, beside the configured budgets.
+
+    `stateless`: the steps so far are read off the messages at every call, and in mode ``collect`` each step is kept in
+    the database, where `agentcascade.drafts.finish` finds it.
     """
 
     def __init__(
@@ -33,12 +54,14 @@ class Episode:
         namespace: str | None = None,
         mode: Mode | None = None,
         seed: int | None = None,
+        accounts: Sequence[Account] = (),
+        stateless: bool = False,
     ) -> None:
         self.cascade = cascade
         self.id = id or new_id("ep")
         self.goal, self.plan, self.category = goal, plan, category
         self.namespace = namespace or cascade.config.bank.namespace
-        self.mode: Mode = mode or cascade.config.mode
+        self.mode: Mode = mode or cascade.mode_for(self.id)
         self.seed = cascade.config.seed if seed is None else seed
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
@@ -47,28 +70,111 @@ class Episode:
         self._model = ""
         self._closed = False
         self._started = now()
+        self._last_decision, self._taken = "", 0
+        self.accounts, self._stateless = tuple(accounts), stateless
         cascade.check_mode(self.mode)
+
+    @classmethod
+    def restored(cls, cascade: Cascade, found: Unfinished) -> Episode:
+        """An episode as the database knows it, to be finished."""
+        episode = cls(
+            cascade, goal=found.goal, plan=found.plan, id=found.episode, namespace=found.namespace, mode=found.mode
+        )
+        episode.steps = list(found.steps)
+        episode._model, episode._last_decision, episode._taken = found.model, found.decision, found.taken
+        return episode
 
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any
     ) -> CascadeCompletion:
         """The next assistant message, as an OpenAI `ChatCompletion` with the `Decision` in its `agentcascade` field.
 
-        `messages` is the whole conversation, as for any chat API. Raises `EpisodeClosed` after `finish`,
-        `InvalidRequest` for unusable messages or options, and the provider's own error when the teacher fails.
+        `messages` is the whole conversation, as for any chat API. `n` > 1 answers all come from the teacher.
+        Raises `EpisodeClosed` after `finish`, `InvalidRequest` for unusable messages or options, `BudgetExceeded`,
+        and the provider's own error when the teacher fails. To stream, use `stream`.
         """
+        from agentcascade.response import chat_completion
+
+        if options.pop("stream", None):
+            raise InvalidRequest("stream=True: use episode.stream(messages, ...) and read its chunks with `async for`")
+        answer = await self.answer(messages, tools=tools, options=options)
+        return chat_completion(*answer)
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        said: Callable[[Decision], Any] | None = None,
+        **options: Any,
+    ) -> StepStream:
+        """The same as a stream of chunks (plain data; `response.chunk` makes OpenAI's objects of them).
+
+        Nothing is shown before the verdict; a deferral streams live from the teacher; usage and `Decision` are in the
+        last chunk (`said` renders it). Closing the stream cancels the step.
+        """
+        from agentcascade.stream import StepStream
+
+        apart = bool((options.pop("stream_options", None) or {}).get("include_usage"))
+        options.pop("stream", None)
+        teacher = self.cascade.teacher
+        return StepStream(
+            lambda on_delta: self.answer(messages, tools=tools, options=options, on_delta=on_delta),
+            teacher=teacher.name if teacher else "",
+            usage_apart=apart,
+            said=said or (lambda decision: decision),
+        )
+
+    async def answer(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        options: Mapping[str, Any] | None = None,
+        on_delta: Callable[[Delta], None] | None = None,
+    ) -> Answer:
+        """The next step as (completion, messages for the agent, decision); see `complete`."""
         if self._closed:
             raise EpisodeClosed(f"episode {self.id} was finished: start a new one with cascade.episode()")
-        if options.pop("stream", None):
-            raise InvalidRequest("stream=True is not supported here: the verdict needs whole samples")
-        if options.pop("n", 1) != 1:
-            raise InvalidRequest("n must be 1: an agent takes one action a step; router.options.n sets the samples")
+        asked = dict(options or {})
+        n = asked.pop("n", None)
+        n = 1 if n is None else n
+        if not isinstance(n, int) or n < 1:
+            raise InvalidRequest(f"n is {n!r}: it is a number of answers, at least 1")
+        asked.pop("stream_options", None)
         conversation.check(messages)
+        situation = self._situation(messages)
+        if self._stateless and self.steps and self.mode == "collect" and self.cascade.config.collect.plan:
+            await self._remember_plan()
+            situation = situation.model_copy(update={"plan": self.plan})
         if not self.steps and self.mode == "collect":
             await self._prepare(messages)
+            situation = situation.model_copy(update={"plan": self.plan})
         sent = planning.with_plan(messages, self.plan) if self.plan else list(messages)
-        if self._thought and not self.steps:
-            sent = planning.opening_with(sent, self._thought)
+        opening = self._thought if not self.steps else ""
+        if opening:
+            sent = planning.opening_with(sent, opening)
+        completion, decision = await self.cascade.step(
+            sent,
+            situation=situation,
+            mode=self.mode,
+            tools=tools,
+            seed=self.seed + 1000 * len(self.steps),
+            options=asked,
+            before=self._take_preparation(),
+            n=n,
+            on_delta=None if opening else on_delta,
+            accounts=self.accounts,
+        )
+        answers = list(completion.messages)
+        if opening:
+            answers[0] = planning.opened(answers[0], opening)
+        self._took(answers[0], situation, decision, completion.model)
+        from agentcascade.stream import Answer
+
+        return Answer(completion, answers, decision)
+
+    def _situation(self, messages: Sequence[Message]) -> Situation:
         situation = conversation.read(
             messages,
             self.cascade.actions,
@@ -77,26 +183,31 @@ class Episode:
             namespace=self.namespace,
             episode=self.id,
         )
-        completion, decision = await self.cascade.step(
-            sent,
-            situation=situation,
-            mode=self.mode,
-            tools=tools,
-            seed=self.seed + 1000 * len(self.steps),
-            options=options,
-            before=self._take_preparation(),
-        )
-        message = completion.messages[0]
-        if self._thought and not self.steps:
-            message = planning.opened(message, self._thought)
+        if self._stateless:
+            self.steps = list(situation.history)
+        return situation
+
+    def _took(self, message: Message, situation: Situation, decision: Decision, model: str) -> None:
         self.goal = self.goal or situation.goal
         reasoning, action = conversation.split(message, self.cascade.actions)
-        self.steps.append(Step(observation=situation.observation, reasoning=reasoning, action=action))
+        step = Step(observation=situation.observation, reasoning=reasoning, action=action)
+        self.steps.append(step)
         self.decisions.append(decision)
-        self._model = completion.model
-        from agentcascade.response import chat_completion
-
-        return chat_completion(completion, message, decision)
+        self._last_decision = decision.id
+        self._model = model
+        if self._stateless and self.mode == "collect" and self.cascade.recorder is not None:
+            draft = Draft(
+                namespace=self.namespace,
+                episode=self.id,
+                position=len(self.steps) - 1,
+                goal=self.goal,
+                plan=self.plan,
+                mode=self.mode,
+                model=model,
+                cascade=self.cascade.name,
+                **step.model_dump(),
+            )
+            self.cascade.recorder.drafted(draft)
 
     async def _prepare(self, messages: Sequence[Message]) -> None:
         """The plan and the first thought, where the configuration asks for them."""
@@ -107,6 +218,12 @@ class Episode:
         if settings.first_thought and not self._thought:
             answer = await self._ask(messages, planning.FIRST_THOUGHT, "first-thought")
             self._thought = planning.first_thought(answer)
+
+    async def _remember_plan(self) -> None:
+        from agentcascade import drafts
+
+        if not self.plan and self.cascade.database is not None:
+            self.plan = await drafts.plan_of(self.cascade.database, self.namespace, self.id)
 
     async def _ask(self, messages: Sequence[Message], question: str, purpose: Literal["plan", "first-thought"]) -> str:
         """The teacher's text; the call goes onto the bill of the first step."""
@@ -134,13 +251,19 @@ class Episode:
             metadata={"episode": self.id},
         )
 
-    async def finish(self, success: bool) -> bool:
+    async def finish(self, success: bool | None = None) -> bool:
         """Close the episode; in mode ``collect`` a success is banked. Returns whether the bank grew.
 
-        When banking fails the error is raised, the episode stays open and `finish` can be called again.
+        Without `success` the cascade's judge decides. When judge or banking fails the error is raised, the episode
+        stays open and `finish` can be called again.
         """
         if self._closed:
             raise EpisodeClosed(f"episode {self.id} was finished already")
+        judged: tuple[Call, ...] = ()
+        if success is None:
+            if self.cascade.judge is None:
+                raise InvalidRequest("finish needs success=True or False: no judge is configured (judge.model)")
+            success, judged = await judging.ask(self.cascade.judge, self.trajectory(False))
         banked = False
         if self.mode == "collect" and success and self.steps:
             if self.cascade.bank is None:
@@ -150,10 +273,10 @@ class Episode:
             banked = await self.cascade.bank.add(self.trajectory(success))
         self._closed = True
         if self.cascade.recorder is not None:
-            self.cascade.recorder.finished(self._end(success))
+            self.cascade.recorder.finished(self._end(success, judged))
         return banked
 
-    def _end(self, success: bool) -> EpisodeEnd:
+    def _end(self, success: bool, judged: tuple[Call, ...]) -> EpisodeEnd:
         return EpisodeEnd(
             episode=self.id,
             namespace=self.namespace,
@@ -161,8 +284,10 @@ class Episode:
             plan=self.plan,
             mode=self.mode,
             success=success,
-            steps=len(self.steps),
+            steps=self._taken or len(self.steps),
             started_at=self._started,
+            decision=self._last_decision,
+            calls=judged,
         )
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from agentcascade.errors import EmptyCompletion
+from agentcascade.exchange import thinking_is_broken
 from agentcascade.prices import PriceTable
+from agentcascade.streaming import Shown
 from agentcascade.tokens import count_messages, token_counter
-from agentcascade.types import Completion, Message, Tool, Usage
+from agentcascade.types import Completion, Delta, Message, Tool, Usage
 from agentcascade.usage import usage_from
 
 RETRIED = {408, 409, 429, 500, 502, 503, 504, 529}
@@ -106,19 +108,9 @@ class LiteLLMModel:
         (litellm's classes), `TimeoutError` past the deadline, `EmptyCompletion` when no message came.
         """
         litellm = import_litellm()
-        started = time.perf_counter()
-        limit = self._timeout if timeout is None else min(timeout, self._timeout)
-        deadline = asyncio.get_running_loop().time() + limit
-        request = dict(self._options) | options
-        # litellm's own limit only stops what a cancelled task cannot: the thread of a provider without async code.
-        request |= {"model": self.name, "messages": list(messages), "timeout": limit + 1}
-        request |= {"num_retries": 0, "max_retries": 0, "drop_params": True}
-        temperature = self._temperature if temperature is None else temperature
         if temperature is not None:
-            request["temperature"] = temperature
-        if tools:
-            # litellm would load its MCP gateway (seconds, and packages that it does not install) to look for MCP tools.
-            request |= {"tools": list(tools), "_skip_mcp_handler": True}
+            options["temperature"] = temperature
+        started, deadline, request = self._request(messages, tools, timeout, options)
 
         async def ask(first: int, at_once: int) -> list[_Answer | BaseException]:
             """Samples `first` to `n`, in requests for `at_once` each."""
@@ -137,10 +129,58 @@ class LiteLLMModel:
             raise next(r for r in results if isinstance(r, BaseException))
         return _merged(self.name, answers, time.perf_counter() - started)
 
+    async def stream(
+        self,
+        messages: Sequence[Message],
+        on_delta: Callable[[Delta], None],
+        *,
+        seed: int | None = None,
+        tools: Sequence[Tool] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Completion:
+        """One answer, each part of it to `on_delta` as it comes. Tried again only while nothing was handed out.
+
+        Raises what `complete` raises, and `ConnectionError` for a stream that ends before its answer does.
+        """
+        litellm = import_litellm()
+        started, deadline, request = self._request(messages, tools, timeout, options)
+        request |= {"stream": True, "stream_options": {"include_usage": True}} | _sampling(1, seed, 0)
+        shown = Shown(on_delta)
+        async with asyncio.timeout_at(deadline):
+            response = await self._with_retries(litellm, request, deadline, shown)
+        return _merged(self.name, [self._answer(response, request).completion], time.perf_counter() - started)
+
+    def _request(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] | None,
+        timeout: float | None,
+        options: Mapping[str, Any],
+    ) -> tuple[float, float, dict[str, Any]]:
+        """When it began, the deadline on the loop's clock, and what litellm is asked."""
+        limit = self._timeout if timeout is None else min(timeout, self._timeout)
+        request = dict(self._options) | dict(options)
+        # litellm's own limit only stops what a cancelled task cannot: the thread of a provider without async code.
+        request |= {"model": self.name, "messages": list(messages), "timeout": limit + 1}
+        request |= {"num_retries": 0, "max_retries": 0, "drop_params": True}
+        temperature = request.get("temperature", self._temperature)
+        if temperature is not None:
+            request["temperature"] = temperature
+        if tools:
+            # litellm would load its MCP gateway (seconds, and packages that it does not install) to look for MCP tools.
+            request |= {"tools": list(tools), "_skip_mcp_handler": True}
+        if "claude" in self.name and thinking_is_broken(messages):
+            request = {k: v for k, v in request.items() if k not in ("thinking", "reasoning_effort")}
+        return time.perf_counter(), asyncio.get_running_loop().time() + limit, request
+
     async def _call(self, litellm: Any, request: dict[str, Any], deadline: float) -> _Answer:
         """One provider request, tried again on passing failures."""
         async with asyncio.timeout_at(deadline):
             response = await self._with_retries(litellm, request, deadline)
+        return self._answer(response, request)
+
+    def _answer(self, response: Any, request: Mapping[str, Any]) -> _Answer:
         choices = getattr(response, "choices", None) or []
         kept = [(m, c) for c in choices if (m := _message(c)) is not None]
         usage = usage_from(getattr(response, "usage", None))
@@ -161,14 +201,16 @@ class LiteLLMModel:
         )
         return _Answer(completion, len(choices))
 
-    async def _with_retries(self, litellm: Any, request: dict[str, Any], deadline: float) -> Any:
+    async def _with_retries(
+        self, litellm: Any, request: dict[str, Any], deadline: float, shown: Shown | None = None
+    ) -> Any:
         import stamina
 
         def again(error: Exception) -> bool | float:
             """Whether to try again; a number of seconds where the provider names one, unless they are not left."""
-            if not _is_passing(litellm, error):
+            if not _is_passing(litellm, error) or (shown is not None and shown.begun):
                 return False
-            wait = _retry_after(error)
+            wait = retry_after(error)
             if wait is None:
                 return True
             return wait if asyncio.get_running_loop().time() + wait < deadline else False
@@ -177,7 +219,8 @@ class LiteLLMModel:
             on=again, attempts=self._retries + 1, timeout=None, wait_initial=0.25, wait_max=20.0, wait_jitter=0.5
         ):
             with attempt:
-                return await litellm.acompletion(**request)
+                answer = await litellm.acompletion(**request)
+                return answer if shown is None else await shown.whole(answer)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -214,7 +257,7 @@ def _is_passing(litellm: Any, error: Exception) -> bool:
     return getattr(error, "status_code", None) in RETRIED or isinstance(error, (ConnectionError, TimeoutError))
 
 
-def _retry_after(error: Exception) -> float | None:
+def retry_after(error: Exception) -> float | None:
     """Seconds that the provider's Retry-After header asks for."""
     response = getattr(error, "response", None)
     headers = getattr(error, "litellm_response_headers", None) or getattr(response, "headers", None) or {}

@@ -161,6 +161,15 @@ class Recorder(Protocol):
     def close(self) -> None: ...
 
 
+class Switch(Protocol):
+    """The kill switch: while it is on, the teacher takes every step."""
+
+    @property
+    def on(self) -> bool:
+        """The last known position; never waits."""
+        ...
+
+
 class Budgets(Protocol):
     """Who may spend how much. Shared by all that work on one database."""
 

@@ -22,16 +22,18 @@ from agentcascade.types import (
     Situation,
     Tally,
     Usage,
+    new_id,
 )
 
 
 class StepRecord:
     """One step in progress; `close` makes the `Decision`, whatever happened."""
 
-    def __init__(self, situation: Situation, mode: Mode, before: Sequence[Call] = ()) -> None:
-        self.situation, self.mode = situation, mode
+    def __init__(self, situation: Situation, mode: Mode, before: Sequence[Call] = (), cascade: str = "") -> None:
+        self.id = new_id("de")
+        self.situation, self.mode, self.cascade = situation, mode, cascade
         self.reason = "not decided"
-        self.answered_by: Role = "teacher" if mode in ("teacher", "collect") else "student"
+        self.answered_by: Role = "student" if mode in ("cascade", "student") else "teacher"
         self._started = time.perf_counter()
         self._model_seconds = self._embedding_seconds = 0.0
         self._calls: list[Call] = list(before)
@@ -96,13 +98,44 @@ class StepRecord:
             calls=len(own),
         )
 
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """The student's, as far as they were voted on."""
+        return self._samples
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        return tuple(self._calls)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return tuple(self._failures)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    @property
+    def demonstrations(self) -> tuple[str, ...]:
+        """'trajectory:start-end' of the windows shown."""
+        shown = self._prompt.shown if self._prompt else ()
+        return tuple(f"{d.trajectory}:{d.start}-{d.start + len(d.steps)}" for d in shown)
+
+    def agreed(self, chosen: Sample) -> str:
+        """How many of the samples say what `chosen` says."""
+        assert self._votes is not None and chosen.action is not None
+        return f"agreement {self._votes.counts[chosen.action.key]}/{self._votes.total}"
+
     def close(self, teacher: ChatModel | None) -> Decision:
-        wall = time.perf_counter() - self._started
+        wall = self.seconds
         prompt, votes = self._prompt, self._votes
         return Decision(
+            id=self.id,
             episode=self.situation.episode,
             namespace=self.situation.namespace,
             step=self.situation.step,
+            goal=self.situation.goal[:300],
+            cascade=self.cascade,
             mode=self.mode,
             answered_by=self.answered_by,
             reason=self.reason,
@@ -111,16 +144,15 @@ class StepRecord:
             samples=len(self._samples),
             invalid_samples=sum(s.action is None for s in self._samples),
             action=self._chosen.action.key if self._chosen and self._chosen.action else None,
-            demonstrations=tuple(f"{d.trajectory}:{d.start}-{d.start + len(d.steps)}" for d in prompt.shown)
-            if prompt
-            else (),
+            demonstrations=self.demonstrations,
             dropped_demonstrations=prompt.dropped if prompt else 0,
-            calls=tuple(self._calls),
+            calls=self.calls,
             dollars=total(self._calls),
             teacher_dollars=self._teacher_alone(teacher),
             overhead_ms=max(0.0, wall - self._model_seconds - self._embedding_seconds) * 1000,
             embedding_ms=self._embedding_seconds * 1000,
-            failures=tuple(self._failures),
+            seconds=wall,
+            failures=self.failures,
         )
 
     def _teacher_alone(self, teacher: ChatModel | None) -> Decimal | None:

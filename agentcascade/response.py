@@ -1,13 +1,20 @@
-"""The answer in the ecosystem's own shape: an OpenAI `ChatCompletion` that also says what the cascade did."""
+"""The answer in the ecosystem's own shape: OpenAI's `ChatCompletion` and its chunks, with what the cascade did."""
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from agentcascade.types import Completion, Decision, Message, Usage
+from agentcascade.actions import text_of
+from agentcascade.types import Completion, Decision, Delta, Message, Usage
+
+PIECE = re.compile(r"\s*\S+\s*", re.DOTALL)
+PIECES_A_CHUNK = 4
+"""Words in a chunk of an answer that is there already."""
 
 
 class CascadeCompletion(ChatCompletion):
@@ -16,32 +23,73 @@ class CascadeCompletion(ChatCompletion):
     agentcascade: Decision
 
 
-def chat_completion(completion: Completion, message: Message, decision: Decision) -> CascadeCompletion:
-    """`message` with usage and finish reason, as OpenAI's client would return it."""
-    reason = completion.finish_reasons[0] if completion.finish_reasons else "stop"
+class CascadeChunk(ChatCompletionChunk):
+    """A part of a streamed answer; the last one has `usage` and, in `agentcascade`, the `Decision`."""
+
+    agentcascade: Decision | None = None
+
+
+def chat_completion(completion: Completion, messages: Sequence[Message], decision: Decision) -> CascadeCompletion:
+    """`messages` with usage and finish reasons, as OpenAI's client would return them."""
     return CascadeCompletion.model_construct(
         id=decision.id,
         object="chat.completion",
         created=int(time.time()),
         model=completion.model,
-        choices=[_choice({"role": "assistant", **message}, reason)],
+        choices=[_choice(i, {"role": "assistant", **m}, _reason(completion, i)) for i, m in enumerate(messages)],
         usage=_usage(completion.usage),
         agentcascade=decision,
     )
 
 
-def _choice(message: Message, reason: Any) -> Any:
+def as_json(completion: Completion, messages: Sequence[Message], decision: Decision, said: Any) -> dict[str, Any]:
+    """The same as plain data for a wire; `said` stands in the field `agentcascade`."""
+    return {
+        "id": decision.id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": completion.model,
+        "choices": [
+            {
+                "index": i,
+                "message": {"role": "assistant", "content": None, **m},
+                "logprobs": None,
+                "finish_reason": _reason(completion, i),
+            }
+            for i, m in enumerate(messages)
+        ],
+        "usage": usage_json(completion.usage),
+        "agentcascade": said,
+    }
+
+
+def _reason(completion: Completion, index: int) -> str:
+    reasons = completion.finish_reasons
+    return reasons[index] if index < len(reasons) else "stop"
+
+
+def _choice(index: int, message: Message, reason: Any) -> Any:
     from openai.types.chat import ChatCompletionMessage
     from openai.types.chat.chat_completion import Choice
 
     if message.keys() <= {"role", "content"}:  # the common case, without a walk through nested types
         plain = ChatCompletionMessage.model_construct(**message)
-        return Choice.model_construct(index=0, finish_reason=reason, message=plain, logprobs=None)
-    return Choice.construct(index=0, finish_reason=reason, message=message, logprobs=None)
+        return Choice.model_construct(index=index, finish_reason=reason, message=plain, logprobs=None)
+    return Choice.construct(index=index, finish_reason=reason, message=message, logprobs=None)
+
+
+def usage_json(usage: Usage) -> dict[str, Any]:
+    """OpenAI's convention: prompt tokens include cached ones, completion tokens include reasoning."""
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_input},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
 
 
 def _usage(usage: Usage) -> Any:
-    """OpenAI's convention: prompt tokens include cached ones, completion tokens include reasoning."""
     from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
     return CompletionUsage.model_construct(
@@ -51,3 +99,52 @@ def _usage(usage: Usage) -> Any:
         prompt_tokens_details=PromptTokensDetails.model_construct(cached_tokens=usage.cached_input),
         completion_tokens_details=CompletionTokensDetails.model_construct(reasoning_tokens=usage.reasoning),
     )
+
+
+def deltas(message: Message) -> Iterator[Delta]:
+    """A whole message as the deltas of a stream: a few words at a time, each tool call's head before its arguments."""
+    whole = {k: v for k, v in message.items() if k not in ("role", "content", "tool_calls") and v is not None}
+    if whole:
+        yield whole
+    text = text_of(message)
+    pieces = PIECE.findall(text) or ([text] if text else [])
+    for start in range(0, len(pieces), PIECES_A_CHUNK):
+        yield {"content": "".join(pieces[start : start + PIECES_A_CHUNK])}
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        function = call.get("function") or {}
+        yield {"tool_calls": [{**call, "index": index, "function": {**function, "arguments": ""}}]}
+        if function.get("arguments"):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": function["arguments"]}}]}
+
+
+class Chunks:
+    """The chunks of one streamed answer, as plain data."""
+
+    def __init__(self, model: str, id: str) -> None:
+        self._head = {"id": id, "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
+        self._begun: set[int] = set()
+
+    def part(self, delta: Delta, index: int = 0) -> dict[str, Any]:
+        """The first of a choice also says the role."""
+        if index not in self._begun:
+            self._begun.add(index)
+            delta = {"role": "assistant", **delta}
+        return self._chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
+
+    def end(self, completion: Completion, said: Any, *, usage_apart: bool) -> list[dict[str, Any]]:
+        """Finish reasons, then usage and `said`: in a chunk without choices where the caller asked for usage."""
+        made = [
+            self._chunk([{"index": i, "delta": {}, "logprobs": None, "finish_reason": _reason(completion, i)}])
+            for i in range(len(completion.messages))
+        ]
+        last = self._chunk([]) if usage_apart else made.pop()
+        last |= {"usage": usage_json(completion.usage), "agentcascade": said}
+        return [*made, last]
+
+    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {**self._head, "choices": choices}
+
+
+def chunk(data: dict[str, Any]) -> CascadeChunk:
+    """One chunk as OpenAI's client would return it."""
+    return CascadeChunk.construct(None, **data)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from agentcascade.errors import ConfigError, EmptyCompletion
 from agentcascade.prices import Price
 from agentcascade.tokens import count_messages, token_counter
-from agentcascade.types import Completion, Message, Tool, Usage
+from agentcascade.types import Completion, Delta, Message, Tool, Usage
 
 Answer: TypeAlias = str | Message | BaseException
 Script: TypeAlias = Callable[[Sequence[Message], int], Answer]
@@ -80,3 +80,15 @@ class ScriptedModel:
         answer = self._script[min(self._told, len(self._script) - 1)]
         self._told += 1
         return answer
+
+    async def stream(
+        self, messages: Sequence[Message], on_delta: Callable[[Delta], None], **options: Any
+    ) -> Completion:
+        """The same answer, a few words at a time."""
+        from agentcascade.response import deltas
+
+        completion = await self.complete(messages, **options)
+        for delta in deltas(completion.messages[0]):
+            on_delta(delta)
+            await asyncio.sleep(0)
+        return completion

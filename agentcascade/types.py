@@ -245,6 +245,8 @@ class EpisodeEnd(Frozen):
     steps: int = Field(ge=0)
     started_at: datetime
     finished_at: datetime = Field(default_factory=now)
+    decision: str = Field(default="", description="its last step's, which the calls below are billed with")
+    calls: tuple[Call, ...] = Field(default=(), description="the judge's")
 
 
 class LoggedSample(Frozen):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import select
+import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,6 +27,10 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
     ignore_n: bool = False
+    chunk_delay: float = 0.0
+    """Seconds between the chunks of a stream."""
+    truncate_after: int | None = None
+    """Break a stream off after so many chunks."""
     body: Mapping[str, Any] | None = None
     """The whole JSON body, in place of all the above."""
 
@@ -47,6 +54,8 @@ class FakeOpenAI:
     def __init__(self, script: Script = (Reply(),)) -> None:
         self.script = script
         self.requests: list[Request] = []
+        self.disconnected = threading.Event()
+        """Set when a client went away before its answer was whole."""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -95,6 +104,9 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             reply = fake.next_reply(request)
             if reply.delay:
                 fake.wait(reply.delay)
+            if request.body.get("stream") and reply.status == 200 and reply.body is None:
+                self._stream(request, reply)
+                return
             data = json.dumps(_body(request, reply)).encode()
             try:
                 self.send_response(reply.status)
@@ -105,6 +117,33 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(data)
             except OSError:
                 self.close_connection = True
+
+        def _stream(self, request: Request, reply: Reply) -> None:
+            self.send_response(200)
+            for name, value in {"content-type": "text/event-stream", **reply.headers}.items():
+                self.send_header(name, value)
+            self.send_header("connection", "close")
+            self.end_headers()
+            self.close_connection = True
+            anthropic = request.path.endswith("/messages")
+            events = _anthropic_events(request, reply) if anthropic else _events(request, reply)
+            try:
+                for count, event in enumerate(events):
+                    if count == reply.truncate_after:
+                        return
+                    if count and reply.chunk_delay:
+                        fake.wait(reply.chunk_delay)
+                        self._still_there()
+                    self.wfile.write(event)
+                    self.wfile.flush()
+            except OSError:
+                fake.disconnected.set()
+
+        def _still_there(self) -> None:
+            """A client that has closed its side is seen at once, not at the second write."""
+            readable, _, _ = select.select([self.connection], [], [], 0)
+            if readable and not self.connection.recv(1, socket.MSG_PEEK):
+                raise ConnectionResetError
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -139,6 +178,57 @@ def _body(request: Request, reply: Reply) -> Mapping[str, Any]:
         "choices": choices,
     }
     return body if reply.usage is None else body | {"usage": dict(reply.usage)}
+
+
+def _events(request: Request, reply: Reply) -> Iterator[bytes]:
+    """The chunks of a streamed chat completion."""
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": request.body.get("model")}
+
+    def chunk(delta: Mapping[str, Any], index: int = 0, finish: str | None = None) -> bytes:
+        choices = [{"index": index, "delta": delta, "finish_reason": finish}]
+        return b"data: " + json.dumps({**head, "choices": choices}).encode() + b"\n\n"
+
+    n = int(request.body.get("n") or 1)
+    texts = list(reply.texts) * n if len(reply.texts) == 1 else list(reply.texts)
+    for index in range(len(texts)):
+        yield chunk({"role": "assistant", "content": ""}, index)
+    for index, text in enumerate(texts):
+        for word in re.findall(r"\s*\S+", text or ""):
+            yield chunk({"content": word}, index)
+    for i, (name, arguments) in enumerate(reply.tool_calls):
+        half = len(arguments) // 2
+        start = {"index": i, "id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": ""}}
+        yield chunk({"tool_calls": [start]})
+        for part in (arguments[:half], arguments[half:]):
+            yield chunk({"tool_calls": [{"index": i, "function": {"arguments": part}}]})
+    for index in range(len(texts)):
+        yield chunk({}, index, "tool_calls" if reply.tool_calls else reply.finish)
+    if (request.body.get("stream_options") or {}).get("include_usage") and reply.usage is not None:
+        yield b"data: " + json.dumps({**head, "choices": [], "usage": dict(reply.usage)}).encode() + b"\n\n"
+    yield b"data: [DONE]\n\n"
+
+
+def _anthropic_events(request: Request, reply: Reply) -> Iterator[bytes]:
+    whole = _anthropic(request, reply)
+    usage = dict(reply.usage or {})
+
+    def event(kind: str, **data: Any) -> bytes:
+        return f"event: {kind}\ndata: {json.dumps({'type': kind, **data})}\n\n".encode()
+
+    yield event("message_start", message={**whole, "content": [], "stop_reason": None, "usage": usage})
+    for index, block in enumerate(whole["content"]):
+        if block["type"] == "text":
+            yield event("content_block_start", index=index, content_block={"type": "text", "text": ""})
+            for word in re.findall(r"\s*\S+", block["text"]):
+                yield event("content_block_delta", index=index, delta={"type": "text_delta", "text": word})
+        else:
+            yield event("content_block_start", index=index, content_block={**block, "input": {}})
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+            yield event("content_block_delta", index=index, delta=delta)
+        yield event("content_block_stop", index=index)
+    output = {"output_tokens": usage.get("output_tokens", 0)}
+    yield event("message_delta", delta={"stop_reason": whole["stop_reason"], "stop_sequence": None}, usage=output)
+    yield event("message_stop")
 
 
 def _anthropic(request: Request, reply: Reply) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ COMMANDS = {
     "doctor": ("doctor", "Say what is installed, what is missing and what answers."),
     "init": ("init", "Write a commented configuration file."),
     "ledger": ("ledger", "Say what was spent and what was saved."),
+    "serve": ("serve", "Serve an OpenAI-compatible proxy and a dashboard."),
 }
 """Command name: module in this package, and its line in the help."""
 

@@ -48,6 +48,11 @@ class Database:
         except SQLAlchemyError as error:
             raise _explain(error, self.engine) from error
 
+    def ping(self) -> None:
+        """Raises `StorageError` when the database does not answer."""
+        with self.begin() as connection:
+            connection.execute(text("SELECT 1"))
+
     def close(self) -> None:
         self.engine.dispose()
 

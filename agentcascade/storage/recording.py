@@ -213,7 +213,7 @@ def write(connection: Connection, entries: list[Entry]) -> None:
     if ends:
         end = dialect.insert(episodes)
         changes = {c.name: end.excluded[c.name] for c in episodes.c if not c.primary_key}
-        rows = [e.model_dump(exclude={"episode"}) | {"id": e.episode} for e in ends]
+        rows = [e.model_dump(exclude={"episode", "decision", "calls"}) | {"id": e.episode} for e in ends]
         connection.execute(end.on_conflict_do_update(index_elements=["namespace", "id"], set_=changes), rows)
     if made:
         there = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(list(made)))).scalars())
@@ -224,6 +224,11 @@ def write(connection: Connection, entries: list[Entry]) -> None:
     behind = {s.decision: s for s in entries if isinstance(s, Shadow)}
     if behind:
         _write_shadows(connection, behind)
+    judged = {e.decision: e.calls for e in ends if e.calls}
+    if judged:
+        billed = (calls.c.decision.in_(list(judged))) & (calls.c.purpose == "judge")
+        known = set(connection.execute(select(calls.c.decision).where(billed)).scalars())
+        _write_calls(connection, {d: made for d, made in judged.items() if d not in known})
 
 
 def _decision_row(decision: Decision) -> dict[str, Any]:

@@ -66,10 +66,16 @@ class FakeBank:
 
 class Recorder:
     def __init__(self):
-        self.decisions, self.ends = [], []
+        self.decisions, self.ends, self.shadows, self.drafts = [], [], [], []
 
     def record(self, decision):
         self.decisions.append(decision)
+
+    def shadowed(self, shadow):
+        self.shadows.append(shadow)
+
+    def drafted(self, draft):
+        self.drafts.append(draft)
 
     def finished(self, end):
         self.ends.append(end)

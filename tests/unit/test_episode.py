@@ -86,7 +86,7 @@ async def test_the_answer_is_an_openai_object():
     assert '"answered_by":"student"' in answer.model_dump_json().replace(" ", "")
 
 
-@pytest.mark.parametrize("options", [{"stream": True}, {"n": 2}])
+@pytest.mark.parametrize("options", [{"stream": True}, {"n": 0}, {"n": "two"}])
 async def test_what_cannot_be_honoured_is_refused(options):
     episode = make(Model("s", act("look")), Model("t", act("go"))).episode()
     with pytest.raises(InvalidRequest):

@@ -1,0 +1,50 @@
+"""``agentcascade serve``: the OpenAI-compatible proxy and its dashboard."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agentcascade.assembly import config_path, find_module
+from agentcascade.config import CascadeConfig
+from agentcascade.errors import MissingExtra
+
+
+@click.command("serve")
+@click.option("--config", type=click.Path(path_type=Path), help="Default: $AGENTCASCADE_CONFIG or agentcascade.yaml.")
+@click.option("--host", help="Default: server.host, 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Default: server.port, 8080.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes over one database.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True)
+def command(
+    config: Path | None, host: str | None, port: int | None, workers: int, log_level: str, log_format: str
+) -> None:
+    """Serve every configured cascade under /v1, and a dashboard at /.
+
+    Point an agent's base URL at http://HOST:PORT/v1 and name a cascade as its model.
+    """
+    for module in ("fastapi", "uvicorn", "httptools", "prometheus_client", "opentelemetry.sdk"):
+        if not find_module(module):
+            raise MissingExtra(module, "server", "agentcascade serve")
+    from agentcascade.redaction import Redactor
+    from agentcascade.server.run import CONFIG, OVERRIDES, serve
+    from agentcascade.telemetry import logs
+
+    path = config or config_path()
+    changed: dict[str, Any] = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
+    settings = CascadeConfig.load(path, **({"server": changed} if changed else {}))
+    if path is not None:
+        os.environ[CONFIG] = str(path)  # for worker processes
+    os.environ |= {f"{OVERRIDES}{k.upper()}": str(v) for k, v in changed.items()}
+    logs.configure(
+        level=log_level, json=log_format == "json", redactor=Redactor(), contents=settings.telemetry.contents
+    )
+    names = ", ".join(sorted(settings.cascades) or ["default"])
+    click.echo(f"agentcascade serves {names} on http://{settings.server.host}:{settings.server.port}/v1", err=True)
+    serve(settings, workers=workers)

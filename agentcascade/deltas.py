@@ -1,0 +1,50 @@
+"""The parts of a streamed message, put together again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentcascade.types import Delta, Message
+
+TEXTS = ("content", "reasoning_content", "refusal")
+
+
+class Assembly:
+    """Collects the deltas of one choice; `message` is what they say together."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, list[str]] = {}
+        self._calls: dict[int, dict[str, Any]] = {}
+        self._others: dict[str, Any] = {}
+
+    def add(self, delta: Delta) -> None:
+        for name, value in delta.items():
+            if value is None or name == "role":
+                continue
+            if name in TEXTS:
+                self._texts.setdefault(name, []).append(value)
+            elif name == "tool_calls":
+                for call in value:
+                    self._add_call(call)
+            elif isinstance(value, list):
+                self._others[name] = [*self._others.get(name, ()), *value]
+            else:
+                self._others[name] = value
+
+    def _add_call(self, part: dict[str, Any]) -> None:
+        index = part.get("index")
+        index = index if index is not None else len(self._calls)
+        call = self._calls.setdefault(index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+        function = part.get("function") or {}
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
+        call |= {k: v for k, v in part.items() if k not in ("index", "function") and v}
+
+    @property
+    def message(self) -> Message | None:
+        """None as long as it says nothing."""
+        message: Message = {"role": "assistant", "content": None}
+        message |= {name: "".join(parts) for name, parts in self._texts.items()} | self._others
+        if self._calls:
+            message["tool_calls"] = [self._calls[i] for i in sorted(self._calls)]
+        return message if message.get("content") or self._calls or message.get("refusal") else None

@@ -1,0 +1,112 @@
+"""Episodes of callers that keep no session: found again in the database when somebody says how they ended.
+
+While such an agent runs, each step of mode ``collect`` is kept as a draft by whichever process answered it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import delete, func, select
+
+from agentcascade.errors import UnknownEpisode
+from agentcascade.storage import Database
+from agentcascade.storage.tables import decisions, drafts
+from agentcascade.types import Mode, Step
+
+if TYPE_CHECKING:
+    from agentcascade.cascade import Cascade
+
+
+PATIENCE = (0.1, 0.4, 1.0)
+"""Seconds to wait for records before an episode is called unknown."""
+
+
+class Unfinished(NamedTuple):
+    """What the database knows of an episode. `steps` are empty unless it collects."""
+
+    namespace: str
+    episode: str
+    goal: str
+    plan: str
+    mode: Mode
+    model: str
+    cascade: str
+    steps: tuple[Step, ...]
+    taken: int
+    decision: str
+    """Of its last step."""
+
+
+def find(database: Database, namespace: str, episode: str) -> Unfinished:
+    """The episode with that id in that namespace. Raises `UnknownEpisode`, also for one of another namespace."""
+    kept = (
+        select(drafts).where(drafts.c.namespace == namespace, drafts.c.episode == episode).order_by(drafts.c.position)
+    )
+    own = (decisions.c.namespace == namespace) & (decisions.c.episode == episode)
+    last = select(decisions).where(own).order_by(decisions.c.created_at.desc()).limit(1)
+    with database.begin() as connection:
+        steps = connection.execute(kept).mappings().all()
+        decided = connection.execute(last).mappings().first()
+        taken = connection.execute(select(func.count()).where(own)).scalar_one()
+    head = steps[-1] if steps else decided
+    if head is None:
+        raise UnknownEpisode(
+            f"there is no episode '{episode[:80]}' in this namespace: every answer names its own in agentcascade.episode"
+        )
+    return Unfinished(
+        namespace=namespace,
+        episode=episode,
+        goal=steps[0]["goal"] if steps else head["goal"],
+        plan=steps[0]["plan"] if steps else "",
+        mode=head["mode"],
+        model=steps[-1]["model"] if steps else "",
+        cascade=head["cascade"],
+        steps=tuple(Step(observation=s["observation"], reasoning=s["reasoning"], action=s["action"]) for s in steps),
+        taken=max(len(steps), taken),
+        decision=decided["id"] if decided else "",
+    )
+
+
+async def settled(cascade: Cascade, namespace: str, episode: str) -> Unfinished:
+    """The same after a short wait for records that are still on their way, here or in another process."""
+    assert cascade.database is not None
+    for wait in (*PATIENCE, None):
+        if cascade.recorder is not None:
+            await asyncio.to_thread(cascade.recorder.flush)
+        try:
+            return await asyncio.to_thread(find, cascade.database, namespace, episode)
+        except UnknownEpisode:
+            if wait is None:
+                raise
+            await asyncio.sleep(wait)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+async def plan_of(database: Database, namespace: str, episode: str) -> str:
+    """The plan made before the first step of an episode that collects; empty when there is none."""
+    query = select(drafts.c.plan).where(drafts.c.namespace == namespace, drafts.c.episode == episode).limit(1)
+
+    def read() -> str:
+        with database.begin() as connection:
+            return connection.execute(query).scalar() or ""
+
+    return await asyncio.to_thread(read)
+
+
+async def finish(cascade: Cascade, found: Unfinished, success: bool | None) -> bool:
+    """Close the episode as `Episode.finish` does, then forget its drafts. Returns whether the bank grew."""
+    from agentcascade.episode import Episode
+
+    episode = Episode.restored(cascade, found)
+    banked = await episode.finish(success)
+    if found.steps and cascade.database is not None:
+        await asyncio.to_thread(_forget, cascade.database, found)
+    return banked
+
+
+def _forget(database: Database, found: Unfinished) -> None:
+    own = (drafts.c.namespace == found.namespace) & (drafts.c.episode == found.episode)
+    with database.begin(write=True) as connection:
+        connection.execute(delete(drafts).where(own))

@@ -1,0 +1,144 @@
+"""What the dashboard's questions are answered with (`insights.py`). Dollars are None where a price is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from agentcascade.types import Frozen
+
+COUNTS = ("steps", "cascaded", "deferred", "taught", "failures", "unpriced_steps", "unpriced_calls")
+MONEY = (
+    *("known_dollars", "known_teacher_dollars", "known_saved_dollars"),
+    *("dollars", "teacher_dollars", "saved_dollars"),
+)
+
+
+class Point(Frozen):
+    """One bucket of time. `dollars` is the bill of all calls, shadows and judges included, as in `Ledger`.
+
+    The known figures leave out what has no price; the others are None as soon as one price is missing.
+    """
+
+    time: datetime
+    steps: int = 0
+    cascaded: int = 0
+    """Steps in mode ``cascade``."""
+    deferred: int = 0
+    """Of those, the teacher's."""
+    taught: int = 0
+    """All steps that the teacher took, in whatever mode."""
+    failures: int = 0
+    """Steps in which something failed and was worked around."""
+    unpriced_steps: int = 0
+    """Steps without a price, or without an estimate of what the teacher alone would have cost."""
+    unpriced_calls: int = 0
+    known_dollars: Decimal = Decimal(0)
+    known_teacher_dollars: Decimal = Decimal(0)
+    known_saved_dollars: Decimal = Decimal(0)
+    dollars: Decimal | None = Decimal(0)
+    teacher_dollars: Decimal | None = Decimal(0)
+    saved_dollars: Decimal | None = Decimal(0)
+
+
+class Totals(Point):
+    """All of a period. Shares are None where there is nothing to divide by; overhead is in milliseconds."""
+
+    deferral_share: float | None
+    episodes: int
+    finished: int
+    success_share: float | None
+    overhead_p50: float | None
+    overhead_p99: float | None
+
+
+class Bin(Frozen):
+    """Voted steps with `low` ≤ agreement < `high`, or exactly `low` where the two are equal."""
+
+    low: float
+    high: float
+    accepted: int
+    deferred: int
+
+
+class Goal(Frozen):
+    """All steps towards one goal. `dollars` are those of the steps' own calls."""
+
+    goal: str
+    steps: int
+    cascaded: int
+    deferred: int
+    seconds: float
+    """Mean wall time of a step."""
+    dollars: Decimal | None
+
+    @property
+    def deferral_share(self) -> float | None:
+        return self.deferred / self.cascaded if self.cascaded else None
+
+
+class Shown(Frozen):
+    """A demonstration as it is in the bank now; `goal` is None once its trajectory was removed."""
+
+    window: str
+    goal: str | None = None
+    actions: tuple[str, ...] = ()
+
+
+class Latest(Frozen):
+    """One decision. Long texts are cut."""
+
+    id: str
+    episode: str
+    namespace: str
+    step: int
+    goal: str
+    cascade: str
+    mode: str
+    answered_by: str
+    reason: str
+    agreement: float | None
+    samples: int
+    invalid_samples: int
+    votes: Mapping[str, int]
+    action: str | None
+    demonstrations: tuple[Shown, ...]
+    dropped_demonstrations: int
+    dollars: Decimal | None
+    teacher_dollars: Decimal | None
+    overhead_ms: float
+    embedding_ms: float
+    seconds: float
+    failures: tuple[str, ...]
+    created_at: datetime
+
+
+class Banked(Frozen):
+    namespace: str
+    trajectories: int
+    steps: int
+
+
+class Shadowed(Frozen):
+    """What the student would have done, had it been asked for good."""
+
+    steps: int
+    samples: int
+    accepted: int
+    compared: int
+    """Accepted steps, the newest first, at which both had an action: those that `same` is counted among."""
+    same: int
+    dollars: Decimal | None
+    known_dollars: Decimal
+
+
+def summed(points: Iterable[Point]) -> dict[str, Any]:
+    """Every figure added up; one unknown makes the sum unknown."""
+    sums: dict[str, Any] = dict.fromkeys(COUNTS, 0) | dict.fromkeys(MONEY, Decimal(0))
+    for point in points:
+        for name, value in sums.items():
+            more = getattr(point, name)
+            sums[name] = None if value is None or more is None else value + more
+    return sums

@@ -1,0 +1,264 @@
+"""A LangChain chat model that is a cascade: for chains, LangGraph agents, anything that takes a `BaseChatModel`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import LangSmithParams, LanguageModelInput
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_openai_messages
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import ConfigDict, Field
+
+from agentcascade import identity
+from agentcascade.cascade import Cascade
+from agentcascade.episode import Episode
+from agentcascade.stream import StepStream
+from agentcascade.sync import loop_of
+from agentcascade.types import Decision, Message
+
+
+class ChatAgentCascade(BaseChatModel):
+    """`ChatAgentCascade(cascade=agentcascade.build(…))`.
+
+    Episode and goal are taken from the run's metadata (``config={"metadata": {"agentcascade_episode": …}}``), else read
+    off the messages. What the cascade did is in `response_metadata["agentcascade"]`.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    cascade: Cascade = Field(exclude=True)
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stop: list[str] | None = Field(default=None, alias="stop_sequences")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def _llm_type(self) -> str:
+        return "agentcascade"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"cascade": self.cascade.name, "temperature": self.temperature, "max_tokens": self.max_tokens}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = LangSmithParams(
+            ls_provider="agentcascade", ls_model_name=self.cascade.name, ls_model_type="chat"
+        )  # fmt: skip
+        for name, value in (
+            ("ls_temperature", kwargs.get("temperature", self.temperature)),
+            ("ls_max_tokens", kwargs.get("max_tokens", self.max_tokens)),
+            ("ls_stop", stop or self.stop),
+        ):
+            if value is not None:
+                params[name] = value  # type: ignore[literal-required]
+        return params
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with `tools`; `tool_choice` may be a tool's name, 'any', 'auto', 'none' or OpenAI's own form."""
+        formatted = [convert_to_openai_tool(tool) for tool in tools]
+        if tool_choice:
+            kwargs["tool_choice"] = _choice(tool_choice, [t["function"]["name"] for t in formatted if "function" in t])
+        return super().bind(tools=formatted, **kwargs)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        episode, asked = self._begin(messages, stop, run_manager, kwargs)
+        return loop_of(self.cascade).run(_result(episode, asked))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await _result(*self._begin(messages, stop, run_manager, kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        episode, asked = self._begin(messages, stop, run_manager, kwargs)
+        loop = loop_of(self.cascade)
+        stream = loop.run(_open(episode, asked))
+        try:
+            while True:
+                try:
+                    made = _chunk(loop.run(_next(stream)))
+                except StopAsyncIteration:
+                    return
+                if run_manager:
+                    run_manager.on_llm_new_token(str(made.message.content), chunk=made)
+                yield made
+        finally:
+            loop.run(stream.aclose())
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        episode, asked = self._begin(messages, stop, run_manager, kwargs)
+        async with await _open(episode, asked) as stream:
+            async for data in stream:
+                made = _chunk(data)
+                if run_manager:
+                    await run_manager.on_llm_new_token(str(made.message.content), chunk=made)
+                yield made
+
+    def _begin(
+        self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, given: dict[str, Any]
+    ) -> tuple[Episode, dict[str, Any]]:
+        plain: list[Message] = [_message(m) for m in messages]
+        asked = {**self.options, "temperature": self.temperature, "max_tokens": self.max_tokens, **given}
+        asked["stop"] = stop or self.stop
+        asked = {k: v for k, v in asked.items() if v is not None and k not in ("stream", "ls_structured_output_format")}
+        metadata = {**(getattr(run_manager, "metadata", None) or {}), **(asked.pop("metadata", None) or {})}
+        episode = identity.episode_of(self.cascade, plain, metadata=metadata)
+        return episode, {**asked, "messages": plain}
+
+
+def _choice(choice: dict[str, Any] | str | bool, names: Sequence[str]) -> Any:
+    if choice is True or choice == "any":
+        return "required"
+    if isinstance(choice, str) and choice in names:
+        return {"type": "function", "function": {"name": choice}}
+    return choice
+
+
+def _message(message: BaseMessage) -> Message:
+    converted = convert_to_openai_messages(message)
+    assert isinstance(converted, dict)
+    kept = message.additional_kwargs.get("thinking_blocks") if isinstance(message, AIMessage) else None
+    return {**converted, "thinking_blocks": kept} if kept else converted
+
+
+async def _result(episode: Episode, asked: dict[str, Any]) -> ChatResult:
+    messages, tools = asked.pop("messages"), asked.pop("tools", None)
+    completion, answers, decision = await episode.answer(messages, tools=tools, options=asked)
+    usage = completion.usage
+    generations = []
+    for index, answer in enumerate(answers):
+        reasons = completion.finish_reasons
+        said = _metadata(completion.model, reasons[index] if index < len(reasons) else "stop", decision)
+        made = _assistant(answer, said)
+        if index == 0:
+            made.usage_metadata = _usage(
+                usage.prompt, usage.completion, usage.cached_input, usage.cache_write + usage.cache_write_1h,
+                usage.reasoning,
+            )  # fmt: skip
+        generations.append(ChatGeneration(message=made, generation_info={"finish_reason": said["finish_reason"]}))
+    return ChatResult(generations=generations, llm_output={"model_name": completion.model})
+
+
+def _metadata(model: str, reason: str, decision: Decision) -> dict[str, Any]:
+    return {
+        "model_name": model,
+        "model_provider": "agentcascade",
+        "finish_reason": reason,
+        "agentcascade": decision.model_dump(mode="json"),
+    }
+
+
+def _assistant(answer: Message, said: dict[str, Any]) -> AIMessage:
+    good, bad = [], []
+    for call in answer.get("tool_calls") or ():
+        name, raw = call["function"]["name"], call["function"].get("arguments") or "{}"
+        try:
+            arguments = json.loads(raw)
+            if not isinstance(arguments, dict):
+                raise ValueError("the arguments are not an object")
+            good.append(tool_call(name=name, args=arguments, id=call["id"]))
+        except ValueError as error:
+            bad.append(invalid_tool_call(name=name, args=raw, id=call["id"], error=str(error)))
+    extra = {k: answer[k] for k in ("thinking_blocks", "reasoning_content", "refusal") if answer.get(k)}
+    return AIMessage(
+        content=answer.get("content") or "",
+        tool_calls=good,
+        invalid_tool_calls=bad,
+        additional_kwargs=extra,
+        response_metadata=said,
+        id=said["agentcascade"]["id"],
+    )
+
+
+def _usage(prompt: int, completion: int, cached: int, written: int, reasoning: int) -> UsageMetadata:
+    return UsageMetadata(
+        input_tokens=prompt,
+        output_tokens=completion,
+        total_tokens=prompt + completion,
+        input_token_details=InputTokenDetails(cache_read=cached, cache_creation=written),
+        output_token_details=OutputTokenDetails(reasoning=reasoning),
+    )
+
+
+async def _open(episode: Episode, asked: dict[str, Any]) -> StepStream:
+    messages, tools = asked.pop("messages"), asked.pop("tools", None)
+    stream = episode.stream(messages, tools=tools, **asked)
+    await stream.begin()
+    return stream
+
+
+async def _next(stream: StepStream) -> dict[str, Any]:
+    return await stream.__anext__()
+
+
+def _chunk(data: dict[str, Any]) -> ChatGenerationChunk:
+    choice: dict[str, Any] = data["choices"][0] if data["choices"] else {"delta": {}, "finish_reason": None}
+    delta, reason = choice["delta"], choice["finish_reason"]
+    calls = [
+        tool_call_chunk(
+            name=call.get("function", {}).get("name"),
+            args=call.get("function", {}).get("arguments"),
+            id=call.get("id"),
+            index=call.get("index"),
+        )
+        for call in delta.get("tool_calls") or ()
+    ]
+    position: Literal["last"] | None = None
+    metadata: dict[str, Any] = {}
+    usage = None
+    if raw := data.get("usage"):
+        position = "last"
+        metadata = _metadata(data["model"], reason or "stop", data["agentcascade"])
+        usage = _usage(
+            raw["prompt_tokens"],
+            raw["completion_tokens"],
+            raw["prompt_tokens_details"]["cached_tokens"],
+            0,
+            raw["completion_tokens_details"]["reasoning_tokens"],
+        )
+    message = AIMessageChunk(
+        content=delta.get("content") or "",
+        tool_call_chunks=calls,
+        response_metadata=metadata,
+        usage_metadata=usage,
+        id=data["id"],
+        chunk_position=position,
+    )
+    return ChatGenerationChunk(message=message, generation_info={"finish_reason": reason} if reason else None)

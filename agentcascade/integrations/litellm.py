@@ -1,0 +1,173 @@
+"""A litellm provider: `litellm.completion(model="agentcascade/NAME")`, and so litellm's Router and proxy.
+
+In a program: `agentcascade.integrations.litellm.register("agentcascade.yaml")`. In litellm's proxy configuration:
+
+    litellm_settings:
+      custom_provider_map:
+        - {provider: agentcascade, custom_handler: agentcascade.integrations.litellm.handler}
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentcascade import identity
+from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.models import import_litellm
+from agentcascade.response import as_json
+from agentcascade.sync import LoopThread
+from agentcascade.types import Decision
+
+if TYPE_CHECKING:
+    from agentcascade.cascade import Cascade
+    from agentcascade.config import CascadeConfig
+    from agentcascade.episode import Episode
+
+litellm = import_litellm()
+from litellm.llms.custom_llm import CustomLLM  # noqa: E402
+from litellm.types.utils import ModelResponse, ModelResponseStream  # noqa: E402
+
+PROVIDER = "agentcascade"
+NOT_OPTIONS = {"tools", "stream", "stream_options", "metadata", "extra_headers", "extra_body", "timeout", "n"}
+
+
+class Provider(CustomLLM):  # type: ignore[misc]
+    """Every cascade of a configuration, built on first use."""
+
+    def __init__(self, config: CascadeConfig | str | Path | None = None) -> None:
+        super().__init__()
+        self._config = config
+        self._cascades: dict[str, Cascade] = {}
+        self._loop: LoopThread | None = None
+        self._close: Any = None
+        self._lock = threading.Lock()
+
+    def cascade(self, name: str) -> Cascade:
+        """Raises `ConfigError` for a name that the configuration lacks."""
+        with self._lock:
+            if not self._cascades:
+                self._open()
+        if name not in self._cascades:
+            raise ConfigError(f"there is no cascade '{name}': {did_you_mean(name, self._cascades)}")
+        return self._cascades[name]
+
+    def _open(self) -> None:
+        from agentcascade.assembly import build_all, config_path
+        from agentcascade.config import CascadeConfig
+
+        config = self._config
+        if not isinstance(config, CascadeConfig):
+            config = CascadeConfig.load(config or config_path())
+        self._cascades, shared = build_all(config)
+        self._close, self._loop = shared.close, LoopThread()
+
+    def close(self) -> None:
+        """Flush the records and release database and thread; the next call opens them again."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.close()
+                self._close()
+            self._cascades, self._loop = {}, None
+
+    def completion(self, model: str, messages: list[Any], **call: Any) -> Any:
+        return self._running(model).run(self.acompletion(model, messages, **call))
+
+    async def acompletion(self, model: str, messages: list[Any], **call: Any) -> Any:
+        episode, options = self._begin(model, messages, call)
+        tools = (call.get("optional_params") or {}).get("tools")
+        completion, answers, decision = await episode.answer(_plain(messages), tools=tools, options=options)
+        response = ModelResponse(**as_json(completion, answers, decision, _said(decision)))
+        if decision.dollars is not None:
+            response._hidden_params["response_cost"] = float(decision.dollars)
+        return response
+
+    def streaming(self, model: str, messages: list[Any], **call: Any) -> Iterator[Any]:
+        loop = self._running(model)
+        chunks = self.astreaming(model, messages, **call)
+        try:
+            while True:
+                try:
+                    yield loop.run(_next(chunks))
+                except StopAsyncIteration:
+                    return
+        finally:
+            loop.run(_stop(chunks))
+
+    async def astreaming(self, model: str, messages: list[Any], **call: Any) -> AsyncIterator[Any]:
+        episode, options = self._begin(model, messages, call)
+        tools = (call.get("optional_params") or {}).get("tools")
+        async with episode.stream(_plain(messages), tools=tools, said=_said, **options) as stream:
+            async for data in stream:
+                yield _last(data) if "usage" in data else ModelResponseStream(**data)
+
+    def _running(self, model: str) -> LoopThread:
+        self.cascade(_name(model))
+        assert self._loop is not None
+        return self._loop
+
+    def _begin(self, model: str, messages: list[Any], call: Mapping[str, Any]) -> tuple[Episode, dict[str, Any]]:
+        given = call.get("optional_params") or {}
+        litellm_params = call.get("litellm_params") or {}
+        metadata = {**(litellm_params.get("metadata") or {}), **(given.get("metadata") or {})}
+        headers = {**(call.get("headers") or {}), **(given.get("extra_headers") or {})}
+        episode = identity.episode_of(
+            self.cascade(_name(model)),
+            _plain(messages),
+            metadata=metadata,
+            headers={str(k).lower(): v for k, v in headers.items()},
+        )
+        options = {k: v for k, v in given.items() if k not in NOT_OPTIONS and v is not None}
+        if given.get("n"):
+            options["n"] = given["n"]
+        return episode, options
+
+
+def _name(model: str) -> str:
+    return model.removeprefix(f"{PROVIDER}/")
+
+
+def _plain(messages: list[Any]) -> list[dict[str, Any]]:
+    return [m if isinstance(m, dict) else m.model_dump(exclude_none=True) for m in messages]
+
+
+def _said(decision: Decision) -> dict[str, Any]:
+    return decision.model_dump(mode="json")
+
+
+def _last(data: dict[str, Any]) -> dict[str, Any]:
+    """litellm takes usage only from a chunk in its own generic form."""
+    return {
+        "text": "",
+        "tool_use": None,
+        "is_finished": True,
+        "finish_reason": data["choices"][0]["finish_reason"] if data["choices"] else "stop",
+        "usage": data["usage"],
+        "index": 0,
+        "provider_specific_fields": {"agentcascade": data["agentcascade"]},
+    }
+
+
+async def _next(chunks: AsyncIterator[Any]) -> Any:
+    return await anext(chunks)
+
+
+async def _stop(chunks: Any) -> None:
+    await chunks.aclose()
+
+
+handler = Provider()
+"""For litellm's proxy: the cascades of $AGENTCASCADE_CONFIG or ./agentcascade.yaml."""
+
+
+def register(config: CascadeConfig | str | Path | None = None) -> Provider:
+    """Make `agentcascade/NAME` a model of litellm's. Close what it returns when done."""
+    from litellm.utils import custom_llm_setup
+
+    provider = Provider(config)
+    others = [item for item in litellm.custom_provider_map if item["provider"] != PROVIDER]
+    litellm.custom_provider_map = [*others, {"provider": PROVIDER, "custom_handler": provider}]
+    custom_llm_setup()
+    return provider

@@ -1,0 +1,326 @@
+"""`wrap(client)`: an OpenAI client whose chat completions go through a cascade.
+
+The teacher is the model that the program asks for, through the program's own client; everything else about the client
+stays as it is. What a caller may rely on: the class, `create` with all its arguments, streams, `parse`, `with_options`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from openai import AsyncOpenAI, AsyncStream, OpenAI, Stream
+from openai.resources.chat import AsyncChat, Chat
+from openai.resources.chat.completions import AsyncCompletions, Completions
+
+from agentcascade import drafts, identity
+from agentcascade.errors import ConfigError
+from agentcascade.integrations.client_model import ClientModel, provider
+from agentcascade.prices import PriceTable
+from agentcascade.response import CascadeCompletion, chat_completion, chunk
+from agentcascade.sync import LoopThread, loop_of
+from agentcascade.types import Decision
+
+if TYPE_CHECKING:
+    from agentcascade.cascade import Cascade
+    from agentcascade.episode import Episode
+    from agentcascade.stream import StepStream
+
+C = TypeVar("C", OpenAI, AsyncOpenAI)
+T = TypeVar("T")
+log = logging.getLogger("agentcascade.integrations")
+
+OWN = "client/"
+"""Prefix of a student's name that is reached through the wrapped client itself: ``client/gpt-4.1-mini``."""
+TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
+RAW = "X-Stainless-Raw-Response"
+
+
+class Running:
+    """The episode that calls belong to inside ``with client.agentcascade.episode(…)``."""
+
+    def __init__(self, id: str | None, goal: str) -> None:
+        self.id, self.goal = id, goal
+
+
+class Wrapped:
+    """`client.agentcascade`: what a wrapped client can do besides being a client."""
+
+    def __init__(self, cascade: Cascade) -> None:
+        self.cascade = cascade
+        self._running: ContextVar[Running | None] = ContextVar("agentcascade_episode", default=None)
+
+    @contextmanager
+    def episode(self, id: str | None = None, goal: str = "") -> Iterator[Running]:
+        """Every call inside belongs to this episode; after the first one, `.id` says which it is."""
+        running = Running(id, goal)
+        token = self._running.set(running)
+        try:
+            yield running
+        finally:
+            self._running.reset(token)
+
+    def finish(self, episode: str, success: bool | None = None) -> bool:
+        """Close an episode; in mode ``collect`` a success is banked. Raises `UnknownEpisode`."""
+        return loop_of(self.cascade).run(self.afinish(episode, success))
+
+    async def afinish(self, episode: str, success: bool | None = None) -> bool:
+        cascade = self.cascade
+        if cascade.database is None:
+            raise ConfigError("episodes are finished in the database: this cascade has none")
+        found = await drafts.settled(cascade, cascade.config.bank.namespace, episode)
+        return await drafts.finish(cascade, found, success)
+
+    def close(self) -> None:
+        """Flush the records and release the database. The client itself stays open."""
+        self.cascade.close()
+
+    async def aclose(self) -> None:
+        await self.cascade.aclose()
+
+    def __enter__(self) -> Wrapped:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin(
+        self, client: Any, create: Callable[..., Any], arguments: dict[str, Any]
+    ) -> tuple[Episode, dict[str, Any]]:
+        """The episode of one call, and what to ask of it."""
+        own = {k: v for k, v in arguments.items() if not _omitted(v)}
+        messages = [_plain(m) for m in own.pop("messages")]
+        model, metadata = own.pop("model"), own.pop("metadata", None)
+        fixed = {k: own.pop(k) for k in TRANSPORT if k in own}
+        if metadata := identity.upstream(given := metadata):
+            fixed["metadata"] = metadata
+        teacher = ClientModel(client, model, prices=self._prices, fixed=fixed, exact=True)
+        teacher._create = create
+        running = self._running.get()
+        known = {identity.EPISODE_HEADER: running.id, identity.GOAL_HEADER: running.goal} if running else {}
+        headers = {k.lower(): v for k, v in (fixed.get("extra_headers") or {}).items()}
+        episode = identity.episode_of(
+            self.cascade.with_teacher(teacher),
+            messages,
+            metadata=given,
+            headers=headers | {k: v for k, v in known.items() if v},
+        )
+        if running is not None:
+            running.id = episode.id
+        stream = bool(own.pop("stream", False))
+        return episode, {**own, "messages": messages, "stream": stream}
+
+    @cached_property
+    def _prices(self) -> PriceTable:
+        teacher = self.cascade.config.teacher
+        return PriceTable({teacher.name: dict(teacher.price)} if teacher and teacher.price else {})
+
+
+def wrap(client: C, config: Any = None, **options: Any) -> C:
+    """`client` with its chat completions cascaded: a client of the same class that shares its connections.
+
+    `config` and `options` are those of `agentcascade.build`; a student named ``client/MODEL`` is reached through
+    `client`. The teacher is the model that each call names. Answers are OpenAI's own objects with a field
+    `agentcascade`; `wrapped.agentcascade` finishes episodes and closes the cascade.
+    """
+    from agentcascade.assembly import build
+
+    student = options.get("student")
+    if isinstance(student, str) and student.startswith(OWN):
+        name = student.removeprefix(OWN)
+        options["student"] = ClientModel(client, name)
+    cascade = build(config, teacher=ClientModel(client, "(the model that a call names)"), **options)
+    return _attached(client.copy(), Wrapped(cascade))
+
+
+def _attached(client: C, wrapped: Wrapped) -> C:
+    kind = type(client)
+    chat: Any = _AsyncChat if isinstance(client, AsyncOpenAI) else _Chat
+
+    def copy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return _attached(kind.copy(self, *args, **kwargs), wrapped)
+
+    own_chat = cached_property(lambda self: chat(self, wrapped))
+    own_chat.__set_name__(kind, "chat")
+    body = {
+        "agentcascade": wrapped,
+        "chat": own_chat,
+        "copy": copy,
+        "with_options": copy,
+        "__module__": kind.__module__,
+    }
+    client.__dict__.pop("chat", None)
+    client.__class__ = cast("type[C]", type(kind.__name__, (kind,), body))
+    return client
+
+
+class _Chat(Chat):
+    def __init__(self, client: OpenAI, wrapped: Wrapped) -> None:
+        super().__init__(client)
+        self._wrapped = wrapped
+
+    @cached_property
+    def completions(self) -> Completions:
+        return _Completions(self._client, self._wrapped)
+
+
+class _AsyncChat(AsyncChat):
+    def __init__(self, client: AsyncOpenAI, wrapped: Wrapped) -> None:
+        super().__init__(client)
+        self._wrapped = wrapped
+
+    @cached_property
+    def completions(self) -> AsyncCompletions:
+        return _AsyncCompletions(self._client, self._wrapped)
+
+
+class _Completions(Completions):
+    def __init__(self, client: OpenAI, wrapped: Wrapped) -> None:
+        super().__init__(client)
+        self._wrapped = wrapped
+
+    def create(self, **arguments: Any) -> Any:
+        if _raw(arguments):
+            return super().create(**arguments)
+        episode, asked = self._wrapped.begin(self._client, super().create, arguments)
+        loop = loop_of(self._wrapped.cascade)
+        if asked.pop("stream"):
+            return CascadeStream(loop, loop.run(_open(episode, asked)))
+        return loop.run(_answer(episode, asked))
+
+    def parse(self, *, response_format: Any = None, **arguments: Any) -> Any:
+        asked, finish = _typed(response_format, arguments)
+        return finish(self.create(**asked))
+
+
+class _AsyncCompletions(AsyncCompletions):
+    def __init__(self, client: AsyncOpenAI, wrapped: Wrapped) -> None:
+        super().__init__(client)
+        self._wrapped = wrapped
+
+    async def create(self, **arguments: Any) -> Any:
+        if _raw(arguments):
+            return await super().create(**arguments)
+        episode, asked = self._wrapped.begin(self._client, super().create, arguments)
+        if asked.pop("stream"):
+            return AsyncCascadeStream(await _open(episode, asked))
+        return await _answer(episode, asked)
+
+    async def parse(self, *, response_format: Any = None, **arguments: Any) -> Any:
+        asked, finish = _typed(response_format, arguments)
+        return finish(await self.create(**asked))
+
+
+async def _answer(episode: Episode, asked: dict[str, Any]) -> CascadeCompletion:
+    messages, tools = asked.pop("messages"), asked.pop("tools", None)
+    return chat_completion(*await episode.answer(messages, tools=tools, options=asked))
+
+
+async def _open(episode: Episode, asked: dict[str, Any]) -> StepStream:
+    """The stream with its first chunk fetched, so that what goes wrong before it is raised by `create`."""
+    messages, tools = asked.pop("messages"), asked.pop("tools", None)
+    stream = episode.stream(messages, tools=tools, **asked)
+    await stream.begin()
+    return stream
+
+
+class CascadeStream(Stream[Any]):
+    """The chunks of one step. Closing it, or leaving its ``with``, cancels what is under way."""
+
+    def __init__(self, loop: LoopThread, stream: StepStream) -> None:
+        self._loop, self._stream = loop, stream
+        self._iterator = iter(self)
+
+    def __next__(self) -> Any:
+        try:
+            return chunk(self._loop.run(_next(self._stream)))
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            try:
+                yield self.__next__()
+            except StopIteration:
+                return
+
+    @property
+    def agentcascade(self) -> Decision | None:
+        """The decision, once the stream was read to its end."""
+        return self._stream.answer.decision if self._stream.answer else None
+
+    def close(self) -> None:
+        self._loop.run(self._stream.aclose())
+
+
+class AsyncCascadeStream(AsyncStream[Any]):
+    """The same for programs with an event loop."""
+
+    def __init__(self, stream: StepStream) -> None:
+        self._stream = stream
+        self._iterator = self.__aiter__()
+
+    async def __anext__(self) -> Any:
+        return chunk(await self._stream.__anext__())
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for data in self._stream:
+            yield chunk(data)
+
+    @property
+    def agentcascade(self) -> Decision | None:
+        """The decision, once the stream was read to its end."""
+        return self._stream.answer.decision if self._stream.answer else None
+
+    async def close(self) -> None:
+        await self._stream.aclose()
+
+
+def _next(stream: StepStream) -> Coroutine[Any, Any, dict[str, Any]]:
+    return stream.__anext__()
+
+
+def _typed(response_format: Any, arguments: dict[str, Any]) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """`parse` as the SDK does it: the type's schema goes out, its parsed value comes back."""
+    from openai.lib._parsing import parse_chat_completion, type_to_response_format_param, validate_input_tools
+
+    tools = arguments.get("tools")
+    kept = validate_input_tools(tools) if tools is not None and not _omitted(tools) else []
+    asked = {**arguments, "response_format": type_to_response_format_param(response_format)}
+
+    def finish(raw: CascadeCompletion) -> Any:
+        parsed: Any = parse_chat_completion(
+            response_format=response_format, chat_completion=raw, input_tools=kept
+        )  # fmt: skip
+        parsed.agentcascade = raw.agentcascade
+        return parsed
+
+    return asked, finish
+
+
+def _raw(arguments: Mapping[str, Any]) -> bool:
+    """Raw HTTP responses cannot be made up: such calls go to the teacher as they are, and are not recorded."""
+    headers = arguments.get("extra_headers")
+    raw = isinstance(headers, Mapping) and RAW in headers
+    if raw:
+        log.warning("with_raw_response and with_streaming_response bypass the cascade")
+    return raw
+
+
+def _omitted(value: Any) -> bool:
+    return type(value).__name__ in ("Omit", "NotGiven")
+
+
+def _plain(message: Any) -> dict[str, Any]:
+    """Programs append the SDK's own message objects to their conversations."""
+    if isinstance(message, Mapping):
+        return dict(message)
+    found: dict[str, Any] = message.model_dump(exclude_none=True)
+    return found
+
+
+__all__ = ["AsyncCascadeStream", "CascadeStream", "Running", "Wrapped", "provider", "wrap"]

@@ -1,0 +1,49 @@
+"""Did the episode succeed? Asked where nobody says: of a function, or of a model."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeAlias
+
+from agentcascade.actions import text_of
+from agentcascade.errors import InvalidAction
+from agentcascade.prompts import render_step
+from agentcascade.protocols import ChatModel
+from agentcascade.types import Call, Trajectory
+
+Judge: TypeAlias = Callable[[Trajectory], "bool | Awaitable[bool] | Verdict | Awaitable[Verdict]"]
+"""Whether the trajectory reached its goal."""
+
+
+class Verdict(NamedTuple):
+    """A judgement and what it cost."""
+
+    success: bool
+    calls: tuple[Call, ...] = ()
+
+
+async def ask(judge: Judge, trajectory: Trajectory) -> Verdict:
+    """What `judge` says of `trajectory`; its own errors are raised."""
+    said = judge(trajectory)
+    if inspect.isawaitable(said):
+        said = await said
+    return said if isinstance(said, Verdict) else Verdict(bool(said))
+
+
+class ModelJudge:
+    """A chat model as a judge. Raises `InvalidAction` when it answers neither yes nor no."""
+
+    def __init__(self, model: ChatModel, question: str) -> None:
+        self._model, self._question = model, question
+
+    async def __call__(self, trajectory: Trajectory) -> Verdict:
+        steps = "\n".join(render_step(step) for step in trajectory.steps)
+        text = f"{self._question}\n\nGoal: {trajectory.goal}\n\nWhat happened:\n{steps}\n\n{self._question}"
+        completion = await self._model.complete([{"role": "user", "content": text}], temperature=0.0)
+        answer = text_of(completion.messages[0])
+        words = re.findall(r"\b(yes|no)\b", answer.casefold())
+        if not words:
+            raise InvalidAction(f"the judge {self._model.name} answered neither yes nor no: {answer[:80]!r}")
+        return Verdict(words[-1] == "yes", (Call.of("teacher", "judge", completion),))

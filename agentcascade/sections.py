@@ -1,0 +1,185 @@
+"""The sections of a configuration, each with its defaults and what they mean. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from agentcascade.types import Account, Mode, Situation
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    """A chat model: any litellm name, or `module:Class` of your own `ChatModel`."""
+
+    name: str
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1)
+    timeout_seconds: float = Field(default=60.0, gt=0, description="deadline of one call, retries included")
+    retries: int = Field(default=3, ge=0)
+    api_base: str | None = None
+    api_key: SecretStr | None = Field(default=None, description="better left to the provider's own variable")
+    price: Mapping[str, Decimal] | None = Field(
+        default=None, description="dollars per million tokens: input, cached_input, cache_write, output, reasoning"
+    )
+    options: Mapping[str, Any] = Field(default_factory=dict, description="passed on to the provider as they are")
+
+
+class BankConfig(Section):
+    url: str = Field(default="sqlite:///agentcascade.db", description="SQLAlchemy URL; postgresql://… to share it")
+    namespace: str = "default"
+
+
+class WeightsConfig(Section):
+    """Weights of the keys in a step's score; only their ratios matter."""
+
+    goal: float = Field(default=1.0, ge=0)
+    plan: float = Field(default=1.0, ge=0)
+    observation: float = Field(default=1.0, ge=0)
+
+
+class RetrievalConfig(Section):
+    embedder: str = Field(
+        default="minilm", description="minilm, hashing, sentence-transformers:NAME, onnx:FOLDER, or a plug-in's name"
+    )
+    index: str = Field(default="auto", description="auto (faiss where installed), exact, faiss, or a plug-in's name")
+    k: int = Field(default=6, ge=0, description="demonstrations per step; 0 turns retrieval off")
+    window_before: int = Field(default=2, ge=0)
+    window_after: int = Field(default=2, ge=0)
+    weights: WeightsConfig = WeightsConfig()
+
+
+class RouterConfig(Section):
+    name: str = "unanimity"
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class SamplingConfig(Section):
+    temperature: float | None = Field(default=0.1, ge=0, le=2)
+    staged: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="buy only as many samples at a time as could settle the vote; auto: where every sample pays for "
+        "its own prompt, so that stopping early is cheaper than one call with n",
+    )
+    timeout_seconds: float = Field(default=30.0, gt=0, description="deadline of the student's part of a step")
+
+
+class PromptConfig(Section):
+    token_budget: int = Field(default=8000, ge=0, description="tokens that demonstrations may add to a prompt")
+    min_demonstrations: int = Field(
+        default=1, ge=0, description="with fewer retrieved the teacher takes the step; ignored when retrieval.k is 0"
+    )
+    teacher_sees_demonstrations: bool = False
+
+
+class ActionsConfig(Section):
+    format: str = Field(default="auto", description="auto, text, react, regex, json, tools")
+    pattern: str | None = None
+
+
+class CollectConfig(Section):
+    plan: bool = Field(default=False, description="ask the teacher for a plan before the first step (Traj-Bootstrap)")
+    first_thought: bool = Field(default=False, description="open the first turn with a thought made without tools")
+    drop_observations: tuple[str, ...] = Field(
+        default=(), description="steps that led to an observation containing one of these are left out of the bank"
+    )
+
+
+class ToolsConfig(Section):
+    keep_model: bool = Field(
+        default=False, description="the model that called a tool also reads its result, whatever the router says"
+    )
+    side_effects: tuple[str, ...] = Field(
+        default=(), description="tools whose calls cannot be taken back: they need side_effects_agreement"
+    )
+    side_effects_agreement: float = Field(default=1.0, gt=0, le=1, description="share of the samples that must agree")
+    side_effects_samples: int = Field(default=0, ge=0, description="at least so many samples before such a call")
+
+
+class ShadowConfig(Section):
+    rate: float = Field(default=1.0, ge=0, le=1, description="share of the steps that are sampled")
+    samples: int | None = Field(default=None, ge=1, description="per step; default: as many as the router would draw")
+    timeout_seconds: float = Field(default=60.0, gt=0)
+    max_pending: int = Field(default=32, ge=1, description="shadows at work at once; more are left out")
+
+
+class RolloutConfig(Section):
+    share: float = Field(default=1.0, ge=0, le=1, description="share of the episodes in `mode`; sticky by episode id")
+    otherwise: Mode = Field(default="teacher", description="mode of the other episodes")
+
+
+class BudgetsConfig(Section):
+    """Dollars. A call whose worst case does not fit into what is left is not made."""
+
+    per_episode: Decimal | None = Field(default=None, ge=0)
+    per_namespace: Decimal | None = Field(default=None, ge=0, description="per `period`")
+    period: Literal["total", "day", "month"] = "month"
+    when_exceeded: Literal["error", "student"] = Field(
+        default="error", description="student: where the teacher's call does not fit, the student's answer is taken"
+    )
+    when_unavailable: Literal["allow", "refuse"] = Field(
+        default="allow", description="what happens to a call while the database cannot be asked"
+    )
+    output_tokens: int = Field(default=2048, ge=1, description="assumed for an answer without a max_tokens")
+
+    def accounts(self, situation: Situation) -> tuple[Account, ...]:
+        """Those that a step is paid from."""
+        space, own = situation.namespace, f"{len(situation.namespace)}:{situation.namespace}/{situation.episode}"
+        found: list[Account] = []
+        if self.per_episode is not None:
+            found.append(Account(scope="episode", name=own, limit=self.per_episode))
+        if self.per_namespace is not None:
+            found.append(Account(scope="namespace", name=space, limit=self.per_namespace, period=self.period))
+        return tuple(found)
+
+
+class JudgeConfig(Section):
+    """A model that decides whether an episode succeeded, where the caller does not say."""
+
+    model: ModelConfig | None = None
+    question: str = Field(
+        default="Did the agent reach its goal? Judge only by what the observations show. Answer yes or no.",
+    )
+
+
+class RedactionConfig(Section):
+    """What is replaced before anything is stored. Answers to the agent are never touched."""
+
+    keys: bool = True
+    emails: bool = True
+    phones: bool = True
+    patterns: Mapping[str, str] = Field(default_factory=dict, description="placeholder: regular expression")
+    presidio: bool = Field(default=False, description="names and more, by Presidio; needs the extra `redaction`")
+
+
+class RetentionConfig(Section):
+    """Days for which records are kept; the bank is never touched. None keeps them for ever."""
+
+    decisions: int | None = Field(default=90, ge=1, description="with their calls and shadows")
+    episodes: int | None = Field(default=365, ge=1)
+    drafts: int | None = Field(default=14, ge=1, description="unfinished episodes of mode collect")
+    max_decisions: int | None = Field(default=5_000_000, ge=1)
+
+
+class TelemetryConfig(Section):
+    opentelemetry: bool = Field(default=False, description="traces and metrics by the process's own providers")
+    contents: bool = Field(default=False, description="put messages into spans and logs")
+
+
+class ServerConfig(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    open: bool = Field(default=False, description="serve without keys; else a key is needed as soon as one exists")
+    max_body_bytes: int = Field(default=8_000_000, ge=1000)
+    max_requests: int = Field(
+        default=256, ge=1, description="requests at work at once; more are told to come back (503)"
+    )
+    header_seconds: float = Field(default=10.0, gt=0, description="in which a client must have sent a request's head")
+    body_seconds: float = Field(default=30.0, gt=0, description="in which its body must have come")
+    shutdown_seconds: float = Field(default=30.0, ge=0, description="for requests under way when the server stops")

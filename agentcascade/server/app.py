@@ -1,0 +1,201 @@
+"""The application: routes, and what they work with. Stateless: all that outlives a request is in the database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from agentcascade import __version__
+from agentcascade.errors import InvalidKey
+from agentcascade.server import dashboard, wire
+from agentcascade.server.auth import Gate, Tenant
+from agentcascade.server.chat import Chat
+from agentcascade.server.errors import Problem, Refused, explain
+from agentcascade.server.feedback import FeedbackRoute
+from agentcascade.server.gateway import Gateway
+from agentcascade.server.metrics import Meter
+
+if TYPE_CHECKING:
+    from agentcascade.cascade import Cascade
+    from agentcascade.config import CascadeConfig
+    from agentcascade.storage import Database
+
+Handler = Callable[..., Awaitable[Response]]
+READY_SECONDS = 2.0
+STATUSES = {
+    400: "the request cannot be used",
+    401: "no valid API key",
+    402: "over budget",
+    404: "no such model or episode",
+    408: "the request did not come in time",
+    413: "the body is too long",
+    429: "rate limited, here or by the provider",
+    500: "a fault of the server's",
+    502: "the provider failed",
+    503: "busy, or the database does not answer",
+    504: "a deadline passed",
+}
+
+
+def create_app(config: CascadeConfig) -> FastAPI:
+    """The proxy for every cascade of `config`. Databases and models are opened now; a bad configuration raises."""
+    from agentcascade.assembly import build_all
+    from agentcascade.storage.budgets import Rates
+    from agentcascade.storage.keys import Keys
+    from agentcascade.telemetry.observer import prometheus
+
+    telemetry, render = prometheus()
+    cascades, shared = build_all(config, observer=telemetry)
+    try:
+        database = shared.database(config)
+        gate = Gate(Keys(database), Rates(database), open=config.server.open)
+
+        @asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            await asyncio.gather(*(c.bank.refresh() for c in cascades.values() if c.bank is not None))
+            yield
+            await asyncio.gather(*(c.shadows.settle() for c in cascades.values()))
+            await asyncio.to_thread(shared.close)
+
+        app = FastAPI(
+            title="agentcascade", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+            description="An OpenAI-compatible proxy: demonstrations for a cheap student, a teacher where it disagrees.",
+        )  # fmt: skip
+        _routes(app, cascades, gate, database, Meter(telemetry, render), config.server.max_requests)
+        app.include_router(dashboard.router(database, lambda request: _sees(gate, request)))
+    except BaseException:
+        shared.close()
+        raise
+    settings = config.server
+    app.add_middleware(
+        Gateway,
+        meter=app.state.meter,
+        max_bytes=settings.max_body_bytes,
+        seconds=settings.body_seconds,
+    )
+    return app
+
+
+def _routes(
+    app: FastAPI, cascades: dict[str, Cascade], gate: Gate, database: Database, meter: Meter, max_requests: int
+) -> None:
+    app.state.meter = meter
+    chat, feedback = Chat(cascades, gate, max_requests), FeedbackRoute(cascades, gate)
+    started = int(time.time())
+
+    @app.post("/v1/chat/completions", **_documented("Chat", wire.ChatAnswer, wire.ChatRequest, stream=True))
+    @_guarded
+    async def completions(request: Request) -> Response:
+        return await chat(request)
+
+    @app.post(
+        "/v1/episodes/{episode}/feedback", **_documented("Episodes", wire.FeedbackAnswer, wire.Feedback)
+    )  # fmt: skip
+    @_guarded
+    async def feedback_route(request: Request, episode: str) -> Response:
+        return _json(await feedback(request, episode))
+
+    @app.get("/v1/models", **_documented("Chat", wire.Models))
+    @_guarded
+    async def models(request: Request) -> Response:
+        tenant = await gate.enter(request.headers, counted=False)
+        names = [name for name in cascades if tenant.may_use(name)]
+        data = [{"id": n, "object": "model", "created": started, "owned_by": "agentcascade"} for n in names]
+        return _json({"object": "list", "data": data})
+
+    @app.get("/healthz", tags=["Health"])
+    async def healthz() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", **_documented("Health", None))
+    @_guarded
+    async def readyz(request: Request) -> Response:
+        async with asyncio.timeout(READY_SECONDS):
+            await asyncio.to_thread(database.ping)
+        return _json({"status": "ready"})
+
+    @app.get("/metrics", **_documented("Health", None))
+    @_guarded
+    async def metrics(request: Request) -> Response:
+        if not (await gate.enter(request.headers, counted=False)).admin:
+            raise InvalidKey("metrics need an admin key: agentcascade keys create NAME --admin")
+        body, media_type = meter.render()
+        return Response(body, media_type=media_type)
+
+
+async def _sees(gate: Gate, request: Request) -> str | None:
+    """The namespace that the dashboard may show; None for all of them."""
+    tenant: Tenant = await gate.enter(request.headers, counted=False)
+    return None if tenant.admin else tenant.namespace
+
+
+def _guarded(handler: Handler) -> Handler:
+    """Whatever goes wrong inside is answered in OpenAI's error shape."""
+
+    @wraps(handler)
+    async def answered(request: Request, **path: str) -> Response:
+        try:
+            return await handler(request, **path)
+        except Exception as error:
+            return respond(explain(error))
+
+    return answered
+
+
+def respond(problem: Problem) -> Response:
+    return Response(
+        to_json(problem.body()), problem.status, problem.headers(), media_type="application/json"
+    )  # fmt: skip
+
+
+def _json(data: Any) -> Response:
+    return Response(to_json(data), media_type="application/json")
+
+
+def _documented(
+    tag: str, answer: type[BaseModel] | None, body: type[BaseModel] | None = None, *, stream: bool = False
+) -> dict[str, Any]:
+    """What the OpenAPI document says of a route that reads its own body."""
+    responses: dict[int | str, dict[str, Any]] = {
+        status: {"description": words, "model": wire.ErrorAnswer} for status, words in STATUSES.items()
+    }
+    if answer is not None:
+        responses[200] = {"description": "the answer", "model": answer}
+        if stream:
+            responses[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    route: dict[str, Any] = {"tags": [tag], "responses": responses}
+    if body is not None:
+        schema = body.model_json_schema(ref_template=f"#/components/schemas/{body.__name__}_{{model}}")
+        route["openapi_extra"] = {
+            "requestBody": {"required": True, "content": {"application/json": {"schema": _flat(schema)}}}
+        }
+    return route
+
+
+def _flat(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its definitions put where they are used: FastAPI collects only those of its own parameters."""
+    definitions = schema.pop("$defs", {})
+
+    def put(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                name = node["$ref"].rsplit("_", 1)[1]
+                return put(definitions[name])
+            return {k: put(v) for k, v in node.items()}
+        return [put(v) for v in node] if isinstance(node, list) else node
+
+    flat: dict[str, Any] = put(schema)
+    return flat
+
+
+__all__ = ["Refused", "create_app", "respond"]

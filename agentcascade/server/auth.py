@@ -1,0 +1,61 @@
+"""Who asks: a key's namespace, accounts and cascades, or the server's own namespace where no key is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentcascade.errors import InvalidKey
+from agentcascade.types import Account
+
+if TYPE_CHECKING:
+    from agentcascade.storage.budgets import Rates
+    from agentcascade.storage.keys import ApiKey, Keys
+
+
+class Tenant(NamedTuple):
+    """What the caller may do."""
+
+    namespace: str | None
+    """None: that of the cascade."""
+    accounts: tuple[Account, ...] = ()
+    cascades: tuple[str, ...] = ()
+    admin: bool = True
+    key: str = ""
+
+    def may_use(self, cascade: str) -> bool:
+        return not self.cascades or cascade in self.cascades
+
+
+OPEN = Tenant(None)
+
+
+class Gate:
+    """Lets requests in. Keys are needed as soon as there is one, unless the server is open."""
+
+    def __init__(self, keys: Keys, rates: Rates, *, open: bool) -> None:
+        self._keys, self._rates, self._open = keys, rates, open
+
+    async def enter(self, headers: Mapping[str, str], *, counted: bool = True) -> Tenant:
+        """The tenant of a request. Raises `InvalidKey` and, where the request counts, `RateLimited`."""
+        if self._open or not await self._keys.any():
+            return OPEN
+        key = await self._keys.check(token(headers))
+        if counted and key.requests_per_minute is not None:
+            await self._rates.allow(key.id, key.requests_per_minute)
+        return tenant(key)
+
+
+def tenant(key: ApiKey) -> Tenant:
+    account = key.account()
+    return Tenant(key.namespace, (account,) if account else (), key.cascades, key.admin, key.id)
+
+
+def token(headers: Mapping[str, str]) -> str:
+    """The key in ``Authorization: Bearer …`` or ``X-Api-Key``; raises `InvalidKey` when there is none."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and value.strip():
+        return value.strip()
+    if found := headers.get("x-api-key"):
+        return found.strip()
+    raise InvalidKey("this server needs an API key: send it as 'Authorization: Bearer ac-…'")

@@ -1,0 +1,161 @@
+"""`POST /v1/chat/completions`: one step of some agent, as JSON or as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from agentcascade import identity
+from agentcascade.response import as_json
+from agentcascade.server import wire
+from agentcascade.server.errors import Problem, Refused, explain, invalid
+from agentcascade.types import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agentcascade.cascade import Cascade
+    from agentcascade.episode import Episode
+    from agentcascade.server.auth import Gate, Tenant
+    from agentcascade.stream import StepStream
+
+T = TypeVar("T")
+
+
+class Chat:
+    """Answers chat requests with the cascade that their `model` names; at most `max_requests` at once."""
+
+    def __init__(self, cascades: Mapping[str, Cascade], gate: Gate, max_requests: int) -> None:
+        self._cascades, self._gate, self._max = cascades, gate, max_requests
+        self._under_way = 0
+
+    async def __call__(self, request: Request) -> Response:
+        with self._place():
+            tenant = await self._gate.enter(request.headers)
+            data = wire.read(await request.body(), wire.ChatRequest)
+            cascade = self.find(data["model"], tenant)
+            episode = identity.episode_of(
+                cascade,
+                data["messages"],
+                metadata=data.get("metadata"),
+                headers=request.headers,
+                namespace=tenant.namespace,
+                accounts=tenant.accounts,
+            )
+            request.state.said = {"cascade": cascade.name, "key": tenant.key, "episode": episode.id}
+            options = {k: data[k] for k in wire.OPTIONS if data.get(k) is not None}
+            if metadata := identity.upstream(data.get("metadata")):
+                options["metadata"] = metadata
+            if not data.get("stream"):
+                return await self._whole(request, episode, data, options)
+        return await self._streamed(request, episode, data, options)
+
+    def find(self, name: str, tenant: Tenant) -> Cascade:
+        """The cascade of that name, if the tenant may use it."""
+        found = self._cascades.get(name)
+        if found is None or not tenant.may_use(name):
+            raise invalid(
+                f"there is no model '{name[:80]}' here: GET /v1/models lists those that there are",
+                param="model", status=404, code="model_not_found",
+            )  # fmt: skip
+        return found
+
+    async def _whole(
+        self, request: Request, episode: Episode, data: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Response:
+        work = episode.answer(data["messages"], tools=data.get("tools"), options=options)
+        completion, messages, decision = await _unless_gone(request, work)
+        body = as_json(completion, messages, decision, wire.said(decision))
+        return Response(to_json(body), media_type="application/json", headers=_headers(decision))
+
+    async def _streamed(
+        self, request: Request, episode: Episode, data: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Response:
+        asked = {"stream_options": data.get("stream_options") or {}, **options}
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._place())
+            stream = await stack.enter_async_context(
+                episode.stream(data["messages"], tools=data.get("tools"), said=wire.said, **asked)
+            )
+            await _unless_gone(request, stream.begin())
+            return Events(_events(stream), stack.pop_all(), {"x-agentcascade-episode": episode.id})
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._under_way >= self._max:
+            raise Refused(
+                Problem(503, "the server is busy: try again", "server_error", "overloaded", retry_after=1)
+            )  # fmt: skip
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """What `work` gives; it is cancelled when the client goes away. Raises `ClientDisconnect` then."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        for unneeded in (task, watch):
+            if not unneeded.done():
+                unneeded.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _headers(decision: Decision) -> dict[str, str]:
+    return {"x-agentcascade-episode": decision.episode, "x-agentcascade-answered-by": decision.answered_by}
+
+
+async def _events(stream: StepStream) -> AsyncIterator[bytes]:
+    """The chunks as server-sent events; an error that comes after the first one is an event too, and ends the stream."""
+    try:
+        async for chunk in stream:
+            yield b"data: " + to_json(chunk) + b"\n\n"
+    except Exception as error:
+        yield b"data: " + to_json(explain(error).body()) + b"\n\n"
+        return
+    yield b"data: [DONE]\n\n"
+
+
+class Events(Response):
+    """Server-sent events. A client that goes away, also between two events, closes `stack` at once."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], stack: AsyncExitStack, headers: Mapping[str, str]) -> None:
+        super().__init__(headers={**headers, "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._events, self._stack = events, stack
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        async def push() -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async for event in self._events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        async with self._stack:
+            await _unless_gone(Request(scope, receive), push())

@@ -1,0 +1,26 @@
+"""What the proxy counts about its own requests, and the page on which Prometheus reads it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentcascade.telemetry.observer import Telemetry
+
+
+class Meter:
+    """Requests by method, route and status, and how long they took."""
+
+    def __init__(self, telemetry: Telemetry, render: Callable[[], tuple[bytes, str]]) -> None:
+        meter: Any = telemetry.meter
+        self._requests = meter.create_counter("agentcascade.http.requests", description="requests answered")
+        self._seconds = meter.create_histogram(
+            "http.server.request.duration", unit="s", description="time until the whole answer was sent"
+        )
+        self.telemetry, self.render = telemetry, render
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        labels = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+        self._requests.add(1, labels)
+        self._seconds.record(seconds, labels)

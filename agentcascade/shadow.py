@@ -1,0 +1,124 @@
+"""Mode ``shadow``: what would the student have done? Asked behind the answer that the teacher has given already.
+
+A shadow never delays or breaks the agent's step. Every sample is logged, for tuning (`agentcascade tune`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from agentcascade import agreement
+from agentcascade.calls import Request
+from agentcascade.protocols import Verdict
+from agentcascade.record import StepRecord
+from agentcascade.rollout import chosen
+from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation, Tally
+
+if TYPE_CHECKING:
+    from agentcascade.cascade import Cascade
+
+log = logging.getLogger("agentcascade.shadow")
+
+
+class Shadows:
+    """The shadows of one cascade that are under way: at most `shadow.max_pending`, each with a deadline of its own."""
+
+    def __init__(self, cascade: Cascade) -> None:
+        self._cascade = cascade
+        self._pending: set[asyncio.Task[None]] = set()
+
+    def of(self, cascade: Cascade) -> Shadows:
+        """Those of a twin, which count and are waited for with these."""
+        twin = Shadows(cascade)
+        twin._pending = self._pending
+        return twin
+
+    def start(self, situation: Situation, request: Request, decision: Decision) -> None:
+        """Sample the student for this step in the background, if the step is among `shadow.rate` of all."""
+        settings = self._cascade.config.shadow
+        if not chosen(f"{situation.episode}:{situation.step}", settings.rate, "shadow"):
+            return
+        if len(self._pending) >= settings.max_pending:
+            log.warning("a shadow is left out: %d are under way (shadow.max_pending)", len(self._pending))
+            return
+        asked = Request(request.messages, request.tools, request.seed, request.options, accounts=request.accounts)
+        task = asyncio.create_task(self._run(situation, asked, decision))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _run(self, situation: Situation, request: Request, decision: Decision) -> None:
+        cascade = self._cascade
+        record = StepRecord(situation, "shadow", cascade=cascade.name)
+        samples: list[Sample] = []
+        try:
+            async with asyncio.timeout(cascade.config.shadow.timeout_seconds):
+                await cascade.side.demonstrate(situation, "shadow", request, record)
+                n = cascade.config.shadow.samples or cascade.router.samples(situation)
+                samples, _ = await cascade.side.vote(_All(n), situation, n, request, record, "shadow")
+        except Exception as error:
+            record.failed("shadow", error)
+        except asyncio.CancelledError as error:
+            record.failed("shadow", error)
+            self._log(record, samples, decision, situation)
+            raise
+        self._log(record, samples, decision, situation)
+
+    def _log(self, record: StepRecord, samples: list[Sample], decision: Decision, situation: Situation) -> None:
+        cascade = self._cascade
+        if cascade.recorder is None:
+            return
+        router = cascade.router
+        drawn = router.samples(situation)
+        votes = agreement.tally(samples[:drawn])
+        alone = cascade.bank is None or not cascade.config.retrieval.k
+        taught = alone or len(record.demonstrations) >= cascade.config.prompt.min_demonstrations
+        accepted = taught and 0 < drawn <= len(samples) and router.judge(situation, votes, 0) is Verdict.ACCEPT
+        cascade.recorder.shadowed(
+            Shadow(
+                decision=decision.id,
+                episode=situation.episode,
+                namespace=situation.namespace,
+                step=situation.step,
+                teacher_action=decision.action,
+                samples=tuple(_logged(s) for s in samples),
+                accepted=accepted,
+                agreement=votes.agreement if samples else None,
+                demonstrations=record.demonstrations,
+                calls=record.calls,
+                failures=record.failures,
+                seconds=record.seconds,
+            )
+        )
+
+    async def settle(self) -> None:
+        """Wait for what is under way; every shadow has a deadline."""
+        while self._pending:
+            await asyncio.gather(*self._pending, return_exceptions=True)
+
+
+def _logged(sample: Sample) -> LoggedSample:
+    from agentcascade.actions import text_of
+
+    action = sample.action
+    return LoggedSample(
+        action=action.key if action else None,
+        text=action.text if action else text_of(sample.message),
+        invalid=sample.invalid,
+    )
+
+
+class _All:
+    """Wants every sample; has no opinion."""
+
+    name = "shadow"
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def samples(self, situation: Situation) -> int:
+        return self._n
+
+    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        return None if remaining else Verdict.DEFER

@@ -1,0 +1,169 @@
+"""API keys of the proxy: whose they are and what they may do. Only hashes are stored."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import secrets
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Literal
+
+from sqlalchemy import select
+
+from agentcascade.errors import ConfigError, InvalidKey, did_you_mean
+from agentcascade.storage.database import Database
+from agentcascade.storage.tables import keys
+from agentcascade.types import Account, Frozen, now
+
+Period = Literal["total", "day", "month"]
+TOKEN = re.compile(r"ac-([a-z0-9]{12})-([A-Za-z0-9_-]{43})")
+REMEMBERED_SECONDS = 2.0
+"""After a revocation a key may work for so long on other replicas."""
+REFUSED = "the API key is not valid: it is unknown, revoked or expired"
+
+
+class ApiKey(Frozen):
+    """A key without its secret."""
+
+    id: str
+    name: str
+    namespace: str
+    cascades: tuple[str, ...] = ()
+    admin: bool = False
+    budget: Decimal | None = None
+    period: Period = "total"
+    requests_per_minute: int | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def account(self) -> Account | None:
+        """What the key's calls are paid from; None without a budget."""
+        if self.budget is None:
+            return None
+        return Account(scope="key", name=self.id, limit=self.budget, period=self.period)
+
+    @property
+    def valid(self) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now())
+
+
+class Keys:
+    """The keys in a database. Thread-safe. What is read is remembered for two seconds, all keys at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: Mapping[str, tuple[str, ApiKey]] = {}
+        self._read = float("-inf")
+        self._lock = threading.Lock()
+
+    def create(
+        self,
+        name: str,
+        *,
+        namespace: str = "default",
+        cascades: Sequence[str] = (),
+        admin: bool = False,
+        budget: Decimal | None = None,
+        period: Period = "total",
+        requests_per_minute: int | None = None,
+        expires_at: datetime | None = None,
+    ) -> tuple[ApiKey, str]:
+        """A new key and its token, which is never shown again. Raises `ConfigError` for an impossible value."""
+        _check_text("name", name)
+        _check_text("namespace", namespace)
+        if budget is not None and (not budget.is_finite() or budget < 0):
+            raise ConfigError(f"budget {budget}: give dollars, 0 or more")
+        if requests_per_minute is not None and requests_per_minute < 1:
+            raise ConfigError(f"requests per minute {requests_per_minute}: give 1 or more")
+        id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+        made = ApiKey(
+            id=id,
+            name=name,
+            namespace=namespace,
+            cascades=tuple(cascades),
+            admin=admin,
+            budget=budget,
+            period=period,
+            requests_per_minute=requests_per_minute,
+            created_at=now(),
+            expires_at=expires_at,
+        )
+        row = made.model_dump() | {"cascades": list(cascades), "hash": _hash(secret)}
+        with self._database.begin(write=True) as connection:
+            connection.execute(keys.insert(), row)
+        self._read = float("-inf")
+        return made, f"ac-{id}-{secret}"
+
+    def list(self) -> list[ApiKey]:
+        """All of them, revoked ones too, oldest first."""
+        return sorted((key for _, key in self._load().values()), key=lambda key: key.created_at)
+
+    def revoke(self, id: str) -> None:
+        """Raises `ConfigError` when there is no such key; revoking twice is no error."""
+        known = self._load()
+        if id not in known:
+            raise ConfigError(f"there is no key '{id}': {did_you_mean(id, known)}")
+        with self._database.begin(write=True) as connection:
+            unrevoked = (keys.c.id == id) & keys.c.revoked_at.is_(None)
+            connection.execute(keys.update().where(unrevoked).values(revoked_at=now()))
+        self._read = float("-inf")
+
+    def exist(self) -> bool:
+        """Whether there is any key at all, also a revoked one: who revokes the last one does not open the door."""
+        return bool(self._remembered())
+
+    def authenticate(self, token: str) -> ApiKey:
+        """The key of a token. Raises `InvalidKey`, with the same words and in the same time whatever is wrong."""
+        parts = TOKEN.fullmatch(token)
+        id, secret = parts.groups() if parts else ("", "")
+        stored, key = self._remembered().get(id, ("0" * 64, None))
+        same = hmac.compare_digest(stored, _hash(secret))
+        if key is None or not same or not key.valid:
+            raise InvalidKey(REFUSED)
+        return key
+
+    async def any(self) -> bool:
+        """`exist` for programs with an event loop."""
+        return self.exist() if self._fresh else await asyncio.to_thread(self.exist)
+
+    async def check(self, token: str) -> ApiKey:
+        """`authenticate` for programs with an event loop."""
+        return self.authenticate(token) if self._fresh else await asyncio.to_thread(self.authenticate, token)
+
+    @property
+    def _fresh(self) -> bool:
+        return time.monotonic() - self._read < REMEMBERED_SECONDS
+
+    def _remembered(self) -> Mapping[str, tuple[str, ApiKey]]:
+        if not self._fresh:
+            with self._lock:
+                if not self._fresh:
+                    self._known, self._read = self._load(), time.monotonic()
+        return self._known
+
+    def _load(self) -> dict[str, tuple[str, ApiKey]]:
+        with self._database.begin() as connection:
+            rows = connection.execute(select(keys)).mappings().all()
+        return {row["id"]: (row["hash"], _key(row)) for row in rows}
+
+
+def _key(row: Mapping[Any, Any]) -> ApiKey:
+    fields = {k: v for k, v in row.items() if k != "hash"}
+    return ApiKey(**fields | {"cascades": tuple(row["cascades"])})
+
+
+def _hash(secret: str) -> str:
+    """The secret has 256 random bits: no salt or slow hash makes guessing it any harder."""
+    return sha256(secret.encode()).hexdigest()
+
+
+def _check_text(what: str, value: str) -> None:
+    if not value.strip() or len(value) > 200 or not value.isprintable():
+        raise ConfigError(f"{what} {value[:40]!r}: give 1 to 200 printable characters")

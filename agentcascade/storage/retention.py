@@ -1,0 +1,145 @@
+"""Removing old records: in small transactions, so that nobody who writes has to wait. The bank is never touched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Table, delete, func, select, text, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+
+from agentcascade.storage.database import Database
+from agentcascade.storage.tables import accounts, decisions, drafts, episodes, rates, reservations, settings
+from agentcascade.types import Frozen, now
+
+BATCH = 5_000
+PAUSE_SECONDS = 0.02
+DAILY = "pruned_at"
+
+
+class Kept(Frozen):
+    """Days for which records are kept; None for ever."""
+
+    decisions: int | None = 90
+    episodes: int | None = 365
+    drafts: int | None = 14
+    max_decisions: int | None = 5_000_000
+
+
+class Pruned(Frozen):
+    """Rows removed. Calls and shadows go with their decisions and are not counted."""
+
+    decisions: int = 0
+    episodes: int = 0
+    drafts: int = 0
+    accounts: int = 0
+    rates: int = 0
+
+
+def prune(
+    database: Database,
+    kept: Kept,
+    *,
+    at: datetime | None = None,
+    dry_run: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Pruned:
+    """Remove what is older than `kept` allows; `stop` is asked between transactions. A dry run only counts."""
+    present = at or now()
+
+    def before(days: int | None) -> datetime | None:
+        return None if days is None else present - timedelta(days=days)
+
+    def old(table: Table, column: Any, limit: datetime | None, *more: Any) -> int:
+        if limit is None:
+            return 0
+        return _remove(database, table, (column < limit, *more), dry_run, stop)
+
+    limit = before(kept.decisions)
+    overflow = _overflow(database, kept.max_decisions)
+    if overflow is not None and (limit is None or overflow > limit):
+        limit = overflow
+    days = [d for d in (kept.decisions, kept.episodes) if d is not None]
+    ended = (accounts.c.window != "total") | (accounts.c.scope == "episode")
+    return Pruned(
+        decisions=old(decisions, decisions.c.created_at, limit),
+        episodes=old(episodes, episodes.c.finished_at, before(kept.episodes)),
+        drafts=old(drafts, drafts.c.created_at, before(kept.drafts)),
+        accounts=old(accounts, accounts.c.updated_at, before(max([*days, 62])) if days else None, ended),
+        rates=_remove(database, rates, (rates.c.minute < present.timestamp() // 60 - 60,), dry_run, stop)
+        + _remove(database, reservations, (reservations.c.expires_at < present - timedelta(days=1),), dry_run, stop),
+    )
+
+
+def _overflow(database: Database, most: int | None) -> datetime | None:
+    """The time before which decisions must go so that `most` are left; None when they are not too many."""
+    if most is None:
+        return None
+    with database.begin() as connection:
+        newest = select(decisions.c.created_at).order_by(decisions.c.created_at.desc()).offset(most - 1).limit(1)
+        return connection.execute(newest).scalar()
+
+
+def _remove(
+    database: Database, table: Table, conditions: tuple[Any, ...], dry_run: bool, stop: Callable[[], bool]
+) -> int:
+    if dry_run:
+        with database.begin() as connection:
+            return connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one()
+    key = list(table.primary_key.columns)
+    removed = 0
+    while not stop():
+        chosen = select(*key).where(*conditions).limit(BATCH)
+        condition = (key[0] if len(key) == 1 else tuple_(*key)).in_(chosen)
+        with database.begin(write=database.engine.dialect.name == "sqlite") as connection:
+            count = connection.execute(delete(table).where(condition)).rowcount
+        removed += count
+        if count < BATCH:
+            break
+        time.sleep(PAUSE_SECONDS)
+    return removed
+
+
+def prune_daily(
+    database: Database, kept: Kept, *, at: datetime | None = None, stop: Callable[[], bool] = lambda: False
+) -> Pruned | None:
+    """Prune if no process has done so for a day; None when it is not time yet."""
+    present = at or now()
+    stamp = present.isoformat()
+    dialect = postgresql if database.engine.dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(settings).values(name=DAILY, value=stamp)
+    mine = insert.on_conflict_do_update(
+        index_elements=["name"],
+        set_={"value": stamp},
+        where=settings.c.value < (present - timedelta(days=1)).isoformat(),
+    ).returning(settings.c.name)
+    with database.begin(write=True) as connection:
+        if connection.execute(mine).first() is None:
+            return None
+    return prune(database, kept, at=present, stop=stop)
+
+
+def size(database: Database) -> int:
+    """Bytes that the database takes."""
+    with database.begin() as connection:
+        if database.engine.dialect.name == "postgresql":
+            return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+        pages, each = (connection.execute(text(f"PRAGMA {p}")).scalar_one() for p in ("page_count", "page_size"))
+        return int(pages) * int(each)
+
+
+def vacuum(database: Database) -> tuple[int, int]:
+    """Give back the room of removed rows; returns the bytes before and after. Raises `StorageError`."""
+    before = size(database)
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        if database.engine.dialect.name == "postgresql":
+            connection.execute(text("VACUUM ANALYZE"))
+        else:  # SQLAlchemy has begun a transaction of its own, in which SQLite does not vacuum
+            connection.commit()
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            raw.execute("VACUUM")
+    return before, size(database)

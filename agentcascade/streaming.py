@@ -1,0 +1,84 @@
+"""A provider's stream, handed on as it comes and put together at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from agentcascade.deltas import Assembly
+from agentcascade.types import Delta
+
+KEPT = ("content", "reasoning_content", "refusal", "thinking_blocks", "tool_calls")
+
+
+class Shown:
+    """Hands the deltas of choice 0 to `on_delta`; `begun` says whether the caller has seen any."""
+
+    def __init__(self, on_delta: Callable[[Delta], None]) -> None:
+        self._on_delta = on_delta
+        self.begun = False
+
+    async def whole(self, stream: Any) -> Any:
+        """Read litellm's stream to its end; returns a response such as one that was not streamed.
+
+        Raises `ConnectionError` when it ends without a finish reason. Closes the connection when cancelled.
+        """
+        assembly, usage, reason = Assembly(), None, None
+        try:
+            async for chunk in stream:
+                usage = getattr(chunk, "usage", None) or usage
+                for choice in getattr(chunk, "choices", None) or ():
+                    reason = choice.finish_reason or reason
+                    delta = plain(choice.delta)
+                    if delta:
+                        self.begun = True
+                        assembly.add(delta)
+                        self._on_delta(delta)
+        finally:
+            await _close(stream)
+        if reason is None or not _finished(stream):
+            raise ConnectionError("the provider's stream broke off before the answer ended")
+        seen = getattr(stream, "chunks", None)
+        if seen and not any(getattr(chunk, "usage", None) for chunk in seen):
+            usage = None  # litellm has counted the tokens itself: no bill
+        choices = [] if assembly.message is None else [_choice(assembly.message, reason)]
+        return SimpleNamespace(choices=choices, usage=usage)
+
+
+def plain(delta: Any) -> Delta:
+    """A delta as plain data, without what is empty."""
+    if delta is None:
+        return {}
+    found: Delta = {}
+    for name in KEPT:
+        value = getattr(delta, name, None)
+        if value:
+            found[name] = [_call(v) for v in value] if name == "tool_calls" else value
+    return found
+
+
+def _call(call: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = call.model_dump(exclude_none=True) if hasattr(call, "model_dump") else dict(call)
+    return fields
+
+
+def _choice(message: dict[str, Any], reason: str) -> SimpleNamespace:
+    return SimpleNamespace(message={k: v for k, v in message.items() if v is not None}, finish_reason=reason)
+
+
+def _finished(stream: Any) -> bool:
+    """Whether the provider itself said that it was done: litellm makes up a reason where none came."""
+    said = [getattr(stream, name, True) for name in ("received_finish_reason", "intermittent_finish_reason")]
+    return any(s is not None for s in said)
+
+
+async def _close(stream: Any) -> None:
+    """litellm wraps the provider's stream without a `close` of its own."""
+    for owner in (stream, getattr(stream, "completion_stream", None)):
+        close = getattr(owner, "aclose", None) or getattr(owner, "close", None)
+        if close is not None:
+            closing = close()
+            if hasattr(closing, "__await__"):
+                await closing
+            return

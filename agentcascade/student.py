@@ -1,0 +1,118 @@
+"""The student's side of a step: demonstrations into its prompt, samples, votes, and what an action must satisfy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentcascade import agreement, prompts
+from agentcascade.actions import parse_as
+from agentcascade.calls import Caller, Request
+from agentcascade.errors import InvalidAction
+from agentcascade.protocols import Router, Verdict
+from agentcascade.record import StepRecord
+from agentcascade.types import Message, Mode, Purpose, Sample, Situation, Tally
+
+if TYPE_CHECKING:
+    from agentcascade.cascade import Cascade
+
+
+class StudentSide:
+    """What a cascade asks of its student. Shadows ask the same."""
+
+    def __init__(self, cascade: Cascade) -> None:
+        self._cascade = cascade
+
+    async def demonstrate(self, situation: Situation, mode: Mode, request: Request, record: StepRecord) -> bool:
+        """Retrieve and put the demonstrations into the prompt; False to defer for want of them."""
+        cascade = self._cascade
+        if cascade.bank is None or cascade.config.retrieval.k == 0:
+            return True
+        settings = cascade.config.prompt
+        found = await cascade.bank.retrieve(situation, cascade.config.retrieval.k)
+        record.embedded(found.embedding_seconds)
+        prompt = prompts.build(
+            request.messages, found.demonstrations, budget=settings.token_budget, count=cascade.count
+        )
+        record.demonstrated(prompt)
+        if len(prompt.shown) < settings.min_demonstrations and mode == "cascade":
+            record.reason = f"{len(prompt.shown)} demonstrations, {settings.min_demonstrations} needed"
+            if prompt.dropped:
+                record.reason += f" ({prompt.dropped} over prompt.token_budget {settings.token_budget})"
+            return False
+        request.prompt = prompt.messages
+        return True
+
+    async def vote(
+        self,
+        router: Router,
+        situation: Situation,
+        n: int,
+        request: Request,
+        record: StepRecord,
+        purpose: Purpose = "sample",
+    ) -> tuple[list[Sample], Verdict]:
+        """Sample until the router has a verdict: all at once, or no more at a time than could settle it."""
+        cascade = self._cascade
+        assert cascade.student is not None
+        choice = cascade.config.sampling.staged
+        staged = choice == "always" or (choice == "auto" and not cascade.student.supports_n)
+        caller = Caller(cascade, request, record)
+        samples: list[Sample] = []
+        while True:
+            votes, remaining = agreement.tally(samples), n - len(samples)
+            verdict = router.judge(situation, votes, remaining) if samples else None
+            if verdict is not None:
+                return samples, verdict
+            wave = agreement.next_wave(router, situation, votes, remaining) if staged else remaining
+            for message in await caller.samples(wave, len(samples), purpose):
+                samples.append(self.parse(message, situation, request))
+
+    async def may_act(
+        self, chosen: Sample, samples: list[Sample], situation: Situation, request: Request, record: StepRecord
+    ) -> bool:
+        """Whether a call with side effects has the agreement that `tools` demands; buys the samples for it."""
+        cascade = self._cascade
+        settings = cascade.config.tools
+        named = {c["function"]["name"] for c in chosen.message.get("tool_calls") or ()} & set(settings.side_effects)
+        if not named or chosen.action is None:
+            return True
+        more = settings.side_effects_samples - len(samples)
+        if more > 0:
+            drawn = await Caller(cascade, request, record).samples(more, len(samples))
+            samples += [self.parse(message, situation, request) for message in drawn]
+        votes = agreement.tally(samples)
+        record.voted(votes, samples)
+        share = votes.counts.get(chosen.action.key, 0) / votes.total
+        if share + 1e-9 >= settings.side_effects_agreement:
+            return True
+        record.reason = (
+            f"agreement {share:.2f} on {', '.join(sorted(named))}, {settings.side_effects_agreement:g} needed"
+        )
+        return False
+
+    def parse(self, message: Message, situation: Situation, request: Request) -> Sample:
+        """The sample with its action, or with what makes it unusable."""
+        cascade = self._cascade
+        try:
+            action = parse_as(cascade.actions, message, request.tools, request.options.get("response_format"))
+        except InvalidAction as error:
+            return Sample(message=message, invalid=str(error))
+        complaint = next((c for v in cascade.validators if (c := v(action, situation))), None)
+        return Sample(message=message, action=None if complaint else action, invalid=complaint)
+
+
+class FirstSample:
+    """Mode ``student``: whatever it says is taken."""
+
+    name = "student"
+
+    def samples(self, situation: Situation) -> int:
+        return 1
+
+    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        if remaining:
+            return None
+        return Verdict.ACCEPT if tally.counts else Verdict.DEFER
+
+
+FIRST_SAMPLE = FirstSample()

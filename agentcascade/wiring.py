@@ -1,0 +1,101 @@
+"""What several cascades of one configuration share: database, bank, records, budgets, kill switch, upkeep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from agentcascade.cascade import Cascade
+from agentcascade.config import CascadeConfig
+from agentcascade.protocols import Embedder, Recorder
+
+if TYPE_CHECKING:
+    from agentcascade.bank import Bank
+    from agentcascade.redaction import Redactor
+    from agentcascade.storage import Database
+
+T = TypeVar("T")
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+P = TypeVar("P", bound=Closable)
+
+
+class Shared:
+    """Opens each thing once; `close` closes all of them, last in, first out."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+        self._closers: list[Callable[[], object]] = []
+
+    def attach(self, cascade: Cascade, recorder: Recorder | None) -> None:
+        """Give the cascade its bank, its recorder (unless it has one), its budgets and its kill switch."""
+        from agentcascade.storage.budgets import DatabaseBudgets
+        from agentcascade.storage.switch import Switch
+
+        config = cascade.config
+        banked = config.retrieval.k or config.mode == "collect"
+        embedder = self._embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
+        redactor = self._redactor(config)
+        database = self.database(config)
+        cascade.database = database
+        if embedder is not None:
+            cascade.bank = self._bank(config, database, embedder, redactor)
+        cascade.recorder = recorder or self._recorder(config, database, redactor)
+        cascade.budgets = self._once(("budgets", config.bank.url), lambda: DatabaseBudgets(database))
+        cascade.switch = self._once(("switch", config.bank.url), lambda: self._closing(Switch(database)))
+        if config.telemetry.opentelemetry:
+            from agentcascade.telemetry.observer import Telemetry
+
+            contents = config.telemetry.contents
+            cascade.observer = self._once(("telemetry", contents), lambda: Telemetry(record_content=contents))
+
+    def database(self, config: CascadeConfig) -> Database:
+        from agentcascade.storage import open_database
+
+        url = config.bank.url
+        return self._once(("database", url), lambda: self._closing(open_database(url)))
+
+    def _bank(self, config: CascadeConfig, database: Database, embedder: Embedder, redactor: Redactor) -> Bank:
+        from agentcascade.assembly import open_bank
+
+        what = ("bank", config.bank.url, config.retrieval.model_dump_json(), config.redaction.model_dump_json())
+        return self._once(what, lambda: self._closing(open_bank(config, database, embedder, redactor.trajectory)))
+
+    def _embedder(self, name: str) -> Embedder:
+        from agentcascade.assembly import make_embedder
+
+        return self._once(("embedder", name), lambda: make_embedder(name))
+
+    def _redactor(self, config: CascadeConfig) -> Redactor:
+        from agentcascade.redaction import Redactor
+
+        settings = config.redaction
+        return self._once(("redactor", settings.model_dump_json()), lambda: Redactor(**settings.model_dump()))
+
+    def _recorder(self, config: CascadeConfig, database: Database, redactor: Redactor) -> Recorder:
+        from agentcascade.ledger import DatabaseRecorder
+        from agentcascade.redaction import RedactingRecorder
+        from agentcascade.storage.upkeep import Upkeep
+
+        url = config.bank.url
+        self._once(("upkeep", url), lambda: self._closing(Upkeep(database, config.retention)))
+        writer = self._once(("recorder", url), lambda: self._closing(DatabaseRecorder(database)))
+        return RedactingRecorder(writer, redactor)
+
+    def _once(self, what: Hashable, make: Callable[[], T]) -> T:
+        if what not in self._made:
+            self._made[what] = make()
+        return cast("T", self._made[what])
+
+    def _closing(self, part: P) -> P:
+        self._closers.append(part.close)
+        return part
+
+    def close(self) -> None:
+        """A second call does nothing."""
+        while self._closers:
+            self._closers.pop()()

@@ -1,0 +1,159 @@
+"""Streams through real litellm from a local server: OpenAI's and Anthropic's events, faults, and who is told when."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from fake_openai import FakeOpenAI, Reply, Request
+
+from agentcascade.errors import EmptyCompletion
+from agentcascade.models import LiteLLMModel
+from agentcascade.types import Delta, Usage
+
+ASK = [{"role": "user", "content": "hi"}]
+PRICE = {"input": "0.4", "output": "1.6", "cached_input": "0.1"}
+
+
+def model(fake: FakeOpenAI, **more: Any) -> LiteLLMModel:
+    from agentcascade.prices import PriceTable
+
+    prices = PriceTable({"openai/m": PRICE})
+    return LiteLLMModel("openai/m", api_base=fake.url, api_key="x", prices=prices, **more)
+
+
+def text_of(deltas: list[Delta]) -> str:
+    return "".join(d.get("content") or "" for d in deltas)
+
+
+async def test_a_streamed_answer_is_the_answer_with_its_whole_bill(fake_openai: Any) -> None:
+    usage = {"prompt_tokens": 2000, "completion_tokens": 30, "prompt_tokens_details": {"cached_tokens": 1536}}
+    fake = fake_openai([Reply(texts=("Thought: so.\nAction: look",), usage=usage)])
+    deltas: list[Delta] = []
+    streamed = await model(fake).stream(ASK, deltas.append)
+    whole = await model(fake).complete(ASK)
+    assert text_of(deltas) == "Thought: so.\nAction: look"
+    assert len(deltas) == 4
+    assert (streamed.messages, streamed.finish_reasons) == (whole.messages, whole.finish_reasons)
+    assert (streamed.usage, streamed.dollars) == (whole.usage, whole.dollars)
+    assert streamed.usage == Usage(input=464, cached_input=1536, output=30)
+    assert streamed.dollars is not None
+
+
+async def test_parallel_tool_calls_come_in_parts_and_whole(fake_openai: Any) -> None:
+    calls = (("look", '{"where": "desk"}'), ("take", '{"what": "mug", "count": 2}'))
+    fake = fake_openai([Reply(texts=(None,), tool_calls=calls)])
+    deltas: list[Delta] = []
+    completion = await model(fake).stream(
+        ASK, deltas.append, tools=[{"type": "function", "function": {"name": "look"}}]
+    )
+    made = completion.messages[0]["tool_calls"]
+    assert [(c["function"]["name"], c["function"]["arguments"]) for c in made] == list(calls)
+    assert [c["id"] for c in made] == ["call_0", "call_1"]
+    assert completion.finish_reasons == ("tool_calls",)
+    assert sum(len(d.get("tool_calls", ())) for d in deltas) > 2
+
+
+async def test_parts_are_handed_on_while_the_answer_is_still_being_made(fake_openai: Any) -> None:
+    fake = fake_openai([Reply(texts=("one two three four",), chunk_delay=0.2)])
+    first = asyncio.Event()
+    work = asyncio.create_task(model(fake).stream(ASK, lambda _: first.set()))
+    await asyncio.wait_for(first.wait(), 5)
+    assert not work.done()
+    assert (await work).messages[0]["content"] == "one two three four"
+
+
+async def test_without_reported_usage_tokens_are_counted_and_dollars_unknown(fake_openai: Any) -> None:
+    completion = await model(fake_openai([Reply(usage=None)])).stream(ASK, lambda _: None)
+    assert completion.dollars is None
+    assert completion.usage.prompt > 0
+
+
+async def test_a_stream_that_breaks_off_is_no_answer(fake_openai: Any) -> None:
+    fake = fake_openai([Reply(texts=("one two three four",), truncate_after=3)])
+    deltas: list[Delta] = []
+    with pytest.raises(Exception, match="broke off|closed|incomplete|peer") as raised:
+        await model(fake).stream(ASK, deltas.append)
+    assert not isinstance(raised.value, AssertionError)
+    assert text_of(deltas) == "one two"
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_passing_failure_before_the_first_part_is_tried_again(fake_openai: Any, status: int) -> None:
+    fake = fake_openai([Reply(status=status), Reply(texts=("hello there",))])
+    deltas: list[Delta] = []
+    await model(fake).stream(ASK, deltas.append)
+    assert text_of(deltas) == "hello there"
+    assert len(fake.requests) == 2
+
+
+async def test_an_error_that_will_not_pass_is_raised_at_once(fake_openai: Any) -> None:
+    fake = fake_openai([Reply(status=400)])
+    with pytest.raises(Exception) as raised:
+        await model(fake).stream(ASK, lambda _: None)
+    assert getattr(raised.value, "status_code", None) == 400
+    assert len(fake.requests) == 1
+
+
+async def test_nothing_said_is_an_empty_completion_with_its_bill(fake_openai: Any) -> None:
+    with pytest.raises(EmptyCompletion) as raised:
+        await model(fake_openai([Reply(texts=("",))])).stream(ASK, lambda _: None)
+    assert raised.value.completion is not None
+    assert raised.value.completion.usage.prompt == 10
+
+
+async def test_the_deadline_holds_over_the_whole_stream(fake_openai: Any) -> None:
+    fake = fake_openai([Reply(texts=("word " * 50,), chunk_delay=0.2)])
+    with pytest.raises(TimeoutError):
+        await model(fake).stream(ASK, lambda _: None, timeout=0.6)
+
+
+async def test_cancelling_closes_the_connection(fake_openai: Any) -> None:
+    fake = fake_openai([Reply(texts=("word " * 100,), chunk_delay=0.1)])
+    begun = asyncio.Event()
+    work = asyncio.create_task(model(fake).stream(ASK, lambda _: begun.set()))
+    await asyncio.wait_for(begun.wait(), 5)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert await asyncio.to_thread(fake.disconnected.wait, 5)
+
+
+async def test_an_anthropic_stream_with_text_and_a_tool(fake_openai: Any) -> None:
+    usage = {"input_tokens": 100, "output_tokens": 7, "cache_read_input_tokens": 40, "cache_creation_input_tokens": 0}
+    fake = fake_openai([Reply(texts=("let me look",), tool_calls=(("look", '{"where": "desk"}'),), usage=usage)])
+    claude = LiteLLMModel("anthropic/claude-sonnet-4-5", api_base=fake.root, api_key="x")
+    deltas: list[Delta] = []
+    completion = await claude.stream(ASK, deltas.append, tools=[_tool("look")])
+    (message,) = completion.messages
+    assert message["content"] == "let me look"
+    assert json.loads(message["tool_calls"][0]["function"]["arguments"]) == {"where": "desk"}
+    assert (completion.usage.input, completion.usage.cached_input, completion.usage.output) == (100, 40, 7)
+    assert completion.dollars is not None
+    assert text_of(deltas) == "let me look"
+
+
+def _tool(name: str) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"where": {"type": "string"}}}
+    return {"type": "function", "function": {"name": name, "description": name, "parameters": schema}}
+
+
+async def test_thinking_pauses_where_another_model_made_the_call(fake_openai: Any) -> None:
+    """Anthropic refuses to think on in a tool exchange that began without thinking."""
+    fake = fake_openai([Reply(texts=("done",), usage={"input_tokens": 5, "output_tokens": 1})])
+    claude = LiteLLMModel("anthropic/claude-sonnet-4-5", api_base=fake.root, api_key="x", max_tokens=4000)
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    call = {"id": "s12345678", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    foreign = [
+        *ASK,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "s12345678", "content": "a mug"},
+    ]
+    for messages in (foreign, [*foreign, {"role": "assistant", "content": "ok"}, {"role": "user", "content": "go on"}]):
+        await claude.complete(messages, tools=[_tool("look")], thinking=thinking)
+    sent: list[Request] = fake.requests
+    assert "thinking" not in sent[0].body
+    assert sent[1].body["thinking"] == thinking
