@@ -123,7 +123,8 @@ class StepRecord:
 
     def agreed(self, chosen: Sample) -> str:
         """How many of the samples say what `chosen` says."""
-        assert self._votes is not None and chosen.action is not None
+        assert self._votes is not None
+        assert chosen.action is not None
         return f"agreement {self._votes.counts[chosen.action.key]}/{self._votes.total}"
 
     def close(self, teacher: ChatModel | None) -> Decision:

@@ -30,7 +30,8 @@ Work = Callable[[Callable[[Delta], None]], Awaitable[Answer]]
 class StepStream:
     """The chunks of one step, as plain data in OpenAI's shape. Close it, or read it to its end.
 
-    `teacher` is the name of the model that a live answer comes from; `said` renders the decision for the last chunk. An error is raised where the chunk would be that it prevents.
+    `teacher` is the name of the model that a live answer comes from; `said` renders the decision for the last chunk.
+    An error is raised where the chunk would be that it prevents.
     """
 
     def __init__(

@@ -12,10 +12,13 @@ from agentcascade import __version__
 COMMANDS = {
     "bank": ("bank", "List, show, export, import and prune demonstrations."),
     "bench": ("bench", "Run a benchmark under several policies."),
+    "db": ("db", "Upgrade, prune and vacuum the database."),
     "doctor": ("doctor", "Say what is installed, what is missing and what answers."),
     "init": ("init", "Write a commented configuration file."),
+    "keys": ("keys", "Create, list and revoke API keys of the proxy."),
     "ledger": ("ledger", "Say what was spent and what was saved."),
     "serve": ("serve", "Serve an OpenAI-compatible proxy and a dashboard."),
+    "switch": ("switch", "Send every step to the teacher, and back."),
 }
 """Command name: module in this package, and its line in the help."""
 

@@ -34,7 +34,7 @@ def command(
             raise MissingExtra(module, "server", "agentcascade serve")
     from agentcascade.redaction import Redactor
     from agentcascade.server.run import CONFIG, OVERRIDES, serve
-    from agentcascade.telemetry import logs
+    from agentcascade.telemetry.logs import configure
 
     path = config or config_path()
     changed: dict[str, Any] = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
@@ -42,7 +42,7 @@ def command(
     if path is not None:
         os.environ[CONFIG] = str(path)  # for worker processes
     os.environ |= {f"{OVERRIDES}{k.upper()}": str(v) for k, v in changed.items()}
-    logs.configure(
+    configure(
         level=log_level, json=log_format == "json", redactor=Redactor(), contents=settings.telemetry.contents
     )
     names = ", ".join(sorted(settings.cascades) or ["default"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def serve(config: CascadeConfig, *, workers: int = 1, log_config: dict[str, Any]
 
     settings = config.server
     check_exposure(config)
+    # uvicorn raises the signal that stopped it once more when all is done: then it is no fault any more.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     common: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,

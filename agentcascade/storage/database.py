@@ -154,6 +154,12 @@ def _upgrade(engine: Engine) -> None:
         connection.commit()
 
 
+def revision(database: Database) -> str | None:
+    """The migration that the tables are at."""
+    with database.begin() as connection:
+        return _revision(connection)
+
+
 def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None

@@ -25,6 +25,8 @@ Period = Literal["total", "day", "month"]
 TOKEN = re.compile(r"ac-([a-z0-9]{12})-([A-Za-z0-9_-]{43})")
 REMEMBERED_SECONDS = 2.0
 """After a revocation a key may work for so long on other replicas."""
+NEW_SECONDS = 0.2
+"""A key that was just made elsewhere is looked for so often, however many unknown ones are tried."""
 REFUSED = "the API key is not valid: it is unknown, revoked or expired"
 
 
@@ -123,7 +125,7 @@ class Keys:
         """The key of a token. Raises `InvalidKey`, with the same words and in the same time whatever is wrong."""
         parts = TOKEN.fullmatch(token)
         id, secret = parts.groups() if parts else ("", "")
-        stored, key = self._remembered().get(id, ("0" * 64, None))
+        stored, key = self._remembered(id).get(id, ("0" * 64, None))
         same = hmac.compare_digest(stored, _hash(secret))
         if key is None or not same or not key.valid:
             raise InvalidKey(REFUSED)
@@ -131,20 +133,23 @@ class Keys:
 
     async def any(self) -> bool:
         """`exist` for programs with an event loop."""
-        return self.exist() if self._fresh else await asyncio.to_thread(self.exist)
+        return self.exist() if self._fresh() else await asyncio.to_thread(self.exist)
 
     async def check(self, token: str) -> ApiKey:
         """`authenticate` for programs with an event loop."""
-        return self.authenticate(token) if self._fresh else await asyncio.to_thread(self.authenticate, token)
+        parts = TOKEN.fullmatch(token)
+        at_hand = self._fresh(parts[1] if parts else "")
+        return self.authenticate(token) if at_hand else await asyncio.to_thread(self.authenticate, token)
 
-    @property
-    def _fresh(self) -> bool:
-        return time.monotonic() - self._read < REMEMBERED_SECONDS
+    def _fresh(self, id: str = "") -> bool:
+        """Whether what is known is new enough; for a key that is not known, which may be a new one, only just."""
+        most = NEW_SECONDS if id and id not in self._known else REMEMBERED_SECONDS
+        return time.monotonic() - self._read < most
 
-    def _remembered(self) -> Mapping[str, tuple[str, ApiKey]]:
-        if not self._fresh:
+    def _remembered(self, id: str = "") -> Mapping[str, tuple[str, ApiKey]]:
+        if not self._fresh(id):
             with self._lock:
-                if not self._fresh:
+                if not self._fresh(id):
                     self._known, self._read = self._load(), time.monotonic()
         return self._known
 

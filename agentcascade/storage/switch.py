@@ -44,9 +44,7 @@ class Switch:
 
     def refresh(self) -> bool:
         """Look now. Raises `StorageError`."""
-        with self._database.begin() as connection:
-            stored = connection.execute(select(settings.c.value).where(settings.c.name == NAME)).scalar()
-        self._on, self._looked = stored is not None, time.monotonic()
+        self._on, self._looked = self.reason is not None, time.monotonic()
         return self._on
 
     @property

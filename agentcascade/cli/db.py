@@ -1,0 +1,55 @@
+"""``agentcascade db``: tables up to date, old records out, room given back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agentcascade.cli.settings import database, database_options, load
+
+
+@click.group("db")
+def command() -> None:
+    """Upgrade, prune and vacuum the database."""
+
+
+@command.command("upgrade")
+@database_options
+def upgrade(config: Path | None, url: str | None) -> None:
+    """Bring the tables up to date (every command and `build` do so as well)."""
+    from agentcascade.storage.database import revision
+
+    with database(load(config, url), create=True) as opened:
+        click.echo(f"the tables are at revision {revision(opened)}")
+
+
+@command.command("prune")
+@database_options
+@click.option("--decisions-days", type=click.IntRange(1), help="Default: retention.decisions, 90.")
+@click.option("--episodes-days", type=click.IntRange(1), help="Default: retention.episodes, 365.")
+@click.option("--drafts-days", type=click.IntRange(1), help="Default: retention.drafts, 14.")
+@click.option("--dry-run", is_flag=True, help="Only count.")
+def prune(config: Path | None, url: str | None, dry_run: bool, **days: int | None) -> None:
+    """Remove old decisions (with their calls and shadows), ended episodes and drafts. The bank is never touched."""
+    from agentcascade.storage import retention
+
+    settings = load(config, url)
+    changed: dict[str, Any] = {k.removesuffix("_days"): v for k, v in days.items() if v is not None}
+    kept = retention.Kept(**settings.retention.model_dump() | changed)
+    with database(settings) as opened:
+        pruned = retention.prune(opened, kept, dry_run=dry_run)
+    words = ", ".join(f"{count:,} {table}" for table, count in pruned.model_dump().items())
+    click.echo(f"{'would remove' if dry_run else 'removed'} {words}")
+
+
+@command.command("vacuum")
+@database_options
+def vacuum(config: Path | None, url: str | None) -> None:
+    """Give the room of removed records back."""
+    from agentcascade.storage import retention
+
+    with database(load(config, url)) as opened:
+        before, after = retention.vacuum(opened)
+    click.echo(f"{before:,} bytes before, {after:,} after")
