@@ -151,6 +151,8 @@ class _Names:
 
     def _renamed(self, message: Message) -> Iterator[dict[str, Any]]:
         for call in calls(message):
+            self._open.pop(str(call.get("id") or ""), None)  # results that follow are of these calls
+        for call in calls(message):
             id = str(call.get("id") or "")
             name = self._name(id)
             self._open.setdefault(id, []).append(name)
@@ -170,7 +172,7 @@ class _Names:
         return name
 
     def _answered(self, message: Message) -> Message:
-        """A result goes to the oldest open call of its id; one without a call keeps its id."""
+        """A result goes to the first open call of its id in the last message that has one; else it keeps its id."""
         waiting = self._open.get(str(message.get("tool_call_id") or ""), [])
         if not waiting:
             return message

@@ -18,6 +18,10 @@ EXTRAS = {
     "onnx": (("onnxruntime", "onnxruntime"), "embeddings without torch"),
     "sentence-transformers": (("sentence-transformers", "sentence_transformers"), "any sentence-transformers model"),
     "postgres": (("psycopg", "psycopg"), "a bank and ledger shared by many processes"),
+    "server": (("fastapi", "fastapi"), "the proxy, `agentcascade serve`"),
+    "telemetry": (("opentelemetry-sdk", "opentelemetry.sdk"), "traces and metrics"),
+    "langchain": (("langchain-core", "langchain_core"), "the LangChain chat model"),
+    "redaction": (("presidio-analyzer", "presidio_analyzer"), "names and more left out of what is stored"),
     "alfworld": (("alfworld", "alfworld"), "the ALFWorld benchmark"),
     "bench": (("matplotlib", "matplotlib"), "benchmark plots and reports"),
 }
