@@ -44,20 +44,22 @@ def build(
     student: ChatModel | ModelSettings | None = None,
     validators: Sequence[Validator] = (),
     recorder: Recorder | None = None,
-    judge: Judge | None = None,
+    judge: Judge | Mapping[str, Any] | None = None,
     observer: Observer | None = None,
     **overrides: Any,
 ) -> Cascade:
     """A ready `Cascade` from a config, a YAML file, the environment or keyword arguments; close it when done.
 
     `cascade` picks one of the configuration's `cascades`. `teacher` and `student` take a model's name, its settings
-    (`{"name": …, "price": …}`) or a model of your own; `recorder` replaces the database's; `judge` says whether an
-    episode succeeded where `finish` does not; `observer` watches steps and calls.
+    (`{"name": …, "price": …}`) or a model of your own; `recorder` replaces the database's; `judge` is a function
+    (or its section of the configuration) that says whether an episode succeeded where `finish` does not; `observer` watches steps and calls.
     Raises `ConfigError`, `MissingExtra` and `StorageError`, each naming the fix; nothing is left open then.
     """
     for role, model in (("teacher", teacher), ("student", student)):
         if isinstance(model, (str, Mapping)):
             overrides[role] = {"name": model} if isinstance(model, str) else model
+    if isinstance(judge, Mapping):
+        overrides["judge"], judge = judge, None
     if not isinstance(config, CascadeConfig):
         config = CascadeConfig.load(config, **overrides)
     elif overrides:
