@@ -52,7 +52,8 @@ def build(
 
     `cascade` picks one of the configuration's `cascades`. `teacher` and `student` take a model's name, its settings
     (`{"name": …, "price": …}`) or a model of your own; `recorder` replaces the database's; `judge` is a function
-    (or its section of the configuration) that says whether an episode succeeded where `finish` does not; `observer` watches steps and calls.
+    (or its section of the configuration) that says whether an episode succeeded where `finish` does not; `observer`
+    watches steps and calls.
     Raises `ConfigError`, `MissingExtra` and `StorageError`, each naming the fix; nothing is left open then.
     """
     for role, model in (("teacher", teacher), ("student", student)):
@@ -175,8 +176,10 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
         own: ChatModel = make(load(config.name), config.name, config.options)
         return own
     from agentcascade.models import LiteLLMModel
+    from agentcascade.openai_model import OpenAIModel, speaks_plainly
 
-    return LiteLLMModel(
+    plain = speaks_plainly(config.name, config.api_base, config.options)
+    return (OpenAIModel if plain else LiteLLMModel)(
         config.name,
         prices=prices,
         temperature=config.temperature,

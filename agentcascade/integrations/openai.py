@@ -18,8 +18,8 @@ from openai.resources.chat import AsyncChat, Chat
 from openai.resources.chat.completions import AsyncCompletions, Completions
 
 from agentcascade import drafts, identity
+from agentcascade.client_model import ClientModel, provider
 from agentcascade.errors import ConfigError
-from agentcascade.integrations.client_model import ClientModel, provider
 from agentcascade.prices import PriceTable
 from agentcascade.response import CascadeCompletion, chat_completion, chunk
 from agentcascade.sync import LoopThread, loop_of

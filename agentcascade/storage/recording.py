@@ -31,6 +31,7 @@ _ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
 MAX_WAITING = 10_000
 """Entries held in memory while the database is slow; more are spilled to a file."""
 MAX_BATCH = 500
+GATHER_SECONDS = 0.02
 RETRY_SECONDS = 1.0
 
 
@@ -77,7 +78,7 @@ class DatabaseRecorder:
         self._spill = Spill(spill or Path("agentcascade.spill.jsonl"))
         self._has_spilled = True  # an earlier process may have
         self._waiting: queue.Queue[Entry | None] = queue.Queue(MAX_WAITING)
-        self._closing = threading.Event()
+        self._closing, self._hurry = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="agentcascade-ledger", daemon=True)
         self._thread.start()
 
@@ -104,12 +105,14 @@ class DatabaseRecorder:
 
     def flush(self) -> None:
         """Return when all that was recorded so far is durable, in the database or in the spill file."""
+        self._hurry.set()
         self._waiting.join()
 
     def close(self) -> None:
         """Flush and stop. A second call does nothing."""
         if not self._closing.is_set():
             self._closing.set()
+            self._hurry.set()
             self._waiting.put(None)
             self._thread.join()
 
@@ -118,6 +121,8 @@ class DatabaseRecorder:
         self._take_in_spill()
         while not stop:
             batch = [self._waiting.get()]
+            self._hurry.wait(GATHER_SECONDS)  # one commit for all that comes in meanwhile
+            self._hurry.clear()
             while len(batch) < MAX_BATCH:
                 try:
                     batch.append(self._waiting.get_nowait())

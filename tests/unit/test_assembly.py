@@ -242,7 +242,7 @@ def test_a_model_of_ones_own_is_loaded_by_name_with_its_options(
         assert (answer.model, answer.choices[0].message.content) == ("echo", "Action: hello")
 
 
-@pytest.mark.parametrize("name", ["ollama/llama3:8b", "bedrock/anthropic.claude-v2:1", "openai/gpt-4.1-mini"])
+@pytest.mark.parametrize("name", ["ollama/llama3:8b", "bedrock/anthropic.claude-v2:1", "openai/gpt-5-mini"])
 def test_other_names_go_to_litellm_colon_or_not(name: str) -> None:
     model = make_model(ModelConfig(name=name), token_counter())
     assert (type(model), model.name) == (LiteLLMModel, name)

@@ -35,7 +35,7 @@ OWNERS = {
     "faiss": {"retrievers.faiss_index", "retrievers.stores"},
     "litellm": {"models", "integrations.litellm"},
     "stamina": {"models"},
-    "openai": {"response", "integrations.openai", "integrations.client_model"},
+    "openai": {"response", "client_model", "openai_model", "integrations.openai"},
     "langchain_core": {"integrations.langchain"},
     "opentelemetry": {"telemetry.observer"},
     "prometheus_client": {"telemetry.observer"},

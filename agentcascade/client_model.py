@@ -26,6 +26,7 @@ class ClientModel:
     """`model` through `client`. `fixed` arguments go with every call; the client's own retries apply.
 
     The price is litellm's only where the client talks to OpenAI or Azure themselves; give `prices` for other servers.
+    `name` is what records call the model. With `exact`, temperature and seed are those of `fixed` or none.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class ClientModel:
         prices: PriceTable | None = None,
         fixed: Mapping[str, Any] | None = None,
         exact: bool = False,
+        name: str | None = None,
     ) -> None:
         self._client, self._model, self._fixed, self._exact = client, model, dict(fixed or {}), exact
-        self.name = f"{provider(client)}/{model}"
+        self.name = name or f"{provider(client)}/{model}"
         self.supports_n = True
         self._price = prices.lookup(self.name) if prices else _price(self.name)
         # The class's own method: `client` may be the very client that a cascade was wrapped around.
@@ -65,17 +67,32 @@ class ClientModel:
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
-        """One request for `n` answers, or several where the server ignores `n`. Raises openai's own errors."""
+        """One request for `n` answers, or several where the server ignores `n`, with seeds `seed`, `seed` + 1 ….
+
+        Of several those that fail are left out while at least one succeeds. Raises openai's own errors.
+        """
         started = time.perf_counter()
-        own = {"temperature": temperature, "seed": seed, "tools": tools, "timeout": timeout, **options}
-        at_once = n if self.supports_n else 1
-        asked = [self._ask(self._arguments(messages, n=at_once if at_once > 1 else None, **own))]
-        asked += [self._ask(self._arguments(messages, **own)) for _ in range(0 if at_once == n else n - 1)]
-        responses = list(await asyncio.gather(*asked))
-        if at_once > 1 and len(responses[0].choices) == 1:
-            self.supports_n = False
-            more = [self._ask(self._arguments(messages, **own)) for _ in range(n - 1)]
-            responses += await asyncio.gather(*more)
+        own = {"temperature": temperature, "tools": tools, "timeout": timeout, **options}
+
+        async def ask(first: int, at_once: int) -> list[Any]:
+            """Answers `first` to `n`, in requests for `at_once` each."""
+            asked = [
+                self._arguments(
+                    messages, n=at_once if at_once > 1 else None, seed=None if seed is None else seed + i, **own
+                )
+                for i in range(first, n, at_once)
+            ]
+            if len(asked) == 1:
+                return [await self._ask(asked[0])]
+            return list(await asyncio.gather(*(self._ask(a) for a in asked), return_exceptions=True))
+
+        results = await ask(0, n if self.supports_n else 1)
+        if n > 1 and self.supports_n and len(results[0].choices or ()) == 1:
+            self.supports_n = False  # some servers take `n` and ignore it
+            results += await ask(1, 1)
+        responses = [r for r in results if not isinstance(r, BaseException)]
+        if not responses:
+            raise next(r for r in results if isinstance(r, BaseException))
         return self._completion(messages, responses, time.perf_counter() - started)
 
     async def _ask(self, arguments: dict[str, Any]) -> Any:
