@@ -53,7 +53,8 @@ def find(database: Database, namespace: str, episode: str) -> Unfinished:
     head = steps[-1] if steps else decided
     if head is None:
         raise UnknownEpisode(
-            f"there is no episode '{episode[:80]}' in this namespace: every answer names its own, in agentcascade.episode"
+            f"there is no episode '{episode[:80]}' in this namespace: every answer names its own, "
+            "in its field agentcascade.episode"
         )
     return Unfinished(
         namespace=namespace,

@@ -6,51 +6,31 @@ agent gets are never touched.
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from agentcascade.errors import ConfigError, MissingExtra
+from agentcascade import patterns
+from agentcascade.errors import ConfigError, MissingExtra, describe
 from agentcascade.protocols import Recorder
 from agentcascade.types import Decision, Draft, EpisodeEnd, Frozen, Shadow, Trajectory
 
 F = TypeVar("F", bound=Frozen)
+log = logging.getLogger("agentcascade.redaction")
 
-KEYS = re.compile(
-    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[A-Za-z0-9+/=\s]{0,10000}(?:-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
-    r"|\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{12,250}"
-    r"|\bac-[a-z0-9]{12}-[A-Za-z0-9_-]{20,100}"
-    r"|\b(?:gsk|xai|hf|ghp|gho|ghs|ghu|ghr|glpat|npm|pypi)[-_][A-Za-z0-9_-]{16,250}"
-    r"|\bgithub_pat_[A-Za-z0-9_]{20,250}"
-    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
-    r"|\bAIza[A-Za-z0-9_-]{30,45}"
-    r"|\bxox[abposr]-[A-Za-z0-9-]{10,250}"
-    r"|\beyJ[A-Za-z0-9_-]{8,3000}\.[A-Za-z0-9_-]{8,3000}\.[A-Za-z0-9_-]{8,1000}"
-    r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,3000}"
-    r"|(?<=://)[^\s/:@]{1,100}:[^\s/@]{1,200}(?=@)"
-)
-NAMED = re.compile(
-    r"(?i)\b((?:api[_-]?key|access[_-]?token|auth[_-]?token|secret[_-]?key|client[_-]?secret|password|passwd|secret)"
-    r"[\"']?\s{0,3}[:=]\s{0,3}[\"']?)(?!\[key\])([^\s\"',;&)}\]]{4,500})"
-)
-EMAILS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b")
-PHONES = re.compile(
-    r"(?<![\w.#/+-])(?:"
-    r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]?\d{2,4}){1,4}"
-    r"|\(\d{3}\)[ .-]?\d{3}[ .-]\d{4}"
-    r"|\d{3}[ .-]\d{3}[ .-]\d{4}"
-    r")(?![\w-]|[.:/]\d)"
-)
-SIGNS_OF_KEYS = ("-", "_", "AKIA", "ASIA", "AIza", "eyJ", "earer ", "://")
-SIGNS_OF_NAMES = ("key", "token", "secret", "passw")
+UNWANTED_ENTITIES = {"DATE_TIME", "URL", "EMAIL_ADDRESS", "NRP", "ORGANIZATION"}
+"""What Presidio is not asked for: agents act on dates and links, and addresses are replaced before."""
 
 
 class Redactor:
     """Replaces what must not be stored by ``[key]``, ``[email]``, ``[phone]`` or the name of a pattern.
 
-    `patterns` maps names to regular expressions; `hooks` are functions of a text. With `presidio`, Microsoft Presidio's
-    analyzer finds names, addresses and more; its placeholders are its entities' names. Raises `ConfigError` for a
-    pattern that does not compile, `MissingExtra` without Presidio.
+    `patterns` maps names to regular expressions and goes first; `hooks` are functions of a text and go last. With
+    `presidio`, `presidio_hook` is one of them. Redacting a second time changes nothing, as far as hooks and lookarounds
+    in patterns do not. Raises `ConfigError` for a pattern that does not compile, `MissingExtra` without Presidio.
     """
 
     def __init__(
@@ -63,44 +43,64 @@ class Redactor:
         presidio: bool = False,
         hooks: Sequence[Callable[[str], str]] = (),
     ) -> None:
+        self._own = [(f"[{name}]", _compiled(name, pattern)) for name, pattern in (patterns or {}).items()]
         self._keys, self._emails, self._phones = keys, emails, phones
-        self._patterns = [(f"[{name}]", _compiled(name, pattern)) for name, pattern in (patterns or {}).items()]
-        self._hooks = [*hooks, *([_presidio()] if presidio else [])]
+        self._hooks = [*hooks, *([presidio_hook()] if presidio else [])]
+        own = "|".join(re.escape(placeholder) for placeholder, _ in self._own)
+        self._placeholders = re.compile(rf"\[(?:key|email|phone)\]{'|' + own if own else ''}")
 
     def text(self, text: str) -> str:
-        """`text` with placeholders."""
-        for placeholder, pattern in self._patterns:
-            text = pattern.sub(placeholder, text)
+        """`text` with placeholders. Raises whatever a hook raises."""
+        for placeholder, pattern in self._own:
+            text = self._replaced(text, pattern, placeholder)
         if self._keys:
-            if any(sign in text for sign in SIGNS_OF_KEYS):
-                text = KEYS.sub("[key]", text)
-            lowered = text.casefold()
-            if any(sign in lowered for sign in SIGNS_OF_NAMES):
-                text = NAMED.sub(r"\1[key]", text)
-        if self._emails and "@" in text:
-            text = EMAILS.sub("[email]", text)
+            text = patterns.replaced(text, patterns.KEYS)
+        if self._emails:
+            text = patterns.without_emails(text)
         if self._phones:
-            text = PHONES.sub("[phone]", text)
+            text = patterns.replaced(text, patterns.PHONES)
         for hook in self._hooks:
             text = hook(text)
         return text
 
+    def _replaced(self, text: str, pattern: re.Pattern[str], placeholder: str) -> str:
+        """Whatever `pattern` finds outside placeholders, and is not empty."""
+        kept = deque(m.span() for m in self._placeholders.finditer(text))
+
+        def put(match: re.Match[str]) -> str:
+            start, end = match.span()
+            while kept and kept[0][1] <= start:
+                kept.popleft()
+            return match[0] if start == end or (kept and kept[0][0] < end) else placeholder
+
+        return pattern.sub(put, text)
+
     def value(self, value: Any) -> Any:
-        """The same for every text in lists, tuples and mappings, keys included."""
+        """The same for every text in lists, tuples and mappings, keys included.
+
+        A text under a key such as ``password`` is replaced as a whole.
+        """
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {self.value(k): self.value(v) for k, v in value.items()}
+            return {self.value(k): "[key]" if self.hides(k, v) else self.value(v) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
-            return type(value)(self.value(v) for v in value)
+            items = [self.value(v) for v in value]
+            return items if isinstance(value, list) else tuple(items)
         return value
+
+    def hides(self, key: object, value: object) -> bool:
+        """Whether `value` is a secret by the name of its key alone."""
+        named = self._keys and isinstance(key, str) and isinstance(value, str) and value != ""
+        return named and patterns.SECRET_FIELD.fullmatch(str(key)[:100]) is not None
 
     def decision(self, decision: Decision) -> Decision:
         votes: dict[str, int] = {}
         for key, count in decision.votes.items():
             key = self.text(key)
             votes[key] = votes.get(key, 0) + count
-        return self._with(decision, "goal", "action", "reason", "failures").model_copy(update={"votes": votes})
+        changed = {"votes": votes, "goal": self.text(decision.goal)[:300]}  # a column of 300 characters
+        return self._with(decision, "action", "reason", "failures").model_copy(update=changed)
 
     def shadow(self, shadow: Shadow) -> Shadow:
         samples = tuple(self._with(s, "action", "text", "invalid") for s in shadow.samples)
@@ -114,9 +114,10 @@ class Redactor:
 
     def trajectory(self, trajectory: Trajectory) -> Trajectory:
         steps = tuple(self._with(s, "observation", "reasoning", "action") for s in trajectory.steps)
-        kept = {k: v if k == "episode" else self.value(v) for k, v in trajectory.metadata.items()}
-        whole = self._with(trajectory, "goal", "plan", "category")
-        return whole.model_copy(update={"steps": steps, "metadata": kept})
+        redacted = self.value(trajectory.metadata)
+        if "episode" in trajectory.metadata:  # an id, by which an episode is banked once
+            redacted["episode"] = trajectory.metadata["episode"]
+        return self._with(trajectory, "goal", "plan").model_copy(update={"steps": steps, "metadata": redacted})
 
     def _with(self, item: F, *fields: str) -> F:
         """A copy with these fields redacted; the item itself where nothing changes."""
@@ -130,22 +131,23 @@ class Redactor:
 
 
 class RedactingRecorder:
-    """A recorder that stores nothing unredacted."""
+    """A recorder that stores nothing unredacted. Where a hook fails, contents are withheld and the money is kept."""
 
     def __init__(self, recorder: Recorder, redactor: Redactor) -> None:
         self._recorder, self._redactor = recorder, redactor
+        self._withholding = Redactor(keys=False, emails=False, phones=False, hooks=[lambda text: "[withheld]"])
 
     def record(self, decision: Decision) -> None:
-        self._recorder.record(self._redactor.decision(decision))
+        self._recorder.record(self._safe(Redactor.decision, decision))
 
     def shadowed(self, shadow: Shadow) -> None:
-        self._recorder.shadowed(self._redactor.shadow(shadow))
+        self._recorder.shadowed(self._safe(Redactor.shadow, shadow))
 
     def drafted(self, draft: Draft) -> None:
-        self._recorder.drafted(self._redactor.draft(draft))
+        self._recorder.drafted(self._safe(Redactor.draft, draft))
 
     def finished(self, end: EpisodeEnd) -> None:
-        self._recorder.finished(self._redactor.end(end))
+        self._recorder.finished(self._safe(Redactor.end, end))
 
     def flush(self) -> None:
         self._recorder.flush()
@@ -153,29 +155,57 @@ class RedactingRecorder:
     def close(self) -> None:
         self._recorder.close()
 
+    def _safe(self, redact: Callable[[Redactor, F], F], item: F) -> F:
+        try:
+            return redact(self._redactor, item)
+        except Exception as error:
+            log.error("redaction fails, contents are withheld from the records: %s", describe(error))
+            return redact(self._withholding, item)
+
 
 def _compiled(name: str, pattern: str) -> re.Pattern[str]:
+    if not re.fullmatch(r"[\w .-]{1,60}", name):
+        raise ConfigError(f"redaction.patterns: {name!r} cannot name a placeholder: use letters, digits, '_', '-', '.'")
     try:
         return re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"redaction.patterns.{name} {pattern!r} is not a regular expression: {error}") from error
 
 
-def _presidio() -> Callable[[str], str]:
-    """Presidio's default analyzer, loaded once; it brings or asks for its own language model."""
-    try:
-        from presidio_analyzer import AnalyzerEngine
-    except ImportError as error:
-        raise MissingExtra("presidio-analyzer", "redaction", "redaction.presidio") from error
-    engine = AnalyzerEngine()
+def presidio_hook(engine: Any = None, *, threshold: float = 0.5) -> Callable[[str], str]:
+    """Microsoft Presidio as a hook: what it finds with a score of `threshold` becomes ``[person]``, ``[location]`` ….
+
+    `engine` is an `AnalyzerEngine`, by default one on the largest English spaCy model that is installed: nothing is
+    downloaded. Exercised with presidio-analyzer 2.2.366 on its pattern recognizers (an engine on `NoOpNlpEngine`),
+    not with a spaCy model's names. Raises `MissingExtra`, and `ConfigError` where no such model is installed.
+    """
+    engine = engine or _engine()
+    entities = sorted(set(engine.get_supported_entities(language="en")) - UNWANTED_ENTITIES)
 
     def hook(text: str) -> str:
-        found = sorted(engine.analyze(text=text, language="en"), key=lambda r: (r.start, -r.end))
+        found = engine.analyze(text=text, language="en", entities=entities, score_threshold=threshold)
+        taken = [m.span() for m in re.finditer(r"\[[\w .-]{1,60}\]", text)]
         parts, at = [], 0
-        for result in found:
-            if result.start >= at:
+        for result in sorted(found, key=lambda r: (r.start, -r.end)):
+            if result.start >= at and not any(start < result.end and result.start < end for start, end in taken):
                 parts += [text[at : result.start], f"[{result.entity_type.lower()}]"]
                 at = result.end
         return "".join([*parts, text[at:]])
 
     return hook
+
+
+def _engine() -> Any:
+    try:
+        from presidio_analyzer import AnalyzerEngine
+        from presidio_analyzer.nlp_engine import NlpEngineProvider
+    except ImportError as error:
+        raise MissingExtra("presidio-analyzer", "redaction", "redaction.presidio") from error
+    models = [m for m in ("en_core_web_lg", "en_core_web_md", "en_core_web_sm") if find_spec(m)]
+    if not models:
+        raise ConfigError(
+            "redaction.presidio finds no English spaCy model: python -m spacy download en_core_web_lg, or pass "
+            "presidio_hook(engine) of your own analyzer as one of the hooks"
+        )
+    settings = {"nlp_engine_name": "spacy", "models": [{"lang_code": "en", "model_name": models[0]}]}
+    return AnalyzerEngine(nlp_engine=NlpEngineProvider(nlp_configuration=settings).create_engine())

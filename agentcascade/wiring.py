@@ -51,7 +51,8 @@ class Shared:
             from agentcascade.telemetry.observer import Telemetry
 
             contents = config.telemetry.contents
-            cascade.observer = self._once(("telemetry", contents), lambda: Telemetry(record_content=contents))
+            what = ("telemetry", contents, config.redaction.model_dump_json())
+            cascade.observer = self._once(what, lambda: Telemetry(record_content=contents, redactor=redactor))
 
     def database(self, config: CascadeConfig) -> Database:
         from agentcascade.storage import open_database

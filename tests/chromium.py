@@ -17,7 +17,7 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage"),
     *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-REQUIRED = "AGENTCASCADE_REQUIRE_CHROMIUM"
+REQUIRED = "TESTS_REQUIRE_CHROMIUM"
 """Set it where the tests must not be skipped."""
 
 

@@ -32,9 +32,7 @@ def command(
     for module in ("fastapi", "uvicorn", "httptools", "prometheus_client", "opentelemetry.sdk"):
         if not find_module(module):
             raise MissingExtra(module, "server", "agentcascade serve")
-    from agentcascade.redaction import Redactor
-    from agentcascade.server.run import CONFIG, OVERRIDES, serve
-    from agentcascade.telemetry.logs import configure
+    from agentcascade.server.run import CONFIG, LOG_FORMAT, LOG_LEVEL, OVERRIDES, log, serve
 
     path = config or config_path()
     changed: dict[str, Any] = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
@@ -42,9 +40,8 @@ def command(
     if path is not None:
         os.environ[CONFIG] = str(path)  # for worker processes
     os.environ |= {f"{OVERRIDES}{k.upper()}": str(v) for k, v in changed.items()}
-    configure(
-        level=log_level, json=log_format == "json", redactor=Redactor(), contents=settings.telemetry.contents
-    )
+    os.environ |= {LOG_LEVEL: log_level, LOG_FORMAT: log_format}
+    log(settings)
     names = ", ".join(sorted(settings.cascades) or ["default"])
     click.echo(f"agentcascade serves {names} on http://{settings.server.host}:{settings.server.port}/v1", err=True)
     serve(settings, workers=workers)

@@ -53,7 +53,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
     from agentcascade.storage.keys import Keys
     from agentcascade.telemetry.observer import prometheus
 
-    telemetry, render = prometheus()
+    telemetry, render = prometheus(record_content=config.telemetry.contents)
     cascades, shared = build_all(config, observer=telemetry)
     try:
         database = shared.database(config)

@@ -125,7 +125,7 @@ def _headers(decision: Decision) -> dict[str, str]:
 
 
 async def _events(stream: StepStream) -> AsyncIterator[bytes]:
-    """The chunks as server-sent events; an error that comes after the first one is an event too, and ends the stream."""
+    """The chunks as server-sent events; an error that comes after the first one is an event too, and the last."""
     try:
         async for chunk in stream:
             yield b"data: " + to_json(chunk) + b"\n\n"

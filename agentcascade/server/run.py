@@ -17,6 +17,8 @@ from agentcascade.errors import ConfigError
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 CONFIG, OVERRIDES = "AGENTCASCADE_CONFIG", "AGENTCASCADE_SERVER__"
+LOG_LEVEL, LOG_FORMAT = "AGENTCASCADE_LOG_LEVEL", "AGENTCASCADE_LOG_FORMAT"
+"""How worker processes learn what the command line said."""
 
 
 def impatient(seconds: float) -> type[HttpToolsProtocol]:
@@ -63,7 +65,22 @@ def from_environment() -> FastAPI:
     from agentcascade.server.app import create_app
 
     path = os.environ.get(CONFIG)
-    return create_app(CascadeConfig.load(Path(path) if path else None))
+    config = CascadeConfig.load(Path(path) if path else None)
+    log(config)
+    return create_app(config)
+
+
+def log(config: CascadeConfig) -> None:
+    """Structured logs of this process, as the command line wants them."""
+    from agentcascade.redaction import Redactor
+    from agentcascade.telemetry.logs import configure
+
+    configure(
+        level=os.environ.get(LOG_LEVEL, "info"),
+        json=os.environ.get(LOG_FORMAT, "json") == "json",
+        redactor=Redactor(**config.redaction.model_dump()),
+        contents=config.telemetry.contents,
+    )
 
 
 def serve(config: CascadeConfig, *, workers: int = 1, log_config: dict[str, Any] | None = None) -> None:

@@ -1,7 +1,8 @@
-"""Every attribute and metric name that we emit.
+"""Every name and value of ours in traces and metrics.
 
-Those that begin with ``gen_ai`` follow OpenTelemetry's semantic conventions for generative AI, schema 1.44.0 (in
-development there); ``agentcascade`` ones are our own.
+What begins with ``gen_ai`` follows OpenTelemetry's semantic conventions for generative AI as the package
+opentelemetry-semantic-conventions 0.66b2 (schema 1.44.0) lists them; their status is "development". ``agentcascade``
+names are our own.
 """
 
 from __future__ import annotations
@@ -21,19 +22,24 @@ CACHE_WRITE_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
 REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
 TOKEN_TYPE = "gen_ai.token.type"
 CONVERSATION = "gen_ai.conversation.id"
-AGENT = "gen_ai.agent.name"
 INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 ERROR = "error.type"
 
-EPISODE_STEP = "agentcascade.step"
+STEP_SPAN = "agentcascade.step"
+EPISODE = "agentcascade.episode"
+STEP = "agentcascade.step"
 MODE = "agentcascade.mode"
 CASCADE = "agentcascade.cascade"
 ROLE = "agentcascade.role"
 PURPOSE = "agentcascade.purpose"
 NAMESPACE = "agentcascade.namespace"
+DECISION = "agentcascade.decision"
 ANSWERED_BY = "agentcascade.answered_by"
+DEFERRED = "agentcascade.deferred"
 REASON = "agentcascade.reason"
+GOAL = "agentcascade.goal"
+ACTION = "agentcascade.action"
 AGREEMENT = "agentcascade.agreement"
 SAMPLES = "agentcascade.samples"
 DEMONSTRATIONS = "agentcascade.demonstrations"
@@ -41,7 +47,8 @@ DOLLARS = "agentcascade.dollars"
 SAVED_DOLLARS = "agentcascade.dollars.saved"
 OVERHEAD = "agentcascade.overhead"
 FAILURES = "agentcascade.failures"
-FAILURE = "agentcascade.failure"
+KIND = "agentcascade.kind"
+CANCELLED = "agentcascade.cancelled"
 
 M_TOKENS = "gen_ai.client.token.usage"
 M_DURATION = "gen_ai.client.operation.duration"
@@ -53,7 +60,30 @@ M_FAILURES = "agentcascade.failures"
 M_OVERHEAD = "agentcascade.overhead"
 M_AGREEMENT = "agentcascade.agreement"
 
-TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
-SECOND_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+TOKEN_BUCKETS = tuple(4**i for i in range(14))
+SECOND_BUCKETS = tuple(0.01 * 2**i for i in range(14))
 OVERHEAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
 AGREEMENT_BUCKETS = (0.0, 0.2, 0.25, 0.34, 0.4, 0.5, 0.6, 0.67, 0.75, 0.8, 0.9, 0.99, 1.0)
+
+PROVIDERS = {
+    "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
+    "bedrock": "aws.bedrock",
+    "bedrock_converse": "aws.bedrock",
+    "gemini": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "vertex_ai": "gcp.vertex_ai",
+    "watsonx": "ibm.watsonx.ai",
+    "xai": "x_ai",
+}
+"""litellm's names of providers to the conventions'; others are the same, or are used as they are."""
+MAKERS = {"gpt": "openai", "o1": "openai", "o3": "openai", "o4": "openai", "claude": "anthropic"}
+"""Providers of models that are named without one, by the first word of the name."""
+
+
+def model_of(name: str) -> tuple[str, str]:
+    """(provider, model) of a name such as ``openai/gpt-4.1-mini``; the provider is ``unknown`` where none is named."""
+    first, slash, rest = name.partition("/")
+    if slash:
+        return PROVIDERS.get(first, first), rest
+    return MAKERS.get(name.split("-")[0], "unknown"), name

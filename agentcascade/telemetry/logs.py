@@ -1,23 +1,29 @@
-"""Structured logs: one line of JSON an event, secrets left out, contents only where they are asked for."""
+"""Structured logs: one line an event, secrets left out, contents only where they are asked for."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from agentcascade.errors import ConfigError
 from agentcascade.redaction import Redactor
 
 CONTENTS = {"messages", "content", "prompt", "answer", "arguments", "body", "observation"}
-"""Extra fields that are replaced by their length."""
-STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-LOGGERS = ("agentcascade", "uvicorn", "uvicorn.error")
+"""Fields that are replaced by their length."""
+STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+LEVELS = ("debug", "info", "warning", "error", "critical")
+DEEP = 7
+"""Levels of nesting that are shown as they are; what lies deeper is shown as its text."""
+CONTROLS = {c: f"\\u{c:04x}" for c in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
+"""Characters that some reader of logs takes for the end of a line, or a terminal for a command."""
 
 
 class Structured(logging.Formatter):
-    """A record as one line, JSON or text. Line breaks in values cannot begin another line."""
+    """A record as one line, JSON or text. Whatever a value holds, it cannot begin another line, and nothing raises."""
 
     def __init__(self, *, as_json: bool = True, redactor: Redactor | None = None, contents: bool = False) -> None:
         super().__init__()
@@ -28,43 +34,84 @@ class Structured(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": self._redacted(_message(record)),
         }
-        fields |= {k: self._shown(k, v) for k, v in record.__dict__.items() if k not in STANDARD}
-        if trace := _trace():
-            fields["trace_id"] = trace
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        fields = self._redactor.value(fields)
+            fields["exception"] = self._redacted(self.formatException(record.exc_info))
+        if record.stack_info:
+            fields["stack"] = self._redacted(record.stack_info)
+        fields |= _trace()
+        for name, value in record.__dict__.items():
+            if name not in STANDARD and name not in fields:
+                fields |= self._shown("", {name: value}, DEEP)
         if self._json:
-            return json.dumps(fields, ensure_ascii=False, default=str)
-        head = f"{fields.pop('time')} {fields.pop('level').upper()} {fields.pop('logger')}: "
-        text = head + str(fields.pop("message")) + "".join(f" {k}={v}" for k, v in fields.items())
-        return text.encode("unicode_escape").decode() if not text.isprintable() else text
+            return json.dumps(fields, ensure_ascii=False, default=str).translate(CONTROLS)
+        head = f"{fields.pop('time')} {fields.pop('level').upper()} {fields.pop('logger')}: {fields.pop('message')}"
+        return (head + "".join(f" {k}={v}" for k, v in fields.items())).translate(CONTROLS)
 
-    def _shown(self, name: str, value: Any) -> Any:
-        if name in CONTENTS and not self._contents:
-            return f"[{len(value) if hasattr(value, '__len__') else len(str(value))} long]"
-        return value
+    def _shown(self, name: str, value: Any, depth: int) -> Any:
+        """A value that JSON can hold, without secrets and, where they are not wanted, contents."""
+        if name in CONTENTS and not self._contents and value is not None:
+            return f"[{len(value) if hasattr(value, '__len__') else len(_text(value))} long]"
+        if value is None or isinstance(value, (bool, int)):
+            return value
+        if isinstance(value, float):
+            return value if value - value == 0 else str(value)  # JSON has no infinity
+        if isinstance(value, Mapping) and depth:
+            shown = {_text(k): self._shown(_text(k), v, depth - 1) for k, v in value.items()}
+            return {self._redacted(k): "[key]" if self._redactor.hides(k, v) else v for k, v in shown.items()}
+        if isinstance(value, (list, tuple, set, frozenset)) and depth:
+            return [self._shown("", v, depth - 1) for v in value]
+        return self._redacted(_text(value))
+
+    def _redacted(self, text: str) -> str:
+        try:
+            return self._redactor.text(text)
+        except Exception as error:  # one of the user's hooks
+            return f"[withheld: redaction failed with {type(error).__name__}]"
 
 
-def _trace() -> str | None:
-    """The id of the trace that is under way, where OpenTelemetry is in use."""
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # its arguments do not fit: the logging module would print them as they are
+        return f"{_text(record.msg)} {_text(record.args)}"
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:
+        return f"[{type(value).__name__} without a text: {type(error).__name__}]"
+
+
+def _trace() -> dict[str, str]:
+    """The trace and span that are under way, where OpenTelemetry is in use."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
-        return None
+        return {}
     context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else None
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"} if context.is_valid else {}
 
 
 def configure(
-    *, level: str = "info", json: bool = True, redactor: Redactor | None = None, contents: bool = False
+    level: str = "info",
+    json: bool = True,
+    redactor: Redactor | None = None,
+    contents: bool = False,
+    *,
+    uvicorn: bool = True,
 ) -> None:
-    """Send our logs and uvicorn's to standard error. Called once, by programs, never by the library."""
+    """Send our logs, and uvicorn's, to standard error as JSON or plain text. For programs; the library never calls it.
+
+    A second call replaces the first. Raises `ConfigError` for an unknown level.
+    """
+    if level.lower() not in LEVELS:
+        raise ConfigError(f"log level {level!r} is unknown: use one of {', '.join(LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Structured(as_json=json, redactor=redactor, contents=contents))
-    for name in LOGGERS:
+    for name in ("agentcascade", *(["uvicorn"] if uvicorn else [])):
         logger = logging.getLogger(name)
-        logger.handlers[:] = [handler] if name in ("agentcascade", "uvicorn") else []
+        logger.handlers[:] = [handler]
         logger.setLevel(level.upper())
-        logger.propagate = name not in ("agentcascade", "uvicorn")
+        logger.propagate = False

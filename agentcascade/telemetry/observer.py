@@ -2,168 +2,130 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import logging
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 from agentcascade import __version__
 from agentcascade.errors import MissingExtra, describe
+from agentcascade.redaction import Redactor
 from agentcascade.telemetry import attributes as a
-from agentcascade.types import Completion, Decision, Mode, Purpose, Role, Situation
+from agentcascade.types import Completion, Decision, Message, Mode, Purpose, Role, Situation
 
 log = logging.getLogger("agentcascade.telemetry")
+OTLP = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class Telemetry:
     """An observer. Without providers of its own it uses the process's, which the program sets up (or nobody does).
 
-    A step is a span ``invoke_agent NAME``, each model call in it a client span ``chat MODEL``. Metrics carry no ids and
-    no texts; spans carry ids, and a step's goal only with `record_content`. Raises `MissingExtra`.
+    A step is a span ``agentcascade.step``, neither an agent's run nor one model call; each call in it is a client span
+    ``chat MODEL``. Metrics carry no ids and no texts. Spans carry ids, and texts only with `record_content`, redacted.
+    Raises `MissingExtra`.
     """
 
     def __init__(
-        self, tracer_provider: Any = None, meter_provider: Any = None, *, record_content: bool = False
+        self,
+        tracer_provider: Any = None,
+        meter_provider: Any = None,
+        *,
+        record_content: bool = False,
+        redactor: Redactor | None = None,
     ) -> None:
         try:
-            from opentelemetry import metrics, trace
+            from opentelemetry import context, metrics, trace
         except ImportError as error:
             raise MissingExtra("opentelemetry-api", "telemetry", "telemetry") from error
-        self._content = record_content
-        self._trace: Any = trace
-        self._tracer = trace.get_tracer("agentcascade", __version__, tracer_provider)
+        self._redactor = (redactor or Redactor()) if record_content else None
+        self.trace: Any = trace
+        self.context: Any = context
+        self.tracer: Any = trace.get_tracer("agentcascade", __version__, tracer_provider)
         self.meter: Any = metrics.get_meter("agentcascade", __version__, meter_provider)
         self._complained = False
-        counter, histogram = self.meter.create_counter, self.meter.create_histogram
-        self._tokens = histogram(
-            a.M_TOKENS, "{token}", "tokens of a call", explicit_bucket_boundaries_advisory=a.TOKEN_BUCKETS
-        )
-        self._seconds = histogram(
-            a.M_DURATION, "s", "seconds of a call", explicit_bucket_boundaries_advisory=a.SECOND_BUCKETS
-        )
+        counter = self.meter.create_counter
+        self._tokens = self._histogram(a.M_TOKENS, "{token}", "tokens of a model call", a.TOKEN_BUCKETS)
+        self._seconds = self._histogram(a.M_DURATION, "s", "time of a model call", a.SECOND_BUCKETS)
         self._steps = counter(a.M_STEPS, "{step}", "steps taken")
-        self._dollars = counter(a.M_DOLLARS, "{USD}", "spent, as far as prices are known")
-        self._saved = self.meter.create_up_down_counter(
-            a.M_SAVED, "{USD}", "saved against the teacher alone, estimated"
-        )
-        self._unpriced = counter(a.M_UNPRICED, "{call}", "calls whose price is not known")
+        self._dollars = counter(a.M_DOLLARS, "{USD}", "dollars spent, as far as prices are known")
+        saved = self.meter.create_up_down_counter  # a step can cost more than the teacher alone
+        self._saved = saved(a.M_SAVED, "{USD}", "dollars saved against the teacher alone, estimated")
+        self._unpriced = counter(a.M_UNPRICED, "{call}", "model calls whose price is not known")
         self._failures = counter(a.M_FAILURES, "{failure}", "failures that were worked around or ended a step")
-        self._overhead = histogram(
-            a.M_OVERHEAD, "ms", "a step's own time", explicit_bucket_boundaries_advisory=a.OVERHEAD_BUCKETS
-        )
-        self._agreement = histogram(
-            a.M_AGREEMENT, "1", "agreement of a vote", explicit_bucket_boundaries_advisory=a.AGREEMENT_BUCKETS
-        )
+        self._overhead = self._histogram(a.M_OVERHEAD, "ms", "a step's own time", a.OVERHEAD_BUCKETS)
+        self._agreement = self._histogram(a.M_AGREEMENT, "1", "agreement of a vote", a.AGREEMENT_BUCKETS)
+
+    def _histogram(self, name: str, unit: str, description: str, buckets: tuple[float, ...]) -> Any:
+        return self.meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
 
     def step(self, situation: Situation, mode: Mode) -> AbstractContextManager[Callable[[Decision], None]]:
-        about = {
-            a.OPERATION: "invoke_agent",
+        about: dict[str, Any] = {
             a.CONVERSATION: situation.episode,
+            a.EPISODE: situation.episode,
             a.NAMESPACE: situation.namespace,
-            a.EPISODE_STEP: situation.step,
+            a.STEP: situation.step,
             a.MODE: mode,
         }
-        if self._content:
-            about[a.INPUT_MESSAGES] = situation.goal
-        return self._span("invoke_agent", "INTERNAL", about, self._decided)
+        return Watch(
+            self, a.STEP_SPAN, "INTERNAL", about, lambda span, decision: self._decided(span, decision, situation)
+        )
 
     def call(
         self, role: Role, purpose: Purpose, model: str, **request: Any
     ) -> AbstractContextManager[Callable[[Completion], None]]:
-        provider, _, bare = model.rpartition("/")
-        about = {
-            a.OPERATION: "chat",
-            a.PROVIDER: provider.split("/")[0] or "unknown",
-            a.REQUEST_MODEL: bare,
-            a.ROLE: role,
-            a.PURPOSE: purpose,
-        }
-        labels = dict(about)
-        for name, value in (
-            (a.CHOICES, request.get("n")),
-            (a.TEMPERATURE, request.get("temperature")),
-            (a.STREAM, request.get("stream")),
-        ):
-            if value is not None:
-                about[name] = value
-        return self._call(f"chat {bare}", about, labels)
-
-    @contextmanager
-    def _call(self, name: str, about: dict[str, Any], labels: dict[str, Any]) -> Iterator[Callable[[Completion], None]]:
-        started = time.perf_counter()
-        outcome: dict[str, Any] = {}
+        provider, bare = a.model_of(model)
+        labels = {a.OPERATION: "chat", a.PROVIDER: provider, a.REQUEST_MODEL: bare, a.ROLE: role, a.PURPOSE: purpose}
+        about: dict[str, Any] = dict(labels)
+        if request.get("n", 1) != 1:
+            about[a.CHOICES] = request["n"]
+        if request.get("temperature") is not None:
+            about[a.TEMPERATURE] = request["temperature"]
+        if request.get("stream"):
+            about[a.STREAM] = True
 
         def called(span: Any, completion: Completion) -> None:
             self._called(span, completion, labels)
 
-        try:
-            with self._span(name, "CLIENT", about, called) as done:
-                yield done
-        except BaseException as error:
-            outcome = {a.ERROR: type(error).__name__}
-            raise
-        finally:
-            self._quietly(self._seconds.record, time.perf_counter() - started, {**labels, **outcome})
+        def left(span: Any, error: BaseException | None, seconds: float) -> None:
+            if error is None or isinstance(error, Exception):  # the time until a call was cancelled says nothing of it
+                outcome = {} if error is None else {a.ERROR: type(error).__name__}
+                self._seconds.record(seconds, {**labels, **outcome})
+            completion = getattr(error, "completion", None)  # a failed call that was billed
+            if isinstance(completion, Completion):
+                self._called(span, completion, labels)
 
-    @contextmanager
-    def _span(
-        self, name: str, kind: str, about: dict[str, Any], told: Callable[[Any, Any], None]
-    ) -> Iterator[Callable[[Any], None]]:
-        span, token = None, None
-        try:
-            span = self._tracer.start_span(name, kind=getattr(self._trace.SpanKind, kind), attributes=about)
-            from opentelemetry import context
+        return Watch(self, f"chat {bare}", "CLIENT", about, called, left)
 
-            token = context.attach(self._trace.set_span_in_context(span))
-        except Exception as error:
-            self._complain(error)
-        try:
-            yield lambda item: self._quietly(told, span, item)
-        except BaseException as error:
-            self._quietly(self._mark, span, error)
-            raise
-        finally:
-            self._quietly(self._leave, span, token)
-
-    def _mark(self, span: Any, error: BaseException) -> None:
-        if span is None:
-            return
-        span.set_attribute(a.ERROR, type(error).__name__)
-        if not isinstance(error, asyncio.CancelledError):
-            span.set_status(self._trace.StatusCode.ERROR, describe(error))
-
-    def _leave(self, span: Any, token: Any) -> None:
-        from opentelemetry import context
-
-        if token is not None:
-            context.detach(token)
-        if span is not None:
-            span.end()
-
-    def _called(self, span: Any, completion: Completion, labels: dict[str, Any]) -> None:
+    def _called(self, span: Any, completion: Completion, labels: Mapping[str, Any]) -> None:
         usage = completion.usage
-        for kind, count in (("input", usage.prompt), ("output", usage.completion)):
-            self._tokens.record(count, {**labels, a.TOKEN_TYPE: kind})
+        self._tokens.record(usage.prompt, {**labels, a.TOKEN_TYPE: "input"})
+        self._tokens.record(usage.completion, {**labels, a.TOKEN_TYPE: "output"})
         if completion.dollars is None:
             self._unpriced.add(1, labels)
         else:
             self._dollars.add(float(completion.dollars), labels)
-        if span is not None and span.is_recording():
-            span.set_attributes(
-                {
-                    a.RESPONSE_MODEL: completion.model,
-                    a.FINISH_REASONS: list(completion.finish_reasons),
-                    a.INPUT_TOKENS: usage.prompt,
-                    a.OUTPUT_TOKENS: usage.completion,
-                    a.CACHE_READ_TOKENS: usage.cached_input,
-                    a.CACHE_WRITE_TOKENS: usage.cache_write + usage.cache_write_1h,
-                    a.REASONING_TOKENS: usage.reasoning,
-                }
-            )
+        if span is None or not span.is_recording():
+            return
+        seen: dict[str, Any] = {
+            a.RESPONSE_MODEL: a.model_of(completion.model)[1],
+            a.FINISH_REASONS: list(completion.finish_reasons),
+            a.INPUT_TOKENS: usage.prompt,
+            a.OUTPUT_TOKENS: usage.completion,
+            a.CACHE_READ_TOKENS: usage.cached_input,
+            a.CACHE_WRITE_TOKENS: usage.cache_write + usage.cache_write_1h,
+            a.REASONING_TOKENS: usage.reasoning,
+        }
+        if completion.dollars is not None:
+            seen[a.DOLLARS] = float(completion.dollars)
+        if self._redactor is not None:
+            seen[a.OUTPUT_MESSAGES] = self._json([_message(m) for m in completion.messages])
+        span.set_attributes(seen)
 
-    def _decided(self, span: Any, decision: Decision) -> None:
+    def _decided(self, span: Any, decision: Decision, situation: Situation) -> None:
         labels = {a.CASCADE: decision.cascade, a.MODE: decision.mode}
         self._steps.add(1, {**labels, a.ANSWERED_BY: decision.answered_by})
         self._overhead.record(decision.overhead_ms, labels)
@@ -172,38 +134,123 @@ class Telemetry:
         if decision.saved_dollars is not None:
             self._saved.add(float(decision.saved_dollars), labels)
         for failure in decision.failures:
-            self._failures.add(1, {**labels, a.FAILURE: ":".join(failure.split(":")[:2])[:80]})
-        if span is not None and span.is_recording():
-            span.set_attributes(
-                {
-                    a.AGENT: decision.cascade,
-                    a.ANSWERED_BY: decision.answered_by,
-                    a.REASON: decision.reason,
-                    a.SAMPLES: decision.samples,
-                    a.DEMONSTRATIONS: len(decision.demonstrations),
-                    a.OVERHEAD: decision.overhead_ms,
-                    a.FAILURES: len(decision.failures),
-                    **({} if decision.agreement is None else {a.AGREEMENT: decision.agreement}),
-                    **({} if decision.dollars is None else {a.DOLLARS: float(decision.dollars)}),
-                }
-            )
+            what, _, rest = failure.partition(": ")
+            kind = rest.partition(":")[0]
+            error = _word(kind) if kind[:1].isupper() else "other"
+            self._failures.add(1, {**labels, a.KIND: _word(what), a.ERROR: error})
+        if span is None or not span.is_recording():
+            return
+        seen: dict[str, Any] = {
+            **labels,
+            a.DECISION: decision.id,
+            a.ANSWERED_BY: decision.answered_by,
+            a.DEFERRED: decision.mode == "cascade" and decision.answered_by == "teacher",
+            a.SAMPLES: decision.samples,
+            a.DEMONSTRATIONS: len(decision.demonstrations),
+            a.OVERHEAD: decision.overhead_ms,
+            a.FAILURES: len(decision.failures),
+            a.AGREEMENT: decision.agreement,
+            a.DOLLARS: None if decision.dollars is None else float(decision.dollars),
+            a.SAVED_DOLLARS: None if decision.saved_dollars is None else float(decision.saved_dollars),
+        }
+        if self._redactor is not None:
+            observed = [{"role": "user", "parts": [{"type": "text", "content": situation.observation}]}]
+            text = self._redactor.text
+            seen |= {
+                a.GOAL: text(situation.goal),
+                a.ACTION: text(decision.action or ""),
+                a.REASON: text(decision.reason),
+            }
+            seen[a.INPUT_MESSAGES] = self._json(observed)
+        span.set_attributes({name: value for name, value in seen.items() if value is not None})
 
-    def _quietly(self, work: Callable[..., Any], *arguments: Any) -> None:
-        try:
-            work(*arguments)
-        except Exception as error:
-            self._complain(error)
+    def _json(self, messages: list[dict[str, Any]]) -> str:
+        assert self._redactor is not None
+        return json.dumps(self._redactor.value(messages), ensure_ascii=False)
 
-    def _complain(self, error: Exception) -> None:
+    def complain(self, error: Exception) -> None:
+        """Once, for what fails may fail at every step."""
         if not self._complained:
             self._complained = True
             log.warning("telemetry fails, steps go on: %s", describe(error))
 
 
-def prometheus() -> tuple[Telemetry, Callable[[], tuple[bytes, str]]]:
-    """A `Telemetry` whose metrics Prometheus can read, and the function that renders them (text, media type).
+class Watch:
+    """A span around some work. `told` gets it with what the work reports, `left` with how the work ended (seconds)."""
 
-    Spans go to the process's tracer provider, if the program has set one. Raises `MissingExtra`.
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        name: str,
+        kind: str,
+        about: dict[str, Any],
+        told: Callable[[Any, Any], None],
+        left: Callable[[Any, BaseException | None, float], None] | None = None,
+    ) -> None:
+        self._telemetry, self._name, self._kind, self._about = telemetry, name, kind, about
+        self._told, self._left = told, left
+        self._span: Any = None
+        self._token: Any = None
+
+    def __enter__(self) -> Callable[[Any], None]:
+        telemetry = self._telemetry
+        self._started = time.perf_counter()
+        try:
+            kind = getattr(telemetry.trace.SpanKind, self._kind)
+            self._span = telemetry.tracer.start_span(self._name, kind=kind, attributes=self._about)
+            self._token = telemetry.context.attach(telemetry.trace.set_span_in_context(self._span))
+        except Exception as error:
+            telemetry.complain(error)
+        return lambda item: self._quietly(self._told, self._span, item)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._left is not None:
+            self._quietly(self._left, self._span, error, time.perf_counter() - self._started)
+        if self._token is not None:
+            self._quietly(self._telemetry.context.detach, self._token)
+        if self._span is not None:
+            if error is not None:
+                self._quietly(self._mark, error)
+            self._quietly(self._span.end)
+
+    def _mark(self, error: BaseException) -> None:
+        if not isinstance(error, Exception):  # a cancelled task: somebody else's wish, not an error
+            self._span.set_attribute(a.CANCELLED, True)
+            return
+        self._span.set_attribute(a.ERROR, type(error).__name__)
+        self._span.set_status(
+            self._telemetry.trace.StatusCode.ERROR, type(error).__name__
+        )  # its text may quote a prompt
+
+    def _quietly(self, work: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            work(*arguments)
+        except Exception as error:
+            self._telemetry.complain(error)
+
+
+def _word(text: str) -> str:
+    """`text` where it is a name, else ``other``: a label has few values, whatever an error says."""
+    return text if text.replace("-", "_").isidentifier() and len(text) <= 60 else "other"
+
+
+def _message(message: Message) -> dict[str, Any]:
+    """An assistant message in the conventions' shape."""
+    content = message.get("content")
+    texts = [content] if isinstance(content, str) else [p.get("text") for p in content or () if isinstance(p, dict)]
+    parts: list[dict[str, Any]] = [{"type": "text", "content": text} for text in texts if text]
+    for call in message.get("tool_calls") or ():
+        function = call.get("function") or {}
+        asked = {"name": function.get("name"), "arguments": function.get("arguments")}
+        parts.append({"type": "tool_call", "id": call.get("id"), **asked})
+    return {"role": "assistant", "parts": parts}
+
+
+def prometheus(*, record_content: bool = False) -> tuple[Telemetry, Callable[[], tuple[bytes, str]]]:
+    """A `Telemetry` whose metrics Prometheus can read, and the function that renders them as (text, media type).
+
+    Its spans go to the collector that $OTEL_EXPORTER_OTLP_ENDPOINT names, else to the process's tracer provider, if the
+    program has set one. Raises `MissingExtra`.
     """
     try:
         from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -213,5 +260,21 @@ def prometheus() -> tuple[Telemetry, Callable[[], tuple[bytes, str]]]:
         raise MissingExtra("opentelemetry-exporter-prometheus", "telemetry", "the metrics page") from error
     registry = CollectorRegistry()
     reader = PrometheusMetricReader(registry=registry, disable_target_info=True, scope_info_enabled=False)
-    telemetry = Telemetry(meter_provider=MeterProvider(metric_readers=[reader]))
+    meters = MeterProvider(metric_readers=[reader])
+    telemetry = Telemetry(_collector(), meters, record_content=record_content)
     return telemetry, lambda: (generate_latest(registry), CONTENT_TYPE_LATEST)
+
+
+def _collector() -> Any:
+    """A tracer provider that sends to the collector which the environment names; None where it names none."""
+    if not any(os.environ.get(name) for name in OTLP):
+        return None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    name = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "agentcascade"}
+    provider = TracerProvider(resource=Resource.create(name))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider

@@ -54,14 +54,17 @@ class Replicas:
     def __init__(self, fake: FakeOpenAI, config: Path, clients: list[httpx.Client]) -> None:
         self.fake, self.config, self.clients = fake, config, clients
 
-    def chat(self, replica: int, key: str, goal: str = "find the mug", model: str = "normal", **more: Any) -> httpx.Response:
+    def chat(
+        self, replica: int, key: str, goal: str = "find the mug", model: str = "normal", **more: Any
+    ) -> httpx.Response:
         body = {"model": model, "messages": [{"role": "user", "content": goal}], "max_tokens": 100}
         headers = {"authorization": f"Bearer {key}"} | more.pop("headers", {})
         return self.clients[replica].post("/v1/chat/completions", json=body | more, headers=headers)
 
     def finish(self, replica: int, key: str, episode: str, success: bool = True) -> httpx.Response:
         headers = {"authorization": f"Bearer {key}"}
-        return self.clients[replica].post(f"/v1/episodes/{episode}/feedback", json={"success": success}, headers=headers)
+        path = f"/v1/episodes/{episode}/feedback"
+        return self.clients[replica].post(path, json={"success": success}, headers=headers)
 
     def prompts(self, model: str) -> list[str]:
         return [json.dumps(r.body["messages"]) for r in self.fake.requests if r.body["model"] == model]
@@ -82,7 +85,9 @@ def replicas(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
             "bank": {"url": postgres_server.rsplit("/", 1)[0] + "/replicas"},
             "retrieval": {"embedder": "hashing", "index": "exact"},
             "actions": {"format": "text"},
-            "cascades": {"collecting": {"mode": "collect"}, "normal": {"mode": "cascade"}, "plain": {"mode": "teacher"}},
+            "cascades": {
+                n: {"mode": m} for n, m in (("collecting", "collect"), ("normal", "cascade"), ("plain", "teacher"))
+            },
         }
         config = folder / "agentcascade.yaml"
         config.write_text(yaml.safe_dump(settings))
@@ -155,7 +160,8 @@ def test_a_budget_holds_over_both(replicas: Replicas) -> None:
     assert set(statuses) == {200, 402}
     refused = next(a for a in answers if a.status_code == 402).json()["error"]
     assert (refused["code"], refused["type"]) == ("budget_exceeded", "insufficient_quota")
-    spent = next(Decimal(k["spent"]) for k in json.loads(run(replicas.config, "keys", "list", "--json")) if k["name"] == "poor")
+    listed = json.loads(run(replicas.config, "keys", "list", "--json"))
+    spent = next(Decimal(k["spent"]) for k in listed if k["name"] == "poor")
     assert spent == EACH * statuses.count(200)
     assert spent <= budget
     assert statuses.count(200) >= fits - 8, "reservations are given back"

@@ -74,7 +74,7 @@ async def test_without_reported_usage_tokens_are_counted_and_dollars_unknown(fak
 async def test_a_stream_that_breaks_off_is_no_answer(fake_openai: Any) -> None:
     fake = fake_openai([Reply(texts=("one two three four",), truncate_after=3)])
     deltas: list[Delta] = []
-    with pytest.raises(Exception, match="broke off|closed|incomplete|peer") as raised:
+    with pytest.raises(Exception, match=r"broke off|closed|incomplete|peer") as raised:
         await model(fake).stream(ASK, deltas.append)
     assert not isinstance(raised.value, AssertionError)
     assert text_of(deltas) == "one two"

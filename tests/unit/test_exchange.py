@@ -81,7 +81,8 @@ def test_an_id_that_comes_twice_becomes_two() -> None:
 
 
 def test_thinking_goes_back_only_to_who_thought_it_and_only_inside_its_tool_exchange() -> None:
-    thinking = {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "s"}], "reasoning_content": "hm"}
+    blocks = [{"type": "thinking", "thinking": "hm", "signature": "s"}]
+    thinking = {"thinking_blocks": blocks, "reasoning_content": "hm"}
     mine = ours(asked("a", **thinking), "teacher", "1")
     foreign = asked("b", **thinking)
     plain: Message = {"role": "assistant", "content": "done", **thinking}
@@ -93,7 +94,8 @@ def test_thinking_goes_back_only_to_who_thought_it_and_only_inside_its_tool_exch
 
 def test_thinking_parts_of_the_content_are_treated_alike_and_other_parts_pass() -> None:
     parts = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "hello"}]
-    image: Message = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+    image: Message = {"role": "user", "content": [picture]}
     sent = for_model([image, {"role": "assistant", "content": parts}], "student")
     assert sent[0] is image
     assert sent[1]["content"] == parts[1:]
@@ -153,7 +155,8 @@ def test_memory_is_bounded() -> None:
     assert ids.original(first) == first
 
 
-TURN = st.tuples(st.sampled_from(["teacher", "student", "client"]), st.integers(1, 3), st.text(max_size=6), st.booleans())
+WHO = st.sampled_from(["teacher", "student", "client"])
+TURN = st.tuples(WHO, st.integers(1, 3), st.text(max_size=6), st.booleans())
 
 
 @given(st.lists(TURN, max_size=8), st.randoms(use_true_random=False))
@@ -186,8 +189,11 @@ def test_after_any_switches_results_still_belong_to_their_calls(turns: Any, rand
             assert json.dumps(prefix) == json.dumps(sent[: len(prefix)])
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["role", "content", "tool_calls", "tool_call_id"]), st.none() | st.text() |
-       st.lists(st.dictionaries(st.sampled_from(["id", "function"]), st.none() | st.text())))))  # fmt: skip
+CALLS = st.lists(st.dictionaries(st.sampled_from(["id", "function"]), st.none() | st.text()))
+FIELDS = st.sampled_from(["role", "content", "tool_calls", "tool_call_id"])
+
+
+@given(st.lists(st.dictionaries(FIELDS, st.none() | st.text() | CALLS)))
 def test_no_conversation_makes_it_raise(messages: Any) -> None:
     whole = [{"role": "assistant", **m} for m in messages]
     for role in ("teacher", "student"):

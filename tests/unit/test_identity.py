@@ -91,7 +91,7 @@ async def test_the_steps_of_separate_requests_become_one_demonstration(cascade: 
     assert (await cascade.bank.retrieve(own, 3)).demonstrations == []
 
 
-async def test_drafts_are_forgotten_when_the_episode_is_closed_and_a_second_word_banks_nothing(cascade: Cascade) -> None:
+async def test_drafts_go_when_the_episode_is_closed_and_a_second_word_banks_nothing(cascade: Cascade) -> None:
     id = await play(cascade)
     assert await drafts.finish(cascade, await drafts.settled(cascade, "default", id), True)
     again = await drafts.settled(cascade, "default", id)

@@ -91,14 +91,13 @@ async def test_a_verdict_may_bring_its_own_bill() -> None:
 
 
 async def test_the_judges_call_is_in_the_ledger_once(tmp_path: Path) -> None:
-    price = {"input": 1, "output": 1}
     own = Price(input=Decimal(1), output=Decimal(1))
     with build(
         teacher=ScriptedModel(["look"], price=own),
         mode="collect",
         bank={"url": f"sqlite:///{tmp_path}/a.db"},
         retrieval={"embedder": "hashing", "index": "exact"},
-        judge={"model": {"name": "agentcascade.scripted:ScriptedModel", "options": {"script": ["yes"]}, "price": price}},
+        judge={"model": {"name": "agentcascade.scripted:ScriptedModel", "options": {"script": ["yes"]}}},
     ) as cascade:
         episode = cascade.episode()
         await episode.complete([{"role": "user", "content": "put a mug on the desk"}])

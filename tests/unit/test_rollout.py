@@ -1,4 +1,4 @@
-"""Rolling out: a share of the episodes, the kill switch, budgets, tools that need more agreement, a guard on switching."""
+"""Rolling out: a share of the episodes, the kill switch, budgets, tools with side effects, a guard on switching."""
 
 from __future__ import annotations
 
