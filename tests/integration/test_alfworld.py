@@ -90,7 +90,7 @@ def test_a_killed_generation_resumes(made: list[Game], tmp_path: Path) -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     deadline = time.monotonic() + 60
-    while not list(tmp_path.rglob("game.tw-pddl")) and time.monotonic() < deadline:
+    while len(list(tmp_path.rglob("game.tw-pddl"))) < 2 and time.monotonic() < deadline:  # the first is whole then
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
