@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import httpx
 from openai import AsyncOpenAI, AsyncStream, OpenAI, Stream
 from openai.resources.chat import AsyncChat, Chat
 from openai.resources.chat.completions import AsyncCompletions, Completions
@@ -234,6 +235,8 @@ class CascadeStream(Stream[Any]):
     def __init__(self, loop: LoopThread, stream: StepStream) -> None:
         self._loop, self._stream = loop, stream
         self._iterator = iter(self)
+        self.response = httpx.Response(200)
+        self.response.close = self.close  # type: ignore[method-assign]  # what the SDK's own helpers call
 
     def __next__(self) -> Any:
         try:
@@ -263,6 +266,8 @@ class AsyncCascadeStream(AsyncStream[Any]):
     def __init__(self, stream: StepStream) -> None:
         self._stream = stream
         self._iterator = self.__aiter__()
+        self.response = httpx.Response(200)
+        self.response.aclose = self.close  # type: ignore[method-assign]  # what the SDK's own helpers call
 
     async def __anext__(self) -> Any:
         return chunk(await self._stream.__anext__())
