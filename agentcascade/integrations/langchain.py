@@ -21,6 +21,7 @@ from pydantic import ConfigDict, Field
 from agentcascade import identity
 from agentcascade.cascade import Cascade
 from agentcascade.episode import Episode
+from agentcascade.errors import InvalidRequest
 from agentcascade.stream import StepStream
 from agentcascade.sync import loop_of
 from agentcascade.types import Decision, Message
@@ -51,7 +52,7 @@ class ChatAgentCascade(BaseChatModel):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = LangSmithParams(
-            ls_provider="agentcascade", ls_model_name=self.cascade.name, ls_model_type="chat"
+            ls_provider="agentcascade", ls_model_name=kwargs.get("model", self.cascade.name), ls_model_type="chat"
         )  # fmt: skip
         for name, value in (
             ("ls_temperature", kwargs.get("temperature", self.temperature)),
@@ -136,6 +137,8 @@ class ChatAgentCascade(BaseChatModel):
     ) -> tuple[Episode, dict[str, Any]]:
         plain: list[Message] = [_message(m) for m in messages]
         asked = {**self.options, "temperature": self.temperature, "max_tokens": self.max_tokens, **given}
+        if asked.pop("model", self.cascade.name) != self.cascade.name:
+            raise InvalidRequest(f"model={given['model']!r}: make a ChatAgentCascade of that cascade instead")
         asked["stop"] = stop or self.stop
         asked = {k: v for k, v in asked.items() if v is not None and k not in ("stream", "ls_structured_output_format")}
         metadata = {**(getattr(run_manager, "metadata", None) or {}), **(asked.pop("metadata", None) or {})}
