@@ -35,3 +35,12 @@ def test_the_cascade_defers_less_than_always_and_the_ledger_adds_up(tmp_path: Pa
     assert 0 < share["cascade"] < 60
     assert cost["collect"] == alone["collect"] > 0
     assert cost["cascade"] < alone["cascade"]
+
+
+def test_an_agent_on_the_openai_sdk_is_rolled_out_without_being_rewritten(tmp_path: Path) -> None:
+    out = run("03_wrap_a_client.py", tmp_path)
+    assert "collect: 20 of 20 solved, 100% of" in out
+    assert "shadow: 5 of 5 solved, 100% of" in out
+    (solved, share) = re.findall(r"cascade: (\d+) of 10 solved, (\d+)% of", out)[0]
+    assert int(solved) >= 8
+    assert int(share) < 60
