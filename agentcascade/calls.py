@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from agentcascade import exchange
-from agentcascade.errors import BudgetExceeded, EmptyCompletion, UnknownPrice
+from agentcascade.errors import BudgetExceeded, EmptyCompletion, StorageError, UnknownPrice
 from agentcascade.protocols import Budgets, ChatModel, StreamingModel, TokenCounter
 from agentcascade.record import StepRecord
 from agentcascade.tokens import count_messages
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
 NOTHING: Message = {"role": "assistant", "content": ""}
 """Stands for a sample that the model failed to give: it votes for nothing."""
 
+
+BUDGET_SECONDS = 5.0
+"""For the database that keeps the budgets; after that it counts as unavailable."""
+_bookings: set[asyncio.Future[None]] = set()
+"""Held here, since an event loop does not hold what nobody waits for."""
 
 SHARED = {
     *("tool_choice", "parallel_tool_calls", "response_format", "stop", "max_tokens", "max_completion_tokens"),
@@ -107,8 +115,8 @@ class Caller:
         if on_delta is None or request.n > 1 or not isinstance(model, StreamingModel):
             make = lambda: model.complete(sent, **options)  # noqa: E731
         else:
-            rename = exchange.delta_ids("teacher", self._salt(0)) if self._switching else None
-            forward = on_delta if rename is None else lambda delta: on_delta(rename(delta))
+            rename = exchange.delta_ids("teacher", self._salt(0)) if self._switching else _same
+            forward = lambda delta: on_delta(rename(whole_text(delta)))  # noqa: E731
             make = lambda: model.stream(sent, forward, **options)  # noqa: E731
         completion = await self._call("teacher", "act", model, sent, request.n, make)
         answers = tuple(self._named(m, "teacher", i) for i, m in enumerate(completion.messages))
@@ -132,7 +140,7 @@ class Caller:
         async with self._paying(worst, limit) as paid:
             with record.model_time(), self._cascade.observer.call(role, purpose, model.name, **watched) as seen:
                 try:
-                    completion: Completion = await make()
+                    completion: Completion = whole(await make())
                 except EmptyCompletion as error:
                     record.spent_by(role, purpose, error.completion)
                     paid(error.completion)
@@ -174,18 +182,26 @@ class Caller:
 
     async def _reserve(self, budgets: Budgets, dollars: Decimal, seconds: float) -> str | None:
         try:
-            return await budgets.reserve(self._request.accounts, dollars, seconds + 60)
+            async with asyncio.timeout(BUDGET_SECONDS):
+                return await budgets.reserve(self._request.accounts, dollars, seconds + 60)
         except BudgetExceeded:
             raise
         except Exception as error:
             if self._cascade.config.budgets.when_unavailable == "refuse":
+                if isinstance(error, TimeoutError):
+                    raise StorageError(f"the budgets were not read within {BUDGET_SECONDS:g} seconds") from error
                 raise
             self._record.failed("budget", error)
             return None
 
     async def _settle(self, budgets: Budgets, reservation: str, dollars: Decimal) -> None:
+        """The answer does not wait for a database that hangs: then it is booked behind it."""
+        booking = asyncio.ensure_future(budgets.settle(reservation, dollars))
+        _bookings.add(booking)
+        booking.add_done_callback(_booked)
         try:
-            await budgets.settle(reservation, dollars)
+            async with asyncio.timeout(BUDGET_SECONDS):
+                await asyncio.shield(booking)
         except Exception as error:
             self._record.failed("budget", error)
 
@@ -234,6 +250,33 @@ class NullObserver:
         self, role: Role, purpose: Purpose, model: str, **request: Any
     ) -> AbstractContextManager[Callable[[Completion], None]]:
         return nullcontext(_ignore)
+
+
+def whole(completion: Completion) -> Completion:
+    """The completion without halves of characters in its messages: they are no text that can be sent or stored."""
+    messages = tuple(whole_text(m) for m in completion.messages)
+    same = all(a is b for a, b in zip(messages, completion.messages))
+    return completion if same else completion.model_copy(update={"messages": messages})
+
+
+def whole_text(message: Message) -> Message:
+    """The same object where nothing is wrong with it."""
+    try:
+        to_json(message, serialize_unknown=True)
+    except PydanticSerializationError:
+        found: Message = json.loads(json.dumps(message, ensure_ascii=False, default=str).encode(errors="replace"))
+        return found
+    return message
+
+
+def _same(delta: Delta) -> Delta:
+    return delta
+
+
+def _booked(booking: asyncio.Future[None]) -> None:
+    _bookings.discard(booking)
+    if not booking.cancelled():
+        booking.exception()  # it is recorded where somebody still waits for it
 
 
 def _ignore(_: object) -> None:

@@ -19,6 +19,8 @@ from agentcascade.tokens import count_messages, token_counter
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 from agentcascade.usage import usage_from
 
+TRANSPORT = {"timeout": "timeout", "extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
+"""Arguments of `create` that are no part of the request's body, and what the client's `post` calls them."""
 KEPT = ("content", "tool_calls", "refusal", "reasoning_content", "annotations", "audio")
 
 
@@ -26,7 +28,9 @@ class ClientModel:
     """`model` through `client`. `fixed` arguments go with every call; the client's own retries apply.
 
     The price is litellm's only where the client talks to OpenAI or Azure themselves; give `prices` for other servers.
-    `name` is what records call the model. With `exact`, temperature and seed are those of `fixed` or none.
+    `name` is what records call the model. With `exact`, temperature and seed are those of `fixed` or none. `plain`
+    answers are not made into the client's own objects, which costs more than the request itself: for an `AsyncOpenAI`
+    that nobody else knows. (What instruments a program's client watches its `create`.)
     """
 
     def __init__(
@@ -38,8 +42,10 @@ class ClientModel:
         fixed: Mapping[str, Any] | None = None,
         exact: bool = False,
         name: str | None = None,
+        plain: bool = False,
     ) -> None:
         self._client, self._model, self._fixed, self._exact = client, model, dict(fixed or {}), exact
+        self._plain = plain
         self.name = name or f"{provider(client)}/{model}"
         self.supports_n = True
         self._price = prices.lookup(self.name) if prices else _price(self.name)
@@ -87,7 +93,7 @@ class ClientModel:
             return list(await asyncio.gather(*(self._ask(a) for a in asked), return_exceptions=True))
 
         results = await ask(0, n if self.supports_n else 1)
-        if n > 1 and self.supports_n and len(results[0].choices or ()) == 1:
+        if n > 1 and self.supports_n and len(_get(results[0], "choices") or ()) == 1:
             self.supports_n = False  # some servers take `n` and ignore it
             results += await ask(1, 1)
         responses = [r for r in results if not isinstance(r, BaseException)]
@@ -96,14 +102,26 @@ class ClientModel:
         return self._completion(messages, responses, time.perf_counter() - started)
 
     async def _ask(self, arguments: dict[str, Any]) -> Any:
+        if self._plain:
+            return await self._post(arguments)
         if isinstance(self._client, AsyncOpenAI):
             return await self._create(**arguments)
         return await asyncio.to_thread(self._create, **arguments)
 
+    async def _post(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        body = {k: v for k, v in arguments.items() if k not in TRANSPORT}
+        options = {name: arguments[k] for k, name in TRANSPORT.items() if k in arguments}
+        client: Any = self._client
+        found: object = await client.post("/chat/completions", cast_to=object, body=body, options=options)
+        if not isinstance(found, dict):
+            raise ConnectionError(f"{self.name} answered with something other than a JSON object")
+        return found
+
     def _completion(self, messages: Sequence[Message], responses: Sequence[Any], seconds: float) -> Completion:
-        answers = [(_message(c.message), str(c.finish_reason or "stop")) for r in responses for c in r.choices or ()]
+        choices = [c for r in responses for c in _get(r, "choices") or ()]
+        answers = [(_message(_get(c, "message")), str(_get(c, "finish_reason") or "stop")) for c in choices]
         kept = [(m, reason) for m, reason in answers if m is not None]
-        usages = [usage_from(r.usage) for r in responses]
+        usages = [usage_from(_get(r, "usage")) for r in responses]
         known = [u for u in usages if u is not None]
         usage = sum(known, Usage()) if len(known) == len(usages) else self._estimate(messages, [m for m, _ in kept])
         completion = Completion(
@@ -214,9 +232,14 @@ def _price(name: str) -> Price | None:
     return PriceTable().lookup(name)
 
 
+def _get(part: Any, name: str) -> Any:
+    """A field of a response that is the client's object or plain data."""
+    return part.get(name) if isinstance(part, dict) else getattr(part, name, None)
+
+
 def _message(raw: Any) -> Message | None:
-    fields = raw.model_dump(exclude_none=True)
-    message = {"role": "assistant", **{k: fields[k] for k in KEPT if k in fields}}
+    fields = raw if isinstance(raw, dict) else raw.model_dump(exclude_none=True)
+    message = {"role": "assistant", **{k: fields[k] for k in KEPT if fields.get(k) is not None}}
     said = message.get("content") or message.get("tool_calls") or message.get("refusal")
     return message if said else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from agentcascade.types import Delta, Message
@@ -27,7 +28,7 @@ class Assembly:
                 for call in value:
                     self._add_call(call)
             elif isinstance(value, list):
-                self._others[name] = [*self._others.get(name, ()), *value]
+                self._others[name] = whole([*self._others.get(name, ()), *value])
             else:
                 self._others[name] = value
 
@@ -48,3 +49,22 @@ class Assembly:
         if self._calls:
             message["tool_calls"] = [self._calls[i] for i in sorted(self._calls)]
         return message if message.get("content") or self._calls or message.get("refusal") else None
+
+
+def whole(parts: Iterable[Any]) -> list[Any]:
+    """Blocks of a stream without the cuts in them: thinking comes in parts, of which the last brings the signature.
+
+    Providers refuse a thinking block that comes back in any other form than they made it.
+    """
+    blocks: list[Any] = []
+    for part in parts:
+        last = blocks[-1] if blocks and _thinks(blocks[-1]) and not blocks[-1].get("signature") else None
+        if last is not None and _thinks(part):
+            blocks[-1] = {**last, **part, "thinking": (last.get("thinking") or "") + (part.get("thinking") or "")}
+        else:
+            blocks.append(part)
+    return blocks
+
+
+def _thinks(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "thinking"

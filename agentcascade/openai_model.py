@@ -154,7 +154,7 @@ class OpenAIModel:
             base = self._base or os.environ.get("HOSTED_VLLM_API_BASE" if hosted else "OPENAI_API_BASE") or None
             key = self._key or (os.environ.get("HOSTED_VLLM_API_KEY") or "none" if hosted else None)
             client = AsyncOpenAI(api_key=key, base_url=base, max_retries=self._retries, timeout=self._timeout + 1)
-            self._clients[loop] = ClientModel(client, self._model, prices=self._prices, name=self.name)
+            self._clients[loop] = ClientModel(client, self._model, prices=self._prices, name=self.name, plain=True)
         return self._clients[loop]
 
 

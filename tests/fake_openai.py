@@ -33,6 +33,8 @@ class Reply:
     """Break a stream off after so many chunks."""
     body: Mapping[str, Any] | None = None
     """The whole JSON body, in place of all the above."""
+    events: Sequence[Mapping[str, Any]] | None = None
+    """The data of all events of a stream, in place of those made of the above."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             self.close_connection = True
             anthropic = request.path.endswith("/messages")
             events = _anthropic_events(request, reply) if anthropic else _events(request, reply)
+            if reply.events is not None:
+                events = (f"event: {e.get('type')}\ndata: {json.dumps(e)}\n\n".encode() for e in reply.events)
             try:
                 for count, event in enumerate(events):
                     if count == reply.truncate_after:

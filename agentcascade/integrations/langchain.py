@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -12,19 +13,25 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_openai_messages
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, Field
 
 from agentcascade import identity
 from agentcascade.cascade import Cascade
+from agentcascade.deltas import whole
 from agentcascade.episode import Episode
 from agentcascade.errors import InvalidRequest
 from agentcascade.stream import StepStream
 from agentcascade.sync import loop_of
 from agentcascade.types import Decision, Message
+
+EXTRA = ("thinking_blocks", "reasoning_content", "refusal")
+"""What of an answer goes into LangChain's `additional_kwargs`."""
 
 
 class ChatAgentCascade(BaseChatModel):
@@ -75,6 +82,31 @@ class ChatAgentCascade(BaseChatModel):
         if tool_choice:
             kwargs["tool_choice"] = _choice(tool_choice, [t["function"]["name"] for t in formatted if "function" in t])
         return super().bind(tools=formatted, **kwargs)
+
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        """By a tool call, or, with `method` 'json_schema' or 'json_mode', by `response_format`."""
+        method = kwargs.get("method", "function_calling")
+        if method == "function_calling":
+            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        if method not in ("json_schema", "json_mode"):
+            raise ValueError(f"method={method!r}: use 'function_calling', 'json_schema' or 'json_mode'")
+        shape = convert_to_json_schema(schema)
+        asked: dict[str, Any] = {"type": "json_object"}
+        if method == "json_schema":
+            named = {"name": shape["title"], "schema": shape}
+            strict = {"strict": kwargs["strict"]} if kwargs.get("strict") is not None else {}
+            asked = {"type": "json_schema", "json_schema": named | strict}
+        typed = isinstance(schema, type) and is_basemodel_subclass(schema)
+        parser: Runnable[Any, Any] = PydanticOutputParser(pydantic_object=schema) if typed else JsonOutputParser()
+        told = {"kwargs": {"method": method}, "schema": schema}
+        model = self.bind(response_format=asked, ls_structured_output_format=told)
+        if not include_raw:
+            return model | parser
+        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
     def _generate(
         self,
@@ -158,7 +190,7 @@ def _message(message: BaseMessage) -> Message:
     converted = convert_to_openai_messages(message)
     assert isinstance(converted, dict)
     kept = message.additional_kwargs.get("thinking_blocks") if isinstance(message, AIMessage) else None
-    return {**converted, "thinking_blocks": kept} if kept else converted
+    return {**converted, "thinking_blocks": whole(kept)} if kept else converted
 
 
 async def _result(episode: Episode, asked: dict[str, Any]) -> ChatResult:
@@ -199,12 +231,11 @@ def _assistant(answer: Message, said: dict[str, Any]) -> AIMessage:
             good.append(tool_call(name=name, args=arguments, id=call["id"]))
         except ValueError as error:
             bad.append(invalid_tool_call(name=name, args=raw, id=call["id"], error=str(error)))
-    extra = {k: answer[k] for k in ("thinking_blocks", "reasoning_content", "refusal") if answer.get(k)}
     return AIMessage(
         content=answer.get("content") or "",
         tool_calls=good,
         invalid_tool_calls=bad,
-        additional_kwargs=extra,
+        additional_kwargs={k: answer[k] for k in EXTRA if answer.get(k)},
         response_metadata=said,
         id=said["agentcascade"]["id"],
     )
@@ -259,6 +290,7 @@ def _chunk(data: dict[str, Any]) -> ChatGenerationChunk:
     message = AIMessageChunk(
         content=delta.get("content") or "",
         tool_call_chunks=calls,
+        additional_kwargs={k: delta[k] for k in EXTRA if delta.get(k)},
         response_metadata=metadata,
         usage_metadata=usage,
         id=data["id"],

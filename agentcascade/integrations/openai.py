@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
-from openai import AsyncOpenAI, AsyncStream, OpenAI, Stream
+from openai import NOT_GIVEN, AsyncOpenAI, AsyncStream, OpenAI, Stream
 from openai.resources.chat import AsyncChat, Chat
 from openai.resources.chat.completions import AsyncCompletions, Completions
 
@@ -38,6 +38,8 @@ log = logging.getLogger("agentcascade.integrations")
 OWN = "client/"
 """Prefix of a student's name that is reached through the wrapped client itself: ``client/gpt-4.1-mini``."""
 TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
+SAMPLING = ("temperature", "seed")
+"""What the teacher gets from the program alone; the cascade has its own for the student."""
 RAW = "X-Stainless-Raw-Response"
 
 
@@ -97,6 +99,7 @@ class Wrapped:
         messages = [_plain(m) for m in own.pop("messages")]
         model, metadata = own.pop("model"), own.pop("metadata", None)
         fixed = {k: own.pop(k) for k in TRANSPORT if k in own}
+        fixed |= {k: own[k] for k in SAMPLING if k in own}
         if metadata := identity.upstream(given := metadata):
             fixed["metadata"] = metadata
         teacher = ClientModel(client, model, prices=self._prices, fixed=fixed, exact=True)
@@ -193,7 +196,7 @@ class _Completions(Completions):
             return CascadeStream(loop, loop.run(_open(episode, asked)))
         return loop.run(_answer(episode, asked))
 
-    def parse(self, *, response_format: Any = None, **arguments: Any) -> Any:
+    def parse(self, *, response_format: Any = NOT_GIVEN, **arguments: Any) -> Any:
         asked, finish = _typed(response_format, arguments)
         return finish(self.create(**asked))
 
@@ -211,7 +214,7 @@ class _AsyncCompletions(AsyncCompletions):
             return AsyncCascadeStream(await _open(episode, asked))
         return await _answer(episode, asked)
 
-    async def parse(self, *, response_format: Any = None, **arguments: Any) -> Any:
+    async def parse(self, *, response_format: Any = NOT_GIVEN, **arguments: Any) -> Any:
         asked, finish = _typed(response_format, arguments)
         return finish(await self.create(**asked))
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 from pydantic_core import to_json
-from starlette.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
 
 from agentcascade import __version__
 from agentcascade.errors import InvalidKey
+from agentcascade.identity import ID
 from agentcascade.server import dashboard, wire
 from agentcascade.server.auth import Gate, Tenant
 from agentcascade.server.chat import Chat
-from agentcascade.server.errors import Problem, Refused, explain
+from agentcascade.server.errors import Problem, Refused, explain, invalid
 from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
 from agentcascade.server.metrics import Meter
@@ -30,6 +33,15 @@ if TYPE_CHECKING:
     from agentcascade.storage import Database
 
 Handler = Callable[..., Awaitable[Response]]
+EpisodeId = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ID.pattern}$"})]
+"""Only documented: the route checks it."""
+EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {"type": "string", "description": "a chat.completion.chunk or an error as JSON, or [DONE] at the end"}
+    },
+}
 READY_SECONDS = 2.0
 STATUSES = {
     400: "the request cannot be used",
@@ -62,7 +74,10 @@ def create_app(config: CascadeConfig) -> FastAPI:
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
             await asyncio.gather(*(c.bank.refresh() for c in cascades.values() if c.bank is not None))
+            gc.collect()
+            gc.freeze()  # what was loaded stays: walking through all of it again takes a tenth of a second each time
             yield
+            await app.state.chat.idle()
             await asyncio.gather(*(c.shadows.settle() for c in cascades.values()))
             await asyncio.to_thread(shared.close)
 
@@ -71,6 +86,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
             description="An OpenAI-compatible proxy: demonstrations for a cheap student, a teacher where it disagrees.",
         )  # fmt: skip
         _routes(app, cascades, gate, database, Meter(telemetry, render), config.server.max_requests)
+        app.add_exception_handler(HTTPException, _unrouted)
         app.include_router(dashboard.router(database, lambda request: _sees(gate, request)))
     except BaseException:
         shared.close()
@@ -90,6 +106,7 @@ def _routes(
 ) -> None:
     app.state.meter = meter
     chat, feedback = Chat(cascades, gate, max_requests), FeedbackRoute(cascades, gate)
+    app.state.chat = chat
     started = int(time.time())
 
     @app.post("/v1/chat/completions", **_documented("Chat", wire.ChatAnswer, wire.ChatRequest, stream=True))
@@ -98,10 +115,10 @@ def _routes(
         return await chat(request)
 
     @app.post(
-        "/v1/episodes/{episode}/feedback", **_documented("Episodes", wire.FeedbackAnswer, wire.Feedback)
+        "/v1/episodes/{episode:path}/feedback", **_documented("Episodes", wire.FeedbackAnswer, wire.Feedback)
     )  # fmt: skip
     @_guarded
-    async def feedback_route(request: Request, episode: str) -> Response:
+    async def feedback_route(request: Request, episode: EpisodeId) -> Response:
         return _json(await feedback(request, episode))
 
     @app.get("/v1/models", **_documented("Chat", wire.Models))
@@ -124,7 +141,7 @@ def _routes(
             await asyncio.to_thread(database.ping)
         return _json({"status": "ready"})
 
-    @app.get("/metrics", **_documented("Health", None))
+    @app.get("/metrics", response_class=PlainTextResponse, **_documented("Health", None))
     @_guarded
     async def metrics(request: Request) -> Response:
         if not (await gate.enter(request.headers, counted=False)).admin:
@@ -152,6 +169,16 @@ def _guarded(handler: Handler) -> Handler:
     return answered
 
 
+async def _unrouted(request: Request, error: Exception) -> Response:
+    """There is no such path, or not with that method."""
+    assert isinstance(error, HTTPException)
+    response = respond(
+        invalid(f"{request.method[:20]} {request.url.path[:80]}: {error.detail}", status=error.status_code).problem
+    )
+    response.headers.update(error.headers or {})
+    return response
+
+
 def respond(problem: Problem) -> Response:
     return Response(
         to_json(problem.body()), problem.status, problem.headers(), media_type="application/json"
@@ -172,7 +199,7 @@ def _documented(
     if answer is not None:
         responses[200] = {"description": "the answer", "model": answer}
         if stream:
-            responses[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+            responses[200]["content"] = {"text/event-stream": {"itemSchema": EVENT}}
     route: dict[str, Any] = {"tags": [tag], "responses": responses}
     if body is not None:
         schema = body.model_json_schema(ref_template=f"#/components/schemas/{body.__name__}_{{model}}")

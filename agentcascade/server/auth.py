@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from agentcascade.errors import InvalidKey
+from agentcascade.errors import InvalidKey, StorageError, describe
 from agentcascade.types import Account
 
 if TYPE_CHECKING:
     from agentcascade.storage.budgets import Rates
     from agentcascade.storage.keys import ApiKey, Keys
+
+
+log = logging.getLogger("agentcascade.server")
+RATE_SECONDS = 2.0
 
 
 class Tenant(NamedTuple):
@@ -42,8 +48,16 @@ class Gate:
             return OPEN
         key = await self._keys.check(token(headers))
         if counted and key.requests_per_minute is not None:
-            await self._rates.allow(key.id, key.requests_per_minute)
+            await self._count(key.id, key.requests_per_minute)
         return tenant(key)
+
+    async def _count(self, key: str, per_minute: int) -> None:
+        """A database that does not answer limits nobody's rate."""
+        try:
+            async with asyncio.timeout(RATE_SECONDS):
+                await self._rates.allow(key, per_minute)
+        except (TimeoutError, StorageError) as error:
+            log.warning("a request is not counted: %s", describe(error))
 
 
 def tenant(key: ApiKey) -> Tenant:

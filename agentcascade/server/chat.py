@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import to_json
@@ -34,6 +34,8 @@ class Chat:
     def __init__(self, cascades: Mapping[str, Cascade], gate: Gate, max_requests: int) -> None:
         self._cascades, self._gate, self._max = cascades, gate, max_requests
         self._under_way = 0
+        self._nobody = asyncio.Event()
+        self._nobody.set()
 
     async def __call__(self, request: Request) -> Response:
         with self._place():
@@ -55,6 +57,12 @@ class Chat:
             if not data.get("stream"):
                 return await self._whole(request, episode, data, options)
         return await self._streamed(request, episode, data, options)
+
+    async def idle(self, seconds: float = 3.0) -> None:
+        """Wait until what a stopping server has cancelled is over and recorded, but no longer than `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._nobody.wait()
 
     def find(self, name: str, tenant: Tenant) -> Cascade:
         """The cascade of that name, if the tenant may use it."""
@@ -93,10 +101,13 @@ class Chat:
                 Problem(503, "the server is busy: try again", "server_error", "overloaded", retry_after=1)
             )  # fmt: skip
         self._under_way += 1
+        self._nobody.clear()
         try:
             yield
         finally:
             self._under_way -= 1
+            if not self._under_way:
+                self._nobody.set()
 
 
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:

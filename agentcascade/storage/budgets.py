@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,7 +18,16 @@ from agentcascade.storage.database import Database
 from agentcascade.storage.tables import PICO, accounts, rates, reservations
 from agentcascade.types import Account, new_id, now
 
+T = TypeVar("T")
 SMALLEST = 1 / PICO
+
+
+_workers = ThreadPoolExecutor(8, thread_name_prefix="agentcascade-budgets")
+"""Of their own: while the database hangs, nothing else shall want for a thread."""
+
+
+async def _apart(work: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_workers, work, *arguments)
 
 
 class Balance(NamedTuple):
@@ -43,11 +53,11 @@ class DatabaseBudgets:
 
     async def reserve(self, accounts: Sequence[Account], dollars: Decimal, seconds: float) -> str:
         """Set `dollars` aside on every account or, raising `BudgetExceeded`, on none; returns the reservation's id."""
-        return await asyncio.to_thread(self._reserve, accounts, dollars, seconds)
+        return await _apart(self._reserve, accounts, dollars, seconds)
 
     async def settle(self, reservation: str, dollars: Decimal) -> None:
         """Book what the call did cost, also when the reservation is over by now; a second time does nothing."""
-        await asyncio.to_thread(self._settle, reservation, dollars)
+        await _apart(self._settle, reservation, dollars)
 
     def balance(self, account: Account) -> Balance:
         at = now()
@@ -138,7 +148,7 @@ class Rates:
     async def allow(self, key: str, per_minute: int) -> None:
         """Count one request. Raises `RateLimited`, which is not counted, when the minute has had its share."""
         at = time.time()
-        if not await asyncio.to_thread(self._count, key, int(at // 60), per_minute):
+        if not await _apart(self._count, key, int(at // 60), per_minute):
             raise RateLimited(
                 f"more than {per_minute} requests in a minute: wait for the next one", 60 - at % 60
             )  # fmt: skip

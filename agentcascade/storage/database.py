@@ -16,6 +16,8 @@ from agentcascade.errors import ConfigError, CorruptDatabase, MissingExtra, Newe
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 30
+PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 15_000, "keepalives_idle": 15, "keepalives_interval": 5}
+"""libpq's: a connection into a network that loses everything ends, instead of waiting for a quarter of an hour."""
 UPGRADE_LOCK, WRITE_LOCK = 0x61676361, 0x61676362
 """PostgreSQL's advisory locks of migrations and of writes to the bank."""
 
@@ -87,7 +89,10 @@ def _engine(url: str | Path) -> Engine:
         raise ConfigError(f"bank.url names {parsed.get_backend_name()}: only sqlite and postgresql are supported")
     try:
         if parsed.get_backend_name() == "postgresql":
-            return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=10)
+            patience = {k: v for k, v in PATIENCE.items() if k not in parsed.query}
+            engine = create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=10, connect_args=patience)
+            event.listen(engine, "connect", _set_up_postgres)
+            return engine
     except (ImportError, NoSuchModuleError) as error:
         raise MissingExtra("psycopg", "postgres", "a PostgreSQL database") from error
     if parsed.database and parsed.database != ":memory:":
@@ -102,6 +107,17 @@ def _engine(url: str | Path) -> Engine:
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _set_up_postgres(connection: Any, _: Any) -> None:
+    """Its texts hold neither NUL nor halves of characters, which tools' outputs may: others stand in for them."""
+    from psycopg.adapt import Dumper
+
+    class Texts(Dumper):
+        def dump(self, obj: str) -> bytes:
+            return obj.replace("\0", "\ufffd").encode(errors="replace")
+
+    connection.adapters.register_dumper(str, Texts)
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

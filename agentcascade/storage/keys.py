@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import re
 import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
+from threading import Thread
 from typing import Any, Literal
 
 from sqlalchemy import select
 
-from agentcascade.errors import ConfigError, InvalidKey, did_you_mean
+from agentcascade.errors import ConfigError, InvalidKey, StorageError, describe, did_you_mean
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import keys
 from agentcascade.types import Account, Frozen, now
 
+log = logging.getLogger("agentcascade.storage")
 Period = Literal["total", "day", "month"]
 TOKEN = re.compile(r"ac-([a-z0-9]{12})-([A-Za-z0-9_-]{43})")
 REMEMBERED_SECONDS = 2.0
 """After a revocation a key may work for so long on other replicas."""
 NEW_SECONDS = 0.2
 """A key that was just made elsewhere is looked for so often, however many unknown ones are tried."""
+WAIT_SECONDS, OUTAGE_SECONDS = 1.0, 900.0
+"""A request waits so long for the database; while it does not answer, what is known of the keys counts so long."""
 REFUSED = "the API key is not valid: it is unknown, revoked or expired"
 
 
@@ -64,6 +70,7 @@ class Keys:
         self._known: Mapping[str, tuple[str, ApiKey]] = {}
         self._read = float("-inf")
         self._lock = threading.Lock()
+        self._looking: tuple[float, Future[None]] | None = None
 
     def create(
         self,
@@ -124,8 +131,14 @@ class Keys:
     def authenticate(self, token: str) -> ApiKey:
         """The key of a token. Raises `InvalidKey`, with the same words and in the same time whatever is wrong."""
         parts = TOKEN.fullmatch(token)
+        self._remembered(parts[1] if parts else "")
+        return self._verified(token)
+
+    def _verified(self, token: str) -> ApiKey:
+        """By what is remembered."""
+        parts = TOKEN.fullmatch(token)
         id, secret = parts.groups() if parts else ("", "")
-        stored, key = self._remembered(id).get(id, ("0" * 64, None))
+        stored, key = self._known.get(id, ("0" * 64, None))
         same = hmac.compare_digest(stored, _hash(secret))
         if key is None or not same or not key.valid:
             raise InvalidKey(REFUSED)
@@ -133,13 +146,44 @@ class Keys:
 
     async def any(self) -> bool:
         """`exist` for programs with an event loop."""
-        return self.exist() if self._fresh() else await asyncio.to_thread(self.exist)
+        if not self._fresh():
+            await self._renew()
+        return bool(self._known)
 
     async def check(self, token: str) -> ApiKey:
         """`authenticate` for programs with an event loop."""
         parts = TOKEN.fullmatch(token)
-        at_hand = self._fresh(parts[1] if parts else "")
-        return self.authenticate(token) if at_hand else await asyncio.to_thread(self.authenticate, token)
+        id = parts[1] if parts else ""
+        if not self._fresh(id):
+            await self._renew(id)
+        return self._verified(token)
+
+    async def _renew(self, id: str = "") -> None:
+        """Look again, in one thread for all who wait for it. Raises `StorageError` where only the database can tell.
+
+        While it does not answer, what was known before counts for `OUTAGE_SECONDS`.
+        """
+        looking = self._looking
+        if looking is None or looking[1].done():
+            looking = self._looking = time.monotonic(), Future()
+            Thread(target=self._look, args=(looking[1], id), name="agentcascade-keys", daemon=True).start()
+        began, found = looking
+        try:
+            async with asyncio.timeout(max(0.0, began + WAIT_SECONDS - time.monotonic())):
+                await asyncio.shield(asyncio.wrap_future(found))
+        except (TimeoutError, StorageError) as error:
+            unknown = id and id not in self._known
+            if unknown or time.monotonic() - self._read > OUTAGE_SECONDS:
+                raise StorageError(f"the keys cannot be read: {describe(error)}") from error
+            log.warning("the keys cannot be read, what was known of them counts: %s", describe(error))
+
+    def _look(self, found: Future[None], id: str) -> None:
+        try:
+            self._remembered(id)
+        except BaseException as error:
+            found.set_exception(error)
+        else:
+            found.set_result(None)
 
     def _fresh(self, id: str = "") -> bool:
         """Whether what is known is new enough; for a key that is not known, which may be a new one, only just."""

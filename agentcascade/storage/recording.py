@@ -6,6 +6,7 @@ not take is kept in a spill file beside it and taken in when it answers again.
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
@@ -161,13 +163,15 @@ class DatabaseRecorder:
                 middle = len(entries) // 2
                 self._write(entries[:middle])
                 self._write(entries[middle:])
+            elif (whole := _ENTRY.validate_json(_line(entries[0]))) != entries[0]:
+                self._write([whole])
             else:
                 log.warning("the ledger sets a record aside in %s: %s", self._spill.rejected, error)
-                self._spill.reject([entries[0].model_dump_json()])
+                self._spill.reject([_line(entries[0])])
 
     def _to_spill(self, entries: list[Entry]) -> None:
         try:
-            self._spill.put([e.model_dump_json() for e in entries])
+            self._spill.put([_line(e) for e in entries])
             self._has_spilled = True
         except OSError as error:
             log.error("%d ledger records are lost: %s cannot be written: %s", len(entries), self._spill.path, error)
@@ -195,6 +199,15 @@ class DatabaseRecorder:
         if torn:
             log.warning("%s: %d unreadable lines go to %s", self._spill.path, len(torn), self._spill.rejected)
             self._spill.reject(torn)
+
+
+def _line(entry: Entry) -> str:
+    """The record as JSON. Halves of characters, which nothing can store, become question marks."""
+    try:
+        return entry.model_dump_json()
+    except PydanticSerializationError:
+        text = json.dumps(entry.model_dump(mode="python"), ensure_ascii=False, default=str)
+        return text.encode(errors="replace").decode()
 
 
 def _is_about_a_record(error: Exception) -> bool:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -42,5 +44,14 @@ def test_an_agent_on_the_openai_sdk_is_rolled_out_without_being_rewritten(tmp_pa
     assert "collect: 20 of 20 solved, 100% of" in out
     assert "shadow: 5 of 5 solved, 100% of" in out
     (solved, share) = re.findall(r"cascade: (\d+) of 10 solved, (\d+)% of", out)[0]
+    assert int(solved) >= 8
+    assert int(share) < 60
+
+
+def test_a_served_cascade_is_called_with_the_openai_sdk(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="needs the extra `server`")
+    out = run("04_serve_and_call.py", tmp_path)
+    assert "warehouse-collect: 20 of 20 solved, 100% of" in out
+    (solved, share) = re.findall(r"warehouse: (\d+) of 10 solved, (\d+)% of", out)[0]
     assert int(solved) >= 8
     assert int(share) < 60

@@ -31,13 +31,19 @@ class RuleModel(ScriptedModel):
         super().__init__(lambda messages, _: self._answer(messages), name="rules", price=PRICE)
         self._offered: Sequence[Tool] = ()
         self._choice: Any = None
+        self._format: dict[str, Any] = {}
 
     async def complete(self, messages: Sequence[Message], *, tools: Any = None, **options: Any) -> Completion:
         self._offered, self._choice = tools or (), options.get("tool_choice")
+        self._format = options.get("response_format") or {}
         return await super().complete(messages, **options)
 
     def _answer(self, messages: Sequence[Message]) -> Message | str:
         asked = messages[-1]
+        if self._format.get("type") == "json_schema":
+            return json.dumps(value(self._format["json_schema"]["schema"], str(asked["content"]), {}))
+        if self._format.get("type") == "json_object":
+            return json.dumps(dict.fromkeys(re.findall(r"'(\w+)'", str(asked["content"])), "cats"))
         if not self._offered or asked["role"] == "tool" or self._choice == "none":
             return "Hello! Here is an answer of several words, one two three."
         text = str(asked.get("content"))
@@ -125,4 +131,8 @@ class TestIntegration(Shape, ChatModelIntegrationTests):
 
     @property
     def supports_json_mode(self) -> bool:
-        return False
+        return True
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True

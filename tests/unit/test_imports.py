@@ -26,6 +26,7 @@ HEAVY = {
 }
 
 OWNERS = {
+    "psycopg": {"storage.database"},
     "torch": {"retrievers.sentence_transformer"},
     "sentence_transformers": {"retrievers.sentence_transformer"},
     "onnx": {"retrievers.bert_onnx"},

@@ -1,0 +1,93 @@
+"""The proxy fuzzed from its own OpenAPI document: no fault, every answer as documented. Run with `-s` for the count."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fake_openai import FakeOpenAI, Reply, Request
+from hypothesis import HealthCheck, given, settings
+
+pytest.importorskip("fastapi", reason="needs the extra `server`")
+pytest.importorskip("schemathesis", reason="needs the extra `dev`")
+import schemathesis
+from proxy import Proxy, serving
+from proxy import settings as configuration
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
+
+from agentcascade.config import CascadeConfig
+
+EXAMPLES = 120
+EPISODE = "ep-known"
+SEEN: Counter[str] = Counter()
+"""Cases by route and status."""
+
+
+def answer(request: Request) -> Reply:
+    """What a model may say, in turn."""
+    turn = sum(SEEN.values()) % 4
+    if turn == 3:
+        return Reply(tool_calls=[("look", '{"at": "it"}')], texts=(None,))
+    return Reply(texts=(("one", "two", "three")[turn],))
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    folder = tmp_path_factory.mktemp("fuzz")
+    with FakeOpenAI(answer) as fake:
+        modes = {name: {"mode": name} for name in ("cascade", "collect", "shadow")}
+        with serving(CascadeConfig(**configuration(fake, folder, cascades=modes))) as running:
+            running.http.headers["authorization"] = f"Bearer {running.key('fuzz', admin=True)}"
+            running.chat(model="collect", headers={"x-agentcascade-episode": EPISODE})
+            yield running
+            assert len(fake.requests) > EXAMPLES // 2, "many cases must get past the checks of the body"
+    print("\n" + "\n".join(f"{count:6} {what}" for what, count in sorted(SEEN.items())))
+    print(f"{sum(SEEN.values()):6} cases")
+
+
+@pytest.mark.parametrize("sense", list(GenerationMode))
+def test_everything_that_can_be_sent(proxy: Proxy, sense: GenerationMode) -> None:
+    """Requests as the document describes them, and requests that break it in some way."""
+    load_all_checks()
+    document = schemathesis.openapi.from_url(f"{proxy.base}/openapi.json")
+    operations = [found.ok() for found in document.get_all_operations()]
+    assert len(operations) == 6
+    for operation in operations:
+        if sense is GenerationMode.NEGATIVE and operation.method == "get":
+            continue  # nothing in it could be wrong
+        examples = EXAMPLES if operation.method == "post" else EXAMPLES // 10
+        few = settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+        @few
+        @given(case=operation.as_strategy(generation_mode=sense))
+        def send(case: Any) -> None:
+            _send(proxy, case)
+
+        send()
+
+
+def _send(proxy: Proxy, case: Any) -> None:
+    _reach_in(case)
+    started = time.monotonic()
+    response = case.call(headers={"authorization": proxy.http.headers["authorization"]}, timeout=20)
+    SEEN[f"{case.method} {case.path} {response.status_code}"] += 1
+    assert response.status_code < 500, response.text
+    assert time.monotonic() - started < 10
+    assert "Traceback" not in response.text
+    # A conversation may be of the right shape and yet make no sense: that is a 400.
+    case.validate_response(response, excluded_checks=CHECKS.get_by_names(["positive_data_acceptance"]))
+
+
+def _reach_in(case: Any) -> None:
+    """Name a model and an episode that there are, in most cases: else all are answered 404 at the door."""
+    body = case.body
+    turn = sum(SEEN.values())
+    named = body.get("model") if isinstance(body, dict) else None
+    if isinstance(named, str) and 0 < len(named) <= 200 and turn % 8:
+        body["model"] = ("cascade", "collect", "shadow")[turn % 3]
+    if isinstance(case.path_parameters, dict) and "episode" in case.path_parameters and turn % 16:
+        case.path_parameters["episode"] = EPISODE
