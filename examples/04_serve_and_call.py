@@ -31,14 +31,12 @@ cascades:                          # each is a model name for the clients
 """
 
 
-def agent(client: openai.OpenAI, model: str, episode: str, world: Warehouse) -> list:
-    """Somebody's agent on the OpenAI SDK; the header is all it knows of agentcascade, and it could do without."""
+def agent(client: openai.OpenAI, model: str, world: Warehouse) -> list:
+    """Somebody's agent on the OpenAI SDK, as it was before."""
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": world.start()}]
     answers = []
     while not world.done:
-        answer = client.chat.completions.create(
-            model=model, messages=messages, extra_headers={"x-agentcascade-episode": episode}
-        )
+        answer = client.chat.completions.create(model=model, messages=messages)
         answers.append(answer)
         text = answer.choices[0].message.content
         messages += [{"role": "assistant", "content": text}, {"role": "user", "content": world.act(text)}]
@@ -51,7 +49,10 @@ def run(url: str, model: str, seeds: range) -> None:
     for seed in seeds:
         world = Warehouse(seed)
         episode = f"{model}-{seed}"
-        who.update(answer.agentcascade["answered_by"] for answer in agent(client, model, episode, world))
+        # Told or not: without headers, episode and goal are read off the first messages.
+        headers = {"x-agentcascade-episode": episode, "x-agentcascade-goal": world.goal}
+        answers = agent(client.with_options(default_headers=headers), model, world)
+        who.update(answer.agentcascade["answered_by"] for answer in answers)
         told = {"success": world.success}  # what becomes a demonstration
         httpx.post(f"{url}/v1/episodes/{episode}/feedback", json=told).raise_for_status()
         solved += world.success

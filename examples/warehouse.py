@@ -68,5 +68,5 @@ def expert(messages: list[dict], sample: int) -> str:
         return f"Thought: I carry the {thing}; it belongs at the {target}. I go there.\nAction: go to {target} 1"
     if f"a {thing} 1" in observation and here:
         return f"Thought: I see the {thing}. I take it.\nAction: take {thing} 1 from {here}"
-    place = next(p for p in PLACES if f"You arrive at {p}" not in text)
+    place = next((p for p in PLACES if f"You arrive at {p}" not in text), PLACES[0])
     return f"Thought: I look for the {thing}. I go to the {place[:-2]}.\nAction: go to {place}"

@@ -1,4 +1,4 @@
-"""``agentcascade db``: tables up to date, old records out, room given back."""
+"""``agentcascade db``: what is in it, tables up to date, old records out, room given back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,37 @@ from agentcascade.cli.settings import database, database_options, load
 @click.group("db")
 def command() -> None:
     """Upgrade, prune and vacuum the database."""
+
+
+@command.command("info")
+@database_options
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def info(config: Path | None, url: str | None, as_json: bool) -> None:
+    """Say which database it is, the revision of its tables, its size, and the rows in each table."""
+    from sqlalchemy import func, select
+
+    from agentcascade.storage import retention, tables
+    from agentcascade.storage.database import revision
+
+    with database(load(config, url)) as opened:
+        with opened.begin() as connection:
+            count = {
+                t.name: connection.execute(select(func.count()).select_from(t)).scalar_one()
+                for t in tables.metadata.sorted_tables
+            }
+        about = {
+            "url": opened.engine.url.render_as_string(hide_password=True),
+            "revision": revision(opened),
+            "bytes": retention.size(opened),
+        }
+    if as_json:
+        import json
+
+        click.echo(json.dumps(about | {"rows": count}, indent=2))
+        return
+    click.echo(f"{about['url']}\nrevision {about['revision']}, {about['bytes']:,} bytes")
+    for name, rows in sorted(count.items()):
+        click.echo(f"{rows:>14,} {name}")
 
 
 @command.command("upgrade")

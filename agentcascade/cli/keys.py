@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from agentcascade.cli.settings import database, database_options, load
 from agentcascade.types import now
@@ -31,6 +32,13 @@ def _dollars(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 def _time(ctx: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
     if value is None:
         return None
+    at = _moment(value)
+    if at <= now():
+        raise click.BadParameter(f"'{value}' is over already: the key would never work")
+    return at
+
+
+def _moment(value: str) -> datetime:
     if span := re.fullmatch(r"(\d{1,6})([hd])", value):
         return now() + timedelta(**{{"h": "hours", "d": "days"}[span[2]]: int(span[1])})
     try:
@@ -81,14 +89,15 @@ def show(config: Path | None, url: str | None, as_json: bool) -> None:
         data = [key.model_dump(mode="json") | {"spent": None if s is None else str(s)} for key, s in lines]
         click.echo(json.dumps(data, indent=2))
         return
-    table = Table("id", "name", "namespace", "cascades", "budget", "spent", "rpm", "state", box=None, pad_edge=False)
+    id = Column("id", no_wrap=True)  # what `keys revoke` takes
+    table = Table(id, "name", "namespace", "cascades", "budget", "spent", "rpm", "state", box=None, pad_edge=False)
     for key, spent in lines:
         state = "revoked" if key.revoked_at else "valid" if key.valid else "expired"
         table.add_row(
             key.id,
-            key.name + (" (admin)" if key.admin else ""),
-            key.namespace,
-            ", ".join(key.cascades) or "all",
+            escape(key.name) + (" (admin)" if key.admin else ""),
+            escape(key.namespace),
+            escape(", ".join(key.cascades)) or "all",
             "none" if key.budget is None else f"${key.budget:f} / {key.period}",
             "" if spent is None else f"${spent:.4f}",
             str(key.requests_per_minute or ""),

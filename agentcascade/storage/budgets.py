@@ -67,6 +67,8 @@ class DatabaseBudgets:
     def _reserve(self, wanted: Sequence[Account], dollars: Decimal, seconds: float) -> str:
         at, id, amount = now(), new_id("rs"), _rounded(dollars)
         own = sorted({(a.scope, a.name): a for a in wanted}.values(), key=lambda a: (a.scope, a.name))
+        if not own:
+            return id
         with self._begin() as connection:
             _lock(connection, ((a.scope, a.name, window(a, at)) for a in own), at)
             connection.execute(delete(reservations).where(reservations.c.expires_at < at - timedelta(days=1)))

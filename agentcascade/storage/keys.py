@@ -15,7 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
 from threading import Thread
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import select
 
@@ -33,6 +33,7 @@ NEW_SECONDS = 0.2
 """A key that was just made elsewhere is looked for so often, however many unknown ones are tried."""
 WAIT_SECONDS, OUTAGE_SECONDS = 1.0, 900.0
 """A request waits so long for the database; while it does not answer, what is known of the keys counts so long."""
+MOST_DOLLARS, MOST_REQUESTS = 1_000_000, 1_000_000
 REFUSED = "the API key is not valid: it is unknown, revoked or expired"
 
 
@@ -85,12 +86,16 @@ class Keys:
         expires_at: datetime | None = None,
     ) -> tuple[ApiKey, str]:
         """A new key and its token, which is never shown again. Raises `ConfigError` for an impossible value."""
-        _check_text("name", name)
-        _check_text("namespace", namespace)
-        if budget is not None and (not budget.is_finite() or budget < 0):
-            raise ConfigError(f"budget {budget}: give dollars, 0 or more")
-        if requests_per_minute is not None and requests_per_minute < 1:
-            raise ConfigError(f"requests per minute {requests_per_minute}: give 1 or more")
+        for what, value in (("name", name), ("namespace", namespace), *(("cascade", c) for c in cascades)):
+            _check_text(what, value)
+        if budget is not None and not _storable(budget):
+            raise ConfigError(f"budget {budget}: give dollars from 0 to {MOST_DOLLARS:,}, with at most 12 decimals")
+        if period not in get_args(Period):
+            raise ConfigError(f"period '{period}': {did_you_mean(period, get_args(Period))}")
+        if requests_per_minute is not None and not 1 <= requests_per_minute <= MOST_REQUESTS:
+            raise ConfigError(f"requests per minute {requests_per_minute}: give 1 to {MOST_REQUESTS:,}")
+        if expires_at is not None and expires_at.tzinfo is None:
+            raise ConfigError(f"expires_at {expires_at}: give a time with its zone, e.g. {expires_at}+00:00")
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         made = ApiKey(
             id=id,
@@ -211,6 +216,10 @@ def _key(row: Mapping[Any, Any]) -> ApiKey:
 def _hash(secret: str) -> str:
     """The secret has 256 random bits: no salt or slow hash makes guessing it any harder."""
     return sha256(secret.encode()).hexdigest()
+
+
+def _storable(budget: Decimal) -> bool:
+    return budget.is_finite() and 0 <= budget <= MOST_DOLLARS and budget == round(budget, 12)
 
 
 def _check_text(what: str, value: str) -> None:

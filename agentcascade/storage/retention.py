@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -9,7 +10,9 @@ from typing import Any
 
 from sqlalchemy import Table, delete, func, select, text, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 
+from agentcascade.errors import StorageError, describe
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import accounts, decisions, drafts, episodes, rates, reservations, settings
 from agentcascade.types import Frozen, now
@@ -133,13 +136,16 @@ def size(database: Database) -> int:
 def vacuum(database: Database) -> tuple[int, int]:
     """Give back the room of removed rows; returns the bytes before and after. Raises `StorageError`."""
     before = size(database)
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        raw = connection.connection.driver_connection
-        assert raw is not None
-        if database.engine.dialect.name == "postgresql":
-            connection.execute(text("VACUUM ANALYZE"))
-        else:  # SQLAlchemy has begun a transaction of its own, in which SQLite does not vacuum
-            connection.commit()
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            raw.execute("VACUUM")
+    try:
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            if database.engine.dialect.name == "postgresql":
+                connection.execute(text("VACUUM ANALYZE"))
+            else:  # SQLAlchemy has begun a transaction of its own, in which SQLite does not vacuum
+                connection.commit()
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                raw.execute("VACUUM")
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise StorageError(f"the database cannot be vacuumed ({describe(error)}): try again when it is idle") from error
     return before, size(database)

@@ -27,7 +27,7 @@ from fake_openai import FakeOpenAI, Reply, Request
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 
 PRICE = {"input": "1", "output": "2"}
-REQUIRE_NODE, REQUIRE_MINI = "AGENTCASCADE_REQUIRE_NODE", "AGENTCASCADE_REQUIRE_MINI"
+REQUIRE_NODE, REQUIRE_MINI = "TESTS_REQUIRE_NODE", "TESTS_REQUIRE_MINI"
 """Set them where these tests must not be skipped."""
 SUBMIT = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 """How a program of mini-swe-agent's says that it is done."""
@@ -222,13 +222,14 @@ def test_the_openai_sdk_for_python(served: Served, tmp_path: Path) -> None:
     check(json.loads(served.run(sys.executable, "program.py", cwd=tmp_path)))
 
 
+@pytest.mark.slow
 def test_the_openai_sdk_for_node(served: Served, tmp_path: Path) -> None:
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         unavailable(REQUIRE_NODE, "needs node and npm")
     assert node
     assert npm
-    install = [npm, "install", "--no-audit", "--no-fund", "openai"]
+    install = [npm, "install", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=20000", "openai"]
     done = subprocess.run(install, cwd=tmp_path, capture_output=True, text=True)
     if done.returncode:
         unavailable(REQUIRE_NODE, f"npm cannot install openai: {done.stderr[-300:]}")
@@ -328,8 +329,9 @@ async def test_a_langgraph_agent_on_the_chat_model_itself(tmp_path: Path) -> Non
 def mini(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """mini-swe-agent from PyPI, beside the packages that are there already; what to set to run it."""
     folder = tmp_path_factory.mktemp("mini")
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), "mini-swe-agent"]
-    done = subprocess.run(install, capture_output=True, text=True)
+    hasty = ["--retries", "1", "--timeout", "20", "--disable-pip-version-check"]
+    install = [sys.executable, "-m", "pip", "install", "-q", *hasty, "--no-deps", "--target", str(folder)]
+    done = subprocess.run([*install, "mini-swe-agent"], capture_output=True, text=True)
     if done.returncode:
         unavailable(REQUIRE_MINI, f"pip cannot install mini-swe-agent: {done.stderr[-300:]}")
     settings = {
@@ -351,6 +353,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return settings
 
 
+@pytest.mark.slow
 def test_mini_swe_agent_collects_then_runs_on_the_student(served: Served, tmp_path: Path, mini: dict[str, str]) -> None:
     def solve(model: str) -> list[dict[str, Any]]:
         """Run the agent in a folder of its own; what the server said about each step."""

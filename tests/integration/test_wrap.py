@@ -469,13 +469,20 @@ def test_openais_prices_hold_at_openai_only(wrap: Wrap, tmp_path: Path) -> None:
     assert float(said.dollars) == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
 
 
-def test_a_price_can_be_given_for_another_server(wrap: Wrap) -> None:
-    client, _ = wrap(
-        [Reply(usage={"prompt_tokens": 1000, "completion_tokens": 100})],
-        mode="teacher",
+def test_a_price_can_be_given_for_another_server(fake_openai: Any, tmp_path: Path) -> None:
+    fake = fake_openai([Reply(usage={"prompt_tokens": 1000, "completion_tokens": 100})])
+    (tmp_path / "agentcascade.yaml").write_text(
+        "mode: teacher\n"
+        "teacher: {name: 127.0.0.1/big, price: {input: 3, output: 15}}\n"
+        f"bank: {{url: 'sqlite:///{tmp_path}/a.db'}}\n"
+        "retrieval: {embedder: hashing}\n"
     )
-    name = client.chat.completions.create(model="big", messages=ASK).agentcascade.calls[0].model
-    assert name == "127.0.0.1/big"
+    client = agentcascade.wrap(OpenAI(base_url=fake.url, api_key="x"), tmp_path / "agentcascade.yaml")
+    with client.agentcascade:
+        said = client.chat.completions.create(model="big", messages=ASK).agentcascade
+        other = client.chat.completions.create(model="small", messages=ASK).agentcascade
+    assert float(said.dollars) == pytest.approx((1000 * 3 + 100 * 15) / 1e6)
+    assert other.dollars is None
 
 
 def test_after_close_the_records_are_there_and_the_client_lives_on(wrap: Wrap, tmp_path: Path) -> None:
