@@ -25,7 +25,7 @@ from agentcascade.protocols import Embedder, Retriever
 from agentcascade.storage import Database, trajectories
 from agentcascade.storage.tables import embeddings, settings
 from agentcascade.storage.tables import trajectories as table
-from agentcascade.types import Demonstration, Situation, Trajectory
+from agentcascade.types import DERIVED, Demonstration, Situation, Trajectory
 
 if TYPE_CHECKING:
     from agentcascade.protocols import Vectors
@@ -144,7 +144,8 @@ class Bank:
             seconds = time.perf_counter() - started
         vectors = self._texts.of(texts)
         key = self._key([vectors[t] for t in texts])
-        exclude = self._episodes.get((situation.namespace, situation.episode), frozenset())
+        own = "" if situation.episode.startswith(DERIVED) else situation.episode
+        exclude = self._episodes.get((situation.namespace, own), frozenset())
         want = k + 2
         while True:
             hits = self.retriever.search(situation.namespace, key, want, exclude)

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from agentcascade.actions import text_of
 from agentcascade.errors import InvalidRequest
-from agentcascade.types import Account, Message
+from agentcascade.types import DERIVED, Account, Message
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
@@ -66,14 +66,15 @@ def checked_goal(value: object) -> str:
 def derived(messages: Sequence[Message], namespace: str, cascade: str) -> str:
     """The id of a conversation that names none: what it starts with, up to the first user message, says which it is.
 
-    Two runs that begin with the same words get the same id; the second one replaces the first one's draft.
+    Two runs that begin with the same words get the same id; the second one replaces the first one's draft, and may be
+    shown what the first one did.
     """
     digest = blake2b(f"{namespace}\0{cascade}".encode(), digest_size=10)
     for message in messages:
         digest.update(f"\0{message.get('role')}\0{text_of(message)}".encode(errors="surrogatepass"))
         if message.get("role") == "user":
             break
-    return f"ep_{digest.hexdigest()}"
+    return f"{DERIVED}{digest.hexdigest()}"
 
 
 def upstream(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -28,6 +28,10 @@ Role = Literal["teacher", "student"]
 Purpose = Literal["act", "sample", "shadow", "plan", "first-thought", "judge", "other"]
 
 
+DERIVED = "cv_"
+"""Begins the ids of episodes that are told apart by their first words alone."""
+
+
 def new_id(prefix: str) -> str:
     """A short random identifier such as ``ep_3f2a…``."""
     return f"{prefix}_{uuid4().hex[:20]}"

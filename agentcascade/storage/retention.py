@@ -144,8 +144,8 @@ def vacuum(database: Database) -> tuple[int, int]:
                 connection.execute(text("VACUUM ANALYZE"))
             else:  # SQLAlchemy has begun a transaction of its own, in which SQLite does not vacuum
                 connection.commit()
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 raw.execute("VACUUM")
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # until then the file is as large as it was
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise StorageError(f"the database cannot be vacuumed ({describe(error)}): try again when it is idle") from error
     return before, size(database)
