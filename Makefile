@@ -16,7 +16,7 @@ test: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -q -n 2
+	$(VENV)/bin/pytest -q -n 2 --dist loadfile
 
 bench: $(VENV)/test
 	for file in tests/benchmarks/bench_*.py; do $(VENV)/bin/python $$file || exit 1; done
