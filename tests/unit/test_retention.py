@@ -219,7 +219,7 @@ def test_db_prune_counts_first_and_then_removes(url: str, database: Database) ->
 def test_db_prune_follows_the_configuration(url: str, database: Database, tmp_path: Path) -> None:
     decide(database, 100, 50, 10)
     config = tmp_path / "agentcascade.yaml"
-    config.write_text("teacher: openai/t\nstudent: openai/s\nretention: {decisions: 20}\n")
+    config.write_text("retention: {decisions: 20}\n")
     assert "would remove 2 decisions" in run(url, "prune", "--dry-run", "--config", str(config)).output
 
 
