@@ -1,11 +1,11 @@
-"""What flows through the memory pipeline: histories, what was recalled of them, and the promises of its parts."""
+"""What flows through the memory pipeline: histories, what was recalled of them, and what a tier router promises."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from pydantic import Field
 
@@ -56,10 +56,14 @@ class Recall(Frozen):
     history: str
     namespace: str = "default"
     episode: str = ""
-    decision: str = Field(default="", description="the agent's step that it was made for, which its calls are billed to")
+    decision: str = Field(
+        default="", description="the agent's step that it was made for, which its calls are billed to"
+    )
     question: str
     text: str
-    sources: tuple[str, ...] = Field(default=(), description="ids of the turns that the text draws on, most useful first")
+    sources: tuple[str, ...] = Field(
+        default=(), description="ids of the turns that the text draws on, most useful first"
+    )
     tokens: int = Field(default=0, ge=0, description="of `text`")
     runs: tuple[ModuleRun, ...] = ()
     left_out: tuple[str, ...] = Field(default=(), description="what a deadline, a dollar cap, a budget or a limit cost")
@@ -86,9 +90,8 @@ class State(NamedTuple):
     """Mean vector (d,) of what the module would read; zero where that is nothing."""
 
 
-class Choice(NamedTuple):
-    tier: Tier
-    probability: float
+Probabilities: TypeAlias = tuple[float, float, float]
+"""Of low, mid and high."""
 
 
 class TierRouter(Protocol):
@@ -96,9 +99,9 @@ class TierRouter(Protocol):
 
     name: str
 
-    def choose(self, module: ModuleName, state: State, tradeoff: float = 0.0, draw: float | None = None) -> Choice:
-        """The tier and the probability of choosing it. `draw` in [0, 1) samples; without it the likeliest is taken.
+    def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
+        """With which probability each tier is the one; a router that does not doubt gives one of them 1.
 
-        `tradeoff` is λ; routers that were made for one λ ignore it.
+        `tradeoff` is λ, the weight of cost against quality; routers that were made for one λ ignore it.
         """
         ...

@@ -18,6 +18,7 @@ from sqlalchemy import MetaData, func, select
 from agentcascade.errors import BudgetExceeded
 from agentcascade.ledger import DatabaseRecorder
 from agentcascade.storage import Database, open_database, retention, tables
+from agentcascade.storage import budgets as budgets_module
 from agentcascade.storage.budgets import DatabaseBudgets, Rates
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.retention import Kept, Pruned, prune, prune_daily, vacuum
@@ -82,7 +83,18 @@ def test_a_reservation_settled_by_two_at_once_is_booked_once(replicas: list[Data
         assert here.balance(KEY) == (Decimal("0.1") * round, 0)
 
 
-def test_replicas_that_pay_and_spend_at_once_stay_within_the_limit(replicas: list[Database]) -> None:
+def test_replicas_that_pay_and_spend_at_once_stay_within_the_limit(
+    replicas: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = budgets_module._balance
+
+    def slowly(*arguments: Any) -> Any:
+        """Between reading what is left and taking it, others have time to do the same."""
+        balance = read(*arguments)
+        time.sleep(0.01)
+        return balance
+
+    monkeypatch.setattr(budgets_module, "_balance", slowly)
     budgets = [DatabaseBudgets(d) for d in replicas]
     space = Account(scope="namespace", name="n", limit=Decimal("0.6"), period="day")
     paid: list[Decimal] = []
