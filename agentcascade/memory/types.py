@@ -56,14 +56,10 @@ class Recall(Frozen):
     history: str
     namespace: str = "default"
     episode: str = ""
-    decision: str = Field(
-        default="", description="the agent's step that it was made for, which its calls are billed to"
-    )
+    decision: str = Field(default="", description="the step that it was made for and billed with")
     question: str
     text: str
-    sources: tuple[str, ...] = Field(
-        default=(), description="ids of the turns that the text draws on, most useful first"
-    )
+    sources: tuple[str, ...] = Field(default=(), description="ids of the turns it draws on, most useful first")
     tokens: int = Field(default=0, ge=0, description="of `text`")
     runs: tuple[ModuleRun, ...] = ()
     left_out: tuple[str, ...] = Field(default=(), description="what a deadline, a dollar cap, a budget or a limit cost")
