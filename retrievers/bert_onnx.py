@@ -2,7 +2,8 @@
 
 Packages carry weights as safetensors, and the usual export needs torch and transformers (gigabytes) for what is six
 layers of attention. The graph takes token ids and an attention mask, (batch, length) int64, and gives unit vectors
-(batch, width): mean pooling over the mask and normalisation included.
+``embedding`` (batch, width): mean pooling over the mask and normalisation included. What was pooled is there as
+``tokens`` (batch, length, width) for those who ask for it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def converted(folder: Path) -> Path:
         key = blake2b(weights.read_bytes() + (folder / "config.json").read_bytes(), digest_size=12).hexdigest()
     except OSError as error:
         raise ConfigError(f"{folder} holds neither an ONNX file nor a safetensors checkpoint: {error}") from error
-    target = cache_folder("onnx") / f"{key}-{OPSET}.onnx"
+    target = cache_folder("onnx") / f"{key}-{OPSET}-tokens.onnx"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
@@ -80,6 +81,7 @@ class _Graph:
         mask = self._attention_mask()
         for layer in range(int(self._config["num_hidden_layers"])):
             hidden = self._layer(f"encoder.layer.{layer}", hidden, mask)
+        self._nodes.append(helper.make_node("Identity", [hidden], ["tokens"]))
         self._pool(hidden)
         graph = helper.make_graph(
             self._nodes,
@@ -88,7 +90,10 @@ class _Graph:
                 helper.make_tensor_value_info(n, kinds.INT64, ["batch", "length"])
                 for n in ("input_ids", "attention_mask")
             ],
-            [helper.make_tensor_value_info("embedding", kinds.FLOAT, ["batch", self._width])],
+            [
+                helper.make_tensor_value_info("embedding", kinds.FLOAT, ["batch", self._width]),
+                helper.make_tensor_value_info("tokens", kinds.FLOAT, ["batch", "length", self._width]),
+            ],
             [self._onnx.numpy_helper.from_array(value, name) for name, value in self._constants.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)

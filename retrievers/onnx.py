@@ -43,6 +43,8 @@ class OnnxEmbedder:
         self._tokenizer.no_padding()
         self._inputs = {i.name for i in self._session.get_inputs()}
         outputs = [o.name for o in self._session.get_outputs()]
+        token_outputs = ("tokens", "token_embeddings", "last_hidden_state")
+        self._tokens = next((n for n in token_outputs if n in outputs), None)
         self._output = next((n for n in ("embedding", "sentence_embedding") if n in outputs), outputs[0])
         self._pooling = pooling_of(folder)
         self._batch_size = batch_size
@@ -59,16 +61,40 @@ class OnnxEmbedder:
             vectors[part] = self._run([tokens[i] for i in part])
         return vectors
 
-    def _run(self, tokens: Sequence[Sequence[int]]) -> Vectors:
+    def token_vectors(self, texts: Sequence[str]) -> list[Vectors]:
+        """For each text float32 (tokens, dimension), rows of unit length: what `embed` takes the mean of.
+
+        Raises `ConfigError` for a model whose ONNX file gives sentence vectors only.
+        """
+        if self._tokens is None:
+            raise ConfigError(f"the ONNX file of embedder {self.name} has no output with the vectors of tokens")
+        tokens = [e.ids for e in self._tokenizer.encode_batch(list(texts))]
+        found: list[Vectors] = [np.empty((0, self.dimension), dtype=np.float32)] * len(texts)
+        order = np.argsort([len(t) for t in tokens], kind="stable")
+        for start in range(0, len(order), self._batch_size):
+            part = order[start : start + self._batch_size]
+            feed = self._feed([tokens[i] for i in part])
+            rows: np.ndarray = self._session.run([self._tokens], feed)[0]
+            rows = rows / np.linalg.norm(rows, axis=2, keepdims=True)
+            for i, row in zip(part, rows):
+                found[i] = row[: len(tokens[i])]
+        return found
+
+    def _feed(self, tokens: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
         shape = len(tokens), max(map(len, tokens))
         feed = {name: np.zeros(shape, dtype=np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
         for i, ids in enumerate(tokens):
             feed["input_ids"][i, : len(ids)], feed["attention_mask"][i, : len(ids)] = ids, 1
-        inputs = {name: value for name, value in feed.items() if name in self._inputs}
-        output: np.ndarray = self._session.run([self._output], inputs)[0]
+        return {name: value for name, value in feed.items() if name in self._inputs}
+
+    def _run(self, tokens: Sequence[Sequence[int]]) -> Vectors:
+        feed = self._feed(tokens)
+        output: np.ndarray = self._session.run([self._output], feed)[0]
         if output.ndim == 3 and self._pooling == "cls":
             output = output[:, 0]
         elif output.ndim == 3:
-            mask = feed["attention_mask"][:, :, None].astype(np.float32)
+            mask = np.array([[i < len(t) for i in range(output.shape[1])] for t in tokens], dtype=np.float32)[
+                :, :, None
+            ]
             output = (output * mask).sum(axis=1) / mask.sum(axis=1)
         return np.asarray(output / np.linalg.norm(output, axis=1, keepdims=True), dtype=np.float32)

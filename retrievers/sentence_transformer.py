@@ -48,3 +48,12 @@ class SentenceTransformerEmbedder:
                 list(texts), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
             )
         return np.asarray(vectors, dtype=np.float32).reshape(len(texts), self.dimension)
+
+    def token_vectors(self, texts: Sequence[str]) -> list[Vectors]:
+        """For each text float32 (tokens, dimension), rows of unit length."""
+        with self._lock:
+            found = self._model.encode(
+                list(texts), batch_size=self._batch_size, output_value="token_embeddings", show_progress_bar=False
+            )
+        rows = [np.asarray(row, dtype=np.float32) for row in found]
+        return [row / np.linalg.norm(row, axis=1, keepdims=True) for row in rows]

@@ -1,0 +1,60 @@
+"""BM25 over a growing list of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from agentcascade.memory.types import Vector
+
+TAIL = 0.25
+"""Of the texts may wait in the small index before the large one is made anew: an append costs the small one only."""
+
+
+class Lexical:
+    """Texts as tuples of terms, in order. Not thread-safe: its owner holds the lock."""
+
+    def __init__(self) -> None:
+        self._texts: list[tuple[str, ...]] = []
+        self._made = 0  # texts in the large index
+        self._large: Any = None
+        self._small: Any = None
+
+    def add(self, texts: Sequence[tuple[str, ...]]) -> None:
+        self._texts.extend(texts)
+        self._small = None
+
+    def scores(self, query: Sequence[str]) -> Vector:
+        """BM25 score of every text (n,), float32."""
+        total = len(self._texts)
+        if not query or not total:
+            return np.zeros(total, dtype=np.float32)
+        if total - self._made > TAIL * self._made:
+            self._large, self._small, self._made = _index(self._texts), None, total
+        elif self._small is None and self._made < total:
+            self._small = _index(self._texts[self._made :])
+        found = [_scores(self._large, query, self._made)]
+        if self._made < total:
+            found.append(_scores(self._small, query, total - self._made))
+        return np.concatenate(found)
+
+
+def _index(texts: Sequence[tuple[str, ...]]) -> Any:
+    import bm25s
+
+    index = bm25s.BM25()
+    if not any(texts):
+        return None
+    index.index([list(t) for t in texts], show_progress=False)
+    return index
+
+
+def _scores(index: Any, query: Sequence[str], size: int) -> Vector:
+    known = [t for t in query if index is not None and t in index.vocab_dict]
+    if not known:
+        return np.zeros(size, dtype=np.float32)
+    found: Vector = np.asarray(index.get_scores(known), dtype=np.float32)
+    return found

@@ -1,0 +1,1 @@
+"""The five modules. Each is one class with a method for every way of doing its work."""

@@ -1,0 +1,71 @@
+"""Words of a question and of a line: stems, names, and which of them carry meaning. English, without a model."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+WORD = re.compile(r"[A-Za-z0-9]+(?:['’][A-Za-z]+)?")
+NAME = re.compile(r"[A-Z][\w'’]*(?:\s+(?:of|the|de|and)?\s*[A-Z][\w'’]*)*")
+
+_COMMON = """
+a about after again all also am an and any are as at be because been before being both but by can could did do
+does doing down during each few for from further get gets got had has have having he her here hers him his how i
+if in into is it its just let like me mine more most much my no nor not now of off oh ok on once only or other our
+ours out over own really same she should so some such than that the their theirs them then there these they this
+those through to too under until up very was we were what when where which while who whom whose why will with
+would yeah yes you your yours im ive id dont didnt doesnt isnt wasnt hey hi wow thanks thank
+"""
+STOPWORDS = frozenset(_COMMON.split())
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> Any:
+    import Stemmer
+
+    return Stemmer.Stemmer("english")
+
+
+@lru_cache(maxsize=50_000)
+def stem(word: str) -> str:
+    stemmed: str = _stemmer().stemWord(word)
+    return stemmed
+
+
+@lru_cache(maxsize=50_000)
+def terms(text: str) -> tuple[str, ...]:
+    """Stems of the words that carry meaning, in order, repeats included."""
+    words = (w.casefold().replace("’", "'").removesuffix("'s").replace("'", "") for w in WORD.findall(text))
+    return tuple(stem(w) for w in words if w not in STOPWORDS)
+
+
+@lru_cache(maxsize=50_000)
+def names(text: str) -> frozenset[str]:
+    """Capitalised words and runs of them, casefolded; the first word of a sentence only where it is no common word."""
+    found = set()
+    for match in NAME.finditer(text):
+        for word in match.group().split():
+            plain = word.casefold().replace("’", "'").removesuffix("'s").strip("'")
+            if len(plain) > 1 and plain.replace("'", "") not in STOPWORDS:
+                found.add(plain)
+    return frozenset(found)
+
+
+def phrases(question: str) -> list[str]:
+    """Runs of words that carry meaning: "When did Ann see the old town?" has "Ann see", "old town"."""
+    found: list[str] = []
+    run: list[str] = []
+    for word in [*WORD.findall(question), ""]:
+        if word and word.casefold().replace("’", "'").replace("'", "") not in STOPWORDS:
+            run.append(word)
+        elif run:
+            found.append(" ".join(run))
+            run = []
+    return found
+
+
+def overlap(question: tuple[str, ...], text: tuple[str, ...]) -> float:
+    """Share of the question's different terms that the text has; 0.0 for a question without any."""
+    asked = set(question)
+    return len(asked & set(text)) / len(asked) if asked else 0.0
