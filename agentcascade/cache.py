@@ -31,6 +31,15 @@ class Cache(Generic[K, V]):
             while len(self._items) > self._size:
                 self._items.popitem(last=False)
 
+    def setdefault(self, key: K, value: V) -> V:
+        """The value that is there, else `value`, put there: for many threads that make one thing."""
+        with self._lock:
+            found = self._items.setdefault(key, value)
+            self._items.move_to_end(key)
+            while len(self._items) > self._size:
+                self._items.popitem(last=False)
+            return found
+
     def drop(self, key: K) -> None:
         with self._lock:
             self._items.pop(key, None)

@@ -32,6 +32,9 @@ from agentcascade.sections import (
     JudgeConfig as JudgeConfig,
 )
 from agentcascade.sections import (
+    MemoryConfig as MemoryConfig,
+)
+from agentcascade.sections import (
     ModelConfig as ModelConfig,
 )
 from agentcascade.sections import (
@@ -92,6 +95,7 @@ class CascadeConfig(BaseSettings):
     rollout: RolloutConfig = RolloutConfig()
     budgets: BudgetsConfig = BudgetsConfig()
     judge: JudgeConfig = JudgeConfig()
+    memory: MemoryConfig = MemoryConfig()
     redaction: RedactionConfig = RedactionConfig()
     retention: RetentionConfig = RetentionConfig()
     telemetry: TelemetryConfig = TelemetryConfig()

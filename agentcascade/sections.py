@@ -172,6 +172,36 @@ class TelemetryConfig(Section):
     contents: bool = Field(default=False, description="put messages into spans and logs")
 
 
+class MemoryConfig(Section):
+    """Memory of long histories, for agents' steps and on its own (BudgetMem)."""
+
+    enabled: bool = Field(default=False, description="put a memory block before every step of the agent")
+    teacher_sees_memory: bool = True
+    history: str = Field(
+        default="", description="name of the namespace's history that steps are given; default: the episode's own"
+    )
+    axis: str = Field(default="local", description="local (no chat model), implementation, reasoning, capacity")
+    tiers: Mapping[str, Mapping[str, str]] = Field(
+        default_factory=dict, description="module: {tier: rules, models, deep or llm:SIZE[:direct|cot|reflect]}"
+    )
+    models: Mapping[Literal["small", "medium", "large"], ModelConfig] = Field(default_factory=dict)
+    router: RouterConfig = RouterConfig(name="fixed", options={"tiers": "mid"})
+    tradeoff: float = Field(default=0.3, ge=0, le=1, description="λ: weight of cost against quality")
+    explore: float = Field(default=0.0, ge=0, le=1, description="share of choices made at random, to learn from")
+    embedder: str = Field(default="", description="default: retrieval.embedder")
+    retrieval: Literal["hybrid", "dense", "lexical"] = "hybrid"
+    chunk_tokens: int = Field(default=256, ge=16)
+    k: int = Field(default=5, ge=1, description="chunks of each search")
+    top_k: int = Field(default=10, ge=1, description="chunks that the filter reads")
+    token_budget: int = Field(default=1000, ge=0, description="of the memory's text")
+    deadline_seconds: float = Field(default=10.0, gt=0, description="of one question; what came too late is left out")
+    max_dollars: Decimal | None = Field(default=None, ge=0, description="for the chat models of one question")
+    max_history_tokens: int = Field(
+        default=1_000_000, ge=1000, description="of one history; the oldest beyond are passed over"
+    )
+    max_histories: int = Field(default=64, ge=1, description="held in memory at once")
+
+
 class ServerConfig(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)

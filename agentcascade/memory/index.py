@@ -66,9 +66,9 @@ class HistoryIndex:
         return len(self._lines)
 
     @property
-    def embedded(self) -> int:
-        """Lines that have a vector."""
-        return self._embedded
+    def missing(self) -> int:
+        """Lines that have no vector yet."""
+        return len(self._lines) - self._embedded
 
     def append(self, turns: Sequence[Turn]) -> None:
         """Add turns at the end."""

@@ -12,7 +12,10 @@ FILTER = (
     "Write one line for each passage: its number, a colon, its rating. Nothing else."
 )
 
-ENTITY = "List what the history says about the people, places, organisations and things that the question is about, and how they relate."
+ENTITY = (
+    "List what the history says about the people, places, organisations and things that the question is about, "
+    "and how they relate."
+)
 TEMPORAL = (
     "List when the things happened that the question is about, in the order of time. The day on which something was "
     "said stands in front of it: turn words such as 'yesterday' or 'last week' into dates."

@@ -6,16 +6,18 @@ Costs are what each combination alone would have cost from a cold cache (see `Me
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from agentcascade.memory.language import Size
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import Kept
 from agentcascade.memory.text import Text, compose
 from agentcascade.memory.types import TIERS, ModuleName, Tier
 from agentcascade.memory.work import Item, Meter, Work
+from agentcascade.types import Message
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
@@ -86,5 +88,5 @@ def timed(module: Module[Any], tier: Tier, work: Work) -> tuple[Any, float]:
     return result, (time.thread_time() - started) * 1000 + work.meter.milliseconds
 
 
-async def _nobody(*_: Any) -> str:
+async def _nobody(size: Size, messages: Sequence[Message], max_tokens: int) -> str:
     raise AssertionError("a sweep asks no chat model")

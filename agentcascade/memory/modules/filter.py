@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 THRESHOLD = 0.3
 """BudgetMem, section "filter": 0.7 × cosine + 0.3 × share of keywords must reach this."""
 KEPT = 5
+COMPARED = 24
+"""Lines whose every token is compared with the question's."""
 
 
 class Kept(NamedTuple):
@@ -76,11 +79,18 @@ class Filter(Module[Kept]):
         return _kept(work, best, relevance)
 
 
-def combined(work: Work, lines: list[int]) -> Vector:
-    """Late interaction, cosine and rare terms of each line, together from 0 to 1."""
+def combined(work: Work, lines: Sequence[int]) -> Vector:
+    """Late interaction, cosine and rare terms of each line, together from 0 to 1.
+
+    Tokens are compared for the `COMPARED` lines that look best without; the others stand behind them all.
+    """
     if not lines:
         return np.zeros(0, dtype=np.float32)
-    return spread(2 * _unit(work.late(lines)) + _unit(work.cosines(lines)) + _unit(work.shares(lines)))
+    plain = _unit(work.cosines(lines)) + _unit(work.shares(lines))
+    best = np.argsort(-plain, kind="stable")[:COMPARED]
+    scores = spread(plain) - 1
+    scores[best] = spread(2 * _unit(work.late([lines[i] for i in best])) + plain[best])
+    return np.maximum(scores, 0.0)
 
 
 def _unit(scores: Vector) -> Vector:

@@ -16,7 +16,7 @@ from agentcascade.memory.work import Item, Work
 
 FACTS = 6
 """Key facts at most."""
-CLOSE = 0.6
+CLOSE = 0.7
 """A key fact has at least this share of the best one's votes."""
 SURE = 0.8
 """Of the best score, for the lines that stay when every token was compared."""

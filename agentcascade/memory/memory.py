@@ -1,0 +1,260 @@
+"""`Memory`: histories that grow, and what an answer needs of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from agentcascade.cache import Cache
+from agentcascade.embedding import TextVectors
+from agentcascade.errors import InvalidRequest
+from agentcascade.memory.following import Followed, Stored
+from agentcascade.memory.index import HistoryIndex
+from agentcascade.memory.language import Size
+from agentcascade.memory.pipeline import Pipeline, bill
+from agentcascade.memory.purse import Answers, Caller, Purse, plainly
+from agentcascade.memory.retrieval import retrieve
+from agentcascade.memory.types import Recall, TierRouter, Turn
+from agentcascade.memory.work import Meter, Query, Tools, Work
+from agentcascade.protocols import ChatModel, Recorder, TokenCounter
+from agentcascade.sync import LoopThread
+
+if TYPE_CHECKING:
+    from agentcascade.sections import MemoryConfig
+
+PREPARING = 0.5
+"""Share of a question's deadline that may go into embedding what is new in the history."""
+MAX_QUESTION = 8000
+"""Characters of a question that are read."""
+
+
+class Memory:
+    """Histories by namespace and name. Make one with `agentcascade.build_memory(config)`; close it when done.
+
+    Histories live in the database, if there is one, and are followed when other processes append to them.
+    """
+
+    def __init__(
+        self,
+        config: MemoryConfig,
+        *,
+        pipeline: Pipeline,
+        tools: Tools,
+        vectors: TextVectors,
+        dimension: int,
+        count: TokenCounter,
+        models: Mapping[Size, ChatModel] | None = None,
+        stored: Stored | None = None,
+        recorder: Recorder | None = None,
+        redact: Callable[[str], str] | None = None,
+        namespace: str = "default",
+        seed: int = 0,
+        charging: bool = False,
+    ) -> None:
+        self.config, self.pipeline, self.count = config, pipeline, count
+        self.models, self.recorder, self.namespace = dict(models or {}), recorder, namespace
+        self._tools, self._vectors, self._dimension = tools, vectors, dimension
+        self._stored, self._redact, self._seed, self._charging = stored, redact, seed, charging
+        self._answers = Answers(4000)
+        self._indexes: Cache[tuple[str, str], Followed] = Cache(config.max_histories)
+        self._closers: list[Callable[[], object]] = [pipeline.close]
+
+    @property
+    def router(self) -> TierRouter:
+        return self.pipeline.router
+
+    async def append(self, history: str, turns: Sequence[Turn | str], *, namespace: str | None = None) -> None:
+        """Add turns (or plain texts) at the end of a history; they are durable when this returns.
+
+        A turn whose id is there already is passed over. Raises `InvalidRequest` when it says something else, and
+        `StorageError`.
+        """
+        if not history:
+            raise InvalidRequest("a history needs a name, e.g. the user's or the conversation's id")
+        made = [self._clean(Turn(text=t) if isinstance(t, str) else t) for t in turns]
+        await asyncio.to_thread(self._append, namespace or self.namespace, history, made)
+
+    def _clean(self, turn: Turn) -> Turn:
+        return turn.model_copy(update={"text": self._redact(turn.text)}) if self._redact else turn
+
+    def _append(self, namespace: str, history: str, turns: Sequence[Turn]) -> None:
+        if self._stored is not None:
+            self._stored.append(namespace, history, turns)
+            return
+        self._followed(namespace, history).append(turns)
+
+    async def prepare(self, history: str, *, namespace: str | None = None) -> int:
+        """Embed all of a history now instead of at its first question; returns its lines."""
+        index = await asyncio.to_thread(self._current, namespace or self.namespace, history)
+        await asyncio.to_thread(_embed_until, index, float("inf"))
+        return len(index)
+
+    async def recall(
+        self,
+        question: str,
+        history: str = "",
+        *,
+        turns: Sequence[Turn | str] | None = None,
+        namespace: str | None = None,
+        tradeoff: float | None = None,
+        token_budget: int | None = None,
+        deadline_seconds: float | None = None,
+        max_dollars: Decimal | None = None,
+        asked_at: datetime | None = None,
+        episode: str = "",
+        decision: str = "",
+        caller: Caller | None = None,
+    ) -> Recall:
+        """The memory for `question`: of the named history, or of `turns` handed over with it.
+
+        An empty history gives an empty memory. Raises `InvalidRequest` for an empty question and `StorageError`;
+        what else goes wrong is in the result. With `decision` the calls are billed to that step, else to the recall.
+        """
+        started = time.perf_counter()
+        plain = question.strip()[:MAX_QUESTION]
+        if not plain:
+            raise InvalidRequest("a memory needs a question: what is to be remembered?")
+        config, space = self.config, namespace or self.namespace
+        seconds = deadline_seconds if deadline_seconds is not None else config.deadline_seconds
+        purse = Purse(
+            self.models,
+            self._answers,
+            self.count,
+            seconds=seconds,
+            dollars=max_dollars if max_dollars is not None else config.max_dollars,
+            caller=caller or plainly,
+        )
+        name = history if turns is None else _content(turns)
+        index = await asyncio.to_thread(self._current, space, name, turns)
+        work, left_out = await asyncio.to_thread(self._read, plain, index, purse.remaining * PREPARING, asked_at)
+        strength = config.tradeoff if tradeoff is None else tradeoff
+        text, trace = await self.pipeline.run(
+            work,
+            purse,
+            tradeoff=strength,
+            budget=config.token_budget if token_budget is None else token_budget,
+            seed=self._seed,
+        )
+        calls, dollars = bill(trace.accounts)
+        recall = Recall(
+            history=history,
+            namespace=space,
+            episode=episode,
+            decision=decision,
+            question=plain,
+            text=text.text,
+            sources=text.sources,
+            tokens=text.tokens,
+            runs=tuple(trace.runs),
+            left_out=(*left_out, *trace.left_out),
+            calls=calls,
+            dollars=dollars,
+            seconds=time.perf_counter() - started,
+            router=self.router.name,
+            tradeoff=strength,
+        )
+        if self.recorder is not None:
+            self.recorder.recalled(recall)
+        return recall
+
+    def append_sync(self, history: str, turns: Sequence[Turn | str], *, namespace: str | None = None) -> None:
+        """`append` for programs without an event loop."""
+        self._loop.run(self.append(history, turns, namespace=namespace))
+
+    def recall_sync(self, question: str, history: str = "", **options: Any) -> Recall:
+        """`recall` for programs without an event loop."""
+        return self._loop.run(self.recall(question, history, **options))
+
+    @cached_property
+    def _loop(self) -> LoopThread:
+        loop = LoopThread()
+        self._closers.append(loop.close)
+        return loop
+
+    def work(self, question: str, history: str, *, namespace: str | None = None) -> Work:
+        """What the modules would be given for a question, everything embedded: for sweeps and benchmarks."""
+        index = self._current(namespace or self.namespace, history)
+        return self._read(question, index, float("inf"), None)[0]
+
+    def _current(self, namespace: str, history: str, turns: Sequence[Turn | str] | None = None) -> HistoryIndex:
+        """The index with all that is known of the history."""
+        followed = self._followed(namespace, history)
+        if turns is not None:
+            followed.once([Turn(id=str(i), text=t) if isinstance(t, str) else t for i, t in enumerate(turns)])
+        elif self._stored is not None:
+            followed.follow(self._stored, namespace, history)
+        return followed.index
+
+    def _followed(self, namespace: str, history: str) -> Followed:
+        key = namespace, history
+        found = self._indexes.get(key)
+        if found is None:
+            config = self.config
+            index = HistoryIndex(
+                self._vectors, self._dimension, self.count, config.chunk_tokens, config.max_history_tokens
+            )
+            found = self._indexes.setdefault(key, Followed(index))
+        return found
+
+    def _read(
+        self, question: str, index: HistoryIndex, seconds: float, asked_at: datetime | None
+    ) -> tuple[Work, list[str]]:
+        """The question and what raw retrieval finds for it; what could not be embedded in time is said."""
+        left_out = []
+        if index.forgotten:
+            left_out.append(
+                f"history: its oldest {index.forgotten} tokens, beyond the {index.max_tokens} that are held"
+            )
+        vector = self._vectors.of([question])[question]
+        missing = _embed_until(index, seconds) if self.config.retrieval != "lexical" else 0
+        if missing:
+            left_out.append(f"deadline: {missing} lines of the history are not embedded yet and found by words alone")
+        query = Query.read(question, vector, asked_at)
+        view = index.view(query.terms)
+        raw = retrieve(view, vector, self.config.retrieval, self.config.k, self.config.top_k)
+        return Work(query, view, tuple(raw), self._tools, meter=Meter(self._charging)), left_out
+
+    def on_close(self, closer: Callable[[], object]) -> None:
+        """Call `closer()` when the memory is closed; last in, first out."""
+        self._closers.append(closer)
+
+    def close(self) -> None:
+        """A second call does nothing."""
+        while self._closers:
+            self._closers.pop()()
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Memory:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
+
+def _embed_until(index: HistoryIndex, seconds: float) -> int:
+    """Embed what has no vector yet, for so long; returns how many lines are left."""
+    ends = time.monotonic() + seconds
+    missing = index.missing
+    while missing and time.monotonic() < ends:
+        missing = index.embed(32 if seconds < float("inf") else None)
+    return missing
+
+
+def _content(turns: Sequence[Turn | str]) -> str:
+    """A name made of what the turns say: the same history handed over again is not embedded again."""
+    digest = blake2b(digest_size=16)
+    for turn in turns:
+        said = turn if isinstance(turn, str) else f"{turn.id}\0{turn.speaker}\0{turn.session}\0{turn.at}\0{turn.text}"
+        digest.update(said.encode(errors="replace") + b"\1")
+    return f"\0{digest.hexdigest()}"

@@ -1,0 +1,174 @@
+"""One question: retrieve, filter, extract from three sides at once, write the memory (BudgetMem, section "pipeline").
+
+Whatever fails or would come too late falls to the next lower tier, and the result says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from agentcascade.errors import describe
+from agentcascade.memory.language import Language
+from agentcascade.memory.modules.base import Module
+from agentcascade.memory.modules.filter import Kept
+from agentcascade.memory.purse import Account, Purse
+from agentcascade.memory.text import Text, compose
+from agentcascade.memory.types import TIERS, ModuleName, ModuleRun, Probabilities, State, Tier, TierRouter
+from agentcascade.memory.work import Item, Work
+from agentcascade.record import total
+
+EXTRACTORS: tuple[ModuleName, ...] = ("entity", "temporal", "topic")
+
+
+@dataclass
+class Trace:
+    """What happened on the way."""
+
+    runs: list[ModuleRun] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+class Pipeline:
+    """The five modules and their router. Safe to share between event loops; `close` ends its threads."""
+
+    def __init__(
+        self, modules: Mapping[ModuleName, Module[Any]], router: TierRouter, *, explore: float = 0.0, threads: int = 3
+    ) -> None:
+        self.modules, self.router, self.explore = dict(modules), router, explore
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="memory")
+        self._usual: dict[tuple[ModuleName, Tier], float] = {}
+
+    async def run(self, work: Work, purse: Purse, *, tradeoff: float, budget: int, seed: int) -> tuple[Text, Trace]:
+        """The memory of at most `budget` tokens for the question of `work`."""
+        trace, draws = Trace(), random.Random(f"{seed}:{work.query.text}")
+        kept = await self._module("filter", work, work.mean_of_chunks(work.raw), purse, tradeoff, draws, trace)
+        if not isinstance(kept, Kept):
+            kept = Kept(work.raw, {})
+        work = work.but(kept=kept.chunks, relevance=kept.relevance)
+        read = work.mean_of_chunks(kept.chunks)
+        chosen = {
+            name: self._choose(name, State(work.query.text, work.query.vector, read), tradeoff, draws)
+            for name in EXTRACTORS
+        }
+        results = await asyncio.gather(*(self._tiers(n, *chosen[n], work, purse, trace) for n in EXTRACTORS))
+        found: dict[ModuleName, Sequence[Item]] = {n: r or [] for n, r in zip(EXTRACTORS, results)}
+        work = work.but(found=found)
+        items = await self._module("summary", work, work.mean_of_items(found), purse, tradeoff, draws, trace)
+        if items is None:
+            items = self.modules["summary"].rules(work)
+        trace.runs.sort(key=lambda run: list(self.modules).index(run.module))
+        text = compose(work, items, budget)
+        if text.dropped:
+            trace.left_out.append(f"token budget of {budget}: {text.dropped} of {len(items)} pieces did not fit")
+        return text, trace
+
+    async def _module(
+        self,
+        name: ModuleName,
+        work: Work,
+        read: Any,
+        purse: Purse,
+        tradeoff: float,
+        draws: random.Random,
+        trace: Trace,
+    ) -> Any:
+        tier, probability = self._choose(name, State(work.query.text, work.query.vector, read), tradeoff, draws)
+        return await self._tiers(name, tier, probability, work, purse, trace)
+
+    def _choose(self, name: ModuleName, state: State, tradeoff: float, draws: random.Random) -> tuple[Tier, float]:
+        """The router's likeliest tier; with `explore`, at that rate, any of the three."""
+        probabilities = self.router.probabilities(name, state, tradeoff)
+        return pick(probabilities, self.explore, draws)
+
+    async def _tiers(
+        self, name: ModuleName, asked: Tier, probability: float, work: Work, purse: Purse, trace: Trace
+    ) -> Any:
+        """The output of tier `asked`, or of the next lower one that gives one; None where none does."""
+        account, failures = purse.account(), []
+        trace.accounts.append(account)
+        result, used, spent = None, None, 0.0
+        for tier in reversed(TIERS[: TIERS.index(asked) + 1]):
+            late = self._too_late(name, tier, purse)
+            if late is None:
+                started = time.perf_counter()
+                try:
+                    result, spent = await self._run(name, tier, work, account, purse)
+                    used = tier
+                    break
+                except Exception as error:
+                    spent = (time.perf_counter() - started) * 1000
+                    late = f"{tier}: {describe(error)}"
+            failures.append(late)
+        if used != asked:
+            instead = f"ran {used} instead of {asked}" if used else "was left out"
+            trace.left_out.append(f"{name} {instead} ({failures[-1]})")
+        trace.runs.append(
+            ModuleRun(
+                module=name,
+                asked=asked,
+                used=used,
+                probability=probability,
+                milliseconds=spent,
+                items=len(result.chunks if isinstance(result, Kept) else result or ()),
+                dollars=total(account.calls),
+                cached=account.cached and not account.calls,
+                failures=tuple(failures),
+            )
+        )
+        return result
+
+    def _too_late(self, name: ModuleName, tier: Tier, purse: Purse) -> str | None:
+        left = purse.remaining * 1000
+        usual = self._usual.get((name, tier), 0.0)
+        if left <= 0 or (left < usual and tier != "low"):
+            return f"{tier}: deadline: {max(0.0, left):.0f} ms were left, it usually takes {usual:.0f}"
+        return None
+
+    async def _run(self, name: ModuleName, tier: Tier, work: Work, account: Account, purse: Purse) -> tuple[Any, float]:
+        """The result, and its milliseconds: of a chat model by the clock, else of the thread that worked."""
+        module = self.modules[name]
+        method = module.methods[tier]
+        started = time.perf_counter()
+        if isinstance(method, Language):
+            result = await module.llm(work, method, account.ask)
+            spent = (time.perf_counter() - started) * 1000
+        elif method == "rules":
+            result, spent = _timed(module, method, work)
+        else:
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(max(0.001, purse.remaining)):
+                result, spent = await loop.run_in_executor(self._pool, _timed, module, method, work)
+        clock = (time.perf_counter() - started) * 1000
+        self._usual[name, tier] = 0.8 * self._usual.get((name, tier), clock) + 0.2 * clock
+        return result, spent
+
+    def close(self) -> None:
+        """Ends when the threads at work have ended."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def pick(probabilities: Probabilities, explore: float, draws: random.Random) -> tuple[Tier, float]:
+    """The likeliest tier, or with probability `explore` any; and how likely that choice was."""
+    best = max(range(3), key=lambda i: probabilities[i])
+    chosen = draws.randrange(3) if explore > 0 and draws.random() < explore else best
+    return TIERS[chosen], explore / 3 + (1 - explore if chosen == best else 0.0)
+
+
+def _timed(module: Module[Any], method: str, work: Work) -> tuple[Any, float]:
+    started = time.thread_time()
+    result = getattr(module, method)(work)
+    return result, (time.thread_time() - started) * 1000 + work.meter.milliseconds
+
+
+def bill(accounts: Sequence[Account]) -> tuple[Any, Decimal | None]:
+    """All calls in the order of the modules, and their sum."""
+    calls = tuple(call for account in accounts for call in account.calls)
+    return calls, total(calls)

@@ -1,0 +1,147 @@
+"""The deadline and the dollars of one question, and its bill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Protocol
+
+from agentcascade.actions import text_of
+from agentcascade.cache import Cache
+from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, UnknownPrice
+from agentcascade.memory.language import Size
+from agentcascade.protocols import ChatModel, TokenCounter
+from agentcascade.tokens import count_messages
+from agentcascade.types import Call, Completion, Message, Usage
+
+SIZES: tuple[Size, ...] = ("small", "medium", "large")
+
+
+class Caller(Protocol):
+    """Makes one model call; an agent's step makes it within its own budgets and on its own bill."""
+
+    async def __call__(
+        self, model: ChatModel, messages: Sequence[Message], *, max_tokens: int, timeout: float
+    ) -> Completion: ...
+
+
+async def plainly(model: ChatModel, messages: Sequence[Message], *, max_tokens: int, timeout: float) -> Completion:
+    """The call, and nothing else."""
+    return await model.complete(messages, temperature=0.0, max_tokens=max_tokens, timeout=timeout)
+
+
+class Answers:
+    """What chat models said, by model and messages: asked once, paid once. Thread-safe."""
+
+    def __init__(self, size: int) -> None:
+        self._known: Cache[str, str] = Cache(size)
+
+    @staticmethod
+    def key(model: str, messages: Sequence[Message]) -> str:
+        text = json.dumps([model, list(messages)], sort_keys=True, ensure_ascii=True)
+        return blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def get(self, key: str) -> str | None:
+        return self._known.get(key)
+
+    def put(self, key: str, text: str) -> None:
+        self._known.put(key, text)
+
+
+class Purse:
+    """Pays for one question. `dollars` None: no cap."""
+
+    def __init__(
+        self,
+        models: Mapping[Size, ChatModel],
+        answers: Answers,
+        count: TokenCounter,
+        *,
+        seconds: float,
+        dollars: Decimal | None,
+        caller: Caller = plainly,
+    ) -> None:
+        self._models, self._answers, self._count, self._caller = models, answers, count, caller
+        self._ends = time.monotonic() + seconds
+        self._left = dollars
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline; negative after it."""
+        return self._ends - time.monotonic()
+
+    def account(self) -> Account:
+        """For one module: what it asks is paid from this purse and listed on its own."""
+        return Account(self)
+
+    async def pay(self, size: Size, messages: Sequence[Message], max_tokens: int, account: Account) -> str:
+        model = model_of(self._models, size)
+        key = Answers.key(model.name, messages)
+        known = self._answers.get(key)
+        if known is not None:
+            account.cached = True
+            return known
+        timeout = self.remaining
+        if timeout <= 0:
+            raise TimeoutError("the deadline of the memory has passed")
+        ceiling = self._reserve(model, messages, max_tokens)
+        spent = Decimal(0)
+        try:
+            async with asyncio.timeout(timeout):
+                completion = await self._caller(model, messages, max_tokens=max_tokens, timeout=timeout)
+            spent = completion.dollars or spent
+        except EmptyCompletion as error:
+            if error.completion is not None:
+                account.calls.append(Call.of("student", "memory", error.completion))
+                spent = error.completion.dollars or spent
+            raise
+        except (TimeoutError, asyncio.CancelledError):
+            spent = ceiling  # it may have been billed in full: the cap holds all the same
+            raise
+        finally:
+            if self._left is not None:
+                self._left += ceiling - spent
+        account.calls.append(Call.of("student", "memory", completion))
+        text = text_of(completion.messages[0])
+        self._answers.put(key, text)
+        return text
+
+    def _reserve(self, model: ChatModel, messages: Sequence[Message], max_tokens: int) -> Decimal:
+        """Set the worst case aside; raises `BudgetExceeded` or `UnknownPrice`."""
+        if self._left is None:
+            return Decimal(0)
+        worst = model.dollars(Usage(input=count_messages(messages, self._count), output=max_tokens))
+        if worst is None:
+            raise UnknownPrice(
+                f"the price of {model.name} is not known, so memory.max_dollars cannot hold: set its price, or "
+                "take the cap away"
+            )
+        if worst > self._left:
+            raise BudgetExceeded(f"the call may cost ${worst:.6f}, of the memory's cap ${self._left:.6f} is left")
+        self._left -= worst
+        return worst
+
+
+class Account:
+    """What one module asked."""
+
+    def __init__(self, purse: Purse) -> None:
+        self._purse = purse
+        self.calls: list[Call] = []
+        self.cached = False
+        """Whether some answer came from an earlier identical question."""
+
+    async def ask(self, size: Size, messages: Sequence[Message], max_tokens: int) -> str:
+        return await self._purse.pay(size, messages, max_tokens, self)
+
+
+def model_of(models: Mapping[Size, ChatModel], size: Size) -> ChatModel:
+    """The model of this size, or the nearest there is; raises `ConfigError` where there is none."""
+    if not models:
+        raise ConfigError("these tiers ask a chat model: set memory.models, e.g. {large: {name: openai/gpt-4.1-mini}}")
+    place = SIZES.index(size)
+    return models[min(models, key=lambda s: abs(SIZES.index(s) - place))]
