@@ -44,8 +44,9 @@ def make_modules(axis: str, tiers: Mapping[str, Mapping[str, str]] | None = None
                 raise ConfigError(f"memory.tiers.{name} names a tier '{tier}': {did_you_mean(tier, TIERS)}")
     made: dict[ModuleName, Module[Any]] = {}
     for name in MODULES:
-        table = {**AXES[axis], **(tiers or {}).get(name, {})}
-        methods = {tier: method(table[tier], f"memory.tiers.{name}.{tier}") for tier in TIERS}
+        own = (tiers or {}).get(name, {})
+        texts = {tier: own.get(tier, AXES[axis][tier]) for tier in TIERS}
+        methods = {tier: method(text, f"memory.tiers.{name}.{tier}") for tier, text in texts.items()}
         made[name] = CLASSES[name](methods)
     return made
 
