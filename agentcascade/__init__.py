@@ -20,14 +20,18 @@ _HOME = {
     "Ledger": "ledger",
     "LiteLLMModel": "models",
     "Price": "prices",
+    "Memory": "memory.memory",
     "PriceTable": "prices",
+    "Recall": "memory.types",
     "ScriptedModel": "scripted",
     "Situation": "types",
     "Step": "types",
     "SyncEpisode": "sync",
     "Trajectory": "types",
     "Usage": "types",
+    "Turn": "memory.types",
     "build": "assembly",
+    "build_memory": "memory_assembly",
     "wrap": "integrations.openai",
 }
 
@@ -39,6 +43,10 @@ if TYPE_CHECKING:
     from agentcascade.episode import Episode as Episode
     from agentcascade.integrations.openai import wrap as wrap
     from agentcascade.ledger import Ledger as Ledger
+    from agentcascade.memory.memory import Memory as Memory
+    from agentcascade.memory.types import Recall as Recall
+    from agentcascade.memory.types import Turn as Turn
+    from agentcascade.memory_assembly import build_memory as build_memory
     from agentcascade.models import LiteLLMModel as LiteLLMModel
     from agentcascade.prices import Price as Price
     from agentcascade.prices import PriceTable as PriceTable

@@ -11,8 +11,10 @@ from agentcascade.protocols import Embedder, Recorder
 
 if TYPE_CHECKING:
     from agentcascade.bank import Bank
+    from agentcascade.memory.memory import Memory
     from agentcascade.redaction import Redactor
     from agentcascade.storage import Database
+    from agentcascade.storage.histories import Histories
 
 T = TypeVar("T")
 
@@ -38,8 +40,8 @@ class Shared:
 
         config = cascade.config
         banked = config.retrieval.k or config.mode == "collect"
-        embedder = self._embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
-        redactor = self._redactor(config)
+        embedder = self.embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
+        redactor = self.redactor(config)
         database = self.database(config)
         cascade.database = database
         if embedder is not None:
@@ -66,16 +68,31 @@ class Shared:
         what = ("bank", config.bank.url, config.retrieval.model_dump_json(), config.redaction.model_dump_json())
         return self._once(what, lambda: self._closing(open_bank(config, database, embedder, redactor.trajectory)))
 
-    def _embedder(self, name: str) -> Embedder:
+    def embedder(self, name: str) -> Embedder:
         from agentcascade.assembly import make_embedder
 
         return self._once(("embedder", name), lambda: make_embedder(name))
 
-    def _redactor(self, config: CascadeConfig) -> Redactor:
+    def redactor(self, config: CascadeConfig) -> Redactor:
         from agentcascade.redaction import Redactor
 
         settings = config.redaction
         return self._once(("redactor", settings.model_dump_json()), lambda: Redactor(**settings.model_dump()))
+
+    def recorder(self, config: CascadeConfig) -> Recorder:
+        """Writes what happened to the database, redacted."""
+        return self._recorder(config, self.database(config), self.redactor(config))
+
+    def histories(self, config: CascadeConfig) -> Histories:
+        from agentcascade.storage.histories import Histories
+
+        database = self.database(config)
+        return self._once(("histories", config.bank.url), lambda: Histories(database))
+
+    def memory(self, config: CascadeConfig) -> Memory:
+        from agentcascade.memory_assembly import make_memory
+
+        return self._once(("memory", config.model_dump_json()), lambda: self._closing(make_memory(config, self)))
 
     def _recorder(self, config: CascadeConfig, database: Database, redactor: Redactor) -> Recorder:
         from agentcascade.ledger import DatabaseRecorder

@@ -64,7 +64,7 @@ class Network:
         """(batch, width) of query (batch, d), read (batch, d) and λ (batch,)."""
         w, relu = self.weights, self.torch.relu
         seen = self.torch.cat([query, read], dim=1) @ w["state.weight"].T + w["state.bias"]
-        return relu(seen + tradeoff[:, None] * w["tradeoff.weight"])
+        return relu(seen + tradeoff.sqrt()[:, None] * w["tradeoff.weight"])
 
     def hidden(self, state: Tensor, module: int) -> Tensor:
         """(batch, width): what the network makes of a state for one module."""

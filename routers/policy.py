@@ -1,6 +1,6 @@
 """The learned tier router: one small network for all five modules, in numpy (BudgetMem, section "router").
 
-    state   = relu(W_s [query, read] + w_λ λ + b_s)          (width)
+    state   = relu(W_s [query, read] + w_λ √λ + b_s)          (width)
     module  = relu(W_d description + b_d)                    (width), the same for every question: computed once
     hidden  = relu(W_2 relu(W_1 [state, module] + b_1) + b_2)
     logits  = A_2 relu(A_1 hidden + a_1) + a_2               (3)
@@ -87,7 +87,7 @@ class PolicyRouter:
         """Softmax of the actor's logits."""
         seen, at, asked = self._last
         if seen is not state.query or at != tradeoff:  # one question is asked about five times
-            asked = self._query @ state.query + self._bias + self._tradeoff * np.float32(tradeoff)
+            asked = self._query @ state.query + self._bias + self._tradeoff * np.float32(tradeoff**0.5)
             self._last = state.query, tradeoff, asked
         hidden = asked + self._read @ state.read
         np.maximum(hidden, 0, out=hidden)

@@ -36,8 +36,11 @@ class Recipe:
     patience: int = 15
     """Passes without a better validation reward after which it stops."""
     batch: int = 32
-    rollouts: int = 4
-    """Of each question in a batch: a table answers for nothing."""
+    rollouts: int = 8
+    """Of each question in a batch, at one λ; with more than one, a return is held against the mean of the others'
+    instead of the critic's guess, which knows little of how hard an unseen question is."""
+    dropout: float = 0.0
+    """Share of the state's components that are zeroed while learning."""
     epochs: int = 4
     learning_rate: float = 3e-4
     clip: float = 0.2
@@ -120,8 +123,9 @@ class Trainer:
         order = rng.permutation(len(self._train))
         seen = []
         for start in range(0, len(order), recipe.batch):
-            questions = np.repeat(order[start : start + recipe.batch], recipe.rollouts)
-            tradeoff = self._tradeoffs(len(questions))
+            batch = order[start : start + recipe.batch]
+            questions = np.repeat(batch, recipe.rollouts)
+            tradeoff = np.repeat(self._tradeoffs(len(batch)), recipe.rollouts)
             played = self._train.play(questions, self._sampling(), tradeoff)
             seen.append(self._update(played, tradeoff))
         earned, score, cost, entropy, value_loss = (float(mean) for mean in np.mean(seen, axis=0))
@@ -136,7 +140,7 @@ class Trainer:
 
     def _tradeoffs(self, n: int) -> Vector:
         fixed = self.recipe.tradeoff
-        drawn = self._rng.uniform(0, GRID[-1], n) if fixed is None else np.full(n, fixed)
+        drawn = GRID[-1] * self._rng.random(n) ** 3 if fixed is None else np.full(n, fixed)
         return drawn.astype(np.float32)
 
     def _sampling(self) -> Policy:
@@ -168,10 +172,12 @@ class Trainer:
         returns = tensor(earned.astype(np.float32))
         with torch.no_grad():
             before, _, value = self.network.joint(*inputs)
-            advantage = returns - value
+            advantage = returns - (value if recipe.rollouts == 1 else _others(returns, recipe.rollouts))
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        drop = torch.nn.functional.dropout
         for _ in range(recipe.epochs):
-            log, entropy, value = self.network.joint(*inputs)
+            query, reads = (drop(x, recipe.dropout) for x in inputs[:2])
+            log, entropy, value = self.network.joint(query, reads, *inputs[2:])
             ratio = (log - before).exp()
             clipped = ratio.clamp(1 - recipe.clip, 1 + recipe.clip)
             policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
@@ -237,6 +243,13 @@ def train(trainer: Trainer, *, on_pass: Callable[[Progress], None] | None = None
         if keep is not None:
             trainer.save(keep)
     return trainer.result()
+
+
+def _others(returns: Any, rollouts: int) -> Any:
+    """Of each return, the mean of the other rollouts of its question."""
+    grouped = returns.reshape(-1, rollouts)
+    total = grouped.sum(dim=1, keepdim=True)
+    return ((total - grouped) / (rollouts - 1)).reshape(-1)
 
 
 def means(history: Sequence[Progress], name: str) -> list[float]:

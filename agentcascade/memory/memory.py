@@ -224,6 +224,10 @@ class Memory:
         """Call `closer()` when the memory is closed; last in, first out."""
         self._closers.append(closer)
 
+    def on_close_last(self, closer: Callable[[], object]) -> None:
+        """The same, after all else."""
+        self._closers.insert(0, closer)
+
     def close(self) -> None:
         """A second call does nothing."""
         while self._closers:

@@ -17,7 +17,7 @@ from agentcascade.memory.dates import Span, periods
 from agentcascade.memory.index import View
 from agentcascade.memory.types import ModuleName
 from agentcascade.memory.words import names, phrases, terms
-from agentcascade.protocols import TokenCounter
+from agentcascade.protocols import Embedder, TokenCounter
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
@@ -55,6 +55,21 @@ class TokenVectors(Protocol):
     def __call__(self, texts: Sequence[str]) -> Sequence[Vector]:
         """For each text (tokens, d), rows of unit length."""
         ...
+
+
+def tokens_of(embedder: Embedder) -> TokenVectors:
+    """The embedder's own vectors of tokens; of one that has none, the vectors of the single words."""
+    own: TokenVectors | None = getattr(embedder, "token_vectors", None)
+    if own is not None:
+        return own
+
+    def words(texts: Sequence[str]) -> list[Vector]:
+        split = [text.split() or [""] for text in texts]
+        known = sorted({word for words in split for word in words})
+        vectors = dict(zip(known, np.asarray(embedder.embed(known), dtype=np.float32)))
+        return [np.stack([vectors[word] for word in words]) for words in split]
+
+    return words
 
 
 class Meter:

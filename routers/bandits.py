@@ -1,0 +1,313 @@
+"""Contextual bandits as tier routers: they learn from the tiers that were tried, one question at a time.
+
+Each module and tier has two ridge regressions on the same features x, of the reward and of the cost. What a tier is
+worth is their difference, so λ is chosen with each question:
+
+    x     = [P query + Q read, 1]                            P, Q: a random projection
+    worth = (reward weights - λ' cost weights)ᵀ x            λ' = λ · spread of rewards / spread of costs
+    doubt = σ √(xᵀ A⁻¹ x)                                    σ: how far worth was off so far
+
+`LinUCB` takes the tier of the highest worth + alpha · doubt (Li et al. 2010). `LinearThompson` gives each tier the
+probability of being the best, were its worth normal with this doubt: drawing from these is Thompson sampling (Agrawal
+and Goyal 2013).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from agentcascade.errors import ConfigError, InvalidRequest, MissingExtra, describe, did_you_mean
+from agentcascade.memory.types import MODULES, TIERS, ModuleName, Probabilities, State, Tier
+from agentcascade.routers.policy import FORMAT, card_path, save
+from agentcascade.routers.ridge import RIDGE, Arms, Spread
+from agentcascade.routers.tiers import CERTAIN, check_tradeoff
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from agentcascade.memory.types import Vector
+    from agentcascade.routers.ridge import Floats
+
+Row: TypeAlias = tuple[ModuleName, State, Tier, float] | tuple[ModuleName, State, Tier, float, float]
+"""Module, state, tier, reward and, where λ is to be used, cost."""
+
+FEATURES = 32
+
+
+class _Bandit:
+    """All of a bandit but its choice. Safe to ask and to teach from several threads at once.
+
+    `path` is one that was saved; without it the bandit begins with knowing nothing. `dimension` is the number of
+    features beside the constant, `encoder` whose vectors it learns from. Raises `ConfigError` for a file that differs.
+    """
+
+    name: ClassVar[str]
+    knob: ClassVar[str]
+
+    def __init__(self, path: str | Path | None, dimension: int | None, seed: int, encoder: str) -> None:
+        self.encoder, self.seed = encoder, seed
+        self.width = 0
+        """Of the encoder's vectors; 0 until the first was seen."""
+        self.card: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._projection: Vector | None = None
+        self._spread, self._weight = Spread(), 1.0
+        if path is not None:
+            self._load(Path(path), dimension)
+            return
+        self.dimension = FEATURES if dimension is None else dimension
+        if not isinstance(self.dimension, int) or self.dimension < 1:
+            raise ConfigError(f"dimension is {dimension!r}: it is a number of features, at least 1")
+        # Replaced as a whole by what is learned, never changed: deciding needs no lock.
+        self._arms: dict[ModuleName, Arms] = dict.fromkeys(MODULES, Arms.fresh(self.dimension + 1))
+
+    def update(self, module: ModuleName, state: State, tier: Tier, reward: float, cost: float = 0.0) -> None:
+        """What came of `tier`: `reward` is higher for better answers; `cost`, in any one unit, is what λ weighs.
+
+        Raises `InvalidRequest` for what cannot be learned from.
+        """
+        self.fit([(module, state, tier, reward, cost)])
+
+    def fit(self, rows: Iterable[Row]) -> int:
+        """`update` with many rows, all of them or, where one raises, none. Returns how many there were."""
+        given = list(rows)
+        with self._lock:
+            arms: dict[ModuleName, Arms] = {}
+            spread = self._spread
+            for row in given:
+                module, state, tier, reward, cost = _checked(row)
+                if module not in arms:
+                    arms[module] = self._arms[module].copy()
+                x = self._features(state)
+                if not np.isfinite(x).all():
+                    raise InvalidRequest(f"a state of {module} holds values that are no numbers")
+                arms[module].learn(TIERS.index(tier), x, reward, cost)
+                spread = spread.add(reward, cost)
+            self._arms, self._spread, self._weight = {**self._arms, **arms}, spread, spread.weight
+        return len(given)
+
+    def predict(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> tuple[list[float], list[float]]:
+        """Worth and doubt of the three tiers, in units of the reward."""
+        check_tradeoff(tradeoff)
+        worth, doubt = self._arms[module].predict(self._features(state), tradeoff * self._weight)
+        if not math.isfinite(worth[0] + worth[1] + worth[2] + doubt[0]):
+            raise InvalidRequest(f"a state of {module} holds values that are no numbers")
+        return worth, doubt
+
+    def check(self, encoder: str, width: int) -> None:
+        """Raises `ConfigError` when questions are embedded by another encoder than the bandit learned from."""
+        if self._projection is None:
+            self._project(width)
+        self.encoder = self.encoder or encoder
+        if (encoder, width) != (self.encoder, self.width):
+            raise ConfigError(
+                f"the tier router learned from vectors of {self.encoder} ({self.width} dimensions), the memory embeds "
+                f"with {encoder} ({width}): set memory.embedder, or train a router for it"
+            )
+
+    def save(self, path: str | Path, **facts: Any) -> None:
+        """Write ``path`` (safetensors) and a readable card (.json) beside it, which also tells `facts`."""
+        with self._lock:
+            arms, spread, projection = self._arms, self._spread, self._projection
+        if projection is None or not self.encoder:
+            lacks = (
+                "an encoder: make it with encoder=..." if projection is not None else "anything learned: fit it first"
+            )
+            raise ConfigError(f"a {self.name} router cannot be saved without {lacks}")
+        tensors: dict[str, Any] = {part: np.stack([getattr(arms[m], part) for m in MODULES]) for part in Arms._fields}
+        card = {
+            **facts,
+            "router": self.name,
+            "encoder": self.encoder,
+            "width": self.width,
+            "dimension": self.dimension,
+            "seed": self.seed,
+            "ridge": RIDGE,
+            self.knob: getattr(self, self.knob),
+            "updates": {m: int(arms[m].noise[0]) for m in MODULES},
+        }
+        save(Path(path), {"projection": projection, "spread": np.array(spread), **tensors}, card)
+
+    def _features(self, state: State) -> Floats:
+        query, read, projection = state.query, state.read, self._projection
+        if projection is None:
+            projection = self._project(len(query))
+        if query.shape != (self.width,) or read.shape != (self.width,):
+            raise InvalidRequest(
+                f"the state's vectors have shapes {query.shape} and {read.shape}: this {self.name} router learns from "
+                f"vectors of {self.width} dimensions"
+            )
+        x = np.ones(self.dimension + 1)
+        np.add(projection[0] @ query, projection[1] @ read, out=x[:-1])
+        return x
+
+    def _project(self, width: int) -> Vector:
+        """The projection (2, dimension, width), of the query and of what would be read; it about keeps lengths."""
+        drawn = np.random.default_rng(self.seed).standard_normal((2, self.dimension, width), dtype=np.float32)
+        self.width = width
+        self._projection = made = drawn / np.float32(math.sqrt(self.dimension))
+        return made
+
+    def _load(self, path: Path, dimension: int | None) -> None:
+        tensors, card = _read(path)
+        if self.encoder not in ("", card["encoder"]):
+            raise ConfigError(
+                f"{path} learned from vectors of {card['encoder']}, encoder is {self.encoder}: train another"
+            )
+        if dimension not in (None, card["dimension"]):
+            raise ConfigError(
+                f"{path} learned from {card['dimension']} features, dimension is {dimension}: leave it out, or train "
+                f"another"
+            )
+        self.card, self.encoder, self.seed = card, card["encoder"], card["seed"]
+        self.width, self.dimension = card["width"], card["dimension"]
+        self._projection = tensors["projection"]
+        self._arms = {m: Arms(*(tensors[part][i] for part in Arms._fields)) for i, m in enumerate(MODULES)}
+        self._spread = Spread(*tensors["spread"].tolist())
+        self._weight = self._spread.weight
+
+    def _setting(self, given: float | None) -> float:
+        """The knob as it is given, else as it was saved, else 1."""
+        value = self.card.get(self.knob, 1.0) if given is None else given
+        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise ConfigError(f"{self.knob} is {value!r}: it multiplies the doubt, a number from 0")
+        return float(value)
+
+
+class LinUCB(_Bandit):
+    """Takes the tier that may be worth most. `alpha`: how much its doubt counts; 0 only uses what is known."""
+
+    name, knob = "linucb", "alpha"
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        alpha: float | None = None,
+        dimension: int | None = None,
+        seed: int = 0,
+        encoder: str = "",
+    ) -> None:
+        super().__init__(path, dimension, seed, encoder)
+        self.alpha = self._setting(alpha)
+
+    def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
+        worth, doubt = self.predict(module, state, tradeoff)
+        low, mid, high = (w + self.alpha * d for w, d in zip(worth, doubt))
+        return CERTAIN[0 if low >= mid and low >= high else 1 if mid >= high else 2]
+
+
+class LinearThompson(_Bandit):
+    """Each tier with the probability of being the best. `scale` multiplies the doubt: higher tries more."""
+
+    name, knob = "thompson", "scale"
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        scale: float | None = None,
+        dimension: int | None = None,
+        seed: int = 0,
+        encoder: str = "",
+    ) -> None:
+        super().__init__(path, dimension, seed, encoder)
+        self.scale = self._setting(scale)
+
+    def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
+        worth, doubt = self.predict(module, state, tradeoff)
+        return chances(worth, [max(1e-12, self.scale * d) for d in doubt])
+
+
+_NODES = [(float(x) / 2 + 0.5, float(w) / 2) for x, w in zip(*np.polynomial.legendre.leggauss(10))]
+
+
+def chances(means: list[float], deviations: list[float]) -> Probabilities:
+    """The probability that each of three independent normals is the largest, computed, not drawn.
+
+    Being larger than both others is a bivariate normal. Those of the two with the smaller deviations are integrated,
+    whose correlations are at most 1/√2, where ten nodes suffice for 1e-9; the third is the rest.
+    """
+    widest = deviations.index(max(deviations))
+    found = [0.0, 0.0, 0.0]
+    for k in range(3):
+        if k != widest:
+            i, j = (k + 1) % 3, (k + 2) % 3
+            left, right = math.hypot(deviations[k], deviations[i]), math.hypot(deviations[k], deviations[j])
+            correlation = (deviations[k] / left) * (deviations[k] / right)
+            found[k] = _both_below((means[k] - means[i]) / left, (means[k] - means[j]) / right, correlation)
+    found[widest] = max(0.0, 1.0 - sum(found))
+    return found[0], found[1], found[2]
+
+
+def _both_below(a: float, b: float, correlation: float) -> float:
+    """P(X < a, Y < b) of standard normals (Drezner and Wesolowsky 1990)."""
+    end, squares, product = math.asin(correlation), a * a + b * b, 2 * a * b
+    total = 0.0
+    for node, weight in _NODES:
+        sine = math.sin(end * node)
+        total += weight * math.exp((product * sine - squares) / (2 - 2 * sine * sine))
+    return max(0.0, _below(a) * _below(b) + end / (2 * math.pi) * total)
+
+
+def _below(a: float) -> float:
+    return 0.5 * math.erfc(-a / math.sqrt(2))
+
+
+def _checked(row: Row) -> tuple[ModuleName, State, Tier, float, float]:
+    """With a cost; raises `InvalidRequest` that names what cannot be learned from."""
+    if len(row) not in (4, 5):
+        raise InvalidRequest(f"a row has {len(row)} values: give module, state, tier, reward and perhaps cost")
+    module, state, tier, reward = row[:4]
+    cost = row[4] if len(row) == 5 else 0.0
+    if module not in MODULES:
+        raise InvalidRequest(f"the module '{module}' is unknown: {did_you_mean(str(module), MODULES)}")
+    if tier not in TIERS:
+        raise InvalidRequest(f"the tier '{tier}' is unknown: {did_you_mean(str(tier), TIERS)}")
+    for what, value in (("reward", reward), ("cost", cost)):
+        if not math.isfinite(value):
+            raise InvalidRequest(f"the {what} of {module} at {tier} is {value}: leave the row out, or mend it")
+    return module, state, tier, float(reward), float(cost)
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Tensors and card of a bandit; raises `ConfigError` that names what does not fit."""
+    try:
+        from safetensors.numpy import load
+    except ImportError as error:
+        raise MissingExtra("safetensors", "memory", "a saved tier router") from error
+    try:
+        card = json.loads(card_path(path).read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        tensors: dict[str, NDArray[Any]] = load(content)
+        router, dimension, width = card.get("router"), card.get("dimension"), card.get("width")
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {error.filename}: make one with save() of a bandit") from None
+    except Exception as error:
+        raise ConfigError(f"{path} is not a tier router ({describe(error)})") from error
+    if router not in (LinUCB.name, LinearThompson.name):
+        raise ConfigError(f"{path} holds a router of the kind {router or 'policy'!r}, not linucb or thompson")
+    if card.get("format") != FORMAT:
+        raise ConfigError(f"{path} has format {card.get('format')!r}, this version reads {FORMAT}: train it again")
+    if card.get("modules") != list(MODULES):
+        raise ConfigError(
+            f"{path} was trained for the modules {', '.join(map(str, card.get('modules') or ()))}; this memory has "
+            f"{', '.join(MODULES)}: train a router for these"
+        )
+    if card.get("sha") != blake2b(content, digest_size=16).hexdigest():
+        raise ConfigError(f"{path} is not the file that its card {card_path(path).name} describes: copy both together")
+    n, p = len(MODULES), dimension + 1
+    shapes: dict[str, tuple[int, ...]] = {"projection": (2, dimension, width), "spread": (5,), "noise": (n, 4)}
+    shapes |= {"inverse": (n, 3, p, p), "weights": (n, 3, 2, p)}
+    for name, shape in shapes.items():
+        if name not in tensors or tensors[name].shape != shape or not np.isfinite(tensors[name]).all():
+            raise ConfigError(f"{path}: {name} is not of shape {shape} with finite numbers throughout: train it again")
+    return tensors, card
