@@ -40,6 +40,7 @@ def build_memory(
         shared.close()
         raise
     memory.on_close_last(shared.close)
+    return memory
 
 
 def make_memory(

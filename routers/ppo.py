@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from agentcascade.errors import ConfigError
 from agentcascade.routers.network import Network
-from agentcascade.routers.table import Played, Policy, Reward
+from agentcascade.routers.expected import expected
+from agentcascade.routers.table import Played, Policy, Reward, Table
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
@@ -31,6 +32,8 @@ class Recipe:
 
     tradeoff: float | None = None
     seed: int = 0
+    method: Literal["ppo", "expected"] = "ppo"
+    """`expected`: the exact gradient, which only a complete table knows."""
     passes: int = 60
     """At most; the paper has 7 with its 80 thousand rollouts behind a language model."""
     patience: int = 15
@@ -124,6 +127,9 @@ class Trainer:
         seen = []
         for start in range(0, len(order), recipe.batch):
             batch = order[start : start + recipe.batch]
+            if recipe.method == "expected":
+                seen.append(self._exactly(batch))
+                continue
             questions = np.repeat(batch, recipe.rollouts)
             tradeoff = np.repeat(self._tradeoffs(len(batch)), recipe.rollouts)
             played = self._train.play(questions, self._sampling(), tradeoff)
@@ -168,16 +174,16 @@ class Trainer:
         earned = self._reward(played.score, played.cost, tradeoff.astype(np.float64))
         if not np.isfinite(earned).all():
             raise ConfigError("a reward is no number: see the scores and costs of the log")
-        inputs = tensor(played.query), tensor(played.reads), tensor(played.tiers), tensor(tradeoff)
+        drop = torch.nn.functional.dropout  # one mask for the whole update, so that ratios compare like with like
+        seen = (drop(tensor(x), recipe.dropout) for x in (played.query, played.reads))
+        inputs = (*seen, tensor(played.tiers), tensor(tradeoff))
         returns = tensor(earned.astype(np.float32))
         with torch.no_grad():
             before, _, value = self.network.joint(*inputs)
             advantage = returns - (value if recipe.rollouts == 1 else _others(returns, recipe.rollouts))
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        drop = torch.nn.functional.dropout
         for _ in range(recipe.epochs):
-            query, reads = (drop(x, recipe.dropout) for x in inputs[:2])
-            log, entropy, value = self.network.joint(query, reads, *inputs[2:])
+            log, entropy, value = self.network.joint(*inputs)
             ratio = (log - before).exp()
             clipped = ratio.clamp(1 - recipe.clip, 1 + recipe.clip)
             policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
@@ -189,6 +195,20 @@ class Trainer:
             self._optimizer.step()
         mean = float(entropy.mean().detach()) / 5
         return earned.mean(), played.score.mean(), played.cost.mean(), mean, float(value_loss.detach())
+
+    def _exactly(self, questions: Ints) -> tuple[float, ...]:
+        table, recipe = self._train, self.recipe
+        assert isinstance(table, Table)
+        tradeoff = self._tradeoffs(len(questions))
+        score, cost = table.score[questions], table.cost[questions]
+        reward = self._reward(score, cost, tradeoff[:, None].astype(np.float64))
+        earned, entropy = expected(self.network, table, questions, reward, tradeoff, recipe.dropout)
+        loss = -earned.mean() / float(reward.std(axis=1).mean()) - recipe.entropy * entropy.mean()
+        self._optimizer.zero_grad()
+        loss.backward()
+        self.torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.grad_norm)
+        self._optimizer.step()
+        return float(earned.mean().detach()), 0.0, 0.0, float(entropy.mean().detach()), 0.0
 
     def validate(self) -> tuple[float, float, float]:
         """Mean (reward, score, cost) of the greedy policy on the validation questions, over the values of λ."""

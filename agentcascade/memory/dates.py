@@ -30,6 +30,10 @@ PERIOD = re.compile(
 )
 
 
+BASES = (datetime(2001, 1, 1, tzinfo=UTC), datetime(2002, 6, 12, tzinfo=UTC))
+"""Two days on which only an expression that hangs on neither means the same."""
+
+
 class Span(NamedTuple):
     """A period of days, both ends included."""
 
@@ -76,19 +80,20 @@ def resolve(expression: str, said: datetime | None) -> datetime | None:
     """The day that `expression` means when it is said at `said`; None where it cannot be told."""
     import dateparser
 
-    settings = {"RETURN_AS_TIMEZONE_AWARE": True, "TIMEZONE": "UTC", "PREFER_DATES_FROM": "past"}
-    if said is not None:
-        settings["RELATIVE_BASE"] = said.replace(tzinfo=None)
+    settings: dict[str, object] = {"RETURN_AS_TIMEZONE_AWARE": True, "TIMEZONE": "UTC", "PREFER_DATES_FROM": "past"}
     words = re.sub(r"^(?:the|in|since|until|on|by|for)\s+", "", expression.casefold())
     words = re.sub(r"^(?:last|past|previous)\s+", "last ", words).replace("a few", "3").replace("few", "3")
     words = words.replace("couple of", "2").replace("last weekend", "last saturday").replace("last night", "yesterday")
     if said is not None and (m := re.fullmatch(rf"(last|next|this) ({DAYS})", words)):
         return _weekday(m[1], DAYS.split("|").index(m[2]), said)
-    try:
-        found: datetime | None = dateparser.parse(words, languages=["en"], settings=settings)
-    except Exception:  # dateparser lets errors of its parsers through on odd input
-        return None
-    return found
+    found: list[datetime | None] = []
+    for base in (said,) if said is not None else BASES:
+        settings["RELATIVE_BASE"] = base.replace(tzinfo=None)
+        try:
+            found.append(dateparser.parse(words, languages=["en"], settings=settings))
+        except Exception:  # dateparser lets errors of its parsers through on odd input
+            return None
+    return found[0] if len(set(found)) == 1 else None
 
 
 def _weekday(which: str, day: int, said: datetime) -> datetime:

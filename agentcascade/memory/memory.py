@@ -110,11 +110,13 @@ class Memory:
         episode: str = "",
         decision: str = "",
         caller: Caller | None = None,
+        router: TierRouter | None = None,
     ) -> Recall:
         """The memory for `question`: of the named history, or of `turns` handed over with it.
 
         An empty history gives an empty memory. Raises `InvalidRequest` for an empty question and `StorageError`;
         what else goes wrong is in the result. With `decision` the calls are billed to that step, else to the recall.
+        `router` replaces the configured one.
         """
         started = time.perf_counter()
         plain = question.strip()[:MAX_QUESTION]
@@ -140,6 +142,7 @@ class Memory:
             tradeoff=strength,
             budget=config.token_budget if token_budget is None else token_budget,
             seed=self._seed,
+            router=router,
         )
         calls, dollars = bill(trace.accounts)
         recall = Recall(
@@ -156,7 +159,7 @@ class Memory:
             calls=calls,
             dollars=dollars,
             seconds=time.perf_counter() - started,
-            router=self.router.name,
+            router=(router or self.router).name,
             tradeoff=strength,
         )
         if self.recorder is not None:

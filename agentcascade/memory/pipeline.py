@@ -29,8 +29,11 @@ EXTRACTORS: tuple[ModuleName, ...] = ("entity", "temporal", "topic")
 
 @dataclass
 class Trace:
-    """What happened on the way."""
+    """Who chooses, and what happened on the way."""
 
+    router: TierRouter
+    tradeoff: float
+    draws: random.Random
     runs: list[ModuleRun] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -46,22 +49,31 @@ class Pipeline:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="memory")
         self._usual: dict[tuple[ModuleName, Tier], float] = {}
 
-    async def run(self, work: Work, purse: Purse, *, tradeoff: float, budget: int, seed: int) -> tuple[Text, Trace]:
-        """The memory of at most `budget` tokens for the question of `work`."""
-        trace, draws = Trace(), random.Random(f"{seed}:{work.query.text}")
-        kept = await self._module("filter", work, work.mean_of_chunks(work.raw), purse, tradeoff, draws, trace)
+    async def run(
+        self,
+        work: Work,
+        purse: Purse,
+        *,
+        tradeoff: float,
+        budget: int,
+        seed: int,
+        router: TierRouter | None = None,
+    ) -> tuple[Text, Trace]:
+        """The memory of at most `budget` tokens for the question of `work`; `router` replaces the own one."""
+        draws = random.Random(f"{seed}:{work.query.text}")
+        trace = Trace(router or self.router, tradeoff, draws)
+        kept = await self._module("filter", work, work.mean_of_chunks(work.raw), purse, trace)
         if not isinstance(kept, Kept):
             kept = Kept(work.raw, {})
         work = work.but(kept=kept.chunks, relevance=kept.relevance)
         read = work.mean_of_chunks(kept.chunks)
         chosen = {
-            name: self._choose(name, State(work.query.text, work.query.vector, read), tradeoff, draws)
-            for name in EXTRACTORS
+            name: self._choose(name, State(work.query.text, work.query.vector, read), trace) for name in EXTRACTORS
         }
         results = await asyncio.gather(*(self._tiers(n, *chosen[n], work, purse, trace) for n in EXTRACTORS))
         found: dict[ModuleName, Sequence[Item]] = {n: r or [] for n, r in zip(EXTRACTORS, results)}
         work = work.but(found=found)
-        items = await self._module("summary", work, work.mean_of_items(found), purse, tradeoff, draws, trace)
+        items = await self._module("summary", work, work.mean_of_items(found), purse, trace)
         if items is None:
             items = self.modules["summary"].rules(work)
         trace.runs.sort(key=lambda run: list(self.modules).index(run.module))
@@ -76,17 +88,15 @@ class Pipeline:
         work: Work,
         read: Any,
         purse: Purse,
-        tradeoff: float,
-        draws: random.Random,
         trace: Trace,
     ) -> Any:
-        tier, probability = self._choose(name, State(work.query.text, work.query.vector, read), tradeoff, draws)
+        tier, probability = self._choose(name, State(work.query.text, work.query.vector, read), trace)
         return await self._tiers(name, tier, probability, work, purse, trace)
 
-    def _choose(self, name: ModuleName, state: State, tradeoff: float, draws: random.Random) -> tuple[Tier, float]:
+    def _choose(self, name: ModuleName, state: State, trace: Trace) -> tuple[Tier, float]:
         """The router's likeliest tier; with `explore`, at that rate, any of the three."""
-        probabilities = self.router.probabilities(name, state, tradeoff)
-        return pick(probabilities, self.explore, draws)
+        probabilities = trace.router.probabilities(name, state, trace.tradeoff)
+        return pick(probabilities, self.explore, trace.draws)
 
     async def _tiers(
         self, name: ModuleName, asked: Tier, probability: float, work: Work, purse: Purse, trace: Trace
