@@ -66,7 +66,13 @@ class Request:
     ) -> None:
         self.messages, self.tools, self.seed, self.options = messages, tools, seed, dict(options or {})
         self.n, self.on_delta, self.accounts = n, on_delta, tuple(accounts)
-        self.prompt = messages
+        self.remembered = self.prompt = messages
+        self.memory_tokens = 0
+
+    def remember(self, messages: Sequence[Message], tokens: int) -> None:
+        """`messages` are the caller's with a memory of so many tokens."""
+        self.remembered = self.prompt = messages
+        self.memory_tokens = tokens
 
 
 class Caller:
@@ -122,6 +128,14 @@ class Caller:
         answers = tuple(self._named(m, "teacher", i) for i, m in enumerate(completion.messages))
         return completion.model_copy(update={"messages": answers})
 
+    async def other(
+        self, model: ChatModel, messages: Sequence[Message], purpose: Purpose, options: Mapping[str, Any]
+    ) -> Completion:
+        """A call of another model that the step needs, on its bill."""
+        request = Request(messages, options=options, accounts=self._request.accounts)
+        make = lambda: model.complete(messages, **options)  # noqa: E731
+        return await self._call("student", purpose, model, messages, 1, make, request)
+
     async def _call(
         self,
         role: Role,
@@ -130,8 +144,9 @@ class Caller:
         messages: Sequence[Message],
         n: int,
         make: Callable[[], Any],
+        request: Request | None = None,
     ) -> Completion:
-        config, record, request = self._cascade.config, self._record, self._request
+        config, record, request = self._cascade.config, self._record, request or self._request
         limit = config.sampling.timeout_seconds if role == "student" else config.deadline_seconds
         worst = None
         if request.accounts and self._cascade.budgets is not None:

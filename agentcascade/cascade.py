@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from agentcascade.config import CascadeConfig
     from agentcascade.episode import Episode
     from agentcascade.judging import Judge
+    from agentcascade.remembering import Remembering
     from agentcascade.storage import Database
     from agentcascade.sync import SyncEpisode
 
@@ -78,6 +79,7 @@ class Cascade:
         self.switch: Switch | None = None
         self.observer: Observer = NullObserver()
         self.judge: Judge | None = None
+        self.remembering: Remembering | None = None
         self.ids = exchange.Ids()
         self.side = StudentSide(self)
         self.shadows = Shadows(self)
@@ -153,7 +155,11 @@ class Cascade:
         with self.observer.step(situation, mode) as decided:
             try:
                 async with asyncio.timeout(self.config.deadline_seconds):
+                    if self.remembering is not None:
+                        await self.remembering.before(situation, request, record)
                     completion = await self._answer(situation, mode, request, record)
+                    if self.remembering is not None:
+                        await self.remembering.after(situation, completion.messages[0], record)
             except BaseException as error:
                 record.raised(error)
                 raise
@@ -225,8 +231,9 @@ class Cascade:
     async def _teacher(self, request: Request, record: StepRecord, reason: str) -> Completion:
         record.deferred(reason)
         shown = self.config.prompt.teacher_sees_demonstrations
+        plain = request.remembered if self.config.memory.teacher_sees_memory else request.messages
         try:
-            completion = await Caller(self, request, record).answer(request.prompt if shown else request.messages)
+            completion = await Caller(self, request, record).answer(request.prompt if shown else plain)
         except BudgetExceeded as error:
             if self.student is None or self.config.budgets.when_exceeded == "error":
                 raise

@@ -177,6 +177,7 @@ class MemoryConfig(Section):
 
     enabled: bool = Field(default=False, description="put a memory block before every step of the agent")
     teacher_sees_memory: bool = True
+    remember: bool = Field(default=True, description="append every step's observation and action to the history")
     history: str = Field(
         default="", description="name of the namespace's history that steps are given; default: the episode's own"
     )

@@ -30,9 +30,8 @@ class StudentSide:
         settings = cascade.config.prompt
         found = await cascade.bank.retrieve(situation, cascade.config.retrieval.k)
         record.embedded(found.embedding_seconds)
-        prompt = prompts.build(
-            request.messages, found.demonstrations, budget=settings.token_budget, count=cascade.count
-        )
+        room = max(0, settings.token_budget - request.memory_tokens)
+        prompt = prompts.build(request.remembered, found.demonstrations, budget=room, count=cascade.count)
         record.demonstrated(prompt)
         if len(prompt.shown) < settings.min_demonstrations and mode == "cascade":
             record.reason = f"{len(prompt.shown)} demonstrations, {settings.min_demonstrations} needed"

@@ -49,6 +49,10 @@ class Shared:
         cascade.recorder = recorder or self._recorder(config, database, redactor)
         cascade.budgets = self._once(("budgets", config.bank.url), lambda: DatabaseBudgets(database))
         cascade.switch = self._once(("switch", config.bank.url), lambda: self._closing(Switch(database)))
+        if config.memory.enabled:
+            from agentcascade.remembering import Remembering
+
+            cascade.remembering = Remembering(cascade, self.memory(config))
         if config.telemetry.opentelemetry:
             from agentcascade.telemetry.observer import Telemetry
 

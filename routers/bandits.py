@@ -7,6 +7,9 @@ worth is their difference, so λ is chosen with each question:
     worth = (reward weights - λ' cost weights)ᵀ x            λ' = λ · spread of rewards / spread of costs
     doubt = σ √(xᵀ A⁻¹ x)                                    σ: how far worth was off so far
 
+What is not known yet is taken to be worth as much as all that was learned from, in the mean: counted as nothing, an
+untried tier would look worse than any that gives a little.
+
 `LinUCB` takes the tier of the highest worth + alpha · doubt (Li et al. 2010). `LinearThompson` gives each tier the
 probability of being the best, were its worth normal with this doubt: drawing from these is Thompson sampling (Agrawal
 and Goyal 2013).
@@ -27,7 +30,7 @@ import numpy as np
 from agentcascade.errors import ConfigError, InvalidRequest, MissingExtra, describe, did_you_mean
 from agentcascade.memory.types import MODULES, TIERS, ModuleName, Probabilities, State, Tier
 from agentcascade.routers.policy import FORMAT, card_path, save
-from agentcascade.routers.ridge import RIDGE, Arms, Spread
+from agentcascade.routers.ridge import RIDGE, Arms, Spread, chances
 from agentcascade.routers.tiers import CERTAIN, check_tradeoff
 
 if TYPE_CHECKING:
@@ -41,12 +44,15 @@ Row: TypeAlias = tuple[ModuleName, State, Tier, float] | tuple[ModuleName, State
 
 FEATURES = 32
 
+_CARD = {"encoder": str, "width": int, "dimension": int, "seed": int}
+
 
 class _Bandit:
     """All of a bandit but its choice. Safe to ask and to teach from several threads at once.
 
-    `path` is one that was saved; without it the bandit begins with knowing nothing. `dimension` is the number of
-    features beside the constant, `encoder` whose vectors it learns from. Raises `ConfigError` for a file that differs.
+    `path` is one that was saved, by either bandit, for both learn the same; without it nothing is known yet.
+    `dimension` is the number of features beside the constant, `encoder` whose vectors it learns from. Raises
+    `ConfigError` for a file that differs.
     """
 
     name: ClassVar[str]
@@ -97,7 +103,9 @@ class _Bandit:
     def predict(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> tuple[list[float], list[float]]:
         """Worth and doubt of the three tiers, in units of the reward."""
         check_tradeoff(tradeoff)
-        worth, doubt = self._arms[module].predict(self._features(state), tradeoff * self._weight)
+        spread, weight = self._spread, tradeoff * self._weight
+        usual = spread.reward - weight * spread.cost
+        worth, doubt = self._arms[module].predict(self._features(state), weight, usual)
         if not math.isfinite(worth[0] + worth[1] + worth[2] + doubt[0]):
             raise InvalidRequest(f"a state of {module} holds values that are no numbers")
         return worth, doubt
@@ -227,41 +235,6 @@ class LinearThompson(_Bandit):
         return chances(worth, [max(1e-12, self.scale * d) for d in doubt])
 
 
-_NODES = [(float(x) / 2 + 0.5, float(w) / 2) for x, w in zip(*np.polynomial.legendre.leggauss(10))]
-
-
-def chances(means: list[float], deviations: list[float]) -> Probabilities:
-    """The probability that each of three independent normals is the largest, computed, not drawn.
-
-    Being larger than both others is a bivariate normal. Those of the two with the smaller deviations are integrated,
-    whose correlations are at most 1/√2, where ten nodes suffice for 1e-9; the third is the rest.
-    """
-    widest = deviations.index(max(deviations))
-    found = [0.0, 0.0, 0.0]
-    for k in range(3):
-        if k != widest:
-            i, j = (k + 1) % 3, (k + 2) % 3
-            left, right = math.hypot(deviations[k], deviations[i]), math.hypot(deviations[k], deviations[j])
-            correlation = (deviations[k] / left) * (deviations[k] / right)
-            found[k] = _both_below((means[k] - means[i]) / left, (means[k] - means[j]) / right, correlation)
-    found[widest] = max(0.0, 1.0 - sum(found))
-    return found[0], found[1], found[2]
-
-
-def _both_below(a: float, b: float, correlation: float) -> float:
-    """P(X < a, Y < b) of standard normals (Drezner and Wesolowsky 1990)."""
-    end, squares, product = math.asin(correlation), a * a + b * b, 2 * a * b
-    total = 0.0
-    for node, weight in _NODES:
-        sine = math.sin(end * node)
-        total += weight * math.exp((product * sine - squares) / (2 - 2 * sine * sine))
-    return max(0.0, _below(a) * _below(b) + end / (2 * math.pi) * total)
-
-
-def _below(a: float) -> float:
-    return 0.5 * math.erfc(-a / math.sqrt(2))
-
-
 def _checked(row: Row) -> tuple[ModuleName, State, Tier, float, float]:
     """With a cost; raises `InvalidRequest` that names what cannot be learned from."""
     if len(row) not in (4, 5):
@@ -288,13 +261,16 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         card = json.loads(card_path(path).read_text(encoding="utf-8"))
         content = path.read_bytes()
         tensors: dict[str, NDArray[Any]] = load(content)
-        router, dimension, width = card.get("router"), card.get("dimension"), card.get("width")
+        router = card.get("router")
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {error.filename}: make one with save() of a bandit") from None
     except Exception as error:
         raise ConfigError(f"{path} is not a tier router ({describe(error)})") from error
     if router not in (LinUCB.name, LinearThompson.name):
         raise ConfigError(f"{path} holds a router of the kind {router or 'policy'!r}, not linucb or thompson")
+    strange = [key for key, kind in _CARD.items() if not isinstance(card.get(key), kind)]
+    if strange:
+        raise ConfigError(f"{card_path(path)} says nothing usable of {', '.join(strange)}: train it again")
     if card.get("format") != FORMAT:
         raise ConfigError(f"{path} has format {card.get('format')!r}, this version reads {FORMAT}: train it again")
     if card.get("modules") != list(MODULES):
@@ -304,7 +280,7 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         )
     if card.get("sha") != blake2b(content, digest_size=16).hexdigest():
         raise ConfigError(f"{path} is not the file that its card {card_path(path).name} describes: copy both together")
-    n, p = len(MODULES), dimension + 1
+    n, dimension, width, p = len(MODULES), card["dimension"], card["width"], card["dimension"] + 1
     shapes: dict[str, tuple[int, ...]] = {"projection": (2, dimension, width), "spread": (5,), "noise": (n, 4)}
     shapes |= {"inverse": (n, 3, p, p), "weights": (n, 3, 2, p)}
     for name, shape in shapes.items():

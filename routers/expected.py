@@ -18,17 +18,16 @@ if TYPE_CHECKING:
 
 
 def expected(
-    network: Network, table: Table, questions: Ints, reward: Floats, tradeoff: Vector, dropout: float
+    network: Network, table: Table, questions: Ints, reward: Floats, tradeoff: Vector, noise: float
 ) -> tuple[Tensor, Tensor]:
     """(expected reward, mean entropy of a decision), each (batch,), for `reward` (batch, 243) at λ (batch,)."""
-    torch, tensor = network.torch, network.torch.from_numpy
-    drop = torch.nn.functional.dropout
+    tensor = network.torch.from_numpy
     n = len(questions)
-    query = drop(tensor(table.query[questions]), dropout)
+    query = network.blurred(tensor(table.query[questions]), noise)
     strength = tensor(tradeoff)
 
     def states(read: Any, times: int) -> Tensor:
-        rows = drop(tensor(np.ascontiguousarray(read, dtype=np.float32)), dropout)
+        rows = network.blurred(tensor(np.ascontiguousarray(read, dtype=np.float32)), noise)
         return network.state(
             query.repeat_interleave(times, dim=0), rows.reshape(n * times, -1), strength.repeat_interleave(times)
         )

@@ -34,6 +34,7 @@ class Network:
         self.conditioned = conditioned
         dimension = descriptions.shape[1]
         made = torch.Generator().manual_seed(seed)
+        self._noise = torch.Generator().manual_seed(seed + 1)
         shapes = {
             "state": (width, 2 * dimension),
             "description": (width, dimension),
@@ -65,6 +66,10 @@ class Network:
         w, relu = self.weights, self.torch.relu
         seen = self.torch.cat([query, read], dim=1) @ w["state.weight"].T + w["state.bias"]
         return relu(seen + tradeoff.sqrt()[:, None] * w["tradeoff.weight"])
+
+    def blurred(self, vectors: Tensor, noise: float) -> Tensor:
+        """`vectors` with normal noise on every component."""
+        return vectors + noise * self.torch.randn(vectors.shape, generator=self._noise) if noise else vectors
 
     def hidden(self, state: Tensor, module: int) -> Tensor:
         """(batch, width): what the network makes of a state for one module."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from agentcascade.errors import ConfigError
-from agentcascade.routers.network import Network
 from agentcascade.routers.expected import expected
+from agentcascade.routers.network import Network
 from agentcascade.routers.table import Played, Policy, Reward, Table
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ class Recipe:
     rollouts: int = 8
     """Of each question in a batch, at one λ; with more than one, a return is held against the mean of the others'
     instead of the critic's guess, which knows little of how hard an unseen question is."""
-    dropout: float = 0.0
-    """Share of the state's components that are zeroed while learning."""
+    noise: float = 0.15
+    """Standard deviation of what is added to every component of the state while learning (unit vectors of 384 have
+    components of 0.05): for the few hundred questions that a log has, what weight decay is to a linear model."""
     epochs: int = 4
     learning_rate: float = 3e-4
     clip: float = 0.2
@@ -174,8 +175,8 @@ class Trainer:
         earned = self._reward(played.score, played.cost, tradeoff.astype(np.float64))
         if not np.isfinite(earned).all():
             raise ConfigError("a reward is no number: see the scores and costs of the log")
-        drop = torch.nn.functional.dropout  # one mask for the whole update, so that ratios compare like with like
-        seen = (drop(tensor(x), recipe.dropout) for x in (played.query, played.reads))
+        # One draw of noise for the whole update, so that ratios compare like with like.
+        seen = (self.network.blurred(tensor(x), recipe.noise) for x in (played.query, played.reads))
         inputs = (*seen, tensor(played.tiers), tensor(tradeoff))
         returns = tensor(earned.astype(np.float32))
         with torch.no_grad():
@@ -202,8 +203,9 @@ class Trainer:
         tradeoff = self._tradeoffs(len(questions))
         score, cost = table.score[questions], table.cost[questions]
         reward = self._reward(score, cost, tradeoff[:, None].astype(np.float64))
-        earned, entropy = expected(self.network, table, questions, reward, tradeoff, recipe.dropout)
-        loss = -earned.mean() / float(reward.std(axis=1).mean()) - recipe.entropy * entropy.mean()
+        earned, entropy = expected(self.network, table, questions, reward, tradeoff, recipe.noise)
+        weight = recipe.entropy * 10 ** (1 - len(self.history) / (recipe.passes - 1))
+        loss = -earned.mean() / float(reward.std(axis=1).mean()) - weight * entropy.mean()
         self._optimizer.zero_grad()
         loss.backward()
         self.torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.grad_norm)

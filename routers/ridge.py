@@ -1,4 +1,4 @@
-"""Ridge regressions of reward and cost that learn from one example at a time: what the bandit routers know."""
+"""Ridge regressions of reward and cost that learn from one example at a time, and what their doubt amounts to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
+
+from agentcascade.memory.types import Probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,16 +44,22 @@ class Arms(NamedTuple):
         r, c = wrong.tolist()
         self.noise[:] += (1.0, r * r / scale, r * c / scale, c * c / scale)
 
-    def predict(self, x: Floats, weight: float) -> tuple[list[float], list[float]]:
-        """Worth (reward - `weight` · cost) and doubt (standard deviation of that worth) of the three tiers."""
+    def predict(self, x: Floats, weight: float, usual: float) -> tuple[list[float], list[float]]:
+        """Worth (reward - `weight` · cost) and doubt (standard deviation of that worth) of the three tiers.
+
+        What is not known yet is taken to be worth `usual`, not nothing: the prior mean of the constant's weight is
+        moved there afterwards, which for ridge regression adds usual · ridge · (A⁻¹ x) at the constant.
+        """
         p = len(x)
         a, b, c, d, e, f = (self.weights.reshape(6, p) @ x).tolist()
         updates, rewards, both, costs = self.noise.tolist()
         # One example of noise 1 is assumed beforehand: without it the first answers would seem certain.
         noise = (1 + rewards - 2 * weight * both + weight * weight * costs) / (1 + updates)
-        variances = ((self.inverse.reshape(3 * p, p) @ x).reshape(3, p) @ x).tolist()
+        seen = (self.inverse.reshape(3 * p, p) @ x).reshape(3, p)
+        variances = (seen @ x).tolist()
+        low, mid, high = (usual * RIDGE * seen[:, -1]).tolist()
         return (
-            [a - weight * b, c - weight * d, e - weight * f],
+            [a - weight * b + low, c - weight * d + mid, e - weight * f + high],
             [math.sqrt(max(1e-18, noise * variance)) for variance in variances],
         )
 
@@ -59,28 +67,63 @@ class Arms(NamedTuple):
 class Spread(NamedTuple):
     """Running means and squares (Welford) of all rewards and costs, whose spreads make λ free of units."""
 
-    count: float = 0.0
+    seen: float = 0.0
     reward: float = 0.0
     reward_squares: float = 0.0
     cost: float = 0.0
     cost_squares: float = 0.0
 
     def add(self, reward: float, cost: float) -> Spread:
-        count = self.count + 1
+        seen = self.seen + 1
         r, c = reward - self.reward, cost - self.cost
         return Spread(
-            count,
-            self.reward + r / count,
-            self.reward_squares + r * r * (1 - 1 / count),
-            self.cost + c / count,
-            self.cost_squares + c * c * (1 - 1 / count),
+            seen,
+            self.reward + r / seen,
+            self.reward_squares + r * r * (1 - 1 / seen),
+            self.cost + c / seen,
+            self.cost_squares + c * c * (1 - 1 / seen),
         )
 
     @property
     def weight(self) -> float:
         """What one unit of cost weighs at λ = 1: both vary as much then."""
-        n = max(1.0, self.count)
+        n = max(1.0, self.seen)
         rewards, costs = math.sqrt(self.reward_squares / n), math.sqrt(self.cost_squares / n)
         if costs <= 1e-9 * abs(self.cost):  # all the same but for rounding: nothing to weigh
             return 1.0
         return (rewards if rewards > 1e-9 * abs(self.reward) else 1.0) / costs
+
+
+_NODES = [(float(x) / 2 + 0.5, float(w) / 2) for x, w in zip(*np.polynomial.legendre.leggauss(10))]
+
+
+def chances(means: list[float], deviations: list[float]) -> Probabilities:
+    """The probability that each of three independent normals is the largest, computed, not drawn.
+
+    Being larger than both others is a bivariate normal. Those of the two with the smaller deviations are integrated,
+    whose correlations are at most 1/√2, where ten nodes suffice for 1e-9; the third is the rest.
+    """
+    widest = deviations.index(max(deviations))
+    found = [0.0, 0.0, 0.0]
+    for k in range(3):
+        if k != widest:
+            i, j = (k + 1) % 3, (k + 2) % 3
+            left, right = math.hypot(deviations[k], deviations[i]), math.hypot(deviations[k], deviations[j])
+            correlation = (deviations[k] / left) * (deviations[k] / right)
+            found[k] = _both_below((means[k] - means[i]) / left, (means[k] - means[j]) / right, correlation)
+    found[widest] = max(0.0, 1.0 - sum(found))
+    return found[0], found[1], found[2]
+
+
+def _both_below(a: float, b: float, correlation: float) -> float:
+    """P(X < a, Y < b) of standard normals (Drezner and Wesolowsky 1990)."""
+    end, squares, product = math.asin(correlation), a * a + b * b, 2 * a * b
+    total = 0.0
+    for node, weight in _NODES:
+        sine = math.sin(end * node)
+        total += weight * math.exp((product * sine - squares) / (2 - 2 * sine * sine))
+    return max(0.0, _below(a) * _below(b) + end / (2 * math.pi) * total)
+
+
+def _below(a: float) -> float:
+    return 0.5 * math.erfc(-a / math.sqrt(2))

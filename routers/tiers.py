@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple, cast
+from itertools import pairwise
+from typing import NamedTuple
 
 from agentcascade.errors import ConfigError, InvalidRequest, did_you_mean
-from agentcascade.memory.dates import expressions
 from agentcascade.memory.types import MODULES, TIERS, ModuleName, Probabilities, State, Tier
-from agentcascade.memory.words import names
+from agentcascade.memory.words import WORD, names
 
 CERTAIN: tuple[Probabilities, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 """The probabilities of a router that does not doubt, by the tier's place."""
@@ -23,13 +22,13 @@ class FixedTiers:
     name = "fixed"
 
     def __init__(self, tiers: Tier | Mapping[ModuleName, Tier] = "low") -> None:
-        chosen: Mapping[str, str] = dict.fromkeys(MODULES, tiers) if isinstance(tiers, str) else dict(tiers)
+        chosen: dict[ModuleName, Tier] = dict.fromkeys(MODULES, tiers) if isinstance(tiers, str) else dict(tiers)
         for module, tier in chosen.items():
             if module not in MODULES:
                 raise ConfigError(f"tiers: the module '{module}' is unknown: {did_you_mean(str(module), MODULES)}")
             if tier not in TIERS:
                 raise ConfigError(f"tiers: the tier {tier!r} is unknown: {did_you_mean(str(tier), TIERS)}")
-        self.tiers = cast("dict[ModuleName, Tier]", {m: chosen.get(m, "low") for m in MODULES})
+        self.tiers: dict[ModuleName, Tier] = {m: chosen.get(m, "low") for m in MODULES}
         self._certain = {m: CERTAIN[TIERS.index(tier)] for m, tier in self.tiers.items()}
 
     def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
@@ -42,12 +41,16 @@ class RandomTiers:
     name = "random"
 
     def __init__(self, probabilities: Sequence[float] = (1 / 3, 1 / 3, 1 / 3)) -> None:
-        given = tuple(float(p) for p in probabilities)
-        if len(given) != 3 or not all(p >= 0 for p in given) or not math.isclose(sum(given), 1.0, abs_tol=1e-6):
+        try:
+            low, mid, high = (float(p) for p in probabilities)
+            usable = min(low, mid, high) >= 0 and math.isclose(low + mid + high, 1.0, abs_tol=1e-6)
+        except (TypeError, ValueError):
+            usable = False
+        if not usable:
             raise ConfigError(
-                f"probabilities is {given}: give those of low, mid and high, three numbers from 0 that sum to 1"
+                f"probabilities is {probabilities}: give those of low, mid and high, three numbers from 0 that sum to 1"
             )
-        self._probabilities: Probabilities = (given[0], given[1], given[2])
+        self._probabilities: Probabilities = (low, mid, high)
 
     def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
         return self._probabilities
@@ -68,40 +71,48 @@ class Signals(NamedTuple):
     """Why, how, would, might: the answer stands nowhere in these words."""
 
 
-_GATHERING = re.compile(
-    r"\b(?:how (?:many|much|often)|all|both|each|every|total|altogether|list|count|number of|various|different"
-    r"|(?:kinds?|types?|sorts?) of|common|in addition|besides"
-    r"|what (?:are|were|(?:\w+ )?(?:activities|items|things|events)))\b",
-    re.IGNORECASE,
+def _known(words: str, pairs: str = "") -> frozenset[str]:
+    return frozenset(words.split()) | {pair.strip() for pair in pairs.split(",")} - {""}
+
+
+_GATHERING = _known(
+    "all both each every total altogether list count various different common besides kind kinds type types sort sorts "
+    "activities items things events",
+    "how many, how much, how often, number of, what are, what were, in addition",
 )
-_COMPARING = re.compile(
-    r"\b(?:more|less|fewer|most|least|than|compare[ds]?|compared|versus|vs|differ\w*|same|similar\w*|rather"
-    r"|earlier|later|older|younger|(?:bigg|larg|small|long|short|high|low)(?:er|est)|first or|which of)\b",
-    re.IGNORECASE,
+_COMPARING = _known(
+    "more less fewer most least than compare compares compared versus vs differ differs difference differently same "
+    "similar similarly rather earlier later older younger bigger biggest larger largest smaller smallest longer "
+    "longest shorter shortest higher highest lower lowest",
+    "first or, which of",
 )
-_TIME = re.compile(
-    r"\b(?:when|how (?:long|old|often|recently)|before|after|since|until|till|during|while|first|last|latest"
-    r"|recent(?:ly)?|current(?:ly)?|now|still|already|previous(?:ly)?|next|ago|date|day|week|weekend|month|year|time|morning|evening"
-    r"|spring|summer|autumn|winter|order|between)\b",
-    re.IGNORECASE,
+_TIME = _known(
+    "when before after since until till during while first last latest recent recently current currently now still "
+    "already previous previously next ago date day days week weeks weekend month months year years time morning "
+    "evening spring summer autumn fall winter order between today yesterday tomorrow january february march april may "
+    "june july august september october november december monday tuesday wednesday thursday friday saturday sunday",
+    "how long, how old, how often, how recently",
 )
-_OPEN = re.compile(
-    r"\b(?:why|how (?:does|did|do|has|have|is|was|would|can)|would|could|might|likely|probably|describe|explain"
-    r"|reason|feel\w*|think|attitude|personality|relationship|opinion|suggest|recommend|considered|if)\b",
-    re.IGNORECASE,
+_OPEN = _known(
+    "why would could might likely probably describe explain reason reasons feel feels feeling feelings felt think "
+    "thinks attitude personality relationship opinion suggest recommend considered if",
+    "how does, how did, how do, how has, how have, how is, how was, how can",
 )
 
 
 @lru_cache(maxsize=10_000)
 def signals(question: str) -> Signals:
     """Read off the question alone, in English."""
+    words = WORD.findall(question.casefold())
+    said = frozenset(words) | {f"{one} {two}" for one, two in pairwise(words)}
+    dated = any(len(word) == 4 and word.isdigit() and word[:2] in ("19", "20") for word in words)
     return Signals(
         length=_ramp(len(question.split()), 6, 20),
         names=_ramp(len(names(question)), 1, 3),
-        gathering=_some(_GATHERING, question),
-        comparing=_some(_COMPARING, question),
-        time=1.0 if expressions(question) else _some(_TIME, question),
-        open=_some(_OPEN, question),
+        gathering=_some(said, _GATHERING),
+        comparing=_some(said, _COMPARING),
+        time=1.0 if dated else _some(said, _TIME),
+        open=_some(said, _OPEN),
     )
 
 
@@ -110,9 +121,9 @@ def _ramp(value: float, start: float, end: float) -> float:
     return min(1.0, max(0.0, (value - start) / (end - start)))
 
 
-def _some(pattern: re.Pattern[str], question: str) -> float:
-    """0 without a match, 0.7 with one, 1 with several."""
-    return (0.0, 0.7, 1.0)[min(2, len(pattern.findall(question)))]
+def _some(words: frozenset[str], known: frozenset[str]) -> float:
+    """0 where none of them is known, 0.7 for one, 1 for several."""
+    return (0.0, 0.7, 1.0)[min(2, len(words & known))]
 
 
 _MATTERS: Mapping[ModuleName, tuple[str, ...]] = {
@@ -157,7 +168,7 @@ class CostThreshold:
         if norm == 0:
             return 0.0
         seen = signals(state.question)
-        hint = max(getattr(seen, signal) for signal in _MATTERS[module])
+        hint: float = max(getattr(seen, signal) for signal in _MATTERS[module])
         miss = 1 - _ramp(float(state.query @ state.read) / norm, 0.0, _MATCHED)
         return min(1.0, _HINT * hint + _HARD * sum(seen) / len(seen) + _MISS * miss)
 

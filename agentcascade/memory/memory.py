@@ -111,12 +111,13 @@ class Memory:
         decision: str = "",
         caller: Caller | None = None,
         router: TierRouter | None = None,
+        visible: str = "",
     ) -> Recall:
         """The memory for `question`: of the named history, or of `turns` handed over with it.
 
         An empty history gives an empty memory. Raises `InvalidRequest` for an empty question and `StorageError`;
         what else goes wrong is in the result. With `decision` the calls are billed to that step, else to the recall.
-        `router` replaces the configured one.
+        `router` replaces the configured one. Lines that stand in `visible` are in front of the agent already.
         """
         started = time.perf_counter()
         plain = question.strip()[:MAX_QUESTION]
@@ -143,6 +144,7 @@ class Memory:
             budget=config.token_budget if token_budget is None else token_budget,
             seed=self._seed,
             router=router,
+            visible=visible,
         )
         calls, dollars = bill(trace.accounts)
         recall = Recall(

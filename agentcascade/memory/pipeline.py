@@ -58,6 +58,7 @@ class Pipeline:
         budget: int,
         seed: int,
         router: TierRouter | None = None,
+        visible: str = "",
     ) -> tuple[Text, Trace]:
         """The memory of at most `budget` tokens for the question of `work`; `router` replaces the own one."""
         draws = random.Random(f"{seed}:{work.query.text}")
@@ -77,6 +78,12 @@ class Pipeline:
         if items is None:
             items = self.modules["summary"].rules(work)
         trace.runs.sort(key=lambda run: list(self.modules).index(run.module))
+        if visible:
+            items = [
+                item
+                for item in items
+                if not item.lines or any(work.view.lines[i].text not in visible for i in item.lines)
+            ]
         text = compose(work, items, budget)
         if text.dropped:
             trace.left_out.append(f"token budget of {budget}: {text.dropped} of {len(items)} pieces did not fit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agentcascade.memory import prompts
-from agentcascade.memory.dates import expressions, resolve
+from agentcascade.memory.dates import MONTHS, expressions, resolve
 from agentcascade.memory.modules.extraction import Extraction, picked
 from agentcascade.memory.modules.filter import combined
 from agentcascade.memory.types import ModuleName
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 NEAR = 30.0
 """Days at which a line outside the asked period counts half."""
+CALENDAR = re.compile(rf"\d{{4}}|{MONTHS}", re.IGNORECASE)
+"""An expression with one of these says itself when it is."""
 READ = 12
 """Lines whose time expressions are read."""
 
@@ -66,7 +69,7 @@ def _days(keys: Sequence[str]) -> list[list[tuple[str, datetime]]]:
     for key in keys:
         said, _, text = key.partition("|")
         at = datetime.fromisoformat(said) if said else None
-        read = [(e, resolve(e, at)) for e in expressions(text)]
+        read = [(e, resolve(e, at)) for e in expressions(text) if not CALENDAR.search(e)]
         found.append([(e, day) for e, day in read if day is not None])
     return found
 
