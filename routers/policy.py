@@ -49,20 +49,23 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
 class PolicyRouter:
     """A trained policy. `path` is its ``.safetensors`` file, with the card ``.json`` beside it.
 
+    `greedy`: the likeliest tier is certain; without, tiers are drawn as in training, which logs what others are worth.
     Raises `ConfigError` for a file that is no policy of these five modules, or was changed since the card was written.
     """
 
     name = "policy"
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, greedy: bool = True) -> None:
         weights, self.card = load(Path(path))
+        self.greedy = greedy
         self.encoder: str = self.card["encoder"]
         self._prepare(weights)
 
     @classmethod
-    def of(cls, weights: Mapping[str, Vector], card: Mapping[str, Any]) -> PolicyRouter:
+    def of(cls, weights: Mapping[str, Vector], card: Mapping[str, Any], greedy: bool = True) -> PolicyRouter:
         """A policy from its weights, without a file."""
         made = cls.__new__(cls)
+        made.greedy = greedy
         made.card, made.encoder = dict(card), str(card["encoder"])
         made._prepare(weights)
         return made
@@ -84,7 +87,7 @@ class PolicyRouter:
         self._last: tuple[Vector | None, float, Vector] = (None, 0.0, self._bias)
 
     def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
-        """Softmax of the actor's logits."""
+        """Softmax of the actor's logits, or all on the likeliest."""
         seen, at, asked = self._last
         if seen is not state.query or at != tradeoff:  # one question is asked about five times
             asked = self._query @ state.query + self._bias + self._tradeoff * np.float32(tradeoff**0.5)
@@ -98,6 +101,10 @@ class PolicyRouter:
         hidden = self._actor1 @ hidden + self._actor1_bias
         np.maximum(hidden, 0, out=hidden)
         low, mid, high = (self._actor2 @ hidden + self._actor2_bias).tolist()
+        if self.greedy:
+            return (
+                (1.0, 0.0, 0.0) if low >= mid and low >= high else (0.0, 1.0, 0.0) if mid >= high else (0.0, 0.0, 1.0)
+            )
         return _softmax(low, mid, high)
 
     def check(self, encoder: str, dimension: int) -> None:

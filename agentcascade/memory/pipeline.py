@@ -101,7 +101,7 @@ class Pipeline:
         return await self._tiers(name, tier, probability, work, purse, trace)
 
     def _choose(self, name: ModuleName, state: State, trace: Trace) -> tuple[Tier, float]:
-        """The router's likeliest tier; with `explore`, at that rate, any of the three."""
+        """A draw from the router's probabilities; with `explore`, at that rate, from all three alike."""
         probabilities = trace.router.probabilities(name, state, trace.tradeoff)
         return pick(probabilities, self.explore, trace.draws)
 
@@ -173,10 +173,15 @@ class Pipeline:
 
 
 def pick(probabilities: Probabilities, explore: float, draws: random.Random) -> tuple[Tier, float]:
-    """The likeliest tier, or with probability `explore` any; and how likely that choice was."""
-    best = max(range(3), key=lambda i: probabilities[i])
-    chosen = draws.randrange(3) if explore > 0 and draws.random() < explore else best
-    return TIERS[chosen], explore / 3 + (1 - explore if chosen == best else 0.0)
+    """A tier drawn from the router's probabilities, mixed with `explore` of any; and how likely it was."""
+    mixed = [(1 - explore) * p + explore / 3 for p in probabilities]
+    left = draws.random() * sum(mixed)
+    for tier, chance in zip(TIERS, mixed):
+        left -= chance
+        if left < 0:
+            return tier, min(1.0, chance)
+    best = max(range(3), key=lambda i: mixed[i])  # rounding
+    return TIERS[best], min(1.0, mixed[best])
 
 
 def _timed(module: Module[Any], method: str, work: Work) -> tuple[Any, float]:

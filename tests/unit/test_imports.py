@@ -30,7 +30,7 @@ OWNERS = {
     "torch": {"retrievers.sentence_transformer"},
     "sentence_transformers": {"retrievers.sentence_transformer"},
     "onnx": {"retrievers.bert_onnx"},
-    "safetensors": {"retrievers.bert_onnx"},
+    "safetensors": {"retrievers.bert_onnx", "routers.policy", "routers.bandits"},
     "onnxruntime": {"retrievers.onnx"},
     "tokenizers": {"retrievers.onnx"},
     "faiss": {"retrievers.faiss_index", "retrievers.stores"},
@@ -42,6 +42,9 @@ OWNERS = {
     "prometheus_client": {"telemetry.observer"},
     "presidio_analyzer": {"redaction"},
     "uvicorn": {"server.run"},
+    "bm25s": {"memory.lexical"},
+    "Stemmer": {"memory.words"},
+    "dateparser": {"memory.dates"},
     "tiktoken": {"tokens"},
     "jsonschema": {"actions"},
     "matplotlib": {"bench.plots"},
@@ -112,7 +115,7 @@ def floor(module: str) -> str:
         return "parts"
     if first in TOP:
         return "top"
-    return "assembly" if first in {"assembly", "wiring"} else "ground" if first in GROUND else "core"
+    return "assembly" if first in {"assembly", "wiring", "memory_assembly"} else "ground" if first in GROUND else "core"
 
 
 def own(name: str) -> str | None:
