@@ -17,19 +17,17 @@ and Goyal 2013).
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Iterable
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from agentcascade.errors import ConfigError, InvalidRequest, MissingExtra, describe, did_you_mean
+from agentcascade.errors import ConfigError, InvalidRequest, did_you_mean
 from agentcascade.memory.types import MODULES, TIERS, ModuleName, Probabilities, State, Tier
-from agentcascade.routers.policy import FORMAT, card_path, save
+from agentcascade.routers import checkpoints
 from agentcascade.routers.ridge import RIDGE, Arms, Spread, chances
 from agentcascade.routers.tiers import CERTAIN, check_tradeoff
 
@@ -142,7 +140,7 @@ class _Bandit:
             self.knob: getattr(self, self.knob),
             "updates": {m: int(arms[m].noise[0]) for m in MODULES},
         }
-        save(Path(path), {"projection": projection, "spread": np.array(spread), **tensors}, card)
+        checkpoints.save(Path(path), self.name, {"projection": projection, "spread": np.array(spread), **tensors}, card)
 
     def _features(self, state: State) -> Floats:
         query, read, projection = state.query, state.read, self._projection
@@ -253,33 +251,10 @@ def _checked(row: Row) -> tuple[ModuleName, State, Tier, float, float]:
 
 def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Tensors and card of a bandit; raises `ConfigError` that names what does not fit."""
-    try:
-        from safetensors.numpy import load
-    except ImportError as error:
-        raise MissingExtra("safetensors", "memory", "a saved tier router") from error
-    try:
-        card = json.loads(card_path(path).read_text(encoding="utf-8"))
-        content = path.read_bytes()
-        tensors: dict[str, NDArray[Any]] = load(content)
-        router = card.get("router")
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no file {error.filename}: make one with save() of a bandit") from None
-    except Exception as error:
-        raise ConfigError(f"{path} is not a tier router ({describe(error)})") from error
-    if router not in (LinUCB.name, LinearThompson.name):
-        raise ConfigError(f"{path} holds a router of the kind {router or 'policy'!r}, not linucb or thompson")
+    tensors, card = checkpoints.load(path, (LinUCB.name, LinearThompson.name), ("projection",))
     strange = [key for key, kind in _CARD.items() if not isinstance(card.get(key), kind)]
     if strange:
-        raise ConfigError(f"{card_path(path)} says nothing usable of {', '.join(strange)}: train it again")
-    if card.get("format") != FORMAT:
-        raise ConfigError(f"{path} has format {card.get('format')!r}, this version reads {FORMAT}: train it again")
-    if card.get("modules") != list(MODULES):
-        raise ConfigError(
-            f"{path} was trained for the modules {', '.join(map(str, card.get('modules') or ()))}; this memory has "
-            f"{', '.join(MODULES)}: train a router for these"
-        )
-    if card.get("sha") != blake2b(content, digest_size=16).hexdigest():
-        raise ConfigError(f"{path} is not the file that its card {card_path(path).name} describes: copy both together")
+        raise ConfigError(f"{checkpoints.card_path(path)} says nothing usable of {', '.join(strange)}: train it again")
     n, dimension, width, p = len(MODULES), card["dimension"], card["width"], card["dimension"] + 1
     shapes: dict[str, tuple[int, ...]] = {"projection": (2, dimension, width), "spread": (5,), "noise": (n, 4)}
     shapes |= {"inverse": (n, 3, p, p), "weights": (n, 3, 2, p)}

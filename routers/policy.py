@@ -10,21 +10,19 @@ Training is in `ppo`, which needs torch; deciding needs numpy alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agentcascade.errors import ConfigError, MissingExtra, describe
+from agentcascade.errors import ConfigError
 from agentcascade.memory.types import MODULES, ModuleName, Probabilities, State
+from agentcascade.routers import checkpoints
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
 
-FORMAT = 1
 WIDTH, HEAD = 256, 128
 
 SHAPES: Mapping[str, tuple[str, ...]] = {
@@ -56,9 +54,9 @@ class PolicyRouter:
     name = "policy"
 
     def __init__(self, path: str | Path, greedy: bool = True) -> None:
-        weights, self.card = load(Path(path))
+        weights, self.card = checkpoints.load(Path(path), self.name, tuple(SHAPES))
+        _check_shapes(Path(path), weights)
         self.greedy = greedy
-        self.encoder: str = self.card["encoder"]
         self._prepare(weights)
 
     @classmethod
@@ -66,7 +64,7 @@ class PolicyRouter:
         """A policy from its weights, without a file."""
         made = cls.__new__(cls)
         made.greedy = greedy
-        made.card, made.encoder = dict(card), str(card["encoder"])
+        made.card = dict(card)
         made._prepare(weights)
         return made
 
@@ -109,11 +107,7 @@ class PolicyRouter:
 
     def check(self, encoder: str, dimension: int) -> None:
         """Raises `ConfigError` when questions are embedded by another encoder than the policy was trained on."""
-        if (encoder, dimension) != (self.encoder, self.dimension):
-            raise ConfigError(
-                f"the tier router was trained on vectors of {self.encoder} ({self.dimension} dimensions), the memory "
-                f"embeds with {encoder} ({dimension}): set memory.embedder, or train a router for it"
-            )
+        checkpoints.check_encoder(self.card, encoder, dimension)
 
 
 def _softmax(low: float, mid: float, high: float) -> Probabilities:
@@ -125,53 +119,7 @@ def _softmax(low: float, mid: float, high: float) -> Probabilities:
     return a / total, b / total, c / total
 
 
-def save(path: Path, weights: Mapping[str, Vector], card: Mapping[str, Any]) -> None:
-    """Write ``path`` (safetensors) and the readable card beside it, each whole or not at all."""
-    save_file = _safetensors().save_file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, str(temporary))
-    known = {"format": FORMAT, "modules": list(MODULES), **card, "sha": _digest(temporary)}
-    temporary.replace(path)
-    text = json.dumps(known, indent=2, ensure_ascii=False, default=str) + "\n"
-    written = card_path(path).with_suffix(".tmp.json")
-    written.write_text(text, encoding="utf-8")
-    written.replace(card_path(path))
-
-
-def load(path: Path) -> tuple[dict[str, Vector], dict[str, Any]]:
-    """Weights and card, checked; raises `ConfigError` that names what does not fit."""
-    load_file = _safetensors().load_file
-    try:
-        card = json.loads(card_path(path).read_text(encoding="utf-8"))
-        weights: dict[str, Vector] = load_file(str(path))
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"there is no file {error.filename or path}: train one with `agentcascade memory train`"
-        ) from None
-    except Exception as error:
-        raise ConfigError(f"{path} is not a tier router ({describe(error)})") from error
-    if card.get("format") != FORMAT:
-        raise ConfigError(f"{path} has format {card.get('format')!r}, this version reads {FORMAT}: train it again")
-    if card.get("modules") != list(MODULES):
-        raise ConfigError(
-            f"{path} was trained for the modules {', '.join(map(str, card.get('modules') or ()))}; this memory has "
-            f"{', '.join(MODULES)}: train a router for these"
-        )
-    if card.get("sha") != _digest(path):
-        raise ConfigError(f"{path} is not the file that its card {card_path(path).name} describes: copy both together")
-    _check_shapes(path, weights)
-    return weights, card
-
-
-def card_path(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
 def _check_shapes(path: Path, weights: Mapping[str, Vector]) -> None:
-    missing = SHAPES.keys() - weights.keys()
-    if missing:
-        raise ConfigError(f"{path} lacks the weights {', '.join(sorted(missing))}: it is no tier router")
     dimension, width = weights["descriptions"].shape[1], len(weights["state.bias"])
     sizes = {"width": width, "dimension": dimension, "state": 2 * dimension, "both": 2 * width, "tiers": 3}
     sizes |= {"modules": len(MODULES), "head": len(weights["actor1.bias"])}
@@ -179,17 +127,3 @@ def _check_shapes(path: Path, weights: Mapping[str, Vector]) -> None:
         wanted = tuple(sizes[part] for part in shape)
         if weights[name].shape != wanted:
             raise ConfigError(f"{path}: {name} has shape {weights[name].shape}, not {wanted}: it is no tier router")
-        if not np.isfinite(weights[name]).all():
-            raise ConfigError(f"{path}: {name} holds values that are no numbers: train it again")
-
-
-def _digest(path: Path) -> str:
-    return blake2b(path.read_bytes(), digest_size=16).hexdigest()
-
-
-def _safetensors() -> Any:
-    try:
-        from safetensors import numpy as safetensors
-    except ImportError as error:
-        raise MissingExtra("safetensors", "memory", "a trained tier router") from error
-    return safetensors

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from agentcascade.errors import ConfigError
-from agentcascade.routers.expected import expected
 from agentcascade.routers.network import Network
-from agentcascade.routers.table import Played, Policy, Reward, Table
+from agentcascade.routers.table import Played, Policy, Reward
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
@@ -32,8 +31,6 @@ class Recipe:
 
     tradeoff: float | None = None
     seed: int = 0
-    method: Literal["ppo", "expected"] = "ppo"
-    """`expected`: the exact gradient, which only a complete table knows."""
     passes: int = 60
     """At most; the paper has 7 with its 80 thousand rollouts behind a language model."""
     patience: int = 15
@@ -128,9 +125,6 @@ class Trainer:
         seen = []
         for start in range(0, len(order), recipe.batch):
             batch = order[start : start + recipe.batch]
-            if recipe.method == "expected":
-                seen.append(self._exactly(batch))
-                continue
             questions = np.repeat(batch, recipe.rollouts)
             tradeoff = np.repeat(self._tradeoffs(len(batch)), recipe.rollouts)
             played = self._train.play(questions, self._sampling(), tradeoff)
@@ -196,21 +190,6 @@ class Trainer:
             self._optimizer.step()
         mean = float(entropy.mean().detach()) / 5
         return earned.mean(), played.score.mean(), played.cost.mean(), mean, float(value_loss.detach())
-
-    def _exactly(self, questions: Ints) -> tuple[float, ...]:
-        table, recipe = self._train, self.recipe
-        assert isinstance(table, Table)
-        tradeoff = self._tradeoffs(len(questions))
-        score, cost = table.score[questions], table.cost[questions]
-        reward = self._reward(score, cost, tradeoff[:, None].astype(np.float64))
-        earned, entropy = expected(self.network, table, questions, reward, tradeoff, recipe.noise)
-        weight = recipe.entropy * 10 ** (1 - len(self.history) / (recipe.passes - 1))
-        loss = -earned.mean() / float(reward.std(axis=1).mean()) - weight * entropy.mean()
-        self._optimizer.zero_grad()
-        loss.backward()
-        self.torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.grad_norm)
-        self._optimizer.step()
-        return float(earned.mean().detach()), 0.0, 0.0, float(entropy.mean().detach()), 0.0
 
     def validate(self) -> tuple[float, float, float]:
         """Mean (reward, score, cost) of the greedy policy on the validation questions, over the values of λ."""

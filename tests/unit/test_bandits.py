@@ -380,10 +380,10 @@ def edit(card: Path, **values: Any) -> None:
     ("harm", "message"),
     [
         (lambda f: f.unlink(), "there is no file"),
-        (lambda f: f.with_suffix(".json").unlink(), "bandit.json: make one with save"),
+        (lambda f: f.with_suffix(".json").unlink(), "bandit.json: train one with"),
         (lambda f: f.write_bytes(f.read_bytes()[:-40]), "is not a tier router (SafetensorError"),
         (lambda f: f.with_suffix(".json").write_text("[1]"), "is not a tier router (AttributeError"),
-        (lambda f: edit(f.with_suffix(".json"), router=None), "holds a router of the kind 'policy', not linucb"),
+        (lambda f: edit(f.with_suffix(".json"), router=None), "holds a router of the kind None, not linucb"),
         (lambda f: edit(f.with_suffix(".json"), width="6"), "bandit.json says nothing usable of width"),
         (lambda f: edit(f.with_suffix(".json"), format=9), "has format 9, this version reads 1"),
         (
@@ -403,7 +403,7 @@ def test_a_harmed_checkpoint_is_refused(saved: Path, harm: Callable[[Path], Any]
 
 
 def test_a_bandit_is_no_policy(saved: Path) -> None:
-    with pytest.raises(ConfigError, match=r"bandit\.safetensors lacks the weights"):
+    with pytest.raises(ConfigError, match=r"of the kind 'linucb', not policy"):
         policy.PolicyRouter(saved)
 
 

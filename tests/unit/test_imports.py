@@ -30,7 +30,7 @@ OWNERS = {
     "torch": {"retrievers.sentence_transformer"},
     "sentence_transformers": {"retrievers.sentence_transformer"},
     "onnx": {"retrievers.bert_onnx"},
-    "safetensors": {"retrievers.bert_onnx", "routers.policy", "routers.bandits"},
+    "safetensors": {"retrievers.bert_onnx", "routers.checkpoints"},
     "onnxruntime": {"retrievers.onnx"},
     "tokenizers": {"retrievers.onnx"},
     "faiss": {"retrievers.faiss_index", "retrievers.stores"},
