@@ -19,11 +19,15 @@ from agentcascade.routers import checkpoints
 from agentcascade.routers.table import COMBINATIONS, PLACES, Reward, Table
 
 if TYPE_CHECKING:
+    from agentcascade.routers.tier_log import TierLog
+
     from agentcascade.memory.types import Vector
     from agentcascade.routers.table import Floats, Ints
 
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0)
 GRID = (0.0, 0.02, 0.05, 0.1, 0.3, 0.9)
+CONSTANT = 3.0
+"""Feature that is the same for every question: large, so that the ridge hardly shrinks what a tier adds to all."""
 CERTAIN: tuple[Probabilities, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -107,14 +111,41 @@ def fit(
     return Fitted(_fit(table, reward, best, {**card, "strength": best}), best, earned)
 
 
+def fit_partial(log: TierLog, reward: Reward, card: Mapping[str, Any], strength: float = 30.0) -> Fitted:
+    """Fit on a log that holds some combinations only: what a tier adds is taken to be the same whatever the others are.
+
+    One ridge regression on the question's vector for each tier of each module, all fitted together.
+    """
+    mean = log.query.mean(axis=0)
+    x = (log.query - mean).astype(np.float64)[log.question]
+    told = np.concatenate([x, np.full((len(x), 1), CONSTANT)], axis=1)
+    chosen = np.eye(3)[log.tiers.astype(np.intp)].reshape(len(x), -1)
+    features = (chosen[:, :, None] * told[:, None, :]).reshape(len(x), -1)
+    y = np.stack([log.score, reward.efficiency(log.cost)], axis=1)
+    usual = y.mean(axis=0)
+    left = features.T @ features + strength * np.eye(features.shape[1])
+    parts = np.linalg.solve(left, features.T @ (y - usual)).T.reshape(2, len(MODULES), 3, -1)
+    places = np.arange(COMBINATIONS)[:, None] // PLACES % 3
+    whole = parts[:, np.arange(len(MODULES)), places].sum(axis=2).reshape(2 * COMBINATIONS, -1)
+    constants = np.repeat(usual, COMBINATIONS) + CONSTANT * whole[:, -1]
+    return Fitted(_made(mean, whole[:, :-1], constants, reward, {**card, "strength": strength}), strength, {})
+
+
 def _fit(table: Table, reward: Reward, strength: float, card: Mapping[str, Any]) -> ValueRouter:
     mean = table.query.mean(axis=0)
     x = (table.query - mean).astype(np.float64)
     y = np.concatenate([table.score, reward.efficiency(table.cost)], axis=1)
     constants = y.mean(axis=0)
     weights = np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ (y - constants)).T
+    return _made(mean, weights, constants, reward, card)
+
+
+def _made(
+    mean: Floats | Vector, weights: Floats, constants: Floats, reward: Reward, card: Mapping[str, Any]
+) -> ValueRouter:
     facts = {"reward": {"cheap": reward.cheap, "dear": reward.dear, "scale": reward.scale}}
-    return ValueRouter.of({"mean": mean, "weights": weights, "constants": constants}, {**card, **facts})
+    single = {"mean": mean, "weights": weights, "constants": constants}
+    return ValueRouter.of({k: np.asarray(v, dtype=np.float32) for k, v in single.items()}, {**card, **facts})
 
 
 def _earns(router: ValueRouter, table: Table, reward: Reward) -> float:

@@ -169,11 +169,12 @@ def _merge(sweep: Sweep, parts: Sequence[tuple[Conversation, Path]]) -> TierLog:
         vectors=vectors.reshape(-1, d),
         metrics={name: whole[name].reshape(-1).astype(np.float64) for name in METRICS},
         about={
-            **{"encoder": name, "dimension": dimension, "cost_unit": "milliseconds", "score": "evidence F1"},
-            **{
-                "axis": sweep.config.memory.axis,
-                "data": sweep.digest,
-                "token_budget": sweep.config.memory.token_budget,
-            },
+            "encoder": name,
+            "dimension": dimension,
+            "cost_unit": "milliseconds",
+            "score": "evidence F1",
+            "axis": sweep.config.memory.axis,
+            "token_budget": sweep.config.memory.token_budget,
+            "data": sweep.digest,
         },
     )

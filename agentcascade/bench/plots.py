@@ -1,12 +1,29 @@
-"""The Pareto plot: accuracy against dollars per episode, with intervals."""
+"""Figures to files, and the Pareto plot: accuracy against dollars per episode, with intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from agentcascade.bench.statistics import PolicyResult
 from agentcascade.errors import MissingExtra
+
+
+@contextmanager
+def drawing(path: Path, rows: int = 1, height: float = 4.5) -> Iterator[Any]:
+    """The axes of a new figure (a list of them for more than one row), which is written to `path` at the end."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra("matplotlib", "bench", "a plot") from error
+    made = Figure(figsize=(7, height), layout="constrained")
+    axes = made.subplots(rows, squeeze=False)[:, 0]
+    for one in axes:
+        one.grid(alpha=0.25)
+    yield axes[0] if rows == 1 else axes
+    made.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def pareto(rows: Sequence[PolicyResult], title: str, paths: Sequence[Path]) -> None:

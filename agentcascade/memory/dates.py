@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -25,7 +26,7 @@ EXPRESSION = re.compile(
     re.IGNORECASE,
 )
 PERIOD = re.compile(
-    rf"\b(?:(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+)?(?P<month>{MONTHS})\b(?:\s+(?P<after>\d{{1,2}})(?:st|nd|rd|th)?\b)?(?:,?\s+(?P<year>(?:19|20)\d\d))?|\b(?P<alone>(?:19|20)\d\d)\b",
+    rf"\b(?:(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?)?(?P<month>{MONTHS})\b(?:\s+(?P<after>\d{{1,2}})(?:st|nd|rd|th)?\b)?(?:,?\s+(?P<year>(?:19|20)\d\d))?|\b(?P<alone>(?:19|20)\d\d)\b",
     re.IGNORECASE,
 )
 
@@ -71,7 +72,7 @@ def periods(question: str) -> list[Span]:
             start = datetime(int(year), number, int(day or 1), tzinfo=UTC)
         except ValueError:  # the 31st of June
             continue
-        length = timedelta(days=1) if day else timedelta(days=31)
+        length = timedelta(days=1 if day else monthrange(start.year, number)[1])
         found.append(Span(start, start + length - timedelta(minutes=1)))
     return found
 

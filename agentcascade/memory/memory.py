@@ -11,9 +11,11 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from agentcascade.cache import Cache
 from agentcascade.embedding import TextVectors
-from agentcascade.errors import InvalidRequest
+from agentcascade.errors import InvalidRequest, describe
 from agentcascade.memory.following import Followed, Stored
 from agentcascade.memory.index import HistoryIndex
 from agentcascade.memory.language import Size
@@ -216,13 +218,17 @@ class Memory:
             left_out.append(
                 f"history: its oldest {index.forgotten} tokens, beyond the {index.max_tokens} that are held"
             )
-        vector = self._vectors.of([question])[question]
-        missing = _embed_until(index, seconds) if self.config.retrieval != "lexical" else 0
+        vector, missing = np.zeros(self._dimension, dtype=np.float32), 0
+        try:
+            vector = self._vectors.of([question])[question]
+            missing = _embed_until(index, seconds) if self.config.retrieval != "lexical" else 0
+        except Exception as error:
+            left_out.append(f"the embedder failed ({describe(error)}): the history was searched by words alone")
         if missing:
             left_out.append(f"deadline: {missing} lines of the history are not embedded yet and found by words alone")
         query = Query.read(question, vector, asked_at)
         view = index.view(query.terms)
-        raw = retrieve(view, vector, self.config.retrieval, self.config.k, self.config.top_k)
+        raw = retrieve(view, vector if vector.any() else None, self.config.retrieval, self.config.k, self.config.top_k)
         return Work(query, view, tuple(raw), self._tools, meter=Meter(self._charging)), left_out
 
     def on_close(self, closer: Callable[[], object]) -> None:

@@ -76,7 +76,7 @@ class Pipeline:
         work = work.but(found=found)
         items = await self._module("summary", work, work.mean_of_items(found), purse, trace)
         if items is None:
-            items = self.modules["summary"].rules(work)
+            items = self.modules["summary"].rules(work) or _as_they_are(work)
         trace.runs.sort(key=lambda run: list(self.modules).index(run.module))
         if visible:
             items = [
@@ -188,6 +188,13 @@ def _timed(module: Module[Any], method: str, work: Work) -> tuple[Any, float]:
     started = time.thread_time()
     result = getattr(module, method)(work)
     return result, (time.thread_time() - started) * 1000 + work.meter.milliseconds
+
+
+def _as_they_are(work: Work) -> list[Item]:
+    """The lines of the best chunks, for want of anything made of them."""
+    ranked = [i for chunk in work.kept for i in work.lines([chunk])]
+    scores = {i: 1 - rank / (len(ranked) + 1) for rank, i in enumerate(ranked)}
+    return [Item(work.text(i), (i,), scores[i]) for i in sorted(scores)]
 
 
 def bill(accounts: Sequence[Account]) -> tuple[Any, Decimal | None]:

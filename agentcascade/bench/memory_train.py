@@ -1,0 +1,246 @@
+"""From a log of tier choices to a trained router: split by conversation, train, and measure on what was held out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from agentcascade.bench.frontier import Point, clusters, point
+from agentcascade.errors import ConfigError
+from agentcascade.files import write_atomically
+from agentcascade.memory.methods import CLASSES
+from agentcascade.memory.types import MODULES, State, TierRouter
+from agentcascade.routers import checkpoints, values
+from agentcascade.routers.policy import PolicyRouter
+from agentcascade.routers.ppo import Progress, Recipe, Trained, Trainer, train
+from agentcascade.routers.table import COMBINATIONS, Reward, Table
+
+if TYPE_CHECKING:
+    from agentcascade.memory.types import Vector
+    from agentcascade.protocols import Embedder
+    from agentcascade.routers.table import Ints
+    from agentcascade.routers.tier_log import TierLog
+
+Kind = Literal["values", "policy"]
+GRID = (0.0, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Questions by what they are for; no conversation is in two of them."""
+
+    train: Ints
+    validation: Ints
+    test: Ints
+
+
+@dataclass
+class Outcome:
+    """A trained router, and how it and its peers do on the test questions."""
+
+    kind: Kind
+    path: Path
+    points: list[Point] = field(default_factory=list)
+    oracle: float = 0.0
+    """Mean of the best score of every question: what a router that knew the future would get."""
+    history: list[Progress] = field(default_factory=list)
+
+
+def split(groups: Sequence[str], seed: int, train: float = 0.6, validation: float = 0.1) -> Parts:
+    """By group, drawn with `seed`. Raises `ConfigError` for fewer than three groups."""
+    names = sorted(set(groups))
+    if len(names) < 3:
+        raise ConfigError(
+            f"the log has {len(names)} conversation(s): training, validation and test need one each, at least"
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    first = max(1, min(len(names) - 2, round(train * len(names))))
+    second = max(1, min(len(names) - first - 1, round(validation * len(names))))
+    own = np.array(groups)
+
+    def of(places: Ints) -> Ints:
+        return np.flatnonzero(np.isin(own, [names[i] for i in places]))
+
+    return Parts(of(order[:first]), of(order[first : first + second]), of(order[first + second :]))
+
+
+def table_of(log: TierLog) -> Table:
+    """A complete log as a table. Raises `ConfigError` for one that lacks combinations."""
+    if not log.is_sweep:
+        raise ConfigError(
+            "the log does not hold all 243 combinations of every question, which this needs: "
+            "train --router values, which fills the gaps, or log a sweep"
+        )
+    n = len(log.query)
+    number = log.tiers.astype(np.int64) @ np.array([81, 27, 9, 3, 1])
+    rows = np.empty((n, COMBINATIONS), dtype=np.int64)
+    rows[log.question, number] = np.arange(len(number))
+    reads = log.reads[rows]
+
+    def vectors(places: Ints) -> Vector:
+        known: Vector = log.vectors[np.maximum(places, 0)]
+        known[places < 0] = 0
+        return known
+
+    return Table(
+        query=log.query,
+        raw=vectors(reads[:, 0, 0]).astype(np.float32),
+        kept=vectors(reads[:, ::81, 1]),
+        found=vectors(reads[:, ::3, 2]),
+        score=log.score[rows],
+        cost=log.cost[rows],
+    )
+
+
+def train_router(
+    log: TierLog,
+    folder: Path,
+    kind: Kind,
+    *,
+    recipe: Recipe,
+    embedder: Embedder | None = None,
+    resume: bool = False,
+    on_pass: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    """Train on the log's conversations and write the router into `folder`; the test conversations measure it.
+
+    `embedder` gives the policy network the vectors of the modules' descriptions.
+    """
+    parts = split(log.groups, recipe.seed)
+    card = card_of(log, parts, recipe, kind)
+    path = folder / f"{kind}.safetensors"
+    outcome = Outcome(kind, path)
+    if kind == "values":
+        learn = np.sort(np.concatenate([parts.train, parts.validation]))
+        router = _train_values(log, learn, card, path)
+    else:
+        table = table_of(log)
+        if embedder is None:
+            raise ConfigError("the policy network needs the encoder of the log, for the modules' descriptions")
+        trained = _train_policy(table, parts, folder, recipe, embedder, resume, on_pass)
+        outcome.history = trained.history
+        weights = trained.weights
+        router = PolicyRouter.of(weights, card)
+        checkpoints.save(path, kind, weights, {**card, "passes": [asdict(p) for p in trained.history]})
+    if log.is_sweep:
+        outcome.points, outcome.oracle = measure(
+            table_of(log).select(parts.test), [log.groups[i] for i in parts.test], router
+        )
+    return outcome
+
+
+def _train_values(log: TierLog, learn: Ints, card: dict[str, Any], path: Path) -> TierRouter:
+    groups = [log.groups[i] for i in learn]
+    if log.is_sweep:
+        table = table_of(log).select(learn)
+        fitted = values.fit(table, groups, Reward.of(table.score, table.cost), card)
+    else:
+        part = log.select(learn)
+        fitted = values.fit_partial(part, Reward.of(part.score, part.cost), card)
+    fitted.router.save(path, validation={str(k): v for k, v in fitted.validation.items()})
+    return fitted.router
+
+
+def _train_policy(
+    table: Table,
+    parts: Parts,
+    folder: Path,
+    recipe: Recipe,
+    embedder: Embedder,
+    resume: bool,
+    on_pass: Callable[[Progress], None] | None,
+) -> Trained:
+    learn = table.select(parts.train)
+    descriptions = embedder.embed([CLASSES[name].description for name in MODULES])
+    trainer = Trainer(learn, table.select(parts.validation), Reward.of(learn.score, learn.cost), descriptions, recipe)
+    state = folder / "training.pt"
+    if resume and state.exists():
+        trainer.restore(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    return train(trainer, on_pass=on_pass, keep=state)
+
+
+def measure(
+    table: Table, groups: Sequence[str], router: TierRouter, grid: Sequence[float] = GRID
+) -> tuple[list[Point], float]:
+    """The fixed policies on the hull and the uniform ones, the random one, and the router at each λ; and the oracle."""
+    draws, fixed = clusters(groups), (table.score, table.cost)
+    costs, scores = table.cost.mean(axis=0), table.score.mean(axis=0)
+    from agentcascade.bench.frontier import hull
+
+    shown = sorted({*hull(costs, scores), 0, COMBINATIONS // 2, COMBINATIONS - 1}, key=lambda i: costs[i])
+    points = [point(name_of(i), table.score[:, i], table.cost[:, i], draws, fixed) for i in shown]
+    points.append(point("random", table.score.mean(axis=1), table.cost.mean(axis=1), draws, fixed))
+    for tradeoff in grid:
+        chosen = decide(router, table, tradeoff)
+        rows = np.arange(len(table))
+        points.append(
+            point(f"{router.name} λ={tradeoff:g}", table.score[rows, chosen], table.cost[rows, chosen], draws, fixed)
+        )
+    return points, float(table.score.max(axis=1).mean())
+
+
+def decide(router: TierRouter, table: Table, tradeoff: float) -> Ints:
+    """The combination (n,) that the router likes best for each question, decision by decision."""
+    found = np.zeros(len(table), dtype=np.int64)
+    for i in range(len(table)):
+        query = np.ascontiguousarray(table.query[i])
+        reads = [table.raw[i], None, None]
+        number = 0
+        for place, module in enumerate(MODULES):
+            if place == 1:
+                reads[1] = table.kept[i, number].astype(np.float32)
+            if place == 4:
+                reads[2] = table.found[i, number].astype(np.float32)
+            read = reads[0 if place == 0 else 2 if place == 4 else 1]
+            assert read is not None
+            chances = router.probabilities(module, State("", query, read), tradeoff)
+            number = 3 * number + int(np.argmax(chances))
+        found[i] = number
+    return found
+
+
+def name_of(combination: int) -> str:
+    """``low-low-mid-low-high``, or ``all-low``."""
+    names = [("low", "mid", "high")[combination // 3 ** (4 - i) % 3] for i in range(5)]
+    return f"all-{names[0]}" if len(set(names)) == 1 else "-".join(names)
+
+
+def card_of(log: TierLog, parts: Parts, recipe: Recipe, kind: Kind) -> dict[str, Any]:
+    """What a checkpoint says of itself."""
+    about = dict(log.about)
+    return {
+        "encoder": about.get("encoder"),
+        "dimension": int(log.query.shape[1]),
+        "data": about,
+        "questions": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+        "test_groups": sorted({log.groups[i] for i in parts.test}),
+        "recipe": asdict(recipe) if kind == "policy" else {"seed": recipe.seed},
+        "tradeoff": recipe.tradeoff,
+        "versions": {name: version(name) for name in ("agentcascade", "numpy")},
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write(outcome: Outcome, folder: Path) -> list[Path]:
+    """results.json, the frontier and, for a policy, the curves."""
+    from agentcascade.bench.memory_plots import curves, frontier
+
+    results = folder / "results.json"
+    write_atomically(
+        results,
+        json.dumps({"points": [asdict(p) for p in outcome.points], "oracle": outcome.oracle}, indent=2),
+    )
+    made = [results]
+    if outcome.points:
+        made.append(frontier(outcome.points, folder / "frontier.png"))
+    if outcome.history:
+        made.append(curves(outcome.history, folder / "curves.png"))
+    return made
