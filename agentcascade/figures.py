@@ -17,7 +17,7 @@ MONEY = (
 
 
 class Point(Frozen):
-    """One bucket of time. `dollars` is the bill of all calls, shadows and judges included, as in `Ledger`.
+    """One bucket of time. `dollars` is the bill of all calls, as in `Ledger`: shadows, judges and recalls too.
 
     The known figures leave out what has no price; the others are None as soon as one price is missing.
     """

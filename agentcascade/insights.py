@@ -11,25 +11,22 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Float,
-    Integer,
-    String,
-    Table,
-    case,
-    cast,
-    func,
-    select,
-    type_coerce,
-)
+from sqlalchemy import ColumnElement, Connection, Float, Integer, String, Table, case, cast, func, select, type_coerce
 
 from agentcascade import latest
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.figures import COUNTS, Banked, Bin, Goal, Latest, Point, Shadowed, Totals, summed
 from agentcascade.storage import Database
-from agentcascade.storage.tables import Dollars, calls, decisions, episodes, shadows, trajectories
+from agentcascade.storage.tables import (
+    Dollars,
+    calls,
+    decisions,
+    episodes,
+    recall_calls,
+    recalls,
+    shadows,
+    trajectories,
+)
 from agentcascade.types import now
 
 Where = list[ColumnElement[bool]]
@@ -60,7 +57,7 @@ class Insights:
                 f"{count} points of one {bucket} are too many: ask for a coarser bucket or fewer hours"
             )
         with self.database.begin() as connection:
-            found = _points(connection, bucket, _within(decisions, namespace, since))
+            found = _points(connection, bucket, namespace, since)
         return [found.get(t) or Point(time=t) for t in (start + length * i for i in range(count))]
 
     def totals(self, *, namespace: str | None, since: datetime, spending: Sequence[Point] | None = None) -> Totals:
@@ -70,7 +67,7 @@ class Insights:
         runs = select(decisions.c.namespace, decisions.c.episode).where(*own).distinct().subquery()
         ends = select(func.count(), _count(episodes.c.success.is_(True)))
         with self.database.begin() as connection:
-            points = _points(connection, "day", own).values() if spending is None else spending
+            points = _points(connection, "day", namespace, since).values() if spending is None else spending
             sums = summed(points)
             p50, p99 = _overhead(connection, own, sums["steps"])
             finished, succeeded = connection.execute(ends.where(episodes.c.success.is_not(None), *ended)).one()
@@ -217,21 +214,20 @@ def _start(since: datetime, bucket: Bucket) -> datetime:
     return {"minute": minute, "hour": hour, "day": hour.replace(hour=0)}[bucket]
 
 
-def _prefix(connection: Connection, bucket: Bucket) -> ColumnElement[str]:
-    """A decision's bucket as text that `datetime.fromisoformat` reads."""
+def _prefix(connection: Connection, bucket: Bucket, table: Table) -> ColumnElement[str]:
+    """A row's bucket as text that `datetime.fromisoformat` reads."""
     characters, pattern = PREFIX[bucket]
     if connection.dialect.name == "postgresql":
-        return func.to_char(func.timezone("UTC", decisions.c.created_at), pattern, type_=String)
-    return func.substr(decisions.c.created_at, 1, characters, type_=String)
+        return func.to_char(func.timezone("UTC", table.c.created_at), pattern, type_=String)
+    return func.substr(table.c.created_at, 1, characters, type_=String)
 
 
-def _points(connection: Connection, bucket: Bucket, own: Where) -> dict[datetime, Point]:
-    """Buckets that hold a step: the steps' estimates from decisions, the bills from calls."""
-    group = _prefix(connection, bucket)
+def _points(connection: Connection, bucket: Bucket, namespace: str | None, since: datetime) -> dict[datetime, Point]:
+    """Buckets that hold a step or a recall of its own: the estimates from decisions, the bills from calls."""
     cascaded, deferred = _cascaded()
     own_dollars, teacher = decisions.c.dollars, decisions.c.teacher_dollars
     heads = select(
-        group.label("name"),
+        _prefix(connection, bucket, decisions).label("name"),
         func.count().label("steps"),
         cascaded.label("cascaded"),
         deferred.label("deferred"),
@@ -242,29 +238,34 @@ def _points(connection: Connection, bucket: Bucket, own: Where) -> dict[datetime
         func.sum(teacher).label("teacher"),
         func.sum(type_coerce(teacher - own_dollars, Dollars)).label("saved"),  # NULL where either is unknown
     )
-    behind = case((calls.c.purpose.in_(("shadow", "judge")), calls.c.dollars))
-    bills = select(
-        group.label("name"),
-        func.sum(calls.c.dollars).label("known"),
-        _count(calls.c.dollars.is_(None)).label("unpriced_calls"),
-        func.sum(type_coerce(behind, Dollars)).label("behind"),
-    ).join_from(calls, decisions)
-    sums = {row["name"]: dict(row) for row in connection.execute(heads.where(*own).group_by("name")).mappings()}
-    for row in connection.execute(bills.where(*own).group_by("name")).mappings():
-        sums[row["name"]] |= row
+    heads = heads.where(*_within(decisions, namespace, since)).group_by("name")
+    sums = {row["name"]: dict(row) for row in connection.execute(heads).mappings()}
+    for lines, owner in ((calls, decisions), (recall_calls, recalls)):
+        shadows_and_judges = case((lines.c.purpose.in_(("shadow", "judge")), lines.c.dollars))
+        behind = lines.c.dollars if lines is recall_calls else shadows_and_judges
+        bills = select(
+            _prefix(connection, bucket, owner).label("name"),
+            func.sum(lines.c.dollars).label("known"),
+            _count(lines.c.dollars.is_(None)).label("unpriced_calls"),
+            func.sum(type_coerce(behind, Dollars)).label("behind"),
+        ).join_from(lines, owner)
+        bills = bills.where(*_within(owner, namespace, since)).group_by("name")
+        for row in connection.execute(bills).mappings():
+            into = sums.setdefault(row["name"], {})
+            into |= {k: into.get(k, 0) + (row[k] or 0) for k in ("known", "unpriced_calls", "behind")}
     times = {name: datetime.fromisoformat(name).replace(tzinfo=UTC) for name in sums}
     return {times[name]: _point(times[name], values) for name, values in sums.items()}
 
 
 def _point(time: datetime, row: Mapping[str, Any]) -> Point:
-    known, teacher = row.get("known") or Decimal(0), row["teacher"] or Decimal(0)
-    dollars, alone = None if row.get("unpriced_calls") else known, None if row["unestimated"] else teacher
+    known, teacher, saved, behind = (row.get(k) or Decimal(0) for k in ("known", "teacher", "saved", "behind"))
+    dollars, alone = None if row.get("unpriced_calls") else known, None if row.get("unestimated") else teacher
     return Point(
         time=time,
         **{name: row.get(name) or 0 for name in COUNTS},
         known_dollars=known,
         known_teacher_dollars=teacher,
-        known_saved_dollars=(row["saved"] or Decimal(0)) - (row.get("behind") or Decimal(0)),
+        known_saved_dollars=saved - behind,
         dollars=dollars,
         teacher_dollars=alone,
         saved_dollars=None if dollars is None or alone is None else alone - dollars,

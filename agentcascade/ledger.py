@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, case, cast, func, select
+from sqlalchemy import ColumnElement, Float, Select, Table, case, cast, func, select, union_all
 
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.storage import Database
 from agentcascade.storage.recording import DatabaseRecorder as DatabaseRecorder
 from agentcascade.storage.recording import MemoryRecorder as MemoryRecorder
-from agentcascade.storage.tables import calls, decisions
+from agentcascade.storage.tables import calls, decisions, recall_calls, recalls
 from agentcascade.types import Frozen, Role, Usage
 
 
@@ -50,11 +51,16 @@ class Spending(Frozen):
         return None if self.unpriced_calls else self.known_dollars
 
 
-GROUPS = {"all": None, "namespace": decisions.c.namespace, "mode": decisions.c.mode, "episode": decisions.c.episode}
+GROUPS = "all", "namespace", "mode", "episode"
+MEMORY = "memory"
+"""The mode of recalls that no agent's step asked for."""
 
 
 class Ledger:
-    """Questions to the records of a database."""
+    """Questions to the records of a database.
+
+    What recalls of their own cost is in every bill, although they are no steps.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -66,35 +72,22 @@ class Ledger:
         """
         if by not in GROUPS:
             raise InvalidRequest(f"the ledger cannot be grouped by '{by}': {did_you_mean(by, GROUPS)}")
-        column = GROUPS[by]
-        group = column if column is not None else func.coalesce(None, "all")
-        conditions = _conditions(namespace, since)
         heads = (
             select(
-                group.label("name"),
+                _group(by, decisions),
                 func.count().label("steps"),
                 func.sum(case((decisions.c.answered_by == "teacher", 1), else_=0)).label("deferred"),
                 func.sum(case((decisions.c.teacher_dollars.is_(None), 1), else_=0)).label("unestimated"),
                 func.sum(decisions.c.teacher_dollars).label("teacher"),
             )
-            .where(*conditions)
+            .where(*_conditions(decisions, namespace, since))
             .group_by("name")
         )
-        tokens = [func.sum(calls.c[name]).label(name) for name in Usage.model_fields]
-        bills = (
-            select(
-                group.label("name"),
-                *tokens,
-                func.sum(calls.c.dollars).label("known"),
-                func.sum(case((calls.c.dollars.is_(None), 1), else_=0)).label("unpriced"),
-            )
-            .join_from(calls, decisions)
-            .where(*conditions)
-            .group_by("name")
-        )
+        bills = _bills(lambda lines, owner: [_group(by, owner)], namespace, since)
         with self.database.begin() as connection:
-            billed = {row.name: row for row in connection.execute(bills)}
-            return [_summary(row, billed.get(row.name)) for row in connection.execute(heads.order_by("name"))]
+            headed = {row.name: row for row in connection.execute(heads)}
+            billed = {row["name"]: row for row in connection.execute(bills).mappings()}
+        return [_summary(name, headed.get(name), billed.get(name)) for name in sorted(headed.keys() | billed.keys())]
 
     def episode_dollars(self, mode: str, *, namespace: str | None = None) -> Decimal | None:
         """Mean dollars of an episode in `mode`; None when there is none or a price is unknown."""
@@ -108,31 +101,18 @@ class Ledger:
 
     def spending(self, *, namespace: str | None = None, since: datetime | None = None) -> list[Spending]:
         """Calls, tokens and dollars by role and model."""
-        query = (
-            select(
-                calls.c.role,
-                calls.c.model,
-                func.count().label("count"),
-                *(func.sum(calls.c[name]).label(name) for name in Usage.model_fields),
-                func.sum(calls.c.dollars).label("known"),
-                func.sum(case((calls.c.dollars.is_(None), 1), else_=0)).label("unpriced"),
-            )
-            .join_from(calls, decisions)
-            .where(*_conditions(namespace, since))
-            .group_by(calls.c.role, calls.c.model)
-            .order_by(calls.c.role, calls.c.model)
-        )
+        query = _bills(lambda lines, owner: [lines.c.role, lines.c.model], namespace, since)
         with self.database.begin() as connection:
             return [
                 Spending(
                     role=row["role"],
                     model=row["model"],
-                    calls=row["count"],
+                    calls=int(row["count"]),
                     usage=_usage(row),
                     known_dollars=row["known"] or Decimal(0),
                     unpriced_calls=int(row["unpriced"]),
                 )
-                for row in connection.execute(query).mappings()
+                for row in connection.execute(query.order_by("role", "model")).mappings()
             ]
 
     def agreement(self) -> list[tuple[float, int]]:
@@ -143,12 +123,37 @@ class Ledger:
             return [(float(a), int(n)) for a, n in connection.execute(query)]
 
 
-def _conditions(namespace: str | None, since: datetime | None) -> list[ColumnElement[bool]]:
+def _bills(
+    keys: Callable[[Table, Table], list[Any]], namespace: str | None, since: datetime | None
+) -> Select[Any]:
+    """Sums over the calls of steps and those of recalls of their own, by `keys` of a call's line and its owner."""
+    parts = []
+    for lines, owner in ((calls, decisions), (recall_calls, recalls)):
+        columns = keys(lines, owner)
+        sums = [func.sum(lines.c[name]).label(name) for name in Usage.model_fields]
+        count, known = func.count().label("count"), func.sum(lines.c.dollars).label("known")
+        unpriced = func.sum(case((lines.c.dollars.is_(None), 1), else_=0)).label("unpriced")
+        part = select(*columns, *sums, count, known, unpriced).join_from(lines, owner)
+        parts.append(part.where(*_conditions(owner, namespace, since)).group_by(*(c.name for c in columns)))
+    both = union_all(*parts).subquery()
+    sums = [func.sum(both.c[name]).label(name) for name in (*Usage.model_fields, "count", "known", "unpriced")]
+    own = [both.c[c.name] for c in columns]
+    return select(*own, *sums).group_by(*own)
+
+
+def _group(by: str, owner: Table) -> ColumnElement[Any]:
+    """What a decision or a recall is counted under, as ``name``."""
+    if by == "all" or (by == "mode" and owner is recalls):
+        return func.coalesce(None, by if by == "all" else MEMORY).label("name")
+    return owner.c[by].label("name")
+
+
+def _conditions(owner: Table, namespace: str | None, since: datetime | None) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if namespace is not None:
-        conditions.append(decisions.c.namespace == namespace)
+        conditions.append(owner.c.namespace == namespace)
     if since is not None:
-        conditions.append(decisions.c.created_at >= since)
+        conditions.append(owner.c.created_at >= since)
     return conditions
 
 
@@ -156,17 +161,17 @@ def _usage(row: Any) -> Usage:
     return Usage(**{name: int(row[name] or 0) for name in Usage.model_fields})
 
 
-def _summary(head: Any, bill: Any) -> Summary:
-    usage = _usage(bill._mapping) if bill else Usage()
-    unpriced = int(bill.unpriced) if bill else 0
-    known = (bill.known if bill else None) or Decimal(0)
+def _summary(name: str, head: Any, bill: Any) -> Summary:
+    """`head` is None for a group without steps, `bill` for one without calls."""
+    unpriced = int(bill["unpriced"]) if bill else 0
+    known = (bill["known"] if bill else None) or Decimal(0)
     dollars = None if unpriced else known
-    teacher = None if head.unestimated else head.teacher
+    teacher = Decimal(0) if head is None else None if head.unestimated else head.teacher
     return Summary(
-        group=str(head.name),
-        steps=head.steps,
-        deferred=int(head.deferred or 0),
-        usage=usage,
+        group=str(name),
+        steps=head.steps if head else 0,
+        deferred=int(head.deferred or 0) if head else 0,
+        usage=_usage(bill) if bill else Usage(),
         dollars=dollars,
         known_dollars=known,
         unpriced_calls=unpriced,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from agentcascade.memory.types import Recall
+
     Vectors = NDArray[np.float32]
     Ids = NDArray[np.int64]
 
@@ -155,6 +157,8 @@ class Recorder(Protocol):
     def drafted(self, draft: Draft) -> None: ...
 
     def finished(self, end: EpisodeEnd) -> None: ...
+
+    def recalled(self, recall: Recall) -> None: ...
 
     def flush(self) -> None: ...
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from agentcascade import patterns
 from agentcascade.errors import ConfigError, MissingExtra, describe
+from agentcascade.memory.types import Recall
 from agentcascade.protocols import Recorder
 from agentcascade.types import Decision, Draft, EpisodeEnd, Frozen, Shadow, Trajectory
 
@@ -112,6 +113,10 @@ class Redactor:
     def end(self, end: EpisodeEnd) -> EpisodeEnd:
         return self._with(end, "goal", "plan")
 
+    def recall(self, recall: Recall) -> Recall:
+        runs = tuple(self._with(r, "failures") for r in recall.runs)
+        return self._with(recall, "question", "text", "left_out").model_copy(update={"runs": runs})
+
     def trajectory(self, trajectory: Trajectory) -> Trajectory:
         steps = tuple(self._with(s, "observation", "reasoning", "action") for s in trajectory.steps)
         redacted = self.value(trajectory.metadata)
@@ -148,6 +153,9 @@ class RedactingRecorder:
 
     def finished(self, end: EpisodeEnd) -> None:
         self._recorder.finished(self._safe(Redactor.end, end))
+
+    def recalled(self, recall: Recall) -> None:
+        self._recorder.recalled(self._safe(Redactor.recall, recall))
 
     def flush(self) -> None:
         self._recorder.flush()

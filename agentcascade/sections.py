@@ -159,11 +159,12 @@ class RedactionConfig(Section):
 
 
 class RetentionConfig(Section):
-    """Days for which records are kept; the bank is never touched. None keeps them for ever."""
+    """Days for which records are kept; the bank and histories are never touched. None keeps them for ever."""
 
     decisions: int | None = Field(default=90, ge=1, description="with their calls and shadows")
     episodes: int | None = Field(default=365, ge=1)
     drafts: int | None = Field(default=14, ge=1, description="unfinished episodes of mode collect")
+    recalls: int | None = Field(default=90, ge=1, description="what memory was made of, with its calls")
     max_decisions: int | None = Field(default=5_000_000, ge=1)
 
 

@@ -19,10 +19,9 @@ from agentcascade.routers import checkpoints
 from agentcascade.routers.table import COMBINATIONS, PLACES, Reward, Table
 
 if TYPE_CHECKING:
-    from agentcascade.routers.tier_log import TierLog
-
     from agentcascade.memory.types import Vector
     from agentcascade.routers.table import Floats, Ints
+    from agentcascade.routers.tier_log import TierLog
 
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0)
 GRID = (0.0, 0.02, 0.05, 0.1, 0.3, 0.9)

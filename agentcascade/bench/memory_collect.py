@@ -64,7 +64,7 @@ def collect(sweep: Sweep, folder: Path, on_done: OnDone | None = None) -> TierLo
     if manifest.exists() and json.loads(manifest.read_text(encoding="utf-8")) != about:
         raise BenchError(f"{folder} holds another sweep: choose another --out, or the settings it was begun with")
     write_atomically(manifest, json.dumps(about, indent=2))
-    asked = [c for c in sweep.conversations if any(q.evidence for q in c.questions)]
+    asked = [c for c in sweep.conversations if any(q.evidence and q.answerable for q in c.questions)]
     if not asked:
         raise BenchError("no question of these data has evidence: nothing can be scored without an answer model")
     parts = {c.id: folder / f"{blake2b(c.id.encode(), digest_size=8).hexdigest()}.npz" for c in asked}
@@ -110,7 +110,7 @@ def _play(conversation: Conversation, path: Path) -> None:
     rows: dict[str, list[Any]] = {"query": [], "raw": [], "kept": [], "found": [], "score": [], "ids": []}
     metrics: dict[str, list[list[float]]] = {name: [] for name in METRICS}
     for question in conversation.questions:
-        if not question.evidence:
+        if not question.evidence or not question.answerable:
             continue
         work = memory.work(question.text, conversation.id)
         outcomes = list(sweep(work, memory.pipeline.modules, memory.config.token_budget))
@@ -155,7 +155,7 @@ def _merge(sweep: Sweep, parts: Sequence[tuple[Conversation, Path]]) -> TierLog:
     first = question * states
     reads = np.stack([first, first + 1 + combination // 81, first + 4 + combination // 3], axis=1)
     vectors = np.concatenate([whole["raw"][:, None], whole["kept"], whole["found"].reshape(n, 81, d)], axis=1)
-    name, dimension = embedder_of(sweep.config)
+    encoder = embedder_of(sweep.config).name
     return TierLog(
         questions=questions,
         groups=groups,
@@ -169,8 +169,8 @@ def _merge(sweep: Sweep, parts: Sequence[tuple[Conversation, Path]]) -> TierLog:
         vectors=vectors.reshape(-1, d),
         metrics={name: whole[name].reshape(-1).astype(np.float64) for name in METRICS},
         about={
-            "encoder": name,
-            "dimension": dimension,
+            "encoder": encoder,
+            "dimension": d,
             "cost_unit": "milliseconds",
             "score": "evidence F1",
             "axis": sweep.config.memory.axis,

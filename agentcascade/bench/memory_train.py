@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from agentcascade.bench.frontier import Point, clusters, point
+from agentcascade.config import CascadeConfig
 from agentcascade.errors import ConfigError
 from agentcascade.files import write_atomically
 from agentcascade.memory.methods import CLASSES
@@ -23,7 +24,6 @@ from agentcascade.routers.ppo import Progress, Recipe, Trained, Trainer, train
 from agentcascade.routers.table import COMBINATIONS, Reward, Table
 
 if TYPE_CHECKING:
-    from agentcascade.memory.types import Vector
     from agentcascade.protocols import Embedder
     from agentcascade.routers.table import Ints
     from agentcascade.routers.tier_log import TierLog
@@ -82,10 +82,10 @@ def table_of(log: TierLog) -> Table:
     number = log.tiers.astype(np.int64) @ np.array([81, 27, 9, 3, 1])
     rows = np.empty((n, COMBINATIONS), dtype=np.int64)
     rows[log.question, number] = np.arange(len(number))
-    reads = log.reads[rows]
+    reads = log.reads[rows].astype(np.int64)
 
-    def vectors(places: Ints) -> Vector:
-        known: Vector = log.vectors[np.maximum(places, 0)]
+    def vectors(places: Ints) -> Any:
+        known = log.vectors[np.maximum(places, 0)]
         known[places < 0] = 0
         return known
 
@@ -205,6 +205,13 @@ def decide(router: TierRouter, table: Table, tradeoff: float) -> Ints:
             number = 3 * number + int(np.argmax(chances))
         found[i] = number
     return found
+
+
+def embedder_of(config: CascadeConfig) -> Embedder:
+    """The encoder of the questions."""
+    from agentcascade import assembly
+
+    return assembly.make_embedder(config.memory.embedder or config.retrieval.embedder)
 
 
 def name_of(combination: int) -> str:

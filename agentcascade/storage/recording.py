@@ -10,24 +10,20 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
-from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from agentcascade.errors import StorageError
+from agentcascade.memory.types import Recall
 from agentcascade.storage.database import Database
 from agentcascade.storage.spill import Spill
-from agentcascade.storage.tables import calls, decisions, drafts, episodes, shadows
-from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Shadow
+from agentcascade.storage.writing import Entry, write
+from agentcascade.types import Decision, Draft, EpisodeEnd, Shadow
 
 log = logging.getLogger("agentcascade.ledger")
-Entry = Decision | Shadow | Draft | EpisodeEnd
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
 
 MAX_WAITING = 10_000
@@ -45,6 +41,7 @@ class MemoryRecorder:
         self.shadows: list[Shadow] = []
         self.drafts: list[Draft] = []
         self.ends: list[EpisodeEnd] = []
+        self.recalls: list[Recall] = []
 
     def record(self, decision: Decision) -> None:
         self.decisions.append(decision)
@@ -57,6 +54,9 @@ class MemoryRecorder:
 
     def finished(self, end: EpisodeEnd) -> None:
         self.ends.append(end)
+
+    def recalled(self, recall: Recall) -> None:
+        self.recalls.append(recall)
 
     def taken(self) -> list[Decision]:
         """The decisions so far; they are kept no longer."""
@@ -96,6 +96,9 @@ class DatabaseRecorder:
 
     def finished(self, end: EpisodeEnd) -> None:
         self._put(end)
+
+    def recalled(self, recall: Recall) -> None:
+        self._put(recall.model_copy(update={"text": ""}))  # parts of the history, which is stored already
 
     def _put(self, entry: Entry) -> None:
         try:
@@ -216,80 +219,3 @@ def _is_about_a_record(error: Exception) -> bool:
     if isinstance(cause, DBAPIError):
         return isinstance(cause, DataError | IntegrityError)
     return isinstance(cause, StatementError | ValueError | OverflowError | TypeError)
-
-
-def write(connection: Connection, entries: list[Entry]) -> None:
-    """Write decisions, shadows and drafts with their calls, and episode ends; what is there already is left alone.
-
-    Raises `StorageError` for a shadow whose decision is not there yet.
-    """
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    ends = [e for e in entries if isinstance(e, EpisodeEnd)]
-    made = {d.id: d for d in entries if isinstance(d, Decision)}
-    for draft in (e for e in entries if isinstance(e, Draft)):
-        _write_draft(connection, dialect.insert(drafts), draft)
-    if ends:
-        end = dialect.insert(episodes)
-        changes = {c.name: end.excluded[c.name] for c in episodes.c if not c.primary_key}
-        rows = [e.model_dump(exclude={"episode", "decision", "calls"}) | {"id": e.episode} for e in ends]
-        connection.execute(end.on_conflict_do_update(index_elements=["namespace", "id"], set_=changes), rows)
-    if made:
-        there = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(list(made)))).scalars())
-        fresh = [d for d in made.values() if d.id not in there]
-        if fresh:
-            connection.execute(decisions.insert(), [_decision_row(d) for d in fresh])
-        _write_calls(connection, {d.id: d.calls for d in fresh})
-    behind = {s.decision: s for s in entries if isinstance(s, Shadow)}
-    if behind:
-        _write_shadows(connection, behind)
-    judged = {e.decision: e.calls for e in ends if e.calls}
-    if judged:
-        billed = (calls.c.decision.in_(list(judged))) & (calls.c.purpose == "judge")
-        known = set(connection.execute(select(calls.c.decision).where(billed)).scalars())
-        _write_calls(connection, {d: made for d, made in judged.items() if d not in known})
-
-
-def _decision_row(decision: Decision) -> dict[str, Any]:
-    row = decision.model_dump(exclude={"calls"})
-    return row | {
-        "votes": dict(decision.votes),
-        "demonstrations": list(decision.demonstrations),
-        "failures": list(decision.failures),
-    }
-
-
-def _write_calls(connection: Connection, bills: Mapping[str, Sequence[Call]]) -> None:
-    rows = [
-        call.model_dump(exclude={"usage"}) | call.usage.model_dump() | {"decision": decision}
-        for decision, made in bills.items()
-        for call in made
-    ]
-    if rows:
-        connection.execute(calls.insert(), rows)
-
-
-def _write_shadows(connection: Connection, behind: Mapping[str, Shadow]) -> None:
-    ids = list(behind)
-    there = set(connection.execute(select(shadows.c.decision).where(shadows.c.decision.in_(ids))).scalars())
-    decided = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(ids))).scalars())
-    if not decided.issuperset(ids):
-        raise StorageError("the decision of a shadow is not written yet: both are tried again")
-    fresh = [s for s in behind.values() if s.decision not in there]
-    if fresh:
-        rows = [s.model_dump(exclude={"calls"}) for s in fresh]
-        connection.execute(shadows.insert(), [{k: _plain(v) for k, v in row.items()} for row in rows])
-    _write_calls(connection, {s.decision: s.calls for s in fresh})
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _write_draft(connection: Connection, insert: Any, draft: Draft) -> None:
-    """A step that is taken again replaces the older one, and an episode that begins again all of them."""
-    if draft.position == 0:
-        own = (drafts.c.namespace == draft.namespace) & (drafts.c.episode == draft.episode)
-        connection.execute(drafts.delete().where(own))
-    changes = {c.name: insert.excluded[c.name] for c in drafts.c if not c.primary_key}
-    position = ["namespace", "episode", "position"]
-    connection.execute(insert.on_conflict_do_update(index_elements=position, set_=changes), draft.model_dump())

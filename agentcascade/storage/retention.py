@@ -1,4 +1,7 @@
-"""Removing old records: in small transactions, so that nobody who writes has to wait. The bank is never touched."""
+"""Removing old records: in small transactions, so that nobody who writes has to wait.
+
+The bank and histories are never touched.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agentcascade.errors import StorageError, describe
 from agentcascade.storage.database import Database
-from agentcascade.storage.tables import accounts, decisions, drafts, episodes, rates, reservations, settings
+from agentcascade.storage.tables import accounts, decisions, drafts, episodes, rates, recalls, reservations, settings
 from agentcascade.types import Frozen, now
 
 BATCH = 5_000
@@ -28,15 +31,17 @@ class Kept(Frozen):
     decisions: int | None = 90
     episodes: int | None = 365
     drafts: int | None = 14
+    recalls: int | None = 90
     max_decisions: int | None = 5_000_000
 
 
 class Pruned(Frozen):
-    """Rows removed. Calls and shadows go with their decisions and are not counted."""
+    """Rows removed. Calls and shadows go with their decisions and recalls and are not counted."""
 
     decisions: int = 0
     episodes: int = 0
     drafts: int = 0
+    recalls: int = 0
     accounts: int = 0
     rates: int = 0
 
@@ -70,6 +75,7 @@ def prune(
         decisions=old(decisions, decisions.c.created_at, limit),
         episodes=old(episodes, episodes.c.finished_at, before(kept.episodes)),
         drafts=old(drafts, drafts.c.created_at, before(kept.drafts)),
+        recalls=old(recalls, recalls.c.created_at, before(kept.recalls)),
         accounts=old(accounts, accounts.c.updated_at, before(max([*days, 62])) if days else None, ended),
         rates=_remove(database, rates, (rates.c.minute < present.timestamp() // 60 - 60,), dry_run, stop)
         + _remove(database, reservations, (reservations.c.expires_at < present - timedelta(days=1),), dry_run, stop),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
@@ -11,8 +9,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -22,50 +18,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
 
-PICO = Decimal(10) ** 12
-MAX_PICO = 2**63 - 1
-
-
-class Dollars(TypeDecorator[Decimal]):
-    """Exact dollars as an integer number of 10⁻¹² dollars; NULL is an unknown price.
-
-    The cheapest listed token costs more than 10⁻¹¹ dollars; one column holds up to nine million dollars. Raises
-    `ValueError` for what does not fit exactly.
-    """
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
-        if value is None:
-            return None
-        pico = int(value * PICO) if value.is_finite() and abs(value) <= MAX_PICO / PICO else None
-        if pico is None or pico / PICO != value:
-            raise ValueError(f"{value} dollars cannot be stored exactly as a number of 10^-12 dollars")
-        return pico
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(int(value)) / PICO
-
-
-class Time(TypeDecorator[datetime]):
-    """Aware UTC times, also where the database keeps no zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
+from agentcascade.storage.columns import PICO as PICO
+from agentcascade.storage.columns import Dollars as Dollars
+from agentcascade.storage.columns import Key, Time
 
 metadata = MetaData(
     naming_convention={
@@ -75,7 +33,20 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-Key = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _bill() -> list[Column[Any]]:
+    """Who was called, what for, and what it cost."""
+    tokens = "input", "cached_input", "cache_write", "cache_write_1h", "output", "reasoning"
+    return [
+        Column("role", String(20), nullable=False),
+        Column("purpose", String(20), nullable=False),
+        Column("model", String(200), nullable=False),
+        *(Column(name, BigInteger, nullable=False) for name in tokens),
+        Column("dollars", Dollars, nullable=True),
+        Column("seconds", Float, nullable=False),
+    ]
+
 
 settings = Table(
     "settings",
@@ -183,17 +154,7 @@ calls = Table(
     metadata,
     Column("pk", Key, primary_key=True),
     Column("decision", ForeignKey("decisions.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("role", String(20), nullable=False),
-    Column("purpose", String(20), nullable=False),
-    Column("model", String(200), nullable=False),
-    Column("input", BigInteger, nullable=False),
-    Column("cached_input", BigInteger, nullable=False),
-    Column("cache_write", BigInteger, nullable=False),
-    Column("cache_write_1h", BigInteger, nullable=False),
-    Column("output", BigInteger, nullable=False),
-    Column("reasoning", BigInteger, nullable=False),
-    Column("dollars", Dollars, nullable=True),
-    Column("seconds", Float, nullable=False),
+    *_bill(),
     sqlite_autoincrement=True,
 )
 
@@ -277,4 +238,59 @@ rates = Table(
     Column("key", String(40), primary_key=True),
     Column("minute", BigInteger, primary_key=True, autoincrement=False),
     Column("requests", Integer, nullable=False),
+)
+
+histories = Table(
+    "histories",
+    metadata,
+    Column("pk", Key, primary_key=True),
+    Column("namespace", String(200), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("created_at", Time, nullable=False),
+    UniqueConstraint("namespace", "name"),
+    sqlite_autoincrement=True,
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("history", ForeignKey("histories.pk", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("id", String(300), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("speaker", Text, nullable=False),
+    Column("session", Text, nullable=False),
+    Column("at", Time, nullable=True),
+    UniqueConstraint("history", "id"),
+)
+
+recalls = Table(
+    "recalls",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("history", Text, nullable=False),
+    Column("namespace", String(200), nullable=False),
+    Column("episode", String(200), nullable=False),
+    Column("decision", String(40), nullable=False),
+    Column("question", Text, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("runs", JSON, nullable=False),
+    Column("sources", JSON, nullable=False),
+    Column("left_out", JSON, nullable=False),
+    Column("dollars", Dollars, nullable=True),
+    Column("seconds", Float, nullable=False),
+    Column("router", String(200), nullable=False),
+    Column("tradeoff", Float, nullable=False),
+    Column("score", Float, nullable=True),
+    Column("created_at", Time, nullable=False),
+    Index(None, "namespace", "created_at"),
+)
+
+recall_calls = Table(
+    "recall_calls",
+    metadata,
+    Column("pk", Key, primary_key=True),
+    Column("recall", ForeignKey("recalls.id", ondelete="CASCADE"), nullable=False, index=True),
+    *_bill(),
+    sqlite_autoincrement=True,
 )

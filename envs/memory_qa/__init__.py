@@ -1,0 +1,1 @@
+"""Questions on long histories: LoCoMo, LongMemEval and HotpotQA as they are published."""
