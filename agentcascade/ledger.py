@@ -123,9 +123,7 @@ class Ledger:
             return [(float(a), int(n)) for a, n in connection.execute(query)]
 
 
-def _bills(
-    keys: Callable[[Table, Table], list[Any]], namespace: str | None, since: datetime | None
-) -> Select[Any]:
+def _bills(keys: Callable[[Table, Table], list[Any]], namespace: str | None, since: datetime | None) -> Select[Any]:
     """Sums over the calls of steps and those of recalls of their own, by `keys` of a call's line and its owner."""
     parts = []
     for lines, owner in ((calls, decisions), (recall_calls, recalls)):

@@ -25,7 +25,8 @@ def command(
     """Say what was spent and what was saved.
 
     "alone" is what the same steps would have cost with the teacher alone: its own bill where it answered, the
-    student's tokens at the teacher's price, without the demonstrations, where the student did.
+    student's tokens at the teacher's price, without the demonstrations, where the student did. Mode "memory" is what
+    was recalled outside of agents' steps.
     """
     from agentcascade.ledger import Ledger, break_even
 
@@ -52,7 +53,7 @@ def command(
     table = _table(by, "steps", "deferred", "dollars", "alone", "saved")
     for s in lines:
         money = _dollars(s.dollars, s.known_dollars), _dollars(s.teacher_dollars), _dollars(s.saved_dollars)
-        table.add_row(s.group, f"{s.steps:,}", f"{s.deferral_share:.1%}", *money)
+        table.add_row(s.group or f"(no {by})", f"{s.steps:,}", f"{s.deferral_share:.1%}", *money)
     console.print(table)
     models = _table("model", "role", "calls", "input", "cached", "writes", "output", "reasoning", "dollars")
     for m in spending:

@@ -66,7 +66,7 @@ class FakeBank:
 
 class Recorder:
     def __init__(self):
-        self.decisions, self.ends, self.shadows, self.drafts = [], [], [], []
+        self.decisions, self.ends, self.shadows, self.drafts, self.recalls = [], [], [], [], []
 
     def record(self, decision):
         self.decisions.append(decision)
@@ -79,6 +79,9 @@ class Recorder:
 
     def finished(self, end):
         self.ends.append(end)
+
+    def recalled(self, recall):
+        self.recalls.append(recall)
 
     def flush(self): ...
 

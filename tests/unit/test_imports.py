@@ -55,6 +55,7 @@ OWNERS = {
         "storage.migrations.env",
         "storage.migrations.versions.0001_first",
         "storage.migrations.versions.0002_serving",
+        "storage.migrations.versions.0003_memory",
     },
 }
 """Heavy packages, and the modules that may import them."""
@@ -109,6 +110,8 @@ def statements(node: ast.AST, module: str, *, lazily: bool) -> Iterator[tuple[st
 def floor(module: str) -> str:
     """``ground``, ``core``, ``parts``, ``assembly``, ``top`` or ``door``; a dotted name without ``agentcascade.``."""
     first = module.split(".")[0]
+    if f"{module}.".startswith("memory.types."):
+        return "ground"
     if first in DOORS or not first:
         return "door"
     if first in PARTS:

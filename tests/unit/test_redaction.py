@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade.errors import ConfigError, MissingExtra
+from agentcascade.memory.types import ModuleRun, Recall
 from agentcascade.redaction import RedactingRecorder, Redactor, presidio_hook
 from agentcascade.types import Decision, Draft, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory
 
@@ -292,7 +293,7 @@ class Kept:
     def __init__(self) -> None:
         self.items: list[Any] = []
         self.closed = False
-        self.record = self.shadowed = self.drafted = self.finished = self.items.append
+        self.record = self.shadowed = self.drafted = self.finished = self.recalled = self.items.append
 
     def flush(self) -> None:
         self.items.append("flushed")
@@ -314,6 +315,23 @@ def test_the_recorder_behind_gets_nothing_unredacted() -> None:
         "flushed",
     ]
     assert kept.closed
+
+
+def test_recalls_are_redacted_down_to_what_failed() -> None:
+    run = ModuleRun(module="topic", asked="high", used="low", failures=("no answer for bob@example.com",))
+    made = Recall(
+        history="h",
+        question="who is bob@example.com?",
+        text="- bob@example.com",
+        runs=(run,),
+        left_out=("a@example.com",),
+    )
+    kept = Kept()
+    RedactingRecorder(kept, Redactor()).recalled(made)
+    (stored,) = kept.items
+    assert "example.com" not in stored.model_dump_json()
+    assert (stored.id, stored.question, stored.text) == (made.id, "who is [email]?", "- [email]")
+    assert stored.runs == (run.model_copy(update={"failures": ("no answer for [email]",)}),)
 
 
 def test_a_failing_hook_withholds_contents_and_fails_no_step(caplog: pytest.LogCaptureFixture) -> None:

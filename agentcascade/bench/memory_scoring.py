@@ -1,0 +1,82 @@
+"""What a memory is worth: by the evidence it holds, or by the answer that a model gives from it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from agentcascade.actions import text_of
+from agentcascade.envs.memory_qa import scoring
+from agentcascade.envs.memory_qa.types import Question
+from agentcascade.types import Call
+
+if TYPE_CHECKING:
+    from agentcascade.protocols import ChatModel
+
+RewardName = Literal["evidence", "f1", "em", "judge"]
+
+ANSWER = (
+    "Answer the question from the memory alone, in as few words as it takes (a name, a date, a short phrase). "
+    "Dates as day month year. If the memory does not say, answer: No information available."
+)
+
+
+class Scored(NamedTuple):
+    """`score` from 0 to 1; `answer` is empty where no model was asked."""
+
+    score: float
+    answer: str
+    metrics: dict[str, float]
+    calls: tuple[Call, ...] = ()
+
+    @property
+    def dollars(self) -> Decimal | None:
+        prices = [call.dollars for call in self.calls]
+        return None if None in prices else sum((p for p in prices if p is not None), Decimal(0))
+
+
+class Scorer:
+    """Scores memories of one suite. `answerer` and, for reward ``judge``, `judge` are chat models; equal memories of a
+    question are answered once."""
+
+    def __init__(
+        self, suite: str, reward: RewardName, answerer: ChatModel | None = None, judge: ChatModel | None = None
+    ) -> None:
+        self.suite, self.reward, self._answerer, self._judge = suite, reward, answerer, judge or answerer
+        self._known: dict[tuple[str, str], tuple[str, tuple[Call, ...]]] = {}
+
+    async def __call__(self, question: Question, text: str, sources: tuple[str, ...]) -> Scored:
+        """The score of a memory with this text, drawn from these turns."""
+        metrics: dict[str, float] = {}
+        if question.evidence:
+            found = scoring.evidence(sources, question.evidence)
+            if found is not None:
+                metrics = {"precision": found.precision, "recall": found.recall, "evidence": found.f1}
+        if self._answerer is None:
+            return Scored(metrics.get("evidence", 0.0), "", metrics)
+        answer, calls = await self._answer(question, text)
+        metrics["f1"] = scoring.f1(self.suite, answer, question)
+        metrics["em"] = float(scoring.exact_match(self.suite, answer, question))
+        if self.reward == "judge":
+            judged = await self._judged(question, answer)
+            metrics["judge"], calls = judged.score, (*calls, *judged.calls)
+        return Scored(metrics.get(self.reward, 0.0), answer, metrics, calls)
+
+    async def _answer(self, question: Question, text: str) -> tuple[str, tuple[Call, ...]]:
+        known = self._known.get((question.id, text))
+        if known is not None:
+            return known
+        assert self._answerer is not None
+        asked = f" (asked on {question.asked_at:%d %B %Y})" if question.asked_at else ""
+        content = f"{ANSWER}\n\n# Memory\n{text or '(nothing)'}\n\n# Question\n{question.text}{asked}"
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        completion = await self._answerer.complete(messages, temperature=0.0, max_tokens=64)
+        found = text_of(completion.messages[0]).strip(), (Call.of("teacher", "act", completion),)
+        self._known[question.id, text] = found
+        return found
+
+    async def _judged(self, question: Question, answer: str) -> Any:
+        from agentcascade.envs.memory_qa.judging import judge
+
+        assert self._judge is not None
+        return await judge(self._judge, question, answer, self.suite)
