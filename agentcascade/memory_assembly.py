@@ -43,6 +43,20 @@ def build_memory(
     return memory
 
 
+def build_bench_memory(config: CascadeConfig) -> Memory:
+    """A memory for benchmarks: in this process, and every question costs what it would from a cold cache."""
+    from agentcascade.routers.tiers import FixedTiers
+
+    shared = Shared()
+    try:
+        memory = make_memory(config, shared, router=FixedTiers("low"), stored=False, charging=True, cached=12_000)
+    except BaseException:
+        shared.close()
+        raise
+    memory.on_close_last(shared.close)
+    return memory
+
+
 def make_memory(
     config: CascadeConfig,
     shared: Shared,
@@ -77,6 +91,7 @@ def make_memory(
         pipeline=Pipeline(modules, chosen, explore=settings.explore),
         tools=Tools(vectors, tokens_of(embedder), count, cached),
         vectors=vectors,
+        encoder=embedder.name,
         dimension=embedder.dimension,
         count=count,
         models={size: assembly.make_model(model, count) for size, model in settings.models.items()},

@@ -83,6 +83,16 @@ def load(
     return tensors, card
 
 
+def kind_of(path: Path) -> str:
+    """The name under which the router in `path` is registered; raises `ConfigError` where its card does not say."""
+    try:
+        return str(json.loads(card_path(path).read_text(encoding="utf-8"))["router"])
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {error.filename}: train one with `agentcascade memory train`") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{card_path(path)} is not the card of a tier router ({describe(error)})") from error
+
+
 def check_encoder(card: Mapping[str, Any], encoder: str, dimension: int) -> None:
     """Raises `ConfigError` when questions are embedded by another encoder than the router was trained on."""
     if (encoder, dimension) != (card.get("encoder"), card.get("dimension")):

@@ -20,10 +20,11 @@ from agentcascade.memory.methods import CLASSES
 from agentcascade.memory.types import MODULES, State, TierRouter
 from agentcascade.routers import checkpoints, values
 from agentcascade.routers.policy import PolicyRouter
-from agentcascade.routers.ppo import Progress, Recipe, Trained, Trainer, train
-from agentcascade.routers.table import COMBINATIONS, Reward, Table
+from agentcascade.routers.ppo import Progress, Recipe, Trained, Trainer, World, train
+from agentcascade.routers.table import COMBINATIONS, Policy, Reward, Table
 
 if TYPE_CHECKING:
+    from agentcascade.memory.types import Vector
     from agentcascade.protocols import Embedder
     from agentcascade.routers.table import Ints
     from agentcascade.routers.tier_log import TierLog
@@ -47,6 +48,7 @@ class Outcome:
 
     kind: Kind
     path: Path
+    cost_unit: str = "milliseconds"
     points: list[Point] = field(default_factory=list)
     oracle: float = 0.0
     """Mean of the best score of every question: what a router that knew the future would get."""
@@ -116,7 +118,7 @@ def train_router(
     parts = split(log.groups, recipe.seed)
     card = card_of(log, parts, recipe, kind)
     path = folder / f"{kind}.safetensors"
-    outcome = Outcome(kind, path)
+    outcome = Outcome(kind, path, str(log.about.get("cost_unit", "")))
     if kind == "values":
         learn = np.sort(np.concatenate([parts.train, parts.validation]))
         router = _train_values(log, learn, card, path)
@@ -134,6 +136,72 @@ def train_router(
             table_of(log).select(parts.test), [log.groups[i] for i in parts.test], router
         )
     return outcome
+
+
+def train_world(
+    learn: World,
+    validation: World,
+    test: World,
+    test_groups: Sequence[str],
+    folder: Path,
+    recipe: Recipe,
+    embedder: Embedder,
+    *,
+    cost_unit: str,
+    resume: bool = False,
+    on_pass: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    """Train the policy network in worlds that play for real, and measure it in the last of them."""
+    probe = learn.play(
+        np.arange(min(len(learn), 2 * recipe.batch)), _uniform(recipe.seed), np.zeros(len(learn), np.float32)
+    )
+    reward = Reward.of(probe.score, probe.cost)
+    trainer = _trainer(learn, validation, reward, recipe, embedder, folder, resume)
+    trained = train(trainer, on_pass=on_pass, keep=folder / "training.pt")
+    path = folder / "policy.safetensors"
+    card = {
+        "encoder": embedder.name,
+        "dimension": embedder.dimension,
+        "data": {"cost_unit": cost_unit},
+        "questions": {"train": len(learn), "validation": len(validation), "test": len(test)},
+        "recipe": asdict(recipe),
+        **_made_by(),
+    }
+    checkpoints.save(path, "policy", trained.weights, {**card, "passes": [asdict(p) for p in trained.history]})
+    trainer.network.load(trained.weights)
+    outcome = Outcome("policy", path, cost_unit, history=trained.history)
+    draws = clusters(test_groups)
+    for tradeoff in GRID if recipe.tradeoff is None else (recipe.tradeoff,):
+        score, cost = trainer.greedy(test, tradeoff)
+        outcome.points.append(point(f"policy λ={tradeoff:g}", score, cost, draws))
+    return outcome
+
+
+def _uniform(seed: int) -> Policy:
+    rng = np.random.default_rng(seed)
+
+    def draw(module: int, query: Vector, read: Vector, tradeoff: Vector) -> Ints:
+        return rng.integers(0, 3, len(query))
+
+    return draw
+
+
+def _trainer(
+    learn: World,
+    validation: World,
+    reward: Reward,
+    recipe: Recipe,
+    embedder: Embedder,
+    folder: Path,
+    resume: bool,
+) -> Trainer:
+    descriptions = embedder.embed([CLASSES[name].description for name in MODULES])
+    trainer = Trainer(learn, validation, reward, descriptions, recipe)
+    state = folder / "training.pt"
+    if resume and state.exists():
+        trainer.restore(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    return trainer
 
 
 def _train_values(log: TierLog, learn: Ints, card: dict[str, Any], path: Path) -> TierRouter:
@@ -158,13 +226,9 @@ def _train_policy(
     on_pass: Callable[[Progress], None] | None,
 ) -> Trained:
     learn = table.select(parts.train)
-    descriptions = embedder.embed([CLASSES[name].description for name in MODULES])
-    trainer = Trainer(learn, table.select(parts.validation), Reward.of(learn.score, learn.cost), descriptions, recipe)
-    state = folder / "training.pt"
-    if resume and state.exists():
-        trainer.restore(state)
-    folder.mkdir(parents=True, exist_ok=True)
-    return train(trainer, on_pass=on_pass, keep=state)
+    reward = Reward.of(learn.score, learn.cost)
+    trainer = _trainer(learn, table.select(parts.validation), reward, recipe, embedder, folder, resume)
+    return train(trainer, on_pass=on_pass, keep=folder / "training.pt")
 
 
 def measure(
@@ -231,6 +295,12 @@ def card_of(log: TierLog, parts: Parts, recipe: Recipe, kind: Kind) -> dict[str,
         "test_groups": sorted({log.groups[i] for i in parts.test}),
         "recipe": asdict(recipe) if kind == "policy" else {"seed": recipe.seed},
         "tradeoff": recipe.tradeoff,
+        **_made_by(),
+    }
+
+
+def _made_by() -> dict[str, Any]:
+    return {
         "versions": {name: version(name) for name in ("agentcascade", "numpy")},
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }

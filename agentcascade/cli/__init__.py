@@ -17,6 +17,7 @@ COMMANDS = {
     "init": ("init", "Write a commented configuration file."),
     "keys": ("keys", "Create, list and revoke API keys of the proxy."),
     "ledger": ("ledger", "Say what was spent and what was saved."),
+    "memory": ("memory", "Keep histories, ask them, and train what decides their cost."),
     "serve": ("serve", "Serve an OpenAI-compatible proxy and a dashboard."),
     "switch": ("switch", "Send every step to the teacher, and back."),
 }

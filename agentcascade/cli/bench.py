@@ -17,6 +17,7 @@ from rich.console import Console
 
 from agentcascade.bench.policies import POLICIES
 from agentcascade.bench.policies import check as check_policies
+from agentcascade.cli.bench_memory import MEMORY_SUITES
 from agentcascade.config import CascadeConfig
 from agentcascade.errors import MissingExtra, describe
 
@@ -27,6 +28,10 @@ PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
 @click.group()
 def command() -> None:
     """Run a benchmark under several policies."""
+
+
+for _suite in MEMORY_SUITES:
+    command.add_command(_suite)
 
 
 @command.command()

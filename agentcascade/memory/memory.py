@@ -51,6 +51,7 @@ class Memory:
         vectors: TextVectors,
         dimension: int,
         count: TokenCounter,
+        encoder: str = "",
         models: Mapping[Size, ChatModel] | None = None,
         stored: Stored | None = None,
         recorder: Recorder | None = None,
@@ -61,7 +62,8 @@ class Memory:
     ) -> None:
         self.config, self.pipeline, self.count = config, pipeline, count
         self.models, self.recorder, self.namespace = dict(models or {}), recorder, namespace
-        self._tools, self._vectors, self._dimension = tools, vectors, dimension
+        self.encoder, self.dimension = encoder, dimension
+        self._tools, self._vectors = tools, vectors
         self._stored, self._redact, self._seed, self._charging = stored, redact, seed, charging
         self._answers = Answers(4000)
         self._indexes: Cache[tuple[str, str], Followed] = Cache(config.max_histories)
@@ -204,7 +206,7 @@ class Memory:
         if found is None:
             config = self.config
             index = HistoryIndex(
-                self._vectors, self._dimension, self.count, config.chunk_tokens, config.max_history_tokens
+                self._vectors, self.dimension, self.count, config.chunk_tokens, config.max_history_tokens
             )
             found = self._indexes.setdefault(key, Followed(index))
         return found
@@ -218,7 +220,7 @@ class Memory:
             left_out.append(
                 f"history: its oldest {index.forgotten} tokens, beyond the {index.max_tokens} that are held"
             )
-        vector, missing = np.zeros(self._dimension, dtype=np.float32), 0
+        vector, missing = np.zeros(self.dimension, dtype=np.float32), 0
         try:
             vector = self._vectors.of([question])[question]
             missing = _embed_until(index, seconds) if self.config.retrieval != "lexical" else 0

@@ -137,7 +137,7 @@ def test_times_without_a_zone_are_utc_and_others_are_kept_as_moments(kept: Histo
     assert [t.at for _, t in kept.read("a", "h")] == [NOON, NOON, None]
     assert {t.at.utcoffset() for _, t in kept.read("a", "h") if t.at} == {timedelta(0)}
     assert kept.append("a", "h", [turn(1), turn(2)]) == 0
-    with pytest.raises(InvalidRequest, match="turn 't4': 0001-01-01 .* before the year 1"):
+    with pytest.raises(InvalidRequest, match=r"turn 't4': 0001-01-01 .* before the year 1"):
         kept.append("a", "h", [turn(4, at=datetime(1, 1, 1, tzinfo=east))])
 
 
@@ -321,7 +321,7 @@ def test_a_recall_is_scored_when_feedback_comes(database: Database) -> None:
     for id, namespace in (("re_9", None), ("re_1", "b")):
         with pytest.raises(InvalidRequest, match=f"no recall '{id}'"):
             score_recall(database, id, 0, namespace=namespace)
-    with pytest.raises(InvalidRequest, match="a finite number, .* not nan"):
+    with pytest.raises(InvalidRequest, match=r"a finite number, .* not nan"):
         score_recall(database, "re_1", float("nan"))
     record(database, recall(1))
     assert next(logged(database))[1] == 1.0, "a record that comes twice leaves the score"
@@ -361,10 +361,10 @@ def test_recalls_outlive_a_failing_database(
 
 
 def test_odd_characters_in_a_question_lose_no_recall(database: Database) -> None:
-    broken = ModuleRun(module="topic", asked="high", used=None, failures=("half \ud800 a character",))
+    broken = ModuleRun(module="topic", asked="high", used=None, failures=("half \ud800", "zero \0"))
     record(database, recall(1, question="zero \0", runs=(broken,)), recall(2, question="half \ud800"), recall(3))
     assert [r.id for r, _ in logged(database)] == ["re_1", "re_2", "re_3"]
-    assert next(logged(database))[0].runs[0].failures == ("half ? a character",)
+    assert next(logged(database))[0].runs == (broken,), "JSON has words for both"
 
 
 def test_a_recall_s_question_may_be_long_and_its_history_have_any_name(database: Database) -> None:
@@ -467,8 +467,6 @@ def test_a_bucket_of_recalls_alone_has_a_bill(database: Database) -> None:
 
 
 def test_the_ledger_of_the_command_line_names_memory(billed: Database, url: str) -> None:
-    if url.startswith("postgresql"):
-        pytest.skip("the same lines")
     shown = CliRunner().invoke(main, ["ledger", "--url", url], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output
     (line,) = (row.split() for row in shown.output.splitlines() if row.startswith("memory"))

@@ -1,0 +1,261 @@
+"""What ``memory train`` does: get a log by one of several ways, then train on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agentcascade.bench.memory_collect import Sweep, collect
+from agentcascade.bench.memory_live import Asked, Live, LiveWorld, Result, cost_of
+from agentcascade.bench.memory_scoring import RewardName, Scorer
+from agentcascade.bench.memory_train import Outcome, embedder_of, split, train_router, train_world
+from agentcascade.config import CascadeConfig, ModelConfig
+from agentcascade.envs.memory_qa.types import Conversation
+from agentcascade.errors import ConfigError
+from agentcascade.memory.methods import make_modules, needs_models
+from agentcascade.memory.types import MODULES, TIERS, TierRouter
+from agentcascade.routers import tier_log, tier_rows
+from agentcascade.routers.ppo import Progress, Recipe
+from agentcascade.routers.tier_log import TierLog
+from agentcascade.routers.tiers import FixedTiers, RandomTiers
+
+if TYPE_CHECKING:
+    from agentcascade.memory.memory import Memory
+    from agentcascade.protocols import ChatModel
+
+Say = Callable[[str], None]
+
+
+class TrainJob:
+    """One call of ``memory train``."""
+
+    def __init__(self, config: CascadeConfig, out: Path, options: Mapping[str, Any], say: Say) -> None:
+        self._config, self._out, self._options, self._say = config, out, options, say
+        self._recipe = Recipe(
+            seed=options["seed"],
+            tradeoff=options["tradeoff"],
+            passes=options["passes"],
+            patience=options["patience"],
+        )
+
+    def run(self) -> Outcome:
+        """Collect, or read, a log; train; measure. Raises `ConfigError` and `InvalidRequest`."""
+        options = self._options
+        if options["data"] and options["collect"] == "on-policy":
+            return self._on_policy()
+        log = self._log()
+        self._say(f"training on {len(log.questions):,} questions")
+        return train_router(
+            log,
+            self._out,
+            options["router"],
+            recipe=self._recipe,
+            embedder=embedder_of(self._config) if options["router"] == "policy" else None,
+            resume=options["resume"],
+            on_pass=self._pass,
+        )
+
+    def _pass(self, p: Progress) -> None:
+        self._say(
+            f"pass {p.number}: reward {p.reward:.4f}, validation {p.validation:.4f}, cost {p.validation_cost:.4g}, "
+            f"entropy {p.entropy:.3f}"
+        )
+
+    def _log(self) -> TierLog:
+        options = self._options
+        if options["offline"]:
+            return open_log(options["offline"], self._config.memory.embedder or self._config.retrieval.embedder)
+        if options["live"]:
+            return self._recalls()
+        path = self._out / "log.npz"
+        if options["resume"] and path.exists():
+            return tier_log.load(path)
+        log = self._sweep() if options["collect"] == "sweep" else self._random()
+        log.save(path)
+        return log
+
+    def _sweep(self) -> TierLog:
+        modules = make_modules(self._config.memory.axis, self._config.memory.tiers)
+        if needs_models(modules):
+            raise ConfigError(
+                f"memory.axis '{self._config.memory.axis}' asks chat models, and a sweep would ask them for 243 "
+                "combinations a question: use --collect random or on-policy"
+            )
+        if self._options["reward"] != "evidence":
+            raise ConfigError("a sweep is scored by its evidence: use --collect random for rewards that need answers")
+        sweep = Sweep(self._config, self._conversations(), self._options["workers"])
+        return collect(sweep, self._out / "sweep", lambda d, n: self._say(f"sweeping: {d} of {n} conversations"))
+
+    def _conversations(self) -> list[Conversation]:
+        found = load_suite(self._options["suite"], self._options["data"])
+        most = self._options["questions"]
+        return [c.model_copy(update={"questions": c.questions[:most]}) for c in found] if most else found
+
+    def _recalls(self) -> TierLog:
+        from agentcascade.storage import open_database
+        from agentcascade.storage.histories import logged
+
+        database = open_database(self._config.bank.url)
+        try:
+            pairs = list(logged(database))
+        finally:
+            database.close()
+        embedder = embedder_of(self._config)
+        return tier_rows.from_recalls(pairs, embedder.embed, about={"encoder": embedder.name})
+
+    def _live(self, memory: Memory) -> Live:
+        return Live(memory, self._conversations(), self._scorer(), concurrency=self._options["workers"] * 4)
+
+    def _scorer(self) -> Scorer:
+        options = self._options
+        if options["reward"] != "evidence" and options["answer_model"] is None:
+            raise ConfigError(f"reward {options['reward']} needs answers: give --answer-model, e.g. offline/reader")
+        return make_scorer(options["suite"], options["reward"], options["answer_model"], options["judge_model"])
+
+    def _memory(self) -> Memory:
+        from agentcascade.memory_assembly import build_bench_memory
+
+        return build_bench_memory(self._config)
+
+    def _random(self) -> TierLog:
+        """Each question `rollouts` times with random tiers, through the real pipeline."""
+        with self._memory() as memory, asyncio.Runner() as runner:
+            live = self._live(memory)
+            runner.run(live.prepare(lambda d, n: self._say(f"embedding: {d} of {n} conversations")))
+            asked = [a for a in live.asked if self._usable(a)] * self._options["rollouts"]
+            routers = [Seeded(self._options["seed"] + i) for i in range(len(asked))]
+            done = [0]
+
+            def on_done(_: Result) -> None:
+                done[0] += 1
+                self._say(f"playing: {done[0]:,} of {len(asked):,}")
+
+            results = runner.run(live.ask_all(asked, routers, [0.0] * len(asked), on_done))
+            return log_of(list(zip(asked, results)), self._dollars, self._config, propensity=True)
+
+    def _usable(self, asked: Asked) -> bool:
+        if self._options["reward"] == "evidence":
+            return bool(asked.question.evidence) and asked.question.answerable
+        return True
+
+    @property
+    def _dollars(self) -> bool:
+        return needs_models(make_modules(self._config.memory.axis, self._config.memory.tiers))
+
+    def _on_policy(self) -> Outcome:
+        """PPO against the real pipeline; what it played is kept as a log."""
+        if self._options["router"] != "policy":
+            raise ConfigError("--collect on-policy trains the policy: add --router policy")
+        with self._memory() as memory, asyncio.Runner() as runner:
+            live = self._live(memory)
+            runner.run(live.prepare(lambda d, n: self._say(f"embedding: {d} of {n} conversations")))
+            asked = [a for a in live.asked if self._usable(a)]
+            parts = split([a.history for a in asked], self._recipe.seed)
+            worlds = [
+                LiveWorld(live, [asked[int(i)] for i in part], runner, dollars=self._dollars)
+                for part in (parts.train, parts.validation, parts.test)
+            ]
+            outcome = train_world(
+                worlds[0],
+                worlds[1],
+                worlds[2],
+                [asked[int(i)].history for i in parts.test],
+                self._out,
+                self._recipe,
+                embedder_of(self._config),
+                cost_unit="dollars" if self._dollars else "milliseconds",
+                resume=self._options["resume"],
+                on_pass=self._pass,
+            )
+            played = [pair for world in worlds for pair in world.results]
+            log_of(played, self._dollars, self._config, propensity=False).save(self._out / "log.npz")
+            return outcome
+
+
+def make_scorer(suite: str, reward: RewardName, answerer: str | None, judge: str | None) -> Scorer:
+    """A scorer whose models are named as in a configuration."""
+    from agentcascade import assembly
+    from agentcascade.tokens import token_counter
+
+    def model(name: str | None) -> ChatModel | None:
+        return assembly.make_model(ModelConfig(name=name), token_counter()) if name else None
+
+    return Scorer(suite, reward, model(answerer), model(judge))
+
+
+class Seeded:
+    """Random tiers that hang on a number, not on the order in which questions are played."""
+
+    name = "random"
+
+    def __init__(self, seed: int) -> None:
+        self._rng, self._random = np.random.default_rng(seed), RandomTiers()
+        self.chosen: dict[str, int] = {}
+
+    def probabilities(self, module: Any, state: Any, tradeoff: float = 0.0) -> Any:
+        tier = self.chosen.setdefault(module, int(self._rng.integers(3)))
+        return tuple(float(i == tier) for i in range(3))
+
+
+def log_of(played: list[tuple[Asked, Result]], dollars: bool, config: CascadeConfig, *, propensity: bool) -> TierLog:
+    """What was played, as a log; with `propensity` the tiers were drawn uniformly."""
+    names: dict[str, tuple[int, Asked, Any]] = {}
+    for asked, result in played:
+        names.setdefault(asked.question.id, (len(names), asked, result.query))
+    vectors = np.stack([read for _, result in played for read in result.reads]).astype(np.float16)
+    encoder = embedder_of(config).name
+    metrics = sorted({name for _, result in played for name in result.scored.metrics})
+    return TierLog(
+        questions=[asked.question.text for _, asked, _ in names.values()],
+        groups=[asked.history for _, asked, _ in names.values()],
+        query=np.stack([query for _, _, query in names.values()]).astype(np.float32),
+        question=np.array([names[asked.question.id][0] for asked, _ in played], dtype=np.int32),
+        tiers=np.array([[TIERS.index(r.recall.tiers[m]) for m in MODULES] for _, r in played], dtype=np.int8),
+        propensity=np.full(len(played), 3.0**-5) if propensity else None,
+        score=np.array([r.scored.score for _, r in played]),
+        cost=np.array([cost_of(r, dollars) for _, r in played]),
+        reads=np.arange(3 * len(played), dtype=np.int32).reshape(-1, 3),
+        vectors=vectors,
+        metrics={name: np.array([r.scored.metrics.get(name, np.nan) for _, r in played]) for name in metrics},
+        about={
+            "encoder": encoder,
+            "dimension": int(vectors.shape[1]),
+            "cost_unit": "dollars" if dollars else "milliseconds",
+            "axis": config.memory.axis,
+        },
+    )
+
+
+def load_suite(suite: str, path: Path) -> list[Conversation]:
+    """The conversations of a published file."""
+    from importlib import import_module
+
+    found: list[Conversation] = import_module(f"agentcascade.envs.memory_qa.{suite}").load(path)
+    return found
+
+
+def open_log(path: Path, embedder: str) -> TierLog:
+    """A log of ours (.npz) or a foreign one (.jsonl), whose questions are embedded."""
+    if path.suffix != ".jsonl":
+        return tier_log.load(path)
+    from agentcascade import assembly
+
+    made = assembly.make_embedder(embedder)
+    return tier_rows.from_jsonl(path, made.embed, {"encoder": made.name})
+
+
+def open_router(path: Path | None, tiers: str | None) -> TierRouter:
+    """A trained router by its file, whatever its kind, or fixed tiers by their names."""
+    if path is None:
+        text = tiers or ""
+        pairs = dict(part.split("=", 1) for part in text.split(",")) if "=" in text else text
+        return FixedTiers(pairs)  # type: ignore[arg-type]
+    from agentcascade import assembly
+    from agentcascade.routers.checkpoints import kind_of
+
+    router: TierRouter = assembly.construct("tier_routers", kind_of(path), "--router", {"path": path})
+    return router

@@ -1,0 +1,206 @@
+"""``agentcascade bench locomo``, ``longmemeval`` and ``hotpotqa``: what memories of different cost are worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from agentcascade.cli.settings import load
+
+if TYPE_CHECKING:
+    from agentcascade.bench.memory_qa import Line, Plan
+
+BASELINES = ("all-low", "all-mid", "all-high", "random", "top-k", "full-context")
+
+STAND_IN = "offline/reader is no language model: its answers say how much of the memory can be read off, nothing more"
+NO_MODEL = "no answer model: memories are scored by the labelled evidence in them, without any language model"
+
+
+def suite(name: str, about: str) -> click.Command:
+    """The command of one suite."""
+
+    @click.command(name, help=about)
+    @click.option(
+        "--data",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        required=True,
+        help="The published file.",
+    )
+    @click.option("--answer-model", help="Any litellm model, or offline/reader. Default: none, evidence is scored.")
+    @click.option("--judge-model", help="For --reward judge. Default: the answer model.")
+    @click.option("--reward", type=click.Choice(["evidence", "f1", "em", "judge"]), help="Default: evidence, or f1.")
+    @click.option("--policy", "policies", multiple=True, type=click.Choice(BASELINES), help="Default: all of them.")
+    @click.option(
+        "--router", "routers", multiple=True, type=click.Path(path_type=Path, dir_okay=False), help="A trained one."
+    )
+    @click.option(
+        "--tradeoff", "tradeoffs", multiple=True, type=click.FloatRange(0, 1), default=(0.0, 0.02, 0.05, 0.1, 0.3, 0.9)
+    )
+    @click.option("--conversations", metavar="ID,ID", help="Only these, e.g. those that a router was not trained on.")
+    @click.option("--questions", type=click.IntRange(1), help="No more than so many of each conversation.")
+    @click.option("--all-questions", is_flag=True, help="Those too that have no answer or no evidence.")
+    @click.option("--cost", type=click.Choice(["milliseconds", "tokens", "dollars"]), help="What the frontier is over.")
+    @click.option("--concurrency", type=click.IntRange(1), default=4, show_default=True)
+    @click.option("--config", type=click.Path(path_type=Path), help="For memory.axis, models, budgets.")
+    @click.option("--resume", is_flag=True, help="Continue the run in --out.")
+    @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help=f"Default: runs/{name}-<time>.")
+    def run_suite(config: Path | None, out: Path | None, resume: bool, **options: Any) -> None:
+        _run(name, config, out, resume, options)
+
+    return run_suite
+
+
+def _run(name: str, config: Path | None, out: Path | None, resume: bool, options: Mapping[str, Any]) -> None:
+    from agentcascade.bench import memory_qa
+    from agentcascade.bench.memory_jobs import load_suite, make_scorer, open_router
+    from agentcascade.bench.memory_plots import frontier
+    from agentcascade.files import write_atomically
+    from agentcascade.memory_assembly import build_bench_memory
+
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out: the folder of the run to continue")
+    folder = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    reward: Any = options["reward"] or ("f1" if options["answer_model"] else "evidence")
+    if reward != "evidence" and not options["answer_model"]:
+        raise click.UsageError(f"--reward {reward} needs answers: give --answer-model, e.g. offline/reader")
+    settings = load(config, None)
+    conversations = _chosen(load_suite(name, options["data"]), options, reward)
+    routers = {
+        path.stem if len(options["routers"]) == 1 else str(path): open_router(path, None) for path in options["routers"]
+    }
+    plan = memory_qa.Plan(name, options["policies"] or BASELINES, routers, options["tradeoffs"])
+    with build_bench_memory(settings) as memory:
+        for router in routers.values():
+            if hasattr(router, "check"):
+                router.check(memory.encoder, memory.dimension)
+        cost = options["cost"] or ("dollars" if memory.models or options["answer_model"] else "milliseconds")
+        manifest = {
+            "suite": name,
+            "data": options["data"].name,
+            "conversations": [c.id for c in conversations],
+            "questions": sum(len(c.questions) for c in conversations),
+            "problems": [f"{c.id}: {p}" for c in conversations for p in c.problems],
+            "policies": list(plan.policies),
+            "routers": sorted(map(str, routers)),
+            "tradeoffs": list(plan.tradeoffs),
+            "reward": reward,
+            "cost": cost,
+            "answer_model": options["answer_model"],
+            "judge_model": options["judge_model"],
+            "memory": settings.memory.model_dump(mode="json", exclude={"models"}),
+            "encoder": memory.encoder,
+            "seed": settings.seed,
+            "versions": {"agentcascade": version("agentcascade")},
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        rows = memory_qa.Rows(folder, manifest, resume=resume)
+        scorer = make_scorer(name, reward, options["answer_model"], options["judge_model"])
+        bars = Progress(TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        try:
+            with bars:
+                total = manifest["questions"]
+                tasks = {run: bars.add_task(_name(*run), total=total) for run in plan.runs()}
+                found = memory_qa.run(
+                    plan,
+                    memory,
+                    conversations,
+                    scorer,
+                    rows,
+                    lambda row, _: (
+                        bars.advance(tasks[row.policy, row.tradeoff]) if (row.policy, row.tradeoff) in tasks else None
+                    ),
+                    concurrency=options["concurrency"],
+                )
+        except KeyboardInterrupt:
+            click.echo(f"stopped; what was played is kept. Continue with: --resume --out {folder}", err=True)
+            raise
+        finally:
+            rows.close()
+    lines = memory_qa.summarise(found, plan, cost)
+    console = Console()
+    console.print(table(lines, cost, reward))
+    for note in notes(plan, options, manifest):
+        console.print(f"[dim]{escape(note)}[/dim]")
+    results = {**manifest, "lines": [asdict(line) for line in lines]}
+    write_atomically(folder / "results.json", json.dumps(results, indent=2, default=str))
+    picture = frontier([line.point for line in lines], folder / "frontier.png", cost=cost, score=reward)
+    console.print(f"wrote {folder / 'results.json'}, {folder / 'rows.jsonl'}, {picture}", soft_wrap=True)
+
+
+def _chosen(conversations: Sequence[Any], options: Mapping[str, Any], reward: str) -> list[Any]:
+    """Those asked for, with the questions that the reward can score."""
+    wanted = set(options["conversations"].split(",")) if options["conversations"] else None
+    found = []
+    for conversation in conversations:
+        if wanted is not None and conversation.id not in wanted:
+            continue
+        questions = [
+            q
+            for q in conversation.questions
+            if (options["all_questions"] and reward != "evidence") or (q.answerable and q.evidence)
+        ]
+        if questions:
+            found.append(conversation.model_copy(update={"questions": tuple(questions[: options["questions"]])}))
+    if not found:
+        known = ", ".join(c.id for c in conversations[:10])
+        raise click.UsageError(f"no question is left to ask; the file has the conversations {known}")
+    return found
+
+
+def table(lines: Sequence[Line], cost: str, reward: str) -> Table:
+    found = Table("policy", reward, "95 %", "tokens", "ms", "memory $", "answer $", box=None, padding=(0, 2, 0, 0))
+    for name in sorted({n for line in lines for n in line.metrics} - {reward, "evidence"}):
+        found.add_column(name)
+    found.add_column(f"against fixed, equal {cost}")
+    extra = [str(column.header) for column in found.columns[7:-1]]
+    for line in lines:
+        p = line.point
+        gap = "" if p.above_hull is None else f"{p.above_hull:+.4f}"
+        found.add_row(
+            escape(p.name),
+            f"{p.score:.4f}",
+            f"{p.score_ci[0]:.3f}-{p.score_ci[1]:.3f}",
+            f"{line.tokens:.0f}",
+            f"{line.milliseconds:.1f}",
+            "unknown" if line.memory_dollars is None else f"{line.memory_dollars:.4f}",
+            "unknown" if line.answer_dollars is None else f"{line.answer_dollars:.4f}",
+            *(f"{line.metrics.get(name, float('nan')):.3f}" for name in extra),
+            gap,
+        )
+    return found
+
+
+def notes(plan: Plan, options: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
+    model = options["answer_model"]
+    size = len(manifest["conversations"])
+    found = [f"{manifest['questions']:,} questions of {size} conversations, seed {manifest['seed']}"]
+    if model is None:
+        found.append(NO_MODEL)
+    elif model.startswith("offline/"):
+        found.append(STAND_IN)
+    found.append("milliseconds are of one core from a cold cache; embedding the history beforehand is not in them")
+    if manifest["problems"]:
+        found.append(f"{len(manifest['problems'])} oddities in the file were mended, see run.json")
+    return found
+
+
+def _name(policy: str, tradeoff: float) -> str:
+    return policy if policy in BASELINES else f"{policy} λ={tradeoff:g}"
+
+
+MEMORY_SUITES = (
+    suite("locomo", "LoCoMo: questions on conversations of months, with the evidence of each answer."),
+    suite("longmemeval", "LongMemEval: questions on what a user told an assistant over many sessions."),
+    suite("hotpotqa", "HotpotQA (distractor): questions that need two of ten paragraphs."),
+)

@@ -1,0 +1,210 @@
+"""``agentcascade memory``: histories, questions to them, and routers trained on what questions needed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from agentcascade.cli.settings import database_options, load
+
+if TYPE_CHECKING:
+    from agentcascade.bench.memory_train import Outcome
+    from agentcascade.memory.types import Recall
+
+SUITES = ("locomo", "longmemeval", "hotpotqa")
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for router, log and plots."
+)
+
+
+@click.group()
+def command() -> None:
+    """Keep histories, ask them, and train the router that decides what an answer may cost."""
+
+
+@command.command()
+@database_options
+@click.argument("history")
+@click.argument("file", type=click.File(encoding="utf-8"))
+@click.option("--namespace")
+def add(config: Path | None, url: str | None, history: str, file: Any, namespace: str | None) -> None:
+    """Append FILE to HISTORY: JSON lines with text and, where known, id, speaker, session, at; or plain lines."""
+    from agentcascade.memory.files import read_turns
+    from agentcascade.memory_assembly import build_memory
+
+    turns = read_turns(file, file.name)
+    with build_memory(load(config, url)) as memory:
+        asyncio.run(memory.append(history, turns, namespace=namespace))
+    click.echo(f"{len(turns):,} turns in {history}")
+
+
+@command.command()
+@database_options
+@click.argument("history")
+@click.argument("question")
+@click.option("--namespace")
+@click.option("--tradeoff", type=click.FloatRange(0, 1), help="λ, the weight of cost. Default: memory.tradeoff.")
+@click.option("--budget", type=click.IntRange(0), help="Tokens. Default: memory.token_budget.")
+@click.option("--json", "as_json", is_flag=True, help="All that is known of the recall.")
+def ask(
+    config: Path | None,
+    url: str | None,
+    history: str,
+    question: str,
+    namespace: str | None,
+    tradeoff: float | None,
+    budget: int | None,
+    as_json: bool,
+) -> None:
+    """Show the memory that HISTORY gives for QUESTION, and what it cost."""
+    from agentcascade.memory_assembly import build_memory
+
+    with build_memory(load(config, url)) as memory:
+        recall = asyncio.run(
+            memory.recall(question, history, namespace=namespace, tradeoff=tradeoff, token_budget=budget)
+        )
+    if as_json:
+        click.echo(recall.model_dump_json(indent=2))
+        return
+    click.echo(recall.text or "(nothing)")
+    click.echo()
+    _explain(recall)
+
+
+def _explain(recall: Recall) -> None:
+    tiers = ", ".join(f"{run.module} {run.used or 'left out'}" for run in recall.runs)
+    spent = sum(run.milliseconds for run in recall.runs)
+    dollars = "unknown price" if recall.dollars is None else f"${recall.dollars:.6f}"
+    click.echo(f"{recall.tokens} tokens, {spent:.1f} ms, {dollars}; {tiers}", err=True)
+    for line in recall.left_out:
+        click.echo(f"left out: {line}", err=True)
+
+
+@command.command("list")
+@database_options
+@click.option("--namespace", default=None)
+def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
+    """The histories of a namespace, with their turns."""
+    from agentcascade.cli.settings import database
+    from agentcascade.storage.histories import Histories
+
+    settings = load(config, url)
+    with database(settings) as opened:
+        sizes = Histories(opened).sizes(namespace or settings.bank.namespace)
+    for name, size in sorted(sizes.items()):
+        click.echo(f"{size:>8,}  {name}")
+    if not sizes:
+        click.echo("There is no history.", err=True)
+
+
+@command.command()
+@click.option("--data", type=click.Path(path_type=Path, dir_okay=False), help="A benchmark's published file.")
+@click.option("--suite", type=click.Choice(SUITES), default="locomo", show_default=True, help="The format of --data.")
+@click.option(
+    "--offline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A log instead of data: .npz of an earlier run, .jsonl of your own, or a database's address in --url.",
+)
+@click.option("--live", is_flag=True, help="Train on the recalls in the database that were scored.")
+@click.option("--reward", type=click.Choice(["evidence", "f1", "em", "judge"]), default="evidence", show_default=True)
+@click.option("--router", type=click.Choice(["values", "policy"]), default="values", show_default=True)
+@click.option(
+    "--collect",
+    type=click.Choice(["sweep", "random", "on-policy"]),
+    default="sweep",
+    show_default=True,
+    help="Every combination of tiers; random ones; or those that the policy in training draws.",
+)
+@click.option("--rollouts", type=click.IntRange(1), default=4, show_default=True, help="Of each question, if random.")
+@click.option("--answer-model", help="For rewards f1, em and judge: any litellm model, or offline/reader.")
+@click.option("--judge-model", help="For reward judge. Default: the answer model.")
+@click.option("--tradeoff", type=click.FloatRange(0, 1), help="Train for one λ. Default: for all, λ is an input.")
+@click.option("--passes", type=click.IntRange(1), default=60, show_default=True, help="Of the policy, at most.")
+@click.option("--patience", type=click.IntRange(1), default=15, show_default=True, help="Passes without improvement.")
+@click.option("--questions", type=click.IntRange(1), help="Use no more than so many of each conversation.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes, or questions at once."
+)
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@out_option
+@database_options
+def train(config: Path | None, url: str | None, out: Path, **options: Any) -> None:
+    """Train a tier router: on a benchmark's questions, on a log, or on what your own memory did.
+
+    The log of every outcome stays in --out, so that training again, with --offline, costs nothing.
+    """
+    from agentcascade.bench.memory_jobs import TrainJob
+    from agentcascade.bench.memory_train import write
+
+    if sum(map(bool, (options["data"], options["offline"], options["live"]))) != 1:
+        raise click.UsageError("give one of --data FILE, --offline LOG and --live")
+    console = Console()
+    with console.status("collecting") as status:
+        job = TrainJob(load(config, url), out, options, lambda text: status.update(text))
+        outcome = job.run()
+    console.print(table(outcome))
+    for path in [outcome.path, *write(outcome, out)]:
+        console.print(f"wrote {path}", soft_wrap=True)
+    console.print(
+        f"use it with  memory: {{router: {{name: {outcome.kind}, options: {{path: {outcome.path}}}}}}}", soft_wrap=True
+    )
+
+
+def table(outcome: Outcome) -> Table:
+    """What the held-out conversations say of the router and its peers."""
+    found = Table("policy", "score", "95 %", outcome.cost_unit, "against the hull of fixed tiers", box=None)
+    for p in outcome.points:
+        gap = ""
+        if p.above_hull is not None and p.above_hull_ci is not None:
+            gap = f"{p.above_hull:+.4f} ({p.above_hull_ci[0]:+.4f} to {p.above_hull_ci[1]:+.4f})"
+        interval = f"{p.score_ci[0]:.3f}-{p.score_ci[1]:.3f}"
+        found.add_row(escape(p.name), f"{p.score:.4f}", interval, f"{p.cost:.4g}", gap)
+    if outcome.points:
+        found.add_row("oracle", f"{outcome.oracle:.4f}", "", "", "the best tiers of every question")
+    return found
+
+
+@command.command()
+@click.option("--offline", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The log.")
+@click.option("--router", "router_path", type=click.Path(path_type=Path, dir_okay=False), help="A trained router.")
+@click.option("--tiers", help="Instead of a router: low, mid, high, or module=tier,module=tier,...")
+@click.option("--tradeoff", type=click.FloatRange(0, 1), default=0.0, show_default=True)
+@click.option("--value", type=click.Choice(["score", "cost"]), default="score", show_default=True)
+@click.option("--embedder", default="minilm", show_default=True, help="For a log in .jsonl.")
+@click.option("--json", "as_json", is_flag=True)
+def estimate(
+    offline: Path,
+    router_path: Path | None,
+    tiers: str | None,
+    tradeoff: float,
+    value: str,
+    embedder: str,
+    as_json: bool,
+) -> None:
+    """What a router would have earned on a log of random tiers: IPS, SNIPS and doubly robust, with intervals."""
+    from dataclasses import asdict
+
+    from agentcascade.bench.memory_jobs import open_log, open_router
+    from agentcascade.routers.off_policy import estimate as estimated
+
+    if (router_path is None) == (tiers is None):
+        raise click.UsageError("give one of --router FILE and --tiers low|mid|high|module=tier,...")
+    log = open_log(offline, embedder)
+    found = estimated(log, open_router(router_path, tiers), tradeoff=tradeoff, value=value)  # type: ignore[arg-type]
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2, default=str))
+        return
+    for name in ("ips", "snips", "dr"):
+        one = getattr(found, name)
+        click.echo(f"{name:<6} {one.mean:.4f}  ({one.low:.4f} to {one.high:.4f})")
+    click.echo(f"effective rows {found.effective:.0f} of {len(log)}", err=True)
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
