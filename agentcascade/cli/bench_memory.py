@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -128,7 +129,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
         finally:
             rows.close()
     lines = memory_qa.summarise(found, plan, cost)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=150)
     console.print(table(lines, cost, reward))
     for note in notes(plan, options, manifest):
         console.print(f"[dim]{escape(note)}[/dim]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,7 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
 
     if sum(map(bool, (options["data"], options["offline"], options["live"]))) != 1:
         raise click.UsageError("give one of --data FILE, --offline LOG and --live")
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=150)
     with console.status("collecting") as status:
         job = TrainJob(load(config, url), out, options, lambda text: status.update(text))
         outcome = job.run()

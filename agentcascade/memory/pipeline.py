@@ -151,7 +151,7 @@ class Pipeline:
 
     async def _run(self, name: ModuleName, tier: Tier, work: Work, account: Account, purse: Purse) -> tuple[Any, float]:
         """The result, and its milliseconds: of a chat model by the clock, else of the thread that worked."""
-        module = self.modules[name]
+        module, work = self.modules[name], work.but(meter=work.meter.fork())
         method = module.methods[tier]
         started = time.perf_counter()
         if isinstance(method, Language):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,16 +76,27 @@ def tokens_of(embedder: Embedder) -> TokenVectors:
 class Meter:
     """What a question would have cost from a cold cache: for benchmarks, whose questions share one.
 
-    Without `charging` it counts nothing.
+    Without `charging` it counts nothing. `fork` makes one that shares what is paid already: whatever several modules
+    need is charged to the first of them.
     """
 
     def __init__(self, charging: bool = False, paid: Iterable[tuple[str, str]] = ()) -> None:
         self.charging, self.paid, self.milliseconds = charging, set(paid), 0.0
+        self._lock = threading.Lock()
+
+    def fork(self) -> Meter:
+        twin = Meter(self.charging)
+        twin.paid, twin._lock = self.paid, self._lock
+        return twin
 
     def owe(self, what: tuple[str, str], milliseconds: float) -> None:
-        if self.charging and what not in self.paid:
+        """Charge for `what` if it is not paid for yet."""
+        if not self.charging:
+            return
+        with self._lock:
+            new = what not in self.paid
             self.paid.add(what)
-            self.milliseconds += milliseconds
+        self.milliseconds += milliseconds if new else 0.0
 
 
 class Tools:
@@ -115,7 +127,7 @@ class Tools:
             for text, value in zip(missing, made):
                 found[text] = value, each
                 self._known.put((kind, text), (value, each))
-                meter.paid.add((kind, text))  # its time is in the module's own
+                meter.owe((kind, text), 0.0)  # its time is in the module's own
         known_now: list[Any] = []
         for text in texts:
             value, each = found[text]  # type: ignore[misc]
