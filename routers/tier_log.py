@@ -96,6 +96,9 @@ class TierLog:
             if (values := getattr(self, name)) is not None:
                 bad = ~np.isnan(values) & ((values <= 0) | (values > 1 + 1e-9))
                 self._check(name, bad, "is no probability above 0: leave it out where it is not known")
+        if self.propensity is not None and self.propensities is not None:
+            apart = np.abs(self.propensities.prod(axis=1) / self.propensity - 1) > 1e-6
+            self._check("propensity", apart, "is not the product of the propensities by module: leave one out")
 
     def _check(self, name: str, bad: Any, complaint: str) -> None:
         if bad.any():
@@ -148,7 +151,9 @@ class TierLog:
 
     def known_propensity(self, assume_uniform: bool = False) -> Floats:
         """(N,); raises `InvalidRequest` where one is missing, or takes it to be 1/243 with `assume_uniform`."""
-        found = np.full(len(self), np.nan) if self.propensity is None else self.propensity
+        found = self.propensity
+        if found is None:
+            found = np.full(len(self), np.nan) if self.propensities is None else self.propensities.prod(axis=1)
         gaps = np.isnan(found)
         if assume_uniform:
             return np.where(gaps, 1 / COMBINATIONS, found)
@@ -236,7 +241,7 @@ def load(path: Path) -> TierLog:
             texts = json.loads(file["texts"].tobytes())
             arrays = {name: file[name] for name in (*ARRAYS, *OPTIONAL) if name in file.files or name in ARRAYS}
             metrics = {name.removeprefix("metric:"): file[name] for name in file.files if name.startswith("metric:")}
-        if (version := texts.pop("format")) != FORMAT:
+        if (version := texts.pop("format", FORMAT)) != FORMAT:
             raise InvalidRequest(f"it has format {version}, this version reads {FORMAT}")
     except FileNotFoundError:
         raise InvalidRequest(f"there is no log {path}") from None

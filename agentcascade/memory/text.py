@@ -24,7 +24,7 @@ def compose(work: Work, items: Sequence[Item], budget: int) -> Text:
     useful = sorted(range(len(items)), key=lambda n: -items[n].score)
     fitting = set()
     for n in useful:
-        tokens = work.tools.count(items[n].text) + 2
+        tokens = _tokens(work, items[n]) + 2
         if total + tokens > budget:
             dropped += 1
             continue
@@ -34,3 +34,11 @@ def compose(work: Work, items: Sequence[Item], budget: int) -> Text:
     shown = [f"- {item.text}" for n, item in enumerate(items) if n in fitting]
     text = "\n".join(shown)
     return Text(text, tuple(sources), work.tools.count(text) if text else 0, dropped)
+
+
+def _tokens(work: Work, item: Item) -> int:
+    """Of a line as it is shown: of what stands before it, and those it was counted to have when it was read."""
+    line = work.view.lines[item.lines[0]] if len(item.lines) == 1 else None
+    if line is not None and item.text.endswith(line.text):
+        return work.tools.count(item.text[: -len(line.text)]) + line.tokens
+    return work.tools.count(item.text)

@@ -1,0 +1,80 @@
+"""``agentcascade memory`` and ``bench locomo`` from beginning to end on a small file in LoCoMo's format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from agentcascade.cli import main
+
+TALKS = {
+    "garden": ["roses", "a fence", "the pond", "apple trees"],
+    "music": ["a violin", "the choir", "an old piano", "a concert"],
+    "travel": ["Lisbon", "a ferry", "the mountains", "a lost suitcase"],
+    "kitchen": ["sourdough", "a new oven", "pasta", "the market"],
+}
+
+
+def conversation(name: str, things: list[str]) -> dict[str, Any]:
+    """Two sessions of six turns; each thing is told in one of them and asked for later."""
+    spoken: dict[str, Any] = {"speaker_a": "Ann", "speaker_b": "Bob"}
+    asked = []
+    for number in (1, 2):
+        turns = []
+        for i in range(6):
+            mark = f"D{number}:{i + 1}"
+            text = f"Nothing much happened with the {name}, it was quiet all week number {i}."
+            if i in (1, 4):
+                thing = things[2 * (number - 1) + (i == 4)]
+                text = f"Last Saturday I spent the whole day with {thing}, and it cost me {10 * number + i} dollars."
+                asked.append((f"When did somebody spend a day with {thing}?", f"{10 * number + i} dollars", mark))
+            turns.append({"speaker": "Ann" if i % 2 else "Bob", "dia_id": mark, "text": text})
+        spoken[f"session_{number}"] = turns
+        spoken[f"session_{number}_date_time"] = f"1:56 pm on {7 + number} May, 2023"
+    qa = [
+        {"question": q, "answer": a, "evidence": [e], "category": 2 if i % 2 else 4}
+        for i, (q, a, e) in enumerate(asked)
+    ]
+    qa.append({"question": "What did Ann say of the moon?", "adversarial_answer": "x", "evidence": [], "category": 5})
+    return {"sample_id": name, "conversation": spoken, "qa": qa}
+
+
+def run(*arguments: object, ok: bool = True) -> Result:
+    result = CliRunner().invoke(main, list(map(str, arguments)), env={"COLUMNS": "200"})
+    assert (result.exit_code == 0) == ok, result.output
+    assert "Traceback" not in result.output
+    if not ok:
+        assert isinstance(result.exception, SystemExit), repr(result.exception)
+    return result
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file; the working directory is empty but for it, and questions are hashed, not embedded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AGENTCASCADE_RETRIEVAL__EMBEDDER", "hashing:32")
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps([conversation(name, things) for name, things in TALKS.items()]))
+    return path
+
+
+def test_a_router_is_trained_on_a_sweep_and_again_from_its_log(data: Path) -> None:
+    out = run("memory", "train", "--data", data, "--out", "first").output
+    assert "oracle" in out
+    assert "values λ=0.1" in out
+    log, card = Path("first/log.npz"), json.loads(Path("first/values.json").read_text())
+    assert card["questions"] == {"train": 8, "validation": 4, "test": 4}
+    assert card["encoder"] == "hashing-32"
+    assert set(card["test_groups"]) < set(TALKS)
+    assert Path("first/frontier.png").stat().st_size > 1000
+    results = json.loads(Path("first/results.json").read_text())
+    assert 0 < results["oracle"] <= 1
+
+    run("memory", "train", "--offline", log, "--out", "second")
+    assert Path("second/values.safetensors").read_bytes() == Path("first/values.safetensors").read_bytes()
+    assert np.load(log)["score"].shape == (16 * 243,)
