@@ -6,7 +6,9 @@ import re
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from agentcascade.errors import MissingExtra
 
 MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
 DAYS = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
@@ -79,8 +81,7 @@ def periods(question: str) -> list[Span]:
 
 def resolve(expression: str, said: datetime | None) -> datetime | None:
     """The day that `expression` means when it is said at `said`; None where it cannot be told."""
-    import dateparser
-
+    dateparser = _dateparser()
     settings: dict[str, object] = {"RETURN_AS_TIMEZONE_AWARE": True, "TIMEZONE": "UTC", "PREFER_DATES_FROM": "past"}
     words = re.sub(r"^(?:the|in|since|until|on|by|for)\s+", "", expression.casefold())
     words = re.sub(r"^(?:last|past|previous)\s+", "last ", words).replace("a few", "3").replace("few", "3")
@@ -97,6 +98,14 @@ def resolve(expression: str, said: datetime | None) -> datetime | None:
     return found[0] if len(set(found)) == 1 else None
 
 
+def _dateparser() -> Any:
+    try:
+        import dateparser
+    except ImportError as error:
+        raise MissingExtra("dateparser", "memory", "reading dates") from error
+    return dateparser
+
+
 def _weekday(which: str, day: int, said: datetime) -> datetime:
     ahead = (day - said.weekday()) % 7
     if which == "last":
@@ -111,8 +120,7 @@ def parse(text: str) -> datetime | None:
     try:
         found: datetime | None = datetime.fromisoformat(text.strip())
     except ValueError:
-        import dateparser
-
+        dateparser = _dateparser()
         try:
             found = dateparser.parse(text, languages=["en"])
         except Exception:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agentcascade.errors import MissingExtra
+
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
 
@@ -43,8 +45,10 @@ class Lexical:
 
 
 def _index(texts: Sequence[tuple[str, ...]]) -> Any:
-    import bm25s
-
+    try:
+        import bm25s
+    except ImportError as error:
+        raise MissingExtra("bm25s", "memory", "memory of histories") from error
     index = bm25s.BM25()
     if not any(texts):
         return None

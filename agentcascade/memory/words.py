@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from agentcascade.errors import MissingExtra
+
 WORD = re.compile(r"[A-Za-z0-9]+(?:['’][A-Za-z]+)?")
 NAME = re.compile(r"[A-Z][\w'’]*(?:\s+(?:of|the|de|and)?\s*[A-Z][\w'’]*)*")
 
@@ -22,8 +24,10 @@ STOPWORDS = frozenset(_COMMON.split())
 
 @lru_cache(maxsize=1)
 def _stemmer() -> Any:
-    import Stemmer
-
+    try:
+        import Stemmer
+    except ImportError as error:
+        raise MissingExtra("PyStemmer", "memory", "memory of histories") from error
     return Stemmer.Stemmer("english")
 
 
