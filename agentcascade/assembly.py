@@ -32,6 +32,7 @@ OWN_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")
 OFFLINE = {
     "offline/expert": "agentcascade.envs.offline.expert:Expert",
     "offline/imitator": "agentcascade.envs.offline.imitator:Imitator",
+    "offline/reader": "agentcascade.envs.offline.reader:Reader",
 }
 """Stand-ins that need no network. They are not language models, and every report says so."""
 

@@ -34,7 +34,7 @@ class Network:
         self.conditioned = conditioned
         dimension = descriptions.shape[1]
         made = torch.Generator().manual_seed(seed)
-        self._noise = torch.Generator().manual_seed(seed + 1)
+        self.noise = torch.Generator().manual_seed(seed + 1)
         shapes = {
             "state": (width, 2 * dimension),
             "description": (width, dimension),
@@ -69,7 +69,7 @@ class Network:
 
     def blurred(self, vectors: Tensor, noise: float) -> Tensor:
         """`vectors` with normal noise on every component."""
-        return vectors + noise * self.torch.randn(vectors.shape, generator=self._noise) if noise else vectors
+        return vectors + noise * self.torch.randn(vectors.shape, generator=self.noise) if noise else vectors
 
     def hidden(self, state: Tensor, module: int) -> Tensor:
         """(batch, width): what the network makes of a state for one module."""

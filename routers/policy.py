@@ -19,6 +19,7 @@ import numpy as np
 from agentcascade.errors import ConfigError
 from agentcascade.memory.types import MODULES, ModuleName, Probabilities, State
 from agentcascade.routers import checkpoints
+from agentcascade.routers.tiers import check_tradeoff
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
@@ -88,6 +89,7 @@ class PolicyRouter:
         """Softmax of the actor's logits, or all on the likeliest."""
         seen, at, asked = self._last
         if seen is not state.query or at != tradeoff:  # one question is asked about five times
+            check_tradeoff(tradeoff)
             asked = self._query @ state.query + self._bias + self._tradeoff * np.float32(tradeoff**0.5)
             self._last = state.query, tradeoff, asked
         hidden = asked + self._read @ state.read
@@ -120,9 +122,9 @@ def _softmax(low: float, mid: float, high: float) -> Probabilities:
 
 
 def _check_shapes(path: Path, weights: Mapping[str, Vector]) -> None:
-    dimension, width = weights["descriptions"].shape[1], len(weights["state.bias"])
+    dimension, width = weights["descriptions"].shape[-1], weights["state.bias"].size
     sizes = {"width": width, "dimension": dimension, "state": 2 * dimension, "both": 2 * width, "tiers": 3}
-    sizes |= {"modules": len(MODULES), "head": len(weights["actor1.bias"])}
+    sizes |= {"modules": len(MODULES), "head": weights["actor1.bias"].size}
     for name, shape in SHAPES.items():
         wanted = tuple(sizes[part] for part in shape)
         if weights[name].shape != wanted:

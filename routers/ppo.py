@@ -176,7 +176,7 @@ class Trainer:
         with torch.no_grad():
             before, _, value = self.network.joint(*inputs)
             advantage = returns - (value if recipe.rollouts == 1 else _others(returns, recipe.rollouts))
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
         for _ in range(recipe.epochs):
             log, entropy, value = self.network.joint(*inputs)
             ratio = (log - before).exp()
@@ -216,6 +216,7 @@ class Trainer:
             "optimizer": self._optimizer.state_dict(),
             "history": [asdict(p) for p in self.history],
             "rng": self._rng.bit_generator.state,
+            "noise": self.network.noise.get_state(),
         }
         temporary = path.with_suffix(".tmp")
         self.torch.save(state, temporary)
@@ -234,6 +235,7 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self.history = [Progress(**p) for p in state["history"]]
         self._rng.bit_generator.state = state["rng"]
+        self.network.noise.set_state(state["noise"])
 
 
 def train(trainer: Trainer, *, on_pass: Callable[[Progress], None] | None = None, keep: Path | None = None) -> Trained:

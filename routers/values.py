@@ -17,6 +17,7 @@ from agentcascade.errors import ConfigError
 from agentcascade.memory.types import MODULES, ModuleName, Probabilities, State
 from agentcascade.routers import checkpoints
 from agentcascade.routers.table import COMBINATIONS, PLACES, Reward, Table
+from agentcascade.routers.tiers import check_tradeoff
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
@@ -52,20 +53,26 @@ class ValueRouter:
 
     def _prepare(self, weights: Mapping[str, Vector]) -> None:
         self.weights = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
-        self.dimension = len(self.weights["mean"])
-        if self.weights["weights"].shape != (2 * COMBINATIONS, self.dimension):
-            raise ConfigError(
-                f"the value router's weights have shape {self.weights['weights'].shape}, not "
-                f"({2 * COMBINATIONS}, {self.dimension}): train it again"
-            )
+        self.dimension = self.weights["mean"].size
+        rows = 2 * COMBINATIONS
+        shapes = {"mean": (self.dimension,), "weights": (rows, self.dimension), "constants": (rows,)}
+        for name, wanted in shapes.items():
+            if (found := self.weights[name].shape) != wanted:
+                raise ConfigError(f"the value router's {name} have shape {found}, not {wanted}: train it again")
         self._offset = self.weights["constants"] - self.weights["weights"] @ self.weights["mean"]
-        self._scale = np.float32(self.card["reward"]["scale"])
+        try:
+            self._scale = np.float32(self.card["reward"]["scale"])
+        except (KeyError, TypeError, ValueError):
+            raise ConfigError(
+                "the value router does not work: its card does not say how scores and costs were weighed: train it again"
+            ) from None
         self._last: tuple[Vector | None, float, int] = (None, 0.0, 0)
 
     def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
         """All on the tier that the best combination has for this module."""
         seen, at, best = self._last
         if seen is not state.query or at != tradeoff:  # one question is asked about five times
+            check_tradeoff(tradeoff)
             best = int(self.worth(state.query, tradeoff).argmax())
             self._last = state.query, tradeoff, best
         place = MODULES.index(module)

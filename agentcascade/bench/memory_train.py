@@ -50,8 +50,8 @@ class Outcome:
     path: Path
     cost_unit: str = "milliseconds"
     points: list[Point] = field(default_factory=list)
-    oracle: float = 0.0
-    """Mean of the best score of every question: what a router that knew the future would get."""
+    oracle: float | None = None
+    """Mean of the best score of every question: what a router that knew the future would get; known of a sweep."""
     history: list[Progress] = field(default_factory=list)
 
 

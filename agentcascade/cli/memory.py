@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agentcascade.cli.settings import database_options, load
+from agentcascade.cli.settings import database, database_options, load
 
 if TYPE_CHECKING:
     from agentcascade.bench.memory_train import Outcome
+    from agentcascade.config import CascadeConfig
     from agentcascade.memory.types import Recall
 
 SUITES = ("locomo", "longmemeval", "hotpotqa")
@@ -36,14 +39,35 @@ def command() -> None:
 @click.argument("file", type=click.File(encoding="utf-8"))
 @click.option("--namespace")
 def add(config: Path | None, url: str | None, history: str, file: Any, namespace: str | None) -> None:
-    """Append FILE to HISTORY: JSON lines with text and, where known, id, speaker, session, at; or plain lines."""
+    """Append FILE (- is standard input) to HISTORY.
+
+    A line is plain text, or JSON with text and, where known, id, speaker, session and at. A line without an id is
+    known by file and number: a file that has grown can be added again, what is there already is passed over.
+    """
     from agentcascade.memory.files import read_turns
     from agentcascade.memory_assembly import build_memory
+    from agentcascade.types import new_id
 
-    turns = read_turns(file, file.name)
-    with build_memory(load(config, url)) as memory:
+    settings, problems = load(config, url), list[str]()
+    # What is piped in has no name of its own: two of them are never the same lines.
+    turns = read_turns(file, new_id("in") if file.name == "<stdin>" else file.name, problems)
+    before = _sizes(settings, namespace).get(history, 0)
+    with build_memory(settings) as memory:
         asyncio.run(memory.append(history, turns, namespace=namespace))
-    click.echo(f"{len(turns):,} turns in {history}")
+    size = _sizes(settings, namespace).get(history, 0)
+    click.echo(f"{size - before:,} new turns in {history}, {size:,} in all")
+    for line in problems[:5]:
+        click.echo(line, err=True)
+    if len(problems) > 5:
+        click.echo(f"and {len(problems) - 5:,} more times that do not parse", err=True)
+
+
+def _sizes(settings: CascadeConfig, namespace: str | None, *, create: bool = True) -> dict[str, int]:
+    """Turns of the namespace's histories."""
+    from agentcascade.storage.histories import Histories
+
+    with database(settings, create=create) as opened:
+        return Histories(opened).sizes(namespace or settings.bank.namespace)
 
 
 @command.command()
@@ -65,9 +89,15 @@ def ask(
     as_json: bool,
 ) -> None:
     """Show the memory that HISTORY gives for QUESTION, and what it cost."""
+    from agentcascade.errors import did_you_mean
     from agentcascade.memory_assembly import build_memory
 
-    with build_memory(load(config, url)) as memory:
+    settings = load(config, url)
+    known = _sizes(settings, namespace, create=False)
+    if history not in known:
+        hint = did_you_mean(history, known) if known else "add one with `agentcascade memory add`"
+        raise click.ClickException(f"there is no history '{history}': {hint}")
+    with build_memory(settings) as memory:
         recall = asyncio.run(
             memory.recall(question, history, namespace=namespace, tradeoff=tradeoff, token_budget=budget)
         )
@@ -93,12 +123,7 @@ def _explain(recall: Recall) -> None:
 @click.option("--namespace", default=None)
 def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
     """The histories of a namespace, with their turns."""
-    from agentcascade.cli.settings import database
-    from agentcascade.storage.histories import Histories
-
-    settings = load(config, url)
-    with database(settings) as opened:
-        sizes = Histories(opened).sizes(namespace or settings.bank.namespace)
+    sizes = _sizes(load(config, url), namespace, create=False)
     for name, size in sorted(sizes.items()):
         click.echo(f"{size:>8,}  {name}")
     if not sizes:
@@ -111,9 +136,9 @@ def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
 @click.option(
     "--offline",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A log instead of data: .npz of an earlier run, .jsonl of your own, or a database's address in --url.",
+    help="A log instead of data: the log.npz of an earlier run, or .jsonl of your own.",
 )
-@click.option("--live", is_flag=True, help="Train on the recalls in the database that were scored.")
+@click.option("--live", is_flag=True, help="Train on the scored recalls in the database (see --url).")
 @click.option("--reward", type=click.Choice(["evidence", "f1", "em", "judge"]), default="evidence", show_default=True)
 @click.option("--router", type=click.Choice(["values", "policy"]), default="values", show_default=True)
 @click.option(
@@ -147,12 +172,24 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
 
     if sum(map(bool, (options["data"], options["offline"], options["live"]))) != 1:
         raise click.UsageError("give one of --data FILE, --offline LOG and --live")
+    settings = load(config, url)
+    if options["live"]:
+        with database(settings):
+            pass  # a database that is not there is a mistake, not a new one
     console = Console() if sys.stdout.isatty() else Console(width=150)
     with console.status("collecting") as status:
-        job = TrainJob(load(config, url), out, options, lambda text: status.update(text))
+        job = TrainJob(settings, out, options, lambda text: status.update(text))
         outcome = job.run()
-    console.print(table(outcome))
-    for path in [outcome.path, *write(outcome, out)]:
+    if outcome.points:
+        console.print(table(outcome))
+    else:
+        console.print(
+            "The log does not hold every combination of tiers, so nothing is compared here: "
+            "`agentcascade memory estimate --offline LOG --router ROUTER` does.",
+            soft_wrap=True,
+        )
+    logs = [] if options["offline"] or options["live"] else [out / "log.npz"]
+    for path in [*logs, outcome.path, *write(outcome, out)]:
         console.print(f"wrote {path}", soft_wrap=True)
     console.print(
         f"use it with  memory: {{router: {{name: {outcome.kind}, options: {{path: {outcome.path}}}}}}}", soft_wrap=True
@@ -168,7 +205,7 @@ def table(outcome: Outcome) -> Table:
             gap = f"{p.above_hull:+.4f} ({p.above_hull_ci[0]:+.4f} to {p.above_hull_ci[1]:+.4f})"
         interval = f"{p.score_ci[0]:.3f}-{p.score_ci[1]:.3f}"
         found.add_row(escape(p.name), f"{p.score:.4f}", interval, f"{p.cost:.4g}", gap)
-    if outcome.points:
+    if outcome.oracle is not None:
         found.add_row("oracle", f"{outcome.oracle:.4f}", "", "", "the best tiers of every question")
     return found
 
@@ -179,7 +216,7 @@ def table(outcome: Outcome) -> Table:
 @click.option("--tiers", help="Instead of a router: low, mid, high, or module=tier,module=tier,...")
 @click.option("--tradeoff", type=click.FloatRange(0, 1), default=0.0, show_default=True)
 @click.option("--value", type=click.Choice(["score", "cost"]), default="score", show_default=True)
-@click.option("--embedder", default="minilm", show_default=True, help="For a log in .jsonl.")
+@click.option("--embedder", help="For a log in .jsonl. Default: that of the configuration.")
 @click.option("--json", "as_json", is_flag=True)
 def estimate(
     offline: Path,
@@ -187,25 +224,36 @@ def estimate(
     tiers: str | None,
     tradeoff: float,
     value: str,
-    embedder: str,
+    embedder: str | None,
     as_json: bool,
 ) -> None:
     """What a router would have earned on a log of random tiers: IPS, SNIPS and doubly robust, with intervals."""
-    from dataclasses import asdict
-
     from agentcascade.bench.memory_jobs import open_log, open_router
     from agentcascade.routers.off_policy import estimate as estimated
 
     if (router_path is None) == (tiers is None):
         raise click.UsageError("give one of --router FILE and --tiers low|mid|high|module=tier,...")
-    log = open_log(offline, embedder)
-    found = estimated(log, open_router(router_path, tiers), tradeoff=tradeoff, value=value)  # type: ignore[arg-type]
+    if embedder is None:
+        settings = load(None, None)
+        embedder = settings.memory.embedder or settings.retrieval.embedder
+    log, router = open_log(offline, embedder), open_router(router_path, tiers)
+    if hasattr(router, "check") and log.about.get("encoder"):
+        router.check(str(log.about["encoder"]), log.query.shape[1])
+    found = estimated(log, router, tradeoff=tradeoff, value=value)  # type: ignore[arg-type]
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2, default=str))
+        click.echo(json.dumps(_without_nan(asdict(found)), indent=2, default=str))
         return
     for name in ("ips", "snips", "dr"):
         one = getattr(found, name)
-        click.echo(f"{name:<6} {one.mean:.4f}  ({one.low:.4f} to {one.high:.4f})")
+        known = f"{one.mean:.4f}  ({one.low:.4f} to {one.high:.4f})"
+        click.echo(f"{name:<6} {'unknown' if isnan(one.mean) else known}")
     click.echo(f"effective rows {found.effective:.0f} of {len(log)}", err=True)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: what is not known is null."""
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    return None if isinstance(value, float) and isnan(value) else value

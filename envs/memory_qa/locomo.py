@@ -44,7 +44,7 @@ def _conversation(entry: Any, where: str) -> Conversation:
 
 
 def _turns(spoken: Mapping[str, Any], where: str, problems: list[str]) -> list[Turn]:
-    sessions = sorted((int(m[1]) for key in spoken if (m := re.fullmatch(r"session_(\d+)", key))))
+    sessions = sorted(int(m[1]) for key in spoken if (m := re.fullmatch(r"session_(\d+)", key)))
     found = []
     for number in sessions:
         name = f"session_{number}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from tier_sweeps import TIERS_OF, Hard, Soft, make_sweep
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.types import MODULES, TierRouter
+from agentcascade.routers import fitted_q, off_policy
 from agentcascade.routers.off_policy import Estimates, estimate, exact, simulate
+from agentcascade.routers.replay import Asked
 from agentcascade.routers.table import Reward
 from agentcascade.routers.tier_log import STAGES, TierLog
 from agentcascade.routers.tiers import FixedTiers, RandomTiers
@@ -83,9 +86,6 @@ def test_expectations_are_right_under_any_logging_that_doubts(sweep: TierLog) ->
     )
     likely = parts.prod(axis=1)
     logged = replace(few, propensity=likely, propensities=parts)
-    from agentcascade.routers import fitted_q, off_policy
-    from agentcascade.routers.replay import Asked
-
     chances = Asked(logged, router, 0.0).rows()
     chosen = np.take_along_axis(chances, few.tiers.astype(int)[:, :, None], axis=2)[:, :, 0]
     worth = fitted_q.fit(logged, few.score, chances, few.question // 5)
@@ -129,10 +129,10 @@ class Mixed:
 
 @pytest.fixture(scope="module")
 def repeated() -> tuple[float, list[Estimates]]:
-    """Estimates from 60 logs, each of other groups and questions of one world, and the truth of that world."""
-    router = Soft(3, heat=0.7)
-    truth = exact(make_sweep(1000, 1000, seed=999), router).value
-    logs = (simulate(make_sweep(90, 30, seed), Soft(8, heat=0.2), seed, times=2) for seed in range(60))
+    """Estimates from 40 logs, each of other groups and questions of one world, and the truth of that world."""
+    router = Soft(3, heat=0.5)
+    truth = exact(make_sweep(1500, 1500, seed=999), router).value
+    logs = (simulate(make_sweep(90, 30, seed), Soft(3, heat=0.25), seed, times=3) for seed in range(40))
     return truth, [estimate(log, router, seed=i, resamples=300) for i, log in enumerate(logs)]
 
 
@@ -142,36 +142,38 @@ def test_intervals_cover_the_truth_of_other_questions(repeated: tuple[float, lis
     each = [getattr(e, name) for e in found]
     assert {e.clustered_by for e in found} == {"group"}
     covered = np.mean([one.low <= truth <= one.high for one in each])
-    assert covered >= 0.87, "95 % but for three standard errors of 60 draws"
+    assert covered >= 0.85, "95 % but for three standard errors of 40 draws"
     error = np.array([one.mean for one in each]) - truth
-    assert abs(error.mean()) < 3.5 * error.std() / np.sqrt(60), "no bias beyond chance"
+    assert abs(error.mean()) < 3.5 * error.std() / np.sqrt(40), "no bias beyond chance"
     assert np.mean([one.high - one.low for one in each]) < 6 * error.std(), "covered because it is right, not wide"
 
 
-def test_doubly_robust_varies_less(repeated: tuple[float, list[Estimates]]) -> None:
-    spread = np.std([means(e) for e in repeated[1]], axis=0)
-    assert spread[2] < 0.6 * spread[0]
-    assert spread[2] < spread[1] * 1.05
+def test_doubly_robust_varies_less(repeated: tuple[float, list[Estimates]], uniform: list[Estimates]) -> None:
+    near, far = (np.std([means(e) for e in found], axis=0) for found in (repeated[1], uniform))
+    assert near[2] < 0.85 * near[0], "also where the logging router is so alike that importance sampling does well"
+    assert far[2] < 0.5 * far[0]
+    assert far[2] < 0.8 * far[1]
 
 
-def test_sequential_corrections_beat_the_first_decision_alone(sweep: TierLog) -> None:
-    router = Soft(3)
-    truth = exact(sweep, router).value
-    logs = [simulate(sweep, "uniform", seed, times=5) for seed in range(20)]
+@pytest.fixture(scope="module")
+def uniform(sweep: TierLog) -> list[Estimates]:
+    """Estimates of a router from 20 logs of random tiers."""
+    return [estimate(simulate(sweep, "uniform", seed, times=5), Soft(3), resamples=100) for seed in range(20)]
+
+
+def test_sequential_corrections_beat_the_first_decision_alone(sweep: TierLog, uniform: list[Estimates]) -> None:
+    truth = exact(sweep, Soft(3)).value
     # Not 1/243 throughout, so that the factors cannot be told from the product.
-    joint = [replace(simulate(sweep, Soft(9, heat=0.05), seed, times=5), propensities=None) for seed in range(20)]
-    whole = np.array([estimate(log, router, resamples=100).dr.mean for log in logs]) - truth
-    first = [estimate(log, router, resamples=100) for log in joint]
-    alone = np.array([e.dr.mean for e in first]) - truth
+    logs = [simulate(sweep, Soft(9, heat=0.05), seed, times=5) for seed in range(20)]
+    joint = [estimate(replace(log, propensities=None), Soft(3), resamples=100) for log in logs]
+    whole, alone = (np.array([e.dr.mean for e in found]) - truth for found in (uniform, joint))
     assert np.sqrt((whole**2).mean()) < 0.9 * np.sqrt((alone**2).mean())
     assert abs(alone.mean()) < 3.5 * alone.std() / np.sqrt(20)
-    assert any("joint only" in w for w in first[0].warnings)
+    assert any("joint only" in w for w in joint[0].warnings)
 
 
 def test_regressions_never_see_their_own_group(sweep: TierLog) -> None:
     """Another score in one group changes no prediction for it."""
-    from agentcascade.routers import fitted_q
-
     log = simulate(sweep, "uniform", 0, times=3)
     chances = np.full((len(log), 5, 3), 1 / 3)
     group = log.question % 10
@@ -235,6 +237,11 @@ def test_groups_that_are_alike_inside_make_wider_intervals() -> None:
     router = RandomTiers()
     together, alone = (estimate(x, router).ips for x in (log, apart))
     assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+@pytest.mark.parametrize(("n", "quantile"), [(8, 2.3646), (10, 2.2622), (40, 2.0227), (10**6, 1.9600)])
+def test_percentiles_are_students_for_few_clusters(n: int, quantile: float) -> None:
+    assert off_policy._tail(0.95, n) == pytest.approx(NormalDist().cdf(-quantile * (n / (n - 1)) ** 0.5), rel=2e-3)
 
 
 def test_what_was_never_logged_is_said_to_lack_support(sweep: TierLog) -> None:

@@ -250,7 +250,7 @@ def test_parts_that_do_not_fit_are_named(sweep: TierLog) -> None:
 
 def test_missing_propensities_are_allowed_until_they_are_needed(sweep: TierLog) -> None:
     log = replace(sweep, propensity=None)
-    with pytest.raises(InvalidRequest, match="log with memory.router random or memory.explore above 0"):
+    with pytest.raises(InvalidRequest, match=r"log with memory.router random or memory.explore above 0"):
         log.known_propensity()
     assert set(log.known_propensity(assume_uniform=True)) == {1 / 243}
     assert sweep.propensity is not None
@@ -377,7 +377,7 @@ def test_a_sweep_of_1540_questions_loads_in_under_a_second(tmp_path: Path) -> No
         cost=score,
         reads=np.stack([first, first + 1 + number // 81, first + 4 + number // 3], axis=1).astype(np.int32),
         vectors=np.full((85 * n, d), 0.05, dtype=np.float16),
-        metrics={name: score for name in ("milliseconds", "tokens", "precision", "recall")},
+        metrics=dict.fromkeys(("milliseconds", "tokens", "precision", "recall"), score),
     )
     log.save(tmp_path / "log.npz")
     del log

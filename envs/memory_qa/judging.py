@@ -1,0 +1,63 @@
+"""A chat model as the judge of answers: right, half right or wrong (BudgetMem); right or not (LongMemEval)."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from agentcascade.actions import text_of
+from agentcascade.envs.memory_qa.types import Question
+from agentcascade.errors import InvalidAction
+from agentcascade.protocols import ChatModel
+from agentcascade.types import Call
+
+GRADED = (
+    "You grade an answer against the right one. Give 1 when it says the same, whatever the wording or form of dates; "
+    "0.5 when it is partly right or lacks a part; 0 when it is wrong or refuses. Answer with the number alone."
+)
+BY_TYPE = {
+    "temporal-reasoning": "An error of one in a number of days, weeks or months still counts as right.",
+    "knowledge-update": "It is right if it has the updated fact, even if it tells older ones too.",
+    "single-session-preference": "The right answer describes what a good reply would respect: it is right if it does.",
+}
+UNANSWERABLE = (
+    "The question cannot be answered from the history. Is the answer right in saying so? Answer yes or no alone."
+)
+YES_NO = "You check an answer against the right one. Does it contain the right answer? Answer yes or no alone."
+
+
+class Judged(NamedTuple):
+    score: float
+    calls: tuple[Call, ...] = ()
+
+
+async def judge(model: ChatModel, question: Question, prediction: str, suite: str) -> Judged:
+    """What `model` thinks of `prediction`: 0, 0.5 or 1; for LongMemEval 0 or 1, with the rule of the question's type.
+
+    Raises `InvalidAction` when its answer cannot be read.
+    """
+    yes_no = suite == "longmemeval" or not question.answerable
+    if not question.answerable:
+        task = UNANSWERABLE
+    elif yes_no:
+        task = f"{YES_NO} {BY_TYPE.get(question.category, '')}".strip()
+    else:
+        task = GRADED
+    right = question.answers[0] if question.answers else ""
+    text = f"{task}\n\nQuestion: {question.text}\nRight answer: {right}\nAnswer: {prediction or '(none)'}"
+    completion = await model.complete([{"role": "user", "content": text}], temperature=0.0, max_tokens=16)
+    said = text_of(completion.messages[0])
+    return Judged(read(said, yes_no, model.name), (Call.of("teacher", "judge", completion),))
+
+
+def read(said: str, yes_no: bool, name: str = "the judge") -> float:
+    """The score in a judge's words; the last one counts."""
+    if yes_no:
+        words = re.findall(r"\b(yes|no)\b", said.casefold())
+        if words:
+            return float(words[-1] == "yes")
+    else:
+        numbers = re.findall(r"(?<![\d.])(?:0\.50?|\.5|1(?:\.0)?|0(?:\.0)?)(?![\d.]*\d)", said)
+        if numbers:
+            return float(numbers[-1])
+    raise InvalidAction(f"{name} gave no judgement that can be read: {said[:80]!r}")

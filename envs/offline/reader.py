@@ -1,0 +1,105 @@
+"""`offline/reader`: reads an answer off a memory by word overlap, dressed as a chat model.
+
+It is not a language model: it copies the part of the best line that the question does not hold itself. What it gets
+right says how much of an answer a memory spells out, and nothing about how a model would do.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from agentcascade.actions import text_of
+from agentcascade.memory.dates import expressions
+from agentcascade.memory.words import overlap, terms
+from agentcascade.protocols import TokenCounter
+from agentcascade.tokens import count_messages
+from agentcascade.types import Completion, Message, Tool, Usage
+
+UNKNOWN = "No information available."
+LINE = re.compile(r"^(?:- )?(?:\[(?P<day>[^\]]+)\] )?(?:(?P<speaker>[^:\n]{1,40}): )?(?P<text>.*)$")
+MEANT = re.compile(r"\((?:[^()]* = )([^();]+)\)\s*$")
+CLAUSE = re.compile(r"(?<=[.!?;])\s+|,\s+(?:and|but|so)\s+")
+YES_NO = re.compile(r"^(is|are|was|were|do|does|did|has|have|had|can|could|would|will|should)\b", re.IGNORECASE)
+
+
+class Reader:
+    """Answers from what stands under ``# Memory`` in the last message, to what stands under ``# Question``."""
+
+    name = "offline/reader"
+    supports_n = True
+
+    def __init__(self, count: TokenCounter, dollars: Callable[[Usage], Decimal | None]) -> None:
+        self._count, self._dollars = count, dollars
+
+    def dollars(self, usage: Usage) -> Decimal | None:
+        return self._dollars(usage)
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        temperature: float | None = None,
+        seed: int | None = None,
+        tools: Sequence[Tool] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Completion:
+        started = time.perf_counter()
+        answer = read(text_of(messages[-1]))
+        usage = Usage(input=count_messages(messages, self._count), output=n * self._count(answer))
+        return Completion(
+            model=self.name,
+            messages=({"role": "assistant", "content": answer},) * n,
+            finish_reasons=("stop",) * n,
+            usage=usage,
+            dollars=self._dollars(usage),
+            seconds=time.perf_counter() - started,
+        )
+
+
+def read(prompt: str) -> str:
+    """The answer to the question of `prompt` in its memory."""
+    memory, _, question = prompt.rpartition("# Question")
+    memory = memory.rpartition("# Memory")[2]
+    asked = terms(question)
+    lines = [m for line in memory.splitlines() if line.strip() and (m := LINE.match(line.strip()))]
+    if not lines or not asked:
+        return UNKNOWN
+    best = max(lines, key=lambda m: overlap(asked, terms(m.string)))
+    if not overlap(asked, terms(best.string)):
+        return UNKNOWN
+    if re.match(r"\s*when\b", question, re.IGNORECASE):
+        return _day(best)
+    if YES_NO.match(question.strip()):
+        return "no" if re.search(r"\b(not|never|no)\b|n['’]t\b", best["text"]) else "yes"
+    return _clause(best["text"], asked)
+
+
+def _day(line: re.Match[str]) -> str:
+    meant = MEANT.search(line["text"])
+    if meant:
+        return meant[1].strip()
+    named = [e for e in expressions(line["text"]) if any(c.isdigit() for c in e)]
+    return named[0] if named else line["day"] or UNKNOWN
+
+
+def _clause(text: str, asked: tuple[str, ...]) -> str:
+    """Of the clause that shares most with the question, the longest run of words that the question does not hold."""
+    clauses = [c for c in CLAUSE.split(text) if terms(c)]
+    if not clauses:
+        return text
+    clause = max(clauses, key=lambda c: overlap(asked, terms(c)))
+    runs: list[list[str]] = [[]]
+    for word in clause.split():
+        stems = terms(word)
+        if stems and set(stems) <= set(asked):
+            runs.append([])
+        else:
+            runs[-1].append(word)
+    best = max(runs, key=lambda run: len([w for w in run if terms(w)]))
+    return " ".join(best).strip(" ,.!?;") or clause
