@@ -88,7 +88,8 @@ def kind_of(path: Path) -> str:
     try:
         return str(json.loads(card_path(path).read_text(encoding="utf-8"))["router"])
     except FileNotFoundError as error:
-        raise ConfigError(f"there is no file {error.filename}: train one with `agentcascade memory train`") from None
+        missing = error.filename if path.exists() else path
+        raise ConfigError(f"there is no file {missing}: train one with `agentcascade memory train`") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{card_path(path)} is not the card of a tier router ({describe(error)})") from error
 

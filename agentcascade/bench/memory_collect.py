@@ -53,7 +53,8 @@ class Sweep:
         """Of all that was asked and said."""
         found = blake2b(digest_size=12)
         for conversation in self.conversations:
-            found.update(conversation.model_dump_json().encode(errors="replace"))
+            text = json.dumps(conversation.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False)
+            found.update(text.encode(errors="replace"))
         return found.hexdigest()
 
 

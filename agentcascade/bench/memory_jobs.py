@@ -15,7 +15,7 @@ from agentcascade.bench.memory_scoring import RewardName, Scorer
 from agentcascade.bench.memory_train import Outcome, embedder_of, split, train_router, train_world
 from agentcascade.config import CascadeConfig, ModelConfig
 from agentcascade.envs.memory_qa.types import Conversation
-from agentcascade.errors import ConfigError
+from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.memory.methods import make_modules, needs_models
 from agentcascade.memory.types import MODULES, TIERS, TierRouter
 from agentcascade.routers import tier_log, tier_rows
@@ -48,13 +48,19 @@ class TrainJob:
         if options["data"] and options["collect"] == "on-policy":
             return self._on_policy()
         log = self._log()
+        embedder = embedder_of(self._config) if options["router"] == "policy" else None
+        encoder = log.about.get("encoder")
+        if embedder and encoder and encoder != embedder.name:
+            raise ConfigError(
+                f"the log was embedded with {encoder}, the configuration names {embedder.name}: set memory.embedder"
+            )
         self._say(f"training on {len(log.questions):,} questions")
         return train_router(
             log,
             self._out,
             options["router"],
             recipe=self._recipe,
-            embedder=embedder_of(self._config) if options["router"] == "policy" else None,
+            embedder=embedder,
             resume=options["resume"],
             on_pass=self._pass,
         )
@@ -72,9 +78,18 @@ class TrainJob:
         if options["live"]:
             return self._recalls()
         path = self._out / "log.npz"
-        if options["resume"] and path.exists():
-            return tier_log.load(path)
-        log = self._sweep() if options["collect"] == "sweep" else self._random()
+        if options["collect"] == "sweep":  # which goes on by itself, from what it kept of every conversation
+            log = self._sweep()
+        else:
+            asked = {k: options[k] for k in ("suite", "questions", "rollouts", "reward", "answer_model", "seed")}
+            asked |= self._sweep_of(self._conversations()).describe()
+            if options["resume"] and path.exists():
+                log = tier_log.load(path)
+                if log.about.get("asked") != asked:
+                    raise ConfigError(f"{path} was collected with other settings: choose another --out")
+                return log
+            log = self._random()
+            log.about["asked"] = asked
         log.save(path)
         return log
 
@@ -87,8 +102,14 @@ class TrainJob:
             )
         if self._options["reward"] != "evidence":
             raise ConfigError("a sweep is scored by its evidence: use --collect random for rewards that need answers")
-        sweep = Sweep(self._config, self._conversations(), self._options["workers"])
-        return collect(sweep, self._out / "sweep", lambda d, n: self._say(f"sweeping: {d} of {n} conversations"))
+        return collect(
+            self._sweep_of(self._conversations()),
+            self._out / "sweep",
+            lambda d, n: self._say(f"sweeping: {d} of {n} conversations"),
+        )
+
+    def _sweep_of(self, conversations: list[Conversation]) -> Sweep:
+        return Sweep(self._config, conversations, self._options["workers"])
 
     def _conversations(self) -> list[Conversation]:
         found = load_suite(self._options["suite"], self._options["data"])
@@ -104,6 +125,11 @@ class TrainJob:
             pairs = list(logged(database))
         finally:
             database.close()
+        if all(score is None for _, score in pairs):
+            raise ConfigError(
+                f"none of the {len(pairs)} recalls in the database was scored: tell what they were worth with "
+                "agentcascade.storage.histories.score_recall"
+            )
         embedder = embedder_of(self._config)
         return tier_rows.from_recalls(pairs, embedder.embed, about={"encoder": embedder.name})
 
@@ -176,15 +202,21 @@ class TrainJob:
             return outcome
 
 
-def make_scorer(suite: str, reward: RewardName, answerer: str | None, judge: str | None) -> Scorer:
-    """A scorer whose models are named as in a configuration."""
+def make_scorer(
+    suite: str,
+    reward: RewardName,
+    answerer: str | None,
+    judge: str | None,
+    price: Mapping[str, Any] | None = None,
+) -> Scorer:
+    """A scorer whose models are named as in a configuration; `price` is the answering model's."""
     from agentcascade import assembly
     from agentcascade.tokens import token_counter
 
-    def model(name: str | None) -> ChatModel | None:
-        return assembly.make_model(ModelConfig(name=name), token_counter()) if name else None
+    def model(name: str | None, price: Mapping[str, Any] | None = None) -> ChatModel | None:
+        return assembly.make_model(ModelConfig(name=name, price=price), token_counter()) if name else None
 
-    return Scorer(suite, reward, model(answerer), model(judge))
+    return Scorer(suite, reward, model(answerer, price), model(judge))
 
 
 class Seeded:
@@ -231,10 +263,21 @@ def log_of(played: list[tuple[Asked, Result]], dollars: bool, config: CascadeCon
 
 
 def load_suite(suite: str, path: Path) -> list[Conversation]:
-    """The conversations of a published file."""
+    """The conversations of a published file; questions that ask nothing are left out. Raises `InvalidRequest`."""
     from importlib import import_module
 
     found: list[Conversation] = import_module(f"agentcascade.envs.memory_qa.{suite}").load(path)
+    names: set[str] = set()
+    for place, conversation in enumerate(found):
+        if conversation.id in names:
+            raise InvalidRequest(f"{path} has two conversations called '{conversation.id}': rename one")
+        names.add(conversation.id)
+        kept = tuple(q for q in conversation.questions if q.text.strip())
+        if len(kept) < len(conversation.questions):
+            gone = f"{len(conversation.questions) - len(kept)} questions have no text: dropped"
+            found[place] = conversation.model_copy(
+                update={"questions": kept, "problems": (*conversation.problems, gone)}
+            )
     return found
 
 
@@ -248,12 +291,19 @@ def open_log(path: Path, embedder: str) -> TierLog:
     return tier_rows.from_jsonl(path, made.embed, {"encoder": made.name})
 
 
+def _tiers(text: str) -> str | dict[str, str]:
+    """``low``, ``filter=low,summary=high``, or as the tables name them: ``all-low``, ``low-low-mid-low-high``."""
+    if "=" in text:
+        pairs = [part.partition("=") for part in text.split(",")]
+        return {name.strip(): tier.strip() for name, _, tier in pairs}
+    names = text.removeprefix("all-").split("-")
+    return dict(zip(MODULES, names)) if len(names) == len(MODULES) else names[0] if len(names) == 1 else text
+
+
 def open_router(path: Path | None, tiers: str | None) -> TierRouter:
     """A trained router by its file, whatever its kind, or fixed tiers by their names."""
     if path is None:
-        text = tiers or ""
-        pairs = dict(part.split("=", 1) for part in text.split(",")) if "=" in text else text
-        return FixedTiers(pairs)  # type: ignore[arg-type]
+        return FixedTiers(_tiers(tiers or ""))  # type: ignore[arg-type]
     from agentcascade import assembly
     from agentcascade.routers.checkpoints import kind_of
 

@@ -23,7 +23,8 @@ def frontier(points: Sequence[Point], path: Path, *, cost: str = "milliseconds",
             axes.errorbar([p.cost for p in ordered], [p.score for p in ordered], yerr=errors, fmt=style, label=label)
         for p in others:
             axes.annotate(p.name, (p.cost, p.score), fontsize=7, xytext=(3, 3), textcoords="offset points")
-        axes.set(xlabel=f"{cost} a question", ylabel=score, xscale="log")
+        scale = "log" if all(p.cost > 0 for p in points) else "symlog"
+        axes.set(xlabel=f"{cost} a question", ylabel=score, xscale=scale)
         axes.legend()
     return path
 

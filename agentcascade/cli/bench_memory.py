@@ -39,6 +39,11 @@ def suite(name: str, about: str) -> click.Command:
         help="The published file.",
     )
     @click.option("--answer-model", help="Any litellm model, or offline/reader. Default: none, evidence is scored.")
+    @click.option(
+        "--answer-price",
+        metavar="IN/OUT",
+        help="Dollars per million tokens. Default: the price list; the stand-in .40/1.60.",
+    )
     @click.option("--judge-model", help="For --reward judge. Default: the answer model.")
     @click.option("--reward", type=click.Choice(["evidence", "f1", "em", "judge"]), help="Default: evidence, or f1.")
     @click.option("--policy", "policies", multiple=True, type=click.Choice(BASELINES), help="Default: all of them.")
@@ -64,6 +69,7 @@ def suite(name: str, about: str) -> click.Command:
 
 def _run(name: str, config: Path | None, out: Path | None, resume: bool, options: Mapping[str, Any]) -> None:
     from agentcascade.bench import memory_qa
+    from agentcascade.bench.memory_collect import Sweep
     from agentcascade.bench.memory_jobs import load_suite, make_scorer, open_router
     from agentcascade.bench.memory_plots import frontier
     from agentcascade.files import write_atomically
@@ -85,19 +91,21 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
         for router in routers.values():
             if hasattr(router, "check"):
                 router.check(memory.encoder, memory.dimension)
-        cost = options["cost"] or ("dollars" if memory.models or options["answer_model"] else "milliseconds")
+        cost = options["cost"] or ("dollars" if memory.models else "milliseconds")
         manifest = {
             "suite": name,
             "data": options["data"].name,
+            "digest": Sweep(settings, conversations).digest,
             "conversations": [c.id for c in conversations],
             "questions": sum(len(c.questions) for c in conversations),
             "problems": [f"{c.id}: {p}" for c in conversations for p in c.problems],
             "policies": list(plan.policies),
-            "routers": sorted(map(str, routers)),
+            "routers": {name: getattr(router, "card", {}).get("sha") for name, router in sorted(routers.items())},
             "tradeoffs": list(plan.tradeoffs),
             "reward": reward,
             "cost": cost,
             "answer_model": options["answer_model"],
+            "answer_price": _price(options),
             "judge_model": options["judge_model"],
             "memory": settings.memory.model_dump(mode="json", exclude={"models"}),
             "encoder": memory.encoder,
@@ -106,7 +114,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         rows = memory_qa.Rows(folder, manifest, resume=resume)
-        scorer = make_scorer(name, reward, options["answer_model"], options["judge_model"])
+        scorer = make_scorer(name, reward, options["answer_model"], options["judge_model"], _price(options))
         bars = Progress(TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
             with bars:
@@ -139,9 +147,22 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
     console.print(f"wrote {folder / 'results.json'}, {folder / 'rows.jsonl'}, {picture}", soft_wrap=True)
 
 
+def _price(options: Mapping[str, Any]) -> dict[str, str] | None:
+    from agentcascade.cli.bench import price
+
+    return price("student", options["answer_model"], options["answer_price"]) if options["answer_model"] else None
+
+
 def _chosen(conversations: Sequence[Any], options: Mapping[str, Any], reward: str) -> list[Any]:
     """Those asked for, with the questions that the reward can score."""
-    wanted = set(options["conversations"].split(",")) if options["conversations"] else None
+    from agentcascade.errors import did_you_mean
+
+    if not conversations:
+        raise click.UsageError("the file has no conversations")
+    names = {c.id for c in conversations}
+    wanted = {n.strip() for n in options["conversations"].split(",")} if options["conversations"] else None
+    for name in sorted((wanted or set()) - names):
+        raise click.UsageError(f"there is no conversation '{name}' in the file: {did_you_mean(name, names)}")
     found = []
     for conversation in conversations:
         if wanted is not None and conversation.id not in wanted:
@@ -154,8 +175,8 @@ def _chosen(conversations: Sequence[Any], options: Mapping[str, Any], reward: st
         if questions:
             found.append(conversation.model_copy(update={"questions": tuple(questions[: options["questions"]])}))
     if not found:
-        known = ", ".join(c.id for c in conversations[:10])
-        raise click.UsageError(f"no question is left to ask; the file has the conversations {known}")
+        hint = "" if reward != "evidence" else ": none has evidence, which --answer-model does without"
+        raise click.UsageError(f"no question is left to ask{hint}")
     return found
 
 

@@ -241,7 +241,7 @@ def test_groups_that_are_alike_inside_make_wider_intervals() -> None:
 
 @pytest.mark.parametrize(("n", "quantile"), [(8, 2.3646), (10, 2.2622), (40, 2.0227), (10**6, 1.9600)])
 def test_percentiles_are_students_for_few_clusters(n: int, quantile: float) -> None:
-    assert off_policy._tail(0.95, n) == pytest.approx(NormalDist().cdf(-quantile * (n / (n - 1)) ** 0.5), rel=2e-3)
+    assert off_policy._tail(0.95, n) == pytest.approx(NormalDist().cdf(-quantile * (n / (n - 1)) ** 0.5), rel=5e-3)
 
 
 def test_what_was_never_logged_is_said_to_lack_support(sweep: TierLog) -> None:

@@ -35,8 +35,8 @@ def network(seed: int = 0) -> Network:
     new = Network(units(5, seed), seed, conditioned=True, width=32)
     weights = new.arrays()
     rng = np.random.default_rng(seed)
-    weights["actor2.weight"] *= 300
-    weights |= {name: rng.normal(size=weights[name].shape) for name in ("tradeoff.weight", "state.bias", "actor2.bias")}
+    weights["actor2.weight"] *= 1000
+    weights |= {name: rng.normal(size=weights[name].shape) for name in ("tradeoff.weight", "state.bias")}
     new.load(weights)
     return new
 
@@ -198,7 +198,7 @@ def without_actor(path: Path) -> None:
         (no_numbers, ["hidden2.weight holds values that are no numbers", "train it again"]),
         (without_actor, ["lacks the tensors actor2.weight", "train it again"]),
         (reshaped, ["descriptions has shape (4, 12), not (5, 12)"]),
-        (flat, ["descriptions has shape (60,)"]),
+        (flat, ["state.weight has shape (32, 24), not (32, 120)", "it is no tier router"]),
         (lambda p: p.unlink(), ["there is no file", "r.safetensors", "agentcascade memory train"]),
         (lambda p: p.with_suffix(".json").unlink(), ["there is no file", "r.json", "agentcascade memory train"]),
         (lambda p: p.with_suffix(".json").write_text("{"), ["r.safetensors is not a tier router", "train"]),
