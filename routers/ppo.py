@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from agentcascade.errors import ConfigError
+from agentcascade.errors import ConfigError, describe
 from agentcascade.routers.network import Network
 from agentcascade.routers.table import Played, Policy, Reward
 
@@ -223,10 +223,14 @@ class Trainer:
         temporary.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Go on where `save` left off; raises `ConfigError` for the state of another recipe."""
-        state: Mapping[str, Any] = self.torch.load(path, weights_only=True)
-        if state["recipe"] != asdict(self.recipe):
-            differing = [k for k, v in asdict(self.recipe).items() if state["recipe"].get(k) != v]
+        """Go on where `save` left off; raises `ConfigError` for the state of another recipe, and for a torn file."""
+        try:
+            state: Mapping[str, Any] = self.torch.load(path, weights_only=True)
+            begun, noise = state["recipe"], state["noise"]
+        except Exception as error:
+            raise ConfigError(f"{path} is no state of a training ({describe(error)}): start anew") from error
+        if begun != asdict(self.recipe):
+            differing = [k for k, v in asdict(self.recipe).items() if begun.get(k) != v]
             raise ConfigError(
                 f"{path} was begun with another {', '.join(differing)}: resume with the same, or start anew"
             )
@@ -235,7 +239,7 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self.history = [Progress(**p) for p in state["history"]]
         self._rng.bit_generator.state = state["rng"]
-        self.network.noise.set_state(state["noise"])
+        self.network.noise.set_state(noise)
 
 
 def train(trainer: Trainer, *, on_pass: Callable[[Progress], None] | None = None, keep: Path | None = None) -> Trained:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agentcascade.bench.memory_collect import Sweep, collect
+from agentcascade.bench.memory_inputs import load_suite, open_log
 from agentcascade.bench.memory_live import Asked, Live, LiveWorld, Result, cost_of
 from agentcascade.bench.memory_scoring import RewardName, Scorer
 from agentcascade.bench.memory_train import Outcome, embedder_of, split, train_router, train_world
 from agentcascade.config import CascadeConfig, ModelConfig
 from agentcascade.envs.memory_qa.types import Conversation
-from agentcascade.errors import ConfigError, InvalidRequest
+from agentcascade.errors import ConfigError
 from agentcascade.memory.methods import make_modules, needs_models
-from agentcascade.memory.types import MODULES, TIERS, TierRouter
+from agentcascade.memory.types import MODULES, TIERS
 from agentcascade.routers import tier_log, tier_rows
 from agentcascade.routers.ppo import Progress, Recipe
 from agentcascade.routers.tier_log import TierLog
-from agentcascade.routers.tiers import FixedTiers, RandomTiers
+from agentcascade.routers.tiers import RandomTiers
 
 if TYPE_CHECKING:
     from agentcascade.memory.memory import Memory
@@ -82,7 +83,7 @@ class TrainJob:
             log = self._sweep()
         else:
             asked = {k: options[k] for k in ("suite", "questions", "rollouts", "reward", "answer_model", "seed")}
-            asked |= self._sweep_of(self._conversations()).describe()
+            asked |= self._sweep_of_all().describe()
             if options["resume"] and path.exists():
                 log = tier_log.load(path)
                 if log.about.get("asked") != asked:
@@ -103,13 +104,11 @@ class TrainJob:
         if self._options["reward"] != "evidence":
             raise ConfigError("a sweep is scored by its evidence: use --collect random for rewards that need answers")
         return collect(
-            self._sweep_of(self._conversations()),
-            self._out / "sweep",
-            lambda d, n: self._say(f"sweeping: {d} of {n} conversations"),
+            self._sweep_of_all(), self._out / "sweep", lambda d, n: self._say(f"sweeping: {d} of {n} conversations")
         )
 
-    def _sweep_of(self, conversations: list[Conversation]) -> Sweep:
-        return Sweep(self._config, conversations, self._options["workers"])
+    def _sweep_of_all(self) -> Sweep:
+        return Sweep(self._config, self._conversations(), self._options["workers"])
 
     def _conversations(self) -> list[Conversation]:
         found = load_suite(self._options["suite"], self._options["data"])
@@ -260,52 +259,3 @@ def log_of(played: list[tuple[Asked, Result]], dollars: bool, config: CascadeCon
             "axis": config.memory.axis,
         },
     )
-
-
-def load_suite(suite: str, path: Path) -> list[Conversation]:
-    """The conversations of a published file; questions that ask nothing are left out. Raises `InvalidRequest`."""
-    from importlib import import_module
-
-    found: list[Conversation] = import_module(f"agentcascade.envs.memory_qa.{suite}").load(path)
-    names: set[str] = set()
-    for place, conversation in enumerate(found):
-        if conversation.id in names:
-            raise InvalidRequest(f"{path} has two conversations called '{conversation.id}': rename one")
-        names.add(conversation.id)
-        kept = tuple(q for q in conversation.questions if q.text.strip())
-        if len(kept) < len(conversation.questions):
-            gone = f"{len(conversation.questions) - len(kept)} questions have no text: dropped"
-            found[place] = conversation.model_copy(
-                update={"questions": kept, "problems": (*conversation.problems, gone)}
-            )
-    return found
-
-
-def open_log(path: Path, embedder: str) -> TierLog:
-    """A log of ours (.npz) or a foreign one (.jsonl), whose questions are embedded."""
-    if path.suffix != ".jsonl":
-        return tier_log.load(path)
-    from agentcascade import assembly
-
-    made = assembly.make_embedder(embedder)
-    return tier_rows.from_jsonl(path, made.embed, {"encoder": made.name})
-
-
-def _tiers(text: str) -> str | dict[str, str]:
-    """``low``, ``filter=low,summary=high``, or as the tables name them: ``all-low``, ``low-low-mid-low-high``."""
-    if "=" in text:
-        pairs = [part.partition("=") for part in text.split(",")]
-        return {name.strip(): tier.strip() for name, _, tier in pairs}
-    names = text.removeprefix("all-").split("-")
-    return dict(zip(MODULES, names)) if len(names) == len(MODULES) else names[0] if len(names) == 1 else text
-
-
-def open_router(path: Path | None, tiers: str | None) -> TierRouter:
-    """A trained router by its file, whatever its kind, or fixed tiers by their names."""
-    if path is None:
-        return FixedTiers(_tiers(tiers or ""))  # type: ignore[arg-type]
-    from agentcascade import assembly
-    from agentcascade.routers.checkpoints import kind_of
-
-    router: TierRouter = assembly.construct("tier_routers", kind_of(path), "--router", {"path": path})
-    return router

@@ -87,6 +87,8 @@ def table_of(log: TierLog) -> Table:
     reads = log.reads[rows].astype(np.int64)
 
     def vectors(places: Ints) -> Any:
+        if not len(log.vectors):  # a log without any, of routers that read the question alone
+            return np.zeros((*places.shape, log.query.shape[1]), dtype=np.float16)
         known = log.vectors[np.maximum(places, 0)]
         known[places < 0] = 0
         return known

@@ -70,7 +70,8 @@ def suite(name: str, about: str) -> click.Command:
 def _run(name: str, config: Path | None, out: Path | None, resume: bool, options: Mapping[str, Any]) -> None:
     from agentcascade.bench import memory_qa
     from agentcascade.bench.memory_collect import Sweep
-    from agentcascade.bench.memory_jobs import load_suite, make_scorer, open_router
+    from agentcascade.bench.memory_inputs import load_suite, open_router
+    from agentcascade.bench.memory_jobs import make_scorer
     from agentcascade.bench.memory_plots import frontier
     from agentcascade.files import write_atomically
     from agentcascade.memory_assembly import build_bench_memory
@@ -175,7 +176,7 @@ def _chosen(conversations: Sequence[Any], options: Mapping[str, Any], reward: st
         if questions:
             found.append(conversation.model_copy(update={"questions": tuple(questions[: options["questions"]])}))
     if not found:
-        hint = "" if reward != "evidence" else ": none has evidence, which --answer-model does without"
+        hint = "" if options["all_questions"] else ": --all-questions with --answer-model asks those without evidence"
         raise click.UsageError(f"no question is left to ask{hint}")
     return found
 

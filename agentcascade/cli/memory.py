@@ -228,7 +228,7 @@ def estimate(
     as_json: bool,
 ) -> None:
     """What a router would have earned on a log of random tiers: IPS, SNIPS and doubly robust, with intervals."""
-    from agentcascade.bench.memory_jobs import open_log, open_router
+    from agentcascade.bench.memory_inputs import open_log, open_router
     from agentcascade.routers.off_policy import estimate as estimated
 
     if (router_path is None) == (tiers is None):

@@ -22,18 +22,19 @@ would yeah yes you your yours im ive id dont didnt doesnt isnt wasnt hey hi wow 
 STOPWORDS = frozenset(_COMMON.split())
 
 
-@lru_cache(maxsize=1)
-def _stemmer() -> Any:
+@lru_cache(maxsize=4)
+def stemmer(algorithm: str = "english") -> Any:
+    """Snowball's stemmer of that name; ``porter`` is Porter's own."""
     try:
         import Stemmer
     except ImportError as error:
         raise MissingExtra("PyStemmer", "memory", "memory of histories") from error
-    return Stemmer.Stemmer("english")
+    return Stemmer.Stemmer(algorithm)
 
 
 @lru_cache(maxsize=50_000)
 def stem(word: str) -> str:
-    stemmed: str = _stemmer().stemWord(word)
+    stemmed: str = stemmer().stemWord(word)
     return stemmed
 
 

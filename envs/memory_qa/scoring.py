@@ -6,11 +6,10 @@ import re
 import string
 from collections import Counter
 from collections.abc import Collection, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agentcascade.envs.memory_qa.types import Question
-from agentcascade.errors import MissingExtra
+from agentcascade.memory.words import stemmer
 
 PUNCTUATION = frozenset(string.punctuation)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -71,7 +70,7 @@ def _parts(prediction: str, answer: str) -> float:
 
 
 def _stemmed_f1(prediction: str, answer: str) -> float:
-    stem = _stemmer()
+    stem = stemmer("porter").stemWords  # as LoCoMo does
     return overlap(stem(normalised_locomo(prediction).split()), stem(normalised_locomo(answer).split()))
 
 
@@ -102,16 +101,6 @@ def normalised_locomo(text: str) -> str:
     """LoCoMo's: the same without 'and', commas gone first."""
     plain = "".join(c for c in text.replace(",", "").lower() if c not in PUNCTUATION)
     return " ".join(LOCOMO_WORDS.sub(" ", plain).split())
-
-
-@lru_cache(maxsize=1)
-def _stemmer() -> Any:
-    """Porter's, as LoCoMo uses it."""
-    try:
-        import Stemmer
-    except ImportError as error:
-        raise MissingExtra("PyStemmer", "memory", "LoCoMo's F1") from error
-    return Stemmer.Stemmer("porter").stemWords
 
 
 class Facts(NamedTuple):

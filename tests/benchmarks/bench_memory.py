@@ -103,7 +103,7 @@ def training(conversations: list[Any], path: Path | None, skip_policy: bool) -> 
 
 
 def decisions(path: Path, kind: str, log: Any) -> None:
-    from agentcascade.bench.memory_jobs import open_router
+    from agentcascade.bench.memory_inputs import open_router
 
     router = open_router(path, None)
     states = [State("", log.query[i], log.vectors[i].astype(np.float32)) for i in range(400)]

@@ -156,3 +156,165 @@ def test_fixed_tiers_are_estimated_as_what_they_did_in_the_sweep(data: Path) -> 
     cost = run("memory", "estimate", "--offline", "out/log.npz", "--tiers", "low", "--value", "cost").output
     truth = float(log["cost"][(log["tiers"] == 0).all(axis=1)].mean())
     assert f"snips  {truth:.4f}" in cost
+
+
+POLICIES = ("--policy", "all-low", "--policy", "all-high", "--policy", "top-k")
+
+
+def test_the_benchmark_compares_policies_and_plays_nothing_twice(data: Path) -> None:
+    run("memory", "train", "--data", data, "--out", "trained")
+    router = ("--router", "trained/values.safetensors", "--tradeoff", 0, "--tradeoff", 0.3)
+    command = ("bench", "locomo", "--data", data, *POLICIES, *router, "--out", "out")
+    out = run(*command).output
+    for name in ("all-low", "all-high", "top-k", "values λ=0", "values λ=0.3"):
+        assert name in out
+    assert "memories are scored by the labelled evidence in them, without any language model" in out
+    rows = [json.loads(line) for line in Path("out/rows.jsonl").read_text().splitlines()]
+    assert len(rows) == 5 * 16
+    results = json.loads(Path("out/results.json").read_text())
+    low = next(line for line in results["lines"] if line["point"]["name"] == "all-low")
+    assert low["point"]["score"] == pytest.approx(np.mean([r["score"] for r in rows if r["policy"] == "all-low"]))
+    assert set(low["by_category"]) == {"temporal", "single-hop"}
+    assert Path("out/frontier.png").exists()
+
+    assert "out holds a run already: add --resume" in run(*command, ok=False).output
+    whole = Path("out/rows.jsonl").read_text()
+    run(*command, "--resume")
+    assert Path("out/rows.jsonl").read_text() == whole
+    Path("out/rows.jsonl").write_text("\n".join(whole.splitlines()[:30]) + '\n{"policy": "all-h')
+    run(*command, "--resume")
+    again = [json.loads(line) for line in Path("out/rows.jsonl").read_text().splitlines()]
+    assert [(r["policy"], r["tradeoff"], r["question"], r["score"]) for r in again] == [
+        (r["policy"], r["tradeoff"], r["question"], r["score"]) for r in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("--policy", "random"), "policies"),
+        (("--tradeoff", 0.7), "tradeoffs"),
+        (("--questions", 1), "questions"),
+        (("--cost", "tokens"), "cost"),
+        (("--conversations", "garden"), "conversations"),
+    ],
+)
+def test_a_run_is_resumed_with_its_own_settings_only(data: Path, change: tuple[object, ...], named: str) -> None:
+    command = ("bench", "locomo", "--data", data, "--policy", "all-low", "--out", "out")
+    run(*command)
+    out = run(*command, *change, "--resume", ok=False).output
+    assert "out was run with another" in out
+    assert named in out
+
+
+def test_a_run_is_not_resumed_on_other_data_or_with_a_router_trained_anew(data: Path) -> None:
+    run("memory", "train", "--data", data, "--out", "trained")
+    router = ("--router", "trained/values.safetensors", "--tradeoff", 0)
+    command = ("bench", "locomo", "--data", data, "--policy", "all-low", *router, "--out", "out")
+    run(*command)
+    data.write_text(data.read_text().replace("sourdough", "rye bread"))
+    assert "another digest" in run(*command, "--resume", ok=False).output
+    data.write_text(data.read_text().replace("rye bread", "sourdough"))
+    run("memory", "train", "--offline", "trained/log.npz", "--seed", 1, "--out", "trained")
+    assert "another routers" in run(*command, "--resume", ok=False).output
+
+
+def test_a_router_of_another_encoder_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("memory", "train", "--data", data, "--out", "out")
+    message = "the tier router was trained on vectors of hashing-32 (32 dimensions)"
+    router = ("--router", "out/values.safetensors")
+    Path("own.jsonl").write_text(json.dumps(row()) + "\n")
+    out = run("memory", "estimate", "--offline", "own.jsonl", "--embedder", "hashing:16", *router, ok=False).output
+    assert message in out
+    monkeypatch.setenv("AGENTCASCADE_RETRIEVAL__EMBEDDER", "hashing:64")
+    assert message in run("bench", "locomo", "--data", data, *router, ok=False).output
+    out = run("memory", "train", "--offline", "out/log.npz", "--router", "policy", "--out", "p", ok=False).output
+    assert "the log was embedded with hashing-32, the configuration names hashing-64" in out
+    monkeypatch.setenv("AGENTCASCADE_MEMORY__ROUTER__NAME", "values")
+    monkeypatch.setenv("AGENTCASCADE_MEMORY__ROUTER__OPTIONS", json.dumps({"path": "out/values.safetensors"}))
+    Path("said.txt").write_text("Rex is a dog.\n")
+    assert message in run("memory", "add", "ann", "said.txt", ok=False).output
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    """One line of a log from elsewhere."""
+    tiers = dict.fromkeys(("filter", "entity", "temporal", "topic", "summary"), "low")
+    return {"question": "Who?", "group": "g", "tiers": tiers, "score": 0.5, "cost": 1.0} | changes
+
+
+def test_a_log_of_ones_own_is_checked_and_trained_from(data: Path) -> None:
+    path = Path("own.jsonl")
+    rows = [row(question=f"What of {i}?", group=f"g{i % 4}", score=i / 12) for i in range(12)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    run("memory", "train", "--offline", path, "--out", "out")
+    assert Path("out/values.safetensors").exists()
+    out = run("memory", "estimate", "--offline", path, "--tiers", "low", ok=False).output
+    assert "the log lacks propensities" in out
+    path.write_text("\n".join(json.dumps(r | {"propensity": 1 / 243}) for r in rows))
+    nowhere = run("memory", "estimate", "--offline", path, "--tiers", "high")
+    assert "snips  unknown" in nowhere.stdout, "never logged: there is nothing to weigh"
+    found = run("memory", "estimate", "--offline", path, "--tiers", "high", "--json").stdout
+    assert json.loads(found)["snips"]["mean"] is None
+    assert "NaN" not in found
+
+    path.write_text("\n".join(json.dumps(r) for r in [*rows, row(score=float("nan"))]))
+    out = run("memory", "train", "--offline", path, "--out", "out", ok=False).output
+    assert "own.jsonl line 13: score is nan" in out
+
+
+def test_logs_that_cannot_be_learned_from_are_refused(data: Path) -> None:
+    run("memory", "train", "--data", data, "--out", "out")
+    arrays = dict(np.load("out/log.npz"))
+    arrays["score"] = np.where(np.arange(len(arrays["score"])) == 7, np.nan, arrays["score"])
+    np.savez("nan.npz", **arrays)
+    Path("empty.jsonl").touch()
+    Path("empty.npz").touch()
+    for name, message in {
+        "nan.npz": "row 7: score nan is no number",
+        "empty.jsonl": "the log is empty",
+        "empty.npz": "empty.npz is no log of tier choices",
+        "gone.npz": "there is no log gone.npz",
+        "gone.jsonl": "gone.jsonl",
+        "tiny.json": "tiny.json is no log of tier choices",
+    }.items():
+        assert message in run("memory", "train", "--offline", name, "--out", "new", ok=False).output
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "bad.json is not JSON"),
+        ('{"a"', "bad.json is not JSON"),
+        ('{"a": 1}', "bad.json must hold a list"),
+        ("[]", "no question"),
+        ('[{"qa": []}]', "bad.json entry 0 lacks 'conversation'"),
+    ],
+)
+def test_files_that_are_no_benchmark_are_named(data: Path, content: str, message: str) -> None:
+    Path("bad.json").write_text(content)
+    assert message in run("memory", "train", "--data", "bad.json", "--out", "out", ok=False).output
+    message = message if content != "[]" else "the file has no conversations"
+    assert message in run("bench", "locomo", "--data", "bad.json", "--out", "out", ok=False).output
+    assert not Path("out/rows.jsonl").exists()
+
+
+def test_odd_conversations_are_refused_or_mended(data: Path) -> None:
+    talks = json.loads(data.read_text())
+    Path("two.json").write_text(json.dumps(talks[:2]))
+    out = run("memory", "train", "--data", "two.json", "--out", "two", ok=False).output
+    assert "the log has 2 conversation(s): training, validation and test need one each" in out
+    Path("twice.json").write_text(json.dumps([*talks, talks[0] | {"qa": talks[1]["qa"]}]))
+    for command in (("memory", "train"), ("bench", "locomo")):
+        out = run(*command, "--data", "twice.json", "--out", "twice", ok=False).output
+        assert "two conversations called 'garden'" in out
+    talks[0]["conversation"]["session_1_date_time"] = "the day of days"
+    talks[1]["conversation"]["session_1"][0]["text"] = "half a character: \ud800"
+    talks[2]["qa"][0]["question"] = " "
+    Path("odd.json").write_text(json.dumps(talks))
+    run("memory", "train", "--data", "odd.json", "--out", "odd")
+    assert np.load("odd/log.npz")["score"].shape == (15 * 243,)
+    out = run("bench", "locomo", "--data", "odd.json", "--policy", "all-low", "--out", "run").output
+    assert "2 oddities in the file were mended, see run.json" in out
+    problems = json.loads(Path("run/run.json").read_text())["problems"]
+    assert "garden: session_1: the time 'the day of days' does not parse: left open" in problems

@@ -96,6 +96,16 @@ def test_expectations_are_right_under_any_logging_that_doubts(sweep: TierLog) ->
         assert found == pytest.approx(exact(few, router).values)
 
 
+def test_doubly_robust_is_the_recursion_of_its_paper() -> None:
+    rng = np.random.default_rng(0)
+    values, ratios = rng.random(9), rng.exponential(size=(9, 5))
+    worth = fitted_q.Worth(rng.random((9, 5)), rng.random((9, 5)))
+    found = values
+    for place in reversed(range(5)):
+        found = worth.state[:, place] + ratios[:, place] * (found - worth.taken[:, place])
+    assert off_policy._robust(values, ratios.prod(axis=1), worth, ratios, None) == pytest.approx(found)
+
+
 def test_simulated_logs_follow_the_router_and_know_their_propensities(sweep: TierLog) -> None:
     router = Soft(2)
     log = simulate(sweep, router, seed=1, explore=0.2, times=50)

@@ -39,7 +39,7 @@ def one_thread() -> Any:
 def world(n: int = 60, seed: int = 0) -> Table:
     """The first component of a question says whether the filter and the summary are better low or high.
 
-    Both ways cost the same on average; tiers of the other modules only cost.
+    Higher tiers of the other modules are a little better for all questions.
     """
     rng = np.random.default_rng(seed)
     query = rng.normal(size=(n, D))
@@ -53,7 +53,7 @@ def world(n: int = 60, seed: int = 0) -> Table:
         raw=(query + 0.1 * rng.normal(size=(n, D))).astype(np.float32),
         kept=reads.astype(np.float16),
         found=(rng.normal(size=(n, 81, D)) * 0.1).astype(np.float16),
-        score=0.1 + 0.8 * right + 0.02 * rng.normal(size=(n, COMBINATIONS)),
+        score=0.1 + 0.5 * right + 0.04 * TIERS_OF[:, 1:4].sum(axis=1) + 0.02 * rng.normal(size=(n, COMBINATIONS)),
         cost=np.tile(1.0 + TIERS_OF.sum(axis=1), (n, 1)),
     )
 
@@ -80,10 +80,11 @@ def test_it_learns_what_a_question_needs_and_what_that_costs() -> None:
     unseen = world(40, 2)
     score, cost = made.greedy(unseen, 0.0)
     fixed = unseen.score.mean(axis=0)
-    assert score.mean() > fixed.max() + 0.25, "no fixed combination suits both kinds of questions"
+    assert score.mean() > fixed.max() + 0.15, "no fixed combination suits both kinds of questions"
     dear_score, dear_cost = made.greedy(unseen, 0.9)
-    assert dear_cost.mean() < cost.mean() - 1
-    assert dear_cost.mean() < 1 + 3
+    assert cost.mean() > 6
+    assert dear_cost.mean() < 4
+    assert dear_score.mean() > 0.55, "what the question needs is still chosen"
     validation = [p.validation for p in trained.history]
     assert [p.number for p in trained.history] == [*range(1, len(validation) + 1)]
     assert max(validation) == next(p.validation for p in reversed(trained.history) if p.best)
