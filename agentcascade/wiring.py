@@ -96,7 +96,8 @@ class Shared:
     def memory(self, config: CascadeConfig) -> Memory:
         from agentcascade.memory_assembly import make_memory
 
-        return self._once(("memory", config.model_dump_json()), lambda: self._closing(make_memory(config, self)))
+        parts = config.memory, config.redaction, config.retrieval.embedder, config.bank.url, config.seed
+        return self._once(("memory", repr(parts)), lambda: self._closing(make_memory(config, self)))
 
     def _recorder(self, config: CascadeConfig, database: Database, redactor: Redactor) -> Recorder:
         from agentcascade.ledger import DatabaseRecorder

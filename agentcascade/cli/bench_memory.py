@@ -96,7 +96,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
         manifest = {
             "suite": name,
             "data": options["data"].name,
-            "digest": Sweep(settings, conversations).digest,
+            "data_digest": Sweep(settings, conversations).digest,
             "conversations": [c.id for c in conversations],
             "questions": sum(len(c.questions) for c in conversations),
             "problems": [f"{c.id}: {p}" for c in conversations for p in c.problems],

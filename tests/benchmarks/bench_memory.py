@@ -37,11 +37,14 @@ from agentcascade.routers.tiers import FixedTiers
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="locomo10.json")
     parser.add_argument("--log", type=Path, help="of an earlier `agentcascade memory train`; else a sweep is made")
     parser.add_argument("--questions", type=int, default=30, help="of each conversation")
     parser.add_argument("--skip-policy", action="store_true", help="train the value router only")
     options = parser.parse_args()
+    if options.data is None:
+        print("skipped: --data takes LoCoMo's published locomo10.json")
+        return
     conversations = locomo.load(options.data)
     asyncio.run(recalls(conversations, options.questions))
     training(conversations, options.log, options.skip_policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,33 @@ def run(*arguments: object, ok: bool = True) -> Result:
     return result
 
 
+def written(path: Path) -> Path:
+    path.write_text(json.dumps([conversation(name, things) for name, things in TALKS.items()]))
+    return path
+
+
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file; the working directory is empty but for it, and questions are hashed, not embedded."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AGENTCASCADE_RETRIEVAL__EMBEDDER", "hashing:32")
-    path = tmp_path / "tiny.json"
-    path.write_text(json.dumps([conversation(name, things) for name, things in TALKS.items()]))
-    return path
+    return written(tmp_path / "tiny.json")
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one sweep over the file leaves behind."""
+    folder = tmp_path_factory.mktemp("once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGENTCASCADE_RETRIEVAL__EMBEDDER", "hashing:32")
+        run("memory", "train", "--data", written(folder / "tiny.json"), "--out", folder / "out", "--workers", 1)
+    return folder / "out"
+
+
+@pytest.fixture
+def trained(data: Path, once: Path) -> Path:
+    """The same in the working directory."""
+    return shutil.copytree(once, Path("trained"))
 
 
 def test_a_router_is_trained_on_a_sweep_and_again_from_its_log(data: Path) -> None:
@@ -81,28 +101,28 @@ def test_a_router_is_trained_on_a_sweep_and_again_from_its_log(data: Path) -> No
     assert "log.npz" in out
 
 
-def test_a_killed_sweep_goes_on_where_it_was(data: Path) -> None:
-    run("memory", "train", "--data", data, "--out", "out")
-    parts = sorted(Path("out/sweep").glob("*.npz"))
+def test_a_killed_sweep_goes_on_where_it_was(trained: Path, data: Path) -> None:
+    parts = sorted(Path("trained/sweep").glob("*.npz"))
     assert len(parts) == len(TALKS)
     parts[0].unlink()
     kept = {path: path.stat().st_mtime_ns for path in parts[1:]}
-    Path("out/log.npz").unlink()
-    run("memory", "train", "--data", data, "--out", "out", "--resume")
+    Path("trained/log.npz").unlink()
+    run("memory", "train", "--data", data, "--out", "trained", "--resume")
     assert {path: path.stat().st_mtime_ns for path in parts[1:]} == kept
     assert parts[0].exists()
-    assert Path("out/log.npz").exists()
+    assert Path("trained/log.npz").exists()
 
 
-def test_a_sweep_of_other_settings_is_not_gone_on_with(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("memory", "train", "--data", data, "--out", "out")
+def test_a_sweep_of_other_settings_is_not_gone_on_with(
+    trained: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AGENTCASCADE_MEMORY__TOKEN_BUDGET", "50")
-    out = run("memory", "train", "--data", data, "--out", "out", "--resume", ok=False).output
-    assert "out/sweep holds another sweep: choose another --out" in out
+    out = run("memory", "train", "--data", data, "--out", "trained", "--resume", ok=False).output
+    assert "trained/sweep holds another sweep: choose another --out" in out
 
 
-def test_the_policy_is_trained_in_passes_and_resumed(data: Path) -> None:
-    options = ("--data", data, "--router", "policy", "--passes", 2, "--out", "out")
+def test_the_policy_is_trained_in_passes_and_resumed(trained: Path) -> None:
+    options = ("--offline", trained / "log.npz", "--router", "policy", "--passes", 2, "--out", "out")
     out = run("memory", "train", *options).output
     assert "policy λ=0.1" in out
     card = json.loads(Path("out/policy.json").read_text())
@@ -146,14 +166,13 @@ def test_the_policy_learns_from_questions_played_for_it(data: Path) -> None:
     assert np.load("out/log.npz")["score"].size > 8
 
 
-def test_fixed_tiers_are_estimated_as_what_they_did_in_the_sweep(data: Path) -> None:
-    run("memory", "train", "--data", data, "--out", "out")
-    log = np.load("out/log.npz")
+def test_fixed_tiers_are_estimated_as_what_they_did_in_the_sweep(trained: Path, data: Path) -> None:
+    log = np.load("trained/log.npz")
     truth = float(log["score"][(log["tiers"] == 0).all(axis=1)].mean())
     for named in ("low", "all-low", "low-low-low-low-low", "filter=low, summary=low"):
-        found = json.loads(run("memory", "estimate", "--offline", "out/log.npz", "--tiers", named, "--json").stdout)
+        found = json.loads(run("memory", "estimate", "--offline", "trained/log.npz", "--tiers", named, "--json").stdout)
         assert found["snips"]["mean"] == pytest.approx(truth)
-    cost = run("memory", "estimate", "--offline", "out/log.npz", "--tiers", "low", "--value", "cost").output
+    cost = run("memory", "estimate", "--offline", "trained/log.npz", "--tiers", "low", "--value", "cost").output
     truth = float(log["cost"][(log["tiers"] == 0).all(axis=1)].mean())
     assert f"snips  {truth:.4f}" in cost
 
@@ -161,8 +180,7 @@ def test_fixed_tiers_are_estimated_as_what_they_did_in_the_sweep(data: Path) -> 
 POLICIES = ("--policy", "all-low", "--policy", "all-high", "--policy", "top-k")
 
 
-def test_the_benchmark_compares_policies_and_plays_nothing_twice(data: Path) -> None:
-    run("memory", "train", "--data", data, "--out", "trained")
+def test_the_benchmark_compares_policies_and_plays_nothing_twice(trained: Path, data: Path) -> None:
     router = ("--router", "trained/values.safetensors", "--tradeoff", 0, "--tradeoff", 0.3)
     command = ("bench", "locomo", "--data", data, *POLICIES, *router, "--out", "out")
     out = run(*command).output
@@ -207,31 +225,29 @@ def test_a_run_is_resumed_with_its_own_settings_only(data: Path, change: tuple[o
     assert named in out
 
 
-def test_a_run_is_not_resumed_on_other_data_or_with_a_router_trained_anew(data: Path) -> None:
-    run("memory", "train", "--data", data, "--out", "trained")
+def test_a_run_is_not_resumed_on_other_data_or_with_a_router_trained_anew(trained: Path, data: Path) -> None:
     router = ("--router", "trained/values.safetensors", "--tradeoff", 0)
     command = ("bench", "locomo", "--data", data, "--policy", "all-low", *router, "--out", "out")
     run(*command)
     data.write_text(data.read_text().replace("sourdough", "rye bread"))
-    assert "another digest" in run(*command, "--resume", ok=False).output
+    assert "another data_digest" in run(*command, "--resume", ok=False).output
     data.write_text(data.read_text().replace("rye bread", "sourdough"))
-    run("memory", "train", "--offline", "trained/log.npz", "--seed", 1, "--out", "trained")
+    run("memory", "train", "--offline", "trained/log.npz", "--seed", 2, "--out", "trained")
     assert "another routers" in run(*command, "--resume", ok=False).output
 
 
-def test_a_router_of_another_encoder_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("memory", "train", "--data", data, "--out", "out")
+def test_a_router_of_another_encoder_is_refused(trained: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = "the tier router was trained on vectors of hashing-32 (32 dimensions)"
-    router = ("--router", "out/values.safetensors")
+    router = ("--router", "trained/values.safetensors")
     Path("own.jsonl").write_text(json.dumps(row()) + "\n")
     out = run("memory", "estimate", "--offline", "own.jsonl", "--embedder", "hashing:16", *router, ok=False).output
     assert message in out
     monkeypatch.setenv("AGENTCASCADE_RETRIEVAL__EMBEDDER", "hashing:64")
     assert message in run("bench", "locomo", "--data", data, *router, ok=False).output
-    out = run("memory", "train", "--offline", "out/log.npz", "--router", "policy", "--out", "p", ok=False).output
+    out = run("memory", "train", "--offline", "trained/log.npz", "--router", "policy", "--out", "p", ok=False).output
     assert "the log was embedded with hashing-32, the configuration names hashing-64" in out
     monkeypatch.setenv("AGENTCASCADE_MEMORY__ROUTER__NAME", "values")
-    monkeypatch.setenv("AGENTCASCADE_MEMORY__ROUTER__OPTIONS", json.dumps({"path": "out/values.safetensors"}))
+    monkeypatch.setenv("AGENTCASCADE_MEMORY__ROUTER__OPTIONS", json.dumps({"path": "trained/values.safetensors"}))
     Path("said.txt").write_text("Rex is a dog.\n")
     assert message in run("memory", "add", "ann", "said.txt", ok=False).output
 
@@ -262,9 +278,8 @@ def test_a_log_of_ones_own_is_checked_and_trained_from(data: Path) -> None:
     assert "own.jsonl line 13: score is nan" in out
 
 
-def test_logs_that_cannot_be_learned_from_are_refused(data: Path) -> None:
-    run("memory", "train", "--data", data, "--out", "out")
-    arrays = dict(np.load("out/log.npz"))
+def test_logs_that_cannot_be_learned_from_are_refused(trained: Path, data: Path) -> None:
+    arrays = dict(np.load("trained/log.npz"))
     arrays["score"] = np.where(np.arange(len(arrays["score"])) == 7, np.nan, arrays["score"])
     np.savez("nan.npz", **arrays)
     Path("empty.jsonl").touch()

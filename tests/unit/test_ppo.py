@@ -53,7 +53,7 @@ def world(n: int = 60, seed: int = 0) -> Table:
         raw=(query + 0.1 * rng.normal(size=(n, D))).astype(np.float32),
         kept=reads.astype(np.float16),
         found=(rng.normal(size=(n, 81, D)) * 0.1).astype(np.float16),
-        score=0.1 + 0.5 * right + 0.04 * TIERS_OF[:, 1:4].sum(axis=1) + 0.02 * rng.normal(size=(n, COMBINATIONS)),
+        score=0.1 + 0.5 * right + 0.02 * TIERS_OF[:, 1:4].sum(axis=1) + 0.02 * rng.normal(size=(n, COMBINATIONS)),
         cost=np.tile(1.0 + TIERS_OF.sum(axis=1), (n, 1)),
     )
 
@@ -74,7 +74,7 @@ def same(one: Trained, other: Trained) -> bool:
 
 
 def test_it_learns_what_a_question_needs_and_what_that_costs() -> None:
-    made = trainer()
+    made = trainer(replace(QUICK, passes=20))
     trained = train(made)
     made.network.load(trained.weights)
     unseen = world(40, 2)
@@ -82,9 +82,8 @@ def test_it_learns_what_a_question_needs_and_what_that_costs() -> None:
     fixed = unseen.score.mean(axis=0)
     assert score.mean() > fixed.max() + 0.15, "no fixed combination suits both kinds of questions"
     dear_score, dear_cost = made.greedy(unseen, 0.9)
-    assert cost.mean() > 6
-    assert dear_cost.mean() < 4
-    assert dear_score.mean() > 0.55, "what the question needs is still chosen"
+    assert dear_cost.mean() < cost.mean() - 1
+    assert dear_score.mean() > fixed.max() + 0.1, "what the question needs is still chosen"
     validation = [p.validation for p in trained.history]
     assert [p.number for p in trained.history] == [*range(1, len(validation) + 1)]
     assert max(validation) == next(p.validation for p in reversed(trained.history) if p.best)
