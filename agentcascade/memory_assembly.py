@@ -96,6 +96,7 @@ def make_memory(
         count=count,
         models={size: assembly.make_model(model, count) for size, model in settings.models.items()},
         stored=shared.histories(config) if stored else None,
+        kept=shared.computed(config) if stored else None,
         recorder=recorder or (shared.recorder(config) if stored else None),
         redact=redactor.text if stored else None,
         namespace=config.bank.namespace,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agentcascade.memory.memory import Memory
     from agentcascade.redaction import Redactor
     from agentcascade.storage import Database
+    from agentcascade.storage.computed import Computed
     from agentcascade.storage.histories import Histories
 
 T = TypeVar("T")
@@ -92,6 +93,11 @@ class Shared:
 
         database = self.database(config)
         return self._once(("histories", config.bank.url), lambda: Histories(database))
+
+    def computed(self, config: CascadeConfig) -> Computed:
+        from agentcascade.storage.computed import Computed
+
+        return Computed(self.database(config))
 
     def memory(self, config: CascadeConfig) -> Memory:
         from agentcascade.memory_assembly import make_memory

@@ -59,7 +59,7 @@ def load(
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {error.filename}: train one with `agentcascade memory train`") from None
     except Exception as error:
-        raise ConfigError(f"{path} is not a tier router ({describe(error)}): copy it anew, or train it again") from error
+        raise ConfigError(f"{path} is not a tier router ({describe(error)}): copy it again, or train one") from error
     wanted = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     if kind not in wanted:
         raise ConfigError(

@@ -64,7 +64,7 @@ class ValueRouter:
             self._scale = np.float32(self.card["reward"]["scale"])
         except (KeyError, TypeError, ValueError):
             raise ConfigError(
-                "the value router does not work: its card does not say how scores and costs were weighed: train it again"
+                "the value router's card does not say how scores and costs were weighed: train it again"
             ) from None
         self._last: tuple[Vector | None, float, int] = (None, 0.0, 0)
 

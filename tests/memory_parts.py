@@ -12,6 +12,7 @@ from agentcascade.embedding import TextVectors
 from agentcascade.memory.index import HistoryIndex
 from agentcascade.memory.memory import Memory
 from agentcascade.memory.methods import make_modules
+from agentcascade.memory.persistent import LineVectors
 from agentcascade.memory.pipeline import Pipeline
 from agentcascade.memory.types import ModuleName, Probabilities, State, TierRouter, Turn
 from agentcascade.memory.work import Tools, tokens_of
@@ -103,7 +104,8 @@ def make_memory(
 
 def make_index(max_tokens: int = 100_000, embedder: Embedder | None = None, chunk: int = 64) -> HistoryIndex:
     used = embedder or HashEmbedder(64)
-    return HistoryIndex(TextVectors(used), used.dimension, token_counter(), chunk, max_tokens)
+    lines = LineVectors(TextVectors(used), used.name, used.dimension, None)
+    return HistoryIndex(lines, used.dimension, token_counter(), chunk, max_tokens)
 
 
 def norm(vector: Any) -> float:

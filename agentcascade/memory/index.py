@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentcascade.embedding import TextVectors
 from agentcascade.memory.chunking import Chunk, Line, chunks_of, lines_of
 from agentcascade.memory.lexical import Lexical
+from agentcascade.memory.persistent import LineVectors
 from agentcascade.memory.types import Turn
 from agentcascade.memory.words import terms
 from agentcascade.protocols import TokenCounter
@@ -44,7 +44,7 @@ class HistoryIndex:
     """
 
     def __init__(
-        self, vectors: TextVectors, dimension: int, count: TokenCounter, chunk_tokens: int, max_tokens: int
+        self, vectors: LineVectors, dimension: int, count: TokenCounter, chunk_tokens: int, max_tokens: int
     ) -> None:
         self._vectors, self._count, self._chunk_tokens, self.max_tokens = vectors, count, chunk_tokens, max_tokens
         self._lock, self._embedding = threading.RLock(), threading.Lock()

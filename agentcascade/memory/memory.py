@@ -19,8 +19,9 @@ from agentcascade.errors import InvalidRequest, describe
 from agentcascade.memory.following import Followed, Stored
 from agentcascade.memory.index import HistoryIndex
 from agentcascade.memory.language import Size
+from agentcascade.memory.persistent import Answers, Kept, LineVectors
 from agentcascade.memory.pipeline import Pipeline, bill
-from agentcascade.memory.purse import Answers, Caller, Purse, plainly
+from agentcascade.memory.purse import Caller, Purse, plainly
 from agentcascade.memory.retrieval import retrieve
 from agentcascade.memory.types import Recall, TierRouter, Turn
 from agentcascade.memory.work import Meter, Query, Tools, Work
@@ -54,6 +55,7 @@ class Memory:
         encoder: str = "",
         models: Mapping[Size, ChatModel] | None = None,
         stored: Stored | None = None,
+        kept: Kept | None = None,
         recorder: Recorder | None = None,
         redact: Callable[[str], str] | None = None,
         namespace: str = "default",
@@ -65,7 +67,8 @@ class Memory:
         self.encoder, self.dimension = encoder, dimension
         self._tools, self._vectors = tools, vectors
         self._stored, self._redact, self._seed, self._charging = stored, redact, seed, charging
-        self._answers = Answers(4000)
+        self._answers = Answers(4000, kept)
+        self._lines = LineVectors(vectors, encoder, dimension, kept)
         self._indexes: Cache[tuple[str, str], Followed] = Cache(config.max_histories)
         self._closers: list[Callable[[], object]] = [pipeline.close]
 
@@ -206,7 +209,7 @@ class Memory:
         if found is None:
             config = self.config
             index = HistoryIndex(
-                self._vectors, self.dimension, self.count, config.chunk_tokens, config.max_history_tokens
+                self._lines, self.dimension, self.count, config.chunk_tokens, config.max_history_tokens
             )
             found = self._indexes.setdefault(key, Followed(index))
         return found

@@ -7,13 +7,12 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from hashlib import blake2b
 from typing import Protocol
 
 from agentcascade.actions import text_of
-from agentcascade.cache import Cache
 from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, UnknownPrice
 from agentcascade.memory.language import Size
+from agentcascade.memory.persistent import Answers, digest
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.tokens import count_messages
 from agentcascade.types import Call, Completion, Message, Usage
@@ -34,22 +33,9 @@ async def plainly(model: ChatModel, messages: Sequence[Message], *, max_tokens: 
     return await model.complete(messages, temperature=0.0, max_tokens=max_tokens, timeout=timeout)
 
 
-class Answers:
-    """What chat models said, by model and messages: asked once, paid once. Thread-safe."""
-
-    def __init__(self, size: int) -> None:
-        self._known: Cache[str, str] = Cache(size)
-
-    @staticmethod
-    def key(model: str, messages: Sequence[Message]) -> str:
-        text = json.dumps([model, list(messages)], sort_keys=True, ensure_ascii=True)
-        return blake2b(text.encode(), digest_size=16).hexdigest()
-
-    def get(self, key: str) -> str | None:
-        return self._known.get(key)
-
-    def put(self, key: str, text: str) -> None:
-        self._known.put(key, text)
+def key_of(model: str, messages: Sequence[Message]) -> str:
+    """All that an answer hangs on."""
+    return digest(json.dumps([model, list(messages)], sort_keys=True, ensure_ascii=True))
 
 
 class Purse:
@@ -80,8 +66,8 @@ class Purse:
 
     async def pay(self, size: Size, messages: Sequence[Message], max_tokens: int, account: Account) -> str:
         model = model_of(self._models, size)
-        key = Answers.key(model.name, messages)
-        known = self._answers.get(key)
+        key = key_of(model.name, messages)
+        known = await asyncio.to_thread(self._answers.get, key)
         if known is not None:
             account.cached = True
             return known
@@ -107,7 +93,7 @@ class Purse:
                 self._left += ceiling - spent
         account.calls.append(Call.of("student", "memory", completion))
         text = text_of(completion.messages[0])
-        self._answers.put(key, text)
+        await asyncio.to_thread(self._answers.put, key, text)
         return text
 
     def _reserve(self, model: ChatModel, messages: Sequence[Message], max_tokens: int) -> Decimal:

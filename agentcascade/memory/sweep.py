@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from agentcascade.memory.language import Size
+from agentcascade.errors import ConfigError
+from agentcascade.memory.language import Language, Size
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import Kept
 from agentcascade.memory.text import Text, compose
@@ -39,8 +40,14 @@ class Outcome:
 def sweep(work: Work, modules: Mapping[ModuleName, Module[Any]], budget: int) -> Iterator[Outcome]:
     """The 243 outcomes for the question of `work`, in the order of `product` over tiers.
 
-    For tiers without chat models, which would cost dollars: log those with `explore` instead.
+    For tiers without chat models, which would cost dollars: log those with `explore` instead. Raises `ConfigError`.
     """
+    for name, tier in product(modules, TIERS):
+        if isinstance(modules[name].methods[tier], Language):
+            raise ConfigError(
+                f"{name} {tier} asks a chat model: a sweep takes tiers without: log those with memory.explore, "
+                "or set memory.axis local"
+            )
     raw = work.mean_of_chunks(work.raw)
     for first in TIERS:
         filtered = work.but(meter=Meter(charging=True))

@@ -17,7 +17,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agentcascade.errors import StorageError, describe
 from agentcascade.storage.database import Database
-from agentcascade.storage.tables import accounts, decisions, drafts, episodes, rates, recalls, reservations, settings
+from agentcascade.storage.tables import (
+    accounts,
+    computed,
+    decisions,
+    drafts,
+    episodes,
+    rates,
+    recalls,
+    reservations,
+    settings,
+)
 from agentcascade.types import Frozen, now
 
 BATCH = 5_000
@@ -71,7 +81,7 @@ def prune(
         limit = overflow
     days = [d for d in (kept.decisions, kept.episodes) if d is not None]
     ended = (accounts.c.window != "total") | (accounts.c.scope == "episode")
-    return Pruned(
+    pruned = Pruned(
         decisions=old(decisions, decisions.c.created_at, limit),
         episodes=old(episodes, episodes.c.finished_at, before(kept.episodes)),
         drafts=old(drafts, drafts.c.created_at, before(kept.drafts)),
@@ -80,6 +90,8 @@ def prune(
         rates=_remove(database, rates, (rates.c.minute < present.timestamp() // 60 - 60,), dry_run, stop)
         + _remove(database, reservations, (reservations.c.expires_at < present - timedelta(days=1),), dry_run, stop),
     )
+    old(computed, computed.c.created_at, before(kept.recalls))  # a cache, and nothing to count
+    return pruned
 
 
 def _overflow(database: Database, most: int | None) -> datetime | None:

@@ -294,3 +294,12 @@ recall_calls = Table(
     *_bill(),
     sqlite_autoincrement=True,
 )
+
+computed = Table(
+    "computed",
+    metadata,
+    Column("kind", String(200), primary_key=True),
+    Column("key", String(40), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    Column("created_at", Time, nullable=False, index=True),
+)

@@ -55,3 +55,15 @@ def test_a_served_cascade_is_called_with_the_openai_sdk(tmp_path: Path) -> None:
     (solved, share) = re.findall(r"warehouse: (\d+) of 10 solved, (\d+)% of", out)[0]
     assert int(solved) >= 8
     assert int(share) < 60
+
+
+def test_an_assistant_remembers_what_was_said_months_ago(tmp_path: Path) -> None:
+    pytest.importorskip("bm25s", reason="needs the extra `memory`")
+    out = run("05_memory_of_months.py", tmp_path)
+    assert "365 turns from 06 January to 04 July 2025" in out
+    _, alone, agent, _ = out.split("\n\n")
+    assert "allergic to penicillin" in alone
+    for known in ("allergic to penicillin", "my neighbour Tom", "moved to Lisbon last week"):
+        assert known in agent
+    spent, whole = map(float, re.findall(r"\$([\d.]+) (?:with memory|for the input)", out))
+    assert 0 < spent < whole / 10

@@ -333,3 +333,148 @@ def test_odd_conversations_are_refused_or_mended(data: Path) -> None:
     assert "2 oddities in the file were mended, see run.json" in out
     problems = json.loads(Path("run/run.json").read_text())["problems"]
     assert "garden: session_1: the time 'the day of days' does not parse: left open" in problems
+
+
+SAID = """\
+{"text": "I adopted a dog from the shelter. His name is Rex.", "speaker": "Ann", "at": "8 May 2023"}
+{"text": "The weather was dull.", "speaker": "Bob", "at": "the day of days"}
+
+I sold a painting of the sea for 200 dollars.
+"""
+
+
+def test_a_history_is_kept_grown_and_asked(data: Path) -> None:
+    Path("said.jsonl").write_text(SAID)
+    place = ("--url", "sqlite:///kept.db")
+    added = run("memory", "add", *place, "ann", "said.jsonl")
+    assert added.stdout == "3 new turns in ann, 3 in all\n"
+    assert "said.jsonl line 2: the time 'the day of days' does not parse: left open" in added.stderr
+    assert run("memory", "add", *place, "ann", "said.jsonl").stdout == "0 new turns in ann, 3 in all\n"
+    Path("said.jsonl").write_text(SAID + "I moved to Lisbon.\n")
+    assert run("memory", "add", *place, "ann", "said.jsonl").stdout == "1 new turns in ann, 4 in all\n"
+    assert run("memory", "list", *place).stdout == "       4  ann\n"
+
+    found = run("memory", "ask", *place, "ann", "What is the name of the dog?")
+    assert "[08 May 2023] Ann: I adopted a dog from the shelter. His name is Rex." in found.stdout
+    assert "tokens" in found.stderr
+    assert "$0.000000; filter mid, entity mid" in found.stderr
+    recall = json.loads(run("memory", "ask", *place, "ann", "Which painting was sold?", "--json").stdout)
+    assert recall["sources"][0] == "said.jsonl:4"
+    assert recall["tokens"] > 0
+    nothing = run("memory", "ask", *place, "ann", "What is the name of the dog?", "--budget", 0)
+    assert "(nothing)" in nothing.stdout
+    assert "left out: token budget of 0" in nothing.stderr
+
+
+def test_what_is_piped_in_twice_is_said_twice(data: Path) -> None:
+    for size in (1, 2):
+        arguments = ["memory", "add", "ann", "-", "--url", "sqlite:///kept.db"]
+        result = CliRunner().invoke(main, arguments, input=f"It is day {size}.\n")
+        assert result.output == f"1 new turns in ann, {size} in all\n"
+
+
+def test_histories_of_other_namespaces_are_not_seen(data: Path) -> None:
+    Path("said.txt").write_text("Rex is a dog.\n")
+    place = ("--url", "sqlite:///kept.db")
+    run("memory", "add", *place, "--namespace", "a", "ann", "said.txt")
+    assert "There is no history." in run("memory", "list", *place).output
+    assert "ann" in run("memory", "list", *place, "--namespace", "a").output
+    out = run("memory", "ask", *place, "ann", "Who is Rex?", ok=False).output
+    assert "there is no history 'ann': add one with `agentcascade memory add`" in out
+    assert "did you mean 'ann'?" in run("memory", "ask", *place, "--namespace", "a", "anm", "Who?", ok=False).output
+
+
+def test_questions_to_no_database_make_none(data: Path) -> None:
+    for command in (("list",), ("ask", "ann", "Who is Rex?"), ("train", "--live", "--out", "out")):
+        out = run("memory", *command, "--url", "sqlite:///gone.db", ok=False).output
+        assert "there is no database gone.db" in out
+    assert not Path("gone.db").exists()
+
+
+def test_recalls_that_nobody_scored_teach_nothing_and_those_scored_do(data: Path) -> None:
+    from agentcascade.storage import open_database
+    from agentcascade.storage.histories import logged, score_recall
+
+    place = ("--url", "sqlite:///kept.db")
+    for i in range(4):
+        Path("said.txt").write_text(f"Rex {i} is a dog.\nIt rained.\n")
+        run("memory", "add", *place, f"talk-{i}", "said.txt")
+        run("memory", "ask", *place, f"talk-{i}", f"Who is Rex {i}?")
+    out = run("memory", "train", "--live", *place, "--out", "out", ok=False).output
+    assert "none of the 4 recalls in the database was scored" in out
+    database = open_database("sqlite:///kept.db")
+    for recall, _ in list(logged(database)):
+        score_recall(database, recall.id, 1.0)
+    database.close()
+    run("memory", "train", "--live", *place, "--out", "out")
+    assert json.loads(Path("out/values.json").read_text())["encoder"] == "hashing-32"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"txt": "x"}', "bad.jsonl line 1 is no turn: the field 'txt' is unknown: did you mean 'text'?"),
+        (b'fine\n{"speaker": "x"}', "bad.jsonl line 2 is no turn: it needs a 'text'"),
+        (b'{"text"', "bad.jsonl line 1 is not JSON"),
+        (b"fine\n\xff\xfe", "bad.jsonl is no text in UTF-8"),
+    ],
+)
+def test_files_that_hold_no_turns_are_named_and_nothing_is_kept(data: Path, content: bytes, message: str) -> None:
+    Path("bad.jsonl").write_bytes(content)
+    assert message in run("memory", "add", "--url", "sqlite:///kept.db", "ann", "bad.jsonl", ok=False).output
+    assert not Path("kept.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--out", "out"), "give one of --data FILE, --offline LOG and --live"),
+        (("train", "--data", "tiny.json", "--live", "--out", "out"), "give one of --data FILE"),
+        (("train", "--data", "gone.json", "--out", "out"), "there is no file gone.json"),
+        (("train", "--data", "tiny.json", "--suite", "loco", "--out", "out"), "'loco' is not one of 'locomo'"),
+        (("train", "--data", "tiny.json", "--reward", "f1", "--out", "out"), "use --collect random"),
+        (("train", "--data", "tiny.json", "--collect", "on-policy", "--out", "out"), "add --router policy"),
+        (
+            ("train", "--data", "tiny.json", "--collect", "random", "--reward", "f1", "--out", "out"),
+            "reward f1 needs answers: give --answer-model, e.g. offline/reader",
+        ),
+        (("estimate", "--offline", "gone.npz", "--tiers", "low"), "gone.npz"),
+        (("add", "", "tiny.json", "--url", "sqlite:///kept.db"), "a history needs a name"),
+        (("add", "ann", "gone.txt"), "gone.txt"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_it_is_begun(data: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert message in run("memory", *arguments, ok=False).output
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("tiers", "message"),
+    [
+        ("lo", "did you mean 'low'?"),
+        ("filtr=low", "did you mean 'filter'?"),
+        ("filter=lo", "did you mean 'low'?"),
+        ("filter,entity=low", "the tier '' is unknown"),
+        ("low-low", "low-low"),
+    ],
+)
+def test_tiers_that_there_are_not_are_named(trained: Path, tiers: str, message: str) -> None:
+    out = run("memory", "estimate", "--offline", "trained/log.npz", "--tiers", tiers, ok=False).output
+    assert message in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--router", "gone.safetensors"), "there is no file gone.safetensors: train one"),
+        (("--router", "tiny.json"), "tiny.json is not the card of a tier router"),
+        (("--conversations", "garden,musik"), "there is no conversation 'musik' in the file: did you mean 'music'?"),
+        (("--reward", "f1"), "--reward f1 needs answers: give --answer-model, e.g. offline/reader"),
+        (("--resume",), "--resume needs --out"),
+        (("--policy", "al-low"), "'al-low' is not one of"),
+        (("--config", "gone.yaml"), "there is no file gone.yaml"),
+    ],
+)
+def test_a_benchmark_that_cannot_be_run_is_refused(data: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert message in run("bench", "locomo", "--data", data, *arguments, ok=False).output
+    assert not Path("runs").exists()

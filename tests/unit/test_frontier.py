@@ -157,7 +157,8 @@ def test_a_split_shares_no_group_and_forgets_no_question(groups: list[str], seed
     assert sum(len(part) for part in own) == len(set(groups)), "no group is in two of them"
     assert sorted(np.concatenate([parts.train, parts.validation, parts.test]).tolist()) == list(range(len(groups)))
     again = split(groups, seed)
-    assert (again.train == parts.train).all() and (again.test == parts.test).all()
+    assert (again.train == parts.train).all()
+    assert (again.test == parts.test).all()
 
 
 def test_ten_conversations_are_split_as_the_benchmark_says() -> None:
@@ -174,7 +175,8 @@ def test_the_table_of_a_shuffled_sweep_is_that_of_the_sorted_one() -> None:
     for name in one.__dataclass_fields__:
         assert (getattr(one, name) == getattr(other, name)).all(), name
     scores, costs = log.tables()
-    assert (one.score == scores).all() and (one.cost == costs).all()
+    assert (one.score == scores).all()
+    assert (one.cost == costs).all()
     row = 4 * 243 + int("20112", 3)
     assert one.score[4, int("20112", 3)] == log.score[row]
     assert (one.raw[4] == log.vectors[log.reads[row, 0]]).all()
@@ -235,6 +237,8 @@ def test_measuring_shows_the_fixed_policies_and_the_router_at_each_tradeoff() ->
     assert oracle > max(p.score for p in points)
     for p in points:
         if "λ" not in p.name and p.name != "random":
-            assert p.above_hull is not None and p.above_hull <= 1e-9, "no fixed policy is above their hull"
-    assert name_of(0) == "all-low" and name_of(242) == "all-high"
+            assert p.above_hull is not None
+            assert p.above_hull <= 1e-9, "no fixed policy is above their hull"
+    assert name_of(0) == "all-low"
+    assert name_of(242) == "all-high"
     assert name_of(int("00102", 3)) == "low-low-mid-low-high"

@@ -70,7 +70,8 @@ def test_numpy_decides_as_torch_does() -> None:
             assert np.abs(found - wanted).max() < 1e-5
             assert found.sum(axis=1) == pytest.approx(1)
             likeliest |= {(module, int(best)) for best in found.argmax(axis=1)}
-    assert len(likeliest) >= 8 and {tier for _, tier in likeliest} == {0, 1, 2}, "the network of this test chooses all kinds of tiers"
+    assert {tier for _, tier in likeliest} == {0, 1, 2}, "the network of this test has opinions"
+    assert len(likeliest) >= 8
 
 
 def test_the_greedy_policy_is_certain_of_the_likeliest() -> None:
@@ -228,7 +229,7 @@ def test_a_file_that_does_not_fit_is_refused_and_what_to_do_said(
         ({"weights": np.ones((12, D))}, {}, "weights have shape (12, 12), not (486, 12)"),
         ({"constants": np.ones(7)}, {}, "constants have shape (7,), not (486,)"),
         ({"mean": np.full(D, np.nan)}, {}, "mean holds values that are no numbers"),
-        ({}, {"reward": None}, "its card does not say how scores and costs were weighed: train it again"),
+        ({}, {"reward": None}, "card does not say how scores and costs were weighed: train it again"),
     ],
 )
 def test_a_value_router_that_does_not_fit_is_refused(

@@ -74,3 +74,12 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_recall_calls_recall"), "recall_calls", ["recall"])
+    op.create_table(
+        "computed",
+        sa.Column("kind", sa.String(length=200), nullable=False),
+        sa.Column("key", sa.String(length=40), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "key", name=op.f("pk_computed")),
+    )
+    op.create_index(op.f("ix_computed_created_at"), "computed", ["created_at"])
