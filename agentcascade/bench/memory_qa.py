@@ -125,12 +125,19 @@ def run(
     done = {row.key: row for row in rows}
     for row in done.values():
         on_row(row, True)
-    live = Live(memory, conversations, scorer, concurrency=concurrency)
+    live, room = Live(memory, conversations, scorer), asyncio.Semaphore(concurrency)
 
     def finished(row: Row) -> None:
         rows.append(row)
         done[row.key] = row
         on_row(row, False)
+
+    async def one(name: str, t: float, asked: Asked, router: TierRouter | None) -> None:
+        async with room:
+            if router is None:
+                finished(await _plain(live, name, asked))
+            else:
+                finished(_row(name, t, asked, await live.ask(asked, router, t)))
 
     async def play() -> None:
         waiting = [
@@ -147,14 +154,7 @@ def run(
             by_run[name, t].append(asked)
         for (name, t), items in by_run.items():
             router = router_of(name, plan)
-            for asked in items if router is None else ():
-                finished(await _plain(live, name, asked))
-            if router is not None:
-                batches = [items[i : i + 64] for i in range(0, len(items), 64)]
-                for batch in batches:
-                    results = await live.ask_all(batch, [router] * len(batch), [t] * len(batch))
-                    for asked, result in zip(batch, results):
-                        finished(_row(name, t, asked, result))
+            await asyncio.gather(*(one(name, t, asked, router) for asked in items))
 
     asyncio.run(play())
     return list(done.values())
@@ -178,15 +178,15 @@ async def _plain(live: Live, name: str, asked: Asked) -> Row:
     lines = list(range(len(work.view.lines))) if whole else [i for c in work.raw for i in work.lines([c])]
     budget, kept, total = live.memory.config.token_budget, [], 0
     for i in lines:
-        total += work.view.lines[i].tokens
-        if total > budget and not whole:
+        own = live.memory.count(shown(work.view.lines[i]) + "\n")
+        if total + own > budget and not whole:
             break
+        total += own
         kept.append(i)
     text = "\n".join(shown(work.view.lines[i]) for i in sorted(kept))
     sources = tuple(dict.fromkeys(work.view.lines[i].turn for i in kept))
     scored = await live.scorer(asked.question, text, sources)
-    tokens = live.memory.count(text) if not whole else sum(work.view.lines[i].tokens for i in kept)
-    return _scored(name, 0.0, asked, scored, tokens=tokens, milliseconds=0.0, memory_dollars=Decimal(0))
+    return _scored(name, 0.0, asked, scored, tokens=total, milliseconds=0.0, memory_dollars=Decimal(0))
 
 
 def _row(name: str, tradeoff: float, asked: Asked, result: Result) -> Row:

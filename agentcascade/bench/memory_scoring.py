@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from agentcascade.actions import text_of
 from agentcascade.envs.memory_qa import scoring
 from agentcascade.envs.memory_qa.types import Question
+from agentcascade.errors import BenchError, describe
 from agentcascade.types import Call
 
 if TYPE_CHECKING:
@@ -70,8 +71,12 @@ class Scorer:
         asked = f" (asked on {question.asked_at:%d %B %Y})" if question.asked_at else ""
         content = f"{ANSWER}\n\n# Memory\n{text or '(nothing)'}\n\n# Question\n{question.text}{asked}"
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        completion = await self._answerer.complete(messages, temperature=0.0, max_tokens=64)
-        found = text_of(completion.messages[0]).strip(), (Call.of("teacher", "act", completion),)
+        try:
+            completion = await self._answerer.complete(messages, temperature=0.0, max_tokens=64)
+            told = text_of(completion.messages[0])
+        except Exception as error:
+            raise _failed("answer", self._answerer, error) from error
+        found = told.strip(), (Call.of("teacher", "act", completion),)
         self._known[question.id, text] = found
         return found
 
@@ -79,4 +84,11 @@ class Scorer:
         from agentcascade.envs.memory_qa.judging import judge
 
         assert self._judge is not None
-        return await judge(self._judge, question, answer, self.suite)
+        try:
+            return await judge(self._judge, question, answer, self.suite)
+        except Exception as error:
+            raise _failed("judge", self._judge, error) from error
+
+
+def _failed(role: str, model: ChatModel, error: Exception) -> BenchError:
+    return BenchError(f"the {role} model {model.name} failed ({describe(error)}): check its name and key")

@@ -73,6 +73,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
     from agentcascade.bench.memory_inputs import load_suite, open_router
     from agentcascade.bench.memory_jobs import make_scorer
     from agentcascade.bench.memory_plots import frontier
+    from agentcascade.errors import AgentCascadeError
     from agentcascade.files import write_atomically
     from agentcascade.memory_assembly import build_bench_memory
 
@@ -132,7 +133,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
                     ),
                     concurrency=options["concurrency"],
                 )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, AgentCascadeError):
             click.echo(f"stopped; what was played is kept. Continue with: --resume --out {folder}", err=True)
             raise
         finally:

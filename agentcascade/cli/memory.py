@@ -118,6 +118,23 @@ def _explain(recall: Recall) -> None:
         click.echo(f"left out: {line}", err=True)
 
 
+@command.command()
+@database_options
+@click.argument("history")
+@click.option("--namespace")
+@click.confirmation_option(prompt="Delete the history for good?")
+def remove(config: Path | None, url: str | None, history: str, namespace: str | None) -> None:
+    """Delete HISTORY with all its turns."""
+    from agentcascade.cli.settings import database
+    from agentcascade.storage.histories import Histories
+
+    settings = load(config, url)
+    with database(settings) as opened:
+        if not Histories(opened).remove(namespace or settings.bank.namespace, history):
+            raise click.ClickException(f"there is no history '{history}' in {namespace or settings.bank.namespace}")
+    click.echo(f"removed {history}")
+
+
 @command.command("list")
 @database_options
 @click.option("--namespace", default=None)

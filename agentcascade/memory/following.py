@@ -15,7 +15,13 @@ class Stored(Protocol):
 
     def append(self, namespace: str, name: str, turns: Sequence[Turn]) -> int: ...
 
-    def read(self, namespace: str, name: str, after_position: int = -1) -> Sequence[tuple[int, Turn]]: ...
+    def follow(
+        self, namespace: str, name: str, after_position: int = -1
+    ) -> tuple[int | None, Sequence[tuple[int, Turn]]]:
+        """The history's key, and (position, turn) of all behind `after_position`."""
+        ...
+
+    def remove(self, namespace: str, name: str) -> bool: ...
 
 
 class Followed:
@@ -25,6 +31,7 @@ class Followed:
         self.index = index
         self._lock = threading.Lock()
         self._position = -1
+        self._key: int | None = None
         self._ids: set[str] = set()
 
     def append(self, turns: Sequence[Turn]) -> None:
@@ -44,7 +51,12 @@ class Followed:
     def follow(self, stored: Stored, namespace: str, name: str) -> None:
         """Read what was appended since the last time, by whomever."""
         with self._lock:
-            rows = stored.read(namespace, name, self._position)
+            key, rows = stored.follow(namespace, name, self._position)
+            if key != self._key and self._key is not None:
+                self.index.clear()
+                self._position = -1
+                key, rows = stored.follow(namespace, name, self._position)
+            self._key = key
             if rows:
                 self.index.append([turn for _, turn in rows])
                 self._position = rows[-1][0]

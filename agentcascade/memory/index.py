@@ -54,6 +54,13 @@ class HistoryIndex:
         """Changes whenever the history does."""
         self._clear()
 
+    def clear(self) -> None:
+        """Forget all of it, as if it had never been."""
+        with self._embedding, self._lock:
+            self._clear()
+            self.forgotten = 0
+            self.generation += 1
+
     def _clear(self) -> None:
         self.tokens, self._embedded = 0, 0
         self._lines: list[Line] = []

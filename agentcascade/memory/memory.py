@@ -96,6 +96,13 @@ class Memory:
             return
         self._followed(namespace, history).append(turns)
 
+    async def remove(self, history: str, *, namespace: str | None = None) -> bool:
+        """Delete a history for good, here and, at their next recall, in other processes; false where there is none."""
+        space = namespace or self.namespace
+        known = self._indexes.get((space, history)) is not None
+        self._indexes.drop((space, history))
+        return await asyncio.to_thread(self._stored.remove, space, history) if self._stored is not None else known
+
     async def prepare(self, history: str, *, namespace: str | None = None) -> int:
         """Embed all of a history now instead of at its first question; returns its lines."""
         index = await asyncio.to_thread(self._current, namespace or self.namespace, history)

@@ -63,6 +63,17 @@ class Histories:
         with self._database.begin() as connection:
             return [(row[0], Turn.model_construct(**dict(zip(fields, row[1:])))) for row in connection.execute(query)]
 
+    def follow(self, namespace: str, name: str, after_position: int = -1) -> tuple[int | None, list[tuple[int, Turn]]]:
+        """The same, with the history's key: another one, or None, says that the history was removed in between."""
+        fields = tuple(Turn.model_fields)
+        behind = (turns.c.history == histories.c.pk) & (turns.c.position > after_position)
+        query = select(histories.c.pk, turns.c.position, *(turns.c[f] for f in fields))
+        query = query.select_from(histories.outerjoin(turns, behind)).where(*_named(namespace, name))
+        with self._database.begin() as connection:
+            rows = connection.execute(query.order_by(turns.c.position)).all()
+        found = [(r[1], Turn.model_construct(**dict(zip(fields, r[2:])))) for r in rows if r[1] is not None]
+        return (rows[0][0] if rows else None), found
+
     def names(self, namespace: str) -> list[str]:
         return sorted(self.sizes(namespace))
 

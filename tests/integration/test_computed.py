@@ -10,6 +10,7 @@ from memory_parts import Slow, history
 from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.config import CascadeConfig
+from agentcascade.memory.types import Turn
 from agentcascade.memory_assembly import make_memory
 from agentcascade.routers.tiers import FixedTiers
 from agentcascade.scripted import ScriptedModel
@@ -85,3 +86,22 @@ async def test_a_restart_embeds_nothing_again_and_asks_no_model_again(
     assert (len(first.calls), len(second.calls)) == (1, 0)
     assert second.runs[-1].cached
     assert len(model.requests) == 1
+
+
+async def test_a_removed_history_is_gone_for_those_who_followed_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentcascade.assembly.make_embedder", lambda name: Slow())
+    config = CascadeConfig.model_validate({"bank": {"url": url}})
+    here, there = Shared(), Shared()
+    one, other = (make_memory(config, shared, router=FixedTiers("low")) for shared in (here, there))
+    await one.append("ann", history())
+    assert "Rex" in (await other.recall("What is the dog of Ann called?", "ann")).text
+    assert await one.remove("ann")
+    assert not await one.remove("ann")
+    assert (await other.recall("What is the dog of Ann called?", "ann")).text == ""
+    await one.append("ann", [Turn(id="t9", text="The dog of Ann is called Max", speaker="Bob")])
+    for memory in (one, other):
+        recall = await memory.recall("What is the dog of Ann called?", "ann")
+        assert "Max" in recall.text
+        assert "Rex" not in recall.text
+    for closing in (one, other, here, there):
+        closing.close()
