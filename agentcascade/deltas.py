@@ -15,7 +15,8 @@ class Assembly:
 
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
-        self._calls: dict[int, dict[str, Any]] = {}
+        self._calls: list[dict[str, Any]] = []
+        self._at: dict[int, dict[str, Any]] = {}
         self._others: dict[str, Any] = {}
 
     def add(self, delta: Delta) -> None:
@@ -35,7 +36,11 @@ class Assembly:
     def _add_call(self, part: dict[str, Any]) -> None:
         index = part.get("index")
         index = index if index is not None else len(self._calls)
-        call = self._calls.setdefault(index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+        call = self._at.get(index)
+        # Some providers give every call of a turn the same index: then another id is another call.
+        if call is None or (part.get("id") and call["id"] and part["id"] != call["id"]):
+            call = self._at[index] = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+            self._calls.append(call)
         function = part.get("function") or {}
         call["function"]["name"] += function.get("name") or ""
         call["function"]["arguments"] += function.get("arguments") or ""
@@ -47,7 +52,7 @@ class Assembly:
         message: Message = {"role": "assistant", "content": None}
         message |= {name: "".join(parts) for name, parts in self._texts.items()} | self._others
         if self._calls:
-            message["tool_calls"] = [self._calls[i] for i in sorted(self._calls)]
+            message["tool_calls"] = self._calls
         return message if message.get("content") or self._calls or message.get("refusal") else None
 
 

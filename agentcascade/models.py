@@ -280,4 +280,5 @@ def _message(choice: Any) -> Message | None:
         return None
     fields = raw.model_dump() if hasattr(raw, "model_dump") else dict(raw)
     message = {k: v for k in KEPT if (v := fields.get(k)) is not None}
-    return message | {"role": "assistant"} if message.get("content") or message.get("tool_calls") else None
+    said = message.get("content") or message.get("tool_calls") or message.get("refusal")
+    return message | {"role": "assistant"} if said else None

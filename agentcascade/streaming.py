@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import isasyncgen
 from types import SimpleNamespace
 from typing import Any
 
 from agentcascade.deltas import Assembly
 from agentcascade.types import Delta
 
+LAYERS = 4
 KEPT = ("content", "reasoning_content", "refusal", "thinking_blocks", "tool_calls")
 
 
@@ -29,6 +31,8 @@ class Shown:
             async for chunk in stream:
                 usage = getattr(chunk, "usage", None) or usage
                 for choice in getattr(chunk, "choices", None) or ():
+                    if getattr(choice, "index", 0):
+                        continue
                     reason = choice.finish_reason or reason
                     delta = plain(choice.delta)
                     if delta:
@@ -74,11 +78,24 @@ def _finished(stream: Any) -> bool:
 
 
 async def _close(stream: Any) -> None:
-    """litellm wraps the provider's stream without a `close` of its own."""
-    for owner in (stream, getattr(stream, "completion_stream", None)):
+    """Close what litellm wraps, for some providers in several layers without a `close` of their own."""
+    owner: Any = stream
+    for _ in range(LAYERS):
+        if owner is None:
+            return
+        inner = _inside(owner)  # before it is closed: a generator that has ended knows nothing any more
         close = getattr(owner, "aclose", None) or getattr(owner, "close", None)
         if close is not None:
             closing = close()
             if hasattr(closing, "__await__"):
                 await closing
-            return
+        owner = inner
+
+
+def _inside(owner: Any) -> Any:
+    """What a wrapper reads from: litellm's names for it, or the response whose lines a generator gives."""
+    if isasyncgen(owner):
+        frame = owner.ag_frame
+        return frame.f_locals.get("self") if frame is not None else None
+    names = ("completion_stream", "streaming_response", "response")
+    return next((x for name in names if (x := getattr(owner, name, None)) is not None), None)

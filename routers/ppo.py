@@ -31,9 +31,9 @@ class Recipe:
 
     tradeoff: float | None = None
     seed: int = 0
-    passes: int = 60
+    passes: int = 30
     """At most; the paper has 7 with its 80 thousand rollouts behind a language model."""
-    patience: int = 15
+    patience: int = 10
     """Passes without a better validation reward after which it stops."""
     batch: int = 32
     rollouts: int = 8

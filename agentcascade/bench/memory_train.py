@@ -53,6 +53,7 @@ class Outcome:
     oracle: float | None = None
     """Mean of the best score of every question: what a router that knew the future would get; known of a sweep."""
     history: list[Progress] = field(default_factory=list)
+    test_groups: Sequence[str] = ()
 
 
 def split(groups: Sequence[str], seed: int, train: float = 0.6, validation: float = 0.1) -> Parts:
@@ -120,7 +121,7 @@ def train_router(
     parts = split(log.groups, recipe.seed)
     card = card_of(log, parts, recipe, kind)
     path = folder / f"{kind}.safetensors"
-    outcome = Outcome(kind, path, str(log.about.get("cost_unit", "")))
+    outcome = Outcome(kind, path, str(log.about.get("cost_unit", "")), test_groups=card["test_groups"])
     if kind == "values":
         learn = np.sort(np.concatenate([parts.train, parts.validation]))
         router = _train_values(log, learn, card, path)
@@ -171,7 +172,7 @@ def train_world(
     }
     checkpoints.save(path, "policy", trained.weights, {**card, "passes": [asdict(p) for p in trained.history]})
     trainer.network.load(trained.weights)
-    outcome = Outcome("policy", path, cost_unit, history=trained.history)
+    outcome = Outcome("policy", path, cost_unit, history=trained.history, test_groups=sorted(set(test_groups)))
     draws = clusters(test_groups)
     for tradeoff in GRID if recipe.tradeoff is None else (recipe.tradeoff,):
         score, cost = trainer.greedy(test, tradeoff)

@@ -140,7 +140,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             rows.close()
     lines = memory_qa.summarise(found, plan, cost)
     console = Console() if sys.stdout.isatty() else Console(width=150)
-    console.print(table(lines, cost, reward))
+    console.print(table(lines, reward))
     for note in notes(plan, options, manifest):
         console.print(f"[dim]{escape(note)}[/dim]")
     results = {**manifest, "lines": [asdict(line) for line in lines]}
@@ -182,25 +182,28 @@ def _chosen(conversations: Sequence[Any], options: Mapping[str, Any], reward: st
     return found
 
 
-def table(lines: Sequence[Line], cost: str, reward: str) -> Table:
-    found = Table("policy", reward, "95 %", "tokens", "ms", "memory $", "answer $", box=None, padding=(0, 2, 0, 0))
-    for name in sorted({n for line in lines for n in line.metrics} - {reward, "evidence"}):
+def table(lines: Sequence[Line], reward: str) -> Table:
+    """Dollars stand in it where any were spent, precision and recall of the evidence where no answer is scored."""
+    spent = any(d != 0 for line in lines for d in (line.memory_dollars, line.answer_dollars))
+    hidden = {reward, "evidence"} | (set() if reward == "evidence" else {"precision", "recall"})
+    extra = sorted({n for line in lines for n in line.metrics} - hidden)
+    found = Table(box=None, padding=(0, 1, 0, 0))
+    for place, name in enumerate(("policy", reward, "95 %", "tokens", "ms")):
+        found.add_column(name, no_wrap=place in (0, 2))
+    for name in (*(("memory $", "answer $") if spent else ()), *extra, "above fixed"):
         found.add_column(name)
-    found.add_column(f"against fixed, equal {cost}")
-    extra = [str(column.header) for column in found.columns[7:-1]]
     for line in lines:
         p = line.point
-        gap = "" if p.above_hull is None else f"{p.above_hull:+.4f}"
+        dollars = ("unknown" if d is None else f"{d:.4f}" for d in (line.memory_dollars, line.answer_dollars))
         found.add_row(
             escape(p.name),
             f"{p.score:.4f}",
             f"{p.score_ci[0]:.3f}-{p.score_ci[1]:.3f}",
             f"{line.tokens:.0f}",
             f"{line.milliseconds:.1f}",
-            "unknown" if line.memory_dollars is None else f"{line.memory_dollars:.4f}",
-            "unknown" if line.answer_dollars is None else f"{line.answer_dollars:.4f}",
-            *(f"{line.metrics.get(name, float('nan')):.3f}" for name in extra),
-            gap,
+            *(dollars if spent else ()),
+            *(f"{line.metrics[name]:.3f}" if name in line.metrics else "" for name in extra),
+            "" if p.above_hull is None else f"{p.above_hull:+.4f}",
         )
     return found
 
@@ -213,6 +216,8 @@ def notes(plan: Plan, options: Mapping[str, Any], manifest: Mapping[str, Any]) -
         found.append(NO_MODEL)
     elif model.startswith("offline/"):
         found.append(STAND_IN)
+    if sum(name.startswith("all-") for name in plan.policies) > 1:
+        found.append(f"above fixed: score beyond what mixtures of the all-... policies reach at equal {manifest['cost']}")
     found.append("milliseconds are of one core from a cold cache; embedding the history beforehand is not in them")
     if manifest["problems"]:
         found.append(f"{len(manifest['problems'])} oddities in the file were mended, see run.json")

@@ -169,8 +169,8 @@ def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
 @click.option("--answer-model", help="For rewards f1, em and judge: any litellm model, or offline/reader.")
 @click.option("--judge-model", help="For reward judge. Default: the answer model.")
 @click.option("--tradeoff", type=click.FloatRange(0, 1), help="Train for one λ. Default: for all, λ is an input.")
-@click.option("--passes", type=click.IntRange(1), default=60, show_default=True, help="Of the policy, at most.")
-@click.option("--patience", type=click.IntRange(1), default=15, show_default=True, help="Passes without improvement.")
+@click.option("--passes", type=click.IntRange(1), default=30, show_default=True, help="Of the policy, at most.")
+@click.option("--patience", type=click.IntRange(1), default=10, show_default=True, help="Passes without improvement.")
 @click.option("--questions", type=click.IntRange(1), help="Use no more than so many of each conversation.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -199,6 +199,8 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
         outcome = job.run()
     if outcome.points:
         console.print(table(outcome))
+        for note in notes(outcome):
+            console.print(f"[dim]{escape(note)}[/dim]")
     else:
         console.print(
             "The log does not hold every combination of tiers, so nothing is compared here: "
@@ -215,15 +217,26 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
 
 def table(outcome: Outcome) -> Table:
     """What the held-out conversations say of the router and its peers."""
-    found = Table("policy", "score", "95 %", outcome.cost_unit, "against the hull of fixed tiers", box=None)
+    unit = {"milliseconds": "ms", "": "cost"}.get(outcome.cost_unit, outcome.cost_unit)
+    found = Table("policy", "score", "95 %", unit, "above fixed tiers", box=None)
     for p in outcome.points:
         gap = ""
         if p.above_hull is not None and p.above_hull_ci is not None:
-            gap = f"{p.above_hull:+.4f} ({p.above_hull_ci[0]:+.4f} to {p.above_hull_ci[1]:+.4f})"
+            gap = f"{p.above_hull:+.3f} ({p.above_hull_ci[0]:+.3f} to {p.above_hull_ci[1]:+.3f})"
         interval = f"{p.score_ci[0]:.3f}-{p.score_ci[1]:.3f}"
         found.add_row(escape(p.name), f"{p.score:.4f}", interval, f"{p.cost:.4g}", gap)
     if outcome.oracle is not None:
-        found.add_row("oracle", f"{outcome.oracle:.4f}", "", "", "the best tiers of every question")
+        found.add_row("oracle", f"{outcome.oracle:.4f}")
+    return found
+
+
+def notes(outcome: Outcome) -> list[str]:
+    """What the table's words mean."""
+    found = ["of the conversations held out for the test; " + ", ".join(outcome.test_groups[:8])]
+    if any(p.above_hull is not None for p in outcome.points):
+        found.append("above fixed tiers: score beyond the hull of all 243, which mixtures of them reach at equal cost")
+    if outcome.oracle is not None:
+        found.append("oracle: the best tiers of every question, known only afterwards")
     return found
 
 

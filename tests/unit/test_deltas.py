@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from agentcascade.deltas import Assembly, whole
+from agentcascade.models import _message
+from agentcascade.streaming import Shown
 
 
 def thought(text: str = "", signature: str | None = None) -> dict[str, Any]:
@@ -47,3 +53,72 @@ def test_what_says_nothing_is_no_message() -> None:
     assembly.add({"role": "assistant"})
     assembly.add({"reasoning_content": "hm"})
     assert assembly.message is None
+
+
+def test_calls_that_share_an_index_stay_apart_by_their_ids() -> None:
+    assembly = Assembly()
+    for part in (
+        {"index": 0, "id": "a", "function": {"name": "look", "arguments": '{"x": 1'}},
+        {"index": 0, "function": {"arguments": "}"}},
+        {"index": 0, "id": "b", "function": {"name": "take", "arguments": "{"}},
+        {"index": 0, "id": "b", "function": {"arguments": "}"}},
+    ):
+        assembly.add({"tool_calls": [part]})
+    message = assembly.message
+    assert message is not None
+    assert [(c["id"], c["function"]) for c in message["tool_calls"]] == [
+        ("a", {"name": "look", "arguments": '{"x": 1}'}),
+        ("b", {"name": "take", "arguments": "{}"}),
+    ]
+
+
+class Response:
+    """As httpx's: its lines end, and it stays open until somebody closes it."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def lines(self) -> AsyncIterator[str]:
+        yield "one"
+        yield "two"
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Wrapped:
+    """As litellm's wrapper of Anthropic's stream: chunks, and nothing that closes."""
+
+    def __init__(self, response: Response, deltas: list[tuple[int, dict[str, Any]]]) -> None:
+        self.completion_stream = SimpleNamespace(streaming_response=response.lines())
+        self._deltas = deltas
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        await anext(self.completion_stream.streaming_response)
+        for index, delta in self._deltas:
+            choice = SimpleNamespace(index=index, delta=SimpleNamespace(**delta), finish_reason="stop")
+            yield SimpleNamespace(choices=[choice], usage=None)
+
+
+async def test_the_connection_is_closed_when_the_caller_fails() -> None:
+    response = Response()
+
+    def fail(_: Any) -> None:
+        raise ValueError("the caller's own")
+
+    with pytest.raises(ValueError, match="the caller's own"):
+        await Shown(fail).whole(Wrapped(response, [(0, {"content": "hi"})]))
+    assert response.closed
+
+
+async def test_only_the_first_choice_is_shown() -> None:
+    seen: list[Any] = []
+    found = await Shown(seen.append).whole(Wrapped(Response(), [(0, {"content": "a"}), (1, {"content": "b"})]))
+    assert seen == [{"content": "a"}]
+    assert found.choices[0].message["content"] == "a"
+
+
+def test_a_refusal_is_an_answer() -> None:
+    said = _message(SimpleNamespace(message={"role": "assistant", "content": None, "refusal": "I must not."}))
+    assert said == {"role": "assistant", "refusal": "I must not."}
+    assert _message(SimpleNamespace(message={"role": "assistant", "content": ""})) is None
