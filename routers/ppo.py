@@ -32,7 +32,7 @@ class Recipe:
     tradeoff: float | None = None
     seed: int = 0
     passes: int = 30
-    """At most; the paper has 7 with its 80 thousand rollouts behind a language model."""
+    """Over all questions, at most; the paper has 7."""
     patience: int = 10
     """Passes without a better validation reward after which it stops."""
     batch: int = 32

@@ -217,7 +217,9 @@ def notes(plan: Plan, options: Mapping[str, Any], manifest: Mapping[str, Any]) -
     elif model.startswith("offline/"):
         found.append(STAND_IN)
     if sum(name.startswith("all-") for name in plan.policies) > 1:
-        found.append(f"above fixed: score beyond what mixtures of the all-... policies reach at equal {manifest['cost']}")
+        found.append(
+            f"above fixed: score beyond what mixtures of the all-... policies reach at equal {manifest['cost']}"
+        )
     found.append("milliseconds are of one core from a cold cache; embedding the history beforehand is not in them")
     if manifest["problems"]:
         found.append(f"{len(manifest['problems'])} oddities in the file were mended, see run.json")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tier_sweeps import D, make_sweep
 
 from agentcascade.bench.frontier import clusters, hull, interval, on_hull, point
-from agentcascade.bench.memory_train import decide, measure, name_of, split, table_of
+from agentcascade.bench.memory_measure import decide, measure, name_of
+from agentcascade.bench.memory_train import split, table_of
 from agentcascade.errors import ConfigError
 from agentcascade.memory.types import MODULES, State
 from agentcascade.routers.tier_log import TierLog

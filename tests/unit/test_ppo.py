@@ -99,7 +99,7 @@ def test_a_high_price_of_cost_alone_makes_it_cheap() -> None:
 
 
 def test_the_router_plays_as_the_network_did() -> None:
-    from agentcascade.bench.memory_train import decide
+    from agentcascade.bench.memory_measure import decide
 
     made = trainer(replace(QUICK, passes=4))
     made.network.load(train(made).weights)

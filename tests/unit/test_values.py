@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agentcascade.bench.memory_train import decide
+from agentcascade.bench.memory_measure import decide
 from agentcascade.memory.types import MODULES, State
 from agentcascade.routers.table import COMBINATIONS, PLACES, Reward, Table
 from agentcascade.routers.tier_log import TierLog
