@@ -46,12 +46,28 @@ def suite(name: str, about: str) -> click.Command:
     )
     @click.option("--judge-model", help="For --reward judge. Default: the answer model.")
     @click.option("--reward", type=click.Choice(["evidence", "f1", "em", "judge"]), help="Default: evidence, or f1.")
-    @click.option("--policy", "policies", multiple=True, type=click.Choice(BASELINES), help="Default: all of them.")
     @click.option(
-        "--router", "routers", multiple=True, type=click.Path(path_type=Path, dir_okay=False), help="A trained one."
+        "--policy",
+        "policies",
+        multiple=True,
+        type=click.Choice(BASELINES),
+        help="Repeat it for several.  [default: all]",
     )
     @click.option(
-        "--tradeoff", "tradeoffs", multiple=True, type=click.FloatRange(0, 1), default=(0.0, 0.02, 0.05, 0.1, 0.3, 0.9)
+        "--router",
+        "routers",
+        multiple=True,
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="A trained one (.safetensors).",
+    )
+    @click.option(
+        "--tradeoff",
+        "tradeoffs",
+        multiple=True,
+        type=click.FloatRange(0, 1),
+        default=(0.0, 0.02, 0.05, 0.1, 0.3, 0.9),
+        show_default=True,
+        help="λ, the weight of cost, at which a router is played; may be repeated.",
     )
     @click.option("--conversations", metavar="ID,ID", help="Only these, e.g. those that a router was not trained on.")
     @click.option("--questions", type=click.IntRange(1), help="No more than so many of each conversation.")

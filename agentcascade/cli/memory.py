@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from agentcascade.cli.settings import database, database_options, load
 
 if TYPE_CHECKING:
-    from agentcascade.bench.memory_train import Outcome
     from agentcascade.config import CascadeConfig
     from agentcascade.memory.types import Recall
 
@@ -88,7 +86,7 @@ def ask(
     budget: int | None,
     as_json: bool,
 ) -> None:
-    """Show the memory that HISTORY gives for QUESTION, and what it cost."""
+    """Show what HISTORY holds for QUESTION, and its cost."""
     from agentcascade.errors import did_you_mean
     from agentcascade.memory_assembly import build_memory
 
@@ -125,7 +123,6 @@ def _explain(recall: Recall) -> None:
 @click.confirmation_option(prompt="Delete the history for good?")
 def remove(config: Path | None, url: str | None, history: str, namespace: str | None) -> None:
     """Delete HISTORY with all its turns."""
-    from agentcascade.cli.settings import database
     from agentcascade.storage.histories import Histories
 
     settings = load(config, url)
@@ -139,7 +136,7 @@ def remove(config: Path | None, url: str | None, history: str, namespace: str | 
 @database_options
 @click.option("--namespace", default=None)
 def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
-    """The histories of a namespace, with their turns."""
+    """List the histories of a namespace, with their turns."""
     sizes = _sizes(load(config, url), namespace, create=False)
     for name, size in sorted(sizes.items()):
         click.echo(f"{size:>8,}  {name}")
@@ -156,8 +153,20 @@ def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
     help="A log instead of data: the log.npz of an earlier run, or .jsonl of your own.",
 )
 @click.option("--live", is_flag=True, help="Train on the scored recalls in the database (see --url).")
-@click.option("--reward", type=click.Choice(["evidence", "f1", "em", "judge"]), default="evidence", show_default=True)
-@click.option("--router", type=click.Choice(["values", "policy"]), default="values", show_default=True)
+@click.option(
+    "--reward",
+    type=click.Choice(["evidence", "f1", "em", "judge"]),
+    default="evidence",
+    show_default=True,
+    help="F1 of the labelled evidence in the memory, which needs no model; or what an answer from it is worth.",
+)
+@click.option(
+    "--router",
+    type=click.Choice(["values", "policy"]),
+    default="values",
+    show_default=True,
+    help="Predicted worth of each combination, trained in seconds; or the actor-critic of BudgetMem, by PPO.",
+)
 @click.option(
     "--collect",
     type=click.Choice(["sweep", "random", "on-policy"]),
@@ -168,7 +177,7 @@ def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
 @click.option("--rollouts", type=click.IntRange(1), default=4, show_default=True, help="Of each question, if random.")
 @click.option("--answer-model", help="For rewards f1, em and judge: any litellm model, or offline/reader.")
 @click.option("--judge-model", help="For reward judge. Default: the answer model.")
-@click.option("--tradeoff", type=click.FloatRange(0, 1), help="Train for one λ. Default: for all, λ is an input.")
+@click.option("--tradeoff", type=click.FloatRange(0, 1), help="Of the policy: one λ. Default: all, λ is an input.")
 @click.option("--passes", type=click.IntRange(1), default=30, show_default=True, help="Of the policy, at most.")
 @click.option("--patience", type=click.IntRange(1), default=10, show_default=True, help="Passes without improvement.")
 @click.option("--questions", type=click.IntRange(1), help="Use no more than so many of each conversation.")
@@ -180,12 +189,14 @@ def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
 @out_option
 @database_options
 def train(config: Path | None, url: str | None, out: Path, **options: Any) -> None:
-    """Train a tier router: on a benchmark's questions, on a log, or on what your own memory did.
+    """Train the router on data, a log or your own recalls.
 
-    The log of every outcome stays in --out, so that training again, with --offline, costs nothing.
+    Give one of --data, --offline and --live. The log of every outcome stays in --out, so that training again, with
+    --offline, costs nothing.
     """
     from agentcascade.bench.memory_jobs import TrainJob
     from agentcascade.bench.memory_train import write
+    from agentcascade.cli.memory_report import notes, table
 
     if sum(map(bool, (options["data"], options["offline"], options["live"]))) != 1:
         raise click.UsageError("give one of --data FILE, --offline LOG and --live")
@@ -215,37 +226,14 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
     )
 
 
-def table(outcome: Outcome) -> Table:
-    """What the held-out conversations say of the router and its peers."""
-    unit = {"milliseconds": "ms", "": "cost"}.get(outcome.cost_unit, outcome.cost_unit)
-    found = Table("policy", "score", "95 %", unit, "above fixed tiers", box=None)
-    for p in outcome.points:
-        gap = ""
-        if p.above_hull is not None and p.above_hull_ci is not None:
-            gap = f"{p.above_hull:+.3f} ({p.above_hull_ci[0]:+.3f} to {p.above_hull_ci[1]:+.3f})"
-        interval = f"{p.score_ci[0]:.3f}-{p.score_ci[1]:.3f}"
-        found.add_row(escape(p.name), f"{p.score:.4f}", interval, f"{p.cost:.4g}", gap)
-    if outcome.oracle is not None:
-        found.add_row("oracle", f"{outcome.oracle:.4f}")
-    return found
-
-
-def notes(outcome: Outcome) -> list[str]:
-    """What the table's words mean."""
-    found = ["of the conversations held out for the test; " + ", ".join(outcome.test_groups[:8])]
-    if any(p.above_hull is not None for p in outcome.points):
-        found.append("above fixed tiers: score beyond the hull of all 243, which mixtures of them reach at equal cost")
-    if outcome.oracle is not None:
-        found.append("oracle: the best tiers of every question, known only afterwards")
-    return found
-
-
 @command.command()
 @click.option("--offline", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The log.")
 @click.option("--router", "router_path", type=click.Path(path_type=Path, dir_okay=False), help="A trained router.")
 @click.option("--tiers", help="Instead of a router: low, mid, high, or module=tier,module=tier,...")
-@click.option("--tradeoff", type=click.FloatRange(0, 1), default=0.0, show_default=True)
-@click.option("--value", type=click.Choice(["score", "cost"]), default="score", show_default=True)
+@click.option("--tradeoff", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="λ, the weight of cost.")
+@click.option(
+    "--value", type=click.Choice(["score", "cost"]), default="score", show_default=True, help="What is estimated."
+)
 @click.option("--embedder", help="For a log in .jsonl. Default: that of the configuration.")
 @click.option("--json", "as_json", is_flag=True)
 def estimate(
@@ -257,7 +245,11 @@ def estimate(
     embedder: str | None,
     as_json: bool,
 ) -> None:
-    """What a router would have earned on a log of random tiers: IPS, SNIPS and doubly robust, with intervals."""
+    """Say what a router would have earned on a log.
+
+    By inverse propensities (IPS), the same self-normalised (SNIPS) and doubly robust (DR), with 95 % intervals. The
+    log must say with which probability its tiers were drawn, as a sweep and random tiers do.
+    """
     from agentcascade.bench.memory_inputs import open_log, open_router
     from agentcascade.routers.off_policy import estimate as estimated
 

@@ -153,7 +153,9 @@ def test_a_log_of_random_tiers_is_estimated_on_and_trained_from(data: Path) -> N
     assert out.startswith("ips")
     assert "effective rows" in out
     found = run("memory", "estimate", "--offline", "out/log.npz", "--router", "out/values.safetensors", "--json")
-    assert 0 <= json.loads(found.stdout)["dr"]["mean"] <= 1
+    estimated = json.loads(found.stdout)
+    assert estimated["n"] == 48
+    assert estimated["dr"]["low"] <= estimated["dr"]["mean"] <= estimated["dr"]["high"]
 
 
 def test_the_policy_learns_from_questions_played_for_it(data: Path) -> None:
@@ -365,6 +367,10 @@ def test_a_history_is_kept_grown_and_asked(data: Path) -> None:
     assert "(nothing)" in nothing.stdout
     assert "left out: token budget of 0" in nothing.stderr
 
+    run("memory", "remove", *place, "ann", "--yes")
+    assert "There is no history." in run("memory", "list", *place).output
+    assert "there is no history 'ann'" in run("memory", "remove", *place, "ann", "--yes", ok=False).output
+
 
 def test_what_is_piped_in_twice_is_said_twice(data: Path) -> None:
     for size in (1, 2):
@@ -520,3 +526,39 @@ def test_answers_are_scored_and_the_stand_in_is_called_one(data: Path) -> None:
     collect = ("--collect", "random", "--rollouts", 1, "--reward", "f1", "--answer-model", "offline/reader")
     run("memory", "train", "--data", data, *collect, "--out", "trained")
     assert set(np.load("trained/log.npz").files) >= {"metric:f1", "metric:em", "metric:evidence"}
+
+
+HOTPOT = {
+    "_id": "h1",
+    "question": "Through which city does the river of Ann flow?",
+    "answer": "Lisbon",
+    "type": "bridge",
+    "level": "easy",
+    "supporting_facts": [["Ann", 0], ["Tagus", 1]],
+    "context": [["Ann", ["Ann lives at the Tagus."]], ["Tagus", ["A river.", " It flows through Lisbon."]]],
+}
+LONGMEMEVAL = {
+    "question_id": "q1",
+    "question_type": "single-session-user",
+    "question": "What is the name of my dog?",
+    "answer": "Rex",
+    "question_date": "2023/05/30 (Tue) 23:40",
+    "haystack_session_ids": ["a", "answer_b"],
+    "haystack_dates": ["2023/05/20 (Sat) 02:21", "2023/05/21 (Sun) 02:21"],
+    "answer_session_ids": ["answer_b"],
+    "haystack_sessions": [
+        [{"role": "user", "content": "It rained."}, {"role": "assistant", "content": "I see."}],
+        [{"role": "user", "content": "My dog is called Rex.", "has_answer": True}],
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "entry"), [("hotpotqa", HOTPOT), ("longmemeval", LONGMEMEVAL)])
+def test_the_other_suites_are_played_and_refuse_each_others_files(data: Path, name: str, entry: dict[str, Any]) -> None:
+    Path("own.json").write_text(json.dumps([entry]))
+    out = run("bench", name, "--data", "own.json", "--policy", "all-low", "--policy", "top-k", "--out", "out").output
+    assert "1 questions of 1 conversations" in out
+    rows = [json.loads(line) for line in Path("out/rows.jsonl").read_text().splitlines()]
+    assert [row["metrics"]["recall"] for row in rows] == [1.0, 1.0]
+    assert "tiny.json entry 0 lacks '" in run("bench", name, "--data", data, "--out", "no", ok=False).output
+    assert "own.json entry 0 lacks '" in run("bench", "locomo", "--data", "own.json", "--out", "no", ok=False).output

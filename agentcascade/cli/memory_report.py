@@ -1,0 +1,36 @@
+"""What ``agentcascade memory train`` prints of a trained router."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from agentcascade.bench.memory_train import Outcome
+
+
+def table(outcome: Outcome) -> Table:
+    """What the held-out conversations say of the router and its peers."""
+    unit = {"milliseconds": "ms", "": "cost"}.get(outcome.cost_unit, outcome.cost_unit)
+    found = Table("policy", "score", "95 %", unit, "above fixed tiers", box=None)
+    for p in outcome.points:
+        gap = ""
+        if p.above_hull is not None and p.above_hull_ci is not None:
+            gap = f"{p.above_hull:+.3f} ({p.above_hull_ci[0]:+.3f} to {p.above_hull_ci[1]:+.3f})"
+        interval = f"{p.score_ci[0]:.3f}-{p.score_ci[1]:.3f}"
+        found.add_row(escape(p.name), f"{p.score:.4f}", interval, f"{p.cost:.4g}", gap)
+    if outcome.oracle is not None:
+        found.add_row("oracle", f"{outcome.oracle:.4f}")
+    return found
+
+
+def notes(outcome: Outcome) -> list[str]:
+    """What the table's words mean."""
+    found = ["of the conversations held out for the test; " + ", ".join(outcome.test_groups[:8])]
+    if any(p.above_hull is not None for p in outcome.points):
+        found.append("above fixed tiers: score beyond the hull of all 243, which mixtures of them reach at equal cost")
+    if outcome.oracle is not None:
+        found.append("oracle: the best tiers of every question, known only afterwards")
+    return found
