@@ -61,6 +61,7 @@ class Scorer:
         if self.reward == "judge":
             judged = await self._judged(question, answer)
             metrics["judge"], calls = judged.score, (*calls, *judged.calls)
+            metrics["judge readable"] = float(judged.readable)
         return Scored(metrics.get(self.reward, 0.0), answer, metrics, calls)
 
     async def _answer(self, question: Question, text: str) -> tuple[str, tuple[Call, ...]]:

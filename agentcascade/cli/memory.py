@@ -132,6 +132,23 @@ def remove(config: Path | None, url: str | None, history: str, namespace: str | 
     click.echo(f"removed {history}")
 
 
+@command.command()
+@database_options
+@click.argument("recall")
+@click.argument("score", type=click.FloatRange(0, 1))
+def score(config: Path | None, url: str | None, recall: str, score: float) -> None:
+    """Say how good the memory of RECALL was, from 0 to 1: `train --live` learns from it.
+
+    `ask --json` shows a recall's id, and so does `recall.id` in a program.
+    """
+    from agentcascade.cli.settings import database
+    from agentcascade.storage.histories import score_recall
+
+    with database(load(config, url)) as opened:
+        score_recall(opened, recall, score)
+    click.echo(f"{recall}: {score:g}")
+
+
 @command.command("list")
 @database_options
 @click.option("--namespace", default=None)

@@ -29,12 +29,13 @@ YES_NO = "You check an answer against the right one. Does it contain the right a
 class Judged(NamedTuple):
     score: float
     calls: tuple[Call, ...] = ()
+    readable: bool = True
 
 
 async def judge(model: ChatModel, question: Question, prediction: str, suite: str) -> Judged:
     """What `model` thinks of `prediction`: 0, 0.5 or 1; for LongMemEval 0 or 1, with the rule of the question's type.
 
-    Raises `InvalidAction` when its answer cannot be read.
+    An answer that cannot be read is worth 0, and `readable` says so.
     """
     yes_no = suite == "longmemeval" or not question.answerable
     if not question.answerable:
@@ -46,8 +47,11 @@ async def judge(model: ChatModel, question: Question, prediction: str, suite: st
     right = question.answers[0] if question.answers else ""
     text = f"{task}\n\nQuestion: {question.text}\nRight answer: {right}\nAnswer: {prediction or '(none)'}"
     completion = await model.complete([{"role": "user", "content": text}], temperature=0.0, max_tokens=16)
-    said = text_of(completion.messages[0])
-    return Judged(read(said, yes_no, model.name), (Call.of("teacher", "judge", completion),))
+    calls = (Call.of("teacher", "judge", completion),)
+    try:
+        return Judged(read(text_of(completion.messages[0]), yes_no, model.name), calls)
+    except InvalidAction:
+        return Judged(0.0, calls, readable=False)
 
 
 def read(said: str, yes_no: bool, name: str = "the judge") -> float:

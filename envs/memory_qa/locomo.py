@@ -36,6 +36,8 @@ def _conversation(entry: Any, where: str) -> Conversation:
         name = str(entry.get("sample_id") or where)
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidRequest(f"{where} lacks {error}: LoCoMo's entries have 'conversation' and 'qa'") from None
+    if not isinstance(spoken, Mapping) or not isinstance(asked, list):
+        raise InvalidRequest(f"{where}: 'conversation' must be an object and 'qa' a list")
     problems: list[str] = []
     turns = tuple(_turns(spoken, where, problems))
     known = {turn.id for turn in turns}

@@ -102,6 +102,8 @@ async def test_a_judge_is_asked_by_the_rules_of_the_suite() -> None:
     assert (await judge(model, asked("dog"), "a dog?", "locomo")).score == 0.5
     assert (await judge(model, asked("May", "temporal-reasoning"), "June", "longmemeval")).score == 1.0
     assert (await judge(model, asked("x", answerable=False), "cannot say", "longmemeval")).score == 1.0
+    vague = await judge(ScriptedModel(["perhaps"]), asked("dog"), "a dog?", "locomo")
+    assert (vague.score, vague.readable, len(vague.calls)) == (0.0, False, 1)
     prompts = [request[0]["content"] for request in model.requests]
     assert "0.5 when it is partly right" in prompts[0]
     assert "error of one in a number of days" in prompts[1]
