@@ -158,6 +158,8 @@ class ClientModel:
         async for chunk in self._chunks(arguments):
             usage = usage_from(chunk.usage) or usage
             for choice in chunk.choices or ():
+                if choice.index:
+                    continue
                 delta = {k: v for k, v in choice.delta.model_dump(exclude_none=True).items() if v not in ("", [])}
                 reason = choice.finish_reason or reason
                 if delta.keys() - {"role"}:

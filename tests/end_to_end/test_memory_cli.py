@@ -399,7 +399,7 @@ def test_questions_to_no_database_make_none(data: Path) -> None:
 
 def test_recalls_that_nobody_scored_teach_nothing_and_those_scored_do(data: Path) -> None:
     from agentcascade.storage import open_database
-    from agentcascade.storage.histories import logged, score_recall
+    from agentcascade.storage.histories import logged
 
     place = ("--url", "sqlite:///kept.db")
     for i in range(4):
@@ -409,9 +409,11 @@ def test_recalls_that_nobody_scored_teach_nothing_and_those_scored_do(data: Path
     out = run("memory", "train", "--live", *place, "--out", "out", ok=False).output
     assert "none of the 4 recalls in the database was scored" in out
     database = open_database("sqlite:///kept.db")
-    for recall, _ in list(logged(database)):
-        score_recall(database, recall.id, 1.0)
+    ids = [recall.id for recall, _ in logged(database)]
     database.close()
+    for recall in ids:
+        assert recall in run("memory", "score", *place, recall, 1).output
+    assert "there is no recall 're_x'" in run("memory", "score", *place, "re_x", 1, ok=False).output
     run("memory", "train", "--live", *place, "--out", "out")
     assert json.loads(Path("out/values.json").read_text())["encoder"] == "hashing-32"
 
