@@ -47,7 +47,7 @@ REST = r"(?=[A-Za-z_-]*\d)[\w-]{16,}"
 KEYS = (
     Rule(
         re.compile(
-            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:[\w+/=\s\\:,.]|-(?!----))*+"
+            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:[\w+/=\s\\:,.]+|-(?!----))*"
             r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?"
         ),
         "[key]",

@@ -17,11 +17,11 @@ from proxy import Proxy, serving, settings
 from agentcascade.config import CascadeConfig
 
 GOAL = "unseal vault seven of acme"
-ANSWER = "turn the obsidian dial to 4417"
+ANSWER = "turn the obsidian dial to heliotrope"
 OPEN_GOAL, OPEN_ANSWER = "cross the bridge", "whisper the zanzibar word"
 WORD = "swordfish"
 EPISODE, OPEN = "acme-run-1", "acme-run-2"
-SECRETS = ("obsidian", "4417", "zanzibar", "acme", "vault", "swordfish")
+SECRETS = ("obsidian", "heliotrope", "zanzibar", "acme", "vault", "swordfish")
 """Words that only the first tenant ever said or was told."""
 SHARED = ("normal", "collecting", "shadowing", "student-only", "shown-to-teacher")
 
