@@ -6,6 +6,7 @@ who made the call. What one model thought is shown to no other.
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections import OrderedDict
@@ -71,11 +72,16 @@ def ours(message: Message, role: Role, salt: str) -> Message:
 
 def delta_ids(role: Role, salt: str) -> Callable[[Delta], Delta]:
     """Gives the calls in the deltas of one streamed answer the ids that `ours` gives to the whole of it."""
-    order: dict[int, int] = {}
+    begun: dict[int, tuple[str, str]] = {}
+    positions = itertools.count()
 
     def renamed(call: dict[str, Any]) -> dict[str, Any]:
-        position = order.setdefault(call.get("index") or 0, len(order))
-        return {**call, "id": new_id(role, salt, position)} if call.get("id") else call
+        index, id = call.get("index") or 0, call.get("id") or ""
+        theirs, own = begun.get(index, ("", ""))
+        if not own or (id and theirs and id != theirs):  # as `Assembly` tells the calls of one index apart
+            theirs, own = "", new_id(role, salt, next(positions))
+        begun[index] = (id or theirs, own)
+        return {**call, "id": own} if id else call
 
     def rename(delta: Delta) -> Delta:
         found = delta.get("tool_calls")

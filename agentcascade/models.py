@@ -280,6 +280,7 @@ def _message(choice: Any) -> Message | None:
         return None
     fields = raw.model_dump() if hasattr(raw, "model_dump") else dict(raw)
     own = fields.get("provider_specific_fields") or {}  # where litellm puts a refusal
-    message = {k: v for k in KEPT if (v := fields.get(k, own.get(k))) is not None}
+    fields["refusal"] = fields.get("refusal") or own.get("refusal")
+    message = {k: v for k in KEPT if (v := fields.get(k)) is not None}
     said = message.get("content") or message.get("tool_calls") or message.get("refusal")
     return message | {"role": "assistant"} if said else None

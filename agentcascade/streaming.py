@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import isasyncgen
 from types import SimpleNamespace
 from typing import Any
@@ -27,18 +28,22 @@ class Shown:
         Raises `ConnectionError` when it ends without a finish reason. Closes the connection when cancelled.
         """
         assembly, usage, reason = Assembly(), None, None
+        refusals = _refusals(stream)
+
+        def show(delta: Delta) -> None:
+            if delta:
+                self.begun = True
+                assembly.add(delta)
+                self._on_delta(delta)
+
         try:
             async for chunk in stream:
                 usage = getattr(chunk, "usage", None) or usage
-                for choice in getattr(chunk, "choices", None) or ():
-                    if getattr(choice, "index", 0):
-                        continue
+                while refusals:
+                    show({"refusal": refusals.pop(0)})
+                for choice in _first(chunk):
                     reason = choice.finish_reason or reason
-                    delta = plain(choice.delta)
-                    if delta:
-                        self.begun = True
-                        assembly.add(delta)
-                        self._on_delta(delta)
+                    show(plain(choice.delta))
         finally:
             await _close(stream)
         if reason is None or not _finished(stream):
@@ -48,6 +53,28 @@ class Shown:
             usage = None  # litellm has counted the tokens itself: no bill
         choices = [] if assembly.message is None else [_choice(assembly.message, reason)]
         return SimpleNamespace(choices=choices, usage=usage)
+
+
+def _first(chunk: Any) -> list[Any]:
+    """Choice 0, where the chunk has a part of it."""
+    return [c for c in getattr(chunk, "choices", None) or () if not getattr(c, "index", 0)]
+
+
+def _refusals(stream: Any) -> list[str]:
+    """Fills as the stream is read: litellm passes over the chunks that hold nothing but a part of a refusal."""
+    found: list[str] = []
+    make = getattr(stream, "chunk_creator", None)
+    if make is None:
+        return found
+
+    def heard(chunk: Any) -> Any:
+        made = make(chunk=chunk)
+        if made is None:
+            found.extend(r for c in _first(chunk) if (r := getattr(getattr(c, "delta", None), "refusal", None)))
+        return made
+
+    stream.chunk_creator = heard
+    return found
 
 
 def plain(delta: Any) -> Delta:
@@ -86,16 +113,18 @@ async def _close(stream: Any) -> None:
         inner = _inside(owner)  # before it is closed: a generator that has ended knows nothing any more
         close = getattr(owner, "aclose", None) or getattr(owner, "close", None)
         if close is not None:
-            closing = close()
-            if hasattr(closing, "__await__"):
-                await closing
+            with suppress(Exception):  # what ended the stream is what its reader is to hear of
+                closing = close()
+                if hasattr(closing, "__await__"):
+                    await closing
         owner = inner
 
 
 def _inside(owner: Any) -> Any:
     """What a wrapper reads from: litellm's names for it, or the response whose lines a generator gives."""
     if isasyncgen(owner):
-        frame = owner.ag_frame
-        return frame.f_locals.get("self") if frame is not None else None
+        made_by = owner.ag_frame.f_locals.get("self") if owner.ag_frame is not None else None
+        # Other makers of generators live on: clients, and handlers of the user's own.
+        return made_by if hasattr(made_by, "aiter_lines") else None
     names = ("completion_stream", "streaming_response", "response")
     return next((x for name in names if (x := getattr(owner, name, None)) is not None), None)

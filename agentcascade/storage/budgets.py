@@ -119,12 +119,14 @@ def _lock(connection: Connection, keys: Iterable[tuple[str, str, str]], at: date
 
 
 def _balance(connection: Connection, account: Account, period: str, at: datetime) -> Balance:
-    def total(table: Any, column: Any, *more: Any) -> Decimal:
+    def total(table: Any, column: Any, *more: Any) -> Any:
         same = (table.c.scope == account.scope) & (table.c.name == account.name) & (table.c.window == period)
-        return connection.execute(select(func.sum(column)).where(same, *more)).scalar() or Decimal(0)
+        return select(func.sum(column)).where(same, *more).scalar_subquery()
 
     live = total(reservations, reservations.c.dollars, reservations.c.expires_at > at)
-    return Balance(total(accounts, accounts.c.spent), live)
+    # Of one moment: between two statements a call may be settled, and then it would count as live and as spent.
+    spent, reserved = connection.execute(select(total(accounts, accounts.c.spent), live)).one()
+    return Balance(spent or Decimal(0), reserved or Decimal(0))
 
 
 def _rounded(dollars: Decimal) -> Decimal:

@@ -111,6 +111,15 @@ async def test_nothing_said_is_an_empty_completion_with_its_bill(fake_openai: An
     assert raised.value.completion.usage.prompt == 10
 
 
+async def test_a_refusal_is_an_answer_that_was_billed(fake_openai: Any) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "refusal": "I must not."}}
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": USAGE}
+    for model in both(fake_openai([Reply(body=body)])):
+        completion = await model.complete(ASK)
+        assert completion.messages == ({"role": "assistant", "refusal": "I must not."},)
+        assert completion.dollars == Decimal("0.0004832")
+
+
 async def test_streams_are_the_same_too(fake_openai: Any) -> None:
     fake = fake_openai([Reply(texts=("so it goes",), tool_calls=(("look", '{"x": 1}'),), usage=USAGE)])
     made = []

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from postgres import postgres_server, postgres_url  # noqa: F401
-from sqlalchemy import MetaData, func, select
+from sqlalchemy import MetaData, event, func, select
 
 from agentcascade.errors import BudgetExceeded
 from agentcascade.ledger import DatabaseRecorder
@@ -119,6 +119,14 @@ def test_replicas_that_pay_and_spend_at_once_stay_within_the_limit(
     for account in (KEY, space):
         assert budgets[0].balance(account) == (sum(paid), 0)
     assert sum(paid) <= space.limit
+
+
+def test_a_balance_read_while_a_call_is_settled_counts_it_once(replicas: list[Database]) -> None:
+    here, there = (DatabaseBudgets(d) for d in replicas)
+    id = here._reserve([KEY], Decimal("0.1"), 60)
+    event.listen(replicas[0].engine, "after_cursor_execute", lambda *_: there._settle(id, Decimal("0.1")))
+    assert sum(here.balance(KEY)) == Decimal("0.1")
+    assert there.balance(KEY) == (Decimal("0.1"), 0)
 
 
 def test_paying_does_not_wait_for_the_bank(postgres_url: str) -> None:  # noqa: F811

@@ -11,9 +11,11 @@ from fake_openai import FakeOpenAI, Reply, Request
 
 from agentcascade.errors import EmptyCompletion
 from agentcascade.models import LiteLLMModel
+from agentcascade.openai_model import OpenAIModel
 from agentcascade.types import Delta, Usage
 
 ASK = [{"role": "user", "content": "hi"}]
+BOTH = pytest.mark.parametrize("make", [LiteLLMModel, OpenAIModel])
 PRICE = {"input": "0.4", "output": "1.6", "cached_input": "0.1"}
 
 
@@ -120,6 +122,76 @@ async def test_cancelling_closes_the_connection(fake_openai: Any) -> None:
     with pytest.raises(asyncio.CancelledError):
         await work
     assert await asyncio.to_thread(fake.disconnected.wait, 5)
+
+
+@pytest.mark.parametrize("name", ["openai/m", "anthropic/claude-sonnet-4-5"])
+async def test_the_connection_is_closed_when_the_caller_fails(fake_openai: Any, name: str) -> None:
+    """Even while somebody holds the error, and with it all that the stream was read through."""
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    fake = fake_openai([Reply(texts=("word " * 100,), chunk_delay=0.05, usage=usage)])
+
+    def fail(_: Delta) -> None:
+        raise ValueError("the caller's own")
+
+    base = fake.url if name.startswith("openai") else fake.root
+    with pytest.raises(ValueError, match="the caller's own"):
+        await LiteLLMModel(name, api_base=base, api_key="x").stream(ASK, fail)
+    assert await asyncio.to_thread(fake.disconnected.wait, 3)
+
+
+def chunk(delta: dict[str, Any], index: int = 0, finish: str | None = None) -> dict[str, Any]:
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return {**head, "choices": [{"index": index, "delta": delta, "finish_reason": finish}]}
+
+
+BILL = {**chunk({}), "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}
+
+
+@BOTH
+async def test_calls_that_share_an_index_stay_apart(fake_openai: Any, make: Any) -> None:
+    parts = (("a", "look", '{"x": '), (None, None, "1}"), ("b", "take", ""), ("b", None, '{"y": 2}'))
+    calls = [
+        chunk({"tool_calls": [{"index": 0, "id": id, "function": {"name": name, "arguments": arguments}}]})
+        for id, name, arguments in parts
+    ]
+    events = [chunk({"role": "assistant", "content": ""}), *calls, chunk({}, finish="tool_calls"), BILL]
+    fake = fake_openai([Reply(events=events)])
+    completion = await make("openai/m", api_base=fake.url, api_key="x").stream(ASK, lambda _: None)
+    assert [(c["id"], c["function"]) for c in completion.messages[0]["tool_calls"]] == [
+        ("a", {"name": "look", "arguments": '{"x": 1}'}),
+        ("b", {"name": "take", "arguments": '{"y": 2}'}),
+    ]
+
+
+@BOTH
+async def test_only_the_first_of_several_choices_is_read(fake_openai: Any, make: Any) -> None:
+    head = [chunk({"role": "assistant", "content": ""}, i) for i in (0, 1)]
+    words = [chunk({"content": text}, i) for i, text in ((0, "zero"), (1, "ONE"), (0, " zero"), (1, " ONE"))]
+    together = chunk({"content": "!"})
+    together["choices"] += chunk({"content": "?"}, 1)["choices"]
+    ends = [chunk({}, 0, "stop"), chunk({}, 1, "length")]
+    fake = fake_openai([Reply(events=[*head, *words, together, *ends, BILL])])
+    deltas: list[Delta] = []
+    completion = await make("openai/m", api_base=fake.url, api_key="x").stream(ASK, deltas.append)
+    assert text_of(deltas) == completion.messages[0]["content"] == "zero zero!"
+    assert completion.finish_reasons == ("stop",)
+    assert completion.usage == Usage(input=10, output=5)
+
+
+@BOTH
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_refusal_is_an_answer(fake_openai: Any, make: Any, alone: bool) -> None:
+    begin = {"role": "assistant", "content": "" if alone else "Well. "}
+    parts = [chunk({"refusal": "I must"}), chunk({"refusal": " not."})]
+    fake = fake_openai([Reply(events=[chunk(begin), *parts, chunk({}, finish="stop"), BILL])])
+    deltas: list[Delta] = []
+    completion = await make("openai/m", api_base=fake.url, api_key="x").stream(ASK, deltas.append)
+    assert completion.messages[0]["refusal"] == "I must not."
+    assert completion.messages[0].get("content") == (None if alone else "Well. ")
+    assert "".join(d.get("refusal") or "" for d in deltas) == "I must not."
+    assert text_of(deltas) == begin["content"]
+    assert completion.usage == Usage(input=10, output=5)
+    assert len(fake.requests) == 1
 
 
 async def test_an_anthropic_stream_with_text_and_a_tool(fake_openai: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from inspect import isgenerator
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from agentcascade.deltas import Assembly, whole
@@ -72,13 +74,27 @@ def test_calls_that_share_an_index_stay_apart_by_their_ids() -> None:
     ]
 
 
-class Response:
-    """As httpx's: its lines end, and it stays open until somebody closes it."""
+class Lines(httpx.Response):
+    """Stays open until somebody closes it, even when nobody wants its lines any more."""
 
     def __init__(self) -> None:
+        super().__init__(200)
         self.closed = False
 
-    async def lines(self) -> AsyncIterator[str]:
+    async def aiter_lines(self) -> AsyncIterator[str]:
+        yield "one"
+        yield "two"
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Handler:
+    """A provider of the user's own; it serves many streams."""
+
+    closed = False
+
+    async def stream(self) -> AsyncIterator[str]:
         yield "one"
         yield "two"
 
@@ -89,31 +105,52 @@ class Response:
 class Wrapped:
     """As litellm's wrapper of Anthropic's stream: chunks, and nothing that closes."""
 
-    def __init__(self, response: Response, deltas: list[tuple[int, dict[str, Any]]]) -> None:
-        self.completion_stream = SimpleNamespace(streaming_response=response.lines())
+    def __init__(self, source: Any, deltas: list[tuple[int, dict[str, Any]]]) -> None:
+        self.completion_stream = SimpleNamespace(streaming_response=source)
         self._deltas = deltas
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        await anext(self.completion_stream.streaming_response)
+        source = self.completion_stream.streaming_response
+        next(source) if isgenerator(source) else await anext(source)
         for index, delta in self._deltas:
             choice = SimpleNamespace(index=index, delta=SimpleNamespace(**delta), finish_reason="stop")
             yield SimpleNamespace(choices=[choice], usage=None)
 
 
-async def test_the_connection_is_closed_when_the_caller_fails() -> None:
-    response = Response()
+def fail(_: Any) -> None:
+    raise ValueError("the caller's own")
 
-    def fail(_: Any) -> None:
-        raise ValueError("the caller's own")
+
+async def test_the_connection_is_closed_when_the_caller_fails() -> None:
+    response = Lines()
+    with pytest.raises(ValueError, match="the caller's own"):
+        await Shown(fail).whole(Wrapped(response.aiter_lines(), [(0, {"content": "hi"})]))
+    assert response.closed
+
+
+async def test_what_outlives_a_stream_stays_open() -> None:
+    handler = Handler()
+    with pytest.raises(ValueError, match="the caller's own"):
+        await Shown(fail).whole(Wrapped(handler.stream(), [(0, {"content": "hi"})]))
+    assert not handler.closed
+
+
+async def test_the_caller_hears_of_its_own_error_not_of_the_closing() -> None:
+    def stubborn() -> Iterator[str]:
+        try:
+            yield "one"
+        finally:
+            raise OSError("cannot close")
 
     with pytest.raises(ValueError, match="the caller's own"):
-        await Shown(fail).whole(Wrapped(response, [(0, {"content": "hi"})]))
-    assert response.closed
+        await Shown(fail).whole(Wrapped(stubborn(), [(0, {"content": "hi"})]))
 
 
 async def test_only_the_first_choice_is_shown() -> None:
     seen: list[Any] = []
-    found = await Shown(seen.append).whole(Wrapped(Response(), [(0, {"content": "a"}), (1, {"content": "b"})]))
+    found = await Shown(seen.append).whole(
+        Wrapped(Lines().aiter_lines(), [(0, {"content": "a"}), (1, {"content": "b"})])
+    )
     assert seen == [{"content": "a"}]
     assert found.choices[0].message["content"] == "a"
 

@@ -144,6 +144,20 @@ def test_streamed_calls_get_the_ids_of_the_whole_answer() -> None:
     assert streamed == ids_of([ours(answer, "student", "salt")])[0]
 
 
+def test_streamed_calls_that_share_an_index_get_ids_of_their_own() -> None:
+    parts = [
+        {"index": 0, "id": "a", "function": {"name": "look", "arguments": ""}},
+        {"index": 0, "function": {"arguments": "{}"}},
+        {"index": 0, "id": "b", "function": {"name": "take", "arguments": "{}"}},
+        {"index": 1, "id": "c", "function": {"name": "drop", "arguments": ""}},
+        {"index": 0, "id": "b", "function": {"arguments": ""}},
+    ]
+    rename = delta_ids("teacher", "salt")
+    renamed = [rename({"tool_calls": [part]})["tool_calls"][0].get("id") for part in parts]
+    first, second, third = ids_of([ours(asked("a", "b", "c"), "teacher", "salt")])[0]
+    assert renamed == [first, None, second, third, second]
+
+
 def test_memory_is_bounded() -> None:
     ids = Ids(size=3)
     for number in range(10):
