@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from agentcascade.memory.types import Turn
@@ -26,10 +26,11 @@ class Line:
     session: str
     at: datetime | None
     tokens: int
+    said: str = field(init=False, compare=False)
+    """With the speaker in front: what is embedded and searched."""
 
-    @property
-    def said(self) -> str:
-        return f"{self.speaker}: {self.text}" if self.speaker else self.text
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "said", f"{self.speaker}: {self.text}" if self.speaker else self.text)
 
 
 @dataclass(frozen=True, slots=True)

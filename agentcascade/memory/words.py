@@ -46,6 +46,12 @@ def terms(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=50_000)
+def term_set(text: str) -> frozenset[str]:
+    """The different ones of `terms`."""
+    return frozenset(terms(text))
+
+
+@lru_cache(maxsize=50_000)
 def names(text: str) -> frozenset[str]:
     """Capitalised words and runs of them, casefolded; the first word of a sentence only where it is no common word."""
     found = set()

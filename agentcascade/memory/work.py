@@ -17,7 +17,7 @@ from agentcascade.memory.chunking import Line
 from agentcascade.memory.dates import Span, periods
 from agentcascade.memory.index import View
 from agentcascade.memory.types import ModuleName
-from agentcascade.memory.words import names, phrases, terms
+from agentcascade.memory.words import names, phrases, term_set, terms
 from agentcascade.protocols import Embedder, TokenCounter
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Work:
         rarity = self.view.rarity
         whole = sum(rarity[t] for t in set(self.query.terms)) or 1.0
         asked = set(self.query.terms)
-        found = [sum(rarity[t] for t in asked & set(terms(self.view.lines[i].said))) / whole for i in lines]
+        found = [sum(rarity[t] for t in asked & term_set(self.view.lines[i].said)) / whole for i in lines]
         return np.array(found, dtype=np.float32)
 
     def late(self, lines: Sequence[int]) -> Vector:

@@ -69,10 +69,26 @@ def fresh_policy(dimension: int) -> TierRouter:
     return PolicyRouter.of(weights, {"encoder": "none"})
 
 
+def fresh_values(dimension: int) -> TierRouter:
+    from agentcascade.routers.table import COMBINATIONS
+    from agentcascade.routers.values import ValueRouter
+
+    rng = np.random.default_rng(0)
+    weights = {
+        "mean": np.zeros(dimension, dtype=np.float32),
+        "weights": rng.standard_normal((2 * COMBINATIONS, dimension)).astype(np.float32),
+        "constants": np.zeros(2 * COMBINATIONS, dtype=np.float32),
+    }
+    return ValueRouter.of(weights, {"encoder": "none", "dimension": dimension, "reward": {"scale": 1.0}})
+
+
 def made(dimension: int, policy: str | None) -> dict[str, TierRouter]:
     """All that are registered."""
     found: dict[str, TierRouter] = {}
     for entry in sorted(entry_points(group="agentcascade.tier_routers"), key=lambda e: e.name):
+        if entry.name == "values":
+            found[entry.name] = fresh_values(dimension)
+            continue
         options = {"path": policy} if entry.name == "policy" else {}
         bare = entry.name == "policy" and policy is None
         found[entry.name] = fresh_policy(dimension) if bare else entry.load()(**options)
