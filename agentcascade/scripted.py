@@ -63,7 +63,7 @@ class ScriptedModel:
         usage = Usage(input=count_messages(messages, count), output=sum(count_messages([m], count) for m in said))
         completion = Completion(
             model=self.name,
-            messages=tuple(m for m in said if m.get("content") or m.get("tool_calls")),
+            messages=tuple(m for m in said if m.get("content") or m.get("tool_calls") or m.get("refusal")),
             finish_reasons=("stop",) * n,
             usage=usage,
             dollars=self.dollars(usage),

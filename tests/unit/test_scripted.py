@@ -60,3 +60,9 @@ async def test_delay_meets_the_deadline() -> None:
 def test_a_script_must_be_a_list_with_answers(script: object) -> None:
     with pytest.raises(ConfigError, match="at least one answer"):
         ScriptedModel(script)  # type: ignore[arg-type]
+
+
+async def test_a_refusal_is_an_answer() -> None:
+    refusal = {"role": "assistant", "content": None, "refusal": "I must not."}
+    completion = await ScriptedModel([refusal]).complete([{"role": "user", "content": "hi"}])
+    assert completion.messages == (refusal,)
