@@ -155,7 +155,7 @@ class Insights:
 
     def shadow(self, *, namespace: str | None, since: datetime) -> Shadowed:
         """How the student did behind the teacher's answers; its action is what most of its samples say."""
-        own = _within(shadows, namespace, since)
+        own = [shadows.c.kind == "shadow", *_within(shadows, namespace, since)]
         samples = func.coalesce(func.sum(func.json_array_length(shadows.c.samples)), 0)
         accepted = _count(shadows.c.accepted.is_(True))
         heads = select(func.count().label("steps"), samples.label("samples"), accepted.label("accepted")).where(*own)
@@ -241,7 +241,7 @@ def _points(connection: Connection, bucket: Bucket, namespace: str | None, since
     heads = heads.where(*_within(decisions, namespace, since)).group_by("name")
     sums = {row["name"]: dict(row) for row in connection.execute(heads).mappings()}
     for lines, owner in ((calls, decisions), (recall_calls, recalls)):
-        shadows_and_judges = case((lines.c.purpose.in_(("shadow", "judge")), lines.c.dollars))
+        shadows_and_judges = case((lines.c.purpose.in_(("shadow", "audit", "judge")), lines.c.dollars))
         behind = lines.c.dollars if lines is recall_calls else shadows_and_judges
         bills = select(
             _prefix(connection, bucket, owner).label("name"),

@@ -105,7 +105,9 @@ class Redactor:
 
     def shadow(self, shadow: Shadow) -> Shadow:
         samples = tuple(self._with(s, "action", "text", "invalid") for s in shadow.samples)
-        return self._with(shadow, "teacher_action", "failures").model_copy(update={"samples": samples})
+        return self._with(shadow, "goal", "observation", "teacher_action", "failures").model_copy(
+            update={"samples": samples}
+        )
 
     def draft(self, draft: Draft) -> Draft:
         return self._with(draft, "goal", "plan", "observation", "reasoning", "action")

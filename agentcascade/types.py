@@ -25,7 +25,7 @@ Delta: TypeAlias = dict[str, Any]
 
 Mode = Literal["teacher", "collect", "shadow", "cascade", "student"]
 Role = Literal["teacher", "student"]
-Purpose = Literal["act", "sample", "shadow", "plan", "first-thought", "judge", "memory", "other"]
+Purpose = Literal["act", "sample", "shadow", "audit", "plan", "first-thought", "judge", "memory", "other"]
 
 
 DERIVED = "cv_"
@@ -257,17 +257,29 @@ class LoggedSample(Frozen):
     """One student sample as the log keeps it."""
 
     action: str | None = Field(description="action key; None when no action could be parsed")
-    text: str
+    text: str = ""
     invalid: str | None = None
+    logprob: float | None = Field(default=None, le=0, description="mean log-probability of its tokens, where known")
+    tokens: int | None = Field(default=None, ge=0, description="generated tokens, where they are known one by one")
 
 
 class Shadow(Frozen):
-    """What the student would have done at a step that the teacher took. Nothing of it reached the agent."""
+    """Both models at one step: a shadow (the teacher acted, the student was sampled) or an audit (the reverse).
+
+    Nothing of a shadow's samples or of an audit's teacher reached the agent.
+    """
 
     decision: str
+    kind: Literal["shadow", "audit"] = "shadow"
     episode: str
     namespace: str = "default"
     step: int
+    goal: str = ""
+    category: str = ""
+    observation: str = ""
+    temperature: float | None = Field(default=None, description="of the samples")
+    similarity: float | None = Field(default=None, description="score of the best demonstration shown")
+    propensity: float = Field(default=1.0, gt=0, le=1, description="with which probability this step was logged")
     teacher_action: str | None = None
     samples: tuple[LoggedSample, ...] = ()
     accepted: bool = Field(default=False, description="whether the router would have taken the student's action")

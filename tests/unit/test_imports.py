@@ -56,6 +56,7 @@ OWNERS = {
         "storage.migrations.versions.0001_first",
         "storage.migrations.versions.0002_serving",
         "storage.migrations.versions.0003_memory",
+        "storage.migrations.versions.0004_tuning",
     },
 }
 """Heavy packages, and the modules that may import them."""
