@@ -1,0 +1,1 @@
+"""The log of steps that both models saw: what tuning learns from, however it was made."""

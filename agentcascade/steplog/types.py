@@ -1,0 +1,72 @@
+"""One step of the log: the situation, what the students said, what the teacher did, what was right, what it cost."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from pydantic import Field
+
+from agentcascade.prices import Price
+from agentcascade.types import Frozen, LoggedSample, Usage
+
+
+class Drawn(Frozen):
+    """The samples that one student gave at a step, in the order in which they were drawn."""
+
+    model: str = ""
+    samples: tuple[LoggedSample, ...] = ()
+    temperature: float | None = None
+    demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
+    similarity: float | None = Field(default=None, description="score of the best of them")
+    prompt: Usage | None = Field(default=None, description="prompt tokens of one request, by class; None: not known")
+    price: Price | None = Field(default=None, description="dollars per million tokens; None: not known")
+
+
+class LoggedStep(Frozen):
+    """One step that student and teacher both answered.
+
+    `teacher` and `gold` are action keys: what the teacher did, and what is known to be right. `success` is the outcome
+    of the whole episode as it was played. Every line of the log's JSONL form is one of these.
+    """
+
+    id: str
+    episode: str = Field(default="", description="steps of one episode are not independent; default: the step's id")
+    namespace: str = "default"
+    step: int = Field(default=0, ge=0)
+    goal: str = ""
+    category: str = Field(default="", description="the type of the goal, where rules may differ by it")
+    observation: str = ""
+    students: tuple[Drawn, ...] = Field(description="one for each student that was asked, cheapest first")
+    teacher: str | None = Field(default=None, description="the teacher's action key; None: it gave none")
+    teacher_model: str = ""
+    teacher_usage: Usage | None = None
+    teacher_price: Price | None = None
+    gold: str | None = None
+    success: bool | None = None
+    propensity: float = Field(default=1.0, gt=0, le=1, description="with which probability the step was logged")
+    kind: str = Field(default="shadow", description="shadow, or audit: then only accepted steps were logged")
+    created_at: datetime | None = None
+
+    @property
+    def cluster(self) -> str:
+        """What steps that depend on each other have in common."""
+        return f"{self.namespace}/{self.episode}" if self.episode else f"{self.namespace}//{self.id}"
+
+    @property
+    def student(self) -> Drawn:
+        """The first student's samples."""
+        return self.students[0] if self.students else Drawn()
+
+
+def action_type(key: str | None) -> str:
+    """What an action does, without what it does it to: a tool call's name, else a text action's first word."""
+    if not key:
+        return ""
+    head = key.split("(", 1)[0] if key.endswith(")") and "(" in key else key.split(":", 1)[0].split(None, 1)[0]
+    return head.strip()[:60]
+
+
+def dollars(price: Price | None, usage: Usage | None) -> Decimal | None:
+    """None where either is not known."""
+    return None if price is None or usage is None else price.dollars(usage)
