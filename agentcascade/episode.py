@@ -185,7 +185,7 @@ class Episode:
         )
         if self._stateless:
             self.steps = list(situation.history)
-        return situation
+        return situation.model_copy(update={"category": self.category}) if self.category else situation
 
     def _took(self, message: Message, situation: Situation, decision: Decision, model: str) -> None:
         self.goal = self.goal or situation.goal

@@ -24,6 +24,8 @@ from agentcascade.storage.tables import (
     episodes,
     recall_calls,
     recalls,
+    rewrite_calls,
+    rewrites,
     shadows,
     trajectories,
 )
@@ -240,9 +242,9 @@ def _points(connection: Connection, bucket: Bucket, namespace: str | None, since
     )
     heads = heads.where(*_within(decisions, namespace, since)).group_by("name")
     sums = {row["name"]: dict(row) for row in connection.execute(heads).mappings()}
-    for lines, owner in ((calls, decisions), (recall_calls, recalls)):
+    for lines, owner in ((calls, decisions), (recall_calls, recalls), (rewrite_calls, rewrites)):
         shadows_and_judges = case((lines.c.purpose.in_(("shadow", "audit", "judge")), lines.c.dollars))
-        behind = lines.c.dollars if lines is recall_calls else shadows_and_judges
+        behind = shadows_and_judges if lines is calls else lines.c.dollars
         bills = select(
             _prefix(connection, bucket, owner).label("name"),
             func.sum(lines.c.dollars).label("known"),

@@ -13,7 +13,7 @@ from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.storage import Database
 from agentcascade.storage.recording import DatabaseRecorder as DatabaseRecorder
 from agentcascade.storage.recording import MemoryRecorder as MemoryRecorder
-from agentcascade.storage.tables import calls, decisions, recall_calls, recalls
+from agentcascade.storage.tables import calls, decisions, recall_calls, recalls, rewrite_calls, rewrites
 from agentcascade.types import Frozen, Role, Usage
 
 
@@ -54,12 +54,14 @@ class Spending(Frozen):
 GROUPS = "all", "namespace", "mode", "episode"
 MEMORY = "memory"
 """The mode of recalls that no agent's step asked for."""
+REWRITING = "bank shorten"
+"""The mode of rewriting what is banked."""
 
 
 class Ledger:
     """Questions to the records of a database.
 
-    What recalls of their own cost is in every bill, although they are no steps.
+    What recalls of their own and rewriting the bank cost is in every bill, although they are no steps.
     """
 
     def __init__(self, database: Database) -> None:
@@ -124,9 +126,9 @@ class Ledger:
 
 
 def _bills(keys: Callable[[Table, Table], list[Any]], namespace: str | None, since: datetime | None) -> Select[Any]:
-    """Sums over the calls of steps and those of recalls of their own, by `keys` of a call's line and its owner."""
+    """Sums over the calls of steps and those of recalls and rewritings, by `keys` of a call's line and its owner."""
     parts = []
-    for lines, owner in ((calls, decisions), (recall_calls, recalls)):
+    for lines, owner in ((calls, decisions), (recall_calls, recalls), (rewrite_calls, rewrites)):
         columns = keys(lines, owner)
         sums = [func.sum(lines.c[name]).label(name) for name in Usage.model_fields]
         count, known = func.count().label("count"), func.sum(lines.c.dollars).label("known")
@@ -140,9 +142,10 @@ def _bills(keys: Callable[[Table, Table], list[Any]], namespace: str | None, sin
 
 
 def _group(by: str, owner: Table) -> ColumnElement[Any]:
-    """What a decision or a recall is counted under, as ``name``."""
-    if by == "all" or (by == "mode" and owner is recalls):
-        return func.coalesce(None, by if by == "all" else MEMORY).label("name")
+    """What a decision, a recall or a rewriting is counted under, as ``name``."""
+    if by == "all" or (by == "mode" and owner is not decisions):
+        mode = MEMORY if owner is recalls else REWRITING
+        return func.coalesce(None, by if by == "all" else mode).label("name")
     return owner.c[by].label("name")
 
 

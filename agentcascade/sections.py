@@ -64,8 +64,14 @@ class SamplingConfig(Section):
     temperature: float | None = Field(default=0.1, ge=0, le=2)
     staged: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="buy only as many samples at a time as could settle the vote; auto: where every sample pays for "
-        "its own prompt, so that stopping early is cheaper than one call with n",
+        description="buy only as many samples at a time as could settle the vote; auto: in the waves with the least "
+        "expected dollars; without a known price, and for the first 20 votes, where every sample pays for its prompt",
+    )
+    cached_from_tokens: int = Field(
+        default=1024, ge=0, description="shortest prompt that the student's provider reads from its cache"
+    )
+    second_dollars: float = Field(
+        default=0.0, ge=0, description="what a second of waiting for samples is worth, when waves are planned"
     )
     timeout_seconds: float = Field(default=30.0, gt=0, description="deadline of the student's part of a step")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentcascade import agreement, prompts
@@ -10,7 +12,9 @@ from agentcascade.calls import Caller, Request
 from agentcascade.errors import InvalidAction
 from agentcascade.protocols import Router, Verdict
 from agentcascade.record import StepRecord
+from agentcascade.tokens import count_messages
 from agentcascade.types import Message, Mode, Purpose, Sample, Situation, Tally
+from agentcascade.waves import MOST, Outlook, Waves, billing
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
@@ -21,6 +25,7 @@ class StudentSide:
 
     def __init__(self, cascade: Cascade) -> None:
         self._cascade = cascade
+        self._outlook = Outlook()
 
     async def demonstrate(self, situation: Situation, mode: Mode, request: Request, record: StepRecord) -> bool:
         """Retrieve and put the demonstrations into the prompt; False to defer for want of them."""
@@ -50,21 +55,45 @@ class StudentSide:
         record: StepRecord,
         purpose: Purpose = "sample",
     ) -> tuple[list[Sample], Verdict]:
-        """Sample until the router has a verdict: all at once, or no more at a time than could settle it."""
-        cascade = self._cascade
-        assert cascade.student is not None
-        choice = cascade.config.sampling.staged
-        staged = choice == "always" or (choice == "auto" and not cascade.student.supports_n)
-        caller = Caller(cascade, request, record)
+        """Sample until the router has a verdict: all at once, or in waves."""
+        size = self._sizes(router, situation, n, request)
+        caller = Caller(self._cascade, request, record)
         samples: list[Sample] = []
         while True:
             votes, remaining = agreement.tally(samples), n - len(samples)
             verdict = router.judge(situation, votes, remaining) if samples else None
             if verdict is not None:
+                self._outlook.voted(samples)
                 return samples, verdict
-            wave = agreement.next_wave(router, situation, votes, remaining) if staged else remaining
+            wave, made = size(votes), len(record.calls)
             for message in await caller.samples(wave, len(samples), purpose):
                 samples.append(self.parse(message, situation, request))
+            if len(record.calls) > made:
+                self._outlook.called(record.calls[-1], wave)
+
+    def _sizes(self, router: Router, situation: Situation, n: int, request: Request) -> Callable[[Tally], int]:
+        """Votes so far → samples to buy next, as `sampling.staged` says."""
+        cascade, settings = self._cascade, self._cascade.config.sampling
+        assert cascade.student is not None
+        if settings.staged == "auto" and 1 < n <= MOST and self._outlook.known:
+            prompt = count_messages(request.prompt, cascade.count)
+            prompt += cascade.count(json.dumps(request.tools)) if request.tools else 0
+            outlook = self._outlook
+            paid = billing(
+                cascade.student,
+                prompt,
+                outlook.answer_tokens,
+                cached_from=settings.cached_from_tokens,
+                seconds=outlook.seconds,
+                second_dollars=settings.second_dollars,
+            )
+            if paid is not None:
+                waves = Waves(router, situation, n, paid, outlook.agree)
+                return lambda votes: waves.next(votes)[0]
+        staged = settings.staged == "always" or (settings.staged == "auto" and not cascade.student.supports_n)
+        if not staged:
+            return lambda votes: n - votes.total
+        return lambda votes: agreement.next_wave(router, situation, votes, n - votes.total)
 
     async def may_act(
         self, chosen: Sample, samples: list[Sample], situation: Situation, request: Request, record: StepRecord

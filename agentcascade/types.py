@@ -108,6 +108,7 @@ class Situation(Frozen):
     plan: str = ""
     history: tuple[Step, ...] = ()
     observation: str = ""
+    category: str = ""
     namespace: str = "default"
     episode: str = ""
 

@@ -89,6 +89,44 @@ steps = Table(
     Column("observation_key", String(64), nullable=False),
 )
 
+shortened = Table(
+    "shortened",
+    metadata,
+    Column("trajectory", ForeignKey("trajectories.pk", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("reasoning", Text, nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("created_at", Time, nullable=False),
+)
+
+rewrites = Table(
+    "rewrites",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("trajectory", String(200), nullable=False),
+    Column("namespace", String(200), nullable=False),
+    Column("episode", String(200), nullable=False),
+    Column("created_at", Time, nullable=False),
+    Index(None, "namespace", "created_at"),
+)
+
+rewrite_calls = Table(
+    "rewrite_calls",
+    metadata,
+    Column("pk", Key, primary_key=True),
+    Column("rewrite", ForeignKey("rewrites.id", ondelete="CASCADE"), nullable=False, index=True),
+    *_bill(),
+    sqlite_autoincrement=True,
+)
+
+uses = Table(
+    "uses",
+    metadata,
+    Column("trajectory", ForeignKey("trajectories.pk", ondelete="CASCADE"), primary_key=True),
+    Column("episodes", Integer, nullable=False),
+    Column("successes", Integer, nullable=False),
+)
+
 embeddings = Table(
     "embeddings",
     metadata,
@@ -117,6 +155,7 @@ episodes = Table(
     Column("steps", Integer, nullable=False),
     Column("started_at", Time, nullable=False),
     Column("finished_at", Time, nullable=False),
+    Column("shown", JSON, nullable=False, server_default="[]"),
     Index(None, "namespace", "finished_at"),
 )
 

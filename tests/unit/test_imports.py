@@ -57,6 +57,7 @@ OWNERS = {
         "storage.migrations.versions.0002_serving",
         "storage.migrations.versions.0003_memory",
         "storage.migrations.versions.0004_tuning",
+        "storage.migrations.versions.0005_demonstrations",
     },
 }
 """Heavy packages, and the modules that may import them."""

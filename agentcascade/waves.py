@@ -1,0 +1,168 @@
+"""How many samples to buy at a time: the waves with the least expected dollars under the provider's billing.
+
+What a sample will say is unknown; that it agrees with an earlier one has the probability p, learnt from earlier votes.
+Between exchangeable samples that is Ewens' urn: after m samples the next joins a class of c votes with probability
+c / (m + θ) and opens a new one with θ / (m + θ), where θ = (1 − p) / p. The expected dollars of every sequence of waves
+follow exactly, by recursion over the classes' sizes. The router judges the same votes whatever the waves are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from agentcascade.protocols import ChatModel, Router
+from agentcascade.types import Call, Sample, Situation, Tally, Usage
+
+MOST = 10
+"""Samples up to which the waves are enumerated; there are 42 ways to share 10 votes."""
+ENOUGH = 20
+"""Votes before which nothing is planned."""
+FORGET = 0.99
+"""Weight of the votes before, at each vote: about the last hundred count."""
+SLACK = 1e-9
+"""Relative; differences below it are ties, and a tie goes to the larger wave, which waits less."""
+
+State = tuple[tuple[int, ...], tuple[int, ...]]
+"""Votes of the classes seen so far, in their order, and of those imagined, largest first."""
+
+
+class Billing(NamedTuple):
+    """Dollars of a wave's parts."""
+
+    prompt: float
+    again: float
+    """Of a prompt that an earlier wave sent too: less, where it is read from the provider's cache."""
+    answer: float
+    once: bool
+    """Whether a request for n samples pays for its prompt once."""
+    wait: float = 0.0
+    """What waiting for a wave is worth."""
+
+    def wave(self, size: int, *, first: bool) -> float:
+        """Requests of one wave run side by side, so none of them finds what another has cached."""
+        prompt = self.prompt if first else self.again
+        return prompt * (1 if self.once else size) + self.answer * size + self.wait
+
+
+def billing(
+    model: ChatModel, prompt: int, answer: float, *, cached_from: int, seconds: float = 0.0, second_dollars: float = 0.0
+) -> Billing | None:
+    """How `model` bills waves of a prompt of so many tokens and answers of `answer`; None where it has no known price.
+
+    A prompt of `cached_from` tokens or more is read from the cache the next time where reading it has a price of its
+    own and writing it has none: a provider that charges for writing caches only what it is told to.
+    """
+    whole, read = model.dollars(Usage(input=prompt)), model.dollars(Usage(cached_input=prompt))
+    write, output = model.dollars(Usage(cache_write=prompt)), model.dollars(Usage(output=1000))
+    if whole is None or read is None or write is None or output is None:
+        return None
+    cached = prompt >= cached_from and write <= whole
+    each = float(output) * answer / 1000
+    return Billing(float(whole), float(read if cached else whole), each, model.supports_n, seconds * second_dollars)
+
+
+class Waves:
+    """The cheapest waves until `router` has its verdict, at agreement probability `agree` in (0, 1)."""
+
+    def __init__(self, router: Router, situation: Situation, n: int, billing: Billing, agree: float) -> None:
+        self._router, self._situation, self._n, self._billing = router, situation, n, billing
+        self._theta = (1 - agree) / agree
+
+    def next(self, votes: Tally) -> tuple[int, float]:
+        """(size of the next wave, expected dollars from now on); (0, 0.0) where the votes are settled."""
+        self._keys = tuple(votes.counts)
+        self._lost = votes.total - sum(votes.counts.values())
+        self._known: dict[State, tuple[int, float]] = {}
+        return self._best((tuple(votes.counts.values()), ()))
+
+    def _total(self, state: State) -> int:
+        return sum(state[0]) + sum(state[1]) + self._lost
+
+    def _settled(self, state: State) -> bool:
+        total = self._total(state)
+        if not total:
+            return False
+        imagined = {f"new class {i}": votes for i, votes in enumerate(state[1])}
+        tally = Tally(counts=dict(zip(self._keys, state[0])) | imagined, total=total)
+        return self._router.judge(self._situation, tally, self._n - total) is not None
+
+    def _best(self, state: State) -> tuple[int, float]:
+        if state in self._known:
+            return self._known[state]
+        best = 0, 0.0
+        remaining = self._n - self._total(state)
+        if remaining > 0 and not self._settled(state):
+            first = remaining == self._n
+            reached = [{state: 1.0}]
+            for _ in range(remaining):
+                reached.append(self._drawn(reached[-1]))
+            best = 0, float("inf")
+            for size in range(remaining, 0, -1):
+                later = sum(chance * self._best(after)[1] for after, chance in reached[size].items())
+                dollars = self._billing.wave(size, first=first) + later
+                if dollars < best[1] * (1 - SLACK):
+                    best = size, dollars
+        self._known[state] = best
+        return best
+
+    def _drawn(self, states: dict[State, float]) -> dict[State, float]:
+        """The states after one more sample. An invalid sample speaks for new classes as much as a valid one would."""
+        after: dict[State, float] = {}
+        for state, chance in states.items():
+            seen, imagined = state
+            mass = self._total(state) + self._theta
+            moves = [((*seen[:i], c + 1, *seen[i + 1 :]), imagined, c / mass) for i, c in enumerate(seen)]
+            for i, c in enumerate(imagined):
+                grown = tuple(sorted((*imagined[:i], c + 1, *imagined[i + 1 :]), reverse=True))
+                moves.append((seen, grown, c / mass))
+            moves.append((seen, (*imagined, 1), (self._theta + self._lost) / mass))
+            for *key, weight in moves:
+                found: State = (key[0], key[1])
+                after[found] = after.get(found, 0.0) + chance * weight
+        return after
+
+
+class Outlook:
+    """What a student's next samples will probably be like, learnt from its last ones."""
+
+    def __init__(self) -> None:
+        self._agreed, self._pairs = 2.0, 3.0  # the prior, Beta(2, 1)
+        self._samples = self._tokens = self._seconds = 0.0
+        self._votes = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether enough was seen to plan by."""
+        return self._votes >= ENOUGH and self._samples > 0
+
+    @property
+    def agree(self) -> float:
+        """Posterior mean of the probability that two samples agree."""
+        return self._agreed / self._pairs
+
+    @property
+    def answer_tokens(self) -> float:
+        """Of one sample."""
+        return self._tokens / self._samples
+
+    @property
+    def seconds(self) -> float:
+        """Of one request."""
+        return self._seconds / self._samples
+
+    def called(self, call: Call, samples: int) -> None:
+        """One request for so many samples was answered."""
+        self._samples = FORGET * self._samples + samples
+        self._tokens = FORGET * self._tokens + call.usage.completion
+        self._seconds = FORGET * self._seconds + call.seconds * samples
+
+    def voted(self, samples: Sequence[Sample]) -> None:
+        """Only the first two count: whether more are drawn depends on how these agree."""
+        if len(samples) > 1:
+            self._votes += 1
+            one, other = samples[0].action, samples[1].action
+            agreed = one is not None and other is not None and one.key == other.key
+            # What is forgotten falls back to the prior, so that p stays off 0 and 1.
+            self._agreed = FORGET * self._agreed + (1 - FORGET) * 2.0 + agreed
+            self._pairs = FORGET * self._pairs + (1 - FORGET) * 3.0 + 1

@@ -1,0 +1,154 @@
+"""Routers that accept by a score: the entropy or margin of the votes, log-probabilities, or a learned mix of signals.
+
+`agentcascade tune` chooses them; the same functions compute a score offline, for a whole log, and at a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.protocols import Verdict
+from agentcascade.steplog.types import action_type
+from agentcascade.types import Situation, Tally
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+SCORES = ("entropy", "margin", "logprob", "learned")
+SIGNALS = ("agreement", "margin", "certainty", "valid", "position", "similarity", "similarity known", "logprob")
+
+
+def certainty(counts: Floats, n: int) -> Floats:
+    """(N, M) votes of n samples to (N,): 1 less entropy over log n; samples without a vote are a class of their own."""
+    if n == 1:
+        return np.minimum(counts.sum(axis=1), 1.0)
+    lost = n - counts.sum(axis=1)
+    shares = np.concatenate([counts, lost[:, None]], axis=1) / n
+    entropy = -np.sum(np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1.0)), 0.0), axis=1)
+    certain: Floats = np.where(counts.sum(axis=1) > 0, 1 - entropy / np.log(n), 0.0)
+    return certain
+
+
+def margin(counts: Floats, n: int) -> Floats:
+    """(N,), by how much of n the largest class leads the second."""
+    two = -np.sort(-np.concatenate([counts, np.zeros((len(counts), 2))], axis=1), axis=1)[:, :2]
+    lead: Floats = (two[:, 0] - two[:, 1]) / n
+    return lead
+
+
+def signals(counts: Floats, n: int, position: Floats, similarity: Floats, logprob: Floats) -> Floats:
+    """(N, 8), one column for each of `SIGNALS`; `similarity` and `logprob` are NaN where they are not known."""
+    known = ~np.isnan(similarity)
+    return np.column_stack([
+        counts.max(axis=1) / n,
+        margin(counts, n),
+        certainty(counts, n),
+        counts.sum(axis=1) / n,
+        np.log1p(position),
+        np.where(known, similarity, 0.0),
+        known,
+        np.where(np.isnan(logprob), 0.0, logprob),
+    ])  # fmt: skip
+
+
+def learned(rows: Floats, types: Sequence[str], model: Mapping[str, Any]) -> Floats:
+    """(N,), the logistic regression's probability that the majority is right."""
+    total = rows @ np.array(model["weights"], dtype=float) + float(model["intercept"])
+    total += np.array([model["types"].get(name, 0.0) for name in types])
+    probability: Floats = 1 / (1 + np.exp(-total))
+    return probability
+
+
+class ScoreRouter:
+    """Accept the majority of `n` samples when its `score` is at least `threshold`.
+
+    `score` is entropy (1 less the votes' entropy over log n), margin, logprob (mean log-probability of the majority's
+    tokens; without log-probabilities nothing is accepted) or learned, whose `model` holds weights, intercept and types.
+    Raises `ConfigError`.
+    """
+
+    name = "scored"
+
+    def __init__(self, score: str, threshold: float, n: int = 3, model: Mapping[str, Any] | None = None) -> None:
+        if score not in SCORES:
+            raise ConfigError(f"router.score '{score}' is unknown: {did_you_mean(score, SCORES)}")
+        if not isinstance(n, int) or n < 1:
+            raise ConfigError(f"router.n is {n!r}: it is a number of samples, at least 1")
+        if score == "learned":
+            lacking = [k for k in ("weights", "intercept", "types") if k not in (model or {})]
+            if lacking or len((model or {})["weights"]) != len(SIGNALS):
+                raise ConfigError(
+                    f"router.model needs weights ({len(SIGNALS)} numbers), intercept and types: "
+                    "`agentcascade tune --rules learned` writes one"
+                )
+        self.score, self.threshold, self.n, self.model = score, threshold, n, model or {}
+
+    def samples(self, situation: Situation) -> int:
+        return self.n
+
+    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        if remaining:
+            return None
+        return Verdict.ACCEPT if tally.top and self.value(situation, tally) >= self.threshold else Verdict.DEFER
+
+    def value(self, situation: Situation, tally: Tally) -> float:
+        """The score of the votes."""
+        assert tally.top is not None
+        counts = np.array([[*tally.counts.values()]], dtype=float)
+        logprob = getattr(tally, "logprobs", {}).get(tally.top[0])
+        if self.score == "logprob":
+            return float("-inf") if logprob is None else float(logprob)
+        if self.score != "learned":
+            return float((certainty if self.score == "entropy" else margin)(counts, self.n)[0])
+        row = signals(
+            counts,
+            self.n,
+            np.array([float(situation.step)]),
+            np.array([_number(getattr(tally, "similarity", None))]),
+            np.array([_number(logprob)]),
+        )
+        return float(learned(row, [action_type(tally.top[0])], self.model)[0])
+
+
+class Grouped:
+    """A number of `needed` votes of its own for each type of action (`by: tool`) or goal (`by: category`).
+
+    `needed` maps types to votes, `default` holds for all others; more than n sends such steps to the teacher. A goal's
+    type is the `category` that the episode was given.
+    """
+
+    name = "grouped"
+
+    def __init__(self, needed: Mapping[str, int], default: int, n: int = 3, by: str = "tool") -> None:
+        if by not in ("tool", "category"):
+            raise ConfigError(f"router.by is '{by}': {did_you_mean(by, ('tool', 'category'))}")
+        if not isinstance(n, int) or n < 1:
+            raise ConfigError(f"router.n is {n!r}: it is a number of samples, at least 1")
+        for group, votes in {**needed, "default": default}.items():
+            if not isinstance(votes, int) or votes < 1:
+                raise ConfigError(f"router.needed.{group} is {votes!r}: it is a number of votes, at least 1")
+        self.needed, self.default, self.n, self.by = dict(needed), default, n, by
+
+    def samples(self, situation: Situation) -> int:
+        return self.n if self.by == "tool" or self._votes(situation, "") <= self.n else 0
+
+    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        if remaining:
+            return None
+        if tally.top is None or tally.top[1] < self._votes(situation, tally.top[0]):
+            return Verdict.DEFER
+        return Verdict.ACCEPT
+
+    def _votes(self, situation: Situation, action: str) -> int:
+        group = action_type(action) if self.by == "tool" else situation.category
+        return self.needed.get(group, self.default)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,0 +1,1 @@
+"""Offline tuning: any rule replayed on a log, its risk tested, the cheapest certified one chosen."""

@@ -1,0 +1,79 @@
+"""What a rule costs at each step: exact expected dollars from recorded usage, under one way of billing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from agentcascade.errors import InvalidRequest
+from agentcascade.routers.tuning.columns import Columns
+from agentcascade.routers.tuning.rules import Asked, Outcome
+
+if TYPE_CHECKING:
+    from agentcascade.routers.tuning.columns import Floats
+
+Sampling = Literal["one-call", "staged", "separate"]
+SAMPLINGS: tuple[Sampling, ...] = ("one-call", "staged", "separate")
+"""One request with n, which pays the prompt once; in stages, no more than could settle the vote; n requests at once."""
+
+
+@dataclass(frozen=True)
+class Bill:
+    """Dollars where the log knows them, else teacher answers: `unit` says which.
+
+    `sample_cost` is what one sample is assumed to cost, as a share of a teacher's answer, where dollars are not known.
+    `discounts`: with the prompt-cache discounts that were recorded, or all prompt tokens at the full price.
+    """
+
+    sampling: Sampling = "one-call"
+    discounts: bool = True
+    sample_cost: float = 0.02
+    student_price: float = 1.0
+    """Factor on the student's dollars, to see what hangs on prices"""
+
+    def unit(self, log: Columns) -> str:
+        return "dollars" if known(log) else "teacher answers"
+
+    def steps(self, log: Columns, outcome: Outcome) -> Floats:
+        """(N,), expected cost of each step."""
+        students = (log, *log.others)
+        spent = (1 - outcome.accept) * self.teacher(log)
+        for asked, student in zip(outcome.asked, students):
+            spent = spent + asked.reach * self._student(student, asked, known(log)) * self.student_price
+        return spent
+
+    def teacher(self, log: Columns) -> Floats:
+        """(N,), the teacher alone."""
+        if not known(log):
+            return np.ones(len(log))
+        return log.dollars["teacher" if self.discounts else "plain_teacher"]
+
+    def _student(self, log: Columns, asked: Asked, priced: bool) -> Floats:
+        n: Floats | float = asked.n
+        requests: Floats | float = 1.0 if self.sampling == "one-call" else float(asked.n)
+        if self.sampling == "staged" and asked.votes is not None:
+            n, requests = asked.votes.waves(log)
+        elif self.sampling == "staged":
+            requests = 1.0
+        if not priced:
+            return np.full(len(log), self.sample_cost) * n
+        dollars = log.dollars
+        first, sample = dollars["prompt" if self.discounts else "plain_prompt"], dollars["sample"]
+        again = dollars["again"] if self.discounts and self.sampling == "staged" else dollars["plain_prompt"]
+        return first + again * (requests - 1) + sample * n
+
+
+def known(log: Columns) -> bool:
+    """Whether the log has dollars for all that was asked, of most of its steps; the others are left out of means."""
+    needed = [log.dollars.get("teacher"), *(s.dollars.get(k) for s in (log, *log.others) for k in ("prompt", "sample"))]
+    return all(values is not None and np.isnan(values).mean() < 0.5 for values in needed)
+
+
+def check(sample_cost: float) -> None:
+    """Raises `InvalidRequest`."""
+    if not 0 <= sample_cost <= 10:
+        raise InvalidRequest(
+            f"sample_cost is {sample_cost}: it is the share of a teacher's answer that one sample costs, 0 to 10"
+        )

@@ -1,0 +1,269 @@
+"""The cheapest rule whose risk is certified: Learn then Test over chains of rules, on one's own log.
+
+With probability at least `confidence` over the log, no certified rule has a true risk above `max_risk`, whatever the
+distribution of steps, as long as future episodes are like those of the log (Angelopoulos et al. 2021). So the cheapest
+certified one may be chosen after looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from agentcascade.errors import InvalidRequest, did_you_mean
+from agentcascade.routers.tuning import costs, families, multiple
+from agentcascade.routers.tuning.columns import Columns, arms, chain, columns
+from agentcascade.routers.tuning.conformal import conformal
+from agentcascade.routers.tuning.costs import SAMPLINGS, Bill, Sampling
+from agentcascade.routers.tuning.families import FAMILIES, FITTED, Family
+from agentcascade.routers.tuning.pvalues import FUNCTIONS, TESTS, Test, upper_bound
+from agentcascade.routers.tuning.replay import Replayed, drawn, replay
+from agentcascade.routers.tuning.risks import Losses, Risk
+from agentcascade.routers.tuning.rules import Rule
+from agentcascade.steplog.types import LoggedStep
+
+MORE = 4096
+"""Logs this many times as long are the longest that are considered when more data are asked for."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to certify, and what to try. Raises `InvalidRequest` naming the value."""
+
+    max_risk: float
+    confidence: float = 0.95
+    risk: Risk = field(default_factory=Risk)
+    method: Literal["test", "conformal"] = "test"
+    test: Test | Literal["auto"] = "auto"
+    multiplicity: multiple.Multiplicity = "sequence"
+    rules: tuple[Family, ...] = ("consistency",)
+    sizes: tuple[int, ...] = ()
+    """Numbers of samples to try; default: up to 10, as far as the log goes"""
+    sampling: Sampling | Literal["auto"] = "auto"
+    discounts: bool = True
+    sample_cost: float = Bill.sample_cost
+    fit_share: float = 0.5
+    """Of the episodes, to fit rules that need it"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_risk < 1:
+            raise InvalidRequest(f"max_risk is {self.max_risk}: it is a share above 0 and below 1, e.g. 0.05")
+        if not 0.5 <= self.confidence < 1:
+            raise InvalidRequest(f"confidence is {self.confidence}: it is a probability from 0.5 up to 1, e.g. 0.95")
+        if not 0.05 <= self.fit_share <= 0.95:
+            raise InvalidRequest(f"fit_share is {self.fit_share}: it is a share of the episodes, 0.05 to 0.95")
+        if not self.rules:
+            raise InvalidRequest(f"rules is empty: choose among {', '.join(FAMILIES)}")
+        for name in self.rules:
+            if name not in FAMILIES:
+                raise InvalidRequest(f"rules has '{name}': {did_you_mean(name, FAMILIES)}")
+        if self.test not in (*TESTS, "auto"):
+            raise InvalidRequest(f"test '{self.test}' is unknown: {did_you_mean(self.test, (*TESTS, 'auto'))}")
+        for n in self.sizes:
+            if n < 1:
+                raise InvalidRequest(f"sizes has {n}: a number of samples is at least 1")
+        costs.check(self.sample_cost)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A rule that was tried, on the steps that it was tested on."""
+
+    family: Family
+    chain: int
+    replayed: Replayed
+    p: float | None
+    level: float
+    certified: bool
+    upper: float | None = None
+    """Upper bound of its risk at the same confidence, were it the only rule that was tried"""
+
+    @property
+    def rule(self) -> Rule:
+        return self.replayed.rule
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of it. `chosen` is None where no rule is certified, or none that is cheaper than the teacher."""
+
+    settings: Settings
+    test: str
+    steps: int
+    episodes: int
+    left_out: dict[str, int]
+    candidates: list[Candidate]
+    chosen: Candidate | None
+    sampling: Sampling
+    unit: str
+    teacher_cost: float
+    more_episodes: int | None = None
+    """About how many more would certify the most promising rule, where none is certified; None: none would"""
+    most: int = 0
+
+    @property
+    def certified(self) -> list[Candidate]:
+        return [c for c in self.candidates if c.certified]
+
+
+@dataclass(frozen=True)
+class _Chain:
+    family: Family
+    log: Columns
+    rules: list[Rule]
+
+
+def tune(steps: Sequence[LoggedStep], settings: Settings, say: Callable[[str], object] = lambda _: None) -> Tuned:
+    """Replay, test, choose. Raises `InvalidRequest` for a log without the labels that the risk needs."""
+    usable, left_out = _usable(steps, settings)
+    logs = _logs(usable, settings)
+    made = [c for log in logs for c in _chains(log, settings)]
+    if "chain" in settings.rules:
+        log = chain(usable)
+        made += [_Chain("chain", log, rules) for rules in families.chains(_sizes(log, settings), 1 + len(log.others))]
+    tests = {_test(c.log, settings) for c in made}
+    bills = _bills(settings)
+    tested = _tested(made, settings)
+    candidates = []
+    for i, (one, verdicts) in enumerate(zip(made, tested)):
+        say(f"{one.log.arm}: {one.family}, {len(one.rules)} rules")
+        for rule, verdict in zip(one.rules, verdicts):
+            worth = bills if verdict.certified else bills[:1]
+            candidates.append(Candidate(one.family, i, replay(one.log, rule, worth), *verdict))
+    certified = [c for c in candidates if c.certified and c.replayed.cost < c.replayed.teacher_cost]
+    key = lambda c: (c.replayed.cost / c.replayed.teacher_cost, -c.replayed.acceptance)  # noqa: E731
+    chosen = min(certified, key=key, default=None)
+    best: Sampling = bills[0].sampling
+    if chosen is not None:
+        by = chosen.replayed.by_sampling
+        best = min((b.sampling for b in bills), key=lambda s: by.get(s, np.inf))
+        chosen = replace(chosen, upper=_upper(made[chosen.chain].log, chosen.rule, settings))
+    return Tuned(
+        settings=settings,
+        test=settings.method if settings.method == "conformal" else " and ".join(sorted(tests)),
+        steps=len(usable),
+        episodes=len({s.cluster for s in usable}),
+        left_out=left_out,
+        candidates=candidates,
+        chosen=chosen,
+        sampling=best,
+        unit=bills[0].unit(logs[0]),
+        teacher_cost=float(np.nanmean(bills[0].teacher(logs[0]))),
+        more_episodes=None if any(c.certified for c in candidates) else _more(made, settings),
+        most=max(log.most for log in logs),
+    )
+
+
+def _usable(steps: Iterable[LoggedStep], settings: Settings) -> tuple[list[LoggedStep], dict[str, int]]:
+    """Shadows with the label that the risk needs, and how many others there were."""
+    kind, usable = settings.risk.kind, []
+    left_out: dict[str, int] = {}
+    steps = list(steps)
+    teachers = any(s.teacher is not None for s in steps)
+    for step in steps:
+        reason = None
+        if step.kind == "audit":
+            reason = "audits, which are of accepted steps alone"
+        elif not step.students:
+            reason = "steps without a student"
+        elif kind == "wrong" and step.gold is None:
+            reason = "steps whose right answer (gold) is not known"
+        elif kind == "teacher-disagreement" and not teachers:
+            reason = "steps without a teacher's action"
+        elif kind == "episode-loss" and step.gold is None and not teachers:
+            reason = "steps with neither gold nor a teacher's action"
+        if reason is None:
+            usable.append(step)
+        else:
+            left_out[reason] = left_out.get(reason, 0) + 1
+    if not usable:
+        why = "; ".join(f"{number} {reason}" for reason, number in left_out.items()) or "it is empty"
+        raise InvalidRequest(f"the log has no step that risk '{kind}' can be measured on: {why}")
+    return usable, left_out
+
+
+def _logs(steps: list[LoggedStep], settings: Settings) -> list[Columns]:
+    found = [columns(steps, arm=arm) for arm in arms(steps)]
+    return [log for log in found if log.clusters >= max(2, 0.01 * len(steps))] or found[:1]
+
+
+def _chains(log: Columns, settings: Settings) -> list[_Chain]:
+    sizes, kind = _sizes(log, settings), settings.risk.kind
+    made: list[_Chain] = []
+    halves = list(families.parts(log, settings.fit_share, settings.seed)) if FITTED & {*settings.rules} else []
+    for family in settings.rules:
+        if family == "consistency":
+            made += [_Chain(family, log, rules) for rules in families.consistency(sizes)]
+        elif family in ("entropy", "margin", "logprob"):
+            if family == "logprob" and not log.logprob.shape[1]:
+                raise InvalidRequest("the log has no log-probabilities: leave --rules logprob out")
+            made += [_Chain(family, log, rules) for rules in families.scored(family, sizes)]
+        elif family == "learned":
+            fitting, testing = halves
+            for n in sizes:
+                model = families.fit(fitting, n, kind, settings.seed)
+                made += [_Chain(family, testing, rules) for rules in families.scored(family, [n], model)]
+        elif family in ("tool", "category"):
+            fitting, testing = halves
+            made += [_Chain(family, testing, families.grouped(fitting, family, n, kind)) for n in sizes]
+    return made
+
+
+def _sizes(log: Columns, settings: Settings) -> list[int]:
+    return [n for n in settings.sizes or families.SIZES if n <= log.most] or [log.most]
+
+
+def _test(log: Columns, settings: Settings) -> Test:
+    if settings.test != "auto":
+        return settings.test
+    alike = log.singletons and bool(np.allclose(log.weight, 1))
+    return "binomial" if alike else "betting"
+
+
+def _of_test(test: Test, losses: Losses) -> tuple[np.ndarray, np.ndarray]:
+    """The exact test needs draws that are one thing or the other; the others take averages over all draws."""
+    return (losses.drawn_loss, losses.drawn_base) if test == "binomial" else (losses.loss, losses.base)
+
+
+def _tested(made: list[_Chain], settings: Settings) -> list[list[multiple.Tested]]:
+    if settings.method == "conformal":
+        pairs = [(c.log, c.rules) for c in made]
+        return conformal(pairs, settings.risk, settings.max_risk, _bills(settings)[0], settings.seed)
+
+    def p(i: int, j: int) -> float:
+        test = _test(made[i].log, settings)
+        return FUNCTIONS[test](*_of_test(test, drawn(made[i].log, made[i].rules[j], settings.risk)), settings.max_risk)
+
+    return multiple.certify([len(c.rules) for c in made], p, 1 - settings.confidence, settings.multiplicity)
+
+
+def _upper(log: Columns, rule: Rule, settings: Settings) -> float:
+    test = _test(log, settings)
+    return upper_bound(test, *_of_test(test, drawn(log, rule, settings.risk)), 1 - settings.confidence)
+
+
+def _bills(settings: Settings) -> list[Bill]:
+    samplings = SAMPLINGS[:2] if settings.sampling == "auto" else (settings.sampling,)
+    return [Bill(s, settings.discounts, settings.sample_cost) for s in samplings]
+
+
+def _more(made: list[_Chain], settings: Settings) -> int | None:
+    """Episodes that are lacking, were further ones like those of the log: for the rule that needs fewest."""
+    found: list[int] = []
+    delta = (1 - settings.confidence) / len(made)
+    for one in made:
+        test = _test(one.log, settings)
+        loss, base = _of_test(test, drawn(one.log, one.rules[0], settings.risk))
+        low, high = 1, MORE  # so many times the log do not suffice, do suffice
+        if FUNCTIONS[test](loss, base, settings.max_risk, high) > delta:
+            continue
+        while high - low > 1:
+            middle = (low + high) // 2
+            enough = FUNCTIONS[test](loss, base, settings.max_risk, middle) <= delta
+            low, high = (low, middle) if enough else (middle, high)
+        found.append(one.log.clusters * (high - 1))
+    return min(found, default=None)
