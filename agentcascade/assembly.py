@@ -149,6 +149,7 @@ def open_bank(
 ) -> Bank:
     """The bank in `database` as `config.retrieval` wants it searched; what is added goes through `redact`."""
     from agentcascade.bank import Bank
+    from agentcascade.utility import Utility
 
     retrieval = config.retrieval
     return Bank(
@@ -159,6 +160,8 @@ def open_bank(
         window_before=retrieval.window_before,
         window_after=retrieval.window_after,
         redact=redact,
+        utility=Utility(database, retrieval.utility_weight) if retrieval.utility_weight else None,
+        shortened=config.prompt.shortened,
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,18 +21,17 @@ from agentcascade.cache import Cache
 from agentcascade.embedding import TextVectors
 from agentcascade.errors import BankError, EmbeddingModelChanged
 from agentcascade.protocols import Embedder, Retriever
-from agentcascade.storage import Database, trajectories
-from agentcascade.storage.tables import embeddings, settings
+from agentcascade.storage import Database, notes, trajectories
+from agentcascade.storage.tables import embeddings
 from agentcascade.storage.tables import trajectories as table
+from agentcascade.storage.trajectories import POSITIONS
 from agentcascade.types import DERIVED, Demonstration, Situation, Trajectory
 
 if TYPE_CHECKING:
     from agentcascade.protocols import Vectors
+    from agentcascade.utility import Utility
 
 KEYS = ("goal", "plan", "observation")
-POSITIONS = 20
-"""Bits of an index row's id that hold the step's position; the rest is the trajectory's key."""
-
 CACHED_TRAJECTORIES = 5_000
 REFRESH_SECONDS = 2.0
 OVERFETCH = 16
@@ -51,7 +49,8 @@ class Bank:
     """Adds trajectories, retrieves demonstrations. Thread-safe; one per process over a shared database.
 
     `weights` of the keys count relative to each other. A window is the matched step with `window_before` steps before
-    and `window_after` after it, clipped. `redact` is applied to what is stored.
+    and `window_after` after it, clipped. `redact` is applied to what is stored. `utility` ranks what helped higher;
+    `shortened` shows the shorter reasonings that `agentcascade bank shorten` made.
     """
 
     def __init__(
@@ -64,6 +63,8 @@ class Bank:
         window_before: int = 2,
         window_after: int = 2,
         redact: Callable[[Trajectory], Trajectory] | None = None,
+        utility: Utility | None = None,
+        shortened: bool = False,
     ) -> None:
         self.database, self.embedder, self.retriever = database, embedder, retriever
         weights = weights or dict.fromkeys(KEYS, 1.0)
@@ -72,6 +73,7 @@ class Bank:
             raise BankError(f"weights {dict(weights)}: give goal, plan and observation, none negative, not all zero")
         self._scales = [sqrt(weights[key] / total) for key in KEYS]
         self._before, self._after, self._redact = window_before, window_after, redact
+        self._utility, self._shortened, self._edits = utility, shortened, "0"
         self._lock = threading.RLock()
         self._texts = TextVectors(embedder)
         self._trajectories: Cache[int, Trajectory] = Cache(CACHED_TRAJECTORIES)
@@ -95,7 +97,7 @@ class Bank:
     def _add(self, items: Sequence[Trajectory]) -> list[bool]:
         items = [self._redact(item) for item in items] if self._redact else items
         for item in items:
-            check(item)
+            trajectories.check(item)
         texts = {t for item in items for t in (item.goal, item.plan, *(s.observation for s in item.steps)) if t}
         model = self.embedder.name
         vectors = {trajectories.text_key(model, t): v.tobytes() for t, v in self._texts.of(texts).items()}
@@ -109,20 +111,12 @@ class Bank:
                     new.append(identity not in seen)
                     seen.add(identity)
                 fresh = [item for item, is_new in zip(items, new) if is_new]
-                self._check_ids(connection, fresh)
+                if (double := trajectories.double(connection, fresh)) is not None:
+                    raise BankError(f"a different trajectory has the id '{double}' already: give it another id")
                 if fresh:
                     trajectories.insert(connection, fresh, vectors, model)
             self._catch_up()
         return new
-
-    def _check_ids(self, connection: Connection, fresh: Sequence[Trajectory]) -> None:
-        ids = Counter(t.id for t in fresh)
-        taken: set[str] = set()
-        for part in trajectories.chunks(list(ids)):
-            taken |= {*connection.execute(select(table.c.id).where(table.c.id.in_(part))).scalars()}
-        double = next((i for i, count in ids.items() if i in taken or count > 1), None)
-        if double is not None:
-            raise BankError(f"a different trajectory has the id '{double}' already: give it another id")
 
     async def retrieve(self, situation: Situation, k: int) -> Retrieval:
         """The k best demonstrations for a situation, one window per trajectory, best first.
@@ -148,11 +142,30 @@ class Bank:
         exclude = self._episodes.get((situation.namespace, own), frozenset())
         want = k + 2
         while True:
-            hits = self.retriever.search(situation.namespace, key, want, exclude)
+            hits, most = self.retriever.search(situation.namespace, key, want, exclude), float("-inf")
+            everything = len(hits) < want or want > OVERFETCH * k
+            if self._utility is not None:
+                hits, most = await asyncio.to_thread(self._utility.ranked, situation.namespace, hits)
             found = await self._windows(hits, k, situation.episode)
-            if len(found) == k or len(hits) < want or want > OVERFETCH * k:
+            if everything or (len(found) == k and found[-1].score >= most):
                 return Retrieval(found, seconds)
             want *= 2
+
+    def scores(self, situation: Situation, windows: Sequence[Demonstration]) -> list[float | None]:
+        """What each window scores in a situation: as much as its best step. None for one that was removed. Blocks."""
+        texts = {t for w in windows for t in (w.goal, w.plan, *(s.observation for s in w.steps))}
+        keys = {t: trajectories.text_key(self.embedder.name, t) for t in texts}
+        with self.database.begin() as connection:
+            there = trajectories.present(connection, {w.trajectory for w in windows})
+            stored = trajectories.vectors(connection, {k for k in keys.values() if k})
+        vectors = self._texts.of([situation.goal, situation.plan, situation.observation, ""])
+        own = self._key([vectors[t] for t in (situation.goal, situation.plan, situation.observation)])
+
+        def score(window: Demonstration, observation: str) -> float:
+            parts = (stored.get(keys[t], vectors[""]) for t in (window.goal, window.plan, observation))
+            return float(own @ self._key(list(parts)))
+
+        return [max(score(w, s.observation) for s in w.steps) if w.trajectory in there else None for w in windows]
 
     async def _windows(self, hits: Sequence[tuple[int, int, float]], k: int, own: str) -> list[Demonstration]:
         if any(self._trajectories.get(group) is None for _, group, _ in hits):
@@ -188,8 +201,9 @@ class Bank:
     def _read(self, groups: Collection[int]) -> None:
         missing = [g for g in groups if self._trajectories.get(g) is None]
         with self.database.begin() as connection:
+            shorter = notes.shorter(connection, missing) if self._shortened else {}
             for pk, trajectory in trajectories.read(connection, missing).items():
-                self._trajectories.put(pk, trajectory)
+                self._trajectories.put(pk, notes.with_shorter(trajectory, shorter.get(pk)))
 
     def close(self) -> None:
         """Wait for what the index still does in the background. The database stays open: it is its owner's."""
@@ -212,6 +226,8 @@ class Bank:
             while True:
                 with self.database.begin() as connection:
                     self._check_model(connection)  # another process may have embedded the bank anew
+                    if self._shortened and (edits := notes.edits(connection)) != self._edits:
+                        self._trajectories, self._edits = Cache(CACHED_TRAJECTORIES), edits
                     if not self._loaded and not self._watermark:
                         self._removal_mark = trajectories.last_removal(connection)
                     for mark, pk, namespace in trajectories.removed(connection, self._removal_mark):
@@ -254,22 +270,16 @@ class Bank:
 
     def _check_model(self, connection: Connection, *, write: bool = False) -> None:
         """The bank remembers which model embedded it; the first `write` into an empty one sets it."""
-        execute, mine = connection.execute, f"{self.embedder.name}/{self.embedder.dimension}"
-        stored = execute(select(settings.c.value).where(settings.c.name == "embedding_model")).scalar()
+        mine, stored = f"{self.embedder.name}/{self.embedder.dimension}", notes.space(connection)
         if stored == mine:
             return
-        if stored is not None and execute(select(table.c.pk).limit(1)).scalar() is not None:
+        if stored is not None and connection.execute(select(table.c.pk).limit(1)).scalar() is not None:
             raise EmbeddingModelChanged(
                 f"the bank was embedded with {stored}, the embedder is {mine}: set retrieval.embedder back, or run "
                 "`agentcascade bank reembed` to embed all of it anew"
             )
         if write:
-            self._set_model(connection)
-
-    def _set_model(self, connection: Connection) -> None:
-        connection.execute(delete(settings).where(settings.c.name == "embedding_model"))
-        value = f"{self.embedder.name}/{self.embedder.dimension}"
-        connection.execute(settings.insert().values(name="embedding_model", value=value))
+            notes.set_space(connection, mine)
 
     def reembed(self) -> int:
         """Embed the whole bank with the present embedder, in one transaction; returns the number of texts."""
@@ -280,20 +290,10 @@ class Bank:
             vectors = {
                 trajectories.text_key(self.embedder.name, t): v.tobytes() for t, v in self._texts.of(texts).items()
             }
+            noted = notes.carried(connection)
             trajectories.remove(connection, pks)
             connection.execute(delete(embeddings))
-            self._set_model(connection)
+            notes.set_space(connection, f"{self.embedder.name}/{self.embedder.dimension}")
             trajectories.insert(connection, everything[::-1], vectors, self.embedder.name)
+            notes.carry(connection, noted)
         return len(texts)
-
-
-def check(trajectory: Trajectory) -> None:
-    """Raises `BankError` unless the trajectory can teach: successful, with a goal and steps."""
-    if not trajectory.success:
-        raise BankError(f"trajectory {trajectory.id} failed: only successful ones are banked")
-    if not trajectory.steps:
-        raise BankError(f"trajectory {trajectory.id} has no steps")
-    if len(trajectory.steps) >= 1 << POSITIONS:
-        raise BankError(f"trajectory {trajectory.id} has {len(trajectory.steps)} steps: split it")
-    if not trajectory.goal.strip():
-        raise BankError(f"trajectory {trajectory.id} has no goal")

@@ -112,7 +112,7 @@ class Cascade:
     def with_teacher(self, teacher: ChatModel) -> Cascade:
         """The same cascade with another teacher. It shares everything else, and is closed with this one."""
         twin = copy.copy(self)
-        twin.teacher, twin.side, twin.shadows = teacher, StudentSide(twin), self.shadows.of(twin)
+        twin.teacher, twin.side, twin.shadows = teacher, self.side.of(twin), self.shadows.of(twin)
         return twin
 
     async def step(

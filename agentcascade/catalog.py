@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
-from agentcascade.bank import Bank, check
+from agentcascade.bank import Bank
 from agentcascade.errors import BankError, UnknownTrajectory
 from agentcascade.storage import Database, trajectories
 from agentcascade.storage.tables import trajectories as table
@@ -112,7 +112,7 @@ def read_export(path: Path, namespace: str | None = None) -> list[Trajectory]:
             continue
         try:
             trajectory = Trajectory.model_validate_json(line)
-            check(trajectory)
+            trajectories.check(trajectory)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"])) or "the line"

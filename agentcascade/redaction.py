@@ -105,7 +105,7 @@ class Redactor:
 
     def shadow(self, shadow: Shadow) -> Shadow:
         samples = tuple(self._with(s, "action", "text", "invalid") for s in shadow.samples)
-        return self._with(shadow, "goal", "observation", "teacher_action", "failures").model_copy(
+        return self._with(shadow, "goal", "observation", "teacher_action", "gold", "failures").model_copy(
             update={"samples": samples}
         )
 

@@ -53,6 +53,20 @@ class RetrievalConfig(Section):
     window_before: int = Field(default=2, ge=0)
     window_after: int = Field(default=2, ge=0)
     weights: WeightsConfig = WeightsConfig()
+    sticky: Literal["never", "always", "auto"] = Field(
+        default="never",
+        description="keep the demonstrations of the episode's earlier step, so that the provider's prompt cache hits; "
+        "auto: where that is expected to save more than it loses",
+    )
+    sticky_sensitivity: float = Field(
+        default=1.0, ge=0, description="deferrals that a demonstration score lower by 1 is expected to cause"
+    )
+    utility_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="added to a demonstration's score per unit by which the success rate of episodes that used it is "
+        "above the namespace's",
+    )
 
 
 class RouterConfig(Section):
@@ -82,6 +96,7 @@ class PromptConfig(Section):
         default=1, ge=0, description="with fewer retrieved the teacher takes the step; ignored when retrieval.k is 0"
     )
     teacher_sees_demonstrations: bool = False
+    shortened: bool = Field(default=False, description="show the reasonings that `agentcascade bank shorten` made")
 
 
 class ActionsConfig(Section):

@@ -12,6 +12,7 @@ from agentcascade.calls import Caller, Request
 from agentcascade.errors import InvalidAction
 from agentcascade.protocols import Router, Verdict
 from agentcascade.record import StepRecord
+from agentcascade.sticky import Sticky
 from agentcascade.tokens import count_messages
 from agentcascade.types import Message, Mode, Purpose, Sample, Situation, Tally
 from agentcascade.waves import MOST, Outlook, Waves, billing
@@ -25,7 +26,13 @@ class StudentSide:
 
     def __init__(self, cascade: Cascade) -> None:
         self._cascade = cascade
-        self._outlook = Outlook()
+        self._outlook, self._sticky = Outlook(), Sticky()
+
+    def of(self, cascade: Cascade) -> StudentSide:
+        """That of a twin, which knows what this one has learnt."""
+        twin = StudentSide(cascade)
+        twin._outlook, twin._sticky = self._outlook, self._sticky
+        return twin
 
     async def demonstrate(self, situation: Situation, mode: Mode, request: Request, record: StepRecord) -> bool:
         """Retrieve and put the demonstrations into the prompt; False to defer for want of them."""
@@ -37,6 +44,9 @@ class StudentSide:
         record.embedded(found.embedding_seconds)
         room = max(0, settings.token_budget - request.memory_tokens)
         prompt = prompts.build(request.remembered, found.demonstrations, budget=room, count=cascade.count)
+        if cascade.config.retrieval.sticky != "never":
+            output = round(self._outlook.answer_tokens)
+            prompt = await self._sticky.choose(cascade, situation, request.remembered, prompt, room, output)
         record.demonstrated(prompt)
         if len(prompt.shown) < settings.min_demonstrations and mode == "cascade":
             record.reason = f"{len(prompt.shown)} demonstrations, {settings.min_demonstrations} needed"

@@ -141,6 +141,10 @@ class Completion(Frozen):
     dollars: Decimal | None = None
     seconds: float = 0.0
     calls: int = Field(default=1, ge=1, description="provider requests behind it (n parallel calls count n)")
+    logprobs: tuple[float | None, ...] = Field(
+        default=(), description="mean log-probability of each message's tokens, where it was asked for and told"
+    )
+    tokens: tuple[int | None, ...] = Field(default=(), description="generated tokens of each message, likewise")
 
 
 class Action(Frozen):
@@ -157,6 +161,8 @@ class Sample(Frozen):
     message: Message
     action: Action | None = None
     invalid: str | None = None
+    logprob: float | None = None
+    tokens: int | None = None
 
 
 class Tally(Frozen):
@@ -164,6 +170,10 @@ class Tally(Frozen):
 
     counts: Mapping[str, int]
     total: int = Field(ge=0)
+    logprobs: Mapping[str, float] = Field(
+        default_factory=dict, description="mean log-probability of each class' samples, where it is known of them all"
+    )
+    similarity: float | None = Field(default=None, description="score of the best demonstration shown")
 
     @property
     def top(self) -> tuple[str, int] | None:
@@ -185,6 +195,7 @@ class Call(Frozen):
     usage: Usage
     dollars: Decimal | None
     seconds: float = 0.0
+    requests: int = Field(default=1, ge=1, description="provider requests behind it, each of which paid for its prompt")
 
     @classmethod
     def of(cls, role: Role, purpose: Purpose, completion: Completion) -> Call:
@@ -196,6 +207,7 @@ class Call(Frozen):
             usage=completion.usage,
             dollars=completion.dollars,
             seconds=completion.seconds,
+            requests=completion.calls,
         )
 
 
@@ -279,9 +291,11 @@ class Shadow(Frozen):
     category: str = ""
     observation: str = ""
     temperature: float | None = Field(default=None, description="of the samples")
+    k: int | None = Field(default=None, ge=0, description="demonstrations that were asked for")
     similarity: float | None = Field(default=None, description="score of the best demonstration shown")
     propensity: float = Field(default=1.0, gt=0, le=1, description="with which probability this step was logged")
     teacher_action: str | None = None
+    gold: str | None = Field(default=None, description="action key that is known to be right")
     samples: tuple[LoggedSample, ...] = ()
     accepted: bool = Field(default=False, description="whether the router would have taken the student's action")
     agreement: float | None = None

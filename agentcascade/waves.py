@@ -45,21 +45,29 @@ class Billing(NamedTuple):
         return prompt * (1 if self.once else size) + self.answer * size + self.wait
 
 
+def caches(model: ChatModel, prompt: int) -> bool:
+    """Whether the provider caches prompts by itself: reading them has a lower price, and writing none of its own.
+
+    A provider that charges for writing caches only what it is told to.
+    """
+    whole, read = model.dollars(Usage(input=prompt)), model.dollars(Usage(cached_input=prompt))
+    write = model.dollars(Usage(cache_write=prompt))
+    return whole is not None and read is not None and write is not None and read < whole and write <= whole
+
+
 def billing(
     model: ChatModel, prompt: int, answer: float, *, cached_from: int, seconds: float = 0.0, second_dollars: float = 0.0
 ) -> Billing | None:
     """How `model` bills waves of a prompt of so many tokens and answers of `answer`; None where it has no known price.
 
-    A prompt of `cached_from` tokens or more is read from the cache the next time where reading it has a price of its
-    own and writing it has none: a provider that charges for writing caches only what it is told to.
+    A prompt of `cached_from` tokens or more is read from the cache the next time, where the provider caches.
     """
-    whole, read = model.dollars(Usage(input=prompt)), model.dollars(Usage(cached_input=prompt))
-    write, output = model.dollars(Usage(cache_write=prompt)), model.dollars(Usage(output=1000))
-    if whole is None or read is None or write is None or output is None:
+    whole, output = model.dollars(Usage(input=prompt)), model.dollars(Usage(output=1000))
+    again = model.dollars(Usage(cached_input=prompt)) if prompt >= cached_from and caches(model, prompt) else whole
+    if whole is None or again is None or output is None:
         return None
-    cached = prompt >= cached_from and write <= whole
     each = float(output) * answer / 1000
-    return Billing(float(whole), float(read if cached else whole), each, model.supports_n, seconds * second_dollars)
+    return Billing(float(whole), float(again), each, model.supports_n, seconds * second_dollars)
 
 
 class Waves:
@@ -143,8 +151,8 @@ class Outlook:
 
     @property
     def answer_tokens(self) -> float:
-        """Of one sample."""
-        return self._tokens / self._samples
+        """Of one sample; 100 before any was seen."""
+        return self._tokens / self._samples if self._samples else 100.0
 
     @property
     def seconds(self) -> float:

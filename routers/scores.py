@@ -27,7 +27,8 @@ SIGNALS = ("agreement", "margin", "certainty", "valid", "position", "similarity"
 def certainty(counts: Floats, n: int) -> Floats:
     """(N, M) votes of n samples to (N,): 1 less entropy over log n; samples without a vote are a class of their own."""
     if n == 1:
-        return np.minimum(counts.sum(axis=1), 1.0)
+        some: Floats = np.minimum(counts.sum(axis=1), 1.0)
+        return some
     lost = n - counts.sum(axis=1)
     shares = np.concatenate([counts, lost[:, None]], axis=1) / n
     entropy = -np.sum(np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1.0)), 0.0), axis=1)

@@ -18,7 +18,9 @@ COMMANDS = {
     "keys": ("keys", "Create, list and revoke API keys of the proxy."),
     "ledger": ("ledger", "Say what was spent and what was saved."),
     "memory": ("memory", "Keep histories, ask them, and train what decides their cost."),
+    "replay": ("replay", "Say what rules would have done on a log."),
     "serve": ("serve", "Serve an OpenAI-compatible proxy and a dashboard."),
+    "tune": ("tune", "Choose the cheapest rule whose risk is certified on a log."),
     "switch": ("switch", "Send every step to the teacher, and back."),
 }
 """Command name: module in this package, and its line in the help."""

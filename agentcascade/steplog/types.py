@@ -17,6 +17,7 @@ class Drawn(Frozen):
     model: str = ""
     samples: tuple[LoggedSample, ...] = ()
     temperature: float | None = None
+    k: int | None = Field(default=None, ge=0, description="demonstrations that were asked for")
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
     similarity: float | None = Field(default=None, description="score of the best of them")
     prompt: Usage | None = Field(default=None, description="prompt tokens of one request, by class; None: not known")
@@ -46,6 +47,7 @@ class LoggedStep(Frozen):
     success: bool | None = None
     propensity: float = Field(default=1.0, gt=0, le=1, description="with which probability the step was logged")
     kind: str = Field(default="shadow", description="shadow, or audit: then only accepted steps were logged")
+    accepted: bool | None = Field(default=None, description="what the router of the time made of the student's samples")
     created_at: datetime | None = None
 
     @property

@@ -45,6 +45,7 @@ def _bill() -> list[Column[Any]]:
         *(Column(name, BigInteger, nullable=False) for name in tokens),
         Column("dollars", Dollars, nullable=True),
         Column("seconds", Float, nullable=False),
+        Column("requests", Integer, nullable=False, server_default="1"),
     ]
 
 
@@ -209,9 +210,11 @@ shadows = Table(
     Column("category", String(200), nullable=False, server_default=""),
     Column("observation", Text, nullable=False, server_default=""),
     Column("temperature", Float, nullable=True),
+    Column("k", Integer, nullable=True),
     Column("similarity", Float, nullable=True),
     Column("propensity", Float, nullable=False, server_default="1"),
     Column("teacher_action", Text, nullable=True),
+    Column("gold", Text, nullable=True),
     Column("samples", JSON, nullable=False),
     Column("accepted", Boolean, nullable=False),
     Column("agreement", Float, nullable=True),

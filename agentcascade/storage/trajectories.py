@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -10,11 +11,15 @@ import numpy as np
 from sqlalchemy import Connection, Select, Table, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from agentcascade.errors import BankError
 from agentcascade.storage.tables import embeddings, removals, steps, trajectories
 from agentcascade.types import Step, Trajectory
 
 CHUNK = 500
 """Rows per IN list, and trajectories per read when an index is built."""
+
+POSITIONS = 20
+"""Bits of an index row's id that hold the step's position; the rest is the trajectory's key."""
 
 
 class IndexRow(NamedTuple):
@@ -26,6 +31,26 @@ class IndexRow(NamedTuple):
     goal_key: str
     plan_key: str
     observation_keys: list[str]
+
+
+def check(trajectory: Trajectory) -> None:
+    """Raises `BankError` unless the trajectory can teach: successful, with a goal and steps."""
+    if not trajectory.success:
+        raise BankError(f"trajectory {trajectory.id} failed: only successful ones are banked")
+    if not trajectory.steps:
+        raise BankError(f"trajectory {trajectory.id} has no steps")
+    if len(trajectory.steps) >= 1 << POSITIONS:
+        raise BankError(f"trajectory {trajectory.id} has {len(trajectory.steps)} steps: split it")
+    if not trajectory.goal.strip():
+        raise BankError(f"trajectory {trajectory.id} has no goal")
+
+
+def present(connection: Connection, ids: Collection[str]) -> set[str]:
+    """Those of the ids that are banked."""
+    found: set[str] = set()
+    for part in chunks(sorted(ids)):
+        found |= set(connection.execute(select(trajectories.c.id).where(trajectories.c.id.in_(part))).scalars())
+    return found
 
 
 def text_key(model: str, text: str) -> str:
@@ -47,6 +72,13 @@ def known(connection: Connection, items: Sequence[Trajectory]) -> set[tuple[str,
         query = select(trajectories.c.namespace, trajectories.c.digest).where(trajectories.c.digest.in_(part))
         found |= {(row.namespace, row.digest) for row in connection.execute(query)}
     return wanted & found
+
+
+def double(connection: Connection, fresh: Sequence[Trajectory]) -> str | None:
+    """An id that two of `fresh` have, or one of them and a banked trajectory."""
+    ids = Counter(t.id for t in fresh)
+    taken = present(connection, ids.keys())
+    return next((i for i, count in ids.items() if i in taken or count > 1), None)
 
 
 def insert(connection: Connection, items: Sequence[Trajectory], vectors: Mapping[str, bytes], model: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from agentcascade.errors import StorageError
 from agentcascade.memory.types import Recall
+from agentcascade.storage import notes
 from agentcascade.storage.tables import calls, decisions, drafts, episodes, recall_calls, recalls, shadows
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Shadow
 
@@ -26,17 +27,14 @@ def write(connection: Connection, entries: list[Entry]) -> None:
     made = {d.id: d for d in entries if isinstance(d, Decision)}
     for draft in (e for e in entries if isinstance(e, Draft)):
         _write_draft(connection, dialect.insert(drafts), draft)
-    if ends:
-        end = dialect.insert(episodes)
-        changes = {c.name: end.excluded[c.name] for c in episodes.c if not c.primary_key}
-        rows = [e.model_dump(exclude={"episode", "decision", "calls"}) | {"id": e.episode} for e in ends]
-        connection.execute(end.on_conflict_do_update(index_elements=["namespace", "id"], set_=changes), rows)
     if made:
         there = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(list(made)))).scalars())
         fresh = [d for d in made.values() if d.id not in there]
         if fresh:
             connection.execute(decisions.insert(), [_decision_row(d) for d in fresh])
         _write_bills(connection, calls.c.decision, {d.id: d.calls for d in fresh})
+    if ends:
+        _write_ends(connection, dialect.insert(episodes), ends)
     behind = {s.decision: s for s in entries if isinstance(s, Shadow)}
     if behind:
         _write_shadows(connection, behind)
@@ -48,6 +46,17 @@ def write(connection: Connection, entries: list[Entry]) -> None:
         billed = (calls.c.decision.in_(list(judged))) & (calls.c.purpose == "judge")
         known = set(connection.execute(select(calls.c.decision).where(billed)).scalars())
         _write_bills(connection, calls.c.decision, {d: made for d, made in judged.items() if d not in known})
+
+
+def _write_ends(connection: Connection, insert: Any, ends: Sequence[EpisodeEnd]) -> None:
+    """The last word on an episode counts. After its decisions, which say what was shown in it."""
+    rows = [e.model_dump(exclude={"episode", "decision", "calls"}) | {"id": e.episode} for e in ends]
+    rows.sort(key=lambda row: (row["namespace"], row["id"]))  # two writers in one order do not wait for each other
+    connection.execute(insert.on_conflict_do_nothing(), rows)
+    before = notes.lock(connection, ends)
+    changes = {name: insert.excluded[name] for name in rows[0] if name not in ("namespace", "id")}
+    connection.execute(insert.on_conflict_do_update(index_elements=["namespace", "id"], set_=changes), rows)
+    notes.count_uses(connection, ends, before)
 
 
 def _decision_row(decision: Decision) -> dict[str, Any]:

@@ -35,12 +35,15 @@ GRIDS: dict[str, Sequence[float]] = {
 }
 
 
-def consistency(sizes: Sequence[int]) -> list[list[Rule]]:
-    """For each n a chain from unanimity to plurality; the one of the smallest n ends in the first valid sample."""
-    found: list[list[Rule]] = [[Threshold(n, needed) for needed in range(n, 0, -1)] for n in sizes]
-    if found and sizes[0] > 1:
-        found[0].append(Threshold(1, 1))
-    return found
+def consistency(sizes: Sequence[int]) -> list[Rule]:
+    """All thresholds of all n as one chain, down to the first valid sample.
+
+    They are ordered by how often each would accept a coin whose bias may be anything: 2 (n - needed + 1) / (n + 1) where
+    a majority is needed. That is known beforehand, and follows how often they err closely enough that one sequence of
+    tests at the whole level finds more than a sequence for each n at a share of it.
+    """
+    found = [Threshold(n, needed) for n in {*sizes, 1} for needed in range(1, n + 1)]
+    return sorted(found, key=lambda r: (min(1.0, 2 * (r.n - r.needed + 1) / (r.n + 1)), -r.needed / r.n, -r.n))
 
 
 def scored(name: str, sizes: Sequence[int], model: Mapping[str, Any] | None = None) -> list[list[Rule]]:

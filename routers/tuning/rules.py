@@ -102,6 +102,28 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class TeacherAlone:
+    """The teacher takes every step; the student is not asked."""
+
+    name: str = "teacher"
+
+    @property
+    def router(self) -> Mapping[str, Any]:
+        return {"name": "teacher"}
+
+    def on(self, log: Columns) -> Outcome:
+        none, nothing = np.zeros(len(log)), np.zeros(len(log), bool)
+        labels = {"gold": log.gold, "teacher": log.teacher}
+        return Outcome(
+            accept=none,
+            right={name: np.where(values < 0, np.nan, none) for name, values in labels.items()},
+            taken=nothing,
+            fine=dict.fromkeys(labels, nothing),
+            asked=(),
+        )
+
+
+@dataclass(frozen=True)
 class RandomMix:
     """The student takes a step with its first sample, but with probability `p` the teacher does: the baseline."""
 

@@ -7,7 +7,7 @@ certified one may be chosen after looking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -117,20 +117,29 @@ class _Chain:
     rules: list[Rule]
 
 
-def tune(steps: Sequence[LoggedStep], settings: Settings, say: Callable[[str], object] = lambda _: None) -> Tuned:
+def tune(steps: Sequence[LoggedStep], settings: Settings) -> Tuned:
     """Replay, test, choose. Raises `InvalidRequest` for a log without the labels that the risk needs."""
     usable, left_out = _usable(steps, settings)
-    logs = _logs(usable, settings)
+    found = [columns(usable, arm=arm) for arm in arms(usable)]
+    logs = [log for log in found if log.clusters >= max(2, 0.01 * len(usable))] or found[:1]
+    return search(logs, settings, left_out=left_out, chained=chain(usable) if "chain" in settings.rules else None)
+
+
+def search(
+    logs: Sequence[Columns],
+    settings: Settings,
+    *,
+    left_out: dict[str, int] | None = None,
+    chained: Columns | None = None,
+) -> Tuned:
+    """The same on columns, one log for each way in which the student was asked, every step labelled."""
     made = [c for log in logs for c in _chains(log, settings)]
-    if "chain" in settings.rules:
-        log = chain(usable)
-        made += [_Chain("chain", log, rules) for rules in families.chains(_sizes(log, settings), 1 + len(log.others))]
-    tests = {_test(c.log, settings) for c in made}
+    if chained is not None:
+        rules = families.chains(_sizes(chained, settings), 1 + len(chained.others))
+        made += [_Chain("chain", chained, own) for own in rules]
     bills = _bills(settings)
-    tested = _tested(made, settings)
     candidates = []
-    for i, (one, verdicts) in enumerate(zip(made, tested)):
-        say(f"{one.log.arm}: {one.family}, {len(one.rules)} rules")
+    for i, (one, verdicts) in enumerate(zip(made, _tested(made, settings))):
         for rule, verdict in zip(one.rules, verdicts):
             worth = bills if verdict.certified else bills[:1]
             candidates.append(Candidate(one.family, i, replay(one.log, rule, worth), *verdict))
@@ -142,12 +151,13 @@ def tune(steps: Sequence[LoggedStep], settings: Settings, say: Callable[[str], o
         by = chosen.replayed.by_sampling
         best = min((b.sampling for b in bills), key=lambda s: by.get(s, np.inf))
         chosen = replace(chosen, upper=_upper(made[chosen.chain].log, chosen.rule, settings))
+    conformal_ = settings.method == "conformal"
     return Tuned(
         settings=settings,
-        test=settings.method if settings.method == "conformal" else " and ".join(sorted(tests)),
-        steps=len(usable),
-        episodes=len({s.cluster for s in usable}),
-        left_out=left_out,
+        test="conformal" if conformal_ else " and ".join(sorted({_test(c.log, settings) for c in made})),
+        steps=sum(len(log) for log in logs),
+        episodes=sum(log.clusters for log in logs),
+        left_out=left_out or {},
         candidates=candidates,
         chosen=chosen,
         sampling=best,
@@ -186,18 +196,13 @@ def _usable(steps: Iterable[LoggedStep], settings: Settings) -> tuple[list[Logge
     return usable, left_out
 
 
-def _logs(steps: list[LoggedStep], settings: Settings) -> list[Columns]:
-    found = [columns(steps, arm=arm) for arm in arms(steps)]
-    return [log for log in found if log.clusters >= max(2, 0.01 * len(steps))] or found[:1]
-
-
 def _chains(log: Columns, settings: Settings) -> list[_Chain]:
     sizes, kind = _sizes(log, settings), settings.risk.kind
     made: list[_Chain] = []
     halves = list(families.parts(log, settings.fit_share, settings.seed)) if FITTED & {*settings.rules} else []
     for family in settings.rules:
         if family == "consistency":
-            made += [_Chain(family, log, rules) for rules in families.consistency(sizes)]
+            made.append(_Chain(family, log, families.consistency(sizes)))
         elif family in ("entropy", "margin", "logprob"):
             if family == "logprob" and not log.logprob.shape[1]:
                 raise InvalidRequest("the log has no log-probabilities: leave --rules logprob out")

@@ -56,6 +56,7 @@ def upgrade() -> None:
         ),
         sa.Column("dollars", sa.BigInteger(), nullable=True),
         sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("requests", sa.Integer(), nullable=False, server_default="1"),
         sa.ForeignKeyConstraint(
             ["rewrite"], ["rewrites.id"], name=op.f("fk_rewrite_calls_rewrite"), ondelete="CASCADE"
         ),

@@ -1,0 +1,86 @@
+"""What commands that read a log of steps share: where it comes from, and prices that it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from agentcascade.cli.settings import database, database_options, load
+
+if TYPE_CHECKING:
+    from agentcascade.prices import Price
+    from agentcascade.steplog.types import LoggedStep
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def log_options(function: F) -> F:
+    """``--log`` (repeatable), ``--config`` and ``--url`` for the database instead, and prices."""
+    options = (
+        click.option(
+            "--log",
+            "logs",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            multiple=True,
+            help="JSONL or Parquet; repeatable. Default: the shadows of the configured database.",
+        ),
+        click.option("--student-price", metavar="IN/OUT", help="Dollars per million tokens, instead of the log's."),
+        click.option("--teacher-price", metavar="IN/OUT", help="Likewise."),
+        click.option(
+            "--sample-cost",
+            type=float,
+            default=0.02,
+            show_default=True,
+            help="Cost of one sample as a share of a teacher's answer, where the log does not know dollars.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return database_options(function)
+
+
+def source_files(options: Mapping[str, Any]) -> tuple[Path, ...]:
+    return tuple(options["logs"])
+
+
+def read(options: Mapping[str, Any]) -> list[LoggedStep]:
+    """The steps of all sources. Raises `InvalidRequest`."""
+    from agentcascade.errors import InvalidRequest
+    from agentcascade.steplog.files import load as load_log
+
+    if options["logs"]:
+        steps = [step for path in options["logs"] for step in load_log(path)]
+    else:
+        from agentcascade.steplog.database import export
+
+        settings = load(options["config"], options["url"])
+        with database(settings) as opened:
+            steps = list(export(opened))
+        if not steps:
+            raise InvalidRequest(
+                "the database holds no shadows: run mode shadow first (shadow.samples: 5), or give --log FILE"
+            )
+    student, teacher = (price(options[f"{role}_price"], role) for role in ("student", "teacher"))
+    if student is None and teacher is None:
+        return steps
+    return [_priced(step, student, teacher) for step in steps]
+
+
+def price(text: str | None, role: str) -> Price | None:
+    from agentcascade.cli.bench import price as parse
+    from agentcascade.prices import Price
+
+    given = parse(role, "", text)
+    return Price(**given) if given else None
+
+
+def _priced(step: LoggedStep, student: Price | None, teacher: Price | None) -> LoggedStep:
+    changes: dict[str, Any] = {}
+    if student is not None:
+        changes["students"] = tuple(d.model_copy(update={"price": student}) for d in step.students)
+    if teacher is not None:
+        changes["teacher_price"] = teacher
+    return step.model_copy(update=changes)

@@ -1,0 +1,96 @@
+"""``agentcascade replay``: what rules would have done on a log, without a model call."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentcascade.cli.logs import log_options, read
+
+if TYPE_CHECKING:
+    from agentcascade.routers.tuning.replay import Replayed
+
+
+@click.command()
+@log_options
+@click.option(
+    "--rule",
+    "rules",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    help="rule.yaml or a whole configuration; repeatable.",
+)
+@click.option("--n", "sizes", type=click.IntRange(1), multiple=True, help="All thresholds of n samples; repeatable.")
+@click.option(
+    "--sampling",
+    type=click.Choice(["one-call", "staged", "separate"]),
+    default="one-call",
+    show_default=True,
+    help="How samples are bought.",
+)
+@click.option("--no-cache-discounts", is_flag=True, help="Count every prompt token at its full price.")
+@click.option("--json", "as_json", is_flag=True)
+def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **options: Any) -> None:
+    """Evaluate rules on a log: how often the student acts, what goes wrong, what it costs.
+
+    Without --rule and --n: the teacher alone, the student alone, and every threshold of 3 and 5 samples.
+    """
+    from rich.console import Console
+
+    from agentcascade.routers.tuning.columns import arms, chain, columns
+    from agentcascade.routers.tuning.costs import Bill, check
+    from agentcascade.routers.tuning.fragments import read as read_rule
+    from agentcascade.routers.tuning.replay import replay
+    from agentcascade.routers.tuning.rules import Chain, Rule, TeacherAlone, Threshold
+
+    check(options["sample_cost"])
+    steps = read(options)
+    chosen: list[Rule] = [read_rule(path) for path in rules]
+    if not rules and not sizes:
+        chosen, sizes = [TeacherAlone(), Threshold(1, 1)], (3, 5)
+    chosen += [Threshold(n, needed) for n in sizes for needed in range(n, 0, -1)]
+    bill = Bill(options["sampling"], not options["no_cache_discounts"], options["sample_cost"])
+    rows: list[Replayed] = []
+    for arm in arms(steps):
+        log = columns(steps, arm=arm)
+        rows += [replay(log, rule, [bill]) for rule in chosen if not isinstance(rule, Chain)]
+    rows += [replay(chain(steps), rule, [bill]) for rule in chosen if isinstance(rule, Chain)]
+    if as_json:
+        click.echo(json.dumps([_plain(row) for row in rows], indent=2))
+        return
+    console = Console()
+    console.print(_table(rows))
+    if rows[0].unit != "dollars":
+        assumed = f"one sample is assumed to cost {bill.sample_cost:g} of one (--sample-cost)"
+        console.print(f"[dim]costs in teacher answers: dollars are not known; {assumed}[/dim]", highlight=False)
+
+
+def _plain(row: Replayed) -> dict[str, Any]:
+    made = dataclasses.asdict(row)
+    return {**made, "rule": row.rule.name, "router": dict(row.rule.router), "arm": row.arm._asdict()}
+
+
+def _table(rows: list[Replayed]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    headings = ("rule", "student acts", "wrong", "≠ teacher", "accuracy", "cost", "saving", "95 %")
+    for name in headings:
+        found.add_column(name, justify="left" if name == "rule" else "right", no_wrap=True)
+    several = len({row.arm for row in rows}) > 1
+    for row in rows:
+        figures = (row.risks["wrong"], row.risks["teacher-disagreement"], row.accuracy)
+        found.add_row(
+            escape(row.rule.name + (f" ({row.arm})" if several else "")),
+            f"{row.acceptance:.1%}",
+            *("–" if value is None else f"{value:.4f}" for value in figures),
+            f"{row.cost:.5g}",
+            f"{row.saving.value:.1%}",
+            f"{row.saving.low:.1%} to {row.saving.high:.1%}",
+        )
+    return found

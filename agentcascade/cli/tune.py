@@ -1,0 +1,192 @@
+"""``agentcascade tune``: the cheapest rule whose risk is certified on a log, as a part of a configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentcascade.cli.logs import log_options, read, source_files
+
+if TYPE_CHECKING:
+    from agentcascade.routers.tuning.tune import Settings, Tuned
+
+FAMILIES = ("consistency", "entropy", "margin", "logprob", "learned", "tool", "category", "chain")
+RISKS = ("wrong", "teacher-disagreement", "episode-loss")
+
+
+@click.command()
+@log_options
+@click.option("--max-risk", type=float, required=True, metavar="R", help="What may go wrong at most, e.g. 0.02.")
+@click.option("--confidence", type=float, default=0.95, show_default=True, metavar="C", help="Of the certificate.")
+@click.option("--risk", type=click.Choice(RISKS), default="teacher-disagreement", show_default=True, help="See below.")
+@click.option(
+    "--count",
+    type=click.Choice(["marginal", "selective", "total"]),
+    default="marginal",
+    show_default=True,
+    help="Errors among all steps, among those that the student takes, or with the teacher's own.",
+)
+@click.option(
+    "--weigh",
+    type=click.Choice(["episodes", "steps"]),
+    default="episodes",
+    show_default=True,
+    help="What counts alike where episodes have several steps.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["test", "conformal"]),
+    default="test",
+    show_default=True,
+    help="Learn then test, or split-conformal control of the expected risk.",
+)
+@click.option(
+    "--test",
+    type=click.Choice(["auto", "binomial", "hoeffding-bentkus", "betting"]),
+    default="auto",
+    show_default=True,
+    help="P-values; auto: exact binomial where every episode is one step, else betting.",
+)
+@click.option("--multiplicity", type=click.Choice(["sequence", "bonferroni"]), default="sequence", show_default=True)
+@click.option(
+    "--rules",
+    "families",
+    type=click.Choice(FAMILIES),
+    multiple=True,
+    default=("consistency",),
+    show_default=True,
+    help="Families of rules to try; repeatable. More families share one confidence.",
+)
+@click.option("--n", "sizes", type=click.IntRange(1), multiple=True, help="Numbers of samples to try; repeatable.")
+@click.option(
+    "--sampling",
+    type=click.Choice(["auto", "one-call", "staged", "separate"]),
+    default="auto",
+    show_default=True,
+    help="How samples are bought.",
+)
+@click.option("--no-cache-discounts", is_flag=True, help="Count every prompt token at its full price.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("tuned"), show_default=True, help="Folder."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the certificate.")
+def command(**options: Any) -> None:
+    """Choose the cheapest rule whose risk is certified, from a log of what student and teacher answered.
+
+    \b
+    wrong                 the student's action is taken and is not the right one
+    teacher-disagreement  the student's action is taken and is not the teacher's
+    episode-loss          an episode that a wrong or differing action may lose
+
+    Writes rule.yaml (a part of a configuration), certificate.json and report.html. Where no rule is certified,
+    rule.yaml sends every step to the teacher, and the command says how many more episodes are needed.
+    """
+    from rich.console import Console
+
+    from agentcascade.routers.tuning.certificate import certificate, statement
+    from agentcascade.routers.tuning.tune import tune
+
+    settings = _settings(options)
+    console = Console(stderr=options["as_json"])
+    steps = read(options)
+    with console.status("replaying"):
+        tuned = tune(steps, settings)
+        made = certificate(tuned, source_files(options))
+        paths = write(options["out"], tuned, steps, made)
+    if options["as_json"]:
+        click.echo(json.dumps(made, indent=2))
+    else:
+        console.print(table(tuned))
+        for line in notes(tuned):
+            console.print(f"[dim]{line}[/dim]", highlight=False)
+    console.print(statement(tuned), style="bold", highlight=False)
+    console.print("wrote " + ", ".join(map(str, paths)), soft_wrap=True, highlight=False)
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    from agentcascade.routers.tuning.risks import Risk
+    from agentcascade.routers.tuning.tune import Settings
+
+    return Settings(
+        max_risk=options["max_risk"],
+        confidence=options["confidence"],
+        risk=Risk(options["risk"], options["count"], options["weigh"]),
+        method=options["method"],
+        test=options["test"],
+        multiplicity=options["multiplicity"],
+        rules=tuple(dict.fromkeys(options["families"])),
+        sizes=tuple(sorted({*options["sizes"]})),
+        sampling=options["sampling"],
+        discounts=not options["no_cache_discounts"],
+        sample_cost=options["sample_cost"],
+        seed=options["seed"],
+    )
+
+
+def write(folder: Path, tuned: Tuned, steps: Sequence[Any], made: dict[str, Any]) -> list[Path]:
+    """The three files; returns their paths."""
+    from agentcascade.files import write_atomically
+    from agentcascade.reports.tuning import write_report
+    from agentcascade.routers.tuning.fragments import dump
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in ("rule.yaml", "certificate.json", "report.html")]
+    comment = f"agentcascade tune, {made['created_at']}\n{made['statement']}\nSee certificate.json and report.html."
+    write_atomically(paths[0], dump(made["rule"], comment))
+    write_atomically(paths[1], json.dumps(made, indent=2, ensure_ascii=False) + "\n")
+    write_report(paths[2], tuned, steps, made)
+    return paths
+
+
+def table(tuned: Tuned, most: int = 12) -> Any:
+    """The chosen rule first, then the cheapest others that are certified, then those that come nearest."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("rule", "student acts", "risk", "p", "certified", "saving", "95 %"):
+        found.add_column(name, justify="left" if name in ("rule", "certified") else "right", no_wrap=True)
+    ordered = sorted(tuned.candidates, key=lambda c: (c is not tuned.chosen, not c.certified, c.replayed.cost))
+    several = len({c.replayed.arm for c in tuned.candidates}) > 1
+    for one in ordered[:most]:
+        seen = one.replayed
+        risk = seen.risks.get(risk_name(tuned))
+        found.add_row(
+            escape(one.rule.name + (f" ({seen.arm})" if several else "")),
+            f"{seen.acceptance:.1%}",
+            "–" if risk is None else f"{risk:.4f}",
+            "–" if one.p is None else f"{one.p:.2g}",
+            "yes" if one.certified else "no",
+            f"{seen.saving.value:.1%}",
+            f"{seen.saving.low:.1%} to {seen.saving.high:.1%}",
+        )
+    return found
+
+
+def risk_name(tuned: Tuned) -> str:
+    """The asked risk's name among a rule's figures."""
+    risk = tuned.settings.risk
+    if risk.count == "total":
+        return "total"
+    return risk.kind if risk.count == "marginal" else f"selective {risk.kind}"
+
+
+def notes(tuned: Tuned) -> list[str]:
+    """What must be said beside the table."""
+    lines = [
+        f"{tuned.steps:,} steps of {tuned.episodes:,} episodes, up to {tuned.most} samples; "
+        f"{len(tuned.candidates)} rules, {len(tuned.certified)} certified; {tuned.test} test",
+        f"risk: {tuned.settings.risk}",
+    ]
+    lines += [f"left out: {number:,} {reason}" for reason, number in tuned.left_out.items()]
+    if tuned.unit != "dollars":
+        lines.append(
+            "the log does not know dollars (usage and prices): costs are counted in teacher answers, and one sample is "
+            f"assumed to cost {tuned.settings.sample_cost:g} of one (--sample-cost)"
+        )
+    return lines

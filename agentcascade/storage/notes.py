@@ -1,0 +1,176 @@
+"""What is known about banked trajectories beside their text: how it went where they were shown, shorter reasoning."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from agentcascade.storage.tables import decisions, episodes, settings, shortened, trajectories, uses
+from agentcascade.storage.trajectories import chunks
+from agentcascade.types import EpisodeEnd, Trajectory, new_id, now
+
+SPACE = "embedding_model"
+"""The setting that says which model embedded the bank."""
+EDITS = "bank_edits"
+"""The setting that changes whenever banked trajectories say something else, so that other processes read again."""
+
+
+def space(connection: Connection) -> str | None:
+    """The model that embedded the bank, once there was something to embed."""
+    return _setting(connection, SPACE)
+
+
+def set_space(connection: Connection, value: str) -> None:
+    _set(connection, SPACE, value)
+
+
+def edits(connection: Connection) -> str:
+    return _setting(connection, EDITS) or "0"
+
+
+def edited(connection: Connection) -> None:
+    """Tell every process that reads the bank that trajectories changed."""
+    _set(connection, EDITS, new_id("ed"))
+
+
+def with_shorter(trajectory: Trajectory, reasonings: Mapping[int, str] | None) -> Trajectory:
+    """The trajectory with these reasonings by position instead of its own."""
+    if not reasonings:
+        return trajectory
+    steps = [
+        step.model_copy(update={"reasoning": reasonings[i]}) if i in reasonings else step
+        for i, step in enumerate(trajectory.steps)
+    ]
+    return trajectory.model_copy(update={"steps": tuple(steps)})
+
+
+def shorten(connection: Connection, pk: int, reasonings: Mapping[int, str], model: str) -> None:
+    """Keep shorter reasonings of a trajectory by position; the originals stay where they are."""
+    row = _upsert(connection, shortened)
+    changes = {name: row.excluded[name] for name in ("reasoning", "model", "created_at")}
+    made = {"trajectory": pk, "model": model, "created_at": now()}
+    rows = [made | {"position": i, "reasoning": text} for i, text in sorted(reasonings.items())]
+    connection.execute(row.on_conflict_do_update(index_elements=["trajectory", "position"], set_=changes), rows)
+    edited(connection)
+
+
+def restore(connection: Connection, pks: Collection[int]) -> int:
+    """Forget the shorter reasonings of these trajectories; returns of how many steps."""
+    gone = 0
+    for part in chunks(sorted(pks)):
+        gone += connection.execute(delete(shortened).where(shortened.c.trajectory.in_(part))).rowcount
+    if gone:
+        edited(connection)
+    return gone
+
+
+def shorter(connection: Connection, pks: Collection[int]) -> dict[int, dict[int, str]]:
+    """Trajectory key → position → its shorter reasoning."""
+    found: dict[int, dict[int, str]] = {}
+    for part in chunks(sorted(pks)):
+        for row in connection.execute(select(shortened).where(shortened.c.trajectory.in_(part))):
+            found.setdefault(row.trajectory, {})[row.position] = row.reasoning
+    return found
+
+
+def used(connection: Connection, pks: Collection[int]) -> dict[int, tuple[int, int]]:
+    """Trajectory key → (episodes it was shown in, those of them that succeeded)."""
+    found = {}
+    for part in chunks(sorted(pks)):
+        for row in connection.execute(select(uses).where(uses.c.trajectory.in_(part))):
+            found[row.trajectory] = max(0, row.episodes), min(max(0, row.successes), max(0, row.episodes))
+    return found
+
+
+def used_at_all(connection: Connection, namespace: str) -> tuple[int, int]:
+    """The sums of `used` over a namespace."""
+    sums = select(func.sum(uses.c.episodes), func.sum(uses.c.successes)).join(trajectories)
+    row = connection.execute(sums.where(trajectories.c.namespace == namespace)).one()
+    return int(row[0] or 0), int(row[1] or 0)
+
+
+def lock(connection: Connection, ends: Collection[EpisodeEnd]) -> dict[tuple[str, str], tuple[bool | None, list[str]]]:
+    """(namespace, episode) → (outcome before, trajectories counted with it); nobody else ends them meanwhile."""
+    before = {}
+    for namespace, episode in sorted({(e.namespace, e.episode) for e in ends}):
+        own = (episodes.c.namespace == namespace) & (episodes.c.id == episode)
+        row = connection.execute(select(episodes.c.success, episodes.c.shown).where(own).with_for_update()).one()
+        before[namespace, episode] = row.success, list(row.shown or ())
+    return before
+
+
+def count_uses(
+    connection: Connection,
+    ends: Sequence[EpisodeEnd],
+    before: Mapping[tuple[str, str], tuple[bool | None, list[str]]],
+) -> None:
+    """Count every trajectory once per episode whose student acted on it, and undo what was counted `before`."""
+    changes: dict[str, list[int]] = {}
+
+    def add(names: Collection[str], episodes: int, success: bool | None) -> None:
+        for name in names:
+            change = changes.setdefault(name, [0, 0])
+            change[0] += episodes
+            change[1] += episodes * bool(success)
+
+    for (namespace, episode), end in sorted({(e.namespace, e.episode): e for e in ends}.items()):
+        outcome, counted = before[namespace, episode]
+        shown: set[str] = set()
+        if end.success is not None:
+            acted = (decisions.c.episode == episode) & (decisions.c.answered_by == "student")
+            query = select(decisions.c.demonstrations).where(acted & (decisions.c.namespace == namespace))
+            windows = [w for made in connection.execute(query).scalars() for w in made]
+            shown = {w.rpartition(":")[0] for w in windows} | set(counted)
+        add(counted, -1, outcome)
+        add(shown, 1, end.success)
+        if shown != set(counted):
+            own = (episodes.c.namespace == namespace) & (episodes.c.id == episode)
+            connection.execute(update(episodes).where(own).values(shown=sorted(shown)))
+    _change(connection, {name: change for name, change in changes.items() if any(change)})
+
+
+def _change(connection: Connection, changes: Mapping[str, Sequence[int]]) -> None:
+    for part in chunks(sorted(changes)):
+        query = select(trajectories.c.pk, trajectories.c.id).where(trajectories.c.id.in_(part))
+        there = connection.execute(query.order_by(trajectories.c.pk).with_for_update(read=True, key_share=True))
+        rows = [
+            {"trajectory": row.pk, "episodes": changes[row.id][0], "successes": changes[row.id][1]} for row in there
+        ]
+        if rows:
+            add = _upsert(connection, uses)
+            sums = {name: uses.c[name] + add.excluded[name] for name in ("episodes", "successes")}
+            connection.execute(add.on_conflict_do_update(index_elements=["trajectory"], set_=sums), rows)
+
+
+def carried(connection: Connection) -> list[tuple[Table, str, dict[str, Any]]]:
+    """All notes with the ids of their trajectories, for `carry` to write when these have new keys."""
+    return [
+        (table, row["id"], {k: v for k, v in row.items() if k not in ("id", "trajectory")})
+        for table in (shortened, uses)
+        for row in connection.execute(select(table, trajectories.c.id).join(trajectories)).mappings()
+    ]
+
+
+def carry(connection: Connection, kept: Sequence[tuple[Table, str, dict[str, Any]]]) -> None:
+    keys = {row.id: row.pk for row in connection.execute(select(trajectories.c.id, trajectories.c.pk))}
+    for table in (shortened, uses):
+        rows = [values | {"trajectory": keys[id]} for own, id, values in kept if own is table]
+        if rows:
+            connection.execute(table.insert(), rows)
+
+
+def _setting(connection: Connection, name: str) -> str | None:
+    found: str | None = connection.execute(select(settings.c.value).where(settings.c.name == name)).scalar()
+    return found
+
+
+def _set(connection: Connection, name: str, value: str) -> None:
+    row = _upsert(connection, settings).values(name=name, value=value)
+    connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+
+
+def _upsert(connection: Connection, table: Table) -> Any:
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)

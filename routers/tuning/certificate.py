@@ -1,0 +1,118 @@
+"""What was certified, on which data, by which method, under which assumptions: for a person and for a program."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from agentcascade.routers.tuning.fragments import fragment
+from agentcascade.routers.tuning.rules import TeacherAlone
+from agentcascade.routers.tuning.tune import Tuned
+
+FORMAT = 1
+ASSUMPTIONS = [
+    "future episodes are drawn like those of the log, independent of each other (steps of one episode need not be)",
+    "samples of one step are drawn alike, as the cascade will draw them: same student, prompt, temperature",
+    "the log was not looked at to choose its rules, its risk or its bound before this run",
+]
+
+
+def statement(tuned: Tuned) -> str:
+    """One sentence."""
+    wanted = tuned.settings
+    bound = f"{wanted.max_risk:.3g}"
+    if tuned.chosen is not None and wanted.method == "conformal":
+        return f"In expectation over logs like this one, at most {bound} are {wanted.risk}."
+    if tuned.chosen is not None:
+        sure = f"With probability at least {wanted.confidence:g} over logs like this one"
+        return f"{sure}, at most {bound} are {wanted.risk}."
+    if tuned.certified:
+        return "Rules are certified, but none is cheaper than the teacher alone."
+    more = tuned.more_episodes
+    if more is None:
+        return (
+            f"No rule is certified: no safe rule's observed risk is clearly below {bound}, so more episodes will not "
+            "help; allow more risk, draw more samples, or take a better student."
+        )
+    return f"No rule is certified: collect about {more:,} more episodes."
+
+
+def certificate(tuned: Tuned, sources: Sequence[Path] = ()) -> dict[str, Any]:
+    """Plain data for JSON. `sources` are the files that the log was read from."""
+    wanted, chosen = tuned.settings, tuned.chosen
+    made: dict[str, Any] = {
+        "format": FORMAT,
+        "certified": chosen is not None,
+        "statement": statement(tuned),
+        "risk": {
+            "kind": wanted.risk.kind,
+            "count": wanted.risk.count,
+            "of": str(wanted.risk),
+            "weigh": wanted.risk.weigh,
+            "max": wanted.max_risk,
+            "confidence": None if wanted.method == "conformal" else wanted.confidence,
+        },
+        "rule": fragment(TeacherAlone() if chosen is None else chosen.rule),
+        "method": {
+            "procedure": "split conformal risk control" if wanted.method == "conformal" else "learn then test",
+            "test": tuned.test,
+            "multiplicity": wanted.multiplicity,
+            "families": list(wanted.rules),
+            "rules_tried": len(tuned.candidates),
+            "chains": len({c.chain for c in tuned.candidates}),
+            "rules_certified": len(tuned.certified),
+        },
+        "data": {
+            "files": [{"name": p.name, "sha256": _sha256(p), "bytes": p.stat().st_size} for p in sources],
+            "steps": tuned.steps,
+            "episodes": tuned.episodes,
+            "samples": tuned.most,
+            "left_out": tuned.left_out,
+        },
+        "assumptions": ASSUMPTIONS,
+        "seed": wanted.seed,
+        "versions": {name: _version(name) for name in ("agentcascade", "numpy", "scipy", "scikit-learn")}
+        | {"python": platform.python_version()},
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if chosen is None:
+        made["more_episodes"] = tuned.more_episodes
+        return made
+    seen = chosen.replayed
+    made["rule"] = fragment(chosen.rule, seen.arm, tuned.sampling)
+    made["method"] |= {"rule": chosen.rule.name, "p_value": chosen.p, "level": chosen.level}
+    made["observed"] = {
+        "acceptance": seen.acceptance,
+        "risks": seen.risks,
+        "upper_bound": chosen.upper,
+        "accuracy": seen.accuracy,
+        "unit": seen.unit,
+        "cost_per_step": seen.cost,
+        "teacher_cost_per_step": seen.teacher_cost,
+        "saving": seen.saving.value,
+        "saving_ci": [seen.saving.low, seen.saving.high],
+    }
+    if seen.unit != "dollars":
+        made["assumptions"] = [
+            *ASSUMPTIONS,
+            f"dollars are not known: one sample is assumed to cost {wanted.sample_cost:g} of a teacher's answer "
+            "(it decides which certified rule is cheapest, not which rules are certified)",
+        ]
+    return made
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,90 @@
+"""``rule.yaml``: the part of a configuration that acts by a tuned rule, and such a part read back as a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.routers.consistency import AgreementThreshold, AlwaysStudent, AlwaysTeacher, Unanimity
+from agentcascade.routers.consistency import RandomMix as RandomRouter
+from agentcascade.routers.scores import Grouped as GroupedRouter
+from agentcascade.routers.scores import ScoreRouter
+from agentcascade.routers.tuning.columns import Arm
+from agentcascade.routers.tuning.costs import Sampling
+from agentcascade.routers.tuning.families import Votes
+from agentcascade.routers.tuning.rules import Chain, Grouped, RandomMix, Rule, Scored, TeacherAlone, Threshold
+
+ROUTERS: dict[str, Any] = {
+    "teacher": AlwaysTeacher,
+    "student": AlwaysStudent,
+    "random": RandomRouter,
+    "unanimity": Unanimity,
+    "threshold": AgreementThreshold,
+    "scored": ScoreRouter,
+    "grouped": GroupedRouter,
+}
+"""Those that can be replayed, besides a chain of thresholds"""
+
+
+def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call") -> dict[str, Any]:
+    """Sections of a configuration."""
+    made: dict[str, Any] = {"router": dict(rule.router)}
+    if not isinstance(rule, TeacherAlone):
+        made["sampling"] = {"staged": "always" if sampling == "staged" else "never"}
+        if arm is not None and arm.temperature is not None:
+            made["sampling"]["temperature"] = arm.temperature
+        if arm is not None and arm.k is not None:
+            made["retrieval"] = {"k": arm.k}
+    return made
+
+
+def dump(sections: Mapping[str, Any], comment: str) -> str:
+    """YAML under a comment of several lines."""
+    lines = "".join(f"# {line}\n" for line in comment.splitlines())
+    return lines + yaml.safe_dump(dict(sections), sort_keys=False, allow_unicode=True)
+
+
+def read(path: Path) -> Rule:
+    """The rule of a configuration or of a part of one. Raises `ConfigError`."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as a rule: {error}") from error
+    router = data.get("router") if isinstance(data, dict) else None
+    if not isinstance(router, dict) or not isinstance(router.get("name"), str):
+        raise ConfigError(
+            f"{path} holds no rule: it needs e.g. 'router: {{name: threshold, options: {{n: 3, threshold: 1}}}}'"
+        )
+    return rule_of(router["name"], router.get("options") or {})
+
+
+def rule_of(name: str, options: Mapping[str, Any]) -> Rule:
+    """A router's settings as a rule that can be replayed. Raises `ConfigError`, as the router itself would."""
+    if name not in {*ROUTERS, "chain"}:
+        raise ConfigError(f"router '{name}' cannot be replayed: {did_you_mean(name, [*ROUTERS, 'chain'])}")
+    if name == "chain":
+        links = [rule_of(link["name"], link.get("options") or {}) for link in options.get("links", ())]
+        votes = tuple(link for link in links if isinstance(link, Threshold))
+        if len(votes) < 2 or len(votes) != len(links):
+            raise ConfigError("router.links of a chain are two or more thresholds, one for each student")
+        return Chain(votes)
+    try:
+        router = ROUTERS[name](**options)
+    except TypeError as error:
+        raise ConfigError(f"router.options of '{name}': {error}") from None
+    match name:
+        case "teacher":
+            return TeacherAlone()
+        case "student":
+            return Threshold(1, 1)
+        case "random":
+            return RandomMix(router.p)
+        case "scored":
+            return Scored(Votes(router.score, router.n, router.model or None), router.threshold)
+        case "grouped":
+            return Grouped(router.by, router.n, router.needed, router.default)
+    return Threshold(router.n, router.needed)
