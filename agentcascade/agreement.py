@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from statistics import fmean
 
 from agentcascade.protocols import Router
 from agentcascade.types import Sample, Situation, Tally
 
 
-def tally(samples: Sequence[Sample]) -> Tally:
-    """Counts equal action keys; a sample without a valid action counts against every class."""
+def tally(samples: Sequence[Sample], similarity: float | None = None) -> Tally:
+    """Counts equal action keys; a sample without a valid action counts against every class.
+
+    `similarity` is the score of the best demonstration that the samples were shown.
+    """
     counts = Counter(s.action.key for s in samples if s.action is not None)
-    return Tally(counts=dict(counts), total=len(samples))
+    return Tally(counts=dict(counts), total=len(samples), logprobs=_logprobs(samples), similarity=similarity)
+
+
+def _logprobs(samples: Sequence[Sample]) -> dict[str, float]:
+    """Means by class, of those classes whose samples are all known."""
+    found: dict[str, list[float | None]] = {}
+    if any(s.logprob is not None for s in samples):
+        for sample in samples:
+            if sample.action is not None:
+                found.setdefault(sample.action.key, []).append(sample.logprob)
+    return {key: fmean(v for v in values if v is not None) for key, values in found.items() if None not in values}
 
 
 def winner(samples: Sequence[Sample], votes: Tally) -> Sample | None:

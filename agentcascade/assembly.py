@@ -30,6 +30,7 @@ OWN_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")
 """`module:Class`; names of providers' models have no capital after a colon."""
 
 OFFLINE = {
+    "offline/editor": "agentcascade.envs.offline.editor:Editor",
     "offline/expert": "agentcascade.envs.offline.expert:Expert",
     "offline/imitator": "agentcascade.envs.offline.imitator:Imitator",
     "offline/reader": "agentcascade.envs.offline.reader:Reader",
@@ -135,6 +136,8 @@ def _cascade(
     if judge is None and config.judge.model is not None:
         cascade.judge = ModelJudge(make_model(config.judge.model, count), config.judge.question)
     shared.attach(cascade, recorder)
+    links = [(make_model(link, count), make_router(link.router)) for link in config.students]
+    cascade.further = tuple(cascade.with_student(model, router) for model, router in links)
     return cascade
 
 

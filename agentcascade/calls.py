@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
-
-from pydantic_core import PydanticSerializationError, to_json
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentcascade import exchange
 from agentcascade.errors import BudgetExceeded, EmptyCompletion, StorageError, UnknownPrice
 from agentcascade.protocols import Budgets, ChatModel, StreamingModel, TokenCounter
 from agentcascade.record import StepRecord
+from agentcascade.text import whole, whole_text
 from agentcascade.tokens import count_messages
 from agentcascade.types import (
     Account,
@@ -50,8 +49,19 @@ SHARED = {
 headers or addresses may hold what only the teacher's provider may see."""
 
 
+class Said(NamedTuple):
+    """A student's message, with the mean log-probability and the number of its tokens where they are known."""
+
+    message: Message
+    logprob: float | None = None
+    tokens: int | None = None
+
+
 class Request:
-    """What one step asks of a model: the caller's messages, and the same with demonstrations once there are some."""
+    """What one step asks of a model: the caller's messages, and the same with demonstrations once there are some.
+
+    `temperature` and `k`, where they are set, replace those of the configuration.
+    """
 
     def __init__(
         self,
@@ -66,6 +76,8 @@ class Request:
     ) -> None:
         self.messages, self.tools, self.seed, self.options = messages, tools, seed, dict(options or {})
         self.n, self.on_delta, self.accounts = n, on_delta, tuple(accounts)
+        self.temperature: float | None = None
+        self.k: int | None = None
         self.remembered = self.prompt = messages
         self.memory_tokens = 0
 
@@ -82,27 +94,31 @@ class Caller:
         self._cascade, self._request, self._record = cascade, request, record
         self._switching = cascade.teacher is not None and cascade.student is not None
 
-    async def samples(self, size: int, drawn: int, purpose: Purpose = "sample") -> list[Message]:
+    async def samples(self, size: int, drawn: int, purpose: Purpose = "sample") -> list[Said]:
         """`size` student messages, the first of them number `drawn`; `NOTHING` for each that did not come."""
         model, settings, request = self._cascade.student, self._cascade.config.sampling, self._request
         assert model is not None
         options = {
             **{k: v for k, v in request.options.items() if k in SHARED},
             "n": size,
-            "temperature": settings.temperature,
+            "temperature": settings.temperature if request.temperature is None else request.temperature,
             "seed": request.options.get("seed", request.seed) + drawn,
             "tools": request.tools,
             "timeout": settings.timeout_seconds,
         }
+        if settings.logprobs:
+            options["logprobs"] = True
         messages = self._sent(request.prompt, "student")
         try:
             make = lambda: model.complete(messages, **options)  # noqa: E731
             completion = await self._call("student", purpose, model, messages, size, make)
         except EmptyCompletion as error:
             self._record.failed("student", error)
-            return [NOTHING] * size
-        answers = [self._named(m, "student", drawn + i) for i, m in enumerate(completion.messages)]
-        return [*answers, *[NOTHING] * size][:size]
+            return [Said(NOTHING)] * size
+        n = len(completion.messages)
+        told = zip_longest(completion.messages, completion.logprobs[:n], completion.tokens[:n])
+        answers = [Said(self._named(m, "student", drawn + i), p, t) for i, (m, p, t) in enumerate(told)]
+        return [*answers, *[Said(NOTHING)] * size][:size]
 
     async def answer(self, messages: Sequence[Message]) -> Completion:
         """The teacher's answer, live to `request.on_delta` where there is one."""
@@ -265,23 +281,6 @@ class NullObserver:
         self, role: Role, purpose: Purpose, model: str, **request: Any
     ) -> AbstractContextManager[Callable[[Completion], None]]:
         return nullcontext(_ignore)
-
-
-def whole(completion: Completion) -> Completion:
-    """The completion without halves of characters in its messages: they are no text that can be sent or stored."""
-    messages = tuple(whole_text(m) for m in completion.messages)
-    same = all(a is b for a, b in zip(messages, completion.messages))
-    return completion if same else completion.model_copy(update={"messages": messages})
-
-
-def whole_text(message: Message) -> Message:
-    """The same object where nothing is wrong with it."""
-    try:
-        to_json(message, serialize_unknown=True)
-    except PydanticSerializationError:
-        found: Message = json.loads(json.dumps(message, ensure_ascii=False, default=str).encode(errors="replace"))
-        return found
-    return message
 
 
 def _same(delta: Delta) -> Delta:

@@ -83,6 +83,7 @@ class Cascade:
         self.ids = exchange.Ids()
         self.side = StudentSide(self)
         self.shadows = Shadows(self)
+        self.further: tuple[Cascade, ...] = ()
         self._closers: list[Callable[[], object]] = []
 
     def check_mode(self, mode: Mode) -> None:
@@ -113,6 +114,13 @@ class Cascade:
         """The same cascade with another teacher. It shares everything else, and is closed with this one."""
         twin = copy.copy(self)
         twin.teacher, twin.side, twin.shadows = teacher, self.side.of(twin), self.shadows.of(twin)
+        return twin
+
+    def with_student(self, student: ChatModel, router: Router) -> Cascade:
+        """The same cascade with another student, which is asked when the ones before it were not accepted."""
+        twin = copy.copy(self)
+        twin.student, twin.router, twin.further = student, router, ()
+        twin.side, twin.shadows = StudentSide(twin), self.shadows.of(twin)
         return twin
 
     async def step(
@@ -175,18 +183,19 @@ class Cascade:
     async def _answer(self, situation: Situation, mode: Mode, request: Request, record: StepRecord) -> Completion:
         if mode not in ("cascade", "student") or (request.n > 1 and self.teacher is not None):
             return await self._teacher(request, record, f"mode {mode}" if request.n == 1 else f"n={request.n} answers")
-        try:
-            async with asyncio.timeout(self.config.sampling.timeout_seconds):
-                found = await self._student(situation, mode, request, record)
-        except InvalidRequest:
-            raise
-        except Exception as error:
-            if self.teacher is None:
+        for link in (self, *(self.further if mode == "cascade" else ())):
+            try:
+                async with asyncio.timeout(self.config.sampling.timeout_seconds):
+                    found = await link._student(situation, mode, request, record)
+            except InvalidRequest:
                 raise
-            record.failed("student", error)
-            found = None
-        if found is not None:
-            return found
+            except Exception as error:
+                if self.teacher is None:
+                    raise
+                record.failed("student", error)
+                found = None
+            if found is not None:
+                return found
         if self.teacher is None:
             raise EmptyCompletion(
                 f"the student gave no usable action ({record.reason}) and there is no teacher to defer to: "

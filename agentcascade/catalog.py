@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from agentcascade.bank import Bank
 from agentcascade.errors import BankError, UnknownTrajectory
-from agentcascade.storage import Database, trajectories
+from agentcascade.storage import Database, notes, trajectories
 from agentcascade.storage.tables import trajectories as table
 from agentcascade.types import Trajectory
 
@@ -78,6 +78,11 @@ class Catalog:
                 doomed |= set(connection.execute(old).scalars())
             trajectories.remove(connection, doomed)
         return len(doomed)
+
+    def restore(self, namespace: str | None = None) -> int:
+        """Go back to the reasoning that steps had before it was shortened; returns of how many steps."""
+        with self.database.begin(write=True) as connection:
+            return notes.restore(connection, list(connection.execute(trajectories.selection(namespace)).scalars()))
 
     def all(self, namespace: str | None = None) -> Iterator[Trajectory]:
         """Every trajectory, newest first, read in chunks."""

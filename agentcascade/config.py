@@ -32,6 +32,9 @@ from agentcascade.sections import (
     JudgeConfig as JudgeConfig,
 )
 from agentcascade.sections import (
+    LinkConfig as LinkConfig,
+)
+from agentcascade.sections import (
     MemoryConfig as MemoryConfig,
 )
 from agentcascade.sections import (
@@ -83,6 +86,9 @@ class CascadeConfig(BaseSettings):
     mode: Mode = "cascade"
     teacher: ModelConfig | None = None
     student: ModelConfig | None = None
+    students: tuple[LinkConfig, ...] = Field(
+        default=(), description="further students, asked in turn where the one before is not accepted"
+    )
     bank: BankConfig = BankConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     router: RouterConfig = RouterConfig()

@@ -87,7 +87,8 @@ class StepRecord:
 
     def completion(self, messages: Sequence[Message], finish_reasons: Sequence[str] = ()) -> Completion:
         """The answer that the caller gets, with the usage of the model that answered."""
-        own = [c for c in self._calls if c.role == self.answered_by and c.purpose in ("act", "sample")]
+        asked = [c for c in self._calls if c.role == self.answered_by and c.purpose in ("act", "sample")]
+        own = [c for c in asked if c.model == asked[-1].model]
         return Completion(
             model=own[-1].model,
             messages=tuple(messages),
@@ -120,6 +121,11 @@ class StepRecord:
         """'trajectory:start-end' of the windows shown."""
         shown = self._prompt.shown if self._prompt else ()
         return tuple(f"{d.trajectory}:{d.start}-{d.start + len(d.steps)}" for d in shown)
+
+    @property
+    def similarity(self) -> float | None:
+        """Score of the best demonstration shown."""
+        return max((d.score for d in self._prompt.shown), default=None) if self._prompt else None
 
     def agreed(self, chosen: Sample) -> str:
         """How many of the samples say what `chosen` says."""
@@ -175,7 +181,8 @@ class StepRecord:
         if not sampled or not self._samples:
             return None
         output = sum(c.usage.completion for c in sampled) / len(self._samples)
-        return teacher.dollars(Usage(input=max(0, sampled[0].usage.prompt - extra), output=round(output)))
+        prompt = round(sampled[0].usage.prompt / sampled[0].requests)
+        return teacher.dollars(Usage(input=max(0, prompt - extra), output=round(output)))
 
 
 def total(calls: Sequence[Call]) -> Decimal | None:

@@ -1,12 +1,24 @@
-"""Which episodes are in: a share of them, the same ones on every machine."""
+"""Which episodes are in, and what falls to whom: by lot, but the same on every machine."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def chosen(what: str, share: float, salt: str = "rollout") -> bool:
     """Whether `what` (an episode's id, say) is among `share` of all. Nothing else counts; a larger share keeps it."""
-    if share >= 1:
-        return True
-    return int.from_bytes(blake2b(f"{salt}:{what}".encode(), digest_size=8).digest()) / 2**64 < share
+    return share >= 1 or _fraction(what, salt) < share
+
+
+def drawn(what: str, options: Sequence[T], salt: str) -> T:
+    """One of `options`, each as often as the others; the same one for `what` on every machine."""
+    return options[int(_fraction(what, salt) * len(options))]
+
+
+def _fraction(what: str, salt: str) -> float:
+    """In [0, 1)."""
+    return (int.from_bytes(blake2b(f"{salt}:{what}".encode(), digest_size=8).digest()) >> 11) / 2**53

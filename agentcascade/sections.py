@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -74,6 +74,12 @@ class RouterConfig(Section):
     options: Mapping[str, Any] = Field(default_factory=dict)
 
 
+class LinkConfig(ModelConfig):
+    """A further student of a chain, with the rule that it is accepted by."""
+
+    router: RouterConfig = RouterConfig()
+
+
 class SamplingConfig(Section):
     temperature: float | None = Field(default=0.1, ge=0, le=2)
     staged: Literal["auto", "always", "never"] = Field(
@@ -88,6 +94,7 @@ class SamplingConfig(Section):
         default=0.0, ge=0, description="what a second of waiting for samples is worth, when waves are planned"
     )
     timeout_seconds: float = Field(default=30.0, gt=0, description="deadline of the student's part of a step")
+    logprobs: bool = Field(default=False, description="ask for log-probabilities, where the student's provider can")
 
 
 class PromptConfig(Section):
@@ -126,6 +133,10 @@ class ToolsConfig(Section):
 class ShadowConfig(Section):
     rate: float = Field(default=1.0, ge=0, le=1, description="share of the steps that are sampled")
     samples: int | None = Field(default=None, ge=1, description="per step; default: as many as the router would draw")
+    temperatures: tuple[Annotated[float, Field(ge=0, le=2)], ...] = Field(
+        default=(), description="each step is sampled at one of them, so that the log holds several to choose from"
+    )
+    ks: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), description="likewise, numbers of demonstrations")
     timeout_seconds: float = Field(default=60.0, gt=0)
     max_pending: int = Field(default=32, ge=1, description="shadows at work at once; more are left out")
 

@@ -13,7 +13,7 @@ from agentcascade import agreement
 from agentcascade.calls import Request
 from agentcascade.protocols import Verdict
 from agentcascade.record import StepRecord
-from agentcascade.rollout import chosen
+from agentcascade.rollout import chosen, drawn
 from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation, Tally
 
 if TYPE_CHECKING:
@@ -43,10 +43,18 @@ class Shadows:
         if len(self._pending) >= settings.max_pending:
             log.warning("a shadow is left out: %d are under way (shadow.max_pending)", len(self._pending))
             return
-        asked = Request(request.messages, request.tools, request.seed, request.options, accounts=request.accounts)
+        asked = self._asked(situation, request)
         task = asyncio.create_task(self._run(situation, asked, decision))
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
+
+    def _asked(self, situation: Situation, request: Request) -> Request:
+        """The request at one of the settings that the log is to hold."""
+        settings, what = self._cascade.config.shadow, f"{situation.episode}:{situation.step}"
+        asked = Request(request.messages, request.tools, request.seed, request.options, accounts=request.accounts)
+        asked.temperature = drawn(what, settings.temperatures, "temperature") if settings.temperatures else None
+        asked.k = drawn(what, settings.ks, "k") if settings.ks else None
+        return asked
 
     async def _run(self, situation: Situation, request: Request, decision: Decision) -> None:
         cascade = self._cascade
@@ -61,28 +69,35 @@ class Shadows:
             record.failed("shadow", error)
         except asyncio.CancelledError as error:
             record.failed("shadow", error)
-            self._log(record, samples, decision, situation)
+            self._log(record, samples, decision, request)
             raise
-        self._log(record, samples, decision, situation)
+        self._log(record, samples, decision, request)
 
-    def _log(self, record: StepRecord, samples: list[Sample], decision: Decision, situation: Situation) -> None:
-        cascade = self._cascade
+    def _log(self, record: StepRecord, samples: list[Sample], decision: Decision, request: Request) -> None:
+        cascade, situation = self._cascade, record.situation
         if cascade.recorder is None:
             return
-        router = cascade.router
-        drawn = router.samples(situation)
-        votes = agreement.tally(samples[:drawn])
-        alone = cascade.bank is None or not cascade.config.retrieval.k
-        taught = alone or len(record.demonstrations) >= cascade.config.prompt.min_demonstrations
-        accepted = taught and 0 < drawn <= len(samples) and router.judge(situation, votes, 0) is Verdict.ACCEPT
+        router, config = cascade.router, cascade.config
+        n = router.samples(situation)
+        votes = agreement.tally(samples[:n], record.similarity)
+        k = 0 if cascade.bank is None else config.retrieval.k if request.k is None else request.k
+        taught = not k or len(record.demonstrations) >= config.prompt.min_demonstrations
+        accepted = taught and 0 < n <= len(samples) and router.judge(situation, votes, 0) is Verdict.ACCEPT
         cascade.recorder.shadowed(
             Shadow(
                 decision=decision.id,
                 episode=situation.episode,
                 namespace=situation.namespace,
                 step=situation.step,
+                goal=situation.goal,
+                category=situation.category,
+                observation=situation.observation,
+                temperature=temperature_of(cascade, request),
+                k=k,
+                similarity=record.similarity,
+                propensity=config.shadow.rate,
                 teacher_action=decision.action,
-                samples=tuple(_logged(s) for s in samples),
+                samples=tuple(logged(s) for s in samples),
                 accepted=accepted,
                 agreement=votes.agreement if samples else None,
                 demonstrations=record.demonstrations,
@@ -98,7 +113,16 @@ class Shadows:
             await asyncio.gather(*self._pending, return_exceptions=True)
 
 
-def _logged(sample: Sample) -> LoggedSample:
+def temperature_of(cascade: Cascade, request: Request) -> float | None:
+    """What the student is sampled at; None: the provider's own."""
+    own, student = cascade.config.sampling.temperature, cascade.config.student
+    if request.temperature is not None:
+        return request.temperature
+    return own if own is not None or student is None else student.temperature
+
+
+def logged(sample: Sample) -> LoggedSample:
+    """A sample as the log keeps it."""
     from agentcascade.actions import text_of
 
     action = sample.action
@@ -106,6 +130,8 @@ def _logged(sample: Sample) -> LoggedSample:
         action=action.key if action else None,
         text=action.text if action else text_of(sample.message),
         invalid=sample.invalid,
+        logprob=sample.logprob,
+        tokens=sample.tokens,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agentcascade import agreement, prompts
 from agentcascade.actions import parse_as
-from agentcascade.calls import Caller, Request
+from agentcascade.calls import Caller, Request, Said
 from agentcascade.errors import InvalidAction
 from agentcascade.protocols import Router, Verdict
 from agentcascade.record import StepRecord
@@ -37,10 +37,11 @@ class StudentSide:
     async def demonstrate(self, situation: Situation, mode: Mode, request: Request, record: StepRecord) -> bool:
         """Retrieve and put the demonstrations into the prompt; False to defer for want of them."""
         cascade = self._cascade
-        if cascade.bank is None or cascade.config.retrieval.k == 0:
+        k = cascade.config.retrieval.k if request.k is None else request.k
+        if cascade.bank is None or k == 0:
             return True
         settings = cascade.config.prompt
-        found = await cascade.bank.retrieve(situation, cascade.config.retrieval.k)
+        found = await cascade.bank.retrieve(situation, k)
         record.embedded(found.embedding_seconds)
         room = max(0, settings.token_budget - request.memory_tokens)
         prompt = prompts.build(request.remembered, found.demonstrations, budget=room, count=cascade.count)
@@ -70,14 +71,14 @@ class StudentSide:
         caller = Caller(self._cascade, request, record)
         samples: list[Sample] = []
         while True:
-            votes, remaining = agreement.tally(samples), n - len(samples)
+            votes, remaining = agreement.tally(samples, record.similarity), n - len(samples)
             verdict = router.judge(situation, votes, remaining) if samples else None
             if verdict is not None:
                 self._outlook.voted(samples)
                 return samples, verdict
             wave, made = size(votes), len(record.calls)
-            for message in await caller.samples(wave, len(samples), purpose):
-                samples.append(self.parse(message, situation, request))
+            for said in await caller.samples(wave, len(samples), purpose):
+                samples.append(self._sample(said, situation, request))
             if len(record.calls) > made:
                 self._outlook.called(record.calls[-1], wave)
 
@@ -117,7 +118,7 @@ class StudentSide:
         more = settings.side_effects_samples - len(samples)
         if more > 0:
             drawn = await Caller(cascade, request, record).samples(more, len(samples))
-            samples += [self.parse(message, situation, request) for message in drawn]
+            samples += [self._sample(said, situation, request) for said in drawn]
         votes = agreement.tally(samples)
         record.voted(votes, samples)
         share = votes.counts.get(chosen.action.key, 0) / votes.total
@@ -127,6 +128,12 @@ class StudentSide:
             f"agreement {share:.2f} on {', '.join(sorted(named))}, {settings.side_effects_agreement:g} needed"
         )
         return False
+
+    def _sample(self, said: Said, situation: Situation, request: Request) -> Sample:
+        sample = self.parse(said.message, situation, request)
+        if said.logprob is None and said.tokens is None:
+            return sample
+        return sample.model_copy(update={"logprob": said.logprob, "tokens": said.tokens})
 
     def parse(self, message: Message, situation: Situation, request: Request) -> Sample:
         """The sample with its action, or with what makes it unusable."""

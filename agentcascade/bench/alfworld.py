@@ -39,4 +39,4 @@ def tasks(
 ) -> tuple[list[Task], bool]:
     """The tasks of a split, and whether their games were generated (True) or are ALFWorld's own."""
     games: list[Game] = load_games(split, count, seed, workers=workers, on_progress=on_progress)
-    return [Task(g.id, str(Path(g.path))) for g in games], any(g.generated for g in games)
+    return [Task(g.id, str(Path(g.path)), g.task_type) for g in games], any(g.generated for g in games)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agentcascade.config import CascadeConfig, RouterConfig
@@ -9,16 +10,34 @@ from agentcascade.errors import BenchError, did_you_mean
 
 POLICIES = ("teacher", "student", "student+demos", "cascade", "cascade-no-demos", "random")
 """In running order: `random` needs the cascade's teacher share."""
+SHADOW, TUNED = "shadow", "tuned"
+"""The teacher plays and the student is sampled at every step, for a log; the rule that was tuned on one."""
+OPTIONAL = (SHADOW, TUNED)
+SECTIONS = ("router", "sampling", "retrieval", "prompt")
 
 
 def check(names: tuple[str, ...]) -> tuple[str, ...]:
     """`names` in running order, without repeats; raises `BenchError` for an unknown one."""
     for name in names:
-        if name not in POLICIES:
-            raise BenchError(f"there is no policy '{name}': {did_you_mean(name, POLICIES)}")
+        if name not in (*POLICIES, *OPTIONAL):
+            raise BenchError(f"there is no policy '{name}': {did_you_mean(name, (*POLICIES, *OPTIONAL))}")
     if "random" in names and "cascade" not in names:
         raise BenchError("policy 'random' mixes at the cascade's teacher share: run 'cascade' too")
-    return tuple(p for p in POLICIES if p in names)
+    return tuple(p for p in (*OPTIONAL, *POLICIES) if p in names)
+
+
+def with_rule(base: CascadeConfig, rule: Mapping[str, Any]) -> CascadeConfig:
+    """`base` with the sections of `rule`, the part of a configuration that `agentcascade tune` writes.
+
+    Raises `ConfigError` for what is wrong in it, `BenchError` for sections that no rule has.
+    """
+    for name in rule:
+        if name not in SECTIONS:
+            raise BenchError(f"rule: section '{name}' is not part of a rule: {did_you_mean(name, SECTIONS)}")
+    whole = base.model_dump(mode="json", exclude={"teacher", "student"})
+    merged = {name: rule[name] if name == "router" else {**whole[name], **rule[name]} for name in rule}
+    made = CascadeConfig.model_validate(whole | merged)
+    return base.model_copy(update={name: getattr(made, name) for name in rule})
 
 
 def configure(policy: str, base: CascadeConfig, *, teacher_share: float | None, seed: int) -> CascadeConfig:
@@ -32,6 +51,8 @@ def configure(policy: str, base: CascadeConfig, *, teacher_share: float | None, 
             changes |= {"mode": "teacher", **no_demonstrations}
         case "student":
             changes |= {"mode": "student", "teacher": None, **no_demonstrations}
+        case "shadow":
+            changes |= {"mode": "shadow"}
         case "student+demos":
             changes |= {"mode": "student", "teacher": None}
         case "cascade-no-demos":

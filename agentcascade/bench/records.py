@@ -18,7 +18,7 @@ from pydantic import Field
 
 from agentcascade.errors import BenchError
 from agentcascade.files import write_atomically
-from agentcascade.types import Decision, Frozen, Trajectory
+from agentcascade.types import Decision, Frozen, Shadow, Trajectory
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Job:
     task: str
     path: str
     teacher_share: float | None = None
+    category: str = ""
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -52,6 +53,7 @@ class EpisodeRecord(Frozen):
     seconds: float
     error: str | None = None
     decisions: tuple[Decision, ...] = ()
+    shadows: tuple[Shadow, ...] = ()
     trajectory: Trajectory | None = None
 
     @property

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from agentcascade import assembly
 from agentcascade.bench import worker
+from agentcascade.bench.policies import SHADOW, TUNED
 from agentcascade.bench.records import EpisodeRecord, Job, RunStore
 from agentcascade.errors import BenchError
 from agentcascade.types import Trajectory
@@ -26,10 +27,11 @@ OnRecord = Callable[[EpisodeRecord, bool], None]
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a suite: a stable id, and where the world finds it."""
+    """One task of a suite: a stable id, where the world finds it, and its kind."""
 
     id: str
     path: str
+    category: str = ""
 
 
 @dataclass
@@ -64,13 +66,15 @@ def run(plan: Plan, store: RunStore, on_record: OnRecord) -> list[EpisodeRecord]
         for seed, tasks in plan.tasks.items():
             share = _teacher_share(done.values(), seed)
             # Task by task, since the engine keeps a game that it has just translated.
-            jobs += [Job(p, seed, i, t.id, t.path, share) for i, t in enumerate(tasks) for p in policies]
+            jobs += [Job(p, seed, i, t.id, t.path, share, t.category) for i, t in enumerate(tasks) for p in policies]
         _play(jobs, plan, store, done, on_record)
     return list(done.values())
 
 
 def needs_bank(policy: str, plan: Plan) -> bool:
-    return policy in ("student+demos", "cascade", "random") and plan.setup.config.retrieval.k > 0
+    setup = plan.setup
+    config = setup.tuned if policy == TUNED and setup.tuned else setup.config
+    return policy in ("student+demos", "cascade", "random", SHADOW, TUNED) and config.retrieval.k > 0
 
 
 def _stages(policies: Sequence[str]) -> list[list[str]]:

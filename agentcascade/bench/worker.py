@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from agentcascade import assembly
 from agentcascade.actions import make_format
-from agentcascade.bench.policies import configure
+from agentcascade.bench.policies import TUNED, configure
 from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig
@@ -54,6 +54,7 @@ class Setup:
     suite: str
     config: CascadeConfig
     bank_urls: dict[int, str]
+    tuned: CascadeConfig | None = None
 
 
 class Worker:
@@ -75,11 +76,12 @@ class Worker:
         started = time.perf_counter()
         cascade = self._cascade(job)
         seed = job.seed * 1_000_003 + job.index * 1009
-        episode = cascade.episode(id=f"{job.policy}-{job.seed}-{job.index}", seed=seed)
+        episode = cascade.episode(id=f"{job.policy}-{job.seed}-{job.index}", seed=seed, category=job.category)
 
         async def complete(messages: list[Message]) -> str:
             episode.goal = episode.goal or self.suite.goal(messages)
             answer = await episode.complete(messages)
+            await cascade.shadows.settle()  # here nobody waits for the answer, and all must be counted
             return answer.choices[0].message.content or ""
 
         error, success = None, False
@@ -90,8 +92,9 @@ class Worker:
         trajectory = None
         if job.policy == "demos" and success:
             trajectory = episode.trajectory(success).model_copy(update={"id": f"demo-{job.seed}-{job.index:05d}"})
-        decisions = self._recorder.taken()
-        calls = [c for d in decisions for c in d.calls]
+        decisions, shadows = self._recorder.taken(), tuple(self._recorder.shadows)
+        self._recorder.shadows.clear()
+        calls = [c for made in (*decisions, *shadows) for c in made.calls]
         alone = [d.teacher_dollars for d in decisions]
         return EpisodeRecord(
             policy=job.policy,
@@ -106,13 +109,15 @@ class Worker:
             seconds=time.perf_counter() - started,
             error=error,
             decisions=tuple(decisions),
+            shadows=shadows,
             trajectory=trajectory,
         )
 
     def _cascade(self, job: Job) -> Cascade:
         key = job.policy, job.seed
         if key not in self._cascades:
-            config = configure(job.policy, self.setup.config, teacher_share=job.teacher_share, seed=job.seed)
+            base = self.setup.tuned if job.policy == TUNED and self.setup.tuned else self.setup.config
+            config = configure(job.policy, base, teacher_share=job.teacher_share, seed=job.seed)
             self._cascades[key] = self._build(config, job.seed)
         return self._cascades[key]
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,6 +144,70 @@ def reembed(config: Path | None, url: str | None) -> None:
     """Embed the whole bank anew with the configured embedder, after retrieval.embedder was changed."""
     with opened_bank(load(config, url)) as bank:
         click.echo(f"embedded {bank.reembed():,} texts with {bank.embedder.name}")
+
+
+@command.command()
+@database_options
+@namespace_option
+@click.option("--model", "name", help="Who rewrites. Default: the teacher.")
+@click.option("--easy-words", type=click.IntRange(1), default=12, show_default=True, help="Of an easy step's thought.")
+@click.option("--hard-words", type=click.IntRange(1), default=40, show_default=True, help="Of any other.")
+@click.option("--limit", type=click.IntRange(1), help="Rewrite so many trajectories at most.")
+@click.option("--max-dollars", type=click.FloatRange(0), help="Begin no call once so much is spent.")
+@click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, help="Calls at once.")
+@click.option("--dry-run", is_flag=True, help="Only say what it would save and cost.")
+@click.option("--undo", is_flag=True, help="Go back to the originals.")
+def shorten(
+    config: Path | None,
+    url: str | None,
+    namespace: str | None,
+    name: str | None,
+    easy_words: int,
+    hard_words: int,
+    limit: int | None,
+    max_dollars: float | None,
+    parallel: int,
+    dry_run: bool,
+    undo: bool,
+) -> None:
+    """Have a model rewrite the banked reasoning once, shorter where a step is easy.
+
+    Shown where prompt.shortened is true. The originals are kept; what is done already is passed over, so that a run
+    that was cut off is continued by another.
+    """
+    from agentcascade.assembly import make_model
+    from agentcascade.catalog import Catalog
+    from agentcascade.config import ModelConfig
+    from agentcascade.shortening import Shortener, Words
+    from agentcascade.tokens import token_counter
+
+    settings, count = load(config, url), token_counter()
+    if undo:
+        with database(settings) as opened:
+            click.echo(f"{Catalog(opened).restore(namespace):,} steps have their own reasoning again")
+        return
+    teacher = ModelConfig(name=name) if name and (not settings.teacher or name != settings.teacher.name) else None
+    chosen = teacher or settings.teacher
+    if chosen is None:
+        raise click.UsageError("say who rewrites: --model NAME, or teacher.name in the configuration")
+    with opened_bank(settings) as bank:
+        shortener = Shortener(bank, make_model(chosen, count), count, Words(easy_words, hard_words))
+        tasks = asyncio.run(shortener.tasks(namespace))[:limit]
+        if dry_run:
+            report = shortener.estimate(tasks)
+        else:
+            most = None if max_dollars is None else Decimal(str(max_dollars))
+            report = asyncio.run(shortener.run(tasks, parallel=parallel, max_dollars=most))
+    dollars = "of unknown price" if report.dollars is None else f"${report.dollars:.4f}"
+    click.echo(
+        f"{'would rewrite' if dry_run else 'rewrote'} {report.easy:,} easy and {report.hard:,} other steps of "
+        f"{report.trajectories:,} trajectories: {report.before:,} tokens of reasoning "
+        f"{'could become' if dry_run else 'became'} {report.after:,}, for {dollars}"
+    )
+    for failure in report.failures[:5]:
+        click.echo(failure, err=True)
+    if not dry_run and report.left + len(report.failures):
+        click.echo(f"{report.left + len(report.failures):,} trajectories are left: run it again")
 
 
 @contextmanager

@@ -49,6 +49,7 @@ def source_files(options: Mapping[str, Any]) -> tuple[Path, ...]:
 def read(options: Mapping[str, Any]) -> list[LoggedStep]:
     """The steps of all sources. Raises `InvalidRequest`."""
     from agentcascade.errors import InvalidRequest
+    from agentcascade.prices import PriceTable
     from agentcascade.steplog.files import load as load_log
 
     if options["logs"]:
@@ -57,8 +58,10 @@ def read(options: Mapping[str, Any]) -> list[LoggedStep]:
         from agentcascade.steplog.database import export
 
         settings = load(options["config"], options["url"])
+        models = [m for m in (settings.teacher, settings.student) if m is not None and m.price]
+        prices = PriceTable({m.name: dict(m.price or {}) for m in models})
         with database(settings) as opened:
-            steps = list(export(opened))
+            steps = list(export(opened, prices=prices))
         if not steps:
             raise InvalidRequest(
                 "the database holds no shadows: run mode shadow first (shadow.samples: 5), or give --log FILE"

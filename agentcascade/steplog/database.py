@@ -1,33 +1,26 @@
 """The log out of the database, and a log that was made elsewhere into it.
 
-Rows of `shadows` hold what was said; the bills are in `calls`, the outcome is in `episodes`. A row's student calls may
-be several requests (waves, or a provider that gives one answer at a time): the log keeps the prompt of one request.
+Rows of `shadows` hold what was said; the bills are in `calls`, the outcome is in `episodes`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
-from agentcascade.prices import Price, PriceTable
-from agentcascade.record import total
-from agentcascade.steplog.types import Drawn, LoggedStep, dollars
+from agentcascade.prices import PriceTable
+from agentcascade.steplog.records import STUDENT, TEACHER, Prices, records_of, step_of
+from agentcascade.steplog.types import LoggedStep
 from agentcascade.storage import Database
 from agentcascade.storage.tables import calls, decisions, episodes, shadows
 from agentcascade.storage.writing import write
-from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Usage, now
+from agentcascade.types import Call, Decision, EpisodeEnd, Shadow, Usage, now
 
-CHUNK = 1000
-CLASSES = tuple(Usage.model_fields)
-STUDENT = ("sample", "shadow")
-TEACHER = {"shadow": "act", "audit": "audit"}
-"""Purposes of the calls that made a row's two sides."""
+CHUNK = 500
 
 
 def export(
@@ -43,10 +36,10 @@ def export(
 
     `prices` are looked up by the models' names now; without them, and for unknown models, prices are None.
     """
-    found = _Prices(prices)
+    known = Prices(prices)
     with database.begin() as connection:
-        known = select(shadows.c.namespace).distinct().order_by(shadows.c.namespace)
-        spaces = list(connection.execute(known).scalars()) if namespace is None else [namespace]
+        every = select(shadows.c.namespace).distinct().order_by(shadows.c.namespace)
+        spaces = list(connection.execute(every).scalars()) if namespace is None else [namespace]
     for space in spaces:
         own = [shadows.c.namespace == space, shadows.c.kind.in_(list(kinds))]
         own += [shadows.c.created_at >= since] if since is not None else []
@@ -56,7 +49,7 @@ def export(
             with database.begin() as connection:  # one for each chunk: the reader may take its time
                 rows = _rows(connection, own, after)
                 bills = _bills(connection, [row.decision for row in rows])
-            yield from (_step(row, bills[row.decision], found) for row in rows)
+            yield from (step_of(_shadow(row), bills[row.decision], row.success, known) for row in rows)
             if len(rows) < CHUNK:
                 break
             after = rows[-1].created_at, rows[-1].decision
@@ -78,98 +71,34 @@ def _rows(connection: Connection, own: list[ColumnElement[bool]], after: tuple[d
     return connection.execute(query).all()
 
 
-def _bills(connection: Connection, ids: Sequence[str]) -> dict[str, list[Any]]:
-    bills: dict[str, list[Any]] = defaultdict(list)
+def _bills(connection: Connection, ids: Sequence[str]) -> dict[str, list[Call]]:
+    bills: dict[str, list[Call]] = defaultdict(list)
     own = calls.c.decision.in_(ids) & calls.c.purpose.in_([*STUDENT, *TEACHER.values()])
     for line in connection.execute(select(calls).where(own).order_by(calls.c.pk)):
-        bills[line.decision].append(line)
+        bills[line.decision].append(_call(line))
     return bills
 
 
-def _step(row: Any, lines: Sequence[Any], prices: _Prices) -> LoggedStep:
-    asked = [line for line in lines if line.purpose in STUDENT]
-    taught = [line for line in lines if line.purpose == TEACHER.get(row.kind)]
-    student, teacher = asked[0].model if asked else "", taught[-1].model if taught else ""
-    drawn = Drawn(
-        model=student,
-        samples=_with_tokens(row.samples, sum(line.output + line.reasoning for line in asked)),
-        temperature=row.temperature,
-        k=row.k,
-        demonstrations=tuple(row.demonstrations),
-        similarity=row.similarity,
-        prompt=_one_prompt(asked[0]) if asked else None,
-        price=prices.of(student),
-    )
-    usage = sum((_usage(line) for line in taught), Usage())
-    return LoggedStep(
-        id=row.decision,
-        episode=row.episode,
-        namespace=row.namespace,
-        step=row.step,
-        goal=row.goal,
-        category=row.category,
-        observation=row.observation,
-        students=(drawn,),
-        teacher=row.teacher_action,
-        teacher_model=teacher,
-        teacher_usage=None if usage == Usage() else usage,
-        teacher_price=prices.of(teacher),
-        gold=row.gold,
-        success=row.success,
-        propensity=row.propensity,
-        kind=row.kind,
-        accepted=row.accepted,
-        created_at=row.created_at,
-    )
+def _shadow(row: Any) -> Shadow:
+    return Shadow.model_validate({k: v for k, v in row._mapping.items() if k != "success"})
 
 
-def _usage(line: Any) -> Usage:
-    return Usage(**{name: getattr(line, name) for name in CLASSES})
-
-
-def _one_prompt(line: Any) -> Usage | None:
-    """The prompt of one of the requests that a line is the bill of; None: it was not counted."""
-    classes = (name for name in CLASSES if name not in ("output", "reasoning"))
-    prompt = Usage(**{name: round(getattr(line, name) / line.requests) for name in classes})
-    return prompt if prompt.prompt else None
-
-
-def _with_tokens(samples: Sequence[dict[str, Any]], generated: int) -> tuple[LoggedSample, ...]:
-    """The samples; those whose tokens are not known share evenly what is left of `generated`, if there is any."""
-    made = [LoggedSample.model_validate(sample) for sample in samples]
-    unknown = [i for i, sample in enumerate(made) if sample.tokens is None]
-    left = max(0, generated - sum(sample.tokens or 0 for sample in made))
-    if generated and unknown:
-        each, over = divmod(left, len(unknown))
-        for place, i in enumerate(unknown):
-            made[i] = made[i].model_copy(update={"tokens": each + (place < over)})
-    return tuple(made)
-
-
-class _Prices:
-    """A price table that remembers what it was asked."""
-
-    def __init__(self, table: PriceTable | None) -> None:
-        self._table = table
-        self._known: dict[str, Price | None] = {}
-
-    def of(self, model: str) -> Price | None:
-        if model not in self._known:
-            self._known[model] = self._table.lookup(model) if self._table is not None and model else None
-        return self._known[model]
+def _call(line: Any) -> Call:
+    usage = Usage(**{name: getattr(line, name) for name in Usage.model_fields})
+    names = (name for name in Call.model_fields if name != "usage")
+    return Call(usage=usage, **{name: getattr(line, name) for name in names})
 
 
 def load(database: Database, steps: Iterable[LoggedStep]) -> int:
     """Write a log that was made elsewhere into the tables, for dashboard and reports. Returns how many were new.
 
-    What is there already is left alone, so that the same log can be loaded again. Of several students the first is
-    kept. A step whose id is not a decision's gets one that follows from namespace and id.
+    What is there already is left alone, so that the same log can be loaded again.
     """
     loaded, start = 0, now()
     ends: dict[tuple[str, str], EpisodeEnd] = {}
     chunk: list[tuple[Decision, Shadow]] = []
     for number, step in enumerate(steps):
-        pair = _records(step, start + timedelta(microseconds=number))
+        pair = records_of(step, start + timedelta(microseconds=number))
         if step.success is not None:
             _end(ends, pair[0], step.success)
         chunk.append(pair)
@@ -198,87 +127,6 @@ def _write_ends(database: Database, ends: Sequence[EpisodeEnd]) -> None:
     with database.begin(write=True) as connection:
         there = {(space, id) for space, id in connection.execute(named)}
         write(connection, [end for end in ends if (end.namespace, end.episode) not in there])
-
-
-def _records(step: LoggedStep, default_time: datetime) -> tuple[Decision, Shadow]:
-    drawn, time = step.student, step.created_at or default_time
-    audit = step.kind == "audit"
-    kind: Literal["shadow", "audit"] = "audit" if audit else "shadow"
-    id = step.id if step.id.startswith("de_") and len(step.id) <= 40 else _id(step)
-    generated = sum(sample.tokens or 0 for sample in drawn.samples)
-    asked = (drawn.prompt or Usage()) + Usage(output=generated)
-    student = Call(
-        role="student",
-        purpose="sample" if audit else "shadow",
-        model=drawn.model,
-        usage=asked,
-        dollars=_exact(dollars(drawn.price, asked if drawn.prompt else None)),
-    )
-    teacher = Call(
-        role="teacher",
-        purpose="audit" if audit else "act",
-        model=step.teacher_model,
-        usage=step.teacher_usage or Usage(),
-        dollars=_exact(dollars(step.teacher_price, step.teacher_usage)),
-    )
-    votes = Counter(sample.action for sample in drawn.samples if sample.action is not None)
-    best = votes.most_common(1)
-    agreement = (best[0][1] if best else 0) / len(drawn.samples) if drawn.samples else None
-    acted = (student,) if audit else (teacher,)
-    episode = step.episode or id
-    decision = Decision(
-        id=id,
-        episode=episode,
-        namespace=step.namespace,
-        step=step.step,
-        goal=step.goal[:300],
-        mode="cascade" if audit else "shadow",
-        answered_by="student" if audit else "teacher",
-        reason="loaded from a log",
-        agreement=agreement if audit else None,
-        votes=dict(votes) if audit else {},
-        samples=len(drawn.samples) if audit else 0,
-        invalid_samples=sum(sample.action is None for sample in drawn.samples) if audit else 0,
-        action=(best[0][0] if best else None) if audit else step.teacher,
-        demonstrations=drawn.demonstrations if audit else (),
-        calls=acted,
-        dollars=total(acted),
-        teacher_dollars=teacher.dollars,
-        created_at=time,
-    )
-    shadow = Shadow(
-        decision=id,
-        kind=kind,
-        episode=episode,
-        namespace=step.namespace,
-        step=step.step,
-        goal=step.goal,
-        category=step.category,
-        observation=step.observation,
-        temperature=drawn.temperature,
-        k=drawn.k,
-        similarity=drawn.similarity,
-        propensity=step.propensity,
-        teacher_action=step.teacher,
-        gold=step.gold,
-        samples=drawn.samples,
-        accepted=audit if step.accepted is None else step.accepted,
-        agreement=agreement,
-        demonstrations=drawn.demonstrations,
-        calls=(teacher,) if audit else (student,),
-        created_at=time,
-    )
-    return decision, shadow
-
-
-def _id(step: LoggedStep) -> str:
-    name = f"{len(step.namespace)}:{step.namespace}/{step.id}"
-    return "de_" + hashlib.sha256(name.encode()).hexdigest()[:20]
-
-
-def _exact(value: Decimal | None) -> Decimal | None:
-    """As many places as the tables hold."""
-    return None if value is None else value.quantize(Decimal(10) ** -12)
 
 
 def _end(ends: dict[tuple[str, str], EpisodeEnd], decision: Decision, success: bool) -> None:

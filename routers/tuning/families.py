@@ -38,12 +38,12 @@ GRIDS: dict[str, Sequence[float]] = {
 def consistency(sizes: Sequence[int]) -> list[Rule]:
     """All thresholds of all n as one chain, down to the first valid sample.
 
-    They are ordered by how often each would accept a coin whose bias may be anything: 2 (n - needed + 1) / (n + 1) where
-    a majority is needed. That is known beforehand, and follows how often they err closely enough that one sequence of
-    tests at the whole level finds more than a sequence for each n at a share of it.
+    They are ordered by how often each would accept where nothing is known of how often the favourite is drawn:
+    (n - needed + 1) / (n + 1), its chance over a uniform share of the favourite. That needs no data, and follows the
+    risk closely enough that one sequence of tests at the whole level finds more than one for each n at a part of it.
     """
     found = [Threshold(n, needed) for n in {*sizes, 1} for needed in range(1, n + 1)]
-    return sorted(found, key=lambda r: (min(1.0, 2 * (r.n - r.needed + 1) / (r.n + 1)), -r.needed / r.n, -r.n))
+    return sorted(found, key=lambda r: (1.0 if r.needed == 1 else (r.n - r.needed + 1) / (r.n + 1), -r.n))
 
 
 def scored(name: str, sizes: Sequence[int], model: Mapping[str, Any] | None = None) -> list[list[Rule]]:

@@ -27,12 +27,15 @@ ROUTERS: dict[str, Any] = {
     "scored": ScoreRouter,
     "grouped": GroupedRouter,
 }
-"""Those that can be replayed, besides a chain of thresholds"""
+"""Those that can be replayed"""
 
 
 def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call") -> dict[str, Any]:
     """Sections of a configuration."""
     made: dict[str, Any] = {"router": dict(rule.router)}
+    if isinstance(rule, Chain):
+        first, *others = rule.links
+        made = {"router": dict(first.router), "students": [_link(i, link) for i, link in enumerate(others, 2)]}
     if not isinstance(rule, TeacherAlone):
         made["sampling"] = {"staged": "always" if sampling == "staged" else "never"}
         if arm is not None and arm.temperature is not None:
@@ -40,6 +43,10 @@ def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call"
         if arm is not None and arm.k is not None:
             made["retrieval"] = {"k": arm.k}
     return made
+
+
+def _link(number: int, rule: Threshold) -> dict[str, Any]:
+    return {"name": f"student-{number}", "router": dict(rule.router)}
 
 
 def dump(sections: Mapping[str, Any], comment: str) -> str:
@@ -59,21 +66,22 @@ def read(path: Path) -> Rule:
         raise ConfigError(
             f"{path} holds no rule: it needs e.g. 'router: {{name: threshold, options: {{n: 3, threshold: 1}}}}'"
         )
-    return rule_of(router["name"], router.get("options") or {})
+    rule = rule_of(router["name"], router.get("options") or {})
+    links = [rule_of(**(link.get("router") or {"name": "unanimity"})) for link in data.get("students") or ()]
+    if not links:
+        return rule
+    votes = tuple(link for link in (rule, *links) if isinstance(link, Threshold))
+    if len(votes) <= len(links):
+        raise ConfigError(f"{path}: only chains of thresholds can be replayed")
+    return Chain(votes)
 
 
-def rule_of(name: str, options: Mapping[str, Any]) -> Rule:
+def rule_of(name: str, options: Mapping[str, Any] | None = None) -> Rule:
     """A router's settings as a rule that can be replayed. Raises `ConfigError`, as the router itself would."""
-    if name not in {*ROUTERS, "chain"}:
-        raise ConfigError(f"router '{name}' cannot be replayed: {did_you_mean(name, [*ROUTERS, 'chain'])}")
-    if name == "chain":
-        links = [rule_of(link["name"], link.get("options") or {}) for link in options.get("links", ())]
-        votes = tuple(link for link in links if isinstance(link, Threshold))
-        if len(votes) < 2 or len(votes) != len(links):
-            raise ConfigError("router.links of a chain are two or more thresholds, one for each student")
-        return Chain(votes)
+    if name not in ROUTERS:
+        raise ConfigError(f"router '{name}' cannot be replayed: {did_you_mean(name, ROUTERS)}")
     try:
-        router = ROUTERS[name](**options)
+        router = ROUTERS[name](**(options or {}))
     except TypeError as error:
         raise ConfigError(f"router.options of '{name}': {error}") from None
     match name:

@@ -237,7 +237,7 @@ class Chain:
 
     @property
     def router(self) -> Mapping[str, Any]:
-        return {"name": "chain", "options": {"links": [dict(link.router) for link in self.links]}}
+        return self.links[0].router
 
     def on(self, log: Columns) -> Outcome:
         students = (log, *log.others)

@@ -190,6 +190,8 @@ def _usable(steps: Iterable[LoggedStep], settings: Settings) -> tuple[list[Logge
             usable.append(step)
         else:
             left_out[reason] = left_out.get(reason, 0) + 1
+    if kind == "episode-loss" and any(s.propensity < 1 for s in usable):
+        raise InvalidRequest("episode-loss needs every step of its episodes: log them with shadow.rate 1")
     if not usable:
         why = "; ".join(f"{number} {reason}" for reason, number in left_out.items()) or "it is empty"
         raise InvalidRequest(f"the log has no step that risk '{kind}' can be measured on: {why}")
@@ -223,10 +225,15 @@ def _sizes(log: Columns, settings: Settings) -> list[int]:
 
 
 def _test(log: Columns, settings: Settings) -> Test:
-    if settings.test != "auto":
-        return settings.test
-    alike = log.singletons and bool(np.allclose(log.weight, 1))
-    return "binomial" if alike else "betting"
+    """The exact test, where a cluster's loss is one thing or the other."""
+    exact = settings.risk.kind == "episode-loss" or (log.singletons and bool(np.allclose(log.weight, 1)))
+    if settings.test == "binomial" and not exact:
+        raise InvalidRequest(
+            "the binomial test needs one step an episode, all logged with the same probability: choose betting"
+        )
+    if settings.test == "auto":
+        return "binomial" if exact else "betting"
+    return settings.test
 
 
 def _of_test(test: Test, losses: Losses) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_tune.py [--data ../shared/data/multi_sample] [--splits 200] [--steps 1000000]
 
-Real samples: 200 random half-splits; a rule is certified on one half and held against the other. Synthetic logs: the true
-risk of every rule is known, so that violations (a certified rule with more than the allowed risk) and power (cost against
-the best rule that knew the truth) can be counted, with steps of one episode alike. Speed: a log of 1,000,000 steps.
+Real samples: 200 random half-splits; a rule is certified on one half and held against the other. Synthetic logs: the
+true risk of every rule is known, so that violations (a certified rule with more than the allowed risk) and power (cost
+against the best rule that knew the truth) can be counted, with steps of one episode alike. Speed: 1,000,000 steps.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def truth(rules: Sequence[Rule], risk: Risk, **shape: float) -> dict[str, tuple[
 
 
 def validity(runs: int) -> None:
-    print(f"\n## Synthetic logs, {runs} each, confidence 0.95: any certified rule with a true risk above R (must be <= 0.05)")
+    print(f"\n## Synthetic logs, {runs} each, confidence 0.95: a certified rule's true risk above R in (must be <= 0.05)")
     print("   cost: of the chosen rule, in teacher answers; best: of the cheapest rule whose true risk is at most R")
     sizes = tuple(n for n in SIZES if n <= 5)
     rules = [Threshold(n, k) for n in sizes for k in range(1, n + 1)] + [Threshold(1, 1)]

@@ -62,7 +62,7 @@ OWNERS = {
 }
 """Heavy packages, and the modules that may import them."""
 
-STORED = {"storage", "bank", "catalog", "drafts", "insights", "figures", "latest", "ledger", "cli"}
+STORED = {"storage", "bank", "catalog", "shortening", "drafts", "insights", "figures", "latest", "ledger", "cli"}
 """Where the database is asked."""
 
 DOORS = {"__init__", "__main__"}
