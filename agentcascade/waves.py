@@ -79,7 +79,7 @@ class Waves:
 
     def next(self, votes: Tally) -> tuple[int, float]:
         """(size of the next wave, expected dollars from now on); (0, 0.0) where the votes are settled."""
-        self._keys = tuple(votes.counts)
+        self._votes, self._keys = votes, tuple(votes.counts)
         self._lost = votes.total - sum(votes.counts.values())
         self._known: dict[State, tuple[int, float]] = {}
         return self._best((tuple(votes.counts.values()), ()))
@@ -92,7 +92,8 @@ class Waves:
         if not total:
             return False
         imagined = {f"new class {i}": votes for i, votes in enumerate(state[1])}
-        tally = Tally(counts=dict(zip(self._keys, state[0])) | imagined, total=total)
+        counts = dict(zip(self._keys, state[0])) | imagined
+        tally = self._votes.model_copy(update={"counts": counts, "total": total})
         return self._router.judge(self._situation, tally, self._n - total) is not None
 
     def _best(self, state: State) -> tuple[int, float]:
