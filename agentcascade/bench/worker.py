@@ -94,7 +94,7 @@ class Worker:
             trajectory = episode.trajectory(success).model_copy(update={"id": f"demo-{job.seed}-{job.index:05d}"})
         decisions, shadows = self._recorder.taken(), tuple(self._recorder.shadows)
         self._recorder.shadows.clear()
-        calls = [c for made in (*decisions, *shadows) for c in made.calls]
+        calls = [c for d in decisions for c in d.calls] + [c for s in shadows for c in s.calls]
         alone = [d.teacher_dollars for d in decisions]
         return EpisodeRecord(
             policy=job.policy,

@@ -15,12 +15,14 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from agentcascade.bench.policies import POLICIES
+from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, with_rule
 from agentcascade.bench.policies import check as check_policies
 from agentcascade.cli.bench_memory import MEMORY_SUITES
 from agentcascade.config import CascadeConfig
-from agentcascade.errors import MissingExtra, describe
+from agentcascade.errors import ConfigError, MissingExtra, describe
+from agentcascade.prices import PriceTable
 
+LOG_SETTING = "Repeatable; each step of the log is sampled at one of them. Default: the option of the cascade."
 PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
 """Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""
 
@@ -47,7 +49,23 @@ for _suite in MEMORY_SUITES:
 @click.option("--k", type=click.IntRange(0), default=6, show_default=True, help="Demonstrations per step.")
 @click.option("--samples", type=click.IntRange(1), default=3, show_default=True, help="Student samples per step.")
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.1, show_default=True, help="Of the student.")
+@click.option(
+    "--staged/--no-staged", default=None, help="Buy samples one by one, or at once. Default: what should cost less."
+)
 @click.option("--policy", "policies", multiple=True, help=f"Repeatable; all by default: {', '.join(POLICIES)}.")
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Let the teacher play and sample the student at every step, and write all of it to this JSONL file.",
+)
+@click.option("--log-samples", type=click.IntRange(1), help="Per step of the log. Default: 10.")
+@click.option("--log-temperature", "log_temperatures", type=click.FloatRange(0, 2), multiple=True, help=LOG_SETTING)
+@click.option("--log-k", "log_ks", type=click.IntRange(0), multiple=True, help=LOG_SETTING)
+@click.option(
+    "--rule",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="rule.yaml of `agentcascade tune`: play it too, as policy 'tuned'.",
+)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Repeatable.")
 @click.option("--split", type=click.Choice(["valid_unseen", "valid_seen"]), default="valid_unseen", show_default=True)
 @click.option("--embedder", default="minilm", show_default=True, help="See retrieval.embedder in the configuration.")
@@ -62,6 +80,7 @@ def alfworld(context: click.Context, /, resume: bool, out: Path | None, **option
     ships. The default models are stand-ins that need no key; real ones are one flag away.
     """
     from agentcascade.bench import alfworld as suite
+    from agentcascade.bench.logged import logged
     from agentcascade.bench.progress import Progress
     from agentcascade.bench.records import RunStore
     from agentcascade.bench.report import Report
@@ -73,7 +92,7 @@ def alfworld(context: click.Context, /, resume: bool, out: Path | None, **option
     folder = out or Path("runs") / f"alfworld-{datetime.now():%Y%m%d-%H%M%S}"
     if resume:
         options |= remembered(context, folder)
-    chosen = check_policies(options["policies"] or POLICIES)
+    chosen = chosen_policies(options)
     models = {role: model(role, options) for role in ("teacher", "student")}
     config = CascadeConfig.model_validate(
         {
@@ -82,14 +101,24 @@ def alfworld(context: click.Context, /, resume: bool, out: Path | None, **option
             "student": models["student"],
             "retrieval": {"k": options["k"], "embedder": options["embedder"]},
             "router": {"name": "unanimity", "options": {"n": options["samples"]}},
-            "sampling": {"temperature": options["temperature"]},
+            "sampling": {"temperature": options["temperature"], "staged": STAGED[options["staged"]]},
+            "shadow": {
+                "samples": options["log_samples"] or 10,
+                "temperatures": options["log_temperatures"],
+                "ks": options["log_ks"],
+            },
             "actions": {"format": "react"},
             "collect": {"drop_observations": [suite.NOTHING_HAPPENED]},
         }
     )
+    rule = read_rule(options["rule"])
+    tuned = with_rule(config, rule) if rule else None
     check_parts(config)
+    if tuned is not None:
+        check_parts(tuned)
     console, workers = Console(), options["workers"]
-    with Progress(console, resume_hint=f"agentcascade bench alfworld --resume --out {folder}") as bar:
+    again = "".join(f" --{name} {options[name]}" for name in ("log", "rule") if isinstance(options[name], Path))
+    with Progress(console, resume_hint=f"agentcascade bench alfworld --resume --out {folder}{again}") as bar:
         demonstrations, tasks, generated = {}, {}, False
         for seed in dict.fromkeys(options["seeds"]):
             with bar.phase("games") as shown:
@@ -107,12 +136,13 @@ def alfworld(context: click.Context, /, resume: bool, out: Path | None, **option
             "games": "generated" if generated else "official",
             "seeds": list(tasks),
             **{k: options[k] for k in REMEMBERED},
+            **{k: v for k, v in {**options, "rule": rule}.items() if k in OPTIONAL and v is not None and v != ()},
             "versions": {p: version(p) for p in ("agentcascade", "alfworld", "textworld", "litellm")}
             | {"python": sys.version.split()[0]},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         store = RunStore(folder, manifest, resume=resume)
-        setup = Setup("agentcascade.bench.alfworld:AlfworldSuite", config, {s: store.bank_url(s) for s in tasks})
+        setup = Setup("agentcascade.bench.alfworld:AlfworldSuite", config, {s: store.bank_url(s) for s in tasks}, tuned)
         plan = Plan(setup, chosen, demonstrations, tasks, workers)
         try:
             records = run(plan, store, bar.expecting(plan))
@@ -120,6 +150,12 @@ def alfworld(context: click.Context, /, resume: bool, out: Path | None, **option
             store.close()
     report = Report(manifest, records, chosen)
     paths = report.write(folder)
+    if options["log"]:
+        from agentcascade.steplog import jsonl
+
+        table = PriceTable({m["name"]: m["price"] for m in models.values() if m["price"]})
+        jsonl.write(options["log"], logged(records, table))
+        paths.append(options["log"])
     console.print(report.table())
     for line in report.footnotes():
         console.print(f"[dim]{line}[/dim]")
@@ -127,6 +163,9 @@ def alfworld(context: click.Context, /, resume: bool, out: Path | None, **option
 
 
 REMEMBERED = ("episodes", "demos", "k", "samples", "temperature", "embedder")
+OPTIONAL = ("staged", "log_samples", "log_temperatures", "log_ks", "rule")
+"""Likewise, where they were given; runs of earlier versions have none."""
+STAGED = {None: "auto", True: "always", False: "never"}
 
 
 def remembered(context: click.Context, folder: Path) -> dict[str, Any]:
@@ -134,6 +173,7 @@ def remembered(context: click.Context, folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         was: dict[str, Any] = {k: manifest[k] for k in (*REMEMBERED, "split")} | {"seeds": tuple(manifest["seeds"])}
+        was |= {k: manifest[k] for k in OPTIONAL if k in manifest}
         for role, settings in manifest["models"].items():
             was[role] = settings["name"]
             if settings["price"]:
@@ -144,6 +184,33 @@ def remembered(context: click.Context, folder: Path) -> dict[str, Any]:
             f"{folder} holds no run that can be resumed ({describe(error)}): leave out --resume to start one"
         ) from None
     return {k: v for k, v in was.items() if context.get_parameter_source(k) is ParameterSource.DEFAULT}
+
+
+def chosen_policies(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those that are named, and those that a log or a rule asks for; a log asks for nothing else by itself."""
+    asked = [name for name, option in ((SHADOW, "log"), (TUNED, "rule")) if options[option]]
+    named = options["policies"] or (() if options["log"] else POLICIES)
+    for name, option in ((SHADOW, "log"), (TUNED, "rule")):
+        if name in named and not options[option]:
+            raise click.UsageError(f"--policy {name} needs --{option}")
+    if options["log_ks"] and not options["k"]:
+        raise click.UsageError("--log-k needs --k above 0: without it there are no demonstrations at all")
+    return check_policies((*named, *asked))
+
+
+def read_rule(given: Path | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The sections of a rule's file, or those that a run remembers. Raises `ConfigError`."""
+    import yaml
+
+    if not isinstance(given, Path):
+        return None if given is None else dict(given)
+    try:
+        data = yaml.safe_load(given.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{given} cannot be read as a rule: {error}") from error
+    if not isinstance(data, dict) or not all(isinstance(section, dict) for section in data.values()):
+        raise ConfigError(f"{given} holds no rule: it needs e.g. 'router: {{name: unanimity, options: {{n: 3}}}}'")
+    return data
 
 
 def model(role: str, options: Mapping[str, Any]) -> dict[str, Any]:

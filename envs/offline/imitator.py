@@ -50,15 +50,18 @@ class Imitator:
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
-        """`n` independent draws; the prompt is billed once. Raises `InvalidRequest` without messages."""
+        """`n` independent draws with seeds `seed`, `seed` + 1 …: in whatever requests they come, they are the same.
+
+        The prompt is billed once. Raises `InvalidRequest` without messages.
+        """
         if not messages:
             raise InvalidRequest("messages is empty: send at least one user message")
         started = time.perf_counter()
         found = candidates(read(messages)) or [NOTHING_KNOWN]
         digest = blake2b(json.dumps(messages, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
         chosen = [
-            draw(found, temperature or 0.0, random.Random(f"{self._seed} {seed} {digest} {sample}"))
-            for sample in range(n)
+            draw(found, temperature or 0.0, random.Random(f"{self._seed} {own} {digest} 0"))
+            for own in ([None] * n if seed is None else range(seed, seed + n))
         ]
         texts = [f"Thought: {c.thought}\nAction: {c.action}" for c in chosen]
         usage = Usage(input=count_messages(messages, self._count), output=sum(map(self._count, texts)))

@@ -43,7 +43,8 @@ def consistency(sizes: Sequence[int]) -> list[Rule]:
     risk closely enough that one sequence of tests at the whole level finds more than one for each n at a part of it.
     """
     found = [Threshold(n, needed) for n in {*sizes, 1} for needed in range(1, n + 1)]
-    return sorted(found, key=lambda r: (1.0 if r.needed == 1 else (r.n - r.needed + 1) / (r.n + 1), -r.n))
+    found.sort(key=lambda r: (1.0 if r.needed == 1 else (r.n - r.needed + 1) / (r.n + 1), -r.n))
+    return [*found]
 
 
 def scored(name: str, sizes: Sequence[int], model: Mapping[str, Any] | None = None) -> list[list[Rule]]:

@@ -27,7 +27,14 @@ from agentcascade.steplog.types import LoggedStep
 
 
 def log(
-    steps: int, seed: int = 0, *, n: int = 5, hard: float = 0.3, episode: int = 1, tool: bool = False, sure: bool = False
+    steps: int,
+    seed: int = 0,
+    *,
+    n: int = 5,
+    hard: float = 0.3,
+    episode: int = 1,
+    tool: bool = False,
+    sure: bool = False,
 ) -> list[LoggedStep]:
     """A share of the steps is `hard`: samples are right half the time, else nearly always."""
     rng = random.Random(seed)
