@@ -60,8 +60,8 @@ class Imitator:
         found = candidates(read(messages)) or [NOTHING_KNOWN]
         digest = blake2b(json.dumps(messages, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
         chosen = [
-            draw(found, temperature or 0.0, random.Random(f"{self._seed} {own} {digest} 0"))
-            for own in ([None] * n if seed is None else range(seed, seed + n))
+            draw(found, temperature or 0.0, random.Random(f"{self._seed} {(seed or 0) + sample} {digest} 0"))
+            for sample in range(n)
         ]
         texts = [f"Thought: {c.thought}\nAction: {c.action}" for c in chosen]
         usage = Usage(input=count_messages(messages, self._count), output=sum(map(self._count, texts)))

@@ -144,7 +144,7 @@ def truth(rules: Sequence[Rule], risk: Risk, **shape: float) -> dict[str, tuple[
 
 
 def validity(runs: int) -> None:
-    print(f"\n## Synthetic logs, {runs} each, confidence 0.95: a certified rule's true risk above R in (must be <= 0.05)")
+    print(f"\n## Synthetic logs, {runs} each, 0.95 sure: a certified rule's true risk is above R in (at most 0.05)")
     print("   cost: of the chosen rule, in teacher answers; best: of the cheapest rule whose true risk is at most R")
     sizes = tuple(n for n in SIZES if n <= 5)
     rules = [Threshold(n, k) for n in sizes for k in range(1, n + 1)] + [Threshold(1, 1)]

@@ -18,7 +18,7 @@ answers = st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=
 
 
 def played(order: list[str | None], n: int, needed: int) -> tuple[str | None, int, int]:
-    """(accepted action, samples, requests) of the real router and the real waves, on samples that come in this order."""
+    """(accepted action, samples, requests) of the real router and the real waves, on samples in this order."""
     router = AgreementThreshold(n, needed / n)
     drawn: list[str | None] = []
     requests = 0
