@@ -79,7 +79,7 @@ class Request:
         self.temperature: float | None = None
         self.k: int | None = None
         self.remembered = self.prompt = messages
-        self.memory_tokens = 0
+        self.memory_tokens = self.demonstration_tokens = 0
 
     def remember(self, messages: Sequence[Message], tokens: int) -> None:
         """`messages` are the caller's with a memory of so many tokens."""
@@ -120,7 +120,7 @@ class Caller:
         answers = [Said(self._named(m, "student", drawn + i), p, t) for i, (m, p, t) in enumerate(told)]
         return [*answers, *[Said(NOTHING)] * size][:size]
 
-    async def answer(self, messages: Sequence[Message]) -> Completion:
+    async def answer(self, messages: Sequence[Message], purpose: Purpose = "act") -> Completion:
         """The teacher's answer, live to `request.on_delta` where there is one."""
         model, request = self._cascade.teacher, self._request
         assert model is not None
@@ -140,7 +140,7 @@ class Caller:
             rename = exchange.delta_ids("teacher", self._salt(0)) if self._switching else _same
             forward = lambda delta: on_delta(rename(whole_text(delta)))  # noqa: E731
             make = lambda: model.stream(sent, forward, **options)  # noqa: E731
-        completion = await self._call("teacher", "act", model, sent, request.n, make)
+        completion = await self._call("teacher", purpose, model, sent, request.n, make)
         answers = tuple(self._named(m, "teacher", i) for i, m in enumerate(completion.messages))
         return completion.model_copy(update={"messages": answers})
 
@@ -281,6 +281,9 @@ class NullObserver:
         self, role: Role, purpose: Purpose, model: str, **request: Any
     ) -> AbstractContextManager[Callable[[Completion], None]]:
         return nullcontext(_ignore)
+
+    def audited(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
+        pass
 
 
 def _same(delta: Delta) -> Delta:

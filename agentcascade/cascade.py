@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from agentcascade import agreement, conversation, exchange
 from agentcascade.actions import ActionFormat, AutoActions, Validator
+from agentcascade.auditing import Audits
 from agentcascade.calls import NOTHING, Caller, NullObserver, Request
 from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, InvalidRequest
-from agentcascade.protocols import Budgets, ChatModel, Observer, Recorder, Router, Switch, TokenCounter, Verdict
+from agentcascade.protocols import Budgets, ChatModel, Guard, Observer, Recorder, Router, Switch, TokenCounter, Verdict
 from agentcascade.record import StepRecord
 from agentcascade.rollout import chosen
 from agentcascade.shadow import Shadows
@@ -82,7 +83,8 @@ class Cascade:
         self.remembering: Remembering | None = None
         self.ids = exchange.Ids()
         self.side = StudentSide(self)
-        self.shadows = Shadows(self)
+        self.shadows, self.audits = Shadows(self), Audits(self)
+        self.guard: Guard | None = None
         self.further: tuple[Cascade, ...] = ()
         self._closers: list[Callable[[], object]] = []
 
@@ -120,7 +122,7 @@ class Cascade:
         """The same cascade with another student, which is asked when the ones before it were not accepted."""
         twin = copy.copy(self)
         twin.student, twin.router, twin.further = student, router, ()
-        twin.side, twin.shadows = StudentSide(twin), self.shadows.of(twin)
+        twin.side = StudentSide(twin)
         return twin
 
     async def step(
@@ -178,6 +180,8 @@ class Cascade:
                     self.recorder.record(decision)
         if mode == "shadow":
             self.shadows.start(situation, request, decision)
+        elif mode == "cascade" and self.config.audit.rate:
+            self.audits.start(situation, request, record, decision)
         return completion, decision
 
     async def _answer(self, situation: Situation, mode: Mode, request: Request, record: StepRecord) -> Completion:
@@ -214,6 +218,12 @@ class Cascade:
                 record.reason = "the teacher's tool exchange"
                 return None
             router = FIRST_SAMPLE if holder == "student" else router
+        if mode == "cascade" and self.guard is not None and self.guard.alarmed:
+            stricter = self.guard.instead(router)
+            if stricter is None:
+                record.reason = "drift alarm: see `agentcascade audit`"
+                return None
+            router = stricter
         n = router.samples(situation)
         if n == 0:
             record.reason = f"router '{router.name}' chose the teacher"
@@ -277,6 +287,7 @@ class Cascade:
     async def aclose(self) -> None:
         """The same, after the shadows under way were given `shadow.timeout_seconds` to end."""
         await self.shadows.settle()
+        await self.audits.settle()
         await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Cascade:

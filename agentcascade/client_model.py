@@ -12,6 +12,7 @@ from typing import Any
 
 from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 
+from agentcascade import logprobs
 from agentcascade.deltas import Assembly
 from agentcascade.errors import EmptyCompletion
 from agentcascade.prices import Price, PriceTable
@@ -47,7 +48,7 @@ class ClientModel:
         self._client, self._model, self._fixed, self._exact = client, model, dict(fixed or {}), exact
         self._plain = plain
         self.name = name or f"{provider(client)}/{model}"
-        self.supports_n = True
+        self.supports_n = self.tells_logprobs = True
         self._price = prices.lookup(self.name) if prices else _price(self.name)
         # The class's own method: `client` may be the very client that a cascade was wrapped around.
         self._create: Any = client.chat.completions.create
@@ -102,6 +103,9 @@ class ClientModel:
         return self._completion(messages, responses, time.perf_counter() - started)
 
     async def _ask(self, arguments: dict[str, Any]) -> Any:
+        return await logprobs.asked(self._send, arguments, self)
+
+    async def _send(self, arguments: dict[str, Any]) -> Any:
         if self._plain:
             return await self._post(arguments)
         if isinstance(self._client, AsyncOpenAI):
@@ -119,21 +123,22 @@ class ClientModel:
 
     def _completion(self, messages: Sequence[Message], responses: Sequence[Any], seconds: float) -> Completion:
         choices = [c for r in responses for c in _get(r, "choices") or ()]
-        answers = [(_message(_get(c, "message")), str(_get(c, "finish_reason") or "stop")) for c in choices]
-        kept = [(m, reason) for m, reason in answers if m is not None]
+        answers = [(_message(_get(c, "message")), str(_get(c, "finish_reason") or "stop"), c) for c in choices]
+        kept = [(m, reason, c) for m, reason, c in answers if m is not None]
         usages = [usage_from(_get(r, "usage")) for r in responses]
         known = [u for u in usages if u is not None]
-        usage = sum(known, Usage()) if len(known) == len(usages) else self._estimate(messages, [m for m, _ in kept])
+        usage = sum(known, Usage()) if len(known) == len(usages) else self._estimate(messages, [m for m, *_ in kept])
         completion = Completion(
             model=self.name,
-            messages=tuple(m for m, _ in kept),
-            finish_reasons=tuple(reason for _, reason in kept),
+            messages=tuple(m for m, *_ in kept),
+            finish_reasons=tuple(reason for _, reason, _ in kept),
             usage=usage,
             dollars=self.dollars(usage) if len(known) == len(usages) else None,
             seconds=seconds,
             calls=len(responses),
+            **logprobs.fields([logprobs.told(c) for *_, c in kept]),
         )
-        return _said(completion, [reason for _, reason in answers])
+        return _said(completion, [reason for _, reason, _ in answers])
 
     def _estimate(self, messages: Sequence[Message], answers: Sequence[Message]) -> Usage:
         """Counted here, where the server does not: no bill."""

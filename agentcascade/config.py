@@ -20,6 +20,9 @@ from agentcascade.sections import (
     ActionsConfig as ActionsConfig,
 )
 from agentcascade.sections import (
+    AuditConfig as AuditConfig,
+)
+from agentcascade.sections import (
     BankConfig as BankConfig,
 )
 from agentcascade.sections import (
@@ -98,6 +101,7 @@ class CascadeConfig(BaseSettings):
     collect: CollectConfig = CollectConfig()
     tools: ToolsConfig = ToolsConfig()
     shadow: ShadowConfig = ShadowConfig()
+    audit: AuditConfig = AuditConfig()
     rollout: RolloutConfig = RolloutConfig()
     budgets: BudgetsConfig = BudgetsConfig()
     judge: JudgeConfig = JudgeConfig()

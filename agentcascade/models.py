@@ -11,6 +11,7 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
+from agentcascade import logprobs
 from agentcascade.errors import EmptyCompletion
 from agentcascade.exchange import thinking_is_broken
 from agentcascade.prices import PriceTable
@@ -68,6 +69,7 @@ class LiteLLMModel:
     ) -> None:
         self.name = name
         self._supports_n: bool | None = None
+        self.tells_logprobs = True  # litellm leaves out what it knows that the provider does not take
         self._price = (prices or PriceTable()).lookup(name)
         self._temperature, self._timeout, self._retries = temperature, timeout, retries
         given = {"max_tokens": max_tokens, "api_base": api_base, "api_key": api_key}
@@ -177,7 +179,7 @@ class LiteLLMModel:
     async def _call(self, litellm: Any, request: dict[str, Any], deadline: float) -> _Answer:
         """One provider request, tried again on passing failures."""
         async with asyncio.timeout_at(deadline):
-            response = await self._with_retries(litellm, request, deadline)
+            response = await logprobs.asked(lambda r: self._with_retries(litellm, r, deadline), request, self)
         return self._answer(response, request)
 
     def _answer(self, response: Any, request: Mapping[str, Any]) -> _Answer:
@@ -198,6 +200,7 @@ class LiteLLMModel:
             usage=usage,
             # An estimated count is not a bill.
             dollars=self.dollars(usage) if reported else None,
+            **logprobs.fields([logprobs.told(c) for _, c in kept]),
         )
         return _Answer(completion, len(choices))
 
@@ -235,6 +238,7 @@ def _merged(model: str, answers: Sequence[Completion], seconds: float) -> Comple
         dollars=None if None in bills else sum((b for b in bills if b is not None), Decimal(0)),
         seconds=seconds,
         calls=len(answers),
+        **logprobs.merged(answers),
     )
     if completion.messages:
         return completion

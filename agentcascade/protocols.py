@@ -174,6 +174,28 @@ class Switch(Protocol):
         ...
 
 
+class Guard(Protocol):
+    """Watches audited steps, and says by which router to go on while the certified risk does not hold."""
+
+    @property
+    def alarmed(self) -> bool:
+        """The last known state; never waits."""
+        ...
+
+    @property
+    def evidence(self) -> float:
+        """Against the certified risk; an alarm when it is large enough."""
+        ...
+
+    def observe(self, loss: float) -> bool:
+        """Take the loss, 0 to 1, of one audited step; whether the alarm is on. May wait for a database."""
+        ...
+
+    def instead(self, router: Router) -> Router | None:
+        """The router during an alarm; None: the teacher."""
+        ...
+
+
 class Budgets(Protocol):
     """Who may spend how much. Shared by all that work on one database."""
 
@@ -200,6 +222,10 @@ class Observer(Protocol):
         self, role: Role, purpose: Purpose, model: str, **request: Any
     ) -> AbstractContextManager[Callable[[Completion], None]]:
         """Around one model call; the function takes its completion. `request` holds n, temperature, stream ...."""
+        ...
+
+    def audited(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
+        """One audit; `evidence` is that of the drift watch, if there is one."""
         ...
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from agentcascade import logprobs
 from agentcascade.errors import ConfigError, EmptyCompletion
 from agentcascade.prices import Price
 from agentcascade.tokens import count_messages, token_counter
@@ -19,7 +20,8 @@ Script: TypeAlias = Callable[[Sequence[Message], int], Answer]
 class ScriptedModel:
     """Answers from `script`: a list, told in turn (the last one for ever), or a function of (messages, sample index).
 
-    Tokens are counted for real; an exception in the script is raised. `requests` keeps what was asked.
+    Tokens are counted for real; an exception in the script is raised. `requests` keeps what was asked. A message's
+    ``logprobs``, a list of its tokens', are told where they are asked for.
     """
 
     def __init__(
@@ -58,15 +60,18 @@ class ScriptedModel:
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        said = [a if isinstance(a, dict) else {"role": "assistant", "content": a} for a in answers]
+        said = [dict(a) if isinstance(a, dict) else {"role": "assistant", "content": a} for a in answers]
+        logs = [m.pop("logprobs", None) for m in said]
         count = token_counter()
         usage = Usage(input=count_messages(messages, count), output=sum(count_messages([m], count) for m in said))
+        kept = [i for i, m in enumerate(said) if m.get("content") or m.get("tool_calls") or m.get("refusal")]
         completion = Completion(
             model=self.name,
-            messages=tuple(m for m in said if m.get("content") or m.get("tool_calls") or m.get("refusal")),
+            messages=tuple(said[i] for i in kept),
             finish_reasons=("stop",) * n,
             usage=usage,
             dollars=self.dollars(usage),
+            **(logprobs.fields([_told(logs[i]) for i in kept]) if options.get("logprobs") else {}),
         )
         if not completion.messages:
             error = EmptyCompletion(f"{self.name} returned no message")
@@ -92,3 +97,7 @@ class ScriptedModel:
             on_delta(delta)
             await asyncio.sleep(0)
         return completion
+
+
+def _told(values: Any) -> logprobs.Told:
+    return logprobs.told({"logprobs": {"content": [{"logprob": v} for v in values or ()]}})

@@ -59,7 +59,7 @@ class RetrievalConfig(Section):
         "auto: where that is expected to save more than it loses",
     )
     sticky_sensitivity: float = Field(
-        default=1.0, ge=0, description="deferrals that a demonstration score lower by 1 is expected to cause"
+        default=5.0, ge=0, description="deferrals that a demonstration score lower by 1 is expected to cause"
     )
     utility_weight: float = Field(
         default=0.0,
@@ -139,6 +139,25 @@ class ShadowConfig(Section):
     ks: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), description="likewise, numbers of demonstrations")
     timeout_seconds: float = Field(default=60.0, gt=0)
     max_pending: int = Field(default=32, ge=1, description="shadows at work at once; more are left out")
+
+
+class AuditConfig(Section):
+    """Steps of mode cascade that are checked by the teacher, behind the answer, and what follows from it."""
+
+    rate: float = Field(default=0.0, ge=0, le=1, description="share of the steps that are drawn for an audit")
+    risk: float | None = Field(
+        default=None, gt=0, lt=1, description="the certified risk (tune --max-risk --risk teacher-disagreement)"
+    )
+    count: Literal["marginal", "selective"] = Field(
+        default="marginal", description="risk as a share of all steps, or of those that the student takes"
+    )
+    delta: float = Field(default=0.05, gt=0, lt=1, description="false alarms; see promise")
+    promise: Literal["ever", "rate"] = Field(
+        default="ever", description="ever: none at all, but for delta; rate: at most one in 1 / delta audits on average"
+    )
+    when_alarmed: Literal["warn", "tighten", "teacher"] = "teacher"
+    timeout_seconds: float = Field(default=60.0, gt=0)
+    max_pending: int = Field(default=32, ge=1, description="audits at work at once; more are left out")
 
 
 class RolloutConfig(Section):

@@ -29,7 +29,7 @@ from agentcascade.tokens import count_messages
 from agentcascade.types import Call, Completion, Message, Situation, Step, Trajectory, Usage, new_id, now
 
 NEAR = 3
-CLOSE = 0.8
+CLOSE = 0.7
 """Share of a step's likeness to itself from which a step of another trajectory shows the same situation."""
 OBSERVATION_CHARACTERS = 600
 

@@ -54,7 +54,7 @@ class StudentSide:
             if prompt.dropped:
                 record.reason += f" ({prompt.dropped} over prompt.token_budget {settings.token_budget})"
             return False
-        request.prompt = prompt.messages
+        request.prompt, request.demonstration_tokens = prompt.messages, prompt.tokens
         return True
 
     async def vote(
@@ -87,7 +87,7 @@ class StudentSide:
         cascade, settings = self._cascade, self._cascade.config.sampling
         assert cascade.student is not None
         if settings.staged == "auto" and 1 < n <= MOST and self._outlook.known:
-            prompt = count_messages(request.prompt, cascade.count)
+            prompt = count_messages(request.remembered, cascade.count) + request.demonstration_tokens
             prompt += cascade.count(json.dumps(request.tools)) if request.tools else 0
             outlook = self._outlook
             paid = billing(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig
-from agentcascade.protocols import Embedder, Recorder
+from agentcascade.protocols import Embedder, Guard, Recorder
 
 if TYPE_CHECKING:
     from agentcascade.bank import Bank
@@ -50,6 +50,8 @@ class Shared:
         cascade.recorder = recorder or self._recorder(config, database, redactor)
         cascade.budgets = self._once(("budgets", config.bank.url), lambda: DatabaseBudgets(database))
         cascade.switch = self._once(("switch", config.bank.url), lambda: self._closing(Switch(database)))
+        if config.audit.rate and config.audit.risk is not None:
+            cascade.guard = self._guard(cascade, database)
         if config.memory.enabled:
             from agentcascade.remembering import Remembering
 
@@ -61,6 +63,16 @@ class Shared:
             what = ("telemetry", contents, config.redaction.model_dump_json())
             cascade.observer = self._once(what, lambda: Telemetry(record_content=contents, redactor=redactor))
 
+    def _guard(self, cascade: Cascade, database: Database) -> Guard:
+        """One for all cascades of a name: twins share it."""
+        from agentcascade.routers.guard import PREFIX, DriftGuard
+        from agentcascade.storage.kept import Kept
+
+        settings, name = cascade.config.audit, cascade.name
+        assert settings.risk is not None
+        kept = self._once(("kept", name), lambda: self._closing(Kept(database, PREFIX + name)))
+        return DriftGuard(kept, settings.risk, settings.delta, settings.promise, settings.when_alarmed, name)
+
     def database(self, config: CascadeConfig) -> Database:
         from agentcascade.storage import open_database
 
@@ -70,7 +82,8 @@ class Shared:
     def _bank(self, config: CascadeConfig, database: Database, embedder: Embedder, redactor: Redactor) -> Bank:
         from agentcascade.assembly import open_bank
 
-        what = ("bank", config.bank.url, config.retrieval.model_dump_json(), config.redaction.model_dump_json())
+        sections = config.retrieval.model_dump_json(), config.redaction.model_dump_json(), config.prompt.shortened
+        what = ("bank", config.bank.url, *sections)
         return self._once(what, lambda: self._closing(open_bank(config, database, embedder, redactor.trajectory)))
 
     def embedder(self, name: str) -> Embedder:

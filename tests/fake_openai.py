@@ -27,6 +27,8 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
     ignore_n: bool = False
+    logprobs: Sequence[float] = ()
+    """Of the tokens of every choice, told where they are asked for."""
     chunk_delay: float = 0.0
     """Seconds between the chunks of a stream."""
     truncate_after: int | None = None
@@ -168,6 +170,9 @@ def _body(request: Request, reply: Reply) -> Mapping[str, Any]:
         {"index": i, "finish_reason": reply.finish, "message": {"role": "assistant", "content": text}}
         for i, text in enumerate(texts)
     ]
+    if reply.logprobs and request.body.get("logprobs"):
+        told = [{"token": "x", "logprob": value, "bytes": None, "top_logprobs": []} for value in reply.logprobs]
+        choices = [choice | {"logprobs": {"content": told, "refusal": None}} for choice in choices]
     if reply.tool_calls:
         choices[0]["finish_reason"] = "tool_calls"
         choices[0]["message"]["tool_calls"] = [  # type: ignore[index]

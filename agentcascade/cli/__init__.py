@@ -10,6 +10,7 @@ import click
 from agentcascade import __version__
 
 COMMANDS = {
+    "audit": ("audit", "Say whether the certified risk still holds."),
     "bank": ("bank", "List, show, export, import and prune demonstrations."),
     "bench": ("bench", "Run a benchmark under several policies."),
     "db": ("db", "Upgrade, prune and vacuum the database."),

@@ -59,6 +59,10 @@ M_UNPRICED = "agentcascade.unpriced_calls"
 M_FAILURES = "agentcascade.failures"
 M_OVERHEAD = "agentcascade.overhead"
 M_AGREEMENT = "agentcascade.agreement"
+M_AUDITS = "agentcascade.audits"
+M_EVIDENCE = "agentcascade.drift.evidence"
+M_ALARM = "agentcascade.drift.alarm"
+DIFFERS = "agentcascade.differs"
 
 TOKEN_BUCKETS = tuple(4**i for i in range(14))
 SECOND_BUCKETS = tuple(0.01 * 2**i for i in range(14))

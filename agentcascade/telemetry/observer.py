@@ -57,6 +57,10 @@ class Telemetry:
         self._unpriced = counter(a.M_UNPRICED, "{call}", "model calls whose price is not known")
         self._failures = counter(a.M_FAILURES, "{failure}", "failures that were worked around or ended a step")
         self._overhead = self._histogram(a.M_OVERHEAD, "ms", "a step's own time", a.OVERHEAD_BUCKETS)
+        self._audits = counter(a.M_AUDITS, "{step}", "steps drawn for an audit")
+        gauge = self.meter.create_gauge
+        self._evidence = gauge(a.M_EVIDENCE, "1", "wealth of the drift watch against the certified risk")
+        self._alarm = gauge(a.M_ALARM, "1", "1 while the certified risk does not hold")
         self._agreement = self._histogram(a.M_AGREEMENT, "1", "agreement of a vote", a.AGREEMENT_BUCKETS)
 
     def _histogram(self, name: str, unit: str, description: str, buckets: tuple[float, ...]) -> Any:
@@ -99,6 +103,15 @@ class Telemetry:
                 self._called(span, completion, labels)
 
         return Watch(self, f"chat {bare}", "CLIENT", about, called, left)
+
+    def audited(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
+        try:
+            self._audits.add(1, {a.CASCADE: cascade, a.DIFFERS: loss > 0})
+            if evidence is not None:
+                self._evidence.set(evidence, {a.CASCADE: cascade})
+                self._alarm.set(int(alarmed), {a.CASCADE: cascade})
+        except Exception as error:
+            self.complain(error)
 
     def _called(self, span: Any, completion: Completion, labels: Mapping[str, Any]) -> None:
         usage = completion.usage

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def tell(name: str, records: Sequence[EpisodeRecord]) -> None:
 
 def sticky(bank: str, jobs: Sequence[Job]) -> None:
     for how in ("never", "always", "auto"):
-        for sensitivity in (1.0, 3.0) if how == "auto" else (1.0,):
+        for sensitivity in (1.0, 3.0, 5.0, 10.0) if how == "auto" else (1.0,):
             retrieval = {"sticky": how, "sticky_sensitivity": sensitivity}
             records = play(configured(retrieval=retrieval), bank, jobs)
             tell(f"sticky {how}" + (f", sensitivity {sensitivity:g}" if how == "auto" else ""), records)
@@ -136,18 +137,17 @@ def utility(bank: str, jobs: Sequence[Job], practice: Sequence[Job]) -> None:
     records = play(configured(), bank, practice)
     with closing(open_database(bank)) as database, database.begin(write=True) as connection:
         for r in records:
+            episode = r.decisions[0].episode
             end = EpisodeEnd(
-                episode=r.decisions[0].episode,
-                goal="",
-                mode="cascade",
-                success=r.success,
-                steps=r.steps,
-                started_at=started,
+                episode=episode, goal="", mode="student", success=r.success, steps=r.steps, started_at=started
             )
             write(connection, [*r.decisions, end])
     tell("practice", records)
-    for weight in (0.0, 0.1, 0.3, 1.0):
-        tell(f"utility weight {weight:g}", play(configured(retrieval={"utility_weight": weight}), bank, jobs))
+    alone = [replace(j, policy="student+demos") for j in jobs]
+    for weight in (0.0, 0.1, 0.5):
+        config = configured(retrieval={"utility_weight": weight})
+        tell(f"utility weight {weight:g}, cascade", play(config, bank, jobs))
+        tell(f"utility weight {weight:g}, student alone", play(config, bank, alone))
 
 
 def shortened(bank: str, jobs: Sequence[Job]) -> None:
@@ -202,7 +202,7 @@ def main() -> None:
         if options.only in (None, "shortened"):
             shortened(url, jobs)
         if options.only in (None, "utility"):
-            practice = games("valid_seen", options.episodes, "cascade")
+            practice = games("valid_seen", options.episodes, "student+demos")
             utility(url, jobs, practice)
 
 

@@ -252,3 +252,30 @@ def test_the_command_line_over_a_server(url, tmp_path):
     assert (spent.calls, spent.usage.input, spent.dollars) == (2, 2000, Decimal("0.009"))
     assert "3 steps have their own reasoning again" in run("--undo").output
     database.close()
+
+
+async def test_cascades_of_one_configuration_show_what_each_of_them_is_told_to(tmp_path):
+    from agentcascade import CascadeConfig
+    from agentcascade.assembly import build_all
+
+    url = f"sqlite:///{tmp_path}/cascade.db"
+    config = CascadeConfig.model_validate(
+        {
+            "bank": {"url": url},
+            "mode": "student",
+            "student": {"name": "offline/imitator"},
+            "retrieval": {"embedder": "hashing:32", "index": "exact"},
+            "cascades": {"plain": {}, "short": {"prompt": {"shortened": True}}},
+        }
+    )
+    database = open_database(url)
+    bank = make_bank(database)
+    await bank.add(trajectory("a", LONG))
+    await shorten(bank)
+    made, shared = build_all(config)
+    try:
+        for name, cascade in made.items():
+            assert await shown(cascade.bank) == (["I need the cup."] if name == "short" else [LONG])
+    finally:
+        shared.close()
+        database.close()

@@ -20,7 +20,7 @@ ROOT = Path(agentcascade.__file__).parent
 
 HEAVY = {
     *("torch", "transformers", "sentence_transformers", "onnx", "onnxruntime", "tokenizers", "safetensors", "faiss"),
-    *("litellm", "openai", "tiktoken", "stamina", "sqlalchemy", "alembic", "psycopg", "numpy", "scipy", "matplotlib"),
+    *("litellm", "openai", "tiktoken", "stamina", "sqlalchemy", "alembic", "psycopg", "numpy", "scipy", "matplotlib", "sklearn", "pyarrow"),
     *("alfworld", "textworld", "jsonschema", "pydantic", "rich"),
     *("fastapi", "starlette", "uvicorn", "opentelemetry", "prometheus_client", "langchain_core", "presidio_analyzer"),
 }
@@ -41,6 +41,8 @@ OWNERS = {
     "opentelemetry": {"telemetry.observer"},
     "prometheus_client": {"telemetry.observer"},
     "presidio_analyzer": {"redaction"},
+    "scipy": {"routers.tuning.pvalues"},
+    "sklearn": {"routers.tuning.families"},
     "uvicorn": {"server.run"},
     "bm25s": {"memory.lexical"},
     "Stemmer": {"memory.words"},

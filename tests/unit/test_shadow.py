@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from test_cascade import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 from agentcascade.errors import ConfigError
-from agentcascade.rollout import chosen
+from agentcascade.rollout import chosen, drawn
+from agentcascade.types import Situation, Usage
 
 
 async def shadowed(cascade: Any) -> Any:
@@ -117,3 +119,62 @@ def test_a_share_is_sticky_and_grows():
     assert few < many
     assert 300 < len(few) < 500
     assert all(chosen(i, 1.0) and not chosen(i, 0.0) for i in ids)
+
+
+async def test_a_shadow_says_what_tuning_needs():
+    settings = {"mode": "shadow", "shadow": {"rate": 0.999}, "sampling": {"temperature": 0.4}, "retrieval": {"k": 5}}
+    cascade = make(Model("s", act("look")), Model("t", act("go")), FakeBank(DEMONSTRATION), **settings)
+    situation = Situation(goal="find a mug", observation="a room", category="find", episode="e", history=())
+    await cascade.step(MESSAGES, situation=situation)
+    (shadow,) = await shadowed(cascade)
+    assert (shadow.goal, shadow.observation, shadow.category) == ("find a mug", "a room", "find")
+    assert (shadow.temperature, shadow.k, shadow.similarity, shadow.propensity) == (0.4, 5, 0.9, 0.999)
+
+
+async def test_without_demonstrations_there_is_neither_k_nor_similarity():
+    cascade = make(Model("s", act("look")), Model("t", act("go")), mode="shadow")
+    await cascade.step(MESSAGES)
+    (shadow,) = await shadowed(cascade)
+    assert (shadow.k, shadow.similarity) == (0, None)
+
+
+async def test_a_log_holds_several_settings_each_step_one_of_them_the_same_in_every_run():
+    more = [DEMONSTRATION.model_copy(update={"trajectory": f"tr_{i}"}) for i in range(6)]
+    runs = []
+    for _ in range(2):
+        student = Model("s", act("look"))
+        settings = {"mode": "shadow", "shadow": {"temperatures": [0.0, 0.7], "ks": [0, 2, 4], "max_pending": 200}}
+        cascade = make(student, Model("t", act("go")), FakeBank(*more), **settings)
+        for number in range(120):
+            await cascade.step(MESSAGES, situation=Situation(goal="g", episode=f"e{number // 10}", history=()))
+            await cascade.shadows.settle()
+        shadows = cascade.recorder.shadows
+        assert [r["temperature"] for r in student.requests] == [s.temperature for s in shadows]
+        assert all(len(s.demonstrations) == s.k for s in shadows)
+        runs.append([(s.temperature, s.k) for s in shadows])
+    assert runs[0] == runs[1]
+
+
+def test_lots_fall_evenly_and_apart_from_each_other():
+    steps = [f"ep_{i}:{j}" for i in range(500) for j in range(6)]
+    counts = Counter((drawn(s, (0.1, 0.7), "temperature"), drawn(s, (0, 3, 6), "k")) for s in steps)
+    assert len(counts) == 6
+    assert all(400 < count < 600 for count in counts.values())
+
+
+@pytest.mark.parametrize("wrong", [{"temperatures": [0.1, 3]}, {"ks": [-1]}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        make(None, Model("t", act("go")), shadow=wrong)
+
+
+async def test_the_teachers_estimate_counts_one_prompt_however_many_requests_the_samples_took():
+    class OneByOne(Model):
+        async def complete(self, messages, *, n=1, **options):
+            made = await super().complete(messages, n=n, **options)
+            return made.model_copy(update={"usage": Usage(input=100 * n, output=10 * n), "calls": n})
+
+    student, teacher = OneByOne("s", act("look")), Model("t", act("look"), price="10")
+    _, decision = await make(student, teacher, mode="cascade", sampling={"staged": "never"}).step(MESSAGES)
+    assert (decision.calls[0].usage.prompt, decision.calls[0].requests) == (300, 3)
+    assert decision.teacher_dollars == Decimal(10) * (100 + 10)

@@ -154,6 +154,15 @@ def test_draws_are_independent_and_bill_the_prompt_once() -> None:
     assert len(set(texts(messages, n=50, temperature=2, seed=1))) > 3
 
 
+def test_in_whatever_requests_they_come_the_draws_are_the_same() -> None:
+    messages = prompt(TURNS[:1])
+    at_once = texts(messages, n=8, temperature=2, seed=5)
+    one_by_one = [text for i in range(8) for text in texts(messages, n=1, temperature=2, seed=5 + i)]
+    in_waves = texts(messages, n=3, temperature=2, seed=5) + texts(messages, n=5, temperature=2, seed=8)
+    assert at_once == one_by_one == in_waves
+    assert len(set(at_once)) > 1
+
+
 def test_an_unknown_price_stays_unknown() -> None:
     assert asyncio.run(Imitator(words, lambda usage: None).complete(prompt())).dollars is None
 

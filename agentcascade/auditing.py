@@ -1,0 +1,127 @@
+"""Audits: of the steps that the student took, a small random share is sent to the teacher too, behind the answer.
+
+They say whether the risk that was certified still holds. An audit never delays or breaks the agent's step; it is billed
+as purpose ``audit`` and kept with the shadows, of which it is the mirror image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from agentcascade.calls import Caller, Request
+from agentcascade.errors import describe
+from agentcascade.record import StepRecord
+from agentcascade.rollout import chosen
+from agentcascade.shadow import logged, temperature_of
+from agentcascade.types import Decision, Shadow, Situation
+
+if TYPE_CHECKING:
+    from agentcascade.cascade import Cascade
+
+log = logging.getLogger("agentcascade.audit")
+
+
+class Audits:
+    """The audits of one cascade that are under way: at most `audit.max_pending`, each with a deadline of its own."""
+
+    def __init__(self, cascade: Cascade) -> None:
+        self._cascade = cascade
+        self._pending: set[asyncio.Task[None]] = set()
+
+    def of(self, cascade: Cascade) -> Audits:
+        """Those of a twin, which count and are waited for with these."""
+        twin = Audits(cascade)
+        twin._pending = self._pending
+        return twin
+
+    def start(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
+        """Audit this step in the background, if it is among `audit.rate` of all: drawn before it is known who takes it.
+
+        A chosen step that the teacher took is a loss of 0 for the marginal risk, and nothing for the selective.
+        """
+        cascade, settings = self._cascade, self._cascade.config.audit
+        if cascade.teacher is None or not chosen(f"{situation.episode}:{situation.step}", settings.rate, "audit"):
+            return
+        if len(self._pending) >= settings.max_pending:
+            log.warning("an audit is left out: %d are under way (audit.max_pending)", len(self._pending))
+            return
+        if decision.answered_by == "student":
+            work = self._run(situation, request, step, decision)
+        elif settings.count == "marginal" and cascade.guard is not None and not cascade.guard.alarmed:
+            work = self._judge(0.0)
+        else:
+            return
+        task = asyncio.create_task(work)
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _run(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
+        cascade = self._cascade
+        record = StepRecord(situation, "cascade", cascade=cascade.name)
+        asked = Request(request.messages, request.tools, request.seed, request.options, accounts=request.accounts)
+        taught: str | None = None
+        answered = False
+        try:
+            async with asyncio.timeout(cascade.config.audit.timeout_seconds):
+                completion = await Caller(cascade, asked, record).answer(request.messages, "audit")
+            answered = True
+            sample = cascade.side.parse(completion.messages[0], situation, asked)
+            taught = sample.action.key if sample.action else None
+        except (Exception, asyncio.CancelledError) as error:
+            record.failed("audit", error)
+            if isinstance(error, asyncio.CancelledError):
+                self._log(record, step, decision, request, taught)
+                raise
+        self._log(record, step, decision, request, taught)
+        if answered:  # a teacher that could not be asked says nothing of the student
+            await self._judge(float(taught != decision.action))
+
+    async def _judge(self, loss: float) -> None:
+        """Hand the loss to the guard; what fails there is logged."""
+        cascade = self._cascade
+        alarmed, evidence = False, None
+        if cascade.guard is not None:
+            try:
+                alarmed = await asyncio.to_thread(cascade.guard.observe, loss)
+                evidence = cascade.guard.evidence
+            except Exception as error:
+                log.warning("an audit is lost to the drift watch: %s", describe(error))
+        cascade.observer.audited(cascade.name, loss, evidence, alarmed)
+
+    def _log(
+        self, record: StepRecord, step: StepRecord, decision: Decision, request: Request, taught: str | None
+    ) -> None:
+        cascade, situation = self._cascade, record.situation
+        if cascade.recorder is None:
+            return
+        cascade.recorder.shadowed(
+            Shadow(
+                decision=decision.id,
+                kind="audit",
+                episode=situation.episode,
+                namespace=situation.namespace,
+                step=situation.step,
+                goal=situation.goal,
+                category=situation.category,
+                observation=situation.observation,
+                temperature=temperature_of(cascade, request),
+                k=cascade.config.retrieval.k if cascade.bank is not None else 0,
+                similarity=step.similarity,
+                propensity=cascade.config.audit.rate,
+                teacher_action=taught,
+                samples=tuple(logged(s) for s in step.samples),
+                accepted=True,
+                agreement=decision.agreement,
+                demonstrations=decision.demonstrations,
+                calls=record.calls,
+                failures=record.failures,
+                seconds=record.seconds,
+            )
+        )
+
+    async def settle(self) -> None:
+        """Wait for what is under way; every audit has a deadline."""
+        while self._pending:
+            await asyncio.gather(*self._pending, return_exceptions=True)

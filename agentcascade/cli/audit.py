@@ -1,0 +1,113 @@
+"""``agentcascade audit``: what the audited steps say of the certified risk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agentcascade.cli.settings import database, database_options, load
+
+
+@click.command()
+@database_options
+@click.option("--cascade", "name", default="default", show_default=True, help="Of several in one configuration.")
+@click.option("--max-risk", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Instead of audit.risk.")
+@click.option(
+    "--reset", is_flag=True, help="Acknowledge an alarm: the router acts as configured, the watch begins anew."
+)
+@click.option("--json", "as_json", is_flag=True)
+def command(
+    config: Path | None, url: str | None, name: str, max_risk: float | None, reset: bool, as_json: bool
+) -> None:
+    """How the student's actions compare with the teacher's on audited steps, and the state of the drift watch.
+
+    Set audit.rate (the share of steps that the teacher checks behind the answer) and audit.risk (the certified risk).
+    """
+    from rich.console import Console
+
+    from agentcascade.config import variants
+    from agentcascade.errors import ConfigError, did_you_mean
+    from agentcascade.routers.guard import PREFIX
+    from agentcascade.storage.kept import Kept
+
+    settings = load(config, url)
+    known = variants(settings)
+    if name not in known:
+        raise ConfigError(f"there is no cascade '{name}': {did_you_mean(name, known)}")
+    with database(settings) as opened:
+        kept = Kept(opened, PREFIX + name)
+        found = _state(kept.read(), opened, name, max_risk or known[name].audit.risk)
+        if reset:
+            kept.drop()
+    if as_json:
+        click.echo(json.dumps(found | {"reset": reset}, indent=2))
+        return
+    console = Console()
+    for line in _lines(found):
+        console.print(line, highlight=False)
+    if reset:
+        console.print("the watch begins anew")
+
+
+def _state(text: str | None, opened: Any, name: str, risk: float | None) -> dict[str, Any]:
+    """Counts of the accepted steps that were audited, and the watch."""
+    from agentcascade.routers.drift import Watch, confidence_sequence
+    from agentcascade.steplog.audits import audits
+
+    accepted, differing, dollars = audits(opened, name)
+    low, high = confidence_sequence(differing, accepted)
+    found: dict[str, Any] = {
+        "cascade": name,
+        "audited": accepted,
+        "differing": differing,
+        "selective_risk": differing / accepted if accepted else None,
+        "interval": [low, high],
+        "dollars": None if dollars is None else str(dollars),
+        "certified_risk": risk,
+        "watch": None,
+    }
+    if text is not None:
+        watch = Watch.restored(json.loads(text))
+        found["watch"] = {
+            "risk": watch.risk,
+            "audits": watch.audits,
+            "losses": watch.losses,
+            "observed": watch.observed,
+            "interval": list(watch.interval()),
+            "evidence": watch.evidence,
+            "alarm_above": 1 / watch.delta,
+            "alarmed": watch.alarmed,
+            "alarm_at": watch.alarm_at,
+        }
+    return found
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    if not found["audited"] and found["watch"] is None:
+        return ["no step was audited: set audit.rate, e.g. 0.05, and audit.risk to what was certified"]
+    low, high = found["interval"]
+    money = "at unknown dollars" if found["dollars"] is None else f"for ${float(found['dollars']):.4f}"
+    lines = [
+        f"audited: {found['audited']:,} steps that the student took, {money}; in {found['differing']:,} the teacher "
+        f"would have acted otherwise"
+    ]
+    if found["audited"]:
+        share = found["selective_risk"]
+        lines.append(f"selective risk: {share:.4f}, 95 % at any time: {low:.4f} to {high:.4f}")
+    watch = found["watch"]
+    if watch is None:
+        return [*lines, "no risk is watched: set audit.risk to what was certified"]
+    observed = "none yet" if watch["observed"] is None else f"{watch['observed']:.4f}"
+    lines.append(
+        f"watch: {watch['audits']:,} steps drawn, observed {observed}, certified {watch['risk']:g}; evidence "
+        f"{watch['evidence']:.3g}, alarm at {watch['alarm_above']:.0f}"
+    )
+    if watch["alarmed"]:
+        lines.append(
+            f"[bold red]ALARM[/bold red] since audit {watch['alarm_at']:,}: the certified risk does not hold; collect "
+            "a new log and tune again, then --reset"
+        )
+    return lines
