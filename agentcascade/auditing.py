@@ -10,8 +10,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from agentcascade import agreement
 from agentcascade.calls import Caller, Request
 from agentcascade.errors import describe
+from agentcascade.protocols import LearningRouter
 from agentcascade.record import StepRecord
 from agentcascade.rollout import chosen
 from agentcascade.shadow import logged, temperature_of
@@ -76,6 +78,8 @@ class Audits:
                 raise
         self._log(record, step, decision, request, taught)
         if answered:  # a teacher that could not be asked says nothing of the student
+            if isinstance(cascade.router, LearningRouter):
+                cascade.router.checked(situation, agreement.tally(step.samples), taught)
             await self._judge(float(taught != decision.action))
 
     async def _judge(self, loss: float) -> None:

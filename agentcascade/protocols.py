@@ -147,6 +147,15 @@ class Router(Protocol):
         ...
 
 
+@runtime_checkable
+class LearningRouter(Router, Protocol):
+    """A router that learns from steps which both models answered: shadows and audits."""
+
+    def checked(self, situation: Situation, tally: Tally, teacher: str | None) -> None:
+        """The student's votes at a step, and the teacher's action key there. Returns at once."""
+        ...
+
+
 class Recorder(Protocol):
     """Where decisions go. `record` returns at once; `flush` returns when all is durable."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agentcascade import agreement
 from agentcascade.calls import Request
-from agentcascade.protocols import Verdict
+from agentcascade.protocols import LearningRouter, Verdict
 from agentcascade.record import StepRecord
 from agentcascade.rollout import chosen, drawn
 from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation, Tally
@@ -82,6 +82,8 @@ class Shadows:
         votes = agreement.tally(samples[:n], record.similarity)
         k = 0 if cascade.bank is None else config.retrieval.k if request.k is None else request.k
         taught = not k or len(record.demonstrations) >= config.prompt.min_demonstrations
+        if isinstance(router, LearningRouter) and samples:
+            router.checked(situation, agreement.tally(samples[: n or len(samples)]), decision.action)
         accepted = taught and 0 < n <= len(samples) and router.judge(situation, votes, 0) is Verdict.ACCEPT
         cascade.recorder.shadowed(
             Shadow(

@@ -24,7 +24,7 @@ class Audited(NamedTuple):
 def audits(
     database: Database, cascade: str | None = None, namespace: str | None = None, since: datetime | None = None
 ) -> Audited:
-    """Of one cascade, namespace and period, or all. Audits whose teacher could not be asked count only their dollars."""
+    """Of one cascade, namespace and period, or all. An audit whose teacher could not be asked counts its dollars."""
     own: list[ColumnElement[bool]] = [shadows.c.kind == "audit"]
     own += [decisions.c.cascade == cascade] if cascade is not None else []
     own += [shadows.c.namespace == namespace] if namespace is not None else []

@@ -237,6 +237,12 @@ def test_the_command_line_over_a_server(url, tmp_path):
     missing = run("--dry-run")
     assert missing.exit_code == 2
     assert "--model NAME" in missing.output
+    by_rule = run("--dry-run", "--model", "offline/editor", "--hard-words", "15")
+    assert "3 other steps of 2 trajectories" in by_rule.output
+    assert "of unknown price" in by_rule.output
+    refused = run("--model", "offline/editor", "--hard-words", "15", "--max-dollars", "1")
+    assert refused.exit_code == 1
+    assert "leave it out" in refused.output + str(refused.exception)
     with FakeOpenAI(answer) as server:
         teacher = {"name": "openai/m", "api_base": server.url, "api_key": "x", "price": {"input": 3, "output": 15}}
         dry = run("--dry-run", **teacher)

@@ -20,7 +20,8 @@ ROOT = Path(agentcascade.__file__).parent
 
 HEAVY = {
     *("torch", "transformers", "sentence_transformers", "onnx", "onnxruntime", "tokenizers", "safetensors", "faiss"),
-    *("litellm", "openai", "tiktoken", "stamina", "sqlalchemy", "alembic", "psycopg", "numpy", "scipy", "matplotlib", "sklearn", "pyarrow"),
+    *("litellm", "openai", "tiktoken", "stamina", "sqlalchemy", "alembic", "psycopg", "numpy", "scipy", "matplotlib"),
+    *("sklearn", "pyarrow"),
     *("alfworld", "textworld", "jsonschema", "pydantic", "rich"),
     *("fastapi", "starlette", "uvicorn", "opentelemetry", "prometheus_client", "langchain_core", "presidio_analyzer"),
 }
@@ -64,7 +65,10 @@ OWNERS = {
 }
 """Heavy packages, and the modules that may import them."""
 
-STORED = {"storage", "bank", "catalog", "shortening", "drafts", "insights", "figures", "latest", "ledger", "cli"}
+STORED = {
+    *("storage", "bank", "catalog", "shortening", "steplog"),
+    *("drafts", "insights", "figures", "latest", "ledger", "cli"),
+}
 """Where the database is asked."""
 
 DOORS = {"__init__", "__main__"}
