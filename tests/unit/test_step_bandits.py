@@ -49,7 +49,8 @@ def test_the_bold_way_is_taken_where_it_is_right_and_left_where_it_is_wrong(make
         right, wrong = situation(i, category="easy"), situation(i, category="hard")
         router.checked(right, votes(2, 1), "action 0")
         router.checked(wrong, votes(2, 1), "action 1")
-    ways = {kind: [router.way(situation(1000 + i, category=kind)) for i in range(100)] for kind in ("easy", "hard")}
+    first = {"easy": 1000, "hard": 2000}
+    ways = {k: [router.way(situation(start + i, category=k)) for i in range(100)] for k, start in first.items()}
     assert ways["easy"].count("bold") > 90
     assert ways["hard"].count("bold") < 10
 
