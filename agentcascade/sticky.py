@@ -48,9 +48,9 @@ class Offer(NamedTuple):
     tokens: int
     cached: int
 
-    def dollars(self, model: ChatModel, times: int) -> float | None:
-        usage = Usage(input=(self.tokens - self.cached) * times, cached_input=self.cached * times)
-        found = model.dollars(usage)
+    def dollars(self, model: ChatModel) -> float | None:
+        """Of one request: what the step's later ones send again is read from the cache, whichever prompt it is."""
+        found = model.dollars(Usage(input=self.tokens - self.cached, cached_input=self.cached))
         return None if found is None else float(found)
 
 
@@ -74,8 +74,7 @@ class Sticky:
             again = prompts.build(messages, kept, budget=room, count=cascade.count)
             whole = len(again.shown) == len(last.shown) > 0
             if whole and (
-                cascade.config.retrieval.sticky == "always"
-                or worth(cascade, situation, messages, last, again, fresh, output)
+                cascade.config.retrieval.sticky == "always" or worth(cascade, messages, last, again, fresh, output)
             ):
                 chosen = again
         if chosen.shown:
@@ -85,7 +84,6 @@ class Sticky:
 
 def worth(
     cascade: Cascade,
-    situation: Situation,
     messages: Sequence[Message],
     last: Sent,
     kept: Prompt,
@@ -99,9 +97,7 @@ def worth(
     offers = [
         offer(p, last, messages, student, cascade.count, settings.sampling.cached_from_tokens) for p in (kept, fresh)
     ]
-    at_once = settings.sampling.staged == "never" and not student.supports_n
-    times = cascade.router.samples(situation) if at_once else 1  # what is sent again is cached by then
-    with_kept, with_fresh = (o.dollars(student, times) for o in offers)
+    with_kept, with_fresh = (o.dollars(student) for o in offers)
     call = teacher.dollars(Usage(input=count_messages(messages, cascade.count), output=output))
     if with_kept is None or with_fresh is None or call is None:
         return False

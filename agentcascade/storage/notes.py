@@ -121,8 +121,9 @@ def count_uses(
         shown: set[str] = set()
         if end.success is not None:
             acted = (decisions.c.episode == episode) & (decisions.c.answered_by == "student")
-            query = select(decisions.c.demonstrations).where(acted & (decisions.c.namespace == namespace))
-            windows = [w for made in connection.execute(query).scalars() for w in made]
+            # Told to look for the namespace too, SQLite would read all of that namespace's decisions.
+            query = select(decisions.c.namespace, decisions.c.demonstrations).where(acted)
+            windows = [w for space, made in connection.execute(query) if space == namespace for w in made]
             shown = {w.rpartition(":")[0] for w in windows} | set(counted)
         add(counted, -1, outcome)
         add(shown, 1, end.success)

@@ -204,3 +204,16 @@ async def test_a_cascade_plans_its_waves_once_it_has_seen_enough():
     assert answered == ["student"] * (ENOUGH + 2)
     assert calls[:ENOUGH] == [2] * ENOUGH, "two, then one: what could settle it"
     assert calls[ENOUGH:] == [3, 3], "one after the other, since a prompt sent before is read from the cache"
+
+
+def test_the_router_is_asked_about_imagined_votes_with_all_that_is_known_of_the_step():
+    seen = []
+
+    class Watching(Unanimity):
+        def judge(self, situation, tally, remaining):
+            seen.append((tally.total + remaining, tally.similarity))
+            return super().judge(situation, tally, remaining)
+
+    votes = Tally(counts={"a": 1}, total=1, similarity=0.5)
+    Waves(Watching(3), SITUATION, 3, Billing(10, 10, 1, once=False), 0.8).next(votes)
+    assert set(seen) == {(3, 0.5)}
