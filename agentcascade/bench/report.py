@@ -56,8 +56,8 @@ class Report:
         table = Table(title=title, box=None, padding=(0, 2, 0, 0), pad_edge=False)
         for name in HEADINGS:
             table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
-        for cells in map(_cells, self.rows):
-            table.add_row(*cells)
+        for row in map(cells, self.rows):
+            table.add_row(*row)
         return table
 
     def footnotes(self) -> list[str]:
@@ -107,7 +107,7 @@ class Report:
 
     def _html(self, svg: str) -> str:
         head = "".join(f"<th>{escape(h)}</th>" for h in HEADINGS)
-        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in _cells(row)) + "</tr>" for row in self.rows)
+        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells(row)) + "</tr>" for row in self.rows)
         settings = "".join(
             f"<tr><th>{escape(str(k))}</th><td>{escape(v if isinstance(v, str) else json.dumps(v))}</td></tr>"
             for k, v in self.run.items()
@@ -126,7 +126,7 @@ class Report:
 HEADINGS = ("policy", "n", "accuracy", "95 % CI", "$/episode", "relative", "steps", "deferred")
 
 
-def _cells(row: PolicyResult) -> list[str]:
+def cells(row: PolicyResult) -> list[str]:
     low, high = row.accuracy_ci
     return [
         row.policy,

@@ -20,6 +20,7 @@ COMMANDS = {
     "ledger": ("ledger", "Say what was spent and what was saved."),
     "memory": ("memory", "Keep histories, ask them, and train what decides their cost."),
     "replay": ("replay", "Say what rules would have done on a log."),
+    "report": ("report", "Write a report with plots, from a log, a run or the database."),
     "serve": ("serve", "Serve an OpenAI-compatible proxy and a dashboard."),
     "tune": ("tune", "Choose the cheapest rule whose risk is certified on a log."),
     "switch": ("switch", "Send every step to the teacher, and back."),

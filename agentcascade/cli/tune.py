@@ -149,13 +149,15 @@ def table(tuned: Tuned, most: int = 12) -> Any:
     from rich.table import Table
 
     found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("rule", "student acts", "risk", "p", "certified", "saving", "95 %"):
-        found.add_column(name, justify="left" if name in ("rule", "certified") else "right", no_wrap=True)
-    ordered = sorted(tuned.candidates, key=lambda c: (c is not tuned.chosen, not c.certified, c.replayed.cost))
+    for heading in ("rule", "student acts", "risk", "p", "certified", "saving", "95 %"):
+        found.add_column(heading, justify="left" if heading in ("rule", "certified") else "right", no_wrap=True)
+    name = risk_name(tuned)
+    shown = [(c.replayed.cost if c.certified else c.replayed.risks.get(name) or 0.0, c) for c in tuned.candidates]
+    shown.sort(key=lambda pair: (pair[1] is not tuned.chosen, not pair[1].certified, pair[0]))
     several = len({c.replayed.arm for c in tuned.candidates}) > 1
-    for one in ordered[:most]:
+    for _, one in shown[:most]:
         seen = one.replayed
-        risk = seen.risks.get(risk_name(tuned))
+        risk = seen.risks.get(name)
         found.add_row(
             escape(one.rule.name + (f" ({seen.arm})" if several else "")),
             f"{seen.acceptance:.1%}",

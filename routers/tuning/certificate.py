@@ -27,10 +27,10 @@ def statement(tuned: Tuned) -> str:
     wanted = tuned.settings
     bound = f"{wanted.max_risk:.3g}"
     if tuned.chosen is not None and wanted.method == "conformal":
-        return f"In expectation over logs like this one, at most {bound} are {wanted.risk}."
+        return f"In expectation over logs like this one, the risk is at most {bound}: {wanted.risk}."
     if tuned.chosen is not None:
         sure = f"With probability at least {wanted.confidence:g} over logs like this one"
-        return f"{sure}, at most {bound} are {wanted.risk}."
+        return f"{sure}, the risk is at most {bound}: {wanted.risk}."
     if tuned.certified:
         return "Rules are certified, but none is cheaper than the teacher alone."
     more = tuned.more_episodes

@@ -77,6 +77,13 @@ def upper_bound(test: Test, loss: Floats, base: Floats, delta: float) -> float:
     return high
 
 
+def clopper_pearson(hits: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact two-sided interval of a share."""
+    beta, tail = _scipy().beta, (1 - confidence) / 2
+    low = float(beta.ppf(tail, hits, of - hits + 1)) if hits else 0.0
+    return low, float(beta.ppf(1 - tail, hits + 1, of - hits)) if hits < of else 1.0
+
+
 def _entropy(a: float, b: float) -> float:
     """Relative entropy of coins with chances a and b."""
     first = a * np.log(a / b) if a > 0 else 0.0

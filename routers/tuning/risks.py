@@ -55,17 +55,15 @@ class Risk:
 
     def __str__(self) -> str:
         what = {
-            "wrong": "wrong answers",
-            "teacher-disagreement": "accepted actions that are not the teacher's",
-            "episode-loss": "episodes that an accepted action may lose",
+            "wrong": "steps that the student takes and gets wrong",
+            "teacher-disagreement": "steps that the student takes and does not do what the teacher does",
+            "episode-loss": "episodes that an action of the student may lose",
         }[self.kind]
         unit = "episodes" if self.kind == "episode-loss" else "steps"
-        among = {
-            "marginal": f"of all {unit}" + (", the teacher's own not counted" if self.kind == "wrong" else ""),
-            "selective": f"of those {unit} that the student takes",
-            "total": "of all steps, the teacher's own included",
-        }[self.count]
-        return f"{what} as a share {among}"
+        if self.count == "total":
+            return "steps that go wrong, whoever takes them, as a share of all steps"
+        among = f"all {unit}" if self.count == "marginal" else f"the {unit} that the student takes"
+        return f"{what}, as a share of {among}"
 
 
 @dataclass(frozen=True, eq=False)

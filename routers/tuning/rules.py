@@ -70,8 +70,6 @@ class Threshold:
 
     @property
     def router(self) -> Mapping[str, Any]:
-        if self.needed == self.n:
-            return {"name": "unanimity", "options": {"n": self.n}}
         share = self.needed * 10**6 // self.n / 10**6  # never rounded up: 0.666667 of 3 would be 3 votes
         return {"name": "threshold", "options": {"n": self.n, "threshold": share}}
 

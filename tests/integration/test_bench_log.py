@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -180,3 +184,31 @@ def test_a_rules_file_is_read_or_named_with_what_is_wrong(tmp_path: Path) -> Non
         path.write_text(text)
         with pytest.raises(ConfigError, match=r"rule\.yaml"):
             read_rule(path)
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_the_command_writes_a_log_and_plays_a_rule_and_a_resumed_run_writes_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("alfworld")
+    environment = {k: v for k, v in os.environ.items() if k != "ALFWORLD_DATA"}
+    environment["AGENTCASCADE_CACHE"] = str(tmp_path / "cache")
+    rule = tmp_path / "rule.yaml"
+    rule.write_text("router: {name: threshold, options: {n: 4, threshold: 0.75}}\nretrieval: {k: 2}\n")
+
+    def bench(*more: str) -> None:
+        sizes = ("--episodes", "2", "--demos", "6", "--embedder", "hashing:64", "--out", str(tmp_path / "run"))
+        command = [sys.executable, "-m", "agentcascade", "bench", "alfworld", *sizes, *more]
+        done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    settings = ("--log-samples", "4", "--log-temperature", "0.1", "--log-temperature", "0.6", "--log-k", "2")
+    bench("--log", str(tmp_path / "log.jsonl"), "--rule", str(rule), "--policy", "cascade", *settings)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [p["policy"] for p in results["policies"]] == [SHADOW, TUNED, "cascade"]
+    steps = jsonl.read(tmp_path / "log.jsonl")
+    assert {len(s.student.samples) for s in steps} == {4}
+    assert {s.student.temperature for s in steps} <= {0.1, 0.6}
+    assert {(s.student.k, len(s.student.demonstrations)) for s in steps} == {(2, 2)}
+    assert all(s.category and s.success and s.teacher_price and s.teacher_usage for s in steps)
+    bench("--resume", "--log", str(tmp_path / "again.jsonl"), "--policy", "cascade")
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "log.jsonl").read_bytes()

@@ -50,7 +50,7 @@ OWNERS = {
     "dateparser": {"memory.dates"},
     "tiktoken": {"tokens"},
     "jsonschema": {"actions"},
-    "matplotlib": {"bench.plots"},
+    "matplotlib": {"bench.plots", "reports.figures"},
     "textworld": {"envs.alfworld.engine"},
     "alfworld": {"envs.alfworld.engine", "envs.alfworld.scenes"},
     "alembic": {
@@ -75,7 +75,7 @@ DOORS = {"__init__", "__main__"}
 """Of the package itself: they hand out names of every floor, on first use."""
 GROUND = {"types", "errors", "protocols", "config", "sections"}
 PARTS = {"retrievers", "routers", "envs"}
-TOP = {"cli", "bench", "integrations", "server"}
+TOP = {"cli", "bench", "integrations", "reports", "server"}
 
 
 class Imported(NamedTuple):

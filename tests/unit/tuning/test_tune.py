@@ -146,7 +146,7 @@ def test_a_chain_of_students() -> None:
     assert tuned.chosen is not None
     assert isinstance(tuned.chosen.rule, Chain)
     found = fragment(tuned.chosen.rule)
-    assert found["students"][0]["router"]["name"] in ("unanimity", "threshold")
+    assert found["students"][0]["router"]["name"] == "threshold"
 
 
 def test_conformal_control_bounds_the_expected_risk() -> None:

@@ -1,0 +1,1 @@
+"""Reports: one self-contained HTML file each, with plots, from a tuning, a log, a run or the live database."""

@@ -1,0 +1,97 @@
+"""The report of the live database: spending, agreement, shadows, audits, goals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from agentcascade.figures import Point
+from agentcascade.insights import Bucket, Insights
+from agentcascade.reports import figures
+from agentcascade.reports.page import Page, percent
+from agentcascade.routers.drift import confidence_sequence
+from agentcascade.steplog.audits import audits
+from agentcascade.storage import Database
+from agentcascade.types import now
+
+
+def write_report(path: Path, database: Database, *, namespace: str | None, since: datetime) -> None:
+    """One self-contained HTML file about one namespace or all, from `since` on."""
+    insights = Insights(database)
+    bucket: Bucket = "hour" if (now() - since).total_seconds() <= 72 * 3600 else "day"
+    spending = insights.spending(bucket, namespace=namespace, since=since)
+    totals = insights.totals(namespace=namespace, since=since, spending=spending)
+    page = Page("agentcascade report")
+    page.lead(f"{namespace or 'All namespaces'}, since {since:%Y-%m-%d %H:%M} UTC")
+    page.keys(
+        {
+            "steps": f"{totals.steps:,}",
+            "spent": _dollars(totals.dollars),
+            "teacher alone": _dollars(totals.teacher_dollars),
+            "saved": _dollars(totals.saved_dollars),
+            "steps to the teacher": percent(totals.deferral_share),
+            "episodes that succeeded": percent(totals.success_share),
+        }
+    )
+    _spending(page, spending, bucket)
+    _agreement(page, insights, namespace, since)
+    shadow = insights.shadow(namespace=namespace, since=since)
+    page.heading("Shadows and audits")
+    rows = []
+    if shadow.steps:
+        same = percent(shadow.same / shadow.compared) if shadow.compared else "unknown"
+        accepted = percent(shadow.accepted / shadow.steps)
+        rows.append(("shadows", f"{shadow.steps:,}", accepted, same, _dollars(shadow.dollars)))
+    found = audits(database, namespace=namespace, since=since)
+    if found.steps:
+        low, high = confidence_sequence(found.differing, found.steps)
+        same = f"{1 - found.differing / found.steps:.1%} ({1 - high:.1%} to {1 - low:.1%})"
+        rows.append(("audits", f"{found.steps:,}", "100 %", same, _dollars(found.dollars)))
+    if rows:
+        page.table(["", "steps", "student accepted", "of these as the teacher", "cost"], rows)
+    else:
+        page.text("There are none: mode shadow logs what the student would do, audit.rate checks what it does.")
+    _goals(page, insights, namespace, since)
+    page.write(path)
+
+
+def _spending(page: Page, spending: Sequence[Point], bucket: str) -> None:
+    page.heading("Spending")
+    own, teacher, spent, alone = [], [], Decimal(0), Decimal(0)
+    for i, point in enumerate(spending):
+        spent += point.known_dollars
+        alone += point.known_teacher_dollars
+        own.append((float(i), float(spent)))
+        teacher.append((float(i), float(alone)))
+    page.figure(
+        figures.curves({"spent": own, "the teacher alone, estimated": teacher}, (f"{bucket}s", "dollars so far")),
+        "Known dollars, summed up from the beginning of the period.",
+    )
+    if any(p.dollars is None for p in spending):
+        page.note("Some prices are not known; their calls are not in these sums.")
+
+
+def _agreement(page: Page, insights: Insights, namespace: str | None, since: datetime) -> None:
+    bins = [b for b in insights.agreement_histogram(namespace=namespace, since=since) if b.accepted or b.deferred]
+    if bins:
+        page.heading("Agreement")
+        page.table(
+            ["agreement", "student acted", "sent to the teacher"],
+            [(f"{b.low:.1f} to {b.high:.1f}", f"{b.accepted:,}", f"{b.deferred:,}") for b in bins],
+        )
+
+
+def _goals(page: Page, insights: Insights, namespace: str | None, since: datetime) -> None:
+    goals = insights.goals("most_deferred", namespace=namespace, since=since)
+    if goals:
+        page.heading("Goals that are sent to the teacher most")
+        page.table(
+            ["goal", "steps", "to the teacher", "dollars"],
+            [(g.goal[:120] or "none", f"{g.steps:,}", f"{g.deferred:,}", _dollars(g.dollars)) for g in goals],
+        )
+
+
+def _dollars(value: Decimal | None) -> str:
+    return "unknown" if value is None else f"${value:,.4f}"

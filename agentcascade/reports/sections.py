@@ -1,0 +1,140 @@
+"""Sections that reports of a tuning and of a log share: agreement, coverage, savings, types of actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from agentcascade.reports import figures
+from agentcascade.reports.page import Page, money, percent
+from agentcascade.routers.tuning.columns import Columns
+from agentcascade.routers.tuning.costs import Bill
+from agentcascade.routers.tuning.pvalues import clopper_pearson
+from agentcascade.routers.tuning.replay import replay
+from agentcascade.routers.tuning.risks import Kind
+from agentcascade.routers.tuning.rules import Rule, Threshold
+
+MOST_GROUPS = 25
+FEWEST = 20
+"""Steps of a type that is shown"""
+
+
+class Logged(NamedTuple):
+    """A log, and against what it holds the student."""
+
+    log: Columns
+    kind: Kind
+
+    @property
+    def reference(self) -> str:
+        """gold, where the risk is of it or nothing else is known."""
+        has = {"gold": bool((self.log.gold >= 0).any()), "teacher": bool((self.log.teacher >= 0).any())}
+        wanted = "teacher" if self.kind == "teacher-disagreement" else "gold"
+        return wanted if has[wanted] else "teacher" if has["teacher"] else "gold"
+
+    @property
+    def right(self) -> str:
+        return "is right" if self.reference == "gold" else "is the teacher's"
+
+    def hits(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(N,) votes of the majority of the first n, whether it is right, whether that is known."""
+        labels = self.log.gold if self.reference == "gold" else self.log.teacher
+        draw = self.log.draw(n)
+        return draw.votes, draw.top == labels, labels >= 0
+
+
+def agreement(page: Page, logged: Logged, n: int | None = None) -> None:
+    """The reliability diagram of the agreement of n samples, with its expected calibration error."""
+    n = n or min(5, logged.log.most)
+    votes, right, known = logged.hits(n)
+    groups, error = [], 0.0
+    for v in range(1, n + 1):
+        own = (votes == v) & known
+        count, hits = int(own.sum()), int((right & own).sum())
+        if count:
+            groups.append((v / n, hits / count, clopper_pearson(hits, count), count))
+            error += count / max(1, int(known.sum())) * abs(v / n - hits / count)
+    page.heading("What agreement is worth")
+    caption = (
+        f"Agreement of {n} samples against the share of steps where the majority {logged.right}, with 95 % intervals "
+        f"(Clopper-Pearson) and numbers of steps. Expected calibration error: {error:.3f}."
+    )
+    labels = f"agreement of {n} samples", f"share where the majority {logged.right}"
+    page.figure(figures.reliability(groups, labels), caption)
+
+
+def coverage(page: Page, logged: Logged, sizes: Sequence[int]) -> None:
+    """Selective risk against the share of steps that the student takes."""
+    lines, bands = {}, {}
+    for n in sizes:
+        votes, right, known = logged.hits(n)
+        points, band = [], []
+        for needed in range(n, 0, -1):
+            taken = (votes >= needed) & known
+            count = int(taken.sum())
+            if count:
+                wrong = int((taken & ~right).sum())
+                points.append((count / max(1, int(known.sum())), wrong / count))
+                band.append(clopper_pearson(wrong, count))
+        lines[f"n = {n}"], bands[f"n = {n}"] = points, band
+    page.heading("Risk and coverage")
+    page.figure(
+        figures.curves(lines, ("share of steps that the student takes", "share of them that goes wrong"), bands=bands),
+        f"Of the steps that the student takes, those where its action is not the one that {logged.right}; every point "
+        "is a threshold, bands are 95 % intervals of the draw that was made.",
+    )
+
+
+def savings(page: Page, log: Columns, rules: Sequence[tuple[str, Rule]], bill: Bill, chosen: int | None = None) -> None:
+    page.heading("What is saved")
+    rows, bars = [], []
+    for name, rule in rules:
+        one = replay(log, rule, [bill])
+        wrong, other = one.risks["wrong"], one.risks["teacher-disagreement"]
+        interval = f"{one.saving.low:.1%} to {one.saving.high:.1%}"
+        rows.append(
+            (
+                name,
+                percent(one.acceptance),
+                "unknown" if wrong is None else f"{wrong:.4f}",
+                "unknown" if other is None else f"{other:.4f}",
+                "unknown" if one.accuracy is None else f"{one.accuracy:.4f}",
+                money(one.cost, one.unit),
+                percent(one.saving.value),
+                interval,
+            )
+        )
+        bars.append((name, one.saving.value, (one.saving.low, one.saving.high)))
+    headings = ["policy", "student acts", "wrong", "not the teacher's", "accuracy", "cost of a step", "saving", "95 %"]
+    page.table(headings, rows, chosen=chosen)
+    page.figure(figures.bars(bars, "saving against the teacher alone"), "With 95 % intervals over episodes.")
+
+
+def by_group(page: Page, logged: Logged, rule: Rule) -> None:
+    """Where steps differ: types of actions, and of goals."""
+    log = logged.log
+    outcome = rule.on(log)
+    draw = log.draw(rule.n if isinstance(rule, Threshold) else min(3, log.most))
+    tools = np.where(draw.top < 0, -1, log.tool[np.arange(len(log)), draw.top])
+    bad = outcome.accept - outcome.right[logged.reference]
+    for title, groups, names in (("action", tools, log.names["tool"]), ("goal", log.category, log.names["category"])):
+        if len(names) < 2:
+            continue
+        rows = []
+        for i, name in enumerate(names):
+            own = (groups == i) & ~np.isnan(bad)
+            if own.any():
+                taken = float(outcome.accept[own].mean())
+                rows.append((int(own.sum()), name or "none", taken, float(bad[own].mean())))
+        rows = sorted((row for row in rows if row[0] >= FEWEST), reverse=True)
+        if len(rows) < 2:
+            continue
+        page.heading(f"By type of {title}")
+        page.table(
+            ["type", "steps", "student acts", "goes wrong"],
+            [(n, f"{count:,}", percent(taken), f"{wrong:.4f}") for count, n, taken, wrong in rows[:MOST_GROUPS]],
+        )
+        if len(rows) > MOST_GROUPS:
+            page.note(f"{len(rows) - MOST_GROUPS} rarer types are not shown, nor any with fewer than {FEWEST} steps.")
