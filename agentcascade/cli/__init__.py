@@ -18,6 +18,7 @@ COMMANDS = {
     "init": ("init", "Write a commented configuration file."),
     "keys": ("keys", "Create, list and revoke API keys of the proxy."),
     "ledger": ("ledger", "Say what was spent and what was saved."),
+    "log": ("log", "Import, export and show logs of steps."),
     "memory": ("memory", "Keep histories, ask them, and train what decides their cost."),
     "replay": ("replay", "Say what rules would have done on a log."),
     "report": ("report", "Write a report with plots, from a log, a run or the database."),

@@ -11,7 +11,8 @@ import click
 from agentcascade.cli.settings import database, database_options, load
 
 if TYPE_CHECKING:
-    from agentcascade.prices import Price
+    from agentcascade.config import CascadeConfig
+    from agentcascade.prices import Price, PriceTable
     from agentcascade.steplog.types import LoggedStep
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,7 +50,6 @@ def source_files(options: Mapping[str, Any]) -> tuple[Path, ...]:
 def read(options: Mapping[str, Any]) -> list[LoggedStep]:
     """The steps of all sources. Raises `InvalidRequest`."""
     from agentcascade.errors import InvalidRequest
-    from agentcascade.prices import PriceTable
     from agentcascade.steplog.files import load as load_log
 
     if options["logs"]:
@@ -58,10 +58,8 @@ def read(options: Mapping[str, Any]) -> list[LoggedStep]:
         from agentcascade.steplog.database import export
 
         settings = load(options["config"], options["url"])
-        models = [m for m in (settings.teacher, settings.student) if m is not None and m.price]
-        prices = PriceTable({m.name: dict(m.price or {}) for m in models})
         with database(settings) as opened:
-            steps = list(export(opened, prices=prices))
+            steps = list(export(opened, prices=price_table(settings)))
         if not steps:
             raise InvalidRequest(
                 "the database holds no shadows: run mode shadow first (shadow.samples: 5), or give --log FILE"
@@ -70,6 +68,14 @@ def read(options: Mapping[str, Any]) -> list[LoggedStep]:
     if student is None and teacher is None:
         return steps
     return [_priced(step, student, teacher) for step in steps]
+
+
+def price_table(settings: CascadeConfig) -> PriceTable:
+    """The configured prices of teacher and students, else the price list's."""
+    from agentcascade.prices import PriceTable
+
+    models = [m for m in (settings.teacher, settings.student, *settings.students) if m is not None and m.price]
+    return PriceTable({m.name: dict(m.price or {}) for m in models})
 
 
 def price(text: str | None, role: str) -> Price | None:

@@ -1,7 +1,8 @@
-"""A log from a file, whatever its form."""
+"""Logs from and to files, whatever their form."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from agentcascade.steplog import jsonl
@@ -19,3 +20,12 @@ def load(path: Path) -> list[LoggedStep]:
 
                 return parquet.read(path)
     return jsonl.read(path)
+
+
+def save(path: Path, steps: Iterable[LoggedStep]) -> int:
+    """Parquet for a name that ends so, else JSON lines. The file appears whole or not at all; returns how many."""
+    if path.suffix == ".parquet":
+        from agentcascade.steplog import parquet
+
+        return parquet.write(path, steps)
+    return jsonl.write(path, steps)

@@ -63,10 +63,10 @@ class LoggedStep(Frozen):
 
 def action_type(key: str | None) -> str:
     """What an action does, without what it does it to: a tool call's name, else a text action's first word."""
-    if not key:
-        return ""
-    head = key.split("(", 1)[0] if key.endswith(")") and "(" in key else key.split(":", 1)[0].split(None, 1)[0]
-    return head.strip()[:60]
+    text = key or ""
+    called = text.endswith(")") and "(" in text
+    words = text.split("(", 1)[0] if called else (text.split(":", 1)[0].split(None, 1) or [""])[0]
+    return words.strip()[:60]
 
 
 def dollars(price: Price | None, usage: Usage | None) -> Decimal | None:

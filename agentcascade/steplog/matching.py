@@ -1,0 +1,159 @@
+"""Model calls of foreign logs, put together: calls that were asked the same are one step, whoever answered them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+from agentcascade import conversation
+from agentcascade.actions import ActionFormat, AutoActions, text_of
+from agentcascade.errors import InvalidAction, InvalidRequest
+from agentcascade.prices import PriceTable
+from agentcascade.steplog.types import Drawn, LoggedStep
+from agentcascade.types import LoggedSample, Message, Usage
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """One request to a model, however it was logged."""
+
+    model: str
+    messages: Sequence[Message]
+    answers: Sequence[Message]
+    usage: Usage | None = None
+    episode: str = ""
+    temperature: float | None = None
+    success: bool | None = None
+    at: datetime | None = None
+
+
+@dataclass
+class Imported:
+    """What came of an import."""
+
+    steps: list[LoggedStep]
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Calls that could not be used, by reason"""
+
+
+def matched(
+    calls: Iterable[ModelCall],
+    teacher: str,
+    students: Sequence[str] = (),
+    *,
+    formats: ActionFormat | None = None,
+    prices: PriceTable | None = None,
+) -> Imported:
+    """Steps that the teacher and at least one student answered, in the order in which they come.
+
+    `teacher` and `students` name models as the log does, with or without a provider's prefix; without `students` every
+    other model is one. Requests are the same when their messages are, but for the ids of tool calls. Raises
+    `InvalidRequest` when the log has no call of the teacher.
+    """
+    formats = formats or AutoActions()
+    found = Imported([])
+    groups: dict[str, list[ModelCall]] = {}
+    seen: set[str] = set()
+    for call in calls:
+        if not call.answers:
+            found.left_out["calls without an answer"] += 1
+            continue
+        seen.add(call.model)
+        try:
+            conversation.check(call.messages)
+        except InvalidRequest:
+            found.left_out["calls whose messages cannot be read"] += 1
+            continue
+        groups.setdefault(_key(call.messages), []).append(call)
+    if seen and not any(_is(model, teacher) for model in seen):
+        raise InvalidRequest(f"the log has no call of the teacher '{teacher}': it knows {', '.join(sorted(seen))}")
+    names = students or sorted(model for model in seen if not _is(model, teacher))
+    for same in groups.values():
+        taught = [c for c in same if _is(c.model, teacher)]
+        asked = {name: [c for c in same if _is(c.model, name)] for name in names}
+        if not taught or not any(asked.values()):
+            who = "the teacher" if not taught else "a student"
+            found.left_out[f"calls that {who} did not answer too"] += len(same)
+            continue
+        found.steps.append(_step(taught[0], {n: own for n, own in asked.items() if own}, formats, prices))
+        found.left_out["further answers of the teacher"] += len(taught) - 1
+    found.left_out = +found.left_out
+    return found
+
+
+def _step(
+    taught: ModelCall, asked: Mapping[str, Sequence[ModelCall]], formats: ActionFormat, prices: PriceTable | None
+) -> LoggedStep:
+    situation = conversation.read(taught.messages, formats)
+    table = prices or PriceTable()
+    return LoggedStep(
+        id=_key(taught.messages),
+        episode=taught.episode,
+        step=situation.step,
+        goal=situation.goal,
+        observation=situation.observation,
+        students=tuple(_drawn(calls, formats, table) for calls in asked.values()),
+        teacher=_sample(taught.answers[0], formats).action,
+        teacher_model=taught.model,
+        teacher_usage=taught.usage,
+        teacher_price=table.lookup(taught.model),
+        success=taught.success,
+        created_at=taught.at,
+    )
+
+
+def _drawn(calls: Sequence[ModelCall], formats: ActionFormat, table: PriceTable) -> Drawn:
+    samples: list[LoggedSample] = []
+    for call in calls:
+        own = None if call.usage is None else round(call.usage.completion / len(call.answers))
+        samples += [_sample(a, formats).model_copy(update={"tokens": own}) for a in call.answers]
+    first = calls[0]
+    usage, price = first.usage, table.lookup(first.model)
+    prompt = None if usage is None else usage.model_copy(update={"output": 0, "reasoning": 0})
+    return Drawn(model=first.model, samples=tuple(samples), temperature=first.temperature, prompt=prompt, price=price)
+
+
+def _sample(message: Message, formats: ActionFormat) -> LoggedSample:
+    try:
+        action = formats.parse(message)
+    except InvalidAction as error:
+        return LoggedSample(action=None, text=text_of(message), invalid=str(error))
+    return LoggedSample(action=action.key, text=action.text)
+
+
+def _is(model: str, name: str) -> bool:
+    """Whether `model` is what `name` calls it, with or without a provider before it or a date behind it."""
+    bare, wanted = model.rpartition("/")[2], name.rpartition("/")[2]
+    return model == name or bare == wanted
+
+
+def _key(messages: Sequence[Message]) -> str:
+    """The same for the same messages: ids of tool calls count by where they stand."""
+    ids: dict[str, str] = {}
+
+    def named(id: Any) -> str:
+        return ids.setdefault(str(id), f"call {len(ids)}")
+
+    said = []
+    for message in messages:
+        calls = [
+            (named(c.get("id")), (c.get("function") or {}).get("name"), _arguments(c))
+            for c in message.get("tool_calls") or ()
+        ]
+        result = named(message["tool_call_id"]) if message.get("tool_call_id") else None
+        said.append((message.get("role"), text_of(message), calls, result))
+    return blake2b(json.dumps(said, ensure_ascii=False).encode(errors="replace"), digest_size=12).hexdigest()
+
+
+def _arguments(call: Mapping[str, Any]) -> Any:
+    """By value where they are JSON."""
+    raw = (call.get("function") or {}).get("arguments")
+    try:
+        return json.dumps(json.loads(raw), sort_keys=True) if isinstance(raw, str) else json.dumps(raw, sort_keys=True)
+    except (ValueError, TypeError):
+        return str(raw)
