@@ -23,6 +23,8 @@ EXTRAS = {
     "langchain": (("langchain-core", "langchain_core"), "the LangChain chat model"),
     "redaction": (("presidio-analyzer", "presidio_analyzer"), "names and more left out of what is stored"),
     "memory": (("bm25s", "bm25s"), "memory of long histories"),
+    "tune": (("scipy", "scipy"), "tuning with a guarantee, reports"),
+    "parquet": (("pyarrow", "pyarrow"), "logs of steps in Parquet"),
     "train": (("torch", "torch"), "training a policy network for the memory"),
     "alfworld": (("alfworld", "alfworld"), "the ALFWorld benchmark"),
     "bench": (("matplotlib", "matplotlib"), "benchmark plots and reports"),

@@ -102,7 +102,8 @@ def curves(
         if log_x:
             axes.set_xscale("log")
         axes.set(xlabel=labels[0], ylabel=labels[1])
-        axes.legend(fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
     return made[0]
 
 
