@@ -39,8 +39,7 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
 
     Without --rule and --n: the teacher alone, the student alone, and every threshold of 3 and 5 samples.
     """
-    from rich.console import Console
-
+    from agentcascade.cli.tune import make_console
     from agentcascade.routers.tuning.columns import arms, chain, columns
     from agentcascade.routers.tuning.costs import Bill, check
     from agentcascade.routers.tuning.fragments import read as read_rule
@@ -62,7 +61,7 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     if as_json:
         click.echo(json.dumps([_plain(row) for row in rows], indent=2))
         return
-    console = Console()
+    console = make_console()
     console.print(_table(rows))
     if rows[0].unit != "dollars":
         assumed = f"one sample is assumed to cost {bill.sample_cost:g} of one (--sample-cost)"
@@ -78,15 +77,17 @@ def _table(rows: list[Replayed]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
+    from agentcascade.cli.tune import arm_names
+
     found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     headings = ("rule", "student acts", "wrong", "≠ teacher", "accuracy", "cost", "saving", "95 %")
     for name in headings:
         found.add_column(name, justify="left" if name == "rule" else "right", no_wrap=True)
-    several = len({row.arm for row in rows}) > 1
+    several = arm_names({row.arm for row in rows})
     for row in rows:
         figures = (row.risks["wrong"], row.risks["teacher-disagreement"], row.accuracy)
         found.add_row(
-            escape(row.rule.name + (f" ({row.arm})" if several else "")),
+            escape(f"{row.rule.name} {several[row.arm]}".strip()),
             f"{row.acceptance:.1%}",
             *("–" if value is None else f"{value:.4f}" for value in figures),
             f"{row.cost:.5g}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,9 @@ import click
 from agentcascade.cli.logs import log_options, read, source_files
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agentcascade.routers.tuning.columns import Arm
     from agentcascade.routers.tuning.tune import Settings, Tuned
 
 FAMILIES = ("consistency", "entropy", "margin", "logprob", "learned", "tool", "category", "chain")
@@ -86,13 +89,11 @@ def command(**options: Any) -> None:
     Writes rule.yaml (a part of a configuration), certificate.json and report.html. Where no rule is certified,
     rule.yaml sends every step to the teacher, and the command says how many more episodes are needed.
     """
-    from rich.console import Console
-
     from agentcascade.routers.tuning.certificate import certificate, statement
     from agentcascade.routers.tuning.tune import tune
 
     settings = _settings(options)
-    console = Console(stderr=options["as_json"])
+    console = make_console(stderr=options["as_json"])
     steps = read(options)
     with console.status("replaying"):
         tuned = tune(steps, settings)
@@ -106,6 +107,14 @@ def command(**options: Any) -> None:
             console.print(f"[dim]{line}[/dim]", highlight=False)
     console.print(statement(tuned), style="bold", highlight=False)
     console.print("wrote " + ", ".join(map(str, paths)), soft_wrap=True, highlight=False)
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Wide enough for a table where nobody says how wide it is."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=120)
 
 
 def _settings(options: dict[str, Any]) -> Settings:
@@ -154,12 +163,12 @@ def table(tuned: Tuned, most: int = 12) -> Any:
     name = risk_name(tuned)
     shown = [(c.replayed.cost if c.certified else c.replayed.risks.get(name) or 0.0, c) for c in tuned.candidates]
     shown.sort(key=lambda pair: (pair[1] is not tuned.chosen, not pair[1].certified, pair[0]))
-    several = len({c.replayed.arm for c in tuned.candidates}) > 1
+    several = arm_names({c.replayed.arm for c in tuned.candidates})
     for _, one in shown[:most]:
         seen = one.replayed
         risk = seen.risks.get(name)
         found.add_row(
-            escape(one.rule.name + (f" ({seen.arm})" if several else "")),
+            escape(f"{one.rule.name} {several[seen.arm]}".strip()),
             f"{seen.acceptance:.1%}",
             "–" if risk is None else f"{risk:.4f}",
             "–" if one.p is None else f"{one.p:.2g}",
@@ -168,6 +177,14 @@ def table(tuned: Tuned, most: int = 12) -> Any:
             f"{seen.saving.low:.1%} to {seen.saving.high:.1%}",
         )
     return found
+
+
+def arm_names(arms: Collection[Arm]) -> dict[Arm, str]:
+    """As short as tells them apart."""
+    if len(arms) == 1:
+        return dict.fromkeys(arms, "")
+    students = {arm.student for arm in arms}
+    return {arm: f"({arm.setting})" if len(students) == 1 and arm.setting else f"({arm})" for arm in arms}
 
 
 def risk_name(tuned: Tuned) -> str:

@@ -33,10 +33,15 @@ class Arm(NamedTuple):
     k: int | None = None
 
     def __str__(self) -> str:
-        parts = [self.student]
+        return " ".join(p for p in (self.student, self.setting) if p) or "student"
+
+    @property
+    def setting(self) -> str:
+        """Temperature and demonstrations, as far as they are known."""
+        parts = []
         parts += [f"T={self.temperature:g}"] if self.temperature is not None else []
         parts += [f"k={self.k}"] if self.k is not None else []
-        return " ".join(p for p in parts if p) or "student"
+        return " ".join(parts)
 
 
 class Draw(NamedTuple):

@@ -120,9 +120,11 @@ class _Chain:
 def tune(steps: Sequence[LoggedStep], settings: Settings) -> Tuned:
     """Replay, test, choose. Raises `InvalidRequest` for a log without the labels that the risk needs."""
     usable, left_out = _usable(steps, settings)
-    found = [columns(usable, arm=arm) for arm in arms(usable)]
-    logs = [log for log in found if log.clusters >= max(2, 0.01 * len(usable))] or found[:1]
-    return search(logs, settings, left_out=left_out, chained=chain(usable) if "chain" in settings.rules else None)
+    every = [columns(usable, arm=arm) for arm in arms(usable)]
+    logs = [log for log in every if log.clusters >= max(2, 0.01 * len(usable))] or every[:1]
+    chained = chain(usable) if "chain" in settings.rules else None
+    tuned = search(logs, settings, left_out=left_out, chained=chained)
+    return replace(tuned, steps=len(usable), episodes=len({s.cluster for s in usable}))  # arms may share episodes
 
 
 def search(
