@@ -146,6 +146,10 @@ def write(folder: Path, tuned: Tuned, steps: Sequence[Any], made: dict[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("rule.yaml", "certificate.json", "report.html")]
     comment = f"agentcascade tune, {made['created_at']}\n{made['statement']}\nSee certificate.json and report.html."
+    risk = tuned.settings.risk
+    if tuned.chosen is not None and risk.kind == "teacher-disagreement" and risk.count != "total":
+        watch = f"{{rate: 0.05, risk: {tuned.settings.max_risk:g}, count: {risk.count}}}"
+        comment += f"\nTo keep watching, and to pay for one teacher answer in twenty steps: audit: {watch}"
     write_atomically(paths[0], dump(made["rule"], comment))
     write_atomically(paths[1], json.dumps(made, indent=2, ensure_ascii=False) + "\n")
     write_report(paths[2], tuned, steps, made)

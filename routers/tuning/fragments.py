@@ -11,8 +11,8 @@ import yaml
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.routers.consistency import AgreementThreshold, AlwaysStudent, AlwaysTeacher, Unanimity
 from agentcascade.routers.consistency import RandomMix as RandomRouter
+from agentcascade.routers.scores import SIGNALS, ScoreRouter
 from agentcascade.routers.scores import Grouped as GroupedRouter
-from agentcascade.routers.scores import ScoreRouter
 from agentcascade.routers.tuning.columns import Arm
 from agentcascade.routers.tuning.costs import Sampling
 from agentcascade.routers.tuning.families import Votes
@@ -38,11 +38,20 @@ def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call"
         made = {"router": dict(first.router), "students": [_link(i, link) for i, link in enumerate(others, 2)]}
     if not isinstance(rule, TeacherAlone):
         made["sampling"] = {"staged": "always" if sampling == "staged" else "never"}
+        if _needs_logprobs(rule):
+            made["sampling"]["logprobs"] = True
         if arm is not None and arm.temperature is not None:
             made["sampling"]["temperature"] = arm.temperature
         if arm is not None and arm.k is not None:
             made["retrieval"] = {"k": arm.k}
     return made
+
+
+def _needs_logprobs(rule: Rule) -> bool:
+    if not isinstance(rule, Scored) or not isinstance(rule.score, Votes):
+        return False
+    weights = (rule.score.model or {}).get("weights")
+    return rule.score.name == "logprob" or bool(weights and weights[SIGNALS.index("logprob")])
 
 
 def _link(number: int, rule: Threshold) -> dict[str, Any]:

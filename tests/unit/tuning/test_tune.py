@@ -110,6 +110,7 @@ def test_every_family_of_rules_is_found_and_can_be_configured(family: Any, tmp_p
     path.write_text(dump(fragment(tuned.chosen.rule), "why"), encoding="utf-8")
     config = CascadeConfig.load(path)
     assert config.router.name == tuned.chosen.rule.router["name"]
+    assert config.sampling.logprobs is (family in ("logprob", "learned"))
     whole = columns(steps)
     assert replay(whole, read(path)).acceptance == pytest.approx(replay(whole, tuned.chosen.rule).acceptance)
 
