@@ -44,6 +44,7 @@ OWNERS = {
     "presidio_analyzer": {"redaction"},
     "scipy": {"routers.tuning.pvalues"},
     "sklearn": {"routers.tuning.families"},
+    "pyarrow": {"steplog.parquet"},
     "uvicorn": {"server.run"},
     "bm25s": {"memory.lexical"},
     "Stemmer": {"memory.words"},
