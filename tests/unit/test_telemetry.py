@@ -114,6 +114,18 @@ async def test_metrics_add_up_and_name_neither_episodes_nor_goals() -> None:
     }
 
 
+def test_audits_and_alarms_are_metrics() -> None:
+    watched = Watched()
+    watched.telemetry.audited("default", 0.0, 0.4, False)
+    watched.telemetry.audited("default", 1.0, 25.0, True)
+    watched.telemetry.audited("other", 1.0, None, False)  # audited, not watched
+    audits = {(p.attributes[attributes.CASCADE], p.attributes[attributes.DIFFERS]): p.value
+              for p in watched.points("agentcascade.audits")}  # fmt: skip
+    assert audits == {("default", False): 1, ("default", True): 1, ("other", True): 1}
+    assert [p.value for p in watched.points("agentcascade.drift.alarm")] == [1]
+    assert [p.value for p in watched.points("agentcascade.drift.evidence")] == [25.0]
+
+
 async def test_an_unknown_price_is_counted_not_taken_for_zero() -> None:
     watched = Watched()
     cascade = make(None, Model("t", act("go"), price=None), mode="teacher")
