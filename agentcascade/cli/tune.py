@@ -72,6 +72,13 @@ RISKS = ("wrong", "teacher-disagreement", "episode-loss")
     show_default=True,
     help="How samples are bought.",
 )
+@click.option(
+    "--error-cost",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="What a wrong action costs later, in teacher answers: where mistakes make episodes longer.",
+)
 @click.option("--no-cache-discounts", is_flag=True, help="Count every prompt token at its full price.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -133,6 +140,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         sampling=options["sampling"],
         discounts=not options["no_cache_discounts"],
         sample_cost=options["sample_cost"],
+        error_cost=options["error_cost"],
         seed=options["seed"],
     )
 

@@ -66,6 +66,7 @@ def certificate(tuned: Tuned, sources: Sequence[Path] = ()) -> dict[str, Any]:
             "rules_tried": len(tuned.candidates),
             "chains": len({c.chain for c in tuned.candidates}),
             "rules_certified": len(tuned.certified),
+            "error_cost": wanted.error_cost,
         },
         "data": {
             "files": [{"name": p.name, "sha256": _sha256(p), "bytes": p.stat().st_size} for p in sources],

@@ -45,6 +45,8 @@ class Settings:
     sampling: Sampling | Literal["auto"] = "auto"
     discounts: bool = True
     sample_cost: float = Bill.sample_cost
+    error_cost: float = 0.0
+    """What an accepted action that goes wrong costs beyond its step, in teacher answers: the detour that follows it"""
     fit_share: float = 0.5
     """Of the episodes, to fit rules that need it"""
     seed: int = 0
@@ -67,6 +69,8 @@ class Settings:
             if n < 1:
                 raise InvalidRequest(f"sizes has {n}: a number of samples is at least 1")
         costs.check(self.sample_cost)
+        if not 0 <= self.error_cost < float("inf"):
+            raise InvalidRequest(f"error_cost is {self.error_cost}: it is a number of teacher answers, from 0")
 
 
 @dataclass(frozen=True)
@@ -143,11 +147,11 @@ def search(
     candidates = []
     for i, (one, verdicts) in enumerate(zip(made, _tested(made, settings))):
         for rule, verdict in zip(one.rules, verdicts):
-            worth = bills if verdict.certified else bills[:1]
-            candidates.append(Candidate(one.family, i, replay(one.log, rule, worth), *verdict))
-    certified = [c for c in candidates if c.certified and c.replayed.cost < c.replayed.teacher_cost]
-    key = lambda c: (c.replayed.cost / c.replayed.teacher_cost, -c.replayed.acceptance)  # noqa: E731
-    chosen = min(certified, key=key, default=None)
+            asked = bills if verdict.certified else bills[:1]
+            candidates.append(Candidate(one.family, i, replay(one.log, rule, asked), *verdict))
+    worth = [(_spent(c.replayed, settings), -c.replayed.acceptance, i) for i, c in enumerate(candidates) if c.certified]
+    cheapest = min((w for w in worth if w[0] < 1), default=None)
+    chosen = candidates[cheapest[2]] if cheapest is not None else None
     best: Sampling = bills[0].sampling
     if chosen is not None:
         by = chosen.replayed.by_sampling
@@ -168,6 +172,12 @@ def search(
         more_episodes=None if any(c.certified for c in candidates) else _more(made, settings),
         most=max(log.most for log in logs),
     )
+
+
+def _spent(seen: Replayed, settings: Settings) -> float:
+    """A step's cost with what its mistakes cost later, as a share of the teacher's."""
+    kind = "teacher-disagreement" if seen.risks["wrong"] is None else "wrong"
+    return seen.cost / seen.teacher_cost + settings.error_cost * (seen.risks[kind] or 0.0)
 
 
 def _usable(steps: Iterable[LoggedStep], settings: Settings) -> tuple[list[LoggedStep], dict[str, int]]:

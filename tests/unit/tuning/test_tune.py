@@ -168,6 +168,14 @@ def test_a_rule_dearer_than_the_teacher_is_not_chosen() -> None:
     assert certificate(tuned)["rule"] == {"router": {"name": "teacher"}}
 
 
+def test_what_mistakes_cost_later_makes_the_choice_careful() -> None:
+    careless, careful = (tune(log(2000), Settings(max_risk=0.15, error_cost=cost)) for cost in (0.0, 20.0))
+    assert careless.chosen is not None
+    assert careful.chosen is not None
+    assert careful.chosen.replayed.risks["wrong"] < careless.chosen.replayed.risks["wrong"]
+    assert [c.certified for c in careful.candidates] == [c.certified for c in careless.candidates]
+
+
 def test_audits_and_steps_without_labels_are_left_out_and_counted() -> None:
     steps = log(300)
     steps[0] = steps[0].model_copy(update={"kind": "audit"})
@@ -205,6 +213,7 @@ def test_a_certificate_is_complete_and_plain(tmp_path: Path) -> None:
         ({"test": "clopper"}, "test 'clopper' is unknown"),
         ({"sizes": (0,)}, "sizes has 0"),
         ({"sample_cost": -1}, "sample_cost is -1"),
+        ({"error_cost": -1}, "error_cost is -1"),
         ({"fit_share": 1}, "fit_share is 1"),
     ],
 )
