@@ -111,8 +111,8 @@ def command(**options: Any) -> None:
     else:
         console.print(table(tuned))
         for line in notes(tuned):
-            console.print(f"[dim]{line}[/dim]", highlight=False)
-    console.print(statement(tuned), style="bold", highlight=False)
+            console.print(f"[dim]{line}[/dim]", highlight=False, soft_wrap=True)
+    console.print(statement(tuned), style="bold", highlight=False, soft_wrap=True)
     console.print("wrote " + ", ".join(map(str, paths)), soft_wrap=True, highlight=False)
 
 

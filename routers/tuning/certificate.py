@@ -36,10 +36,10 @@ def statement(tuned: Tuned) -> str:
     more = tuned.more_episodes
     if more is None:
         return (
-            f"No rule is certified: no safe rule's observed risk is clearly below {bound}, so more episodes will not "
+            f"no rule is certified: no safe rule's observed risk is clearly below {bound}, so more episodes will not "
             "help; allow more risk, draw more samples, or take a better student."
         )
-    return f"No rule is certified: collect about {more:,} more episodes."
+    return f"no rule is certified: collect about {more} more episodes"
 
 
 def certificate(tuned: Tuned, sources: Sequence[Path] = ()) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_too_little_data_is_said(tmp_path: Path) -> None:
     log = write(tmp_path / "log.jsonl", 20, hard=0.0)
     done = run("tune", "--log", log, "--max-risk", "0.02", "--risk", "wrong", "--out", tmp_path / "out")
     assert done.exit_code == 0
-    assert "No rule is certified: collect about" in done.output
+    assert "no rule is certified: collect about" in done.output
     assert yaml.safe_load((tmp_path / "out" / "rule.yaml").read_text()) == {"router": {"name": "teacher"}}
     made = json.loads((tmp_path / "out" / "certificate.json").read_text())
     assert made["certified"] is False

@@ -78,7 +78,7 @@ def test_too_few_episodes_say_how_many_are_missing() -> None:
     tuned = tune(log(30, hard=0.0), Settings(max_risk=0.02, sizes=(3,)))
     assert tuned.chosen is None
     assert tuned.more_episodes is not None
-    assert statement(tuned) == f"No rule is certified: collect about {tuned.more_episodes:,} more episodes."
+    assert statement(tuned) == f"no rule is certified: collect about {tuned.more_episodes} more episodes"
     again = tune(log(30 + tuned.more_episodes, hard=0.0), Settings(max_risk=0.02, sizes=(3,)))
     assert again.certified or (again.more_episodes or 0) <= 30 + tuned.more_episodes
 
