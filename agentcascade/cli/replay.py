@@ -80,9 +80,9 @@ def _table(rows: list[Replayed]) -> Any:
     from agentcascade.cli.tune import arm_names
 
     found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    headings = ("rule", "student acts", "wrong", "≠ teacher", "accuracy", "cost", "saving", "95 %")
-    for name in headings:
-        found.add_column(name, justify="left" if name == "rule" else "right", no_wrap=True)
+    found.add_column("rule", no_wrap=True, max_width=44)
+    for name in ("student acts", "wrong", "≠ teacher", "accuracy", "cost", "saving", "95 %"):
+        found.add_column(name, justify="right", no_wrap=True)
     several = arm_names({row.arm for row in rows})
     for row in rows:
         figures = (row.risks["wrong"], row.risks["teacher-disagreement"], row.accuracy)

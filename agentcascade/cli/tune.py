@@ -170,8 +170,9 @@ def table(tuned: Tuned, most: int = 12) -> Any:
     from rich.table import Table
 
     found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in ("rule", "student acts", "risk", "p", "certified", "saving", "95 %"):
-        found.add_column(heading, justify="left" if heading in ("rule", "certified") else "right", no_wrap=True)
+    found.add_column("rule", no_wrap=True, max_width=52)
+    for heading in ("student acts", "risk", "p", "certified", "saving", "95 %"):
+        found.add_column(heading, justify="left" if heading == "certified" else "right", no_wrap=True)
     name = risk_name(tuned)
     shown = [(c.replayed.cost if c.certified else c.replayed.risks.get(name) or 0.0, c) for c in tuned.candidates]
     shown.sort(key=lambda pair: (pair[1] is not tuned.chosen, not pair[1].certified, pair[0]))
