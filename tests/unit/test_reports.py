@@ -90,9 +90,7 @@ def test_what_is_not_certified_says_how_much_is_missing(tmp_path: Path) -> None:
     log_ = [jsonl.parse({"id": i, "student": ["a", "a"], "teacher": "a"}) for i in range(20)]
     tuned = tune(log_, Settings(max_risk=0.01, risk=_risk(False)))
     tuning.write_report(tmp_path / "r.html", tuned, log_, certificate(tuned))
-    assert re.search(
-        r'class="lead">no rule is certified: collect about \d+ more episodes', page(tmp_path / "r.html")
-    )
+    assert re.search(r'class="lead">no rule is certified: collect about \d+ more episodes', page(tmp_path / "r.html"))
 
 
 def test_a_log_alone_has_a_report(tmp_path: Path) -> None:
