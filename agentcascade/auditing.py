@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from agentcascade import agreement
+from agentcascade.behind import Behind
 from agentcascade.calls import Caller, Request
 from agentcascade.errors import describe
 from agentcascade.protocols import LearningRouter
@@ -20,23 +21,13 @@ from agentcascade.shadow import logged, temperature_of
 from agentcascade.types import Decision, Shadow, Situation
 
 if TYPE_CHECKING:
-    from agentcascade.cascade import Cascade
+    pass
 
 log = logging.getLogger("agentcascade.audit")
 
 
-class Audits:
-    """The audits of one cascade that are under way: at most `audit.max_pending`, each with a deadline of its own."""
-
-    def __init__(self, cascade: Cascade) -> None:
-        self._cascade = cascade
-        self._pending: set[asyncio.Task[None]] = set()
-
-    def of(self, cascade: Cascade) -> Audits:
-        """Those of a twin, which count and are waited for with these."""
-        twin = Audits(cascade)
-        twin._pending = self._pending
-        return twin
+class Audits(Behind):
+    """The audits of one cascade that are under way, at most `audit.max_pending`."""
 
     def start(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
         """Audit this step in the background, if it is among `audit.rate` of all: drawn before it is known who takes it.
@@ -46,18 +37,10 @@ class Audits:
         cascade, settings = self._cascade, self._cascade.config.audit
         if cascade.teacher is None or not chosen(f"{situation.episode}:{situation.step}", settings.rate, "audit"):
             return
-        if len(self._pending) >= settings.max_pending:
-            log.warning("an audit is left out: %d are under way (audit.max_pending)", len(self._pending))
-            return
         if decision.answered_by == "student":
-            work = self._run(situation, request, step, decision)
+            self._begin("an audit", settings.max_pending, lambda: self._run(situation, request, step, decision))
         elif settings.count == "marginal" and cascade.guard is not None and not cascade.guard.alarmed:
-            work = self._judge(0.0)
-        else:
-            return
-        task = asyncio.create_task(work)
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
+            self._begin("an audit", settings.max_pending, lambda: self._judge(0.0))
 
     async def _run(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
         cascade = self._cascade
@@ -124,8 +107,3 @@ class Audits:
                 seconds=record.seconds,
             )
         )
-
-    async def settle(self) -> None:
-        """Wait for what is under way; every audit has a deadline."""
-        while self._pending:
-            await asyncio.gather(*self._pending, return_exceptions=True)

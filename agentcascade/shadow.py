@@ -6,10 +6,10 @@ A shadow never delays or breaks the agent's step. Every sample is logged, for tu
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from agentcascade import agreement
+from agentcascade.behind import Behind
 from agentcascade.calls import Request
 from agentcascade.protocols import LearningRouter, Verdict
 from agentcascade.record import StepRecord
@@ -19,34 +19,17 @@ from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
 
-log = logging.getLogger("agentcascade.shadow")
 
-
-class Shadows:
-    """The shadows of one cascade that are under way: at most `shadow.max_pending`, each with a deadline of its own."""
-
-    def __init__(self, cascade: Cascade) -> None:
-        self._cascade = cascade
-        self._pending: set[asyncio.Task[None]] = set()
-
-    def of(self, cascade: Cascade) -> Shadows:
-        """Those of a twin, which count and are waited for with these."""
-        twin = Shadows(cascade)
-        twin._pending = self._pending
-        return twin
+class Shadows(Behind):
+    """The shadows of one cascade that are under way, at most `shadow.max_pending`."""
 
     def start(self, situation: Situation, request: Request, decision: Decision) -> None:
         """Sample the student for this step in the background, if the step is among `shadow.rate` of all."""
         settings = self._cascade.config.shadow
         if not chosen(f"{situation.episode}:{situation.step}", settings.rate, "shadow"):
             return
-        if len(self._pending) >= settings.max_pending:
-            log.warning("a shadow is left out: %d are under way (shadow.max_pending)", len(self._pending))
-            return
         asked = self._asked(situation, request)
-        task = asyncio.create_task(self._run(situation, asked, decision))
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
+        self._begin("a shadow", settings.max_pending, lambda: self._run(situation, asked, decision))
 
     def _asked(self, situation: Situation, request: Request) -> Request:
         """The request at one of the settings that the log is to hold."""
@@ -108,11 +91,6 @@ class Shadows:
                 seconds=record.seconds,
             )
         )
-
-    async def settle(self) -> None:
-        """Wait for what is under way; every shadow has a deadline."""
-        while self._pending:
-            await asyncio.gather(*self._pending, return_exceptions=True)
 
 
 def temperature_of(cascade: Cascade, request: Request) -> float | None:

@@ -23,6 +23,8 @@ from agentcascade.types import Usage
 from agentcascade.usage import usage_from
 
 Row = Mapping[str, Any]
+HIDDEN = ("redacted-by-litellm", "litellm_truncated")
+"""What litellm writes in place of text: different requests look the same then"""
 
 
 def calls(path: Path, form: str = "auto") -> Iterator[ModelCall]:
@@ -107,6 +109,8 @@ def _litellm(row: Row, name: str, file: str) -> Iterator[ModelCall]:
         model=model if not provider or "/" in model else f"{provider}/{model}",
         messages=messages or [],
         answers=[] if failed else [_answer(c["message"]) for c in choices if c.get("message")],
+        id=str(row.get("id") or row.get("request_id") or ""),
+        unusable="answers from a cache" if str(row.get("cache_hit")).lower() == "true" else _hidden(messages, choices),
         usage=_usage(response.get("usage") if isinstance(response, Mapping) else None),
         episode=str(row.get("session_id") or row.get("trace_id") or name),
         temperature=parameters.get("temperature"),
@@ -133,6 +137,8 @@ def _langfuse(row: Row, name: str, file: str) -> Iterator[ModelCall]:
         model=str(_first(row, "model", "providedModelName", "provided_model_name") or "unknown"),
         messages=asked or [],
         answers=[_answer(a if isinstance(a, Mapping) else {"content": str(a)}) for a in answers if a],
+        id=str(row.get("id") or ""),
+        unusable=_hidden(asked, said),
         usage=_details(_json(_first(row, "usageDetails", "usage_details", "usage"))),
         episode=str(_first(row, "sessionId", "session_id", "traceId", "trace_id") or name),
         temperature=parameters.get("temperature") if isinstance(parameters, Mapping) else None,
@@ -150,6 +156,11 @@ FORMS: dict[str, Callable[[Any, str, str], Iterator[ModelCall]]] = {
 def _answer(message: Row) -> dict[str, Any]:
     kept = {k: message[k] for k in ("content", "tool_calls") if message.get(k) is not None}
     return {"role": "assistant", "content": "", **kept}
+
+
+def _hidden(*texts: Any) -> str:
+    written = json.dumps(texts, default=str)
+    return "calls whose text was redacted or cut off" if any(mark in written for mark in HIDDEN) else ""
 
 
 def _usage(usage: Any) -> Usage | None:

@@ -30,6 +30,10 @@ class ModelCall:
     temperature: float | None = None
     success: bool | None = None
     at: datetime | None = None
+    id: str = ""
+    """The same for a call that was exported twice"""
+    unusable: str = ""
+    """Why the call says nothing, though it looks like one"""
 
 
 @dataclass
@@ -53,25 +57,37 @@ def matched(
 
     `teacher` and `students` name models as the log does, with or without a provider's prefix; without `students` every
     other model is one. Requests are the same when their messages are, but for the ids of tool calls. Raises
-    `InvalidRequest` when the log has no call of the teacher.
+    `InvalidRequest` when the log has no call of the teacher or of a student, or when one model is both.
     """
     formats = formats or AutoActions()
     found = Imported([])
     groups: dict[str, list[ModelCall]] = {}
     seen: set[str] = set()
+    ids: set[str] = set()
+    if both := [name for name in students if _is(name, teacher)]:
+        raise InvalidRequest(f"'{both[0]}' is student and teacher: it would be compared with itself")
     for call in calls:
+        if call.id and call.id in ids:
+            found.left_out["calls that were there already"] += 1
+            continue
+        ids.add(call.id)
+        if call.unusable:
+            found.left_out[call.unusable] += 1
+            continue
         if not call.answers:
             found.left_out["calls without an answer"] += 1
             continue
         seen.add(call.model)
         try:
             conversation.check(call.messages)
-        except InvalidRequest:
+            key = _key(call.messages)
+        except (InvalidRequest, AttributeError, TypeError):
             found.left_out["calls whose messages cannot be read"] += 1
             continue
-        groups.setdefault(_key(call.messages), []).append(call)
-    if seen and not any(_is(model, teacher) for model in seen):
-        raise InvalidRequest(f"the log has no call of the teacher '{teacher}': it knows {', '.join(sorted(seen))}")
+        groups.setdefault(key, []).append(call)
+    for role, name in (("teacher", teacher), *(("student", name) for name in students)):
+        if seen and not any(_is(model, name) for model in seen):
+            raise InvalidRequest(f"the log has no call of the {role} '{name}': it knows {', '.join(sorted(seen))}")
     names = students or sorted(model for model in seen if not _is(model, teacher))
     for same in groups.values():
         taught = [c for c in same if _is(c.model, teacher)]
@@ -127,9 +143,9 @@ def _sample(message: Message, formats: ActionFormat) -> LoggedSample:
 
 
 def _is(model: str, name: str) -> bool:
-    """Whether `model` is what `name` calls it, with or without a provider before it or a date behind it."""
-    bare, wanted = model.rpartition("/")[2], name.rpartition("/")[2]
-    return model == name or bare == wanted
+    """Whether `model` is what `name` calls it; where only one of them names a provider, any provider's is meant."""
+    (provider, _, bare), (asked, _, wanted) = model.rpartition("/"), name.rpartition("/")
+    return bare == wanted and (provider == asked or not provider or not asked)
 
 
 def _key(messages: Sequence[Message]) -> str:
@@ -146,8 +162,11 @@ def _key(messages: Sequence[Message]) -> str:
             for c in message.get("tool_calls") or ()
         ]
         result = named(message["tool_call_id"]) if message.get("tool_call_id") else None
-        said.append((message.get("role"), text_of(message), calls, result))
-    return blake2b(json.dumps(said, ensure_ascii=False).encode(errors="replace"), digest_size=12).hexdigest()
+        content = message.get("content")
+        parts = [p for p in content if p.get("type") != "text"] if isinstance(content, list) else []  # images, files
+        said.append((message.get("role"), text_of(message), calls, result, parts))
+    written = json.dumps(said, ensure_ascii=False, sort_keys=True)
+    return blake2b(written.encode(errors="replace"), digest_size=12).hexdigest()
 
 
 def _arguments(call: Mapping[str, Any]) -> Any:

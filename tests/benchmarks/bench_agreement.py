@@ -61,6 +61,18 @@ def bootstrap(values: list[float], seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def explained(levels: list[float], rewards: list[float]) -> str:
+    """Variance of rewards between levels of agreement (adjusted for their number), and what full agreement picks."""
+    level, reward = np.array(levels), np.array(rewards)
+    means = {own: reward[level == own].mean() for own in levels}
+    within = np.sum((reward - [means[own] for own in levels]) ** 2) / (len(rewards) - len(means))
+    full = level == 1
+    return (
+        f"variance of the tasks' rewards explained: {1 - within / reward.var(ddof=1):.1%}; trusting full agreement "
+        f"only: {full.mean():.0%} of tasks, {full @ reward / reward.sum():.0%} of the rewards"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=DATA)
@@ -87,7 +99,8 @@ def main() -> None:
                 f"  {level * 4:.0f} of 4: {len(own):2d} tasks, mean reward {np.mean(own):.3f} ({low:.3f} to {high:.3f})"
             )
         found = spearmanr([agreement[t] for t in tasks], [rewards[t] for t in tasks])
-        print(f"  Spearman correlation with the task's reward {found.statistic:+.3f}, p = {found.pvalue:.3f}")
+        print(f"  Spearman correlation with the task's reward {found.statistic:+.3f}, p = {found.pvalue:.2g}")
+        print(f"  {explained([agreement[t] for t in tasks], [rewards[t] for t in tasks])}")
         if majority and lone:
             print(
                 f"  where trials differ: reward of the majority {np.mean(majority):.3f}, of others {np.mean(lone):.3f}"

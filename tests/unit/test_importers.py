@@ -155,6 +155,55 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
         matched(foreign.calls(path), "large")
 
 
+def logged(model: str, asked: Any, answer: str, **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": asked}],
+            "response": {"choices": [{"message": {"content": answer}}]}, **more}  # fmt: skip
+
+
+def image(url: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {"url": url}}]
+
+
+CUT = "a long ... (litellm_truncated skipped 900 chars. See the documentation) ... text"
+
+
+@pytest.mark.parametrize(
+    ("rows", "samples", "reason"),
+    [
+        ([logged("small", "q", "b", cache_hit=True), logged("small", "q", "c")], ["c"], "answers from a cache"),
+        ([logged("small", "q", "b", cache_hit="True"), logged("small", "q", "c")], ["c"], "answers from a cache"),
+        ([logged("small", "q", "b", id="7")] * 2, ["b"], "calls that were there already"),
+        ([logged("small", "q", "b", request_id="7")] * 2, ["b"], "calls that were there already"),
+        ([logged("small", "q", "redacted-by-litellm")], None, "calls whose text was redacted or cut off"),
+        ([logged("big", CUT, "a"), logged("small", CUT, "b")], None, "calls whose text was redacted or cut off"),
+        ([logged("big", image("1"), "a"), logged("small", image("2"), "b")], None, "calls that the teacher did"),
+        ([logged("small", ["q"], "b")], None, "calls whose messages cannot be read"),
+    ],
+)
+def test_what_would_look_like_agreement_and_is_none(
+    rows: list[Any], samples: list[str] | None, reason: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "x.jsonl", [logged("big", "q", "a"), *rows])
+    found = matched(foreign.calls(path, "litellm"), "big", ["small"] if samples else ())
+    assert [[s.action for s in step.student.samples] for step in found.steps] == ([samples] if samples else [])
+    assert any(left.startswith(reason) for left in found.left_out)
+
+
+def test_the_same_image_is_the_same_request(tmp_path: Path) -> None:
+    rows = [logged("big", image("1"), "a"), logged("small", image("1"), "b")]
+    assert len(matched(foreign.calls(written(tmp_path / "x.jsonl", rows)), "big").steps) == 1
+
+
+def test_who_is_teacher_and_who_is_student(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.jsonl", [logged("a/llm", "q", "yes"), logged("b/llm", "q", "no")])
+    (step,) = matched(foreign.calls(path), "a/llm", ["b/llm"]).steps
+    assert (step.teacher, step.student.model) == ("yes", "b/llm")
+    with pytest.raises(InvalidRequest, match="'a/llm' is student and teacher"):
+        matched(foreign.calls(path), "llm", ["a/llm"])
+    with pytest.raises(InvalidRequest, match="no call of the student 'lm': it knows a/llm, b/llm"):
+        matched(foreign.calls(path), "a/llm", ["lm"])
+
+
 @pytest.mark.parametrize(
     ("text", "form", "message"),
     [
