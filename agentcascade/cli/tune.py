@@ -36,9 +36,15 @@ RISKS = ("wrong", "teacher-disagreement", "episode-loss")
 @click.option(
     "--weigh",
     type=click.Choice(["episodes", "steps"]),
-    default="episodes",
+    default="steps",
     show_default=True,
-    help="What counts alike where episodes have several steps.",
+    help="What counts alike: every step, or every episode however long it is (more is certified from the same log).",
+)
+@click.option(
+    "--longest",
+    type=click.IntRange(1),
+    metavar="STEPS",
+    help="Most steps that an episode can have, where steps count alike; default: the log's longest.",
 )
 @click.option(
     "--method",
@@ -131,7 +137,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     return Settings(
         max_risk=options["max_risk"],
         confidence=options["confidence"],
-        risk=Risk(options["risk"], options["count"], options["weigh"]),
+        risk=Risk(options["risk"], options["count"], options["weigh"], options["longest"]),
         method=options["method"],
         test=options["test"],
         multiplicity=options["multiplicity"],
@@ -155,7 +161,7 @@ def write(folder: Path, tuned: Tuned, steps: Sequence[Any], made: dict[str, Any]
     paths = [folder / name for name in ("rule.yaml", "certificate.json", "report.html")]
     comment = f"agentcascade tune, {made['created_at']}\n{made['statement']}\nSee certificate.json and report.html."
     risk = tuned.settings.risk
-    if tuned.chosen is not None and risk.kind == "teacher-disagreement" and risk.count != "total":
+    if tuned.chosen is not None and risk.kind == "teacher-disagreement" and not risk.by_episode:  # audits are of steps
         watch = f"{{rate: 0.05, risk: {tuned.settings.max_risk:g}, count: {risk.count}}}"
         comment += f"\nTo keep watching, and to pay for one teacher answer in twenty steps: audit: {watch}"
     write_atomically(paths[0], dump(made["rule"], comment))
@@ -173,17 +179,15 @@ def table(tuned: Tuned, most: int = 12) -> Any:
     found.add_column("rule", no_wrap=True, max_width=52)
     for heading in ("student acts", "risk", "p", "certified", "saving", "95 %"):
         found.add_column(heading, justify="left" if heading == "certified" else "right", no_wrap=True)
-    name = risk_name(tuned)
-    shown = [(c.replayed.cost if c.certified else c.replayed.risks.get(name) or 0.0, c) for c in tuned.candidates]
+    shown = [(c.replayed.cost if c.certified else c.replayed.risk or 0.0, c) for c in tuned.candidates]
     shown.sort(key=lambda pair: (pair[1] is not tuned.chosen, not pair[1].certified, pair[0]))
     several = arm_names({c.replayed.arm for c in tuned.candidates})
     for _, one in shown[:most]:
         seen = one.replayed
-        risk = seen.risks.get(name)
         found.add_row(
             escape(f"{one.rule.name} {several[seen.arm]}".strip()),
             f"{seen.acceptance:.1%}",
-            "–" if risk is None else f"{risk:.4f}",
+            "–" if seen.risk is None else f"{seen.risk:.4f}",
             "–" if one.p is None else f"{one.p:.2g}",
             "yes" if one.certified else "no",
             f"{seen.saving.value:.1%}",
@@ -198,14 +202,6 @@ def arm_names(arms: Collection[Arm]) -> dict[Arm, str]:
         return dict.fromkeys(arms, "")
     students = {arm.student for arm in arms}
     return {arm: f"({arm.setting})" if len(students) == 1 and arm.setting else f"({arm})" for arm in arms}
-
-
-def risk_name(tuned: Tuned) -> str:
-    """The asked risk's name among a rule's figures."""
-    risk = tuned.settings.risk
-    if risk.count == "total":
-        return "total"
-    return risk.kind if risk.count == "marginal" else f"selective {risk.kind}"
 
 
 def notes(tuned: Tuned) -> list[str]:

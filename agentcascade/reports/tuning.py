@@ -35,13 +35,18 @@ def write_report(path: Path, tuned: Tuned, steps: Sequence[LoggedStep], certific
         {
             "rule": chosen.rule.name if chosen is not None else "the teacher alone",
             "student acts": percent(seen.acceptance if seen else 0.0),
-            "risk on the log": f"{_risk(tuned, chosen):.4f}" if chosen is not None else "0",
+            "risk on the log": _decimals(seen.risk if seen else replay(log, TeacherAlone(), risk=wanted.risk).risk),
             "allowed": f"{wanted.max_risk:g}",
             "saving": percent(seen.saving.value if seen else 0.0),
             "steps, episodes": f"{tuned.steps:,}, {tuned.episodes:,}",
         }
     )
     page.note(f"Risk: {wanted.risk}. Costs are in {tuned.unit}; a saving is a share of what the teacher alone costs.")
+    if wanted.risk.by_episode and not log.singletons:
+        page.note(
+            "What is certified counts every episode alike, however long it is. Diagrams of agreement and coverage and "
+            "tables by group count every step alike: their risks may be above the bound."
+        )
     _frontier(page, tuned, log)
     logged = Logged(log, wanted.risk.kind)
     agreement(page, logged, _n(chosen))
@@ -70,33 +75,30 @@ def _n(chosen: Candidate | None) -> int | None:
     return n if isinstance(n, int) else None
 
 
-def _risk(tuned: Tuned, candidate: Candidate) -> float:
-    risk = tuned.settings.risk
-    name = {"marginal": risk.kind, "selective": f"selective {risk.kind}", "total": "total"}[risk.count]
-    value = candidate.replayed.risks.get(name)
-    if value is None and risk.kind == "episode-loss":  # one step an episode: the same thing
-        value = candidate.replayed.risks["wrong"]
-        value = candidate.replayed.risks["teacher-disagreement"] if value is None else value
-    return value or 0.0
+def _decimals(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
 
 
 def _frontier(page: Page, tuned: Tuned, log: Columns) -> None:
     page.heading("Frontier")
-    points = [(c.replayed.cost, _risk(tuned, c), c.certified) for c in tuned.candidates]
+    found = [(c.replayed.cost, c.replayed.risk, c.certified) for c in tuned.candidates]
+    points = [(cost, risk, certified) for cost, risk, certified in found if risk is not None]
     bill = _bill(tuned)
-    named: dict[str, tuple[float, float]] = {"teacher": (tuned.teacher_cost, 0.0)}
-    for name, rule in (("student", Threshold(1, 1)), ("unanimity of 3", Threshold(3, 3))):
-        if rule.n <= log.most:
-            one = _asked(tuned, log, rule)
-            named[name] = one.replayed.cost, _risk(tuned, one)
-    chosen = tuned.chosen
+    rules: dict[str, Rule] = {"teacher": TeacherAlone(), "student": Threshold(1, 1)}
+    if log.most >= 3:
+        rules["unanimity of 3"] = Threshold(3, 3)
+    ends = {name: replay(log, rule, [bill], tuned.settings.risk) for name, rule in rules.items()}
+    if tuned.chosen is not None:
+        ends["chosen"] = tuned.chosen.replayed
+    named = {name: (one.cost, one.risk) for name, one in ends.items() if one.risk is not None}
+    chosen = named.pop("chosen", None)
     page.figure(
         figures.frontier(
             points,
             named,
-            (chosen.replayed.cost, _risk(tuned, chosen)) if chosen is not None else None,
+            chosen,
             tuned.settings.max_risk,
-            (named["student"], named["teacher"]),
+            (named["student"], named["teacher"]) if {"student", "teacher"} <= named.keys() else None,
             (f"cost of a step, {bill.unit(log)}", "risk on the log"),
         ),
         "Every rule that was tried: its cost and its risk on the log, averaged over all draws that the samples allow. "
@@ -106,10 +108,6 @@ def _frontier(page: Page, tuned: Tuned, log: Columns) -> None:
 
 def _bill(tuned: Tuned) -> Bill:
     return Bill(tuned.sampling, tuned.settings.discounts, tuned.settings.sample_cost)
-
-
-def _asked(tuned: Tuned, log: Columns, rule: Rule) -> Candidate:
-    return Candidate("consistency", -1, replay(log, rule, [_bill(tuned)]), None, 0.0, False)
 
 
 def _savings(page: Page, tuned: Tuned, log: Columns) -> None:
@@ -183,7 +181,7 @@ def _candidates(page: Page, tuned: Tuned) -> None:
             one.rule.name + (f" ({one.replayed.arm})" if several else ""),
             one.family,
             percent(one.replayed.acceptance),
-            f"{_risk(tuned, one):.4f}",
+            _decimals(one.replayed.risk),
             "not tested" if one.p is None else f"{one.p:.2g}",
             f"{one.level:.2g}",
             "yes" if one.certified else "no",

@@ -54,6 +54,7 @@ def certificate(tuned: Tuned, sources: Sequence[Path] = ()) -> dict[str, Any]:
             "count": wanted.risk.count,
             "of": str(wanted.risk),
             "weigh": wanted.risk.weigh,
+            "longest_episode": wanted.risk.longest,
             "max": wanted.max_risk,
             "confidence": None if wanted.method == "conformal" else wanted.confidence,
         },
@@ -75,7 +76,7 @@ def certificate(tuned: Tuned, sources: Sequence[Path] = ()) -> dict[str, Any]:
             "samples": tuned.most,
             "left_out": tuned.left_out,
         },
-        "assumptions": ASSUMPTIONS,
+        "assumptions": _assumptions(tuned),
         "seed": wanted.seed,
         "versions": {name: _version(name) for name in ("agentcascade", "numpy", "scipy", "scikit-learn")}
         | {"python": platform.python_version()},
@@ -89,6 +90,7 @@ def certificate(tuned: Tuned, sources: Sequence[Path] = ()) -> dict[str, Any]:
     made["method"] |= {"rule": chosen.rule.name, "p_value": chosen.p, "level": chosen.level}
     made["observed"] = {
         "acceptance": seen.acceptance,
+        "risk": seen.risk,
         "risks": seen.risks,
         "upper_bound": chosen.upper,
         "accuracy": seen.accuracy,
@@ -99,12 +101,18 @@ def certificate(tuned: Tuned, sources: Sequence[Path] = ()) -> dict[str, Any]:
         "saving_ci": [seen.saving.low, seen.saving.high],
     }
     if seen.unit != "dollars":
-        made["assumptions"] = [
-            *ASSUMPTIONS,
+        made["assumptions"].append(
             f"dollars are not known: one sample is assumed to cost {wanted.sample_cost:g} of a teacher's answer "
-            "(it decides which certified rule is cheapest, not which rules are certified)",
-        ]
+            "(it decides which certified rule is cheapest, not which rules are certified)"
+        )
     return made
+
+
+def _assumptions(tuned: Tuned) -> list[str]:
+    longest = tuned.settings.risk.longest
+    if longest is None or longest == 1:
+        return list(ASSUMPTIONS)
+    return [*ASSUMPTIONS, f"no episode has more than {longest} steps (unless --longest was given: the log's longest)"]
 
 
 def _sha256(path: Path) -> str:

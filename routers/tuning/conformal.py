@@ -1,6 +1,6 @@
 """Split-conformal risk control: the alternative that bounds the expected risk, without a confidence.
 
-In every chain the boldest rule is taken whose losses, and one loss more, stay below `max_risk` on average
+In every chain the boldest rule is taken whose losses, and one whole loss more, stay below `max_risk` of their bases
 (Angelopoulos et al. 2024); the expectation is over the log and the next episode. The chain is chosen on one half of the
 episodes and its rule on the other, so that choosing costs nothing.
 """
@@ -47,8 +47,8 @@ def conformal(
 def _boldest(log: Columns, rules: Sequence[Rule], risk: Risk, max_risk: float) -> int | None:
     last = None
     for j, rule in enumerate(rules):
-        loss = drawn(log, rule, risk).loss
-        if (loss.sum() + 1) / (len(loss) + 1) > max_risk:
+        seen = drawn(log, rule, risk)
+        if (seen.loss - max_risk * seen.base).sum() + 1 - max_risk > 0:
             break
         last = j
     return last

@@ -49,10 +49,12 @@ class Replayed:
     saving: Estimate
     """Share of the teacher's cost that is not spent"""
     by_sampling: dict[str, float] = field(default_factory=dict)
+    risk: float | None = None
+    """The one that was asked for, weighed as it was asked"""
 
 
-def replay(log: Columns, rule: Rule, bills: Sequence[Bill] = (Bill(),)) -> Replayed:
-    """`rule` on every step of `log`. The cost is that of the cheapest of `bills`."""
+def replay(log: Columns, rule: Rule, bills: Sequence[Bill] = (Bill(),), risk: Risk | None = None) -> Replayed:
+    """`rule` on every step of `log`. The cost is that of the cheapest of `bills`; `risk` asks for one more risk."""
     outcome = rule.on(log)
     costs = [bill.steps(log, outcome) for bill in bills]
     means = [float(np.nanmean(cost)) for cost in costs]
@@ -71,6 +73,7 @@ def replay(log: Columns, rule: Rule, bills: Sequence[Bill] = (Bill(),)) -> Repla
         unit=bill.unit(log),
         saving=saving(log, costs[best], teacher),
         by_sampling={b.sampling: mean for b, mean in zip(bills, means)},
+        risk=None if risk is None else _asked(log, outcome, risk),
     )
 
 
@@ -104,6 +107,11 @@ def _risks(log: Columns, outcome: Outcome) -> dict[str, float | None]:
     whole = log.singletons or not rows.any()
     found["episode-loss"] = None if whole else losses(*part(log, outcome, rows), Risk("episode-loss")).risk
     return found
+
+
+def _asked(log: Columns, outcome: Outcome, risk: Risk) -> float | None:
+    rows = labelled(log, risk.kind)
+    return losses(*part(log, outcome, rows), risk).risk if rows.any() else None
 
 
 def part(log: Columns, outcome: Outcome, rows: Bools) -> tuple[Columns, Outcome]:

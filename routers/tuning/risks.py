@@ -38,18 +38,25 @@ COUNTS: tuple[Count, ...] = ("marginal", "selective", "total")
 class Risk:
     """Which risk, and of what it is a share.
 
-    Each episode counts the same (`episodes`: the mean over episodes of the share of their steps), or each step does
-    (`steps`; then a bound on the steps of an episode has to be paid for: the longest that was seen).
+    Each step counts alike (`steps`: a test then has to know how long an episode can be, and long ones make it need
+    more of them), or each episode does (`episodes`: the mean over episodes of the share of their steps). The two
+    differ where long episodes go wrong more often than short ones, as episodes that are lost in a loop do.
     """
 
     kind: Kind = "wrong"
     count: Count = "marginal"
-    weigh: Weigh = "episodes"
+    weigh: Weigh = "steps"
+    longest: int | None = None
+    """Most steps that an episode can have; default: as many as the longest of the log has"""
 
     def __post_init__(self) -> None:
         for name, value, known in (("risk", self.kind, KINDS), ("count", self.count, COUNTS)):
             if value not in known:
                 raise InvalidRequest(f"{name} '{value}' is unknown: {did_you_mean(value, known)}")
+        if self.weigh not in ("episodes", "steps"):
+            raise InvalidRequest(f"weigh '{self.weigh}' is unknown: {did_you_mean(self.weigh, ('episodes', 'steps'))}")
+        if self.longest is not None and self.longest < 1:
+            raise InvalidRequest(f"longest is {self.longest}: an episode has at least 1 step")
         if self.count == "total" and self.kind != "wrong":
             raise InvalidRequest(f"count 'total' is of risk 'wrong' alone, not of '{self.kind}'")
 
@@ -59,11 +66,19 @@ class Risk:
             "teacher-disagreement": "steps that the student takes and does not do what the teacher does",
             "episode-loss": "episodes that an action of the student may lose",
         }[self.kind]
-        unit = "episodes" if self.kind == "episode-loss" else "steps"
         if self.count == "total":
-            return "steps that go wrong, whoever takes them, as a share of all steps"
-        among = f"all {unit}" if self.count == "marginal" else f"the {unit} that the student takes"
+            what = "steps that go wrong, whoever takes them"
+        unit = "episodes" if self.kind == "episode-loss" else "steps"
+        among = f"the {unit} that the student takes" if self.count == "selective" else f"all {unit}"
+        if self.by_episode:
+            own = "those of its steps that the student takes" if self.count == "selective" else "an episode's steps"
+            return f"{what}, as a share of {own}, averaged over episodes"
         return f"{what}, as a share of {among}"
+
+    @property
+    def by_episode(self) -> bool:
+        """Whether steps of a long episode count less than those of a short one."""
+        return self.weigh == "episodes" and self.kind != "episode-loss"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +123,9 @@ def losses(log: Columns, outcome: Outcome, risk: Risk) -> Losses:
     ones = np.ones(len(log))
     base, drawn_base = (outcome.accept, outcome.taken.astype(float)) if risk.count == "selective" else (ones, ones)
     steps = log.by_cluster(ones)
-    scale = 1 / steps if risk.weigh == "episodes" else np.full(len(steps), 1 / steps.max())
+    if risk.longest is not None and steps.max() > risk.longest:
+        raise InvalidRequest(f"the log has an episode of {steps.max():.0f} steps, longer than longest {risk.longest}")
+    scale = 1 / steps if risk.by_episode else np.full(len(steps), 1 / (risk.longest or steps.max()))
     weight = log.by_cluster(log.weight) / steps
     scale = scale * weight / weight.max()
     return Losses(*(log.by_cluster(values) * scale for values in (bad, base, drawn_bad, drawn_base)))

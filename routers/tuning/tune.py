@@ -139,6 +139,7 @@ def search(
     chained: Columns | None = None,
 ) -> Tuned:
     """The same on columns, one log for each way in which the student was asked, every step labelled."""
+    settings = replace(settings, risk=_bounded(settings.risk, [*logs, chained] if chained is not None else logs))
     made = [c for log in logs for c in _chains(log, settings)]
     if chained is not None:
         rules = families.chains(_sizes(chained, settings), 1 + len(chained.others))
@@ -148,7 +149,7 @@ def search(
     for i, (one, verdicts) in enumerate(zip(made, _tested(made, settings))):
         for rule, verdict in zip(one.rules, verdicts):
             asked = bills if verdict.certified else bills[:1]
-            candidates.append(Candidate(one.family, i, replay(one.log, rule, asked), *verdict))
+            candidates.append(Candidate(one.family, i, replay(one.log, rule, asked, settings.risk), *verdict))
     worth = [(_spent(c.replayed, settings), -c.replayed.acceptance, i) for i, c in enumerate(candidates) if c.certified]
     cheapest = min((w for w in worth if w[0] < 1), default=None)
     chosen = candidates[cheapest[2]] if cheapest is not None else None
@@ -172,6 +173,13 @@ def search(
         more_episodes=None if any(c.certified for c in candidates) else _more(made, settings),
         most=max(log.most for log in logs),
     )
+
+
+def _bounded(risk: Risk, logs: Sequence[Columns]) -> Risk:
+    """All rules are tested with one bound on the steps of an episode."""
+    if risk.longest is not None or risk.weigh == "episodes" or risk.kind == "episode-loss":
+        return risk
+    return replace(risk, longest=max(int(log.by_cluster(np.ones(len(log))).max()) for log in logs))
 
 
 def _spent(seen: Replayed, settings: Settings) -> float:

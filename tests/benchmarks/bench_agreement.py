@@ -83,11 +83,13 @@ def main() -> None:
     every = float(np.mean([*rewards.values()]))
     print(f"{len(tasks)} tasks, {sum(map(len, tasks.values()))} trials, mean reward {every:.3f}")
     for name, signal in SIGNALS.items():
-        agreement, majority, lone = {}, [], []
+        agreement, majority, lone, idle = {}, [], [], set()
         for task, trials in tasks.items():
             counts = Counter(map(signal, trials))
             top, votes = counts.most_common(1)[0]
             agreement[task] = votes / len(trials)
+            if top == "none":
+                idle.add(task)
             if 1 < votes < len(trials):  # where trials differ: does the majority fare better than the others?
                 majority += [x["reward"] for x in trials if signal(x) == top]
                 lone += [x["reward"] for x in trials if signal(x) != top]
@@ -101,6 +103,16 @@ def main() -> None:
         found = spearmanr([agreement[t] for t in tasks], [rewards[t] for t in tasks])
         print(f"  Spearman correlation with the task's reward {found.statistic:+.3f}, p = {found.pvalue:.2g}")
         print(f"  {explained([agreement[t] for t in tasks], [rewards[t] for t in tasks])}")
+        if idle:  # that all refuse says which kind of task it is, not that an action is right
+            acted = [t for t in tasks if t not in idle]
+            own = [rewards[t] for t in acted if agreement[t] == 1]
+            found = spearmanr([agreement[t] for t in acted], [rewards[t] for t in acted])
+            print(
+                f"  without the {len(idle)} tasks whose commonest answer is none (mean reward "
+                f"{np.mean([rewards[t] for t in idle]):.3f}): correlation {found.statistic:+.3f}, "
+                f"p = {found.pvalue:.2g}; 4 of 4: {len(own)} tasks" + (f", {np.mean(own):.3f}" if own else "")
+            )
+            print(f"  {explained([agreement[t] for t in acted], [rewards[t] for t in acted])}")
         if majority and lone:
             print(
                 f"  where trials differ: reward of the majority {np.mean(majority):.3f}, of others {np.mean(lone):.3f}"

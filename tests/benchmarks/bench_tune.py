@@ -80,16 +80,24 @@ def half_splits(name: str, log: Columns, splits: int) -> None:
 
 
 def synthetic(
-    episodes: int, rng: np.random.Generator, *, steps: int = 1, alike: float = 0.0, most: int = 5, hard: float = 0.35
+    episodes: int,
+    rng: np.random.Generator,
+    *,
+    steps: int = 1,
+    alike: float = 0.0,
+    loops: bool = False,
+    most: int = 5,
+    hard: float = 0.35,
 ) -> Columns:
-    """Episodes of up to `steps` steps; `alike`: the share of a step's difficulty that its episode decides.
+    """Episodes of up to `steps` steps; `alike`: the share of a step's difficulty that its episode decides; `loops`: and
+    the harder it is, the longer it gets.
 
     Every step has a chance that a sample is right, and a temptation: how alike the wrong samples are.
     """
     lengths = np.ones(episodes, int) if steps == 1 else rng.integers(1, steps + 1, episodes)
     cluster = np.repeat(np.arange(episodes), lengths)
     n = len(cluster)
-    shared = rng.random(episodes)[cluster]
+    shared = (lengths / steps if loops else rng.random(episodes))[cluster]
     own = rng.random(n)
     level = np.where(rng.random(n) < alike, shared, own)
     right = np.clip(1.25 - level / (1 - hard) * 0.6, 0.02, 0.995)
@@ -155,14 +163,19 @@ def validity(runs: int) -> None:
         ("1-10 steps, independent", {"steps": 10}, 300),
         ("1-10 steps, all alike", {"steps": 10, "alike": 1.0}, 300),
         ("1-10 steps, all alike", {"steps": 10, "alike": 1.0}, 2000),
+        ("1-20 steps, long are hard", {"steps": 20, "alike": 1.0, "loops": True}, 300),
+        ("1-20 steps, long are hard", {"steps": 20, "alike": 1.0, "loops": True}, 2000),
     ]
     for name, shape, episodes in shapes:
-        for risk, usual in ((Risk(), 0.05), (Risk(count="selective"), 0.10), (Risk("episode-loss"), 0.20)):
+        kinds = [(Risk(), 0.05), (Risk(count="selective"), 0.10), (Risk("episode-loss"), 0.20)]
+        kinds += [(Risk(weigh="episodes"), 0.05)] if shape else []
+        for risk, usual in kinds:
             true = truth(rules, risk, **shape)
             worst = min(r for r, _ in true.values() if r > usual) * 0.999
             for bound in (usual, worst):
                 best = min([cost for r, cost in true.values() if r <= bound] + [1.0])
-                for test in ("auto", "hoeffding-bentkus", "betting"):
+                exact = not shape or risk.kind == "episode-loss"
+                for test in ("binomial", "hoeffding-bentkus", "betting") if exact else ("hoeffding-bentkus", "betting"):
                     _validity(
                         name, shape, episodes, Settings(bound, risk=risk, test=test, sizes=sizes), true, best, runs
                     )
@@ -186,8 +199,8 @@ def _validity(
         costs.append(true[tuned.chosen.rule.name][1] if tuned.chosen else 1.0)
     risk = settings.risk
     print(
-        f"{name:>24} {episodes:5d} {risk.kind[:12]:>12} {risk.count:9} R={settings.max_risk:.3f} {tuned.test:>17}: "
-        f"violations {interval(bad, runs)}; a rule in {found}; cost {np.mean(costs):.3f}, best {best:.3f}",
+        f"{name:>25} {episodes:5d} {risk.kind[:12]:>12} {risk.count:9} {risk.weigh:8} R={settings.max_risk:.3f} "
+        f"{tuned.test:>17}: violations {interval(bad, runs)}; a rule in {found}; cost {np.mean(costs):.3f}, best {best:.3f}",
         flush=True,
     )
 

@@ -147,3 +147,43 @@ def test_a_certificate_in_a_report_is_the_certificate(tmp_path: Path) -> None:
     text = page(tmp_path / "r.html")
     assert json.dumps(made["versions"]["python"]).strip('"') in text
     assert "independent of each other" in text
+
+
+def key(text: str, name: str) -> str:
+    found = re.search(rf'<div class="key">{name}<b>([^<]*)</b>', text)
+    assert found is not None
+    return found[1]
+
+
+def test_the_risk_that_is_shown_is_the_one_that_was_certified(tmp_path: Path) -> None:
+    """290 episodes of one good step, 10 of thirty bad ones: 300 of 590 steps go wrong, but 10 of 300 episodes do."""
+    from agentcascade.routers.tuning.risks import Risk
+
+    lines = [{"id": f"{e}", "episode": f"e{e}", "student": ["a"] * 3, "teacher": "a"} for e in range(290)]
+    for e in range(290, 300):
+        lines += [{"id": f"{e}-{i}", "episode": f"e{e}", "student": ["x"] * 3, "teacher": "a"} for i in range(30)]
+    log_ = [jsonl.parse(line) for line in lines]
+    assert tune(log_, Settings(max_risk=0.1, risk=Risk("teacher-disagreement"))).chosen is None
+    tuned = tune(log_, Settings(max_risk=0.1, risk=Risk("teacher-disagreement", weigh="episodes")))
+    assert tuned.chosen is not None
+    made = certificate(tuned)
+    assert "averaged over episodes" in made["statement"]
+    assert made["observed"]["risk"] == pytest.approx(10 / 300)
+    tuning.write_report(tmp_path / "r.html", tuned, log_, made)
+    text = page(tmp_path / "r.html")
+    assert key(text, "risk on the log") == f"{10 / 300:.4f}"
+    assert "counts every episode alike" in text
+
+
+def test_the_teachers_own_mistakes_are_its_risk_where_they_count(tmp_path: Path) -> None:
+    from agentcascade.routers.tuning.risks import Risk
+
+    log_ = [
+        jsonl.parse({"id": i, "student": ["x"] * 3, "teacher": "a" if i % 10 else "b", "gold": "a"}) for i in range(100)
+    ]
+    tuned = tune(log_, Settings(max_risk=0.2, risk=Risk("wrong", "total")))
+    assert tuned.chosen is None
+    tuning.write_report(tmp_path / "r.html", tuned, log_, certificate(tuned))
+    text = page(tmp_path / "r.html")
+    assert key(text, "risk on the log") == "0.1000"
+    assert "counts every episode alike" not in text  # each is one step

@@ -100,8 +100,8 @@ def test_episodes_count_alike_or_steps_do() -> None:
     steps = [step(i, ["b"], episode="long", step=i) for i in range(3)] + [step(9, ["a"], episode="short")]
     log = columns(steps)
     rule = Threshold(1, 1)
-    assert losses(log, rule.on(log), Risk()).risk == pytest.approx(1 / 2)
-    assert losses(log, rule.on(log), Risk(weigh="steps")).risk == pytest.approx(3 / 4)
+    assert losses(log, rule.on(log), Risk(weigh="episodes")).risk == pytest.approx(1 / 2)
+    assert losses(log, rule.on(log), Risk()).risk == pytest.approx(3 / 4)
     assert losses(log, rule.on(log), Risk("episode-loss")).risk == pytest.approx(1 / 2)
 
 

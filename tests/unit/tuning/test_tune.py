@@ -101,6 +101,58 @@ def test_steps_of_one_episode_are_no_independent_evidence() -> None:
         tune(few, Settings(max_risk=0.02, test="binomial"))
 
 
+def uneven(rng: random.Random, episodes: int) -> list[Any]:
+    """Most episodes are short and go well; every tenth is in a loop: long, and wrong at every fourth step."""
+    made = []
+    for e in range(episodes):
+        long = rng.random() < 0.1
+        for i in range(30 if long else 3):
+            answer = "b" if long and rng.random() < 0.25 else "a"
+            made.append(jsonl.parse({"id": f"{e}-{i}", "episode": f"e{e}", "student": [answer] * 3, "gold": "a"}))
+    return made  # of all steps, .1 * 30 * .25 / (.1 * 30 + .9 * 3) = .132 are wrong; of an episode's, on average, .025
+
+
+def test_a_share_of_all_steps_is_what_is_promised() -> None:
+    rng = random.Random(3)
+    promised = broken = 0
+    for _ in range(40):
+        steps = uneven(rng, 150)
+        by_step = tune(steps, Settings(max_risk=0.1, sizes=(3,)))
+        assert "as a share of all steps" in str(by_step.settings.risk)
+        broken += by_step.chosen is not None
+        by_episode = tune(steps, Settings(max_risk=0.1, sizes=(3,), risk=Risk(weigh="episodes")))
+        promised += by_episode.chosen is not None and "averaged over episodes" in statement(by_episode)
+    assert broken <= 6  # .132 of all steps are wrong: never to be certified, but with a chance of .05
+    assert promised >= 30  # .025 of an episode's are
+
+
+def test_how_long_an_episode_can_be_is_said_and_may_be_given() -> None:
+    steps = uneven(random.Random(4), 400)
+    tuned = tune(steps, Settings(max_risk=0.3, sizes=(3,)))
+    made = certificate(tuned)
+    assert tuned.chosen is not None
+    assert made["risk"]["longest_episode"] == 30
+    assert any("more than 30 steps" in line for line in made["assumptions"])
+    longer = tune(steps, Settings(max_risk=0.3, sizes=(3,), risk=Risk(longest=300)))
+    assert max(c.p or 0 for c in longer.candidates) > max(c.p or 0 for c in tuned.candidates)
+    with pytest.raises(InvalidRequest, match="an episode of 30 steps, longer than longest 20"):
+        tune(steps, Settings(max_risk=0.3, risk=Risk(longest=20)))
+    single = certificate(tune(log(200), Settings(max_risk=0.3)))
+    assert not any("no episode has more" in line for line in single["assumptions"])
+
+
+@pytest.mark.parametrize("weigh", ["steps", "episodes"])
+def test_conformal_control_of_long_episodes(weigh: Any) -> None:
+    """Of 40 logs the mean risk of what is chosen stays below the bound, though every rule is certified alone."""
+    rng, found = random.Random(8), []
+    for _ in range(40):
+        steps = uneven(rng, 200)
+        tuned = tune(steps, Settings(max_risk=0.1, sizes=(3,), method="conformal", risk=Risk(weigh=weigh)))
+        found.append(0.0 if tuned.chosen is None else {"steps": 0.132, "episodes": 0.025}[weigh])
+    assert sum(found) / len(found) <= 0.1
+    assert weigh == "steps" or max(found) > 0
+
+
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("chain", "category")])
 def test_every_family_of_rules_is_found_and_can_be_configured(family: Any, tmp_path: Path) -> None:
     steps = log(1200, tool=True, sure=True)
@@ -222,6 +274,10 @@ def test_impossible_settings_say_what_to_change(changes: dict[str, Any], message
         Settings(**{"max_risk": 0.05, **changes})
     with pytest.raises(InvalidRequest, match="did you mean 'wrong'"):
         Risk("wrongs")  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="did you mean 'steps'"):
+        Risk(weigh="step")  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="at least 1 step"):
+        Risk(longest=0)
 
 
 @pytest.mark.parametrize(
