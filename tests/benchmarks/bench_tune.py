@@ -200,7 +200,8 @@ def _validity(
     risk = settings.risk
     print(
         f"{name:>25} {episodes:5d} {risk.kind[:12]:>12} {risk.count:9} {risk.weigh:8} R={settings.max_risk:.3f} "
-        f"{tuned.test:>17}: violations {interval(bad, runs)}; a rule in {found}; cost {np.mean(costs):.3f}, best {best:.3f}",
+        f"{tuned.test:>17}: violations {interval(bad, runs)}; a rule in {found}; cost {np.mean(costs):.3f}, "
+        f"best {best:.3f}",
         flush=True,
     )
 
