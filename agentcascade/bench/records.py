@@ -32,6 +32,7 @@ class Job:
     path: str
     teacher_share: float | None = None
     category: str = ""
+    group: str = ""
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -52,6 +53,8 @@ class EpisodeRecord(Frozen):
     teacher_dollars: Decimal | None = None
     seconds: float
     error: str | None = None
+    group: str = ""
+    """Of tasks that are only solved when all of them are"""
     decisions: tuple[Decision, ...] = ()
     shadows: tuple[Shadow, ...] = ()
     trajectory: Trajectory | None = None
@@ -81,7 +84,7 @@ class RunStore:
     def _same_settings(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(new))
         for key in sorted(old.keys() | wanted.keys()):
-            if key not in ("versions", "started") and old.get(key) != wanted.get(key):
+            if key not in ("versions", "started", "notes") and old.get(key) != wanted.get(key):
                 raise BenchError(
                     f"{self.folder} was run with {key} = {json.dumps(old.get(key))}, "
                     f"not {json.dumps(wanted.get(key))}: "

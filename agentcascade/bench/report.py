@@ -19,12 +19,6 @@ from agentcascade.bench.statistics import PolicyResult, demonstrations_dollars, 
 from agentcascade.files import write_atomically
 from agentcascade.ledger import break_even
 
-STAND_IN = (
-    "offline/expert is the engine's own planner, which plans with what it has seen; offline/imitator is a program that "
-    "copies by analogy from its prompt. Neither is a language model: these figures show that the machinery works, and "
-    "are not those of any paper or product. Dollars are the named prices times counted tokens."
-)
-
 
 class Report:
     """All figures of a run."""
@@ -73,11 +67,11 @@ class Report:
         errors = sum(row.errors for row in self.rows)
         if errors:
             lines.append(f"{errors} episodes broke and count as lost: see 'error' in episodes.jsonl")
-        if self.run["games"] == "generated":
-            lines.append("games were generated from ALFWorld's own domain and floor plans; they are not its dataset")
-        if self.run["models_are"] == "stand-in":
-            lines.append(STAND_IN)
-        return lines
+        whole = {row.policy: row.group_accuracy for row in self.rows if row.group_accuracy is not None}
+        if whole:
+            shares = ", ".join(f"{policy} {share:.3f}" for policy, share in whole.items())
+            lines.append(f"{self.run['group']}s solved whole: {shares}")
+        return [*lines, *self.run["notes"]]
 
     def write(self, folder: Path) -> list[Path]:
         """Write all files; returns their paths. The plot needs matplotlib (extra ``bench``)."""

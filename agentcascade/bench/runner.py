@@ -18,20 +18,12 @@ from agentcascade import assembly
 from agentcascade.bench import worker
 from agentcascade.bench.policies import SHADOW, TUNED
 from agentcascade.bench.records import EpisodeRecord, Job, RunStore
+from agentcascade.bench.suite import Task
 from agentcascade.errors import BenchError
 from agentcascade.types import Trajectory
 
 OnRecord = Callable[[EpisodeRecord, bool], None]
 """Called with every record, and whether it was read from an earlier run."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One task of a suite: a stable id, where the world finds it, and its kind."""
-
-    id: str
-    path: str
-    category: str = ""
 
 
 @dataclass
@@ -66,7 +58,9 @@ def run(plan: Plan, store: RunStore, on_record: OnRecord) -> list[EpisodeRecord]
         for seed, tasks in plan.tasks.items():
             share = _teacher_share(done.values(), seed)
             # Task by task, since the engine keeps a game that it has just translated.
-            jobs += [Job(p, seed, i, t.id, t.path, share, t.category) for i, t in enumerate(tasks) for p in policies]
+            jobs += [
+                Job(p, seed, i, t.id, t.path, share, t.category, t.group) for i, t in enumerate(tasks) for p in policies
+            ]
         _play(jobs, plan, store, done, on_record)
     return list(done.values())
 

@@ -27,6 +27,8 @@ class PolicyResult(Frozen):
     steps: float
     deferral_share: float
     errors: int
+    group_accuracy: float | None = None
+    """Share of groups of tasks that are solved whole, by seed and group; None where tasks stand alone"""
 
 
 def summarise(records: Sequence[EpisodeRecord], policies: Sequence[str]) -> list[PolicyResult]:
@@ -52,7 +54,16 @@ def _row(policy: str, rows: Sequence[EpisodeRecord], teacher: Decimal | None) ->
         steps=float(np.mean([r.steps for r in rows])),
         deferral_share=sum(r.teacher_steps for r in rows) / max(1, sum(r.steps for r in rows)),
         errors=sum(r.error is not None for r in rows),
+        group_accuracy=_groups(rows),
     )
+
+
+def _groups(rows: Sequence[EpisodeRecord]) -> float | None:
+    solved: dict[tuple[int, str], bool] = {}
+    for row in rows:
+        if row.group:
+            solved[row.seed, row.group] = solved.get((row.seed, row.group), True) and row.success
+    return sum(solved.values()) / len(solved) if solved else None
 
 
 def dollars_per_episode(rows: Sequence[EpisodeRecord]) -> Decimal | None:

@@ -6,45 +6,24 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any
 
 from agentcascade import assembly
 from agentcascade.actions import make_format
 from agentcascade.bench.policies import TUNED, configure
 from agentcascade.bench.records import EpisodeRecord, Job
+from agentcascade.bench.suite import Suite
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig
 from agentcascade.errors import describe
 from agentcascade.ledger import MemoryRecorder
-from agentcascade.protocols import ChatModel, Embedder, Environment, TokenCounter
+from agentcascade.protocols import ChatModel, Embedder, TokenCounter
 from agentcascade.record import total
 from agentcascade.types import Message
-
-
-class Outcome(Protocol):
-    @property
-    def success(self) -> bool: ...
-
-
-class Suite(Protocol):
-    """What a benchmark brings: a world, and the agent loop that plays it."""
-
-    name: str
-
-    def environment(self, *, expert: bool) -> Environment:
-        """`expert`: the world must be able to tell an offline teacher its plan."""
-        ...
-
-    def goal(self, messages: list[Message]) -> str:
-        """The task's text, out of the first messages."""
-        ...
-
-    async def play(self, environment: Environment, path: str, complete: Callable[..., Any]) -> Outcome: ...
 
 
 @dataclass(frozen=True)
@@ -108,6 +87,7 @@ class Worker:
             teacher_dollars=None if None in alone else sum(d for d in alone if d is not None),
             seconds=time.perf_counter() - started,
             error=error,
+            group=job.group,
             decisions=tuple(decisions),
             shadows=shadows,
             trajectory=trajectory,

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
-from rich.console import Console
 
-from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, with_rule
-from agentcascade.bench.policies import check as check_policies
+from agentcascade.bench.policies import POLICIES
 from agentcascade.cli.bench_memory import MEMORY_SUITES
-from agentcascade.config import CascadeConfig
-from agentcascade.errors import ConfigError, MissingExtra, describe
-from agentcascade.prices import PriceTable
 
 LOG_SETTING = "Repeatable; each step of the log is sampled at one of them. Default: the option of the cascade."
-PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
-"""Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""
 
 
 @click.group()
@@ -36,218 +23,91 @@ for _suite in MEMORY_SUITES:
     command.add_command(_suite)
 
 
+def agent_options(
+    *, teacher: str, student: str, splits: tuple[str, ...], episodes: int, demos: int, k: int
+) -> Callable[..., Any]:
+    """The options that every benchmark of agents takes, with its own defaults; the first split is the default."""
+    price = "Dollars per million tokens. Default: the price list"
+    made: list[Callable[..., Any]] = [
+        click.option("--teacher", default=teacher, show_default=True, help="Any litellm model name, or a stand-in."),
+        click.option("--student", default=student, show_default=True, help="Any litellm model name, or a stand-in."),
+        click.option("--teacher-price", metavar="IN/OUT", help=f"{price}; stand-ins 3/15."),
+        click.option("--student-price", metavar="IN/OUT", help=f"{price}; stand-ins 0.40/1.60."),
+        click.option("--api-base", help="Endpoint of the student, e.g. a local vLLM server."),
+        click.option(
+            "--episodes", type=click.IntRange(1), default=episodes, show_default=True, help="Tasks per policy and seed."
+        ),
+        click.option(
+            "--demos",
+            type=click.IntRange(1),
+            default=demos,
+            show_default=True,
+            help="Teacher episodes to learn from.",
+        ),
+        click.option("--k", type=click.IntRange(0), default=k, show_default=True, help="Demonstrations per step."),
+        click.option(
+            "--samples", type=click.IntRange(1), default=3, show_default=True, help="Student samples per step."
+        ),
+        click.option(
+            "--temperature", type=click.FloatRange(0, 2), default=0.1, show_default=True, help="Of the student."
+        ),
+        click.option(
+            "--staged/--no-staged",
+            default=None,
+            help="Buy samples one by one, or at once. Default: what should cost less.",
+        ),
+        click.option("--policy", "policies", multiple=True, help=f"Repeatable; all by default: {', '.join(POLICIES)}."),
+        click.option(
+            "--log",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Let the teacher play and sample the student at every step, and write all of it to this JSONL file.",
+        ),
+        click.option("--log-samples", type=click.IntRange(1), help="Per step of the log. Default: 10."),
+        click.option(
+            "--log-temperature", "log_temperatures", type=click.FloatRange(0, 2), multiple=True, help=LOG_SETTING
+        ),
+        click.option("--log-k", "log_ks", type=click.IntRange(0), multiple=True, help=LOG_SETTING),
+        click.option(
+            "--rule",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="rule.yaml of `agentcascade tune`: play it too, as policy 'tuned'.",
+        ),
+        click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Repeatable."),
+        click.option("--split", type=click.Choice(splits), default=splits[0], show_default=True),
+        click.option(
+            "--embedder", default="minilm", show_default=True, help="See retrieval.embedder in the configuration."
+        ),
+        click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes."),
+        click.option("--resume", is_flag=True, help="Continue the run in --out."),
+        click.option(
+            "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder. Default: runs/<suite>-<time>."
+        ),
+        click.pass_context,
+    ]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(made):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 @command.command()
-@click.option("--teacher", default="offline/expert", show_default=True, help="Any litellm model name, or a stand-in.")
-@click.option("--student", default="offline/imitator", show_default=True, help="Any litellm model name, or a stand-in.")
-@click.option(
-    "--teacher-price", metavar="IN/OUT", help="Dollars per million tokens. Default: the price list; stand-ins 3/15."
+@agent_options(
+    teacher="offline/expert",
+    student="offline/imitator",
+    splits=("valid_unseen", "valid_seen"),
+    episodes=134,
+    demos=100,
+    k=6,
 )
-@click.option("--student-price", metavar="IN/OUT", help="Likewise; stand-ins 0.40/1.60.")
-@click.option("--api-base", help="Endpoint of the student, e.g. a local vLLM server.")
-@click.option("--episodes", type=click.IntRange(1), default=134, show_default=True, help="Tasks per policy and seed.")
-@click.option("--demos", type=click.IntRange(1), default=100, show_default=True, help="Teacher episodes to learn from.")
-@click.option("--k", type=click.IntRange(0), default=6, show_default=True, help="Demonstrations per step.")
-@click.option("--samples", type=click.IntRange(1), default=3, show_default=True, help="Student samples per step.")
-@click.option("--temperature", type=click.FloatRange(0, 2), default=0.1, show_default=True, help="Of the student.")
-@click.option(
-    "--staged/--no-staged", default=None, help="Buy samples one by one, or at once. Default: what should cost less."
-)
-@click.option("--policy", "policies", multiple=True, help=f"Repeatable; all by default: {', '.join(POLICIES)}.")
-@click.option(
-    "--log",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Let the teacher play and sample the student at every step, and write all of it to this JSONL file.",
-)
-@click.option("--log-samples", type=click.IntRange(1), help="Per step of the log. Default: 10.")
-@click.option("--log-temperature", "log_temperatures", type=click.FloatRange(0, 2), multiple=True, help=LOG_SETTING)
-@click.option("--log-k", "log_ks", type=click.IntRange(0), multiple=True, help=LOG_SETTING)
-@click.option(
-    "--rule",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="rule.yaml of `agentcascade tune`: play it too, as policy 'tuned'.",
-)
-@click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Repeatable.")
-@click.option("--split", type=click.Choice(["valid_unseen", "valid_seen"]), default="valid_unseen", show_default=True)
-@click.option("--embedder", default="minilm", show_default=True, help="See retrieval.embedder in the configuration.")
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes.")
-@click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder. Default: runs/alfworld-<time>.")
-@click.pass_context
-def alfworld(context: click.Context, /, resume: bool, out: Path | None, **options: Any) -> None:
+def alfworld(context: click.Context, /, **options: Any) -> None:
     """Household tasks in text, played in the real ALFWorld engine.
 
     Uses the official games where $ALFWORLD_DATA holds them, else games generated from what the alfworld package
     ships. The default models are stand-ins that need no key; real ones are one flag away.
     """
-    from agentcascade.bench import alfworld as suite
-    from agentcascade.bench.logged import logged
-    from agentcascade.bench.progress import Progress
-    from agentcascade.bench.records import RunStore
-    from agentcascade.bench.report import Report
-    from agentcascade.bench.runner import Plan, run
-    from agentcascade.bench.worker import Setup
+    from agentcascade.cli.bench_run import play
 
-    if resume and out is None:
-        raise click.UsageError("--resume needs --out: the folder of the run to continue")
-    folder = out or Path("runs") / f"alfworld-{datetime.now():%Y%m%d-%H%M%S}"
-    if resume:
-        options |= remembered(context, folder)
-    chosen = chosen_policies(options)
-    models = {role: model(role, options) for role in ("teacher", "student")}
-    config = CascadeConfig.model_validate(
-        {
-            "mode": "cascade",
-            "teacher": {**models["teacher"], "temperature": 0.1},
-            "student": models["student"],
-            "retrieval": {"k": options["k"], "embedder": options["embedder"]},
-            "router": {"name": "unanimity", "options": {"n": options["samples"]}},
-            "sampling": {"temperature": options["temperature"], "staged": STAGED[options["staged"]]},
-            "shadow": {
-                "samples": options["log_samples"] or 10,
-                "temperatures": options["log_temperatures"],
-                "ks": options["log_ks"],
-            },
-            "actions": {"format": "react"},
-            "collect": {"drop_observations": [suite.NOTHING_HAPPENED]},
-        }
-    )
-    rule = read_rule(options["rule"])
-    tuned = with_rule(config, rule) if rule else None
-    check_parts(config)
-    if tuned is not None:
-        check_parts(tuned)
-    console, workers = Console(), options["workers"]
-    again = "".join(f" --{name} {options[name]}" for name in ("log", "rule") if isinstance(options[name], Path))
-    with Progress(console, resume_hint=f"agentcascade bench alfworld --resume --out {folder}{again}") as bar:
-        demonstrations, tasks, generated = {}, {}, False
-        for seed in dict.fromkeys(options["seeds"]):
-            with bar.phase("games") as shown:
-                demonstrations[seed], _ = suite.tasks(
-                    "train", options["demos"], seed, workers=workers, on_progress=shown
-                )
-                tasks[seed], generated = suite.tasks(
-                    options["split"], options["episodes"], seed, workers=workers, on_progress=shown
-                )
-        manifest = {
-            "suite": "alfworld",
-            "split": options["split"],
-            "models": models,
-            "models_are": "stand-in" if any(m["name"].startswith("offline/") for m in models.values()) else "real",
-            "games": "generated" if generated else "official",
-            "seeds": list(tasks),
-            **{k: options[k] for k in REMEMBERED},
-            **{k: v for k, v in {**options, "rule": rule}.items() if k in OPTIONAL and v is not None and v != ()},
-            "versions": {p: version(p) for p in ("agentcascade", "alfworld", "textworld", "litellm")}
-            | {"python": sys.version.split()[0]},
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        store = RunStore(folder, manifest, resume=resume)
-        setup = Setup("agentcascade.bench.alfworld:AlfworldSuite", config, {s: store.bank_url(s) for s in tasks}, tuned)
-        plan = Plan(setup, chosen, demonstrations, tasks, workers)
-        try:
-            records = run(plan, store, bar.expecting(plan))
-        finally:
-            store.close()
-    report = Report(manifest, records, chosen)
-    paths = report.write(folder)
-    if options["log"]:
-        from agentcascade.steplog import jsonl
-
-        table = PriceTable({m["name"]: m["price"] for m in models.values() if m["price"]})
-        jsonl.write(options["log"], logged(records, table))
-        paths.append(options["log"])
-    console.print(report.table())
-    for line in report.footnotes():
-        console.print(f"[dim]{line}[/dim]")
-    console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
-
-
-REMEMBERED = ("episodes", "demos", "k", "samples", "temperature", "embedder")
-OPTIONAL = ("staged", "log_samples", "log_temperatures", "log_ks", "rule")
-"""Likewise, where they were given; runs of earlier versions have none."""
-STAGED = {None: "auto", True: "always", False: "never"}
-
-
-def remembered(context: click.Context, folder: Path) -> dict[str, Any]:
-    """The options that the run in `folder` was started with, where this call does not give its own."""
-    try:
-        manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        was: dict[str, Any] = {k: manifest[k] for k in (*REMEMBERED, "split")} | {"seeds": tuple(manifest["seeds"])}
-        was |= {k: manifest[k] for k in OPTIONAL if k in manifest}
-        for role, settings in manifest["models"].items():
-            was[role] = settings["name"]
-            if settings["price"]:
-                was[f"{role}_price"] = f"{settings['price']['input']}/{settings['price']['output']}"
-        was["api_base"] = manifest["models"]["student"]["api_base"]
-    except (OSError, ValueError, KeyError) as error:
-        raise click.UsageError(
-            f"{folder} holds no run that can be resumed ({describe(error)}): leave out --resume to start one"
-        ) from None
-    return {k: v for k, v in was.items() if context.get_parameter_source(k) is ParameterSource.DEFAULT}
-
-
-def chosen_policies(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Those that are named, and those that a log or a rule asks for; a log asks for nothing else by itself."""
-    asked = [name for name, option in ((SHADOW, "log"), (TUNED, "rule")) if options[option]]
-    named = options["policies"] or (() if options["log"] else POLICIES)
-    for name, option in ((SHADOW, "log"), (TUNED, "rule")):
-        if name in named and not options[option]:
-            raise click.UsageError(f"--policy {name} needs --{option}")
-    if options["log_ks"] and not options["k"]:
-        raise click.UsageError("--log-k needs --k above 0: without it there are no demonstrations at all")
-    return check_policies((*named, *asked))
-
-
-def read_rule(given: Path | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The sections of a rule's file, or those that a run remembers. Raises `ConfigError`."""
-    import yaml
-
-    if not isinstance(given, Path):
-        return None if given is None else dict(given)
-    try:
-        data = yaml.safe_load(given.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{given} cannot be read as a rule: {error}") from error
-    if not isinstance(data, dict) or not all(isinstance(section, dict) for section in data.values()):
-        raise ConfigError(f"{given} holds no rule: it needs e.g. 'router: {{name: unanimity, options: {{n: 3}}}}'")
-    return data
-
-
-def model(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A role's settings, as the configuration and the manifest hold them."""
-    settings = {"name": options[role], "price": price(role, options[role], options[f"{role}_price"])}
-    return settings | ({"api_base": options["api_base"]} if role == "student" else {})
-
-
-def check_parts(config: CascadeConfig) -> None:
-    """Make each part once, so that a wrong name or a missing extra is told before anything is played."""
-    from agentcascade import assembly
-
-    for module, package, extra in (("alfworld", "alfworld", "alfworld"), ("matplotlib", "matplotlib", "bench")):
-        if not assembly.find_module(module):
-            raise MissingExtra(package, extra, "agentcascade bench alfworld")
-    from agentcascade.bench.worker import embedder
-    from agentcascade.tokens import token_counter
-
-    for model in (config.teacher, config.student):
-        if model is not None:
-            assembly.make_model(model, token_counter())
-    assembly.make_router(config.router)
-    if config.retrieval.k:
-        assembly.make_retriever(config.retrieval.index, embedder(config.retrieval.embedder).dimension)
-
-
-def price(role: str, name: str, given: str | None) -> dict[str, str] | None:
-    """``IN/OUT`` as a price; stand-ins get the paper's, other models the price list's."""
-    text = given or (PAPER_PRICES[role] if name.startswith("offline/") else None)
-    if text is None:
-        return None
-    try:
-        parts = [str(Decimal(part)) for part in text.split("/")]
-    except InvalidOperation:
-        parts = []
-    if len(parts) != 2:
-        raise click.BadParameter(
-            f"'{text}' is not IN/OUT in dollars per million tokens, e.g. 3/15", param_hint=f"--{role}-price"
-        )
-    return {"input": parts[0], "output": parts[1]}
+    play(context, "agentcascade.bench.alfworld:AlfworldSuite", "train", options)

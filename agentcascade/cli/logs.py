@@ -79,7 +79,7 @@ def price_table(settings: CascadeConfig) -> PriceTable:
 
 
 def price(text: str | None, role: str) -> Price | None:
-    from agentcascade.cli.bench import price as parse
+    from agentcascade.cli.bench_run import price as parse
     from agentcascade.prices import Price
 
     given = parse(role, "", text)

@@ -18,9 +18,10 @@ from agentcascade.bench import runner
 from agentcascade.bench.logged import logged
 from agentcascade.bench.policies import SHADOW, TUNED, with_rule
 from agentcascade.bench.records import EpisodeRecord, RunStore
-from agentcascade.bench.runner import Plan, Task
+from agentcascade.bench.runner import Plan
+from agentcascade.bench.suite import Task
 from agentcascade.bench.worker import Setup
-from agentcascade.cli.bench import chosen_policies, read_rule
+from agentcascade.cli.bench_run import chosen_policies, read_rule
 from agentcascade.config import CascadeConfig
 from agentcascade.errors import AgentCascadeError, BenchError, ConfigError
 from agentcascade.prices import PriceTable

@@ -18,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from agentcascade.bench.alfworld import GENERATED, STAND_IN, AlfworldSuite
 from agentcascade.bench.policies import POLICIES, check, configure
 from agentcascade.bench.records import EpisodeRecord, RunStore
-from agentcascade.bench.report import STAND_IN, Report
+from agentcascade.bench.report import Report
 from agentcascade.bench.statistics import bootstrap, demonstrations_dollars, summarise
+from agentcascade.cli.bench_run import kind_of
 from agentcascade.config import CascadeConfig, ModelConfig, RetrievalConfig, RouterConfig
 from agentcascade.errors import BenchError
 from agentcascade.types import Call, Decision, Step, Trajectory, Usage
@@ -40,7 +42,9 @@ RUN = {
     "split": "test",
     "models": {"teacher": {"name": "m", "price": None}},
     "models_are": "stand-in",
-    "games": "official",
+    "tasks": "official",
+    "group": "scenario",
+    "notes": [],
     "seeds": [0, 1],
     "embedder": "hashing:64",
 }
@@ -278,7 +282,7 @@ def test_the_data_have_exactly_the_published_shape() -> None:
     assert [p["policy"] for p in data["policies"]] == ["teacher", "cascade"]
     assert set(data["policies"][0]) == {
         "policy", "episodes", "accuracy", "accuracy_ci", "accuracy_by_seed", "dollars_per_episode", "dollars_ci",
-        "relative_cost", "steps", "deferral_share", "errors",
+        "relative_cost", "steps", "deferral_share", "errors", "group_accuracy",
     }  # fmt: skip
     cascade = data["policies"][1]
     assert cascade["accuracy"] == pytest.approx(2 / 3)
@@ -373,23 +377,33 @@ def test_the_page_escapes_names(tmp_path: Path) -> None:
     assert page.text.count(nasty) >= 4
 
 
-@pytest.mark.parametrize(("models", "told"), [("stand-in", True), ("real", False)])
+@pytest.mark.parametrize(("models", "told"), [("offline/expert", True), ("gpt-4.1-mini", False)])
 def test_stand_ins_are_named_as_such_wherever_figures_are(tmp_path: Path, models: str, told: bool) -> None:
-    report = Report({**RUN, "models_are": models}, records_of_a_run(), ["teacher", "cascade"])
+    run = {**RUN, "notes": AlfworldSuite().notes("official", [models]), "models_are": kind_of([models, "gpt-5"])}
+    report = Report(run, records_of_a_run(), ["teacher", "cascade"])
     report.write(tmp_path)
     assert (STAND_IN in report.footnotes()) == told
     assert (STAND_IN in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text) == told
-    assert json.loads((tmp_path / "results.json").read_text())["run"]["models_are"] == models
+    assert json.loads((tmp_path / "results.json").read_text())["run"]["models_are"] == ("stand-in" if told else "real")
 
 
 def test_footnotes_tell_of_generated_games_and_broken_episodes() -> None:
     records = [record(index=0, error="ValueError: x", success=False), record(index=1)]
-    generated, official = ({**RUN, "games": games} for games in ("generated", "official"))
+    generated, official = ({**RUN, "notes": AlfworldSuite().notes(s, [])} for s in ("generated", "official"))
     said = " ".join(Report(generated, records, ["cascade"]).footnotes())
-    assert "games were generated" in said
+    assert GENERATED in said
     assert "1 episodes broke and count as lost" in said
     assert not any("generated" in line for line in Report(official, records, ["cascade"]).footnotes())
     assert not any("broke " in line for line in Report(official, records[1:], ["cascade"]).footnotes())
+
+
+def test_tasks_that_belong_together_are_solved_whole_or_not() -> None:
+    records = [record(index=i, success=i != 1, group=group) for i, group in enumerate(["a", "a", "b", "b", "b"])]
+    report = Report(RUN, records, ["cascade"])
+    assert report.rows[0].accuracy == 0.8
+    assert report.rows[0].group_accuracy == 0.5
+    assert "scenarios solved whole: cascade 0.500" in report.footnotes()
+    assert not any("whole" in line for line in Report(RUN, [record()], ["cascade"]).footnotes())
 
 
 def test_the_table_shows_every_policy_and_fits_a_terminal() -> None:

@@ -1,0 +1,73 @@
+"""What a benchmark of agents brings: tasks, a world, and the agent loop that plays it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from agentcascade.protocols import Environment
+from agentcascade.types import Message
+
+Source = Literal["official", "generated", "recorded"]
+"""Where tasks come from: the data set itself, made here, or published with recorded runs."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a suite: a stable id, where the world finds it, its kind, and the tasks it belongs together with."""
+
+    id: str
+    path: str
+    category: str = ""
+    group: str = ""
+
+
+class Outcome(Protocol):
+    @property
+    def success(self) -> bool: ...
+
+
+class Suite(Protocol):
+    """What worker processes need of a benchmark; each makes one."""
+
+    name: str
+    actions: Mapping[str, Any]
+    """The section `actions` of the configuration"""
+
+    def environment(self, *, expert: bool) -> Environment:
+        """`expert`: the world must be able to tell an offline teacher its plan."""
+        ...
+
+    def goal(self, messages: list[Message]) -> str:
+        """The task's text, out of the first messages."""
+        ...
+
+    async def play(self, environment: Environment, path: str, complete: Callable[..., Any]) -> Outcome:
+        """One episode; `complete` takes the conversation and gives the assistant's text."""
+        ...
+
+
+class PlayableSuite(Suite, Protocol):
+    """What the command line needs on top."""
+
+    dropped: Sequence[str]
+    """Observations of actions that did nothing; such steps are not banked"""
+    packages: Sequence[str]
+    """Whose versions a report names"""
+    group: str
+    """What a task's `group` is called; empty where there is none"""
+
+    def check(self) -> None:
+        """Raises `MissingExtra`, or another error that says what to install, before anything is played."""
+        ...
+
+    def tasks(
+        self, split: str, count: int, seed: int, *, workers: int, on_progress: Callable[[int, int], None]
+    ) -> tuple[list[Task], Source]:
+        """`count` tasks of a split, in an order that hangs on the seed; as many as there are, where there are fewer."""
+        ...
+
+    def notes(self, source: Source, models: Sequence[str]) -> list[str]:
+        """What must be said beside the table: where tasks come from, what the models are that are none."""
+        ...

@@ -1,0 +1,218 @@
+"""One run of a benchmark of agents, from the options of its command to its report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+
+from agentcascade import assembly
+from agentcascade.bench.logged import logged
+from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, with_rule
+from agentcascade.bench.policies import check as check_policies
+from agentcascade.bench.progress import Progress
+from agentcascade.bench.records import RunStore
+from agentcascade.bench.report import Report
+from agentcascade.bench.runner import Plan, run
+from agentcascade.bench.suite import PlayableSuite, Source
+from agentcascade.bench.worker import Setup
+from agentcascade.config import CascadeConfig
+from agentcascade.errors import ConfigError, MissingExtra, describe
+from agentcascade.prices import PriceTable
+
+PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
+"""Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""
+
+
+def play(context: click.Context, path: str, training: str, options: dict[str, Any]) -> None:
+    """Run the suite at `path`; demonstrations come from its split `training`."""
+    suite: PlayableSuite = assembly.load(path)()
+    resume, out = options.pop("resume"), options.pop("out")
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out: the folder of the run to continue")
+    folder = out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if resume:
+        options |= remembered(context, folder)
+    chosen = chosen_policies(options)
+    models = {role: model(role, options) for role in ("teacher", "student")}
+    config = configuration(suite, models, options)
+    rule = read_rule(options["rule"])
+    tuned = with_rule(config, rule) if rule else None
+    suite.check()
+    check_parts(config, suite.name)
+    if tuned is not None:
+        check_parts(tuned, suite.name)
+    console, workers = Console(), options["workers"]
+    again = "".join(f" --{name} {options[name]}" for name in ("log", "rule") if isinstance(options[name], Path))
+    with Progress(console, resume_hint=f"agentcascade bench {suite.name} --resume --out {folder}{again}") as bar:
+        demonstrations, tasks = {}, {}
+        source: Source = "official"
+        for seed in dict.fromkeys(options["seeds"]):
+            with bar.phase("tasks") as shown:
+                demonstrations[seed], _ = suite.tasks(
+                    training, options["demos"], seed, workers=workers, on_progress=shown
+                )
+                tasks[seed], source = suite.tasks(
+                    options["split"], options["episodes"], seed, workers=workers, on_progress=shown
+                )
+        manifest = {
+            "suite": suite.name,
+            "split": options["split"],
+            "models": models,
+            "models_are": kind_of([m["name"] for m in models.values()]),
+            "tasks": source,
+            "group": suite.group,
+            "seeds": list(tasks),
+            **{k: options[k] for k in REMEMBERED},
+            **{k: v for k, v in {**options, "rule": rule}.items() if k in OPTIONAL and v is not None and v != ()},
+            "versions": {p: version(p) for p in ("agentcascade", "litellm", *suite.packages)}
+            | {"python": sys.version.split()[0]},
+            "notes": suite.notes(source, [m["name"] for m in models.values()]),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        store = RunStore(folder, manifest, resume=resume)
+        plan = Plan(
+            Setup(path, config, {s: store.bank_url(s) for s in tasks}, tuned), chosen, demonstrations, tasks, workers
+        )
+        try:
+            records = run(plan, store, bar.expecting(plan))
+        finally:
+            store.close()
+    report = Report(manifest, records, chosen)
+    paths = report.write(folder)
+    if options["log"]:
+        from agentcascade.steplog import jsonl
+
+        table = PriceTable({m["name"]: m["price"] for m in models.values() if m["price"]})
+        jsonl.write(options["log"], logged(records, table))
+        paths.append(options["log"])
+    console.print(report.table())
+    for line in report.footnotes():
+        console.print(f"[dim]{line}[/dim]")
+    console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
+
+
+def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapping[str, Any]) -> CascadeConfig:
+    """Of policy ``cascade``; the others are changes to it."""
+    return CascadeConfig.model_validate(
+        {
+            "mode": "cascade",
+            "teacher": {**models["teacher"], "temperature": 0.1},
+            "student": models["student"],
+            "retrieval": {"k": options["k"], "embedder": options["embedder"]},
+            "router": {"name": "unanimity", "options": {"n": options["samples"]}},
+            "sampling": {"temperature": options["temperature"], "staged": STAGED[options["staged"]]},
+            "shadow": {
+                "samples": options["log_samples"] or 10,
+                "temperatures": options["log_temperatures"],
+                "ks": options["log_ks"],
+            },
+            "actions": suite.actions,
+            "collect": {"drop_observations": suite.dropped},
+        }
+    )
+
+
+def kind_of(models: list[str]) -> str:
+    """What the models of a run are: real, unless one of them is recorded or a stand-in."""
+    for prefix, kind in (("offline/", "stand-in"), ("recorded/", "recorded")):
+        if any(name.startswith(prefix) for name in models):
+            return kind
+    return "real"
+
+
+REMEMBERED = ("episodes", "demos", "k", "samples", "temperature", "embedder")
+OPTIONAL = ("staged", "log_samples", "log_temperatures", "log_ks", "rule")
+"""Likewise, where they were given; runs of earlier versions have none."""
+STAGED = {None: "auto", True: "always", False: "never"}
+
+
+def remembered(context: click.Context, folder: Path) -> dict[str, Any]:
+    """The options that the run in `folder` was started with, where this call does not give its own."""
+    try:
+        manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        was: dict[str, Any] = {k: manifest[k] for k in (*REMEMBERED, "split")} | {"seeds": tuple(manifest["seeds"])}
+        was |= {k: manifest[k] for k in OPTIONAL if k in manifest}
+        for role, settings in manifest["models"].items():
+            was[role] = settings["name"]
+            if settings["price"]:
+                was[f"{role}_price"] = f"{settings['price']['input']}/{settings['price']['output']}"
+        was["api_base"] = manifest["models"]["student"]["api_base"]
+    except (OSError, ValueError, KeyError) as error:
+        raise click.UsageError(
+            f"{folder} holds no run that can be resumed ({describe(error)}): leave out --resume to start one"
+        ) from None
+    return {k: v for k, v in was.items() if context.get_parameter_source(k) is ParameterSource.DEFAULT}
+
+
+def chosen_policies(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those that are named, and those that a log or a rule asks for; a log asks for nothing else by itself."""
+    asked = [name for name, option in ((SHADOW, "log"), (TUNED, "rule")) if options[option]]
+    named = options["policies"] or (() if options["log"] else POLICIES)
+    for name, option in ((SHADOW, "log"), (TUNED, "rule")):
+        if name in named and not options[option]:
+            raise click.UsageError(f"--policy {name} needs --{option}")
+    if options["log_ks"] and not options["k"]:
+        raise click.UsageError("--log-k needs --k above 0: without it there are no demonstrations at all")
+    return check_policies((*named, *asked))
+
+
+def read_rule(given: Path | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The sections of a rule's file, or those that a run remembers. Raises `ConfigError`."""
+    import yaml
+
+    if not isinstance(given, Path):
+        return None if given is None else dict(given)
+    try:
+        data = yaml.safe_load(given.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{given} cannot be read as a rule: {error}") from error
+    if not isinstance(data, dict) or not all(isinstance(section, dict) for section in data.values()):
+        raise ConfigError(f"{given} holds no rule: it needs e.g. 'router: {{name: unanimity, options: {{n: 3}}}}'")
+    return data
+
+
+def model(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A role's settings, as the configuration and the manifest hold them."""
+    settings = {"name": options[role], "price": price(role, options[role], options[f"{role}_price"])}
+    return settings | ({"api_base": options["api_base"]} if role == "student" else {})
+
+
+def check_parts(config: CascadeConfig, suite: str) -> None:
+    """Make each part once, so that a wrong name or a missing extra is told before anything is played."""
+    if not assembly.find_module("matplotlib"):
+        raise MissingExtra("matplotlib", "bench", f"agentcascade bench {suite}")
+    from agentcascade.bench.worker import embedder
+    from agentcascade.tokens import token_counter
+
+    for model in (config.teacher, config.student):
+        if model is not None:
+            assembly.make_model(model, token_counter())
+    assembly.make_router(config.router)
+    if config.retrieval.k:
+        assembly.make_retriever(config.retrieval.index, embedder(config.retrieval.embedder).dimension)
+
+
+def price(role: str, name: str, given: str | None) -> dict[str, str] | None:
+    """``IN/OUT`` as a price; stand-ins get the paper's, other models the price list's."""
+    text = given or (PAPER_PRICES[role] if name.startswith("offline/") else None)
+    if text is None:
+        return None
+    try:
+        parts = [str(Decimal(part)) for part in text.split("/")]
+    except InvalidOperation:
+        parts = []
+    if len(parts) != 2:
+        raise click.BadParameter(
+            f"'{text}' is not IN/OUT in dollars per million tokens, e.g. 3/15", param_hint=f"--{role}-price"
+        )
+    return {"input": parts[0], "output": parts[1]}
