@@ -41,7 +41,9 @@ def import_(
     """Turn foreign logs into one log of steps.
 
     Transcripts in OpenAI's format, litellm's and Langfuse's exports hold one model's calls each; calls that were asked
-    the same are one step. A transcript without a `model` is of the model that its file is named after.
+    the same are one step. A transcript without a `model` is of the model that its file is named after. Every answer of
+    a transcript is a call: of a conversation that was exported again and again as it grew, keep the last export alone,
+    else its early answers count as several samples.
     """
     from agentcascade.actions import make_format
     from agentcascade.errors import InvalidRequest
