@@ -1,8 +1,10 @@
 """Does the certified risk still hold? Sequential tests on audited steps, which may be looked at after every one.
 
-A gambler bets, at every audited step, that it goes wrong more often than the certified risk R. While the risk is at
-most R, whatever else changes, her expected wealth never rises above 1 (Waudby-Smith & Ramdas 2024); so 1 / delta
-is an alarm that is false, ever, with probability at most delta, however often one looks (Ville's inequality). She
+A gambler bets, at every audited step, that it goes wrong more often than the certified risk R. While a step's risk,
+given all audits before it, is at most R, whatever else changes, her expected wealth never rises above 1 (Waudby-Smith &
+Ramdas 2024); so 1 / delta is an alarm that is false, ever, with probability at most delta, however often one looks
+(Ville's inequality). Steps of one episode that go wrong together raise that: at a correlation of .3 within episodes of
+20 steps, of which one in twenty is audited, .05 becomes .09; the rarer audits are, the less. She
 spreads her stake over all steps at which a change could begin, so that a long good history costs her only its
 logarithm, and over a grid of bets. `Rate` is the detector that starts anew at every step at the full stake instead
 (Shiryaev-Roberts; Shin, Ramdas & Rinaldo 2024): faster, and wrong at most once in 1 / delta audits on average.

@@ -211,6 +211,9 @@ def notes(tuned: Tuned) -> list[str]:
         f"{len(tuned.candidates)} rules, {len(tuned.certified)} certified; {tuned.test} test",
         f"risk: {tuned.settings.risk}",
     ]
+    longest = tuned.settings.risk.longest or 1
+    if longest > 1:
+        lines.append(f"assumed: no episode has more than {longest} steps (--longest; default: the log's longest)")
     lines += [f"left out: {number:,} {reason}" for reason, number in tuned.left_out.items()]
     if tuned.unit != "dollars":
         lines.append(

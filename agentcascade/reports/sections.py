@@ -12,7 +12,7 @@ from agentcascade.reports.page import Page, money, percent
 from agentcascade.routers.tuning.columns import Columns
 from agentcascade.routers.tuning.costs import Bill
 from agentcascade.routers.tuning.pvalues import clopper_pearson
-from agentcascade.routers.tuning.replay import replay
+from agentcascade.routers.tuning.replay import enough, replay
 from agentcascade.routers.tuning.risks import Kind
 from agentcascade.routers.tuning.rules import Rule, Threshold
 
@@ -114,7 +114,7 @@ def savings(page: Page, log: Columns, rules: Sequence[tuple[str, Rule]], bill: B
 
 def by_group(page: Page, logged: Logged, rule: Rule) -> None:
     """Where steps differ: types of actions, and of goals."""
-    log = logged.log
+    log = enough(logged.log, rule)
     outcome = rule.on(log)
     draw = log.draw(rule.n if isinstance(rule, Threshold) else min(3, log.most))
     tools = np.where(draw.top < 0, -1, log.tool[np.arange(len(log)), draw.top])

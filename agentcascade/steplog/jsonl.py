@@ -1,7 +1,8 @@
 """The log as JSON lines: our own, and the plain form that anybody can write.
 
 A plain line is ``{"id": 7, "gold": "18", "student": ["18", "18", "17"], "teacher": "18"}``. `student` is the list of
-one student's answers in the order in which they were drawn (null: an answer that could not be used), or an object that
+one student's answers in the order in which they were drawn (null: an answer that could not be used; those that lack
+against the longest line could not be used either), or an object that
 maps students' names to such lists, cheapest first; an answer may be an object with `action`, `logprob` and `tokens`.
 Optional are `episode`, `step`, `goal` (or `question`), `category`, `observation`, `success`, `namespace`, `propensity`.
 Answers count as the same when their texts are, but for surrounding white space.

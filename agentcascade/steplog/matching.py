@@ -131,7 +131,14 @@ def _drawn(calls: Sequence[ModelCall], formats: ActionFormat, table: PriceTable)
     first = calls[0]
     usage, price = first.usage, table.lookup(first.model)
     prompt = None if usage is None else usage.model_copy(update={"output": 0, "reasoning": 0})
-    return Drawn(model=first.model, samples=tuple(samples), temperature=first.temperature, prompt=prompt, price=price)
+    return Drawn(
+        model=first.model,
+        samples=tuple(samples),
+        n=len(samples),
+        temperature=first.temperature,
+        prompt=prompt,
+        price=price,
+    )
 
 
 def _sample(message: Message, formats: ActionFormat) -> LoggedSample:

@@ -44,6 +44,7 @@ def step_of(shadow: Shadow, calls: Sequence[Call], success: bool | None, prices:
     drawn = Drawn(
         model=student,
         samples=_with_tokens(shadow.samples, sum(call.usage.completion for call in asked)),
+        n=len(shadow.samples),
         temperature=shadow.temperature,
         k=shadow.k,
         demonstrations=shadow.demonstrations,

@@ -16,6 +16,9 @@ class Drawn(Frozen):
 
     model: str = ""
     samples: tuple[LoggedSample, ...] = ()
+    n: int | None = Field(
+        default=None, ge=0, description="samples that were drawn; None: as many as at any step, what lacks was unusable"
+    )
     temperature: float | None = None
     k: int | None = Field(default=None, ge=0, description="demonstrations that were asked for")
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")

@@ -109,10 +109,13 @@ def certificate(tuned: Tuned, sources: Sequence[Path] = ()) -> dict[str, Any]:
 
 
 def _assumptions(tuned: Tuned) -> list[str]:
-    longest = tuned.settings.risk.longest
-    if longest is None or longest == 1:
-        return list(ASSUMPTIONS)
-    return [*ASSUMPTIONS, f"no episode has more than {longest} steps (unless --longest was given: the log's longest)"]
+    longest, rarest = tuned.settings.risk.longest, tuned.rarest
+    made = list(ASSUMPTIONS)
+    if longest is not None and longest > 1:
+        made.append(f"no episode has more than {longest} steps (unless --longest was given: the log's longest)")
+    if rarest < 1:
+        made.append(f"no step had a smaller chance of being logged than {rarest:g}, the smallest in the log")
+    return made
 
 
 def _sha256(path: Path) -> str:

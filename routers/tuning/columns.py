@@ -112,6 +112,10 @@ class Columns:
         """Whether every cluster is one step."""
         return self.clusters == len(self)
 
+    def enough(self, n: int) -> Bools:
+        """(N,), whether so many samples were drawn."""
+        return self.codes[:, n - 1] != ABSENT if n <= self.most else np.zeros(len(self), bool)
+
     def by_cluster(self, values: Floats) -> Floats:
         """(N,) to sums (C,)."""
         return np.add.reduceat(values, self.starts) if len(self) else np.zeros(0)
@@ -165,7 +169,14 @@ class Columns:
             )
         }
         dollars = {name: values[chosen] for name, values in self.dollars.items()}
-        return Columns(arm=self.arm, cluster=cluster.astype(np.int64), dollars=dollars, names=self.names, **parts)
+        return Columns(
+            arm=self.arm,
+            cluster=cluster.astype(np.int64),
+            dollars=dollars,
+            names=self.names,
+            others=tuple(other.take(chosen) for other in self.others),
+            **parts,
+        )
 
 
 def arms(steps: Sequence[LoggedStep]) -> list[Arm]:
@@ -208,6 +219,8 @@ def columns(steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = Non
             codes[i, j] = INVALID if sample.action is None else known.setdefault(sample.action, len(known))
             if sample.logprob is not None:
                 logprob[i, j] = sample.logprob
+        drawn = step.students[student]
+        codes[i, len(drawn.samples) : most if drawn.n is None else drawn.n] = INVALID
         if step.gold is not None:
             labels["gold"][i] = known.get(step.gold, most)
             right[i] = step.teacher == step.gold if teachers else UNKNOWN
@@ -237,11 +250,14 @@ def columns(steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = Non
 
 
 def chain(steps: Sequence[LoggedStep]) -> Columns:
-    """The first student's columns with those of all others beside them, of the steps that every student answered."""
+    """The first student's columns with those of all others beside them, of the steps that every student answered.
+
+    Where the first student was asked in several ways, of the steps where it was asked as it was most often.
+    """
     students = min(len(s.students) for s in steps)
     if students < 2:
         raise InvalidRequest("a chain needs samples of at least two students at every step: see `student` in the log")
-    first, *others = (columns(steps, i) for i in range(students))
+    first, *others = (columns(steps, i, arms(steps)[0]) for i in range(students))
     return replace(first, others=tuple(others))
 
 

@@ -16,7 +16,7 @@ from agentcascade.routers.tuning.columns import Columns
 from agentcascade.routers.tuning.costs import Bill
 from agentcascade.routers.tuning.families import parts
 from agentcascade.routers.tuning.multiple import Tested
-from agentcascade.routers.tuning.replay import drawn
+from agentcascade.routers.tuning.replay import drawn, replay
 from agentcascade.routers.tuning.risks import Risk
 from agentcascade.routers.tuning.rules import Rule
 
@@ -33,7 +33,7 @@ def conformal(
         choosing, _ = parts(log, 0.5, seed)
         boldest = _boldest(choosing, rules, risk, max_risk)
         if boldest is not None:
-            cost = float(np.nanmean(bill.steps(choosing, rules[boldest].on(choosing))))
+            cost = replay(choosing, rules[boldest], [bill]).cost
             best = min(best, (cost, i)) if best else (cost, i)
     if best is not None:
         log, rules = chains[best[1]]
@@ -45,10 +45,13 @@ def conformal(
 
 
 def _boldest(log: Columns, rules: Sequence[Rule], risk: Risk, max_risk: float) -> int | None:
-    last = None
+    """The losses of a rule are held to be no smaller than those of the rules before it, where they happen to be."""
+    last, worst = None, np.zeros(0)
     for j, rule in enumerate(rules):
         seen = drawn(log, rule, risk)
-        if (seen.loss - max_risk * seen.base).sum() + 1 - max_risk > 0:
+        loss = seen.loss - max_risk * seen.base
+        worst = np.maximum(worst, loss) if len(worst) == len(loss) else loss
+        if worst.sum() + 1 - max_risk > 0:
             break
         last = j
     return last

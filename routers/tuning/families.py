@@ -149,11 +149,11 @@ def _label(log: Columns, kind: Kind) -> Any:
 
 
 def _logprob(log: Columns, n: int, top: Any) -> Floats:
-    """(N,), mean log-probability of the majority's samples among the first n."""
+    """(N,), mean log-probability of the majority's samples among the first n; NaN where one is not known, as live."""
     if not log.logprob.shape[1]:
         return np.full(len(log), np.nan)
-    own = (log.codes[:, :n] == top[:, None]) & (top[:, None] >= 0) & ~np.isnan(log.logprob[:, :n])
-    total = np.where(own, log.logprob[:, :n], 0.0).sum(axis=1)
+    own = (log.codes[:, :n] == top[:, None]) & (top[:, None] >= 0)
+    total = np.where(own, log.logprob[:, :n], 0.0).sum(axis=1)  # NaN spreads
     return np.where(own.any(axis=1), total / np.maximum(1, own.sum(axis=1)), np.nan)
 
 

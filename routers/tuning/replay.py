@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agentcascade.errors import InvalidRequest
 from agentcascade.routers.tuning.columns import Arm, Columns
 from agentcascade.routers.tuning.costs import Bill
 from agentcascade.routers.tuning.risks import Losses, Risk, labelled, losses
@@ -54,7 +55,11 @@ class Replayed:
 
 
 def replay(log: Columns, rule: Rule, bills: Sequence[Bill] = (Bill(),), risk: Risk | None = None) -> Replayed:
-    """`rule` on every step of `log`. The cost is that of the cheapest of `bills`; `risk` asks for one more risk."""
+    """`rule` on every step of `log` with the samples that it asks for. The cost is that of the cheapest of `bills`.
+
+    `risk` asks for one more risk.
+    """
+    log = enough(log, rule)
     outcome = rule.on(log)
     costs = [bill.steps(log, outcome) for bill in bills]
     means = [float(np.nanmean(cost)) for cost in costs]
@@ -109,6 +114,18 @@ def _risks(log: Columns, outcome: Outcome) -> dict[str, float | None]:
     return found
 
 
+def enough(log: Columns, rule: Rule) -> Columns:
+    """The steps at which every student gave as many samples as `rule` asks for. Raises `InvalidRequest` without any."""
+    rows = np.ones(len(log), bool)
+    for n, student in zip(rule.samples, (log, *log.others)):
+        rows &= student.enough(n)
+    if not rows.any():
+        raise InvalidRequest(
+            f"rule '{rule.name}' needs {max(rule.samples)} samples, and no step of the log has as many"
+        )
+    return log if rows.all() else log.take(rows)
+
+
 def _asked(log: Columns, outcome: Outcome, risk: Risk) -> float | None:
     rows = labelled(log, risk.kind)
     return losses(*part(log, outcome, rows), risk).risk if rows.any() else None
@@ -137,6 +154,7 @@ def _accuracy(log: Columns, outcome: Outcome) -> float | None:
 
 
 def drawn(log: Columns, rule: Rule, risk: Risk) -> Losses:
-    """The rule's losses for tests, on the steps that are labelled."""
+    """The rule's losses for tests, on the steps that are labelled and have the samples that it asks for."""
+    log = enough(log, rule)
     outcome = rule.on(log)
     return losses(*part(log, outcome, labelled(log, risk.kind)), risk)

@@ -125,10 +125,9 @@ def losses(log: Columns, outcome: Outcome, risk: Risk) -> Losses:
     steps = log.by_cluster(ones)
     if risk.longest is not None and steps.max() > risk.longest:
         raise InvalidRequest(f"the log has an episode of {steps.max():.0f} steps, longer than longest {risk.longest}")
-    scale = 1 / steps if risk.by_episode else np.full(len(steps), 1 / (risk.longest or steps.max()))
-    weight = log.by_cluster(log.weight) / steps
-    scale = scale * weight / weight.max()
-    return Losses(*(log.by_cluster(values) * scale for values in (bad, base, drawn_bad, drawn_base)))
+    most = steps if risk.by_episode else 1 if log.singletons else risk.longest or steps.max()
+    weight = log.weight / log.weight.max()
+    return Losses(*(log.by_cluster(values * weight) / most for values in (bad, base, drawn_bad, drawn_base)))
 
 
 def _episodes(log: Columns, outcome: Outcome, bad: Floats, drawn_bad: Floats, risk: Risk) -> Losses:

@@ -50,6 +50,11 @@ class Rule(Protocol):
     def name(self) -> str: ...
 
     @property
+    def samples(self) -> tuple[int, ...]:
+        """That are asked of each student."""
+        ...
+
+    @property
     def router(self) -> Mapping[str, Any]:
         """The section `router` of the configuration that acts by this rule."""
         ...
@@ -67,6 +72,10 @@ class Threshold:
     @property
     def name(self) -> str:
         return f"{self.needed} of {self.n}"
+
+    @property
+    def samples(self) -> tuple[int, ...]:
+        return (self.n,)
 
     @property
     def router(self) -> Mapping[str, Any]:
@@ -105,6 +114,7 @@ class TeacherAlone:
     """The teacher takes every step; the student is not asked."""
 
     name: str = "teacher"
+    samples: tuple[int, ...] = ()
 
     @property
     def router(self) -> Mapping[str, Any]:
@@ -131,6 +141,10 @@ class RandomMix:
     @property
     def name(self) -> str:
         return f"random {self.p:.2f}"
+
+    @property
+    def samples(self) -> tuple[int, ...]:
+        return (1,)
 
     @property
     def router(self) -> Mapping[str, Any]:
@@ -177,6 +191,10 @@ class Scored:
         return f"{self.score.name}, n = {self.score.n}, at least {self.threshold:.3g}"
 
     @property
+    def samples(self) -> tuple[int, ...]:
+        return (self.score.n,)
+
+    @property
     def router(self) -> Mapping[str, Any]:
         return self.score.router(self.threshold)
 
@@ -210,6 +228,10 @@ class Grouped:
         return f"by {self.by}, {self.default} of {self.n}; {own}"
 
     @property
+    def samples(self) -> tuple[int, ...]:
+        return (self.n,)
+
+    @property
     def router(self) -> Mapping[str, Any]:
         options = {"by": self.by, "n": self.n, "default": self.default, "needed": dict(self.needed)}
         return {"name": "grouped", "options": options}
@@ -233,6 +255,10 @@ class Chain:
     @property
     def name(self) -> str:
         return ", then ".join(link.name for link in self.links)
+
+    @property
+    def samples(self) -> tuple[int, ...]:
+        return tuple(link.n for link in self.links)
 
     @property
     def router(self) -> Mapping[str, Any]:

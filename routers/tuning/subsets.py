@@ -29,8 +29,8 @@ def pattern(answers: list[str | None]) -> Pattern:
 def winning(of: Pattern, size: int, n: int, needed: int) -> float:
     """Probability that one certain class of `size` is accepted: it has the most votes of n, and at least `needed`.
 
-    Of classes with equally many votes the one seen first wins, which is each of them as often. Where fewer than n
-    samples were logged, those that are missing vote for nothing.
+    Of classes with equally many votes the one seen first wins, which is each of them as often. Where the pattern has
+    fewer than n samples, those that lack vote for nothing.
     """
     total = max(of[0], n)
     if 2 * needed > n:  # no second class can have as many

@@ -15,7 +15,7 @@ import numpy as np
 
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.routers.tuning import costs, families, multiple
-from agentcascade.routers.tuning.columns import Columns, arms, chain, columns
+from agentcascade.routers.tuning.columns import Arm, Columns, arm_of, arms, chain, columns
 from agentcascade.routers.tuning.conformal import conformal
 from agentcascade.routers.tuning.costs import SAMPLINGS, Bill, Sampling
 from agentcascade.routers.tuning.families import FAMILIES, FITTED, Family
@@ -108,6 +108,8 @@ class Tuned:
     more_episodes: int | None = None
     """About how many more would certify the most promising rule, where none is certified; None: none would"""
     most: int = 0
+    rarest: float = 1.0
+    """The smallest probability with which a step was logged"""
 
     @property
     def certified(self) -> list[Candidate]:
@@ -128,7 +130,12 @@ def tune(steps: Sequence[LoggedStep], settings: Settings) -> Tuned:
     logs = [log for log in every if log.clusters >= max(2, 0.01 * len(usable))] or every[:1]
     chained = chain(usable) if "chain" in settings.rules else None
     tuned = search(logs, settings, left_out=left_out, chained=chained)
-    return replace(tuned, steps=len(usable), episodes=len({s.cluster for s in usable}))  # arms may share episodes
+    return replace(
+        tuned,
+        steps=len(usable),
+        episodes=len({s.cluster for s in usable}),  # arms may share episodes
+        rarest=min(s.propensity for s in usable),
+    )
 
 
 def search(
@@ -210,12 +217,26 @@ def _usable(steps: Iterable[LoggedStep], settings: Settings) -> tuple[list[Logge
             usable.append(step)
         else:
             left_out[reason] = left_out.get(reason, 0) + 1
-    if kind == "episode-loss" and any(s.propensity < 1 for s in usable):
-        raise InvalidRequest("episode-loss needs every step of its episodes: log them with shadow.rate 1")
+    if kind == "episode-loss" or settings.risk.by_episode:
+        _whole(usable, "episode-loss" if kind == "episode-loss" else "weigh episodes")
     if not usable:
         why = "; ".join(f"{number} {reason}" for reason, number in left_out.items()) or "it is empty"
         raise InvalidRequest(f"the log has no step that risk '{kind}' can be measured on: {why}")
     return usable, left_out
+
+
+def _whole(steps: Iterable[LoggedStep], what: str) -> None:
+    """Raises `InvalidRequest` where a part of an episode would pass for all of it."""
+    ways: dict[str, Arm] = {}
+    for step in steps:
+        if step.propensity < 1:
+            raise InvalidRequest(f"{what} needs every step of its episodes: log them with shadow.rate 1")
+        way = arm_of(step, step.students[0])
+        if ways.setdefault(step.cluster, way) != way:
+            raise InvalidRequest(
+                f"{what} needs episodes whose steps were all sampled alike, but '{step.cluster}' has steps at {way} "
+                f"and at {ways[step.cluster]}: log with one of shadow.temperatures and one of shadow.ks"
+            )
 
 
 def _chains(log: Columns, settings: Settings) -> list[_Chain]:
@@ -241,12 +262,14 @@ def _chains(log: Columns, settings: Settings) -> list[_Chain]:
 
 
 def _sizes(log: Columns, settings: Settings) -> list[int]:
-    return [n for n in settings.sizes or families.SIZES if n <= log.most] or [log.most]
+    most = min(student.most for student in (log, *log.others))
+    return [n for n in settings.sizes or families.SIZES if n <= most] or [most]
 
 
 def _test(log: Columns, settings: Settings) -> Test:
     """The exact test, where a cluster's loss is one thing or the other."""
-    exact = settings.risk.kind == "episode-loss" or (log.singletons and bool(np.allclose(log.weight, 1)))
+    alike = bool((log.weight == log.weight[0]).all())
+    exact = settings.risk.kind == "episode-loss" or (log.singletons and alike)
     if settings.test == "binomial" and not exact:
         raise InvalidRequest(
             "the binomial test needs one step an episode, all logged with the same probability: choose betting"

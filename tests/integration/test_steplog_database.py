@@ -103,6 +103,7 @@ def test_a_shadow_is_a_step_of_the_log_with_its_bill_of_one_request(database: Da
             Drawn(
                 model="small",
                 samples=samples(("look", 50), ("look", 31), ("go", 30)),  # 90 + 21 tokens, of which 50 were known
+                n=3,
                 temperature=0.7,
                 k=6,
                 demonstrations=("t:0-3",),

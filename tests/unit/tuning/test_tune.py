@@ -23,7 +23,8 @@ from agentcascade.routers.tuning.risks import Risk, losses
 from agentcascade.routers.tuning.rules import Chain, TeacherAlone, Threshold
 from agentcascade.routers.tuning.tune import Settings, Tuned, tune
 from agentcascade.steplog import jsonl
-from agentcascade.steplog.types import LoggedStep
+from agentcascade.steplog.types import Drawn, LoggedStep
+from agentcascade.types import LoggedSample
 
 
 def log(
@@ -151,6 +152,85 @@ def test_conformal_control_of_long_episodes(weigh: Any) -> None:
         found.append(0.0 if tuned.chosen is None else {"steps": 0.132, "episodes": 0.025}[weigh])
     assert sum(found) / len(found) <= 0.1
     assert weigh == "steps" or max(found) > 0
+
+
+def test_parts_of_episodes_do_not_pass_for_whole_ones() -> None:
+    """Where each step is sampled in a way of its own, or logged by lot, an episode is not all there."""
+    steps = [step.model_copy(update={"teacher": step.gold}) for step in log(600, episode=20)]
+    two = [
+        step.model_copy(update={"students": (step.students[0].model_copy(update={"temperature": t}),)})
+        for step, t in zip(steps, [0.1, 0.7] * 300)
+    ]
+    some = [step.model_copy(update={"propensity": 0.5}) for step in steps]
+    for risk in (Risk("episode-loss"), Risk(weigh="episodes")):
+        tune(steps, Settings(max_risk=0.5, risk=risk))
+        with pytest.raises(InvalidRequest, match=r"sampled alike, but .* has steps at T=0.7 and at T=0.1"):
+            tune(two, Settings(max_risk=0.5, risk=risk))
+        with pytest.raises(InvalidRequest, match=r"shadow.rate 1"):
+            tune(some, Settings(max_risk=0.5, risk=risk))
+    assert tune(two, Settings(max_risk=0.5)).candidates
+    made = certificate(tune(some, Settings(max_risk=0.5)))
+    assert any("smaller chance of being logged than 0.5" in line for line in made["assumptions"])
+
+
+def test_rarely_logged_steps_count_for_those_that_were_not_logged() -> None:
+    """Of six steps of an episode one is logged once in ten times, and goes wrong in six of ten: .1 of all steps do."""
+    rng, certified = random.Random(2), 0
+    for _ in range(20):
+        steps = []
+        for e in range(400):
+            for i in range(6):
+                risky = i == 5
+                if not risky or rng.random() < 0.1:
+                    answer = "b" if risky and rng.random() < 0.6 else "a"
+                    line = {"id": f"{e}-{i}", "episode": f"e{e}", "student": [answer] * 3, "gold": "a"}
+                    steps.append(jsonl.parse(line | {"propensity": 0.1 if risky else 1.0}))
+        certified += tune(steps, Settings(max_risk=0.07, sizes=(3,))).chosen is not None
+    assert certified <= 4  # a rule with a risk of .1 must not be, but with a chance of .05
+
+
+def test_a_rule_is_judged_on_steps_with_the_samples_that_it_asks_for() -> None:
+    """Nine of ten steps have three samples: a vote of ten would accept them less often than it will once it is asked."""
+    rng = random.Random(6)
+    steps = []
+    for i in range(1000):
+        answers = tuple(LoggedSample(action="a" if rng.random() < 0.7 else "b") for _ in range(10))
+        kept = answers if i % 10 == 0 else answers[:3]
+        steps.append(LoggedStep(id=str(i), students=(Drawn(samples=kept, n=len(kept)),), gold="a" if i % 3 else "b"))
+    tuned = tune(steps, Settings(max_risk=0.5, sizes=(3, 10)))
+    assert {(c.rule.samples[0], c.replayed.steps) for c in tuned.candidates} == {(1, 1000), (3, 1000), (10, 100)}
+    with pytest.raises(InvalidRequest, match="needs 12 samples"):
+        replay(columns(steps), Threshold(12, 12))
+    plain = [jsonl.parse({"id": i, "student": ["a"] * (3 if i else 10), "gold": "a"}) for i in range(100)]
+    row = replay(columns(plain), Threshold(10, 10))
+    assert row.steps == 100  # answers that lack in a plain line could not be used
+    assert row.acceptance == pytest.approx(0.01)
+
+
+def test_one_step_episodes_are_tested_exactly_beside_longer_ones() -> None:
+    one = tune(log(300), Settings(max_risk=0.2, risk=Risk(longest=5)))
+    assert one.test == "binomial"
+    mixed = [
+        step.model_copy(update={"students": (step.students[0].model_copy(update={"temperature": t}),)})
+        for t, steps in ((0.1, log(300)), (0.7, log(300, seed=5, episode=2)))
+        for step in steps
+    ]
+    mixed = [
+        step.model_copy(update={"id": f"{i}", "episode": f"{i >= 300}{step.episode}"}) for i, step in enumerate(mixed)
+    ]
+    assert tune(mixed, Settings(max_risk=0.2)).test == "betting and binomial"
+
+
+def test_a_chain_is_split_with_all_its_students() -> None:
+    """The second student is sure and wrong: whatever half of the log is looked at, no chain is safe."""
+    rng = random.Random(7)
+    steps = []
+    for i in range(400):
+        first = ["a" if rng.random() < 0.6 else rng.choice("bcd") for _ in range(3)]
+        steps.append(jsonl.parse({"id": i, "student": {"s": first, "l": ["z"] * 3}, "teacher": "a"}))
+    settings = Settings(max_risk=0.1, risk=Risk("teacher-disagreement"), rules=("chain",), method="conformal")
+    tuned = tune(steps, settings)
+    assert tuned.chosen is None or (tuned.chosen.replayed.risks["teacher-disagreement"] or 0) <= 0.1
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("chain", "category")])

@@ -1,0 +1,67 @@
+"""MySQL's words over SQLite: statements translated, errors and schemas told as MySQL tells them."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from functools import lru_cache
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from agentcascade.envs.intercode_sql.dump import COLUMNS
+
+SYNTAX = "You have an error in your SQL syntax"
+DENIED = "command denied to user 'admin': this database is read-only"
+
+
+class Rejected(Exception):
+    """What MySQL answers instead of rows."""
+
+
+@lru_cache(maxsize=4096)
+def translate(statement: str) -> str:
+    """One MySQL query as SQLite writes it. Raises `Rejected` for what does not parse, or is more than one statement."""
+    try:
+        trees = [t for t in sqlglot.parse(statement, read="mysql") if t is not None]
+    except (SqlglotError, RecursionError) as error:
+        raise Rejected(f"{SYNTAX}: {_first_line(error)}") from error
+    if len(trees) != 1:
+        raise Rejected(f"{SYNTAX}: one statement at a time")
+    if not isinstance(trees[0], exp.Query):
+        raise Rejected(f"{trees[0].key.upper()} {DENIED}")
+    for table in trees[0].find_all(exp.Table):
+        if table.db.lower() == "information_schema":
+            view = exp.to_table(f"{COLUMNS}_{table.name.lower()}")
+            table.replace(exp.alias_(view, table.alias_or_name, table=True))
+    try:
+        return trees[0].sql(dialect="sqlite")
+    except (SqlglotError, RecursionError) as error:
+        raise Rejected(f"{SYNTAX}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+_KNOWN = (
+    (re.compile(r"no such table: (?:main\.)?(.+)"), "Table '{db}.{0}' doesn't exist"),
+    (re.compile(r"no such column: (.+)"), "Unknown column '{0}' in 'field list'"),
+    (re.compile(r"ambiguous column name: (.+)"), "Column '{0}' in field list is ambiguous"),
+    (re.compile(r"no such function: (.+)"), "FUNCTION {db}.{0} does not exist"),
+    (re.compile(r"misuse of aggregate(?: function)?:? ?(.*)"), "Invalid use of group function"),
+    (re.compile(r'near "(.*)": syntax error'), SYNTAX + " near '{0}'"),
+    (re.compile(r"interrupted"), "Query execution was interrupted, maximum statement execution time exceeded"),
+    (re.compile(r"not authorized|access to .* is prohibited|readonly database"), DENIED),
+    (re.compile(r"string or blob too big"), "Result of a function was larger than max_allowed_packet"),
+)
+
+
+def told(error: sqlite3.Error, database: str) -> str:
+    """SQLite's message in MySQL's words, where it has some."""
+    text = str(error)
+    for pattern, words in _KNOWN:
+        if found := pattern.search(text):
+            return words.format(*found.groups(), db=database)
+    return text

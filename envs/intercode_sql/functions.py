@@ -1,0 +1,65 @@
+"""Functions that MySQL has and SQLite lacks, as far as queries about the twenty databases use them."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import sqlite3
+from typing import Any
+
+_FORMATS = {"%M": "%B", "%i": "%M", "%s": "%S", "%e": "%d", "%c": "%m", "%h": "%I", "%k": "%H", "%b": "%b", "%D": "%d"}
+
+
+def add(database: sqlite3.Connection) -> None:
+    """Make them known to the queries of a connection."""
+    for name, arguments, function in (
+        ("REGEXP", 2, _regexp),
+        ("YEAR", 1, lambda value: _part(value, "year")),
+        ("MONTH", 1, lambda value: _part(value, "month")),
+        ("DAY", 1, lambda value: _part(value, "day")),
+        ("TIMESTAMPDIFF", 3, _timestampdiff),
+        ("STR_TO_DATE", 2, _str_to_date),
+        ("NUMBER_TO_STR", 2, lambda value, digits: None if value is None else f"{float(value):,.{int(digits)}f}"),
+    ):
+        database.create_function(name, arguments, function, deterministic=True)
+
+
+def _regexp(pattern: Any, value: Any) -> Any:
+    """`value REGEXP pattern`: found anywhere, in any case."""
+    if pattern is None or value is None:
+        return None
+    return re.search(str(pattern), str(value), re.IGNORECASE) is not None
+
+
+def moment(value: Any) -> datetime.datetime | None:
+    """A text as a point in time; None where it is none."""
+    try:
+        return datetime.datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+
+
+def _part(value: Any, name: str) -> int | None:
+    found = moment(value)
+    return None if found is None else int(getattr(found, name))
+
+
+def _timestampdiff(unit: Any, start: Any, end: Any) -> int | None:
+    one, other = moment(start), moment(end)
+    if one is None or other is None:
+        return None
+    months = (other.year - one.year) * 12 + other.month - one.month
+    months -= (other.day, other.time()) < (one.day, one.time())
+    seconds = int((other - one).total_seconds())
+    units = {"YEAR": months // 12, "MONTH": months, "DAY": seconds // 86400, "HOUR": seconds // 3600}
+    return units.get(str(unit).upper(), seconds)
+
+
+def _str_to_date(value: Any, pattern: Any) -> str | None:
+    if value is None or pattern is None:
+        return None
+    translated = re.sub(r"%.", lambda found: _FORMATS.get(found[0], found[0]), str(pattern))
+    try:
+        return datetime.datetime.strptime(str(value), translated).isoformat(" ")
+    except ValueError:
+        return None
