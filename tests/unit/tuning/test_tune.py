@@ -190,7 +190,7 @@ def test_rarely_logged_steps_count_for_those_that_were_not_logged() -> None:
 
 
 def test_a_rule_is_judged_on_steps_with_the_samples_that_it_asks_for() -> None:
-    """Nine of ten steps have three samples: a vote of ten would accept them less often than it will once it is asked."""
+    """Nine of ten steps have three samples: a vote of ten would accept them less often than it will live."""
     rng = random.Random(6)
     steps = []
     for i in range(1000):
