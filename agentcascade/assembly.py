@@ -36,6 +36,8 @@ OFFLINE = {
     "offline/reader": "agentcascade.envs.offline.reader:Reader",
 }
 """Stand-ins that need no network. They are not language models, and every report says so."""
+RECORDED, PLAYER = "recorded/", "agentcascade.envs.intercode_sql.recorded:RecordedModel"
+"""Real models' runs, played again at the real models' prices."""
 
 
 def build(
@@ -179,6 +181,10 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
         price = prices.lookup(config.name)
         model: ChatModel = load(OFFLINE[config.name])(count, lambda usage: price.dollars(usage) if price else None)
         return model
+    if config.name.startswith(RECORDED):
+        price = prices.lookup(config.name) or prices.lookup(config.name.removeprefix(RECORDED))
+        played: ChatModel = load(PLAYER)(config.name, count, lambda usage: price.dollars(usage) if price else None)
+        return played
     if OWN_CLASS.fullmatch(config.name):
         own: ChatModel = make(load(config.name), config.name, config.options)
         return own

@@ -7,6 +7,7 @@ not: the order of tables, of columns, of rows.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -67,6 +68,8 @@ def canonical_sql(statement: str, dialect: str = "mysql") -> str:
         raise InvalidAction(f"not SQL: {statement[:80]!r}") from error
     if not trees:
         raise InvalidAction("the statement is empty")
+    if any(isinstance(tree, exp.Command) for tree in trees):  # what the parser does not know
+        raise InvalidAction(f"not SQL: {statement[:80]!r}")
     if not all(isinstance(tree, exp.Query) for tree in trees):
         return plain
     try:
@@ -163,4 +166,5 @@ def _sqlglot() -> tuple[Any, Any]:
         from sqlglot import exp
     except ImportError as error:
         raise MissingExtra("sqlglot", "sql", "actions.format sql") from error
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of every statement that it does not know
     return sqlglot, exp

@@ -115,6 +115,7 @@ class Worker:
             count=count,
             bank=bank,
             actions=make_format(config.actions.format, config.actions.pattern),
+            validators=[check] if (check := getattr(self.environment, "impossible", None)) else [],
             teacher=teacher,
             student=student,
             recorder=self._recorder,  # knows of steps that failed, too: they were paid for

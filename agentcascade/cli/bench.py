@@ -111,3 +111,23 @@ def alfworld(context: click.Context, /, **options: Any) -> None:
     from agentcascade.cli.bench_run import play
 
     play(context, "agentcascade.bench.alfworld:AlfworldSuite", "train", options)
+
+
+@command.command("intercode-sql")
+@agent_options(
+    teacher="recorded/gpt-4",
+    student="recorded/gpt-3.5-turbo",
+    splits=("test", "unseen_databases"),
+    episodes=400,
+    demos=400,
+    k=3,
+)
+def intercode_sql(context: click.Context, /, **options: Any) -> None:
+    """Questions about twenty databases, answered in SQL (InterCode-SQL, after Spider).
+
+    Needs InterCode's data: $INTERCODE_DATA names the folder. The default models are runs that real models made, played
+    again; a model of your own is one flag away.
+    """
+    from agentcascade.cli.bench_run import play
+
+    play(context, "agentcascade.bench.intercode_sql:IntercodeSqlSuite", "train", options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 from functools import lru_cache
@@ -12,6 +13,7 @@ from sqlglot.errors import SqlglotError
 
 from agentcascade.envs.intercode_sql.dump import COLUMNS
 
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of every statement that it does not know
 SYNTAX = "You have an error in your SQL syntax"
 DENIED = "command denied to user 'admin': this database is read-only"
 
@@ -29,12 +31,17 @@ def translate(statement: str) -> str:
         raise Rejected(f"{SYNTAX}: {_first_line(error)}") from error
     if len(trees) != 1:
         raise Rejected(f"{SYNTAX}: one statement at a time")
+    if isinstance(trees[0], exp.Command):  # what the parser does not know
+        raise Rejected(f"{SYNTAX} near '{statement[:60]}'")
     if not isinstance(trees[0], exp.Query):
         raise Rejected(f"{trees[0].key.upper()} {DENIED}")
     for table in trees[0].find_all(exp.Table):
         if table.db.lower() == "information_schema":
             view = exp.to_table(f"{COLUMNS}_{table.name.lower()}")
             table.replace(exp.alias_(view, table.alias_or_name, table=True))
+    for node in list(trees[0].find_all(exp.TimestampDiff)):
+        unit = exp.Literal.string(node.text("unit"))
+        node.replace(exp.Anonymous(this="TIMESTAMPDIFF", expressions=[unit, node.expression, node.this]))
     try:
         return trees[0].sql(dialect="sqlite")
     except (SqlglotError, RecursionError) as error:

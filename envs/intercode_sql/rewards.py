@@ -43,6 +43,8 @@ def _kept(rows: list[str], shared: Counter[str]) -> list[str]:
 
 def _kendall(one: list[str], other: list[str]) -> float:
     """τ-b of two equally long lists; NaN where one of them does not vary. May be negative, as InterCode's is."""
+    if len(one) < 2:
+        return math.nan
     try:
         from scipy.stats import kendalltau
     except ImportError as error:

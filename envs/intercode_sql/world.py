@@ -139,6 +139,8 @@ def _only_reads(action: int, one: str | None, two: str | None, schema: str | Non
     hidden = one == COLUMNS and not (view or "").startswith(COLUMNS)
     if action == sqlite3.SQLITE_READ and (hidden or one in ("sqlite_master", "sqlite_schema")):
         return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_FUNCTION and two == "load_extension":
+        return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY
 
 

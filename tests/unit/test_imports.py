@@ -21,7 +21,7 @@ ROOT = Path(agentcascade.__file__).parent
 HEAVY = {
     *("torch", "transformers", "sentence_transformers", "onnx", "onnxruntime", "tokenizers", "safetensors", "faiss"),
     *("litellm", "openai", "tiktoken", "stamina", "sqlalchemy", "alembic", "psycopg", "numpy", "scipy", "matplotlib"),
-    *("sklearn", "pyarrow"),
+    *("sklearn", "pyarrow", "sqlglot"),
     *("alfworld", "textworld", "jsonschema", "pydantic", "rich"),
     *("fastapi", "starlette", "uvicorn", "opentelemetry", "prometheus_client", "langchain_core", "presidio_analyzer"),
 }
@@ -42,7 +42,8 @@ OWNERS = {
     "opentelemetry": {"telemetry.observer"},
     "prometheus_client": {"telemetry.observer"},
     "presidio_analyzer": {"redaction"},
-    "scipy": {"routers.tuning.pvalues"},
+    "scipy": {"routers.tuning.pvalues", "envs.intercode_sql.rewards"},
+    "sqlglot": {"sql_keys", "envs.intercode_sql.dialect"},
     "sklearn": {"routers.tuning.families"},
     "pyarrow": {"steplog.parquet"},
     "uvicorn": {"server.run"},

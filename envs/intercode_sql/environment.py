@@ -1,0 +1,94 @@
+"""InterCode-SQL behind the `Environment` protocol: a question, queries, the last answer counts (Yang et al. 2023)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agentcascade.envs.intercode_sql.rewards import reward
+from agentcascade.envs.intercode_sql.tasks import databases, questions
+from agentcascade.envs.intercode_sql.world import Answer, ReadOnlyDatabase
+from agentcascade.errors import EnvironmentFailed
+from agentcascade.sql_keys import SUBMIT, statement_of
+from agentcascade.types import Action, Situation
+
+MAX_TURNS = 10
+MOST_ROWS, MOST_CHARACTERS = 25, 350
+"""Of an observation, as in InterCode's ReAct runs"""
+
+
+class IntercodeSqlEnvironment:
+    """One task at a time, named by its id. Not thread-safe. Raises `EnvironmentFailed` for a task that is none."""
+
+    def __init__(self, folder: Path | None = None, *, max_turns: int = MAX_TURNS, seconds: float = 10.0) -> None:
+        self._folder, self._max_turns, self._seconds = folder, max_turns, seconds
+        self._open: dict[str, ReadOnlyDatabase] = {}
+        self._database: ReadOnlyDatabase | None = None
+        self._last: Answer | None = None
+        self._gold: Answer | None = None
+        self._turns = 0
+        self.task = -1
+        """Id of the task that is played"""
+
+    def reset(self, task: str) -> str:
+        known = questions()
+        if not task.isdigit() or int(task) >= len(known):
+            raise EnvironmentFailed(f"there is no task '{task}': ids are 0 to {len(known) - 1}")
+        question = known[int(task)]
+        self.task, self._turns, self._last = int(task), 0, None
+        self._folder = self._folder or databases()
+        if question.db not in self._open:
+            path = self._folder / f"{question.db}.sqlite"
+            self._open[question.db] = ReadOnlyDatabase(path, seconds=self._seconds)
+        self._database = self._open[question.db]
+        self._gold = self._database.run(question.gold)
+        return f"Your task is to: {question.query}\nThe MySQL database is `{question.db}`."
+
+    def step(self, action: str) -> tuple[str, bool]:
+        """Run a query (bare or in ``execute[…]``), or ``submit``; (what is shown of the answer, done)."""
+        if self._database is None:
+            raise EnvironmentFailed("no task is running: call reset first")
+        self._turns += 1
+        statement = statement_of(action)
+        if statement.lower() == SUBMIT:
+            return shown(self._last), True
+        self._last = self._database.run(statement)
+        return shown(self._last), self._turns >= self._max_turns
+
+    @property
+    def reward(self) -> float:
+        """InterCode's, of the last answer."""
+        if self._last is None or self._gold is None:
+            return 0.0
+        return reward(self._last.rows, self._gold.rows)
+
+    @property
+    def success(self) -> bool:
+        return self.reward == 1.0
+
+    def impossible(self, action: Action, situation: Situation) -> str | None:
+        """Why a query cannot run here, by `EXPLAIN`; a validator of samples."""
+        if self._database is None or action.key == SUBMIT:
+            return None
+        return self._database.plan(statement_of(action.text))
+
+    def dry_run(self, action: Action) -> str | None:
+        """What the action would answer; None where it would do more than read, or fail."""
+        if self._database is None or action.key == SUBMIT:
+            return None
+        answer = self._database.run(statement_of(action.text))
+        return None if answer.rows is None else str(answer.rows)
+
+    def close(self) -> None:
+        for database in self._open.values():
+            database.close()
+        self._open.clear()
+        self._database = None
+
+
+def shown(answer: Answer | None) -> str:
+    """What an agent sees of an answer."""
+    if answer is None:
+        return "No output"
+    if answer.rows is None:
+        return answer.text[:MOST_CHARACTERS]
+    return str(answer.rows[:MOST_ROWS]) if answer.rows else "[]"

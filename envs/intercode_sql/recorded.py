@@ -1,0 +1,127 @@
+"""`recorded/gpt-4`, `recorded/gpt-3.5-turbo`: what these models said on InterCode-SQL's tasks, played again.
+
+GPT-4 was told its reward after every turn and tried until it was 1 (InterCode's "Try Again", no thoughts); GPT-3.5
+thought aloud and submitted by itself (ReAct). Each has one run of a task, so n samples are n times the same, and where
+another model took steps in between it goes on with its own run: what it would have said there nobody recorded. Tokens
+are counted on our prompts and its words.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import cache
+from typing import Any, NamedTuple, Protocol
+
+from agentcascade.actions import text_of
+from agentcascade.envs.intercode_sql.tasks import questions, read, source
+from agentcascade.errors import ConfigError, EnvironmentFailed, did_you_mean
+from agentcascade.protocols import TokenCounter
+from agentcascade.tokens import count_messages
+from agentcascade.types import Completion, Message, Tool, Usage
+
+PREFIX = "recorded/"
+MODELS = ("recorded/gpt-4", "recorded/gpt-3.5-turbo")
+
+
+class World(Protocol):
+    task: int
+
+
+class Run(NamedTuple):
+    """One model's run of one task."""
+
+    said: list[str]
+    """Its messages, the last of them a submission"""
+    actions: list[str]
+    observations: list[str]
+    rewards: list[float]
+    reward: float
+
+
+@cache
+def runs(name: str) -> dict[int, Run]:
+    """By task. Raises `EnvironmentFailed` where a run is of another question than its task asks."""
+    path = source(name)
+    found, tasks = {}, questions()
+    for key, run in read(path).items():
+        place = int(key) if str(key).isdigit() else -1
+        if not 0 <= place < len(tasks) or run.get("query") != tasks[place].query:
+            raise EnvironmentFailed(f"{path}: run '{key}' is not of the question of task {key}: another version?")
+        turns = run["turn_history"]
+        actions = [str(action) for action in turns["actions"]]
+        said = [f"Action: {_wrapped(action)}" for action in actions]
+        if "thoughts" in turns:
+            said = [f"Thought: {' '.join(thought.split())}\n{text}" for thought, text in zip(turns["thoughts"], said)]
+        if actions[-1].strip() != "submit":
+            said.append("Action: submit")
+        rewards = [float(reward) for reward in turns["rewards"]]
+        found[place] = Run(said, actions, turns["observations"], rewards, float(run["summary"]["max_reward"]))
+    return found
+
+
+def _wrapped(action: str) -> str:
+    action = action.strip()
+    return action if action == "submit" or action.startswith("execute[") else f"execute[{action}]"
+
+
+class RecordedModel:
+    """Implements `ChatModel` in the world that it is bound to."""
+
+    supports_n = True
+
+    def __init__(self, name: str, count: TokenCounter, dollars: Callable[[Usage], Decimal | None]) -> None:
+        if name not in MODELS:
+            raise ConfigError(f"there are no recorded runs of '{name}': {did_you_mean(name, MODELS)}")
+        self.name, self._count, self._dollars = name, count, dollars
+        self._world: World | None = None
+
+    def bind(self, world: World) -> None:
+        """Play in this world from now on."""
+        self._world = world
+
+    def dollars(self, usage: Usage) -> Decimal | None:
+        return self._dollars(usage)
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        temperature: float | None = None,
+        seed: int | None = None,
+        tools: Sequence[Tool] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Completion:
+        """Its next words: the first of its run that the conversation does not hold yet, `n` times.
+
+        Raises `ConfigError` outside a bound world, and `EnvironmentFailed` for a task without a run.
+        """
+        task = getattr(self._world, "task", None)
+        if task is None:
+            raise ConfigError(f"{self.name} plays recorded runs: it works only in `agentcascade bench intercode-sql`")
+        run = runs(self.name.removeprefix(PREFIX)).get(task)
+        if run is None:
+            raise EnvironmentFailed(f"there is no recorded run of task {task} by {self.name}")
+        started = time.perf_counter()
+        text = run.said[min(place(run.said, messages), len(run.said) - 1)]
+        usage = Usage(input=count_messages(messages, self._count), output=n * self._count(text))
+        return Completion(
+            model=self.name,
+            messages=({"role": "assistant", "content": text},) * n,
+            finish_reasons=("stop",) * n,
+            usage=usage,
+            dollars=self.dollars(usage),
+            seconds=time.perf_counter() - started,
+        )
+
+
+def place(said: Sequence[str], messages: Sequence[Message]) -> int:
+    """How much of a run the conversation holds, in its order."""
+    found = 0
+    for message in messages:
+        if message["role"] == "assistant" and found < len(said) and text_of(message) == said[found]:
+            found += 1
+    return found

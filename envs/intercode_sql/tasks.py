@@ -1,0 +1,129 @@
+"""The 1,034 tasks of InterCode-SQL (Spider's development set), and which of them are there to learn from.
+
+Nothing else is published to learn from, so we divide. Questions with one gold answer (Spider paraphrases most) stay
+together, else a demonstration would give the answer away. A quarter of the databases is held out whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from agentcascade.envs.intercode_sql.dump import convert
+from agentcascade.errors import EnvironmentFailed, did_you_mean
+from agentcascade.files import cache_folder
+from agentcascade.types import Frozen
+
+Split = Literal["train", "test", "unseen_databases"]
+SPLITS: tuple[Split, ...] = ("train", "test", "unseen_databases")
+FILES = {
+    "tasks": ("ic_spider_dev.json", "data/sql/spider/ic_spider_dev.json"),
+    "dump": ("ic_spider_dbs.sql", "data/sql/spider/ic_spider_dbs.sql"),
+    "gpt-4": (
+        "ic_sql_multiturn_gpt-4_10_turns.json",
+        "data/results/sql/gpt-4/ic_sql_multiturn_gpt-4_10_turns.json",
+    ),
+    "gpt-3.5-turbo": ("ic_sql_react_10_turns.json", "data/results/sql/gpt-3.5/ic_sql_react_10_turns.json"),
+}
+"""Of the repository princeton-nlp/intercode (MIT): their names in one folder, and in a checkout."""
+
+
+class Question(Frozen):
+    """One task."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    db: str
+    query: str
+    gold: str
+    hardness: str = ""
+
+
+def source(name: str) -> Path:
+    """One of `FILES` in $INTERCODE_DATA. Raises `EnvironmentFailed` that says how to get it."""
+    folder = os.environ.get("INTERCODE_DATA")
+    if not folder:
+        raise EnvironmentFailed(
+            "InterCode's data are not here: git clone https://github.com/princeton-nlp/intercode, and set "
+            "INTERCODE_DATA to that folder"
+        )
+    for file in FILES[name]:
+        if (Path(folder) / file).is_file():
+            return Path(folder) / file
+    raise EnvironmentFailed(f"INTERCODE_DATA is {folder}, which holds neither {' nor '.join(FILES[name])}")
+
+
+@cache
+def questions() -> list[Question]:
+    """All tasks, in InterCode's order: a task's place is its id. Raises `EnvironmentFailed`."""
+    return TypeAdapter(list[Question]).validate_python(read(source("tasks")))
+
+
+def read(path: Path) -> Any:
+    """A JSON file. Raises `EnvironmentFailed`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EnvironmentFailed(f"{path} cannot be read: {error}") from error
+
+
+def databases() -> Path:
+    """The folder of the SQLite files, made from the dump where it is not there yet; the dump's content names it."""
+    dump = source("dump")
+    with dump.open("rb") as file:
+        folder = cache_folder("intercode_sql") / hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    if not (folder / "complete").exists():
+        convert(dump, folder)
+        (folder / "complete").touch()
+    return folder
+
+
+def chosen(split: str, count: int, seed: int) -> list[int]:
+    """Ids of `count` tasks of a split, or of all where it has fewer, in an order that hangs on the seed."""
+    if split not in SPLITS:
+        raise EnvironmentFailed(f"there is no split '{split}': {did_you_mean(split, SPLITS)}")
+    found = divided(questions(), seed)[split]
+    random.Random(f"{split} {seed}").shuffle(found)
+    return found[:count]
+
+
+def divided(tasks: Sequence[Question], seed: int) -> dict[str, list[int]]:
+    """Ids by split. The same seed divides alike."""
+    names = sorted({task.db for task in tasks})
+    random.Random(seed).shuffle(names)
+    unseen = set(names[: len(names) // 4])
+    answers: dict[tuple[str, str], list[int]] = {}
+    for i, task in enumerate(tasks):
+        answers.setdefault((task.db, task.gold.strip().rstrip(";").strip().lower()), []).append(i)
+    groups = sorted(answers)
+    random.Random(f"groups {seed}").shuffle(groups)
+    made: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for group in groups:
+        ids = answers[group]
+        smaller = "train" if len(made["train"]) <= len(made["test"]) else "test"
+        made["unseen_databases" if group[0] in unseen else smaller] += ids
+    return made
+
+
+def check() -> None:
+    """Raises `EnvironmentFailed` where data lack or a file is not what it should be."""
+    try:
+        known = questions()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise EnvironmentFailed(
+            f"{source('tasks')} is not InterCode's list of tasks: {where}: {first['msg']}"
+        ) from error
+    folder = databases()
+    for name in {task.db for task in known}:
+        if not (folder / f"{name}.sqlite").exists():
+            raise EnvironmentFailed(f"database '{name}' of the tasks is not in {source('dump')}")
