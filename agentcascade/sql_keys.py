@@ -58,7 +58,7 @@ def statement_of(text: str) -> str:
 @lru_cache(maxsize=4096)
 def canonical_sql(statement: str, dialect: str = "mysql") -> str:
     """The key of one statement. Raises `InvalidAction` where it does not parse, and `MissingExtra` without sqlglot."""
-    sqlglot, exp = _sqlglot()
+    sqlglot, exp = parser()
     plain = canonical_text(statement.rstrip("; \n"))
     if found := _COLUMNS.fullmatch(plain):
         return f"describe {found[1].strip('`')}"
@@ -160,7 +160,8 @@ def _sorted_conditions(node: Any) -> None:
 
 
 @lru_cache(maxsize=1)
-def _sqlglot() -> tuple[Any, Any]:
+def parser() -> tuple[Any, Any]:
+    """sqlglot and its expressions. Raises `MissingExtra`."""
     try:
         import sqlglot
         from sqlglot import exp

@@ -24,6 +24,7 @@ EXTRAS = {
     "redaction": (("presidio-analyzer", "presidio_analyzer"), "names and more left out of what is stored"),
     "memory": (("bm25s", "bm25s"), "memory of long histories"),
     "tune": (("scipy", "scipy"), "tuning with a guarantee, reports"),
+    "sql": (("sqlglot", "sqlglot"), "action keys of SQL"),
     "parquet": (("pyarrow", "pyarrow"), "logs of steps in Parquet"),
     "train": (("torch", "torch"), "training a policy network for the memory"),
     "alfworld": (("alfworld", "alfworld"), "the ALFWorld benchmark"),

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sqlite3
 from functools import lru_cache
 
-import sqlglot
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
-
 from agentcascade.envs.intercode_sql.dump import COLUMNS
+from agentcascade.sql_keys import parser
 
-logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of every statement that it does not know
 SYNTAX = "You have an error in your SQL syntax"
 DENIED = "command denied to user 'admin': this database is read-only"
 
@@ -25,9 +20,11 @@ class Rejected(Exception):
 @lru_cache(maxsize=4096)
 def translate(statement: str) -> str:
     """One MySQL query as SQLite writes it. Raises `Rejected` for what does not parse, or is more than one statement."""
+    sqlglot, exp = parser()
+    failures = sqlglot.errors.SqlglotError, RecursionError
     try:
         trees = [t for t in sqlglot.parse(statement, read="mysql") if t is not None]
-    except (SqlglotError, RecursionError) as error:
+    except failures as error:
         raise Rejected(f"{SYNTAX}: {_first_line(error)}") from error
     if len(trees) != 1:
         raise Rejected(f"{SYNTAX}: one statement at a time")
@@ -43,8 +40,8 @@ def translate(statement: str) -> str:
         unit = exp.Literal.string(node.text("unit"))
         node.replace(exp.Anonymous(this="TIMESTAMPDIFF", expressions=[unit, node.expression, node.this]))
     try:
-        return trees[0].sql(dialect="sqlite")
-    except (SqlglotError, RecursionError) as error:
+        return str(trees[0].sql(dialect="sqlite"))
+    except failures as error:
         raise Rejected(f"{SYNTAX}: {_first_line(error)}") from error
 
 

@@ -43,7 +43,7 @@ OWNERS = {
     "prometheus_client": {"telemetry.observer"},
     "presidio_analyzer": {"redaction"},
     "scipy": {"routers.tuning.pvalues", "envs.intercode_sql.rewards"},
-    "sqlglot": {"sql_keys", "envs.intercode_sql.dialect"},
+    "sqlglot": {"sql_keys"},
     "sklearn": {"routers.tuning.families"},
     "pyarrow": {"steplog.parquet"},
     "uvicorn": {"server.run"},
