@@ -201,7 +201,7 @@ def _validator(schema: str) -> Any:
 
 
 def make_format(name: str, pattern: str | None = None) -> ActionFormat:
-    """The format that a config names: auto, text, react, regex, json, tools or sql. Raises `ConfigError`."""
+    """The format that a config names: auto, text, react, regex, json, tools, python or sql. Raises `ConfigError`."""
     formats: dict[str, Callable[[], ActionFormat]] = {
         "auto": AutoActions,
         "text": TextActions,
@@ -214,6 +214,10 @@ def make_format(name: str, pattern: str | None = None) -> ActionFormat:
         from agentcascade.sql_keys import SqlActions
 
         return SqlActions(pattern or "mysql")
+    if name == "python":
+        from agentcascade.python_keys import PythonActions
+
+        return PythonActions()
     if name not in formats:
         raise ConfigError(f"actions.format '{name}' is unknown: {did_you_mean(name, formats)}")
     return formats[name]()

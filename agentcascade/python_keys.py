@@ -1,0 +1,293 @@
+"""Action keys for Python code: programs that differ only in how they are written have one key.
+
+Normalised are formatting, comments, quotes and forms of numbers, the order of keyword arguments and of imports, type
+annotations, docstrings, `not a in b`, and the names of variables that the program binds itself before it reads them. A
+name that may hold something from an earlier step keeps its name: `total = total + 1` is not `count = count + 1`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from agentcascade.actions import text_of
+from agentcascade.errors import InvalidAction
+from agentcascade.types import Action, Message, Tool
+
+LONGEST = 50_000
+"""Characters of a program that is still normalised"""
+_FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+_LABEL = re.compile(r"(?:^|\n)[\s*]*(?:Action|Code)\**:\**[ \t]*\n?", re.IGNORECASE)
+_NAMES_MATTER = {"eval", "exec", "locals", "globals", "vars", "dir"}
+
+
+class PythonActions:
+    """The last fenced block is the action; else what follows ``Action:`` or ``Code:``; else the whole text.
+
+    Raises `InvalidAction` for what does not compile.
+    """
+
+    def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
+        text = text_of(message)
+        blocks = list(_FENCE.finditer(text))
+        labels = list(_LABEL.finditer(text))
+        if blocks:
+            before, code = text[: blocks[-1].start()], blocks[-1][1]
+        elif labels:
+            before, code = text[: labels[-1].start()], text[labels[-1].end() :]
+        else:
+            before, code = "", text
+        code = code.strip("\n").rstrip()
+        thought = re.sub(r"^[\s*]*(?:Thought|Reasoning)\**:\**\s*", "", _LABEL.sub("\n", before).strip(), flags=re.I)
+        return Action(key=canonical_python(code), text=code, reasoning=thought)
+
+
+@lru_cache(maxsize=4096)
+def canonical_python(code: str) -> str:
+    """The key of a program. Raises `InvalidAction` where it does not compile, does nothing, or is too long."""
+    if len(code) > LONGEST:
+        raise InvalidAction(f"a program of {len(code):,} characters: {LONGEST:,} is the most")
+    try:
+        tree = ast.parse(code)
+        compile(tree, "<action>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InvalidAction(f"not Python: {getattr(error, 'msg', None) or error}: {code[:80]!r}") from error
+    try:
+        tree = _Plainer().visit(tree)
+        own = _own_names(tree)
+        tree = ast.fix_missing_locations(_Renamed(own).visit(tree))
+        key = ast.unparse(_sorted_imports(tree))
+    except RecursionError as error:
+        raise InvalidAction(f"not Python that can be read: {code[:80]!r}") from error
+    if not key.strip():
+        raise InvalidAction("the program does nothing")
+    return key
+
+
+class _Plainer(ast.NodeTransformer):
+    """What changes no meaning, statement by statement."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if all(k.arg for k in node.keywords) and sum(map(_acts, (k.value for k in node.keywords))) <= 1:
+            node.keywords.sort(key=lambda k: k.arg or "")
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        self.generic_visit(node)
+        inner = node.operand
+        if isinstance(node.op, ast.Not) and isinstance(inner, ast.Compare) and len(inner.ops) == 1:
+            negated = {ast.In: ast.NotIn, ast.Is: ast.IsNot}.get(type(inner.ops[0]))
+            if negated is not None:
+                return ast.Compare(inner.left, [negated()], inner.comparators)
+        return node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        self.generic_visit(node)
+        if all(isinstance(part, ast.Constant) for part in node.values):
+            return ast.Constant("".join(str(part.value) for part in node.values if isinstance(part, ast.Constant)))
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        self.generic_visit(node)
+        if not node.simple:
+            return node
+        return ast.Assign([node.target], node.value) if node.value is not None else None
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        self.generic_visit(node)
+        node.body = _without_docstring(node.body)
+        return node
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        self.generic_visit(node)
+        said = [s for s in node.body[:-1] if _is_text(s)]  # the last one may be shown
+        node.body = [s for s in node.body if s not in said]
+        return node
+
+    def visit_Import(self, node: ast.Import) -> Any:
+        return [ast.Import([alias]) for alias in node.names]
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    return (body[1:] or [ast.Pass()]) if _is_text(body[0]) else body
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """A docstring, or a comment in quotes."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _acts(node: ast.AST) -> bool:
+    """Whether evaluating it may do something, so that its place matters."""
+    kinds = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr, ast.Subscript, ast.Attribute)
+    return any(isinstance(part, kinds) for part in ast.walk(node))
+
+
+class _Use(NamedTuple):
+    """A name where it is bound or read; `block` are the places that need not be reached, from the outermost."""
+
+    name: str
+    binds: bool
+    block: tuple[int, ...]
+
+
+def _own_names(tree: ast.AST) -> dict[str, str]:
+    """Names that are bound before they can be read, numbered in the order in which they are bound."""
+    uses: dict[str, list[_Use]] = {}
+    for use in _uses(tree, ()):
+        uses.setdefault(use.name, []).append(use)
+    fixed = {k.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Global, ast.Nonlocal)):
+            fixed |= {*node.names}
+        if isinstance(node, ast.ClassDef):  # its names are attributes
+            fixed |= uses.keys()
+    if uses.keys() & _NAMES_MATTER:
+        return {}
+    own = [name for name, found in uses.items() if name not in fixed and _is_own(found)]
+    return {name: f"§{i}" for i, name in enumerate(own)}
+
+
+def _is_own(uses: Sequence[_Use]) -> bool:
+    first = uses[0]
+    return first.binds and all(use.block[: len(first.block)] == first.block for use in uses)
+
+
+_OPTIONAL = (
+    *(ast.For, ast.AsyncFor, ast.While, ast.If, ast.Try, ast.TryStar, ast.With, ast.AsyncWith, ast.Match),
+    *(ast.IfExp, ast.BoolOp),
+)
+
+
+def _uses(node: ast.AST, block: tuple[int, ...]) -> Iterator[_Use]:
+    """In the order of evaluation, as far as it matters which use of a name comes first."""
+    if isinstance(node, ast.Name):
+        yield _Use(node.id, isinstance(node.ctx, ast.Store), block)
+    elif isinstance(node, ast.arg):
+        yield _Use(node.arg, True, block)
+    elif isinstance(node, ast.alias):
+        yield _Use((node.asname or node.name).split(".")[0], node.asname is not None, block)
+    elif isinstance(node, ast.AugAssign):
+        target = node.target
+        if isinstance(target, ast.Name):  # it is read first
+            yield _Use(target.id, False, block)
+        else:
+            yield from _uses(target, block)
+        yield from _uses(node.value, block)
+    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        for part in (*node.decorator_list, *node.args.defaults, *(d for d in node.args.kw_defaults if d)):
+            yield from _uses(part, block)
+        yield _Use(node.name, True, block)
+        inner = (*block, id(node))
+        for argument in ast.walk(node.args):
+            if isinstance(argument, ast.arg):
+                yield from _uses(argument, inner)
+        for statement in node.body:
+            yield from _uses(statement, inner)
+    elif isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+        yield from _uses(node.generators[0].iter, block)
+        inner = (*block, id(node))
+        for i, generator in enumerate(node.generators):
+            for part in (*((generator.iter,) if i else ()), generator.target, *generator.ifs):
+                yield from _uses(part, inner)
+        values = (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
+        for value in values:
+            yield from _uses(value, inner)
+    elif isinstance(node, ast.Lambda):
+        for default in (*node.args.defaults, *(d for d in node.args.kw_defaults if d)):
+            yield from _uses(default, block)
+        inner = (*block, id(node))
+        for argument in ast.walk(node.args):
+            if isinstance(argument, ast.arg):
+                yield from _uses(argument, inner)
+        yield from _uses(node.body, inner)
+    elif isinstance(node, ast.ExceptHandler):
+        inner = (*block, id(node))
+        if node.type is not None:
+            yield from _uses(node.type, inner)
+        if node.name:
+            yield _Use(node.name, True, inner)
+        for statement in node.body:
+            yield from _uses(statement, inner)
+    else:
+        yield from _in_order(node, block)
+
+
+def _in_order(node: ast.AST, block: tuple[int, ...]) -> Iterator[_Use]:
+    """Values before the targets that they are bound to; what is in a loop or a branch may not be reached."""
+    for name in _ORDER.get(type(node), node._fields):
+        value = getattr(node, name, None)
+        optional = isinstance(node, _OPTIONAL) and name not in ("test", "iter", "items")
+        inner = (*block, hash((id(node), "body" if name == "target" else name))) if optional else block
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, ast.AST):
+                yield from _uses(part, inner)
+
+
+_ORDER: dict[type, tuple[str, ...]] = {
+    ast.Assign: ("value", "targets"),
+    ast.NamedExpr: ("value", "target"),
+    ast.For: ("iter", "target", "body", "orelse"),
+    ast.AsyncFor: ("iter", "target", "body", "orelse"),
+    ast.IfExp: ("test", "body", "orelse"),
+}
+
+
+class _Renamed(ast.NodeTransformer):
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        node.id = self._names.get(node.id, node.id)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.arg = self._names.get(node.arg, node.arg)
+        return node
+
+    def visit_alias(self, node: ast.alias) -> ast.AST:
+        if node.asname:
+            node.asname = self._names.get(node.asname, node.asname)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        node.name = self._names.get(node.name, node.name)
+        return node
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        node.name = self._names.get(node.name, node.name)
+        return node
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        self.generic_visit(node)
+        if node.name:
+            node.name = self._names.get(node.name, node.name)
+        return node
+
+
+def _sorted_imports(tree: ast.Module) -> ast.Module:
+    """Imports that follow each other, in one order."""
+    made: list[ast.stmt] = []
+    run: list[ast.stmt] = []
+    for statement in [*tree.body, None]:
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            run.append(statement)
+            continue
+        made += sorted(run, key=ast.unparse)
+        run = []
+        if statement is not None:
+            made.append(statement)
+    tree.body = made
+    return tree
