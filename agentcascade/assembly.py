@@ -16,7 +16,7 @@ from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig, RouterConfig, variants
 from agentcascade.errors import ConfigError, MissingExtra, did_you_mean
 from agentcascade.judging import Judge, ModelJudge
-from agentcascade.protocols import ChatModel, Embedder, Observer, Recorder, Retriever, Router, TokenCounter
+from agentcascade.protocols import ChatModel, Embedder, Merger, Observer, Recorder, Retriever, Router, TokenCounter
 from agentcascade.types import Trajectory
 from agentcascade.wiring import Shared
 
@@ -47,6 +47,7 @@ def build(
     teacher: ChatModel | ModelSettings | None = None,
     student: ChatModel | ModelSettings | None = None,
     validators: Sequence[Validator] = (),
+    mergers: Sequence[Merger] = (),
     recorder: Recorder | None = None,
     judge: Judge | Mapping[str, Any] | None = None,
     observer: Observer | None = None,
@@ -55,7 +56,8 @@ def build(
     """A ready `Cascade` from a config, a YAML file, the environment or keyword arguments; close it when done.
 
     `cascade` picks one of the configuration's `cascades`. `teacher` and `student` take a model's name, its settings
-    (`{"name": …, "price": …}`) or a model of your own; `recorder` replaces the database's; `judge` is a function
+    (`{"name": …, "price": …}`) or a model of your own; `recorder` replaces the database's; `validators` say which
+    actions are impossible, `mergers` which are the same though their keys differ; `judge` is a function
     (or its section of the configuration) that says whether an episode succeeded where `finish` does not; `observer`
     watches steps and calls.
     Raises `ConfigError`, `MissingExtra` and `StorageError`, each naming the fix; nothing is left open then.
@@ -83,6 +85,7 @@ def build(
             teacher=None if isinstance(teacher, (str, Mapping)) else teacher,
             student=None if isinstance(student, (str, Mapping)) else student,
             validators=validators,
+            mergers=mergers,
             recorder=recorder,
             judge=judge,
         )
@@ -117,6 +120,7 @@ def _cascade(
     student: ChatModel | None = None,
     judge: Judge | None = None,
     validators: Sequence[Validator] = (),
+    mergers: Sequence[Merger] = (),
     recorder: Recorder | None = None,
 ) -> Cascade:
     from agentcascade.tokens import token_counter
@@ -132,6 +136,7 @@ def _cascade(
         validators=validators,
         name=name,
     )
+    cascade.mergers = (*mergers, *verifiers(config, count))
     for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
         cascade.check_mode(mode)
     cascade.judge = judge
@@ -141,6 +146,14 @@ def _cascade(
     links = [(make_model(link, count), make_router(link.router)) for link in config.students]
     cascade.further = tuple(cascade.with_student(model, router) for model, router in links)
     return cascade
+
+
+def verifiers(config: CascadeConfig, count: TokenCounter) -> tuple[Merger, ...]:
+    """The verifier that a configuration names, if it names one."""
+    from agentcascade.merging import Verifier
+
+    model = config.actions.verifier
+    return () if model is None else (Verifier(make_model(model, count)),)
 
 
 KEYS = ("goal", "plan", "observation")

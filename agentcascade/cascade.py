@@ -19,7 +19,18 @@ from agentcascade.actions import ActionFormat, AutoActions, Validator
 from agentcascade.auditing import Audits
 from agentcascade.calls import NOTHING, Caller, NullObserver, Request
 from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, InvalidRequest
-from agentcascade.protocols import Budgets, ChatModel, Guard, Observer, Recorder, Router, Switch, TokenCounter, Verdict
+from agentcascade.protocols import (
+    Budgets,
+    ChatModel,
+    Guard,
+    Merger,
+    Observer,
+    Recorder,
+    Router,
+    Switch,
+    TokenCounter,
+    Verdict,
+)
 from agentcascade.record import StepRecord
 from agentcascade.rollout import chosen
 from agentcascade.shadow import Shadows
@@ -74,6 +85,7 @@ class Cascade:
         self.teacher, self.student, self.bank, self.recorder = teacher, student, bank, recorder
         self.actions = actions or AutoActions()
         self.validators = tuple(validators)
+        self.mergers: tuple[Merger, ...] = ()
         self.name = name
         self.database: Database | None = None
         self.budgets: Budgets | None = None

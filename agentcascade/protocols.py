@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from enum import Enum
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from agentcascade.types import (
     Account,
+    Action,
     Completion,
     Decision,
     Delta,
@@ -153,6 +154,20 @@ class LearningRouter(Router, Protocol):
 
     def checked(self, situation: Situation, tally: Tally, teacher: str | None) -> None:
         """The student's votes at a step, and the teacher's action key there. Returns at once."""
+        ...
+
+
+Ask = Callable[["ChatModel", Sequence[Message]], Awaitable[Completion]]
+"""Asks a model on the bill of the step."""
+
+
+class Merger(Protocol):
+    """Finds actions that mean the same though their keys differ."""
+
+    name: str
+
+    async def merge(self, situation: Situation, actions: Sequence[Action], ask: Ask) -> Mapping[str, str]:
+        """Key of an action → the key that it goes by: the same for actions that mean the same. Others are left out."""
         ...
 
 

@@ -107,8 +107,14 @@ class PromptConfig(Section):
 
 
 class ActionsConfig(Section):
-    format: str = Field(default="auto", description="auto, text, react, regex, json, tools")
-    pattern: str | None = None
+    format: str = Field(default="auto", description="auto, text, react, regex, json, tools, python, sql")
+    pattern: str | None = Field(default=None, description="of format regex; of format sql the dialect, e.g. sqlite")
+    verifier: ModelConfig | None = Field(
+        default=None, description="a cheap model that is asked, before a step is deferred, which samples mean the same"
+    )
+    dry_run: bool = Field(
+        default=False, description="in benchmarks: before that, try samples that only read, and join equal answers"
+    )
 
 
 class CollectConfig(Section):

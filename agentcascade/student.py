@@ -10,6 +10,7 @@ from agentcascade import agreement, prompts
 from agentcascade.actions import parse_as
 from agentcascade.calls import Caller, Request, Said
 from agentcascade.errors import InvalidAction
+from agentcascade.merging import merged
 from agentcascade.protocols import Router, Verdict
 from agentcascade.record import StepRecord
 from agentcascade.sticky import Sticky
@@ -73,6 +74,12 @@ class StudentSide:
         while True:
             votes, remaining = agreement.tally(samples, record.similarity), n - len(samples)
             verdict = router.judge(situation, votes, remaining) if samples else None
+            if (
+                verdict is Verdict.DEFER
+                and purpose == "sample"
+                and await self._merged(samples, situation, caller, record)
+            ):
+                continue
             if verdict is not None:
                 self._outlook.voted(samples)
                 return samples, verdict
@@ -105,6 +112,14 @@ class StudentSide:
         if not staged:
             return lambda votes: n - votes.total
         return lambda votes: agreement.next_wave(router, situation, votes, n - votes.total)
+
+    async def _merged(self, samples: list[Sample], situation: Situation, caller: Caller, record: StepRecord) -> bool:
+        """Whether layers that look further than at keys found samples that mean the same."""
+        mergers = self._cascade.mergers
+        if not mergers or len({s.action.key for s in samples if s.action}) < 2:
+            return False
+        ask = lambda model, messages: caller.other(model, messages, "verify", {"temperature": 0.0})  # noqa: E731
+        return await merged(samples, situation, mergers, ask, record.failed)
 
     async def may_act(
         self, chosen: Sample, samples: list[Sample], situation: Situation, request: Request, record: StepRecord

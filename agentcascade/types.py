@@ -25,7 +25,7 @@ Delta: TypeAlias = dict[str, Any]
 
 Mode = Literal["teacher", "collect", "shadow", "cascade", "student"]
 Role = Literal["teacher", "student"]
-Purpose = Literal["act", "sample", "shadow", "audit", "plan", "first-thought", "judge", "memory", "other"]
+Purpose = Literal["act", "sample", "shadow", "audit", "plan", "first-thought", "verify", "judge", "memory", "other"]
 
 
 DERIVED = "cv_"

@@ -21,6 +21,7 @@ from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig
 from agentcascade.errors import describe
 from agentcascade.ledger import MemoryRecorder
+from agentcascade.merging import DryRun
 from agentcascade.protocols import ChatModel, Embedder, TokenCounter
 from agentcascade.record import total
 from agentcascade.types import Message
@@ -109,7 +110,7 @@ class Worker:
         bank = None
         if config.retrieval.k and config.mode != "collect":
             bank = assembly.open_bank(config, self._database(seed), embedder(config.retrieval.embedder))
-        return Cascade(
+        cascade = Cascade(
             config,
             router=assembly.make_router(config.router),
             count=count,
@@ -120,6 +121,11 @@ class Worker:
             student=student,
             recorder=self._recorder,  # knows of steps that failed, too: they were paid for
         )
+        cascade.mergers = assembly.verifiers(config, count)
+        trial = getattr(self.environment, "dry_run", None)
+        if config.actions.dry_run and trial is not None:
+            cascade.mergers = (DryRun(trial), *cascade.mergers)
+        return cascade
 
     def _model(self, config: ModelConfig | None, count: TokenCounter) -> ChatModel | None:
         if config is None:

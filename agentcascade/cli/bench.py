@@ -33,6 +33,14 @@ def agent_options(
         click.option("--student", default=student, show_default=True, help="Any litellm model name, or a stand-in."),
         click.option("--teacher-price", metavar="IN/OUT", help=f"{price}; stand-ins 3/15."),
         click.option("--student-price", metavar="IN/OUT", help=f"{price}; stand-ins 0.40/1.60."),
+        click.option("--verifier", help="A cheap model that is asked which differing samples mean the same."),
+        click.option("--verifier-price", metavar="IN/OUT", help=f"{price}."),
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            default=None,
+            help="Try differing samples that only read, and join equal answers.",
+        ),
         click.option("--api-base", help="Endpoint of the student, e.g. a local vLLM server."),
         click.option(
             "--episodes", type=click.IntRange(1), default=episodes, show_default=True, help="Tasks per policy and seed."

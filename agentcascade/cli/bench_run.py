@@ -43,7 +43,7 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
     if resume:
         options |= remembered(context, folder)
     chosen = chosen_policies(options)
-    models = {role: model(role, options) for role in ("teacher", "student")}
+    models = {role: model(role, options) for role in ("teacher", "student", "verifier") if options[role]}
     config = configuration(suite, models, options)
     rule = read_rule(options["rule"])
     tuned = with_rule(config, rule) if rule else None
@@ -116,7 +116,7 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
                 "temperatures": options["log_temperatures"],
                 "ks": options["log_ks"],
             },
-            "actions": suite.actions,
+            "actions": {**suite.actions, "verifier": models.get("verifier"), "dry_run": bool(options["dry_run"])},
             "collect": {"drop_observations": suite.dropped},
         }
     )
@@ -131,7 +131,7 @@ def kind_of(models: list[str]) -> str:
 
 
 REMEMBERED = ("episodes", "demos", "k", "samples", "temperature", "embedder")
-OPTIONAL = ("staged", "log_samples", "log_temperatures", "log_ks", "rule")
+OPTIONAL = ("staged", "log_samples", "log_temperatures", "log_ks", "rule", "dry_run")
 """Likewise, where they were given; runs of earlier versions have none."""
 STAGED = {None: "auto", True: "always", False: "never"}
 
@@ -204,7 +204,7 @@ def check_parts(config: CascadeConfig, suite: str) -> None:
 
 def price(role: str, name: str, given: str | None) -> dict[str, str] | None:
     """``IN/OUT`` as a price; stand-ins get the paper's, other models the price list's."""
-    text = given or (PAPER_PRICES[role] if name.startswith("offline/") else None)
+    text = given or (PAPER_PRICES.get(role, PAPER_PRICES["student"]) if name.startswith("offline/") else None)
     if text is None:
         return None
     try:

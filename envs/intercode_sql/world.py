@@ -47,7 +47,9 @@ class ReadOnlyDatabase:
         if not path.is_file():
             raise EnvironmentFailed(f"there is no database {path}: delete its folder to have it made again")
         self._deadline = 0.0
-        self._database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        self._database = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+        )
         self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         self._database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         self._tables = self._schema()
