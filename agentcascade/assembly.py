@@ -170,11 +170,12 @@ def open_bank(
     from agentcascade.utility import Utility
 
     retrieval = config.retrieval
+    weights = {key: getattr(retrieval.weights, key) for key in KEYS}
     return Bank(
         database,
         embedder,
-        make_retriever(retrieval.index, len(KEYS) * embedder.dimension),
-        weights={key: getattr(retrieval.weights, key) for key in KEYS},
+        make_retriever(retrieval.index, len(KEYS) * embedder.dimension, database, f"{embedder.name} {weights}"),
+        weights=weights,
         window_before=retrieval.window_before,
         window_after=retrieval.window_after,
         redact=redact,
@@ -235,10 +236,16 @@ def make_embedder(name: str) -> Embedder:
     return construct("embedders", kind, "retrieval.embedder", options)  # type: ignore[no-any-return]
 
 
-def make_retriever(name: str, dimension: int) -> Retriever:
+def make_retriever(name: str, dimension: int, database: Database | None = None, space: str = "") -> Retriever:
+    """`database` and `space` are for an index that lives in the bank's database: see `SharedRetriever`."""
     if name == "auto":
         name = "faiss" if find_module("faiss") else "exact"
-    return construct("retrievers", name, "retrieval.index", {"dimension": dimension})  # type: ignore[no-any-return]
+    options: dict[str, Any] = {"dimension": dimension}
+    if name == "pgvector":
+        if database is None:
+            raise ConfigError("retrieval.index 'pgvector' needs a bank in PostgreSQL: set bank.url to postgresql://…")
+        options |= {"database": database, "space": space}
+    return construct("retrievers", name, "retrieval.index", options)  # type: ignore[no-any-return]
 
 
 def construct(group: str, name: str, key: str, options: Mapping[str, Any]) -> Any:

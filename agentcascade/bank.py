@@ -20,7 +20,7 @@ from sqlalchemy import Connection, delete, select
 from agentcascade.cache import Cache
 from agentcascade.embedding import TextVectors
 from agentcascade.errors import BankError, EmbeddingModelChanged
-from agentcascade.protocols import Embedder, Retriever
+from agentcascade.protocols import Embedder, Retriever, SharedRetriever
 from agentcascade.storage import Database, notes, trajectories
 from agentcascade.storage.tables import embeddings
 from agentcascade.storage.tables import trajectories as table
@@ -74,6 +74,7 @@ class Bank:
         self._scales = [sqrt(weights[key] / total) for key in KEYS]
         self._before, self._after, self._redact = window_before, window_after, redact
         self._utility, self._shortened, self._edits = utility, shortened, "0"
+        self._shared = isinstance(retriever, SharedRetriever)
         self._lock = threading.RLock()
         self._texts = TextVectors(embedder)
         self._trajectories: Cache[int, Trajectory] = Cache(CACHED_TRAJECTORIES)
@@ -140,9 +141,14 @@ class Bank:
         key = self._key([vectors[t] for t in texts])
         own = "" if situation.episode.startswith(DERIVED) else situation.episode
         exclude = self._episodes.get((situation.namespace, own), frozenset())
-        want = k + 2
+        if self._shared and own:  # others may have banked it, and no process holds all that is banked
+            exclude = await asyncio.to_thread(self._of_episode, situation.namespace, own)
+        want, most = k + 2, float("-inf")
         while True:
-            hits, most = self.retriever.search(situation.namespace, key, want, exclude), float("-inf")
+            if self._shared:
+                hits = await asyncio.to_thread(self.retriever.search, situation.namespace, key, want, exclude)
+            else:
+                hits = self.retriever.search(situation.namespace, key, want, exclude)
             everything = len(hits) < want or want > OVERFETCH * k
             if self._utility is not None:
                 hits, most = await asyncio.to_thread(self._utility.ranked, situation.namespace, hits)
@@ -198,6 +204,10 @@ class Bank:
             score=score,
         )
 
+    def _of_episode(self, namespace: str, episode: str) -> frozenset[int]:
+        with self.database.begin() as connection:
+            return trajectories.of_episode(connection, namespace, episode)
+
     def _read(self, groups: Collection[int]) -> None:
         missing = [g for g in groups if self._trajectories.get(g) is None]
         with self.database.begin() as connection:
@@ -229,9 +239,11 @@ class Bank:
                     if self._shortened and (edits := notes.edits(connection)) != self._edits:
                         self._trajectories, self._edits = Cache(CACHED_TRAJECTORIES), edits
                     if not self._loaded and not self._watermark:
+                        self._watermark = self.retriever.watermark if isinstance(self.retriever, SharedRetriever) else 0
                         self._removal_mark = trajectories.last_removal(connection)
                     for mark, pk, namespace in trajectories.removed(connection, self._removal_mark):
-                        self.retriever.remove(namespace, [pk])
+                        if not self._shared:
+                            self.retriever.remove(namespace, [pk])
                         self._trajectories.drop(pk)
                         self._removal_mark = mark
                     rows = trajectories.index_rows(connection, self._watermark)

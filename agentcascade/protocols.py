@@ -126,6 +126,22 @@ class Retriever(Protocol):
         ...
 
 
+@runtime_checkable
+class SharedRetriever(Retriever, Protocol):
+    """A retriever whose index many processes share, so that what one has added is there for all.
+
+    Made with `database` and `space` besides `dimension`: where the bank is, and what made the keys. `search` may wait
+    for a server; what is removed from the bank is gone from the index by itself.
+    """
+
+    shared: bool
+
+    @property
+    def watermark(self) -> int:
+        """The last trajectory that is in the index."""
+        ...
+
+
 class Verdict(Enum):
     ACCEPT = "accept"
     DEFER = "defer"

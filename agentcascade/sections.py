@@ -48,7 +48,10 @@ class RetrievalConfig(Section):
     embedder: str = Field(
         default="minilm", description="minilm, hashing, sentence-transformers:NAME, onnx:FOLDER, or a plug-in's name"
     )
-    index: str = Field(default="auto", description="auto (faiss where installed), exact, faiss, or a plug-in's name")
+    index: str = Field(
+        default="auto",
+        description="auto (faiss where installed), exact, faiss, pgvector (bank in PostgreSQL), or a plug-in's name",
+    )
     k: int = Field(default=6, ge=0, description="demonstrations per step; 0 turns retrieval off")
     window_before: int = Field(default=2, ge=0)
     window_after: int = Field(default=2, ge=0)

