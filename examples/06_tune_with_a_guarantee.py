@@ -48,7 +48,7 @@ async def main() -> None:
     shadow = {"samples": 5, "max_pending": 500}
     async with agentcascade.build(**common, shadow=shadow) as cascade:
         await play(cascade, "collect", range(20))
-        await play(cascade, "shadow", range(100, 160))
+        await play(cascade, "shadow", range(100, 240))
 
     database = open_database(url)  # what `agentcascade tune` reads; it also writes a report
     tuned = tune(list(export(database)), Settings(MAX_RISK, risk=Risk("teacher-disagreement")))

@@ -71,7 +71,7 @@ def test_an_assistant_remembers_what_was_said_months_ago(tmp_path: Path) -> None
 
 def test_a_rule_is_certified_on_shadows_used_and_watched(tmp_path: Path) -> None:
     out = run("06_tune_with_a_guarantee.py", tmp_path)
-    assert "shadow: 60 of 60 solved, the teacher took 100% of" in out
+    assert "shadow: 140 of 140 solved, the teacher took 100% of" in out
     assert "With probability at least 0.95 over logs like this one, the risk is at most 0.1" in out
     (solved, share) = re.findall(r"cascade: (\d+) of 20 solved, the teacher took (\d+)% of", out)[0]
     assert int(solved) >= 18
