@@ -38,6 +38,8 @@ OFFLINE = {
 """Stand-ins that need no network. They are not language models, and every report says so."""
 RECORDED, PLAYER = "recorded/", "agentcascade.envs.intercode_sql.recorded:RecordedModel"
 """Real models' runs, played again at the real models' prices."""
+LOCAL = "hosted_vllm/"
+"""A student of `agentcascade students serve`, where no address is given."""
 
 
 def build(
@@ -205,17 +207,30 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
     from agentcascade.models import LiteLLMModel
     from agentcascade.openai_model import OpenAIModel, speaks_plainly
 
-    plain = speaks_plainly(config.name, config.api_base, config.options)
+    api_base = config.api_base
+    settings: dict[str, Any] = {
+        "temperature": config.temperature,
+        "max_tokens": config.max_tokens,
+        "timeout": config.timeout_seconds,
+        "retries": config.retries,
+        "options": config.options,
+    }
+    if config.name.startswith(LOCAL) and not api_base and not os.environ.get("HOSTED_VLLM_API_BASE"):
+        from agentcascade.students.registry import Registry
+
+        student = Registry().find(config.name)
+        bases = student.api_bases
+        if student.price is not None and not config.price:
+            prices = PriceTable({config.name: student.price.model_dump(exclude={"long_context"}, exclude_none=True)})
+        if len(bases) > 1:
+            from agentcascade.students.replicas import ReplicatedModel
+
+            return ReplicatedModel(config.name, bases, prices=prices, **settings)
+        api_base = bases[0]
+    plain = speaks_plainly(config.name, api_base, config.options)
+    key = config.api_key.get_secret_value() if config.api_key else None
     return (OpenAIModel if plain else LiteLLMModel)(
-        config.name,
-        prices=prices,
-        temperature=config.temperature,
-        max_tokens=config.max_tokens,
-        timeout=config.timeout_seconds,
-        retries=config.retries,
-        api_base=config.api_base,
-        api_key=config.api_key.get_secret_value() if config.api_key else None,
-        options=config.options,
+        config.name, prices=prices, api_base=api_base, api_key=key, **settings
     )
 
 

@@ -198,7 +198,7 @@ def _check_environment() -> None:
     for name in os.environ:
         if name.startswith("AGENTCASCADE_"):
             top = name.removeprefix("AGENTCASCADE_").split("__")[0].lower()
-            if top not in known and top not in {"cache", "config", "log_level", "log_format"}:
+            if top not in known and top not in {"cache", "config", "log_level", "log_format", "vllm"}:
                 raise ConfigError(f"environment variable {name} sets no known key: {did_you_mean(top, known)}")
 
 

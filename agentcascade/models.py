@@ -204,6 +204,9 @@ class LiteLLMModel:
         )
         return _Answer(completion, len(choices))
 
+    async def _send(self, litellm: Any, request: Mapping[str, Any]) -> Any:
+        return await litellm.acompletion(**request)
+
     async def _with_retries(
         self, litellm: Any, request: dict[str, Any], deadline: float, shown: Shown | None = None
     ) -> Any:
@@ -222,7 +225,7 @@ class LiteLLMModel:
             on=again, attempts=self._retries + 1, timeout=None, wait_initial=0.25, wait_max=20.0, wait_jitter=0.5
         ):
             with attempt:
-                answer = await litellm.acompletion(**request)
+                answer = await self._send(litellm, request)
                 return answer if shown is None else await shown.whole(answer)
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "replay": ("replay", "Say what rules would have done on a log."),
     "report": ("report", "Write a report with plots, from a log, a run or the database."),
     "serve": ("serve", "Serve an OpenAI-compatible proxy and a dashboard."),
+    "students": ("students", "Serve students on your own machines with vLLM."),
     "tune": ("tune", "Choose the cheapest rule whose risk is certified on a log."),
     "switch": ("switch", "Send every step to the teacher, and back."),
 }

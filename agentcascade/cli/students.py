@@ -1,0 +1,221 @@
+"""``agentcascade students``: vLLM students on one's own machines."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from agentcascade.students.registry import Student
+
+WAIT = 600.0
+
+
+@click.group()
+def command() -> None:
+    """Serve students on your own machines with vLLM."""
+
+
+def _dollars(context: click.Context, parameter: click.Parameter, value: str | None) -> Decimal | None:
+    if value is None:
+        return None
+    with suppress(InvalidOperation):
+        made = Decimal(value)
+        if made.is_finite() and made > 0:
+            return made
+    raise click.BadParameter(f"'{value}' is not a number of dollars above 0")
+
+
+@command.command(context_settings={"ignore_unknown_options": False})
+@click.argument("model")
+@click.option("--name", help="What requests call it. Default: the last part of MODEL.")
+@click.option("--vllm", help="vLLM's executable or virtual environment. Default: $AGENTCASCADE_VLLM, else vllm.")
+@click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Engines; each needs a GPU.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Of a single replica. Default: a free one.")
+@click.option("--max-model-len", type=click.IntRange(1), help="Tokens of prompt and answer together.")
+@click.option("--dtype", help="As vLLM names it.")
+@click.option("--gpu-memory", type=click.FloatRange(0.05, 1), help="Share of the GPU's memory.")
+@click.option("--cpu-memory", type=click.IntRange(1), help="GiB for keys and values, where vLLM runs on the CPU.")
+@click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of one replica.")
+@click.option("--prefix-caching/--no-prefix-caching", default=True, show_default=True)
+@click.option("--tool-parser", help="As vLLM names it, e.g. hermes: the student may call tools.")
+@click.option("--chat-template", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--hour-dollars", callback=_dollars, help="What an hour of these machines costs: tokens are priced by it."
+)
+@click.option("--wait", type=click.FloatRange(1), default=WAIT, show_default=True, help="Seconds until it is ready.")
+@click.option("--detach", is_flag=True, help="Return when it is ready; end it with `agentcascade students stop`.")
+@click.option("--quiet", is_flag=True, help="Do not show what the engine logs.")
+@click.argument("extra", nargs=-1)
+def serve(model: str, name: str | None, replicas: int, port: int | None, extra: Sequence[str], **options: Any) -> None:
+    """Start MODEL (a folder, or a name of the hub) and wait until it answers; what follows `--` goes to vLLM.
+
+    A configuration then says `student: {name: hosted_vllm/NAME}`: address and price are found. With --hour-dollars the
+    price of a token is measured at the start; without it dollars stay unknown.
+    """
+    from agentcascade.errors import ConfigError
+    from agentcascade.files import cache_folder
+    from agentcascade.students.engine import Engine, Settings, launcher
+    from agentcascade.students.registry import Registry, Replica, Student
+
+    if port is not None and replicas > 1:
+        raise click.UsageError("--port is of a single replica")
+    called = name or Path(model).name
+    registry = Registry()
+    there = registry.all().get(called)
+    if there is not None and there.alive:
+        raise ConfigError(f"student '{called}' is running already: stop it, or give this one another --name")
+    template = options["chat_template"]
+    settings = Settings(
+        model=str(Path(model).absolute()) if Path(model).is_dir() else model,
+        name=called,
+        max_model_len=options["max_model_len"],
+        dtype=options["dtype"],
+        gpu_memory=options["gpu_memory"],
+        cpu_memory=options["cpu_memory"],
+        tensor_parallel=options["tensor_parallel"],
+        prefix_caching=options["prefix_caching"],
+        tool_parser=options["tool_parser"],
+        chat_template=str(template.absolute()) if template else None,
+        extra=tuple(extra),
+    )
+    command_ = launcher(options["vllm"])
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    engines: list[Engine] = []
+    ready = False
+    try:
+        for i in range(replicas):
+            log = cache_folder("students") / f"{called}-{i}.log"
+            engines.append(Engine(command_, settings, log, port, bound=not options["detach"]))
+        for engine in engines:
+            engine.wait(options["wait"], None if options["quiet"] else lambda line: click.echo(line, err=True))
+        student = Student(
+            name=called,
+            model=model,
+            replicas=tuple(Replica(api_base=e.api_base, pid=e.process.pid, log=str(e.log)) for e in engines),
+            hour_dollars=options["hour_dollars"],
+        )
+        if options["hour_dollars"] is not None:
+            student = _priced(student, options["hour_dollars"])
+        registry.put(student)
+        _tell(student)
+        ready, running = True, list(engines)
+        while not options["detach"]:
+            time.sleep(0.5)
+            for engine in [e for e in running if e.process.poll() is not None]:
+                running.remove(engine)
+                click.echo(f"an engine of '{called}' died: see {engine.log}", err=True)
+            if not running:
+                raise ConfigError(f"student '{called}' has died: see {engines[0].log}")
+    except KeyboardInterrupt:
+        click.echo("stopping", err=True)
+    finally:
+        if not (ready and options["detach"]):
+            for engine in engines:
+                engine.stop()
+            if ready:
+                registry.drop(called)
+
+
+def _interrupt(number: int, _: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise KeyboardInterrupt
+
+
+def _tell(student: Student) -> None:
+    bases = ", ".join(replica.api_base for replica in student.replicas)
+    click.echo(f"{student.name} answers at {bases}")
+    click.echo(f"student: {{name: hosted_vllm/{student.name}}}")
+    if student.price is None:
+        click.echo("its tokens have no price: `agentcascade students bench` gives them one")
+    else:
+        price = student.price
+        click.echo(
+            f"dollars per million tokens: input {price.input:.4f}, cached {price.cached_input:.4f}, "
+            f"output {price.output:.4f}"
+        )
+
+
+def _priced(student: Student, hour_dollars: Decimal, **load: int) -> Student:
+    import asyncio
+
+    from agentcascade.students.measure import throughput
+
+    found = asyncio.run(throughput(student.api_bases, student.name, **load))
+    rates = f"reads {found.input:,.0f}, from its cache {found.cached_input:,.0f}, writes {found.output:,.0f}"
+    click.echo(f"tokens a second: {rates}")
+    return student.model_copy(update={"hour_dollars": hour_dollars, "price": found.price(hour_dollars)})
+
+
+@command.command("list")
+def list_() -> None:
+    """Say which students run here, how busy they are, and what share of prompts their caches answered."""
+    from agentcascade.students.measure import gauges
+    from agentcascade.students.registry import Registry
+
+    known = Registry().all()
+    if not known:
+        click.echo("no student is running here")
+    for student in known.values():
+        price = "no price"
+        if student.price is not None:
+            price = f"${student.price.input:.4f}/{student.price.output:.4f} a million tokens"
+        for replica in student.replicas:
+            state = _state(gauges(replica.api_base)) if replica.alive else "dead"
+            click.echo(f"{student.name}  {replica.api_base}  {price}  {state}")
+
+
+def _state(seen: dict[str, float]) -> str:
+    if not seen:
+        return "does not answer"
+    asked, hits = (seen.get(f"prefix_cache_{what}_total", 0.0) for what in ("queries", "hits"))
+    cached = f", {hits / asked:.0%} of prompt tokens from cache" if asked else ""
+    running, waiting = (seen.get(f"num_requests_{what}", 0.0) for what in ("running", "waiting"))
+    return f"{running:.0f} running, {waiting:.0f} waiting{cached}"
+
+
+@command.command()
+@click.argument("name")
+def stop(name: str) -> None:
+    """End a student that was started with --detach."""
+    from agentcascade.errors import ConfigError, did_you_mean
+    from agentcascade.students.engine import end_group
+    from agentcascade.students.registry import Registry
+
+    registry = Registry()
+    known = registry.all()
+    if name not in known:
+        raise ConfigError(f"there is no student '{name}': {did_you_mean(name, known)}")
+    for replica in known[name].replicas:
+        if replica.alive:
+            end_group(replica.pid, lambda replica=replica: not replica.alive)  # type: ignore[misc]
+    registry.drop(name)
+    click.echo(f"{name} is stopped")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--hour-dollars", callback=_dollars, help="Default: what it was started with.")
+@click.option("--at-once", type=click.IntRange(1), default=8, show_default=True, help="Requests under way per replica.")
+@click.option("--prompt-words", type=click.IntRange(1), default=600, show_default=True)
+@click.option("--tokens", type=click.IntRange(2), default=64, show_default=True, help="Of an answer.")
+def bench(name: str, hour_dollars: Decimal | None, **load: int) -> None:
+    """Measure a running student's throughput, and price its tokens by what an hour of its machines costs."""
+    from agentcascade.students.registry import Registry
+
+    registry = Registry()
+    student = registry.find(name)
+    dollars = hour_dollars or student.hour_dollars
+    if dollars is None:
+        raise click.UsageError("--hour-dollars says what an hour of these machines costs")
+    student = _priced(student, dollars, **load)
+    registry.put(student)
+    _tell(student)
