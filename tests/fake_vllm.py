@@ -88,6 +88,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     worker = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep(600)  # worker of {NAME}"])
     print("INFO worker", worker.pid, flush=True)
+    ThreadingHTTPServer.request_queue_size = 64  # else some wait a second to be let in
     server = ThreadingHTTPServer(("127.0.0.1", int(PORT)), Handler)
     if MODEL == "dies-later":
         import threading
