@@ -33,14 +33,15 @@ class Replica(Frozen):
             return False
         except PermissionError:
             return True
-        return not _is_zombie(self.pid)
+        return not _has_ended(self.pid)
 
 
-def _is_zombie(pid: int) -> bool:
+def _has_ended(pid: int) -> bool:
+    """A process that ended is there until its parent asks how."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False
+    except OSError:  # it went meanwhile, or this system has no /proc
+        return Path("/proc/self/stat").exists()
 
 
 class Student(Frozen):
