@@ -42,6 +42,7 @@ def agent_options(
             help="Try differing samples that only read, and join equal answers.",
         ),
         click.option("--api-base", help="Endpoint of the student, e.g. a local vLLM server."),
+        click.option("--max-tokens", type=click.IntRange(1), help="Of a student's answer. Default: the provider's."),
         click.option(
             "--episodes", type=click.IntRange(1), default=episodes, show_default=True, help="Tasks per policy and seed."
         ),

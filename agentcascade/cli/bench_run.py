@@ -146,7 +146,7 @@ def remembered(context: click.Context, folder: Path) -> dict[str, Any]:
             was[role] = settings["name"]
             if settings["price"]:
                 was[f"{role}_price"] = f"{settings['price']['input']}/{settings['price']['output']}"
-        was["api_base"] = manifest["models"]["student"]["api_base"]
+        was |= {k: manifest["models"]["student"].get(k) for k in ("api_base", "max_tokens")}
     except (OSError, ValueError, KeyError) as error:
         raise click.UsageError(
             f"{folder} holds no run that can be resumed ({describe(error)}): leave out --resume to start one"
@@ -184,7 +184,8 @@ def read_rule(given: Path | Mapping[str, Any] | None) -> dict[str, Any] | None:
 def model(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """A role's settings, as the configuration and the manifest hold them."""
     settings = {"name": options[role], "price": price(role, options[role], options[f"{role}_price"])}
-    return settings | ({"api_base": options["api_base"]} if role == "student" else {})
+    own = {"api_base": options["api_base"], "max_tokens": options.get("max_tokens")} if role == "student" else {}
+    return settings | own
 
 
 def check_parts(config: CascadeConfig, suite: str) -> None:

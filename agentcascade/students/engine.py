@@ -66,6 +66,9 @@ class Settings:
         for flag, value in pairs.items():
             made += [flag, str(value)] if value is not None else []
         made += ["--enable-auto-tool-choice"] if self.tool_parser else []
+        if self.cpu_memory is not None and self.max_model_len and "--max-num-batched-tokens" not in self.extra:
+            # vLLM 0.32 dies on the CPU of a seeded request whose prompt it reads in pieces
+            made += ["--max-num-batched-tokens", str(self.max_model_len)]
         return [*made, *self.extra]
 
     @property
