@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from agentcascade import assembly
@@ -19,7 +21,7 @@ from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.bench.suite import Suite
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig
-from agentcascade.errors import describe
+from agentcascade.errors import BenchError, describe
 from agentcascade.ledger import MemoryRecorder
 from agentcascade.merging import DryRun
 from agentcascade.protocols import ChatModel, Embedder, TokenCounter
@@ -53,6 +55,8 @@ class Worker:
         return asyncio.run(self._play(job))
 
     async def _play(self, job: Job) -> EpisodeRecord:
+        if Path(job.path).is_absolute() and not Path(job.path).exists():  # of another machine: no loss of anybody's
+            raise BenchError(f"{socket.gethostname()} has no {job.path}: put the tasks where every worker finds them")
         started = time.perf_counter()
         cascade = self._cascade(job)
         seed = job.seed * 1_000_003 + job.index * 1009
