@@ -141,8 +141,6 @@ class Bank:
         key = self._key([vectors[t] for t in texts])
         own = "" if situation.episode.startswith(DERIVED) else situation.episode
         exclude = self._episodes.get((situation.namespace, own), frozenset())
-        if self._shared and own:  # others may have banked it, and no process holds all that is banked
-            exclude = await asyncio.to_thread(self._of_episode, situation.namespace, own)
         want, most = k + 2, float("-inf")
         while True:
             if self._shared:
@@ -152,7 +150,7 @@ class Bank:
             everything = len(hits) < want or want > OVERFETCH * k
             if self._utility is not None:
                 hits, most = await asyncio.to_thread(self._utility.ranked, situation.namespace, hits)
-            found = await self._windows(hits, k, situation.episode)
+            found = await self._windows(hits, k, situation.episode, own)
             if everything or (len(found) == k and found[-1].score >= most):
                 return Retrieval(found, seconds)
             want *= 2
@@ -173,7 +171,9 @@ class Bank:
 
         return [max(score(w, s.observation) for s in w.steps) if w.trajectory in there else None for w in windows]
 
-    async def _windows(self, hits: Sequence[tuple[int, int, float]], k: int, own: str) -> list[Demonstration]:
+    async def _windows(
+        self, hits: Sequence[tuple[int, int, float]], k: int, own: str, episode: str
+    ) -> list[Demonstration]:
         if any(self._trajectories.get(group) is None for _, group, _ in hits):
             await asyncio.to_thread(self._read, [group for _, group, _ in hits])
         found: list[Demonstration] = []
@@ -181,6 +181,8 @@ class Bank:
         for row, group, score in hits:
             trajectory = self._trajectories.get(group)
             if trajectory is None or trajectory.id == own:  # removed meanwhile by another process, or our own
+                continue
+            if episode and trajectory.metadata.get("episode") == episode:  # which a shared index does not leave out
                 continue
             window = self._cut(trajectory, row & ((1 << POSITIONS) - 1), score)
             teaches = (window.goal, *(s.action for s in window.steps))
@@ -203,10 +205,6 @@ class Bank:
             length=len(trajectory.steps),
             score=score,
         )
-
-    def _of_episode(self, namespace: str, episode: str) -> frozenset[int]:
-        with self.database.begin() as connection:
-            return trajectories.of_episode(connection, namespace, episode)
 
     def _read(self, groups: Collection[int]) -> None:
         missing = [g for g in groups if self._trajectories.get(g) is None]
@@ -252,6 +250,8 @@ class Bank:
                 if rows:
                     self._index(rows, vectors)
                     self._watermark = rows[-1].pk
+                    if isinstance(self.retriever, SharedRetriever):
+                        self.retriever.reached(self._watermark)
                 if len(rows) < trajectories.CHUNK:
                     break
             if not self._loaded:

@@ -51,12 +51,15 @@ class Worker:
         self._cascades: dict[tuple[str, int], Cascade] = {}
 
     def play(self, job: Job) -> EpisodeRecord:
-        """Play one episode; whatever breaks in it is its record's `error`, and a loss."""
+        """Play one episode; whatever breaks in it is its record's `error`, and a loss.
+
+        Raises `BenchError` where the task is a file that this machine does not have.
+        """
+        if Path(job.path).is_absolute() and not Path(job.path).exists():  # another machine's, and nobody's loss
+            raise BenchError(f"{socket.gethostname()} has no {job.path}: put the tasks where every worker finds them")
         return asyncio.run(self._play(job))
 
     async def _play(self, job: Job) -> EpisodeRecord:
-        if Path(job.path).is_absolute() and not Path(job.path).exists():  # of another machine: no loss of anybody's
-            raise BenchError(f"{socket.gethostname()} has no {job.path}: put the tasks where every worker finds them")
         started = time.perf_counter()
         cascade = self._cascade(job)
         seed = job.seed * 1_000_003 + job.index * 1009

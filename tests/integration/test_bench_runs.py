@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from tiny_runs import DEMOS, SEEDS, SETTINGS, TASKS, comparable, play
 
 from agentcascade.bench import runner
@@ -26,6 +25,7 @@ from agentcascade.bench.suite import Task
 from agentcascade.bench.worker import Setup
 from agentcascade.config import CascadeConfig
 from agentcascade.errors import BenchError
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[EpisodeRecord]:
