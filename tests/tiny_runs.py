@@ -30,6 +30,7 @@ def play(
     stop_after: int | None = None,
     ray: str | None = None,
     bank: str | None = None,
+    bank_is: str | None = None,
 ) -> list[EpisodeRecord]:
     """A run of the tiny suite in `folder`, or the rest of it; Ctrl-C after `stop_after` records of its own."""
     config = CascadeConfig.model_validate(
@@ -41,7 +42,7 @@ def play(
         }
     )
     store = RunStore(folder, SETTINGS, resume=True)
-    setup = Setup(suite, config, {s: store.bank_url(s, bank) for s in seeds})
+    setup = Setup(suite, config, {s: bank_is or store.bank_url(s, bank) for s in seeds})
     plan = Plan(setup, policies, dict.fromkeys(seeds, DEMOS), dict.fromkeys(seeds, tasks), workers, ray)
     fresh = 0
 

@@ -54,6 +54,14 @@ def open_pool(workers: int, start: Callable[..., None], *arguments: Any, ray: st
     return RayPool(ray, workers, start, *arguments)
 
 
+def check(ray: str | None) -> None:
+    """Raises what `open_pool` would, as far as it can be known before there is work."""
+    if ray is not None:
+        from agentcascade.bench import ray_pool
+
+        ray_pool.check(ray)
+
+
 class ProcessPool:
     """Fresh processes of this machine."""
 

@@ -44,10 +44,9 @@ class RayPool:
     """`workers` actors of one CPU each. The cluster's machines need the same packages, data and keys as this one."""
 
     def __init__(self, address: str, workers: int, start: Callable[..., None], *arguments: Any) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingExtra("ray", "ray", "--ray") from error
+        check(address)
+        import ray
+
         self._ray: Any = ray
         if ray.is_initialized():
             raise BenchError("this process is connected to a Ray cluster already: call ray.shutdown() first")
@@ -55,7 +54,8 @@ class RayPool:
         self._actors: list[Any] = []
         try:
             kind: Any = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=ATTEMPTS)(_Actor)
-            self._actors = [kind.remote(sys.path, start, arguments) for _ in range(workers)]
+            self._arguments = ray.put(arguments)  # once for all, and for those that start again
+            self._actors = [kind.remote(sys.path, start, self._arguments) for _ in range(workers)]
             here = None if address.startswith("ray://") else ray.get_runtime_context().get_node_id()
             self.shares_files = {here} == self._nodes()
         except BaseException:
@@ -114,8 +114,6 @@ def _connect(ray: Any, address: str, workers: int) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
     if address == LOCAL:
         options |= {"num_cpus": workers, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    else:
-        _probe(address)
     try:
         ray.init(address=address, **options)
     except Exception as error:  # ray raises bare ConnectionError, RuntimeError, ValueError and ImportError
@@ -128,12 +126,16 @@ def _connect(ray: Any, address: str, workers: int) -> None:
         raise BenchError(f"the Ray cluster has {cpus:g} CPUs, one for each worker: --workers {cpus:g} at most")
 
 
-def _probe(address: str) -> None:
-    """Raises `BenchError` where nobody listens: Ray itself would try for a minute."""
+def check(address: str) -> None:
+    """Raises `MissingExtra` without Ray, and `BenchError` where nobody listens: Ray itself would try for a minute."""
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("ray", "ray", "--ray") from error
+    if address in (LOCAL, "auto"):
+        return
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        if address == "auto":
-            return
+    if not host or not port.isdigit() or int(port) > 65_535:
         raise BenchError(f"--ray {address} is no address: give HOST:PORT, ray://HOST:PORT, auto or {LOCAL}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
