@@ -139,7 +139,7 @@ def stream(world: World, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray, n
 def use_index(name: str, url: str | None, world: World, queries: np.ndarray, steps: int, k: int) -> dict[str, Any]:
     with closing(open_database(url or "sqlite://")) as database:
         if name == "pgvector":
-            make_trajectories(database, steps // STEPS + 1)
+            make_trajectories(database, 0, steps // STEPS + 1)
         index = make_retriever(name, queries.shape[1], database, "bench")
         building = 0.0
         for rows, groups, keys in stream(world, steps):
@@ -161,7 +161,42 @@ def use_index(name: str, url: str | None, world: World, queries: np.ndarray, ste
         return {**made, "peak": peak}
 
 
-def make_trajectories(database: Database, count: int) -> None:
+def search_on(url: str, queries: np.ndarray, k: int) -> list[float]:
+    """Milliseconds of each search, in a process of its own."""
+    with closing(open_database(url)) as database:
+        index = make_retriever("pgvector", queries.shape[1], database, "bench")
+        index.search("bank", queries[0], k)
+        times = []
+        for query in queries:
+            started = time.perf_counter()
+            index.search("bank", query, k)
+            times.append(1000 * (time.perf_counter() - started))
+        return times
+
+
+def share(url: str, world: World, queries: np.ndarray, k: int, searchers: int = 3) -> None:
+    """Several processes search while this one adds, a trajectory at a time."""
+    with closing(open_database(url)) as database, multiprocessing.get_context("spawn").Pool(searchers) as pool:
+        index = make_retriever("pgvector", queries.shape[1], database, "bench")
+        before, added = len(index), 0
+        searching = pool.starmap_async(search_on, [(url, part, k) for part in np.array_split(queries, searchers)])
+        busy = 0.0
+        while not searching.ready():
+            group = 10**9 + added // STEPS
+            make_trajectories(database, group, group)
+            keys, rows = world.keys(1), np.arange(added, added + STEPS) + 10**12
+            started = time.perf_counter()
+            index.add("bank", rows, np.full(STEPS, group), keys)
+            busy += time.perf_counter() - started
+            added += STEPS
+        times = [each for own in searching.get() for each in own]
+        assert len(index) == before + added
+    p50, p99 = np.percentile(times, [50, 99])
+    print(f"pgvector, {searchers} processes searching while another adds {added / busy:,.0f} steps a second:")
+    print(f"  search, {len(times)} queries: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+
+
+def make_trajectories(database: Database, first: int, last: int) -> None:
     """Those that the keys belong to: the index keeps no key of a trajectory that is not banked."""
     from sqlalchemy import text
 
@@ -170,9 +205,9 @@ def make_trajectories(database: Database, count: int) -> None:
         connection.execute(
             text(
                 f"INSERT INTO trajectories ({columns}, goal_key, plan_key) SELECT i, i, 'bank', 'g', '', '', '', true, "
-                "12, '{}', now(), i, '', '', '' FROM generate_series(0, :count) AS i"
+                "12, '{}', now(), i, '', '', '' FROM generate_series(:first, :last) AS i"
             ),
-            {"count": count},
+            {"first": first, "last": last},
         )
 
 
@@ -238,6 +273,8 @@ def main() -> None:
             print(f"  peak memory of the process: {result['peak']:.2f} GB")
             print(f"  search, {options.k} groups, {len(few)} queries: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
             print(f"  recall@{options.k} against exact, {len(pairs)} queries: {recall:.3f}")
+        if url and "pgvector" in medians:
+            share(url, World(*bank, held_out=False), queries, options.k)
     for name, p50 in medians.items():
         if name != "exact" and "exact" in medians:
             print(f"exact / {name}, medians: {medians['exact'] / p50:.1f}")
