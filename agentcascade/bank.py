@@ -74,7 +74,7 @@ class Bank:
         self._scales = [sqrt(weights[key] / total) for key in KEYS]
         self._before, self._after, self._redact = window_before, window_after, redact
         self._utility, self._shortened, self._edits = utility, shortened, "0"
-        self._shared = isinstance(retriever, SharedRetriever)
+        self._shared = retriever if isinstance(retriever, SharedRetriever) else None
         self._lock = threading.RLock()
         self._texts = TextVectors(embedder)
         self._trajectories: Cache[int, Trajectory] = Cache(CACHED_TRAJECTORIES)
@@ -143,10 +143,11 @@ class Bank:
         exclude = self._episodes.get((situation.namespace, own), frozenset())
         want, most = k + 2, float("-inf")
         while True:
+            asked = situation.namespace, key, want, exclude
             if self._shared:
-                hits = await asyncio.to_thread(self.retriever.search, situation.namespace, key, want, exclude)
+                hits = await asyncio.to_thread(self._shared.search, *asked)
             else:
-                hits = self.retriever.search(situation.namespace, key, want, exclude)
+                hits = self.retriever.search(*asked)
             everything = len(hits) < want or want > OVERFETCH * k
             if self._utility is not None:
                 hits, most = await asyncio.to_thread(self._utility.ranked, situation.namespace, hits)
@@ -237,8 +238,9 @@ class Bank:
                     if self._shortened and (edits := notes.edits(connection)) != self._edits:
                         self._trajectories, self._edits = Cache(CACHED_TRAJECTORIES), edits
                     if not self._loaded and not self._watermark:
-                        self._watermark = self.retriever.watermark if isinstance(self.retriever, SharedRetriever) else 0
                         self._removal_mark = trajectories.last_removal(connection)
+                    if self._shared:  # what others have indexed is not looked at again
+                        self._watermark = max(self._watermark, self._shared.watermark)
                     for mark, pk, namespace in trajectories.removed(connection, self._removal_mark):
                         if not self._shared:
                             self.retriever.remove(namespace, [pk])
@@ -250,8 +252,8 @@ class Bank:
                 if rows:
                     self._index(rows, vectors)
                     self._watermark = rows[-1].pk
-                    if isinstance(self.retriever, SharedRetriever):
-                        self.retriever.reached(self._watermark)
+                    if self._shared:
+                        self._shared.reached(self._watermark)
                 if len(rows) < trajectories.CHUNK:
                     break
             if not self._loaded:

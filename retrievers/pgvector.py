@@ -293,7 +293,7 @@ def _register(connection: Connection) -> None:
     if "pgvector" not in connection.info:
         from pgvector.psycopg import register_vector
 
-        register_vector(connection.connection.driver_connection)  # type: ignore[arg-type]
+        register_vector(connection.connection.driver_connection)
         connection.info["pgvector"] = True
 
 

@@ -91,25 +91,27 @@ async def test_demonstrations_are_those_of_an_exact_search(database: Database) -
     assert (await bank.retrieve(situation(rng, "empty"), 5)).demonstrations == []
 
 
-async def test_what_one_process_banks_is_there_for_all_and_is_indexed_once(database: Database) -> None:
+async def test_what_one_process_banks_is_there_for_all_and_is_indexed_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = random.Random(2)
     one, other = shared(database), shared(database)
     await one.add_many([trajectory(i, rng) for i in range(10)])
     added: list[int] = []
     add = other.retriever.add
-    other.retriever.add = lambda namespace, rows, groups, keys: (
+
+    def counted(namespace: str, rows: Any, groups: Any, keys: Any) -> None:
         added.append(len(rows))
-        or add(  # type: ignore[method-assign]
-            namespace, rows, groups, keys
-        )
-    )
-    found = (await other.retrieve(situation(rng), 3)).demonstrations
-    assert len(found) == 3
+        add(namespace, rows, groups, keys)
+
+    monkeypatch.setattr(other.retriever, "add", counted)
+    assert len((await other.retrieve(situation(rng), 3)).demonstrations) == 3
+    await one.add(trajectory(10, rng))
+    await other.refresh()
     assert added == [], "nothing is loaded that is in the index already"
-    await other.add(trajectory(10, rng))
+    await other.add(trajectory(11, rng))
     assert added == [4]
-    await one.refresh()
-    assert len(one.retriever) == 44
+    assert len(one.retriever) == 48
 
 
 async def test_an_episode_never_sees_what_was_banked_from_it(database: Database) -> None:
