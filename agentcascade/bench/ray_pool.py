@@ -27,11 +27,17 @@ OBJECT_STORE_BYTES = 256 * 2**20
 class _Actor:
     """One worker. It finds modules where its driver does, as far as it has the folders."""
 
-    def __init__(self, path: Sequence[str], start: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def __init__(self, path: Sequence[str]) -> None:
         sys.path += [folder for folder in path if folder not in sys.path and os.path.isdir(folder)]
-        start(*arguments)
+        self._ready = False
 
-    def call(self, function: Callable[[J], R], item: J) -> R:
+    def call(self, start: Callable[..., None], arguments: Sequence[Any], function: Callable[[J], R], item: J) -> R:
+        """`arguments` is a reference in a list, so that Ray hands over what is behind it once, not with every call."""
+        import ray
+
+        if not self._ready:
+            start(*ray.get(arguments[0]))
+            self._ready = True
         return function(item)
 
     def node(self) -> str:
@@ -54,8 +60,8 @@ class RayPool:
         self._actors: list[Any] = []
         try:
             kind: Any = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=ATTEMPTS)(_Actor)
-            self._arguments = ray.put(arguments)  # once for all, and for those that start again
-            self._actors = [kind.remote(sys.path, start, self._arguments) for _ in range(workers)]
+            self._start = start, [ray.put(arguments)]  # kept, for actors that start again
+            self._actors = [kind.remote(sys.path) for _ in range(workers)]
             here = None if address.startswith("ray://") else ray.get_runtime_context().get_node_id()
             self.shares_files = {here} == self._nodes()
         except BaseException:
@@ -86,7 +92,7 @@ class RayPool:
 
         pool: Any = ActorPool(self._actors)
         try:
-            yield from pool.map_unordered(lambda actor, item: actor.call.remote(function, item), items)
+            yield from pool.map_unordered(lambda actor, item: actor.call.remote(*self._start, function, item), items)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except self._ray.exceptions.RayActorError as error:

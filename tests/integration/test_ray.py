@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from postgres import postgres_server, postgres_url  # noqa: F401
@@ -110,6 +114,39 @@ def test_a_run_that_was_stopped_on_ray_goes_on_without(tmp_path: Path) -> None:
     assert len(list(store)) == 9
     store.close()
     assert comparable(play(tmp_path / "run")) == comparable(play(tmp_path / "whole"))
+
+
+RUN = """
+import sys
+sys.path[:0] = {folders!r}
+from pathlib import Path
+from agentcascade.bench.suite import Task
+from tiny_runs import play
+play(Path({folder!r}), policies=("teacher",), tasks=[Task(str(i), f"count {{i}}") for i in range(400)], ray="local")
+"""
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_on_ray_and_its_cluster(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    program = RUN.format(folders=[str(Path(__file__).parents[1])], folder=str(folder))
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    episodes, give_up = folder / "episodes.jsonl", time.monotonic() + 90
+    while not (episodes.exists() and episodes.read_bytes().count(b"\n") >= 20) and time.monotonic() < give_up:
+        time.sleep(0.02)
+    cluster = psutil.Process(process.pid).children(recursive=True)
+    assert any("raylet" in p.name() for p in cluster)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT, error
+    assert "KeyboardInterrupt" in error
+    assert not psutil.wait_procs(cluster, timeout=30)[1]
+    kept = episodes.read_bytes().count(b"\n")
+    assert 20 <= kept < 800
+    store = RunStore(folder, SETTINGS, resume=True)
+    assert len({r.key for r in store}) == kept
+    store.close()
 
 
 @needs_ray
