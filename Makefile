@@ -33,7 +33,7 @@ $(VENV)/demo: $(VENV)/bin/python $(SOURCES)
 # torch first and by its exact version, so that a machine with a local CPU build takes that one.
 $(VENV)/test: $(VENV)/bin/python $(SOURCES)
 	$(PIP) install -q -c constraints.txt torch==2.13.0
-	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench,train,tune,parquet,intercode-sql,sentence-transformers,postgres,server,langchain,dev]"
+	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench,train,tune,parquet,intercode-sql,sentence-transformers,pgvector,ray,server,langchain,dev]"
 	touch $@
 
 clean:

@@ -74,7 +74,7 @@ class Bank:
         self._scales = [sqrt(weights[key] / total) for key in KEYS]
         self._before, self._after, self._redact = window_before, window_after, redact
         self._utility, self._shortened, self._edits = utility, shortened, "0"
-        self._shared = isinstance(retriever, SharedRetriever)
+        self._shared = retriever if isinstance(retriever, SharedRetriever) else None
         self._lock = threading.RLock()
         self._texts = TextVectors(embedder)
         self._trajectories: Cache[int, Trajectory] = Cache(CACHED_TRAJECTORIES)
@@ -141,18 +141,17 @@ class Bank:
         key = self._key([vectors[t] for t in texts])
         own = "" if situation.episode.startswith(DERIVED) else situation.episode
         exclude = self._episodes.get((situation.namespace, own), frozenset())
-        if self._shared and own:  # others may have banked it, and no process holds all that is banked
-            exclude = await asyncio.to_thread(self._of_episode, situation.namespace, own)
         want, most = k + 2, float("-inf")
         while True:
+            asked = situation.namespace, key, want, exclude
             if self._shared:
-                hits = await asyncio.to_thread(self.retriever.search, situation.namespace, key, want, exclude)
+                hits = await asyncio.to_thread(self._shared.search, *asked)
             else:
-                hits = self.retriever.search(situation.namespace, key, want, exclude)
+                hits = self.retriever.search(*asked)
             everything = len(hits) < want or want > OVERFETCH * k
             if self._utility is not None:
                 hits, most = await asyncio.to_thread(self._utility.ranked, situation.namespace, hits)
-            found = await self._windows(hits, k, situation.episode)
+            found = await self._windows(hits, k, situation.episode, own)
             if everything or (len(found) == k and found[-1].score >= most):
                 return Retrieval(found, seconds)
             want *= 2
@@ -173,7 +172,9 @@ class Bank:
 
         return [max(score(w, s.observation) for s in w.steps) if w.trajectory in there else None for w in windows]
 
-    async def _windows(self, hits: Sequence[tuple[int, int, float]], k: int, own: str) -> list[Demonstration]:
+    async def _windows(
+        self, hits: Sequence[tuple[int, int, float]], k: int, own: str, episode: str
+    ) -> list[Demonstration]:
         if any(self._trajectories.get(group) is None for _, group, _ in hits):
             await asyncio.to_thread(self._read, [group for _, group, _ in hits])
         found: list[Demonstration] = []
@@ -181,6 +182,8 @@ class Bank:
         for row, group, score in hits:
             trajectory = self._trajectories.get(group)
             if trajectory is None or trajectory.id == own:  # removed meanwhile by another process, or our own
+                continue
+            if episode and trajectory.metadata.get("episode") == episode:  # which a shared index does not leave out
                 continue
             window = self._cut(trajectory, row & ((1 << POSITIONS) - 1), score)
             teaches = (window.goal, *(s.action for s in window.steps))
@@ -203,10 +206,6 @@ class Bank:
             length=len(trajectory.steps),
             score=score,
         )
-
-    def _of_episode(self, namespace: str, episode: str) -> frozenset[int]:
-        with self.database.begin() as connection:
-            return trajectories.of_episode(connection, namespace, episode)
 
     def _read(self, groups: Collection[int]) -> None:
         missing = [g for g in groups if self._trajectories.get(g) is None]
@@ -239,8 +238,9 @@ class Bank:
                     if self._shortened and (edits := notes.edits(connection)) != self._edits:
                         self._trajectories, self._edits = Cache(CACHED_TRAJECTORIES), edits
                     if not self._loaded and not self._watermark:
-                        self._watermark = self.retriever.watermark if isinstance(self.retriever, SharedRetriever) else 0
                         self._removal_mark = trajectories.last_removal(connection)
+                    if self._shared:  # what others have indexed is not looked at again
+                        self._watermark = max(self._watermark, self._shared.watermark)
                     for mark, pk, namespace in trajectories.removed(connection, self._removal_mark):
                         if not self._shared:
                             self.retriever.remove(namespace, [pk])
@@ -252,6 +252,8 @@ class Bank:
                 if rows:
                     self._index(rows, vectors)
                     self._watermark = rows[-1].pk
+                    if self._shared:
+                        self._shared.reached(self._watermark)
                 if len(rows) < trajectories.CHUNK:
                     break
             if not self._loaded:

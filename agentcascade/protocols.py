@@ -138,7 +138,11 @@ class SharedRetriever(Retriever, Protocol):
 
     @property
     def watermark(self) -> int:
-        """The last trajectory that is in the index."""
+        """The last trajectory that `reached` named, whoever called it; 0 for a new index."""
+        ...
+
+    def reached(self, watermark: int) -> None:
+        """Every trajectory up to this one is in the index: nobody needs to add it again."""
         ...
 
 

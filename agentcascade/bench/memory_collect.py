@@ -1,14 +1,12 @@
 """Fills the table that a tier router is trained on: every combination of tiers for every question, scored.
 
-Worker processes take one conversation at a time; what is done is kept in a folder, so that a killed run goes on.
+Workers take one conversation at a time; what is done is kept in a folder, so that a killed run goes on.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agentcascade.bench.pools import WorkersDied, open_pool
 from agentcascade.config import CascadeConfig
 from agentcascade.envs.memory_qa.scoring import evidence
 from agentcascade.envs.memory_qa.types import Conversation
@@ -42,6 +41,7 @@ class Sweep:
     config: CascadeConfig
     conversations: Sequence[Conversation]
     workers: int = 2
+    ray: str | None = None
 
     def describe(self) -> dict[str, Any]:
         """What must be the same for a folder to be gone on with."""
@@ -74,15 +74,18 @@ def collect(sweep: Sweep, folder: Path, on_done: OnDone | None = None) -> TierLo
     if on_done:
         on_done(done, len(asked))
     if waiting:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(sweep.workers, context, initializer=_start, initargs=(sweep.config,)) as pool:
-            longest = sorted(waiting, key=lambda c: -len(c.turns) * len(c.questions))
-            futures = {pool.submit(_play, c, parts[c.id]): c for c in longest}
-            for future in as_completed(futures):
-                future.result()
-                done += 1
-                if on_done:
-                    on_done(done, len(asked))
+        longest = sorted(waiting, key=lambda c: -len(c.turns) * len(c.questions))
+        try:
+            with open_pool(sweep.workers, _start, sweep.config, ray=sweep.ray) as pool:
+                for name, arrays in pool.map(_play, longest):
+                    _keep(parts[name], arrays)
+                    done += 1
+                    if on_done:
+                        on_done(done, len(asked))
+        except WorkersDied as error:
+            raise BenchError(
+                f"a worker died ({error}): see its memory; what was swept is kept, continue with --resume"
+            ) from error
     return _merge(sweep, [(c, parts[c.id]) for c in asked])
 
 
@@ -98,8 +101,8 @@ def _start(config: CascadeConfig) -> None:
     _memory = make_memory(config, Shared(), router=FixedTiers("low"), stored=False, charging=True, cached=CACHED)
 
 
-def _play(conversation: Conversation, path: Path) -> None:
-    """Sweep one conversation's questions into the file `path`."""
+def _play(conversation: Conversation) -> tuple[str, dict[str, Any]]:
+    """Sweep one conversation's questions: its id, and what there is to keep."""
     import asyncio
 
     from agentcascade.memory.sweep import sweep
@@ -133,6 +136,11 @@ def _play(conversation: Conversation, path: Path) -> None:
         "score": np.array(rows["score"]),
         **{name: np.array(values) for name, values in metrics.items()},
     }
+    return conversation.id, arrays
+
+
+def _keep(path: Path, arrays: Mapping[str, Any]) -> None:
+    """All of it, or nothing."""
     temporary = path.with_suffix(".tmp.npz")
     np.savez(temporary, **arrays)
     temporary.replace(path)

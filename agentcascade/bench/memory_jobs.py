@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agentcascade.bench import memory_rollouts, pools
 from agentcascade.bench.memory_collect import Sweep, collect
 from agentcascade.bench.memory_inputs import load_suite, open_log
 from agentcascade.bench.memory_live import Asked, Live, LiveWorld, Result, cost_of
@@ -46,6 +47,8 @@ class TrainJob:
     def run(self) -> Outcome:
         """Collect, or read, a log; train; measure. Raises `ConfigError` and `InvalidRequest`."""
         options = self._options
+        if options["ray"]:
+            self._check_ray()
         if options["data"] and options["collect"] == "on-policy":
             return self._on_policy()
         log = self._log()
@@ -108,7 +111,7 @@ class TrainJob:
         )
 
     def _sweep_of_all(self) -> Sweep:
-        return Sweep(self._config, self._conversations(), self._options["workers"])
+        return Sweep(self._config, self._conversations(), self._options["workers"], self._options["ray"])
 
     def _conversations(self) -> list[Conversation]:
         found = load_suite(self._options["suite"], self._options["data"])
@@ -132,14 +135,25 @@ class TrainJob:
         embedder = embedder_of(self._config)
         return tier_rows.from_recalls(pairs, embedder.embed, about={"encoder": embedder.name})
 
+    def _check_ray(self) -> None:
+        pools.check(self._options["ray"])
+        if not self._options["data"]:
+            raise ConfigError("--ray collects from --data: a log that is there is trained on here")
+        if self._options["collect"] == "on-policy":
+            raise ConfigError("--ray is for --collect sweep and random: on policy, each rollout waits for the training")
+
     def _live(self, memory: Memory) -> Live:
         return Live(memory, self._conversations(), self._scorer(), concurrency=self._options["workers"] * 4)
 
     def _scorer(self) -> Scorer:
+        return make_scorer(**self._scoring())
+
+    def _scoring(self) -> dict[str, Any]:
         options = self._options
         if options["reward"] != "evidence" and options["answer_model"] is None:
             raise ConfigError(f"reward {options['reward']} needs answers: give --answer-model, e.g. offline/reader")
-        return make_scorer(options["suite"], options["reward"], options["answer_model"], options["judge_model"])
+        named = {"answerer": options["answer_model"], "judge": options["judge_model"]}
+        return {"suite": options["suite"], "reward": options["reward"], **named}
 
     def _memory(self) -> Memory:
         from agentcascade.memory_assembly import build_bench_memory
@@ -148,6 +162,8 @@ class TrainJob:
 
     def _random(self) -> TierLog:
         """Each question `rollouts` times with random tiers, through the real pipeline."""
+        if self._options["ray"]:
+            return self._random_on_ray()
         with self._memory() as memory, asyncio.Runner() as runner:
             live = self._live(memory)
             runner.run(live.prepare(lambda d, n: self._say(f"embedding: {d} of {n} conversations")))
@@ -161,6 +177,21 @@ class TrainJob:
 
             results = runner.run(live.ask_all(asked, routers, [0.0] * len(asked), on_done))
             return log_of(list(zip(asked, results)), self._dollars, self._config, propensity=True)
+
+    def _random_on_ray(self) -> TierLog:
+        options, conversations = self._options, self._conversations()
+        asked = [a for c in conversations for q in c.questions if self._usable(a := Asked(c.id, q))]
+        asked *= options["rollouts"]
+        results = memory_rollouts.play(
+            memory_rollouts.Setting(self._config, self._scoring(), 4),
+            conversations,
+            asked,
+            [Seeded(options["seed"] + i) for i in range(len(asked))],
+            ray=options["ray"],
+            workers=options["workers"],
+            on_done=lambda done: self._say(f"playing: {done:,} of {len(asked):,}"),
+        )
+        return log_of(list(zip(asked, results)), self._dollars, self._config, propensity=True)
 
     def _usable(self, asked: Asked) -> bool:
         if self._options["reward"] == "evidence":

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,14 @@ class RunStore:
                 for line in file:
                     yield EpisodeRecord.model_validate_json(line)
 
-    def bank_url(self, seed: int) -> str:
-        return f"sqlite:///{self.folder / f'bank-{seed}.db'}"
+    def bank_url(self, seed: int, shared: str | None = None) -> str:
+        """The bank of a seed: a file beside the records, or a schema of this run's in the database at `shared`."""
+        if shared is None:
+            return f"sqlite:///{self.folder / f'bank-{seed}.db'}"
+        from agentcascade.storage.schemas import within_schema
+
+        run = str(self.folder.resolve()).encode() + (self.folder / "run.json").read_bytes()
+        return within_schema(shared, f"bench_{blake2b(run, digest_size=6).hexdigest()}_{seed}")
 
     def close(self) -> None:
         self._file.close()

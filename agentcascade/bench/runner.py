@@ -1,4 +1,4 @@
-"""Runs a benchmark: demonstrations first, then every policy over every task and seed, in worker processes.
+"""Runs a benchmark: demonstrations first, then every policy over every task and seed, in a pool of workers.
 
 Every random choice hangs on (seed, policy, task), never on which worker played it or when, so a run that was killed
 and resumed ends in the same table as one that was not.
@@ -7,16 +7,15 @@ and resumed ends in the same table as one that was not.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from agentcascade import assembly
 from agentcascade.bench import worker
 from agentcascade.bench.policies import SHADOW, TUNED
+from agentcascade.bench.pools import Pool, WorkersDied, open_pool
 from agentcascade.bench.records import EpisodeRecord, Job, RunStore
 from agentcascade.bench.suite import Task
 from agentcascade.errors import BenchError
@@ -24,6 +23,7 @@ from agentcascade.types import Trajectory
 
 OnRecord = Callable[[EpisodeRecord, bool], None]
 """Called with every record, and whether it was read from an earlier run."""
+Done = dict[tuple[str, int, str], EpisodeRecord]
 
 
 @dataclass
@@ -35,6 +35,8 @@ class Plan:
     demonstrations: dict[int, list[Task]]
     tasks: dict[int, list[Task]]
     workers: int = 1
+    ray: str | None = None
+    """Address of a Ray cluster to play on, instead of processes of this machine"""
     records: list[EpisodeRecord] = field(default_factory=list)
 
 
@@ -46,22 +48,24 @@ def run(plan: Plan, store: RunStore, on_record: OnRecord) -> list[EpisodeRecord]
     done = {r.key: r for r in store}
     for record in done.values():
         on_record(record, True)
-    if any(needs_bank(p, plan) for p in plan.policies):
-        jobs = [
-            Job("demos", s, i, t.id, t.path) for s, tasks in plan.demonstrations.items() for i, t in enumerate(tasks)
-        ]
-        _play(jobs, plan, store, done, on_record)
-        for seed in plan.tasks:
-            _bank(plan, seed, [r.trajectory for j in jobs if j.seed == seed and (r := done[j.key]).trajectory])
-    for policies in _stages(plan.policies):
-        jobs = []
-        for seed, tasks in plan.tasks.items():
-            share = _teacher_share(done.values(), seed)
-            # Task by task, since the engine keeps a game that it has just translated.
-            jobs += [
-                Job(p, seed, i, t.id, t.path, share, t.category, t.group) for i, t in enumerate(tasks) for p in policies
-            ]
-        _play(jobs, plan, store, done, on_record)
+    with _Crew(plan, store, done, on_record) as crew:
+        if any(needs_bank(p, plan) for p in plan.policies):
+            demonstrations = plan.demonstrations.items()
+            jobs = [Job("demos", s, i, t.id, t.path) for s, tasks in demonstrations for i, t in enumerate(tasks)]
+            crew.play(jobs)
+            for seed in plan.tasks:
+                _bank(plan, seed, [r.trajectory for j in jobs if j.seed == seed and (r := done[j.key]).trajectory])
+        for policies in _stages(plan.policies):
+            jobs = []
+            for seed, tasks in plan.tasks.items():
+                share = _teacher_share(done.values(), seed)
+                # Task by task, since the engine keeps a game that it has just translated.
+                jobs += [
+                    Job(p, seed, i, t.id, t.path, share, t.category, t.group)
+                    for i, t in enumerate(tasks)
+                    for p in policies
+                ]
+            crew.play(jobs)
     return list(done.values())
 
 
@@ -94,56 +98,51 @@ def _bank(plan: Plan, seed: int, trajectories: Sequence[Trajectory | None]) -> N
         asyncio.run(bank.add_many(found))
 
 
-def _play(
-    jobs: Sequence[Job],
-    plan: Plan,
-    store: RunStore,
-    done: dict[tuple[str, int, str], EpisodeRecord],
-    on_record: OnRecord,
-) -> None:
-    """Play `jobs` in worker processes. A worker that dies takes its episode back to the queue, a few times."""
-    waiting = [j for j in jobs if j.key not in done]
-    broken = 0
-    while waiting:
-        try:
-            _play_in_pool(waiting, plan, store, done, on_record)
-        except BrokenProcessPool as error:
-            broken += 1
-            if broken > MAX_BROKEN_POOLS:
+class _Crew:
+    """Workers, from the first episode of a run to its last; new ones where they died."""
+
+    def __init__(self, plan: Plan, store: RunStore, done: Done, on_record: OnRecord) -> None:
+        self._plan, self._store, self._done, self._on_record = plan, store, done, on_record
+        self._stack = ExitStack()
+        self._pool: Pool | None = None
+
+    def __enter__(self) -> _Crew:
+        self._stack.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def play(self, jobs: Sequence[Job]) -> None:
+        """Play those that are not played yet. A worker that dies takes its episode back to the queue, a few times."""
+        broken = 0
+        while waiting := [j for j in jobs if j.key not in self._done]:
+            try:
+                for record in self._opened().map(worker.play, waiting):
+                    self._store.append(record)
+                    self._done[record.key] = record
+                    self._on_record(record, False)
+            except WorkersDied as error:
+                broken += 1
+                if error.for_good or broken > MAX_BROKEN_POOLS:
+                    raise BenchError(
+                        f"worker processes died {MAX_BROKEN_POOLS + 1} times: see memory and the engine (agentcascade "
+                        "doctor); what was played is kept, continue with --resume"
+                    ) from error
+                self._pool = None
+                self._stack.close()
+
+    def _opened(self) -> Pool:
+        if self._pool is None:
+            plan = self._plan
+            pool = self._stack.enter_context(open_pool(plan.workers, worker.start, plan.setup, ray=plan.ray))
+            files = [url for url in plan.setup.bank_urls.values() if url.startswith("sqlite")]
+            if files and not pool.shares_files:
                 raise BenchError(
-                    f"worker processes died {broken} times: see memory and the engine (agentcascade doctor); "
-                    "what was played is kept, continue with --resume"
-                ) from error
-        waiting = [j for j in waiting if j.key not in done]
-
-
-def _play_in_pool(
-    jobs: Sequence[Job],
-    plan: Plan,
-    store: RunStore,
-    done: dict[tuple[str, int, str], EpisodeRecord],
-    on_record: OnRecord,
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(plan.workers, context, initializer=worker.start, initargs=(plan.setup,))
-    queue = iter(jobs)
-    running: set[Future[EpisodeRecord]] = set()
-    try:
-        while True:
-            # A short queue, so that Ctrl-C does not wait for episodes nobody asked for.
-            while len(running) < 2 * plan.workers and (job := next(queue, None)) is not None:
-                running.add(pool.submit(worker.play, job))
-            if not running:
-                return
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                record = future.result()
-                store.append(record)
-                done[record.key] = record
-                on_record(record, False)
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+                    "the bank is a file of this machine, and some Ray workers are on others: give a bank that all of "
+                    "them reach, --bank postgresql://…"
+                )
+            self._pool = pool
+        return self._pool

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from agentcascade import assembly
@@ -19,7 +21,7 @@ from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.bench.suite import Suite
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig
-from agentcascade.errors import describe
+from agentcascade.errors import BenchError, describe
 from agentcascade.ledger import MemoryRecorder
 from agentcascade.merging import DryRun
 from agentcascade.protocols import ChatModel, Embedder, TokenCounter
@@ -49,7 +51,12 @@ class Worker:
         self._cascades: dict[tuple[str, int], Cascade] = {}
 
     def play(self, job: Job) -> EpisodeRecord:
-        """Play one episode; whatever breaks in it is its record's `error`, and a loss."""
+        """Play one episode; whatever breaks in it is its record's `error`, and a loss.
+
+        Raises `BenchError` where the task is a file that this machine does not have.
+        """
+        if Path(job.path).is_absolute() and not Path(job.path).exists():  # another machine's, and nobody's loss
+            raise BenchError(f"{socket.gethostname()} has no {job.path}: put the tasks where every worker finds them")
         return asyncio.run(self._play(job))
 
     async def _play(self, job: Job) -> EpisodeRecord:

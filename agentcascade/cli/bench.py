@@ -10,6 +10,7 @@ import click
 
 from agentcascade.bench.policies import POLICIES
 from agentcascade.cli.bench_memory import MEMORY_SUITES
+from agentcascade.cli.settings import ray_option
 
 LOG_SETTING = "Repeatable; each step of the log is sampled at one of them. Default: the option of the cascade."
 
@@ -86,7 +87,11 @@ def agent_options(
         click.option(
             "--embedder", default="minilm", show_default=True, help="See retrieval.embedder in the configuration."
         ),
-        click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes."),
+        click.option(
+            "--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes, or workers of --ray."
+        ),
+        ray_option,
+        click.option("--bank", metavar="URL", help="PostgreSQL for the run's banks. Default: files in --out."),
         click.option("--resume", is_flag=True, help="Continue the run in --out."),
         click.option(
             "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder. Default: runs/<suite>-<time>."

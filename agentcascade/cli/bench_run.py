@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from agentcascade import assembly
+from agentcascade.bench import pools
 from agentcascade.bench.logged import logged
 from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, with_rule
 from agentcascade.bench.policies import check as check_policies
@@ -48,11 +49,13 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
     rule = read_rule(options["rule"])
     tuned = with_rule(config, rule) if rule else None
     suite.check()
+    pools.check(options["ray"])
     check_parts(config, suite.name)
     if tuned is not None:
         check_parts(tuned, suite.name)
     console, workers = Console(), options["workers"]
     again = "".join(f" --{name} {options[name]}" for name in ("log", "rule") if isinstance(options[name], Path))
+    again += f" --ray {options['ray']}" * bool(options["ray"]) + " --bank URL" * bool(options["bank"])
     with Progress(console, resume_hint=f"agentcascade bench {suite.name} --resume --out {folder}{again}") as bar:
         demonstrations, tasks = {}, {}
         source: Source = "official"
@@ -80,10 +83,10 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         store = RunStore(folder, manifest, resume=resume)
-        plan = Plan(
-            Setup(path, config, {s: store.bank_url(s) for s in tasks}, tuned), chosen, demonstrations, tasks, workers
-        )
         try:
+            banks = {s: store.bank_url(s, options["bank"]) for s in tasks}
+            setup = Setup(path, config, banks, tuned)
+            plan = Plan(setup, chosen, demonstrations, tasks, workers, options["ray"])
             records = run(plan, store, bar.expecting(plan))
         finally:
             store.close()

@@ -18,6 +18,8 @@ EXTRAS = {
     "onnx": (("onnxruntime", "onnxruntime"), "embeddings without torch"),
     "sentence-transformers": (("sentence-transformers", "sentence_transformers"), "any sentence-transformers model"),
     "postgres": (("psycopg", "psycopg"), "a bank and ledger shared by many processes"),
+    "pgvector": (("pgvector", "pgvector"), "an index shared by them, too"),
+    "ray": (("ray", "ray"), "benchmarks, replays and training on a cluster"),
     "server": (("fastapi", "fastapi"), "the proxy, `agentcascade serve`"),
     "telemetry": (("opentelemetry-sdk", "opentelemetry.sdk"), "traces and metrics"),
     "langchain": (("langchain-core", "langchain_core"), "the LangChain chat model"),

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.settings import database, database_options, load, ray_option
 
 if TYPE_CHECKING:
     from agentcascade.config import CascadeConfig
@@ -202,6 +202,7 @@ def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
 @click.option(
     "--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes, or questions at once."
 )
+@ray_option
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @out_option
 @database_options

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentcascade.cli.logs import log_options, read
+from agentcascade.cli.settings import ray_option
 
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.replay import Replayed
@@ -33,17 +34,19 @@ if TYPE_CHECKING:
     help="How samples are bought.",
 )
 @click.option("--no-cache-discounts", is_flag=True, help="Count every prompt token at its full price.")
+@ray_option
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Of --ray.")
 @click.option("--json", "as_json", is_flag=True)
 def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **options: Any) -> None:
     """Evaluate rules on a log: how often the student acts, what goes wrong, what it costs.
 
     Without --rule and --n: the teacher alone, the student alone, and every threshold of 3 and 5 samples.
     """
+    from agentcascade.bench.replaying import Pair, replay_all
     from agentcascade.cli.tune import make_console
     from agentcascade.routers.tuning.columns import arms, chain, columns
     from agentcascade.routers.tuning.costs import Bill, check
     from agentcascade.routers.tuning.fragments import read as read_rule
-    from agentcascade.routers.tuning.replay import replay
     from agentcascade.routers.tuning.rules import Chain, Rule, TeacherAlone, Threshold
 
     check(options["sample_cost"])
@@ -53,11 +56,12 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
         chosen, sizes = [TeacherAlone(), Threshold(1, 1)], (3, 5)
     chosen += [Threshold(n, needed) for n in sizes for needed in range(n, 0, -1)]
     bill = Bill(options["sampling"], not options["no_cache_discounts"], options["sample_cost"])
-    rows: list[Replayed] = []
-    for arm in arms(steps):
-        log = columns(steps, arm=arm)
-        rows += [replay(log, rule, [bill]) for rule in chosen if not isinstance(rule, Chain)]
-    rows += [replay(chain(steps), rule, [bill]) for rule in chosen if isinstance(rule, Chain)]
+    logs = [columns(steps, arm=arm) for arm in arms(steps)]
+    pairs = [Pair(i, rule) for i in range(len(logs)) for rule in chosen if not isinstance(rule, Chain)]
+    if chains := [rule for rule in chosen if isinstance(rule, Chain)]:
+        pairs += [Pair(len(logs), rule) for rule in chains]
+        logs.append(chain(steps))
+    rows = replay_all(logs, pairs, bill, ray=options["ray"], workers=options["workers"])
     if as_json:
         click.echo(json.dumps([_plain(row) for row in rows], indent=2))
         return

@@ -27,6 +27,11 @@ def database_options(function: F) -> F:
     return config(url(function))
 
 
+ray_option = click.option(
+    "--ray", metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, auto, or local to start one here."
+)
+
+
 def load(config: Path | None, url: str | None) -> CascadeConfig:
     """The configuration that is named or found, with `url` in place of its database."""
     return CascadeConfig.load(config or config_path(), **({"bank": {"url": url}} if url else {}))

@@ -109,6 +109,11 @@ class Tools:
     def token_vectors(self, texts: Sequence[str], meter: Meter) -> list[Vector]:
         return self.once("tokens", texts, self._tokens, meter)
 
+    def sentence_vectors(self, texts: Sequence[str]) -> list[Vector]:
+        """In the order of `texts`."""
+        found = self.vectors.of(texts)
+        return [found[text] for text in texts]
+
     def cost(self, what: tuple[str, str]) -> float:
         """Milliseconds that it took to make; 0.0 where it is not known any more."""
         known = self._known.get(what)

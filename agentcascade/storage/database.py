@@ -50,6 +50,18 @@ class Database:
         except SQLAlchemyError as error:
             raise _explain(error, self.engine) from error
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection without a transaction: each statement stands alone, and is one round trip.
+
+        Raises `StorageError` when the database fails.
+        """
+        try:
+            with self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise _explain(error, self.engine) from error
+
     def ping(self) -> None:
         """Raises `StorageError` when the database does not answer."""
         with self.begin() as connection:

@@ -156,12 +156,6 @@ def index_rows(connection: Connection, after: int, limit: int = CHUNK) -> list[I
     return [IndexRow(h.pk, h.namespace, h.episode, h.goal_key, h.plan_key, keys[h.pk]) for h in heads]
 
 
-def of_episode(connection: Connection, namespace: str, episode: str) -> frozenset[int]:
-    """Keys of the trajectories that were banked from an episode."""
-    own = trajectories.c.namespace == namespace, trajectories.c.episode == episode
-    return frozenset(connection.execute(select(trajectories.c.pk).where(*own)).scalars())
-
-
 def vectors(connection: Connection, keys: Collection[str]) -> dict[str, np.ndarray]:
     """float32 vectors by text key; unknown keys are left out."""
     found = {}

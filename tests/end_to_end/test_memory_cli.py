@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from agentcascade.assembly import find_module
 from agentcascade.cli import main
 
 TALKS = {
@@ -100,6 +101,32 @@ def test_a_router_is_trained_on_a_sweep_and_again_from_its_log(data: Path) -> No
     assert Path("second/values.safetensors").read_bytes() == Path("first/values.safetensors").read_bytes()
     assert np.load(log)["score"].shape == (16 * 243,)
     assert "log.npz" in out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_module("ray"), reason="needs ray: pip install 'agentcascade[ray]'")
+def test_sweeps_and_rollouts_on_ray_are_those_of_one_process(data: Path, once: Path) -> None:
+    def same(one: Path, other: Path) -> None:
+        ours, theirs = np.load(one), np.load(other)
+        for name in ("question", "tiers", "score", "query", "reads", "vectors"):
+            assert np.array_equal(ours[name], theirs[name]), name
+
+    train = "memory", "train", "--data", data
+    run(*train, "--out", "ray", "--ray", "local")
+    same(Path("ray/log.npz"), once / "log.npz")
+    random = (*train, "--collect", "random", "--rollouts", 3)
+    run(*random, "--out", "alone")
+    run(*random, "--out", "together", "--ray", "local")
+    same(Path("together/log.npz"), Path("alone/log.npz"))
+
+
+def test_ray_is_for_what_can_be_split(data: Path, trained: Path) -> None:
+    pytest.importorskip("ray", reason="needs ray: pip install 'agentcascade[ray]'")
+    on_policy = "--data", data, "--collect", "on-policy", "--router", "policy"
+    out = run("memory", "train", *on_policy, "--out", "out", "--ray", "local", ok=False).output
+    assert "--ray is for --collect sweep and random" in out
+    out = run("memory", "train", "--offline", trained / "log.npz", "--out", "out", "--ray", "local", ok=False).output
+    assert "a log that is there is trained on here" in out
 
 
 def test_a_killed_sweep_goes_on_where_it_was(trained: Path, data: Path) -> None:

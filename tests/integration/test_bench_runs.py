@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tiny_runs import DEMOS, SEEDS, SETTINGS, TASKS, comparable, play
 
 from agentcascade.bench import runner
 from agentcascade.bench.policies import POLICIES
@@ -25,61 +25,6 @@ from agentcascade.bench.suite import Task
 from agentcascade.bench.worker import Setup
 from agentcascade.config import CascadeConfig
 from agentcascade.errors import BenchError
-
-SETTINGS = {"suite": "tiny"}
-SEEDS = (0, 1)
-DEMOS = [Task(f"demo {i}", f"count demo{i}") for i in range(3)]
-TASKS = [Task(f"task {i}", f"count task{i}") for i in range(4)]
-
-
-def play(
-    folder: Path,
-    *,
-    policies: tuple[str, ...] = POLICIES,
-    tasks: list[Task] = TASKS,
-    seeds: tuple[int, ...] = SEEDS,
-    workers: int = 2,
-    suite: str = "tiny_suite:Suite",
-    stop_after: int | None = None,
-) -> list[EpisodeRecord]:
-    """A run of the tiny suite in `folder`, or the rest of it; Ctrl-C after `stop_after` records of its own."""
-    config = CascadeConfig.model_validate(
-        {
-            "teacher": {"name": "tiny_suite:Teacher"},
-            "student": {"name": "tiny_suite:Student"},
-            "retrieval": {"embedder": "hashing:64", "index": "exact", "k": 2},
-            "actions": {"format": "react"},
-        }
-    )
-    store = RunStore(folder, SETTINGS, resume=True)
-    setup = Setup(suite, config, {s: store.bank_url(s) for s in seeds})
-    plan = Plan(setup, policies, dict.fromkeys(seeds, DEMOS), dict.fromkeys(seeds, tasks), workers)
-    fresh = 0
-
-    def on_record(record: EpisodeRecord, resumed: bool) -> None:
-        nonlocal fresh
-        fresh += not resumed
-        if fresh == stop_after:
-            raise KeyboardInterrupt
-
-    try:
-        return runner.run(plan, store, on_record)
-    finally:
-        store.close()
-
-
-TIMES = {"id", "seconds", "created_at", "overhead_ms", "embedding_ms"}
-
-
-def without_times(value: Any) -> Any:
-    """A dump without what differs from run to run: random ids, and how long things took."""
-    if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if k not in TIMES}
-    return [without_times(v) for v in value] if isinstance(value, list) else value
-
-
-def comparable(records: list[EpisodeRecord]) -> list[Any]:
-    return [without_times(r.model_dump(mode="json")) for r in sorted(records, key=lambda r: r.key)]
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from postgres import pgvector_server, pgvector_url, postgres_server, postgres_url  # noqa: F401
+from sqlalchemy import text
 
 from agentcascade import assembly
 from agentcascade.bank import Bank
-from agentcascade.errors import ConfigError, StorageError
+from agentcascade.errors import ConfigError, EmbeddingError, MissingExtra, StorageError
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.retrievers.pgvector import PgvectorRetriever
@@ -23,6 +27,17 @@ from agentcascade.storage import Database, open_database, trajectories
 from agentcascade.types import Demonstration, Situation, Step, Trajectory
 
 DIMENSION = 24
+Operation = tuple[str, list[tuple[int, list[int]]], set[int]]
+"""Namespace, (group, key) of the steps to add, groups to remove afterwards"""
+vectors = st.lists(st.integers(-2, 2), min_size=3, max_size=3)  # products are exact, and ties are frequent
+operations = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", ""]),
+        st.lists(st.tuples(st.integers(0, 5), vectors), max_size=6),
+        st.sets(st.integers(0, 7), max_size=3),
+    ),
+    max_size=4,
+)
 WORDS = [f"{colour} {thing}" for colour in ("red", "blue", "green", "grey") for thing in ("cup", "door", "key", "lamp")]
 
 
@@ -76,25 +91,27 @@ async def test_demonstrations_are_those_of_an_exact_search(database: Database) -
     assert (await bank.retrieve(situation(rng, "empty"), 5)).demonstrations == []
 
 
-async def test_what_one_process_banks_is_there_for_all_and_is_indexed_once(database: Database) -> None:
+async def test_what_one_process_banks_is_there_for_all_and_is_indexed_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = random.Random(2)
     one, other = shared(database), shared(database)
     await one.add_many([trajectory(i, rng) for i in range(10)])
     added: list[int] = []
     add = other.retriever.add
-    other.retriever.add = lambda namespace, rows, groups, keys: (
+
+    def counted(namespace: str, rows: Any, groups: Any, keys: Any) -> None:
         added.append(len(rows))
-        or add(  # type: ignore[method-assign]
-            namespace, rows, groups, keys
-        )
-    )
-    found = (await other.retrieve(situation(rng), 3)).demonstrations
-    assert len(found) == 3
+        add(namespace, rows, groups, keys)
+
+    monkeypatch.setattr(other.retriever, "add", counted)
+    assert len((await other.retrieve(situation(rng), 3)).demonstrations) == 3
+    await one.add(trajectory(10, rng))
+    await other.refresh()
     assert added == [], "nothing is loaded that is in the index already"
-    await other.add(trajectory(10, rng))
+    await other.add(trajectory(11, rng))
     assert added == [4]
-    await one.refresh()
-    assert len(one.retriever) == 44
+    assert len(one.retriever) == 48
 
 
 async def test_an_episode_never_sees_what_was_banked_from_it(database: Database) -> None:
@@ -119,20 +136,6 @@ async def test_what_is_removed_is_gone_at_once(database: Database) -> None:
         trajectories.remove(connection, pks)
     assert len(other.retriever) == 8
     assert len((await other.retrieve(situation(rng), 6)).demonstrations) == 2
-
-
-def test_a_large_namespace_is_searched_by_hnsw_with_little_loss(database: Database) -> None:
-    rng = random.Random(5)
-    bank = shared(database, exact_below=100)
-    asyncio.run(bank.add_many([trajectory(i, rng) for i in range(300)]))
-    retriever = bank.retriever
-    assert isinstance(retriever, PgvectorRetriever)
-    keys = np.random.default_rng(0).normal(size=(20, 3 * DIMENSION)).astype(np.float32)
-    assert retriever.recall("default", keys, 6) >= 0.9
-    near = retriever.search("default", keys[0], 6)
-    without = retriever.search("default", keys[0], 6, [near[0][1]])
-    assert near[0][1] not in {group for _, group, _ in without}
-    assert len({group for _, group, _ in without}) == 6
 
 
 ADDS = """
@@ -167,6 +170,141 @@ def test_several_processes_add_and_search_at_once(database: Database) -> None:
     assert len(bank.retriever) == 3 * 5 * 4
 
 
+class Interrupted(Exception):
+    pass
+
+
+async def test_what_a_process_left_half_done_is_done_by_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(6)
+    dying = shared(database)
+    add, calls = dying.retriever.add, []
+
+    def half(namespace: str, rows: Any, groups: Any, keys: Any) -> None:
+        if calls:
+            raise Interrupted
+        calls.append(namespace)
+        add(namespace, rows[-3:], groups[-3:], keys[-3:])
+
+    monkeypatch.setattr(dying.retriever, "add", half)
+    items = [trajectory(i, rng, namespace) for i in range(5) for namespace in ("default", "other")]
+    with pytest.raises(Interrupted):
+        await dying.add_many(items)
+    assert len(dying.retriever) == 3
+    following = shared(database)
+    assert len((await following.retrieve(situation(rng), 5)).demonstrations) == 5
+    assert len(following.retriever) == 4 * len(items)
+
+
+def uses(database: Database) -> int:
+    """Searches that went through an HNSW index, as the server counts them."""
+    with database.begin() as connection:  # the pool's one connection, which searched
+        connection.execute(text("SELECT pg_stat_force_next_flush()"))
+    with database.begin() as connection:
+        query = text(
+            "SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes JOIN pg_indexes ON indexname = indexrelname "
+            "WHERE indexdef LIKE '%USING hnsw%'"
+        )
+        return int(connection.execute(query).scalar() or 0)
+
+
+def banked(database: Database, namespace: str, first: int, count: int) -> None:
+    """Trajectories without steps, for keys to belong to."""
+    columns = "pk, id, namespace, goal, plan, category, model, success, length, metadata, created_at, digest, episode"
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                f"INSERT INTO trajectories ({columns}, goal_key, plan_key) SELECT i, i, :namespace, '', '', '', '', "
+                "true, 1, '{}', now(), i, '', '', '' FROM generate_series(CAST(:first AS integer), :last) AS i "
+                "ON CONFLICT DO NOTHING"
+            ),
+            {"namespace": namespace, "first": first, "last": first + count - 1},
+        )
+
+
+def test_only_a_large_namespace_has_an_index_and_its_searches_use_it_with_little_loss(database: Database) -> None:
+    rng, small = np.random.default_rng(0), "sm'all %s :x"
+    retriever = PgvectorRetriever(DIMENSION, database=database, space="large", exact_below=4_000)
+    centres = rng.normal(size=(80, DIMENSION))
+    keys = centres[rng.integers(0, 80, 8_000)] + 0.4 * rng.normal(size=(8_000, DIMENSION))
+    keys = (keys / np.linalg.norm(keys, axis=1, keepdims=True)).astype(np.float32)
+    banked(database, "large", 0, 2_000)
+    retriever.add("large", np.arange(8_000), np.arange(8_000) // 4, keys)
+    banked(database, small, 5_000, 20)
+    retriever.add(small, np.arange(80) + 10_000, np.arange(80) // 4 + 5_000, keys[:80])
+    retriever.settle()
+    with database.begin() as connection:
+        found = text("SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%USING hnsw%'")
+        assert connection.execute(found).scalar() == 1
+    before = uses(database)
+    assert {group for _, group, _ in retriever.search(small, keys[0], 30)} == set(range(5_000, 5_020))
+    assert uses(database) == before
+    near = retriever.search("large", keys[0], 6)
+    assert uses(database) > before
+    assert near[0] == (0, 0, pytest.approx(1, abs=2e-3))
+    without = {group for _, group, _ in retriever.search("large", keys[0], 6, [near[0][1], near[1][1]])}
+    assert len(without) == 6
+    assert not without & {near[0][1], near[1][1]}
+    assert retriever.recall("large", keys[::200], 6) >= 0.95
+    everything = retriever.search("large", keys[0], 3_000)
+    assert len({group for _, group, _ in everything}) == 2_000, "k beyond what the index goes through is found exactly"
+
+
+def test_a_namespace_that_grew_gets_its_index_behind_the_searches(database: Database) -> None:
+    rng = random.Random(8)
+    retriever = shared(database, exact_below=40).retriever
+    asyncio.run(Bank(database, HashEmbedder(DIMENSION), retriever).add_many([trajectory(i, rng) for i in range(3)]))
+    key = np.random.default_rng(0).normal(size=3 * DIMENSION).astype(np.float32)
+    other = Bank(database, HashEmbedder(DIMENSION), retriever)
+    asyncio.run(other.add_many([trajectory(i, rng) for i in range(3, 30)]))
+    retriever._states.clear()  # instead of two seconds
+    before = retriever.search("default", key, 6)
+    other.close()
+    assert retriever.recall("default", key[None], 6) >= 5 / 6
+    assert len(before) == 6
+
+
+@given(steps=operations, key=vectors, k=st.integers(-1, 9), exclude=st.sets(st.integers(0, 7), max_size=3))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_adds_removals_and_searches_are_those_of_the_exact_index(
+    database: Database, steps: list[Operation], key: list[int], k: int, exclude: set[int]
+) -> None:
+    ours, exact = PgvectorRetriever(3, database=database, space="property"), ExactRetriever(3)
+    banked(database, "", 0, 8)
+    with database.begin() as connection:
+        connection.execute(text(f"DELETE FROM {ours.table}"))
+    for number, (namespace, added, removed) in enumerate(steps):
+        rows = np.array([(50 * number + i) * 37 % 1009 for i in range(len(added))], dtype=np.int64)
+        groups = np.array([group for group, _ in added], dtype=np.int64)
+        keys = np.array([own for _, own in added], dtype=np.float32).reshape(len(added), 3)
+        for index in (ours, exact):
+            index.add(namespace, rows, groups, keys)
+            index.remove(namespace, removed)
+    assert len(ours) == len(exact)
+    for namespace in ("a", "b", "", "never written"):
+        asked = namespace, np.array(key, dtype=np.float32), k, exclude
+        assert ours.search(*asked) == exact.search(*asked)
+
+
+def test_unusable_keys_are_refused(database: Database) -> None:
+    index = PgvectorRetriever(2, database=database, space="checks")
+    for keys, message in (([[np.nan, 0]], "NaN or infinity"), ([[1e5, 0]], "half precision"), ([[1, 0, 0]], "shape")):
+        with pytest.raises(EmbeddingError, match=message):
+            index.add("a", np.array([1]), np.array([1]), np.array(keys, dtype=np.float32))
+    with pytest.raises(EmbeddingError):
+        index.search("a", np.full(2, np.nan, dtype=np.float32), 1)
+    assert len(index) == 0
+
+
+def test_without_the_package_the_extra_is_named(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pgvector", None)
+    with pytest.raises(MissingExtra, match=r'pip install "agentcascade\[pgvector\]"'):
+        assembly.make_retriever("pgvector", 6, database, "x")
+
+
 def test_other_weights_are_another_index(database: Database) -> None:
     one = PgvectorRetriever(6, database=database, space="hash {'goal': 1.0}")
     assert one.table != PgvectorRetriever(6, database=database, space="hash {'goal': 2.0}").table
@@ -183,8 +321,6 @@ def test_a_database_without_pgvector_says_what_to_do(request: pytest.FixtureRequ
     plain = open_database(request.getfixturevalue("postgres_url"))
     try:
         with plain.begin() as connection:
-            from sqlalchemy import text
-
             there = connection.execute(text("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'")).scalar()
         if there:
             pytest.skip("this server has pgvector")

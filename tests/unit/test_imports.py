@@ -21,7 +21,7 @@ ROOT = Path(agentcascade.__file__).parent
 HEAVY = {
     *("torch", "transformers", "sentence_transformers", "onnx", "onnxruntime", "tokenizers", "safetensors", "faiss"),
     *("litellm", "openai", "tiktoken", "stamina", "sqlalchemy", "alembic", "psycopg", "numpy", "scipy", "matplotlib"),
-    *("sklearn", "pyarrow", "sqlglot"),
+    *("sklearn", "pyarrow", "sqlglot", "pgvector", "ray"),
     *("alfworld", "textworld", "jsonschema", "pydantic", "rich"),
     *("fastapi", "starlette", "uvicorn", "opentelemetry", "prometheus_client", "langchain_core", "presidio_analyzer"),
 }
@@ -46,6 +46,8 @@ OWNERS = {
     "sqlglot": {"sql_keys"},
     "sklearn": {"routers.tuning.families"},
     "pyarrow": {"steplog.parquet"},
+    "pgvector": {"retrievers.pgvector"},
+    "ray": {"bench.ray_pool"},
     "uvicorn": {"server.run"},
     "bm25s": {"memory.lexical"},
     "Stemmer": {"memory.words"},

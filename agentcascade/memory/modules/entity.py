@@ -36,7 +36,7 @@ class Entity(Extraction):
         phrases = [p for p in work.query.phrases if p.casefold() not in work.query.names][:4]
         if not lines or not phrases:
             return self.rules(work)
-        vectors = work.tools.once("sentence", phrases, lambda new: [*work.tools.vectors.of(new).values()], work.meter)
+        vectors = work.tools.once("sentence", phrases, work.tools.sentence_vectors, work.meter)
         best = np.max([work.cosines(lines, v) for v in vectors], axis=0)
         named = np.array([_share(work.query.names, _speaker(work, i)) for i in lines], dtype=np.float32)
         return picked(work, lines, 0.5 * spread(best) + 0.35 * work.shares(lines) + 0.15 * named)
