@@ -138,7 +138,7 @@ def test_what_cannot_be_is_an_error_when_the_cascade_is_built(
 
 
 def test_other_providers_are_refused() -> None:
-    with pytest.raises(ConfigError, match="needs a student of vLLM, 'hosted_vllm/NAME', not 'openai/gpt-4.1-mini'"):
+    with pytest.raises(ConfigError, match=r"needs a student of vLLM, 'hosted_vllm/NAME', not 'openai/gpt-4\.1-mini'"):
         build(
             teacher=ScriptedModel(["x"]),
             student="openai/gpt-4.1-mini",
