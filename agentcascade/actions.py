@@ -186,6 +186,11 @@ def check_schema(value: Any, schema: Mapping[str, Any], what: str) -> None:
         raise InvalidAction(f"{what}{f' at {where}' if where else ''}: {error.message[:120]}")
 
 
+def is_schema(value: Mapping[str, Any]) -> bool:
+    """Whether it is a JSON schema that can be checked against."""
+    return _validator(json.dumps(value)) is not None
+
+
 @lru_cache(maxsize=1000)
 def _validator(schema: str) -> Any:
     """A schema's validator, compiled once (an agent's few schemas recur at every step); None for a broken schema."""

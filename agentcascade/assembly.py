@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from agentcascade.actions import Validator, make_format
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig, RouterConfig, variants
+from agentcascade.constraints import Choices
+from agentcascade.constraints import check as check_constraints
 from agentcascade.errors import ConfigError, MissingExtra, did_you_mean
 from agentcascade.judging import Judge, ModelJudge
 from agentcascade.protocols import ChatModel, Embedder, Merger, Observer, Recorder, Retriever, Router, TokenCounter
@@ -50,6 +52,7 @@ def build(
     student: ChatModel | ModelSettings | None = None,
     validators: Sequence[Validator] = (),
     mergers: Sequence[Merger] = (),
+    choices: Choices | None = None,
     recorder: Recorder | None = None,
     judge: Judge | Mapping[str, Any] | None = None,
     observer: Observer | None = None,
@@ -59,7 +62,8 @@ def build(
 
     `cascade` picks one of the configuration's `cascades`. `teacher` and `student` take a model's name, its settings
     (`{"name": …, "price": …}`) or a model of your own; `recorder` replaces the database's; `validators` say which
-    actions are impossible, `mergers` which are the same though their keys differ; `judge` is a function
+    actions are impossible, `mergers` which are the same though their keys differ, `choices` which are admissible, for
+    `sampling.constrain: choice`; `judge` is a function
     (or its section of the configuration) that says whether an episode succeeded where `finish` does not; `observer`
     watches steps and calls.
     Raises `ConfigError`, `MissingExtra` and `StorageError`, each naming the fix; nothing is left open then.
@@ -95,6 +99,7 @@ def build(
         shared.close()
         raise
     made.observer = observer or made.observer
+    made.choices = choices
     made.on_close(shared.close)
     return made
 
@@ -139,6 +144,8 @@ def _cascade(
         name=name,
     )
     cascade.mergers = (*mergers, *verifiers(config, count))
+    models = [m for m in (cascade.student, *config.students) if m is not None]
+    check_constraints(config.sampling, config.actions, [m.name for m in models])
     for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
         cascade.check_mode(mode)
     cascade.judge = judge

@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentcascade import exchange
+from agentcascade import constraints, exchange
 from agentcascade.errors import BudgetExceeded, EmptyCompletion, StorageError, UnknownPrice
 from agentcascade.protocols import Budgets, ChatModel, StreamingModel, TokenCounter
 from agentcascade.record import StepRecord
@@ -108,6 +108,9 @@ class Caller:
         }
         if settings.logprobs:
             options["logprobs"] = True
+        constrained = constraints.option(settings, self._cascade.config.actions, model.name, request.options)
+        if constrained:  # a second form would contradict it
+            options = {k: v for k, v in options.items() if k != "response_format"} | constrained
         messages = self._sent(request.prompt, "student")
         try:
             make = lambda: model.complete(messages, **options)  # noqa: E731
@@ -127,7 +130,7 @@ class Caller:
         sent = self._sent(messages, "teacher")
         options = {
             "seed": request.seed,
-            **request.options,
+            **{k: v for k, v in request.options.items() if k != constraints.CHOICES},
             "tools": request.tools,
             "timeout": self._cascade.config.deadline_seconds,
         }

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentcascade import agreement, conversation, exchange
+from agentcascade import agreement, constraints, conversation, exchange
 from agentcascade.actions import ActionFormat, AutoActions, Validator
 from agentcascade.auditing import Audits
 from agentcascade.calls import NOTHING, Caller, NullObserver, Request
@@ -86,6 +86,7 @@ class Cascade:
         self.actions = actions or AutoActions()
         self.validators = tuple(validators)
         self.mergers: tuple[Merger, ...] = ()
+        self.choices: constraints.Choices | None = None
         self.name = name
         self.database: Database | None = None
         self.budgets: Budgets | None = None
@@ -173,7 +174,8 @@ class Cascade:
         accounts = (*self.config.budgets.accounts(situation), *accounts)
         record = StepRecord(situation, mode, before, self.name)
         seed = self.config.seed if seed is None else seed
-        request = Request(messages, tools, seed, options, n=n, on_delta=on_delta, accounts=accounts)
+        asked = constraints.with_choices(options or {}, self.config.sampling, self.choices, situation, record.failed)
+        request = Request(messages, tools, seed, asked, n=n, on_delta=on_delta, accounts=accounts)
         with self.observer.step(situation, mode) as decided:
             try:
                 async with asyncio.timeout(self.config.deadline_seconds):

@@ -138,7 +138,7 @@ class OpenAIModel:
         asked = {k: v for k, v in (self._options | dict(options)).items() if v is not None}
         known = {k: v for k, v in asked.items() if k in arguments()}
         others = {k: v for k, v in asked.items() if k not in known}
-        if others and self._base:
+        if others and (self._base or self._provider == "hosted_vllm"):
             known["extra_body"] = others | (known.get("extra_body") or {})
         return known
 

@@ -98,6 +98,13 @@ class SamplingConfig(Section):
     )
     timeout_seconds: float = Field(default=30.0, gt=0, description="deadline of the student's part of a step")
     logprobs: bool = Field(default=False, description="ask for log-probabilities, where the student's provider can")
+    constrain: Literal["none", "choice", "schema", "regex", "grammar"] = Field(
+        default="none",
+        description="students of vLLM can only answer so; choice: one of the actions that the request's `choices` list",
+    )
+    constraint: str | Mapping[str, Any] | None = Field(
+        default=None, description="the JSON schema, the regular expression or the grammar (EBNF)"
+    )
 
 
 class PromptConfig(Section):

@@ -129,6 +129,8 @@ class Worker:
             recorder=self._recorder,  # knows of steps that failed, too: they were paid for
         )
         cascade.mergers = assembly.verifiers(config, count)
+        admissible = getattr(self.environment, "admissible", None)
+        cascade.choices = None if admissible is None else lambda situation: admissible()
         trial = getattr(self.environment, "dry_run", None)
         if config.actions.dry_run and trial is not None:
             cascade.mergers = (DryRun(trial), *cascade.mergers)

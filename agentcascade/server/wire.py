@@ -15,6 +15,7 @@ OPTIONS = (
     *("max_completion_tokens", "seed", "stop", "frequency_penalty", "presence_penalty", "logit_bias", "user"),
     *("reasoning_effort", "verbosity", "thinking", "prediction", "modalities", "audio", "service_tier"),
     *("web_search_options", "safety_identifier", "prompt_cache_key", "top_k", "min_p", "repetition_penalty"),
+    "choices",
 )
 """What a client may set of a model call. Anything else is not passed on: addresses and keys are the server's own."""
 
@@ -79,6 +80,8 @@ class ChatRequest(Loose):
     max_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
     seed: StrictInt | None = None
+    choices: Annotated[list[StrictStr], Field(max_length=10_000)] | None = None
+    """The admissible actions, where the students are constrained to them"""
     metadata: dict[str, StrictStr] | None = None
 
 

@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any, NamedTuple
 
 from agentcascade.errors import EnvironmentFailed
@@ -32,7 +32,11 @@ class Throughput(NamedTuple):
         """Dollars per million tokens. Raises `EnvironmentFailed` where nothing was measured."""
         if min(self) <= 0:
             raise EnvironmentFailed(f"throughput {self} was not measured: there is no price without it")
-        per = [round(hour_dollars / HOUR * 1_000_000 / Decimal(repr(rate)), 9) for rate in self]
+        # The ledger counts in 10^-12 dollars, so a token's price is a whole number of them; up, since none is free.
+        per = [
+            (hour_dollars / HOUR * 1_000_000 / Decimal(repr(rate))).quantize(Decimal("0.000001"), ROUND_UP)
+            for rate in self
+        ]
         return Price(input=per[0], cached_input=min(per[1], per[0]), output=per[2])
 
 

@@ -1,11 +1,18 @@
-"""Several engines of one student behind litellm's router."""
+"""Several engines of one student behind litellm's router: an episode stays with the one that has cached its prefix."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
+from agentcascade import prompts
+from agentcascade.actions import text_of
 from agentcascade.models import LiteLLMModel, import_litellm
+from agentcascade.types import Message
+
+REST = 15.0
+"""Seconds that an engine is left alone after a failure."""
 
 
 class ReplicatedModel(LiteLLMModel):
@@ -27,8 +34,22 @@ class ReplicatedModel(LiteLLMModel):
                     for base in self._bases
                 ],
                 routing_strategy="simple-shuffle",
+                optional_pre_call_checks=["session_affinity"],
                 num_retries=len(self._bases) - 1,
-                cooldown_time=15,
+                retry_after=0,
+                allowed_fails=0,  # an episode would come back to a dead engine again and again
+                cooldown_time=REST,
             )
         own = {k: v for k, v in request.items() if k not in ("num_retries", "max_retries")}
-        return await self._router.acompletion(**own)
+        session = {**(own.pop("metadata", None) or {}), "session_id": shared_prefix(own["messages"])}
+        return await self._router.acompletion(**own, metadata=session)
+
+
+def shared_prefix(messages: Sequence[Message]) -> str:
+    """Names what all steps of an episode begin with: all up to the task, without the demonstrations behind it."""
+    said = []
+    for message in messages:
+        said.append(f"{message.get('role')}: {text_of(message).split(prompts.HEADER)[0].rstrip()}")
+        if message.get("role") == "user":
+            break
+    return blake2b("\n".join(said).encode(errors="replace"), digest_size=12).hexdigest()

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects import sqlite
 
 from agentcascade import assembly
 from agentcascade.config import ModelConfig
 from agentcascade.errors import ConfigError, EnvironmentFailed
+from agentcascade.prompts import HEADER
+from agentcascade.storage.columns import Dollars
 from agentcascade.students.engine import Engine, Settings, launcher
 from agentcascade.students.measure import Throughput, gauges, throughput
 from agentcascade.students.registry import Registry, Replica, Student
@@ -125,22 +128,30 @@ def test_without_a_price_dollars_are_unknown_until_they_are_measured(serving: An
 
 
 def test_replicas_share_the_work_and_one_may_die(serving: Any) -> None:
+    """An episode stays with one of them, whatever demonstrations its steps show, and goes to another when it dies."""
     serving("/models/good", "--replicas", "2")
     student = Registry().find("good")
     model = assembly.make_model(ModelConfig(name="hosted_vllm/good", retries=3), lambda text: 1)
-
-    async def ask(times: int) -> set[str]:
-        calls = (model.complete([{"role": "user", "content": f"q{i}"}]) for i in range(times))
-        return {str(c.messages[0]["content"]).split()[0] for c in await asyncio.gather(*calls)}
-
     ports = {replica.api_base.split(":")[2].removesuffix("/v1") for replica in student.replicas}
 
-    async def scenario() -> None:
-        assert await ask(12) == ports
-        os.killpg(student.replicas[0].pid, signal.SIGKILL)
-        assert len(await ask(6)) == 1
+    async def step(episode: int, number: int) -> str:
+        task = {"role": "user", "content": f"task {episode}\n\n{HEADER}\nother ones at step {number}"}
+        said = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}] * number
+        completion = await model.complete([{"role": "system", "content": "You act."}, task, *said])
+        return str(completion.messages[0]["content"]).split()[0]
 
-    asyncio.run(scenario())
+    async def play(episodes: int) -> list[set[str]]:
+        async def one(episode: int) -> set[str]:
+            return {await step(episode, number) for number in range(4)}
+
+        return list(await asyncio.gather(*(one(i) for i in range(episodes))))
+
+    answered = asyncio.run(play(16))
+    assert all(len(engines) == 1 for engines in answered)
+    assert set().union(*answered) == ports
+    os.killpg(student.replicas[0].pid, signal.SIGKILL)
+    left = student.replicas[1].api_base.split(":")[2].removesuffix("/v1")
+    assert asyncio.run(play(16)) == [{left}] * 16  # in another event loop, too
 
 
 def test_a_detached_student_lives_on_until_it_is_stopped(vllm: str) -> None:
@@ -239,6 +250,10 @@ def test_where_vllm_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_price_is_an_hours_dollars_over_an_hours_tokens() -> None:
     price = Throughput(input=1000, cached_input=10_000, output=100).price(Decimal("3.6"))
     assert (price.input, price.cached_input, price.output) == (Decimal(1), Decimal("0.1"), Decimal(10))
+    small = Throughput(input=23_545, cached_input=7e11, output=2_249).price(Decimal("0.2"))
+    assert small.cached_input == Decimal("0.000001"), "never free"
+    bill = small.dollars(Usage(input=13, cached_input=896, output=577))
+    assert Dollars().process_bind_param(bill, sqlite.dialect()) == bill * 10**12, "the ledger can hold it"
     with pytest.raises(EnvironmentFailed, match="was not measured"):
         Throughput(1000, 0, 100).price(Decimal(1))
 
