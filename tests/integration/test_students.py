@@ -221,7 +221,7 @@ def test_flags_are_vllms_own() -> None:
     )
     flags = " ".join(settings.arguments(7))
     assert "--max-model-len 10 --gpu-memory-utilization 0.5 --tensor-parallel-size 2 --tool-call-parser hermes" in flags
-    assert flags.endswith("--enable-auto-tool-choice --x")
+    assert flags.endswith("--enable-auto-tool-choice --max-num-batched-tokens 10 --x")
     assert "--enable-prefix-caching" in flags
     assert "--no-enable-prefix-caching" in Settings("m", "n", prefix_caching=False).arguments(7)
     assert settings.environment == {"VLLM_CPU_KVCACHE_SPACE": "2"}
