@@ -128,6 +128,8 @@ class BenchError(AgentCascadeError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that names the nearest known names, or lists them all."""
     options = sorted(known)
+    if not options:
+        return "there is none."
     near = get_close_matches(name, options, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(options)}."
 

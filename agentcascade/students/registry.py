@@ -87,8 +87,9 @@ class Registry:
         found = known.get(name.removeprefix(PREFIX))
         if found is None:
             raise ConfigError(
-                f"no student '{name}' is running here ({did_you_mean(name.removeprefix(PREFIX), known)}): start it "
-                "with `agentcascade students serve`, or set student.api_base"
+                f"no student '{name}' is running here"
+                + (f" ({did_you_mean(name.removeprefix(PREFIX), known)})" if known else "")
+                + ": start it with `agentcascade students serve`, or set student.api_base"
             )
         if not found.alive:
             raise ConfigError(f"student '{found.name}' has died: see {found.replicas[0].log}, and start it again")
