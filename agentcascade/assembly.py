@@ -32,6 +32,7 @@ OWN_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")
 """`module:Class`; names of providers' models have no capital after a colon."""
 
 OFFLINE = {
+    "offline/copier": "agentcascade.envs.offline.copier:Copier",
     "offline/editor": "agentcascade.envs.offline.editor:Editor",
     "offline/expert": "agentcascade.envs.offline.expert:Expert",
     "offline/imitator": "agentcascade.envs.offline.imitator:Imitator",

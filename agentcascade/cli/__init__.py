@@ -15,6 +15,7 @@ COMMANDS = {
     "bench": ("bench", "Run a benchmark under several policies."),
     "db": ("db", "Upgrade, prune and vacuum the database."),
     "doctor": ("doctor", "Say what is installed, what is missing and what answers."),
+    "env": ("env", "Install the environments that benchmarks play in."),
     "init": ("init", "Write a commented configuration file."),
     "keys": ("keys", "Create, list and revoke API keys of the proxy."),
     "ledger": ("ledger", "Say what was spent and what was saved."),

@@ -145,3 +145,23 @@ def intercode_sql(context: click.Context, /, **options: Any) -> None:
     from agentcascade.cli.bench_run import play
 
     play(context, "agentcascade.bench.intercode_sql:IntercodeSqlSuite", "train", options)
+
+
+@command.command()
+@agent_options(
+    teacher="offline/expert",
+    student="offline/copier",
+    splits=("test_normal", "test_challenge", "dev"),
+    episodes=120,
+    demos=90,
+    k=3,
+)
+def appworld(context: click.Context, /, **options: Any) -> None:
+    """Everyday tasks in the apps of simulated people, done by writing code (AppWorld).
+
+    Needs `agentcascade env install appworld`. Uses the official worlds where $APPWORLD_ROOT names them, else generated
+    ones. The default models are stand-ins that need no key; real ones are one flag away.
+    """
+    from agentcascade.cli.bench_run import play
+
+    play(context, "agentcascade.bench.appworld:AppWorldSuite", "train", options)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from agentcascade.envs.alfworld.belief import Belief
 from agentcascade.envs.alfworld.engine import make_engine
 from agentcascade.envs.alfworld.planner import Planner, reduced
+from agentcascade.envs.alfworld.telling import outline, thought
 from agentcascade.errors import EnvironmentFailed, describe
 
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
@@ -95,6 +96,15 @@ class AlfworldEnvironment:
             except EnvironmentFailed:
                 self._advised = self.expert_plan()
         return Advice(list(self._advised))
+
+    def expert_outline(self) -> str:
+        """The plan to the goal in a few lines."""
+        return outline(self.expert_plan())
+
+    def expert_answer(self) -> str:
+        """The first advised command, and a thought that says what it is for."""
+        commands, searching = self.expert_advice()
+        return f"Thought: {thought(commands, searching)}\nAction: {commands[0] if commands else 'look'}"
 
     def _commands(self, facts: Iterable[Any]) -> list[str]:
         if self._planner is None:

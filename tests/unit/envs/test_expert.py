@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from agentcascade.envs.offline.expert import Expert, thought
+from agentcascade.envs.alfworld.telling import outline, thought
+from agentcascade.envs.offline.expert import Expert
 from agentcascade.errors import ConfigError
 from agentcascade.planning import PLAN, asking
 from agentcascade.protocols import ChatModel
@@ -26,11 +27,11 @@ class World:
     def __init__(self, plan: list[str]) -> None:
         self.plan = plan
 
-    def expert_plan(self) -> list[str]:
-        return self.plan
+    def expert_outline(self) -> str:
+        return outline(self.plan)
 
-    def expert_advice(self) -> tuple[list[str], str]:
-        return self.plan, ""
+    def expert_answer(self) -> str:
+        return f"Thought: {thought(self.plan)}\nAction: {self.plan[0]}"
 
 
 def words(text: str) -> int:

@@ -1,0 +1,203 @@
+"""AppWorld behind the `Environment` protocol: a task, blocks of code, AppWorld's own verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from itertools import count
+from typing import Any, NamedTuple
+
+from agentcascade.envs.appworld import installation
+from agentcascade.envs.appworld.server import AppWorldServer, ServerGone
+from agentcascade.errors import EnvironmentFailed, InvalidAction, did_you_mean
+from agentcascade.python_keys import canonical_python
+from agentcascade.types import Action
+
+MAX_STEPS = 50
+SECONDS = 60
+"""That a block of code may run, by AppWorld's own clock; it is killed when that does not stop it"""
+GRACE = 20
+SHOWN = 20_000
+"""Characters of an observation that an agent sees"""
+FAILED = "Execution failed."
+SILENT = "Execution successful."
+_numbers = count()
+
+
+class Ran(NamedTuple):
+    """A block of code that was run, and what came of it. `lost`: its world is gone, with all that it did there."""
+
+    code: str
+    output: str
+    lost: bool = False
+
+
+class AppWorldEnvironment:
+    """One task at a time, named by its id, on one server.
+
+    A server that dies or hangs is replaced, and what the episode had run before is run again: worlds are the same from
+    the same code, and where one is not, the episode fails rather than go on in another world. The block at fault is
+    answered as a failed one. Not thread-safe. Raises `EnvironmentFailed` for a task that is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: AppWorldServer | None = None,
+        max_steps: int = MAX_STEPS,
+        seconds: int = SECONDS,
+        experiment: str | None = None,
+        expert: bool = False,
+    ) -> None:
+        """`experiment`: the name under which AppWorld keeps its outputs. Default: one of this process."""
+        self.server = server or AppWorldServer(installation.root())
+        self.max_steps, self.seconds, self._expert = max_steps, seconds, expert
+        self.experiment = experiment or f"agentcascade-{os.getpid()}-{next(_numbers)}"
+        self.task = ""
+        self._ran: list[Ran] = []
+        self._steps = 0
+        self._verdict: dict[str, Any] | None = None
+
+    def reset(self, task: str) -> str:
+        """Start a task; gives the instruction and who asks for it."""
+        known = self.server.root / "data" / "tasks"
+        if not task or not (known / task / "specs.json").is_file():
+            near = did_you_mean(task, sorted(f.name for f in known.glob("*")))
+            raise EnvironmentFailed(f"there is no AppWorld task '{task}': {near[:500]}")
+        self.task, self._ran, self._steps, self._verdict = task, [], 0, None
+        started = self._patiently(self._initialize)
+        who = started["supervisor"]
+        return (
+            f"My name is {who['first_name']} {who['last_name']}. My personal email is {who['email']} and phone number "
+            f"is {who['phone_number']}.\nYour task is to: {started['instruction']}"
+        )
+
+    def step(self, action: str) -> tuple[str, bool]:
+        """Run a block of code; (what it printed, or why it failed, cut to `SHOWN` characters, done)."""
+        if not self.task:
+            raise EnvironmentFailed("no task is running: call reset first")
+        self._steps += 1
+        self._verdict = None
+        ran = self._execute(action)
+        self._ran.append(ran)
+        done = self._steps >= self.max_steps or self._again(lambda: self._call("task_completed"))
+        return shown(ran.output), bool(done)
+
+    @property
+    def success(self) -> bool:
+        """Whether AppWorld's evaluator finds every requirement met."""
+        return bool(self.verdict["success"])
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """What AppWorld's evaluator says of the world as it is: `success`, `difficulty`, `passes`, `failures`."""
+        if not self.task:
+            raise EnvironmentFailed("no task is running: call reset first")
+        if self._verdict is None:
+            self._verdict = self._again(lambda: self._call("evaluate", suppress_errors=True))
+        return self._verdict
+
+    def dry_run(self, action: Action) -> str | None:
+        """What code would print, run in a fork of the world that is thrown away.
+
+        None where it would change anything, fail, or print nothing: then two blocks are not shown to be the same.
+        """
+        try:
+            tried = self._call("dry_run", code=action.text, seconds=min(self.seconds, 20))
+        except ServerGone:  # the next step brings it back
+            return None
+        if tried is None or tried["wrote"] or tried["output"].startswith(FAILED) or tried["output"].strip() == SILENT:
+            return None
+        return str(tried["output"])
+
+    def expert_steps(self) -> list[tuple[str, str]]:
+        """Thought and code of the steps of a known solution that are yet to be done. Raises `EnvironmentFailed`."""
+        file = self.server.root / "data" / "tasks" / self.task / "ground_truth" / "solution.json"
+        if not self._expert or not file.is_file():
+            raise EnvironmentFailed(
+                "offline/expert knows the solutions of generated worlds alone: name a model as --teacher"
+            )
+        done = {key(ran.code) for ran in self._ran if not ran.output.startswith(FAILED)}
+        steps = [(step["thought"], step["code"]) for step in json.loads(file.read_text(encoding="utf-8"))]
+        return [(thought, code) for thought, code in steps if key(code) not in done] or steps[-1:]
+
+    def expert_outline(self) -> str:
+        """The solution in words."""
+        return "\n".join(f"{i}. {thought}" for i, (thought, _) in enumerate(self.expert_steps(), 1))
+
+    def expert_answer(self) -> str:
+        """The next step as an agent writes it."""
+        thought, code = self.expert_steps()[0]
+        return written(thought, code)
+
+    def close(self) -> None:
+        self.server.stop()
+        self.task = ""
+
+    def _initialize(self) -> Any:
+        return self._call(
+            "initialize", experiment_name=self.experiment, timeout_seconds=self.seconds, max_interactions=10**6
+        )
+
+    def _execute(self, code: str) -> Ran:
+        """Code that takes its server with it once gets a second chance, since servers die of other things too."""
+        for _ in range(2):
+            try:
+                return Ran(code, self._again(lambda: str(self._call("execute", code=code)), retries=0))
+            except ServerGone as error:
+                why = f"Execution timed out after {self.seconds} seconds." if error.hung else "The process ended."
+                if error.hung:
+                    break
+        return Ran(code, f"{FAILED} Traceback:\nException: {why}", lost=True)
+
+    def _again(self, ask: Callable[[], Any], *, retries: int = 1) -> Any:
+        """Ask in this episode's world, in one that is brought back where the server is gone."""
+        for attempt in range(retries + 1):
+            if self.server.pid is None:
+                self._restore()
+            try:
+                return ask()
+            except ServerGone:
+                if attempt == retries:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _restore(self) -> None:
+        """The world as it was before the server went."""
+        self._patiently(self._initialize)
+        for ran in self._ran:
+            if not ran.lost and str(self._call("execute", code=ran.code)) != ran.output:
+                raise EnvironmentFailed(
+                    f"task {self.task} cannot be brought back after its server went: code that is run again answers "
+                    "otherwise"
+                )
+
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except ServerGone:
+            return ask()
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        return self.server.call(method, {"task_id": self.task, **arguments}, self.seconds + GRACE)
+
+
+def written(thought: str, code: str) -> str:
+    """A step in the form that the agent's instructions ask for."""
+    return f"Thought: {thought}\nAction:\n```python\n{code}\n```"
+
+
+def key(code: str) -> str:
+    """The code as it is compared with others."""
+    try:
+        return canonical_python(code)
+    except InvalidAction:
+        return code
+
+
+def shown(output: str) -> str:
+    """What an agent sees of an output."""
+    if len(output) <= SHOWN:
+        return output.strip()
+    return f"{output[:SHOWN]}\n[{len(output) - SHOWN:,} more characters are not shown]"

@@ -1,0 +1,164 @@
+"""AppWorld in a virtual environment of its own (its packages do not fit ours), and worlds to play in.
+
+The official worlds are used where $APPWORLD_ROOT names their folder; else small ones are generated through AppWorld's
+own models. AppWorld's licence lets its protected part be passed on only encrypted: nothing of it is in this package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from agentcascade.errors import EnvironmentFailed, did_you_mean
+from agentcascade.files import cache_folder
+
+VERSION = "0.1.3.post1"
+INSIDE = Path(__file__).parent / "inside"
+"""What AppWorld's own interpreter runs"""
+SCENARIOS = {"train": 30, "dev": 6, "test_normal": 40, "test_challenge": 16}
+"""Of generated worlds; three tasks each"""
+WORLD_SEED = 0
+INSTALL = "agentcascade env install appworld"
+
+OnProgress = Callable[[str, int, int], None]
+"""Told what is done now, and how much of how much"""
+
+
+def home() -> Path:
+    """Where the virtual environment and generated worlds lie; it may not exist yet."""
+    return cache_folder("appworld") / VERSION
+
+
+def interpreter() -> Path:
+    """AppWorld's. Raises `EnvironmentFailed` where it is not installed."""
+    if not (home() / "installed").exists():
+        raise EnvironmentFailed(f"AppWorld is not installed here: run `{INSTALL}`")
+    return home() / "venv" / "bin" / "python"
+
+
+def official() -> Path | None:
+    """The folder that $APPWORLD_ROOT names. Raises `EnvironmentFailed` where it holds no tasks."""
+    named = os.environ.get("APPWORLD_ROOT")
+    if not named:
+        return None
+    folder = Path(named).resolve()
+    if not (folder / "data" / "tasks").is_dir() or not (folder / "data" / "datasets").is_dir():
+        raise EnvironmentFailed(
+            f"APPWORLD_ROOT is {folder}, which holds no data/tasks and data/datasets: fetch them with AppWorld's own "
+            "`appworld download data`, or unset APPWORLD_ROOT to play in generated worlds"
+        )
+    return folder
+
+
+def worlds() -> Path:
+    """Where generated worlds lie, once they are made; their programs and numbers name the folder."""
+    return home() / f"worlds-{_fingerprint()}"
+
+
+def root() -> Path:
+    """The AppWorld root that is played in. Raises `EnvironmentFailed` where there is none yet."""
+    found = official() or worlds()
+    if not (found / "data" / "datasets").is_dir():
+        raise EnvironmentFailed(f"there are no AppWorld worlds yet: run `{INSTALL}`")
+    return found
+
+
+def install(on_progress: OnProgress = lambda what, done, total: None) -> None:
+    """Make what is missing of it; a second call costs nothing. Raises `EnvironmentFailed` with what pip said."""
+    home().mkdir(parents=True, exist_ok=True)
+    if not (home() / "installed").exists():
+        venv = home() / "venv"
+        shutil.rmtree(venv, ignore_errors=True)
+        python = str(venv / "bin" / "python")
+        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        steps: Sequence[tuple[str, list[str]]] = (
+            ("making a virtual environment", [sys.executable, "-m", "venv", str(venv)]),
+            ("installing AppWorld", [*pip, "-c", str(INSIDE / "constraints.txt"), f"appworld=={VERSION}"]),
+            ("unpacking AppWorld's apps", [python, "-m", "appworld.cli", "install"]),
+        )
+        for i, (what, command) in enumerate(steps):
+            on_progress(what, i, len(steps))
+            _run(what, command)
+        (home() / "installed").touch()
+    if official() is None and not worlds().is_dir():
+        generate(worlds(), WORLD_SEED, SCENARIOS, on_progress)
+
+
+def generate(
+    folder: Path, seed: int, scenarios: Mapping[str, int], on_progress: OnProgress = lambda what, done, total: None
+) -> None:
+    """Make worlds in `folder`, which is there whole or not at all. Raises `EnvironmentFailed`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        numbers = [f"{split}={count}" for split, count in scenarios.items()]
+        command = [str(interpreter()), str(INSIDE / "generate.py"), temporary, str(seed), *numbers]
+        with (
+            tempfile.TemporaryFile("w+") as errors,
+            subprocess.Popen(command, env=environment(Path(temporary)), stdout=-1, stderr=errors, text=True) as made,
+        ):
+            assert made.stdout is not None
+            on_progress("generating worlds", 0, sum(scenarios.values()))
+            for line in made.stdout:
+                with suppress(ValueError, KeyError, TypeError):
+                    said = json.loads(line)
+                    on_progress("generating worlds", said["made"], said["of"])
+            if made.wait() != 0:
+                errors.seek(0)
+                raise EnvironmentFailed(f"worlds could not be generated: {_last_line(errors.read())}")
+        with suppress(OSError):  # another process was faster
+            Path(temporary).rename(folder)
+            Path(temporary).mkdir()
+    if not folder.is_dir():
+        raise EnvironmentFailed(f"{folder} could not be written")
+
+
+def environment(root: Path) -> dict[str, str]:
+    """Variables for AppWorld's processes: its root, and nothing of ours that could lead them astray."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "APPWORLD_"))}
+    cache = str(home() / "cache")
+    return kept | {"APPWORLD_ROOT": str(root), "APPWORLD_CACHE": cache, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def splits(folder: Path) -> list[str]:
+    return sorted(file.stem for file in (folder / "data" / "datasets").glob("*.txt"))
+
+
+@cache
+def task_ids(folder: Path, split: str) -> tuple[str, ...]:
+    """Of a split of the worlds in `folder`, in AppWorld's order. Raises `EnvironmentFailed`."""
+    file = folder / "data" / "datasets" / f"{split}.txt"
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        near = did_you_mean(split, splits(folder))
+        raise EnvironmentFailed(f"these worlds have no split '{split}': {near}") from error
+    return tuple(line.partition(":")[0].strip() for line in lines if line.strip())
+
+
+def _run(what: str, command: list[str]) -> None:
+    done = subprocess.run(command, env=environment(home()), stdout=-1, stderr=-1, text=True, check=False)
+    if done.returncode != 0:
+        raise EnvironmentFailed(f"{what} failed: {_last_line(done.stderr or done.stdout)} ({' '.join(command)})")
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("WARNING")]
+    return lines[-1][:500] if lines else "it said nothing"
+
+
+@cache
+def _fingerprint() -> str:
+    import hashlib
+
+    digest = hashlib.sha256(json.dumps([WORLD_SEED, SCENARIOS, VERSION]).encode())
+    for name in ("generate.py", "society.py", "templates.py", "evaluation.py"):
+        digest.update((INSIDE / name).read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,135 @@
+"""One AppWorld environment server as a child process: started when it is needed, replaced when it dies or hangs."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from agentcascade.envs.appworld import installation
+from agentcascade.errors import EnvironmentFailed
+
+START_SECONDS = 120.0
+OUTPUT_LIMIT = 100_000
+"""Characters of what one block of code prints that leave the server"""
+MEMORY_MIB = 8_192
+"""Address space of a server"""
+
+
+class ServerGone(EnvironmentFailed):
+    """The server died, or did not answer in time. `hung`: it was killed for its silence."""
+
+    def __init__(self, message: str, *, hung: bool = False) -> None:
+        super().__init__(message)
+        self.hung = hung
+
+
+class AppWorldServer:
+    """Not thread-safe: AppWorld's server has one world. It ends when this process does."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        command: list[str] | None = None,
+        output_limit: int = OUTPUT_LIMIT,
+        memory_mib: int = MEMORY_MIB,
+    ) -> None:
+        """`command` starts the server instead of AppWorld's own interpreter."""
+        self.root = root
+        self.starts = 0
+        """How often a process was started"""
+        self._command = command
+        self._limits = [str(output_limit), str(memory_mib)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client: Any = None
+        self._log: IO[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs, if one does."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def call(self, method: str, arguments: Mapping[str, Any], seconds: float) -> Any:
+        """What AppWorld answers. Raises `ServerGone` where it dies or stays silent; the next call starts another one.
+
+        Raises `EnvironmentFailed` where it cannot be started, or says that the call is wrong.
+        """
+        import httpx
+
+        if self.pid is None:
+            self._start()
+        try:
+            answer = self._client.post(f"/{method}", json=dict(arguments), timeout=seconds)
+        except httpx.TimeoutException as error:
+            self.stop()
+            raise ServerGone(f"AppWorld did not answer {method} within {seconds:g} s", hung=True) from error
+        except httpx.HTTPError as error:
+            why = self._why()
+            self.stop()
+            raise ServerGone(f"AppWorld's server died at {method}: {why}") from error
+        if answer.status_code != 200:
+            raise EnvironmentFailed(f"AppWorld refused {method} ({answer.status_code}): {self._why(answer.text)}")
+        return answer.json()["output"]
+
+    def stop(self) -> None:
+        """End the process. It may be called twice."""
+        if self._client is not None:
+            self._client.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
+        if self._log is not None:
+            self._log.close()
+        self._process = self._client = self._log = None
+
+    def _start(self) -> None:
+        import httpx
+
+        self.stop()
+        command = self._command or [str(installation.interpreter()), str(installation.INSIDE / "serve.py")]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
+        self._process = subprocess.Popen(
+            [*command, *self._limits],
+            env=installation.environment(self.root),
+            cwd=self.root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        self.starts += 1
+        port = self._port()
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+
+    def _port(self) -> int:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + START_SECONDS
+        line = b""
+        while not line.endswith(b"\n"):
+            ready = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]
+            part = self._process.stdout.readline() if ready else b""
+            if not part:
+                why = self._why()
+                self.stop()
+                raise EnvironmentFailed(f"AppWorld's server did not start: {why}")
+            line += part
+        return int(json.loads(line)["port"])
+
+    def _why(self, said: str = "") -> str:
+        """The last that it logged, or said."""
+        if self._log is not None:
+            self._log.seek(0)
+            logged = self._log.read()[-20_000:].decode("utf-8", "replace").strip().splitlines()
+            said = logged[-1] if logged else said
+        return said[:500] or "it said nothing"
