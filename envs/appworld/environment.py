@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from collections.abc import Callable
-from itertools import count
 from typing import Any, NamedTuple
 
 from agentcascade.envs.appworld import installation
@@ -22,7 +21,6 @@ SHOWN = 20_000
 """Characters of an observation that an agent sees"""
 FAILED = "Execution failed."
 SILENT = "Execution successful."
-_numbers = count()
 
 
 class Ran(NamedTuple):
@@ -50,10 +48,12 @@ class AppWorldEnvironment:
         experiment: str | None = None,
         expert: bool = False,
     ) -> None:
-        """`experiment`: the name under which AppWorld keeps its outputs. Default: one of this process."""
-        self.server = server or AppWorldServer(installation.root())
+        """`experiment`: the name under which AppWorld keeps its outputs in its root, for `appworld evaluate`. Without
+        one they are removed in the end.
+        """
+        self.server = server or AppWorldServer(installation.root(), keep_outputs=experiment is not None)
         self.max_steps, self.seconds, self._expert = max_steps, seconds, expert
-        self.experiment = experiment or f"agentcascade-{os.getpid()}-{next(_numbers)}"
+        self.experiment = experiment or "agentcascade"
         self.task = ""
         self._ran: list[Ran] = []
         self._steps = 0
@@ -95,7 +95,9 @@ class AppWorldEnvironment:
         if not self.task:
             raise EnvironmentFailed("no task is running: call reset first")
         if self._verdict is None:
-            self._verdict = self._again(lambda: self._call("evaluate", suppress_errors=True))
+            self._verdict = self._again(lambda: self._call("verdict", seconds=self.seconds))
+        if self._verdict is None:
+            raise EnvironmentFailed(f"AppWorld's evaluator gave no verdict on {self.task} within {self.seconds} s")
         return self._verdict
 
     def dry_run(self, action: Action) -> str | None:
@@ -167,7 +169,7 @@ class AppWorldEnvironment:
         """The world as it was before the server went."""
         self._patiently(self._initialize)
         for ran in self._ran:
-            if not ran.lost and str(self._call("execute", code=ran.code)) != ran.output:
+            if not ran.lost and not same(str(self._call("execute", code=ran.code)), ran.output):
                 raise EnvironmentFailed(
                     f"task {self.task} cannot be brought back after its server went: code that is run again answers "
                     "otherwise"
@@ -181,6 +183,11 @@ class AppWorldEnvironment:
 
     def _call(self, method: str, **arguments: Any) -> Any:
         return self.server.call(method, {"task_id": self.task, **arguments}, self.seconds + GRACE)
+
+
+def same(output: str, before: str) -> bool:
+    """Whether two outputs are equal but for addresses in memory."""
+    return re.sub(r"\b0x[0-9a-f]+", "0x", output) == re.sub(r"\b0x[0-9a-f]+", "0x", before)
 
 
 def written(thought: str, code: str) -> str:

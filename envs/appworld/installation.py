@@ -72,24 +72,30 @@ def root() -> Path:
 
 
 def install(on_progress: OnProgress = lambda what, done, total: None) -> None:
-    """Make what is missing of it; a second call costs nothing. Raises `EnvironmentFailed` with what pip said."""
-    home().mkdir(parents=True, exist_ok=True)
-    if not (home() / "installed").exists():
-        venv = home() / "venv"
-        shutil.rmtree(venv, ignore_errors=True)
-        python = str(venv / "bin" / "python")
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        steps: Sequence[tuple[str, list[str]]] = (
-            ("making a virtual environment", [sys.executable, "-m", "venv", str(venv)]),
-            ("installing AppWorld", [*pip, "-c", str(INSIDE / "constraints.txt"), f"appworld=={VERSION}"]),
-            ("unpacking AppWorld's apps", [python, "-m", "appworld.cli", "install"]),
-        )
-        for i, (what, command) in enumerate(steps):
-            on_progress(what, i, len(steps))
-            _run(what, command)
-        (home() / "installed").touch()
+    """Make what is missing of package and worlds; a second call costs nothing. Raises `EnvironmentFailed`."""
+    install_package(on_progress)
     if official() is None and not worlds().is_dir():
         generate(worlds(), WORLD_SEED, SCENARIOS, on_progress)
+
+
+def install_package(on_progress: OnProgress = lambda what, done, total: None) -> None:
+    """AppWorld, where it is not there yet. Raises `EnvironmentFailed` with what pip said."""
+    if (home() / "installed").exists():
+        return
+    home().mkdir(parents=True, exist_ok=True)
+    venv = home() / "venv"
+    shutil.rmtree(venv, ignore_errors=True)
+    python = str(venv / "bin" / "python")
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    steps: Sequence[tuple[str, list[str]]] = (
+        ("making a virtual environment", [sys.executable, "-m", "venv", str(venv)]),
+        ("installing AppWorld", [*pip, "-c", str(INSIDE / "constraints.txt"), f"appworld=={VERSION}"]),
+        ("unpacking AppWorld's apps", [python, "-m", "appworld.cli", "install"]),
+    )
+    for i, (what, command) in enumerate(steps):
+        on_progress(what, i, len(steps))
+        _run(what, command)
+    (home() / "installed").touch()
 
 
 def generate(

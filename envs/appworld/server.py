@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import shutil
 import subprocess
 import tempfile
 import time
@@ -37,11 +38,15 @@ class AppWorldServer:
         self,
         root: Path,
         *,
+        keep_outputs: bool = False,
         command: list[str] | None = None,
         output_limit: int = OUTPUT_LIMIT,
         memory_mib: int = MEMORY_MIB,
     ) -> None:
-        """`command` starts the server instead of AppWorld's own interpreter."""
+        """`keep_outputs`: what AppWorld writes of a task goes to `root`; else to a folder that ends with the process.
+
+        `command` starts the server instead of AppWorld's own interpreter.
+        """
         self.root = root
         self.starts = 0
         """How often a process was started"""
@@ -50,6 +55,8 @@ class AppWorldServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Any = None
         self._log: IO[bytes] | None = None
+        self._keep_outputs = keep_outputs
+        self._scratch: Path | None = None
 
     @property
     def pid(self) -> int | None:
@@ -91,7 +98,9 @@ class AppWorldServer:
                         pipe.close()
         if self._log is not None:
             self._log.close()
-        self._process = self._client = self._log = None
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._process = self._client = self._log = self._scratch = None
 
     def _start(self) -> None:
         import httpx
@@ -99,10 +108,14 @@ class AppWorldServer:
         self.stop()
         command = self._command or [str(installation.interpreter()), str(installation.INSIDE / "serve.py")]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
+        folder = self.root
+        if not self._keep_outputs:
+            folder = self._scratch = Path(tempfile.mkdtemp(prefix="agentcascade-appworld-"))
+            (folder / "data").symlink_to(self.root / "data")
         self._process = subprocess.Popen(
-            [*command, *self._limits],
-            env=installation.environment(self.root),
-            cwd=self.root,
+            [*command, *self._limits, *([str(self._scratch)] if self._scratch else [])],
+            env=installation.environment(folder),
+            cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -38,7 +38,7 @@ _STEP = re.compile(
     r"(?:^|\n)Observation: (?P<seen>.*?)(?:\nThought: (?P<thought>.*?))?\nAction: (?P<code>.*?)(?=\nObservation: |\Z)",
     re.DOTALL,
 )
-_TOKEN = re.compile(r"'[^']*'|[\w.:~/-]+|[^\w\s]")
+_TOKEN = re.compile(r"'[^']*'|[\w.:~/-]*\w|[^\w\s]")
 
 
 @dataclass(frozen=True)

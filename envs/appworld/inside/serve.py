@@ -1,7 +1,8 @@
-"""AppWorld's environment server, on this machine alone and within limits: `python serve.py OUTPUT_LIMIT MEMORY_MIB`.
+"""AppWorld's environment server, on this machine alone and within limits.
 
-It tells its port on standard output, and ends with its standard input. What it adds to AppWorld's own application is a
-bound on what a block of code may print and take, and `/dry_run`: the block in a forked world that is thrown away.
+`python serve.py OUTPUT_LIMIT MEMORY_MIB [SCRATCH]` tells its port on standard output, and ends with its standard input;
+then it removes the folder SCRATCH. What it adds to AppWorld's own application is a bound on what a block of code may
+print and take, and forks of the world that are thrown away.
 """
 
 from __future__ import annotations
@@ -10,36 +11,38 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
-FIELDS = ("output", "wrote")
 
-
-def main(output_limit: int, memory_mib: int) -> None:
+def main(output_limit: int, memory_mib: int, scratch: str = "") -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_mib << 20, memory_mib << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what AppWorld prints is no answer
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(scratch,), daemon=True).start()
     import uvicorn
     from appworld.environment import AppWorld
     from appworld.serve import environment
 
     limit(AppWorld, output_limit)
-    add_dry_run(environment)
+    add_forks(environment)
     listener = socket.create_server(("127.0.0.1", 0))
     print(json.dumps({"port": listener.getsockname()[1]}), file=said, flush=True)
     uvicorn.Server(uvicorn.Config(environment.app, log_level="warning")).run(sockets=[listener])
 
 
-def end_with_parent() -> None:
-    leave = os._exit  # AppWorld takes it away while code runs
+def end_with_parent(scratch: str) -> None:
+    leave, remove = os._exit, shutil.rmtree  # AppWorld takes them away while code runs
     while sys.stdin.buffer.read(1):
         pass
+    if scratch:
+        remove(scratch, ignore_errors=True)
     leave(0)
 
 
@@ -57,37 +60,48 @@ def limit(world: Any, most: int) -> None:
     world.execute = limited
 
 
-def add_dry_run(module: Any) -> None:
+def add_forks(module: Any) -> None:
+    """`/dry_run`: what a block would print, and whether it would change anything. `/verdict`: AppWorld's evaluation.
+
+    Both in a fork: AppWorld's evaluation, too, leaves its world with databases mixed up.
+    """
     from fastapi import Body
 
     @module.app.post("/dry_run")  # type: ignore[untyped-decorator]
     async def dry_run(task_id: str = Body(...), code: str = Body(...), seconds: int = Body(...)) -> dict[str, Any]:
         module.maybe_raise_exception(task_id)
-        return {"output": forked(module.world, code, seconds)}
+        return {"output": forked(lambda: tried(module.world, code, seconds), seconds + 5)}
+
+    @module.app.post("/verdict")  # type: ignore[untyped-decorator]
+    async def verdict(task_id: str = Body(...), seconds: int = Body(...)) -> dict[str, Any]:
+        module.maybe_raise_exception(task_id)
+        return {"output": forked(lambda: module.world.evaluate(suppress_errors=True).to_dict(), seconds)}
 
 
-def forked(world: Any, code: str, seconds: int) -> dict[str, Any] | None:
-    """What a block would print and whether it would change anything; None where it takes too long or ends the fork."""
+def tried(world: Any, code: str, seconds: int) -> dict[str, Any]:
+    world.requester.client.portal = None  # its thread stayed behind: every request gets one of its own
+    world._save_state = world.save_logs = lambda *args, **kwargs: None
+    world.timeout_seconds = seconds
+    before = changes(world)
+    return {"output": world.execute(code), "wrote": changes(world) != before}
+
+
+def forked(work: Callable[[], Any], seconds: float) -> Any:
+    """What the work gives in a fork of this process; None where it takes too long, or ends the fork."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         leave, write, close = os._exit, os.write, os.close
         try:
             close(reader)
-            world.requester.client.portal = None  # its thread stayed behind: every request gets one of its own
-            world._save_state = world.save_logs = lambda *args, **kwargs: None
-            world.timeout_seconds = seconds
-            before = changes(world)
-            output = world.execute(code)
-            answer = json.dumps(dict(zip(FIELDS, (output, changes(world) != before)))).encode()
+            answer = json.dumps(work()).encode()
             while answer:
                 answer = answer[write(writer, answer) :]
         finally:
             leave(0)
     os.close(writer)
     try:
-        said: dict[str, Any] | None = json.loads(read(reader, seconds + 5) or b"null")
-        return said
+        return json.loads(read(reader, seconds) or b"null")
     finally:
         os.close(reader)
         os.kill(child, signal.SIGKILL)
@@ -111,4 +125,4 @@ def read(reader: int, seconds: float) -> bytes:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
