@@ -31,11 +31,12 @@ def play(
     ray: str | None = None,
     bank: str | None = None,
     bank_is: str | None = None,
+    teacher: str = "tiny_suite:Teacher",
 ) -> list[EpisodeRecord]:
     """A run of the tiny suite in `folder`, or the rest of it; Ctrl-C after `stop_after` records of its own."""
     config = CascadeConfig.model_validate(
         {
-            "teacher": {"name": "tiny_suite:Teacher"},
+            "teacher": {"name": teacher},
             "student": {"name": "tiny_suite:Student"},
             "retrieval": {"embedder": "hashing:64", "index": "exact", "k": 2},
             "actions": {"format": "react"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -92,6 +93,14 @@ class Teacher(ScriptedModel):
     def __init__(self) -> None:
         price = Price(input=Decimal(3), output=Decimal(15))
         super().__init__(lambda messages, sample: f"Thought: I count.\nAction: {right(messages)}", price=price)
+
+
+class DistantTeacher(Teacher):
+    """Counts, a quarter of a second away, as models behind an API are."""
+
+    async def complete(self, messages: Sequence[Message], **options: Any) -> Completion:
+        await asyncio.sleep(0.25)
+        return await super().complete(messages, **options)
 
 
 class Student(ScriptedModel):

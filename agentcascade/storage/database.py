@@ -189,7 +189,8 @@ def revision(database: Database) -> str | None:
 
 
 def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
+    inspector = inspect(connection)
+    if not inspector.has_table("alembic_version", schema=inspector.default_schema_name):  # not that of another schema
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 

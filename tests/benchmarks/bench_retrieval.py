@@ -205,7 +205,7 @@ def make_trajectories(database: Database, first: int, last: int) -> None:
         connection.execute(
             text(
                 f"INSERT INTO trajectories ({columns}, goal_key, plan_key) SELECT i, i, 'bank', 'g', '', '', '', true, "
-                "12, '{}', now(), i, '', '', '' FROM generate_series(:first, :last) AS i"
+                "12, '{}', now(), i, '', '', '' FROM generate_series(CAST(:first AS bigint), :last) AS i"
             ),
             {"first": first, "last": last},
         )

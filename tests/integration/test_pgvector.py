@@ -24,6 +24,7 @@ from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.retrievers.pgvector import PgvectorRetriever
 from agentcascade.storage import Database, open_database, trajectories
+from agentcascade.storage.schemas import within_schema
 from agentcascade.types import Demonstration, Situation, Step, Trajectory
 
 DIMENSION = 24
@@ -258,7 +259,7 @@ def test_a_namespace_that_grew_gets_its_index_behind_the_searches(database: Data
     key = np.random.default_rng(0).normal(size=3 * DIMENSION).astype(np.float32)
     other = Bank(database, HashEmbedder(DIMENSION), retriever)
     asyncio.run(other.add_many([trajectory(i, rng) for i in range(3, 30)]))
-    retriever._states.clear()  # instead of two seconds
+    retriever._keys._states.clear()  # instead of two seconds
     before = retriever.search("default", key, 6)
     other.close()
     assert retriever.recall("default", key[None], 6) >= 5 / 6
@@ -303,6 +304,19 @@ def test_without_the_package_the_extra_is_named(database: Database, monkeypatch:
     monkeypatch.setitem(sys.modules, "pgvector", None)
     with pytest.raises(MissingExtra, match=r'pip install "agentcascade\[pgvector\]"'):
         assembly.make_retriever("pgvector", 6, database, "x")
+
+
+def test_two_schemas_of_one_database_are_two_indexes(database: Database) -> None:
+    """Even where both are on a search path, as those of a benchmark's banks are."""
+    url = database.engine.url.render_as_string(hide_password=False)
+    rng = random.Random(9)
+    asyncio.run(shared(database).add_many([trajectory(i, rng) for i in range(3)]))
+    own = open_database(within_schema(url, "bench_1"))
+    bank = shared(own)
+    assert len(bank.retriever) == 0
+    asyncio.run(bank.add_many([trajectory(i, rng) for i in range(5)]))
+    assert (len(bank.retriever), len(shared(database).retriever)) == (20, 12)
+    own.close()
 
 
 def test_other_weights_are_another_index(database: Database) -> None:

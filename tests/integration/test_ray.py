@@ -26,6 +26,7 @@ from agentcascade.bench.statistics import summarise
 from agentcascade.bench.suite import Task
 from agentcascade.cli import main
 from agentcascade.errors import BenchError, ConfigError, MissingExtra
+from agentcascade.storage import open_database, trajectories
 
 needs_ray = pytest.mark.skipif(not find_module("ray"), reason="needs ray: pip install 'agentcascade[ray]'")
 
@@ -73,8 +74,14 @@ def test_machines_that_share_no_files_share_a_bank_in_postgresql(
     with pytest.raises(BenchError, match=r"the bank is a file of this machine, .* --bank postgresql://"):
         play(tmp_path / "files", ray=cluster, policies=("cascade",), seeds=(0, 1))
     assert not (tmp_path / "files" / "episodes.jsonl").read_bytes()
-    shared = play(tmp_path / "shared", ray=cluster, bank=request.getfixturevalue("postgres_url"))
+    url = request.getfixturevalue("postgres_url")
+    open_database(url).close()  # with tables of its own
+    shared = play(tmp_path / "shared", ray=cluster, bank=url)
     assert comparable(shared) == comparable(play(tmp_path / "alone", workers=2))
+    main_bank = open_database(url)
+    with main_bank.begin() as connection:
+        assert not trajectories.index_rows(connection, 0), "a run leaves the database's own bank as it is"
+    main_bank.close()
 
 
 @needs_ray

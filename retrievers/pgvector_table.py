@@ -1,0 +1,172 @@
+"""The table of pgvector's keys in the bank's PostgreSQL: made where it is missing, an index for what grew large."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from agentcascade.errors import StorageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from agentcascade.storage import Database
+
+LOOKED_AGAIN = 2.0
+"""Seconds after which it is asked again whether a namespace has grown large, or has its index."""
+BUILDING_MEMORY = "1GB"
+"""For making an index: one that does not fit takes many times longer"""
+SETUP_LOCK, BUILD_LOCK = 0x61676363, 0x61676364
+"""PostgreSQL's advisory locks of whoever makes the tables, or an index."""
+MARKS = "step_key_marks"
+OWN = "to_regclass(format('%I.%I', current_schema(), CAST(:name AS text)))"
+"""What goes by a name in this bank's schema; others on the search path may have it, too."""
+
+log = logging.getLogger("agentcascade")
+
+
+class KeyTable:
+    """Table ``step_keys_<space>`` and the mark up to which it is complete. Thread-safe.
+
+    A namespace of more than `exact_below` steps gets an HNSW index. Raises `StorageError` where the server lacks the
+    extension.
+    """
+
+    def __init__(self, database: Database, space: str, dimension: int, exact_below: int) -> None:
+        self._database, self.dimension, self._exact_below = database, dimension, exact_below
+        name = hashlib.blake2b(f"{space} {dimension}".encode(), digest_size=6).hexdigest()
+        self.name = f"step_keys_{name}"
+        self._lock = threading.Lock()
+        self._states: dict[str, tuple[str, float]] = {}
+        self._added: set[str] = set()
+        self._building: threading.Thread | None = None
+        self._set_up()
+
+    def _set_up(self) -> None:
+        with self._database.begin() as connection:
+            if connection.execute(text(f"SELECT {OWN}"), {"name": self.name}).scalar():
+                return
+        try:
+            with self._database.begin() as connection:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SETUP_LOCK})
+                connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+        except StorageError as error:
+            raise StorageError(
+                f"the database has no pgvector ({error}): install the extension on its server and run CREATE EXTENSION "
+                "vector as a superuser, or set retrieval.index to faiss"
+            ) from error
+        with self._database.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SETUP_LOCK})
+            for statement in (
+                f"CREATE TABLE IF NOT EXISTS {MARKS} (name varchar(40) PRIMARY KEY, watermark bigint NOT NULL)",
+                f"CREATE TABLE IF NOT EXISTS {self.name} (step bigint PRIMARY KEY, trajectory bigint NOT NULL "
+                "REFERENCES trajectories (pk) ON DELETE CASCADE, part bigint NOT NULL, namespace varchar(200) NOT "
+                # in line: a search that looks at every key would fetch each from elsewhere
+                f"NULL, key halfvec({self.dimension}) STORAGE PLAIN NOT NULL)",
+                f"CREATE INDEX IF NOT EXISTS {self.name}_pa ON {self.name} (part)",
+                f"CREATE INDEX IF NOT EXISTS {self.name}_tr ON {self.name} (trajectory)",
+            ):
+                connection.execute(text(statement))
+
+    @property
+    def watermark(self) -> int:
+        """The last trajectory that `reached` named."""
+        with self._database.begin() as connection:
+            query = text(f"SELECT watermark FROM {MARKS} WHERE name = :name")
+            return int(connection.execute(query, {"name": self.name}).scalar() or 0)
+
+    def reached(self, watermark: int) -> None:
+        """Every trajectory up to this one is in the index."""
+        with self._database.begin() as connection:
+            insert = text(
+                f"INSERT INTO {MARKS} AS m (name, watermark) VALUES (:name, :watermark) ON CONFLICT (name) DO UPDATE "
+                "SET watermark = greatest(m.watermark, excluded.watermark)"
+            )
+            connection.execute(insert, {"name": self.name, "watermark": watermark})
+
+    def grows(self, namespace: str) -> None:
+        """Something is added to the namespace: `settle` looks whether it needs an index."""
+        self._added.add(namespace)
+
+    def state(self, connection: Connection, namespace: str) -> str:
+        """``small``, ``large`` or, once it has its index, ``indexed``."""
+        state, until = self._states.get(namespace, ("", 0.0))
+        if time.monotonic() < until:
+            return state
+        if self._indexed(connection, namespace):
+            state, until = "indexed", float("inf")
+        else:
+            few = f"SELECT count(*) FROM (SELECT 1 FROM {self.name} WHERE part = :part LIMIT :most) AS own"
+            asked = {"part": part_of(namespace), "most": self._exact_below + 1}
+            size = int(connection.execute(text(few), asked).scalar() or 0)
+            state, until = ("large" if size > self._exact_below else "small"), time.monotonic() + LOOKED_AGAIN
+        self._states[namespace] = state, until
+        return state
+
+    def settle(self) -> None:
+        """Make every index that is due for what was added here, or wait until another process has."""
+        if (building := self._building) is not None:
+            building.join()
+        while self._added:
+            namespace = self._added.pop()
+            self._states.pop(namespace, None)
+            with self._database.reading() as connection:
+                state = self.state(connection, namespace)
+            if state == "large":
+                self._build(namespace)
+
+    def build_behind(self, namespace: str) -> None:
+        def build() -> None:
+            try:
+                self._build(namespace)
+            except StorageError as error:  # searches go on without it
+                log.warning("pgvector: no index for namespace %r yet (%s)", namespace, error)
+
+        with self._lock:
+            if self._building is None or not self._building.is_alive():
+                self._building = threading.Thread(target=build, name="pgvector-index")
+                self._building.start()
+
+    def _build(self, namespace: str) -> None:
+        """Make a namespace's index, without holding anybody up; one process does it, the others wait."""
+        index, part = self._index(namespace), part_of(namespace)
+        with self._database.reading() as connection:
+            # not a lock that waits: whoever makes an index waits for all statements that began before
+            lock = {"kind": BUILD_LOCK, "part": part % 2**31}
+            while not connection.execute(text("SELECT pg_try_advisory_lock(:kind, :part)"), lock).scalar():
+                time.sleep(0.2)
+            try:
+                if not self._indexed(connection, namespace):
+                    connection.execute(text(f"SET maintenance_work_mem = '{BUILDING_MEMORY}'"))
+                    connection.execute(text("SET max_parallel_maintenance_workers = 0"))
+                    connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {index}"))  # of one that was killed
+                    connection.execute(
+                        text(
+                            f"CREATE INDEX CONCURRENTLY {index} ON {self.name} USING hnsw (key halfvec_ip_ops) "
+                            f"WHERE part = {part:d}"
+                        )
+                    )
+                    connection.execute(text(f"ANALYZE {self.name}"))
+            finally:
+                connection.execute(text("RESET maintenance_work_mem"))
+                connection.execute(text("RESET max_parallel_maintenance_workers"))
+                connection.execute(text("SELECT pg_advisory_unlock(:kind, :part)"), lock)
+        self._states.pop(namespace, None)
+
+    def _index(self, namespace: str) -> str:
+        return f"{self.name}_{part_of(namespace) % 2**64:016x}"
+
+    def _indexed(self, connection: Connection, namespace: str) -> bool:
+        query = text(f"SELECT indisvalid FROM pg_index WHERE indexrelid = {OWN}")
+        return bool(connection.execute(query, {"name": self._index(namespace)}).scalar())
+
+
+def part_of(namespace: str) -> int:
+    """A namespace as a number of 64 bits, which can stand in a statement."""
+    digest = hashlib.blake2b(namespace.encode(errors="replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
