@@ -53,8 +53,6 @@ def agent_options(
             "--sticky",
             type=click.Choice(("never", "always", "auto")),
             help="Keep an episode's demonstrations. Default: never.",
-            type=click.Choice(("never", "always", "auto")),
-            help="Keep an episode's demonstrations. Default: never.",
         ),
         click.option(
             "--episodes", type=click.IntRange(1), default=episodes, show_default=True, help="Tasks per policy and seed."

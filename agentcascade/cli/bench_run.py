@@ -204,9 +204,7 @@ def constrained(suite: PlayableSuite, options: Mapping[str, Any]) -> list[str]:
     """What must be said of a student that is told what it may do."""
     if not options.get("constrain"):
         return []
-    return [
-        f"the student was held to the commands that {suite.name} admits at each step, which the teacher is not told"
-    ]
+    return [f"the student was held to the commands that {suite.name} admits at a step, which the teacher is not told"]
 
 
 def check_parts(config: CascadeConfig, suite: str) -> None:
