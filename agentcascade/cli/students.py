@@ -59,7 +59,7 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
     from agentcascade.errors import ConfigError
     from agentcascade.files import cache_folder
     from agentcascade.students.engine import Engine, launcher
-    from agentcascade.students.registry import Registry, Replica, Student
+    from agentcascade.students.registry import Registry, Replica, Student, started
 
     if port is not None and replicas > 1:
         raise click.UsageError("--port is of a single replica")
@@ -83,7 +83,10 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
         student = Student(
             name=called,
             model=model,
-            replicas=tuple(Replica(api_base=e.api_base, pid=e.process.pid, log=str(e.log)) for e in engines),
+            replicas=tuple(
+                Replica(api_base=e.api_base, pid=e.process.pid, log=str(e.log), started=started(e.process.pid))
+                for e in engines
+            ),
             hour_dollars=options["hour_dollars"],
         )
         if options["hour_dollars"] is not None:
@@ -136,6 +139,39 @@ def _priced(student: Student, hour_dollars: Decimal, **load: int) -> Student:
     rates = f"reads {found.input:,.0f}, from its cache {found.cached_input:,.0f}, writes {found.output:,.0f}"
     click.echo(f"tokens a second: {rates}")
     return student.model_copy(update={"hour_dollars": hour_dollars, "price": found.price(hour_dollars)})
+
+
+@command.command()
+@click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--kind", type=click.Choice(("gpu", "cpu")), help="Default: gpu where there is an nvidia-smi.")
+@click.option("--quiet", is_flag=True, help="Do not show what pip says.")
+def install(folder: Path | None, kind: str | None, quiet: bool) -> None:
+    """Install vLLM into a virtual environment of its own, by default where `serve` looks for it. Several GB."""
+    from agentcascade.students import installing
+    from agentcascade.students.engine import home
+
+    where, chosen = (folder or home()).absolute(), kind or installing.kind_here()
+    installing.install(where, chosen, (lambda line: None) if quiet else lambda line: click.echo(line, err=True))
+    click.echo(f"vLLM ({chosen}) is in {where}" + (": name it with --vllm or AGENTCASCADE_VLLM" if folder else ""))
+
+
+@command.command()
+@click.argument("name")
+def config(name: str) -> None:
+    """Print the section of a configuration for a student that runs here, for use on another machine, too."""
+    import yaml
+
+    from agentcascade.students.registry import PREFIX, Registry
+
+    student = Registry().find(name)
+    section: dict[str, Any] = {"name": PREFIX + student.name, "api_base": student.api_bases[0]}
+    if student.price is not None:
+        section["price"] = {
+            k: str(v) for k, v in student.price.model_dump(exclude_none=True).items() if k != "long_context"
+        }
+    click.echo(yaml.safe_dump({"student": section}, sort_keys=False), nl=False)
+    if len(student.api_bases) > 1:
+        click.echo("# one of its replicas; without api_base and price all of them are found on this machine")
 
 
 @command.command("list")
