@@ -166,9 +166,8 @@ def config(name: str) -> None:
     student = Registry().find(name)
     section: dict[str, Any] = {"name": PREFIX + student.name, "api_base": student.api_bases[0]}
     if student.price is not None:
-        section["price"] = {
-            k: str(v) for k, v in student.price.model_dump(exclude_none=True).items() if k != "long_context"
-        }
+        rates = student.price.model_dump(exclude_none=True, exclude={"long_context"})
+        section["price"] = {name: str(rate) for name, rate in rates.items()}
     click.echo(yaml.safe_dump({"student": section}, sort_keys=False), nl=False)
     if len(student.api_bases) > 1:
         click.echo("# one of its replicas; without api_base and price all of them are found on this machine")

@@ -65,7 +65,5 @@ def _run(command: Sequence[str], on_line: Callable[[str], None]) -> None:
             process.terminate()
             raise
     if process.returncode:
-        said = [line for line in lines if "error" in line.lower()] or lines
-        raise EnvironmentFailed(
-            f"{' '.join(command[1:4])} … ended with status {process.returncode}; it said: {' | '.join(said[-3:])[-500:]}"
-        )
+        said = " | ".join(([line for line in lines if "error" in line.lower()] or lines)[-3:])[-500:]
+        raise EnvironmentFailed(f"{' '.join(command[1:4])} … ended with status {process.returncode}; it said: {said}")

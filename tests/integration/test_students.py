@@ -303,8 +303,7 @@ def test_an_environment_is_made_whole_or_not_at_all(tmp_path: Path, kind: str, f
     said: list[str] = []
     if fault in ("none", "torchvision") and (kind, fault) != ("gpu", "torchvision"):
         install(folder, kind, said.append, str(python))
-        monkey = launcher(str(folder))
-        assert monkey[0].startswith(str(folder))
+        assert launcher(str(folder))[0].startswith(str(folder))
         with pytest.raises(ConfigError, match="has vLLM already: delete it"):
             install(folder, kind, said.append, str(python))
     else:
