@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agentcascade.sections import ActionsConfig, SamplingConfig
 
 LOCAL = "hosted_vllm/"
-THOUGHT = 400
+THOUGHT = 240
 """Characters of a thought before a constrained action: without a limit a weak student never comes to the action."""
 OPTION, CHOICES = "structured_outputs", "choices"
 """What vLLM calls it; the option of a request that lists what may be chosen, which no model is sent"""

@@ -45,6 +45,16 @@ def agent_options(
         click.option("--api-base", help="Endpoint of the student, e.g. a local vLLM server."),
         click.option("--max-tokens", type=click.IntRange(1), help="Of a student's answer. Default: the provider's."),
         click.option(
+            "--constrain",
+            type=click.Choice(("choice",)),
+            help="A student of vLLM can only answer one of the commands that the world admits.",
+        ),
+        click.option(
+            "--sticky",
+            type=click.Choice(("never", "always", "auto")),
+            help="Keep an episode's demonstrations. Default: never.",
+        ),
+        click.option(
             "--episodes", type=click.IntRange(1), default=episodes, show_default=True, help="Tasks per policy and seed."
         ),
         click.option(

@@ -27,6 +27,7 @@ from agentcascade.bench.runner import Plan, run
 from agentcascade.bench.suite import PlayableSuite, Source
 from agentcascade.bench.worker import Setup
 from agentcascade.config import CascadeConfig
+from agentcascade.constraints import check as check_constraints
 from agentcascade.errors import ConfigError, MissingExtra, describe
 from agentcascade.prices import PriceTable
 
@@ -79,7 +80,7 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
             **{k: v for k, v in {**options, "rule": rule}.items() if k in OPTIONAL and v is not None and v != ()},
             "versions": {p: version(p) for p in ("agentcascade", "litellm", *suite.packages)}
             | {"python": sys.version.split()[0]},
-            "notes": suite.notes(source, [m["name"] for m in models.values()]),
+            "notes": [*suite.notes(source, [m["name"] for m in models.values()]), *constrained(suite, options)],
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         store = RunStore(folder, manifest, resume=resume)
@@ -111,9 +112,17 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
             "mode": "cascade",
             "teacher": {**models["teacher"], "temperature": 0.1},
             "student": models["student"],
-            "retrieval": {"k": options["k"], "embedder": options["embedder"]},
+            "retrieval": {
+                "k": options["k"],
+                "embedder": options["embedder"],
+                "sticky": options.get("sticky") or "never",
+            },
             "router": {"name": "unanimity", "options": {"n": options["samples"]}},
-            "sampling": {"temperature": options["temperature"], "staged": STAGED[options["staged"]]},
+            "sampling": {
+                "temperature": options["temperature"],
+                "staged": STAGED[options["staged"]],
+                "constrain": options.get("constrain") or "none",
+            },
             "shadow": {
                 "samples": options["log_samples"] or 10,
                 "temperatures": options["log_temperatures"],
@@ -134,7 +143,7 @@ def kind_of(models: list[str]) -> str:
 
 
 REMEMBERED = ("episodes", "demos", "k", "samples", "temperature", "embedder")
-OPTIONAL = ("staged", "log_samples", "log_temperatures", "log_ks", "rule", "dry_run")
+OPTIONAL = ("staged", "log_samples", "log_temperatures", "log_ks", "rule", "dry_run", "constrain", "sticky")
 """Likewise, where they were given; runs of earlier versions have none."""
 STAGED = {None: "auto", True: "always", False: "never"}
 
@@ -191,6 +200,13 @@ def model(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return settings | own
 
 
+def constrained(suite: PlayableSuite, options: Mapping[str, Any]) -> list[str]:
+    """What must be said of a student that is told what it may do."""
+    if not options.get("constrain"):
+        return []
+    return [f"the student was held to the commands that {suite.name} admits at a step, which the teacher is not told"]
+
+
 def check_parts(config: CascadeConfig, suite: str) -> None:
     """Make each part once, so that a wrong name or a missing extra is told before anything is played."""
     if not assembly.find_module("matplotlib"):
@@ -202,6 +218,7 @@ def check_parts(config: CascadeConfig, suite: str) -> None:
         if model is not None:
             assembly.make_model(model, token_counter())
     assembly.make_router(config.router)
+    check_constraints(config.sampling, config.actions, [config.student.name] if config.student else [])
     if config.retrieval.k:
         assembly.make_retriever(config.retrieval.index, embedder(config.retrieval.embedder).dimension)
 

@@ -53,7 +53,7 @@ def import_(
     from agentcascade.steplog.matching import matched
 
     left_out: Counter[str] = Counter()
-    if form == "plain" or (form == "auto" and all(_ours(path) for path in files)):
+    if form == "plain" or (form == "auto" and all(is_steps(path) for path in files)):
         steps = [step for path in files for step in read(path)]
     else:
         if teacher is None:
@@ -72,7 +72,7 @@ def import_(
     click.echo(f"wrote {save(out, steps):,} steps to {out}")
 
 
-def _ours(path: Path) -> bool:
+def is_steps(path: Path) -> bool:
     """Whether the file is plain JSON lines or a log of ours, by its beginning."""
     import json
 

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentcascade.cli.students_engine import engine_options, engine_settings
+from agentcascade.cli.students_sample import sample
+
 if TYPE_CHECKING:
     from agentcascade.students.registry import Student
-
-WAIT = 600.0
 
 
 @click.group()
 def command() -> None:
     """Serve students on your own machines with vLLM."""
+
+
+command.add_command(sample)
 
 
 def _dollars(context: click.Context, parameter: click.Parameter, value: str | None) -> Decimal | None:
@@ -35,22 +39,14 @@ def _dollars(context: click.Context, parameter: click.Parameter, value: str | No
 
 @command.command(context_settings={"ignore_unknown_options": False})
 @click.argument("model")
+@engine_options
 @click.option("--name", help="What requests call it. Default: the last part of MODEL.")
-@click.option("--vllm", help="vLLM's executable or virtual environment. Default: $AGENTCASCADE_VLLM, else vllm.")
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Engines; each needs a GPU.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Of a single replica. Default: a free one.")
-@click.option("--max-model-len", type=click.IntRange(1), help="Tokens of prompt and answer together.")
-@click.option("--dtype", help="As vLLM names it.")
-@click.option("--gpu-memory", type=click.FloatRange(0.05, 1), help="Share of the GPU's memory.")
-@click.option("--cpu-memory", type=click.IntRange(1), help="GiB for keys and values, where vLLM runs on the CPU.")
-@click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of one replica.")
-@click.option("--prefix-caching/--no-prefix-caching", default=True, show_default=True)
 @click.option("--tool-parser", help="As vLLM names it, e.g. hermes: the student may call tools.")
-@click.option("--chat-template", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
     "--hour-dollars", callback=_dollars, help="What an hour of these machines costs: tokens are priced by it."
 )
-@click.option("--wait", type=click.FloatRange(1), default=WAIT, show_default=True, help="Seconds until it is ready.")
 @click.option("--detach", is_flag=True, help="Return when it is ready; end it with `agentcascade students stop`.")
 @click.option("--quiet", is_flag=True, help="Do not show what the engine logs.")
 @click.argument("extra", nargs=-1)
@@ -62,8 +58,8 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
     """
     from agentcascade.errors import ConfigError
     from agentcascade.files import cache_folder
-    from agentcascade.students.engine import Engine, Settings, launcher
-    from agentcascade.students.registry import Registry, Replica, Student
+    from agentcascade.students.engine import Engine, launcher
+    from agentcascade.students.registry import Registry, Replica, Student, started
 
     if port is not None and replicas > 1:
         raise click.UsageError("--port is of a single replica")
@@ -72,20 +68,7 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
     there = registry.all().get(called)
     if there is not None and there.alive:
         raise ConfigError(f"student '{called}' is running already: stop it, or give this one another --name")
-    template = options["chat_template"]
-    settings = Settings(
-        model=str(Path(model).absolute()) if Path(model).is_dir() else model,
-        name=called,
-        max_model_len=options["max_model_len"],
-        dtype=options["dtype"],
-        gpu_memory=options["gpu_memory"],
-        cpu_memory=options["cpu_memory"],
-        tensor_parallel=options["tensor_parallel"],
-        prefix_caching=options["prefix_caching"],
-        tool_parser=options["tool_parser"],
-        chat_template=str(template.absolute()) if template else None,
-        extra=tuple(extra),
-    )
+    settings = engine_settings(model, called, options, extra, tool_parser=options["tool_parser"])
     command_ = launcher(options["vllm"])
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -100,7 +83,10 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
         student = Student(
             name=called,
             model=model,
-            replicas=tuple(Replica(api_base=e.api_base, pid=e.process.pid, log=str(e.log)) for e in engines),
+            replicas=tuple(
+                Replica(api_base=e.api_base, pid=e.process.pid, log=str(e.log), started=started(e.process.pid))
+                for e in engines
+            ),
             hour_dollars=options["hour_dollars"],
         )
         if options["hour_dollars"] is not None:
@@ -153,6 +139,38 @@ def _priced(student: Student, hour_dollars: Decimal, **load: int) -> Student:
     rates = f"reads {found.input:,.0f}, from its cache {found.cached_input:,.0f}, writes {found.output:,.0f}"
     click.echo(f"tokens a second: {rates}")
     return student.model_copy(update={"hour_dollars": hour_dollars, "price": found.price(hour_dollars)})
+
+
+@command.command()
+@click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--kind", type=click.Choice(("gpu", "cpu")), help="Default: gpu where there is an nvidia-smi.")
+@click.option("--quiet", is_flag=True, help="Do not show what pip says.")
+def install(folder: Path | None, kind: str | None, quiet: bool) -> None:
+    """Install vLLM into a virtual environment of its own, by default where `serve` looks for it. Several GB."""
+    from agentcascade.students import installing
+    from agentcascade.students.engine import home
+
+    where, chosen = (folder or home()).absolute(), kind or installing.kind_here()
+    installing.install(where, chosen, (lambda line: None) if quiet else lambda line: click.echo(line, err=True))
+    click.echo(f"vLLM ({chosen}) is in {where}" + (": name it with --vllm or AGENTCASCADE_VLLM" if folder else ""))
+
+
+@command.command()
+@click.argument("name")
+def config(name: str) -> None:
+    """Print the section of a configuration for a student that runs here, for use on another machine, too."""
+    import yaml
+
+    from agentcascade.students.registry import PREFIX, Registry
+
+    student = Registry().find(name)
+    section: dict[str, Any] = {"name": PREFIX + student.name, "api_base": student.api_bases[0]}
+    if student.price is not None:
+        rates = student.price.model_dump(exclude_none=True, exclude={"long_context"})
+        section["price"] = {name: str(rate) for name, rate in rates.items()}
+    click.echo(yaml.safe_dump({"student": section}, sort_keys=False), nl=False)
+    if len(student.api_bases) > 1:
+        click.echo("# one of its replicas; without api_base and price all of them are found on this machine")
 
 
 @command.command("list")

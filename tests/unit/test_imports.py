@@ -49,6 +49,7 @@ OWNERS = {
     "pgvector": {"retrievers.pgvector"},
     "ray": {"bench.ray_pool"},
     "uvicorn": {"server.run"},
+    "vllm": {"students.offline_engine"},
     "bm25s": {"memory.lexical"},
     "Stemmer": {"memory.words"},
     "dateparser": {"memory.dates"},

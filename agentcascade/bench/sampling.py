@@ -1,0 +1,184 @@
+"""A log's steps sampled by a student that nobody serves: vLLM in worker processes, here or on a Ray cluster.
+
+What came back is kept line by line beside the log that is made, so that a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agentcascade.actions import ActionFormat, parse_as
+from agentcascade.bench.pools import WorkersDied, open_pool
+from agentcascade.errors import EnvironmentFailed, InvalidAction, InvalidRequest
+from agentcascade.prices import Price
+from agentcascade.steplog.types import Drawn, LoggedStep
+from agentcascade.students.engine import Settings
+from agentcascade.students.offline import Asked, OfflineEngine, Sampling
+from agentcascade.types import LoggedSample, Message, Usage
+
+
+class Item(NamedTuple):
+    """A step, what the student is asked there, and the demonstrations in it."""
+
+    step: LoggedStep
+    messages: Sequence[Message]
+    k: int = 0
+    demonstrations: tuple[str, ...] = ()
+    similarity: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the student is run and sampled; picklable."""
+
+    python: Path
+    settings: Settings
+    sampling: Sampling
+    log: Path
+    wait: float = 600.0
+    seed: int = 0
+
+
+def sample_steps(
+    items: Sequence[Item],
+    plan: Plan,
+    kept: Path,
+    *,
+    at_once: int = 256,
+    workers: int = 1,
+    ray: str | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> dict[str, dict[str, Any]]:
+    """The answer to each item by its step's `key`. `kept` holds those that came so far, and is read first.
+
+    Raises `InvalidRequest` where `kept` is of another run, `EnvironmentFailed`, and what `open_pool` raises.
+    """
+    asked = {key(item.step): _asked(item, plan.seed) for item in items}
+    found = _begin(kept, _identity(plan, asked), asked)
+    on_progress(len(found), len(asked))
+    left = [one for name, one in asked.items() if name not in found]
+    chunks = [left[i : i + at_once] for i in range(0, len(left), at_once)]
+    if not chunks:
+        return found
+    try:
+        with (
+            kept.open("a", encoding="utf-8") as file,
+            open_pool(min(workers, len(chunks)), _start, plan, ray=ray) as pool,
+        ):
+            for answers in pool.map(_sample, chunks):
+                for answer in answers:
+                    file.write(json.dumps(answer) + "\n")
+                    found[answer["id"]] = answer
+                file.flush()
+                on_progress(len(found), len(asked))
+    except WorkersDied as error:
+        raise EnvironmentFailed(
+            f"a worker died ({error}); {len(found)} of {len(asked)} steps are kept in {kept}: see memory, and run again"
+        ) from error
+    return found
+
+
+def with_samples(
+    item: Item, answer: dict[str, Any], plan: Plan, *, model: str, formats: ActionFormat, price: Price | None
+) -> LoggedStep:
+    """The item's step with the student's samples, in place of those that `model` gave before."""
+    samples: list[LoggedSample] = []
+    for said in answer.get("samples", ()):
+        message: Message = {"role": "assistant", "content": said["text"]}
+        own = {"logprob": None if said["logprob"] is None else min(0.0, said["logprob"]), "tokens": said["tokens"]}
+        try:
+            action = parse_as(formats, message, None)
+        except InvalidAction as error:
+            samples.append(LoggedSample(action=None, text=said["text"], invalid=str(error), **own))
+        else:
+            samples.append(LoggedSample(action=action.key, text=action.text, **own))
+    if not samples:
+        samples = [LoggedSample(action=None, invalid=answer["error"])] * plan.sampling.n
+    prompt, cached = answer.get("prompt", 0), answer.get("cached", 0)
+    drawn = Drawn(
+        model=model,
+        samples=tuple(samples),
+        n=plan.sampling.n,
+        temperature=plan.sampling.temperature,
+        k=item.k,
+        demonstrations=item.demonstrations,
+        similarity=item.similarity,
+        prompt=Usage(input=prompt - cached, cached_input=cached) if prompt else None,
+        price=price,
+    )
+    others = tuple(d for d in item.step.students if d.model != model)
+    return item.step.model_copy(update={"students": (*others, drawn)})
+
+
+def key(step: LoggedStep) -> str:
+    return f"{step.namespace}/{step.id}"
+
+
+def _asked(item: Item, seed: int) -> Asked:
+    name = key(item.step)
+    own = blake2b(f"{seed} {name}".encode(), digest_size=4).digest()
+    return Asked(id=name, messages=list(item.messages), seed=int.from_bytes(own) >> 1)
+
+
+def _identity(plan: Plan, asked: dict[str, Asked]) -> str:
+    """Of everything that the answers hang on."""
+    what = [plan.settings.model, plan.settings.chat_template, plan.settings.dtype, asdict(plan.sampling), plan.seed]
+    written = json.dumps([what, list(asked.values())], sort_keys=True, default=str)
+    return blake2b(written.encode(), digest_size=12).hexdigest()
+
+
+def _begin(kept: Path, identity: str, asked: dict[str, Asked]) -> dict[str, dict[str, Any]]:
+    """The answers in `kept`; a line that a crash cut off is dropped. A new file names its run in the first line."""
+    lines = kept.read_text(encoding="utf-8").splitlines(keepends=True) if kept.exists() else []
+    if not lines:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps({"run": identity}) + "\n", encoding="utf-8")
+        return {}
+    good = list(_whole(lines))
+    if not good or good[0].get("run") != identity:
+        raise InvalidRequest(
+            f"{kept} is what another run left, of another log, model or sampling: finish that one, or delete the file"
+        )
+    if len(good) < len(lines):
+        kept.write_text("".join(lines[: len(good)]), encoding="utf-8")
+    return {answer["id"]: answer for answer in good[1:] if answer["id"] in asked}
+
+
+def _whole(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Up to the first that a crash cut off."""
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+_engine: OfflineEngine | Exception | None = None
+_plan: Plan | None = None
+
+
+def _start(plan: Plan) -> None:
+    """In a worker, which ends with its engine; the engine ends with it."""
+    global _engine, _plan
+    _plan = plan
+    try:
+        log = plan.log.with_name(f"{plan.log.stem}-{os.getpid()}{plan.log.suffix}")
+        _engine = OfflineEngine(plan.python, plan.settings, log, plan.wait)
+        Finalize(None, _engine.stop, exitpriority=10)
+    except Exception as error:  # raised here it would only break the pool: `_sample` raises it where it can be read
+        _engine = error
+
+
+def _sample(asked: list[Asked]) -> list[dict[str, Any]]:
+    if isinstance(_engine, Exception):
+        raise EnvironmentFailed(str(_engine))
+    assert _engine is not None
+    assert _plan is not None
+    return _engine.sample(asked, _plan.sampling)

@@ -1,0 +1,157 @@
+"""``agentcascade students sample``: what a student would have said at every step of a log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentcascade.cli.settings import database_options, ray_option
+from agentcascade.cli.students_engine import engine_options, engine_settings
+
+if TYPE_CHECKING:
+    from agentcascade.actions import ActionFormat
+    from agentcascade.bench.sampling import Item
+    from agentcascade.config import CascadeConfig
+
+FORMATS = ("auto", "steps", "openai", "litellm", "langfuse")
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--log", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="See below.")
+@click.option("--out", type=FILE, required=True, help="A file; .parquet for Parquet, else JSON lines.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="auto", show_default=True, help="Of --log.")
+@click.option("--teacher", help="The model of a transcript that counts as the teacher. Default: its only one.")
+@click.option("--name", help="Of the student, in the log. Default: the last part of MODEL.")
+@click.option("--n", type=click.IntRange(1), default=10, show_default=True, help="Samples per step.")
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.7, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True, help="Of an answer.")
+@click.option("--actions", help="Format of actions. Default: the configuration's.")
+@click.option(
+    "--k", type=click.IntRange(0), default=0, show_default=True, help="Demonstrations, of the database's bank."
+)
+@click.option("--student-price", metavar="IN/OUT", help="Dollars per million tokens. Default: a served student's.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--at-once", type=click.IntRange(1), default=256, show_default=True, help="Steps handed over at a time.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Engines; each needs a GPU.")
+@ray_option
+@engine_options
+@database_options
+@click.argument("extra", nargs=-1)
+def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: Any) -> None:
+    """Sample MODEL at every step of a log, without a server: the log of both models that `tune` needs.
+
+    A transcript (OpenAI's, litellm's, Langfuse's) brings the whole conversation and the teacher's answer. Of a log of
+    steps, goal and observation are asked. What was sampled is kept in OUT.partial: the same command goes on there.
+    """
+    from agentcascade.actions import make_format
+    from agentcascade.bench.sampling import Plan, key, sample_steps, with_samples
+    from agentcascade.cli.logs import price
+    from agentcascade.cli.settings import load
+    from agentcascade.errors import InvalidRequest
+    from agentcascade.files import cache_folder
+    from agentcascade.steplog.files import save
+    from agentcascade.students.offline import Sampling, python_of
+    from agentcascade.students.registry import PREFIX, Registry
+
+    config = load(options["config"], options["url"])
+    formats = make_format(options["actions"] or config.actions.format, config.actions.pattern)
+    called = options["name"] or Path(model).name
+    python = python_of(options["vllm"])
+    items, left_out = _items(log, options["form"], options["teacher"], formats)
+    for reason, number in left_out.most_common():
+        click.echo(f"left out: {number:,} {reason}")
+    if not items:
+        raise InvalidRequest(f"{log} holds no step that a student could be asked")
+    if options["k"]:
+        items = _demonstrated(items, config, options["k"], formats)
+    plan = Plan(
+        python,
+        engine_settings(model, called, options, extra),
+        Sampling(options["n"], options["temperature"], options["max_tokens"], _structured(config)),
+        cache_folder("students") / f"{called}-offline.log",
+        options["wait"],
+        options["seed"],
+    )
+    kept = out.with_name(f"{out.name}.partial")
+    answers = sample_steps(
+        items,
+        plan,
+        kept,
+        at_once=options["at_once"],
+        workers=options["workers"],
+        ray=options["ray"],
+        on_progress=lambda done, of: click.echo(f"{done:,} of {of:,} steps", err=True),
+    )
+    served = Registry().all().get(called)
+    rates = price(options["student_price"], "student") or (served.price if served else None)
+    steps = [
+        with_samples(item, answers[key(item.step)], plan, model=PREFIX + called, formats=formats, price=rates)
+        for item in items
+    ]
+    click.echo(f"wrote {save(out, steps):,} steps to {out}")
+    kept.unlink()
+    failed = Counter(a["error"] for a in answers.values() if "error" in a)
+    for reason, number in failed.most_common(3):
+        click.echo(f"{number:,} steps have no samples: {reason}")
+
+
+def _items(log: Path, form: str, teacher: str | None, formats: ActionFormat) -> tuple[list[Item], Counter[str]]:
+    from agentcascade.bench.sampling import Item
+    from agentcascade.cli.log import is_steps
+    from agentcascade.steplog import foreign
+    from agentcascade.steplog.files import load as read
+    from agentcascade.steplog.matching import taught_steps
+
+    if form == "steps" or (form == "auto" and is_steps(log)):
+        steps = read(log)
+        texts = ("\n\n".join(dict.fromkeys(t for t in (s.goal, s.observation) if t)) for s in steps)
+        asked = [Item(step, [{"role": "user", "content": text}]) for step, text in zip(steps, texts) if text]
+        return asked, +Counter({"steps without goal and observation": len(steps) - len(asked)})
+    found, left_out = taught_steps(foreign.calls(log, form), teacher or "", formats=formats)
+    return [Item(step, messages) for step, messages in found], left_out
+
+
+def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats: ActionFormat) -> list[Item]:
+    """The items with what the bank shows at their steps, as a cascade would show it."""
+    import asyncio
+
+    from agentcascade import assembly, conversation, prompts
+    from agentcascade.cli.settings import database
+    from agentcascade.tokens import token_counter
+
+    count = token_counter()
+
+    async def shown() -> list[Item]:
+        made = []
+        for item in items:
+            step = item.step
+            situation = conversation.read(item.messages, formats, namespace=config.bank.namespace, episode=step.episode)
+            found = await bank.retrieve(situation, k)
+            prompt = prompts.build(item.messages, found.demonstrations, budget=config.prompt.token_budget, count=count)
+            windows = tuple(f"{d.trajectory}:{d.start}-{d.start + len(d.steps)}" for d in prompt.shown)
+            similarity = max((d.score for d in prompt.shown), default=None)
+            made.append(item._replace(messages=prompt.messages, k=k, demonstrations=windows, similarity=similarity))
+        return made
+
+    with database(config) as opened:
+        bank = assembly.open_bank(config, opened, assembly.make_embedder(config.retrieval.embedder))
+        return asyncio.run(shown())
+
+
+def _structured(config: CascadeConfig) -> dict[str, Any] | None:
+    """The form of `sampling.constrain`, as vLLM takes it. Raises `ConfigError`."""
+    from agentcascade import constraints
+    from agentcascade.errors import ConfigError
+
+    sampling = config.sampling
+    if sampling.constrain == "choice":
+        raise ConfigError("sampling.constrain 'choice': a log does not say what was admissible; set it to none")
+    constraints.check(sampling, config.actions, [])
+    asked = constraints.option(sampling, config.actions, constraints.LOCAL, {})
+    return asked.get(constraints.OPTION)
