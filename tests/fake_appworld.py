@@ -53,8 +53,13 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/verdict":
             output = {"success": words == ["hello", "done"], "passes": [], "failures": []}
         elif self.path == "/dry_run":
-            wrote = asked["code"].startswith("say")
-            output = None if asked["code"] == "hang" else {"output": asked["code"], "wrote": wrote}
+            wrote = "a1" if asked["code"].startswith("say") else ""
+            output = {
+                "output": asked["code"].partition(" = ")[0],
+                "wrote": wrote,
+                "left": asked["code"].partition(" = ")[2],
+            }
+            output = None if asked["code"] == "hang" else output
             if asked["code"] == "die":
                 os._exit(1)
         else:

@@ -101,17 +101,23 @@ class AppWorldEnvironment:
         return self._verdict
 
     def dry_run(self, action: Action) -> str | None:
-        """What code would print, run in a fork of the world that is thrown away.
+        """What code would print, or the variables it would leave where it prints nothing: run in a fork of the world
+        that is thrown away. None where it would write to an app, fail, or do neither.
+        """
+        tried = self.trial(action.text)
+        if tried is None or tried["wrote"] or tried["output"].startswith(FAILED):
+            return None
+        return tried["left"] or None if tried["output"].strip() == SILENT else tried["output"]
 
-        None where it would change anything, fail, or print nothing: then two blocks are not shown to be the same.
+    def trial(self, code: str) -> dict[str, str] | None:
+        """What code would do, in a fork of the world: its `output`, and digests of what it `wrote` and of the values
+        that it `left` in variables, empty where there are none. None where the fork did not come to an end.
         """
         try:
-            tried = self._call("dry_run", code=action.text, seconds=min(self.seconds, 20))
+            found: dict[str, str] | None = self._call("dry_run", code=code, seconds=min(self.seconds, 20))
         except ServerGone:  # the next step brings it back
             return None
-        if tried is None or tried["wrote"] or tried["output"].startswith(FAILED) or tried["output"].strip() == SILENT:
-            return None
-        return str(tried["output"])
+        return found
 
     def expert_steps(self) -> list[tuple[str, str]]:
         """Thought and code of the steps of a known solution that are yet to be done. Raises `EnvironmentFailed`."""

@@ -167,7 +167,13 @@ def test_dry_runs_leave_the_world_as_it_is(world: AppWorldEnvironment, root: Pat
         == world.step("print(apis.supervisor.show_profile()['email'])")[0] + "\n"
     )
     assert tried("print(apis.supervisor.complete_task())") is None
-    assert tried("x = 5") is None
+    assert tried("x = 5") == tried("x = 2 + 3  # the same") != tried("x = 6")
+    assert tried("x = 5") == tried("y = 5")
+    log_in = "print(apis.spotify.login(username=me['email'], password=passwords['spotify']))"
+    world.step("passwords = {a['account_name']: a['password'] for a in apis.supervisor.show_account_passwords()}")
+    world.step("me = apis.supervisor.show_profile()")
+    assert tried(log_in) == tried(log_in) == world.step(log_in)[0] + "\n", "a fork has its world's luck"
+    assert tried("pass") is None
     assert tried("print(x)") is None
     assert tried("1 / 0") is None
     assert tried("while True: pass") is None

@@ -7,8 +7,10 @@ print and take, and forks of the world that are thrown away.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import resource
 import select
 import shutil
@@ -78,21 +80,29 @@ def add_forks(module: Any) -> None:
         return {"output": forked(lambda: module.world.evaluate(suppress_errors=True).to_dict(), seconds)}
 
 
-def tried(world: Any, code: str, seconds: int) -> dict[str, Any]:
+def tried(world: Any, code: str, seconds: int) -> dict[str, str]:
+    """What a block prints, and digests of what it writes and of the values that it leaves in variables, by whatever
+    names; empty where there are none.
+    """
     world.requester.client.portal = None  # its thread stayed behind: every request gets one of its own
     world._save_state = world.save_logs = lambda *args, **kwargs: None
     world.timeout_seconds = seconds
-    before = changes(world)
-    return {"output": world.execute(code), "wrote": changes(world) != before}
+    written, known = changes(world), variables(world)
+    output = world.execute(code)
+    wrote = [made[len(before) :] for made, before in zip(changes(world), written)]
+    left = sorted(value for name, value in variables(world).items() if known.get(name) != value)
+    return {"output": output, "wrote": digest(wrote) if any(wrote) else "", "left": digest(left) if left else ""}
 
 
 def forked(work: Callable[[], Any], seconds: float) -> Any:
     """What the work gives in a fork of this process; None where it takes too long, or ends the fork."""
     reader, writer = os.pipe()
+    luck = random.getstate()
     child = os.fork()
     if child == 0:
         leave, write, close = os._exit, os.write, os.close
         try:
+            random.setstate(luck)  # Python gives a fork another: tokens, drawn from it, would differ
             close(reader)
             answer = json.dumps(work()).encode()
             while answer:
@@ -108,9 +118,20 @@ def forked(work: Callable[[], Any], seconds: float) -> Any:
         os.waitpid(child, 0)
 
 
-def changes(world: Any) -> list[int]:
-    """How often each app's database was written to."""
-    return [len(app.SQLModel.db.tracker.changes) for app in world.models.values()]
+def changes(world: Any) -> list[list[Any]]:
+    """What was written to each app's database."""
+    return [list(app.SQLModel.db.tracker.changes) for app in world.models.values()]
+
+
+def variables(world: Any) -> dict[str, str]:
+    """The data that the code so far has left behind."""
+    data = (str, int, float, bool, type(None), list, tuple, dict, set)
+    own = world.shell.user_ns.items()
+    return {name: repr(value) for name, value in own if isinstance(value, data) and not name.startswith("_")}
+
+
+def digest(what: Any) -> str:
+    return hashlib.sha256(repr(what).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def read(reader: int, seconds: float) -> bytes:

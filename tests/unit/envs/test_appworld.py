@@ -177,6 +177,8 @@ def test_dry_runs_join_only_what_reads_and_says_something(world: AppWorldEnviron
     assert tried("look") == "look"
     assert tried("say hello") is None
     assert tried("Execution successful.") is None
+    assert tried("Execution successful. = b2") == "b2"
+    assert tried("look = b2") == "look"
     assert tried("Execution failed. Traceback") is None
     assert tried("hang") is None
     assert tried("die") is None
