@@ -48,7 +48,7 @@ OWNERS = {
     "pyarrow": {"steplog.parquet"},
     "pgvector": {"retrievers.pgvector"},
     "ray": {"bench.ray_pool"},
-    "uvicorn": {"server.run"},
+    "uvicorn": {"envs.appworld.inside.serve", "server.run"},
     "vllm": {"students.offline_engine"},
     "bm25s": {"memory.lexical"},
     "Stemmer": {"memory.words"},
@@ -218,6 +218,17 @@ def test_parts_know_the_core_and_none_of_each_others_insides() -> None:
     assert across == []
     assert not [i for i in imports() if i.module.startswith("bench.") and (own(i.name) or "").startswith("cli")]
     assert not [i for i in imports() if i.module == "assembly" and floor(own(i.name) or "") in ("parts", "top")]
+
+
+def test_what_other_interpreters_run_stands_alone() -> None:
+    """AppWorld's and vLLM's have none of our packages, and we none of theirs."""
+    apart = ("envs.appworld.inside.", "students.offline_engine")
+    for found in imports():
+        if f"{found.module}.".startswith(apart):
+            assert not found.name.startswith("agentcascade"), found
+        else:
+            assert not any(found.name.startswith(f"agentcascade.{name}") for name in apart), found
+            assert found.name.split(".")[0] not in {"appworld", "vllm"}, found
 
 
 def test_every_heavy_package_is_imported_by_its_owner_alone() -> None:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from agentcascade.cli import main
 from agentcascade.envs.appworld import agent, installation
 from agentcascade.envs.appworld import environment as module
 from agentcascade.envs.appworld.environment import AppWorldEnvironment, shown
@@ -312,3 +314,30 @@ def test_a_server_ends_with_the_process_that_started_it(root: Path) -> None:
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_the_command_line_lists_and_installs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    monkeypatch.setenv("AGENTCASCADE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("APPWORLD_ROOT", "")
+    missing = CliRunner().invoke(main, ["env", "list"])
+    assert "not installed here: run `agentcascade env install appworld`" in missing.output
+    wrong = CliRunner().invoke(main, ["env", "install", "appwold"])
+    assert wrong.exit_code == 2
+    bench = CliRunner().invoke(main, ["bench", "appworld", "--out", str(tmp_path / "run")])
+    assert bench.exit_code != 0
+    assert "agentcascade env install appworld" in bench.output
+    assert not (tmp_path / "run").exists()
+
+    def made(on_progress: installation.OnProgress) -> None:
+        on_progress("installing", 1, 2)
+        installation.home().mkdir(parents=True)
+        (installation.home() / "installed").touch()
+
+    monkeypatch.setattr(installation, "install", made)
+    monkeypatch.setattr(installation, "worlds", lambda: root)
+    done = CliRunner().invoke(main, ["env", "install", "appworld"])
+    assert done.exit_code == 0, done.output
+    assert "agentcascade bench appworld" in done.output
+    assert "generated worlds" in CliRunner().invoke(main, ["env", "list"]).output
+    again = CliRunner().invoke(main, ["env", "install", "appworld", "--fresh"])
+    assert again.exit_code == 0, "what was there is removed first"
