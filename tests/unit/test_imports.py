@@ -239,7 +239,8 @@ def test_every_heavy_package_is_imported_by_its_owner_alone() -> None:
     unowned = (sites.keys() & HEAVY) - OWNERS.keys()
     shared = {"numpy", "sqlalchemy", "pydantic", "rich", "fastapi", "starlette"}
     assert unowned == shared, "several modules may compute, store, print and serve"
-    assert all(m.startswith("server.") for package in ("fastapi", "starlette") for m in sites[package])
+    own = {"envs.appworld.inside.serve"}  # AppWorld's FastAPI, not ours
+    assert all(m.startswith("server.") for package in ("fastapi", "starlette") for m in sites[package] - own)
     assert all(
         m.split(".")[0] in STORED for m in sites["sqlalchemy"] - {"retrievers.pgvector", "retrievers.pgvector_table"}
     )
