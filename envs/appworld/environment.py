@@ -104,10 +104,7 @@ class AppWorldEnvironment:
         """What code would print, or the variables it would leave where it prints nothing: run in a fork of the world
         that is thrown away. None where it would write to an app, fail, or do neither.
         """
-        tried = self.trial(action.text)
-        if tried is None or tried["wrote"] or tried["output"].startswith(FAILED):
-            return None
-        return tried["left"] or None if tried["output"].strip() == SILENT else tried["output"]
+        return reading(self.trial(action.text))
 
     def trial(self, code: str) -> dict[str, str] | None:
         """What code would do, in a fork of the world: its `output`, and digests of what it `wrote` and of the values
@@ -189,6 +186,13 @@ class AppWorldEnvironment:
 
     def _call(self, method: str, **arguments: Any) -> Any:
         return self.server.call(method, {"task_id": self.task, **arguments}, self.seconds + GRACE)
+
+
+def reading(tried: dict[str, str] | None) -> str | None:
+    """What a trial says where it only read; see `AppWorldEnvironment.dry_run`."""
+    if tried is None or tried["wrote"] or tried["output"].startswith(FAILED):
+        return None
+    return tried["left"] or None if tried["output"].strip() == SILENT else tried["output"]
 
 
 def same(output: str, before: str) -> bool:

@@ -14,18 +14,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 from agentcascade import prompts
 from agentcascade.envs.appworld import agent, installation
-from agentcascade.envs.appworld.environment import SILENT, AppWorldEnvironment, key, written
+from agentcascade.envs.appworld.environment import FAILED, SILENT, AppWorldEnvironment, key, reading, written
 from agentcascade.envs.offline.copier import Copier, kinship
 from agentcascade.merging import PROMPT
 from agentcascade.python_keys import PythonActions
 from agentcascade.tokens import token_counter
-from agentcascade.types import Action, Demonstration, Message, Step
+from agentcascade.types import Demonstration, Message, Step
 
 LAYERS = ("text", "syntax tree", "dry run")
 VERIFIER_PRICE = 0.10, 0.40
@@ -75,17 +75,18 @@ class Pair(NamedTuple):
     joined: tuple[bool, bool, bool]
 
 
-def judged(world: AppWorldEnvironment, one: str, other: str) -> Pair | None:
+Trial = dict[str, str] | None
+
+
+def judged(one: str, other: str, tried: Mapping[str, Trial]) -> Pair | None:
     """None where a block fails: what it means is not known."""
-    told = [world.trial(code) for code in (one, other)]
-    if any(t is None or t["output"].startswith("Execution failed") for t in told):
+    a, b = tried[one], tried[other]
+    if a is None or b is None or FAILED in (a["output"][: len(FAILED)], b["output"][: len(FAILED)]):
         return None
-    a, b = (t for t in told if t is not None)
     silent = a["output"].strip() == SILENT
     same = a["output"] == b["output"] and a["wrote"] == b["wrote"] and (not silent or a["left"] == b["left"])
     text, tree = one == other, key(one) == key(other)
-    reading = [world.dry_run(Action(key=code, text=code)) for code in (one, other)]
-    return Pair(same, (text, tree, tree or (reading[0] is not None and reading[0] == reading[1])))
+    return Pair(same, (text, tree, tree or (reading(a) is not None and reading(a) == reading(b))))
 
 
 def told(name: str, pairs: Sequence[Pair]) -> None:
@@ -134,7 +135,8 @@ def main() -> None:
     world.reset(installation.task_ids(root, "train")[0])
     world.step(BEFORE)
     for name, pairs in (("constructed to do the same", ALIKE), ("constructed to differ", UNLIKE)):
-        told(name, [pair for one, other in pairs if (pair := judged(world, one, other))])
+        tried = {code: world.trial(code) for pair in pairs for code in pair}
+        told(name, [pair for one, other in pairs if (pair := judged(one, other, tried))])
     bank = list(trajectories(world, installation.task_ids(root, "train")[:36]))
     count = token_counter()
     student = Copier(count, lambda usage: None)
@@ -150,7 +152,8 @@ def main() -> None:
             prompt = prompts.build(messages, demonstrations(bank, goal, at), budget=20_000, count=count).messages
             said = asyncio.run(student.complete(prompt, n=given.samples, temperature=given.temperature, seed=at))
             texts = [formats.parse(m).text for m in said.messages]
-            pairs = {(a, b): judged(world, a, b) for a, b in combinations(sorted(set(texts)), 2)}
+            tried = {text: world.trial(text) for text in set(texts)}
+            pairs = {(a, b): judged(a, b, tried) for a, b in combinations(sorted(tried), 2)}
             found += [pair for pair in pairs.values() if pair is not None]
             steps += 1
             for i, layer in enumerate(LAYERS):
