@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from agentcascade.envs.appworld import installation
-from agentcascade.envs.appworld.server import AppWorldServer, ServerGone
+from agentcascade.envs.appworld.server import START_SECONDS, AppWorldServer, ServerGone
 from agentcascade.errors import EnvironmentFailed, InvalidAction, did_you_mean
 from agentcascade.python_keys import canonical_python
 from agentcascade.types import Action
@@ -110,8 +110,9 @@ class AppWorldEnvironment:
         """What code would do, in a fork of the world: its `output`, and digests of what it `wrote` and of the values
         that it `left` in variables, empty where there are none. None where the fork did not come to an end.
         """
+        arguments = {"code": plain(code), "seconds": min(self.seconds, 20)}
         try:
-            found: dict[str, str] | None = self._call("dry_run", code=code, seconds=min(self.seconds, 20))
+            found: dict[str, str] | None = self._again(lambda: self._call("dry_run", **arguments))
         except ServerGone:  # the next step brings it back
             return None
         return found
@@ -141,12 +142,12 @@ class AppWorldEnvironment:
         self.task = ""
 
     def _initialize(self) -> Any:
-        return self._call(
-            "initialize", experiment_name=self.experiment, timeout_seconds=self.seconds, max_interactions=10**6
-        )
+        asked = {"timeout_seconds": self.seconds, "max_interactions": 10**6, "experiment_name": self.experiment}
+        return self.server.call("initialize", {"task_id": self.task, **asked}, START_SECONDS)  # loads all databases
 
     def _execute(self, code: str) -> Ran:
         """Code that takes its server with it once gets a second chance, since servers die of other things too."""
+        code = plain(code)
         for _ in range(2):
             try:
                 return Ran(code, self._again(lambda: str(self._call("execute", code=code)), retries=0))
@@ -186,6 +187,11 @@ class AppWorldEnvironment:
 
     def _call(self, method: str, **arguments: Any) -> Any:
         return self.server.call(method, {"task_id": self.task, **arguments}, self.seconds + GRACE)
+
+
+def plain(code: str) -> str:
+    """Code that can be sent: half a character becomes a question mark."""
+    return code.encode("utf-8", "replace").decode("utf-8")
 
 
 def reading(tried: dict[str, str] | None) -> str | None:

@@ -132,6 +132,7 @@ def test_loops_floods_and_deaths_do_not_end_an_episode(world: AppWorldEnvironmen
     assert len(flooded) < 25_000
     assert "more characters" in flooded
     assert "MemoryError" in world.step("x = [0] * 10 ** 10")[0]
+    assert world.step("print('\\ud800x')")[0] == "?x"
     assert "not allowed" in world.step("import os\nos._exit(1)")[0]
     assert world.server.starts == starts
     world.step(steps[1])
@@ -203,10 +204,13 @@ def test_appworlds_own_command_line_gives_the_same_verdicts(root: Path) -> None:
 
 
 def test_the_benchmark_plays_and_resumes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    worlds = tmp_path / "worlds"
-    worlds.symlink_to(root)
-    monkeypatch.setattr(installation, "worlds", lambda: worlds)
-    monkeypatch.setenv("APPWORLD_ROOT", "")
+    installed = installation.home()
+    monkeypatch.setenv("AGENTCASCADE_CACHE", str(tmp_path / "cache"))  # which the workers see, too
+    installation.home().mkdir(parents=True)
+    for name in ("venv", "installed", "cache"):
+        (installation.home() / name).symlink_to(installed / name)
+    installation.worlds().symlink_to(root)
+    monkeypatch.delenv("APPWORLD_ROOT", raising=False)
     out = str(tmp_path / "run")
     options = [
         "--demos",

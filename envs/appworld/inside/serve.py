@@ -49,17 +49,26 @@ def end_with_parent(scratch: str) -> None:
 
 
 def limit(world: Any, most: int) -> None:
-    """Cut what a block printed, before it is logged again at every later step."""
-    execute = world.execute
+    """Cut what a block printed, before it is logged again at every later step, and make it text that can be sent."""
+    execute, save_logs = world.execute, world.save_logs
 
     def limited(self: Any, code: str) -> str:
-        output = str(execute(self, code))
+        output = plain(str(execute(self, code)))
         if len(output) > most:
             output = f"{output[:most]}\n[{len(output) - most:,} more characters are left out]"
             self.environment_io[-1]["output"] = output
         return output
 
-    world.execute = limited
+    def logged(self: Any) -> None:
+        self.environment_io[-1:] = [{k: plain(v) for k, v in entry.items()} for entry in self.environment_io[-1:]]
+        save_logs(self)
+
+    world.execute, world.save_logs = limited, logged
+
+
+def plain(text: str) -> str:
+    """Half a character, which Python can print and UTF-8 cannot say, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def add_forks(module: Any) -> None:

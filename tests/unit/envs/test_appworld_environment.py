@@ -187,6 +187,22 @@ def test_dry_runs_join_only_what_reads_and_says_something(world: AppWorldEnviron
     assert world.step("say hello") == ("hello", False)
 
 
+def test_a_dry_run_after_a_death_is_one_in_the_world_that_was(world: AppWorldEnvironment, root: Path) -> None:
+    world.reset(TASK)
+    world.step("say hello")
+    os.kill(world.server.pid or 0, signal.SIGKILL)
+    assert world.dry_run(Action(key="look", text="look")) == "look"
+    assert executed(root) == ["say hello", "say hello"]
+    assert world.step("say done") == ("hello done", True)
+    assert world.success
+
+
+def test_half_a_character_is_sent_as_a_question_mark(world: AppWorldEnvironment) -> None:
+    world.reset(TASK)
+    assert world.step("say \ud800x") == ("?x", False)
+    assert world.dry_run(Action(key="k", text="\ud800")) == "?"
+
+
 def test_the_expert_goes_on_with_what_is_not_done(root: Path) -> None:
     made = AppWorldEnvironment(server=AppWorldServer(root, command=[sys.executable, str(FAKE)]), expert=True)
     made.reset(TASK)
