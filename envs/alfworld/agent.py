@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
+from agentcascade.envs import react
+from agentcascade.envs.react import Complete, EpisodeResult
 from agentcascade.protocols import Environment
-from agentcascade.types import Message
 
 SYSTEM = """\
 You act in a simulated household, by text. Solve the task you are given.
@@ -36,37 +35,9 @@ be at a place to see or use what is there, and open what is closed to see inside
 answered with "Nothing happens."."""
 
 
-@dataclass(frozen=True)
-class EpisodeResult:
-    """How one game went."""
-
-    success: bool
-    steps: int
-    trace: list[tuple[str, str]] = field(repr=False, default_factory=list)
-    """(action, observation) pairs."""
-
-
-async def play(
-    environment: Environment,
-    task: str,
-    complete: Callable[[list[Message]], Awaitable[str]],
-    *,
-    max_steps: int = 50,
-) -> EpisodeResult:
+async def play(environment: Environment, task: str, complete: Complete, *, max_steps: int = 50) -> EpisodeResult:
     """Play one game to its end. `complete` gets the whole conversation and returns the assistant's text."""
-    messages: list[Message] = [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": environment.reset(task)},
-    ]
-    trace: list[tuple[str, str]] = []
-    done = False
-    while not done and len(trace) < max_steps:
-        answer = await complete(messages)
-        action = parse_action(answer)
-        observation, done = environment.step(action)
-        trace.append((action, observation))
-        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": observation}]
-    return EpisodeResult(environment.success, len(trace), trace)
+    return await react.play(environment, task, complete, system=SYSTEM, parse=parse_action, max_steps=max_steps)
 
 
 _GOAL = re.compile(r"task is to: *([^\n]+)")

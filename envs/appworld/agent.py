@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-
 from agentcascade.actions import text_of
+from agentcascade.envs import react
+from agentcascade.envs.react import Complete, EpisodeResult
 from agentcascade.errors import InvalidAction
 from agentcascade.protocols import Environment
 from agentcascade.python_keys import PythonActions
@@ -33,37 +32,17 @@ When the task is done, call apis.supervisor.complete_task(); where it asks a que
 the bare answer: a name, a number, yes or no."""
 
 
-@dataclass(frozen=True)
-class EpisodeResult:
-    """How one task went."""
-
-    success: bool
-    steps: int
-    trace: list[tuple[str, str]] = field(repr=False, default_factory=list)
-    """(code, observation) pairs."""
-
-
-async def play(
-    environment: Environment, task: str, complete: Callable[[list[Message]], Awaitable[str]], *, max_steps: int = 50
-) -> EpisodeResult:
+async def play(environment: Environment, task: str, complete: Complete, *, max_steps: int = 50) -> EpisodeResult:
     """Do one task. `complete` gets the whole conversation and returns the assistant's text."""
-    formats = PythonActions()
-    messages: list[Message] = [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": environment.reset(task)},
-    ]
-    trace: list[tuple[str, str]] = []
-    done = False
-    while not done and len(trace) < max_steps:
-        answer = await complete(messages)
-        try:
-            code = formats.parse({"role": "assistant", "content": answer}).text
-        except InvalidAction:  # the world says what is wrong with it
-            code = answer.rpartition("Action:")[2].strip().removeprefix("```python").removesuffix("```").strip("\n")
-        observation, done = environment.step(code)
-        trace.append((code, observation))
-        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": observation}]
-    return EpisodeResult(environment.success, len(trace), trace)
+    return await react.play(environment, task, complete, system=SYSTEM, parse=parse_code, max_steps=max_steps)
+
+
+def parse_code(answer: str) -> str:
+    """The last block; what is no program as it is, since the world says what is wrong with it."""
+    try:
+        return PythonActions().parse({"role": "assistant", "content": answer}).text
+    except InvalidAction:
+        return answer.rpartition("Action:")[2].strip().removeprefix("```python").removesuffix("```").strip("\n")
 
 
 def goal(messages: list[Message]) -> str:

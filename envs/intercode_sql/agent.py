@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-
 from agentcascade.actions import text_of
+from agentcascade.envs import react
+from agentcascade.envs.react import Complete, EpisodeResult
 from agentcascade.errors import InvalidAction
 from agentcascade.protocols import Environment
 from agentcascade.sql_keys import SqlActions
@@ -23,37 +22,18 @@ names of columns do not. When your last statement returned the answer to the que
 Action: submit"""
 
 
-@dataclass(frozen=True)
-class EpisodeResult:
-    """How one task went."""
-
-    success: bool
-    steps: int
-    trace: list[tuple[str, str]] = field(repr=False, default_factory=list)
-    """(action, observation) pairs."""
-
-
-async def play(
-    environment: Environment, task: str, complete: Callable[[list[Message]], Awaitable[str]], *, max_turns: int = 10
-) -> EpisodeResult:
+async def play(environment: Environment, task: str, complete: Complete, *, max_turns: int = 10) -> EpisodeResult:
     """Answer one question. `complete` gets the whole conversation and returns the assistant's text."""
-    formats = SqlActions()
-    messages: list[Message] = [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": environment.reset(task)},
-    ]
-    trace: list[tuple[str, str]] = []
-    done = False
-    while not done and len(trace) < max_turns + 1:  # the last may be the submission
-        answer = await complete(messages)
-        try:
-            action = formats.parse({"role": "assistant", "content": answer}).text
-        except InvalidAction:
-            action = answer.rpartition("Action:")[2].strip()
-        observation, done = environment.step(action)
-        trace.append((action, observation))
-        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": observation}]
-    return EpisodeResult(environment.success, len(trace), trace)
+    most = max_turns + 1  # the last may be the submission
+    return await react.play(environment, task, complete, system=SYSTEM, parse=parse_action, max_steps=most)
+
+
+def parse_action(answer: str) -> str:
+    """The last statement or `submit`; what is neither as it is, since the database says what is wrong with it."""
+    try:
+        return SqlActions().parse({"role": "assistant", "content": answer}).text
+    except InvalidAction:
+        return answer.rpartition("Action:")[2].strip()
 
 
 def goal(messages: list[Message]) -> str:
