@@ -12,11 +12,12 @@ export LITELLM_LOCAL_MODEL_COST_MAP = True
 demo: $(VENV)/demo
 	$(VENV)/bin/agentcascade bench alfworld --episodes 24 --demos 60
 
+# Files in the order of collection: xdist's own puts those of few and long tests last, where one worker waits.
 test: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -q -n 2 --dist loadfile
+	$(VENV)/bin/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/test
 	for file in tests/benchmarks/bench_*.py; do $(VENV)/bin/python $$file || exit 1; done

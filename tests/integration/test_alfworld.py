@@ -89,8 +89,8 @@ def test_a_killed_generation_resumes(made: list[Game], tmp_path: Path) -> None:
         f"games.generate(Path(sys.argv[1]), 'valid_unseen', {COUNT}, {SEED})"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.rglob("game.tw-pddl"))) < 2 and time.monotonic() < deadline:  # the first is whole then
+    first, deadline = games.path_of(tmp_path, "valid_unseen", SEED, 0), time.monotonic() + 60
+    while not first.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
