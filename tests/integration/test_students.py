@@ -231,6 +231,7 @@ def test_flags_are_vllms_own() -> None:
 
 def test_where_vllm_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vllm: str) -> None:
     assert launcher(vllm) == [vllm, "serve"]
+    monkeypatch.delenv("AGENTCASCADE_VLLM", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="pip install vllm"):
         launcher(None)
