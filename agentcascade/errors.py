@@ -40,7 +40,7 @@ class InvalidAction(AgentCascadeError, ValueError):
 
 
 class EmptyCompletion(AgentCascadeError):
-    """A model returned no message. `completion` holds what the attempt cost, where that is known."""
+    """A model returned no message. `completion` holds what the attempt cost, where that is known: see `bill_of`."""
 
     completion: Completion | None = None
 
@@ -123,6 +123,23 @@ class EnvironmentFailed(AgentCascadeError):
 
 class BenchError(AgentCascadeError):
     """A benchmark run cannot start or resume."""
+
+
+def bill_of(error: BaseException) -> Completion | None:
+    """What a failed or cancelled model call has cost so far, as a `Completion`; None when nothing was sent.
+
+    Adapters attach it as ``error.completion``, to cancellations too. Followed through `raise … from …`, which is how
+    `asyncio.timeout` makes a `TimeoutError` of a cancellation; the first bill that is found is the only one.
+    """
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        bill: Completion | None = getattr(found, "completion", None)
+        if bill is not None:
+            return bill
+        seen.add(id(found))
+        found = found.__cause__
+    return None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

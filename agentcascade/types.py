@@ -145,6 +145,21 @@ class Completion(Frozen):
         default=(), description="mean log-probability of each message's tokens, where it was asked for and told"
     )
     tokens: tuple[int | None, ...] = Field(default=(), description="generated tokens of each message, likewise")
+    estimated: bool = Field(
+        default=False,
+        description="whether tokens were counted here, all or some, since the server reported none or nonsense",
+    )
+    lost: int = Field(
+        default=0,
+        ge=0,
+        description="requests that were sent and whose answers never came: they may be billed, and `usage` lacks them",
+    )
+    fields: Mapping[str, Any] = Field(
+        default_factory=dict, description="what the provider's answer says beside its choices, such as service_tier"
+    )
+    choice_fields: tuple[Mapping[str, Any], ...] = Field(
+        default=(), description="of each message, what its choice says beside it, such as logprobs"
+    )
 
 
 class Action(Frozen):
