@@ -213,7 +213,7 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
         own: ChatModel = make(load(config.name), config.name, config.options)
         return own
     from agentcascade.models import LiteLLMModel
-    from agentcascade.openai_model import OpenAIModel, speaks_plainly
+    from agentcascade.openai_model import OpenAIModel, speaks_plainly, stand_in_key
 
     api_base = config.api_base
     settings: dict[str, Any] = {
@@ -236,7 +236,7 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
             return ReplicatedModel(config.name, bases, prices=prices, **settings)
         api_base = bases[0]
     plain = speaks_plainly(config.name, api_base, config.options)
-    key = config.api_key.get_secret_value() if config.api_key else None
+    key = config.api_key.get_secret_value() if config.api_key else stand_in_key(config.name, api_base)
     return (OpenAIModel if plain else LiteLLMModel)(
         config.name, prices=prices, api_base=api_base, api_key=key, **settings
     )

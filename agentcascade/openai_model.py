@@ -13,7 +13,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from agentcascade.exchange import PRIVATE
@@ -39,6 +41,24 @@ def speaks_plainly(name: str, api_base: str | None, options: Mapping[str, Any]) 
     if provider != "openai" or (not api_base and not OWN.match(model)):
         return False
     return TRANSLATED.match(model) is None
+
+
+NO_KEY = "none"
+"""Sent where a key must be sent and the server asks for none."""
+
+
+def stand_in_key(name: str, api_base: str | None) -> str | None:
+    """`NO_KEY` for ``openai/…`` at a loopback address when no key is set: servers of one's own rarely ask for one."""
+    base = api_base or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+    if not name.startswith("openai/") or not base or os.environ.get("OPENAI_API_KEY"):
+        return None
+    host = urlsplit(base).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return NO_KEY
+    try:
+        return NO_KEY if ip_address(host).is_loopback else None
+    except ValueError:
+        return None
 
 
 @cache
@@ -152,7 +172,7 @@ class OpenAIModel:
 
             hosted = self._provider == "hosted_vllm"
             base = self._base or os.environ.get("HOSTED_VLLM_API_BASE" if hosted else "OPENAI_API_BASE") or None
-            key = self._key or (os.environ.get("HOSTED_VLLM_API_KEY") or "none" if hosted else None)
+            key = self._key or (os.environ.get("HOSTED_VLLM_API_KEY") or NO_KEY if hosted else None)
             client = AsyncOpenAI(api_key=key, base_url=base, max_retries=self._retries, timeout=self._timeout + 1)
             self._clients[loop] = ClientModel(client, self._model, prices=self._prices, name=self.name, plain=True)
         return self._clients[loop]

@@ -45,6 +45,12 @@ def agent_options(
         click.option("--api-base", help="Endpoint of the student, e.g. a local vLLM server."),
         click.option("--max-tokens", type=click.IntRange(1), help="Of a student's answer. Default: the provider's."),
         click.option(
+            "--timeout",
+            type=click.FloatRange(0, min_open=True),
+            metavar="SECONDS",
+            help="For all samples of a step; a student on a CPU may need minutes. Default: 30.",
+        ),
+        click.option(
             "--constrain",
             type=click.Choice(("choice",)),
             help="A student of vLLM can only answer one of the commands that the world admits.",

@@ -35,6 +35,9 @@ PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
 """Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""
 
 
+DEADLINE_SECONDS: float = CascadeConfig.model_fields["deadline_seconds"].default
+
+
 def play(context: click.Context, path: str, training: str, options: dict[str, Any]) -> None:
     """Run the suite at `path`; demonstrations come from its split `training`."""
     suite: PlayableSuite = assembly.load(path)()
@@ -107,11 +110,15 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
 
 def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapping[str, Any]) -> CascadeConfig:
     """Of policy ``cascade``; the others are changes to it."""
+    timeout = options.get("timeout")
+    limit = {} if timeout is None else {"timeout_seconds": timeout}
     return CascadeConfig.model_validate(
         {
             "mode": "cascade",
             "teacher": {**models["teacher"], "temperature": 0.1},
-            "student": models["student"],
+            "student": {**models["student"], **limit},
+            # The teacher has its own time after the student's.
+            **({} if timeout is None else {"deadline_seconds": timeout + DEADLINE_SECONDS}),
             "retrieval": {
                 "k": options["k"],
                 "embedder": options["embedder"],
@@ -122,11 +129,13 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
                 "temperature": options["temperature"],
                 "staged": STAGED[options["staged"]],
                 "constrain": options.get("constrain") or "none",
+                **limit,
             },
             "shadow": {
                 "samples": options["log_samples"] or 10,
                 "temperatures": options["log_temperatures"],
                 "ks": options["log_ks"],
+                **limit,
             },
             "actions": {**suite.actions, "verifier": models.get("verifier"), "dry_run": bool(options["dry_run"])},
             "collect": {"drop_observations": suite.dropped},
@@ -143,7 +152,7 @@ def kind_of(models: list[str]) -> str:
 
 
 REMEMBERED = ("episodes", "demos", "k", "samples", "temperature", "embedder")
-OPTIONAL = ("staged", "log_samples", "log_temperatures", "log_ks", "rule", "dry_run", "constrain", "sticky")
+OPTIONAL = ("staged", "log_samples", "log_temperatures", "log_ks", "rule", "dry_run", "constrain", "sticky", "timeout")
 """Likewise, where they were given; runs of earlier versions have none."""
 STAGED = {None: "auto", True: "always", False: "never"}
 

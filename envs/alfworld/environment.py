@@ -90,7 +90,9 @@ class AlfworldEnvironment:
             return Advice(search, kind)
         if not self._advised:
             state, infos = self._engine._pddl_state, self._engine._entity_infos
-            names = {name: infos[name].name for name, kind in state.name2type.items() if kind == "object"}
+            # The official games declare a thing of each type ("Mug - object") that stands nowhere: it has no name.
+            objects = (name for name, kind in state.name2type.items() if kind == "object")
+            names = {name: infos[name].name if name in infos else "" for name in objects}
             try:
                 self._advised = self._commands(self._belief.known(facts, names))
             except EnvironmentFailed:

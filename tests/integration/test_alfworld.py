@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -147,6 +148,45 @@ async def test_the_expert_wins_every_game(made: list[Game], world: AlfworldEnvir
         result = await agent.play(world, str(game.path), complete)
         assert result.success, game.id
         assert 2 <= result.steps <= 50
+
+
+def as_published(path: Path, folder: Path) -> Path:
+    """The game as the official ones are: its problem declares a thing of each type that stands nowhere."""
+    game = json.loads(path.read_text())
+    types = re.findall(r"(\w+)Type - otype", game["pddl_problem"])
+    declared = "\n".join(f"{kind} - object" for kind in types)
+    game["pddl_problem"] = game["pddl_problem"].replace("agent1 - agent", f"agent1 - agent\n{declared}")
+    folder.mkdir()
+    (folder / "game.tw-pddl").write_text(json.dumps(game))
+    return folder / "game.tw-pddl"
+
+
+async def test_the_expert_wins_games_that_declare_things_which_stand_nowhere(
+    made: list[Game], world: AlfworldEnvironment, tmp_path: Path
+) -> None:
+    async def complete(messages: list[Any]) -> str:
+        return world.expert_answer()
+
+    for game in {g.task_type: g for g in made}.values():
+        result = await agent.play(world, str(as_published(game.path, tmp_path / game.task_type)), complete)
+        assert result.success, game.id
+        bare = await agent.play(world, str(game.path), complete)
+        assert bare.trace == result.trace
+
+
+OFFICIAL = Path(os.environ.get("ALFWORLD_DATA", "/nonexistent")) / "json_2.1.1" / "valid_unseen"
+
+
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="needs the official games: set ALFWORLD_DATA")
+@pytest.mark.parametrize("kind", sorted(scenes.PROPORTIONS))
+async def test_the_expert_wins_official_games(kind: str, world: AlfworldEnvironment) -> None:
+    async def complete(messages: list[Any]) -> str:
+        return world.expert_answer()
+
+    found = [g for g in load_games("valid_unseen", 134, seed=0) if g.task_type == kind]
+    assert len(found) == scenes.PROPORTIONS[kind]
+    for game in found[:2]:
+        assert (await agent.play(world, str(game.path), complete)).success, game.id
 
 
 def test_the_first_observation_is_the_room_and_the_task(made: list[Game], world: AlfworldEnvironment) -> None:

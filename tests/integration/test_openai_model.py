@@ -15,7 +15,7 @@ from agentcascade.assembly import make_model
 from agentcascade.config import ModelConfig
 from agentcascade.errors import EmptyCompletion
 from agentcascade.models import LiteLLMModel
-from agentcascade.openai_model import OpenAIModel, speaks_plainly
+from agentcascade.openai_model import OpenAIModel, speaks_plainly, stand_in_key
 from agentcascade.prices import PriceTable
 from agentcascade.tokens import token_counter
 from agentcascade.types import Usage
@@ -182,3 +182,42 @@ def test_only_names_that_need_no_translation_go_directly(
         return
     model = make_model(ModelConfig(name=name, api_base=api_base, options=options), token_counter())
     assert type(model).__name__ == ("OpenAIModel" if plain else "LiteLLMModel")
+
+
+@pytest.mark.parametrize("name", ["openai/qwen", "openai/Qwen/Qwen2.5-1.5B", "hosted_vllm/qwen"])  # direct, by litellm
+async def test_a_server_on_this_machine_needs_no_key(
+    name: str, fake_openai: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = fake_openai()
+    for variable in ("OPENAI_API_KEY", "HOSTED_VLLM_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
+        monkeypatch.delenv(variable, raising=False)
+    model = make_model(ModelConfig(name=name, api_base=fake.url, retries=0), token_counter())
+    assert (await model.complete(ASK)).messages
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-own")
+    model = make_model(ModelConfig(name=name, api_base=fake.url, retries=0), token_counter())
+    assert (await model.complete(ASK)).messages
+    sent = [r.headers["authorization"] for r in fake.requests]
+    assert sent[1] == ("Bearer sk-own" if name.startswith("openai/") else sent[0])
+    assert "sk-own" not in sent[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "key"),
+    [
+        ("openai/m", "http://127.0.0.1:8000/v1", "none"),
+        ("openai/m", "http://127.8.8.8/v1", "none"),
+        ("openai/m", "http://[::1]:8000/v1", "none"),
+        ("openai/m", "http://localhost:8000/v1", "none"),
+        ("openai/m", "http://127.0.0.1.example.com/v1", None),
+        ("openai/m", "http://localhost.example.com/v1", None),
+        ("openai/m", "http://192.168.0.5:8000/v1", None),
+        ("openai/m", None, None),
+        ("anthropic/m", "http://127.0.0.1:8000", None),
+    ],
+)
+def test_only_a_server_on_this_machine_does_without_a_key(
+    name: str, base: str | None, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert stand_in_key(name, base) == key
