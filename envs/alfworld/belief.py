@@ -8,7 +8,7 @@ from typing import Any
 
 _NAME = re.compile(r"\b[a-z]+ \d+\b")
 _ARRIVED = re.compile(r"^You arrive at ([a-z]+ \d+)\.")
-_OPENED = re.compile(r"^You open the ([a-z]+ \d+)\.")
+_LOOKED = re.compile(r"(go to|open|examine) ([a-z]+ \d+)")
 _OF_TYPE = re.compile(r"\(objectType (\?\w+) (\w+)Type\)", re.IGNORECASE)
 
 
@@ -20,29 +20,35 @@ class Belief:
         self.seen: set[str] = set()
         self._searched: set[str] = set()
         self._closed_here = ""
+        self._beside, self._tried = "", set[str]()
+        """A place at this spot that was not looked into, and how that was tried in vain"""
         goal = problem[problem.lower().index("(:goal") :]
         kinds = [kind.lower() for _, kind in sorted(set(_OF_TYPE.findall(goal)))]
         self.needed = {kind: kinds.count(kind) for kind in kinds}
 
     def observe(self, command: str, feedback: str) -> None:
+        verb, place = _looked_into(command)
         if feedback.startswith("Nothing happens"):
-            place = command.removeprefix("go to ").removeprefix("open ")
-            if command.startswith("go to ") and place in self._places and place not in self._searched:
-                self._closed_here = place  # two places at one spot: one is there already
-            elif command.startswith("open ") and place == self._closed_here:
-                self._closed_here = ""
-                self._searched.add(place)
+            if verb == "go to" and place in self._places and place not in self._searched:
+                self._beside = place  # two places at one spot: one is there already
+            elif place and place == self._beside:
+                self._tried.add(verb)
+                if {"open", "examine"} <= self._tried:
+                    self._into(place)
             return
         self.seen.update(_NAME.findall(feedback))
-        arrived, opened = _ARRIVED.match(feedback), _OPENED.match(feedback)
-        if arrived:
-            closed = f"The {arrived[1]} is closed" in feedback
-            self._closed_here = arrived[1] if closed else ""
-            if not closed:
-                self._searched.add(arrived[1])
-        elif opened:
-            self._closed_here = ""
-            self._searched.add(opened[1])
+        arrived = _ARRIVED.match(feedback)
+        if arrived or (place in self._places and verb != "go to"):
+            place = arrived[1] if arrived else place
+            if f"The {place} is closed" in feedback:
+                self._closed_here, self._beside, self._tried = place, "", set()
+            else:
+                self._into(place)
+
+    def _into(self, place: str) -> None:
+        """`place` is here, and what is in it is known."""
+        self._closed_here, self._beside, self._tried = "", "", set()
+        self._searched.add(place)
 
     def known(self, facts: Iterable[Any], names: dict[str, str]) -> list[Any]:
         """Those of `facts` that concern no unseen object; `names` maps ids of objects to their names."""
@@ -63,10 +69,19 @@ class Belief:
                 pairs["openable"].add(fact.arguments[0].name.split("_bar_")[0])
             elif fact.name == "cancontain" and fact.arguments[1].name == f"{kind}type":
                 pairs["cancontain"].add(fact.arguments[0].name.removesuffix("type"))
+        if self._beside:
+            tried = "open" in self._tried or _class(self._beside) not in pairs["openable"]
+            return [f"{'examine' if tried else 'open'} {self._beside}"]
         left = [p for p in self._places if p not in self._searched]
         likely = [p for p in left if _class(p) in pairs["cancontain"]] or left
         likely.sort(key=lambda p: (_class(p) in pairs["openable"], _class(p), int(p.rsplit(" ", 1)[1])))
         return [f"go to {likely[0]}"] if likely else []
+
+
+def _looked_into(command: str) -> tuple[str, str]:
+    """Verb and place of a command that shows what is in a place, else two empty strings."""
+    found = _LOOKED.fullmatch(command)
+    return (found[1], found[2]) if found else ("", "")
 
 
 def _class(name: str) -> str:

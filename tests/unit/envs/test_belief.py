@@ -122,18 +122,40 @@ def test_a_closed_place_is_opened_before_going_on() -> None:
     assert mind.search("mug", RULES) == ["go to cabinet 2"]
 
 
+NOTHING = "Nothing happens."
+
+
 @pytest.mark.parametrize(
-    "opened", ["You open the cabinet 1. The cabinet 1 is open. In it, you see a pan 1.", "Nothing happens."]
+    "told",
+    [
+        [("open cabinet 1", "You open the cabinet 1. The cabinet 1 is open. In it, you see a pan 1.")],
+        [("open cabinet 1", NOTHING), ("examine cabinet 1", "The cabinet 1 is open. In it, you see a pan 1.")],
+        [("open cabinet 1", NOTHING), ("examine cabinet 1", NOTHING)],
+    ],
 )
-def test_two_places_at_one_spot_are_both_searched(opened: str) -> None:
-    """Going to where one stands does nothing; then the place is here, and only has to be opened."""
-    mind = belief(ONE_MUG, ("go to cabinet 1", "Nothing happens."))
-    assert mind.search("mug", RULES) == ["open cabinet 1"]
-    mind.observe("open cabinet 1", opened)
+def test_two_places_at_one_spot_are_both_searched(told: list[tuple[str, str]]) -> None:
+    """Going to where one stands does nothing; then the place is here, and has to be opened, or is open."""
+    mind = belief(ONE_MUG, ("go to cabinet 1", NOTHING))
+    for command, feedback in told:
+        assert mind.search("mug", RULES) == [command]
+        mind.observe(command, feedback)
     assert mind.search("mug", RULES) == ["go to countertop 1"]
     for place in ("countertop 1", "countertop 9", "countertop 10"):
         mind.observe(f"go to {place}", f"You arrive at {place}. On the {place}, you see nothing.")
     assert mind.search("mug", RULES) == ["go to cabinet 2"]
+
+
+def test_what_cannot_be_opened_is_examined_where_two_places_are_at_one_spot() -> None:
+    """Two burners of a stove: nothing is closed there, and the pan on the second is not seen from the first."""
+    mind = belief(ONE_MUG, ("go to countertop 9", "You arrive at countertop 9. On the countertop 9, you see nothing."))
+    mind.observe("go to countertop 10", NOTHING)
+    assert mind.search("mug", RULES) == ["examine countertop 10"]
+    mind.observe("examine pan 1", "There's nothing special about pan 1.")
+    assert mind.search("mug", RULES) == ["examine countertop 10"]
+    mind.observe("examine countertop 10", "On the countertop 10, you see a mug 3.")
+    assert mind.missing() == ""
+    mind = belief(ONE_MUG, ("go to cabinet 1", NOTHING), ("examine cabinet 1", "The cabinet 1 is closed."))
+    assert mind.search("mug", RULES) == ["open cabinet 1"]
 
 
 def test_a_students_impossible_commands_mislead_nobody() -> None:
