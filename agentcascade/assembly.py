@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agentcascade.storage import Database
 
 ModelSettings: TypeAlias = str | Mapping[str, Any]
+MakeModel: TypeAlias = Callable[[ModelConfig, TokenCounter], ChatModel]
 
 OWN_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")
 """`module:Class`; names of providers' models have no capital after a colon."""
@@ -41,6 +42,8 @@ OFFLINE = {
 """Stand-ins that need no network. They are not language models, and every report says so."""
 RECORDED, PLAYER = "recorded/", "agentcascade.envs.intercode_sql.recorded:RecordedModel"
 """Real models' runs, played again at the real models' prices."""
+OWN = "client/"
+"""Prefix of models that `wrap` reaches through the program's own client: ``client/gpt-4.1-mini``."""
 LOCAL = "hosted_vllm/"
 """A student of `agentcascade students serve`, where no address is given."""
 
@@ -57,6 +60,7 @@ def build(
     recorder: Recorder | None = None,
     judge: Judge | Mapping[str, Any] | None = None,
     observer: Observer | None = None,
+    models: MakeModel | None = None,
     **overrides: Any,
 ) -> Cascade:
     """A ready `Cascade` from a config, a YAML file, the environment or keyword arguments; close it when done.
@@ -66,7 +70,7 @@ def build(
     actions are impossible, `mergers` which are the same though their keys differ, `choices` which are admissible, for
     `sampling.constrain: choice`; `judge` is a function
     (or its section of the configuration) that says whether an episode succeeded where `finish` does not; `observer`
-    watches steps and calls.
+    watches steps and calls; `models` makes the models that the configuration names, in place of `make_model`.
     Raises `ConfigError`, `MissingExtra` and `StorageError`, each naming the fix; nothing is left open then.
     """
     for role, model in (("teacher", teacher), ("student", student)):
@@ -93,14 +97,15 @@ def build(
             student=None if isinstance(student, (str, Mapping)) else student,
             validators=validators,
             mergers=mergers,
+            choices=choices,
             recorder=recorder,
             judge=judge,
+            observer=observer,
+            make_model=models or make_model,
         )
     except BaseException:
         shared.close()
         raise
-    made.observer = observer or made.observer
-    made.choices = choices
     made.on_close(shared.close)
     return made
 
@@ -111,8 +116,7 @@ def build_all(config: CascadeConfig, *, observer: Observer | None = None) -> tup
     made: dict[str, Cascade] = {}
     try:
         for name, variant in variants(config).items():
-            made[name] = _cascade(variant, shared, name=name)
-            made[name].observer = observer or made[name].observer
+            made[name] = _cascade(variant, shared, name=name, observer=observer, make_model=make_model)
     except BaseException:
         shared.close()
         raise
@@ -129,7 +133,10 @@ def _cascade(
     judge: Judge | None = None,
     validators: Sequence[Validator] = (),
     mergers: Sequence[Merger] = (),
+    choices: Choices | None = None,
     recorder: Recorder | None = None,
+    observer: Observer | None = None,
+    make_model: MakeModel,
 ) -> Cascade:
     from agentcascade.tokens import token_counter
 
@@ -144,7 +151,7 @@ def _cascade(
         validators=validators,
         name=name,
     )
-    cascade.mergers = (*mergers, *verifiers(config, count))
+    cascade.mergers = (*mergers, *verifiers(config, count, make_model))
     models = [m for m in (cascade.student, *config.students) if m is not None]
     check_constraints(config.sampling, config.actions, [m.name for m in models])
     for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
@@ -153,17 +160,19 @@ def _cascade(
     if judge is None and config.judge.model is not None:
         cascade.judge = ModelJudge(make_model(config.judge.model, count), config.judge.question)
     shared.attach(cascade, recorder)
+    cascade.observer, cascade.choices = observer or cascade.observer, choices
+    # the links are copies of the cascade as it is now: whatever they share must be set by here
     links = [(make_model(link, count), make_router(link.router)) for link in config.students]
     cascade.further = tuple(cascade.with_student(model, router) for model, router in links)
     return cascade
 
 
-def verifiers(config: CascadeConfig, count: TokenCounter) -> tuple[Merger, ...]:
+def verifiers(config: CascadeConfig, count: TokenCounter, make: MakeModel | None = None) -> tuple[Merger, ...]:
     """The verifier that a configuration names, if it names one."""
     from agentcascade.merging import Verifier
 
     model = config.actions.verifier
-    return () if model is None else (Verifier(make_model(model, count)),)
+    return () if model is None else (Verifier((make or make_model)(model, count)),)
 
 
 KEYS = ("goal", "plan", "observation")
@@ -196,6 +205,7 @@ def open_bank(
 
 def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
     """The model that a config names: an offline stand-in, `module:Class` of the user's, or anything litellm knows."""
+    from agentcascade.priced import priced
     from agentcascade.prices import PriceTable
 
     prices = PriceTable({config.name: dict(config.price)} if config.price else {})
@@ -211,7 +221,12 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
         return played
     if OWN_CLASS.fullmatch(config.name):
         own: ChatModel = make(load(config.name), config.name, config.options)
-        return own
+        return priced(own, prices.lookup(config.name) if config.price else None)
+    if config.name.startswith(OWN):
+        raise ConfigError(
+            f"model '{config.name}' is reached through a wrapped client: use agentcascade.wrap(client, ...), or name "
+            f"its provider, e.g. 'openai/{config.name.removeprefix(OWN)}'"
+        )
     from agentcascade.models import LiteLLMModel
     from agentcascade.openai_model import OpenAIModel, speaks_plainly, stand_in_key
 
@@ -277,7 +292,8 @@ def construct(group: str, name: str, key: str, options: Mapping[str, Any]) -> An
     if name not in found.names:
         if not found.names:
             raise ConfigError(f"no {group} are registered: install agentcascade with pip, so that entry points exist")
-        raise ConfigError(f"{key} '{name}' is unknown: {did_you_mean(name, found.names)}")
+        known = {*found.names, *(("minilm",) if group == "embedders" else ())}  # an alias of `make_embedder`
+        raise ConfigError(f"{key} '{name}' is unknown: {did_you_mean(name, known)}")
     return make(found[name].load(), f"{key} '{name}'", options)
 
 

@@ -21,13 +21,49 @@ from agentcascade.shadow import logged, temperature_of
 from agentcascade.types import Decision, Shadow, Situation
 
 if TYPE_CHECKING:
-    pass
+    from agentcascade.cascade import Cascade
 
 log = logging.getLogger("agentcascade.audit")
 
 
+class Asked:
+    """The share of audits that fail, and as large a share of the steps that need none left out.
+
+    An audit of a teacher's own step cannot fail. If they all counted while others are lost, a teacher that fails would
+    make the marginal risk look smaller than it is.
+    """
+
+    def __init__(self) -> None:
+        self._answered = self._failed = 0
+        self._owed = 0.0
+
+    def told(self, answered: bool) -> None:
+        if answered:
+            self._answered += 1
+        else:
+            self._failed += 1
+
+    def leave_out(self) -> bool:
+        """Whether the next step without an audit is to be left out."""
+        if self._failed:
+            self._owed += self._failed / (self._failed + self._answered)
+        if self._owed < 1.0:
+            return False
+        self._owed -= 1.0
+        return True
+
+
 class Audits(Behind):
     """The audits of one cascade that are under way, at most `audit.max_pending`."""
+
+    def __init__(self, cascade: Cascade) -> None:
+        super().__init__(cascade)
+        self._asked = Asked()
+
+    def of(self, cascade: Cascade) -> Audits:
+        twin = super().of(cascade)
+        twin._asked = self._asked
+        return twin
 
     def start(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
         """Audit this step in the background, if it is among `audit.rate` of all: drawn before it is known who takes it.
@@ -39,7 +75,12 @@ class Audits(Behind):
             return
         if decision.answered_by == "student":
             self._begin("an audit", settings.max_pending, lambda: self._run(situation, request, step, decision))
-        elif settings.count == "marginal" and cascade.guard is not None and not cascade.guard.alarmed:
+        elif (
+            settings.count == "marginal"
+            and cascade.guard is not None
+            and not cascade.guard.alarmed
+            and not self._asked.leave_out()
+        ):
             self._begin("an audit", settings.max_pending, lambda: self._judge(0.0))
 
     async def _run(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
@@ -60,6 +101,7 @@ class Audits(Behind):
                 self._log(record, step, decision, request, taught)
                 raise
         self._log(record, step, decision, request, taught)
+        self._asked.told(answered)
         if answered:  # a teacher that could not be asked says nothing of the student
             if isinstance(cascade.router, LearningRouter):
                 cascade.router.checked(situation, agreement.tally(step.samples), taught)

@@ -173,17 +173,18 @@ class Bank:
         return [max(score(w, s.observation) for s in w.steps) if w.trajectory in there else None for w in windows]
 
     async def _windows(
-        self, hits: Sequence[tuple[int, int, float]], k: int, own: str, episode: str
+        self, hits: Sequence[tuple[int, int, float]], k: int, episode: str, named: str
     ) -> list[Demonstration]:
+        """The windows of `hits`, without those of the `episode` itself; `named` is its id if a caller gave it one."""
         if any(self._trajectories.get(group) is None for _, group, _ in hits):
             await asyncio.to_thread(self._read, [group for _, group, _ in hits])
         found: list[Demonstration] = []
         shown: set[tuple[str, ...]] = set()
         for row, group, score in hits:
             trajectory = self._trajectories.get(group)
-            if trajectory is None or trajectory.id == own:  # removed meanwhile by another process, or our own
+            if trajectory is None or trajectory.id == episode:  # removed meanwhile by another process, or our own
                 continue
-            if episode and trajectory.metadata.get("episode") == episode:  # which a shared index does not leave out
+            if named and trajectory.metadata.get("episode") == named:  # which a shared index does not leave out
                 continue
             window = self._cut(trajectory, row & ((1 << POSITIONS) - 1), score)
             teaches = (window.goal, *(s.action for s in window.steps))

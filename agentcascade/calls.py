@@ -117,7 +117,9 @@ class Caller:
             completion = await self._call("student", purpose, model, messages, size, make)
         except EmptyCompletion as error:
             self._record.failed("student", error)
+            self._cascade.standing.failed(model.name, error)
             return [Said(NOTHING)] * size
+        self._cascade.standing.worked(model.name)
         n = len(completion.messages)
         told = zip_longest(completion.messages, completion.logprobs[:n], completion.tokens[:n])
         answers = [Said(self._named(m, "student", drawn + i), p, t) for i, (m, p, t) in enumerate(told)]

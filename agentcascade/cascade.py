@@ -18,7 +18,7 @@ from agentcascade import agreement, constraints, conversation, exchange
 from agentcascade.actions import ActionFormat, AutoActions, Validator
 from agentcascade.auditing import Audits
 from agentcascade.calls import NOTHING, Caller, NullObserver, Request
-from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, InvalidRequest
+from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, InvalidRequest, UnknownPrice
 from agentcascade.protocols import (
     Budgets,
     ChatModel,
@@ -34,6 +34,7 @@ from agentcascade.protocols import (
 from agentcascade.record import StepRecord
 from agentcascade.rollout import chosen
 from agentcascade.shadow import Shadows
+from agentcascade.standing import Standing
 from agentcascade.student import FIRST_SAMPLE, StudentSide
 from agentcascade.types import (
     Account,
@@ -96,6 +97,7 @@ class Cascade:
         self.remembering: Remembering | None = None
         self.ids = exchange.Ids()
         self.side = StudentSide(self)
+        self.standing = Standing()
         self.shadows, self.audits = Shadows(self), Audits(self)
         self.guard: Guard | None = None
         self.further: tuple[Cascade, ...] = ()
@@ -127,15 +129,24 @@ class Cascade:
 
     def with_teacher(self, teacher: ChatModel) -> Cascade:
         """The same cascade with another teacher. It shares everything else, and is closed with this one."""
-        twin = copy.copy(self)
-        twin.teacher, twin.side, twin.shadows = teacher, self.side.of(twin), self.shadows.of(twin)
+        twin = self._twin()
+        twin.teacher = teacher
+        twin.side = self.side.of(twin)
+        twin.further = tuple(link.with_teacher(teacher) for link in self.further)
         return twin
 
     def with_student(self, student: ChatModel, router: Router) -> Cascade:
         """The same cascade with another student, which is asked when the ones before it were not accepted."""
-        twin = copy.copy(self)
+        twin = self._twin()
         twin.student, twin.router, twin.further = student, router, ()
         twin.side = StudentSide(twin)
+        return twin
+
+    def _twin(self) -> Cascade:
+        """A copy whose shadows, audits and memory ask the copy's own models, and are waited for with this one's."""
+        twin = copy.copy(self)
+        twin.shadows, twin.audits = self.shadows.of(twin), self.audits.of(twin)
+        twin.remembering = self.remembering.of(twin) if self.remembering is not None else None
         return twin
 
     async def step(
@@ -211,6 +222,8 @@ class Cascade:
                 if self.teacher is None:
                     raise
                 record.failed("student", error)
+                if link.student is not None and not isinstance(error, (BudgetExceeded, UnknownPrice)):
+                    link.standing.failed(link.student.name, error)
                 found = None
             if found is not None:
                 return found

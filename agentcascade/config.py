@@ -7,7 +7,7 @@ Environment variables are ``AGENTCASCADE_`` plus the path, levels joined by two 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -138,6 +138,10 @@ class CascadeConfig(BaseSettings):
             raise explain(error, cls, str(path) if path is not None else "the configuration") from None
 
 
+WHOLE = ("cascades", "server", "retention")
+"""Sections that no single cascade can have: one server, and one database whose records are pruned together."""
+
+
 def variants(config: CascadeConfig) -> dict[str, CascadeConfig]:
     """The cascades of a configuration by name; ``default`` where it names none. Raises `ConfigError`."""
     if not config.cascades:
@@ -145,9 +149,9 @@ def variants(config: CascadeConfig) -> dict[str, CascadeConfig]:
     base = config.model_dump(exclude={"cascades"}, exclude_unset=True)
     made: dict[str, CascadeConfig] = {}
     for name, changes in config.cascades.items():
-        if "cascades" in changes or "server" in changes:
+        if own := next((key for key in WHOLE if key in changes), None):
             raise ConfigError(
-                f"cascades.{name}: 'cascades' and 'server' belong to the whole configuration, not to one of it"
+                f"cascades.{name}: '{own}' belongs to the whole configuration, not to one cascade of it: set it above"
             )
         try:
             made[name] = CascadeConfig(**_merge(base, changes))
@@ -157,12 +161,22 @@ def variants(config: CascadeConfig) -> dict[str, CascadeConfig]:
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` laid on top, section by section."""
+    """`base` with `over` laid on top, section by section.
+
+    Another `name` of a model or router takes the options and the price of the one before away: they were that one's.
+    """
     merged = dict(base)
+    if "name" in over and "name" in merged and _plain(over["name"]) != _plain(merged["name"]):
+        merged = {k: v for k, v in merged.items() if k not in ("options", "price")}
     for key, value in over.items():
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def _plain(name: object) -> str:
+    """A model's name without `wrap`'s prefix, which says how it is reached."""
+    return str(name).removeprefix("client/")
 
 
 def _typed(data: Mapping[str, Any], inside_options: bool = False) -> dict[str, Any]:
@@ -217,9 +231,17 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> Conf
 
 
 def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The field names of the section at `path`."""
+    """The field names of the section at `path`, which may lead through lists and mappings of sections."""
     for part in path:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *get_args(annotation)]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        field = model.model_fields.get(str(part))
+        if field is not None:  # else a place in the list, or a name in the mapping, that led to `model`
+            model = next(_sections(field.annotation), model)
     return list(model.model_fields)
+
+
+def _sections(annotation: object) -> Iterator[type[BaseModel]]:
+    """The sections that a field's type names, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)

@@ -134,6 +134,16 @@ class Shadowed(Frozen):
     known_dollars: Decimal
 
 
+class Broken(Frozen):
+    """A cascade whose student fails at every step, so that the teacher is paid for all of them."""
+
+    cascade: str
+    steps: int
+    """The newest ones, one after the other."""
+    failure: str
+    """The last."""
+
+
 def summed(points: Iterable[Point]) -> dict[str, Any]:
     """Every figure added up; one unknown makes the sum unknown."""
     sums: dict[str, Any] = dict.fromkeys(COUNTS, 0) | dict.fromkeys(MONEY, Decimal(0))

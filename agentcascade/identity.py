@@ -38,9 +38,9 @@ def episode_of(
     metadata, headers = metadata or {}, headers or {}
     space = namespace or cascade.config.bank.namespace
     given = headers.get(EPISODE_HEADER) or metadata.get(EPISODE)
-    goal = headers.get(GOAL_HEADER) or metadata.get(GOAL) or ""
+    named = headers.get(GOAL_HEADER)
     return cascade.episode(
-        goal=checked_goal(goal),
+        goal=checked_goal(decoded(named) if named else metadata.get(GOAL) or ""),
         id=checked_id(given) if given is not None else derived(messages, space, cascade.name),
         namespace=space,
         accounts=accounts,
@@ -58,9 +58,19 @@ def checked_id(value: object) -> str:
 
 
 def checked_goal(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 3 * GOAL_CHARACTERS:
-        raise InvalidRequest(f"the goal must be a text of at most {GOAL_CHARACTERS} characters")
-    return unquote(value)[:GOAL_CHARACTERS]
+    """`value` as it is; raises `InvalidRequest` for what is no text, or too long to be kept whole."""
+    if not isinstance(value, str) or len(value) > GOAL_CHARACTERS:
+        length = f", not {len(value)}" if isinstance(value, str) else ""
+        raise InvalidRequest(f"the goal must be a text of at most {GOAL_CHARACTERS} characters{length}")
+    return value
+
+
+def decoded(header: str) -> str:
+    """A header's text, percent-decoded where that gives UTF-8: headers alone need it."""
+    try:
+        return unquote(header, errors="strict")
+    except UnicodeDecodeError:
+        return header
 
 
 def derived(messages: Sequence[Message], namespace: str, cascade: str) -> str:

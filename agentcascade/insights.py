@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Float, Integer, String, Table,
 
 from agentcascade import latest
 from agentcascade.errors import InvalidRequest, did_you_mean
-from agentcascade.figures import COUNTS, Banked, Bin, Goal, Latest, Point, Shadowed, Totals, summed
+from agentcascade.figures import COUNTS, Banked, Bin, Broken, Goal, Latest, Point, Shadowed, Totals, summed
 from agentcascade.storage import Database
 from agentcascade.storage.tables import (
     Dollars,
@@ -38,6 +38,8 @@ PREFIX = {"minute": (16, "YYYY-MM-DD HH24:MI"), "hour": (13, "YYYY-MM-DD HH24"),
 """What a bucket keeps of a time as text: characters in SQLite, a pattern in PostgreSQL."""
 MAX_POINTS = 1500
 BINS = 10
+IN_A_ROW = 3
+"""Failures of a student from which the dashboard warns."""
 COMPARED = 2000
 """The newest accepted shadows whose actions are compared with the teacher's."""
 
@@ -154,6 +156,26 @@ class Insights:
                 Banked(namespace=name, trajectories=number, steps=int(length))
                 for name, number, length in connection.execute(query)
             ]
+
+    def broken(self, *, namespace: str | None, since: datetime) -> list[Broken]:
+        """Cascades whose student failed at each of the last steps, at least `IN_A_ROW` of them."""
+        columns = decisions.c.cascade, decisions.c.answered_by, decisions.c.failures
+        cascaded = decisions.c.mode == "cascade", *_within(decisions, namespace, since)
+        query = select(*columns).where(*cascaded).order_by(decisions.c.created_at.desc()).limit(COMPARED)
+        runs: dict[str, tuple[int, str, bool]] = {}
+        with self.database.begin() as connection:
+            for cascade, answered_by, failures in connection.execute(query):
+                number, last, ended = runs.get(cascade, (0, "", False))
+                said = next((f for f in failures if f.startswith("student: ")), None)
+                if ended or answered_by == "student" or said is None:
+                    runs[cascade] = number, last, True
+                else:
+                    runs[cascade] = number + 1, last or said.removeprefix("student: "), False
+        return [
+            Broken(cascade=cascade, steps=number, failure=last)
+            for cascade, (number, last, _) in sorted(runs.items())
+            if number >= IN_A_ROW
+        ]
 
     def shadow(self, *, namespace: str | None, since: datetime) -> Shadowed:
         """How the student did behind the teacher's answers; its action is what most of its samples say."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 
+from agentcascade import yes_no
 from agentcascade.actions import text_of
 from agentcascade.errors import InvalidAction
 from agentcascade.prompts import render_step
@@ -15,6 +15,9 @@ from agentcascade.types import Call, Trajectory
 
 Judge: TypeAlias = Callable[[Trajectory], "bool | Awaitable[bool] | Verdict | Awaitable[Verdict]"]
 """Whether the trajectory reached its goal."""
+
+
+ONE_WORD = "Answer with one word, yes or no."
 
 
 class Verdict(NamedTuple):
@@ -40,10 +43,10 @@ class ModelJudge:
 
     async def __call__(self, trajectory: Trajectory) -> Verdict:
         steps = "\n".join(render_step(step) for step in trajectory.steps)
-        text = f"{self._question}\n\nGoal: {trajectory.goal}\n\nWhat happened:\n{steps}\n\n{self._question}"
+        text = f"{self._question}\n\nGoal: {trajectory.goal}\n\nWhat happened:\n{steps}\n\n{self._question}\n{ONE_WORD}"
         completion = await self._model.complete([{"role": "user", "content": text}], temperature=0.0)
         answer = text_of(completion.messages[0])
-        words = re.findall(r"\b(yes|no)\b", answer.casefold())
-        if not words:
+        success = yes_no.verdict(answer)
+        if success is None:
             raise InvalidAction(f"the judge {self._model.name} answered neither yes nor no: {answer[:80]!r}")
-        return Verdict(words[-1] == "yes", (Call.of("teacher", "judge", completion),))
+        return Verdict(success, (Call.of("teacher", "judge", completion),))

@@ -27,6 +27,10 @@ class Remembering:
     def __init__(self, cascade: Cascade, memory: Memory) -> None:
         self.memory, self._cascade, self._settings = memory, cascade, cascade.config.memory
 
+    def of(self, cascade: Cascade) -> Remembering:
+        """That of a twin, which asks the same memory."""
+        return Remembering(cascade, self.memory)
+
     async def before(self, situation: Situation, request: Request, record: StepRecord) -> None:
         """Put a memory block at the end of the last user message, where it spoils least of a prompt's cached prefix."""
         try:

@@ -19,6 +19,9 @@ from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
 
+SAMPLES = 3
+"""Of a shadow, where neither configuration nor router names a number: the paper's."""
+
 
 class Shadows(Behind):
     """The shadows of one cascade that are under way, at most `shadow.max_pending`."""
@@ -46,7 +49,7 @@ class Shadows(Behind):
         try:
             async with asyncio.timeout(cascade.config.shadow.timeout_seconds):
                 await cascade.side.demonstrate(situation, "shadow", request, record)
-                n = cascade.config.shadow.samples or cascade.router.samples(situation)
+                n = samples_of(cascade, situation)
                 samples, _ = await cascade.side.vote(_All(n), situation, n, request, record, "shadow")
         except Exception as error:
             record.failed("shadow", error)
@@ -91,6 +94,16 @@ class Shadows(Behind):
                 seconds=record.seconds,
             )
         )
+
+
+def samples_of(cascade: Cascade, situation: Situation) -> int:
+    """How many samples a shadow takes: as configured, else what the router would draw if the student had its turn.
+
+    Routers that send this step to the teacher want 0; those that learn need shadows of such steps as well.
+    """
+    router = cascade.router
+    wanted = cascade.config.shadow.samples or router.samples(situation) or getattr(router, "n", 0)
+    return wanted if isinstance(wanted, int) and wanted > 0 else SAMPLES
 
 
 def temperature_of(cascade: Cascade, request: Request) -> float | None:

@@ -67,7 +67,7 @@ class StudentSide:
         record: StepRecord,
         purpose: Purpose = "sample",
     ) -> tuple[list[Sample], Verdict]:
-        """Sample until the router has a verdict: all at once, or in waves."""
+        """Sample until the router has a verdict, all at once or in waves, or until there are `n` samples."""
         size = self._sizes(router, situation, n, request)
         caller = Caller(self._cascade, request, record)
         samples: list[Sample] = []
@@ -83,7 +83,9 @@ class StudentSide:
             if verdict is not None:
                 self._outlook.voted(samples)
                 return samples, verdict
-            wave, made = size(votes), len(record.calls)
+            if remaining <= 0:  # a router that has none is no reason to go on buying
+                return samples, Verdict.DEFER
+            wave, made = min(max(size(votes), 1), remaining), len(record.calls)
             for said in await caller.samples(wave, len(samples), purpose):
                 samples.append(self._sample(said, situation, request))
             if len(record.calls) > made:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from agentcascade.errors import EpisodeClosed
-from agentcascade.types import Message, Tool
+from agentcascade.types import Message, Tool, Trajectory
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
+    from agentcascade.episode import Episode
     from agentcascade.response import CascadeCompletion
+    from agentcascade.stream import Answer, StepStream
 
 T = TypeVar("T")
 
@@ -79,5 +81,38 @@ class SyncEpisode:
     ) -> CascadeCompletion:
         return self._loop.run(self.episode.complete(messages, tools=tools, **options))
 
-    def finish(self, success: bool) -> bool:
+    def answer(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """The next step as (completion, messages for the agent, decision); see `Episode.answer`."""
+        return self._loop.run(self.episode.answer(messages, tools=tools, options=options))
+
+    def stream(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any
+    ) -> Iterator[dict[str, Any]]:
+        """The chunks of `Episode.stream`; leaving the loop early cancels the step."""
+        opened = self._loop.run(_open(self.episode, messages, tools=tools, **options))
+        try:
+            while (part := self._loop.run(_next(opened))) is not None:
+                yield part
+        finally:
+            self._loop.run(opened.aclose())
+
+    def trajectory(self, success: bool) -> Trajectory:
+        return self.episode.trajectory(success)
+
+    def finish(self, success: bool | None = None) -> bool:
+        """Close the episode; without `success` the cascade's judge decides."""
         return self._loop.run(self.episode.finish(success))
+
+
+async def _open(episode: Episode, messages: Sequence[Message], **options: Any) -> StepStream:
+    return episode.stream(messages, **options)  # it starts a task: inside the loop
+
+
+async def _next(stream: StepStream) -> dict[str, Any] | None:
+    return await anext(stream, None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from pydantic import BaseModel, SecretStr
 
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig
@@ -25,6 +28,21 @@ class Closable(Protocol):
 
 
 P = TypeVar("P", bound=Closable)
+
+
+def fingerprint(value: object) -> str:
+    """A digest of configuration that tells secrets apart, which its text masks."""
+    return blake2b(repr(_bare(value)).encode(errors="surrogatepass")).hexdigest()
+
+
+def _bare(value: object) -> object:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, BaseModel):
+        return {name: _bare(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return sorted((str(k), repr(_bare(v))) for k, v in value.items())
+    return [_bare(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 class Shared:
@@ -116,7 +134,7 @@ class Shared:
         from agentcascade.memory_assembly import make_memory
 
         parts = config.memory, config.redaction, config.retrieval.embedder, config.bank.url, config.seed
-        return self._once(("memory", repr(parts)), lambda: self._closing(make_memory(config, self)))
+        return self._once(("memory", fingerprint(parts)), lambda: self._closing(make_memory(config, self)))
 
     def _recorder(self, config: CascadeConfig, database: Database, redactor: Redactor) -> Recorder:
         from agentcascade.ledger import DatabaseRecorder

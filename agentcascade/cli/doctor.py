@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import platform
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from agentcascade.assembly import config_path, find_module
-from agentcascade.config import CascadeConfig, ModelConfig
+from agentcascade.assembly import OWN_CLASS, RECORDED, config_path, find_module
+from agentcascade.config import CascadeConfig, ModelConfig, variants
 from agentcascade.errors import AgentCascadeError, describe
 
 EXTRAS = {
@@ -55,12 +56,39 @@ def command(config: Path | None, call: bool) -> None:
         return
     settings = CascadeConfig.load(path)
     console.print(f"[green]✓[/green] {path}: mode {settings.mode}")
-    failures = [_database(console, settings), _embedder(console, settings)]
-    for role in ("teacher", "student"):
-        model = getattr(settings, role)
-        if model is not None:
-            failures.append(_model(console, role, model, call))
+    failures = [_database(console, settings), _embedder(console, settings), _parts(console, settings)]
+    failures += [_model(console, role, model, call) for role, model in _models(settings)]
     raise SystemExit(any(failures))
+
+
+def _models(settings: CascadeConfig) -> list[tuple[str, ModelConfig]]:
+    """Every model that a configuration names, its cascades' included, each once."""
+    found: dict[str, ModelConfig] = {}
+    for one in variants(settings).values():
+        named = {
+            "teacher": one.teacher,
+            "student": one.student,
+            **{f"students.{i}": link for i, link in enumerate(one.students)},
+            "judge.model": one.judge.model,
+            "actions.verifier": one.actions.verifier,
+            **{f"memory.models.{size}": model for size, model in one.memory.models.items()},
+        }
+        for role, model in named.items():
+            if model is not None and model not in found.values():
+                found[role if role not in found else f"{role} ({model.name})"] = model
+    return list(found.items())
+
+
+def _parts(console: Console, settings: CascadeConfig) -> bool:
+    """Everything is built once as `build` does it, so that what it refuses is refused here."""
+    from agentcascade.assembly import build_all
+
+    try:
+        _, shared = build_all(settings)
+        shared.close()
+    except (AgentCascadeError, OSError, ValueError) as error:
+        return _report(console, "the configuration", str(error))
+    return _report(console, "the configuration", None, "can be built")
 
 
 def _appworld() -> str:
@@ -127,6 +155,8 @@ def _model(console: Console, role: str, model: ModelConfig, call: bool) -> bool:
         console.print(f"[yellow]![/yellow] {what}: price unknown; set {role}.price, or dollars will be unknown")
     if model.name.startswith("offline/"):
         return _report(console, what, None, "a stand-in that needs no network")
+    if OWN_CLASS.fullmatch(model.name) or model.name.startswith(RECORDED):
+        return _report(console, what, None, "a class of your own" if ":" in model.name else "recorded runs")
     if call:
         return _report(console, what, _call(model), "answers")
     if model.api_base:
@@ -140,7 +170,14 @@ def _keys(model: ModelConfig) -> str | None:
 
     if model.api_key is not None:
         return None
-    missing = import_litellm().validate_environment(model.name)["missing_keys"]
+    litellm = import_litellm()
+    try:
+        litellm.get_llm_provider(model.name)
+    except Exception:
+        near = get_close_matches(model.name, litellm.model_list, n=1, cutoff=0.7)
+        meant = f"did you mean '{near[0]}'? Else " if near else ""
+        return f"no provider is known for it: {meant}put the provider in front, e.g. 'openai/{model.name}'"
+    missing = litellm.validate_environment(model.name)["missing_keys"]
     return f"set {' and '.join(missing)}" if missing else None
 
 

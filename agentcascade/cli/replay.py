@@ -44,13 +44,15 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     """
     from agentcascade.bench.replaying import Pair, replay_all
     from agentcascade.cli.tune import make_console
-    from agentcascade.routers.tuning.columns import arms, chain, columns
+    from agentcascade.routers.tuning.columns import arms, chain, columns, failed
     from agentcascade.routers.tuning.costs import Bill, check
     from agentcascade.routers.tuning.fragments import read as read_rule
     from agentcascade.routers.tuning.rules import Chain, Rule, TeacherAlone, Threshold
 
     check(options["sample_cost"])
     steps = read(options)
+    if lost := sum(bool(s.students) and failed(s.students[0]) for s in steps):
+        click.echo(f"{lost} of {len(steps)} steps are left out: their shadow failed", err=True)
     chosen: list[Rule] = [read_rule(path) for path in rules]
     if not rules and not sizes:
         chosen, sizes = [TeacherAlone(), Threshold(1, 1)], (3, 5)

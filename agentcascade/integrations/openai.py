@@ -19,6 +19,7 @@ from openai.resources.chat import AsyncChat, Chat
 from openai.resources.chat.completions import AsyncCompletions, Completions
 
 from agentcascade import drafts, identity
+from agentcascade.assembly import OWN
 from agentcascade.client_model import ClientModel, provider
 from agentcascade.errors import ConfigError
 from agentcascade.prices import PriceTable
@@ -28,15 +29,15 @@ from agentcascade.types import Decision
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
+    from agentcascade.config import ModelConfig
     from agentcascade.episode import Episode
+    from agentcascade.protocols import ChatModel, TokenCounter
     from agentcascade.stream import StepStream
 
 C = TypeVar("C", OpenAI, AsyncOpenAI)
 T = TypeVar("T")
 log = logging.getLogger("agentcascade.integrations")
 
-OWN = "client/"
-"""Prefix of a student's name that is reached through the wrapped client itself: ``client/gpt-4.1-mini``."""
 TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
 SAMPLING = ("temperature", "seed")
 """What the teacher gets from the program alone; the cascade has its own for the student."""
@@ -105,13 +106,17 @@ class Wrapped:
         teacher = ClientModel(client, model, prices=self._prices, fixed=fixed, exact=True)
         teacher._create = create
         running = self._running.get()
-        known = {identity.EPISODE_HEADER: running.id, identity.GOAL_HEADER: running.goal} if running else {}
         headers = {k.lower(): v for k, v in (fixed.get("extra_headers") or {}).items()}
+        if running is not None:  # it is the program's own word, and wins over headers
+            known = {identity.EPISODE: running.id, identity.GOAL: running.goal}
+            given = {**(given or {}), **{k: v for k, v in known.items() if v}}
+            named = {identity.EPISODE_HEADER: running.id, identity.GOAL_HEADER: running.goal}
+            headers = {k: v for k, v in headers.items() if not named.get(k)}
         episode = identity.episode_of(
             self.cascade.with_teacher(teacher),
             messages,
             metadata=given,
-            headers=headers | {k: v for k, v in known.items() if v},
+            headers=headers,
         )
         if running is not None:
             running.id = episode.id
@@ -121,24 +126,44 @@ class Wrapped:
     @cached_property
     def _prices(self) -> PriceTable:
         teacher = self.cascade.config.teacher
-        return PriceTable({teacher.name: dict(teacher.price)} if teacher and teacher.price else {})
+        return PriceTable({teacher.name.removeprefix(OWN): dict(teacher.price)} if teacher and teacher.price else {})
 
 
 def wrap(client: C, config: Any = None, **options: Any) -> C:
     """`client` with its chat completions cascaded: a client of the same class that shares its connections.
 
-    `config` and `options` are those of `agentcascade.build`; a student named ``client/MODEL`` is reached through
-    `client`. The teacher is the model that each call names. Answers are OpenAI's own objects with a field
+    `config` and `options` are those of `agentcascade.build`; models named ``client/MODEL`` are reached through
+    `client`. The teacher is the model that each call names; `teacher` in configuration or options gives the price of
+    the model that it names. Answers are OpenAI's own objects with a field
     `agentcascade`; `wrapped.agentcascade` finishes episodes and closes the cascade.
     """
-    from agentcascade.assembly import build
+    from agentcascade.assembly import build, make_model
 
-    student = options.get("student")
-    if isinstance(student, str) and student.startswith(OWN):
-        name = student.removeprefix(OWN)
-        options["student"] = ClientModel(client, name)
-    cascade = build(config, teacher=ClientModel(client, "(the model that a call names)"), **options)
+    def make(model: ModelConfig, count: TokenCounter) -> ChatModel:
+        return _through(client, model) if model.name.startswith(OWN) else make_model(model, count)
+
+    named = ClientModel(client, "(the model that a call names)")
+    teacher = options.pop("teacher", None) or named
+    if not isinstance(teacher, (str, Mapping, ClientModel)):
+        raise ConfigError(
+            "wrap: the teacher is the model that each call names, so teacher cannot be a model of your own: leave it "
+            "out, give {'name': …, 'price': …} for a price, or use agentcascade.build(teacher=…)"
+        )
+    cascade = build(config, teacher=teacher, models=make, **options)
+    cascade.teacher = named
     return _attached(client.copy(), Wrapped(cascade))
+
+
+def _through(client: OpenAI | AsyncOpenAI, model: ModelConfig) -> ClientModel:
+    """A model of the configuration that is reached through the program's own client."""
+    if model.api_base is not None or model.api_key is not None:
+        raise ConfigError(
+            f"model '{model.name}' is reached through the wrapped client, which has an address and a key of its own: "
+            "leave api_base and api_key out, or name a provider in place of 'client/'"
+        )
+    name = model.name.removeprefix(OWN)
+    fixed = {**model.options, **({} if model.max_tokens is None else {"max_tokens": model.max_tokens})}
+    return ClientModel(client, name, prices=PriceTable({name: dict(model.price)}) if model.price else None, fixed=fixed)
 
 
 def _attached(client: C, wrapped: Wrapped) -> C:

@@ -24,6 +24,8 @@ from agentcascade.memory.types import TIERS, ModuleName, ModuleRun, Probabilitie
 from agentcascade.memory.work import Item, Work
 from agentcascade.record import total
 
+FADING = 0.95
+"""Of a tier's usual time, at each question that it is passed over for: in the end it is tried again."""
 EXTRACTORS: tuple[ModuleName, ...] = ("entity", "temporal", "topic")
 
 
@@ -122,6 +124,8 @@ class Pipeline:
                     break
                 except Exception as error:
                     spent = (time.perf_counter() - started) * 1000
+                    if isinstance(error, TimeoutError):  # it takes at least as long
+                        self._usual[name, tier] = max(self._usual.get((name, tier), 0.0), spent)
                     late = f"{tier}: {describe(error)}"
             failures.append(late)
         if used != asked:
@@ -146,6 +150,8 @@ class Pipeline:
         left = purse.remaining * 1000
         usual = self._usual.get((name, tier), 0.0)
         if left <= 0 or (left < usual and tier != "low"):
+            if left > 0:  # one slow start must not rule it out for ever
+                self._usual[name, tier] = FADING * usual
             return f"{tier}: deadline: {max(0.0, left):.0f} ms were left, it usually takes {usual:.0f}"
         return None
 

@@ -9,7 +9,7 @@ from agentcascade.errors import InvalidRequest
 from agentcascade.reports import figures
 from agentcascade.reports.page import Page, percent
 from agentcascade.reports.sections import Logged, agreement, by_group, coverage, savings
-from agentcascade.routers.tuning.columns import arms, columns
+from agentcascade.routers.tuning.columns import arms, columns, failed
 from agentcascade.routers.tuning.costs import Bill
 from agentcascade.routers.tuning.families import SIZES, consistency
 from agentcascade.routers.tuning.replay import replay
@@ -19,7 +19,7 @@ from agentcascade.steplog.types import LoggedStep
 
 def write_report(path: Path, steps: Sequence[LoggedStep], title: str, bill: Bill | None = None) -> None:
     """One self-contained HTML file, on the largest arm of the log. Raises `InvalidRequest` without samples."""
-    usable = [s for s in steps if s.kind != "audit" and s.students]
+    usable = [s for s in steps if s.kind != "audit" and s.students and not failed(s.students[0])]
     if not usable:
         raise InvalidRequest("the log has no step with a student's samples: there is nothing to report")
     found = arms(usable)

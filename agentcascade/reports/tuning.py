@@ -11,7 +11,7 @@ import numpy as np
 from agentcascade.reports import figures
 from agentcascade.reports.page import Page, money, percent
 from agentcascade.reports.sections import Logged, agreement, by_group, coverage, savings
-from agentcascade.routers.tuning.columns import Columns, arms, columns
+from agentcascade.routers.tuning.columns import Columns, arms, columns, failed
 from agentcascade.routers.tuning.costs import SAMPLINGS, Bill, known
 from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.risks import labelled
@@ -62,7 +62,7 @@ def write_report(path: Path, tuned: Tuned, steps: Sequence[LoggedStep], certific
 
 def _log(tuned: Tuned, steps: Sequence[LoggedStep]) -> Columns:
     """The labelled steps of the arm of the chosen rule, or of the largest."""
-    usable = [s for s in steps if s.kind != "audit" and s.students]
+    usable = [s for s in steps if s.kind != "audit" and s.students and not failed(s.students[0])]
     found = arms(usable)
     arm = tuned.chosen.replayed.arm if tuned.chosen is not None else found[0]
     log = columns(usable, arm=arm if arm in found else None)

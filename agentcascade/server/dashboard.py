@@ -118,6 +118,7 @@ def figures(insights: Insights, namespace: str | None, hours: float, bucket: Buc
         "more": LATEST,
         "bank": insights.bank(namespace=namespace),
         "shadow": insights.shadow(**period),
+        "broken": insights.broken(**period),
     }
 
 

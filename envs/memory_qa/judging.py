@@ -10,6 +10,7 @@ from agentcascade.envs.memory_qa.types import Question
 from agentcascade.errors import InvalidAction
 from agentcascade.protocols import ChatModel
 from agentcascade.types import Call
+from agentcascade.yes_no import verdict
 
 GRADED = (
     "You grade an answer against the right one. Give 1 when it says the same, whatever the wording or form of dates; "
@@ -24,6 +25,9 @@ UNANSWERABLE = (
     "The question cannot be answered from the history. Is the answer right in saying so? Answer yes or no alone."
 )
 YES_NO = "You check an answer against the right one. Does it contain the right answer? Answer yes or no alone."
+
+
+GRADE = r"(?<![\d.])(0\.50?|\.5|1(?:\.0)?|0(?:\.0)?)(?![\d.]*\d)"
 
 
 class Judged(NamedTuple):
@@ -55,13 +59,14 @@ async def judge(model: ChatModel, question: Question, prediction: str, suite: st
 
 
 def read(said: str, yes_no: bool, name: str = "the judge") -> float:
-    """The score in a judge's words; the last one counts."""
+    """The score in a judge's words: what it begins with, a line of its own, or the only one that it names."""
     if yes_no:
-        words = re.findall(r"\b(yes|no)\b", said.casefold())
-        if words:
-            return float(words[-1] == "yes")
+        found = verdict(said)
+        if found is not None:
+            return float(found)
     else:
-        numbers = re.findall(r"(?<![\d.])(?:0\.50?|\.5|1(?:\.0)?|0(?:\.0)?)(?![\d.]*\d)", said)
-        if numbers:
-            return float(numbers[-1])
+        begins = re.match(rf"[\s*_`\"'(\[]*(?:(?:score|grade|answer)\W{{0,4}})?{GRADE}", said, re.IGNORECASE)
+        named = [begins[1]] if begins else re.findall(GRADE, said)
+        if len({float(n) for n in named}) == 1:
+            return float(named[0])
     raise InvalidAction(f"{name} gave no judgement that can be read: {said[:80]!r}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.routers.tuning.subsets import Pattern
-from agentcascade.steplog.types import LoggedStep, action_type
+from agentcascade.steplog.types import Drawn, LoggedStep, action_type
 from agentcascade.types import Usage
 
 if TYPE_CHECKING:
@@ -180,12 +180,24 @@ class Columns:
 
 
 def arms(steps: Sequence[LoggedStep]) -> list[Arm]:
-    """Every way in which a step's first student was asked, most steps first."""
+    """Every way in which a step's first student was asked and answered, most steps first.
+
+    Raises `InvalidRequest` where no step has a sample. A shadow that failed drew none: it says nothing of any rule.
+    """
     counts: dict[Arm, int] = {}
     for step in steps:
         for drawn in step.students[:1]:
+            if failed(drawn):
+                continue
             counts[arm_of(step, drawn)] = counts.get(arm_of(step, drawn), 0) + 1
+    if not counts:
+        raise InvalidRequest("no step of the log has a student's sample: every shadow failed, look at its failures")
     return sorted(counts, key=lambda a: (-counts[a], str(a)))
+
+
+def failed(drawn: Drawn) -> bool:
+    """Whether the student could not be asked at all."""
+    return drawn.n == 0 and not drawn.samples
 
 
 def arm_of(step: LoggedStep, drawn: object) -> Arm:
@@ -197,7 +209,13 @@ def columns(steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = Non
 
     Raises `InvalidRequest` where nothing is left.
     """
-    chosen = [s for s in steps if len(s.students) > student and (arm is None or arm_of(s, s.students[0]) == arm)]
+    chosen = [
+        s
+        for s in steps
+        if len(s.students) > student
+        and not failed(s.students[student])
+        and (arm is None or arm_of(s, s.students[0]) == arm)
+    ]
     if not chosen:
         raise InvalidRequest(f"the log has no step with samples of student {student + 1}{f' at {arm}' if arm else ''}")
     first: dict[str, int] = {}
@@ -257,6 +275,7 @@ def chain(steps: Sequence[LoggedStep]) -> Columns:
     students = min(len(s.students) for s in steps)
     if students < 2:
         raise InvalidRequest("a chain needs samples of at least two students at every step: see `student` in the log")
+    steps = [s for s in steps if not any(failed(drawn) for drawn in s.students[:students])]
     first, *others = (columns(steps, i, arms(steps)[0]) for i in range(students))
     return replace(first, others=tuple(others))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.routers.tuning import costs, families, multiple
-from agentcascade.routers.tuning.columns import Arm, Columns, arm_of, arms, chain, columns
+from agentcascade.routers.tuning.columns import Arm, Columns, arm_of, arms, chain, columns, failed
 from agentcascade.routers.tuning.conformal import conformal
 from agentcascade.routers.tuning.costs import SAMPLINGS, Bill, Sampling
 from agentcascade.routers.tuning.families import FAMILIES, FITTED, Family
@@ -207,6 +207,8 @@ def _usable(steps: Iterable[LoggedStep], settings: Settings) -> tuple[list[Logge
             reason = "audits, which are of accepted steps alone"
         elif not step.students:
             reason = "steps without a student"
+        elif failed(step.students[0]):
+            reason = "shadows that failed"
         elif kind == "wrong" and step.gold is None:
             reason = "steps whose right answer (gold) is not known"
         elif kind == "teacher-disagreement" and not teachers:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 import agentcascade
@@ -133,6 +134,25 @@ def test_init_writes_what_doctor_and_load_accept(tmp_path: Path, monkeypatch: py
     assert "all-MiniLM-L6-v2, 384 dimensions" in out
     Path("agentcascade.yaml").write_text("retrieval: {kk: 3}\n")
     assert "unknown key 'retrieval.kk': did you mean 'k'?" in run("doctor", ok=False).output
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ("router: {name: unanimty}", "did you mean 'unanimity'"),
+    ("router: {name: threshold, options: {tresh: 1}}", "does not take"),
+    ("actions: {format: reac}", "did you mean 'react'"),
+    ("cascades: {a: {router: {name: nobody}}}", "router.name 'nobody' is unknown"),
+    ("judge: {model: {name: gpt-4.1-mni}}", "no provider is known for it: did you mean 'gpt-4.1-mini'"),
+    ("mode: cascade", "needs a student"),
+])  # fmt: skip
+def test_doctor_refuses_what_build_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = {"mode": "teacher", "teacher": {"name": "offline/expert"}, "retrieval": {"embedder": "hashing"}}
+    Path("agentcascade.yaml").write_text(yaml.safe_dump(whole | yaml.safe_load(changed)))
+    assert said in " ".join(run("doctor", ok=False).output.split())
+    Path("agentcascade.yaml").write_text(yaml.safe_dump(whole))
+    assert "can be built" in run("doctor").output
 
 
 def test_doctor_says_what_a_missing_extra_would_bring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

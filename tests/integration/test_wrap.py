@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 import agentcascade
-from agentcascade.errors import InvalidRequest, UnknownEpisode
+from agentcascade.errors import ConfigError, InvalidRequest, UnknownEpisode
 from agentcascade.storage import open_database, tables
 
 ASK: list[Any] = [{"role": "user", "content": "hi"}]
@@ -495,3 +496,32 @@ def test_after_close_the_records_are_there_and_the_client_lives_on(wrap: Wrap, t
     database.close()
     assert rows == ["student"]
     assert client.chat.completions.with_raw_response.create(model="gpt-teacher", messages=ASK)
+
+
+def test_prices_hold_for_students_and_teachers_behind_the_client(wrap: Wrap) -> None:
+    priced = {role: {"name": f"client/{role}", "price": PRICE} for role in ("student", "teacher")}
+    client, _ = wrap(**priced, router={"options": {"n": 1}})
+    taken = client.chat.completions.create(model="teacher", messages=ASK).agentcascade
+    assert (taken.answered_by, taken.dollars is None, taken.teacher_dollars is None) == ("student", False, False)
+    client, _ = wrap(by_model(TORN), **priced)
+    deferred = client.chat.completions.create(model="teacher", messages=ASK).agentcascade
+    assert (deferred.answered_by, deferred.dollars is None) == ("teacher", False)
+    with pytest.raises(ConfigError, match="api_base"):
+        wrap(student={"name": "client/student", "api_base": "http://elsewhere"})
+
+
+def test_an_audit_of_a_wrapped_client_asks_the_teacher_that_the_call_named(wrap: Wrap) -> None:
+    client, fake = wrap(audit={"rate": 1.0, "risk": 0.1}, router={"options": {"n": 1}})
+    client.chat.completions.create(model="my-teacher", messages=ASK)
+    for _ in range(100):
+        if len(fake.requests) > 1:
+            break
+        time.sleep(0.05)
+    assert [r.body["model"] for r in fake.requests] == ["student", "my-teacher"]
+
+
+def test_a_goal_of_the_program_is_never_decoded(wrap: Wrap) -> None:
+    client, _ = wrap()
+    with client.agentcascade.episode(goal="raise by 5%ad spend"):
+        decision = client.chat.completions.create(model="t", messages=ASK).agentcascade
+    assert decision.goal == "raise by 5%ad spend"

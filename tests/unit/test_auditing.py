@@ -163,3 +163,17 @@ def test_impossible_settings(tmp_path: Path) -> None:
         make(tmp_path, rate=2)
     with pytest.raises(ConfigError, match=r"audit\.risk"):
         make(tmp_path, risk=1)
+
+
+async def test_steps_that_need_no_audit_are_left_out_in_the_share_in_which_audits_fail(tmp_path: Path) -> None:
+    """Else a teacher that fails makes the marginal risk look small: half of the steps are the student's, all wrong."""
+    student = [*("go",) * 3, *("a", "b", "c")] * 60
+    down = [RuntimeError("down"), "teacher takes it", "stay", "teacher takes it"] * 60
+    async with make(tmp_path, student, down, risk=0.99, when_alarmed="warn") as cascade:
+        seen = Seen(cascade)
+        for _ in range(120):
+            await cascade.episode("go").complete(MESSAGES)
+            await cascade.audits.settle()
+    losses = [audit[1] for audit in seen.audits]
+    assert losses.count(1.0) == 30  # of 60, half of them asked in vain
+    assert 28 <= losses.count(0.0) <= 36

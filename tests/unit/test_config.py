@@ -1,6 +1,6 @@
 import pytest
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config import CascadeConfig, variants
 from agentcascade.errors import ConfigError
 
 
@@ -63,3 +63,36 @@ def test_numbers_in_router_options_come_from_the_environment_as_numbers(monkeypa
     monkeypatch.setenv("AGENTCASCADE_ROUTER__OPTIONS__N", "5")
     monkeypatch.setenv("AGENTCASCADE_ROUTER__OPTIONS__THRESHOLD", "0.8")
     assert CascadeConfig.load().router.options == {"n": 5, "threshold": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("students: [{name: a}, {name: b, temprature: 1}]", r"'students\.1\.temprature': did you mean 'temperature'"),
+        ("students: [{name: a, router: {nme: x}}]", r"'students\.0\.router\.nme': did you mean 'name'"),
+        ("memory: {models: {small: {nam: a}}}", r"'memory\.models\.small\.nam': did you mean 'name'"),
+        ("cascades: {a: {students: [{nme: a}]}}", r"cascades\.a.*'students\.0\.nme': did you mean 'name'"),
+        ("cascades: {a: {retention: {decisions: 1}}}", "'retention' belongs to the whole configuration"),
+    ],
+)
+def test_mistakes_inside_lists_and_mappings_are_named_too(yaml, text, message):
+    with pytest.raises(ConfigError, match=message):
+        variants(CascadeConfig.load(yaml(text)))
+
+
+def test_another_name_takes_the_options_and_the_price_of_the_old_one_away(yaml, monkeypatch):
+    text = """
+router: {name: threshold, options: {n: 5, threshold: 0.8}}
+student: {name: openai/a, price: {input: 1, output: 2}, api_base: http://here, options: {top_k: 3}}
+cascades:
+  same: {router: {options: {n: 3}}, student: {temperature: 0.5}}
+  other: {router: {name: random, options: {p: 0.3}}, student: {name: openai/b}}
+"""
+    made = variants(CascadeConfig.load(yaml(text)))
+    assert made["same"].router.options == {"n": 3, "threshold": 0.8}
+    assert made["same"].student.price is not None
+    assert made["other"].router.options == {"p": 0.3}
+    assert (made["other"].student.price, made["other"].student.options) == (None, {})
+    assert made["other"].student.api_base == "http://here"
+    monkeypatch.setenv("AGENTCASCADE_STUDENT__NAME", "openai/c")
+    assert CascadeConfig.load(yaml(text)).student.price is None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentcascade import ScriptedModel, build, drafts, identity
@@ -43,9 +44,26 @@ def test_an_id_that_could_be_mistaken_for_something_else_is_refused(cascade: Cas
         identity.episode_of(cascade, ASK, metadata={"agentcascade_episode": bad})
 
 
-def test_a_goal_that_is_far_too_long_is_refused(cascade: Cascade) -> None:
+@pytest.mark.parametrize("given", [
+    {"metadata": {"agentcascade_goal": "x" * 4001}},
+    {"headers": {"x-agentcascade-goal": quote("長" * 4001)}},
+    {"metadata": {"agentcascade_goal": 7}},
+])  # fmt: skip
+def test_a_goal_that_is_too_long_is_refused_and_never_cut(cascade: Cascade, given: Any) -> None:
     with pytest.raises(InvalidRequest, match="goal"):
-        identity.episode_of(cascade, ASK, metadata={"agentcascade_goal": "x" * 20_000})
+        identity.episode_of(cascade, ASK, **given)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(goal=st.text(min_size=1, max_size=300))
+def test_a_goal_is_kept_as_it_is_and_only_headers_are_decoded(cascade: Cascade, goal: str) -> None:
+    assert identity.episode_of(cascade, ASK, metadata={"agentcascade_goal": goal}).goal == goal
+    encoded = {"x-agentcascade-goal": quote(goal, safe="", errors="surrogatepass")}
+    assert identity.episode_of(cascade, ASK, headers=encoded).goal == goal
+
+
+def test_a_header_that_is_not_encoded_is_taken_as_it_is(cascade: Cascade) -> None:
+    assert identity.episode_of(cascade, ASK, headers={"x-agentcascade-goal": "5%ad spend"}).goal == "5%ad spend"
 
 
 @given(st.text(), st.text(), st.text())

@@ -254,3 +254,18 @@ def test_since_leaves_out_what_is_older(database):
     insights = fill(database, step(1, created_at=now() - timedelta(hours=5)), step(2))
     assert insights.totals(namespace=None, since=now() - timedelta(hours=1)).steps == 1
     assert insights.totals(namespace="default", since=now() - timedelta(hours=6)).steps == 2
+
+
+def test_a_cascade_whose_student_fails_at_every_step_is_named(database):
+    down = {"failures": ("student: RateLimitError: slow down",)}
+    fill(
+        database,
+        *(deferred(i, cascade="down", **down) for i in range(5, 9)),
+        step(4, cascade="down"),
+        *(deferred(i, cascade="shaky", **down) for i in range(10, 14)),
+        deferred(14, cascade="shaky"),
+        *(deferred(i, cascade="other", namespace="b", **down) for i in range(20, 23)),
+    )
+    found = {b.cascade: b for b in Insights(database).broken(namespace="default", since=EVER)}
+    assert {name: (b.steps, b.failure) for name, b in found.items()} == {"down": (4, "RateLimitError: slow down")}
+    assert [b.cascade for b in Insights(database).broken(namespace=None, since=EVER)] == ["down", "other"]

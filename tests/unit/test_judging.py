@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_cascade import MESSAGES, FakeBank, Model, act, make
 
 from agentcascade import ScriptedModel, build
@@ -15,6 +17,7 @@ from agentcascade.judging import ModelJudge, Verdict, ask
 from agentcascade.ledger import Ledger
 from agentcascade.prices import Price
 from agentcascade.types import Step, Trajectory
+from agentcascade.yes_no import verdict
 
 PLAYED = Trajectory(goal="put a mug on the desk", steps=(Step(observation="o", action="look"),), success=False)
 
@@ -70,8 +73,19 @@ async def test_a_judge_that_fails_leaves_the_episode_open() -> None:
     assert await episode.finish(success=True)
 
 
-@pytest.mark.parametrize(("answer", "success"), [("Yes.", True), ("no", False), ("It looks so, but no: No", False)])
-async def test_a_models_last_word_counts(answer: str, success: bool) -> None:
+@pytest.mark.parametrize(("answer", "success"), [
+    ("Yes.", True),
+    ("no", False),
+    ("It looks so, but no: No", False),
+    ("Yes. There is no doubt about it.", True),
+    ("No. A yes would need a mug on the desk.", False),
+    ("**Yes** — no mug was left behind", True),
+    ("<think>no, or yes? no</think>Yes", True),
+    ("There is no mug on the table, it is on the desk.\n\nThe answer is yes.", True),
+    ("Answer: no\n(the last line says yes)", False),
+    ("Let me see. There was no error.\nYes", True),
+])  # fmt: skip
+async def test_a_models_verdict_counts_and_not_the_words_in_its_reasons(answer: str, success: bool) -> None:
     model = ScriptedModel([answer], price=Price(input=Decimal(1), output=Decimal(1)))
     verdict = await ask(ModelJudge(model, "Did it?"), PLAYED)
     assert verdict.success == success
@@ -81,9 +95,16 @@ async def test_a_models_last_word_counts(answer: str, success: bool) -> None:
     assert "Action: look" in asked[0]["content"]
 
 
-async def test_a_model_that_says_neither_is_no_judge() -> None:
+@pytest.mark.parametrize("answer", ["perhaps", "", "No doubt it did", "Yes\tand no"])
+async def test_a_model_that_says_neither_is_no_judge(answer: str) -> None:
+    model = ScriptedModel([answer or " "])
     with pytest.raises(InvalidAction, match="neither yes nor no"):
-        await ask(ModelJudge(ScriptedModel(["perhaps"]), "Did it?"), PLAYED)
+        await ask(ModelJudge(model, "Did it?"), PLAYED)
+
+
+@given(st.text(max_size=40), st.sampled_from(["yes", "no"]))
+def test_what_follows_a_first_word_never_turns_it_round(rest: str, word: str) -> None:
+    assert verdict(f"{word.title()}. {rest}") is (word == "yes")
 
 
 async def test_a_verdict_may_bring_its_own_bill() -> None:

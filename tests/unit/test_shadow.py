@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from test_cascade import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
+from agentcascade.assembly import make_router
+from agentcascade.config import RouterConfig
 from agentcascade.errors import ConfigError
 from agentcascade.rollout import chosen, drawn
 from agentcascade.types import Situation, Usage
@@ -178,3 +180,30 @@ async def test_the_teachers_estimate_counts_one_prompt_however_many_requests_the
     _, decision = await make(student, teacher, mode="cascade", sampling={"staged": "never"}).step(MESSAGES)
     assert (decision.calls[0].usage.prompt, decision.calls[0].requests) == (300, 3)
     assert decision.teacher_dollars == Decimal(10) * (100 + 10)
+
+
+@pytest.mark.parametrize("router", ["teacher", "random", "student"])
+async def test_a_router_that_wants_no_samples_gets_a_bounded_shadow(router):
+    student = Model("s", [act("look")] * 400)
+    made = make_router(RouterConfig(name=router, options={"p": 1.0} if router == "random" else {}))
+    cascade = make(student, Model("t", act("look")), mode="shadow", router=made)
+    await cascade.step(MESSAGES)
+    (shadow,) = await shadowed(cascade)
+    assert len(shadow.samples) == (1 if router == "student" else 3)
+    assert shadow.accepted is (router == "student")
+
+
+async def test_a_router_without_a_verdict_ends_with_its_samples():
+    class Undecided:
+        name = "undecided"
+
+        def samples(self, situation):
+            return 2
+
+        def judge(self, situation, tally, remaining):
+            return None
+
+    cascade = make(Model("s", [act("look")] * 400), Model("t", act("look")))
+    cascade.router = Undecided()
+    _, decision = await cascade.step(MESSAGES)
+    assert (decision.answered_by, decision.samples) == ("teacher", 2)

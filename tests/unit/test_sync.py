@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from agentcascade import Cascade, ScriptedModel, build
+from agentcascade.episode import Episode
 from agentcascade.errors import ConfigError, EpisodeClosed, InvalidRequest
+from agentcascade.sync import SyncEpisode
 from agentcascade.types import Completion, Message
 
 TASK: list[Message] = [{"role": "user", "content": "put a mug on the desk"}]
@@ -173,3 +175,22 @@ def test_close_ends_a_step_that_another_thread_waits_for(make: Callable[..., Cas
     waiting.join(5)
     assert not waiting.is_alive()
     assert (len(ended), model.cancelled) == (1, 1)
+
+
+def test_the_blocking_face_has_every_method_of_the_asynchronous_one(make: Callable[..., Cascade]) -> None:
+    public = {name for name in vars(Episode) if not name.startswith("_") and callable(vars(Episode)[name])}
+    assert {name for name in public if not hasattr(SyncEpisode, name)} == set()
+    cascade = make()
+    cascade.judge = lambda trajectory: True
+    episode = cascade.sync_episode("a goal")
+    parts = list(episode.stream(TASK))
+    assert "".join(p["choices"][0]["delta"].get("content") or "" for p in parts if p["choices"]) == "look"
+    assert episode.answer(TASK).decision.answered_by == "teacher"
+    assert len(episode.trajectory(True).steps) == 2
+    assert episode.finish() is True
+
+
+def test_a_stream_that_is_left_early_is_closed(make: Callable[..., Cascade]) -> None:
+    stream = make().sync_episode("a goal").stream(TASK)
+    assert next(iter(stream))
+    stream.close()  # type: ignore[attr-defined]

@@ -84,14 +84,23 @@ def test_supporting_facts_of_hotpotqa() -> None:
         ("I would give it 0.", False, 0.0),
         ("1.0", False, 1.0),
         ("Yes.", True, 1.0),
-        ("Well, yes at first, but no", True, 0.0),
     ],
 )
 def test_judgements_are_read_through_chatter(said: str, yes_no: bool, score: float) -> None:
     assert read(said, yes_no) == score
 
 
-@pytest.mark.parametrize(("said", "yes_no"), [("perhaps", True), ("10", False), ("", False), ("0.7", False)])
+@pytest.mark.parametrize(
+    ("said", "yes_no"),
+    [
+        ("perhaps", True),
+        ("Well, yes, or no", True),
+        ("between 0.5 and 1", False),
+        ("10", False),
+        ("", False),
+        ("0.7", False),
+    ],
+)
 def test_what_is_no_judgement_is_an_error(said: str, yes_no: bool) -> None:
     with pytest.raises(InvalidAction, match="no judgement"):
         read(said, yes_no)

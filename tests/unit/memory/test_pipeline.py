@@ -335,3 +335,14 @@ def test_without_an_event_loop() -> None:
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_memory(**settings)
+
+
+async def test_a_tier_that_was_slow_once_is_tried_again() -> None:
+    with make_memory("mid") as memory:
+        await memory.append("ann", history())
+        memory.pipeline._usual = {(m, "mid"): 2_500.0 for m in MODULES}
+        used = []
+        for i in range(12):
+            recall = await memory.recall(f"{QUESTION} {i}", "ann", deadline_seconds=2)
+            used.append({run.module: run.used for run in recall.runs}["filter"])
+        assert (used[0], used[-1]) == ("low", "mid")

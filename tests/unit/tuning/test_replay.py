@@ -172,3 +172,15 @@ def test_taking_rows_keeps_clusters_together() -> None:
     part = columns(steps).take(np.array([0, 1, 4, 5]))
     assert part.cluster.tolist() == [0, 0, 1, 1]
     assert part.clusters == 2
+
+
+def test_a_shadow_that_failed_spoils_neither_arms_nor_chains() -> None:
+    good = [step(i, {"one": ["a", "a"], "two": ["a", "b"]}) for i in range(4)]
+    lost = good[0].model_copy(update={"id": "lost", "students": (Drawn(n=0, temperature=0.1), good[0].students[1])})
+    late = good[0].model_copy(update={"id": "late", "students": (good[0].students[0], Drawn(n=0))})
+    log = [*good, lost, late]
+    assert [a.student for a in arms(log)] == ["one"]
+    assert (len(columns(log)), len(columns(log, 1)), len(chain(log))) == (5, 5, 4)
+    assert replay(columns(log), Threshold(2, 2)).acceptance == 1.0
+    with pytest.raises(InvalidRequest, match="every shadow failed"):
+        arms([lost])
