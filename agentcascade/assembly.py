@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from agentcascade.actions import Validator, make_format
+from agentcascade.actions import ActionFormat, Validator, make_format
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig, RouterConfig, variants
 from agentcascade.constraints import Choices
@@ -147,7 +147,7 @@ def _cascade(
         count=count,
         teacher=teacher or (make_model(config.teacher, count) if config.teacher else None),
         student=student or (make_model(config.student, count) if config.student else None),
-        actions=make_format(config.actions.format, config.actions.pattern),
+        actions=format_of(config),
         validators=validators,
         name=name,
     )
@@ -255,6 +255,12 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
     return (OpenAIModel if plain else LiteLLMModel)(
         config.name, prices=prices, api_base=api_base, api_key=key, **settings
     )
+
+
+def format_of(config: CascadeConfig) -> ActionFormat:
+    """The format of actions that a configuration asks for."""
+    settings = config.actions
+    return make_format(settings.format, settings.pattern, fold=settings.fold, ordered=config.tools.side_effects)
 
 
 def make_router(config: RouterConfig) -> Router:

@@ -93,7 +93,7 @@ class Audits(Behind):
             async with asyncio.timeout(cascade.config.audit.timeout_seconds):
                 completion = await Caller(cascade, asked, record).answer(request.messages, "audit")
             answered = True
-            sample = cascade.side.parse(completion.messages[0], situation, asked)
+            sample = await cascade.side.parse(completion.messages[0], situation, asked)
             taught = sample.action.key if sample.action else None
         except (Exception, asyncio.CancelledError) as error:
             record.failed("audit", error)

@@ -177,7 +177,7 @@ class Cascade:
         mode = mode or self.config.mode
         self.check_mode(mode)
         if situation is None:
-            situation = conversation.read(messages, self.actions, namespace=self.config.bank.namespace)
+            situation = await conversation.read_off_loop(messages, self.actions, namespace=self.config.bank.namespace)
         if not situation.episode:
             situation = situation.model_copy(update={"episode": new_id("ep")})
         if self.switch is not None and self.switch.on and self.teacher is not None and mode not in PLAIN:
@@ -284,7 +284,7 @@ class Cascade:
             if self.student is None or self.config.budgets.when_exceeded == "error":
                 raise
             return await self._without_teacher(request, record, error)
-        record.acted(self.side.parse(completion.messages[0], record.situation, request), shown)
+        record.acted(await self.side.parse(completion.messages[0], record.situation, request), shown)
         return record.completion(completion.messages, completion.finish_reasons)
 
     async def _without_teacher(self, request: Request, record: StepRecord, error: BudgetExceeded) -> Completion:

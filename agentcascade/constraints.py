@@ -60,10 +60,18 @@ def check(sampling: SamplingConfig, actions: ActionsConfig, students: Sequence[s
 
 
 def _check_schema(value: Any) -> None:
-    from agentcascade.actions import is_schema
+    from jsonschema import SchemaError, validators
 
-    if not isinstance(value, dict) or not is_schema(value):
-        raise ConfigError(f"sampling.constrain 'schema' needs sampling.constraint, a JSON schema, not {value!r:.80}")
+    wanted = f"sampling.constrain 'schema' needs sampling.constraint, a JSON schema, not {repr(value)[:80]}"
+    if not isinstance(value, dict):
+        raise ConfigError(wanted)
+    try:
+        validators.validator_for(value, default=validators.Draft202012Validator).check_schema(value)
+    except SchemaError as error:
+        where = ".".join(map(str, error.absolute_path))
+        raise ConfigError(f"{wanted}{f': {where}' if where else ''}: {error.message[:120]}") from error
+    except Exception as error:
+        raise ConfigError(f"{wanted}: {type(error).__name__}") from error
 
 
 def with_choices(

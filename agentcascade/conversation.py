@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentcascade.actions import ActionFormat, text_of
-from agentcascade.errors import InvalidAction, InvalidRequest
+from agentcascade import bounds
+from agentcascade.actions import ActionFormat, slow, text_of
+from agentcascade.errors import InvalidRequest
 from agentcascade.types import Message, Situation, Step
 
 ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
@@ -16,10 +17,27 @@ def check(messages: Sequence[Message]) -> None:
     if not messages:
         raise InvalidRequest("messages is empty: send at least one user message")
     for i, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise InvalidRequest(f"messages[{i}] needs a role, one of {', '.join(sorted(ROLES))}: got {message!r:.80}")
+        role = message.get("role") if isinstance(message, dict) else None
+        if not isinstance(role, str) or role not in ROLES:
+            got = f"the role {_shown(role)}" if isinstance(message, dict) else _shown(message)
+            raise InvalidRequest(f"messages[{i}] needs a role, one of {', '.join(sorted(ROLES))}: got {got}")
+        content = message.get("content")
+        if content is not None and not isinstance(content, (str, list)):
+            raise InvalidRequest(
+                f"messages[{i}].content is a {type(content).__name__}: send a text, or a list of parts"
+            )
+        if isinstance(content, list) and not all(isinstance(part, dict) for part in content):
+            raise InvalidRequest(
+                f"messages[{i}].content holds what is no part: write texts as {{'type': 'text', 'text': '…'}}"
+            )
     if all(m["role"] in ("system", "developer") for m in messages):
         raise InvalidRequest("messages holds only system messages: send at least one user message")
+
+
+async def read_off_loop(messages: Sequence[Message], formats: ActionFormat, **given: str) -> Situation:
+    """`read`, in a thread where the steps so far are long to parse."""
+    heavy = any(m["role"] == "assistant" and slow(formats, m) for m in messages)
+    return await bounds.off_loop(heavy, lambda: read(messages, formats, **given))
 
 
 def read(
@@ -59,6 +77,16 @@ def split(message: Message, formats: ActionFormat) -> tuple[str, str]:
     """(reasoning, action) of an assistant message; all of it is the action where no action can be parsed."""
     try:
         action = formats.parse(message)
-    except InvalidAction:
+    except Exception:  # also of a format of the caller's own: the message was paid for
         return "", text_of(message).strip()
     return action.reasoning, action.text
+
+
+async def split_off_loop(message: Message, formats: ActionFormat) -> tuple[str, str]:
+    """`split`, in a thread where the message is long to parse."""
+    return await bounds.off_loop(slow(formats, message), split, message, formats)
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value, whatever its size."""
+    return repr(value)[:80] if isinstance(value, (str, int, float, type(None))) else f"a {type(value).__name__}"

@@ -143,7 +143,7 @@ class Episode:
             raise InvalidRequest(f"n is {n!r}: it is a number of answers, at least 1")
         asked.pop("stream_options", None)
         conversation.check(messages)
-        situation = self._situation(messages)
+        situation = await self._situation(messages)
         if self._stateless and self.steps and self.mode == "collect" and self.cascade.config.collect.plan:
             await self._remember_plan()
             situation = situation.model_copy(update={"plan": self.plan})
@@ -169,13 +169,13 @@ class Episode:
         answers = list(completion.messages)
         if opening:
             answers[0] = planning.opened(answers[0], opening)
-        self._took(answers[0], situation, decision, completion.model)
+        await self._took(answers[0], situation, decision, completion.model)
         from agentcascade.stream import Answer
 
         return Answer(completion, answers, decision)
 
-    def _situation(self, messages: Sequence[Message]) -> Situation:
-        situation = conversation.read(
+    async def _situation(self, messages: Sequence[Message]) -> Situation:
+        situation = await conversation.read_off_loop(
             messages,
             self.cascade.actions,
             goal=self.goal,
@@ -187,9 +187,9 @@ class Episode:
             self.steps = list(situation.history)
         return situation.model_copy(update={"category": self.category}) if self.category else situation
 
-    def _took(self, message: Message, situation: Situation, decision: Decision, model: str) -> None:
+    async def _took(self, message: Message, situation: Situation, decision: Decision, model: str) -> None:
         self.goal = self.goal or situation.goal
-        reasoning, action = conversation.split(message, self.cascade.actions)
+        reasoning, action = await conversation.split_off_loop(message, self.cascade.actions)
         step = Step(observation=situation.observation, reasoning=reasoning, action=action)
         self.steps.append(step)
         self.decisions.append(decision)

@@ -63,7 +63,7 @@ class Remembering:
 
         if not self._settings.remember:
             return
-        reasoning, action = conversation.split(message, self._cascade.actions)
+        reasoning, action = await conversation.split_off_loop(message, self._cascade.actions)
         name, at = f"{situation.episode}:{situation.step}", now()
         said = [("observation", situation.observation), ("agent", "\n".join(t for t in (reasoning, action) if t))]
         turns = [

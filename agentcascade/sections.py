@@ -119,6 +119,11 @@ class PromptConfig(Section):
 class ActionsConfig(Section):
     format: str = Field(default="auto", description="auto, text, react, regex, json, tools, python, sql")
     pattern: str | None = Field(default=None, description="of format regex; of format sql the dialect, e.g. sqlite")
+    fold: bool = Field(
+        default=False,
+        description="texts that differ only in case, spacing, Unicode form, quotes around them or a final full stop "
+        "are one action (sql: names in any case); for worlds in which these mean nothing, such as text games",
+    )
     verifier: ModelConfig | None = Field(
         default=None, description="a cheap model that is asked, before a step is deferred, which samples mean the same"
     )

@@ -30,8 +30,8 @@ class SqlActions:
     Without ``Action:`` the whole text is the statement. Raises `InvalidAction` for what does not parse in `dialect`.
     """
 
-    def __init__(self, dialect: str = "mysql") -> None:
-        self._dialect = dialect
+    def __init__(self, dialect: str = "mysql", fold: bool = False) -> None:
+        self._dialect, self._fold = dialect, fold
 
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
         text = text_of(message)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentcascade import agreement, prompts
-from agentcascade.actions import parse_as
+from agentcascade.actions import called, parse_as, slow
+from agentcascade.bounds import off_loop
 from agentcascade.calls import Caller, Request, Said
-from agentcascade.errors import InvalidAction
+from agentcascade.errors import InvalidAction, describe
 from agentcascade.merging import merged
 from agentcascade.protocols import Router, Verdict
 from agentcascade.record import StepRecord
@@ -20,6 +22,9 @@ from agentcascade.waves import MOST, Outlook, Waves, billing
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
+
+
+log = logging.getLogger("agentcascade.student")
 
 
 class StudentSide:
@@ -87,7 +92,7 @@ class StudentSide:
                 return samples, Verdict.DEFER
             wave, made = min(max(size(votes), 1), remaining), len(record.calls)
             for said in await caller.samples(wave, len(samples), purpose):
-                samples.append(self._sample(said, situation, request))
+                samples.append(await self._sample(said, situation, request))
             if len(record.calls) > made:
                 self._outlook.called(record.calls[-1], wave)
 
@@ -129,13 +134,13 @@ class StudentSide:
         """Whether a call with side effects has the agreement that `tools` demands; buys the samples for it."""
         cascade = self._cascade
         settings = cascade.config.tools
-        named = {c["function"]["name"] for c in chosen.message.get("tool_calls") or ()} & set(settings.side_effects)
+        named = called(chosen.message) & set(settings.side_effects)
         if not named or chosen.action is None:
             return True
         more = settings.side_effects_samples - len(samples)
         if more > 0:
             drawn = await Caller(cascade, request, record).samples(more, len(samples))
-            samples += [self._sample(said, situation, request) for said in drawn]
+            samples += [await self._sample(said, situation, request) for said in drawn]
         votes = agreement.tally(samples)
         record.voted(votes, samples)
         share = votes.counts.get(chosen.action.key, 0) / votes.total
@@ -146,20 +151,26 @@ class StudentSide:
         )
         return False
 
-    def _sample(self, said: Said, situation: Situation, request: Request) -> Sample:
-        sample = self.parse(said.message, situation, request)
+    async def _sample(self, said: Said, situation: Situation, request: Request) -> Sample:
+        sample = await self.parse(said.message, situation, request)
         if said.logprob is None and said.tokens is None:
             return sample
         return sample.model_copy(update={"logprob": said.logprob, "tokens": said.tokens})
 
-    def parse(self, message: Message, situation: Situation, request: Request) -> Sample:
-        """The sample with its action, or with what makes it unusable."""
-        cascade = self._cascade
+    async def parse(self, message: Message, situation: Situation, request: Request) -> Sample:
+        """The sample with its action, or with what makes it unusable. It was paid for: parsing it never raises, and
+        what is long or slow to check is parsed in a thread.
+        """
+        formats, asked = self._cascade.actions, request.options.get("response_format")
         try:
-            action = parse_as(cascade.actions, message, request.tools, request.options.get("response_format"))
+            heavy = slow(formats, message, request.tools, asked)
+            action = await off_loop(heavy, parse_as, formats, message, request.tools, asked)
+            complaint = next((c for v in self._cascade.validators if (c := v(action, situation))), None)
         except InvalidAction as error:
             return Sample(message=message, invalid=str(error))
-        complaint = next((c for v in cascade.validators if (c := v(action, situation))), None)
+        except Exception as error:  # of a format or a validator of the caller's own
+            log.warning("an answer cannot be parsed, it votes for nothing: %s", describe(error))
+            return Sample(message=message, invalid=f"it cannot be parsed: {describe(error)}")
         return Sample(message=message, action=None if complaint else action, invalid=complaint)
 
 

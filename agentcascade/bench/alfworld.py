@@ -26,7 +26,7 @@ class AlfworldSuite:
     """Plays text games of the real ALFWorld engine with a ReAct agent."""
 
     name = "alfworld"
-    actions: Mapping[str, Any] = {"format": "react"}
+    actions: Mapping[str, Any] = {"format": "react", "fold": True}
     dropped = ("Nothing happens",)
     packages = ("alfworld", "textworld")
     group = ""

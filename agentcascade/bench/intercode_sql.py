@@ -25,7 +25,7 @@ class IntercodeSqlSuite:
     """Questions about twenty databases."""
 
     name = "intercode-sql"
-    actions: Mapping[str, Any] = {"format": "sql"}
+    actions: Mapping[str, Any] = {"format": "sql", "fold": True}
     dropped = ("Error executing query",)
     packages = ("sqlglot", "scipy")
     group = ""

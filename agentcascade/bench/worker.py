@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from agentcascade import assembly
-from agentcascade.actions import make_format
 from agentcascade.bench.policies import TUNED, configure
 from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.bench.suite import Suite
@@ -122,7 +121,7 @@ class Worker:
             router=assembly.make_router(config.router),
             count=count,
             bank=bank,
-            actions=make_format(config.actions.format, config.actions.pattern),
+            actions=assembly.format_of(config),
             validators=[check] if (check := getattr(self.environment, "impossible", None)) else [],
             teacher=teacher,
             student=student,

@@ -34,9 +34,16 @@ def command() -> None:
 @click.option("--teacher", help="The model that counts as the teacher, as the log names it (or its file).")
 @click.option("--student", "students", multiple=True, help="Likewise; repeatable, cheapest first. Default: all others.")
 @click.option("--actions", default="auto", show_default=True, help="Format of actions: auto, text, react, json, tools.")
+@click.option("--fold", is_flag=True, help="Case, spacing and quotes mean nothing in actions: as actions.fold.")
 @OUT
 def import_(
-    files: tuple[Path, ...], form: str, teacher: str | None, students: tuple[str, ...], actions: str, out: Path
+    files: tuple[Path, ...],
+    form: str,
+    teacher: str | None,
+    students: tuple[str, ...],
+    actions: str,
+    fold: bool,
+    out: Path,
 ) -> None:
     """Turn foreign logs into one log of steps.
 
@@ -62,7 +69,7 @@ def import_(
             (call for path in files for call in foreign.calls(path, form)),
             teacher,
             students,
-            formats=make_format(actions),
+            formats=make_format(actions, fold=fold),
         )
         steps, left_out = found.steps, found.left_out
     for reason, number in left_out.most_common():

@@ -60,7 +60,12 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     from agentcascade.students.registry import PREFIX, Registry
 
     config = load(options["config"], options["url"])
-    formats = make_format(options["actions"] or config.actions.format, config.actions.pattern)
+    formats = make_format(
+        options["actions"] or config.actions.format,
+        config.actions.pattern,
+        fold=config.actions.fold,
+        ordered=config.tools.side_effects,
+    )
     called = options["name"] or Path(model).name
     python = python_of(options["vllm"])
     items, left_out = _items(log, options["form"], options["teacher"], formats)

@@ -229,7 +229,7 @@ def _assistant(answer: Message, said: dict[str, Any]) -> AIMessage:
             if not isinstance(arguments, dict):
                 raise ValueError("the arguments are not an object")
             good.append(tool_call(name=name, args=arguments, id=call["id"]))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             bad.append(invalid_tool_call(name=name, args=raw, id=call["id"], error=str(error)))
     return AIMessage(
         content=answer.get("content") or "",

@@ -112,7 +112,7 @@ def make(student, teacher=None, bank=None, router=None, validators=(), actions=N
 
 
 async def test_agreeing_samples_are_taken_and_the_teacher_is_not_asked():
-    student, teacher = Model("s", [act("look"), act("Look."), act("look")]), Model("t", act("go"))
+    student, teacher = Model("s", [act("look"), act("look  "), act("look")]), Model("t", act("go"))
     completion, decision = await make(student, teacher).step(MESSAGES)
     assert completion.messages[0]["content"] == act("look")
     assert (decision.answered_by, decision.reason, decision.agreement) == ("student", "agreement 3/3", 1.0)

@@ -69,7 +69,7 @@ async def test_a_verifier_saves_a_deferral_and_is_on_the_bill() -> None:
 
 async def test_nothing_is_asked_where_keys_agree_or_nothing_is_left_to_join() -> None:
     judge, asked = verifier("[[1, 2]]")
-    _, decision = await cascade(["a", "a", "A."], [judge]).step(ASKED)
+    _, decision = await cascade(["a", "a", "a "], [judge]).step(ASKED)
     assert (decision.answered_by, asked) == ("student", [])
     _, decision = await cascade(["", "", "a"], [judge]).step(ASKED)
     assert (decision.answered_by, asked) == ("teacher", [])
