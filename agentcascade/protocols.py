@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class ChatModel(Protocol):
-    """A chat model. A cascade is one too."""
+    """A chat model. (A cascade is none: its episodes are asked.)"""
 
     name: str
     supports_n: bool
@@ -204,9 +204,20 @@ class Recorder(Protocol):
 
     def recalled(self, recall: Recall) -> None: ...
 
-    def flush(self) -> None: ...
+    def flush(self, seconds: float | None = None) -> bool:
+        """False when it is not all durable after so many seconds."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self, seconds: float | None = None) -> None: ...
+
+
+@runtime_checkable
+class DeferringRecorder(Protocol):
+    """A recorder that makes records in the background, where redacting them takes long."""
+
+    def defer(self, make: Callable[[], Any], meanwhile: Any) -> None:
+        """Take what `make` gives; `meanwhile`, if not None, stands for it should the process die before."""
+        ...
 
 
 class Switch(Protocol):

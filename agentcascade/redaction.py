@@ -16,11 +16,15 @@ from typing import Any, TypeVar
 from agentcascade import patterns
 from agentcascade.errors import ConfigError, MissingExtra, describe
 from agentcascade.memory.types import Recall
-from agentcascade.protocols import Recorder
+from agentcascade.protocols import DeferringRecorder, Recorder
 from agentcascade.types import Decision, Draft, EpisodeEnd, Frozen, Shadow, Trajectory
 
 F = TypeVar("F", bound=Frozen)
 log = logging.getLogger("agentcascade.redaction")
+
+QUICK_CHARACTERS = 8_000
+WITHHELD = "[withheld]"
+UNREDACTED = "the process ended before the texts of this record were redacted: they are not kept"
 
 UNWANTED_ENTITIES = {"DATE_TIME", "URL", "EMAIL_ADDRESS", "NRP", "ORGANIZATION"}
 """What Presidio is not asked for: agents act on dates and links, and addresses are replaced before."""
@@ -49,6 +53,10 @@ class Redactor:
         self._hooks = [*hooks, *([presidio_hook()] if presidio else [])]
         own = "|".join(re.escape(placeholder) for placeholder, _ in self._own)
         self._placeholders = re.compile(rf"\[(?:key|email|phone)\]{'|' + own if own else ''}")
+
+    def is_quick(self, item: Frozen) -> bool:
+        """Whether the record is redacted in less time than handing it to another thread would take."""
+        return not self._hooks and _characters(item) <= QUICK_CHARACTERS
 
     def text(self, text: str) -> str:
         """`text` with placeholders. Raises whatever a hook raises."""
@@ -138,32 +146,42 @@ class Redactor:
 
 
 class RedactingRecorder:
-    """A recorder that stores nothing unredacted. Where a hook fails, contents are withheld and the money is kept."""
+    """A recorder that stores nothing unredacted. Where a hook fails, contents are withheld and the money is kept.
+
+    What takes long, hooks and long texts, is redacted behind the answer: until then `without_texts` stands for it.
+    """
 
     def __init__(self, recorder: Recorder, redactor: Redactor) -> None:
         self._recorder, self._redactor = recorder, redactor
-        self._withholding = Redactor(keys=False, emails=False, phones=False, hooks=[lambda text: "[withheld]"])
+        self._withholding = Redactor(keys=False, emails=False, phones=False, hooks=[lambda text: WITHHELD])
+        self._later = recorder if isinstance(recorder, DeferringRecorder) else None
 
     def record(self, decision: Decision) -> None:
-        self._recorder.record(self._safe(Redactor.decision, decision))
+        self._hand_on(self._recorder.record, Redactor.decision, decision)
 
     def shadowed(self, shadow: Shadow) -> None:
-        self._recorder.shadowed(self._safe(Redactor.shadow, shadow))
+        self._hand_on(self._recorder.shadowed, Redactor.shadow, shadow)
 
     def drafted(self, draft: Draft) -> None:
-        self._recorder.drafted(self._safe(Redactor.draft, draft))
+        self._hand_on(self._recorder.drafted, Redactor.draft, draft)
 
     def finished(self, end: EpisodeEnd) -> None:
-        self._recorder.finished(self._safe(Redactor.end, end))
+        self._hand_on(self._recorder.finished, Redactor.end, end)
 
     def recalled(self, recall: Recall) -> None:
-        self._recorder.recalled(self._safe(Redactor.recall, recall))
+        self._hand_on(self._recorder.recalled, Redactor.recall, recall)
 
-    def flush(self) -> None:
-        self._recorder.flush()
+    def flush(self, seconds: float | None = None) -> bool:
+        return self._recorder.flush(seconds)
 
-    def close(self) -> None:
-        self._recorder.close()
+    def close(self, seconds: float | None = None) -> None:
+        self._recorder.close(seconds)
+
+    def _hand_on(self, give: Callable[[F], None], redact: Callable[[Redactor, F], F], item: F) -> None:
+        if self._later is None or self._redactor.is_quick(item):
+            give(self._safe(redact, item))
+        else:
+            self._later.defer(lambda: self._safe(redact, item), without_texts(item))
 
     def _safe(self, redact: Callable[[Redactor, F], F], item: F) -> F:
         try:
@@ -171,6 +189,33 @@ class RedactingRecorder:
         except Exception as error:
             log.error("redaction fails, contents are withheld from the records: %s", describe(error))
             return redact(self._withholding, item)
+
+
+def without_texts(item: F) -> F | None:
+    """The record with ids, outcome and bill alone, to be kept while its texts are redacted; None for a mere text."""
+    changed: dict[str, Any] = {}
+    if isinstance(item, Decision):
+        changed = {"goal": "", "reason": WITHHELD, "votes": {}, "action": None, "failures": (UNREDACTED,)}
+    elif isinstance(item, Shadow):  # with no samples it is none that tuning learns from
+        changed = dict.fromkeys(("goal", "observation"), "") | dict.fromkeys(("teacher_action", "gold", "agreement"))
+        changed |= {"samples": (), "accepted": False, "failures": (UNREDACTED,)}
+    elif isinstance(item, EpisodeEnd):
+        changed = {"goal": WITHHELD, "plan": ""}
+    elif isinstance(item, Recall):
+        runs = tuple(run.model_copy(update={"failures": ()}) for run in item.runs)
+        changed = {"question": WITHHELD, "text": "", "left_out": (UNREDACTED,), "runs": runs}
+    return item.model_copy(update=changed) if changed else None
+
+
+def _characters(value: Any) -> int:
+    """Of all texts in a record, as far as a few of its levels go."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_characters(k) + _characters(v) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return sum(map(_characters, value))
+    return _characters(list(value.__dict__.values())) if isinstance(value, Frozen) else 0
 
 
 def _compiled(name: str, pattern: str) -> re.Pattern[str]:

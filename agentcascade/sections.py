@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -34,6 +35,11 @@ class ModelConfig(Section):
 class BankConfig(Section):
     url: str = Field(default="sqlite:///agentcascade.db", description="SQLAlchemy URL; postgresql://… to share it")
     namespace: str = "default"
+    journal: Path | None = Field(
+        default=None,
+        description="folder for what is not in the database yet; default: beside an SQLite file, else under "
+        "$XDG_STATE_HOME/agentcascade (~/.local/state)",
+    )
 
 
 class WeightsConfig(Section):

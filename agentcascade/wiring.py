@@ -141,9 +141,9 @@ class Shared:
         from agentcascade.redaction import RedactingRecorder
         from agentcascade.storage.upkeep import Upkeep
 
-        url = config.bank.url
+        url, journal = config.bank.url, config.bank.journal
         self._once(("upkeep", url), lambda: self._closing(Upkeep(database, config.retention)))
-        writer = self._once(("recorder", url), lambda: self._closing(DatabaseRecorder(database)))
+        writer = self._once(("recorder", url), lambda: self._closing(DatabaseRecorder(database, folder=journal)))
         return RedactingRecorder(writer, redactor)
 
     def _once(self, what: Hashable, make: Callable[[], T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._writing = threading.Lock()
 
     @property
     def path(self) -> Path | None:
@@ -36,16 +38,41 @@ class Database:
         return Path(name) if is_file and name else None
 
     @contextmanager
-    def begin(self, *, write: bool = False) -> Iterator[Connection]:
+    def begin(self, *, write: bool = False, seconds: float = BUSY_SECONDS) -> Iterator[Connection]:
         """A transaction: committed at the end, or not at all. Raises `StorageError` when the database fails.
 
-        Of `write` transactions there is one at a time, so that rows become visible in the order of their keys.
+        Of `write` transactions there is one at a time, so that rows become visible in the order of their keys. On
+        SQLite one waits up to `seconds` for others, here and in other processes.
         """
-        engine = self.engine.execution_options(immediate=True) if write else self.engine
+        if write and self.engine.dialect.name == "sqlite":
+            with self._alone(seconds) as left, self._begin(self.engine.execution_options(immediate=left)) as connection:
+                yield connection
+            return
+        with self._begin(self.engine) as connection:
+            if write:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
+            yield connection
+
+    @contextmanager
+    def _alone(self, seconds: float) -> Iterator[float]:
+        """SQLite has one writer: threads wait here in turn, and not each with a connection of the pool.
+
+        Gives the seconds that are left to wait for other processes.
+        """
+        started = time.monotonic()
+        if not self._writing.acquire(timeout=seconds):
+            where = self.engine.url.render_as_string()
+            raise StorageError(f"{where}: database is locked, another writer has not ended within {seconds:g} seconds")
+        try:
+            waited = round(time.monotonic() - started, 1)
+            yield max(0.1, seconds - waited)
+        finally:
+            self._writing.release()
+
+    @contextmanager
+    def _begin(self, engine: Engine) -> Iterator[Connection]:
         try:
             with engine.begin() as connection:
-                if write and engine.dialect.name == "postgresql":
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
                 yield connection
         except SQLAlchemyError as error:
             raise _explain(error, self.engine) from error
@@ -152,7 +179,12 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     """A writer takes its lock at once: one that read first could not wait for another to finish."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("immediate") else "BEGIN")
+    seconds = connection.get_execution_options().get("immediate")
+    wait = round((seconds or BUSY_SECONDS) * 1000)
+    if connection.info.get("busy_timeout") != wait:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={wait}")
+        connection.info["busy_timeout"] = wait
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if seconds else "BEGIN")
 
 
 def _upgrade(engine: Engine) -> None:
@@ -168,7 +200,7 @@ def _upgrade(engine: Engine) -> None:
     with engine.connect() as connection:
         if _revision(connection) == head:
             return
-    with engine.execution_options(immediate=True).connect() as connection:
+    with engine.execution_options(immediate=BUSY_SECONDS).connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
         revision = _revision(connection)

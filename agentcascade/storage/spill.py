@@ -1,21 +1,25 @@
-"""A file of JSON lines that holds what a database would not take, until it does."""
+"""A spill file: JSON lines that a database would not take, kept until it does."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from uuid import uuid4
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where only one process may share a spill file
-    fcntl = None  # type: ignore[assignment]
+from agentcascade.storage.claims import claimed, hold, is_at, open_private
+
+Use = Callable[[Iterable[bytes]], Iterable[str]]
+"""Takes lines in, and returns those that are to be kept for another time."""
 
 
 class Spill:
-    """Lines in a file, appended durably and taken out by one process at a time."""
+    """Lines in a file, appended durably and taken out by one process at a time.
+
+    Whoever takes lines out renames the file first: those who append never wait for a database.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,48 +31,64 @@ class Spill:
 
     def put(self, lines: Sequence[str]) -> None:
         """Append; durable when it returns. Raises `OSError`."""
-        with self._locked() as file:
-            _append(file, lines)
+        with self._locked() as descriptor:
+            _append(descriptor, lines)
 
     def reject(self, lines: Sequence[str]) -> None:
         """Set aside lines that can never be taken in. Raises `OSError`."""
-        with self.rejected.open("a", encoding="utf-8", newline="\n") as file:
-            _append(file, lines)
+        descriptor = open_private(self.rejected)
+        try:
+            _append(descriptor, lines)
+        finally:
+            os.close(descriptor)
 
-    def take(self, use: Callable[[list[str]], None]) -> None:
+    def take(self, use: Use) -> None:
         """Hand all lines to `use` and remove them when it returns; they stay when it raises.
 
         A crash in between hands them out again, so `use` must not mind a line it has seen.
         """
-        if not self.path.exists():
-            return
-        with self._locked() as file:
-            file.seek(0)
-            lines = [line for line in file.read().split("\n") if line]
-            if lines:
-                use(lines)
-            file.truncate(0)
-            with suppress(OSError):
-                self.path.unlink()
+        if self.path.exists():
+            with self._locked() as _:
+                if self.path.stat().st_size:
+                    self.path.rename(
+                        self.path.with_name(f"{self.path.name}.{time.time_ns():020}-{uuid4().hex[:8]}.taking")
+                    )
+                else:
+                    self.path.unlink()
+        for path in sorted(self.path.parent.glob(f"{self.path.name}.*.taking*")):
+            if kept := take_in(path, use):
+                self.put(kept)
 
     @contextmanager
-    def _locked(self) -> Iterator[IO[str]]:
+    def _locked(self) -> Iterator[int]:
         """The file, locked against other processes and threads, and still the one that the path names."""
         while True:
-            with self.path.open("a+", encoding="utf-8", newline="\n") as file:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                with suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
-                        yield file
-                        return
+            descriptor = open_private(self.path)
+            try:
+                if hold(descriptor) and is_at(descriptor, self.path):
+                    yield descriptor
+                    return
+            finally:
+                os.close(descriptor)
+            time.sleep(0.001)  # it is held for no longer than an append takes
 
 
-def _append(file: IO[str], lines: Sequence[str]) -> None:
-    file.seek(0, os.SEEK_END)
-    end = file.tell()
-    if end and file.seekable():  # a crash may have torn the last line: begin a new one
-        file.write("\n")
-    file.writelines(line + "\n" for line in lines)
-    file.flush()
-    os.fsync(file.fileno())
+def take_in(path: Path, use: Use) -> list[str]:
+    """Hand the lines of a file that nobody holds to `use`, then remove it; returns what `use` wants to be kept."""
+    kept: list[str] = []
+    with claimed(path) as file:
+        if file is not None:
+            kept = list(use(line for line in file if line.strip(b"\0 \t\r\n")))
+            with suppress(PermissionError):  # Windows removes no file that is open: it stays, empty
+                file.truncate(0)
+                Path(file.name).unlink(missing_ok=True)
+    return kept
+
+
+def _append(descriptor: int, lines: Sequence[str]) -> None:
+    data = "".join(line + "\n" for line in lines).encode()
+    if os.fstat(descriptor).st_size:  # a crash may have torn the last line: begin a new one
+        data = b"\n" + data
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.fsync(descriptor)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from agentcascade.errors import StorageError
 from agentcascade.memory.types import Recall
 from agentcascade.storage import notes
 from agentcascade.storage.tables import calls, decisions, drafts, episodes, recall_calls, recalls, shadows
+from agentcascade.storage.trajectories import chunks
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Shadow
 
 Entry = Decision | Shadow | Draft | EpisodeEnd | Recall
 
 
-def write(connection: Connection, entries: list[Entry]) -> None:
+def write(connection: Connection, entries: list[Entry]) -> list[Entry]:
     """Write all entries with their calls. What is there already is left alone, but for drafts and episode ends.
 
-    Raises `StorageError` for a shadow whose decision is not there yet.
+    Returns the shadows whose decisions are not there yet: they are not written.
     """
+    early: list[Entry] = []
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     ends = [e for e in entries if isinstance(e, EpisodeEnd)]
     made = {d.id: d for d in entries if isinstance(d, Decision)}
@@ -37,7 +39,7 @@ def write(connection: Connection, entries: list[Entry]) -> None:
         _write_ends(connection, dialect.insert(episodes), ends)
     behind = {s.decision: s for s in entries if isinstance(s, Shadow)}
     if behind:
-        _write_shadows(connection, behind)
+        early += _write_shadows(connection, behind)
     recalled = {r.id: r for r in entries if isinstance(r, Recall)}
     if recalled:
         _write_recalls(connection, recalled)
@@ -46,6 +48,33 @@ def write(connection: Connection, entries: list[Entry]) -> None:
         billed = (calls.c.decision.in_(list(judged))) & (calls.c.purpose == "judge")
         known = set(connection.execute(select(calls.c.decision).where(billed)).scalars())
         _write_bills(connection, calls.c.decision, {d: made for d, made in judged.items() if d not in known})
+    return early
+
+
+def newest(connection: Connection, entries: list[Entry]) -> list[Entry]:
+    """Entries that were left behind by a crash, without those that the database knows better by now.
+
+    Those are drafts of an episode that was finished since, or begun again, and ends that are not the last word.
+    """
+    spaces = {(e.namespace, e.episode) for e in entries if isinstance(e, (Draft, EpisodeEnd))}
+    ended: dict[tuple[str, str], datetime] = {}
+    begun: dict[tuple[str, str], datetime] = {}
+    for part in chunks(sorted({episode for _, episode in spaces})):
+        query = select(episodes.c.namespace, episodes.c.id, episodes.c.finished_at).where(episodes.c.id.in_(part))
+        ended |= {(row[0], row[1]): row[2] for row in connection.execute(query)}
+        first = select(drafts.c.namespace, drafts.c.episode, drafts.c.created_at)
+        first = first.where(drafts.c.episode.in_(part), drafts.c.position == 0)
+        begun |= {(row[0], row[1]): row[2] for row in connection.execute(first)}
+
+    def is_new(entry: Entry) -> bool:
+        if not isinstance(entry, (Draft, EpisodeEnd)):
+            return True
+        key = entry.namespace, entry.episode
+        at = entry.created_at if isinstance(entry, Draft) else entry.finished_at
+        late = key in ended and at < ended[key]
+        return not late and not (isinstance(entry, Draft) and key in begun and at <= begun[key])
+
+    return [entry for entry in entries if is_new(entry)]
 
 
 def _write_ends(connection: Connection, insert: Any, ends: Sequence[EpisodeEnd]) -> None:
@@ -79,17 +108,17 @@ def _write_bills(connection: Connection, owner: Column[Any], bills: Mapping[str,
         connection.execute(owner.table.insert(), rows)
 
 
-def _write_shadows(connection: Connection, behind: Mapping[str, Shadow]) -> None:
+def _write_shadows(connection: Connection, behind: Mapping[str, Shadow]) -> list[Shadow]:
+    """Returns those that came before their decisions."""
     ids = list(behind)
     there = set(connection.execute(select(shadows.c.decision).where(shadows.c.decision.in_(ids))).scalars())
     decided = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(ids))).scalars())
-    if not decided.issuperset(ids):
-        raise StorageError("the decision of a shadow is not written yet: both are tried again")
-    fresh = [s for s in behind.values() if s.decision not in there]
+    fresh = [s for s in behind.values() if s.decision in decided - there]
     if fresh:
         rows = [s.model_dump(exclude={"calls"}) for s in fresh]
         connection.execute(shadows.insert(), [{k: _plain(v) for k, v in row.items()} for row in rows])
     _write_bills(connection, calls.c.decision, {s.decision: s.calls for s in fresh})
+    return [s for s in behind.values() if s.decision not in decided]
 
 
 def _write_recalls(connection: Connection, made: Mapping[str, Recall]) -> None:
@@ -111,7 +140,7 @@ def _write_draft(connection: Connection, insert: Any, draft: Draft) -> None:
     """A step that is taken again replaces the older one, and an episode that begins again all of them."""
     if draft.position == 0:
         own = (drafts.c.namespace == draft.namespace) & (drafts.c.episode == draft.episode)
-        connection.execute(drafts.delete().where(own))
+        connection.execute(drafts.delete().where(own, drafts.c.created_at < draft.created_at))
     changes = {c.name: insert.excluded[c.name] for c in drafts.c if not c.primary_key}
     position = ["namespace", "episode", "position"]
     connection.execute(insert.on_conflict_do_update(index_elements=position, set_=changes), draft.model_dump())

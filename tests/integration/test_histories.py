@@ -340,7 +340,7 @@ def test_recalls_outlive_a_failing_database(
     begin = Database.begin
 
     @contextmanager
-    def broken(self: Database, *, write: bool = False) -> Iterator[Any]:
+    def broken(self: Database, *, write: bool = False, **patience: Any) -> Iterator[Any]:
         raise StorageError("the disk is full")
         yield
 

@@ -1,0 +1,64 @@
+"""File locks on files of JSON lines: one process writes such a file, and any process takes it in once it is let go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # on Windows a file that somebody has open cannot be renamed, which is lock enough
+    fcntl = None  # type: ignore[assignment]
+
+PRIVATE = 0o600
+
+
+def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT | os.O_APPEND) -> int:
+    """A descriptor of a file that its owner alone may read, whatever the umask; a file that is there keeps its mode."""
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, PRIVATE)
+    except FileExistsError:
+        return os.open(path, flags & ~os.O_EXCL, PRIVATE)
+    with suppress(OSError, AttributeError):
+        os.fchmod(descriptor, PRIVATE)
+    return descriptor
+
+
+def hold(descriptor: int, *, wait: bool = False) -> bool:
+    """Lock an open file for as long as the descriptor lives; False when another one holds it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether `path` still names the open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[BinaryIO | None]:
+    """The file at `path`, held by nobody else; None when somebody holds it or it is gone. Raises `OSError`."""
+    if fcntl is None:
+        try:
+            path = path.rename(path.with_name(f"{path.name}.{os.getpid()}.jsonl"))
+        except OSError:
+            yield None
+            return
+    try:
+        file = path.open("rb+")
+    except FileNotFoundError:
+        yield None
+        return
+    with file:
+        yield file if hold(file.fileno()) and is_at(file.fileno(), path) else None
