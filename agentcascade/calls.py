@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from decimal import Decimal
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentcascade import constraints, exchange
-from agentcascade.errors import BudgetExceeded, EmptyCompletion, StorageError, UnknownPrice
-from agentcascade.protocols import Budgets, ChatModel, StreamingModel, TokenCounter
+from agentcascade.errors import EmptyCompletion
+from agentcascade.protocols import ChatModel
 from agentcascade.record import StepRecord
-from agentcascade.text import whole, whole_text
-from agentcascade.tokens import count_messages
-from agentcascade.types import (
-    Account,
-    Completion,
-    Decision,
-    Delta,
-    Message,
-    Mode,
-    Purpose,
-    Role,
-    Situation,
-    Tool,
-    Usage,
-)
+from agentcascade.text import whole_text
+from agentcascade.types import Account, Completion, Delta, Message, Purpose, Role, Tool
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
 
 NOTHING: Message = {"role": "assistant", "content": ""}
 """Stands for a sample that the model failed to give: it votes for nothing."""
-
-
-BUDGET_SECONDS = 5.0
-"""For the database that keeps the budgets; after that it counts as unavailable."""
-_bookings: set[asyncio.Future[None]] = set()
-"""Held here, since an event loop does not hold what nobody waits for."""
 
 SHARED = {
     *("tool_choice", "parallel_tool_calls", "response_format", "stop", "max_tokens", "max_completion_tokens"),
@@ -113,8 +91,7 @@ class Caller:
             options = {k: v for k, v in options.items() if k != "response_format"} | constrained
         messages = self._sent(request.prompt, "student")
         try:
-            make = lambda: model.complete(messages, **options)  # noqa: E731
-            completion = await self._call("student", purpose, model, messages, size, make)
+            completion = await self._call("student", purpose, model, messages, options)
         except EmptyCompletion as error:
             self._record.failed("student", error)
             self._cascade.standing.failed(model.name, error)
@@ -138,14 +115,11 @@ class Caller:
         }
         if request.n > 1:
             options["n"] = request.n
-        on_delta = request.on_delta
-        if on_delta is None or request.n > 1 or not isinstance(model, StreamingModel):
-            make = lambda: model.complete(sent, **options)  # noqa: E731
-        else:
+        live = None
+        if (on_delta := request.on_delta) is not None:
             rename = exchange.delta_ids("teacher", self._salt(0)) if self._switching else _same
-            forward = lambda delta: on_delta(rename(whole_text(delta)))  # noqa: E731
-            make = lambda: model.stream(sent, forward, **options)  # noqa: E731
-        completion = await self._call("teacher", purpose, model, sent, request.n, make)
+            live = lambda delta: on_delta(rename(whole_text(delta)))  # noqa: E731
+        completion = await self._call("teacher", purpose, model, sent, options, live)
         answers = tuple(self._named(m, "teacher", i) for i, m in enumerate(completion.messages))
         return completion.model_copy(update={"messages": answers})
 
@@ -153,9 +127,7 @@ class Caller:
         self, model: ChatModel, messages: Sequence[Message], purpose: Purpose, options: Mapping[str, Any]
     ) -> Completion:
         """A call of another model that the step needs, on its bill."""
-        request = Request(messages, options=options, accounts=self._request.accounts)
-        make = lambda: model.complete(messages, **options)  # noqa: E731
-        return await self._call("student", purpose, model, messages, 1, make, request)
+        return await self._call("student", purpose, model, messages, options)
 
     async def _call(
         self,
@@ -163,83 +135,21 @@ class Caller:
         purpose: Purpose,
         model: ChatModel,
         messages: Sequence[Message],
-        n: int,
-        make: Callable[[], Any],
-        request: Request | None = None,
+        options: Mapping[str, Any],
+        on_delta: Callable[[Delta], None] | None = None,
     ) -> Completion:
-        config, record, request = self._cascade.config, self._record, request or self._request
-        limit = config.sampling.timeout_seconds if role == "student" else config.deadline_seconds
-        worst = None
-        if request.accounts and self._cascade.budgets is not None:
-            worst = most(model, messages, n, request, self._cascade.count, config.budgets.output_tokens)
-        watched = {"n": n, "temperature": request.options.get("temperature"), "stream": request.on_delta is not None}
-        async with self._paying(worst, limit) as paid:
-            with record.model_time(), self._cascade.observer.call(role, purpose, model.name, **watched) as seen:
-                try:
-                    completion: Completion = whole(await make())
-                except EmptyCompletion as error:
-                    record.spent_by(role, purpose, error.completion)
-                    paid(error.completion)
-                    raise
-                seen(completion)
-            record.spent_by(role, purpose, completion)
-            paid(completion)
-        return completion
-
-    @asynccontextmanager
-    async def _paying(
-        self, worst: tuple[Decimal, Decimal] | None, seconds: float
-    ) -> AsyncIterator[Callable[[Completion | None], None]]:
-        """Reserve the worst case, settle what it did cost.
-
-        A call that is cancelled or runs out of time may have been billed: it is settled at the price of its prompt.
-        """
-        spent: list[Decimal] = []
-
-        def paid(completion: Completion | None) -> None:
-            if completion is not None and completion.dollars is not None:
-                spent.append(completion.dollars)
-
-        budgets = self._cascade.budgets
-        if worst is None or budgets is None:
-            yield paid
-            return
-        ceiling, prompt = worst
-        reservation = await self._reserve(budgets, ceiling, seconds)
-        lost = Decimal(0)
-        try:
-            yield paid
-        except (TimeoutError, asyncio.CancelledError):
-            lost = prompt
-            raise
-        finally:
-            if reservation is not None:
-                await asyncio.shield(self._settle(budgets, reservation, sum(spent, Decimal(0)) or lost))
-
-    async def _reserve(self, budgets: Budgets, dollars: Decimal, seconds: float) -> str | None:
-        try:
-            async with asyncio.timeout(BUDGET_SECONDS):
-                return await budgets.reserve(self._request.accounts, dollars, seconds + 60)
-        except BudgetExceeded:
-            raise
-        except Exception as error:
-            if self._cascade.config.budgets.when_unavailable == "refuse":
-                if isinstance(error, TimeoutError):
-                    raise StorageError(f"the budgets were not read within {BUDGET_SECONDS:g} seconds") from error
-                raise
-            self._record.failed("budget", error)
-            return None
-
-    async def _settle(self, budgets: Budgets, reservation: str, dollars: Decimal) -> None:
-        """The answer does not wait for a database that hangs: then it is booked behind it."""
-        booking = asyncio.ensure_future(budgets.settle(reservation, dollars))
-        _bookings.add(booking)
-        booking.add_done_callback(_booked)
-        try:
-            async with asyncio.timeout(BUDGET_SECONDS):
-                await asyncio.shield(booking)
-        except Exception as error:
-            self._record.failed("budget", error)
+        config = self._cascade.config
+        return await self._cascade.door.call(
+            model,
+            messages,
+            options,
+            role=role,
+            purpose=purpose,
+            bill=self._record,
+            accounts=self._request.accounts,
+            seconds=config.sampling.timeout_seconds if role == "student" else config.deadline_seconds,
+            on_delta=on_delta,
+        )
 
     def _sent(self, messages: Sequence[Message], role: Role) -> Sequence[Message]:
         return exchange.for_model(messages, role, self._cascade.ids) if self._switching else messages
@@ -255,51 +165,5 @@ class Caller:
         return f"{self._record.id}:{index}"
 
 
-def most(
-    model: ChatModel, messages: Sequence[Message], n: int, request: Request, count: TokenCounter, output: int
-) -> tuple[Decimal, Decimal]:
-    """(the most that the call should cost, its prompt alone) in dollars. Raises `UnknownPrice`.
-
-    `output` tokens are assumed for an answer where the request sets no limit of its own.
-    """
-    options = request.options
-    limit = options.get("max_completion_tokens") or options.get("max_tokens") or output
-    prompt = count_messages(messages, count) + (count(str(request.tools)) if request.tools else 0)
-    prompts = 1 if model.supports_n else n
-    dollars = model.dollars(Usage(input=prompt * prompts, output=int(limit) * n))
-    alone = model.dollars(Usage(input=prompt * prompts))
-    if dollars is None or alone is None:
-        raise UnknownPrice(
-            f"the price of {model.name} is not known, so no budget can hold: set price: {{input: …, output: …}} in "
-            "dollars per million tokens for this model, or take the budget away"
-        )
-    return dollars, alone
-
-
-class NullObserver:
-    """Watches nothing."""
-
-    def step(self, situation: Situation, mode: Mode) -> AbstractContextManager[Callable[[Decision], None]]:
-        return nullcontext(_ignore)
-
-    def call(
-        self, role: Role, purpose: Purpose, model: str, **request: Any
-    ) -> AbstractContextManager[Callable[[Completion], None]]:
-        return nullcontext(_ignore)
-
-    def audited(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
-        pass
-
-
 def _same(delta: Delta) -> Delta:
     return delta
-
-
-def _booked(booking: asyncio.Future[None]) -> None:
-    _bookings.discard(booking)
-    if not booking.cancelled():
-        booking.exception()  # it is recorded where somebody still waits for it
-
-
-def _ignore(_: object) -> None:
-    pass

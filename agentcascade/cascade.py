@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from agentcascade import agreement, constraints, conversation, exchange
 from agentcascade.actions import ActionFormat, AutoActions, Validator
 from agentcascade.auditing import Audits
-from agentcascade.calls import NOTHING, Caller, NullObserver, Request
+from agentcascade.calls import NOTHING, Caller, Request
+from agentcascade.door import Door, NullObserver
 from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, InvalidRequest, UnknownPrice
 from agentcascade.protocols import (
     Budgets,
@@ -102,6 +103,11 @@ class Cascade:
         self.guard: Guard | None = None
         self.further: tuple[Cascade, ...] = ()
         self._closers: list[Callable[[], object]] = []
+
+    @property
+    def door(self) -> Door:
+        """Where every model of this cascade is called."""
+        return Door(budgets=self.budgets, observer=self.observer, count=self.count, settings=self.config.budgets)
 
     def check_mode(self, mode: Mode) -> None:
         """Raises `ConfigError` when the mode lacks a model that it needs."""

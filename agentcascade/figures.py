@@ -9,7 +9,8 @@ from typing import Any
 
 from agentcascade.types import Frozen
 
-COUNTS = ("steps", "cascaded", "deferred", "taught", "failures", "unpriced_steps", "unpriced_calls")
+BILLED = ("unpriced_calls", "estimated_calls")
+COUNTS = ("steps", "cascaded", "deferred", "taught", "failures", "unpriced_steps", *BILLED)
 MONEY = (
     *("known_dollars", "known_teacher_dollars", "known_saved_dollars"),
     *("dollars", "teacher_dollars", "saved_dollars"),
@@ -35,6 +36,8 @@ class Point(Frozen):
     unpriced_steps: int = 0
     """Steps without a price, or without an estimate of what the teacher alone would have cost."""
     unpriced_calls: int = 0
+    estimated_calls: int = 0
+    """Calls whose tokens were counted here, since their provider did not say."""
     known_dollars: Decimal = Decimal(0)
     known_teacher_dollars: Decimal = Decimal(0)
     known_saved_dollars: Decimal = Decimal(0)

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Float, Integer, String, Table,
 
 from agentcascade import latest
 from agentcascade.errors import InvalidRequest, did_you_mean
-from agentcascade.figures import COUNTS, Banked, Bin, Broken, Goal, Latest, Point, Shadowed, Totals, summed
+from agentcascade.figures import BILLED, COUNTS, Banked, Bin, Broken, Goal, Latest, Point, Shadowed, Totals, summed
 from agentcascade.storage import Database
 from agentcascade.storage.tables import (
     Dollars,
@@ -271,12 +271,13 @@ def _points(connection: Connection, bucket: Bucket, namespace: str | None, since
             _prefix(connection, bucket, owner).label("name"),
             func.sum(lines.c.dollars).label("known"),
             _count(lines.c.dollars.is_(None)).label("unpriced_calls"),
+            _count(lines.c.estimated.is_(True)).label("estimated_calls"),
             func.sum(type_coerce(behind, Dollars)).label("behind"),
         ).join_from(lines, owner)
         bills = bills.where(*_within(owner, namespace, since)).group_by("name")
         for row in connection.execute(bills).mappings():
             into = sums.setdefault(row["name"], {})
-            into |= {k: into.get(k, 0) + (row[k] or 0) for k in ("known", "unpriced_calls", "behind")}
+            into |= {k: into.get(k, 0) + (row[k] or 0) for k in ("known", *BILLED, "behind")}
     times = {name: datetime.fromisoformat(name).replace(tzinfo=UTC) for name in sums}
     return {times[name]: _point(times[name], values) for name, values in sums.items()}
 

@@ -27,6 +27,8 @@ class Summary(Frozen):
     dollars: Decimal | None
     known_dollars: Decimal
     unpriced_calls: int
+    estimated_calls: int = 0
+    """Calls whose tokens were counted here, since their provider did not say."""
     teacher_dollars: Decimal | None
     saved_dollars: Decimal | None
 
@@ -44,6 +46,7 @@ class Spending(Frozen):
     usage: Usage
     known_dollars: Decimal
     unpriced_calls: int
+    estimated_calls: int = 0
 
     @property
     def dollars(self) -> Decimal | None:
@@ -113,6 +116,7 @@ class Ledger:
                     usage=_usage(row),
                     known_dollars=row["known"] or Decimal(0),
                     unpriced_calls=int(row["unpriced"]),
+                    estimated_calls=int(row["estimated"]),
                 )
                 for row in connection.execute(query.order_by("role", "model")).mappings()
             ]
@@ -133,10 +137,12 @@ def _bills(keys: Callable[[Table, Table], list[Any]], namespace: str | None, sin
         sums = [func.sum(lines.c[name]).label(name) for name in Usage.model_fields]
         count, known = func.count().label("count"), func.sum(lines.c.dollars).label("known")
         unpriced = func.sum(case((lines.c.dollars.is_(None), 1), else_=0)).label("unpriced")
-        part = select(*columns, *sums, count, known, unpriced).join_from(lines, owner)
+        estimated = func.sum(case((lines.c.estimated, 1), else_=0)).label("estimated")
+        part = select(*columns, *sums, count, known, unpriced, estimated).join_from(lines, owner)
         parts.append(part.where(*_conditions(owner, namespace, since)).group_by(*(c.name for c in columns)))
     both = union_all(*parts).subquery()
-    sums = [func.sum(both.c[name]).label(name) for name in (*Usage.model_fields, "count", "known", "unpriced")]
+    counts = (*Usage.model_fields, "count", "known", "unpriced", "estimated")
+    sums = [func.sum(both.c[name]).label(name) for name in counts]
     own = [both.c[c.name] for c in columns]
     return select(*own, *sums).group_by(*own)
 
@@ -176,6 +182,7 @@ def _summary(name: str, head: Any, bill: Any) -> Summary:
         dollars=dollars,
         known_dollars=known,
         unpriced_calls=unpriced,
+        estimated_calls=int(bill["estimated"]) if bill else 0,
         teacher_dollars=teacher,
         saved_dollars=None if dollars is None or teacher is None else teacher - dollars,
     )

@@ -121,6 +121,19 @@ KEYS = {
 }
 
 
+@lru_cache(maxsize=256)
+def output_limit(model: str) -> int | None:
+    """The most tokens of one answer that litellm's list gives `model`, tried like its price; None: not known."""
+    provider, _, bare = model.partition("/")
+    entry = _list().get(model)
+    if entry is None:
+        entry = _list().get(bare)
+        if entry is None or not str(entry.get("litellm_provider", "")).startswith(provider):
+            return None
+    limit = entry.get("max_output_tokens") or entry.get("max_tokens")
+    return limit if isinstance(limit, int) and limit > 0 and model != "sample_spec" else None
+
+
 FREE = {"ollama", "lemonade"}
 """Providers that run on the user's own machine: their listed 0 is a price."""
 

@@ -257,12 +257,19 @@ class Budgets(Protocol):
     async def reserve(self, accounts: Sequence[Account], dollars: Decimal, seconds: float) -> str:
         """Set `dollars` aside for a call of at most so many seconds, on every account or on none; returns its id.
 
-        Raises `BudgetExceeded` when one of them has not enough left.
+        Raises `BudgetExceeded` when one of them has not enough left. A wait that is cancelled leaves nothing reserved.
         """
         ...
 
-    async def settle(self, reservation: str, dollars: Decimal) -> None:
-        """Book what the call did cost and release the reservation. A second time does nothing."""
+    def settle(self, reservation: str, dollars: Decimal) -> Awaitable[None]:
+        """Book what the call did cost and release the reservation, whether or not the result is awaited.
+
+        A second time does nothing.
+        """
+        ...
+
+    def book(self, accounts: Sequence[Account], dollars: Decimal) -> Awaitable[None]:
+        """Book what was spent without a reservation, likewise."""
         ...
 
 

@@ -202,9 +202,15 @@ class BudgetsConfig(Section):
         default="error", description="student: where the teacher's call does not fit, the student's answer is taken"
     )
     when_unavailable: Literal["allow", "refuse"] = Field(
-        default="allow", description="what happens to a call while the database cannot be asked"
+        default="refuse",
+        description="what happens to a call while the database cannot be asked; allow: it is made, and booked later",
     )
-    output_tokens: int = Field(default=2048, ge=1, description="assumed for an answer without a max_tokens")
+    output_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="limit that a call within a budget is sent with when it has no max_tokens; default: none, and the "
+        "model's own limit is reserved; 4096 where that is not known",
+    )
 
     def accounts(self, situation: Situation) -> tuple[Account, ...]:
         """Those that a step is paid from."""

@@ -211,6 +211,9 @@ class Call(Frozen):
     dollars: Decimal | None
     seconds: float = 0.0
     requests: int = Field(default=1, ge=1, description="provider requests behind it, each of which paid for its prompt")
+    estimated: bool = Field(
+        default=False, description="whether tokens were counted here, all or some: the provider did not say"
+    )
 
     @classmethod
     def of(cls, role: Role, purpose: Purpose, completion: Completion) -> Call:
@@ -223,6 +226,7 @@ class Call(Frozen):
             dollars=completion.dollars,
             seconds=completion.seconds,
             requests=completion.calls,
+            estimated=completion.estimated,
         )
 
 

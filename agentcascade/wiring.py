@@ -66,7 +66,7 @@ class Shared:
         if embedder is not None:
             cascade.bank = self._bank(config, database, embedder, redactor)
         cascade.recorder = recorder or self._recorder(config, database, redactor)
-        cascade.budgets = self._once(("budgets", config.bank.url), lambda: DatabaseBudgets(database))
+        cascade.budgets = self._once(("budgets", config.bank.url), lambda: self._closing(DatabaseBudgets(database)))
         cascade.switch = self._once(("switch", config.bank.url), lambda: self._closing(Switch(database)))
         if config.audit.rate and config.audit.risk is not None:
             cascade.guard = self._guard(cascade, database)

@@ -52,16 +52,22 @@ def command(
         return
     table = _table(by, "steps", "deferred", "dollars", "alone", "saved")
     for s in lines:
-        money = _dollars(s.dollars, s.known_dollars), _dollars(s.teacher_dollars), _dollars(s.saved_dollars)
+        own = _dollars(s.dollars, s.known_dollars, s.estimated_calls)
+        money = own, _dollars(s.teacher_dollars), _dollars(s.saved_dollars)
         table.add_row(s.group or f"(no {by})", f"{s.steps:,}", f"{s.deferral_share:.1%}", *money)
     console.print(table)
     models = _table("model", "role", "calls", "input", "cached", "writes", "output", "reasoning", "dollars")
     for m in spending:
         u = m.usage
         tokens = u.input, u.cached_input, u.cache_write + u.cache_write_1h, u.output, u.reasoning
-        cells = m.model, m.role, f"{m.calls:,}", *(f"{t:,}" for t in tokens), _dollars(m.dollars, m.known_dollars)
-        models.add_row(*cells)
+        bill = _dollars(m.dollars, m.known_dollars, m.estimated_calls)
+        models.add_row(m.model, m.role, f"{m.calls:,}", *(f"{t:,}" for t in tokens), bill)
     console.print(models)
+    if estimated := sum(m.estimated_calls for m in spending):
+        console.print(
+            f"~ {estimated:,} of {sum(m.calls for m in spending):,} calls are estimated: their providers reported no "
+            "usage, or their answers were cut off; what may have been generated is counted"
+        )
     if invested is not None and teacher is not None and cascade is not None:
         episodes = break_even(invested, teacher, cascade)
         when = f"pay off after {episodes:,.0f} episodes" if episodes is not None else "do not pay off at these prices"
@@ -79,8 +85,8 @@ def _plain(amount: Decimal | None) -> str | None:
     return None if amount is None else str(amount)
 
 
-def _dollars(amount: Decimal | None, known: Decimal | None = None) -> str:
-    """``unknown`` rather than zero; with what is known of it."""
+def _dollars(amount: Decimal | None, known: Decimal | None = None, estimated: int = 0) -> str:
+    """``unknown`` rather than zero; with what is known of it; ``~`` before what holds estimated calls."""
     if amount is not None:
-        return f"${amount:,.4f}"
+        return f"{'~' if estimated else ''}${amount:,.4f}"
     return f"unknown (≥ ${known:,.4f})" if known else "unknown"

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from agentcascade.storage.columns import PICO as PICO
@@ -46,6 +47,7 @@ def _bill() -> list[Column[Any]]:
         Column("dollars", Dollars, nullable=True),
         Column("seconds", Float, nullable=False),
         Column("requests", Integer, nullable=False, server_default="1"),
+        Column("estimated", Boolean, nullable=False, server_default=false()),
     ]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import random
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,7 +14,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
+from sqlalchemy.exc import OperationalError
 
 from agentcascade.errors import BudgetExceeded, RateLimited
 from agentcascade.storage import Database, open_database
@@ -111,16 +115,96 @@ async def test_the_refusal_says_what_there_is_and_what_to_do(database: Database)
     assert refused.value.scope == "namespace"
 
 
-async def test_a_dead_process_s_reservation_is_forgotten_and_in_time_removed(database: Database, clock: Clock) -> None:
+async def test_a_dead_process_s_reservation_counts_as_spent_and_in_time_is(database: Database, clock: Clock) -> None:
+    """Its call may have been billed: more is booked, never nothing."""
     budgets = DatabaseBudgets(database)
-    await budgets.reserve([KEY], Decimal("0.9"), 30)
+    lost = await budgets.reserve([KEY], Decimal("0.9"), 30)
     assert budgets.balance(KEY) == (0, Decimal("0.9"))
     clock.forward(seconds=31)
-    assert budgets.balance(KEY) == (0, 0)
+    assert budgets.balance(KEY) == (Decimal("0.9"), 0)
+    with pytest.raises(BudgetExceeded):
+        await budgets.reserve([KEY], Decimal("0.2"), 30)
     clock.forward(days=2)
     await budgets.reserve([KEY], Decimal("0.1"), 30)
     with database.begin() as connection:
         assert connection.execute(select(func.count()).select_from(reservations)).scalar() == 1
+    assert budgets.balance(KEY) == (Decimal("0.9"), Decimal("0.1"))
+    await budgets.settle(lost, Decimal("0.3"))
+    assert budgets.balance(KEY) == (Decimal("0.9"), Decimal("0.1")), "a settlement after days comes too late"
+
+
+async def test_a_call_that_outlives_its_reservation_is_booked_as_what_it_cost(database: Database, clock: Clock) -> None:
+    budgets = DatabaseBudgets(database)
+    slow = await budgets.reserve([KEY], Decimal("0.9"), 30)
+    clock.forward(seconds=31)
+    await budgets.settle(slow, Decimal("0.2"))
+    assert budgets.balance(KEY) == (Decimal("0.2"), 0)
+
+
+async def test_a_bill_beyond_all_columns_is_booked_as_the_most_that_fits(database: Database) -> None:
+    budgets = DatabaseBudgets(database)
+    ids = [await budgets.reserve([KEY], Decimal(0), 60) for _ in range(3)]
+    for id, absurd in zip(ids, ("1e30", "1e18", "5")):
+        await budgets.settle(id, Decimal(absurd))
+    assert budgets.balance(KEY).spent == module.LARGEST
+    with pytest.raises(BudgetExceeded):
+        await budgets.reserve([KEY.model_copy(update={"name": "other"})], Decimal(10) ** 30, 60)
+
+
+async def test_what_was_spent_without_a_reservation_is_booked_on_every_account(database: Database) -> None:
+    budgets, space = DatabaseBudgets(database), KEY.model_copy(update={"scope": "namespace"})
+    await budgets.book([KEY, space], Decimal("0.4"))
+    assert (budgets.balance(KEY), budgets.balance(space)) == ((Decimal("0.4"), 0), (Decimal("0.4"), 0))
+
+
+async def test_a_wait_that_is_cancelled_leaves_nothing_reserved(database: Database) -> None:
+    """At any moment: before the writer has seen the wish, while it writes, and after it has."""
+    budgets = DatabaseBudgets(database)
+    rng = random.Random(7)
+    for _ in range(60):
+        wish = asyncio.ensure_future(budgets.reserve([KEY], Decimal("0.01"), 60))
+        for _ in range(rng.randrange(4)):
+            await asyncio.sleep(0)
+        await asyncio.sleep(rng.choice([0, 0, 0.0005, 0.002]))
+        wish.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await budgets.settle(await wish, Decimal(0))
+    budgets.close()
+    assert budgets.balance(KEY) == (0, 0)
+
+
+async def test_entries_of_one_moment_share_transactions_and_each_has_its_own_answer(database: Database) -> None:
+    budgets, began = DatabaseBudgets(database), 0
+
+    @event.listens_for(database.engine, "commit")
+    def commit(_: object) -> None:
+        nonlocal began
+        began += 1
+
+    wishes = [budgets.reserve([KEY], Decimal("0.3"), 60) for _ in range(50)]
+    answers = await asyncio.gather(*wishes, return_exceptions=True)
+    granted = [a for a in answers if isinstance(a, str)]
+    assert (len(granted), sum(isinstance(a, BudgetExceeded) for a in answers)) == (3, 47)
+    await asyncio.gather(*(budgets.settle(id, Decimal("0.1")) for id in granted))
+    assert budgets.balance(KEY) == (Decimal("0.3"), 0)
+    assert began < 20
+
+
+async def test_what_was_spent_is_booked_when_the_database_is_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN", (0.01,) * 5)
+    budgets, broken = DatabaseBudgets(database), [True]
+    id = await budgets.reserve([KEY], Decimal("0.5"), 60)
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def refuse(*_: object) -> None:
+        if broken and broken.pop():
+            raise OperationalError("database is locked", None, Exception())
+
+    await budgets.settle(id, Decimal("0.2"))
+    assert not broken
+    assert budgets.balance(KEY) == (Decimal("0.2"), 0)
 
 
 async def test_accounts_of_one_name_in_other_scopes_are_other_accounts(database: Database) -> None:
@@ -152,10 +236,14 @@ class AnyOrder(RuleBasedStateMachine):
         live = (d for which, d, end in self.open_ones.values() if index in which and end > self.clock.at)
         return sum(live, Decimal(0))
 
+    def over(self, index: int) -> Decimal:
+        ended = (d for which, d, end in self.open_ones.values() if index in which and end <= self.clock.at)
+        return sum(ended, Decimal(0))
+
     @rule(which=st.sampled_from([[0], [1], [0, 1], [1, 0]]), amount=st.decimals("0", "0.7", places=13))
     def reserve(self, which: list[int], amount: Decimal) -> None:
         whole = amount.quantize(Decimal("1e-12"), rounding="ROUND_CEILING")
-        fits = all(self.spent[i] + self.held(i) + whole <= 1 for i in which)
+        fits = all(self.spent[i] + self.over(i) + self.held(i) + whole <= 1 for i in which)
         try:
             id = self.budgets._reserve([self.accounts[i] for i in which], amount, 60)
         except BudgetExceeded:
@@ -183,7 +271,7 @@ class AnyOrder(RuleBasedStateMachine):
     def books_agree(self) -> None:
         if hasattr(self, "budgets"):
             for index, account in enumerate(self.accounts):
-                assert self.budgets.balance(account) == (self.spent[index], self.held(index))
+                assert self.budgets.balance(account) == (self.spent[index] + self.over(index), self.held(index))
 
     def teardown(self) -> None:
         if hasattr(self, "database"):

@@ -68,6 +68,7 @@ OWNERS = {
         "storage.migrations.versions.0003_memory",
         "storage.migrations.versions.0004_tuning",
         "storage.migrations.versions.0005_demonstrations",
+        "storage.migrations.versions.0006_estimated",
     },
 }
 """Heavy packages, and the modules that may import them."""

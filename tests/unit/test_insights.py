@@ -109,6 +109,15 @@ def test_totals_are_the_ledgers_figures(database):
     )
 
 
+def test_calls_that_were_estimated_are_counted_apart(database):
+    counted = Call(role="student", model="m", usage=Usage(input=9), dollars=Decimal("0.001"), estimated=True)
+    insights = fill(database, step(1), step(2, calls=(counted,)))
+    assert insights.totals(namespace=None, since=EVER).estimated_calls == 1
+    (line,) = Ledger(database).summary()
+    assert (line.estimated_calls, line.unpriced_calls) == (1, 0)
+    assert [s.estimated_calls for s in Ledger(database).spending()] == [1]
+
+
 def test_an_unknown_price_is_unknown_and_the_known_rest_is_told_apart(database):
     insights = fill(database, step(1), step(2, dollars=None), step(3, alone=None))
     totals = insights.totals(namespace=None, since=EVER)

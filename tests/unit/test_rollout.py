@@ -35,6 +35,7 @@ def call(name, x=1, id="call_1"):
 class FakeBudgets:
     def __init__(self, left="1000", error=None):
         self.left, self.error, self.open, self.settled, self.asked = Decimal(left), error, {}, [], []
+        self.booked = []
 
     async def reserve(self, accounts, dollars, seconds):
         if self.error:
@@ -49,6 +50,9 @@ class FakeBudgets:
         self.left -= dollars
         self.open.pop(reservation)
         self.settled.append(dollars)
+
+    async def book(self, accounts, dollars):
+        self.booked.append(([a.scope for a in accounts], dollars))
 
 
 class Position:
@@ -143,12 +147,14 @@ async def test_a_database_that_cannot_be_asked_lets_the_step_go_on_unless_told_o
         if answered:
             _, decision = await cascade.step(MESSAGES)
             assert "budget: ConnectionError" in decision.failures[0]
+            assert cascade.budgets.booked == [(["episode"], decision.dollars)]
         else:
             with pytest.raises(ConnectionError):
                 await cascade.step(MESSAGES)
 
 
-async def test_a_call_that_is_cancelled_is_settled_at_the_price_of_its_prompt():
+async def test_a_call_that_is_cancelled_is_settled_at_the_worst_that_may_come_of_it(monkeypatch):
+    monkeypatch.setattr("agentcascade.door.LINGER_SECONDS", 0)
     cascade = make(None, Model("t", act("go"), delay=5), mode="teacher", budgets={"per_episode": "1"})
     cascade.budgets = FakeBudgets("100000")
     task = asyncio.create_task(cascade.step(MESSAGES))
@@ -156,8 +162,10 @@ async def test_a_call_that_is_cancelled_is_settled_at_the_price_of_its_prompt():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    await asyncio.sleep(0.05)
     assert cascade.budgets.open == {}
-    assert 0 < cascade.budgets.settled[0] < 100
+    ((_, reserved),) = cascade.budgets.asked
+    assert cascade.budgets.settled == [reserved]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agentcascade import ScriptedModel, build
-from agentcascade.calls import NullObserver
 from agentcascade.cascade import Cascade
+from agentcascade.door import NullObserver
 from agentcascade.errors import ConfigError
 from agentcascade.wiring import fingerprint
 

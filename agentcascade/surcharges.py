@@ -1,0 +1,109 @@
+"""Surcharges: what a chat request can ask for that is not billed by the token, and what becomes of it under a budget.
+
+A budget bounds what is priced. Whatever a provider bills otherwise is refused, with a message, where a budget would
+have to bound it; without a budget it passes as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from agentcascade.errors import InvalidRequest
+from agentcascade.types import Message
+
+
+def _given(value: Any) -> bool:
+    return bool(value)
+
+
+def _dear_tier(value: Any) -> bool:
+    return value not in (None, "auto", "default", "flex", "batch", "standard", "standard_only")
+
+
+def _not_text(value: Any) -> bool:
+    return any(m != "text" for m in ([value] if isinstance(value, str) else value or ()))
+
+
+def _fast(value: Any) -> bool:
+    return value not in (None, "standard")
+
+
+OPTIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "service_tier": (_dear_tier, "other prices for the same tokens (default, auto and flex are allowed)"),
+    "speed": (_fast, "other prices for the same tokens"),
+    "inference_geo": (_given, "other prices for the same tokens"),
+    "modalities": (_not_text, "audio and images have prices of their own"),
+    "audio": (_given, "audio has prices of its own"),
+    "web_search_options": (_given, "billed by the search"),
+    "web_search": (_given, "billed by the search"),
+    "search_parameters": (_given, "billed by the source"),
+    "enable_search": (_given, "billed by the search"),
+    "search_mode": (_given, "billed by the search"),
+    "plugins": (_given, "billed by the use"),
+    "mcp_servers": (_given, "what a remote server adds to a prompt has no bound"),
+    "container": (_given, "billed by the session"),
+    "model": (_given, "another model has another price"),
+    "models": (_given, "another model has another price"),
+    "fallbacks": (_given, "another model has another price"),
+    "route": (_given, "another model has another price"),
+}
+"""Options that change a bill beyond its tokens: when, and why. All others are free, or counted in `worst_case`."""
+
+FUNCTIONS = {"function", "custom"}
+CLIENTS_OWN = ("bash_", "text_editor_", "computer_", "memory_")
+"""Anthropic's tools that run where the client is: they cost their tokens."""
+
+PARTS = {
+    "input_audio": "audio has prices of its own",
+    "audio": "audio has prices of its own",
+    "audio_url": "audio has prices of its own",
+    "video": "how many tokens a video has is not known before",
+    "video_url": "how many tokens a video has is not known before",
+    "file": "how many tokens a file has is not known before",
+    "input_file": "how many tokens a file has is not known before",
+    "document": "how many tokens a file has is not known before",
+    "container_upload": "how many tokens a file has is not known before",
+}
+"""Parts of messages, by type, whose tokens nobody can count here. Images have a worst case."""
+
+
+def check(options: Sequence[Mapping[str, Any]], messages: Sequence[Message]) -> None:
+    """Raises `InvalidRequest` for what a budget cannot bound. `options` hold `tools` too."""
+    for what, why in _surcharges(options, messages):
+        raise InvalidRequest(
+            f"{what} cannot be had within a budget ({why}): leave it out, or use a key, namespace and configuration "
+            "without one"
+        )
+
+
+def _surcharges(options: Sequence[Mapping[str, Any]], messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+    for given in options:
+        for name in given.keys() & OPTIONS.keys():
+            applies, why = OPTIONS[name]
+            if applies(given[name]):
+                yield name, why
+        tools = given.get("tools")
+        for tool in tools if isinstance(tools, (list, tuple)) else ():
+            if not _costs_tokens(tool):
+                kind = tool.get("type") or next(iter(tool), "") if isinstance(tool, Mapping) else type(tool).__name__
+                yield f"a tool of the provider's own ({str(kind)[:60]!r})", "billed by the use"
+    for message in messages:
+        if message.get("audio"):
+            yield "audio in a message", PARTS["audio"]
+        content = message.get("content")
+        if not isinstance(content, list):
+            continue
+        for part in content:
+            kind = part.get("type") if isinstance(part, Mapping) else None
+            if isinstance(kind, str) and kind in PARTS:
+                yield f"a message part of type {kind}", PARTS[kind]
+
+
+def _costs_tokens(tool: Any) -> bool:
+    if not isinstance(tool, Mapping):
+        return False
+    kind = tool.get("type")
+    if kind is None:
+        return "function" in tool or "name" in tool
+    return isinstance(kind, str) and (kind in FUNCTIONS or kind.startswith(CLIENTS_OWN))
