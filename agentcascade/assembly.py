@@ -19,6 +19,7 @@ from agentcascade.constraints import check as check_constraints
 from agentcascade.errors import ConfigError, MissingExtra, did_you_mean
 from agentcascade.judging import Judge, ModelJudge
 from agentcascade.protocols import ChatModel, Embedder, Merger, Observer, Recorder, Retriever, Router, TokenCounter
+from agentcascade.quoting import quoting_of
 from agentcascade.types import Trajectory
 from agentcascade.wiring import Shared
 
@@ -158,7 +159,7 @@ def _cascade(
         cascade.check_mode(mode)
     cascade.judge = judge
     if judge is None and config.judge.model is not None:
-        cascade.judge = ModelJudge(make_model(config.judge.model, count), config.judge.question)
+        cascade.judge = ModelJudge(make_model(config.judge.model, count), config.judge.question, cascade.quoting)
     shared.attach(cascade, recorder)
     cascade.observer, cascade.choices = observer or cascade.observer, choices
     # the links are copies of the cascade as it is now: whatever they share must be set by here
@@ -172,7 +173,7 @@ def verifiers(config: CascadeConfig, count: TokenCounter, make: MakeModel | None
     from agentcascade.merging import Verifier
 
     model = config.actions.verifier
-    return () if model is None else (Verifier((make or make_model)(model, count)),)
+    return () if model is None else (Verifier((make or make_model)(model, count), quoting_of(config.prompt.quoting)),)
 
 
 KEYS = ("goal", "plan", "observation")

@@ -32,6 +32,7 @@ from agentcascade.protocols import (
     TokenCounter,
     Verdict,
 )
+from agentcascade.quoting import quoting_of
 from agentcascade.record import StepRecord
 from agentcascade.rollout import chosen
 from agentcascade.shadow import Shadows
@@ -99,6 +100,7 @@ class Cascade:
         self.ids = exchange.Ids()
         self.side = StudentSide(self)
         self.standing = Standing()
+        self.quoting = quoting_of(config.prompt.quoting)
         self.shadows, self.audits = Shadows(self), Audits(self)
         self.guard: Guard | None = None
         self.further: tuple[Cascade, ...] = ()

@@ -150,7 +150,7 @@ class Episode:
         if not self.steps and self.mode == "collect":
             await self._prepare(messages)
             situation = situation.model_copy(update={"plan": self.plan})
-        sent = planning.with_plan(messages, self.plan) if self.plan else list(messages)
+        sent = planning.with_plan(messages, self.plan, self.cascade.quoting) if self.plan else list(messages)
         opening = self._thought if not self.steps else ""
         if opening:
             sent = planning.opening_with(sent, opening)
@@ -217,7 +217,7 @@ class Episode:
             self.plan = await self._ask(messages, planning.PLAN, "plan")
         if settings.first_thought and not self._thought:
             answer = await self._ask(messages, planning.FIRST_THOUGHT, "first-thought")
-            self._thought = planning.first_thought(answer)
+            self._thought = planning.first_thought(answer, self.cascade.quoting)
 
     async def _remember_plan(self) -> None:
         from agentcascade import drafts

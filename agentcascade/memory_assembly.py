@@ -73,6 +73,7 @@ def make_memory(
     from agentcascade.memory.methods import make_modules, needs_models
     from agentcascade.memory.pipeline import Pipeline
     from agentcascade.memory.work import Tools, tokens_of
+    from agentcascade.quoting import quoting_of
     from agentcascade.tokens import token_counter
 
     settings, count = config.memory, token_counter()
@@ -89,7 +90,7 @@ def make_memory(
     return Memory(
         settings,
         pipeline=Pipeline(modules, chosen, explore=settings.explore),
-        tools=Tools(vectors, tokens_of(embedder), count, cached),
+        tools=Tools(vectors, tokens_of(embedder), count, cached, quoting_of(config.prompt.quoting)),
         vectors=vectors,
         encoder=embedder.name,
         dimension=embedder.dimension,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from agentcascade.actions import text_of
 from agentcascade.errors import InvalidRequest
 from agentcascade.prompts import with_text
+from agentcascade.quoting import FENCED, Quoting
 from agentcascade.types import Message
 
 PLAN = (
@@ -33,19 +34,20 @@ def asking(messages: Sequence[Message], question: str) -> list[Message]:
     return [*messages, {"role": "user", "content": question}]
 
 
-def with_plan(messages: Sequence[Message], plan: str) -> list[Message]:
-    """The plan at the end of the first user message, so that the prompt's prefix stays the same at every step.
+def with_plan(messages: Sequence[Message], plan: str, quoting: Quoting = FENCED) -> list[Message]:
+    """The plan, quoted, at the end of the first user message, so that the prompt's prefix stays the same at every step.
 
     Raises `InvalidRequest` when there is none.
     """
     first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
     if first is None:
         raise InvalidRequest("a plan needs a user message to follow: the conversation has none")
-    return [*messages[:first], with_text(messages[first], f"Your plan:\n{plan}"), *messages[first + 1 :]]
+    return [*messages[:first], with_text(messages[first], f"Your plan:\n{quoting.text(plan)}"), *messages[first + 1 :]]
 
 
-def first_thought(text: str) -> str:
+def first_thought(text: str, quoting: Quoting = FENCED) -> str:
     """The text before the first blank line, as ``Thought: …``; empty when there is none."""
+    text = quoting.words(text)
     head = re.split(r"\n[^\S\n]*\n", text.strip().removeprefix("Thought:").strip().replace("\r\n", "\n"))[0].strip()
     return f"Thought: {head}" if head else ""
 

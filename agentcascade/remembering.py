@@ -40,11 +40,16 @@ class Remembering:
             return
         if not recall.text:
             return
-        block = f"{HEADER}\n{recall.text}"
+        block = f"{HEADER}\n{self._quoted(recall.text, situation)}"
         request.remember(_with_block(request.messages, block), self._cascade.count(block))
 
+    def _quoted(self, text: str, situation: Situation) -> str:
+        quoting = self._cascade.quoting
+        return quoting.fence("quoted", quoting.text(text), f"{situation.goal}\0{situation.episode}")
+
     async def _recall(self, situation: Situation, request: Request, record: StepRecord) -> Recall:
-        room = self._cascade.config.prompt.token_budget - self._cascade.count(HEADER)
+        frame = f"{HEADER}\n{self._quoted('', situation)}"
+        room = self._cascade.config.prompt.token_budget - self._cascade.count(frame)
         question = f"{situation.goal}\n{situation.observation}" if situation.history else situation.goal
         return await self.memory.recall(
             question[-QUESTION_CHARACTERS:],

@@ -119,6 +119,10 @@ class PromptConfig(Section):
         default=1, ge=0, description="with fewer retrieved the teacher takes the step; ignored when retrieval.k is 0"
     )
     teacher_sees_demonstrations: bool = False
+    quoting: Literal["fenced", "plain"] = Field(
+        default="fenced",
+        description="how texts of others stand in prompts: fenced, without chat-template tokens, or plain as they are",
+    )
     shortened: bool = Field(default=False, description="show the reasonings that `agentcascade bank shorten` made")
 
 

@@ -71,7 +71,7 @@ class Sticky:
         last, chosen = self._sent.get(key), fresh
         if last is not None and cascade.bank is not None and _windows(last.shown) != _windows(fresh.shown):
             kept = await _kept(cascade.bank, situation, last.shown)
-            again = prompts.build(messages, kept, budget=room, count=cascade.count)
+            again = prompts.build(messages, kept, budget=room, count=cascade.count, quoting=cascade.quoting)
             whole = len(again.shown) == len(last.shown) > 0
             if whole and (
                 cascade.config.retrieval.sticky == "always" or worth(cascade, messages, last, again, fresh, output)

@@ -50,7 +50,9 @@ class StudentSide:
         found = await cascade.bank.retrieve(situation, k)
         record.embedded(found.embedding_seconds)
         room = max(0, settings.token_budget - request.memory_tokens)
-        prompt = prompts.build(request.remembered, found.demonstrations, budget=room, count=cascade.count)
+        prompt = prompts.build(
+            request.remembered, found.demonstrations, budget=room, count=cascade.count, quoting=cascade.quoting
+        )
         if cascade.config.retrieval.sticky != "never":
             output = round(self._outlook.answer_tokens)
             prompt = await self._sticky.choose(cascade, situation, request.remembered, prompt, room, output)

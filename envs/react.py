@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from agentcascade.protocols import Environment
+from agentcascade.quoting import neutral
 from agentcascade.types import Message
 
 Complete = Callable[[list[Message]], Awaitable[str]]
@@ -34,7 +35,7 @@ async def play(
     """Play one task to its end, or for `max_steps` actions. `parse` finds the action in the assistant's text."""
     messages: list[Message] = [
         {"role": "system", "content": system},
-        {"role": "user", "content": environment.reset(task)},
+        {"role": "user", "content": neutral(environment.reset(task))},
     ]
     trace: list[tuple[str, str]] = []
     done = False
@@ -43,5 +44,5 @@ async def play(
         action = parse(answer)
         observation, done = environment.step(action)
         trace.append((action, observation))
-        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": observation}]
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": neutral(observation)}]
     return EpisodeResult(environment.success, len(trace), trace)

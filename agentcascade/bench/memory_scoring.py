@@ -9,6 +9,7 @@ from agentcascade.actions import text_of
 from agentcascade.envs.memory_qa import scoring
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.errors import BenchError, describe
+from agentcascade.quoting import FENCED
 from agentcascade.types import Call
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Scorer:
             return known
         assert self._answerer is not None
         asked = f" (asked on {question.asked_at:%d %B %Y})" if question.asked_at else ""
-        content = f"{ANSWER}\n\n# Memory\n{text or '(nothing)'}\n\n# Question\n{question.text}{asked}"
+        memory, question_text = FENCED.text(text) or "(nothing)", FENCED.text(question.text)
+        content = f"{ANSWER}\n\n# Memory\n{memory}\n\n# Question\n{question_text}{asked}"
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         try:
             completion = await self._answerer.complete(messages, temperature=0.0, max_tokens=64)

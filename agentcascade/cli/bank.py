@@ -64,6 +64,7 @@ def show(config: Path | None, url: str | None, id: str, as_json: bool) -> None:
     """One trajectory, as a student would read it."""
     from agentcascade.catalog import Catalog
     from agentcascade.prompts import render_step
+    from agentcascade.quoting import PLAIN
 
     with database(load(config, url)) as opened:
         trajectory = Catalog(opened).get(id)
@@ -75,7 +76,7 @@ def show(config: Path | None, url: str | None, id: str, as_json: bool) -> None:
     )
     click.echo(f"Goal: {trajectory.goal}" + (f"\nPlan: {trajectory.plan}" if trajectory.plan else ""))
     for number, step in enumerate(trajectory.steps, 1):
-        click.echo(f"\n[{number}]\n{render_step(step)}")
+        click.echo(f"\n[{number}]\n{render_step(step, PLAIN)}")
 
 
 @command.command()
@@ -178,6 +179,7 @@ def shorten(
     from agentcascade.assembly import make_model
     from agentcascade.catalog import Catalog
     from agentcascade.config import ModelConfig
+    from agentcascade.quoting import quoting_of
     from agentcascade.shortening import Shortener, Words
     from agentcascade.tokens import token_counter
 
@@ -191,7 +193,8 @@ def shorten(
     if chosen is None:
         raise click.UsageError("say who rewrites: --model NAME, or teacher.name in the configuration")
     with opened_bank(settings) as bank:
-        shortener = Shortener(bank, make_model(chosen, count), count, Words(easy_words, hard_words))
+        words, quoting = Words(easy_words, hard_words), quoting_of(settings.prompt.quoting)
+        shortener = Shortener(bank, make_model(chosen, count), count, words, quoting)
         tasks = asyncio.run(shortener.tasks(namespace))[:limit]
         if dry_run:
             report = shortener.estimate(tasks)

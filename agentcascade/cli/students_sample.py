@@ -128,6 +128,7 @@ def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats:
 
     from agentcascade import assembly, conversation, prompts
     from agentcascade.cli.settings import database
+    from agentcascade.quoting import quoting_of
     from agentcascade.tokens import token_counter
 
     count = token_counter()
@@ -138,7 +139,8 @@ def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats:
             step = item.step
             situation = conversation.read(item.messages, formats, namespace=config.bank.namespace, episode=step.episode)
             found = await bank.retrieve(situation, k)
-            prompt = prompts.build(item.messages, found.demonstrations, budget=config.prompt.token_budget, count=count)
+            quoting, room = quoting_of(config.prompt.quoting), config.prompt.token_budget
+            prompt = prompts.build(item.messages, found.demonstrations, budget=room, count=count, quoting=quoting)
             windows = tuple(f"{d.trajectory}:{d.start}-{d.start + len(d.steps)}" for d in prompt.shown)
             similarity = max((d.score for d in prompt.shown), default=None)
             made.append(item._replace(messages=prompt.messages, k=k, demonstrations=windows, similarity=similarity))

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from agentcascade.errors import InvalidAction
 from agentcascade.memory import prompts
+from agentcascade.quoting import FENCED, Quoting
 from agentcascade.types import Message
 
 Size = Literal["small", "medium", "large"]
@@ -29,8 +30,12 @@ class Ask(Protocol):
     async def __call__(self, size: Size, messages: Sequence[Message], max_tokens: int) -> str: ...
 
 
-async def answer(task: str, material: str, method: Language, ask: Ask, max_tokens: int) -> str:
-    """What the model gives for `task` on `material`; its thinking is cut away."""
+async def answer(
+    task: str, material: str, question: str, method: Language, ask: Ask, max_tokens: int, quoting: Quoting = FENCED
+) -> str:
+    """What the model gives for `task` on `material`, whose lines are quoted; its thinking is cut away."""
+    asked = prompts.QUESTION.format(question=quoting.fence("question", quoting.text(question), question))
+    material = f"{quoting.fence('history', material, question)}\n\n{asked}"
     messages: list[Message] = [
         {"role": "system", "content": prompts.SYSTEM},
         {"role": "user", "content": f"{material}\n\n{task}"},
@@ -41,7 +46,7 @@ async def answer(task: str, material: str, method: Language, ask: Ask, max_token
     draft = await ask(method.size, messages, 2 * max_tokens)
     if method.reasoning == "cot":
         return result(draft)
-    messages += [{"role": "assistant", "content": draft}, {"role": "user", "content": prompts.REFLECT}]
+    messages += [{"role": "assistant", "content": quoting.words(draft)}, {"role": "user", "content": prompts.REFLECT}]
     return result(await ask(method.size, messages, 2 * max_tokens))
 
 

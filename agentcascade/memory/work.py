@@ -19,6 +19,7 @@ from agentcascade.memory.index import View
 from agentcascade.memory.types import ModuleName
 from agentcascade.memory.words import names, phrases, term_set, terms
 from agentcascade.protocols import Embedder, TokenCounter
+from agentcascade.quoting import FENCED, Quoting
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
@@ -102,7 +103,15 @@ class Meter:
 class Tools:
     """The small models, and what they said before, keyed by content. Shared by all questions; thread-safe."""
 
-    def __init__(self, vectors: TextVectors, tokens: TokenVectors, count: TokenCounter, cached: int = 4000) -> None:
+    def __init__(
+        self,
+        vectors: TextVectors,
+        tokens: TokenVectors,
+        count: TokenCounter,
+        cached: int = 4000,
+        quoting: Quoting = FENCED,
+    ) -> None:
+        self.quoting = quoting
         self.vectors, self._tokens, self.count = vectors, tokens, count
         self._known: Cache[tuple[str, str], tuple[Any, float]] = Cache(cached)
 

@@ -9,6 +9,7 @@ from agentcascade.actions import text_of
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.errors import InvalidAction
 from agentcascade.protocols import ChatModel
+from agentcascade.quoting import FENCED
 from agentcascade.types import Call
 from agentcascade.yes_no import verdict
 
@@ -49,7 +50,8 @@ async def judge(model: ChatModel, question: Question, prediction: str, suite: st
     else:
         task = GRADED
     right = question.answers[0] if question.answers else ""
-    text = f"{task}\n\nQuestion: {question.text}\nRight answer: {right}\nAnswer: {prediction or '(none)'}"
+    asked, right, said = (FENCED.text(text) for text in (question.text, right, prediction or "(none)"))
+    text = f"{task}\n\nQuestion: {asked}\nRight answer: {right}\nAnswer: {said}"
     completion = await model.complete([{"role": "user", "content": text}], temperature=0.0, max_tokens=16)
     calls = (Call.of("teacher", "judge", completion),)
     try:

@@ -91,7 +91,9 @@ class Copier:
             raise InvalidRequest("messages is empty: send at least one user message")
         started = time.perf_counter()
         found = candidates(messages)
-        digest = blake2b(json.dumps(messages, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+        digest = blake2b(
+            json.dumps(prompts.bare(messages), sort_keys=True, default=str).encode(), digest_size=8
+        ).hexdigest()
         texts = []
         for sample in range(n):
             rng = random.Random(f"{self._seed} {(seed or 0) + sample} {digest}")
@@ -111,13 +113,13 @@ class Copier:
 def candidates(messages: Sequence[Message]) -> list[Candidate]:
     """What the demonstrations suggest to write now, best first; without any, a look around and then the end."""
     first = next((text_of(m) for m in messages if m["role"] == "user"), "")
-    own, _, rest = first.partition(prompts.HEADER)
+    own, shown = prompts.apart(first)
     goal = own.partition("Your task is to: ")[2].strip() or own.strip()
     written = [code for m in messages if m["role"] == "assistant" and (code := _code(text_of(m)))]
     done, last = {key(code) for code in written}, key(written[-1]) if written else ""
     seen = text_of(messages[-1]) if messages[-1]["role"] != "assistant" and len(messages) > 2 else ""
     best: dict[str, Candidate] = {}
-    for step in _shown(rest.partition(prompts.FOOTER)[0]):
+    for step in _shown(shown):
         names = aligned(step.goal, goal)
         code = renamed(step.code, names)
         score = 0.05 + 0.95 * kinship(step.goal, goal) ** 2

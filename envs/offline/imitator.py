@@ -18,6 +18,7 @@ from typing import Any
 from agentcascade.envs.offline.analogy import Candidate, candidates
 from agentcascade.envs.offline.reading import read
 from agentcascade.errors import InvalidRequest
+from agentcascade.prompts import bare
 from agentcascade.protocols import TokenCounter
 from agentcascade.tokens import count_messages
 from agentcascade.types import Completion, Message, Tool, Usage
@@ -58,7 +59,7 @@ class Imitator:
             raise InvalidRequest("messages is empty: send at least one user message")
         started = time.perf_counter()
         found = candidates(read(messages)) or [NOTHING_KNOWN]
-        digest = blake2b(json.dumps(messages, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+        digest = blake2b(json.dumps(bare(messages), sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
         chosen = [
             draw(found, temperature or 0.0, random.Random(f"{self._seed} {(seed or 0) + sample} {digest} 0"))
             for sample in range(n)

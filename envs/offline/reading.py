@@ -61,8 +61,7 @@ def read(messages: Sequence[Message]) -> Reading:
     """Any conversation, however odd; what is not there is empty."""
     system = "\n".join(text_of(m) for m in messages if m["role"] in ("system", "developer"))
     first = next((text_of(m) for m in messages if m["role"] == "user"), "")
-    own, _, rest = first.partition(prompts.HEADER)
-    shown = rest.partition(prompts.FOOTER)[0]
+    own, shown = prompts.apart(first)
     own = own.strip()
     task = _TASK.search(own)
     turns: list[Turn] = []

@@ -28,10 +28,10 @@ class Extraction(Module[list[Item]]):
         lines = work.lines(work.kept)
         if not lines:
             return []
-        material = "\n".join(f"[{n}] {work.text(i)}" for n, i in enumerate(lines, 1))
-        question = prompts.QUESTION.format(question=work.query.text)
+        quoting = work.tools.quoting
+        material = "\n".join(f"[{n}] {quoting.text(work.text(i))}" for n, i in enumerate(lines, 1))
         task = f"{self.task} {prompts.FACTS.format(most=MOST)}"
-        text = await answer(task, f"{material}\n\n{question}", method, ask, MOST * FACT_TOKENS)
+        text = await answer(task, material, work.query.text, method, ask, MOST * FACT_TOKENS, quoting)
         found = facts(text, range(1, len(lines) + 1))[:MOST]
         return [
             Item(text, tuple(lines[n - 1] for n in cited), 1 - rank / (2 * MOST))

@@ -66,11 +66,13 @@ class Filter(Module[Kept]):
 
     async def llm(self, work: Work, method: Language, ask: Ask) -> Kept:
         """The model's ratings; passages rated 3 or more of 10 stay."""
+        quoting = work.tools.quoting
         passages = "\n\n".join(
-            f"Passage {n}:\n" + "\n".join(work.text(i) for i in work.lines([c])) for n, c in enumerate(work.raw, 1)
+            f"Passage {n}:\n" + "\n".join(quoting.text(work.text(i)) for i in work.lines([c]))
+            for n, c in enumerate(work.raw, 1)
         )
-        question = prompts.QUESTION.format(question=work.query.text)
-        text = await answer(prompts.FILTER, f"{passages}\n\n{question}", method, ask, 12 * len(work.raw) + 20)
+        most = 12 * len(work.raw) + 20
+        text = await answer(prompts.FILTER, passages, work.query.text, method, ask, most, quoting)
         rated = ratings(text, range(1, len(work.raw) + 1))
         best = {work.raw[n - 1]: score for n, score in rated.items() if score >= THRESHOLD}
         lines = work.lines(list(best))

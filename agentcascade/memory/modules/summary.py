@@ -56,10 +56,10 @@ class Summary(Module[list[Item]]):
         items = self.rules(work)
         if not items:
             return []
-        material = "\n".join(f"[{n}] {item.text}" for n, item in enumerate(items, 1))
-        question = prompts.QUESTION.format(question=work.query.text)
+        quoting = work.tools.quoting
+        material = "\n".join(f"[{n}] {quoting.text(item.text)}" for n, item in enumerate(items, 1))
         task = f"{prompts.SUMMARY} {prompts.FACTS.format(most=2 * FACTS)}"
-        text = await answer(task, f"{material}\n\n{question}", method, ask, 600)
+        text = await answer(task, material, work.query.text, method, ask, 600, quoting)
         found = facts(text, range(1, len(items) + 1))
         return [
             Item(text, tuple(dict.fromkeys(i for n in cited for i in items[n - 1].lines)), 1 - rank / (2 + len(found)))
