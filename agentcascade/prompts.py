@@ -104,7 +104,9 @@ def fit(
     A demonstration is shown whole or not at all; one that is longer than what is left is passed over, so a huge
     best match does not crowd out smaller ones.
     """
-    total = frame = count(HEADER) + count(FOOTER) + 4 + (count(NOTE) + 2 * count(MARK) if quoting.on else 0)
+    total = frame = (
+        count(HEADER) + count(FOOTER) + 4 + (count(NOTE.format(mark=MARK)) + count(MARK) if quoting.on else 0)
+    )
     heading = count(f"## Example {len(demonstrations)}\n") + 2
     shown = []
     for demonstration in demonstrations:
