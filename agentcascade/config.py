@@ -6,8 +6,11 @@ Environment variables are ``AGENTCASCADE_`` plus the path, levels joined by two 
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -77,6 +80,8 @@ from agentcascade.sections import (
     ToolsConfig as ToolsConfig,
 )
 from agentcascade.types import Mode
+
+log = logging.getLogger("agentcascade.config")
 
 
 class CascadeConfig(BaseSettings):
@@ -206,14 +211,31 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+ORCHESTRATED = re.compile(r"(?:.*_)?(?:SERVICE_(?:HOST|PORT.*)|PORT(?:_\d+_[A-Z]+(?:_(?:PROTO|PORT|ADDR))?)?)")
+"""What Kubernetes (and Docker's links) set for a service that is called agentcascade, or begins so."""
+
+
 def _check_environment() -> None:
-    """Unknown AGENTCASCADE_ variables are typos that pydantic-settings would pass over in silence."""
+    """Unknown AGENTCASCADE_ variables are typos that pydantic-settings would pass over in silence.
+
+    Raises `ConfigError` for what looks like one. What others may have set is passed over: with a warning, unless it is
+    plainly Kubernetes'.
+    """
     known = set(CascadeConfig.model_fields)
-    for name in os.environ:
-        if name.startswith("AGENTCASCADE_"):
-            top = name.removeprefix("AGENTCASCADE_").split("__")[0].lower()
-            if top not in known and top not in {"cache", "config", "log_level", "log_format", "vllm"}:
-                raise ConfigError(f"environment variable {name} sets no known key: {did_you_mean(top, known)}")
+    for name, value in os.environ.items():
+        if not name.startswith("AGENTCASCADE_"):
+            continue
+        rest = name.removeprefix("AGENTCASCADE_")
+        top = rest.split("__")[0].lower()
+        if top in known or top in {"cache", "config", "log_level", "log_format", "vllm", "workers_folder"}:
+            continue
+        if ORCHESTRATED.fullmatch(rest):
+            if rest == "PORT" and value.isdigit():
+                log.warning("%s is passed over: the server's port is AGENTCASCADE_SERVER__PORT", name)
+        elif "__" in rest or get_close_matches(top, known, n=1, cutoff=0.5):
+            raise ConfigError(f"environment variable {name} sets no known key: {did_you_mean(top, known)}")
+        else:
+            log.warning("environment variable %s is passed over: it is near no known key", name)
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> ConfigError:

@@ -296,7 +296,18 @@ class ServerConfig(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     open: bool = Field(default=False, description="serve without keys; else a key is needed as soon as one exists")
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="names it is reached by, beside addresses, localhost and names without a dot; '*.example.com' for "
+        "all below, '*' for any. Without keys other names are refused (DNS rebinding), with keys only if this is set",
+    )
+    origins: tuple[str, ...] = Field(
+        default=(), description="of pages of other sites that may use it in a browser, as https://app.example.com"
+    )
     max_body_bytes: int = Field(default=8_000_000, ge=1000)
+    max_incoming_bytes: int = Field(
+        default=128_000_000, ge=1000, description="held of all bodies that are still coming in; more: 503"
+    )
     max_requests: int = Field(
         default=256, ge=1, description="requests at work at once; more are told to come back (503)"
     )

@@ -15,7 +15,7 @@ from fake_openai import FakeOpenAI
 
 from agentcascade.config import CascadeConfig
 from agentcascade.server.app import create_app
-from agentcascade.server.run import impatient
+from agentcascade.server.connections import impatient
 from agentcascade.storage import open_database
 from agentcascade.storage.keys import Keys
 

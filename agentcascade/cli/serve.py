@@ -44,4 +44,15 @@ def command(
     log(settings)
     names = ", ".join(sorted(settings.cascades) or ["default"])
     click.echo(f"agentcascade serves {names} on http://{settings.server.host}:{settings.server.port}/v1", err=True)
+    click.echo(reached_by(settings), err=True)
     serve(settings, workers=workers)
+
+
+def reached_by(config: CascadeConfig) -> str:
+    """What a browser may do with the server, and how to let it do more."""
+    hosts = ", ".join(("addresses, localhost, names without a dot", *config.server.hosts))
+    origins = ", ".join(("its own dashboard", *config.server.origins))
+    return (
+        f"It goes by {hosts} (more: server.hosts, or AGENTCASCADE_SERVER__HOSTS='[\"ai.example.com\"]'; with keys any "
+        f"name does while that is empty). In a browser it serves {origins} (more: server.origins)."
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, WithJsonSchema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
 from agentcascade import __version__
@@ -21,10 +23,13 @@ from agentcascade.errors import InvalidKey
 from agentcascade.identity import ID
 from agentcascade.server import dashboard, wire
 from agentcascade.server.auth import Gate, Tenant
+from agentcascade.server.bodies import Bodies
+from agentcascade.server.browsers import Browsers
 from agentcascade.server.chat import Chat
 from agentcascade.server.errors import Problem, Refused, explain, invalid
 from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
+from agentcascade.server.interrupts import short_grace
 from agentcascade.server.metrics import Meter
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from agentcascade.config import CascadeConfig
     from agentcascade.storage import Database
 
+log = logging.getLogger("agentcascade.server")
 Handler = Callable[..., Awaitable[Response]]
 EpisodeId = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ID.pattern}$"})]
 """Only documented: the route checks it."""
@@ -48,8 +54,10 @@ STATUSES = {
     401: "no valid API key",
     402: "over budget",
     404: "no such model or episode",
+    403: "a page of another site, or a name that the server does not go by",
     408: "the request did not come in time",
     413: "the body is too long",
+    415: "the body is not plain JSON",
     429: "rate limited, here or by the provider",
     500: "a fault of the server's",
     502: "the provider failed",
@@ -76,9 +84,11 @@ def create_app(config: CascadeConfig) -> FastAPI:
             await asyncio.gather(*(c.bank.refresh() for c in cascades.values() if c.bank is not None))
             gc.collect()
             gc.freeze()  # what was loaded stays: walking through all of it again takes a tenth of a second each time
-            yield
-            await app.state.chat.idle()
-            await asyncio.gather(*(c.shadows.settle() for c in cascades.values()))
+            async with app.state.meter.siblings.listening():
+                with short_grace(app.state.chat.cancel):
+                    yield
+                await app.state.chat.idle()
+            await _settle(cascades.values(), config.server.shutdown_seconds)
             await asyncio.to_thread(shared.close)
 
         app = FastAPI(
@@ -95,10 +105,30 @@ def create_app(config: CascadeConfig) -> FastAPI:
     app.add_middleware(
         Gateway,
         meter=app.state.meter,
-        max_bytes=settings.max_body_bytes,
-        seconds=settings.body_seconds,
+        bodies=Bodies(
+            max_bytes=settings.max_body_bytes, seconds=settings.body_seconds, most=settings.max_incoming_bytes
+        ),
+        browsers=Browsers(settings.hosts, settings.origins, gate.guarded, settings.host),
     )
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after", "x-agentcascade-episode", "x-agentcascade-answered-by"],
+        )
     return app
+
+
+async def _settle(cascades: Iterable[Cascade], seconds: float) -> None:
+    """Wait for the shadows and audits under way; what is not over then is left behind."""
+    behind = [b.settle() for c in cascades for b in (c.shadows, c.audits)]
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*behind)
+    except TimeoutError:
+        log.warning("shadows or audits were still under way after %g seconds (server.shutdown_seconds)", seconds)
 
 
 def _routes(
@@ -129,6 +159,12 @@ def _routes(
         data = [{"id": n, "object": "model", "created": started, "owned_by": "agentcascade"} for n in names]
         return _json({"object": "list", "data": data})
 
+    @app.get("/v1/models/{model:path}", **_documented("Chat", wire.Model))
+    @_guarded
+    async def retrieved(request: Request, model: str) -> Response:
+        chat.find(model, await gate.enter(request.headers, counted=False))
+        return _json({"id": model, "object": "model", "created": started, "owned_by": "agentcascade"})
+
     @app.get("/healthz", tags=["Health"])
     async def healthz() -> dict[str, str]:
         """The process is alive."""
@@ -146,7 +182,7 @@ def _routes(
     async def metrics(request: Request) -> Response:
         if not (await gate.enter(request.headers, counted=False)).admin:
             raise InvalidKey("metrics need an admin key: agentcascade keys create NAME --admin")
-        body, media_type = meter.render()
+        body, media_type = await meter.siblings.page()
         return Response(body, media_type=media_type)
 
 
@@ -172,9 +208,10 @@ def _guarded(handler: Handler) -> Handler:
 async def _unrouted(request: Request, error: Exception) -> Response:
     """There is no such path, or not with that method."""
     assert isinstance(error, HTTPException)
-    response = respond(
-        invalid(f"{request.method[:20]} {request.url.path[:80]}: {error.detail}", status=error.status_code).problem
-    )
+    what = f"{request.method[:20]} {request.url.path[:80]}: {error.detail}"
+    if error.status_code == 404 and request.url.path.startswith("/v1/"):
+        what += ". Here are POST /v1/chat/completions, GET /v1/models and POST /v1/episodes/ID/feedback"
+    response = respond(invalid(what, status=error.status_code).problem)
     response.headers.update(error.headers or {})
     return response
 

@@ -44,12 +44,16 @@ class Gate:
 
     async def enter(self, headers: Mapping[str, str], *, counted: bool = True) -> Tenant:
         """The tenant of a request. Raises `InvalidKey` and, where the request counts, `RateLimited`."""
-        if self._open or not await self._keys.any():
+        if not await self.guarded():
             return OPEN
         key = await self._keys.check(token(headers))
         if counted and key.requests_per_minute is not None:
             await self._count(key.id, key.requests_per_minute)
         return tenant(key)
+
+    async def guarded(self) -> bool:
+        """Whether a key is needed. Raises `StorageError` while nobody knows."""
+        return not self._open and await self._keys.any()
 
     async def _count(self, key: str, per_minute: int) -> None:
         """A database that does not answer limits nobody's rate."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from agentcascade.stream import StepStream
 
 T = TypeVar("T")
+Work = set[asyncio.Future[Any]]
+"""What requests are waiting for."""
 
 
 class Chat:
@@ -34,13 +36,16 @@ class Chat:
     def __init__(self, cascades: Mapping[str, Cascade], gate: Gate, max_requests: int) -> None:
         self._cascades, self._gate, self._max = cascades, gate, max_requests
         self._under_way = 0
+        self._work: Work = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
 
     async def __call__(self, request: Request) -> Response:
+        tenant = await self._gate.enter(request.headers)
+        body = await request.body()  # only of those who may ask, and without a place for as long as it takes
         with self._place():
-            tenant = await self._gate.enter(request.headers)
-            data = wire.read(await request.body(), wire.ChatRequest)
+            data = wire.read(body, wire.ChatRequest)
+            del body
             cascade = self.find(data["model"], tenant)
             episode = identity.episode_of(
                 cascade,
@@ -64,6 +69,11 @@ class Chat:
             async with asyncio.timeout(seconds):
                 await self._nobody.wait()
 
+    def cancel(self) -> None:
+        """End what is under way: its clients see the connection break off, its bills are booked."""
+        for task in self._work:
+            task.cancel()
+
     def find(self, name: str, tenant: Tenant) -> Cascade:
         """The cascade of that name, if the tenant may use it."""
         found = self._cascades.get(name)
@@ -78,7 +88,7 @@ class Chat:
         self, request: Request, episode: Episode, data: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Response:
         work = episode.answer(data["messages"], tools=data.get("tools"), options=options)
-        completion, messages, decision = await _unless_gone(request, work)
+        completion, messages, decision = await _unless_gone(request, work, self._work)
         body = as_json(completion, messages, decision, wire.said(decision))
         return Response(to_json(body), media_type="application/json", headers=_headers(decision))
 
@@ -91,8 +101,9 @@ class Chat:
             stream = await stack.enter_async_context(
                 episode.stream(data["messages"], tools=data.get("tools"), said=wire.said, **asked)
             )
-            await _unless_gone(request, stream.begin())
-            return Events(_events(stream), stack.pop_all(), {"x-agentcascade-episode": episode.id})
+            await _unless_gone(request, stream.begin(), self._work)
+            headers = {"x-agentcascade-episode": episode.id}
+            return Events(_events(stream), stack.pop_all(), headers, self._work)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -110,16 +121,23 @@ class Chat:
                 self._nobody.set()
 
 
-async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """What `work` gives; it is cancelled when the client goes away. Raises `ClientDisconnect` then."""
+async def _unless_gone(request: Request, work: Awaitable[T], all_work: Work) -> T:
+    """What `work` gives; it is cancelled when the client goes away. Raises `ClientDisconnect` then.
+
+    While it runs it is among `all_work`; raises `Refused` (503) when it is cancelled there.
+    """
     task = asyncio.ensure_future(work)
+    all_work.add(task)
     watch = asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.cancelled():
+            raise Refused(Problem(503, "the server is stopping: try again", "server_error", "stopping", retry_after=5))
         if task.done():
             return task.result()
         raise ClientDisconnect
     finally:
+        all_work.discard(task)
         for unneeded in (task, watch):
             if not unneeded.done():
                 unneeded.cancel()
@@ -151,10 +169,12 @@ class Events(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], stack: AsyncExitStack, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, events: AsyncIterator[bytes], stack: AsyncExitStack, headers: Mapping[str, str], all_work: Work
+    ) -> None:
         super().__init__(headers={**headers, "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._events, self._stack = events, stack
+        self._events, self._stack, self._all_work = events, stack, all_work
 
     async def __call__(
         self,
@@ -169,4 +189,8 @@ class Events(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         async with self._stack:
-            await _unless_gone(Request(scope, receive), push())
+            try:
+                await _unless_gone(Request(scope, receive), push(), self._all_work)
+            except Refused as error:  # the answer has begun, and the server is stopping
+                last = b"data: " + to_json(error.problem.body()) + b"\n\n"
+                await send({"type": "http.response.body", "body": last, "more_body": False})

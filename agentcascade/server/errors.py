@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
+import ssl
+import sys
 from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect
@@ -41,7 +44,11 @@ class Problem(NamedTuple):
 
     def headers(self) -> dict[str, str]:
         found = {} if self.retry_after is None else {"retry-after": str(math.ceil(self.retry_after))}
-        return found | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
+        if self.status == 401:
+            found["www-authenticate"] = "Bearer"
+        if self.status == 408:  # what is left of the request would be taken for the next one
+            found["connection"] = "close"
+        return found
 
 
 class Refused(Exception):
@@ -88,10 +95,25 @@ def explain(error: BaseException) -> Problem:
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return _upstream(error, status)
-    if isinstance(error, ConnectionError):
+    if _is_of(error, "openai:APITimeoutError", "httpx:TimeoutException"):
+        return Problem(504, "the model's provider took too long", "timeout_error", "upstream_timeout")
+    if isinstance(error, ConnectionError | socket.gaierror | ssl.SSLError) or _is_of(
+        error, "openai:APIConnectionError", "httpx:TransportError"
+    ):
+        log.error("the provider cannot be reached: %s", describe(error))
         return Problem(502, "the model's provider cannot be reached", "upstream_error", "connection")
     log.error("unforeseen: %s", describe(error), exc_info=error)
     return Problem(500, "internal error", "server_error", "internal")
+
+
+def _is_of(error: BaseException, *classes: str) -> bool:
+    """Whether the error is of one of these ``module:Class``, which are not imported for the question."""
+    for path in classes:
+        module, _, name = path.partition(":")
+        found = getattr(sys.modules.get(module), name, None)
+        if found is not None and isinstance(error, found):
+            return True
+    return False
 
 
 def _upstream(error: BaseException, status: int) -> Problem:

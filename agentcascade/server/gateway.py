@@ -1,8 +1,7 @@
-"""What stands before every route: size limits, time limits, request ids, headers, metrics, the log line. Plain ASGI."""
+"""What stands before every route, in plain ASGI: foreign pages, limits of bodies, request ids, metrics, logs."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
@@ -10,7 +9,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 
+from agentcascade.server.bodies import Bodies
+from agentcascade.server.browsers import Browsers
 from agentcascade.server.errors import Problem, explain
 from agentcascade.server.metrics import Meter
 from agentcascade.types import new_id
@@ -30,10 +32,10 @@ SECURITY = [
 
 
 class Gateway:
-    """Wraps the application. A body must come whole within `seconds` and `max_bytes`."""
+    """Wraps the application: foreign pages are refused, and bodies are read only when a route asks for them."""
 
-    def __init__(self, app: App, meter: Meter, *, max_bytes: int, seconds: float) -> None:
-        self._app, self._meter, self._max_bytes, self._seconds = app, meter, max_bytes, seconds
+    def __init__(self, app: App, meter: Meter, bodies: Bodies, browsers: Browsers) -> None:
+        self._app, self._meter, self._bodies, self._browsers = app, meter, bodies, browsers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,19 +55,23 @@ class Gateway:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id), *SECURITY]
             await send(message)
 
+        # The server itself leaves the body of an answer to HEAD away.
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        body = self._bodies.of(headers.get(b"content-length", b""), receive)
         try:
-            body = await self._body(scope, headers, receive)
-            if isinstance(body, Problem):
-                await answer(sending, body, close=True)
-            else:
-                await self._app(scope, _replay(body, receive), sending)
+            hosts = sum(name == b"host" for name, _ in scope["headers"])
+            await self._browsers.check(scope["method"], scope["path"], headers, hosts)
+            await self._app(asked, body.receive, sending)
+        except ClientDisconnect:  # nobody is there to be told
+            status = status or 499
         except Exception as error:
             if status:  # the answer has begun: all that is left is to break it off
                 raise
             await answer(sending, explain(error))
         finally:
+            body.end()
             seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", None) or "unmatched"
+            route = getattr(asked.get("route"), "path", None) or "unmatched"
             self._meter.request(scope["method"], route, status, seconds)
             if log.isEnabledFor(logging.INFO):
                 log.info(
@@ -80,52 +86,11 @@ class Gateway:
                     },
                 )
 
-    async def _body(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes | Problem:
-        too_long = Problem(
-            413, f"the body has more than {self._max_bytes} bytes (server.max_body_bytes)", "invalid_request_error",
-            "body_too_large",
-        )  # fmt: skip
-        announced = headers.get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            return too_long
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self._seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return Problem(400, "the client went away", "invalid_request_error")
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > self._max_bytes:
-                        return too_long
-                    if not message.get("more_body"):
-                        return b"".join(parts)
-        except TimeoutError:
-            return Problem(408, "the request's body did not come in time", "invalid_request_error", "request_timeout")
 
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body once, then whatever the connection says (that the client is gone)."""
-    waiting = True
-
-    async def replayed() -> MutableMapping[str, Any]:
-        nonlocal waiting
-        if waiting:
-            waiting = False
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
-
-    return replayed
-
-
-async def answer(send: Send, problem: Problem, *, close: bool = False) -> None:
-    """The problem as a whole response; `close` the connection when its request was not read to its end."""
+async def answer(send: Send, problem: Problem) -> None:
+    """The problem as a whole response."""
     body = to_json(problem.body())
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(k.encode(), v.encode()) for k, v in problem.headers().items()]
-    if close:
-        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from agentcascade.server.workers import Siblings
+
 if TYPE_CHECKING:
     from agentcascade.telemetry.observer import Telemetry
 
@@ -18,7 +20,7 @@ class Meter:
         self._seconds = meter.create_histogram(
             "http.server.request.duration", unit="s", description="time until the whole answer was sent"
         )
-        self.telemetry, self.render = telemetry, render
+        self.telemetry, self.siblings = telemetry, Siblings.of_environment(render)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         labels = {"http.request.method": method, "http.route": route, "http.response.status_code": status}

@@ -1,73 +1,48 @@
-"""Running the application under uvicorn: slow clients are cut off, requests under way are finished before it stops."""
+"""Running the application under uvicorn: slow clients are cut off, requests under way are finished before it stops.
+
+SIGHUP reads the configuration again: the new one takes over when the requests under way are answered, and the port
+stays open meanwhile.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import os
+import shutil
 import signal
+import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from agentcascade.config import CascadeConfig
-from agentcascade.errors import ConfigError
+from agentcascade.errors import AgentCascadeError, ConfigError, describe
+from agentcascade.server import workers as processes
+from agentcascade.server.connections import impatient
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 CONFIG, OVERRIDES = "AGENTCASCADE_CONFIG", "AGENTCASCADE_SERVER__"
 LOG_LEVEL, LOG_FORMAT = "AGENTCASCADE_LOG_LEVEL", "AGENTCASCADE_LOG_FORMAT"
 """How worker processes learn what the command line said."""
-
-
-def impatient(seconds: float) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol for clients that must have sent their request's head within `seconds`."""
-
-    class Impatient(HttpToolsProtocol):
-        _cutoff: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._await_head()
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            if self._cutoff is None:  # a further request on a kept connection
-                self._await_head()
-
-        def on_headers_complete(self) -> None:
-            self._stop_waiting()
-            super().on_headers_complete()
-
-        def connection_lost(self, error: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(error)
-
-        def _await_head(self) -> None:
-            self._cutoff = self.loop.call_later(seconds, self._too_slow)
-
-        def _stop_waiting(self) -> None:
-            if self._cutoff is not None:
-                self._cutoff.cancel()
-                self._cutoff = None
-
-        def _too_slow(self) -> None:
-            self._cutoff = None
-            if self.transport is not None and not self.transport.is_closing():
-                self.transport.close()
-
-    return Impatient
+logger = logging.getLogger("agentcascade.server")
 
 
 def from_environment() -> FastAPI:
     """The application of a worker process: its configuration is the file that $AGENTCASCADE_CONFIG names."""
     from agentcascade.server.app import create_app
 
-    path = os.environ.get(CONFIG)
-    config = CascadeConfig.load(Path(path) if path else None)
+    processes.end_with_parent()
+    config = _read()
     log(config)
     return create_app(config)
+
+
+def _read() -> CascadeConfig:
+    path = os.environ.get(CONFIG)
+    return CascadeConfig.load(Path(path) if path else None)
 
 
 def log(config: CascadeConfig) -> None:
@@ -88,13 +63,62 @@ def serve(config: CascadeConfig, *, workers: int = 1, log_config: dict[str, Any]
 
     Raises `ConfigError` when strangers could spend the money: no key, not open on purpose, and not on loopback.
     """
-    from agentcascade.server.app import create_app
-
-    settings = config.server
     check_exposure(config)
     # uvicorn raises the signal that stopped it once more when all is done: then it is no fault any more.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    common: dict[str, Any] = {
+    if workers > 1:
+        _serve_by(workers, config, log_config)
+    else:
+        _serve_here(config, log_config)
+
+
+def _serve_by(workers: int, config: CascadeConfig, log_config: dict[str, Any] | None) -> None:
+    folder = tempfile.mkdtemp(prefix="agentcascade-")
+    os.environ[processes.FOLDER] = folder
+    try:
+        uvicorn.run(
+            "agentcascade.server.run:from_environment", factory=True, workers=workers, **_options(config, log_config)
+        )
+    finally:
+        del os.environ[processes.FOLDER]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _serve_here(config: CascadeConfig, log_config: dict[str, Any] | None) -> None:
+    from agentcascade.server.app import create_app
+
+    listener: socket.socket | None = None
+    fresh: CascadeConfig | None = config
+    try:
+        while fresh is not None:
+            config, fresh = fresh, None
+            server = uvicorn.Server(uvicorn.Config(create_app(config), workers=1, **_options(config, log_config)))
+            listener = listener or server.config.bind_socket()
+
+            def reload(*_: object, server: uvicorn.Server = server) -> None:
+                nonlocal fresh
+                try:
+                    fresh = _read()
+                except AgentCascadeError as error:
+                    logger.error("the configuration is not read again, the old one goes on: %s", describe(error))
+                else:
+                    server.should_exit = True
+
+            if hasattr(signal, "SIGHUP"):
+                signal.signal(signal.SIGHUP, reload)
+            server.run([listener.dup()])  # uvicorn closes what it is given
+            if not server.started:
+                raise SystemExit(uvicorn.config.STARTUP_FAILURE)
+    except KeyboardInterrupt:  # the signal once more, when all is done
+        pass
+    finally:
+        if listener is not None:
+            listener.close()
+
+
+def _options(config: CascadeConfig, log_config: dict[str, Any] | None) -> dict[str, Any]:
+    settings = config.server
+    return {
         "host": settings.host,
         "port": settings.port,
         "http": impatient(settings.header_seconds),
@@ -104,10 +128,6 @@ def serve(config: CascadeConfig, *, workers: int = 1, log_config: dict[str, Any]
         "log_config": log_config,
         "ws": "none",
     }
-    if workers > 1:
-        uvicorn.run("agentcascade.server.run:from_environment", factory=True, workers=workers, **common)
-    else:
-        uvicorn.run(create_app(config), **common)
 
 
 def check_exposure(config: CascadeConfig) -> None:

@@ -96,3 +96,34 @@ cascades:
     assert made["other"].student.api_base == "http://here"
     monkeypatch.setenv("AGENTCASCADE_STUDENT__NAME", "openai/c")
     assert CascadeConfig.load(yaml(text)).student.price is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AGENTCASCADE_PORT", "tcp://10.0.0.7:8080"),
+        ("AGENTCASCADE_SERVICE_HOST", "10.0.0.7"),
+        ("AGENTCASCADE_SERVICE_PORT", "8080"),
+        ("AGENTCASCADE_SERVICE_PORT_HTTP", "8080"),
+        ("AGENTCASCADE_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+        ("AGENTCASCADE_PORT_8080_TCP_ADDR", "10.0.0.7"),
+        ("AGENTCASCADE_SERVER_PORT_8080_TCP_PROTO", "tcp"),
+        ("AGENTCASCADE_ROUTER_SERVICE_HOST", "10.0.0.8"),
+    ],
+)
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert CascadeConfig.load().server.port == 8080
+    assert not caplog.records
+
+
+def test_a_variable_near_no_key_is_passed_over_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AGENTCASCADE_ZZYZX", "1")
+    monkeypatch.setenv("AGENTCASCADE_PORT", "9000")
+    CascadeConfig.load()
+    assert "AGENTCASCADE_ZZYZX" in caplog.text
+    assert "AGENTCASCADE_SERVER__PORT" in caplog.text

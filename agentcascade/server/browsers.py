@@ -1,0 +1,131 @@
+"""Cross-site requests (CSRF) and DNS rebinding: what a web page in somebody's browser must not do with this server.
+
+A page cannot choose the headers `Host`, `Origin` and `Sec-Fetch-Site` of its requests, and cannot send JSON to another
+origin without being allowed to. Programs that are no browsers send none of the last two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from ipaddress import ip_address
+
+from agentcascade.server.errors import Problem, Refused
+
+PROBES = frozenset({"/healthz", "/readyz"})
+"""They say nothing, to anybody."""
+OWN_SITE = frozenset({b"same-origin", b"none"})
+"""`Sec-Fetch-Site` of a page of ours, and of an address that was typed."""
+WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+class Browsers:
+    """Refuses what only a foreign page would ask.
+
+    `hosts` are the names that this server is reached by (``*.example.com`` for all below, ``*`` for any), `origins`
+    those of pages that may use it. `guarded` says whether a key is needed anyway: a page has none, so that a name which
+    is in no list does no harm, and none is refused unless `hosts` names some.
+    """
+
+    def __init__(
+        self, hosts: Iterable[str], origins: Iterable[str], guarded: Callable[[], Awaitable[bool]], own: str = ""
+    ) -> None:
+        named = [h.lower().rstrip(".") for h in hosts]
+        self._hosts = frozenset(named) | ({own.lower()} if own else set())
+        self._below = tuple(h[1:] for h in named if h.startswith("*."))
+        self._listed = bool(named)
+        self._origins = frozenset(o.lower().rstrip("/").encode() for o in origins)
+        self._guarded = guarded
+
+    async def check(self, method: str, path: str, headers: Mapping[bytes, bytes], hosts: int = 1) -> None:
+        """Raises `Refused`: 403 for a foreign host or page, 415 for a body that is not plain JSON."""
+        if path in PROBES:
+            return
+        host = headers.get(b"host", b"")
+        if hosts > 1:
+            raise _refused(400, "give one Host header, not several", "invalid_host")
+        if not self.knows(host) and (self._listed or not await self._is_guarded()):
+            raise _refused(
+                403,
+                f"this server does not go by the name {_shown(host)}: its owner can add it to server.hosts",
+                "host_not_allowed",
+            )
+        self._check_page(method, path, headers, host)
+        if method in WITH_BODY:
+            _check_body(headers)
+
+    def knows(self, host: bytes) -> bool:
+        """An address, a name without a dot (which no public name server has), or one of the list."""
+        if not host or "*" in self._hosts:
+            return True
+        name = name_of(host)
+        if name is None:
+            return False
+        return (
+            "." not in name  # localhost, a container's or a service's name
+            or name in self._hosts
+            or name.endswith((".localhost", *self._below))
+            or _is_address(name)
+        )
+
+    async def _is_guarded(self) -> bool:
+        try:
+            return await self._guarded()
+        except Exception:  # nobody knows whether there are keys
+            return False
+
+    def _check_page(self, method: str, path: str, headers: Mapping[bytes, bytes], host: bytes) -> None:
+        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        if origin is not None and origin.lower() in self._origins:
+            return
+        if site is not None:
+            if site in OWN_SITE or (method == "GET" and path == "/" and headers.get(b"sec-fetch-mode") == b"navigate"):
+                return  # a link to the dashboard, which holds no data itself, harms nobody
+        elif origin is None or origin.lower().partition(b"://")[2] == host.lower():
+            return
+        raise _refused(
+            403,
+            f"a page of {_shown(origin or b'another site')} may not use this server: its owner can add the origin to "
+            "server.origins",
+            "origin_not_allowed",
+        )
+
+
+def name_of(host: bytes) -> str | None:
+    """The lower-case name or address in a `Host` header, without port and brackets; None for one that is none."""
+    text = host.decode("latin-1").lower()
+    if text.startswith("["):
+        name, closed, rest = text[1:].partition("]")
+        return name if closed and (not rest or rest.startswith(":")) and _is_address(name) else None
+    name, _, port = text.partition(":")
+    name = name.removesuffix(".")
+    plain = name and all(c.isascii() and (c.isalnum() or c in "-._") for c in name) and (not port or port.isdigit())
+    return name if plain else None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_body(headers: Mapping[bytes, bytes]) -> None:
+    """A form or plain text is what a page may send without asking; curl's ``-d`` sends a form unless told otherwise."""
+    kind = headers.get(b"content-type")
+    if kind is not None:
+        media = kind.partition(b";")[0].strip().lower()
+        if media != b"application/json" and not (media.startswith(b"application/") and media.endswith(b"+json")):
+            raise _refused(
+                415, f"the body is {_shown(media)}: send JSON, with 'Content-Type: application/json'", "not_json"
+            )
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise _refused(415, "the body is compressed: send it as it is, without Content-Encoding", "compressed_body")
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:80].decode("latin-1"))
+
+
+def _refused(status: int, message: str, code: str) -> Refused:
+    return Refused(Problem(status, message, "invalid_request_error", code))
