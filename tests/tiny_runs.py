@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from agentcascade.bench import runner
@@ -24,6 +26,7 @@ def play(
     *,
     policies: tuple[str, ...] = POLICIES,
     tasks: list[Task] = TASKS,
+    demos: list[Task] = DEMOS,
     seeds: tuple[int, ...] = SEEDS,
     workers: int = 2,
     suite: str = "tiny_suite:Suite",
@@ -32,19 +35,22 @@ def play(
     bank: str | None = None,
     bank_is: str | None = None,
     teacher: str = "tiny_suite:Teacher",
+    student: Mapping[str, Any] = MappingProxyType({"name": "tiny_suite:Student"}),
+    stopped: dict[str, str] | None = None,
 ) -> list[EpisodeRecord]:
     """A run of the tiny suite in `folder`, or the rest of it; Ctrl-C after `stop_after` records of its own."""
     config = CascadeConfig.model_validate(
         {
             "teacher": {"name": teacher},
-            "student": {"name": "tiny_suite:Student"},
+            "student": dict(student),
             "retrieval": {"embedder": "hashing:64", "index": "exact", "k": 2},
             "actions": {"format": "react"},
         }
     )
     store = RunStore(folder, SETTINGS, resume=True)
     setup = Setup(suite, config, {s: bank_is or store.bank_url(s, bank) for s in seeds})
-    plan = Plan(setup, policies, dict.fromkeys(seeds, DEMOS), dict.fromkeys(seeds, tasks), workers, ray)
+    plan = Plan(setup, policies, dict.fromkeys(seeds, demos), dict.fromkeys(seeds, tasks), workers, ray)
+    plan.stopped = {} if stopped is None else stopped
     fresh = 0
 
     def on_record(record: EpisodeRecord, resumed: bool) -> None:

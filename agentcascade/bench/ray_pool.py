@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -91,8 +92,18 @@ class RayPool:
         from ray.util import ActorPool
 
         pool: Any = ActorPool(self._actors)
+        queue = iter(items)
+
+        def submit(most: int) -> None:
+            for item in islice(queue, most):
+                pool.submit(lambda actor, item: actor.call.remote(*self._start, function, item), item)
+
         try:
-            yield from pool.map_unordered(lambda actor, item: actor.call.remote(*self._start, function, item), items)
+            submit(2 * len(self._actors))  # a short queue: work may be called off
+            while pool.has_next():
+                result = pool.get_next_unordered()
+                submit(1)
+                yield result
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except self._ray.exceptions.RayActorError as error:

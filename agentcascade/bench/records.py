@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
@@ -64,6 +64,22 @@ class EpisodeRecord(Frozen):
     def key(self) -> tuple[str, int, str]:
         return self.policy, self.seed, self.task
 
+    @property
+    def failure(self) -> str | None:
+        """Why it is no episode of its policy: it broke, or the student failed at each step that it was asked at."""
+        if self.error is not None:
+            return self.error
+        asked = [d for d in self.decisions if _failed(d.failures) or any(c.role == "student" for c in d.calls)]
+        told = [failure for d in asked if (failure := _failed(d.failures))]
+        if not asked:
+            told = [s.failures[0] for s in self.shadows if s.failures and not s.samples]
+        return told[0] if told and len(told) == len(asked or self.shadows) else None
+
+
+def _failed(failures: Sequence[str]) -> str | None:
+    """What the student failed of."""
+    return next((f for f in failures if f.startswith("student: ")), None)
+
 
 class RunStore:
     """The folder of one run: `run.json` (settings), `episodes.jsonl` (records), a bank per seed."""
@@ -101,10 +117,16 @@ class RunStore:
             file.truncate(whole)
 
     def append(self, record: EpisodeRecord) -> None:
-        """Durable when it returns."""
-        self._file.write(record.model_dump_json() + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Durable when it returns. Raises `BenchError` where the disk takes no more."""
+        try:
+            self._file.write(record.model_dump_json() + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise BenchError(
+                f"{self._episodes} cannot be written ({error}): what was played is kept; make room, and continue with "
+                "--resume"
+            ) from error
 
     def __iter__(self) -> Iterator[EpisodeRecord]:
         if self._episodes.exists():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 from typing import Any
 
 from rich.table import Table
@@ -21,11 +23,22 @@ from agentcascade.ledger import break_even
 
 
 class Report:
-    """All figures of a run."""
+    """All figures of a run. `stopped` policies have none: they were ended since their episodes broke alike."""
 
-    def __init__(self, run: Mapping[str, Any], records: Sequence[EpisodeRecord], policies: Sequence[str]) -> None:
-        self.run = run
-        self.rows = summarise(records, policies)
+    def __init__(
+        self,
+        run: Mapping[str, Any],
+        records: Sequence[EpisodeRecord],
+        policies: Sequence[str],
+        stopped: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.run, self.stopped = run, stopped
+        self.rows = summarise(records, [p for p in policies if p not in stopped])
+        self.failures = {
+            p: Counter(f for r in records if r.policy == p and (f := r.failure) is not None)
+            for p in dict.fromkeys(("demos", *policies))
+            if p not in stopped
+        }
         self.demonstrations = demonstrations_dollars(records)
         self.banked = sum(r.trajectory is not None for r in records)
         by_policy = {p: dollars_per_episode([r for r in records if r.policy == p]) for p in ("teacher", "cascade")}
@@ -64,14 +77,25 @@ class Report:
             elif self.teacher_dollars is not None and self.cascade_dollars is not None:
                 pays = "never pays off at these prices"
             lines.append(f"demonstrations: ${self.demonstrations:.4f} a seed; {pays}")
-        errors = sum(row.errors for row in self.rows)
-        if errors:
-            lines.append(f"{errors} episodes broke and count as lost: see 'error' in episodes.jsonl")
+        lines += self.faults
         whole = {row.policy: row.group_accuracy for row in self.rows if row.group_accuracy is not None}
         if whole:
             shares = ", ".join(f"{policy} {share:.3f}" for policy, share in whole.items())
             lines.append(f"{self.run['group']}s solved whole: {shares}")
         return [*lines, *self.run["notes"]]
+
+    @property
+    def faults(self) -> list[str]:
+        """Why these figures are none, or not of all episodes; a run that has any did not succeed."""
+        found = [f"{policy} was stopped, its episodes broke alike: {why}" for policy, why in self.stopped.items()]
+        for policy, failures in self.failures.items():
+            if failures:
+                why, count = failures.most_common(1)[0]
+                often = "" if len(failures) == 1 else f" ({count} times)"
+                found.append(f"{failures.total()} episodes of {policy} broke: {why}{often}; see episodes.jsonl")
+        if self.rows and not found and not any(row.accuracy for row in self.rows):
+            found.append("no episode of any policy was won, which is a fault and no result: see episodes.jsonl")
+        return found
 
     def write(self, folder: Path) -> list[Path]:
         """Write all files; returns their paths. The plot needs matplotlib (extra ``bench``)."""

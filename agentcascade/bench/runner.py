@@ -14,6 +14,7 @@ from types import TracebackType
 
 from agentcascade import assembly
 from agentcascade.bench import worker
+from agentcascade.bench.breaking import ALIKE, Breaker
 from agentcascade.bench.policies import SHADOW, TUNED
 from agentcascade.bench.pools import Pool, WorkersDied, open_pool
 from agentcascade.bench.records import EpisodeRecord, Job, RunStore
@@ -37,25 +38,37 @@ class Plan:
     workers: int = 1
     ray: str | None = None
     """Address of a Ray cluster to play on, instead of processes of this machine"""
-    records: list[EpisodeRecord] = field(default_factory=list)
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Policies that were ended since their episodes broke alike, and of what"""
 
 
 MAX_BROKEN_POOLS = 5
+DEMOS = "demos"
 
 
 def run(plan: Plan, store: RunStore, on_record: OnRecord) -> list[EpisodeRecord]:
-    """Play what is not played yet; returns all records. KeyboardInterrupt leaves a resumable run."""
-    done = {r.key: r for r in store}
+    """Play what is not played yet, and what broke, again; returns all records.
+
+    A policy whose episodes break alike is ended, and told in `plan.stopped`. Raises `BenchError`, also where the
+    demonstrations break so. KeyboardInterrupt leaves a resumable run.
+    """
+    done = {r.key: r for r in store if r.failure is None}
     for record in done.values():
         on_record(record, True)
     with _Crew(plan, store, done, on_record) as crew:
         if any(needs_bank(p, plan) for p in plan.policies):
             demonstrations = plan.demonstrations.items()
-            jobs = [Job("demos", s, i, t.id, t.path) for s, tasks in demonstrations for i, t in enumerate(tasks)]
+            jobs = [Job(DEMOS, s, i, t.id, t.path) for s, tasks in demonstrations for i, t in enumerate(tasks)]
             crew.play(jobs)
+            if DEMOS in plan.stopped:
+                raise BenchError(
+                    f"no demonstrations were collected: {ALIKE} episodes in a row broke alike, of {plan.stopped[DEMOS]}"
+                )
             for seed in plan.tasks:
                 _bank(plan, seed, [r.trajectory for j in jobs if j.seed == seed and (r := done[j.key]).trajectory])
         for policies in _stages(plan.policies):
+            if policies == ["random"] and "cascade" in plan.stopped:
+                plan.stopped["random"] = f"{plan.stopped['cascade']} (of the cascade, at whose share it mixes)"
             jobs = []
             for seed, tasks in plan.tasks.items():
                 share = _teacher_share(done.values(), seed)
@@ -103,6 +116,7 @@ class _Crew:
 
     def __init__(self, plan: Plan, store: RunStore, done: Done, on_record: OnRecord) -> None:
         self._plan, self._store, self._done, self._on_record = plan, store, done, on_record
+        self._breaker = Breaker()
         self._stack = ExitStack()
         self._pool: Pool | None = None
 
@@ -117,19 +131,22 @@ class _Crew:
 
     def play(self, jobs: Sequence[Job]) -> None:
         """Play those that are not played yet. A worker that dies takes its episode back to the queue, a few times."""
-        broken = 0
-        while waiting := [j for j in jobs if j.key not in self._done]:
+        broken, stopped = 0, self._plan.stopped
+        while waiting := [j for j in jobs if j.key not in self._done and j.policy not in stopped]:
             try:
-                for record in self._opened().map(worker.play, waiting):
+                for record in self._opened().map(worker.play, (j for j in waiting if j.policy not in stopped)):
                     self._store.append(record)
                     self._done[record.key] = record
                     self._on_record(record, False)
+                    if self._breaker.broke(record.policy, record.failure) and record.failure is not None:
+                        stopped.setdefault(record.policy, record.failure)
             except WorkersDied as error:
                 broken += 1
                 if error.for_good or broken > MAX_BROKEN_POOLS:
+                    how = "over one task each time" if error.for_good else f"{broken} times"
                     raise BenchError(
-                        f"worker processes died {MAX_BROKEN_POOLS + 1} times: see memory and the engine (agentcascade "
-                        "doctor); what was played is kept, continue with --resume"
+                        f"worker processes died {how}: see memory and the engine (agentcascade doctor); what was "
+                        "played is kept, continue with --resume"
                     ) from error
                 self._pool = None
                 self._stack.close()

@@ -14,9 +14,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 from rich.console import Console
+from rich.markup import escape
 
 from agentcascade import assembly
 from agentcascade.bench import pools
+from agentcascade.bench.breaking import check_answers
 from agentcascade.bench.logged import logged
 from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, with_rule
 from agentcascade.bench.policies import check as check_policies
@@ -28,7 +30,7 @@ from agentcascade.bench.suite import PlayableSuite, Source
 from agentcascade.bench.worker import Setup
 from agentcascade.config import CascadeConfig
 from agentcascade.constraints import check as check_constraints
-from agentcascade.errors import ConfigError, MissingExtra, describe
+from agentcascade.errors import BenchError, ConfigError, MissingExtra, describe
 from agentcascade.prices import PriceTable
 
 PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
@@ -57,6 +59,8 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
     check_parts(config, suite.name)
     if tuned is not None:
         check_parts(tuned, suite.name)
+    student = config.student if set(chosen) != {"teacher"} else None
+    check_answers({"teacher": config.teacher, "student": student, "verifier": config.actions.verifier})
     console, workers = Console(), options["workers"]
     again = "".join(f" --{name} {options[name]}" for name in ("log", "rule") if isinstance(options[name], Path))
     again += f" --ray {options['ray']}" * bool(options["ray"]) + " --bank URL" * bool(options["bank"])
@@ -94,7 +98,7 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
             records = run(plan, store, bar.expecting(plan))
         finally:
             store.close()
-    report = Report(manifest, records, chosen)
+    report = Report(manifest, records, chosen, plan.stopped)
     paths = report.write(folder)
     if options["log"]:
         from agentcascade.steplog import jsonl
@@ -104,8 +108,10 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
         paths.append(options["log"])
     console.print(report.table())
     for line in report.footnotes():
-        console.print(f"[dim]{line}[/dim]")
+        console.print(f"[dim]{escape(line)}[/dim]")
     console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
+    if report.faults:
+        raise BenchError("; ".join(report.faults))
 
 
 def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapping[str, Any]) -> CascadeConfig:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -14,10 +16,20 @@ from typing import Any
 
 import pytest
 from fake_openai import FakeOpenAI, Reply, Request
+from tiny_runs import play
+from tiny_suite import right
 
 from agentcascade.actions import text_of
+from agentcascade.assembly import make_model
+from agentcascade.bench.breaking import ALIKE, Breaker, check_answers
+from agentcascade.bench.report import Report
+from agentcascade.bench.suite import Task
 from agentcascade.cli.bench_run import configuration
-from agentcascade.config import CascadeConfig
+from agentcascade.config import CascadeConfig, ModelConfig
+from agentcascade.errors import BenchError
+from agentcascade.tokens import token_counter
+
+RUN = {"suite": "tiny", "split": "test", "models_are": "real", "notes": [], "group": ""}
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 30}
 
@@ -91,3 +103,120 @@ def test_a_slow_student_gets_its_time_and_the_teacher_its_own_after_it() -> None
     assert slow.sampling.timeout_seconds == slow.student.timeout_seconds == slow.shadow.timeout_seconds == 600
     assert slow.deadline_seconds == plain.deadline_seconds + 600
     assert slow.teacher.timeout_seconds == 60
+
+
+def broken(fake: FakeOpenAI) -> dict[str, Any]:
+    return {"name": "openai/s", "api_base": fake.url, "retries": 0, "price": {"input": "1", "output": "2"}}
+
+
+def test_what_fails_alike_is_stopped_and_goes_on_when_it_is_mended(
+    fake_openai: Callable[..., FakeOpenAI], tmp_path: Path
+) -> None:
+    fake = fake_openai([Reply(status=401, body={"error": {"message": "no such key 1234567890"}})])
+    policies = ("teacher", "student", "cascade", "random")
+    stopped: dict[str, str] = {}
+    records = play(tmp_path, policies=policies, workers=1, student=broken(fake), stopped=stopped)
+    assert set(stopped) == {"student", "cascade", "random"}
+    assert all("AuthenticationError" in why and "no such key" in why for why in stopped.values())
+    played = Counter(r.policy for r in records)
+    assert (played["teacher"], played["demos"]) == (8, 6)
+    assert ALIKE <= played["student"] <= ALIKE + 2  # what was under way is not thrown away
+    assert ALIKE <= played["cascade"] <= ALIKE + 2
+    assert "random" not in played
+
+    report = Report({**RUN, "seeds": [0, 1]}, records, policies, stopped)
+    assert [row.policy for row in report.rows] == ["teacher"]  # a few losses are no figure of a policy
+    assert len(report.faults) == 3
+    assert "student was stopped, its episodes broke alike: AuthenticationError" in report.faults[0]
+
+    fake.script = lambda request: Reply(texts=(f"Thought: I count.\nAction: {right(request.body['messages'])}",))
+    stopped = {}
+    mended = play(tmp_path, policies=policies, workers=1, student=broken(fake), stopped=stopped)
+    assert stopped == {}
+    assert Counter(r.policy for r in mended) == {"demos": 6, "teacher": 8, "student": 8, "cascade": 8, "random": 8}
+    assert all(r.success for r in mended)
+    assert Report({**RUN, "seeds": [0, 1]}, mended, policies).faults == []
+
+
+def test_demonstrations_that_break_alike_end_the_run(fake_openai: Callable[..., FakeOpenAI], tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"5 episodes in a row broke alike, of RuntimeError: the world fell apart"):
+        play(tmp_path, policies=("cascade",), demos=[Task(f"demo {i}", "break") for i in range(9)], workers=1)
+
+
+def test_now_and_then_is_not_again_and_again() -> None:
+    breaker = Breaker(3)
+    assert not any(breaker.broke("a", f) for f in ("x 1", "x 2", None, "x 3", "x 4", "y", "x 5", "x 6"))
+    assert breaker.broke("a", "x 7")
+    assert not breaker.broke("b", "x 8")
+    assert breaker.broke("a", "x 9")
+
+
+async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gone: asyncio.Event) -> None:
+    """A server that never answers, and notices when nobody waits any more."""
+    await reader.readuntil(b"\r\n\r\n")
+    while await reader.read(65536):
+        pass
+    gone.set()
+    writer.close()
+
+
+@pytest.mark.parametrize("name", ["openai/slow", "openai/org/slow", "hosted_vllm/slow"])  # direct, by litellm, direct
+async def test_a_servers_queue_is_left_when_the_time_is_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = asyncio.Event()
+    server = await asyncio.start_server(lambda r, w: listens(r, w, gone), "127.0.0.1", 0)
+    async with server:
+        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        config = ModelConfig(name=name, api_base=base, timeout_seconds=0.5, retries=2)
+        with pytest.raises(TimeoutError):
+            await make_model(config, token_counter()).complete([{"role": "user", "content": "Say yes."}])
+        await asyncio.wait_for(gone.wait(), 10)
+
+
+def test_models_are_asked_once_before_anything_is_paid_for(
+    fake_openai: Callable[..., FakeOpenAI], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = fake_openai()
+    denied = fake_openai([Reply(status=401, body={"error": {"message": "no such key"}})])
+    silent = fake_openai([Reply(texts=("",), finish="length")])
+    slow = fake_openai([Reply(delay=30)])
+
+    def model(fake: FakeOpenAI, **more: Any) -> ModelConfig:
+        return ModelConfig.model_validate(broken(fake) | more)
+
+    stand_ins = {"teacher": ModelConfig(name="offline/expert"), "recorded": ModelConfig(name="recorded/gpt-4")}
+    check_answers({**stand_ins, "own": ModelConfig(name="tiny_suite:Student"), "none": None})
+    check_answers({"student": model(good), "verifier": model(silent)})
+    assert len(good.requests) == len(silent.requests) == 1
+    with pytest.raises(BenchError) as error:
+        check_answers(
+            {
+                "teacher": model(good),
+                "student": model(denied),
+                "verifier": model(slow, timeout_seconds=0.3),
+                "judge": model(good, api_base="http://127.0.0.1:9/v1"),
+            }
+        )
+    said = str(error.value)
+    assert "the student openai/s does not answer (AuthenticationError" in said
+    assert "the verifier openai/s does not answer (TimeoutError" in said
+    assert "the judge openai/s does not answer (APIConnectionError" in said
+    assert "teacher" not in said
+    assert "Nothing else was asked or paid for" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--student", "openai/s", "--api-base", "http://127.0.0.1:9/v1"), "the student openai/s does not answer"),
+        (("--teacher", "openai/gpt-4.1"), "the teacher openai/gpt-4.1 does not answer"),
+        (("--verifier", "openai/gpt-4.1"), "the verifier openai/gpt-4.1 does not answer"),
+    ],
+)
+def test_a_missing_key_and_a_wrong_address_are_told_before_anything_is_played(
+    options: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("alfworld")
+    done = bench(tmp_path, "alfworld", "--episodes", "2", "--demos", "2", "--embedder", "hashing:64", *options)
+    assert done.returncode == 1
+    assert says in " ".join(done.stderr.split())
+    assert not (tmp_path / "run").exists()

@@ -392,7 +392,7 @@ def test_footnotes_tell_of_generated_games_and_broken_episodes() -> None:
     generated, official = ({**RUN, "notes": AlfworldSuite().notes(s, [])} for s in ("generated", "official"))
     said = " ".join(Report(generated, records, ["cascade"]).footnotes())
     assert GENERATED in said
-    assert "1 episodes broke and count as lost" in said
+    assert "1 episodes of cascade broke: ValueError: x; see episodes.jsonl" in said
     assert not any("generated" in line for line in Report(official, records, ["cascade"]).footnotes())
     assert not any("broke " in line for line in Report(official, records[1:], ["cascade"]).footnotes())
 
