@@ -66,8 +66,7 @@ def _believed(completion: Completion, asked: Asked, answered: int) -> Usage:
     usage = completion.usage
     prompt, answer = usage.prompt, usage.completion
     said = sum(_characters(m) for m in completion.messages)
-    sent = sum(_characters(m) for m in asked.messages)
-    if prompt == 0 or prompt * CHARACTERS < sent or (completion.estimated and prompt < asked.prompt):
+    if prompt == 0 or (completion.estimated and prompt < asked.prompt):
         prompt = max(prompt, asked.prompt)
     elif prompt > MOST_PROMPT * answered:
         prompt = asked.prompt * answered

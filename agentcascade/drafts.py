@@ -6,19 +6,22 @@ While such an agent runs, each step of mode ``collect`` is kept as a draft by wh
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
 
 from sqlalchemy import delete, func, select
 
 from agentcascade.errors import UnknownEpisode
 from agentcascade.storage import Database
-from agentcascade.storage.tables import decisions, drafts
-from agentcascade.types import Mode, Step
+from agentcascade.storage.tables import decisions, drafts, episodes
+from agentcascade.types import Account, Mode, Step
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
 
 
+_judging: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDictionary()
 PATIENCE = (0.1, 0.4, 1.0)
 """Seconds to wait for records before an episode is called unknown."""
 
@@ -37,6 +40,8 @@ class Unfinished(NamedTuple):
     taken: int
     decision: str
     """Of its last step."""
+    judged: bool | None = None
+    """What became of it, where it ended with its last step already."""
 
 
 def find(database: Database, namespace: str, episode: str) -> Unfinished:
@@ -46,10 +51,14 @@ def find(database: Database, namespace: str, episode: str) -> Unfinished:
     )
     own = (decisions.c.namespace == namespace) & (decisions.c.episode == episode)
     last = select(decisions).where(own).order_by(decisions.c.created_at.desc()).limit(1)
+    ended = select(episodes.c.success, episodes.c.steps).where(
+        episodes.c.namespace == namespace, episodes.c.id == episode
+    )
     with database.begin() as connection:
         steps = connection.execute(kept).mappings().all()
         decided = connection.execute(last).mappings().first()
         taken = connection.execute(select(func.count()).where(own)).scalar_one()
+        end = connection.execute(ended).first()
     head = steps[-1] if steps else decided
     if head is None:
         raise UnknownEpisode(
@@ -67,6 +76,7 @@ def find(database: Database, namespace: str, episode: str) -> Unfinished:
         steps=tuple(Step(observation=s["observation"], reasoning=s["reasoning"], action=s["action"]) for s in steps),
         taken=max(len(steps), taken),
         decision=decided["id"] if decided else "",
+        judged=end.success if end is not None and end.steps >= max(len(steps), taken) else None,
     )
 
 
@@ -96,11 +106,31 @@ async def plan_of(database: Database, namespace: str, episode: str) -> str:
     return await asyncio.to_thread(read)
 
 
-async def finish(cascade: Cascade, found: Unfinished, success: bool | None) -> bool:
-    """Close the episode as `Episode.finish` does, then forget its drafts. Returns whether the bank grew."""
+async def finish(cascade: Cascade, found: Unfinished, success: bool | None, accounts: Sequence[Account] = ()) -> bool:
+    """Close the episode as `Episode.finish` does, then forget its drafts. Returns whether the bank grew.
+
+    Asked again how an episode ended, the judge's first word stands: it is not bought a second time. The judge must
+    fit into `accounts`, beside the configured budgets.
+    """
+    if success is not None or cascade.judge is None or cascade.database is None:
+        return await _finish(cascade, found, success, accounts)
+    async with _one_at_a_time(found):
+        found = await settled(cascade, found.namespace, found.episode)
+        if found.judged is not None:
+            return False
+        return await _finish(cascade, found, None, accounts)
+
+
+def _one_at_a_time(found: Unfinished) -> asyncio.Lock:
+    """Of those who ask for a judgement of one episode, in this event loop."""
+    return _judging.setdefault((id(asyncio.get_running_loop()), found.namespace, found.episode), asyncio.Lock())
+
+
+async def _finish(cascade: Cascade, found: Unfinished, success: bool | None, accounts: Sequence[Account]) -> bool:
     from agentcascade.episode import Episode
 
     episode = Episode.restored(cascade, found)
+    episode.accounts = tuple(accounts)
     banked = await episode.finish(success)
     if found.steps and cascade.database is not None:
         await asyncio.to_thread(_forget, cascade.database, found)

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agentcascade import conversation, judging, planning
 from agentcascade.actions import text_of
+from agentcascade.calls import Caller, Request
+from agentcascade.door import Tab
 from agentcascade.errors import ConfigError, EpisodeClosed, InvalidRequest
+from agentcascade.record import StepRecord
 from agentcascade.types import (
     Account,
     Call,
@@ -148,7 +151,7 @@ class Episode:
             await self._remember_plan()
             situation = situation.model_copy(update={"plan": self.plan})
         if not self.steps and self.mode == "collect":
-            await self._prepare(messages)
+            await self._prepare(messages, situation)
             situation = situation.model_copy(update={"plan": self.plan})
         sent = planning.with_plan(messages, self.plan, self.cascade.quoting) if self.plan else list(messages)
         opening = self._thought if not self.steps else ""
@@ -209,15 +212,25 @@ class Episode:
             )
             self.cascade.recorder.drafted(draft)
 
-    async def _prepare(self, messages: Sequence[Message]) -> None:
-        """The plan and the first thought, where the configuration asks for them."""
-        settings, teacher = self.cascade.config.collect, self.cascade.teacher
-        assert teacher is not None
-        if settings.plan and not self.plan:
-            self.plan = await self._ask(messages, planning.PLAN, "plan")
-        if settings.first_thought and not self._thought:
-            answer = await self._ask(messages, planning.FIRST_THOUGHT, "first-thought")
-            self._thought = planning.first_thought(answer, self.cascade.quoting)
+    async def _prepare(self, messages: Sequence[Message], situation: Situation) -> None:
+        """The plan and the first thought, where the configuration asks for them: on the bill of the first step.
+
+        Where they fail there is no first step: a decision of their own holds what they cost.
+        """
+        cascade, settings = self.cascade, self.cascade.config.collect
+        record = StepRecord(situation, self.mode, self._take_preparation(), cascade.name)
+        try:
+            if settings.plan and not self.plan:
+                self.plan = await self._ask(record, messages, planning.PLAN, "plan")
+            if settings.first_thought and not self._thought:
+                answer = await self._ask(record, messages, planning.FIRST_THOUGHT, "first-thought")
+                self._thought = planning.first_thought(answer, cascade.quoting)
+        except BaseException as error:
+            record.raised(error)
+            if cascade.recorder is not None:
+                cascade.recorder.record(record.close(cascade.teacher))
+            raise
+        self._preparation = list(record.calls)
 
     async def _remember_plan(self) -> None:
         from agentcascade import drafts
@@ -225,14 +238,17 @@ class Episode:
         if not self.plan and self.cascade.database is not None:
             self.plan = await drafts.plan_of(self.cascade.database, self.namespace, self.id)
 
-    async def _ask(self, messages: Sequence[Message], question: str, purpose: Literal["plan", "first-thought"]) -> str:
-        """The teacher's text; the call goes onto the bill of the first step."""
-        assert self.cascade.teacher is not None
-        answer = await self.cascade.teacher.complete(
-            planning.asking(messages, question), seed=self.seed, timeout=self.cascade.config.deadline_seconds
-        )
-        self._preparation.append(Call.of("teacher", purpose, answer))
+    async def _ask(
+        self, record: StepRecord, messages: Sequence[Message], question: str, purpose: Literal["plan", "first-thought"]
+    ) -> str:
+        """The teacher's text."""
+        accounts = self._accounts(record.situation)
+        request = Request(planning.asking(messages, question), seed=self.seed, accounts=accounts)
+        answer = await Caller(self.cascade, request, record).answer(request.messages, purpose)
         return text_of(answer.messages[0]).strip()
+
+    def _accounts(self, situation: Situation) -> tuple[Account, ...]:
+        return (*self.cascade.config.budgets.accounts(situation), *self.accounts)
 
     def _take_preparation(self) -> list[Call]:
         taken, self._preparation = self._preparation, []
@@ -261,9 +277,7 @@ class Episode:
             raise EpisodeClosed(f"episode {self.id} was finished already")
         judged: tuple[Call, ...] = ()
         if success is None:
-            if self.cascade.judge is None:
-                raise InvalidRequest("finish needs success=True or False: no judge is configured (judge.model)")
-            success, judged = await judging.ask(self.cascade.judge, self.trajectory(False))
+            success, judged = await self._judged()
         banked = False
         if self.mode == "collect" and success and self.steps:
             if self.cascade.bank is None:
@@ -276,7 +290,22 @@ class Episode:
             self.cascade.recorder.finished(self._end(success, judged))
         return banked
 
-    def _end(self, success: bool, judged: tuple[Call, ...]) -> EpisodeEnd:
+    async def _judged(self) -> tuple[bool, tuple[Call, ...]]:
+        """The judge's word and its bill; where it fails, what it did cost is recorded all the same."""
+        cascade = self.cascade
+        if cascade.judge is None:
+            raise InvalidRequest("finish needs success=True or False: no judge is configured (judge.model)")
+        situation = Situation(goal=self.goal, namespace=self.namespace, episode=self.id)
+        tab, accounts, seconds = Tab(), self._accounts(situation), cascade.config.deadline_seconds
+        try:
+            verdict = await judging.ask(cascade.judge, self.trajectory(False), cascade.door, accounts, tab, seconds)
+        except BaseException:
+            if tab.calls and cascade.recorder is not None:
+                cascade.recorder.finished(self._end(None, tuple(tab.calls)))
+            raise
+        return verdict.success, verdict.calls
+
+    def _end(self, success: bool | None, judged: tuple[Call, ...]) -> EpisodeEnd:
         return EpisodeEnd(
             episode=self.id,
             namespace=self.namespace,

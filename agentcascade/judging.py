@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from agentcascade import yes_no
 from agentcascade.actions import text_of
+from agentcascade.door import SECONDS, Bill, Door, Tab
 from agentcascade.errors import InvalidAction
 from agentcascade.prompts import render_step
 from agentcascade.protocols import ChatModel
 from agentcascade.quoting import FENCED, Quoting
-from agentcascade.types import Call, Trajectory
+from agentcascade.types import Account, Call, Trajectory
 
 Judge: TypeAlias = Callable[[Trajectory], "bool | Awaitable[bool] | Verdict | Awaitable[Verdict]"]
 """Whether the trajectory reached its goal."""
@@ -29,8 +30,20 @@ class Verdict(NamedTuple):
     calls: tuple[Call, ...] = ()
 
 
-async def ask(judge: Judge, trajectory: Trajectory) -> Verdict:
-    """What `judge` says of `trajectory`; its own errors are raised."""
+async def ask(
+    judge: Judge,
+    trajectory: Trajectory,
+    door: Door | None = None,
+    accounts: Sequence[Account] = (),
+    bill: Bill | None = None,
+    seconds: float = SECONDS,
+) -> Verdict:
+    """What `judge` says of `trajectory`; its own errors are raised.
+
+    A model is asked through `door`, within `accounts`, and on `bill`, which knows of a call that failed, too.
+    """
+    if isinstance(judge, ModelJudge):
+        return await judge.asked(trajectory, door or Door(), accounts, bill or Tab(), seconds)
     said = judge(trajectory)
     if inspect.isawaitable(said):
         said = await said
@@ -44,13 +57,27 @@ class ModelJudge:
         self._model, self._question, self._quoting = model, question, quoting
 
     async def __call__(self, trajectory: Trajectory) -> Verdict:
+        return await self.asked(trajectory, Door(), (), Tab())
+
+    async def asked(
+        self, trajectory: Trajectory, door: Door, accounts: Sequence[Account], bill: Bill, seconds: float = SECONDS
+    ) -> Verdict:
         quoting = self._quoting
         steps = "\n".join(render_step(step, quoting) for step in trajectory.steps)
         told = f"Goal: {quoting.text(trajectory.goal)}\n\nWhat happened:\n{steps}"
         told = quoting.fence("episode", told, trajectory.id)
         note = f"{QUOTED}\n" if quoting.on else ""
         text = f"{self._question}\n\n{told}\n\n{note}{self._question}\n{ONE_WORD}"
-        completion = await self._model.complete([{"role": "user", "content": text}], temperature=0.0)
+        completion = await door.call(
+            self._model,
+            [{"role": "user", "content": text}],
+            {"temperature": 0.0},
+            role="teacher",
+            purpose="judge",
+            bill=bill,
+            accounts=accounts,
+            seconds=seconds,
+        )
         answer = text_of(completion.messages[0])
         success = yes_no.verdict(answer)
         if success is None:

@@ -103,6 +103,8 @@ def make_memory(
         namespace=config.bank.namespace,
         seed=config.seed,
         charging=charging,
+        door=shared.door(config) if stored else None,
+        accounts=config.budgets.of_namespace,
     )
 
 

@@ -24,6 +24,9 @@ class ScriptedModel:
     ``logprobs``, a list of its tokens', are told where they are asked for.
     """
 
+    bills_failures = True
+    """Nobody bills what failed, unless the error in the script says so."""
+
     def __init__(
         self,
         script: Sequence[Answer] | Script,

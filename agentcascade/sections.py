@@ -218,13 +218,17 @@ class BudgetsConfig(Section):
 
     def accounts(self, situation: Situation) -> tuple[Account, ...]:
         """Those that a step is paid from."""
-        space, own = situation.namespace, f"{len(situation.namespace)}:{situation.namespace}/{situation.episode}"
+        own = f"{len(situation.namespace)}:{situation.namespace}/{situation.episode}"
         found: list[Account] = []
         if self.per_episode is not None:
             found.append(Account(scope="episode", name=own, limit=self.per_episode))
-        if self.per_namespace is not None:
-            found.append(Account(scope="namespace", name=space, limit=self.per_namespace, period=self.period))
-        return tuple(found)
+        return (*found, *self.of_namespace(situation.namespace))
+
+    def of_namespace(self, namespace: str) -> tuple[Account, ...]:
+        """Those that what is no step is paid from: recalls, rewriting the bank."""
+        if self.per_namespace is None:
+            return ()
+        return (Account(scope="namespace", name=namespace, limit=self.per_namespace, period=self.period),)
 
 
 class JudgeConfig(Section):

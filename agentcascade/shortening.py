@@ -20,19 +20,23 @@ from sqlalchemy import select
 
 from agentcascade.actions import text_of
 from agentcascade.bank import Bank
+from agentcascade.door import Door, Tab
 from agentcascade.errors import BankError, UnknownPrice, describe
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.quoting import FENCED, Quoting
+from agentcascade.record import total
 from agentcascade.storage import notes, trajectories
 from agentcascade.storage.tables import rewrite_calls, rewrites, shadows, shortened
 from agentcascade.storage.tables import trajectories as table
 from agentcascade.tokens import count_messages
-from agentcascade.types import Call, Completion, Message, Situation, Step, Trajectory, Usage, new_id, now
+from agentcascade.types import Account, Call, Completion, Message, Situation, Step, Trajectory, Usage, new_id, now
 
 NEAR = 3
 CLOSE = 0.7
 """Share of a step's likeness to itself from which a step of another trajectory shows the same situation."""
 OBSERVATION_CHARACTERS = 600
+SECONDS = 600.0
+"""For one trajectory."""
 
 INSTRUCTION = """Below are steps of a task that was solved, as JSON. Rewrite the thought of every step in at most its
 number of words. Keep what decides the action: facts, names and why; drop what only repeats the observation or the
@@ -83,7 +87,10 @@ class Report(NamedTuple):
 
 
 class Shortener:
-    """Rewrites what a bank holds. `model` is the one that rewrites, the teacher as a rule."""
+    """Rewrites what a bank holds. `model` is the one that rewrites, the teacher as a rule.
+
+    It is called through `door`, within the `accounts` of a trajectory's namespace.
+    """
 
     def __init__(
         self,
@@ -92,8 +99,11 @@ class Shortener:
         count: TokenCounter,
         words: Words | None = None,
         quoting: Quoting = FENCED,
+        *,
+        door: Door | None = None,
+        accounts: Callable[[str], Sequence[Account]] = lambda namespace: (),
     ) -> None:
-        self._quoting = quoting
+        self._quoting, self._door, self._accounts = quoting, door or Door(), accounts
         self.bank, self.model, self.count, self.words = bank, model, count, words or Words()
         if min(self.words) < 1:
             raise BankError(f"words {tuple(self.words)}: a thought has at least one word")
@@ -175,39 +185,50 @@ class Shortener:
         """
         if max_dollars is not None and self.model.dollars(Usage(input=1)) is None:
             raise UnknownPrice(f"the price of {self.model.name} is not known, so no limit can hold: leave it out")
-        total, waiting = Report(left=len(tasks)), iter(tasks)
+        whole, waiting = Report(left=len(tasks)), iter(tasks)
 
         async def work() -> None:
-            nonlocal total
-            while max_dollars is None or (total.dollars or Decimal(0)) < max_dollars:
+            nonlocal whole
+            while max_dollars is None or (whole.dollars or Decimal(0)) < max_dollars:
                 task = next(waiting, None)
                 if task is None:
                     return
-                made = await self._one(task)  # `total` is read after waiting: others add to it meanwhile
-                total = total.plus(made)._replace(left=total.left - 1)
-                done(total)
+                made = await self._one(task)  # `whole` is read after waiting: others add to it meanwhile
+                whole = whole.plus(made)._replace(left=whole.left - 1)
+                done(whole)
 
         await asyncio.gather(*(work() for _ in range(parallel)))
-        return total
+        return whole
 
     async def _one(self, task: Task) -> Report:
-        try:
-            completion = await self.model.complete(_messages(task, self._quoting), temperature=0.0)
-        except Exception as error:
-            return Report(failures=(f"{task.trajectory.id}: {describe(error)}",))
+        tab, accounts = Tab(), self._accounts(task.trajectory.namespace)
         problem, shorter = "", dict[int, str]()
         try:
+            completion = await self._door.call(
+                self.model,
+                _messages(task, self._quoting),
+                {"temperature": 0.0},
+                role="teacher",
+                purpose="other",
+                bill=tab,
+                accounts=accounts,
+                seconds=SECONDS,
+            )
             shorter = self._shorter(task, completion)
         except ValueError as error:
             problem = f"{task.trajectory.id}: {error}"
-        await asyncio.to_thread(self._write, task, completion, shorter)
+        except Exception as error:
+            problem = f"{task.trajectory.id}: {describe(error)}"
+        if tab.calls:
+            await asyncio.to_thread(self._write, task, tab.calls, shorter)
+        dollars = total(tab.calls)
         if not shorter:
             reason = problem or f"{task.trajectory.id}: no thought became shorter"
-            return Report(dollars=completion.dollars, failures=(reason,))
+            return Report(dollars=dollars, failures=(reason,))
         before = sum(self.count(task.trajectory.steps[i].reasoning) for i in shorter)
         after = sum(self.count(text) for text in shorter.values())
         kept = task._replace(words={i: task.words[i] for i in shorter})
-        return Report(1, *self._kinds(kept), before, after, completion.dollars)
+        return Report(1, *self._kinds(kept), before, after, dollars)
 
     def _shorter(self, task: Task, completion: Completion) -> dict[int, str]:
         """Thoughts by position: those that are there, and shorter. Raises `ValueError` for an unreadable answer."""
@@ -224,13 +245,12 @@ class Shortener:
                 found[position] = " ".join(thought.split())
         return found
 
-    def _write(self, task: Task, completion: Completion, shorter: dict[int, str]) -> None:
-        call = Call.of("teacher", "other", completion)
-        bill = call.model_dump(exclude={"usage"}) | call.usage.model_dump()
+    def _write(self, task: Task, calls: Sequence[Call], shorter: dict[int, str]) -> None:
+        bills = [call.model_dump(exclude={"usage"}) | call.usage.model_dump() for call in calls]
         own = {"id": new_id("rw"), "trajectory": task.trajectory.id, "namespace": task.trajectory.namespace}
         with self.bank.database.begin(write=True) as connection:
             connection.execute(rewrites.insert(), [own | {"episode": "", "created_at": now()}])
-            connection.execute(rewrite_calls.insert(), [bill | {"rewrite": own["id"]}])
+            connection.execute(rewrite_calls.insert(), [bill | {"rewrite": own["id"]} for bill in bills])
             there = connection.execute(select(table.c.pk).where(table.c.pk == task.pk).with_for_update()).scalar()
             if shorter and there is not None:
                 notes.shorten(connection, task.pk, shorter, self.model.name)

@@ -10,7 +10,8 @@ from pydantic import BaseModel, SecretStr
 
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig
-from agentcascade.protocols import Embedder, Guard, Recorder
+from agentcascade.door import Door
+from agentcascade.protocols import Budgets, Embedder, Guard, Observer, Recorder
 
 if TYPE_CHECKING:
     from agentcascade.bank import Bank
@@ -54,7 +55,6 @@ class Shared:
 
     def attach(self, cascade: Cascade, recorder: Recorder | None) -> None:
         """Give the cascade its bank, its recorder (unless it has one), its budgets and its kill switch."""
-        from agentcascade.storage.budgets import DatabaseBudgets
         from agentcascade.storage.switch import Switch
 
         config = cascade.config
@@ -66,7 +66,7 @@ class Shared:
         if embedder is not None:
             cascade.bank = self._bank(config, database, embedder, redactor)
         cascade.recorder = recorder or self._recorder(config, database, redactor)
-        cascade.budgets = self._once(("budgets", config.bank.url), lambda: self._closing(DatabaseBudgets(database)))
+        cascade.budgets = self.budgets(config)
         cascade.switch = self._once(("switch", config.bank.url), lambda: self._closing(Switch(database)))
         if config.audit.rate and config.audit.risk is not None:
             cascade.guard = self._guard(cascade, database)
@@ -74,12 +74,28 @@ class Shared:
             from agentcascade.remembering import Remembering
 
             cascade.remembering = Remembering(cascade, self.memory(config))
-        if config.telemetry.opentelemetry:
-            from agentcascade.telemetry.observer import Telemetry
+        observer = self._observer(config)
+        if observer is not None:
+            cascade.observer = observer
 
-            contents = config.telemetry.contents
-            what = ("telemetry", contents, config.redaction.model_dump_json())
-            cascade.observer = self._once(what, lambda: Telemetry(record_content=contents, redactor=redactor))
+    def budgets(self, config: CascadeConfig) -> Budgets:
+        from agentcascade.storage.budgets import DatabaseBudgets
+
+        database = self.database(config)
+        return self._once(("budgets", config.bank.url), lambda: self._closing(DatabaseBudgets(database)))
+
+    def door(self, config: CascadeConfig) -> Door:
+        """For model calls that are no part of a step."""
+        return Door(budgets=self.budgets(config), observer=self._observer(config), settings=config.budgets)
+
+    def _observer(self, config: CascadeConfig) -> Observer | None:
+        if not config.telemetry.opentelemetry:
+            return None
+        from agentcascade.telemetry.observer import Telemetry
+
+        redactor, contents = self.redactor(config), config.telemetry.contents
+        what = ("telemetry", contents, config.redaction.model_dump_json())
+        return self._once(what, lambda: Telemetry(record_content=contents, redactor=redactor))
 
     def _guard(self, cascade: Cascade, database: Database) -> Guard:
         """One for all cascades of a name: twins share it."""

@@ -64,7 +64,6 @@ class Result:
 
 class Suite:
     name = "tiny"
-    stop = ()
 
     def environment(self, *, expert: bool) -> World:
         return World()

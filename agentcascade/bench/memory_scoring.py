@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agentcascade.actions import text_of
+from agentcascade.door import Door, Tab
 from agentcascade.envs.memory_qa import scoring
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.errors import BenchError, describe
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 RewardName = Literal["evidence", "f1", "em", "judge"]
 
+ANSWER_SECONDS = 600.0
 ANSWER = (
     "Answer the question from the memory alone, in as few words as it takes (a name, a date, a short phrase). "
     "Dates as day month year. If the memory does not say, answer: No information available."
@@ -75,7 +77,10 @@ class Scorer:
         content = f"{ANSWER}\n\n# Memory\n{memory}\n\n# Question\n{question_text}{asked}"
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         try:
-            completion = await self._answerer.complete(messages, temperature=0.0, max_tokens=64)
+            options = {"temperature": 0.0, "max_tokens": 64}
+            completion = await Door().call(
+                self._answerer, messages, options, role="teacher", purpose="act", bill=Tab(), seconds=ANSWER_SECONDS
+            )
             told = text_of(completion.messages[0])
         except Exception as error:
             raise _failed("answer", self._answerer, error) from error

@@ -179,8 +179,10 @@ def shorten(
     from agentcascade.assembly import make_model
     from agentcascade.catalog import Catalog
     from agentcascade.config import ModelConfig
+    from agentcascade.door import Door
     from agentcascade.quoting import quoting_of
     from agentcascade.shortening import Shortener, Words
+    from agentcascade.storage.budgets import DatabaseBudgets
     from agentcascade.tokens import token_counter
 
     settings, count = load(config, url), token_counter()
@@ -194,7 +196,9 @@ def shorten(
         raise click.UsageError("say who rewrites: --model NAME, or teacher.name in the configuration")
     with opened_bank(settings) as bank:
         words, quoting = Words(easy_words, hard_words), quoting_of(settings.prompt.quoting)
-        shortener = Shortener(bank, make_model(chosen, count), count, words, quoting)
+        door = Door(budgets=DatabaseBudgets(bank.database), count=count, settings=settings.budgets)
+        model, accounts = make_model(chosen, count), settings.budgets.of_namespace
+        shortener = Shortener(bank, model, count, words, quoting, door=door, accounts=accounts)
         tasks = asyncio.run(shortener.tasks(namespace))[:limit]
         if dry_run:
             report = shortener.estimate(tasks)

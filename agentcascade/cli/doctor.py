@@ -195,11 +195,20 @@ def _call(model: ModelConfig) -> str | None:
     import asyncio
 
     from agentcascade.assembly import make_model
+    from agentcascade.door import Door, Tab
     from agentcascade.tokens import token_counter
 
     chat = make_model(model.model_copy(update={"max_tokens": 1, "retries": 0}), token_counter())
     try:
-        asyncio.run(chat.complete([{"role": "user", "content": "Say yes."}], timeout=20))
+        asked = Door().call(
+            chat,
+            [{"role": "user", "content": "Say yes."}],
+            {"timeout": 20},
+            role="teacher",
+            purpose="other",
+            bill=Tab(),
+        )
+        asyncio.run(asked)
     except Exception as error:
         return describe(error)
     return None

@@ -10,12 +10,14 @@ from decimal import Decimal
 from typing import Protocol
 
 from agentcascade.actions import text_of
-from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, UnknownPrice
+from agentcascade.door import Door, Tab
+from agentcascade.errors import BudgetExceeded, ConfigError, UnknownPrice, bill_of
 from agentcascade.memory.language import Size
 from agentcascade.memory.persistent import Answers, digest
 from agentcascade.protocols import ChatModel, TokenCounter
-from agentcascade.tokens import count_messages
-from agentcascade.types import Call, Completion, Message, Usage
+from agentcascade.types import Account as Paid
+from agentcascade.types import Call, Completion, Message
+from agentcascade.worst_case import Asked
 
 SIZES: tuple[Size, ...] = ("small", "medium", "large")
 
@@ -28,9 +30,26 @@ class Caller(Protocol):
     ) -> Completion: ...
 
 
-async def plainly(model: ChatModel, messages: Sequence[Message], *, max_tokens: int, timeout: float) -> Completion:
-    """The call, and nothing else."""
-    return await model.complete(messages, temperature=0.0, max_tokens=max_tokens, timeout=timeout)
+class Directly:
+    """Calls that are no part of an agent's step: through the door, within `accounts`."""
+
+    def __init__(self, door: Door | None = None, accounts: Sequence[Paid] = ()) -> None:
+        self._door, self._accounts = door or Door(), accounts
+
+    async def __call__(
+        self, model: ChatModel, messages: Sequence[Message], *, max_tokens: int, timeout: float
+    ) -> Completion:
+        options = {"temperature": 0.0, "max_tokens": max_tokens, "timeout": timeout}
+        return await self._door.call(
+            model,
+            messages,
+            options,
+            role="student",
+            purpose="memory",
+            bill=Tab(),
+            accounts=self._accounts,
+            seconds=timeout,
+        )
 
 
 def key_of(model: str, messages: Sequence[Message]) -> str:
@@ -49,9 +68,10 @@ class Purse:
         *,
         seconds: float,
         dollars: Decimal | None,
-        caller: Caller = plainly,
+        caller: Caller | None = None,
     ) -> None:
-        self._models, self._answers, self._count, self._caller = models, answers, count, caller
+        self._models, self._answers, self._count = models, answers, count
+        self._caller = caller or Directly()
         self._ends = time.monotonic() + seconds
         self._left = dollars
 
@@ -79,14 +99,12 @@ class Purse:
         try:
             async with asyncio.timeout(timeout):
                 completion = await self._caller(model, messages, max_tokens=max_tokens, timeout=timeout)
-            spent = completion.dollars or spent
-        except EmptyCompletion as error:
-            if error.completion is not None:
-                account.calls.append(Call.of("student", "memory", error.completion))
-                spent = error.completion.dollars or spent
-            raise
-        except (TimeoutError, asyncio.CancelledError):
-            spent = ceiling  # it may have been billed in full: the cap holds all the same
+            spent = _dollars(completion, ceiling)
+        except BaseException as error:
+            bill = bill_of(error)
+            if bill is not None:
+                account.calls.append(Call.of("student", "memory", bill))
+                spent = _dollars(bill, ceiling)
             raise
         finally:
             if self._left is not None:
@@ -100,7 +118,7 @@ class Purse:
         """Set the worst case aside; raises `BudgetExceeded` or `UnknownPrice`."""
         if self._left is None:
             return Decimal(0)
-        worst = model.dollars(Usage(input=count_messages(messages, self._count), output=max_tokens))
+        worst = Asked(model, messages, {"max_tokens": max_tokens}, 1, self._count).one
         if worst is None:
             raise UnknownPrice(
                 f"the price of {model.name} is not known, so memory.max_dollars cannot hold: set its price, or "
@@ -110,6 +128,11 @@ class Purse:
             raise BudgetExceeded(f"the call may cost ${worst:.6f}, of the memory's cap ${self._left:.6f} is left")
         self._left -= worst
         return worst
+
+
+def _dollars(completion: Completion, worst: Decimal) -> Decimal:
+    """In doubt the whole reservation."""
+    return worst if completion.dollars is None else completion.dollars
 
 
 class Account:

@@ -34,7 +34,7 @@ class FeedbackRoute:
             raise UnknownEpisode(f"there is no episode '{id}' here")
         if data.get("success") is None and cascade.judge is None:
             raise invalid("success must be true or false: the cascade has no judge (judge.model)", param="success")
-        banked = await drafts.finish(cascade, found, data.get("success"))
+        banked = await drafts.finish(cascade, found, data.get("success"), tenant.accounts)
         return {"episode": id, "banked": banked}
 
     async def _find(self, tenant: Tenant, episode: str) -> drafts.Unfinished:

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from agentcascade.actions import text_of
+from agentcascade.door import Door, Tab
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.errors import InvalidAction
 from agentcascade.protocols import ChatModel
@@ -13,6 +14,7 @@ from agentcascade.quoting import FENCED
 from agentcascade.types import Call
 from agentcascade.yes_no import verdict
 
+JUDGE_SECONDS = 600.0
 GRADED = (
     "You grade an answer against the right one. Give 1 when it says the same, whatever the wording or form of dates; "
     "0.5 when it is partly right or lacks a part; 0 when it is wrong or refuses. Answer with the number alone."
@@ -52,7 +54,15 @@ async def judge(model: ChatModel, question: Question, prediction: str, suite: st
     right = question.answers[0] if question.answers else ""
     asked, right, said = (FENCED.text(text) for text in (question.text, right, prediction or "(none)"))
     text = f"{task}\n\nQuestion: {asked}\nRight answer: {right}\nAnswer: {said}"
-    completion = await model.complete([{"role": "user", "content": text}], temperature=0.0, max_tokens=16)
+    completion = await Door().call(
+        model,
+        [{"role": "user", "content": text}],
+        {"temperature": 0.0, "max_tokens": 16},
+        role="teacher",
+        purpose="judge",
+        bill=Tab(),
+        seconds=JUDGE_SECONDS,
+    )
     calls = (Call.of("teacher", "judge", completion),)
     try:
         return Judged(read(text_of(completion.messages[0]), yes_no, model.name), calls)
