@@ -9,6 +9,8 @@ from agentcascade.protocols import Environment
 from agentcascade.quoting import neutral
 from agentcascade.types import Message
 
+STOP = ("\nObservation:",)
+"""Stop sequences of a ReAct agent: the next observation is the world's to tell, not the model's"""
 Complete = Callable[[list[Message]], Awaitable[str]]
 """Gets the whole conversation and returns the assistant's text"""
 

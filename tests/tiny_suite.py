@@ -64,6 +64,7 @@ class Result:
 
 class Suite:
     name = "tiny"
+    stop = ()
 
     def environment(self, *, expert: bool) -> World:
         return World()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agentcascade.bench.suite import Outcome, Source, Task
+from agentcascade.envs import react
 from agentcascade.envs.alfworld import agent
 from agentcascade.envs.alfworld.dataset import Game, load_games
 from agentcascade.envs.alfworld.environment import AlfworldEnvironment
@@ -27,6 +28,7 @@ class AlfworldSuite:
 
     name = "alfworld"
     actions: Mapping[str, Any] = {"format": "react", "fold": True}
+    stop = react.STOP
     dropped = ("Nothing happens",)
     packages = ("alfworld", "textworld")
     group = ""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agentcascade.bench.suite import Outcome, Source, Task
+from agentcascade.envs import react
 from agentcascade.envs.appworld import agent, installation
 from agentcascade.envs.appworld.environment import MAX_STEPS, AppWorldEnvironment
 from agentcascade.protocols import Environment
@@ -29,6 +30,7 @@ class AppWorldSuite:
 
     name = "appworld"
     actions: Mapping[str, Any] = {"format": "python"}
+    stop = react.STOP
     dropped = ("Execution failed.",)
     packages = ()
     group = "scenario"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agentcascade.bench.suite import Outcome, Source, Task
+from agentcascade.envs import react
 from agentcascade.envs.intercode_sql import agent, tasks
 from agentcascade.envs.intercode_sql.environment import IntercodeSqlEnvironment
 from agentcascade.protocols import Environment
@@ -26,6 +27,7 @@ class IntercodeSqlSuite:
 
     name = "intercode-sql"
     actions: Mapping[str, Any] = {"format": "sql", "fold": True}
+    stop = react.STOP
     dropped = ("Error executing query",)
     packages = ("sqlglot", "scipy")
     group = ""

@@ -129,6 +129,7 @@ def _play(conversation: Conversation) -> tuple[str, dict[str, Any]]:
         metrics["tokens"].append([float(o.text.tokens) for o in outcomes])
         metrics["precision"].append([s.precision for s in scores])
         metrics["recall"].append([s.recall for s in scores])
+    asyncio.run(memory.remove(conversation.id))  # a worker plays many
     arrays: dict[str, Any] = {
         "ids": np.array(rows["ids"]),
         "query": np.array(rows["query"], dtype=np.float32),

@@ -143,7 +143,13 @@ class TrainJob:
             raise ConfigError("--ray is for --collect sweep and random: on policy, each rollout waits for the training")
 
     def _live(self, memory: Memory) -> Live:
-        return Live(memory, self._conversations(), self._scorer(), concurrency=self._options["workers"] * 4)
+        conversations = self._conversations()
+
+        def embedded(done: int) -> None:
+            self._say(f"embedding: {done} of {len(conversations)} conversations")
+
+        workers = self._options["workers"]
+        return Live(memory, conversations, self._scorer(), concurrency=4 * workers, on_prepared=embedded)
 
     def _scorer(self) -> Scorer:
         return make_scorer(**self._scoring())
@@ -166,7 +172,6 @@ class TrainJob:
             return self._random_on_ray()
         with self._memory() as memory, asyncio.Runner() as runner:
             live = self._live(memory)
-            runner.run(live.prepare(lambda d, n: self._say(f"embedding: {d} of {n} conversations")))
             asked = [a for a in live.asked if self._usable(a)] * self._options["rollouts"]
             routers = [Seeded(self._options["seed"] + i) for i in range(len(asked))]
             done = [0]
@@ -208,7 +213,6 @@ class TrainJob:
             raise ConfigError("--collect on-policy trains the policy: add --router policy")
         with self._memory() as memory, asyncio.Runner() as runner:
             live = self._live(memory)
-            runner.run(live.prepare(lambda d, n: self._say(f"embedding: {d} of {n} conversations")))
             asked = [a for a in live.asked if self._usable(a)]
             parts = split([a.history for a in asked], self._recipe.seed)
             worlds = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from agentcascade.bench.memory_scoring import Scored, Scorer
 from agentcascade.envs.memory_qa.types import Conversation, Question
+from agentcascade.errors import BenchError
 from agentcascade.memory.types import MODULES, TIERS, ModuleName, Probabilities, Recall, State, TierRouter
 from agentcascade.routers.table import Played, Policy
 
@@ -54,21 +55,51 @@ class Result(NamedTuple):
 
 
 class Live:
-    """Conversations in a memory, ready to be asked. `concurrency` questions are under way at once."""
+    """Conversations in a memory, asked about. `concurrency` questions are under way at once.
+
+    No more than `memory.max_histories` conversations are held at a time, in the order of the files.
+    """
 
     def __init__(
-        self, memory: Memory, conversations: Sequence[Conversation], scorer: Scorer, *, concurrency: int = 8
+        self,
+        memory: Memory,
+        conversations: Sequence[Conversation],
+        scorer: Scorer,
+        *,
+        concurrency: int = 8,
+        on_prepared: Callable[[int], None] = lambda done: None,
     ) -> None:
         self.memory, self.scorer, self._concurrency = memory, scorer, concurrency
-        self._conversations = conversations
+        self._conversations, self._on_prepared = conversations, on_prepared
+        self._held: set[str] = set()
 
-    async def prepare(self, on_done: Callable[[int, int], None] | None = None) -> None:
-        """Append and embed every conversation."""
-        for number, conversation in enumerate(self._conversations, 1):
-            await self.memory.append(conversation.id, conversation.turns)
-            await self.memory.prepare(conversation.id)
-            if on_done:
-                on_done(number, len(self._conversations))
+    async def prepared(self, histories: Collection[str]) -> AsyncIterator[Set[str]]:
+        """The `histories` in blocks; one is embedded when it is handed out, and those before it are forgotten.
+
+        Raises `BenchError` for a memory that does not hold what it was given.
+        """
+        size, done = self.memory.config.max_histories, 0
+        wanted = [c for c in self._conversations if c.id in histories]
+        for block in (wanted[i : i + size] for i in range(0, len(wanted), size)):
+            names = {c.id for c in block}
+            if len(self._held | names) > size:
+                for name in self._held - names:
+                    await self.memory.remove(name)
+                self._held &= names
+            for conversation in block:
+                if conversation.id not in self._held:
+                    await self._hold(conversation)
+                done += 1
+                self._on_prepared(done)
+            yield names
+
+    async def _hold(self, conversation: Conversation) -> None:
+        """Append and embed it."""
+        await self.memory.append(conversation.id, conversation.turns)
+        lines = await self.memory.prepare(conversation.id)
+        if not lines and any(turn.text.strip() for turn in conversation.turns):
+            raise BenchError(f"the memory holds nothing of conversation '{conversation.id}': nothing can be measured")
+        self._held.add(conversation.id)
 
     @property
     def asked(self) -> list[Asked]:
@@ -94,7 +125,7 @@ class Live:
         tradeoffs: Sequence[float],
         on_done: Callable[[Result], None] | None = None,
     ) -> list[Result]:
-        """Each question with its router and λ; in the order given."""
+        """Each question with its router and λ; results in the order given."""
         room = asyncio.Semaphore(self._concurrency)
 
         async def one(item: Asked, router: TierRouter, tradeoff: float) -> Result:
@@ -104,7 +135,11 @@ class Live:
                 on_done(result)
             return result
 
-        return list(await asyncio.gather(*(one(*each) for each in zip(asked, routers, tradeoffs))))
+        found: dict[int, Result] = {}
+        async for block in self.prepared({a.history for a in asked}):
+            own = [i for i, a in enumerate(asked) if a.history in block]
+            found |= zip(own, await asyncio.gather(*(one(asked[i], routers[i], tradeoffs[i]) for i in own)))
+        return [found[i] for i in range(len(asked))]
 
 
 class _Drawn:

@@ -146,15 +146,14 @@ def run(
             for asked in live.asked
             if (name, t, asked.question.id) not in done
         ]
-        if not waiting:
-            return
-        await live.prepare()
         by_run: dict[tuple[str, float], list[Asked]] = defaultdict(list)
         for name, t, asked in waiting:
             by_run[name, t].append(asked)
-        for (name, t), items in by_run.items():
-            router = router_of(name, plan)
-            await asyncio.gather(*(one(name, t, asked, router) for asked in items))
+        routers = {name: router_of(name, plan) for name, _ in by_run}
+        async for block in live.prepared({asked.history for _, _, asked in waiting}):
+            for (name, t), items in by_run.items():
+                own = [asked for asked in items if asked.history in block]
+                await asyncio.gather(*(one(name, t, asked, routers[name]) for asked in own))
 
     asyncio.run(play())
     return list(done.values())

@@ -76,9 +76,4 @@ def _play(work: Work) -> list[tuple[int, Result]]:
     memory, scorer, concurrency = _made
     live = Live(memory, [work.conversation], scorer, concurrency=concurrency)
     numbers, asked, routers = zip(*work.asked)
-
-    async def rollouts() -> list[Result]:
-        await live.prepare()
-        return await live.ask_all(asked, routers, [0.0] * len(asked))
-
-    return list(zip(numbers, asyncio.run(rollouts())))
+    return list(zip(numbers, asyncio.run(live.ask_all(asked, routers, [0.0] * len(asked)))))

@@ -34,6 +34,8 @@ class Suite(Protocol):
     name: str
     actions: Mapping[str, Any]
     """The section `actions` of the configuration"""
+    stop: Sequence[str]
+    """Stop sequences: a small model would go on and make up the next observation"""
 
     def environment(self, *, expert: bool) -> Environment:
         """`expert`: the world must be able to tell an offline teacher its plan."""

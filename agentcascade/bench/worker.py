@@ -64,9 +64,11 @@ class Worker:
         seed = job.seed * 1_000_003 + job.index * 1009
         episode = cascade.episode(id=f"{job.policy}-{job.seed}-{job.index}", seed=seed, category=job.category)
 
+        options: dict[str, Any] = {"stop": list(self.suite.stop)} if self.suite.stop else {}
+
         async def complete(messages: list[Message]) -> str:
             episode.goal = episode.goal or self.suite.goal(messages)
-            answer = await episode.complete(messages)
+            answer = await episode.complete(messages, **options)
             await cascade.shadows.settle()  # here nobody waits for the answer, and all must be counted
             return answer.choices[0].message.content or ""
 

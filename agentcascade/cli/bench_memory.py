@@ -20,7 +20,7 @@ from rich.table import Table
 from agentcascade.cli.settings import load
 
 if TYPE_CHECKING:
-    from agentcascade.bench.memory_qa import Line, Plan
+    from agentcascade.bench.memory_qa import Line, Plan, Row
 
 BASELINES = ("all-low", "all-mid", "all-high", "random", "top-k", "full-context")
 
@@ -89,7 +89,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
     from agentcascade.bench.memory_inputs import load_suite, open_router
     from agentcascade.bench.memory_jobs import make_scorer
     from agentcascade.bench.memory_plots import frontier
-    from agentcascade.errors import AgentCascadeError
+    from agentcascade.errors import AgentCascadeError, BenchError
     from agentcascade.files import write_atomically
     from agentcascade.memory_assembly import build_bench_memory
 
@@ -157,12 +157,17 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
     lines = memory_qa.summarise(found, plan, cost)
     console = Console() if sys.stdout.isatty() else Console(width=150)
     console.print(table(lines, reward))
-    for note in notes(plan, options, manifest):
+    for note in [*notes(plan, options, manifest), *_cut_short(found)]:
         console.print(f"[dim]{escape(note)}[/dim]")
     results = {**manifest, "lines": [asdict(line) for line in lines]}
     write_atomically(folder / "results.json", json.dumps(results, indent=2, default=str))
     picture = frontier([line.point for line in lines], folder / "frontier.png", cost=cost, score=reward)
     console.print(f"wrote {folder / 'results.json'}, {folder / 'rows.jsonl'}, {picture}", soft_wrap=True)
+    if not any(row.score for row in found):
+        raise BenchError(
+            f"every policy scores 0 on all {manifest['questions']:,} questions, which is a fault and no result: see "
+            f"the answers in {folder / 'rows.jsonl'}, and whether the evidence in the file names turns of its own"
+        )
 
 
 def _price(options: Mapping[str, Any]) -> dict[str, str] | None:
@@ -240,6 +245,15 @@ def notes(plan: Plan, options: Mapping[str, Any], manifest: Mapping[str, Any]) -
     if manifest["problems"]:
         found.append(f"{len(manifest['problems'])} oddities in the file were mended, see run.json")
     return found
+
+
+def _cut_short(rows: Sequence[Row]) -> list[str]:
+    """What must be said of memories that a limit cut."""
+    count = sum(row.left_out > 0 for row in rows)
+    if not count:
+        return []
+    limits = "memory.deadline_seconds, max_dollars, token_budget or max_history_tokens"
+    return [f"from the memory of {count:,} of {len(rows):,} answers something was left out: {limits}"]
 
 
 def _name(policy: str, tradeoff: float) -> str:

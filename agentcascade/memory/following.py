@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
+from agentcascade.errors import InvalidRequest
 from agentcascade.memory.index import HistoryIndex
 from agentcascade.memory.types import Turn
 
@@ -24,6 +25,48 @@ class Stored(Protocol):
     def remove(self, namespace: str, name: str) -> bool: ...
 
 
+class Held:
+    """Histories of one process, where no database keeps them: all their turns, whatever index of them is dropped.
+
+    Thread-safe; what it takes and refuses is what `Histories` does.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made = 0
+        self._known: dict[tuple[str, str], tuple[int, list[Turn], dict[str, Turn]]] = {}
+
+    def append(self, namespace: str, name: str, turns: Sequence[Turn]) -> int:
+        """Add turns at the end, all or none; returns how many were new. Raises `InvalidRequest`."""
+        with self._lock:
+            key, said, ids = self._known.get((namespace, name)) or (self._made, [], {})
+            new: dict[str, Turn] = {}
+            for turn in turns:
+                known = ids.get(turn.id) or new.setdefault(turn.id, turn)
+                if known != turn:
+                    raise InvalidRequest(
+                        f"history '{name[:60]}' has a turn '{turn.id[:60]}' that says something else: a history only "
+                        "grows, give what is new an id of its own"
+                    )
+            if new:
+                said.extend(new.values())
+                ids.update(new)
+                self._known[namespace, name] = key, said, ids
+                self._made += key == self._made
+            return len(new)
+
+    def follow(
+        self, namespace: str, name: str, after_position: int = -1
+    ) -> tuple[int | None, Sequence[tuple[int, Turn]]]:
+        with self._lock:
+            key, said, _ = self._known.get((namespace, name)) or (None, [], {})
+            return key, list(enumerate(said[after_position + 1 :], after_position + 1))
+
+    def remove(self, namespace: str, name: str) -> bool:
+        with self._lock:
+            return self._known.pop((namespace, name), None) is not None
+
+
 class Followed:
     """An index, and how far it has read. Thread-safe."""
 
@@ -32,14 +75,6 @@ class Followed:
         self._lock = threading.Lock()
         self._position = -1
         self._key: int | None = None
-        self._ids: set[str] = set()
-
-    def append(self, turns: Sequence[Turn]) -> None:
-        """Turns of a history that is kept nowhere else; known ids are passed over."""
-        with self._lock:
-            new = {turn.id: turn for turn in turns if turn.id not in self._ids}
-            self._ids |= new.keys()
-            self.index.append(list(new.values()))
 
     def once(self, turns: Sequence[Turn]) -> None:
         """A history that never grows: only the first call does anything."""

@@ -17,7 +17,7 @@ from agentcascade.cache import Cache
 from agentcascade.door import Door
 from agentcascade.embedding import TextVectors
 from agentcascade.errors import InvalidRequest, describe
-from agentcascade.memory.following import Followed, Stored
+from agentcascade.memory.following import Followed, Held, Stored
 from agentcascade.memory.index import HistoryIndex
 from agentcascade.memory.language import Size
 from agentcascade.memory.persistent import Answers, Kept, LineVectors
@@ -42,7 +42,8 @@ MAX_QUESTION = 8000
 class Memory:
     """Histories by namespace and name. Make one with `agentcascade.build_memory(config)`; close it when done.
 
-    Histories live in the database, if there is one, and are followed when other processes append to them.
+    Histories live in the database, if there is one, and are followed when other processes append to them; else in this
+    process. `memory.max_histories` bounds how many are held ready to be searched: the others are read again when asked.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class Memory:
         self.models, self.recorder, self.namespace = dict(models or {}), recorder, namespace
         self.encoder, self.dimension = encoder, dimension
         self._tools, self._vectors = tools, vectors
-        self._stored, self._redact, self._seed, self._charging = stored, redact, seed, charging
+        self._stored: Stored = Held() if stored is None else stored
+        self._redact, self._seed, self._charging = redact, seed, charging
         self._answers = Answers(4000, kept)
         self._lines = LineVectors(vectors, encoder, dimension, kept)
         self._indexes: Cache[tuple[str, str], Followed] = Cache(config.max_histories)
@@ -90,23 +92,16 @@ class Memory:
         if not history:
             raise InvalidRequest("a history needs a name, e.g. the user's or the conversation's id")
         made = [self._clean(Turn(text=t) if isinstance(t, str) else t) for t in turns]
-        await asyncio.to_thread(self._append, namespace or self.namespace, history, made)
+        await asyncio.to_thread(self._stored.append, namespace or self.namespace, history, made)
 
     def _clean(self, turn: Turn) -> Turn:
         return turn.model_copy(update={"text": self._redact(turn.text)}) if self._redact else turn
 
-    def _append(self, namespace: str, history: str, turns: Sequence[Turn]) -> None:
-        if self._stored is not None:
-            self._stored.append(namespace, history, turns)
-            return
-        self._followed(namespace, history).append(turns)
-
     async def remove(self, history: str, *, namespace: str | None = None) -> bool:
         """Delete a history for good, here and, at their next recall, in other processes; false where there is none."""
         space = namespace or self.namespace
-        known = self._indexes.get((space, history)) is not None
         self._indexes.drop((space, history))
-        return await asyncio.to_thread(self._stored.remove, space, history) if self._stored is not None else known
+        return await asyncio.to_thread(self._stored.remove, space, history)
 
     async def prepare(self, history: str, *, namespace: str | None = None) -> int:
         """Embed all of a history now instead of at its first question; returns its lines."""
@@ -211,7 +206,7 @@ class Memory:
         followed = self._followed(namespace, history)
         if turns is not None:
             followed.once([Turn(id=str(i), text=t) if isinstance(t, str) else t for i, t in enumerate(turns)])
-        elif self._stored is not None:
+        else:
             followed.follow(self._stored, namespace, history)
         return followed.index
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +19,39 @@ WHAT = "HotpotQA is published as hotpot_dev_distractor_v1.json and hotpot_train_
 def load(path: str | Path) -> list[Conversation]:
     """One conversation a question: a paragraph is a session, a sentence a turn ``title:index``.
 
-    Raises `InvalidRequest` naming entry and field.
+    Reads both layouts that are published: pairs (the authors' files), and columns, where paragraphs are ``{"title":
+    […], "sentences": […]}`` and facts ``{"title": […], "sent_id": […]}`` (Hugging Face's), often without an id. Raises
+    `InvalidRequest` naming entry and field.
     """
     return [_conversation(entry, f"{path} entry {i}") for i, entry in enumerate(load_list(path, WHAT))]
 
 
+def _pairs(value: Any, first: str, second: str, where: str) -> list[Any]:
+    """Pairs, whether they are published as such or as two columns."""
+    if not isinstance(value, Mapping):
+        if not isinstance(value, (list, tuple)):
+            raise InvalidRequest(f"{where} is neither a list of pairs nor columns '{first}' and '{second}'")
+        return list(value)
+    columns = field(value, first, where), field(value, second, where)
+    if not all(isinstance(c, list) for c in columns) or len(columns[0]) != len(columns[1]):
+        raise InvalidRequest(f"{where}: '{first}' and '{second}' are not two lists of one length")
+    return list(zip(*columns))
+
+
+def _name(entry: Any, where: str) -> str:
+    """The entry's id; a digest of what is asked, and of what, where none is published."""
+    asked = json.dumps([field(entry, "question", where), field(entry, "context", where)])
+    name = entry.get("_id") or entry.get("id")
+    return str(name) if name else blake2b(asked.encode(), digest_size=8).hexdigest()
+
+
 def _conversation(entry: Any, where: str) -> Conversation:
-    name, problems = str(field(entry, "_id", where)), list[str]()
+    name, problems = _name(entry, where), list[str]()
     turns, sessions = list[Turn](), dict[str, str]()
     seen: dict[str, int] = {}
-    for place, paragraph in enumerate(field(entry, "context", where)):
-        if not isinstance(paragraph, (list, tuple)) or len(paragraph) != 2:
+    context = _pairs(field(entry, "context", where), "title", "sentences", f"{where} ({name}): context")
+    for place, paragraph in enumerate(context):
+        if not (isinstance(paragraph, (list, tuple)) and len(paragraph) == 2 and isinstance(paragraph[1], list)):
             raise InvalidRequest(f"{where} ({name}): paragraph {place} is not [title, sentences]")
         title, sentences = str(paragraph[0]), paragraph[1]
         seen[title] = seen.get(title, 0) + 1
@@ -35,12 +60,15 @@ def _conversation(entry: Any, where: str) -> Conversation:
         for i, sentence in enumerate(sentences):
             turns.append(Turn(id=f"{session}:{i}", text=str(sentence), speaker=title, session=session))
     known, evidence = {turn.id for turn in turns}, dict[str, None]()
-    for fact in entry.get("supporting_facts") or ():
+    facts = _pairs(entry.get("supporting_facts") or [], "title", "sent_id", f"{where} ({name}): supporting_facts")
+    for fact in facts:
+        if not isinstance(fact, (list, tuple)) or len(fact) != 2:
+            raise InvalidRequest(f"{where} ({name}): the supporting fact {fact!r} is not [title, sentence]")
         spot = f"{sessions.get(str(fact[0]), str(fact[0]))}:{fact[1]}"
         if spot in known:
             evidence[spot] = None
         else:
-            problems.append(f"{name}: the supporting fact {fact!r} names no sentence: dropped")
+            problems.append(f"{name}: the supporting fact {list(fact)!r} names no sentence: dropped")
     question = Question(
         id=name,
         text=str(field(entry, "question", where)),

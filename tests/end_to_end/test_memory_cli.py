@@ -591,3 +591,33 @@ def test_the_other_suites_are_played_and_refuse_each_others_files(data: Path, na
     assert [row["metrics"]["recall"] for row in rows] == [1.0, 1.0]
     assert "tiny.json entry 0 lacks '" in run("bench", name, "--data", data, "--out", "no", ok=False).output
     assert "own.json entry 0 lacks '" in run("bench", "locomo", "--data", "own.json", "--out", "no", ok=False).output
+
+
+def hotpots(count: int) -> list[dict[str, Any]]:
+    cities = ["Lisbon", "Vienna", "Cairo", "Paris", "Rome", "London", "Prague"]
+    text = json.dumps(HOTPOT)
+    return [json.loads(text.replace("Lisbon", city).replace("h1", f"h{i}")) for i, city in enumerate(cities[:count])]
+
+
+def test_more_histories_than_a_memory_holds_score_as_well(data: Path) -> None:
+    """Without a database, only the latest `max_histories` were there to be asked, and the rest scored 0."""
+    Path("own.json").write_text(json.dumps(hotpots(7)))
+    tables = []
+    for held in (2, 64):
+        Path("own.yaml").write_text(f"memory: {{max_histories: {held}, embedder: 'hashing:64'}}\n")
+        command = ("bench", "hotpotqa", "--data", "own.json", "--config", "own.yaml", "--out", f"out{held}")
+        run(*command)
+        rows = [json.loads(line) for line in Path(f"out{held}/rows.jsonl").read_text().splitlines()]
+        tables.append({(r["policy"], r["question"]): (r["score"], r["metrics"], r["tokens"]) for r in rows})
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 6 * 7
+    assert all(score > 0 for (policy, _), (score, *_) in tables[0].items() if policy in ("top-k", "full-context"))
+
+
+def test_a_table_of_zeros_is_an_error(data: Path) -> None:
+    Path("own.json").write_text(json.dumps(hotpots(2)))
+    Path("own.yaml").write_text("memory: {token_budget: 0, embedder: 'hashing:64'}\n")
+    policies = ("--policy", "all-low", "--policy", "top-k")
+    command = ("bench", "hotpotqa", "--data", "own.json", "--config", "own.yaml", *policies, "--out", "out")
+    said = run(*command, ok=False).output
+    assert "every policy scores 0 on all 2 questions, which is a fault and no result" in " ".join(said.split())

@@ -72,6 +72,7 @@ def test_a_student_behind_a_local_server_plays_without_a_key(
     assert {b["model"] for b in bodies} == {"qwen"}
     assert {b["max_tokens"] for b in bodies} == {80}
     assert {b["temperature"] for b in bodies} == {0.7}
+    assert {tuple(b["stop"]) for b in bodies} == {("\nObservation:",)}
     assert {r.headers["authorization"] for r in fake.requests} == {"Bearer none"}
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [p["policy"] for p in results["policies"]] == ["teacher", "student+demos", "cascade", "random"]

@@ -142,6 +142,59 @@ def test_hotpotqa(tmp_path: Path) -> None:
     assert any("names no sentence" in p for p in found.problems)
 
 
+def as_columns(entry: dict[str, Any]) -> dict[str, Any]:
+    """The layout of Hugging Face's copy."""
+    titles, sentences = zip(*entry["context"])
+    facts, places = zip(*entry["supporting_facts"])
+    columns = {
+        "context": {"title": list(titles), "sentences": list(sentences)},
+        "supporting_facts": {"title": list(facts), "sent_id": list(places)},
+    }
+    return {k: v for k, v in entry.items() if k != "_id"} | columns
+
+
+def test_both_published_layouts_of_hotpotqa_say_the_same(tmp_path: Path) -> None:
+    pairs, columns = paragraph_question(), as_columns(paragraph_question())
+    (first,), (second,) = (hotpotqa.load(write(tmp_path / "h.json", [e])) for e in (pairs, columns))
+    assert second.turns == first.turns
+    assert second.questions[0].model_copy(update={"id": "h1"}) == first.questions[0]
+    (named,) = hotpotqa.load(write(tmp_path / "h.json", [columns | {"id": "h9"}]))
+    assert (named.id, named.questions[0].id) == ("h9", "h9")
+    other = hotpotqa.load(write(tmp_path / "h.json", [columns, columns | {"question": "Or in Bonn?"}]))
+    assert len({c.id for c in other} | {first.id}) == 3  # without an id, what is asked names it
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"context": {"title": ["Ann"]}}, "lacks 'sentences'"),
+        ({"context": {"title": ["Ann"], "sentences": []}}, "not two lists of one length"),
+        ({"context": [["Ann"]]}, "paragraph 0 is not"),
+        ({"context": {"title": ["Ann"], "sentences": ["Born."]}}, "paragraph 0 is not"),
+        ({"context": "Ann was born"}, "neither a list of pairs nor columns"),
+        ({"supporting_facts": ["Ann"]}, "the supporting fact 'Ann' is not"),
+        ({"supporting_facts": {"title": ["Ann"], "sent_id": 0}}, "not two lists of one length"),
+    ],
+)
+def test_a_third_layout_of_hotpotqa_is_refused_by_entry_and_field(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidRequest, match=rf"h\.json entry 1 .*{message}"):
+        hotpotqa.load(write(tmp_path / "h.json", [paragraph_question(), paragraph_question() | change]))
+
+
+HOTPOT = LOCOMO.parents[1] / "hotpotqa"
+
+
+@pytest.mark.skipif(not HOTPOT.exists(), reason="the real HotpotQA lies beside the checkout only where it is developed")
+def test_the_real_hotpotqa() -> None:
+    for file, count in (("hotpot_train_500.json", 500), ("hotpot_dev_100.json", 100)):
+        found = hotpotqa.load(HOTPOT / file)
+        assert len({c.id for c in found}) == len(found) == count
+        assert sum(len(c.problems) for c in found) <= count / 100
+        assert all(len({t.session for t in c.turns}) > 1 and len(c.questions[0].evidence) > 1 for c in found)
+
+
 @pytest.mark.parametrize("module", [locomo, longmemeval, hotpotqa])
 @pytest.mark.parametrize(("text", "message"), [("{", "JSON|list"), ("{}", "list"), ("[1]", "lacks"), ("[{}]", "lacks")])
 def test_other_files_are_refused_by_name(module: Any, text: str, message: str, tmp_path: Path) -> None:
