@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import closing
@@ -10,19 +11,18 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
+from openai import APIConnectionError, AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 
-from agentcascade import logprobs
-from agentcascade.deltas import Assembly
-from agentcascade.errors import EmptyCompletion
+from agentcascade import answers, transport
+from agentcascade.errors import ProviderError
 from agentcascade.prices import Price, PriceTable
-from agentcascade.tokens import count_messages, token_counter
+from agentcascade.quirks import Quirks, adapted
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
-from agentcascade.usage import usage_from
 
 TRANSPORT = {"timeout": "timeout", "extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
 """Arguments of `create` that are no part of the request's body, and what the client's `post` calls them."""
-KEPT = ("content", "tool_calls", "refusal", "reasoning_content", "annotations", "audio")
+OURS = ("messages", "stream_options", "logprobs", "top_logprobs")
+"""What is adapted to the endpoint also where the arguments are the caller's own."""
 
 
 class ClientModel:
@@ -31,7 +31,11 @@ class ClientModel:
     The price is litellm's only where the client talks to OpenAI or Azure themselves; give `prices` for other servers.
     `name` is what records call the model. With `exact`, temperature and seed are those of `fixed` or none. `plain`
     answers are not made into the client's own objects, which costs more than the request itself: for an `AsyncOpenAI`
-    that nobody else knows. (What instruments a program's client watches its `create`.)
+    that nobody else knows. (What instruments a program's client watches its `create`.) `quirks` are what is known of
+    the endpoint.
+
+    Requests go through a twin of the client that shares its connections, refuses redirects to another origin and
+    bounds what is read of an answer.
     """
 
     def __init__(
@@ -44,14 +48,31 @@ class ClientModel:
         exact: bool = False,
         name: str | None = None,
         plain: bool = False,
+        quirks: Quirks | None = None,
     ) -> None:
+        client = guarded(client)
         self._client, self._model, self._fixed, self._exact = client, model, dict(fixed or {}), exact
         self._plain = plain
         self.name = name or f"{provider(client)}/{model}"
-        self.supports_n = self.tells_logprobs = True
+        self.quirks = quirks or Quirks()
+        if self.quirks.supports_n is None:
+            self.quirks.supports_n = True
         self._price = prices.lookup(self.name) if prices else _price(self.name)
         # The class's own method: `client` may be the very client that a cascade was wrapped around.
         self._create: Any = client.chat.completions.create
+
+    @property
+    def supports_n(self) -> bool:
+        return bool(self.quirks.supports_n)
+
+    @supports_n.setter
+    def supports_n(self, value: bool) -> None:
+        self.quirks.supports_n = value
+
+    @property
+    def confirmed_n(self) -> bool:
+        """Whether the server ever gave several answers to one request; else each may have to be asked for."""
+        return self.quirks.confirmed_n
 
     def dollars(self, usage: Usage) -> Decimal | None:
         return self._price.dollars(usage) if self._price else None
@@ -74,36 +95,37 @@ class ClientModel:
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
-        """One request for `n` answers, or several where the server ignores `n`, with seeds `seed`, `seed` + 1 ….
+        """One request for `n` answers, or several where the server takes no `n`, with seeds `seed`, `seed` + 1 ….
 
-        Of several those that fail are left out while at least one succeeds. Raises openai's own errors.
+        Of several those that fail are left out while at least one succeeds. Raises openai's own errors,
+        `ProviderError`, and `EmptyCompletion`; see `errors.bill_of`.
         """
         started = time.perf_counter()
         own = {"temperature": temperature, "tools": tools, "timeout": timeout, **options}
 
-        async def ask(first: int, at_once: int) -> list[Any]:
-            """Answers `first` to `n`, in requests for `at_once` each."""
-            asked = [
-                self._arguments(
-                    messages, n=at_once if at_once > 1 else None, seed=None if seed is None else seed + i, **own
-                )
-                for i in range(first, n, at_once)
-            ]
-            if len(asked) == 1:
-                return [await self._ask(asked[0])]
-            return list(await asyncio.gather(*(self._ask(a) for a in asked), return_exceptions=True))
+        async def ask(first: int, size: int) -> Completion:
+            """Answers `first` to `first` + `size`."""
+            seeded = None if seed is None else seed + first
+            arguments = self._arguments(messages, n=size if size > 1 else None, seed=seeded, **own)
+            request = answers.Request(self.name, self.dollars, messages, tools, size)
+            with transport.watched() as watch:
+                try:
+                    response = await self._adapted(self._send, arguments)
+                    watch.check()
+                    return request.read(response)
+                except BaseException as error:
+                    found = _named(error, watch)
+                    request.bill(found, watch)
+                    if found is error:
+                        raise
+                    raise found from error
 
-        results = await ask(0, n if self.supports_n else 1)
-        if n > 1 and self.supports_n and len(_get(results[0], "choices") or ()) == 1:
-            self.supports_n = False  # some servers take `n` and ignore it
-            results += await ask(1, 1)
-        responses = [r for r in results if not isinstance(r, BaseException)]
-        if not responses:
-            raise next(r for r in results if isinstance(r, BaseException))
-        return self._completion(messages, responses, time.perf_counter() - started)
+        parts = await answers.fan_out(ask, self.name, n, self.quirks)
+        return answers.merged(self.name, parts, time.perf_counter() - started)
 
-    async def _ask(self, arguments: dict[str, Any]) -> Any:
-        return await logprobs.asked(self._send, arguments, self)
+    async def _adapted(self, send: Callable[[dict[str, Any]], Any], arguments: dict[str, Any]) -> Any:
+        fixed = {k: v for k, v in arguments.items() if k not in OURS} if self._exact else {}
+        return await adapted(send, arguments, self.quirks, fixed)
 
     async def _send(self, arguments: dict[str, Any]) -> Any:
         if self._plain:
@@ -112,38 +134,11 @@ class ClientModel:
             return await self._create(**arguments)
         return await asyncio.to_thread(self._create, **arguments)
 
-    async def _post(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _post(self, arguments: dict[str, Any]) -> Any:
         body = {k: v for k, v in arguments.items() if k not in TRANSPORT}
         options = {name: arguments[k] for k, name in TRANSPORT.items() if k in arguments}
         client: Any = self._client
-        found: object = await client.post("/chat/completions", cast_to=object, body=body, options=options)
-        if not isinstance(found, dict):
-            raise ConnectionError(f"{self.name} answered with something other than a JSON object")
-        return found
-
-    def _completion(self, messages: Sequence[Message], responses: Sequence[Any], seconds: float) -> Completion:
-        choices = [c for r in responses for c in _get(r, "choices") or ()]
-        answers = [(_message(_get(c, "message")), str(_get(c, "finish_reason") or "stop"), c) for c in choices]
-        kept = [(m, reason, c) for m, reason, c in answers if m is not None]
-        usages = [usage_from(_get(r, "usage")) for r in responses]
-        known = [u for u in usages if u is not None]
-        usage = sum(known, Usage()) if len(known) == len(usages) else self._estimate(messages, [m for m, *_ in kept])
-        completion = Completion(
-            model=self.name,
-            messages=tuple(m for m, *_ in kept),
-            finish_reasons=tuple(reason for _, reason, _ in kept),
-            usage=usage,
-            dollars=self.dollars(usage) if len(known) == len(usages) else None,
-            seconds=seconds,
-            calls=len(responses),
-            **logprobs.fields([logprobs.told(c) for *_, c in kept]),
-        )
-        return _said(completion, [reason for _, reason, _ in answers])
-
-    def _estimate(self, messages: Sequence[Message], answers: Sequence[Message]) -> Usage:
-        """Counted here, where the server does not: no bill."""
-        count = token_counter()
-        return Usage(input=count_messages(messages, count), output=sum(count_messages([m], count) for m in answers))
+        return await client.post("/chat/completions", cast_to=object, body=body, options=options)
 
     async def stream(
         self,
@@ -155,44 +150,34 @@ class ClientModel:
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
-        """One answer, live. Raises openai's own errors, `ConnectionError` for a stream that breaks off."""
+        """One answer, live. Raises what `complete` raises, and `BrokenStream` for a stream that breaks off."""
         started = time.perf_counter()
         arguments = self._arguments(messages, seed=seed, tools=tools, timeout=timeout, **options)
         arguments |= {"stream": True, "stream_options": {"include_usage": True}}
-        assembly, usage, reason = Assembly(), None, None
-        async for chunk in self._chunks(arguments):
-            usage = usage_from(chunk.usage) or usage
-            for choice in chunk.choices or ():
-                if choice.index:
-                    continue
-                delta = {k: v for k, v in choice.delta.model_dump(exclude_none=True).items() if v not in ("", [])}
-                reason = choice.finish_reason or reason
-                if delta.keys() - {"role"}:
-                    assembly.add(delta)
-                    on_delta(delta)
-        if reason is None:
-            raise ConnectionError(f"the stream of {self.name} broke off before its end")
-        message = assembly.message
-        counted = usage or self._estimate(messages, [message] if message else [])
-        completion = Completion(
-            model=self.name,
-            messages=(message,) if message else (),
-            finish_reasons=(str(reason),),
-            usage=counted,
-            dollars=self.dollars(counted) if usage else None,
-            seconds=time.perf_counter() - started,
-        )
-        return _said(completion, [str(reason)])
+        stream = answers.Stream(answers.Request(self.name, self.dollars, messages, tools), on_delta)
+        with transport.watched() as watch:
+            try:
+                async for chunk in self._chunks(arguments):
+                    stream.take(chunk)
+                watch.check()
+                completion = stream.end(watch.done)
+            except BaseException as error:
+                found = _named(error, watch)
+                stream.bill(found, watch)
+                if found is error:
+                    raise
+                raise found from error
+        return answers.merged(self.name, [completion], time.perf_counter() - started)
 
     async def _chunks(self, arguments: dict[str, Any]) -> AsyncIterator[Any]:
         if isinstance(self._client, AsyncOpenAI):
-            async with await self._create(**arguments) as stream:
+            async with await self._adapted(lambda a: self._create(**a), arguments) as stream:
                 async for chunk in stream:
                     yield chunk
             return
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[tuple[Any, BaseException | None]] = asyncio.Queue()
-        opened: list[Any] = []
+        stream = await self._adapted(self._opened, arguments)
         gone = False
 
         def put(chunk: Any, error: BaseException | None) -> None:
@@ -200,8 +185,7 @@ class ClientModel:
 
         def read() -> None:
             try:
-                with closing(self._create(**arguments)) as stream:
-                    opened.append(stream)
+                with closing(stream):
                     for chunk in stream:
                         if gone:
                             return
@@ -211,7 +195,7 @@ class ClientModel:
                 if not gone:
                     put(None, error)
 
-        reading = loop.run_in_executor(None, read)
+        reading = loop.run_in_executor(None, contextvars.copy_context().run, read)
         try:
             while True:
                 chunk, error = await chunks.get()
@@ -222,8 +206,49 @@ class ClientModel:
                 yield chunk
         finally:
             gone = True
-            if not reading.done() and opened:
-                opened[0].close()
+            if not reading.done():
+                stream.close()
+
+    async def _opened(self, arguments: dict[str, Any]) -> Any:
+        """A blocking client's stream; one that opens when nobody waits for it any more is closed at once."""
+        opening = asyncio.ensure_future(asyncio.to_thread(self._create, **arguments))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
+
+
+def _close(opening: asyncio.Future[Any]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+def _named(error: BaseException, watch: transport.Watch) -> BaseException:
+    """The error that says what happened: reading was given up, or the answer could not be parsed."""
+    if not isinstance(error, Exception) or isinstance(error, ProviderError):
+        return error
+    if watch.broken:
+        try:
+            watch.check()
+        except ProviderError as found:
+            return found
+    if watch.state == "answering" and isinstance(error, (ValueError, TypeError, AttributeError, RecursionError)):
+        return ProviderError(
+            f"the provider answered with something other than a chat completion: {type(error).__name__}"
+        )
+    if watch.state == "answering" and isinstance(error, APIConnectionError) and error.__cause__ is not None:
+        return ProviderError(f"the provider's answer could not be read: {type(error.__cause__).__name__}")
+    return error
+
+
+def guarded(client: Any) -> Any:
+    """A copy of an OpenAI client whose HTTP is bounded: see `transport`. The client itself stays as it is."""
+    if transport.is_guarded(client._client):
+        return client
+    twin = client.copy()
+    twin._client = transport.guarded(client._client)
+    return twin
 
 
 def provider(client: OpenAI | AsyncOpenAI) -> str:
@@ -237,25 +262,3 @@ def provider(client: OpenAI | AsyncOpenAI) -> str:
 @lru_cache(maxsize=256)
 def _price(name: str) -> Price | None:
     return PriceTable().lookup(name)
-
-
-def _get(part: Any, name: str) -> Any:
-    """A field of a response that is the client's object or plain data."""
-    return part.get(name) if isinstance(part, dict) else getattr(part, name, None)
-
-
-def _message(raw: Any) -> Message | None:
-    fields = raw if isinstance(raw, dict) else raw.model_dump(exclude_none=True)
-    message = {"role": "assistant", **{k: fields[k] for k in KEPT if fields.get(k) is not None}}
-    said = message.get("content") or message.get("tool_calls") or message.get("refusal")
-    return message if said else None
-
-
-def _said(completion: Completion, reasons: Sequence[str]) -> Completion:
-    """Raises `EmptyCompletion`, which holds the bill, when no answer says anything."""
-    if completion.messages:
-        return completion
-    why = ", ".join(sorted(set(reasons))) or "none"
-    empty = EmptyCompletion(f"{completion.model} returned no message (finish reason {why}): see max_tokens and filters")
-    empty.completion = completion
-    raise empty

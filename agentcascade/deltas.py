@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
+from agentcascade import fields
+from agentcascade.errors import ProviderError
 from agentcascade.types import Delta, Message
 
-TEXTS = ("content", "reasoning_content", "refusal")
+MOST_CALLS = 1024
+"""Tool calls in one answer; more is no answer of a model."""
+
+
+class CallIndex:
+    """Tells the tool calls of a stream apart: by index, by id where several share an index, else by order.
+
+    A part without an index goes on with the call before it, unless it brings an id or a name of its own.
+    """
+
+    def __init__(self) -> None:
+        self._at: dict[int, tuple[str, int]] = {}
+        self.count = 0
+
+    def place(self, part: Mapping[str, Any]) -> int:
+        """The position of the call that `part` belongs to, which may be a new one."""
+        index, id = part.get("index"), part.get("id") or ""
+        if not isinstance(index, int):
+            named = isinstance(part.get("function"), dict) and part["function"].get("name")
+            new = self.count == 0 or id or named
+            index = -1 - self.count if new else next(reversed(self._at))
+        theirs, place = self._at.get(index, ("", -1))
+        if place < 0 or (id and theirs and id != theirs):
+            if self.count >= MOST_CALLS:
+                raise ProviderError(f"the answer has more than {MOST_CALLS:,} tool calls")
+            theirs, place = "", self.count
+            self.count += 1
+        self._at.pop(index, None)  # the last one is the one that was spoken of last
+        self._at[index] = (id or theirs, place)
+        return place
 
 
 class Assembly:
@@ -15,61 +46,46 @@ class Assembly:
 
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
-        self._calls: list[dict[str, Any]] = []
-        self._at: dict[int, dict[str, Any]] = {}
         self._others: dict[str, Any] = {}
+        self._calls: list[dict[str, Any]] = []
+        self._index = CallIndex()
 
     def add(self, delta: Delta) -> None:
         for name, value in delta.items():
-            if value is None or name == "role":
+            if value is None or name in ("role", fields.BESIDE):
                 continue
-            if name in TEXTS:
+            if name == "tool_calls":
+                for call in value if isinstance(value, list) else ():
+                    if isinstance(call, dict):
+                        self._add_call(call)
+            elif isinstance(value, str) and fields.MESSAGE.get(name) is fields.MESSAGE["content"]:
                 self._texts.setdefault(name, []).append(value)
-            elif name == "tool_calls":
-                for call in value:
-                    self._add_call(call)
-            elif isinstance(value, list):
-                self._others[name] = whole([*self._others.get(name, ()), *value])
             else:
-                self._others[name] = value
+                self._others[name] = fields.joined(self._others.get(name), name, value)
 
     def _add_call(self, part: dict[str, Any]) -> None:
-        index = part.get("index")
-        index = index if index is not None else len(self._calls)
-        call = self._at.get(index)
-        # Some providers give every call of a turn the same index: then another id is another call.
-        if call is None or (part.get("id") and call["id"] and part["id"] != call["id"]):
-            call = self._at[index] = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-            self._calls.append(call)
-        function = part.get("function") or {}
-        call["function"]["name"] += function.get("name") or ""
-        call["function"]["arguments"] += function.get("arguments") or ""
+        place = self._index.place(part)
+        if place == len(self._calls):
+            self._calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+        call = self._calls[place]
+        function = part.get("function")
+        for name, value in function.items() if isinstance(function, dict) else ():
+            before = call["function"].get(name, "")
+            if isinstance(value, str) and not (name == "name" and value == before):  # which some servers repeat
+                call["function"][name] = before + value
         call |= {k: v for k, v in part.items() if k not in ("index", "function") and v}
 
     @property
-    def message(self) -> Message | None:
-        """None as long as it says nothing."""
-        message: Message = {"role": "assistant", "content": None}
-        message |= {name: "".join(parts) for name, parts in self._texts.items()} | self._others
+    def begun(self) -> bool:
+        """Whether anything came."""
+        return bool(self._texts or self._others or self._calls)
+
+    @property
+    def message(self) -> Message:
+        """What came so far, which may be nothing."""
+        found: Message = {"role": "assistant", "content": None}
+        found |= {name: "".join(parts) for name, parts in self._texts.items()}
+        found |= {k: v for k, v in self._others.items() if found.get(k) is None}
         if self._calls:
-            message["tool_calls"] = self._calls
-        return message if message.get("content") or self._calls or message.get("refusal") else None
-
-
-def whole(parts: Iterable[Any]) -> list[Any]:
-    """Blocks of a stream without the cuts in them: thinking comes in parts, of which the last brings the signature.
-
-    Providers refuse a thinking block that comes back in any other form than they made it.
-    """
-    blocks: list[Any] = []
-    for part in parts:
-        last = blocks[-1] if blocks and _thinks(blocks[-1]) and not blocks[-1].get("signature") else None
-        if last is not None and _thinks(part):
-            blocks[-1] = {**last, **part, "thinking": (last.get("thinking") or "") + (part.get("thinking") or "")}
-        else:
-            blocks.append(part)
-    return blocks
-
-
-def _thinks(block: Any) -> bool:
-    return isinstance(block, dict) and block.get("type") == "thinking"
+            found["tool_calls"] = self._calls
+        return found

@@ -45,6 +45,25 @@ class EmptyCompletion(AgentCascadeError):
     completion: Completion | None = None
 
 
+class ProviderError(AgentCascadeError):
+    """A model's server answered with what is no answer: an error inside a 200, a page, a stream that breaks off.
+
+    `status_code` is the HTTP status that it amounts to; `completion` what the attempt may have cost (see `bill_of`).
+    """
+
+    def __init__(self, message: str, status_code: int = 502) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.completion: Completion | None = None
+
+    def __reduce__(self) -> tuple[type[ProviderError], tuple[str, int]]:
+        return type(self), (str(self), self.status_code)
+
+
+class BrokenStream(ProviderError, ConnectionError):
+    """A stream that ended before its answer did. `completion` holds what came of it."""
+
+
 class EpisodeClosed(AgentCascadeError):
     """The episode was finished already."""
 

@@ -6,7 +6,6 @@ who made the call. What one model thought is shown to no other.
 
 from __future__ import annotations
 
-import itertools
 import re
 import threading
 from collections import OrderedDict
@@ -14,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
+from agentcascade import fields
+from agentcascade.deltas import CallIndex
 from agentcascade.types import Delta, Message, Role
 
 LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 OURS = re.compile(r"[ts][0-9A-Za-z]{8}")
 TAKEN_BY_ALL = re.compile(r"[A-Za-z0-9_-]{1,40}")
-PRIVATE = ("thinking_blocks", "reasoning_content", "provider_specific_fields")
-"""What a provider signs or keeps for itself: sent back to the model that made it, and only inside a tool exchange."""
 THOUGHTS = {"thinking", "redacted_thinking"}
 REMEMBERED = 20_000
 
@@ -72,16 +71,12 @@ def ours(message: Message, role: Role, salt: str) -> Message:
 
 def delta_ids(role: Role, salt: str) -> Callable[[Delta], Delta]:
     """Gives the calls in the deltas of one streamed answer the ids that `ours` gives to the whole of it."""
-    begun: dict[int, tuple[str, str]] = {}
-    positions = itertools.count()
+    places = CallIndex()
 
     def renamed(call: dict[str, Any]) -> dict[str, Any]:
-        index, id = call.get("index") or 0, call.get("id") or ""
-        theirs, own = begun.get(index, ("", ""))
-        if not own or (id and theirs and id != theirs):  # as `Assembly` tells the calls of one index apart
-            theirs, own = "", new_id(role, salt, next(positions))
-        begun[index] = (id or theirs, own)
-        return {**call, "id": own} if id else call
+        place = places.place(call)
+        own = {"id": new_id(role, salt, place)} if call.get("id") else {}
+        return {**call, "index": place, **own}
 
     def rename(delta: Delta) -> Delta:
         found = delta.get("tool_calls")
@@ -146,7 +141,7 @@ class _Names:
             return self._answered(message)
         own = [c.get("id") for c in calls(message)]
         kept = bool(own) and all(maker(i) == self._role for i in own)
-        changed = {k: v for k, v in message.items() if k != "agentcascade" and (kept or k not in PRIVATE)}
+        changed = {k: v for k, v in message.items() if k != "agentcascade" and (kept or k in fields.SENT)}
         content = message.get("content")
         if not kept and isinstance(content, list):
             changed["content"] = [p for p in content if not (isinstance(p, dict) and p.get("type") in THOUGHTS)]

@@ -9,25 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from agentcascade import logprobs
-from agentcascade.errors import EmptyCompletion
+from agentcascade import answers, litellm_guard, streaming, transport
+from agentcascade.errors import BrokenStream, ProviderError
 from agentcascade.exchange import thinking_is_broken
 from agentcascade.prices import PriceTable
-from agentcascade.streaming import Shown
-from agentcascade.tokens import count_messages, token_counter
+from agentcascade.quirks import Quirks, adapted
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
-from agentcascade.usage import usage_from
 
 RETRIED = {408, 409, 429, 500, 502, 503, 504, 529}
 """HTTP statuses worth another try."""
 
 REFUSES_N = {"groq"}
 """Providers whose endpoint refuses n > 1 although litellm lists the parameter."""
-
-KEPT = ("role", "content", "tool_calls", "reasoning_content", "thinking_blocks", "refusal")
-"""What of an assistant message is handed on; thinking blocks carry the signatures that providers check."""
 
 
 def import_litellm() -> Any:
@@ -37,14 +32,8 @@ def import_litellm() -> Any:
 
     litellm.telemetry = False
     litellm.suppress_debug_info = True
+    litellm_guard.install(litellm)
     return litellm
-
-
-class _Answer(NamedTuple):
-    """One provider request: its bill, and how many choices came, empty ones included."""
-
-    completion: Completion
-    choices: int
 
 
 class LiteLLMModel:
@@ -68,8 +57,7 @@ class LiteLLMModel:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self._supports_n: bool | None = None
-        self.tells_logprobs = True  # litellm leaves out what it knows that the provider does not take
+        self.quirks = Quirks()  # litellm leaves out what it knows that the provider does not take
         self._price = (prices or PriceTable()).lookup(name)
         self._temperature, self._timeout, self._retries = temperature, timeout, retries
         given = {"max_tokens": max_tokens, "api_base": api_base, "api_key": api_key}
@@ -81,14 +69,19 @@ class LiteLLMModel:
     @property
     def supports_n(self) -> bool:
         """Whether the provider takes `n`, and so bills the prompt once for all samples."""
-        if self._supports_n is None:
+        if self.quirks.supports_n is None:
             listed = import_litellm().get_supported_openai_params(self.name) or ()
-            self._supports_n = "n" in listed and self.name.split("/")[0] not in REFUSES_N
-        return self._supports_n
+            self.quirks.supports_n = "n" in listed and self.name.split("/")[0] not in REFUSES_N
+        return self.quirks.supports_n
 
     @supports_n.setter
     def supports_n(self, value: bool) -> None:
-        self._supports_n = value
+        self.quirks.supports_n = value
+
+    @property
+    def confirmed_n(self) -> bool:
+        """Whether the provider ever gave several answers to one request; else each may have to be asked for."""
+        return self.quirks.confirmed_n
 
     def dollars(self, usage: Usage) -> Decimal | None:
         return self._price.dollars(usage) if self._price else None
@@ -112,24 +105,28 @@ class LiteLLMModel:
         litellm = import_litellm()
         if temperature is not None:
             options["temperature"] = temperature
-        started, deadline, request = self._request(messages, tools, timeout, options)
+        started, deadline, asked = self._request(messages, tools, timeout, options)
 
-        async def ask(first: int, at_once: int) -> list[_Answer | BaseException]:
-            """Samples `first` to `n`, in requests for `at_once` each."""
-            calls = [
-                self._call(litellm, request | _sampling(at_once, seed, i), deadline) for i in range(first, n, at_once)
-            ]
-            return await asyncio.gather(*calls, return_exceptions=True)
+        async def ask(first: int, size: int) -> Completion:
+            """Answers `first` to `first` + `size`, in one request that is tried again on passing failures."""
+            request = answers.Request(self.name, self.dollars, messages, tools, size)
+            with transport.watched() as watch:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        send = lambda r: self._with_retries(litellm, r, deadline, watch)  # noqa: E731
+                        response = await adapted(send, asked | _sampling(size, seed, first), self.quirks, {})
+                    watch.check()
+                    return request.read(response)
+                except BaseException as error:
+                    found = _named(error, watch)
+                    request.bill(found, watch)
+                    if found is error:
+                        raise
+                    raise found from error
 
-        results = await ask(0, n if self.supports_n else 1)
-        if n > 1 and len(results) == 1 and isinstance(results[0], _Answer) and results[0].choices == 1:
-            # Some providers accept `n` and ignore it.
-            self.supports_n = False
-            results += await ask(1, 1)
-        answers = [r.completion for r in results if isinstance(r, _Answer)]
-        if not answers:
-            raise next(r for r in results if isinstance(r, BaseException))
-        return _merged(self.name, answers, time.perf_counter() - started)
+        self.quirks.supports_n = self.supports_n
+        parts = await answers.fan_out(ask, self.name, n, self.quirks)
+        return answers.merged(self.name, parts, time.perf_counter() - started)
 
     async def stream(
         self,
@@ -143,15 +140,24 @@ class LiteLLMModel:
     ) -> Completion:
         """One answer, each part of it to `on_delta` as it comes. Tried again only while nothing was handed out.
 
-        Raises what `complete` raises, and `ConnectionError` for a stream that ends before its answer does.
+        Raises what `complete` raises, and `BrokenStream` for a stream that ends before its answer does.
         """
         litellm = import_litellm()
-        started, deadline, request = self._request(messages, tools, timeout, options)
-        request |= {"stream": True, "stream_options": {"include_usage": True}} | _sampling(1, seed, 0)
-        shown = Shown(on_delta)
-        async with asyncio.timeout_at(deadline):
-            response = await self._with_retries(litellm, request, deadline, shown)
-        return _merged(self.name, [self._answer(response, request).completion], time.perf_counter() - started)
+        started, deadline, asked = self._request(messages, tools, timeout, options)
+        asked |= {"stream": True, "stream_options": {"include_usage": True}} | _sampling(1, seed, 0)
+        stream = answers.Stream(answers.Request(self.name, self.dollars, messages, tools), on_delta)
+        with transport.watched() as watch:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    send = lambda r: self._with_retries(litellm, r, deadline, watch, stream)  # noqa: E731
+                    completion = await adapted(send, asked, self.quirks, {})
+            except BaseException as error:
+                found = _named(error, watch)
+                stream.bill(found, watch)
+                if found is error:
+                    raise
+                raise found from error
+        return answers.merged(self.name, [completion], time.perf_counter() - started)
 
     def _request(
         self,
@@ -176,45 +182,23 @@ class LiteLLMModel:
             request = {k: v for k, v in request.items() if k not in ("thinking", "reasoning_effort")}
         return time.perf_counter(), asyncio.get_running_loop().time() + limit, request
 
-    async def _call(self, litellm: Any, request: dict[str, Any], deadline: float) -> _Answer:
-        """One provider request, tried again on passing failures."""
-        async with asyncio.timeout_at(deadline):
-            response = await logprobs.asked(lambda r: self._with_retries(litellm, r, deadline), request, self)
-        return self._answer(response, request)
-
-    def _answer(self, response: Any, request: Mapping[str, Any]) -> _Answer:
-        choices = getattr(response, "choices", None) or []
-        kept = [(m, c) for c in choices if (m := _message(c)) is not None]
-        usage = usage_from(getattr(response, "usage", None))
-        reported = usage is not None and usage.prompt > 0
-        if usage is None or not reported:
-            count = token_counter()
-            usage = Usage(
-                input=count_messages(request["messages"], count),
-                output=sum(count_messages([m], count) for m, _ in kept),
-            )
-        completion = Completion(
-            model=self.name,
-            messages=tuple(m for m, _ in kept),
-            finish_reasons=tuple(str(c.finish_reason or "stop") for c in ([c for _, c in kept] or choices)),
-            usage=usage,
-            # An estimated count is not a bill.
-            dollars=self.dollars(usage) if reported else None,
-            **logprobs.fields([logprobs.told(c) for _, c in kept]),
-        )
-        return _Answer(completion, len(choices))
-
     async def _send(self, litellm: Any, request: Mapping[str, Any]) -> Any:
         return await litellm.acompletion(**request)
 
     async def _with_retries(
-        self, litellm: Any, request: dict[str, Any], deadline: float, shown: Shown | None = None
+        self,
+        litellm: Any,
+        request: dict[str, Any],
+        deadline: float,
+        watch: transport.Watch,
+        stream: answers.Stream | None = None,
     ) -> Any:
+        """litellm's response; with `stream`, the whole answer that went there."""
         import stamina
 
         def again(error: Exception) -> bool | float:
             """Whether to try again; a number of seconds where the provider names one, unless they are not left."""
-            if not _is_passing(litellm, error) or (shown is not None and shown.begun):
+            if watch.broken or not _is_passing(litellm, error) or (stream is not None and stream.begun):
                 return False
             wait = retry_after(error)
             if wait is None:
@@ -226,31 +210,14 @@ class LiteLLMModel:
         ):
             with attempt:
                 answer = await self._send(litellm, request)
-                return answer if shown is None else await shown.whole(answer)
+                if stream is None:
+                    return answer
+                finished = await streaming.read(answer, stream)
+                watch.check()
+                if not finished and not watch.done:
+                    raise BrokenStream(f"the stream of {self.name} broke off before its end")
+                return stream.end(True)
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _merged(model: str, answers: Sequence[Completion], seconds: float) -> Completion:
-    """All answers as one, with one bill; raises `EmptyCompletion`, which holds the bill, when none says anything."""
-    bills = [a.dollars for a in answers]
-    completion = Completion(
-        model=model,
-        messages=tuple(m for a in answers for m in a.messages),
-        finish_reasons=tuple(f for a in answers if a.messages for f in a.finish_reasons),
-        usage=sum((a.usage for a in answers), Usage()),
-        dollars=None if None in bills else sum((b for b in bills if b is not None), Decimal(0)),
-        seconds=seconds,
-        calls=len(answers),
-        **logprobs.merged(answers),
-    )
-    if completion.messages:
-        return completion
-    reasons = ", ".join(sorted({f for a in answers for f in a.finish_reasons})) or "none"
-    empty = EmptyCompletion(
-        f"{model} returned no message (finish reason {reasons}): see max_tokens, content filters and the model's name"
-    )
-    empty.completion = completion
-    raise empty
 
 
 def _sampling(n: int, seed: int | None, offset: int) -> dict[str, Any]:
@@ -280,14 +247,11 @@ def retry_after(error: Exception) -> float | None:
     return max(0.0, (until - datetime.now(UTC)).total_seconds()) if until.tzinfo else None
 
 
-def _message(choice: Any) -> Message | None:
-    """The choice's message as a plain dictionary; None when it says nothing."""
-    raw = getattr(choice, "message", None)
-    if raw is None:
-        return None
-    fields = raw.model_dump() if hasattr(raw, "model_dump") else dict(raw)
-    own = fields.get("provider_specific_fields") or {}  # where litellm puts a refusal
-    fields["refusal"] = fields.get("refusal") or own.get("refusal")
-    message = {k: v for k in KEPT if (v := fields.get(k)) is not None}
-    said = message.get("content") or message.get("tool_calls") or message.get("refusal")
-    return message | {"role": "assistant"} if said else None
+def _named(error: BaseException, watch: transport.Watch) -> BaseException:
+    """What stopped the reading of an answer, rather than what litellm made of the rest; else `error` itself."""
+    if isinstance(error, Exception) and watch.broken:
+        try:
+            watch.check()
+        except ProviderError as found:
+            return found
+    return error

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from agentcascade.exchange import PRIVATE
+from agentcascade import fields
 from agentcascade.prices import PriceTable
+from agentcascade.quirks import Quirks
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class OpenAIModel:
         api_key: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name, self.supports_n = name, True
+        self.name, self.quirks = name, Quirks()
+        self.quirks.supports_n = True
         self._provider, _, self._model = name.partition("/")
         self._prices = prices or PriceTable()
         self._price = self._prices.lookup(name)
@@ -100,6 +102,19 @@ class OpenAIModel:
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self.name!r})"
+
+    @property
+    def supports_n(self) -> bool:
+        return bool(self.quirks.supports_n)
+
+    @supports_n.setter
+    def supports_n(self, value: bool) -> None:
+        self.quirks.supports_n = value
+
+    @property
+    def confirmed_n(self) -> bool:
+        """Whether the server ever gave several answers to one request; else each may have to be asked for."""
+        return self.quirks.confirmed_n
 
     def dollars(self, usage: Usage) -> Decimal | None:
         return self._price.dollars(usage) if self._price else None
@@ -117,11 +132,9 @@ class OpenAIModel:
     ) -> Completion:
         """`n` samples: one request, or parallel ones where the server ignores `n`."""
         limit = self._limit(timeout)
-        model = self._here()
-        model.supports_n = self.supports_n
         async with asyncio.timeout(limit):
-            completion = await model.complete(
-                _public(messages),
+            return await self._here().complete(
+                self._sent(messages),
                 n=n,
                 temperature=self._temperature if temperature is None else temperature,
                 seed=seed,
@@ -129,8 +142,6 @@ class OpenAIModel:
                 timeout=limit + 1,
                 **self._known(options),
             )
-        self.supports_n = model.supports_n
-        return completion
 
     async def stream(
         self,
@@ -147,8 +158,15 @@ class OpenAIModel:
         options.setdefault("temperature", self._temperature)
         async with asyncio.timeout(limit):
             return await self._here().stream(
-                _public(messages), on_delta, seed=seed, tools=tools, timeout=limit + 1, **self._known(options)
+                self._sent(messages), on_delta, seed=seed, tools=tools, timeout=limit + 1, **self._known(options)
             )
+
+    def _sent(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """OpenAI knows no thinking in messages; others want that of tool calls back (DeepSeek), or refuse it once."""
+        if not any(fields.own(m) for m in messages):
+            return messages
+        theirs = self._base is not None or self._provider != "openai" or "OPENAI_API_BASE" in os.environ
+        return [m if theirs and m.get("tool_calls") else fields.public(m) for m in messages]
 
     def _limit(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else min(timeout, self._timeout)
@@ -166,20 +184,20 @@ class OpenAIModel:
         """A client's connections belong to one event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
-            from openai import AsyncOpenAI
+            from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
             from agentcascade.client_model import ClientModel
+            from agentcascade.transport import guard
 
             hosted = self._provider == "hosted_vllm"
             base = self._base or os.environ.get("HOSTED_VLLM_API_BASE" if hosted else "OPENAI_API_BASE") or None
             key = self._key or (os.environ.get("HOSTED_VLLM_API_KEY") or NO_KEY if hosted else None)
-            client = AsyncOpenAI(api_key=key, base_url=base, max_retries=self._retries, timeout=self._timeout + 1)
-            self._clients[loop] = ClientModel(client, self._model, prices=self._prices, name=self.name, plain=True)
+            http = DefaultAsyncHttpxClient()
+            guard(http)
+            client = AsyncOpenAI(
+                api_key=key, base_url=base, max_retries=self._retries, timeout=self._timeout + 1, http_client=http
+            )
+            self._clients[loop] = ClientModel(
+                client, self._model, prices=self._prices, name=self.name, plain=True, quirks=self.quirks
+            )
         return self._clients[loop]
-
-
-def _public(messages: Sequence[Message]) -> Sequence[Message]:
-    """OpenAI knows no thinking in messages."""
-    if not any(name in m for m in messages for name in PRIVATE):
-        return messages
-    return [{k: v for k, v in m.items() if k not in PRIVATE} for m in messages]

@@ -1,63 +1,45 @@
-"""A provider's stream, handed on as it comes and put together at its end."""
+"""litellm's streams, read to their end, with what litellm leaves out of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from inspect import isasyncgen
-from types import SimpleNamespace
 from typing import Any
 
-from agentcascade.deltas import Assembly
-from agentcascade.types import Delta
+from agentcascade import fields
+from agentcascade.answers import Stream
 
 LAYERS = 4
-KEPT = ("content", "reasoning_content", "refusal", "thinking_blocks", "tool_calls")
 
 
-class Shown:
-    """Hands the deltas of choice 0 to `on_delta`; `begun` says whether the caller has seen any."""
+async def read(litellm_stream: Any, stream: Stream) -> bool:
+    """Every chunk to `stream`; returns whether the provider itself said that it was done: litellm makes that up.
 
-    def __init__(self, on_delta: Callable[[Delta], None]) -> None:
-        self._on_delta = on_delta
-        self.begun = False
-
-    async def whole(self, stream: Any) -> Any:
-        """Read litellm's stream to its end; returns a response such as one that was not streamed.
-
-        Raises `ConnectionError` when it ends without a finish reason. Closes the connection when cancelled.
-        """
-        assembly, usage, reason = Assembly(), None, None
-        refusals = _refusals(stream)
-
-        def show(delta: Delta) -> None:
-            if delta:
-                self.begun = True
-                assembly.add(delta)
-                self._on_delta(delta)
-
-        try:
-            async for chunk in stream:
-                usage = getattr(chunk, "usage", None) or usage
-                while refusals:
-                    show({"refusal": refusals.pop(0)})
-                for choice in _first(chunk):
-                    reason = choice.finish_reason or reason
-                    show(plain(choice.delta))
-        finally:
-            await _close(stream)
-        if reason is None or not _finished(stream):
-            raise ConnectionError("the provider's stream broke off before the answer ended")
-        seen = getattr(stream, "chunks", None)
-        if seen and not any(getattr(chunk, "usage", None) for chunk in seen):
-            usage = None  # litellm has counted the tokens itself: no bill
-        choices = [] if assembly.message is None else [_choice(assembly.message, reason)]
-        return SimpleNamespace(choices=choices, usage=usage)
+    Closes the connection also when cancelled.
+    """
+    refusals = _refusals(litellm_stream)
+    usage = _Usage(litellm_stream)
+    try:
+        async for chunk in litellm_stream:
+            while refusals:
+                stream.show({"refusal": refusals.pop(0)})
+            stream.take(usage.believed(chunk))
+    finally:
+        await _close(litellm_stream)
+    return _finished(litellm_stream)
 
 
-def _first(chunk: Any) -> list[Any]:
-    """Choice 0, where the chunk has a part of it."""
-    return [c for c in getattr(chunk, "choices", None) or () if not getattr(c, "index", 0)]
+class _Usage:
+    """Tells a provider's usage from what litellm has counted itself where none came."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def believed(self, chunk: Any) -> Any:
+        seen = getattr(self._stream, "chunks", None)
+        if getattr(chunk, "usage", None) is None or not seen or any(getattr(c, "usage", None) for c in seen):
+            return chunk
+        return {"choices": getattr(chunk, "choices", None) or []}
 
 
 def _refusals(stream: Any) -> list[str]:
@@ -70,36 +52,17 @@ def _refusals(stream: Any) -> list[str]:
     def heard(chunk: Any) -> Any:
         made = make(chunk=chunk)
         if made is None:
-            found.extend(r for c in _first(chunk) if (r := getattr(getattr(c, "delta", None), "refusal", None)))
+            for choice in getattr(chunk, "choices", None) or ():
+                refusal = fields.get(fields.get(choice, "delta"), "refusal")
+                if refusal and not fields.get(choice, "index"):
+                    found.append(refusal)
         return made
 
     stream.chunk_creator = heard
     return found
 
 
-def plain(delta: Any) -> Delta:
-    """A delta as plain data, without what is empty."""
-    if delta is None:
-        return {}
-    found: Delta = {}
-    for name in KEPT:
-        value = getattr(delta, name, None)
-        if value:
-            found[name] = [_call(v) for v in value] if name == "tool_calls" else value
-    return found
-
-
-def _call(call: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = call.model_dump(exclude_none=True) if hasattr(call, "model_dump") else dict(call)
-    return fields
-
-
-def _choice(message: dict[str, Any], reason: str) -> SimpleNamespace:
-    return SimpleNamespace(message={k: v for k, v in message.items() if v is not None}, finish_reason=reason)
-
-
 def _finished(stream: Any) -> bool:
-    """Whether the provider itself said that it was done: litellm makes up a reason where none came."""
     said = [getattr(stream, name, True) for name in ("received_finish_reason", "intermittent_finish_reason")]
     return any(s is not None for s in said)
 

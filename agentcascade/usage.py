@@ -6,11 +6,18 @@ do not. `completion_tokens` include reasoning tokens everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from agentcascade.types import Usage
+from agentcascade import fields
+from agentcascade.tokens import count_messages, token_counter
+from agentcascade.types import Message, Tool, Usage
+
+ABSURD = 50_000_000
+"""Tokens that no single request has: a report of more is nonsense."""
+LONGEST = 16
+"""Characters of a token, at most, on the average of a text: where a report says less, the text is counted."""
 
 
 def usage_from(raw: object) -> Usage | None:
@@ -52,17 +59,74 @@ def usage_from(raw: object) -> Usage | None:
     )
 
 
+def billed(
+    raw: object, messages: Sequence[Message], answers: Sequence[Message], tools: Sequence[Tool] | None = None
+) -> tuple[Usage, bool]:
+    """(usage of one request, whether it was estimated): the server's report, and never less than what was received.
+
+    Counted from the texts is what the report lacks, or says in another type, below zero, beyond `ABSURD`, or as so
+    little that the texts cannot be so short.
+    """
+    told = _mapping(raw)
+    found = usage_from(told) or Usage()
+    prompt, completion = found, found
+    if not _plausible(told, ("prompt_tokens", "input_tokens"), found.prompt, _size(messages)):
+        counted = _prompt(messages, tools)
+        if not 0 < found.prompt < ABSURD or counted > 4 * found.prompt:
+            prompt = Usage(input=counted)
+    if not _plausible(told, ("completion_tokens", "output_tokens"), found.completion, _size(answers)):
+        counted = _completion(answers)
+        # A report of nothing is believed of an answer that holds nothing.
+        if not 0 <= found.completion < ABSURD or counted > 4 * found.completion or _invalid(told):
+            completion = Usage(output=max(counted, found.completion if found.completion < ABSURD else 0))
+    if prompt is found and completion is found:
+        return found, False
+    return prompt.model_copy(update={"output": completion.output, "reasoning": completion.reasoning}), True
+
+
+def counted(messages: Sequence[Message], answers: Sequence[Message], tools: Sequence[Tool] | None = None) -> Usage:
+    """Tokens counted here."""
+    return Usage(input=_prompt(messages, tools), output=_completion(answers))
+
+
+def _plausible(told: Mapping[str, Any], names: tuple[str, str], tokens: int, characters: int) -> bool:
+    value = next((v for n in names if (v := told.get(n)) is not None), None)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
+        return False
+    return tokens < ABSURD and tokens * LONGEST >= characters
+
+
+def _invalid(told: Mapping[str, Any]) -> bool:
+    value = next((v for n in ("completion_tokens", "output_tokens") if (v := told.get(n)) is not None), None)
+    return isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0
+
+
+def _prompt(messages: Sequence[Message], tools: Sequence[Tool] | None) -> int:
+    count = token_counter()
+    return count_messages(messages, count) + (count(str(tools)) if tools else 0)
+
+
+def _completion(answers: Sequence[Message]) -> int:
+    count = token_counter()
+    return sum(count(text) for answer in answers for text in fields.texts(answer) if text)
+
+
+def _size(messages: Sequence[Message]) -> int:
+    return sum(len(text) for message in messages for text in fields.texts(message))
+
+
 def _mapping(value: object) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     dump = getattr(value, "model_dump", None)
-    return dump() if callable(dump) else {}
+    found = dump(warnings=False) if callable(dump) else {}  # a client's object may hold what its class does not allow
+    return found if isinstance(found, Mapping) else {}
 
 
 def _count(report: Mapping[str, Any], *names: str) -> int:
     """The first of `names` that is reported, as a count that is not negative."""
     for name in names:
         value = report.get(name)
-        if isinstance(value, (int, float)) and isfinite(value):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value):
             return max(0, int(value))
     return 0

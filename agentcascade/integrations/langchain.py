@@ -21,17 +21,16 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, Field
 
-from agentcascade import identity
+from agentcascade import fields, identity
 from agentcascade.cascade import Cascade
-from agentcascade.deltas import whole
 from agentcascade.episode import Episode
 from agentcascade.errors import InvalidRequest
 from agentcascade.stream import StepStream
 from agentcascade.sync import loop_of
 from agentcascade.types import Decision, Message
 
-EXTRA = ("thinking_blocks", "reasoning_content", "refusal")
-"""What of an answer goes into LangChain's `additional_kwargs`."""
+IN_LANGCHAIN = frozenset({"role", "content", "tool_calls", "name", fields.BESIDE})
+"""What of an answer has a place of its own in LangChain's messages; the rest goes into `additional_kwargs`."""
 
 
 class ChatAgentCascade(BaseChatModel):
@@ -189,8 +188,11 @@ def _choice(choice: dict[str, Any] | str | bool, names: Sequence[str]) -> Any:
 def _message(message: BaseMessage) -> Message:
     converted = convert_to_openai_messages(message)
     assert isinstance(converted, dict)
-    kept = message.additional_kwargs.get("thinking_blocks") if isinstance(message, AIMessage) else None
-    return {**converted, "thinking_blocks": whole(kept)} if kept else converted
+    if not isinstance(message, AIMessage):
+        return converted
+    kept = {k: v for k, v in message.additional_kwargs.items() if v and k not in IN_LANGCHAIN}
+    # The chunks of a stream are added up by LangChain, which does not know where a block goes on.
+    return {**{k: fields.joined(None, k, v) for k, v in kept.items()}, **converted}
 
 
 async def _result(episode: Episode, asked: dict[str, Any]) -> ChatResult:
@@ -235,10 +237,15 @@ def _assistant(answer: Message, said: dict[str, Any]) -> AIMessage:
         content=answer.get("content") or "",
         tool_calls=good,
         invalid_tool_calls=bad,
-        additional_kwargs={k: answer[k] for k in EXTRA if answer.get(k)},
+        additional_kwargs=_extra(answer),
         response_metadata=said,
         id=said["agentcascade"]["id"],
     )
+
+
+def _extra(found: Message) -> dict[str, Any]:
+    """What LangChain's messages have no field of their own for."""
+    return {k: v for k, v in found.items() if v and k not in IN_LANGCHAIN}
 
 
 def _usage(prompt: int, completion: int, cached: int, written: int, reasoning: int) -> UsageMetadata:
@@ -290,7 +297,7 @@ def _chunk(data: dict[str, Any]) -> ChatGenerationChunk:
     message = AIMessageChunk(
         content=delta.get("content") or "",
         tool_call_chunks=calls,
-        additional_kwargs={k: delta[k] for k in EXTRA if delta.get(k)},
+        additional_kwargs=_extra(delta),
         response_metadata=metadata,
         usage_metadata=usage,
         id=data["id"],
