@@ -15,9 +15,9 @@ from agentcascade import fields, logprobs
 from agentcascade.deltas import MOST_CALLS, Assembly
 from agentcascade.errors import BrokenStream, EmptyCompletion, ProviderError, bill_of
 from agentcascade.quirks import ABOUT_N, REFUSED, Quirks
-from agentcascade.transport import Watch
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 from agentcascade.usage import billed, counted
+from agentcascade.watch import Watch
 
 Dollars = Callable[[Usage], Decimal | None]
 MOST_CHUNKS = 500_000

@@ -11,13 +11,15 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from openai import APIConnectionError, AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
+import httpx
+from openai import APIConnectionError, APIError, APIStatusError, AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 
 from agentcascade import answers, transport
-from agentcascade.errors import ProviderError
+from agentcascade.errors import BrokenStream, ProviderError
 from agentcascade.prices import Price, PriceTable
 from agentcascade.quirks import Quirks, adapted
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
+from agentcascade.watch import Watch, watched
 
 TRANSPORT = {"timeout": "timeout", "extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
 """Arguments of `create` that are no part of the request's body, and what the client's `post` calls them."""
@@ -108,7 +110,7 @@ class ClientModel:
             seeded = None if seed is None else seed + first
             arguments = self._arguments(messages, n=size if size > 1 else None, seed=seeded, **own)
             request = answers.Request(self.name, self.dollars, messages, tools, size)
-            with transport.watched() as watch:
+            with watched() as watch:
                 try:
                     response = await self._adapted(self._send, arguments)
                     watch.check()
@@ -155,7 +157,7 @@ class ClientModel:
         arguments = self._arguments(messages, seed=seed, tools=tools, timeout=timeout, **options)
         arguments |= {"stream": True, "stream_options": {"include_usage": True}}
         stream = answers.Stream(answers.Request(self.name, self.dollars, messages, tools), on_delta)
-        with transport.watched() as watch:
+        with watched(streamed=True) as watch:
             try:
                 async for chunk in self._chunks(arguments):
                     stream.take(chunk)
@@ -224,7 +226,7 @@ def _close(opening: asyncio.Future[Any]) -> None:
         opening.result().close()
 
 
-def _named(error: BaseException, watch: transport.Watch) -> BaseException:
+def _named(error: BaseException, watch: Watch) -> BaseException:
     """The error that says what happened: reading was given up, or the answer could not be parsed."""
     if not isinstance(error, Exception) or isinstance(error, ProviderError):
         return error
@@ -233,12 +235,20 @@ def _named(error: BaseException, watch: transport.Watch) -> BaseException:
             watch.check()
         except ProviderError as found:
             return found
-    if watch.state == "answering" and isinstance(error, (ValueError, TypeError, AttributeError, RecursionError)):
-        return ProviderError(
-            f"the provider answered with something other than a chat completion: {type(error).__name__}"
-        )
-    if watch.state == "answering" and isinstance(error, APIConnectionError) and error.__cause__ is not None:
-        return ProviderError(f"the provider's answer could not be read: {type(error.__cause__).__name__}")
+    if watch.state != "answering":
+        return error
+    cause = error.__cause__ if isinstance(error, APIConnectionError) else error
+    if isinstance(cause, (ValueError, TypeError, AttributeError, RecursionError, UnicodeError)):
+        return ProviderError(f"the provider answered with no chat completion: {type(cause).__name__}")
+    if isinstance(cause, httpx.TimeoutException):
+        return error
+    if isinstance(cause, httpx.HTTPError):
+        kind = BrokenStream if watch.streamed else ProviderError
+        return kind(f"the provider's answer broke off before its end: {type(cause).__name__}")
+    if isinstance(cause, APIError) and not isinstance(cause, (APIStatusError, APIConnectionError)):
+        code = str(cause.code)  # an error that came as an event of the stream
+        status = int(code) if len(code) == 3 and code.isdecimal() and code >= "400" else 502
+        return ProviderError(f"the provider answered with an error: {cause.message[:300]}", status)
     return error
 
 

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from agentcascade import transport
-
 log = logging.getLogger("agentcascade.models")
 _installed = False
 
@@ -26,6 +24,8 @@ def install(litellm: Any) -> None:
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, HTTPHandler
         from litellm.llms.openai.common_utils import BaseOpenAILLM
 
+        from agentcascade import transport
+
         for handler in (AsyncHTTPHandler, HTTPHandler):
             handler.create_client = _guarding(handler.create_client)
         for name in ("_get_async_http_client", "_get_sync_http_client"):
@@ -38,6 +38,8 @@ def install(litellm: Any) -> None:
 
 
 def _guarding(make: Callable[..., Any]) -> Callable[..., Any]:
+    from agentcascade import transport
+
     @functools.wraps(make)
     def made(*args: Any, **options: Any) -> Any:
         client = make(*args, **options)

@@ -11,12 +11,13 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from agentcascade import answers, litellm_guard, streaming, transport
+from agentcascade import answers, litellm_guard, streaming
 from agentcascade.errors import BrokenStream, ProviderError
 from agentcascade.exchange import thinking_is_broken
 from agentcascade.prices import PriceTable
 from agentcascade.quirks import Quirks, adapted
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
+from agentcascade.watch import Watch, watched
 
 RETRIED = {408, 409, 429, 500, 502, 503, 504, 529}
 """HTTP statuses worth another try."""
@@ -110,7 +111,7 @@ class LiteLLMModel:
         async def ask(first: int, size: int) -> Completion:
             """Answers `first` to `first` + `size`, in one request that is tried again on passing failures."""
             request = answers.Request(self.name, self.dollars, messages, tools, size)
-            with transport.watched() as watch:
+            with watched() as watch:
                 try:
                     async with asyncio.timeout_at(deadline):
                         send = lambda r: self._with_retries(litellm, r, deadline, watch)  # noqa: E731
@@ -146,7 +147,7 @@ class LiteLLMModel:
         started, deadline, asked = self._request(messages, tools, timeout, options)
         asked |= {"stream": True, "stream_options": {"include_usage": True}} | _sampling(1, seed, 0)
         stream = answers.Stream(answers.Request(self.name, self.dollars, messages, tools), on_delta)
-        with transport.watched() as watch:
+        with watched(streamed=True) as watch:
             try:
                 async with asyncio.timeout_at(deadline):
                     send = lambda r: self._with_retries(litellm, r, deadline, watch, stream)  # noqa: E731
@@ -190,7 +191,7 @@ class LiteLLMModel:
         litellm: Any,
         request: dict[str, Any],
         deadline: float,
-        watch: transport.Watch,
+        watch: Watch,
         stream: answers.Stream | None = None,
     ) -> Any:
         """litellm's response; with `stream`, the whole answer that went there."""
@@ -247,7 +248,7 @@ def retry_after(error: Exception) -> float | None:
     return max(0.0, (until - datetime.now(UTC)).total_seconds()) if until.tzinfo else None
 
 
-def _named(error: BaseException, watch: transport.Watch) -> BaseException:
+def _named(error: BaseException, watch: Watch) -> BaseException:
     """What stopped the reading of an answer, rather than what litellm made of the rest; else `error` itself."""
     if isinstance(error, Exception) and watch.broken:
         try:

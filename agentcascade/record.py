@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from typing import Any
 
 from agentcascade.errors import describe
 from agentcascade.prompts import Prompt
@@ -38,6 +39,7 @@ class StepRecord:
         self._model_seconds = self._embedding_seconds = 0.0
         self._calls: list[Call] = list(before)
         self._failures: list[str] = []
+        self._fields: Mapping[str, Any] = {}
         self._votes: Tally | None = None
         self._samples: Sequence[Sample] = ()
         self._prompt: Prompt | None = None
@@ -63,6 +65,8 @@ class StepRecord:
         """Add a call to the bill; a failed call that carries no completion has none we know of."""
         if completion is not None:
             self._calls.append(Call.of(role, purpose, completion))
+            if role == "student" and purpose == "sample":
+                self._fields = completion.fields
 
     def failed(self, what: str, error: BaseException) -> None:
         self._failures.append(f"{what}: {describe(error)}")
@@ -85,14 +89,20 @@ class StepRecord:
         """The teacher's own action."""
         self._chosen, self._teacher_saw_demonstrations = sample, saw_demonstrations
 
-    def completion(self, messages: Sequence[Message], finish_reasons: Sequence[str] = ()) -> Completion:
-        """The answer that the caller gets, with the usage of the model that answered."""
+    def completion(self, messages: Sequence[Message], answered: Completion | None = None) -> Completion:
+        """The answer that the caller gets, with the usage of the model that answered.
+
+        `answered` is that model's own completion, whose finish reasons and other fields are handed on.
+        """
         asked = [c for c in self._calls if c.role == self.answered_by and c.purpose in ("act", "sample")]
         own = [c for c in asked if c.model == asked[-1].model]
         return Completion(
             model=own[-1].model,
             messages=tuple(messages),
-            finish_reasons=tuple(finish_reasons) or ("tool_calls" if messages[0].get("tool_calls") else "stop",),
+            finish_reasons=(answered.finish_reasons if answered else ())
+            or ("tool_calls" if messages[0].get("tool_calls") else "stop",),
+            fields=answered.fields if answered else self._fields,
+            choice_fields=answered.choice_fields if answered else (),
             usage=sum((c.usage for c in own), Usage()),
             dollars=total(own),
             seconds=self._model_seconds,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from agentcascade import fields
 from agentcascade.actions import text_of
 from agentcascade.types import Completion, Decision, Delta, Message, Usage
 
@@ -35,10 +36,13 @@ def chat_completion(completion: Completion, messages: Sequence[Message], decisio
         id=decision.id,
         object="chat.completion",
         created=int(time.time()),
-        model=completion.model,
-        choices=[_choice(i, {"role": "assistant", **m}, _reason(completion, i)) for i, m in enumerate(messages)],
+        choices=[
+            _choice(i, {"role": "assistant", **m}, _reason(completion, i), _beside(completion, i))
+            for i, m in enumerate(messages)
+        ],
         usage=_usage(completion.usage),
         agentcascade=decision,
+        **_answer(completion),
     )
 
 
@@ -48,13 +52,14 @@ def as_json(completion: Completion, messages: Sequence[Message], decision: Decis
         "id": decision.id,
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": completion.model,
+        **_answer(completion),
         "choices": [
             {
                 "index": i,
                 "message": {"role": "assistant", "content": None, **m},
                 "logprobs": None,
                 "finish_reason": _reason(completion, i),
+                **_beside(completion, i),
             }
             for i, m in enumerate(messages)
         ],
@@ -68,14 +73,32 @@ def _reason(completion: Completion, index: int) -> str:
     return reasons[index] if index < len(reasons) else "stop"
 
 
-def _choice(index: int, message: Message, reason: Any) -> Any:
+OURS = frozenset({"id", "object", "created", "choices", "usage", "agentcascade"})
+"""Fields of an answer that a provider cannot set."""
+
+
+def _answer(completion: Completion) -> dict[str, Any]:
+    """What the provider said beside its choices, its own name of the model among it."""
+    return {"model": completion.model, **{k: v for k, v in completion.fields.items() if k not in OURS}}
+
+
+def _beside(completion: Completion, index: int) -> Mapping[str, Any]:
+    """What the choice said beside its message, such as log-probabilities."""
+    found = completion.choice_fields
+    return found[index] if index < len(found) else {}
+
+
+def _choice(index: int, message: Message, reason: Any, beside: Mapping[str, Any]) -> Any:
     from openai.types.chat import ChatCompletionMessage
     from openai.types.chat.chat_completion import Choice
 
     if message.keys() <= {"role", "content"}:  # the common case, without a walk through nested types
         plain = ChatCompletionMessage.model_construct(**message)
-        return Choice.model_construct(index=index, finish_reason=reason, message=plain, logprobs=None)
-    return Choice.construct(index=index, finish_reason=reason, message=message, logprobs=None)
+        if not beside:
+            return Choice.model_construct(index=index, finish_reason=reason, message=plain, logprobs=None)
+    return Choice.construct(
+        None, **{"logprobs": None, **beside, "index": index, "finish_reason": reason, "message": message}
+    )
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:
@@ -125,14 +148,19 @@ class Chunks:
         self._begun: set[int] = set()
 
     def part(self, delta: Delta, index: int = 0) -> dict[str, Any]:
-        """The first of a choice also says the role."""
+        """The first of a choice also says the role. What the provider's chunk said beside the delta is handed on."""
+        beside = delta.get(fields.BESIDE) or {}
+        delta = {k: v for k, v in delta.items() if k not in ("role", fields.BESIDE)}
+        self._head |= {k: v for k, v in (beside.get("answer") or {}).items() if k not in OURS}
         if index not in self._begun:
             self._begun.add(index)
             delta = {"role": "assistant", **delta}
-        return self._chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
+        more = beside.get("choice") or {}
+        return self._chunk([{"logprobs": None, **more, "index": index, "delta": delta, "finish_reason": None}])
 
     def end(self, completion: Completion, said: Any, *, usage_apart: bool) -> list[dict[str, Any]]:
         """Finish reasons, then usage and `said`: in a chunk without choices where the caller asked for usage."""
+        self._head |= {k: v for k, v in completion.fields.items() if k not in OURS}
         made = [
             self._chunk([{"index": i, "delta": {}, "logprobs": None, "finish_reason": _reason(completion, i)}])
             for i in range(len(completion.messages))

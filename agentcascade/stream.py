@@ -56,7 +56,7 @@ class StepStream:
         try:
             while (delta := await self._queue.get()) is not None:
                 chunks = chunks or Chunks(self._teacher, id)
-                yield chunks.part({k: v for k, v in delta.items() if k != "role"})
+                yield chunks.part(delta)
             self.answer = answer = await self._task
             if chunks is None:
                 chunks = Chunks(answer.completion.model, id)

@@ -1,6 +1,6 @@
 """HTTP to model providers within bounds, by httpx's event hooks: no redirect to another origin, no endless body.
 
-The hooks act only inside `watched()`, so that a client which a program shares with us does everything else as before.
+The hooks act only inside `watch.watched()`: a client that a program shares with us does everything else as before.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ import json
 import re
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
-from agentcascade.errors import ProviderError
+from agentcascade.watch import Watch, current
 
 BODY = 64 * 2**20
 """Bytes of one answer after decompression: 128,000 tokens as the chunks of a stream are about 40 MB."""
@@ -27,53 +25,7 @@ REDIRECTS = {301, 302, 303, 307, 308}
 GATEWAY_GAVE_UP = {408, 504, 524}
 """Statuses after which a model may still have worked on the request, and be paid for it."""
 DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
-NEVER_SENT = {
-    *("ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefusedError", "gaierror", "UnsupportedProtocol"),
-}
-"""Names of errors before which nothing of a request went out."""
-
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
-
-
-class Watch:
-    """What the HTTP exchanges of one model call came to, as far as the hooks saw them."""
-
-    def __init__(self) -> None:
-        self.state: Literal["idle", "sent", "answering", "refused"] = "idle"
-        self.done = False
-        """Whether a stream said ``[DONE]``."""
-        self.broken = ""
-        """Why reading the answer was given up."""
-
-    def check(self) -> None:
-        """Raises `ProviderError` for an answer that was not read to its end."""
-        if self.broken:
-            raise ProviderError(f"the answer was not read to its end: {self.broken}")
-
-    def may_be_billed(self, error: BaseException) -> bool:
-        """Whether the call that ended in `error` may have made the provider work."""
-        if self.state == "refused":
-            return False
-        causes = {type(e).__name__ for e in _causes(error)}
-        if causes & NEVER_SENT:
-            return False
-        if self.state == "idle":  # nothing went by the hooks: some provider's own way of asking
-            return bool(causes & {"CancelledError", "TimeoutError", "Timeout", "APITimeoutError"})
-        return True
-
-
-_current: ContextVar[Watch | None] = ContextVar("agentcascade_watch", default=None)
-
-
-@contextmanager
-def watched() -> Iterator[Watch]:
-    """One model call: bounds hold inside."""
-    watch = Watch()
-    token = _current.set(watch)
-    try:
-        yield watch
-    finally:
-        _current.reset(token)
 
 
 def guard(client: httpx.Client | httpx.AsyncClient) -> None:
@@ -107,7 +59,7 @@ def guarded(client: H) -> H:
 
 
 def _sending(request: httpx.Request) -> None:
-    watch = _current.get()
+    watch = current()
     if watch is not None:
         watch.state = "sent"
         request.headers["accept-encoding"] = ", ".join(CODINGS)
@@ -118,7 +70,7 @@ async def _sending_async(request: httpx.Request) -> None:
 
 
 def _answered(response: httpx.Response) -> None:
-    watch = _current.get()
+    watch = current()
     if watch is None:
         return
     if response.status_code in REDIRECTS and (target := response.headers.get("location")) is not None:
@@ -168,7 +120,8 @@ def _bounded(response: httpx.Response, watch: Watch) -> None:
         response.headers.pop("content-encoding", None)
         response.stream = _stream(response.stream, [])
         return
-    reader = _Reader(watch, coding, "text/event-stream" in response.headers.get("content-type", ""))
+    events = watch.streamed or "text/event-stream" in response.headers.get("content-type", "")
+    reader = _Reader(watch, coding, events)
     if coding in CODINGS:
         response.headers.pop("content-encoding", None)
         response.headers.pop("content-length", None)
@@ -273,11 +226,3 @@ def _stream(original: Any, source: _Reader | list[bytes]) -> _AsyncStream | _Syn
     if isinstance(original, httpx.AsyncByteStream):
         return _AsyncStream(original, source)
     return _SyncStream(original, source)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(10):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__

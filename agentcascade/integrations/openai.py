@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
@@ -18,11 +18,12 @@ from openai import NOT_GIVEN, AsyncOpenAI, AsyncStream, OpenAI, Stream
 from openai.resources.chat import AsyncChat, Chat
 from openai.resources.chat.completions import AsyncCompletions, Completions
 
-from agentcascade import drafts, identity
+from agentcascade import drafts, identity, transport
 from agentcascade.assembly import OWN
 from agentcascade.client_model import ClientModel, provider
 from agentcascade.errors import ConfigError
 from agentcascade.prices import PriceTable
+from agentcascade.quirks import Quirks
 from agentcascade.response import CascadeCompletion, chat_completion, chunk
 from agentcascade.sync import LoopThread, loop_of
 from agentcascade.types import Decision
@@ -56,6 +57,7 @@ class Wrapped:
 
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
+        self._quirks = lru_cache(maxsize=256)(lambda base_url, model: Quirks())
         self._running: ContextVar[Running | None] = ContextVar("agentcascade_episode", default=None)
 
     @contextmanager
@@ -97,13 +99,16 @@ class Wrapped:
     ) -> tuple[Episode, dict[str, Any]]:
         """The episode of one call, and what to ask of it."""
         own = {k: v for k, v in arguments.items() if not _omitted(v)}
+        if missing := [k for k in ("messages", "model") if own.get(k) is None]:
+            raise TypeError(f"create: missing required argument{'s' * (len(missing) > 1)}: {' and '.join(missing)}")
         messages = [_plain(m) for m in own.pop("messages")]
         model, metadata = own.pop("model"), own.pop("metadata", None)
         fixed = {k: own.pop(k) for k in TRANSPORT if k in own}
         fixed |= {k: own[k] for k in SAMPLING if k in own}
         if metadata := identity.upstream(given := metadata):
             fixed["metadata"] = metadata
-        teacher = ClientModel(client, model, prices=self._prices, fixed=fixed, exact=True)
+        quirks = self._quirks(str(client.base_url), str(model))
+        teacher = ClientModel(client, model, prices=self._prices, fixed=fixed, exact=True, quirks=quirks)
         teacher._create = create
         running = self._running.get()
         headers = {k.lower(): v for k, v in (fixed.get("extra_headers") or {}).items()}
@@ -138,6 +143,11 @@ def wrap(client: C, config: Any = None, **options: Any) -> C:
     `agentcascade`; `wrapped.agentcascade` finishes episodes and closes the cascade.
     """
     from agentcascade.assembly import build, make_model
+
+    if not isinstance(client, (OpenAI, AsyncOpenAI)):
+        raise ConfigError(
+            f"wrap takes a client, openai.OpenAI(…) or openai.AsyncOpenAI(…) or a subclass: got {type(client).__name__}"
+        )
 
     def make(model: ModelConfig, count: TokenCounter) -> ChatModel:
         return _through(client, model) if model.name.startswith(OWN) else make_model(model, count)
@@ -183,6 +193,7 @@ def _attached(client: C, wrapped: Wrapped) -> C:
         "__module__": kind.__module__,
     }
     client.__dict__.pop("chat", None)
+    client._client = transport.guarded(client._client)  # of this copy alone: the program's own client stays as it is
     client.__class__ = cast("type[C]", type(kind.__name__, (kind,), body))
     return client
 
@@ -352,7 +363,8 @@ def _plain(message: Any) -> dict[str, Any]:
     """Programs append the SDK's own message objects to their conversations."""
     if isinstance(message, Mapping):
         return dict(message)
-    found: dict[str, Any] = message.model_dump(exclude_none=True)
+    found: dict[str, Any] = message.model_dump(mode="json", exclude_unset=True)  # as the SDK itself sends them
+    found.pop("parsed", None)
     return found
 
 

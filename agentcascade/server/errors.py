@@ -18,6 +18,7 @@ from agentcascade.errors import (
     EmptyCompletion,
     InvalidKey,
     InvalidRequest,
+    ProviderError,
     RateLimited,
     StorageError,
     UnknownEpisode,
@@ -84,6 +85,8 @@ def explain(error: BaseException) -> Problem:
             return Problem(400, str(error), "invalid_request_error")
         case EmptyCompletion():
             return Problem(502, describe(error), "upstream_error", "empty_completion")
+        case ProviderError():
+            return _upstream(error, error.status_code)
         case TimeoutError():
             return Problem(504, "the step took longer than its deadline", "timeout_error", "deadline_exceeded")
         case StorageError():
@@ -135,4 +138,6 @@ def _upstream(error: BaseException, status: int) -> Problem:
         return Problem(502, "the model's provider does not know the model", "upstream_error", "upstream_model")
     if status in (408, 504):
         return Problem(504, "the model's provider took too long", "timeout_error", "upstream_timeout")
+    if isinstance(error, ProviderError):
+        return Problem(502, describe(error), "upstream_error", "upstream_answer")
     return Problem(502, f"the model's provider failed ({type(error).__name__})", "upstream_error", f"upstream_{status}")

@@ -39,10 +39,10 @@ async def test_every_client_tells_the_mean_of_each_answers_tokens(fake_openai: S
         assert completion.tokens == (2, 2, 2)
 
 
-async def test_answers_that_say_nothing_are_left_out_of_the_numbers_too(fake_openai: Start) -> None:
+async def test_answers_that_say_nothing_keep_their_numbers(fake_openai: Start) -> None:
     for model in models(fake_openai([Reply([None, "b"], logprobs=(-0.5,))])):
         completion = await model.complete(ASK, n=2, logprobs=True)
-        assert (len(completion.messages), completion.logprobs, completion.tokens) == (1, (-0.5,), (1,))
+        assert (len(completion.messages), completion.logprobs, completion.tokens) == (2, (-0.5, -0.5), (1, 1))
 
 
 async def test_who_does_not_ask_is_not_told(fake_openai: Start) -> None:

@@ -116,7 +116,7 @@ async def test_a_refusal_is_an_answer_that_was_billed(fake_openai: Any) -> None:
     body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": USAGE}
     for model in both(fake_openai([Reply(body=body)])):
         completion = await model.complete(ASK)
-        assert completion.messages == ({"role": "assistant", "refusal": "I must not."},)
+        assert completion.messages == ({"role": "assistant", "content": None, "refusal": "I must not."},)
         assert completion.dollars == Decimal("0.0004832")
 
 

@@ -67,9 +67,9 @@ async def test_parts_are_handed_on_while_the_answer_is_still_being_made(fake_ope
     assert (await work).messages[0]["content"] == "one two three four"
 
 
-async def test_without_reported_usage_tokens_are_counted_and_dollars_unknown(fake_openai: Any) -> None:
+async def test_without_reported_usage_tokens_are_counted(fake_openai: Any) -> None:
     completion = await model(fake_openai([Reply(usage=None)])).stream(ASK, lambda _: None)
-    assert completion.dollars is None
+    assert completion.estimated
     assert completion.usage.prompt > 0
 
 

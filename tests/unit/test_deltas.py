@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from agentcascade.deltas import Assembly, whole
-from agentcascade.models import _message
-from agentcascade.streaming import Shown
+from agentcascade import fields, streaming
+from agentcascade.answers import Request, Stream
+from agentcascade.deltas import Assembly
+from agentcascade.exchange import delta_ids, new_id
+from agentcascade.types import Completion
 
 
 def thought(text: str = "", signature: str | None = None) -> dict[str, Any]:
@@ -32,9 +34,8 @@ def test_thinking_that_came_in_parts_is_one_signed_block() -> None:
 def test_blocks_that_are_whole_stay_as_they_are() -> None:
     hidden = {"type": "redacted_thinking", "data": "xyz"}
     blocks = [thought("a", "s1"), thought("b", "s2"), hidden, thought("c", "s3")]
-    assert whole(blocks) == blocks
-    assert whole([thought("a"), hidden, thought("b")]) == [thought("a"), hidden, thought("b")]
-    assert whole([]) == []
+    for parts in (blocks, [thought("a"), hidden, thought("b")], []):
+        assert fields.joined(None, "thinking_blocks", parts) == parts
 
 
 def test_parallel_calls_are_put_together_by_index() -> None:
@@ -50,11 +51,12 @@ def test_parallel_calls_are_put_together_by_index() -> None:
     ]
 
 
-def test_what_says_nothing_is_no_message() -> None:
+def test_thinking_alone_says_nothing() -> None:
     assembly = Assembly()
     assembly.add({"role": "assistant"})
     assembly.add({"reasoning_content": "hm"})
-    assert assembly.message is None
+    assert assembly.message == {"role": "assistant", "content": None, "reasoning_content": "hm"}
+    assert not fields.says_something(assembly.message)
 
 
 def test_calls_that_share_an_index_stay_apart_by_their_ids() -> None:
@@ -113,7 +115,7 @@ class Wrapped:
         source = self.completion_stream.streaming_response
         next(source) if isgenerator(source) else await anext(source)
         for index, delta in self._deltas:
-            choice = SimpleNamespace(index=index, delta=SimpleNamespace(**delta), finish_reason="stop")
+            choice = SimpleNamespace(index=index, delta=delta, finish_reason="stop")
             yield SimpleNamespace(choices=[choice], usage=None)
 
 
@@ -121,17 +123,23 @@ def fail(_: Any) -> None:
     raise ValueError("the caller's own")
 
 
+async def read(source: Any, on_delta: Any) -> Completion:
+    stream = Stream(Request("m", lambda _: None, [], None), on_delta)
+    await streaming.read(source, stream)
+    return stream.end(True)
+
+
 async def test_the_connection_is_closed_when_the_caller_fails() -> None:
     response = Lines()
     with pytest.raises(ValueError, match="the caller's own"):
-        await Shown(fail).whole(Wrapped(response.aiter_lines(), [(0, {"content": "hi"})]))
+        await read(Wrapped(response.aiter_lines(), [(0, {"content": "hi"})]), fail)
     assert response.closed
 
 
 async def test_what_outlives_a_stream_stays_open() -> None:
     handler = Handler()
     with pytest.raises(ValueError, match="the caller's own"):
-        await Shown(fail).whole(Wrapped(handler.stream(), [(0, {"content": "hi"})]))
+        await read(Wrapped(handler.stream(), [(0, {"content": "hi"})]), fail)
     assert not handler.closed
 
 
@@ -143,19 +151,50 @@ async def test_the_caller_hears_of_its_own_error_not_of_the_closing() -> None:
             raise OSError("cannot close")
 
     with pytest.raises(ValueError, match="the caller's own"):
-        await Shown(fail).whole(Wrapped(stubborn(), [(0, {"content": "hi"})]))
+        await read(Wrapped(stubborn(), [(0, {"content": "hi"})]), fail)
 
 
 async def test_only_the_first_choice_is_shown() -> None:
     seen: list[Any] = []
-    found = await Shown(seen.append).whole(
-        Wrapped(Lines().aiter_lines(), [(0, {"content": "a"}), (1, {"content": "b"})])
-    )
+    found = await read(Wrapped(Lines().aiter_lines(), [(0, {"content": "a"}), (1, {"content": "b"})]), seen.append)
     assert seen == [{"content": "a"}]
-    assert found.choices[0].message["content"] == "a"
+    assert found.messages[0]["content"] == "a"
 
 
 def test_a_refusal_is_an_answer() -> None:
-    said = _message(SimpleNamespace(message={"role": "assistant", "content": None, "refusal": "I must not."}))
-    assert said == {"role": "assistant", "refusal": "I must not."}
-    assert _message(SimpleNamespace(message={"role": "assistant", "content": ""})) is None
+    said = fields.message({"role": "assistant", "content": None, "refusal": "I must not."})
+    assert said == {"role": "assistant", "content": None, "refusal": "I must not."}
+    assert fields.says_something(said)
+    assert not fields.says_something(fields.message({"role": "assistant", "content": ""}))
+
+
+def test_calls_without_an_index_are_the_same_calls_in_the_deltas_and_in_the_whole() -> None:
+    """Ids that were streamed must be those of the message: results come back under them."""
+    parts = [
+        {"id": "a", "function": {"name": "look", "arguments": "{"}},
+        {"function": {"arguments": "}"}},
+        {"id": "b", "function": {"name": "take", "arguments": "{}"}},
+    ]
+    rename, assembly = delta_ids("teacher", "salt"), Assembly()
+    streamed = []
+    for part in parts:
+        delta = rename({"tool_calls": [part]})
+        streamed += delta["tool_calls"]
+        assembly.add({"tool_calls": [part]})
+    calls = assembly.message["tool_calls"]
+    assert [c["function"] for c in calls] == [
+        {"name": "look", "arguments": "{}"},
+        {"name": "take", "arguments": "{}"},
+    ]
+    assert [(c["index"], c.get("id")) for c in streamed] == [
+        (0, new_id("teacher", "salt", 0)),
+        (0, None),
+        (1, new_id("teacher", "salt", 1)),
+    ]
+
+
+def test_a_name_that_is_said_with_every_part_is_one_name() -> None:
+    assembly = Assembly()
+    for arguments in ('{"x"', ": 1}"):
+        assembly.add({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "look", "arguments": arguments}}]})
+    assert assembly.message["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"x": 1}'}

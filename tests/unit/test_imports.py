@@ -35,7 +35,7 @@ OWNERS = {
     "onnxruntime": {"retrievers.onnx"},
     "tokenizers": {"retrievers.onnx"},
     "faiss": {"retrievers.faiss_index", "retrievers.stores"},
-    "litellm": {"models", "integrations.litellm"},
+    "litellm": {"models", "litellm_guard", "integrations.litellm"},
     "stamina": {"models"},
     "openai": {"response", "client_model", "openai_model", "integrations.openai"},
     "langchain_core": {"integrations.langchain"},
