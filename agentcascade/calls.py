@@ -117,19 +117,13 @@ class Caller:
         live = None
         if (on_delta := request.on_delta) is not None:
             rename = exchange.delta_ids("teacher", self._salt(0)) if self._switching else _same
-<<<<<<< HEAD
             live = lambda delta: on_delta(rename(whole_text(delta)))  # noqa: E731
-        completion = await self._call("teacher", purpose, model, sent, options, live)
-=======
-            forward = lambda delta: on_delta(rename(whole_text(delta)))  # noqa: E731
-            make = lambda: model.stream(sent, forward, **options)  # noqa: E731
         try:
-            completion = await self._call("teacher", purpose, model, sent, request.n, make)
+            completion = await self._call("teacher", purpose, model, sent, options, live)
         except EmptyCompletion as error:
             if error.completion is None or not error.completion.messages:
                 raise
             completion = error.completion  # its caller sees it as it is: an error would be repeated, and paid again
->>>>>>> 4d00def (Answers reach their callers as they are: log-probabilities, service tier, silent answers; bounded bodies; no invented seeds)
         answers = tuple(self._named(m, "teacher", i) for i, m in enumerate(completion.messages))
         return completion.model_copy(update={"messages": answers})
 

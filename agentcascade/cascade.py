@@ -292,13 +292,8 @@ class Cascade:
             if self.student is None or self.config.budgets.when_exceeded == "error":
                 raise
             return await self._without_teacher(request, record, error)
-<<<<<<< HEAD
         record.acted(await self.side.parse(completion.messages[0], record.situation, request), shown)
-        return record.completion(completion.messages, completion.finish_reasons)
-=======
-        record.acted(self.side.parse(completion.messages[0], record.situation, request), shown)
         return record.completion(completion.messages, completion)
->>>>>>> 4d00def (Answers reach their callers as they are: log-probabilities, service tier, silent answers; bounded bodies; no invented seeds)
 
     async def _without_teacher(self, request: Request, record: StepRecord, error: BudgetExceeded) -> Completion:
         """The teacher is over budget: the student's best sample, drawn now if there is none yet."""
