@@ -116,6 +116,9 @@ class OpenAIModel:
         """Whether the server ever gave several answers to one request; else each may have to be asked for."""
         return self.quirks.confirmed_n
 
+    bills_failures = True
+    """Errors carry what they cost (`errors.bill_of`); without a bill nothing was asked of the model."""
+
     def dollars(self, usage: Usage) -> Decimal | None:
         return self._price.dollars(usage) if self._price else None
 
