@@ -1,27 +1,44 @@
 """Action keys for Python code: programs that differ only in how they are written have one key.
 
-Normalised are formatting, comments, quotes and forms of numbers, the order of keyword arguments and of imports, type
-annotations, docstrings, `not a in b`, and the names of variables that the program binds itself before it reads them. A
-name that may hold something from an earlier step keeps its name: `total = total + 1` is not `count = count + 1`.
+Normalised are formatting, comments, quotes and forms of numbers, the order of keyword arguments and of imports,
+`not a in b`, and the names of variables that the program binds itself before it reads them; of functions that are only
+called, the annotations and docstrings. A name that may hold something from an earlier step keeps its name:
+`total = total + 1` is not `count = count + 1`. Classes are left as they are: their annotations, names and docstrings
+are what dataclasses and pydantic make fields of.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from agentcascade.actions import text_of
+from agentcascade.actions import readable
+from agentcascade.bounds import printable
 from agentcascade.errors import InvalidAction
 from agentcascade.types import Action, Message, Tool
 
 LONGEST = 50_000
 """Characters of a program that is still normalised"""
+DEEPEST = 100
+"""Levels of nesting of its syntax"""
+MOST = 20_000
+"""Nodes of its syntax"""
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
-_LABEL = re.compile(r"(?:^|\n)[\s*]*(?:Action|Code)\**:\**[ \t]*\n?", re.IGNORECASE)
-_NAMES_MATTER = {"eval", "exec", "locals", "globals", "vars", "dir"}
+_LABEL = re.compile(r"^[ \t*]*(?:Action|Code)\**:\**[ \t]*\n?", re.IGNORECASE | re.MULTILINE)
+_THOUGHT = re.compile(r"^[\s*]*(?:Thought|Reasoning)\**:\**\s*", re.IGNORECASE)
+_NAMES_MATTER = {"eval", "exec", "locals", "globals", "vars", "dir", "__import__", "__main__"}
+_SEEN = {"__annotations__", "__doc__", "__name__", "__qualname__", "__code__", "__signature__", "__dict__"}
+"""Attributes by which a program sees how it is written"""
+_LOOKS = {"help", "inspect", "get_type_hints", "get_annotations", "getdoc", "signature", "docopt", "doctest", "pydoc"}
+_IN_ORDER = {"dict", "OrderedDict", "defaultdict", "Counter", "update", "namedtuple", "SimpleNamespace", "DataFrame"}
+_IN_ORDER |= {"assign", "make_dataclass", "TypedDict", "Namespace", "dumps", "print_kwargs"}
+"""Callables that show their keyword arguments in the order in which they were given"""
+_TYPES = {name for name, value in vars(builtins).items() if isinstance(value, type)}
 
 
 class PythonActions:
@@ -30,48 +47,120 @@ class PythonActions:
     Raises `InvalidAction` for what does not compile.
     """
 
+    at_once = 500
+
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
-        text = text_of(message)
-        blocks = list(_FENCE.finditer(text))
-        labels = list(_LABEL.finditer(text))
-        if blocks:
-            before, code = text[: blocks[-1].start()], blocks[-1][1]
-        elif labels:
-            before, code = text[: labels[-1].start()], text[labels[-1].end() :]
+        text = printable(readable(message))
+        block, label = _last(_FENCE, text), _last(_LABEL, text)
+        if block:
+            before, code = text[: block.start()], block[1]
+        elif label:
+            before, code = text[: label.start()], text[label.end() :]
         else:
             before, code = "", text
         code = code.strip("\n").rstrip()
-        thought = re.sub(r"^[\s*]*(?:Thought|Reasoning)\**:\**\s*", "", _LABEL.sub("\n", before).strip(), flags=re.I)
+        thought = _THOUGHT.sub("", _LABEL.sub("", before).strip())
         return Action(key=canonical_python(code), text=code, reasoning=thought)
 
 
-@lru_cache(maxsize=4096)
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+
+
+@lru_cache(maxsize=1024)
 def canonical_python(code: str) -> str:
     """The key of a program. Raises `InvalidAction` where it does not compile, does nothing, or is too long."""
     if len(code) > LONGEST:
         raise InvalidAction(f"a program of {len(code):,} characters: {LONGEST:,} is the most")
     try:
         tree = ast.parse(code)
+        _measure(tree)
         compile(tree, "<action>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InvalidAction(f"not Python: {getattr(error, 'msg', None) or error}: {code[:80]!r}") from error
+    except InvalidAction:
+        raise
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError, SystemError) as error:
+        said = str(getattr(error, "msg", None) or error)[:200]
+        raise InvalidAction(printable(f"not Python: {said}: {code[:80]!r}")) from error
     try:
-        tree = _Plainer().visit(tree)
-        own = _own_names(tree)
+        unseen = _only_called(tree)
+        tree = _Plainer(unseen).visit(tree)
+        own = _own_names(tree, unseen)
         tree = ast.fix_missing_locations(_Renamed(own).visit(tree))
         key = ast.unparse(_sorted_imports(tree))
-    except RecursionError as error:
+    except (ValueError, OverflowError, RecursionError, MemoryError) as error:  # a number of too many digits …
         raise InvalidAction(f"not Python that can be read: {code[:80]!r}") from error
     if not key.strip():
         raise InvalidAction("the program does nothing")
-    return key
+    return printable(key)
+
+
+def _measure(tree: ast.AST) -> None:
+    """Raises `InvalidAction` for syntax that nests too deep, or is too much."""
+    level, count, depth = [tree], 0, 0
+    while level:
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        count, depth = count + len(level), depth + 1
+        if depth > DEEPEST or count > MOST:
+            raise InvalidAction(f"a program of more than {DEEPEST} levels or {MOST:,} nodes")
+
+
+def _only_called(tree: ast.Module) -> set[int]:
+    """Functions (by identity) of which nobody sees annotations, docstrings or names of arguments.
+
+    They are not decorated, stand in no class, and their names occur where they are called alone.
+    """
+    called: set[int] = set()
+    named: set[str] = set()
+    inside: set[int] = set()
+    functions: list[ast.FunctionDef | ast.AsyncFunctionDef] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called.add(id(node.func))
+            if any(k.arg is None for k in node.keywords):  # names of arguments may be in a mapping
+                return set()
+        elif isinstance(node, ast.Name) and id(node) not in called:
+            named.add(node.id)
+        elif isinstance(node, ast.Attribute) and node.attr in _SEEN:
+            return set()
+        elif isinstance(node, ast.ClassDef):
+            inside |= {id(n) for n in ast.walk(node)} if id(node) not in inside else set()
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            functions.append(node)
+        if isinstance(node, (ast.Name, ast.Attribute, ast.alias)) and _said(node) & _LOOKS:
+            return set()
+    if named & _NAMES_MATTER:
+        return set()
+    return {id(f) for f in functions if not f.decorator_list and f.name not in named and id(f) not in inside}
+
+
+def _said(node: ast.Name | ast.Attribute | ast.alias) -> set[str]:
+    if isinstance(node, ast.alias):
+        return {*node.name.split(".")}
+    return {node.id if isinstance(node, ast.Name) else node.attr}
+
+
+def _shows(annotation: ast.AST | None) -> bool:
+    """Whether evaluating an annotation may do something or fail: what is built in does not."""
+    if annotation is None:
+        return False
+    plain = (ast.Constant, ast.Name, ast.Subscript, ast.Tuple, ast.List, ast.BinOp, ast.BitOr, ast.expr_context)
+    return any(
+        not isinstance(part, plain) or (isinstance(part, ast.Name) and part.id not in _TYPES)
+        for part in ast.walk(annotation)
+    )
 
 
 class _Plainer(ast.NodeTransformer):
-    """What changes no meaning, statement by statement."""
+    """What changes no meaning, statement by statement. `unseen`: functions whose looks nobody sees."""
+
+    def __init__(self, unseen: set[int]) -> None:
+        self._unseen, self._within = unseen, 0
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
+        callee = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        if callee in _IN_ORDER:
+            return node
         if all(k.arg for k in node.keywords) and sum(map(_acts, (k.value for k in node.keywords))) <= 1:
             node.keywords.sort(key=lambda k: k.arg or "")
         return node
@@ -93,24 +182,37 @@ class _Plainer(ast.NodeTransformer):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         self.generic_visit(node)
-        if not node.simple:
+        if not node.simple or node.value is None or (not self._within and _shows(node.annotation)):
             return node
-        return ast.Assign([node.target], node.value) if node.value is not None else None
+        return ast.Assign([node.target], node.value)
 
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.annotation = None
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
+        return self._function(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return self._function(node)
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        self._within += 1  # annotations of local variables are never evaluated
         self.generic_visit(node)
-        node.body = _without_docstring(node.body)
+        self._within -= 1
+        if id(node) in self._unseen:
+            arguments = [a for a in ast.walk(node.args) if isinstance(a, ast.arg)]
+            if not any(_shows(a.annotation) for a in arguments) and not _shows(node.returns):
+                node.returns = None
+                for argument in arguments:
+                    argument.annotation = None
+            node.body = _without_docstring(node.body)
         return node
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         self.generic_visit(node)
-        said = [s for s in node.body[:-1] if _is_text(s)]  # the last one may be shown
-        node.body = [s for s in node.body if s not in said]
+        seen = any(isinstance(n, ast.Name) and n.id in ("__doc__", *_LOOKS) for n in ast.walk(node))
+        if node.body and not seen:  # the last one may be shown
+            node.body = [*(s for s in node.body[:-1] if not _is_text(s)), node.body[-1]]
         return node
 
     def visit_Import(self, node: ast.Import) -> Any:
@@ -141,19 +243,27 @@ class _Use(NamedTuple):
     block: tuple[int, ...]
 
 
-def _own_names(tree: ast.AST) -> dict[str, str]:
+def _own_names(tree: ast.AST, unseen: set[int]) -> dict[str, str]:
     """Names that are bound before they can be read, numbered in the order in which they are bound."""
     uses: dict[str, list[_Use]] = {}
     for use in _uses(tree, ()):
         uses.setdefault(use.name, []).append(use)
-    fixed = {k.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords}
+    if uses.keys() & (_NAMES_MATTER | _LOOKS):
+        return {}
+    fixed: set[str | None] = {name for name in uses if name.startswith("__")}
     for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) or (isinstance(node, ast.Attribute) and node.attr in _SEEN):
+            return {}  # its names are attributes
         if isinstance(node, (ast.Global, ast.Nonlocal)):
             fixed |= {*node.names}
-        if isinstance(node, ast.ClassDef):  # its names are attributes
-            fixed |= uses.keys()
-    if uses.keys() & _NAMES_MATTER:
-        return {}
+        elif isinstance(node, ast.Call):
+            fixed |= {k.arg for k in node.keywords}
+        elif isinstance(node, (ast.MatchAs, ast.MatchStar)):
+            fixed.add(node.name)
+        elif isinstance(node, ast.MatchMapping):
+            fixed.add(node.rest)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and id(node) not in unseen:
+            fixed |= {node.name, *(a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg))}
     own = [name for name, found in uses.items() if name not in fixed and _is_own(found)]
     return {name: f"§{i}" for i, name in enumerate(own)}
 
@@ -285,9 +395,20 @@ def _sorted_imports(tree: ast.Module) -> ast.Module:
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             run.append(statement)
             continue
-        made += sorted(run, key=ast.unparse)
+        made += sorted(run, key=ast.unparse) if _commute(run) else run
         run = []
         if statement is not None:
             made.append(statement)
     tree.body = made
     return tree
+
+
+def _commute(imports: Sequence[ast.stmt]) -> bool:
+    """Whether no two of them bind one name."""
+    bound = [
+        a.asname or a.name.split(".")[0]
+        for i in imports
+        if isinstance(i, (ast.Import, ast.ImportFrom))
+        for a in i.names
+    ]
+    return len({*bound}) == len(bound) and "*" not in bound

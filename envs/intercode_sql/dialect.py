@@ -7,7 +7,8 @@ import sqlite3
 from functools import lru_cache
 
 from agentcascade.envs.intercode_sql.dump import COLUMNS
-from agentcascade.sql_keys import parser
+from agentcascade.errors import InvalidAction
+from agentcascade.sql_keys import parsed, parser
 
 SYNTAX = "You have an error in your SQL syntax"
 DENIED = "command denied to user 'admin': this database is read-only"
@@ -23,9 +24,9 @@ def translate(statement: str) -> str:
     sqlglot, exp = parser()
     failures = sqlglot.errors.SqlglotError, RecursionError
     try:
-        trees = [t for t in sqlglot.parse(statement, read="mysql") if t is not None]
-    except failures as error:
-        raise Rejected(f"{SYNTAX}: {_first_line(error)}") from error
+        trees, _ = parsed(statement, "mysql")
+    except InvalidAction as error:
+        raise Rejected(f"{SYNTAX}: {_first_line(error.__cause__ or error)}") from error
     if len(trees) != 1:
         raise Rejected(f"{SYNTAX}: one statement at a time")
     if isinstance(trees[0], exp.Command):  # what the parser does not know

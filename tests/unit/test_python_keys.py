@@ -15,6 +15,8 @@ from agentcascade.errors import InvalidAction
 from agentcascade.python_keys import canonical_python
 
 SAME = [
+    ("def f():\n  n: Missing = 1\n  return n\nf()", "def f():\n  k = 1\n  return k\nf()"),
+    ("async def f(a: int):\n  'doc'\n  return a\nawait_(f(1))", "async def g(b):\n  return b\nawait_(g(1))"),
     ("x=1\nprint( x )", "y = 1\nprint(y)  # show"),
     ("f(a=1,b=2)", "f(b=2, a=1)"),
     ("r = apis.a.b(q='x')\nprint(r)", 'res = apis.a.b(q="x")\n\nprint(res)'),
@@ -33,7 +35,44 @@ SAME = [
     ("page, size = 0, 5\nprint(page, size)", "(a, b) = (0, 5)\nprint(a, b)"),
     ("import json as j\nprint(j.dumps(1))", "import json as k\nprint(k.dumps(1))"),
 ]
+FIELDS = "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: {}\n    y: int = 0\nprint(P('1'))"
+MODEL = "class M(BaseModel):\n    {}\nprint(M(a='1'))"
 DIFFERENT = [
+    (FIELDS.format("int"), FIELDS.format("str")),
+    (FIELDS.format("int"), FIELDS.format("ClassVar[int]")),
+    (MODEL.format("a: int"), MODEL.format("a: str")),
+    (MODEL.format("a: int = 1"), MODEL.format("a = 1")),
+    (MODEL.format("a: int"), MODEL.format("pass")),
+    (MODEL.format("'about'\n    a: int"), MODEL.format("a: int")),
+    (MODEL.format("def f(self, a: int): ..."), MODEL.format("def f(self, a: str): ...")),
+    ("@tool\ndef f(a: int):\n  'adds'\n  return a", "@tool\ndef f(a: str):\n  'adds'\n  return a"),
+    ("@tool\ndef f(a):\n  'adds'\n  return a", "@tool\ndef f(a):\n  'takes'\n  return a"),
+    ("@tool\ndef f(a):\n  return a", "@tool\ndef f(b):\n  return b"),
+    ("def f(a: int):\n  return a\nbind([f])", "def f(a: str):\n  return a\nbind([f])"),
+    ("def f():\n  'adds'\nprint(f.__doc__)", "def f():\n  'takes'\nprint(f.__doc__)"),
+    ("def f(): pass\nprint(f.__name__)", "def g(): pass\nprint(g.__name__)"),
+    ("def f(a):\n  return a\nf(**{'a': 1})", "def f(b):\n  return b\nf(**{'a': 1})"),
+    ("def f(a: print('x')): pass\nf(1)", "def f(a): pass\nf(1)"),
+    ("x: Missing = 1", "x = 1"),
+    ("x: print('x') = 1", "x = 1"),
+    ("def f():\n  x: int\n  return x\nf()", "def f():\n  return x\nf()"),
+    ("async def f():\n  'doc'\n  return f.__doc__", "async def f():\n  return f.__doc__"),
+    ("'first'\nprint(__doc__)", "'second'\nprint(__doc__)"),
+    ("@a\n@b\ndef f(): pass\nf()", "@b\n@a\ndef f(): pass\nf()"),
+    ("def f(x=1): return x\nf()", "def f(x=2): return x\nf()"),
+    ("print(b'a')", "print('a')"),
+    ("print(r'\\n')", "print('\\n')"),
+    ("print(f'{x=}')", "print(f'{x}')"),
+    ("print('a  b')", "print('a b')"),
+    ("print('\u00e9')", "print('e\u0301')"),
+    ("print(dict(a=1, b=2))", "print(dict(b=2, a=1))"),
+    ("from a import x\nfrom b import x\nx()", "from b import x\nfrom a import x\nx()"),
+    ("from a import *\nfrom b import *", "from b import *\nfrom a import *"),
+    ("x=1\nmatch v:\n  case x: print(x)", "y=1\nmatch v:\n  case x: print(y)"),
+    ("x = True", "x = 1"),
+    ("x = 0.0", "x = -0.0"),
+    ("def f():\n  global x\n  x = 1\nf()", "def f():\n  x = 1\nf()"),
+    ("assert f(), 'a'", "assert f(), 'b'"),
     ("total = total + 1", "count = count + 1"),
     ("x += 1", "y += 1"),
     ("print(x)", "print(y)"),
@@ -74,7 +113,14 @@ def test_what_may_do_something_else_is_not(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["print(", "Let me think.", "", "# nothing", "return 1", "x = " + "(" * 500, "a" * 60_000]
+    "code",
+    [
+        *("print(", "Let me think.", "", "# nothing", "return 1", "x = " + "(" * 500, "a" * 60_000, "\x00", "'\ud800"),
+        *("x = 0x" + "f" * 40_000, "9" * 5_000, "-" * 30_000 + "1", "1" + "+1" * 9_000, "f(" * 99 + ")" * 99),
+        "if 1:\n" + "".join(" " * k + "if 1:\n" for k in range(1, 99)) + " " * 99 + "1",
+        *('"";' * 16_000, "a" + ".b" * 20_000),
+    ],
+    ids=range(17),
 )
 def test_what_does_not_compile_votes_for_nothing(code: str) -> None:
     with pytest.raises(InvalidAction):

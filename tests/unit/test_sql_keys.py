@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcascade.actions import make_format
-from agentcascade.errors import InvalidAction
+from agentcascade.errors import ConfigError, InvalidAction
 from agentcascade.sql_keys import canonical_sql, statement_of
 
 SAME = [
-    ("SELECT a FROM t", "select A from `T` ;"),
+    ("SELECT a FROM t", "select A from `t` ;"),
     ("SELECT t1.a FROM t AS t1", "SELECT a FROM t"),
     ("SELECT x.a, y.b FROM t x JOIN u y ON x.id=y.id", "SELECT t.a,u.b FROM t INNER JOIN u ON u.id = t.id"),
     ("SELECT COUNT(*) FROM t", "SELECT COUNT(1) AS n FROM t"),
@@ -44,6 +44,31 @@ SAME = [
     ),
 ]
 DIFFERENT = [
+    ("SELECT a FROM t", "SELECT a FROM T"),
+    ("SELECT a FROM t WHERE b = 'Bob'", "SELECT a FROM t WHERE b = 'bob'"),
+    ("SELECT a FROM t WHERE b = 'x  y'", "SELECT a FROM t WHERE b = 'x y'"),
+    ("INSERT INTO t VALUES ('Bob')", "INSERT INTO t VALUES ('bob')"),
+    ("DELETE FROM t WHERE a = 'x.'", "DELETE FROM t WHERE a = 'x'"),
+    ("SHOW TABLES LIKE 'A%'", "SHOW TABLES LIKE 'a%'"),
+    ("SELECT 1 /*! UNION SELECT 2 */", "SELECT 1"),
+    ("SELECT 1--1", "SELECT 1"),
+    ("SELECT (NOT a) = 0 FROM t", "SELECT NOT a = 0 FROM t"),
+    ("SELECT `t.b` FROM t", "SELECT t.b FROM t"),
+    ("SELECT `count(*)` FROM t", "SELECT COUNT(*) FROM t"),
+    ("SELECT a FROM t LIMIT 5", "SELECT a FROM t LIMIT 6"),
+    ("SELECT a FROM t LIMIT 5", "SELECT a FROM t LIMIT 5 OFFSET 1"),
+    ("SELECT a FROM t ORDER BY a, b", "SELECT a FROM t ORDER BY b, a"),
+    ("SELECT a FROM t WHERE a = b COLLATE utf8_bin", "SELECT a FROM t WHERE a = b"),
+    ("SELECT a FROM t WHERE a LIKE 'x'", "SELECT a FROM t WHERE a LIKE BINARY 'x'"),
+    ("SELECT a <=> b FROM t", "SELECT a = b FROM t"),
+    ("SELECT a FROM t UNION SELECT b FROM u", "SELECT a FROM t UNION ALL SELECT b FROM u"),
+    ("SELECT LOWER(n) AS name, COUNT(*) FROM t GROUP BY name", "SELECT LOWER(n), COUNT(*) FROM t GROUP BY LOWER(n)"),
+    ("SELECT -a AS a FROM t ORDER BY a + 1", "SELECT -a FROM t ORDER BY -a + 1"),
+    ("SELECT x.a FROM t x JOIN t y JOIN t1 ON x.i=y.i", "SELECT t1.a FROM t x JOIN t y JOIN t1 ON x.i=y.i"),
+    (
+        "SELECT (SELECT MAX(x.a) FROM (SELECT 1 AS a) AS x) FROM t AS x",
+        "SELECT (SELECT MAX(t.a) FROM (SELECT 1 AS a) AS x) FROM t",
+    ),
     ("SELECT a FROM t WHERE b='X'", "SELECT a FROM t WHERE b='x'"),
     ("SELECT a,b FROM t", "SELECT b,a FROM t"),
     ("SELECT a FROM t WHERE x>3", "SELECT a FROM t WHERE x>=3"),
@@ -77,6 +102,72 @@ def test_what_is_only_written_otherwise_is_the_same(one: str, other: str) -> Non
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 def test_what_may_give_other_rows_is_not(one: str, other: str) -> None:
     assert canonical_sql(one) != canonical_sql(other)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "one", "other", "same"),
+    [
+        ("postgres", 'SELECT a FROM "T"', "SELECT a FROM T", False),
+        ("postgres", "SELECT A FROM T", "SELECT a FROM t", True),
+        ("postgres", 'SELECT "a" FROM t', "SELECT a FROM t", True),
+        ("sqlite", 'SELECT "A" FROM T', "SELECT a FROM t", True),
+        ("mysql", "SELECT A FROM t", "SELECT a FROM t", True),
+        ("snowflake", 'SELECT "a" FROM t', "SELECT a FROM t", False),
+    ],
+)
+def test_case_of_names_is_what_the_dialect_makes_of_it(dialect: str, one: str, other: str, same: bool) -> None:
+    assert (canonical_sql(one, dialect) == canonical_sql(other, dialect)) == same
+
+
+def test_where_a_world_folds_names_their_case_is_nothing_and_that_of_texts_is_kept() -> None:
+    formats = make_format("sql", fold=True)
+    keys = [
+        formats.parse({"role": "assistant", "content": f"Action: execute[{statement}]"}).key
+        for statement in (
+            "SELECT X.a FROM T AS X",
+            "select a from `t`",
+            "DESC T",
+            "describe t",
+            "SELECT 'A'",
+            "SELECT 'a'",
+        )
+    ]
+    assert keys[0] == keys[1]
+    assert keys[2] == keys[3]
+    assert keys[4] != keys[5]
+
+
+HOSTILE = [
+    "SELECT " + "(" * 3000 + "1" + ")" * 3000,
+    "SELECT " + "((DATE " * 16 + "1" + ")" * 32,
+    "SELECT * FROM " + "((SELECT a) LIMIT (" * 16 + "1" + ")" * 16,
+    "SELECT * FROM t WHERE " + " OR ".join(f"a={k}" for k in range(20_000)),
+    "SELECT " + "NOT " * 6000 + "1",
+    "SELECT " + ",".join(f"c{k}" for k in range(3_000)) + " FROM t",
+    "SELECT 1;" * 2_000,
+    "'" * 9_999,
+    "/*" * 9_000,
+    "SELECT 9" + "9" * 5_000,
+    "SELECT '\ud800'",
+    "SELECT " + "CASE WHEN 1 THEN " * 200 + "1" + " ELSE 2 END" * 200,
+    "DESC " + "`" * 5_000,
+    "SELECT a FROM t\x00",
+]
+
+
+@pytest.mark.parametrize("statement", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_statement_is_read_within_its_advances_or_invalid(statement: str) -> None:
+    """Some of these took from ten seconds to longer than anybody waited."""
+    try:
+        said = make_format("sql").parse({"role": "assistant", "content": statement}).key
+    except InvalidAction as error:
+        said = str(error)[:500]
+    assert 0 < len(said.encode()) < 1_000 + len(statement)
+
+
+def test_an_unknown_dialect_is_a_mistake_of_the_configuration() -> None:
+    with pytest.raises(ConfigError, match="'myqsl' is no dialect"):
+        canonical_sql("SELECT 1", "myqsl")
 
 
 @pytest.mark.parametrize("statement", ["Which tables are there?", "SELECT FROM", "", ";", "(((" * 50])
