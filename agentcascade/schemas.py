@@ -36,6 +36,9 @@ SHOWN = 120
 _LINEAR = 5_000
 """States of an automaton times characters of a text that cost as much as one keyword"""
 _SKIPPED = ("unevaluatedItems", "unevaluatedProperties")
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_SEARCH = 500
+"""What it costs to look up a reference by name: all of the schema is searched for it"""
 _LISTS = ("enum", "required")
 """Keywords that would take a text for a list of its characters"""
 _SLOW = ('"pattern', 'Ref":', '"$ref":')
@@ -128,7 +131,6 @@ def _specifications() -> Any:
 @lru_cache(maxsize=16)
 def _limited(kind: Any) -> Any:
     """The validator class with every keyword counted, on RE2, and true to itself where a part names another draft."""
-    import attrs
     from jsonschema.validators import extend
 
     own: dict[str, Keyword] = {
@@ -138,23 +140,33 @@ def _limited(kind: Any) -> Any:
         "uniqueItems": _unique_items,
     }
     keywords: dict[str, Any] = {
-        name: _counted(own.get(name, keyword), name in _LISTS)
+        name: _counted(name, own.get(name, keyword))
         for name, keyword in kind.VALIDATORS.items()
         if name not in _SKIPPED
     }
     made: Any = extend(kind, keywords)  # type: ignore[no-untyped-call]
     for name in _SKIPPED:
         made.VALIDATORS.pop(name, None)
-    made.evolve = lambda self, **changes: attrs.evolve(self, **changes)
+    made.evolve = _evolve
     return made
 
 
-def _counted(keyword: Keyword, lists: bool) -> Keyword:
+def _evolve(self: Any, *, schema: Any = None, _resolver: Any = None) -> Any:
+    """The same validator at a part of its schema. The library's own takes another class where the part asks for it."""
+    schema = self.schema if schema is None else schema
+    return type(self)(schema, registry=self._registry, _resolver=self._resolver if _resolver is None else _resolver)
+
+
+def _counted(name: str, keyword: Keyword) -> Keyword:
+    listed, leads = name in _LISTS, name in _REFERENCES
+
     def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        sized = isinstance(value, (list, dict))
-        if lists and not isinstance(value, list):
+        kind = type(value)
+        if listed and kind is not list:
             return
-        _spend(1 + (len(value) // 8 if sized else 0) + _lookup(value, validator))
+        _spend(1 + len(value) // 8 if kind is list or kind is dict else 1)
+        if leads and kind is str and value != "#" and not value.startswith("#/"):
+            _spend(_SEARCH)
         try:
             for error in keyword(validator, value, instance, schema) or ():
                 _spend(1 + len(error.message) // 100)  # it quotes the instance
@@ -165,16 +177,6 @@ def _counted(keyword: Keyword, lists: bool) -> Keyword:
             return
 
     return counted
-
-
-def _lookup(value: Any, validator: Any) -> int:
-    """What it costs to look up a reference, above that of a pointer: all of the schema is searched for its name."""
-    return 500 if isinstance(value, str) and not value.startswith("#/") and _is_reference(value, validator) else 0
-
-
-def _is_reference(value: str, validator: Any) -> bool:
-    schema = validator.schema
-    return value != "#" and isinstance(schema, dict) and value in (schema.get("$ref"), schema.get("$dynamicRef"))
 
 
 def _spend(steps: int) -> None:
