@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from openai import APIConnectionError, APIError, APIStatusError, AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 
-from agentcascade import answers, transport
+from agentcascade import answers, known_keys, transport
 from agentcascade.errors import BrokenStream, ProviderError
 from agentcascade.prices import Price, PriceTable
 from agentcascade.quirks import Quirks, adapted
@@ -55,6 +55,9 @@ class ClientModel:
         client = guarded(client)
         self._client, self._model, self._fixed, self._exact = client, model, dict(fixed or {}), exact
         self._plain = plain
+        key = getattr(client, "api_key", None)
+        known_keys.register(key if isinstance(key, str) else None)
+        known_keys.register_fields(self._fixed)
         self.name = name or f"{provider(client)}/{model}"
         self.quirks = quirks or Quirks()
         if self.quirks.supports_n is None:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from agentcascade import known_keys, patterns
+from agentcascade.visible import one_line
+
 if TYPE_CHECKING:
     from agentcascade.types import Completion
 
@@ -171,11 +174,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 _SECRET = re.compile(
-    r"(?i)\b(?:sk|pk|rk|xai|gsk|hf|ghp)[-_][\w*-]{6,}|bearer\s+\S+|(?<=key[=:])\s*\S+|//[^/\s:@]+:[^/\s@]+@"
+    r"(?i)\b(?:sk|pk|rk|xai|gsk|hf|ghp)[-_][\w*-]{6,}|bearer\s+\S+|(?<=key[=:])\s*\S+|//[^/\s:@]*:[^/\s@]+@"
+    r"|(?<=[?&;])[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|key|signature|sig|credential|auth)[\w.-]*=[^&\s#\"']+"
+    r"|\b(?:ssl)?password\s*=\s*(?:'[^']*'|[^\s&;]+)|[\w.-]{0,24}\*{4,}[\w.-]{0,24}"
 )
 
 
+def without_secrets(text: str) -> str:
+    """`text` without known keys, and without what looks like a key or a password, in URLs too."""
+    return patterns.replaced(_SECRET.sub("[redacted]", known_keys.hide(text)), patterns.KEYS)
+
+
 def describe(error: BaseException) -> str:
-    """Class and first words of an error, with what looks like a key or a password left out: safe to record."""
-    text = _SECRET.sub("[redacted]", " ".join(str(error).split()))
+    """Class and first words of an error, without secrets and control characters: safe to record and to show."""
+    text = one_line(without_secrets(" ".join(str(error)[:100_000].split())))
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

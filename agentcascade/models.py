@@ -11,7 +11,7 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from agentcascade import answers, litellm_guard, streaming
+from agentcascade import answers, known_keys, litellm_guard, streaming
 from agentcascade.errors import BrokenStream, ProviderError
 from agentcascade.exchange import thinking_is_broken
 from agentcascade.prices import PriceTable
@@ -63,6 +63,7 @@ class LiteLLMModel:
         self._temperature, self._timeout, self._retries = temperature, timeout, retries
         given = {"max_tokens": max_tokens, "api_base": api_base, "api_key": api_key}
         self._options = {k: v for k, v in given.items() if v is not None} | dict(options or {})
+        known_keys.register_fields(self._options)
 
     def __repr__(self) -> str:
         return f"LiteLLMModel({self.name!r})"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from agentcascade import fields
+from agentcascade import fields, known_keys
 from agentcascade.prices import PriceTable
 from agentcascade.quirks import Quirks
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
@@ -97,6 +97,8 @@ class OpenAIModel:
         self._price = self._prices.lookup(name)
         self._temperature, self._timeout, self._retries = temperature, timeout, retries
         self._base, self._key = api_base, api_key
+        known_keys.register(api_key)
+        known_keys.register_fields(options or {})
         self._options = dict(options or {}) | ({} if max_tokens is None else {"max_tokens": max_tokens})
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, ClientModel] = WeakKeyDictionary()
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from agentcascade import patterns
+from agentcascade import known_keys, patterns
 from agentcascade.errors import ConfigError, MissingExtra, describe
 from agentcascade.memory.types import Recall
 from agentcascade.protocols import DeferringRecorder, Recorder
@@ -63,7 +63,7 @@ class Redactor:
         for placeholder, pattern in self._own:
             text = self._replaced(text, pattern, placeholder)
         if self._keys:
-            text = patterns.replaced(text, patterns.KEYS)
+            text = patterns.replaced(known_keys.hide(text), patterns.KEYS)
         if self._emails:
             text = patterns.without_emails(text)
         if self._phones:

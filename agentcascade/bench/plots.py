@@ -15,15 +15,17 @@ from agentcascade.errors import MissingExtra
 def drawing(path: Path, rows: int = 1, height: float = 4.5) -> Iterator[Any]:
     """The axes of a new figure (a list of them for more than one row), which is written to `path` at the end."""
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra("matplotlib", "bench", "a plot") from error
-    made = Figure(figsize=(7, height), layout="constrained")
-    axes = made.subplots(rows, squeeze=False)[:, 0]
-    for one in axes:
-        one.grid(alpha=0.25)
-    yield axes[0] if rows == 1 else axes
-    made.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with rc_context({"text.parse_math": False}):  # a ``$`` in a name is a dollar, not TeX
+        made = Figure(figsize=(7, height), layout="constrained")
+        axes = made.subplots(rows, squeeze=False)[:, 0]
+        for one in axes:
+            one.grid(alpha=0.25)
+        yield axes[0] if rows == 1 else axes
+        made.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def pareto(rows: Sequence[PolicyResult], title: str, paths: Sequence[Path]) -> None:

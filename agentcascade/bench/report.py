@@ -120,7 +120,7 @@ class Report:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(_flat(fields))
         for row in self.rows:
-            writer.writerow([v for f in fields for v in _values(getattr(row, f), f)])
+            writer.writerow([_cell(v) for f in fields for v in _values(getattr(row, f), f)])
         return out.getvalue()
 
     def _html(self, svg: str) -> str:
@@ -139,6 +139,11 @@ class Report:
             notes="".join(f"<p>{escape(line)}</p>" for line in self.footnotes()),
             plot=svg[svg.index("<svg") :],
         )
+
+
+def _cell(value: Any) -> Any:
+    """A text that a spreadsheet does not take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 HEADINGS = ("policy", "n", "accuracy", "95 % CI", "$/episode", "relative", "steps", "deferred")

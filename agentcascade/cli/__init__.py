@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -56,12 +57,21 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"{error.message.rstrip('.')}: {did_you_mean(args[0], COMMANDS)}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
+        from agentcascade.cli.terminal import cleaned
         from agentcascade.errors import AgentCascadeError
 
         try:
             return super().invoke(ctx)
         except AgentCascadeError as error:
-            raise click.ClickException(str(error)) from None
+            raise cleaned(click.ClickException(str(error))) from None
+        except click.ClickException as error:
+            raise cleaned(error) from None
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        from agentcascade.cli.terminal import show_traceback
+
+        sys.excepthook = show_traceback
+        return super().main(*args, **kwargs)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

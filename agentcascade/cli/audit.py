@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.terminal import console, say
 
 
 @click.command()
@@ -26,8 +27,6 @@ def command(
 
     Set audit.rate (the share of steps that the teacher checks behind the answer) and audit.risk (the certified risk).
     """
-    from rich.console import Console
-
     from agentcascade.config import variants
     from agentcascade.errors import ConfigError, did_you_mean
     from agentcascade.routers.guard import PREFIX
@@ -43,13 +42,13 @@ def command(
         if reset:
             kept.drop()
     if as_json:
-        click.echo(json.dumps(found | {"reset": reset}, indent=2))
+        say(json.dumps(found | {"reset": reset}, indent=2))
         return
-    console = Console()
+    to = console()
     for line in _lines(found):
-        console.print(line, highlight=False)
+        to.print(line, style="bold red" if line.startswith("ALARM") else None)
     if reset:
-        console.print("the watch begins anew")
+        to.print("the watch begins anew")
 
 
 def _state(text: str | None, opened: Any, name: str, risk: float | None) -> dict[str, Any]:
@@ -107,7 +106,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     )
     if watch["alarmed"]:
         lines.append(
-            f"[bold red]ALARM[/bold red] since audit {watch['alarm_at']:,}: the certified risk does not hold; collect "
+            f"ALARM since audit {watch['alarm_at']:,}: the certified risk does not hold; collect "
             "a new log and tune again, then --reset"
         )
     return lines

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
 from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.terminal import console, say
 from agentcascade.config import CascadeConfig
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def list_(config: Path | None, url: str | None, namespace: str | None, limit: in
     """The banked trajectories, newest first."""
     from agentcascade.catalog import Catalog
 
-    console = Console()
+    to = console()
     with database(load(config, url)) as opened:
         catalog = Catalog(opened)
         counts, entries = catalog.counts(), catalog.list(namespace, limit=limit, offset=offset)
@@ -49,11 +48,11 @@ def list_(config: Path | None, url: str | None, namespace: str | None, limit: in
     )
     for e in entries:
         cells = e.id, e.namespace, e.goal.replace("\n", " ")[:100], str(e.length), e.model, f"{e.created_at:%Y-%m-%d}"
-        table.add_row(*map(escape, cells))
-    console.print(table)
+        table.add_row(*cells)
+    to.print(table)
     total = sum(n for n, _ in counts.values())
     each = "; ".join(f"{name}: {n:,} trajectories, {steps:,} steps" for name, (n, steps) in sorted(counts.items()))
-    console.print(f"{len(entries)} of {total:,} shown. {each}" if total else "The bank is empty.", markup=False)
+    to.print(f"{len(entries)} of {total:,} shown. {each}" if total else "The bank is empty.")
 
 
 @command.command()
@@ -69,14 +68,12 @@ def show(config: Path | None, url: str | None, id: str, as_json: bool) -> None:
     with database(load(config, url)) as opened:
         trajectory = Catalog(opened).get(id)
     if as_json:
-        click.echo(trajectory.model_dump_json(indent=2))
+        say(trajectory.model_dump_json(indent=2))
         return
-    click.echo(
-        f"{trajectory.id} · {trajectory.namespace} · {trajectory.model} · {trajectory.created_at:%Y-%m-%d %H:%M}"
-    )
-    click.echo(f"Goal: {trajectory.goal}" + (f"\nPlan: {trajectory.plan}" if trajectory.plan else ""))
+    say(f"{trajectory.id} · {trajectory.namespace} · {trajectory.model} · {trajectory.created_at:%Y-%m-%d %H:%M}")
+    say(f"Goal: {trajectory.goal}" + (f"\nPlan: {trajectory.plan}" if trajectory.plan else ""))
     for number, step in enumerate(trajectory.steps, 1):
-        click.echo(f"\n[{number}]\n{render_step(step, PLAIN)}")
+        say(f"\n[{number}]\n{render_step(step, PLAIN)}")
 
 
 @command.command()
@@ -88,7 +85,7 @@ def export(config: Path | None, url: str | None, namespace: str | None, path: Pa
     from agentcascade.catalog import Catalog
 
     with database(load(config, url)) as opened:
-        click.echo(f"wrote {Catalog(opened).export(path, namespace):,} trajectories to {path}")
+        say(f"wrote {Catalog(opened).export(path, namespace):,} trajectories to {path}")
 
 
 @command.command("import")
@@ -101,7 +98,7 @@ def import_(config: Path | None, url: str | None, namespace: str | None, path: P
 
     with opened_bank(load(config, url)) as bank:
         added, known = asyncio.run(import_export(bank, path, namespace))
-    click.echo(f"added {added:,} trajectories; {known:,} were there already")
+    say(f"added {added:,} trajectories; {known:,} were there already")
 
 
 @command.command()
@@ -122,7 +119,7 @@ def prune(
         click.confirm(f"Remove demonstrations from {namespace or 'every namespace'}?", abort=True)
     with database(load(config, url)) as opened:
         gone = Catalog(opened).prune(namespace, keep=keep, before=before.replace(tzinfo=UTC) if before else None)
-    click.echo(f"removed {gone:,} trajectories")
+    say(f"removed {gone:,} trajectories")
 
 
 @command.command()
@@ -136,7 +133,7 @@ def remove(config: Path | None, url: str | None, ids: tuple[str, ...]) -> None:
         catalog = Catalog(opened)
         for id in ids:
             catalog.remove(id)
-            click.echo(f"removed {id}")
+            say(f"removed {id}")
 
 
 @command.command()
@@ -144,7 +141,7 @@ def remove(config: Path | None, url: str | None, ids: tuple[str, ...]) -> None:
 def reembed(config: Path | None, url: str | None) -> None:
     """Embed the whole bank anew with the configured embedder, after retrieval.embedder was changed."""
     with opened_bank(load(config, url)) as bank:
-        click.echo(f"embedded {bank.reembed():,} texts with {bank.embedder.name}")
+        say(f"embedded {bank.reembed():,} texts with {bank.embedder.name}")
 
 
 @command.command()
@@ -188,7 +185,7 @@ def shorten(
     settings, count = load(config, url), token_counter()
     if undo:
         with database(settings) as opened:
-            click.echo(f"{Catalog(opened).restore(namespace):,} steps have their own reasoning again")
+            say(f"{Catalog(opened).restore(namespace):,} steps have their own reasoning again")
         return
     teacher = ModelConfig(name=name) if name and (not settings.teacher or name != settings.teacher.name) else None
     chosen = teacher or settings.teacher
@@ -206,15 +203,15 @@ def shorten(
             most = None if max_dollars is None else Decimal(str(max_dollars))
             report = asyncio.run(shortener.run(tasks, parallel=parallel, max_dollars=most))
     dollars = "of unknown price" if report.dollars is None else f"${report.dollars:.4f}"
-    click.echo(
+    say(
         f"{'would rewrite' if dry_run else 'rewrote'} {report.easy:,} easy and {report.hard:,} other steps of "
         f"{report.trajectories:,} trajectories: {report.before:,} tokens of reasoning "
         f"{'could become' if dry_run else 'became'} {report.after:,}, for {dollars}"
     )
     for failure in report.failures[:5]:
-        click.echo(failure, err=True)
+        say(failure, err=True)
     if not dry_run and report.left + len(report.failures):
-        click.echo(f"{report.left + len(report.failures):,} trajectories are left: run it again")
+        say(f"{report.left + len(report.failures):,} trajectories are left: run it again")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from agentcascade.cli.settings import load
+from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
     from agentcascade.bench.memory_qa import Line, Plan, Row
@@ -150,19 +148,19 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
                     concurrency=options["concurrency"],
                 )
         except (KeyboardInterrupt, AgentCascadeError):
-            click.echo(f"stopped; what was played is kept. Continue with: --resume --out {folder}", err=True)
+            say(f"stopped; what was played is kept. Continue with: --resume --out {folder}", err=True)
             raise
         finally:
             rows.close()
     lines = memory_qa.summarise(found, plan, cost)
-    console = Console() if sys.stdout.isatty() else Console(width=150)
-    console.print(table(lines, reward))
+    to = console(width=150)
+    to.print(table(lines, reward))
     for note in [*notes(plan, options, manifest), *_cut_short(found)]:
-        console.print(f"[dim]{escape(note)}[/dim]")
+        to.print(note, style="dim")
     results = {**manifest, "lines": [asdict(line) for line in lines]}
     write_atomically(folder / "results.json", json.dumps(results, indent=2, default=str))
     picture = frontier([line.point for line in lines], folder / "frontier.png", cost=cost, score=reward)
-    console.print(f"wrote {folder / 'results.json'}, {folder / 'rows.jsonl'}, {picture}", soft_wrap=True)
+    to.print(f"wrote {folder / 'results.json'}, {folder / 'rows.jsonl'}, {picture}", soft_wrap=True)
     if not any(row.score for row in found):
         raise BenchError(
             f"every policy scores 0 on all {manifest['questions']:,} questions, which is a fault and no result: see "
@@ -217,7 +215,7 @@ def table(lines: Sequence[Line], reward: str) -> Table:
         p = line.point
         dollars = ("unknown" if d is None else f"{d:.4f}" for d in (line.memory_dollars, line.answer_dollars))
         found.add_row(
-            escape(p.name),
+            p.name,
             f"{p.score:.4f}",
             f"{p.score_ci[0]:.3f}-{p.score_ci[1]:.3f}",
             f"{line.tokens:.0f}",

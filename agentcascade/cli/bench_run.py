@@ -13,8 +13,6 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
-from rich.markup import escape
 
 from agentcascade import assembly
 from agentcascade.bench import pools
@@ -28,6 +26,7 @@ from agentcascade.bench.report import Report
 from agentcascade.bench.runner import Plan, run
 from agentcascade.bench.suite import PlayableSuite, Source
 from agentcascade.bench.worker import Setup
+from agentcascade.cli.terminal import console as safe_console
 from agentcascade.config import CascadeConfig
 from agentcascade.constraints import check as check_constraints
 from agentcascade.errors import BenchError, ConfigError, MissingExtra, describe
@@ -61,7 +60,7 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
         check_parts(tuned, suite.name)
     student = config.student if set(chosen) != {"teacher"} else None
     check_answers({"teacher": config.teacher, "student": student, "verifier": config.actions.verifier})
-    console, workers = Console(), options["workers"]
+    console, workers = safe_console(), options["workers"]
     again = "".join(f" --{name} {options[name]}" for name in ("log", "rule") if isinstance(options[name], Path))
     again += f" --ray {options['ray']}" * bool(options["ray"]) + " --bank URL" * bool(options["bank"])
     with Progress(console, resume_hint=f"agentcascade bench {suite.name} --resume --out {folder}{again}") as bar:
@@ -108,7 +107,7 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
         paths.append(options["log"])
     console.print(report.table())
     for line in report.footnotes():
-        console.print(f"[dim]{escape(line)}[/dim]")
+        console.print(line, style="dim")
     console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
     if report.faults:
         raise BenchError("; ".join(report.faults))

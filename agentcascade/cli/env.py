@@ -6,6 +6,8 @@ import shutil
 
 import click
 
+from agentcascade.cli.terminal import say
+
 KNOWN = ("appworld",)
 
 
@@ -33,7 +35,7 @@ def install(name: str, fresh: bool) -> None:
         shown = bar.add_task("", total=None)
         installation.install(lambda what, done, total: bar.update(shown, description=what, completed=done, total=total))
         bar.update(shown, description="done", completed=1, total=1)
-    click.echo(f"{installation.home()} has AppWorld {installation.VERSION}: agentcascade bench appworld")
+    say(f"{installation.home()} has AppWorld {installation.VERSION}: agentcascade bench appworld")
 
 
 @command.command("list")
@@ -46,8 +48,8 @@ def list_() -> None:
         installation.interpreter()
         root = installation.root()
     except EnvironmentFailed as error:
-        click.echo(f"appworld  {error}")
+        say(f"appworld  {error}")
     else:
         splits = ", ".join(f"{s} {len(installation.task_ids(root, s))}" for s in installation.splits(root))
         kind = "official" if installation.official() else "generated"
-        click.echo(f"appworld  {installation.VERSION}, {kind} worlds in {root}: {splits}")
+        say(f"appworld  {installation.VERSION}, {kind} worlds in {root}: {splits}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from agentcascade.cli.terminal import say
+
 
 @click.command("init")
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False), default="agentcascade.yaml")
@@ -16,7 +18,7 @@ def command(path: Path, force: bool) -> None:
     if path.exists() and not force:
         raise click.ClickException(f"{path} exists already: choose another path, or add --force to overwrite it")
     path.write_text(template(), encoding="utf-8")
-    click.echo(f"wrote {path}: name your models in it, then run `agentcascade doctor`")
+    say(f"wrote {path}: name your models in it, then run `agentcascade doctor`")
 
 
 def template() -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
 from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.terminal import console, say
 from agentcascade.types import now
 
 
@@ -68,8 +67,8 @@ def create(config: Path | None, url: str | None, rpm: int | None, quiet: bool, *
             options.pop("name"), requests_per_minute=rpm, expires_at=options.pop("expires"), **options
         )
     if not quiet:
-        click.echo(f"key {key.id} for namespace '{key.namespace}'. It is shown this one time:", err=True)
-    click.echo(token)
+        say(f"key {key.id} for namespace '{key.namespace}'. It is shown this one time:", err=True)
+    say(token)
 
 
 @command.command("list")
@@ -87,7 +86,7 @@ def show(config: Path | None, url: str | None, as_json: bool) -> None:
         import json
 
         data = [key.model_dump(mode="json") | {"spent": None if s is None else str(s)} for key, s in lines]
-        click.echo(json.dumps(data, indent=2))
+        say(json.dumps(data, indent=2))
         return
     id = Column("id", no_wrap=True)  # what `keys revoke` takes
     table = Table(id, "name", "namespace", "cascades", "budget", "spent", "rpm", "state", box=None, pad_edge=False)
@@ -95,15 +94,15 @@ def show(config: Path | None, url: str | None, as_json: bool) -> None:
         state = "revoked" if key.revoked_at else "valid" if key.valid else "expired"
         table.add_row(
             key.id,
-            escape(key.name) + (" (admin)" if key.admin else ""),
-            escape(key.namespace),
-            escape(", ".join(key.cascades)) or "all",
+            key.name + (" (admin)" if key.admin else ""),
+            key.namespace,
+            ", ".join(key.cascades) or "all",
             "none" if key.budget is None else f"${key.budget:f} / {key.period}",
             "" if spent is None else f"${spent:.4f}",
             str(key.requests_per_minute or ""),
             state,
         )
-    Console().print(table if lines else "There are no keys: the proxy is open to whoever reaches it.")
+    console().print(table if lines else "There are no keys: the proxy is open to whoever reaches it.")
 
 
 @command.command("revoke")
@@ -115,4 +114,4 @@ def revoke(key_id: str, config: Path | None, url: str | None) -> None:
 
     with database(load(config, url)) as opened:
         Keys(opened).revoke(key_id)
-    click.echo(f"revoked {key_id}")
+    say(f"revoked {key_id}")

@@ -7,10 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Column, Table
 
 from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.terminal import console, say
 
 
 @click.command("ledger")
@@ -44,34 +44,34 @@ def command(
             "groups": [s.model_dump(mode="json") for s in lines],
             "models": [s.model_dump(mode="json") | {"dollars": _plain(s.dollars)} for s in spending],
         }
-        click.echo(json.dumps(data, indent=2))
+        say(json.dumps(data, indent=2))
         return
-    console = Console()
+    to = console()
     if not lines:
-        console.print("Nothing is recorded yet.")
+        to.print("Nothing is recorded yet.")
         return
     table = _table(by, "steps", "deferred", "dollars", "alone", "saved")
     for s in lines:
         own = _dollars(s.dollars, s.known_dollars, s.estimated_calls)
         money = own, _dollars(s.teacher_dollars), _dollars(s.saved_dollars)
         table.add_row(s.group or f"(no {by})", f"{s.steps:,}", f"{s.deferral_share:.1%}", *money)
-    console.print(table)
+    to.print(table)
     models = _table("model", "role", "calls", "input", "cached", "writes", "output", "reasoning", "dollars")
     for m in spending:
         u = m.usage
         tokens = u.input, u.cached_input, u.cache_write + u.cache_write_1h, u.output, u.reasoning
         bill = _dollars(m.dollars, m.known_dollars, m.estimated_calls)
         models.add_row(m.model, m.role, f"{m.calls:,}", *(f"{t:,}" for t in tokens), bill)
-    console.print(models)
+    to.print(models)
     if estimated := sum(m.estimated_calls for m in spending):
-        console.print(
+        to.print(
             f"~ {estimated:,} of {sum(m.calls for m in spending):,} calls are estimated: their providers reported no "
             "usage, or their answers were cut off; what may have been generated is counted"
         )
     if invested is not None and teacher is not None and cascade is not None:
         episodes = break_even(invested, teacher, cascade)
         when = f"pay off after {episodes:,.0f} episodes" if episodes is not None else "do not pay off at these prices"
-        console.print(f"demonstrations: ${invested:.4f}; they {when}")
+        to.print(f"demonstrations: ${invested:.4f}; they {when}")
 
 
 def _table(first: str, *others: str) -> Table:

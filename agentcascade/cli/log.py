@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
     from agentcascade.steplog.types import LoggedStep
@@ -73,10 +74,10 @@ def import_(
         )
         steps, left_out = found.steps, found.left_out
     for reason, number in left_out.most_common():
-        click.echo(f"left out: {number:,} {reason}")
+        say(f"left out: {number:,} {reason}")
     if not steps:
         raise InvalidRequest("no step was answered by teacher and student both: nothing was written")
-    click.echo(f"wrote {save(out, steps):,} steps to {out}")
+    say(f"wrote {save(out, steps):,} steps to {out}")
 
 
 def is_steps(path: Path) -> bool:
@@ -113,14 +114,13 @@ def export(
     since = None if days is None else datetime.now(UTC) - timedelta(days=days)
     with database(settings) as opened:
         steps = read(opened, namespace=namespace, since=since, cascade=cascade, prices=price_table(settings))
-        click.echo(f"wrote {save(out, steps):,} steps to {out}")
+        say(f"wrote {save(out, steps):,} steps to {out}")
 
 
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def show(file: Path) -> None:
     """Say what a log holds."""
-    from rich.console import Console
     from rich.table import Table
 
     from agentcascade.steplog.files import load as read
@@ -128,7 +128,7 @@ def show(file: Path) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in _facts(read(file)).items():
         table.add_row(name, value)
-    Console().print(table)
+    console().print(table)
 
 
 def _facts(steps: list[LoggedStep]) -> dict[str, str]:

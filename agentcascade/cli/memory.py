@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
 
 from agentcascade.cli.settings import database, database_options, load, ray_option
+from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
     from agentcascade.config import CascadeConfig
@@ -53,11 +51,11 @@ def add(config: Path | None, url: str | None, history: str, file: Any, namespace
     with build_memory(settings) as memory:
         asyncio.run(memory.append(history, turns, namespace=namespace))
     size = _sizes(settings, namespace).get(history, 0)
-    click.echo(f"{size - before:,} new turns in {history}, {size:,} in all")
+    say(f"{size - before:,} new turns in {history}, {size:,} in all")
     for line in problems[:5]:
-        click.echo(line, err=True)
+        say(line, err=True)
     if len(problems) > 5:
-        click.echo(f"and {len(problems) - 5:,} more times that do not parse", err=True)
+        say(f"and {len(problems) - 5:,} more times that do not parse", err=True)
 
 
 def _sizes(settings: CascadeConfig, namespace: str | None, *, create: bool = True) -> dict[str, int]:
@@ -100,10 +98,10 @@ def ask(
             memory.recall(question, history, namespace=namespace, tradeoff=tradeoff, token_budget=budget)
         )
     if as_json:
-        click.echo(recall.model_dump_json(indent=2))
+        say(recall.model_dump_json(indent=2))
         return
-    click.echo(recall.text or "(nothing)")
-    click.echo()
+    say(recall.text or "(nothing)")
+    say()
     _explain(recall)
 
 
@@ -111,9 +109,9 @@ def _explain(recall: Recall) -> None:
     tiers = ", ".join(f"{run.module} {run.used or 'left out'}" for run in recall.runs)
     spent = sum(run.milliseconds for run in recall.runs)
     dollars = "unknown price" if recall.dollars is None else f"${recall.dollars:.6f}"
-    click.echo(f"{recall.tokens} tokens, {spent:.1f} ms, {dollars}; {tiers}", err=True)
+    say(f"{recall.tokens} tokens, {spent:.1f} ms, {dollars}; {tiers}", err=True)
     for line in recall.left_out:
-        click.echo(f"left out: {line}", err=True)
+        say(f"left out: {line}", err=True)
 
 
 @command.command()
@@ -129,7 +127,7 @@ def remove(config: Path | None, url: str | None, history: str, namespace: str | 
     with database(settings) as opened:
         if not Histories(opened).remove(namespace or settings.bank.namespace, history):
             raise click.ClickException(f"there is no history '{history}' in {namespace or settings.bank.namespace}")
-    click.echo(f"removed {history}")
+    say(f"removed {history}")
 
 
 @command.command()
@@ -146,7 +144,7 @@ def score(config: Path | None, url: str | None, recall: str, score: float) -> No
 
     with database(load(config, url)) as opened:
         score_recall(opened, recall, score)
-    click.echo(f"{recall}: {score:g}")
+    say(f"{recall}: {score:g}")
 
 
 @command.command("list")
@@ -156,9 +154,9 @@ def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
     """List the histories of a namespace, with their turns."""
     sizes = _sizes(load(config, url), namespace, create=False)
     for name, size in sorted(sizes.items()):
-        click.echo(f"{size:>8,}  {name}")
+        say(f"{size:>8,}  {name}")
     if not sizes:
-        click.echo("There is no history.", err=True)
+        say("There is no history.", err=True)
 
 
 @command.command()
@@ -222,24 +220,24 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
     if options["live"]:
         with database(settings):
             pass  # a database that is not there is a mistake, not a new one
-    console = Console() if sys.stdout.isatty() else Console(width=150)
-    with console.status("collecting") as status:
+    to = console(width=150)
+    with to.status("collecting") as status:
         job = TrainJob(settings, out, options, lambda text: status.update(text))
         outcome = job.run()
     if outcome.points:
-        console.print(table(outcome))
+        to.print(table(outcome))
         for note in notes(outcome):
-            console.print(f"[dim]{escape(note)}[/dim]")
+            to.print(note, style="dim")
     else:
-        console.print(
+        to.print(
             "The log does not hold every combination of tiers, so nothing is compared here: "
             "`agentcascade memory estimate --offline LOG --router ROUTER` does.",
             soft_wrap=True,
         )
     logs = [] if options["offline"] or options["live"] else [out / "log.npz"]
     for path in [*logs, outcome.path, *write(outcome, out)]:
-        console.print(f"wrote {path}", soft_wrap=True)
-    console.print(
+        to.print(f"wrote {path}", soft_wrap=True)
+    to.print(
         f"use it with  memory: {{router: {{name: {outcome.kind}, options: {{path: {outcome.path}}}}}}}", soft_wrap=True
     )
 
@@ -281,15 +279,15 @@ def estimate(
         router.check(str(log.about["encoder"]), log.query.shape[1])
     found = estimated(log, router, tradeoff=tradeoff, value=value)  # type: ignore[arg-type]
     if as_json:
-        click.echo(json.dumps(_without_nan(asdict(found)), indent=2, default=str))
+        say(json.dumps(_without_nan(asdict(found)), indent=2, default=str))
         return
     for name in ("ips", "snips", "dr"):
         one = getattr(found, name)
         known = f"{one.mean:.4f}  ({one.low:.4f} to {one.high:.4f})"
-        click.echo(f"{name:<6} {'unknown' if isnan(one.mean) else known}")
-    click.echo(f"effective rows {found.effective:.0f} of {len(log)}", err=True)
+        say(f"{name:<6} {'unknown' if isnan(one.mean) else known}")
+    say(f"effective rows {found.effective:.0f} of {len(log)}", err=True)
     for warning in found.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 def _without_nan(value: Any) -> Any:

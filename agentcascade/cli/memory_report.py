@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def table(outcome: Outcome) -> Table:
         if p.above_hull is not None and p.above_hull_ci is not None:
             gap = f"{p.above_hull:+.3f} ({p.above_hull_ci[0]:+.3f} to {p.above_hull_ci[1]:+.3f})"
         interval = f"{p.score_ci[0]:.3f}-{p.score_ci[1]:.3f}"
-        found.add_row(escape(p.name), f"{p.score:.4f}", interval, f"{p.cost:.4g}", gap)
+        found.add_row(p.name, f"{p.score:.4f}", interval, f"{p.cost:.4g}", gap)
     if outcome.oracle is not None:
         found.add_row("oracle", f"{outcome.oracle:.4f}")
     return found

@@ -11,6 +11,8 @@ import click
 
 from agentcascade.cli.logs import log_options, read
 from agentcascade.cli.settings import ray_option
+from agentcascade.cli.terminal import console as safe_console
+from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.replay import Replayed
@@ -43,7 +45,6 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     Without --rule and --n: the teacher alone, the student alone, and every threshold of 3 and 5 samples.
     """
     from agentcascade.bench.replaying import Pair, replay_all
-    from agentcascade.cli.tune import make_console
     from agentcascade.routers.tuning.columns import arms, chain, columns, failed
     from agentcascade.routers.tuning.costs import Bill, check
     from agentcascade.routers.tuning.fragments import read as read_rule
@@ -52,7 +53,7 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     check(options["sample_cost"])
     steps = read(options)
     if lost := sum(bool(s.students) and failed(s.students[0]) for s in steps):
-        click.echo(f"{lost} of {len(steps)} steps are left out: their shadow failed", err=True)
+        say(f"{lost} of {len(steps)} steps are left out: their shadow failed", err=True)
     chosen: list[Rule] = [read_rule(path) for path in rules]
     if not rules and not sizes:
         chosen, sizes = [TeacherAlone(), Threshold(1, 1)], (3, 5)
@@ -65,13 +66,13 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
         logs.append(chain(steps))
     rows = replay_all(logs, pairs, bill, ray=options["ray"], workers=options["workers"])
     if as_json:
-        click.echo(json.dumps([_plain(row) for row in rows], indent=2))
+        say(json.dumps([_plain(row) for row in rows], indent=2))
         return
-    console = make_console()
+    console = safe_console()
     console.print(_table(rows))
     if rows[0].unit != "dollars":
         assumed = f"one sample is assumed to cost {bill.sample_cost:g} of one (--sample-cost)"
-        console.print(f"[dim]costs in teacher answers: dollars are not known; {assumed}[/dim]", highlight=False)
+        console.print(f"costs in teacher answers: dollars are not known; {assumed}", style="dim")
 
 
 def _plain(row: Replayed) -> dict[str, Any]:
@@ -80,7 +81,6 @@ def _plain(row: Replayed) -> dict[str, Any]:
 
 
 def _table(rows: list[Replayed]) -> Any:
-    from rich.markup import escape
     from rich.table import Table
 
     from agentcascade.cli.tune import arm_names
@@ -93,7 +93,7 @@ def _table(rows: list[Replayed]) -> Any:
     for row in rows:
         figures = (row.risks["wrong"], row.risks["teacher-disagreement"], row.accuracy)
         found.add_row(
-            escape(f"{row.rule.name} {several[row.arm]}".strip()),
+            f"{row.rule.name} {several[row.arm]}".strip(),
             f"{row.acceptance:.1%}",
             *("–" if value is None else f"{value:.4f}" for value in figures),
             f"{row.cost:.5g}",

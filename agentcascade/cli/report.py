@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.terminal import say
 
 MOST_DAYS = 1000
 
@@ -52,4 +53,4 @@ def command(
         settings = load(config, url)
         with database(settings) as opened:
             write_live(out, opened, namespace=namespace, since=datetime.now(UTC) - timedelta(days=days))
-    click.echo(f"wrote {out}")
+    say(f"wrote {out}")

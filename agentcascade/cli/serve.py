@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from agentcascade.assembly import config_path, find_module
+from agentcascade.cli.terminal import say
 from agentcascade.config import CascadeConfig
 from agentcascade.errors import MissingExtra
 
@@ -43,8 +44,8 @@ def command(
     os.environ |= {LOG_LEVEL: log_level, LOG_FORMAT: log_format}
     log(settings)
     names = ", ".join(sorted(settings.cascades) or ["default"])
-    click.echo(f"agentcascade serves {names} on http://{settings.server.host}:{settings.server.port}/v1", err=True)
-    click.echo(reached_by(settings), err=True)
+    say(f"agentcascade serves {names} on http://{settings.server.host}:{settings.server.port}/v1", err=True)
+    say(reached_by(settings), err=True)
     serve(settings, workers=workers)
 
 

@@ -14,6 +14,7 @@ import click
 
 from agentcascade.cli.students_engine import engine_options, engine_settings
 from agentcascade.cli.students_sample import sample
+from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
     from agentcascade.students.registry import Student
@@ -79,7 +80,7 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
             log = cache_folder("students") / f"{called}-{i}.log"
             engines.append(Engine(command_, settings, log, port, bound=not options["detach"]))
         for engine in engines:
-            engine.wait(options["wait"], None if options["quiet"] else lambda line: click.echo(line, err=True))
+            engine.wait(options["wait"], None if options["quiet"] else lambda line: say(line, err=True))
         student = Student(
             name=called,
             model=model,
@@ -98,11 +99,11 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
             time.sleep(0.5)
             for engine in [e for e in running if e.process.poll() is not None]:
                 running.remove(engine)
-                click.echo(f"an engine of '{called}' died: see {engine.log}", err=True)
+                say(f"an engine of '{called}' died: see {engine.log}", err=True)
             if not running:
                 raise ConfigError(f"student '{called}' has died: see {engines[0].log}")
     except KeyboardInterrupt:
-        click.echo("stopping", err=True)
+        say("stopping", err=True)
     finally:
         if not (ready and options["detach"]):
             for engine in engines:
@@ -118,13 +119,13 @@ def _interrupt(number: int, _: Any) -> None:
 
 def _tell(student: Student) -> None:
     bases = ", ".join(replica.api_base for replica in student.replicas)
-    click.echo(f"{student.name} answers at {bases}")
-    click.echo(f"student: {{name: hosted_vllm/{student.name}}}")
+    say(f"{student.name} answers at {bases}")
+    say(f"student: {{name: hosted_vllm/{student.name}}}")
     if student.price is None:
-        click.echo("its tokens have no price: `agentcascade students bench` gives them one")
+        say("its tokens have no price: `agentcascade students bench` gives them one")
     else:
         price = student.price
-        click.echo(
+        say(
             f"dollars per million tokens: input {price.input:.4f}, cached {price.cached_input:.4f}, "
             f"output {price.output:.4f}"
         )
@@ -137,7 +138,7 @@ def _priced(student: Student, hour_dollars: Decimal, **load: int) -> Student:
 
     found = asyncio.run(throughput(student.api_bases, student.name, **load))
     rates = f"reads {found.input:,.0f}, from its cache {found.cached_input:,.0f}, writes {found.output:,.0f}"
-    click.echo(f"tokens a second: {rates}")
+    say(f"tokens a second: {rates}")
     return student.model_copy(update={"hour_dollars": hour_dollars, "price": found.price(hour_dollars)})
 
 
@@ -151,8 +152,8 @@ def install(folder: Path | None, kind: str | None, quiet: bool) -> None:
     from agentcascade.students.engine import home
 
     where, chosen = (folder or home()).absolute(), kind or installing.kind_here()
-    installing.install(where, chosen, (lambda line: None) if quiet else lambda line: click.echo(line, err=True))
-    click.echo(f"vLLM ({chosen}) is in {where}" + (": name it with --vllm or AGENTCASCADE_VLLM" if folder else ""))
+    installing.install(where, chosen, (lambda line: None) if quiet else lambda line: say(line, err=True))
+    say(f"vLLM ({chosen}) is in {where}" + (": name it with --vllm or AGENTCASCADE_VLLM" if folder else ""))
 
 
 @command.command()
@@ -168,9 +169,9 @@ def config(name: str) -> None:
     if student.price is not None:
         rates = student.price.model_dump(exclude_none=True, exclude={"long_context"})
         section["price"] = {name: str(rate) for name, rate in rates.items()}
-    click.echo(yaml.safe_dump({"student": section}, sort_keys=False), nl=False)
+    say(yaml.safe_dump({"student": section}, sort_keys=False), nl=False)
     if len(student.api_bases) > 1:
-        click.echo("# one of its replicas; without api_base and price all of them are found on this machine")
+        say("# one of its replicas; without api_base and price all of them are found on this machine")
 
 
 @command.command("list")
@@ -181,14 +182,14 @@ def list_() -> None:
 
     known = Registry().all()
     if not known:
-        click.echo("no student is running here")
+        say("no student is running here")
     for student in known.values():
         price = "no price"
         if student.price is not None:
             price = f"${student.price.input:.4f}/{student.price.output:.4f} a million tokens"
         for replica in student.replicas:
             state = _state(gauges(replica.api_base)) if replica.alive else "dead"
-            click.echo(f"{student.name}  {replica.api_base}  {price}  {state}")
+            say(f"{student.name}  {replica.api_base}  {price}  {state}")
 
 
 def _state(seen: dict[str, float]) -> str:
@@ -216,7 +217,7 @@ def stop(name: str) -> None:
         if replica.alive:
             end_group(replica.pid, lambda replica=replica: not replica.alive)  # type: ignore[misc]
     registry.drop(name)
-    click.echo(f"{name} is stopped")
+    say(f"{name} is stopped")
 
 
 @command.command()

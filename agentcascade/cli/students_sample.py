@@ -11,6 +11,7 @@ import click
 
 from agentcascade.cli.settings import database_options, ray_option
 from agentcascade.cli.students_engine import engine_options, engine_settings
+from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
     from agentcascade.actions import ActionFormat
@@ -70,7 +71,7 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     python = python_of(options["vllm"])
     items, left_out = _items(log, options["form"], options["teacher"], formats)
     for reason, number in left_out.most_common():
-        click.echo(f"left out: {number:,} {reason}")
+        say(f"left out: {number:,} {reason}")
     if not items:
         raise InvalidRequest(f"{log} holds no step that a student could be asked")
     if options["k"]:
@@ -91,7 +92,7 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
         at_once=options["at_once"],
         workers=options["workers"],
         ray=options["ray"],
-        on_progress=lambda done, of: click.echo(f"{done:,} of {of:,} steps", err=True),
+        on_progress=lambda done, of: say(f"{done:,} of {of:,} steps", err=True),
     )
     served = Registry().all().get(called)
     rates = price(options["student_price"], "student") or (served.price if served else None)
@@ -99,11 +100,11 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
         with_samples(item, answers[key(item.step)], plan, model=PREFIX + called, formats=formats, price=rates)
         for item in items
     ]
-    click.echo(f"wrote {save(out, steps):,} steps to {out}")
+    say(f"wrote {save(out, steps):,} steps to {out}")
     kept.unlink()
     failed = Counter(a["error"] for a in answers.values() if "error" in a)
     for reason, number in failed.most_common(3):
-        click.echo(f"{number:,} steps have no samples: {reason}")
+        say(f"{number:,} steps have no samples: {reason}")
 
 
 def _items(log: Path, form: str, teacher: str | None, formats: ActionFormat) -> tuple[list[Item], Counter[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.terminal import say
 
 
 @click.command("switch")
@@ -23,6 +24,6 @@ def command(position: str, reason: str, config: Path | None, url: str | None) ->
             switch.set(position == "teacher", reason)
         said = switch.reason
     if said is None:
-        click.echo("normal: the configured modes count")
+        say("normal: the configured modes count")
     else:
-        click.echo("teacher: every step goes to the teacher" + (f" ({said})" if said else ""))
+        say("teacher: every step goes to the teacher" + (f" ({said})" if said else ""))

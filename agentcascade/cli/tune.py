@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentcascade.cli.logs import log_options, read, source_files
+from agentcascade.cli.terminal import console as safe_console
+from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from agentcascade.routers.tuning.columns import Arm
     from agentcascade.routers.tuning.tune import Settings, Tuned
 
@@ -106,28 +106,20 @@ def command(**options: Any) -> None:
     from agentcascade.routers.tuning.tune import tune
 
     settings = _settings(options)
-    console = make_console(stderr=options["as_json"])
+    console = safe_console(stderr=options["as_json"])
     steps = read(options)
     with console.status("replaying"):
         tuned = tune(steps, settings)
         made = certificate(tuned, source_files(options))
         paths = write(options["out"], tuned, steps, made)
     if options["as_json"]:
-        click.echo(json.dumps(made, indent=2))
+        say(json.dumps(made, indent=2))
     else:
         console.print(table(tuned))
         for line in notes(tuned):
-            console.print(f"[dim]{line}[/dim]", highlight=False, soft_wrap=True)
-    console.print(statement(tuned), style="bold", highlight=False, soft_wrap=True)
-    console.print("wrote " + ", ".join(map(str, paths)), soft_wrap=True, highlight=False)
-
-
-def make_console(*, stderr: bool = False) -> Console:
-    """Wide enough for a table where nobody says how wide it is."""
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=120)
+            console.print(line, style="dim", soft_wrap=True)
+    console.print(statement(tuned), style="bold", soft_wrap=True)
+    console.print("wrote " + ", ".join(map(str, paths)), soft_wrap=True)
 
 
 def _settings(options: dict[str, Any]) -> Settings:
@@ -172,7 +164,6 @@ def write(folder: Path, tuned: Tuned, steps: Sequence[Any], made: dict[str, Any]
 
 def table(tuned: Tuned, most: int = 12) -> Any:
     """The chosen rule first, then the cheapest others that are certified, then those that come nearest."""
-    from rich.markup import escape
     from rich.table import Table
 
     found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -185,7 +176,7 @@ def table(tuned: Tuned, most: int = 12) -> Any:
     for _, one in shown[:most]:
         seen = one.replayed
         found.add_row(
-            escape(f"{one.rule.name} {several[seen.arm]}".strip()),
+            f"{one.rule.name} {several[seen.arm]}".strip(),
             f"{seen.acceptance:.1%}",
             "–" if seen.risk is None else f"{seen.risk:.4f}",
             "–" if one.p is None else f"{one.p:.2g}",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from agentcascade.errors import MissingExtra
+from agentcascade.visible import one_line
 
 Interval = tuple[float, float]
 
@@ -20,7 +21,8 @@ def drawn(made: list[str], height: float = 4.0) -> Iterator[Any]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra("matplotlib", "tune", "a report") from error
-    with rc_context({"svg.hashsalt": "agentcascade", "svg.fonttype": "none", "font.family": "sans-serif"}):
+    looks = {"svg.hashsalt": "agentcascade", "svg.fonttype": "none", "font.family": "sans-serif"}
+    with rc_context({**looks, "text.parse_math": False}):  # a ``$`` in a name is a dollar, not TeX
         figure = Figure(figsize=(7.5, height), layout="constrained")
         axes = figure.add_subplot()
         axes.grid(alpha=0.25)
@@ -30,6 +32,17 @@ def drawn(made: list[str], height: float = 4.0) -> Iterator[Any]:
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
     made.append(text[text.index("<svg") :])
+
+
+LABEL = 60
+"""Characters of a name in a figure."""
+
+
+def titled(name: str) -> str:
+    """A name of a log, for a figure: one line, cut; a leading underscore would hide it from matplotlib's legends."""
+    text = one_line(name)
+    text = text if len(text) <= LABEL else text[: LABEL - 1] + "…"
+    return f" {text}" if text.startswith("_") else text
 
 
 def frontier(
@@ -51,7 +64,7 @@ def frontier(
             axes.plot(*zip(*line), color="tab:gray", linestyle=":", label="random mix of student and teacher")
         for name, (x, y) in named.items():
             axes.scatter([x], [y], s=46, marker="D", color="tab:blue", zorder=3)
-            axes.annotate(name, (x, y), textcoords="offset points", xytext=(7, 5), fontsize=9)
+            axes.annotate(titled(name), (x, y), textcoords="offset points", xytext=(7, 5), fontsize=9)
         if chosen is not None:
             axes.scatter([chosen[0]], [chosen[1]], s=120, marker="*", color="tab:red", label="chosen", zorder=4)
         if bound is not None:
@@ -91,7 +104,7 @@ def curves(
     with drawn(made) as axes:
         for name, points in lines.items():
             if points:
-                (drawn_line,) = axes.plot(*zip(*points), marker="o", markersize=3, linewidth=1.4, label=name)
+                (drawn_line,) = axes.plot(*zip(*points), marker="o", markersize=3, linewidth=1.4, label=titled(name))
                 if bands and name in bands:
                     x = [p[0] for p in points]
                     axes.fill_between(x, *zip(*bands[name]), alpha=0.15, color=drawn_line.get_color())
@@ -114,7 +127,7 @@ def bars(rows: Sequence[tuple[str, float, Interval]], label: str) -> str:
         for i, (_, value, (low, high)) in enumerate(reversed(rows)):
             error = [[max(0.0, value - low)], [max(0.0, high - value)]]
             axes.barh([i], [value], xerr=error, capsize=3, color="tab:blue" if value >= 0 else "tab:orange")
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)])
+        axes.set_yticks(range(len(rows)), [titled(name) for name, _, _ in reversed(rows)])
         axes.axvline(0, color="0.3", linewidth=1)
         axes.set(xlabel=label)
     return made[0]

@@ -24,6 +24,7 @@ from agentcascade.errors import (
     UnknownEpisode,
     UnknownPrice,
     describe,
+    without_secrets,
 )
 
 log = logging.getLogger("agentcascade.server")
@@ -40,7 +41,7 @@ class Problem(NamedTuple):
     retry_after: float | None = None
 
     def body(self) -> dict[str, Any]:
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        error = {"message": without_secrets(self.message), "type": self.type, "param": self.param, "code": self.code}
         return {"error": error}
 
     def headers(self) -> dict[str, str]:

@@ -10,10 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from agentcascade.errors import ConfigError, CorruptDatabase, MissingExtra, NewerDatabase, StorageError, describe
+from agentcascade import known_keys
+from agentcascade.errors import (
+    ConfigError,
+    CorruptDatabase,
+    MissingExtra,
+    NewerDatabase,
+    StorageError,
+    describe,
+    without_secrets,
+)
+from agentcascade.visible import visible
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 30
@@ -61,7 +71,7 @@ class Database:
         """
         started = time.monotonic()
         if not self._writing.acquire(timeout=seconds):
-            where = self.engine.url.render_as_string()
+            where = shown(self.engine.url)
             raise StorageError(f"{where}: database is locked, another writer has not ended within {seconds:g} seconds")
         try:
             waited = round(time.monotonic() - started, 1)
@@ -126,6 +136,8 @@ def _engine(url: str | Path) -> Engine:
         raise ConfigError("bank.url is not a database URL: e.g. sqlite:///agentcascade.db") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigError(f"bank.url names {parsed.get_backend_name()}: only sqlite and postgresql are supported")
+    known_keys.register(str(parsed.password) if parsed.password else None)
+    known_keys.register_fields({k: v for k, v in parsed.query.items() if isinstance(v, str)})
     try:
         if parsed.get_backend_name() == "postgresql":
             patience = {k: v for k, v in PATIENCE.items() if k not in parsed.query}
@@ -206,12 +218,18 @@ def _upgrade(engine: Engine) -> None:
         revision = _revision(connection)
         if revision is not None and revision not in {s.revision for s in scripts.walk_revisions()}:
             raise NewerDatabase(
-                f"{engine.url.render_as_string()} was written by a newer agentcascade (revision {revision}): "
+                f"{shown(engine.url)} was written by a newer agentcascade (revision {revision}): "
                 "upgrade with pip install -U agentcascade, or use another bank.url"
             )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
+
+
+def shown(url: URL) -> str:
+    """A database's URL without its passwords, those in its query included."""
+    hidden = {k: "***" for k in url.query if known_keys.SECRET_FIELD.fullmatch(k) or "password" in k.lower()}
+    return visible(url.update_query_dict(hidden).render_as_string(hide_password=True))
 
 
 def revision(database: Database) -> str | None:
@@ -229,9 +247,9 @@ def _revision(connection: Connection) -> str | None:
 
 def _explain(error: Exception, engine: Engine) -> StorageError:
     """What went wrong and what to do, without the password."""
-    where = engine.url.render_as_string(hide_password=True)
+    where = shown(engine.url)
     cause = getattr(error, "orig", None) or error
-    words = str(cause)
+    words = without_secrets(str(cause))
     if "not a database" in words or "malformed" in words or "encrypted" in words:
         return CorruptDatabase(f"{where} is not a readable database ({words}): restore a backup, or move it away")
     if isinstance(error, OperationalError) and engine.dialect.name == "postgresql":

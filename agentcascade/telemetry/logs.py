@@ -11,6 +11,7 @@ from typing import Any
 
 from agentcascade.errors import ConfigError
 from agentcascade.redaction import Redactor
+from agentcascade.visible import LINE
 
 CONTENTS = {"messages", "content", "prompt", "answer", "arguments", "body", "observation"}
 """Fields that are replaced by their length."""
@@ -18,8 +19,6 @@ STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "tas
 LEVELS = ("debug", "info", "warning", "error", "critical")
 DEEP = 7
 """Levels of nesting that are shown as they are; what lies deeper is shown as its text."""
-CONTROLS = {c: f"\\u{c:04x}" for c in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
-"""Characters that some reader of logs takes for the end of a line, or a terminal for a command."""
 
 
 class Structured(logging.Formatter):
@@ -45,9 +44,9 @@ class Structured(logging.Formatter):
             if name not in STANDARD and name not in fields and not _text(name).startswith("_"):  # some library's own
                 fields |= self._shown("", {name: value}, DEEP)
         if self._json:
-            return json.dumps(fields, ensure_ascii=False, default=str).translate(CONTROLS)
+            return json.dumps(fields, ensure_ascii=False, default=str).translate(LINE)
         head = f"{fields.pop('time')} {fields.pop('level').upper()} {fields.pop('logger')}: {fields.pop('message')}"
-        return (head + "".join(f" {k}={v}" for k, v in fields.items())).translate(CONTROLS)
+        return (head + "".join(f" {k}={v}" for k, v in fields.items())).translate(LINE)
 
     def _shown(self, name: str, value: Any, depth: int) -> Any:
         """A value that JSON can hold, without secrets and, where they are not wanted, contents."""

@@ -25,6 +25,18 @@ from agentcascade.storage import open_database
 from agentcascade.types import Usage, now
 
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/x.png>"
+ODD = (
+    "$\\frac{$",
+    "$x^$",
+    "a\x00b",
+    "_hidden",
+    "\u202eevil",
+    "]]></svg>" + HOSTILE,
+    "${alert(1)}",
+    "$title",
+    "x" * 5000,
+)
+"""Names that are no TeX, no SVG, no template and no end of a figure."""
 SECTIONS = (
     *("Frontier", "What agreement is worth", "Risk and coverage", "What is saved", "Sensitivity to prices"),
     *("All rules that were tried", "Certificate"),
@@ -187,3 +199,33 @@ def test_the_teachers_own_mistakes_are_its_risk_where_they_count(tmp_path: Path)
     text = page(tmp_path / "r.html")
     assert key(text, "risk on the log") == "0.1000"
     assert "counts every episode alike" not in text  # each is one step
+
+
+def test_figures_show_any_name_as_it_is() -> None:
+    from agentcascade.reports import figures
+
+    rows = [(name, 0.5, (0.4, 0.6)) for name in ODD]
+    for svg in (
+        figures.bars(rows, "share"),
+        figures.lines({name: [(0.0, 0.1), (1.0, 0.2)] for name in ODD}, ("x", "y")),
+        figures.frontier([(1.0, 0.1, True)], dict.fromkeys(ODD, (1.0, 0.1)), None, None, None, ("x", "y")),
+    ):
+        harmless(svg)
+        assert svg.count("</svg>") == 1
+        assert "\\frac{" in svg
+        assert "\x00" not in svg
+        assert "hidden" in svg
+        assert "x" * 70 not in svg
+
+
+@pytest.mark.parametrize("rules", ["category", "tool"])
+def test_a_log_of_any_names_is_tuned_and_reported(tmp_path: Path, rules: str) -> None:
+    made = []
+    for i in range(400):
+        name = ODD[i % 4]
+        action = json.dumps({"name": name, "arguments": {}}) if i % 2 else f"{name} act"
+        line = {"id": i, "student": [action] * 5, "teacher": action, "gold": action, "category": name}
+        made.append(jsonl.parse(line))
+    tuned = tune(made, Settings(max_risk=0.3, rules=(rules,)))
+    tuning.write_report(tmp_path / "r.html", tuned, made, certificate(tuned, ()))
+    assert "hidden" in page(tmp_path / "r.html")
