@@ -215,6 +215,10 @@ ORCHESTRATED = re.compile(r"(?:.*_)?(?:SERVICE_(?:HOST|PORT.*)|PORT(?:_\d+_[A-Z]
 """What Kubernetes (and Docker's links) set for a service that is called agentcascade, or begins so."""
 
 
+OTHER_VARIABLES = {"cache", "config", "log_level", "log_format", "vllm", "workers_folder", "child_variables"}
+"""Of AGENTCASCADE_…, those that are read elsewhere."""
+
+
 def _check_environment() -> None:
     """Unknown AGENTCASCADE_ variables are typos that pydantic-settings would pass over in silence.
 
@@ -227,7 +231,7 @@ def _check_environment() -> None:
             continue
         rest = name.removeprefix("AGENTCASCADE_")
         top = rest.split("__")[0].lower()
-        if top in known or top in {"cache", "config", "log_level", "log_format", "vllm", "workers_folder"}:
+        if top in known or top in OTHER_VARIABLES:
             continue
         if ORCHESTRATED.fullmatch(rest):
             if rest == "PORT" and value.isdigit():

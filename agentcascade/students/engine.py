@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agentcascade.children import ENGINE, HUB, child_environment
 from agentcascade.errors import ConfigError, EnvironmentFailed
 from agentcascade.files import cache_folder
 
@@ -132,7 +133,7 @@ class Engine:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=os.environ | settings.environment,
+                env=child_environment(ENGINE, HUB) | settings.environment,
                 start_new_session=True,  # its workers too are ended by one signal
                 preexec_fn=die_with_parent if bound else None,
             )

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agentcascade.children import installer_environment
 from agentcascade.errors import ConfigError, EnvironmentFailed
 from agentcascade.students.engine import is_environment
 
@@ -54,7 +55,12 @@ def _try(python: str, on_line: Callable[[str], None]) -> None:
 def _run(command: Sequence[str], on_line: Callable[[str], None]) -> None:
     lines: list[str] = []
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=installer_environment(),
     ) as process:
         try:
             assert process.stdout is not None

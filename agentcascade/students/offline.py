@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import subprocess
 import time
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from agentcascade.children import ENGINE, HUB, child_environment
 from agentcascade.errors import ConfigError, EnvironmentFailed
 from agentcascade.students.engine import Settings, die_with_parent, end_group, launcher, why
 from agentcascade.types import Message
@@ -61,7 +61,7 @@ class OfflineEngine:
                 stderr=file,
                 text=True,
                 encoding="utf-8",
-                env=os.environ | settings.environment,
+                env=child_environment(ENGINE, HUB) | settings.environment,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )

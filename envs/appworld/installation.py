@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from agentcascade.children import child_environment, installer_environment
 from agentcascade.errors import EnvironmentFailed, did_you_mean
 from agentcascade.files import cache_folder
 
@@ -127,10 +128,9 @@ def generate(
 
 
 def environment(root: Path) -> dict[str, str]:
-    """Variables for AppWorld's processes: its root, and nothing of ours that could lead them astray."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "APPWORLD_"))}
+    """Variables for AppWorld's processes, which run what models wrote: its root, and no key of ours."""
     cache = str(home() / "cache")
-    return kept | {"APPWORLD_ROOT": str(root), "APPWORLD_CACHE": cache, "PYTHONDONTWRITEBYTECODE": "1"}
+    return child_environment() | {"APPWORLD_ROOT": str(root), "APPWORLD_CACHE": cache, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def splits(folder: Path) -> list[str]:
@@ -150,7 +150,9 @@ def task_ids(folder: Path, split: str) -> tuple[str, ...]:
 
 
 def _run(what: str, command: list[str]) -> None:
-    done = subprocess.run(command, env=environment(home()), stdout=-1, stderr=-1, text=True, check=False)
+    done = subprocess.run(
+        command, env=installer_environment() | environment(home()), stdout=-1, stderr=-1, text=True, check=False
+    )
     if done.returncode != 0:
         raise EnvironmentFailed(f"{what} failed: {_last_line(done.stderr or done.stdout)} ({' '.join(command)})")
 
