@@ -207,7 +207,7 @@ def test_figures_show_any_name_as_it_is() -> None:
     rows = [(name, 0.5, (0.4, 0.6)) for name in ODD]
     for svg in (
         figures.bars(rows, "share"),
-        figures.lines({name: [(0.0, 0.1), (1.0, 0.2)] for name in ODD}, ("x", "y")),
+        figures.curves({name: [(0.0, 0.1), (1.0, 0.2)] for name in ODD}, ("x", "y")),
         figures.frontier([(1.0, 0.1, True)], dict.fromkeys(ODD, (1.0, 0.1)), None, None, None, ("x", "y")),
     ):
         harmless(svg)
