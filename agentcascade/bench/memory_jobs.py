@@ -13,9 +13,9 @@ from agentcascade.bench import memory_rollouts, pools
 from agentcascade.bench.memory_collect import Sweep, collect
 from agentcascade.bench.memory_inputs import load_suite, open_log
 from agentcascade.bench.memory_live import Asked, Live, LiveWorld, Result, cost_of
-from agentcascade.bench.memory_scoring import RewardName, Scorer
+from agentcascade.bench.memory_scoring import Scorer, check_models, make_scorer, scoring_models
 from agentcascade.bench.memory_train import Outcome, embedder_of, split, train_router, train_world
-from agentcascade.config import CascadeConfig, ModelConfig
+from agentcascade.config import CascadeConfig
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import ConfigError
 from agentcascade.memory.methods import make_modules, needs_models
@@ -27,7 +27,6 @@ from agentcascade.routers.tiers import RandomTiers
 
 if TYPE_CHECKING:
     from agentcascade.memory.memory import Memory
-    from agentcascade.protocols import ChatModel
 
 Say = Callable[[str], None]
 
@@ -49,6 +48,9 @@ class TrainJob:
         options = self._options
         if options["ray"]:
             self._check_ray()
+        if options["data"] and options["collect"] != "sweep":
+            asked = {k: v for k, v in self._scoring().items() if k not in ("suite", "reward")}
+            check_models(self._config, scoring_models(**asked))
         if options["data"] and options["collect"] == "on-policy":
             return self._on_policy()
         log = self._log()
@@ -159,7 +161,8 @@ class TrainJob:
         if options["reward"] != "evidence" and options["answer_model"] is None:
             raise ConfigError(f"reward {options['reward']} needs answers: give --answer-model, e.g. offline/reader")
         named = {"answerer": options["answer_model"], "judge": options["judge_model"]}
-        return {"suite": options["suite"], "reward": options["reward"], **named}
+        more = {"api_base": options["api_base"], "timeout": options["timeout"]}
+        return {"suite": options["suite"], "reward": options["reward"], **named, **more}
 
     def _memory(self) -> Memory:
         from agentcascade.memory_assembly import build_bench_memory
@@ -234,23 +237,6 @@ class TrainJob:
             played = [pair for world in worlds for pair in world.results]
             log_of(played, self._dollars, self._config, propensity=False).save(self._out / "log.npz")
             return outcome
-
-
-def make_scorer(
-    suite: str,
-    reward: RewardName,
-    answerer: str | None,
-    judge: str | None,
-    price: Mapping[str, Any] | None = None,
-) -> Scorer:
-    """A scorer whose models are named as in a configuration; `price` is the answering model's."""
-    from agentcascade import assembly
-    from agentcascade.tokens import token_counter
-
-    def model(name: str | None, price: Mapping[str, Any] | None = None) -> ChatModel | None:
-        return assembly.make_model(ModelConfig(name=name, price=price), token_counter()) if name else None
-
-    return Scorer(suite, reward, model(answerer, price), model(judge))
 
 
 class Seeded:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from agentcascade.bench.breaking import ALIKE, Breaker
 from agentcascade.bench.memory_scoring import Scored, Scorer
 from agentcascade.envs.memory_qa.types import Conversation, Question
 from agentcascade.errors import BenchError
@@ -72,6 +73,7 @@ class Live:
         self.memory, self.scorer, self._concurrency = memory, scorer, concurrency
         self._conversations, self._on_prepared = conversations, on_prepared
         self._held: set[str] = set()
+        self._breaker = Breaker()
 
     async def prepared(self, histories: Collection[str]) -> AsyncIterator[Set[str]]:
         """The `histories` in blocks; one is embedded when it is handed out, and those before it are forgotten.
@@ -113,10 +115,18 @@ class Live:
         recall = await self.memory.recall(
             question.text, asked.history, router=watched, tradeoff=tradeoff, asked_at=question.asked_at
         )
+        self._check(recall)
         scored = await self.scorer(question, recall.text, recall.sources)
         states = [watched.states[name] for name in ("filter", "entity", "summary")]
         first, second, third = (np.asarray(state.read, dtype=np.float32) for state in states)
         return Result(recall, scored, (first, second, third), states[0].query)
+
+    def _check(self, recall: Recall) -> None:
+        """Raises `BenchError` when tiers fall for one reason again and again: that would measure the lower ones."""
+        fell = (r.failures[-1] for r in recall.runs if r.used != r.asked and r.failures)
+        failure = next(fell, None) if self.memory.models else None
+        if self._breaker.broke("memory", failure):
+            raise BenchError(f"{ALIKE} memories in a row were made by lower tiers than asked for: {failure}")
 
     async def ask_all(
         self,

@@ -64,7 +64,7 @@ _made: tuple[Memory, Scorer, int] | None = None
 
 
 def _start(setting: Setting) -> None:
-    from agentcascade.bench.memory_jobs import make_scorer
+    from agentcascade.bench.memory_scoring import make_scorer
     from agentcascade.memory_assembly import build_bench_memory
 
     global _made

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agentcascade.actions import text_of
+from agentcascade.bench.breaking import check_answers
+from agentcascade.config import CascadeConfig, ModelConfig
 from agentcascade.door import Door, Tab
 from agentcascade.envs.memory_qa import scoring
 from agentcascade.envs.memory_qa.types import Question
@@ -99,4 +102,39 @@ class Scorer:
 
 
 def _failed(role: str, model: ChatModel, error: Exception) -> BenchError:
-    return BenchError(f"the {role} model {model.name} failed ({describe(error)}): check its name and key")
+    return BenchError(
+        f"the {role} model {model.name} failed ({describe(error)}): see its name, key, --api-base and --timeout"
+    )
+
+
+def scoring_models(
+    answerer: str | None,
+    judge: str | None,
+    price: Mapping[str, Any] | None = None,
+    api_base: str | None = None,
+    timeout: float | None = None,
+) -> dict[str, ModelConfig | None]:
+    """The models that score, by their roles. `price` and `api_base` are the answering model's."""
+    limit = {} if timeout is None else {"timeout_seconds": timeout}
+    return {
+        "answer model": ModelConfig(name=answerer, price=price, api_base=api_base, **limit) if answerer else None,
+        "judge": ModelConfig(name=judge, **limit) if judge else None,
+    }
+
+
+def make_scorer(suite: str, reward: RewardName, answerer: str | None, judge: str | None, **settings: Any) -> Scorer:
+    """A scorer whose models are named as in a configuration; `settings` are those of `scoring_models`."""
+    from agentcascade.assembly import make_model
+    from agentcascade.tokens import token_counter
+
+    configs = scoring_models(answerer, judge, **settings).values()
+    return Scorer(suite, reward, *(None if c is None else make_model(c, token_counter()) for c in configs))
+
+
+def check_models(config: CascadeConfig, scoring: Mapping[str, ModelConfig | None]) -> None:
+    """Try all models that a benchmark of memories asks. Raises `BenchError`."""
+    from agentcascade.memory.methods import make_modules, needs_models
+
+    needed = needs_models(make_modules(config.memory.axis, config.memory.tiers))
+    tiers = {f"memory's {size} model": model for size, model in config.memory.models.items() if needed}
+    check_answers({**scoring, **tiers})

@@ -23,6 +23,9 @@ from agentcascade.students.engine import Settings
 from agentcascade.students.offline import Asked, OfflineEngine, Sampling
 from agentcascade.types import LoggedSample, Message, Usage
 
+HOPELESS = 100
+"""Steps without an answer, and none with one, that end a run."""
+
 
 class Item(NamedTuple):
     """A step, what the student is asked there, and the demonstrations in it."""
@@ -78,6 +81,11 @@ def sample_steps(
                     found[answer["id"]] = answer
                 file.flush()
                 on_progress(len(found), len(asked))
+                if len(found) >= min(len(asked), HOPELESS) and all("error" in answer for answer in found.values()):
+                    raise EnvironmentFailed(
+                        f"none of the first {len(found)} steps was answered ({next(iter(found.values()))['error']}): "
+                        f"see the model and its log beside {plan.log}"
+                    )
     except WorkersDied as error:
         raise EnvironmentFailed(
             f"a worker died ({error}); {len(found)} of {len(asked)} steps are kept in {kept}: see memory, and run again"
@@ -148,7 +156,7 @@ def _begin(kept: Path, identity: str, asked: dict[str, Asked]) -> dict[str, dict
         )
     if len(good) < len(lines):
         kept.write_text("".join(lines[: len(good)]), encoding="utf-8")
-    return {answer["id"]: answer for answer in good[1:] if answer["id"] in asked}
+    return {answer["id"]: answer for answer in good[1:] if answer["id"] in asked and "error" not in answer}
 
 
 def _whole(lines: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from agentcascade.cli.settings import load
+from agentcascade.cli.settings import answer_options, load
 from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def suite(name: str, about: str) -> click.Command:
         metavar="IN/OUT",
         help="Dollars per million tokens. Default: the price list; the stand-in .40/1.60.",
     )
+    @answer_options
     @click.option("--judge-model", help="For --reward judge. Default: the answer model.")
     @click.option("--reward", type=click.Choice(["evidence", "f1", "em", "judge"]), help="Default: evidence, or f1.")
     @click.option(
@@ -85,8 +86,8 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
     from agentcascade.bench import memory_qa
     from agentcascade.bench.memory_collect import Sweep
     from agentcascade.bench.memory_inputs import load_suite, open_router
-    from agentcascade.bench.memory_jobs import make_scorer
     from agentcascade.bench.memory_plots import frontier
+    from agentcascade.bench.memory_scoring import check_models, make_scorer, scoring_models
     from agentcascade.errors import AgentCascadeError, BenchError
     from agentcascade.files import write_atomically
     from agentcascade.memory_assembly import build_bench_memory
@@ -102,6 +103,14 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
     routers = {
         path.stem if len(options["routers"]) == 1 else str(path): open_router(path, None) for path in options["routers"]
     }
+    asked = {
+        "answerer": options["answer_model"],
+        "judge": options["judge_model"],
+        "price": _price(options),
+        "api_base": options["api_base"],
+        "timeout": options["timeout"],
+    }
+    check_models(settings, scoring_models(**asked))
     plan = memory_qa.Plan(name, options["policies"] or BASELINES, routers, options["tradeoffs"])
     with build_bench_memory(settings) as memory:
         for router in routers.values():
@@ -130,7 +139,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         rows = memory_qa.Rows(folder, manifest, resume=resume)
-        scorer = make_scorer(name, reward, options["answer_model"], options["judge_model"], _price(options))
+        scorer = make_scorer(name, reward, **asked)
         bars = Progress(TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
             with bars:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentcascade.cli.settings import database, database_options, load, ray_option
+from agentcascade.cli.settings import answer_options, database, database_options, load, ray_option
 from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
 )
 @click.option("--rollouts", type=click.IntRange(1), default=4, show_default=True, help="Of each question, if random.")
 @click.option("--answer-model", help="For rewards f1, em and judge: any litellm model, or offline/reader.")
+@answer_options
 @click.option("--judge-model", help="For reward judge. Default: the answer model.")
 @click.option("--tradeoff", type=click.FloatRange(0, 1), help="Of the policy: one λ. Default: all, λ is an input.")
 @click.option("--passes", type=click.IntRange(1), default=30, show_default=True, help="Of the policy, at most.")

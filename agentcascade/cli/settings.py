@@ -27,6 +27,18 @@ def database_options(function: F) -> F:
     return config(url(function))
 
 
+def answer_options(function: F) -> F:
+    """``--api-base`` and ``--timeout`` of the models that answer a benchmark's questions."""
+    base = click.option("--api-base", help="Endpoint of the answer model, e.g. a local vLLM server.")
+    timeout = click.option(
+        "--timeout",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="For an answer; a model on a CPU may need minutes. Default: 60.",
+    )
+    return base(timeout(function))
+
+
 ray_option = click.option(
     "--ray", metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, auto, or local to start one here."
 )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from fake_openai import Reply
 
 from agentcascade.assembly import find_module
 from agentcascade.cli import main
@@ -520,7 +521,7 @@ from agentcascade import Price, ScriptedModel
 
 class Model(ScriptedModel):
     def __init__(self, *_, **__):
-        script = ["roses"] * 5 + [RuntimeError("the line is dead")]
+        script = ["11 dollars"] * 5 + [RuntimeError("the line is dead")]
         super().__init__(script, name="breaks", price=Price(input=3, output=15))
 """
 
@@ -545,7 +546,9 @@ def test_an_answer_model_that_fails_loses_nothing_that_was_played(
 
 def test_answers_are_scored_and_the_stand_in_is_called_one(data: Path) -> None:
     options = ("--policy", "all-low", "--policy", "full-context", "--policy", "top-k", "--all-questions")
-    out = run("bench", "locomo", "--data", data, *options, "--answer-model", "offline/reader", "--out", "out").output
+    command = ("bench", "locomo", "--data", data, *options, "--answer-model", "offline/reader", "--out", "out")
+    out = run(*command, ok=False).output
+    assert "every policy scores 0 on all 20 questions" in out, "the stand-in cannot answer these"
     assert "offline/reader is no language model" in out
     rows = [json.loads(line) for line in Path("out/rows.jsonl").read_text().splitlines()]
     assert len(rows) == 3 * 20, "the adversarial ones too"
@@ -621,3 +624,33 @@ def test_a_table_of_zeros_is_an_error(data: Path) -> None:
     command = ("bench", "hotpotqa", "--data", "own.json", "--config", "own.yaml", *policies, "--out", "out")
     said = run(*command, ok=False).output
     assert "every policy scores 0 on all 2 questions, which is a fault and no result" in " ".join(said.split())
+
+
+def test_an_answer_model_is_tried_before_anything_is_played(data: Path, fake_openai: Any) -> None:
+    denied = fake_openai([Reply(status=401, body={"error": {"message": "no such key"}})])
+    options = ("--answer-model", "openai/mine", "--api-base", denied.url, "--timeout", 20)
+    said = run("bench", "locomo", "--data", data, "--policy", "all-low", *options, "--out", "out", ok=False).output
+    assert "the answer model openai/mine does not answer (AuthenticationError" in " ".join(said.split())
+    assert not Path("out").exists()
+    collect = ("--collect", "random", "--reward", "f1")
+    said = run("memory", "train", "--data", data, *collect, *options, "--out", "trained", ok=False).output
+    assert "the answer model openai/mine does not answer (AuthenticationError" in " ".join(said.split())
+    assert len(denied.requests) == 2
+
+    good = fake_openai([Reply(texts=("11 dollars",))])
+    options = ("--answer-model", "openai/mine", "--api-base", good.url, "--answer-price", "1/2")
+    run("bench", "locomo", "--data", data, "--policy", "all-low", *options, "--out", "out")
+    assert len(good.requests) > 10
+
+
+def test_tiers_that_fall_again_and_again_are_no_measurement(data: Path, fake_openai: Any) -> None:
+    """A model that answers once and then never: the lower tiers would have been measured under its name."""
+    replies = iter([Reply(texts=("yes",))])
+    fake = fake_openai(lambda request: next(replies, Reply(status=400, body={"error": {"message": "out of credit"}})))
+    model = f"{{name: openai/tier, api_base: '{fake.url}', retries: 0, price: {{input: 1, output: 2}}}}"
+    Path("own.yaml").write_text(f"memory: {{axis: reasoning, embedder: 'hashing:64', models: {{large: {model}}}}}\n")
+    command = ("bench", "locomo", "--data", data, "--config", "own.yaml", "--policy", "all-high", "--out", "out")
+    command = (*command, "--concurrency", "1")
+    said = " ".join(run(*command, ok=False).output.split())
+    assert "5 memories in a row were made by lower tiers than asked for: " in said
+    assert "out of credit" in said
