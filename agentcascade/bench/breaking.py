@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from agentcascade import assembly
 from agentcascade.assembly import OWN_CLASS, RECORDED
 from agentcascade.config import ModelConfig
+from agentcascade.door import Door, Tab
 from agentcascade.errors import BenchError, EmptyCompletion, describe
 from agentcascade.tokens import token_counter
+from agentcascade.types import Message
 
 ALIKE = 5
 """Failures of one kind in a row that end a policy."""
+QUESTION: list[Message] = [{"role": "user", "content": "Say yes."}]
 _VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f-]{16,}\b|\d+")
 
 
@@ -38,7 +41,8 @@ def _remote(name: str) -> bool:
 async def _ask(models: Mapping[str, ModelConfig]) -> list[str]:
     async def one(what: str, config: ModelConfig) -> str | None:
         try:
-            await assembly.make_model(config, token_counter()).complete([{"role": "user", "content": "Say yes."}])
+            model, seconds = assembly.make_model(config, token_counter()), config.timeout_seconds
+            await Door().call(model, QUESTION, {}, role="teacher", purpose="other", bill=Tab(), seconds=seconds + 1)
         except EmptyCompletion:  # it was there, and billed: what it says to a real question is its own affair
             return None
         except Exception as error:

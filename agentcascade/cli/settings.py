@@ -32,7 +32,7 @@ def answer_options(function: F) -> F:
     base = click.option("--api-base", help="Endpoint of the answer model, e.g. a local vLLM server.")
     timeout = click.option(
         "--timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=click.FloatRange(0, 600, min_open=True),
         metavar="SECONDS",
         help="For an answer; a model on a CPU may need minutes. Default: 60.",
     )
