@@ -61,6 +61,11 @@ def agent_options(
             help="Keep an episode's demonstrations. Default: never.",
         ),
         click.option(
+            "--quoting",
+            type=click.Choice(("fenced", "plain")),
+            help="How demonstrations stand in prompts. Default: fenced.",
+        ),
+        click.option(
             "--episodes", type=click.IntRange(1), default=episodes, show_default=True, help="Tasks per policy and seed."
         ),
         click.option(

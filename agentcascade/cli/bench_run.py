@@ -136,6 +136,7 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
                 "constrain": options.get("constrain") or "none",
                 **limit,
             },
+            "prompt": {"quoting": options.get("quoting") or "fenced"},
             "shadow": {
                 "samples": options["log_samples"] or 10,
                 "temperatures": options["log_temperatures"],
@@ -157,7 +158,18 @@ def kind_of(models: list[str]) -> str:
 
 
 REMEMBERED = ("episodes", "demos", "k", "samples", "temperature", "embedder")
-OPTIONAL = ("staged", "log_samples", "log_temperatures", "log_ks", "rule", "dry_run", "constrain", "sticky", "timeout")
+OPTIONAL = (
+    "staged",
+    "log_samples",
+    "log_temperatures",
+    "log_ks",
+    "rule",
+    "dry_run",
+    "constrain",
+    "sticky",
+    "timeout",
+    "quoting",
+)
 """Likewise, where they were given; runs of earlier versions have none."""
 STAGED = {None: "auto", True: "always", False: "never"}
 
