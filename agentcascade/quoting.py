@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 WORDS = (
@@ -47,8 +48,8 @@ STARTS = re.compile(r"[<＜\[\]]")
 
 BREAK = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
 UNSEEN = r"\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
-FRAME = re.compile(
-    rf"(?:\A|(?<=[{BREAK}]))(?=(?:[^\S{BREAK}]|[{UNSEEN}]){{0,200}}(?:"
+OURS = (
+    rf"(?=(?:[^\S{BREAK}]|[{UNSEEN}]){{0,200}}(?:"
     r"[#＃]{1,6}(?:[^\S\n\r]|[" + UNSEEN + r"]){0,20}"
     r"(?i:examples?|your\s+(?:task|plan)|memory|question|system|user|assistant|instructions?|response|input|output"
     r"|history|tools?|rules?|end)\b"
@@ -57,6 +58,8 @@ FRAME = re.compile(
     r"|\(steps\s|\[\d{1,6}\]|\d{1,6}:\s*$"
     r"|</?(?:examples?|quoted|task|observation|candidate|episode|history|memory|question|answer|plan)\b))"
 )
+FIRST, LATER = re.compile(OURS), re.compile(rf"[{BREAK}]{OURS}")
+"""The first line, and others with the break before them: a search for few characters is fast."""
 MARK = "> "
 
 
@@ -67,17 +70,27 @@ def neutral(text: str) -> str:
 
 def framed_off(text: str) -> str:
     """`text` with a mark before every line that could be taken for the prompt's own."""
-    return FRAME.sub(MARK, text)
+    if FIRST.match(text):
+        text = MARK + text
+    return text if text.isprintable() else LATER.sub(lambda m: m[0] + MARK, text)
 
 
 def mark_of(key: str, texts: Sequence[str]) -> str:
     """A short word that occurs in none of `texts`: for the same conversation the same, if it can be."""
-    low = [text.casefold() for text in texts]
     for attempt in range(1000):
         mark = blake2b(f"{attempt}\0{key}".encode(errors="surrogatepass"), digest_size=3).hexdigest()
-        if not any(mark in text for text in low):
+        if not any(mark in text or mark.upper() in text for text in texts):
             return mark
     return blake2b(f"{key}\0{texts}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+SHORT = 1000
+"""Characters of a text that is remembered quoted: an episode's demonstrations are shown at every step again."""
+
+
+@lru_cache(maxsize=4096)
+def _short(text: str) -> str:
+    return framed_off(neutral(text))
 
 
 class Quoting:
@@ -88,7 +101,9 @@ class Quoting:
 
     def text(self, text: str) -> str:
         """For a place inside a fence, or at the end of a line of the prompt's own."""
-        return framed_off(neutral(text)) if self.on else text
+        if not self.on:
+            return text
+        return _short(text) if len(text) <= SHORT else framed_off(neutral(text))
 
     def words(self, text: str) -> str:
         """For text whose form must stay, such as JSON: without template tokens alone."""
