@@ -56,12 +56,16 @@ class Chat:
                 accounts=tenant.accounts,
             )
             request.state.said = {"cascade": cascade.name, "key": tenant.key, "episode": episode.id}
-            options = {k: data[k] for k in wire.OPTIONS if data.get(k) is not None}
+            options, ignored = wire.options_of(data)
             if metadata := identity.upstream(data.get("metadata")):
                 options["metadata"] = metadata
             if not data.get("stream"):
-                return await self._whole(request, episode, data, options)
-        return await self._streamed(request, episode, data, options)
+                response = await self._whole(request, episode, data, options)
+        if data.get("stream"):
+            response = await self._streamed(request, episode, data, options)
+        if ignored:
+            response.headers["x-agentcascade-ignored"] = ",".join(ignored)
+        return response
 
     async def idle(self, seconds: float = 3.0) -> None:
         """Wait until what a stopping server has cancelled is over and recorded, but no longer than `seconds`."""

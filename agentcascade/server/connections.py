@@ -11,6 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES, HEADERS = 256 * 1024, 256
 """The longest request head (its line and all headers), and the most headers in it."""
+FIRST_SECONDS = 1.0
+"""For the first request on a connection that was opened as the server stopped."""
 UNREAD_SECONDS = 30.0
 """For the rest of a body that is thrown away, since its request was refused before it was read."""
 
@@ -27,6 +29,7 @@ class Impatient(HttpToolsProtocol):
         self._header_seconds = header_seconds
         self._cutoff: asyncio.TimerHandle | None = None
         self._in_head, self._begun = True, False
+        self._stopping = False
         self._size = self._count = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -60,6 +63,8 @@ class Impatient(HttpToolsProtocol):
         self._in_head = False
         self._stop_waiting()
         super().on_headers_complete()
+        if self._stopping and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         self._begun, self._in_head = False, True
@@ -79,6 +84,15 @@ class Impatient(HttpToolsProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(error)
+
+    def shutdown(self) -> None:
+        """The server stops. Who has just connected was promised an answer: the request may be on its way."""
+        if self.cycle is None and not self.transport.is_closing():
+            self._stopping = True
+            self._stop_waiting()
+            self._wait(min(self._header_seconds, FIRST_SECONDS))
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         if self.transport is not None and not self.transport.is_closing():

@@ -27,6 +27,8 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 CONFIG, OVERRIDES = "AGENTCASCADE_CONFIG", "AGENTCASCADE_SERVER__"
 LOG_LEVEL, LOG_FORMAT = "AGENTCASCADE_LOG_LEVEL", "AGENTCASCADE_LOG_FORMAT"
 """How worker processes learn what the command line said."""
+WORKER_SECONDS = 60
+"""In which a worker must have started when it is to take another's place, and must answer its parent."""
 logger = logging.getLogger("agentcascade.server")
 
 
@@ -127,6 +129,7 @@ def _options(config: CascadeConfig, log_config: dict[str, Any] | None) -> dict[s
         "access_log": False,
         "log_config": log_config,
         "ws": "none",
+        "timeout_worker_healthcheck": WORKER_SECONDS,
     }
 
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from agentcascade.server.errors import invalid
@@ -15,9 +26,36 @@ OPTIONS = (
     *("max_completion_tokens", "seed", "stop", "frequency_penalty", "presence_penalty", "logit_bias", "user"),
     *("reasoning_effort", "verbosity", "thinking", "prediction", "modalities", "audio", "service_tier"),
     *("web_search_options", "safety_identifier", "prompt_cache_key", "top_k", "min_p", "repetition_penalty"),
-    "choices",
+    *("logprobs", "top_logprobs", "functions", "function_call", "store", "prompt_cache_retention", "choices"),
 )
-"""What a client may set of a model call. Anything else is not passed on: addresses and keys are the server's own."""
+"""What a client may set of a model call, by the names that every adapter knows."""
+
+OWN = frozenset({"model", "messages", "tools", "stream", "stream_options", "metadata"})
+"""What the proxy reads itself."""
+
+SERVERS = frozenset(
+    {
+        *("api_base", "api_key", "api_version", "api_type", "base_url", "organization", "custom_llm_provider"),
+        *("extra_headers", "extra_query", "extra_body", "headers", "timeout", "request_timeout", "ssl_verify"),
+        *("num_retries", "max_retries", "model_list", "fallbacks", "drop_params", "allowed_openai_params"),
+        *("mock_response", "mock_tool_calls", "cache", "caching", "callbacks", "success_callback", "user_config"),
+    }
+)
+"""Addresses, keys and settings of client libraries, which are the server's own: never passed on, and said so."""
+
+
+def options_of(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The options of a request, and the names of those that are left out.
+
+    What no adapter knows by name goes into the request's body as it is (`extra_body`): a provider may know it, and
+    refuses it otherwise. Under a budget, `surcharges` looks through both.
+    """
+    given = {k: v for k, v in data.items() if v is not None and k not in OWN}
+    options = {k: v for k, v in given.items() if k in OPTIONS}
+    others = {k: v for k, v in given.items() if k not in OPTIONS and k not in SERVERS}
+    if others:
+        options["extra_body"] = others
+    return options, sorted(given.keys() & SERVERS)
 
 
 class Loose(BaseModel):
@@ -31,10 +69,22 @@ class Function(Loose):
     arguments: StrictStr = ""
 
 
+class Custom(Loose):
+    name: StrictStr = Field(min_length=1, max_length=200)
+    input: StrictStr = ""
+
+
 class ToolCall(Loose):
     id: StrictStr = Field(min_length=1, max_length=5000)
-    type: Literal["function"] = "function"
-    function: Function
+    type: Literal["function", "custom"] = "function"
+    function: Function | None = None
+    custom: Custom | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ToolCall:
+        if getattr(self, self.type) is None:
+            raise ValueError(f"a call of type '{self.type}' needs '{self.type}'")
+        return self
 
 
 class Part(Loose):

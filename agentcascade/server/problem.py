@@ -1,0 +1,39 @@
+"""Errors in OpenAI's shape: status, body and headers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from agentcascade.errors import without_secrets
+
+
+class Problem(NamedTuple):
+    """What the client is told."""
+
+    status: int
+    message: str
+    type: str
+    code: str | None = None
+    param: str | None = None
+    retry_after: float | None = None
+    retry: bool = True
+    """False: the same again would fail again, or be paid for again. OpenAI's clients heed it."""
+    upstream_id: str | None = None
+    """The provider's id of the request, for its support."""
+
+    def body(self) -> dict[str, Any]:
+        error = {"message": without_secrets(self.message), "type": self.type, "param": self.param, "code": self.code}
+        return {"error": error}
+
+    def headers(self) -> dict[str, str]:
+        found = {} if self.retry_after is None else {"retry-after": str(math.ceil(self.retry_after))}
+        if self.status == 401:
+            found["www-authenticate"] = "Bearer"
+        if self.status == 408:  # what is left of the request would be taken for the next one
+            found["connection"] = "close"
+        if not self.retry:
+            found["x-should-retry"] = "false"
+        if self.upstream_id:
+            found["x-upstream-request-id"] = self.upstream_id
+        return found

@@ -1,0 +1,198 @@
+"""Several worker processes: they start, answer, are reloaded and stop together, over SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from fake_openai import FakeOpenAI, Reply
+from postgres import postgres_server, postgres_url  # noqa: F401
+
+pytest.importorskip("fastapi", reason="needs the extra `server`")
+from proxy import settings
+from sqlalchemy import select
+
+from agentcascade.server.workers import merged
+from agentcascade.storage import open_database, tables
+
+
+class Server:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+        self.process, self.port, self.folder = process, port, folder
+        self.base = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.base + path, timeout=10, trust_env=False)
+
+    def chat(self, text: str = "hi", **more: Any) -> httpx.Response:
+        body = {"model": "default", "messages": [{"role": "user", "content": text}]} | more
+        return httpx.post(f"{self.base}/v1/chat/completions", json=body, timeout=20, trust_env=False)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def workers(self) -> set[int]:
+        """The processes that serve: the children, or the one process itself."""
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        named = {p.pid for p in found if "spawn_main" in " ".join(p.cmdline())}
+        return named or {self.process.pid}
+
+
+@contextmanager
+def served(config: dict[str, Any], folder: Path, workers: int) -> Iterator[Server]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (folder / "agentcascade.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "agentcascade", "serve", "--port", str(port), "--workers", str(workers)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    server = Server(process, port, folder)
+    children: set[int] = set()
+    try:
+        until(lambda: _ready(server), server)
+        yield server
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            children = server.workers() - {process.pid}
+        process.kill()
+        process.wait()
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _ready(server: Server) -> bool:
+    with suppress(httpx.TransportError):
+        return server.get("/readyz").status_code == 200
+    return False
+
+
+def until(look: Callable[[], Any], server: Server, seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert server.process.poll() is None, server.log
+        assert time.monotonic() < deadline, server.log[-3000:]
+        time.sleep(0.1)
+    return found
+
+
+def decisions(url: str) -> int:
+    database = open_database(url)
+    try:
+        with database.begin() as connection:
+            return len(connection.execute(select(tables.decisions.c.id)).all())
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("sqlite", 1), ("sqlite", 4), ("postgresql", 2)])
+def test_start_serve_reload_stop(tmp_path: Path, request: pytest.FixtureRequest, kind: str, workers: int) -> None:
+    """The reloaded configuration is the new one, no request fails meanwhile, and every answer is in the ledger."""
+    with FakeOpenAI(lambda _: Reply()) as fake:
+        config = settings(fake, tmp_path, mode="teacher")
+        if kind == "postgresql":
+            config["bank"] = {"url": request.getfixturevalue("postgres_url")}
+        url = config["bank"]["url"]
+        with served(config, tmp_path, workers) as server:
+            asked = 12
+            assert [server.chat(f"q {i}").status_code for i in range(asked)] == [200] * asked
+            before = until(lambda: server.workers() if len(server.workers()) == workers else None, server)
+            if workers > 1:
+                pages = [server.get("/metrics").text for _ in range(4)]
+                names = [set(re.findall(r'agentcascade_steps_total\{.*worker="(\d+)"', page)) for page in pages]
+                assert all(found and found <= {str(pid) for pid in before} for found in names)
+                counted = re.findall(r"^agentcascade_steps_total\{.*\} (\S+)", pages[-1], re.MULTILINE)
+                assert sum(map(float, counted)) == asked, "any worker answers for all"
+            (tmp_path / "agentcascade.yaml").write_text(
+                yaml.safe_dump(config | {"cascades": {"fresh": {}, "default": {}}})
+            )
+            os.kill(server.process.pid, signal.SIGHUP)
+
+            def reloaded() -> bool:
+                response = server.chat()
+                assert response.status_code == 200
+                nonlocal asked
+                asked += 1
+                fresh = [m["id"] for m in server.get("/v1/models").json()["data"]] == ["fresh", "default"]
+                return fresh and (workers == 1 or not server.workers() & before)
+
+            until(reloaded, server, 150)
+            assert server.chat(model="fresh").status_code == 200
+            asked += 1
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 0, server.log
+            assert "Traceback" not in server.log
+        assert decisions(url) == asked
+
+
+def test_a_broken_configuration_is_not_taken_up(tmp_path: Path) -> None:
+    with FakeOpenAI(lambda _: Reply()) as fake, served(settings(fake, tmp_path, mode="teacher"), tmp_path, 1) as server:
+        (tmp_path / "agentcascade.yaml").write_text("mode: nonsense")
+        os.kill(server.process.pid, signal.SIGHUP)
+        until(lambda: "the old one goes on" in server.log, server)
+        assert server.chat().status_code == 200
+
+
+def test_workers_do_not_outlive_their_parent(tmp_path: Path) -> None:
+    with FakeOpenAI(lambda _: Reply()) as fake, served(settings(fake, tmp_path, mode="teacher"), tmp_path, 2) as server:
+        children = server.workers()
+        server.process.kill()
+        server.process.wait()
+        deadline = time.monotonic() + 30
+        while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in children):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with socket.create_server(("127.0.0.1", server.port)):
+            pass  # the port is free again
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_does_not_wait_for_the_provider(tmp_path: Path, workers: int) -> None:
+    """The requests under way are told so, and what they cost is recorded; the second Ctrl-C ends them at once."""
+    with FakeOpenAI([Reply(delay=60)]) as fake:
+        config = settings(fake, tmp_path, mode="teacher", deadline_seconds=60)
+        config["teacher"] |= {"timeout_seconds": 60}
+        with served(config, tmp_path, workers) as server:
+            got: list[httpx.Response] = []
+            client = threading.Thread(target=lambda: got.append(server.chat()))
+            client.start()
+            until(lambda: fake.requests, server)
+            pids = server.workers() | {server.process.pid}
+            started = time.monotonic()
+            for pid in pids:  # as a terminal does
+                os.kill(pid, signal.SIGINT)
+            if workers == 1:
+                time.sleep(0.3)
+                os.kill(server.process.pid, signal.SIGINT)
+            server.process.wait(30)
+            assert time.monotonic() - started < 15, "far from the 30 seconds of server.shutdown_seconds"
+            client.join(5)
+            assert (got[0].status_code, got[0].json()["error"]["code"]) == (503, "stopping")
+            assert decisions(config["bank"]["url"]) == 1
+            assert "Traceback" not in server.log
+
+
+def test_pages_of_workers_become_one() -> None:
+    one = b'# HELP a_total b\n# TYPE a_total counter\na_total{x="1"} 2.0\n'
+    two = b'# HELP a_total b\n# TYPE a_total counter\na_total{x="1"} 3.0\n# HELP g c\n# TYPE g gauge\ng 1.0\n'
+    text = merged({"7": one, "8": two}).decode()
+    assert text.count("# TYPE a_total counter") == 1
+    assert 'a_total{worker="7",x="1"} 2.0' in text or 'a_total{x="1",worker="7"} 2.0' in text
+    assert 'a_total{worker="8",x="1"} 3.0' in text or 'a_total{x="1",worker="8"} 3.0' in text
+    assert 'g{worker="8"} 1.0' in text
