@@ -317,4 +317,7 @@ class ServerConfig(Section):
     )
     header_seconds: float = Field(default=10.0, gt=0, description="in which a client must have sent a request's head")
     body_seconds: float = Field(default=30.0, gt=0, description="in which its body must have come")
+    feedback_seconds: float = Field(
+        default=30.0, gt=0, description="a feedback's answer; one that takes longer goes on, and its client asks again"
+    )
     shutdown_seconds: float = Field(default=30.0, ge=0, description="for requests under way when the server stops")

@@ -7,6 +7,7 @@ import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,10 +32,11 @@ from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
 from agentcascade.server.interrupts import short_grace
 from agentcascade.server.metrics import Meter
+from agentcascade.server.readiness import Readiness
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
-    from agentcascade.config import CascadeConfig
+    from agentcascade.config import CascadeConfig, ServerConfig
     from agentcascade.storage import Database
 
 log = logging.getLogger("agentcascade.server")
@@ -48,7 +50,9 @@ EVENT = {
         "data": {"type": "string", "description": "a chat.completion.chunk or an error as JSON, or [DONE] at the end"}
     },
 }
-READY_SECONDS = 2.0
+THREADS = 64
+"""Most of them wait for a database or a provider: a few that hang shall not keep all others waiting."""
+CLOSING_SECONDS = 3.0
 STATUSES = {
     400: "the request cannot be used",
     401: "no valid API key",
@@ -81,6 +85,9 @@ def create_app(config: CascadeConfig) -> FastAPI:
 
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            asyncio.get_running_loop().set_default_executor(
+                ThreadPoolExecutor(THREADS, thread_name_prefix="agentcascade")
+            )
             await asyncio.gather(*(c.bank.refresh() for c in cascades.values() if c.bank is not None))
             gc.collect()
             gc.freeze()  # what was loaded stays: walking through all of it again takes a tenth of a second each time
@@ -88,6 +95,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
                 with short_grace(app.state.chat.cancel):
                     yield
                 await app.state.chat.idle()
+                await app.state.feedback.settle(CLOSING_SECONDS)
             await _settle(cascades.values(), config.server.shutdown_seconds)
             await asyncio.to_thread(shared.close)
 
@@ -95,7 +103,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
             title="agentcascade", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
             description="An OpenAI-compatible proxy: demonstrations for a cheap student, a teacher where it disagrees.",
         )  # fmt: skip
-        _routes(app, cascades, gate, database, Meter(telemetry, render), config.server.max_requests)
+        _routes(app, cascades, gate, database, Meter(telemetry, render), config.server)
         app.add_exception_handler(HTTPException, _unrouted)
         app.include_router(dashboard.router(database, lambda request: _sees(gate, request)))
     except BaseException:
@@ -132,10 +140,14 @@ async def _settle(cascades: Iterable[Cascade], seconds: float) -> None:
 
 
 def _routes(
-    app: FastAPI, cascades: dict[str, Cascade], gate: Gate, database: Database, meter: Meter, max_requests: int
+    app: FastAPI, cascades: dict[str, Cascade], gate: Gate, database: Database, meter: Meter, settings: ServerConfig
 ) -> None:
     app.state.meter = meter
-    chat, feedback = Chat(cascades, gate, max_requests), FeedbackRoute(cascades, gate)
+    chat, feedback = (
+        Chat(cascades, gate, settings.max_requests),
+        FeedbackRoute(cascades, gate, settings.feedback_seconds),
+    )
+    app.state.feedback, ready = feedback, Readiness(database)
     app.state.chat = chat
     started = int(time.time())
 
@@ -173,8 +185,7 @@ def _routes(
     @app.get("/readyz", **_documented("Health", None))
     @_guarded
     async def readyz(request: Request) -> Response:
-        async with asyncio.timeout(READY_SECONDS):
-            await asyncio.to_thread(database.ping)
+        await ready.check()
         return _json({"status": "ready"})
 
     @app.get("/metrics", response_class=PlainTextResponse, **_documented("Health", None))

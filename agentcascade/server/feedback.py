@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentcascade import drafts, identity
-from agentcascade.errors import UnknownEpisode
+from agentcascade.errors import UnknownEpisode, describe
 from agentcascade.server import wire
-from agentcascade.server.errors import invalid
+from agentcascade.server.errors import Problem, Refused, invalid
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -18,16 +19,57 @@ if TYPE_CHECKING:
     from agentcascade.server.auth import Gate, Tenant
 
 
-class FeedbackRoute:
-    """Closes episodes of the caller's own namespace."""
+log = logging.getLogger("agentcascade.server")
+AT_WORK, WAITING = 8, 256
+"""Feedbacks that the database is asked for at once, and those that wait for their turn; more are told to come back."""
 
-    def __init__(self, cascades: Mapping[str, Cascade], gate: Gate) -> None:
-        self._cascades, self._gate = cascades, gate
+
+class FeedbackRoute:
+    """Closes episodes of the caller's own namespace, a few at a time, each within `seconds`.
+
+    What takes longer goes on behind the answer (503): who asks again gets its outcome, and nothing is done twice.
+    """
+
+    def __init__(self, cascades: Mapping[str, Cascade], gate: Gate, seconds: float) -> None:
+        self._cascades, self._gate, self._seconds = cascades, gate, seconds
+        self._places = asyncio.Semaphore(AT_WORK)
+        self._running: dict[tuple[Any, ...], asyncio.Task[dict[str, Any]]] = {}
 
     async def __call__(self, request: Request, episode: str) -> dict[str, Any]:
         tenant = await self._gate.enter(request.headers)
         data = wire.read(await request.body(), wire.Feedback)
         id = identity.checked_id(episode)
+        same = (tenant.key, tenant.namespace, id, data.get("success"))
+        task = self._running.get(same)
+        if task is None:
+            if len(self._running) >= WAITING:
+                raise _later("too many feedbacks are under way: send this one again", "overloaded")
+            task = self._running[same] = asyncio.create_task(self._close(tenant, data, id))
+            task.add_done_callback(lambda done: self._over(same, done))
+        await asyncio.wait({task}, timeout=self._seconds)
+        if not task.done():
+            raise _later(
+                f"the feedback took longer than {self._seconds:g} seconds and goes on (server.feedback_seconds): "
+                "send it again for its outcome",
+                "feedback_pending",
+            )
+        return task.result()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for those under way, but no longer than `seconds`."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=seconds)
+
+    def _over(self, same: tuple[Any, ...], task: asyncio.Task[dict[str, Any]]) -> None:
+        del self._running[same]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.info("a feedback failed: %s", describe(error))  # perhaps nobody waits for it any more
+
+    async def _close(self, tenant: Tenant, data: Mapping[str, Any], id: str) -> dict[str, Any]:
+        async with self._places:
+            return await self._closed(tenant, data, id)
+
+    async def _closed(self, tenant: Tenant, data: Mapping[str, Any], id: str) -> dict[str, Any]:
         found = await self._find(tenant, id)
         cascade = self._cascades.get(found.cascade)
         if cascade is None or not tenant.may_use(found.cascade):
@@ -51,3 +93,7 @@ class FeedbackRoute:
             if not isinstance(found, UnknownEpisode):
                 raise found
         raise UnknownEpisode(f"there is no episode '{episode}' here")
+
+
+def _later(message: str, code: str) -> Refused:
+    return Refused(Problem(503, message, "server_error", code, retry_after=5))

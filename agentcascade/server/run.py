@@ -29,6 +29,8 @@ LOG_LEVEL, LOG_FORMAT = "AGENTCASCADE_LOG_LEVEL", "AGENTCASCADE_LOG_FORMAT"
 """How worker processes learn what the command line said."""
 WORKER_SECONDS = 60
 """In which a worker must have started when it is to take another's place, and must answer its parent."""
+STARTUP_FAILURE = 3
+"""uvicorn's exit status for it."""
 logger = logging.getLogger("agentcascade.server")
 
 
@@ -110,7 +112,7 @@ def _serve_here(config: CascadeConfig, log_config: dict[str, Any] | None) -> Non
                 signal.signal(signal.SIGHUP, reload)
             server.run([listener.dup()])  # uvicorn closes what it is given
             if not server.started:
-                raise SystemExit(uvicorn.config.STARTUP_FAILURE)
+                raise SystemExit(STARTUP_FAILURE)
     except KeyboardInterrupt:  # the signal once more, when all is done
         pass
     finally:
