@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from agentcascade.errors import describe, without_secrets
+from agentcascade.errors import ProviderError, describe, without_secrets
 from agentcascade.server.problem import Problem
 from agentcascade.visible import one_line
 
@@ -65,6 +65,8 @@ def problem(error: BaseException, status: int) -> Problem:
         found = Problem(502, words, "upstream_error", "upstream_model", retry=False)
     elif status in (408, 504):
         found = Problem(504, "the model's provider took too long", "timeout_error", "upstream_timeout", None, wait)
+    elif isinstance(error, ProviderError):
+        found = Problem(502, describe(error), "upstream_error", code or "upstream_answer", said.param, wait)
     else:
         log.warning("the provider failed: %s", describe(error))
         words = f"the model's provider failed ({name}, status {status})"
