@@ -184,6 +184,10 @@ class Cascade:
         conversation.check(messages)
         mode = mode or self.config.mode
         self.check_mode(mode)
+        if n > 1 and self.teacher is None:
+            raise InvalidRequest(
+                f"n is {n}: several answers come from the teacher, and there is none: ask {n} times, or name one"
+            )
         if situation is None:
             situation = await conversation.read_off_loop(messages, self.actions, namespace=self.config.bank.namespace)
         if not situation.episode:

@@ -289,5 +289,14 @@ def _collector() -> Any:
 
     name = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "agentcascade"}
     provider = TracerProvider(resource=Resource.create(name))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(session=_session())))
     return provider
+
+
+def _session() -> Any:
+    """HTTP to the collector, which follows no redirect: spans and the collector's key stay where they are sent."""
+    import requests
+
+    session = requests.Session()
+    session.max_redirects = 0
+    return session

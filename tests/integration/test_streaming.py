@@ -10,6 +10,7 @@ import pytest
 from fake_openai import FakeOpenAI, Reply, Request
 
 from agentcascade.errors import EmptyCompletion
+from agentcascade.exchange import new_id
 from agentcascade.models import LiteLLMModel
 from agentcascade.openai_model import OpenAIModel
 from agentcascade.types import Delta, Usage
@@ -218,11 +219,12 @@ async def test_thinking_pauses_where_another_model_made_the_call(fake_openai: An
     fake = fake_openai([Reply(texts=("done",), usage={"input_tokens": 5, "output_tokens": 1})])
     claude = LiteLLMModel("anthropic/claude-sonnet-4-5", api_base=fake.root, api_key="x", max_tokens=4000)
     thinking = {"type": "enabled", "budget_tokens": 1024}
-    call = {"id": "s12345678", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    id = new_id("student", "salt", 0)
+    call = {"id": id, "type": "function", "function": {"name": "look", "arguments": "{}"}}
     foreign = [
         *ASK,
         {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "s12345678", "content": "a mug"},
+        {"role": "tool", "tool_call_id": id, "content": "a mug"},
     ]
     for messages in (foreign, [*foreign, {"role": "assistant", "content": "ok"}, {"role": "user", "content": "go on"}]):
         await claude.complete(messages, tools=[_tool("look")], thinking=thinking)

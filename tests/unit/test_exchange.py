@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcascade.exchange import Ids, delta_ids, for_model, holder, ours, thinking_is_broken
+from agentcascade.exchange import LETTERS, Ids, delta_ids, for_model, holder, maker, new_id, ours, thinking_is_broken
 from agentcascade.response import deltas
 from agentcascade.types import Message, Role
 
@@ -111,17 +112,20 @@ def test_the_common_conversation_is_passed_on_as_it_is() -> None:
     assert all(a is b for a, b in zip(conversation, for_model(conversation, "student")))
 
 
+TEACHERS, STUDENTS = new_id("teacher", "salt", 0), new_id("student", "salt", 0)
+
+
 @pytest.mark.parametrize(
     ("conversation", "expected"),
     [
-        ([USER, asked("t12345678"), result("t12345678")], "teacher"),
-        ([USER, asked("s12345678", "sabcdefgh"), result("s12345678")], "student"),
+        ([USER, asked(TEACHERS), result(TEACHERS)], "teacher"),
+        ([USER, asked(STUDENTS, new_id("student", "another", 1)), result(STUDENTS)], "student"),
         ([USER, asked("call_1"), result("call_1")], None),
-        ([USER, asked("t12345678"), result("t12345678"), USER], None),
-        ([USER, asked("t12345678", "s12345678"), result("t12345678")], None),
+        ([USER, asked(TEACHERS), result(TEACHERS), USER], None),
+        ([USER, asked(TEACHERS, STUDENTS), result(TEACHERS)], None),
         ([USER], None),
         ([], None),
-        ([result("t12345678")], None),
+        ([result(TEACHERS)], None),
     ],
 )
 def test_the_holder_of_a_tool_exchange(conversation: list[Message], expected: Role | None) -> None:
@@ -214,3 +218,18 @@ def test_no_conversation_makes_it_raise(messages: Any) -> None:
         for_model(whole, role, Ids())
     holder(whole)
     thinking_is_broken(whole)
+
+
+def test_ids_of_mistrals_own_form_are_not_taken_for_ours() -> None:
+    """Nine letters and digits as ours: without a checksum, two of 62 would be."""
+    letters = random.Random(0)
+    foreign = ["".join(letters.choices(LETTERS, k=9)) for _ in range(20_000)]
+    assert sum(i[0] in "ts" for i in foreign) > 500
+    assert sum(maker(i) is not None for i in foreign) <= 3
+    assert maker("t12345678") is None
+
+
+@given(st.text(max_size=20), st.integers(0, 1000))
+def test_an_id_says_who_made_the_call(salt: str, index: int) -> None:
+    for role in ("teacher", "student"):
+        assert maker(new_id(role, salt, index)) == role
