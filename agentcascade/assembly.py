@@ -142,29 +142,36 @@ def _cascade(
     from agentcascade.tokens import token_counter
 
     count = token_counter()
+    opened: list[ChatModel] = []
+
+    def made(model: ModelConfig, count: TokenCounter) -> ChatModel:
+        opened.append(make_model(model, count))
+        return opened[-1]
+
     cascade = Cascade(
         config,
         router=make_router(config.router),
         count=count,
-        teacher=teacher or (make_model(config.teacher, count) if config.teacher else None),
-        student=student or (make_model(config.student, count) if config.student else None),
+        teacher=teacher or (made(config.teacher, count) if config.teacher else None),
+        student=student or (made(config.student, count) if config.student else None),
         actions=format_of(config),
         validators=validators,
         name=name,
     )
-    cascade.mergers = (*mergers, *verifiers(config, count, make_model))
+    cascade.mergers = (*mergers, *verifiers(config, count, made))
     models = [m for m in (cascade.student, *config.students) if m is not None]
     check_constraints(config.sampling, config.actions, [m.name for m in models])
     for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
         cascade.check_mode(mode)
     cascade.judge = judge
     if judge is None and config.judge.model is not None:
-        cascade.judge = ModelJudge(make_model(config.judge.model, count), config.judge.question, cascade.quoting)
+        cascade.judge = ModelJudge(made(config.judge.model, count), config.judge.question, cascade.quoting)
     shared.attach(cascade, recorder)
     cascade.observer, cascade.choices = observer or cascade.observer, choices
     # the links are copies of the cascade as it is now: whatever they share must be set by here
-    links = [(make_model(link, count), make_router(link.router)) for link in config.students]
+    links = [(made(link, count), make_router(link.router)) for link in config.students]
     cascade.further = tuple(cascade.with_student(model, router) for model, router in links)
+    cascade.life.models.extend(opened)
     return cascade
 
 

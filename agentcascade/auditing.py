@@ -18,6 +18,7 @@ from agentcascade.protocols import LearningRouter
 from agentcascade.record import StepRecord
 from agentcascade.rollout import chosen
 from agentcascade.shadow import logged, temperature_of
+from agentcascade.threads import apart
 from agentcascade.types import Decision, Shadow, Situation
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Audits(Behind):
         alarmed, evidence = False, None
         if cascade.guard is not None:
             try:
-                alarmed = await asyncio.to_thread(cascade.guard.observe, loss)
+                alarmed = await apart(cascade.guard.observe, loss)
                 evidence = cascade.guard.evidence
             except Exception as error:
                 log.warning("an audit is lost to the drift watch: %s", describe(error))

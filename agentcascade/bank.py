@@ -7,8 +7,6 @@ The database is the truth; the index is rebuilt from it and follows what other p
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from math import sqrt
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, delete, select
 
+from agentcascade import forking
 from agentcascade.cache import Cache
 from agentcascade.embedding import TextVectors
 from agentcascade.errors import BankError, EmbeddingModelChanged
@@ -25,6 +24,7 @@ from agentcascade.storage import Database, notes, trajectories
 from agentcascade.storage.tables import embeddings
 from agentcascade.storage.tables import trajectories as table
 from agentcascade.storage.trajectories import POSITIONS
+from agentcascade.threads import apart
 from agentcascade.types import DERIVED, Demonstration, Situation, Trajectory
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Bank:
         self._before, self._after, self._redact = window_before, window_after, redact
         self._utility, self._shortened, self._edits = utility, shortened, "0"
         self._shared = retriever if isinstance(retriever, SharedRetriever) else None
-        self._lock = threading.RLock()
+        self._lock = forking.rlock()
         self._texts = TextVectors(embedder)
         self._trajectories: Cache[int, Trajectory] = Cache(CACHED_TRAJECTORIES)
         self._episodes: dict[tuple[str, str], frozenset[int]] = {}
@@ -93,7 +93,7 @@ class Bank:
 
     async def add_many(self, items: Sequence[Trajectory]) -> list[bool]:
         """Bank all of `items` in one transaction, or none; True for each that was new."""
-        return await asyncio.to_thread(self._add, items)
+        return await apart(self._add, items)
 
     def _add(self, items: Sequence[Trajectory]) -> list[bool]:
         items = [self._redact(item) for item in items] if self._redact else items
@@ -128,14 +128,14 @@ class Bank:
         if k <= 0:
             return Retrieval([], 0.0)
         if not self._loaded:
-            await asyncio.to_thread(self._catch_up)
+            await apart(self._catch_up)
         elif time.monotonic() - self._checked > REFRESH_SECONDS:
-            await asyncio.to_thread(self._catch_up_unless_busy)
+            await apart(self._catch_up_unless_busy)
         texts = situation.goal, situation.plan, situation.observation
         seconds = 0.0
         if not self._texts.cached(texts):
             started = time.perf_counter()
-            await asyncio.to_thread(self._texts.of, texts)
+            await apart(self._texts.of, texts)
             seconds = time.perf_counter() - started
         vectors = self._texts.of(texts)
         key = self._key([vectors[t] for t in texts])
@@ -145,12 +145,12 @@ class Bank:
         while True:
             asked = situation.namespace, key, want, exclude
             if self._shared:
-                hits = await asyncio.to_thread(self._shared.search, *asked)
+                hits = await apart(self._shared.search, *asked)
             else:
                 hits = self.retriever.search(*asked)
             everything = len(hits) < want or want > OVERFETCH * k
             if self._utility is not None:
-                hits, most = await asyncio.to_thread(self._utility.ranked, situation.namespace, hits)
+                hits, most = await apart(self._utility.ranked, situation.namespace, hits)
             found = await self._windows(hits, k, situation.episode, own)
             if everything or (len(found) == k and found[-1].score >= most):
                 return Retrieval(found, seconds)
@@ -177,7 +177,7 @@ class Bank:
     ) -> list[Demonstration]:
         """The windows of `hits`, without those of the `episode` itself; `named` is its id if a caller gave it one."""
         if any(self._trajectories.get(group) is None for _, group, _ in hits):
-            await asyncio.to_thread(self._read, [group for _, group, _ in hits])
+            await apart(self._read, [group for _, group, _ in hits])
         found: list[Demonstration] = []
         shown: set[tuple[str, ...]] = set()
         for row, group, score in hits:
@@ -221,7 +221,7 @@ class Bank:
 
     async def refresh(self) -> None:
         """Take in at once what other processes added and removed; `retrieve` does so every two seconds."""
-        await asyncio.to_thread(self._catch_up)
+        await apart(self._catch_up)
 
     def _catch_up_unless_busy(self) -> None:
         """An index may train for seconds while it takes in rows; a retrieval makes do with what it has meanwhile."""

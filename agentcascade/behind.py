@@ -18,24 +18,29 @@ class Behind:
 
     def __init__(self, cascade: Cascade) -> None:
         self._cascade = cascade
-        self._pending: set[asyncio.Task[None]] = set()
+        self.pending: set[asyncio.Task[None]] = set()
 
     def of(self, cascade: Cascade) -> Self:
         """Those of a twin, which count and are waited for with these."""
         twin = type(self)(cascade)
-        twin._pending = self._pending
+        twin.pending = self.pending
         return twin
 
     def _begin(self, what: str, most: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start `work`, unless `most` are at work already."""
-        if len(self._pending) >= most:
-            log.warning("%s is left out: %d are under way (max_pending)", what, len(self._pending))
+        if len(self.pending) >= most:
+            log.warning("%s is left out: %d are under way (max_pending)", what, len(self.pending))
             return
         task = asyncio.create_task(work())
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
+        self.pending.add(task)
+        task.add_done_callback(self.pending.discard)
 
     async def settle(self) -> None:
-        """Wait for what is under way."""
-        while self._pending:
-            await asyncio.gather(*self._pending, return_exceptions=True)
+        """Wait for what is under way, here and in other loops that run."""
+        here = asyncio.get_running_loop()
+        while running := [t for t in list(self.pending) if not t.done() and t.get_loop().is_running()]:
+            own = [t for t in running if t.get_loop() is here]
+            if own:
+                await asyncio.gather(*own, return_exceptions=True)
+            if len(own) < len(running):
+                await asyncio.sleep(0.02)

@@ -6,12 +6,13 @@ here answers within a bound or raises `OutOfBounds`, whose message never quotes 
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import regex
+
+from agentcascade.threads import apart
 
 T = TypeVar("T")
 
@@ -117,7 +118,7 @@ class Pattern:
 
 async def off_loop(slow: bool, work: Callable[..., T], *args: Any) -> T:
     """`work(*args)`; in a thread where it is slow, so that nobody else waits for it."""
-    return await asyncio.to_thread(work, *args) if slow else work(*args)
+    return await apart(work, *args) if slow else work(*args)
 
 
 def printable(text: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import Generic, TypeVar
+
+from agentcascade import forking
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -14,7 +15,7 @@ class Cache(Generic[K, V]):
     """Least recently used goes first. Safe to share between threads."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._lock = size, threading.Lock()
+        self._size, self._lock = size, forking.lock()
         self._items: OrderedDict[K, V] = OrderedDict()
 
     def get(self, key: K) -> V | None:

@@ -19,7 +19,15 @@ from agentcascade.actions import ActionFormat, AutoActions, Validator
 from agentcascade.auditing import Audits
 from agentcascade.calls import NOTHING, Caller, Request
 from agentcascade.door import Door, NullObserver
-from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, InvalidRequest, UnknownPrice
+from agentcascade.errors import (
+    BudgetExceeded,
+    CascadeClosed,
+    ConfigError,
+    EmptyCompletion,
+    InvalidRequest,
+    UnknownPrice,
+)
+from agentcascade.lifetime import Lifetime, close_models
 from agentcascade.protocols import (
     Budgets,
     ChatModel,
@@ -38,6 +46,7 @@ from agentcascade.rollout import chosen
 from agentcascade.shadow import Shadows
 from agentcascade.standing import Standing
 from agentcascade.student import FIRST_SAMPLE, StudentSide
+from agentcascade.threads import apart, dismiss
 from agentcascade.types import (
     Account,
     Call,
@@ -104,7 +113,9 @@ class Cascade:
         self.shadows, self.audits = Shadows(self), Audits(self)
         self.guard: Guard | None = None
         self.further: tuple[Cascade, ...] = ()
-        self._closers: list[Callable[[], object]] = []
+        self.life = Lifetime()
+        for behind in (self.shadows, self.audits):
+            self.life.waits_for(behind.pending)
 
     @property
     def door(self) -> Door:
@@ -181,6 +192,8 @@ class Cascade:
         Raises `InvalidRequest` for unusable messages, `BudgetExceeded`, `TimeoutError` past the deadline, and the
         provider's own error when the teacher fails.
         """
+        if self.life.closed:
+            raise CascadeClosed(f"cascade '{self.name}' was closed, and would record nothing: build another one")
         conversation.check(messages)
         mode = mode or self.config.mode
         self.check_mode(mode)
@@ -316,18 +329,23 @@ class Cascade:
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Call `closer()` when the cascade is closed; last in, first out."""
-        self._closers.append(closer)
+        self.life.add(closer)
 
     def close(self) -> None:
-        """Flush the records and release database and threads. A second call does nothing."""
-        while self._closers:
-            self._closers.pop()()
+        """Wait for shadows and audits under way, flush the records, release database, connections and threads.
+
+        Shadows have `shadow.timeout_seconds` to end; those of a loop that no longer runs, or of the very loop that this
+        is called in, are not waited for. A second call does nothing. Steps raise `CascadeClosed` from then on.
+        """
+        self.life.close()
 
     async def aclose(self) -> None:
-        """The same, after the shadows under way were given `shadow.timeout_seconds` to end."""
+        """The same without blocking the running loop, whose shadows are waited for as well."""
         await self.shadows.settle()
         await self.audits.settle()
-        await asyncio.to_thread(self.close)
+        await close_models(self.life.models)
+        await apart(self.life.close)
+        dismiss()
 
     def __enter__(self) -> Cascade:
         return self

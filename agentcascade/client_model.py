@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import closing
@@ -18,6 +17,7 @@ from agentcascade import answers, known_keys, transport
 from agentcascade.errors import BrokenStream, ProviderError
 from agentcascade.prices import Price, PriceTable
 from agentcascade.quirks import Quirks, adapted
+from agentcascade.threads import apart
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 from agentcascade.watch import Watch, watched
 
@@ -82,6 +82,12 @@ class ClientModel:
     bills_failures = True
     """Errors carry what they cost (`errors.bill_of`); without a bill nothing was asked of the model."""
 
+    async def close_client(self) -> None:
+        """For whoever made the client; one that a program wrapped stays open."""
+        closing: Any = self._client.close()
+        if closing is not None:
+            await closing
+
     def dollars(self, usage: Usage) -> Decimal | None:
         return self._price.dollars(usage) if self._price else None
 
@@ -140,7 +146,7 @@ class ClientModel:
             return await self._post(arguments)
         if isinstance(self._client, AsyncOpenAI):
             return await self._create(**arguments)
-        return await asyncio.to_thread(self._create, **arguments)
+        return await apart(self._create, **arguments)
 
     async def _post(self, arguments: dict[str, Any]) -> Any:
         body = {k: v for k, v in arguments.items() if k not in TRANSPORT}
@@ -203,7 +209,7 @@ class ClientModel:
                 if not gone:
                     put(None, error)
 
-        reading = loop.run_in_executor(None, contextvars.copy_context().run, read)
+        reading = asyncio.ensure_future(apart(read))
         try:
             while True:
                 chunk, error = await chunks.get()

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, select
 from agentcascade.errors import UnknownEpisode
 from agentcascade.storage import Database
 from agentcascade.storage.tables import decisions, drafts, episodes
+from agentcascade.threads import apart
 from agentcascade.types import Account, Mode, Step
 
 if TYPE_CHECKING:
@@ -85,9 +86,9 @@ async def settled(cascade: Cascade, namespace: str, episode: str) -> Unfinished:
     assert cascade.database is not None
     for wait in (*PATIENCE, None):
         if cascade.recorder is not None:
-            await asyncio.to_thread(cascade.recorder.flush)
+            await apart(cascade.recorder.flush)
         try:
-            return await asyncio.to_thread(find, cascade.database, namespace, episode)
+            return await apart(find, cascade.database, namespace, episode)
         except UnknownEpisode:
             if wait is None:
                 raise
@@ -103,7 +104,7 @@ async def plan_of(database: Database, namespace: str, episode: str) -> str:
         with database.begin() as connection:
             return connection.execute(query).scalar() or ""
 
-    return await asyncio.to_thread(read)
+    return await apart(read)
 
 
 async def finish(cascade: Cascade, found: Unfinished, success: bool | None, accounts: Sequence[Account] = ()) -> bool:
@@ -133,7 +134,7 @@ async def _finish(cascade: Cascade, found: Unfinished, success: bool | None, acc
     episode.accounts = tuple(accounts)
     banked = await episode.finish(success)
     if found.steps and cascade.database is not None:
-        await asyncio.to_thread(_forget, cascade.database, found)
+        await apart(_forget, cascade.database, found)
     return banked
 
 

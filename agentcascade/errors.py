@@ -71,6 +71,10 @@ class EpisodeClosed(AgentCascadeError):
     """The episode was finished already."""
 
 
+class CascadeClosed(EpisodeClosed):
+    """The cascade was closed: nothing that it answers would be recorded."""
+
+
 class UnknownPrice(AgentCascadeError):
     """Dollars were demanded for a model whose price is not known."""
 

@@ -8,13 +8,12 @@ thought is shown to no other.
 from __future__ import annotations
 
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from agentcascade import fields
+from agentcascade import fields, forking
 from agentcascade.deltas import CallIndex
 from agentcascade.types import Delta, Message, Role
 
@@ -33,7 +32,7 @@ class Ids:
     def __init__(self, size: int = REMEMBERED) -> None:
         self._size = size
         self._known: OrderedDict[str, str] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     def remember(self, message: Message, named: Message) -> None:
         """`named` is `message` with ids of ours."""

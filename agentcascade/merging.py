@@ -8,7 +8,6 @@ are written, so a certificate speaks of a cascade without these layers.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from agentcascade.actions import text_of
 from agentcascade.cache import Cache
 from agentcascade.protocols import Ask, ChatModel, Merger
 from agentcascade.quoting import FENCED, Quoting
+from agentcascade.threads import apart
 from agentcascade.types import Action, Message, Sample, Situation
 
 CACHED = 10_000
@@ -88,7 +88,7 @@ class DryRun:
         first: dict[str, str] = {}
         joins = {}
         for action in actions:
-            answer = await asyncio.to_thread(self._run, action)
+            answer = await apart(self._run, action)
             if answer is not None:
                 joins[action.key] = first.setdefault(answer, action.key)
         return joins

@@ -185,6 +185,12 @@ class OpenAIModel:
             known["extra_body"] = others | (known.get("extra_body") or {})
         return known
 
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        model = self._clients.pop(asyncio.get_running_loop(), None)
+        if model is not None:
+            await model.close_client()
+
     def _here(self) -> ClientModel:
         """A client's connections belong to one event loop."""
         loop = asyncio.get_running_loop()
@@ -197,6 +203,7 @@ class OpenAIModel:
             hosted = self._provider == "hosted_vllm"
             base = self._base or os.environ.get("HOSTED_VLLM_API_BASE" if hosted else "OPENAI_API_BASE") or None
             key = self._key or (os.environ.get("HOSTED_VLLM_API_KEY") or NO_KEY if hosted else None)
+            # the SDK's own client would close itself in whichever loop runs when it is collected, and fail there
             http = DefaultAsyncHttpxClient()
             guard(http)
             client = AsyncOpenAI(

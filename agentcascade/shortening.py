@@ -28,6 +28,7 @@ from agentcascade.record import total
 from agentcascade.storage import notes, trajectories
 from agentcascade.storage.tables import rewrite_calls, rewrites, shadows, shortened
 from agentcascade.storage.tables import trajectories as table
+from agentcascade.threads import apart
 from agentcascade.tokens import count_messages
 from agentcascade.types import Account, Call, Completion, Message, Situation, Step, Trajectory, Usage, new_id, now
 
@@ -117,7 +118,7 @@ class Shortener:
         return [task for task in made if task.words]
 
     async def _words(self, trajectory: Trajectory) -> dict[int, int]:
-        evidence = await asyncio.to_thread(self._evidence, trajectory)
+        evidence = await apart(self._evidence, trajectory)
         found = {}
         for position, step in enumerate(trajectory.steps):
             if len(step.reasoning.split()) <= self.words.easy:
@@ -220,7 +221,7 @@ class Shortener:
         except Exception as error:
             problem = f"{task.trajectory.id}: {describe(error)}"
         if tab.calls:
-            await asyncio.to_thread(self._write, task, tab.calls, shorter)
+            await apart(self._write, task, tab.calls, shorter)
         dollars = total(tab.calls)
         if not shorter:
             reason = problem or f"{task.trajectory.id}: no thought became shorter"

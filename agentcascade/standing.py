@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 
+from agentcascade import forking
 from agentcascade.errors import describe
 
 log = logging.getLogger("agentcascade.student")
@@ -17,7 +17,7 @@ class Standing:
     """Counts each student's failures in a row. Thread-safe; shared by a cascade's copies."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._failures: dict[str, int] = {}
         self._worked: set[str] = set()
         self._said: set[str] = set()

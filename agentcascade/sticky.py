@@ -12,7 +12,6 @@ in this process alone; where it is lost, the demonstrations are fresh.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +20,7 @@ from agentcascade import prompts
 from agentcascade.cache import Cache
 from agentcascade.prompts import Prompt
 from agentcascade.protocols import ChatModel, TokenCounter
+from agentcascade.threads import apart
 from agentcascade.tokens import PER_MESSAGE, count_messages
 from agentcascade.types import Demonstration, Message, Situation, Usage
 from agentcascade.waves import caches
@@ -126,7 +126,7 @@ def offer(
 
 async def _kept(bank: Bank, situation: Situation, shown: Sequence[Demonstration]) -> list[Demonstration]:
     """The windows as they score now, best first; without those that the bank no longer holds."""
-    scores = await asyncio.to_thread(bank.scores, situation, shown)
+    scores = await apart(bank.scores, situation, shown)
     kept = [d.model_copy(update={"score": s}) for d, s in zip(shown, scores) if s is not None]
     return sorted(kept, key=lambda d: -d.score)
 

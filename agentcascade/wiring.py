@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig
 from agentcascade.door import Door
+from agentcascade.lifetime import Lifetime
 from agentcascade.protocols import Budgets, Embedder, Guard, Observer, Recorder
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Shared:
 
     def __init__(self) -> None:
         self._made: dict[Hashable, Any] = {}
-        self._closers: list[Callable[[], object]] = []
+        self.life = Lifetime()
 
     def attach(self, cascade: Cascade, recorder: Recorder | None) -> None:
         """Give the cascade its bank, its recorder (unless it has one), its budgets and its kill switch."""
@@ -168,10 +169,9 @@ class Shared:
         return cast("T", self._made[what])
 
     def _closing(self, part: P) -> P:
-        self._closers.append(part.close)
+        self.life.add(part.close)
         return part
 
     def close(self) -> None:
         """A second call does nothing."""
-        while self._closers:
-            self._closers.pop()()
+        self.life.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agentcascade import forking
 from agentcascade.errors import MissingExtra
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
 from agentcascade.retrievers.stores import CompressedStore, FlatStore, portions
@@ -43,7 +44,7 @@ class FaissRetriever:
         self.dimension = dimension
         self._exact_below, self._seed = exact_below, seed
         self._partitions: dict[str, _Partition] = {}
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     def add(self, namespace: str, rows: Ids, groups: Ids, keys: Vectors) -> None:
         rows, groups, keys = check_rows(rows, groups, keys, self.dimension)
@@ -89,7 +90,7 @@ class _Partition:
 
     def __init__(self, dimension: int, exact_below: int, seed: int) -> None:
         self._exact_below, self._seed, self._dimension = exact_below, seed, dimension
-        self._write, self._lock = threading.Lock(), threading.Lock()
+        self._write, self._lock = forking.lock(), forking.lock()
         self._store: FlatStore | CompressedStore = FlatStore(dimension)
         self._training: threading.Thread | None = None
         self._size = self._dead = 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agentcascade import forking
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class ExactRetriever:
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._parts: dict[str, _Part] = {}
 
     def add(self, namespace: str, rows: Ids, groups: Ids, keys: Vectors) -> None:

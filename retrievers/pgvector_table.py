@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from agentcascade import forking
 from agentcascade.errors import StorageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class KeyTable:
         self._database, self.dimension, self._exact_below = database, dimension, exact_below
         name = hashlib.blake2b(f"{space} {dimension}".encode(), digest_size=6).hexdigest()
         self.name = f"step_keys_{name}"
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._states: dict[str, tuple[str, float]] = {}
         self._added: set[str] = set()
         self._building: threading.Thread | None = None

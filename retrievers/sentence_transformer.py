@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agentcascade import forking
 from agentcascade.errors import ConfigError, MissingExtra, describe
 from agentcascade.retrievers.folders import folder_of, space_of
 
@@ -38,7 +38,7 @@ class SentenceTransformerEmbedder:
                 "in retrieval.embedder: sentence-transformers:NAME"
             ) from error
         self.name = space_of(model)
-        self._batch_size, self._lock = batch_size, threading.Lock()
+        self._batch_size, self._lock = batch_size, forking.lock()
         self.dimension = self._model.encode([""], show_progress_bar=False).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Vectors:

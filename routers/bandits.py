@@ -18,13 +18,13 @@ and Goyal 2013).
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from agentcascade import forking
 from agentcascade.errors import ConfigError, InvalidRequest, did_you_mean
 from agentcascade.memory.types import MODULES, TIERS, ModuleName, Probabilities, State, Tier
 from agentcascade.routers import checkpoints
@@ -61,7 +61,7 @@ class _Bandit:
         self.width = 0
         """Of the encoder's vectors; 0 until the first was seen."""
         self.card: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._projection: Vector | None = None
         self._spread, self._weight = Spread(), 1.0
         if path is not None:

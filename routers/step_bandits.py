@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from agentcascade import forking
 from agentcascade.cache import Cache
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.files import write_atomically
@@ -66,7 +66,7 @@ class _StepBandit:
                 raise ConfigError(f"router.{name} is {value!r}: it is a number from 0")
         self.n, self.budget, self.price, self.explore = n, budget, price, explore
         self.sample_cost, self.seed = sample_cost, seed
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._chosen: Cache[tuple[str, str, int], int] = Cache(REMEMBERED)
         self.steps, self.tried, self.charged = 0, 0, 0.0
         self._arms, self._spread = Arms.fresh(FEATURES + 1), Spread()

@@ -9,12 +9,11 @@ In a program: `agentcascade.integrations.litellm.register("agentcascade.yaml")`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentcascade import identity
+from agentcascade import forking, identity
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.models import import_litellm
 from agentcascade.response import as_json
@@ -43,7 +42,7 @@ class Provider(CustomLLM):  # type: ignore[misc]
         self._cascades: dict[str, Cascade] = {}
         self._loop: LoopThread | None = None
         self._close: Any = None
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     def cascade(self, name: str) -> Cascade:
         """Raises `ConfigError` for a name that the configuration lacks."""

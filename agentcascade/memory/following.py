@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Protocol
 
+from agentcascade import forking
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.index import HistoryIndex
 from agentcascade.memory.types import Turn
@@ -32,7 +32,7 @@ class Held:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._made = 0
         self._known: dict[tuple[str, str], tuple[int, list[Turn], dict[str, Turn]]] = {}
 
@@ -72,7 +72,7 @@ class Followed:
 
     def __init__(self, index: HistoryIndex) -> None:
         self.index = index
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._position = -1
         self._key: int | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agentcascade import forking
 from agentcascade.memory.chunking import Chunk, Line, chunks_of, lines_of
 from agentcascade.memory.lexical import Lexical
 from agentcascade.memory.persistent import LineVectors
@@ -47,7 +47,7 @@ class HistoryIndex:
         self, vectors: LineVectors, dimension: int, count: TokenCounter, chunk_tokens: int, max_tokens: int
     ) -> None:
         self._vectors, self._count, self._chunk_tokens, self.max_tokens = vectors, count, chunk_tokens, max_tokens
-        self._lock, self._embedding = threading.RLock(), threading.Lock()
+        self._lock, self._embedding = forking.rlock(), forking.lock()
         self._dimension = dimension
         self.forgotten = 0
         self.generation = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -17,6 +16,7 @@ from agentcascade.cache import Cache
 from agentcascade.door import Door
 from agentcascade.embedding import TextVectors
 from agentcascade.errors import InvalidRequest, describe
+from agentcascade.lifetime import Lifetime
 from agentcascade.memory.following import Followed, Held, Stored
 from agentcascade.memory.index import HistoryIndex
 from agentcascade.memory.language import Size
@@ -28,6 +28,7 @@ from agentcascade.memory.types import Recall, TierRouter, Turn
 from agentcascade.memory.work import Meter, Query, Tools, Work
 from agentcascade.protocols import ChatModel, Recorder, TokenCounter
 from agentcascade.sync import LoopThread
+from agentcascade.threads import apart
 from agentcascade.types import Account
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Memory:
         self._answers = Answers(4000, kept)
         self._lines = LineVectors(vectors, encoder, dimension, kept)
         self._indexes: Cache[tuple[str, str], Followed] = Cache(config.max_histories)
-        self._closers: list[Callable[[], object]] = [pipeline.close]
+        self.life = Lifetime()
+        self.life.add(pipeline.close)
 
     @property
     def router(self) -> TierRouter:
@@ -92,7 +94,7 @@ class Memory:
         if not history:
             raise InvalidRequest("a history needs a name, e.g. the user's or the conversation's id")
         made = [self._clean(Turn(text=t) if isinstance(t, str) else t) for t in turns]
-        await asyncio.to_thread(self._stored.append, namespace or self.namespace, history, made)
+        await apart(self._stored.append, namespace or self.namespace, history, made)
 
     def _clean(self, turn: Turn) -> Turn:
         return turn.model_copy(update={"text": self._redact(turn.text)}) if self._redact else turn
@@ -101,12 +103,12 @@ class Memory:
         """Delete a history for good, here and, at their next recall, in other processes; false where there is none."""
         space = namespace or self.namespace
         self._indexes.drop((space, history))
-        return await asyncio.to_thread(self._stored.remove, space, history)
+        return await apart(self._stored.remove, space, history)
 
     async def prepare(self, history: str, *, namespace: str | None = None) -> int:
         """Embed all of a history now instead of at its first question; returns its lines."""
-        index = await asyncio.to_thread(self._current, namespace or self.namespace, history)
-        await asyncio.to_thread(_embed_until, index, float("inf"))
+        index = await apart(self._current, namespace or self.namespace, history)
+        await apart(_embed_until, index, float("inf"))
         return len(index)
 
     async def recall(
@@ -148,8 +150,8 @@ class Memory:
             caller=caller or Directly(self._door, self._accounts(space)),
         )
         name = history if turns is None else _content(turns)
-        index = await asyncio.to_thread(self._current, space, name, turns)
-        work, left_out = await asyncio.to_thread(self._read, plain, index, purse.remaining * PREPARING, asked_at)
+        index = await apart(self._current, space, name, turns)
+        work, left_out = await apart(self._read, plain, index, purse.remaining * PREPARING, asked_at)
         strength = config.tradeoff if tradeoff is None else tradeoff
         text, trace = await self.pipeline.run(
             work,
@@ -192,8 +194,7 @@ class Memory:
 
     @cached_property
     def _loop(self) -> LoopThread:
-        loop = LoopThread()
-        self._closers.append(loop.close)
+        self.life.loop = loop = LoopThread()
         return loop
 
     def work(self, question: str, history: str, *, namespace: str | None = None) -> Work:
@@ -245,16 +246,15 @@ class Memory:
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Call `closer()` when the memory is closed; last in, first out."""
-        self._closers.append(closer)
+        self.life.add(closer)
 
     def on_close_last(self, closer: Callable[[], object]) -> None:
         """The same, after all else."""
-        self._closers.insert(0, closer)
+        self.life.add(closer, last=True)
 
     def close(self) -> None:
         """A second call does nothing."""
-        while self._closers:
-            self._closers.pop()()
+        self.life.close()
 
     def __enter__(self) -> Memory:
         return self
@@ -266,7 +266,7 @@ class Memory:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.close)
+        await apart(self.close)
 
 
 def _embed_until(index: HistoryIndex, seconds: float) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from agentcascade import forking
 from agentcascade.errors import describe
 from agentcascade.memory.language import Language
 from agentcascade.memory.modules.base import Module
@@ -48,8 +49,14 @@ class Pipeline:
         self, modules: Mapping[ModuleName, Module[Any]], router: TierRouter, *, explore: float = 0.0, threads: int = 3
     ) -> None:
         self.modules, self.router, self.explore = dict(modules), router, explore
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="memory")
+        self._threads = threads
+        self.forked()
+        forking.on_fork(self.forked)
         self._usual: dict[tuple[ModuleName, Tier], float] = {}
+
+    def forked(self) -> None:
+        """Threads of its own, in a child process anew."""
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="memory")
 
     async def run(
         self,

@@ -15,6 +15,7 @@ from agentcascade.errors import BudgetExceeded, ConfigError, UnknownPrice, bill_
 from agentcascade.memory.language import Size
 from agentcascade.memory.persistent import Answers, digest
 from agentcascade.protocols import ChatModel, TokenCounter
+from agentcascade.threads import apart
 from agentcascade.types import Account as Paid
 from agentcascade.types import Call, Completion, Message
 from agentcascade.worst_case import Asked
@@ -87,7 +88,7 @@ class Purse:
     async def pay(self, size: Size, messages: Sequence[Message], max_tokens: int, account: Account) -> str:
         model = model_of(self._models, size)
         key = key_of(model.name, messages)
-        known = await asyncio.to_thread(self._answers.get, key)
+        known = await apart(self._answers.get, key)
         if known is not None:
             account.cached = True
             return known
@@ -111,7 +112,7 @@ class Purse:
                 self._left += ceiling - spent
         account.calls.append(Call.of("student", "memory", completion))
         text = text_of(completion.messages[0])
-        await asyncio.to_thread(self._answers.put, key, text)
+        await apart(self._answers.put, key, text)
         return text
 
     def _reserve(self, model: ChatModel, messages: Sequence[Message], max_tokens: int) -> Decimal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from agentcascade import forking
 from agentcascade.cache import Cache
 from agentcascade.embedding import TextVectors
 from agentcascade.memory.chunking import Line
@@ -83,7 +83,7 @@ class Meter:
 
     def __init__(self, charging: bool = False, paid: Iterable[tuple[str, str]] = ()) -> None:
         self.charging, self.paid, self.milliseconds = charging, set(paid), 0.0
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     def fork(self) -> Meter:
         twin = Meter(self.charging)

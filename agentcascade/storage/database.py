@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from agentcascade import known_keys
+from agentcascade import forking, known_keys
 from agentcascade.errors import (
     ConfigError,
     CorruptDatabase,
@@ -27,6 +26,9 @@ from agentcascade.visible import visible
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 30
+FORK_SECONDS = 2.0
+_inherited: list[object] = []
+"""Pools of a parent process, kept so that nobody closes their connections."""
 PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 15_000, "keepalives_idle": 15, "keepalives_interval": 5}
 """libpq's: a connection into a network that loses everything ends, instead of waiting for a quarter of an hour."""
 UPGRADE_LOCK, WRITE_LOCK = 0x61676361, 0x61676362
@@ -38,7 +40,12 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._writing = threading.Lock()
+        self._writing = forking.lock()
+        self._holds_back = False
+        if self.path is not None:
+            forking.on_fork(self.forked, before=self._hold_back, parent=self._go_on)
+        elif engine.dialect.name != "sqlite":
+            forking.on_fork(self.forked)
 
     @property
     def path(self) -> Path | None:
@@ -106,6 +113,29 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def _hold_back(self) -> None:
+        """SQLite's own notes of its locks must not get into a child process: it forks while no connection is open.
+
+        That takes the end of the transactions under way, which is waited for, though not for ever.
+        """
+        ends = time.monotonic() + FORK_SECONDS
+        self._holds_back = self._writing.acquire(timeout=FORK_SECONDS)
+        pool = self.engine.pool
+        while isinstance(pool, QueuePool) and pool.checkedout() and time.monotonic() < ends:
+            time.sleep(0.001)
+        self.engine.dispose()
+
+    def _go_on(self) -> None:
+        if self._holds_back:
+            self._holds_back = False
+            self._writing.release()
+
+    def forked(self) -> None:
+        """In a child process: the connections are the parent's, and neither used nor closed."""
+        self._holds_back = False
+        _inherited.append(self.engine.pool)
+        self.engine.dispose(close=False)
 
 
 def open_database(url: str | Path) -> Database:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
 
+from agentcascade import forking
 from agentcascade.storage.claims import hold, open_private
 from agentcascade.storage.database import Database
 from agentcascade.storage.spill import Use, take_in
@@ -48,7 +48,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._open: list[Segment] = []
         self._torn = self._failing = False
 
@@ -117,7 +117,7 @@ class Journal:
 
     def forked(self) -> None:
         """In a child process: the files are the parent's, who holds them on."""
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         for segment in self._open:
             with suppress(OSError):
                 segment.close()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from agentcascade import forking
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import settings
 
@@ -23,7 +24,7 @@ class Kept:
         self._database, self.name, self._every = database, name, every
         self._latest: str | None = None
         self._looked = float("-inf")
-        self._looking = threading.Lock()
+        self._looking = forking.lock()
         self._thread: threading.Thread | None = None
 
     def read(self) -> str | None:

@@ -7,7 +7,6 @@ import hmac
 import logging
 import re
 import secrets
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -19,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import select
 
+from agentcascade import forking
 from agentcascade.errors import ConfigError, InvalidKey, StorageError, describe, did_you_mean
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import keys
@@ -70,7 +70,7 @@ class Keys:
         self._database = database
         self._known: Mapping[str, tuple[str, ApiKey]] = {}
         self._read = float("-inf")
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._looking: tuple[float, Future[None]] | None = None
 
     def create(

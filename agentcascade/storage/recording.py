@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
+from agentcascade import forking, lifetime
 from agentcascade.errors import StorageError
 from agentcascade.memory.types import Recall
 from agentcascade.storage.database import Database
@@ -108,10 +109,11 @@ class DatabaseRecorder:
         self._closing = threading.Event()
         self._begin()
         self._start()
+        forking.on_fork(self.forked)
 
     def _begin(self) -> None:
         self._waiting: queue.Queue[Waiting | None] = queue.Queue(MAX_WAITING)
-        self._hurry, self._starting = threading.Event(), threading.Lock()
+        self._hurry, self._starting = threading.Event(), forking.lock()
         self._thread: threading.Thread | None = None
 
     def _start(self) -> None:
@@ -182,6 +184,8 @@ class DatabaseRecorder:
         if self._closing.is_set():
             return
         self._closing.set()
+        if seconds is None and lifetime.exiting():
+            seconds = lifetime.EXIT_SECONDS
         thread = self._thread
         if thread is not None:
             self._hurry.set()

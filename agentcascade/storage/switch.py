@@ -8,6 +8,7 @@ import time
 
 from sqlalchemy import delete, select
 
+from agentcascade import forking
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import settings
 
@@ -21,7 +22,7 @@ class Switch:
     def __init__(self, database: Database, every: float = 1.0) -> None:
         self._database, self._every = database, every
         self._on, self._looked = False, 0.0
-        self._looking = threading.Lock()
+        self._looking = forking.lock()
         self._thread: threading.Thread | None = None
         self.refresh()
 
