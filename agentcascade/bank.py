@@ -79,6 +79,7 @@ class Bank:
         self._texts = TextVectors(embedder)
         self._trajectories: Cache[int, Trajectory] = Cache(CACHED_TRAJECTORIES)
         self._episodes: dict[tuple[str, str], frozenset[int]] = {}
+        self._episode_of: dict[int, tuple[str, str]] = {}
         self._watermark = self._removal_mark = 0
         self._checked = 0.0
         self._loaded = False
@@ -102,21 +103,20 @@ class Bank:
         texts = {t for item in items for t in (item.goal, item.plan, *(s.observation for s in item.steps)) if t}
         model = self.embedder.name
         vectors = {trajectories.text_key(model, t): v.tobytes() for t, v in self._texts.of(texts).items()}
-        with self._lock:
-            with self.database.begin(write=True) as connection:
-                self._check_model(connection, write=True)
-                seen = trajectories.known(connection, items)
-                new: list[bool] = []
-                for item in items:
-                    identity = item.namespace, trajectories.digest(item)
-                    new.append(identity not in seen)
-                    seen.add(identity)
-                fresh = [item for item, is_new in zip(items, new) if is_new]
-                if (double := trajectories.double(connection, fresh)) is not None:
-                    raise BankError(f"a different trajectory has the id '{double}' already: give it another id")
-                if fresh:
-                    trajectories.insert(connection, fresh, vectors, model)
-            self._catch_up()
+        with self.database.begin(write=True) as connection:
+            self._check_model(connection, write=True)
+            seen = trajectories.known(connection, items)
+            new: list[bool] = []
+            for item in items:
+                identity = item.namespace, trajectories.digest(item)
+                new.append(identity not in seen)
+                seen.add(identity)
+            fresh = [item for item, is_new in zip(items, new) if is_new]
+            if (double := trajectories.double(connection, fresh)) is not None:
+                raise BankError(f"a different trajectory has the id '{double}' already: give it another id")
+            if fresh:
+                trajectories.insert(connection, fresh, vectors, model)
+        self._catch_up()
         return new
 
     async def retrieve(self, situation: Situation, k: int) -> Retrieval:
@@ -162,7 +162,7 @@ class Bank:
         keys = {t: trajectories.text_key(self.embedder.name, t) for t in texts}
         with self.database.begin() as connection:
             there = trajectories.present(connection, {w.trajectory for w in windows})
-            stored = trajectories.vectors(connection, {k for k in keys.values() if k})
+            stored = trajectories.vectors(connection, {k for k in keys.values() if k}, self.embedder.dimension)
         vectors = self._texts.of([situation.goal, situation.plan, situation.observation, ""])
         own = self._key([vectors[t] for t in (situation.goal, situation.plan, situation.observation)])
 
@@ -246,10 +246,11 @@ class Bank:
                         if not self._shared:
                             self.retriever.remove(namespace, [pk])
                         self._trajectories.drop(pk)
+                        self._forget_episode(pk)
                         self._removal_mark = mark
                     rows = trajectories.index_rows(connection, self._watermark)
                     keys = {k for r in rows for k in (r.goal_key, r.plan_key, *r.observation_keys) if k}
-                    vectors = trajectories.vectors(connection, keys)
+                    vectors = trajectories.vectors(connection, keys, self.embedder.dimension)
                 if rows:
                     self._index(rows, vectors)
                     self._watermark = rows[-1].pk
@@ -279,6 +280,14 @@ class Bank:
                 if row.episode:
                     known = self._episodes.get((namespace, row.episode), frozenset())
                     self._episodes[namespace, row.episode] = known | {row.pk}
+                    self._episode_of[row.pk] = namespace, row.episode
+
+    def _forget_episode(self, pk: int) -> None:
+        episode = self._episode_of.pop(pk, None)
+        if episode is not None:
+            left = self._episodes.pop(episode, frozenset()) - {pk}
+            if left:
+                self._episodes[episode] = left
 
     def _key(self, vectors: Sequence[np.ndarray]) -> Vectors:
         return np.concatenate([v * np.float32(s) for v, s in zip(vectors, self._scales)])

@@ -6,13 +6,15 @@ While such an agent runs, each step of mode ``collect`` is kept as a draft by wh
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
 from sqlalchemy import delete, func, select
 
-from agentcascade.errors import UnknownEpisode
+from agentcascade.errors import StorageError, UnknownEpisode
 from agentcascade.storage import Database
 from agentcascade.storage.tables import decisions, drafts, episodes
 from agentcascade.threads import apart
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 _judging: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDictionary()
 PATIENCE = (0.1, 0.4, 1.0)
 """Seconds to wait for records before an episode is called unknown."""
+FLUSH_SECONDS = 10.0
+"""For records of this process on their way into a database that is busy."""
+log = logging.getLogger("agentcascade.drafts")
 
 
 class Unfinished(NamedTuple):
@@ -43,6 +48,8 @@ class Unfinished(NamedTuple):
     """Of its last step."""
     judged: bool | None = None
     """What became of it, where it ended with its last step already."""
+    started: datetime | None = None
+    """When its first step began, as far as that is recorded."""
 
 
 def find(database: Database, namespace: str, episode: str) -> Unfinished:
@@ -55,9 +62,11 @@ def find(database: Database, namespace: str, episode: str) -> Unfinished:
     ended = select(episodes.c.success, episodes.c.steps).where(
         episodes.c.namespace == namespace, episodes.c.id == episode
     )
+    first = select(decisions.c.created_at, decisions.c.seconds).where(own).order_by(decisions.c.created_at).limit(1)
     with database.begin() as connection:
         steps = connection.execute(kept).mappings().all()
         decided = connection.execute(last).mappings().first()
+        begun = connection.execute(first).first()
         taken = connection.execute(select(func.count()).where(own)).scalar_one()
         end = connection.execute(ended).first()
     head = steps[-1] if steps else decided
@@ -66,6 +75,11 @@ def find(database: Database, namespace: str, episode: str) -> Unfinished:
             f"there is no episode '{episode[:80]}' in this namespace: every answer names its own, "
             "in its field agentcascade.episode"
         )
+    whole = [s["position"] for s in steps] == list(range(len(steps)))
+    if not whole:
+        log.warning("episode %s lacks a step, and will not be banked", episode[:80])
+    starts = [s["created_at"] for s in steps[:1]]
+    starts += [begun.created_at - timedelta(seconds=begun.seconds)] if begun is not None else []
     return Unfinished(
         namespace=namespace,
         episode=episode,
@@ -74,19 +88,25 @@ def find(database: Database, namespace: str, episode: str) -> Unfinished:
         mode=head["mode"],
         model=steps[-1]["model"] if steps else "",
         cascade=head["cascade"],
-        steps=tuple(Step(observation=s["observation"], reasoning=s["reasoning"], action=s["action"]) for s in steps),
+        steps=tuple(
+            Step(observation=s["observation"], reasoning=s["reasoning"], action=s["action"]) for s in steps if whole
+        ),
         taken=max(len(steps), taken),
         decision=decided["id"] if decided else "",
         judged=end.success if end is not None and end.steps >= max(len(steps), taken) else None,
+        started=min(starts, default=None),
     )
 
 
 async def settled(cascade: Cascade, namespace: str, episode: str) -> Unfinished:
-    """The same after a short wait for records that are still on their way, here or in another process."""
+    """The same after a short wait for records that are still on their way, here or in another process.
+
+    Raises `StorageError` when the database does not take them: what it knows may lack the last steps.
+    """
     assert cascade.database is not None
     for wait in (*PATIENCE, None):
-        if cascade.recorder is not None:
-            await apart(cascade.recorder.flush)
+        if cascade.recorder is not None and not await apart(cascade.recorder.flush, FLUSH_SECONDS):
+            raise StorageError("the database does not take the last records of this episode: say how it ended later")
         try:
             return await apart(find, cascade.database, namespace, episode)
         except UnknownEpisode:

@@ -85,6 +85,7 @@ class Episode:
         )
         episode.steps = list(found.steps)
         episode._model, episode._last_decision, episode._taken = found.model, found.decision, found.taken
+        episode._started = found.started or episode._started
         return episode
 
     async def complete(

@@ -9,6 +9,7 @@ import _thread
 import asyncio
 import atexit
 import logging
+import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
@@ -119,6 +120,11 @@ def _collected(held: _Held) -> None:
 
 
 def _close_quietly(held: _Held) -> None:
+    """In a raw thread, which may start a proper one."""
+    threading.Thread(target=_closing, args=(held,), name="agentcascade-close", daemon=True).start()
+
+
+def _closing(held: _Held) -> None:
     with suppress(Exception):
         held.close(EXIT_SECONDS)
 

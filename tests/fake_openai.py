@@ -60,6 +60,8 @@ class FakeOpenAI:
         self.requests: list[Request] = []
         self.disconnected = threading.Event()
         """Set when a client went away before its answer was whole."""
+        self.waiting = self.most_at_once = 0
+        """Requests whose replies are being delayed, now and at most."""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -94,7 +96,12 @@ class FakeOpenAI:
 
     def wait(self, seconds: float) -> None:
         """Sleep, but no longer than the server lives."""
+        with self._lock:
+            self.waiting += 1
+            self.most_at_once = max(self.most_at_once, self.waiting)
         self._stopped.wait(seconds)
+        with self._lock:
+            self.waiting -= 1
 
 
 def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:

@@ -25,7 +25,7 @@ from agentcascade.errors import (
 from agentcascade.visible import visible
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_SECONDS = 30
+BUSY_SECONDS = 20
 FORK_SECONDS = 2.0
 _inherited: list[object] = []
 """Pools of a parent process, kept so that nobody closes their connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -14,6 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from agentcascade.errors import BankError
 from agentcascade.storage.tables import embeddings, removals, steps, trajectories
 from agentcascade.types import Step, Trajectory
+
+log = logging.getLogger("agentcascade.storage")
 
 CHUNK = 500
 """Rows per IN list, and trajectories per read when an index is built."""
@@ -156,12 +159,22 @@ def index_rows(connection: Connection, after: int, limit: int = CHUNK) -> list[I
     return [IndexRow(h.pk, h.namespace, h.episode, h.goal_key, h.plan_key, keys[h.pk]) for h in heads]
 
 
-def vectors(connection: Connection, keys: Collection[str]) -> dict[str, np.ndarray]:
-    """float32 vectors by text key; unknown keys are left out."""
-    found = {}
+def vectors(connection: Connection, keys: Collection[str], dimension: int) -> dict[str, np.ndarray]:
+    """float32 vectors (dimension,) by text key; keys that are unknown, or whose vectors are damaged, are left out."""
+    found: dict[str, np.ndarray] = {}
+    damaged = 0
     for part in chunks(sorted(keys)):
         for row in connection.execute(select(embeddings).where(embeddings.c.key.in_(part))):
-            found[row.key] = np.frombuffer(row.vector, dtype="<f4")
+            if len(row.vector) == 4 * dimension:
+                vector = np.frombuffer(row.vector, dtype="<f4")
+                if np.isfinite(vector).all():
+                    found[row.key] = vector
+                    continue
+            damaged += 1
+    if damaged:
+        log.warning(
+            "%d vectors of the bank are damaged, and their texts match nothing: `agentcascade bank reembed`", damaged
+        )
     return found
 
 
