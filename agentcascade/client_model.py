@@ -225,7 +225,7 @@ class ClientModel:
 
     async def _opened(self, arguments: dict[str, Any]) -> Any:
         """A blocking client's stream; one that opens when nobody waits for it any more is closed at once."""
-        opening = asyncio.ensure_future(asyncio.to_thread(self._create, **arguments))
+        opening = asyncio.ensure_future(apart(self._create, **arguments))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:

@@ -10,12 +10,13 @@ import base64
 import json
 import os
 import re
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus, urlsplit
+
+from agentcascade import forking
 
 PLACEHOLDER = "[key]"
 SHORTEST = 8
@@ -36,7 +37,7 @@ SECRET_FIELD = re.compile(
     r"(?i)(?:x-)?(?:[\w-]*[_-])?(?:api[_-]?key|key|token|secret|password|passwd|passphrase|authorization|cookie)"
 )
 
-_lock = threading.Lock()
+_lock = forking.lock()
 _given: dict[str, None] = {}
 _environment: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
 

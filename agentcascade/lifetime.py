@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentcascade import threads
 from agentcascade.errors import describe
+from agentcascade.forking import on_fork
 
 if TYPE_CHECKING:
     from agentcascade.sync import LoopThread
@@ -33,10 +34,17 @@ class _Held:
 
     def __init__(self) -> None:
         self.closers: list[Callable[[], object]] = []
-        self.pending: list[Collection[asyncio.Task[Any]]] = []
+        self.pending: list[set[asyncio.Task[Any]]] = []
         self.models: list[Any] = []
         self.loop: LoopThread | None = None
         self.closed = False
+        on_fork(self.forked)
+
+    def forked(self) -> None:
+        """In a child process: tasks under way are the parent's."""
+        for tasks in self.pending:
+            _inherited.extend(tasks)
+            tasks.clear()
 
     def close(self, seconds: float | None = None) -> None:
         if self.closed:
@@ -94,7 +102,7 @@ class Lifetime:
         """Call `closer()` at the end: the last that was added first, or, `last`, after all else."""
         self._held.closers.insert(0 if last else len(self._held.closers), closer)
 
-    def waits_for(self, pending: Collection[asyncio.Task[Any]]) -> None:
+    def waits_for(self, pending: set[asyncio.Task[Any]]) -> None:
         """Tasks, as they will be by then, that are waited for before anything is closed."""
         self._held.pending.append(pending)
 
@@ -104,6 +112,8 @@ class Lifetime:
 
 
 _open: dict[int, _Held] = {}
+_inherited: list[asyncio.Task[Any]] = []
+"""Tasks of a parent's loops, which would complain when they are collected."""
 _exiting = False
 
 

@@ -81,7 +81,7 @@ STORED = {
 
 DOORS = {"__init__", "__main__"}
 """Of the package itself: they hand out names of every floor, on first use."""
-GROUND = {"types", "errors", "protocols", "config", "sections", "known_keys", "patterns", "visible"}
+GROUND = {"types", "errors", "protocols", "config", "sections", "known_keys", "patterns", "visible", "forking"}
 PARTS = {"retrievers", "routers", "envs"}
 TOP = {"cli", "bench", "integrations", "reports", "server"}
 
