@@ -11,12 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from agentcascade import known_keys
 from agentcascade.actions import ActionFormat, Validator, make_format
 from agentcascade.cascade import Cascade
 from agentcascade.config import CascadeConfig, ModelConfig, RouterConfig, variants
 from agentcascade.constraints import Choices
 from agentcascade.constraints import check as check_constraints
-from agentcascade.errors import ConfigError, MissingExtra, did_you_mean
+from agentcascade.errors import ConfigError, MissingExtra, did_you_mean, without_secrets
 from agentcascade.judging import Judge, ModelJudge
 from agentcascade.protocols import ChatModel, Embedder, Merger, Observer, Recorder, Retriever, Router, TokenCounter
 from agentcascade.quoting import quoting_of
@@ -111,13 +112,15 @@ def build(
     return made
 
 
-def build_all(config: CascadeConfig, *, observer: Observer | None = None) -> tuple[dict[str, Cascade], Shared]:
+def build_all(
+    config: CascadeConfig, *, observer: Observer | None = None, models: MakeModel | None = None
+) -> tuple[dict[str, Cascade], Shared]:
     """Every cascade of the configuration by name, and what they share, which closes them all."""
     shared = Shared()
     made: dict[str, Cascade] = {}
     try:
         for name, variant in variants(config).items():
-            made[name] = _cascade(variant, shared, name=name, observer=observer, make_model=make_model)
+            made[name] = _cascade(variant, shared, name=name, observer=observer, make_model=models or make_model)
     except BaseException:
         shared.close()
         raise
@@ -316,7 +319,8 @@ def make(part: Callable[..., Any], what: str, options: Mapping[str, Any]) -> Any
     try:
         return part(**options)
     except TypeError as error:
-        raise ConfigError(f"{what} does not take {dict(options)}: {error}") from error
+        known_keys.register_fields(options)  # a model of one's own may be given its key so
+        raise ConfigError(without_secrets(f"{what} does not take {dict(options)}: {error}")) from error
 
 
 def find_module(name: str) -> bool:

@@ -18,7 +18,8 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade import known_keys
+from agentcascade.errors import ConfigError, did_you_mean, without_secrets
 from agentcascade.sections import (
     ActionsConfig as ActionsConfig,
 )
@@ -251,7 +252,9 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> Conf
             known = _keys(model, problem["loc"][:-1])
             lines.append(f"unknown key '{path}': {did_you_mean(str(problem['loc'][-1]), known)}")
         else:
-            value = "" if "key" in path else f" (got {problem['input']!r:.60})"
+            value = (
+                "" if known_keys.SECRET_FIELD.search(path) else f" (got {without_secrets(repr(problem['input']))[:60]})"
+            )
             lines.append(f"{path}: {problem['msg']}{value}")
     return ConfigError(f"{source}: " + "; ".join(lines))
 

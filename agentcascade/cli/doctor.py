@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agentcascade.assembly import OWN_CLASS, RECORDED, config_path, find_module
+from agentcascade.assembly import OWN, OWN_CLASS, RECORDED, config_path, find_module
 from agentcascade.cli.terminal import console, marked
 from agentcascade.config import CascadeConfig, ModelConfig, variants
 from agentcascade.errors import AgentCascadeError, describe, without_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from agentcascade.protocols import ChatModel, TokenCounter
 
 EXTRAS = {
     "faiss": (("faiss-cpu", "faiss"), "fast retrieval from large banks"),
@@ -86,10 +88,14 @@ def _models(settings: CascadeConfig) -> list[tuple[str, ModelConfig]]:
 
 def _parts(to: Console, settings: CascadeConfig) -> bool:
     """Everything is built once as `build` does it, so that what it refuses is refused here."""
-    from agentcascade.assembly import build_all
+    from agentcascade.assembly import build_all, make_model
+    from agentcascade.scripted import ScriptedModel
+
+    def made(model: ModelConfig, count: TokenCounter) -> ChatModel:
+        return ScriptedModel(["wrap"]) if model.name.startswith(OWN) else make_model(model, count)
 
     try:
-        _, shared = build_all(settings)
+        _, shared = build_all(settings, models=made)
         shared.close()
     except (AgentCascadeError, OSError, ValueError) as error:
         return _report(to, "the configuration", str(error))
@@ -160,6 +166,8 @@ def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:
         marked(to, "!", "yellow", f"{what}: price unknown; set {role}.price, or dollars will be unknown")
     if model.name.startswith("offline/"):
         return _report(to, what, None, "a stand-in that needs no network")
+    if model.name.startswith(OWN):
+        return _report(to, what, None, "reached through the client that is given to agentcascade.wrap")
     if OWN_CLASS.fullmatch(model.name) or model.name.startswith(RECORDED):
         return _report(to, what, None, "a class of your own" if ":" in model.name else "recorded runs")
     if call:

@@ -306,3 +306,13 @@ async def test_collected_demonstrations_let_the_student_take_the_next_steps(
         "collect": (2, 1.0),
     }
     database.close()
+
+
+def test_no_message_about_a_configuration_shows_a_secret(tmp_path: Path) -> None:
+    own = {"name": "agentcascade.scripted:ScriptedModel", "options": {"api_key": "hidden-in-options-1"}}
+    with pytest.raises(ConfigError, match="does not take") as caught:
+        build(**settings(tmp_path, teacher=own))
+    assert "hidden-in-options" not in str(caught.value)
+    with pytest.raises(ConfigError, match="retrieval") as caught:
+        build(**settings(tmp_path, retrieval="postgresql://me:hidden-in-a-url@h/db"))
+    assert "hidden-in-a-url" not in str(caught.value)
