@@ -1,0 +1,73 @@
+"""Feedback while somebody else holds the database: it has a deadline, is done once, and nothing else waits for it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fake_openai import FakeOpenAI, Reply
+
+pytest.importorskip("fastapi", reason="needs the extra `server`")
+from proxy import serving, settings
+from sqlalchemy import func, select
+
+from agentcascade.config import CascadeConfig
+from agentcascade.storage import open_database, tables
+
+
+def banked(url: str) -> int:
+    database = open_database(url)
+    try:
+        with database.begin() as connection:
+            return int(connection.execute(select(func.count()).select_from(tables.trajectories)).scalar_one())
+    finally:
+        database.close()
+
+
+def test_a_locked_database_keeps_feedback_waiting_and_nothing_else(tmp_path: Path) -> None:
+    """SQLite is locked for writing: 40 feedbacks are told to come back, steps and probes go on; later all is banked."""
+    episodes = 40
+    with FakeOpenAI(lambda _: Reply()) as fake:
+        config = settings(fake, tmp_path, mode="collect", server={"feedback_seconds": 1})
+        with serving(CascadeConfig(**config)) as proxy, ThreadPoolExecutor(2 * episodes) as pool:
+            asked = [proxy.chat(f"goal {i}", metadata={"agentcascade_episode": f"ep-{i}"}) for i in range(episodes)]
+            assert all(a.status_code == 200 for a in asked)
+            time_limit = time.monotonic() + 10
+            while drafted(config["bank"]["url"]) < episodes:
+                assert time.monotonic() < time_limit
+                time.sleep(0.05)
+            holder = sqlite3.connect(tmp_path / "cascade.db", isolation_level=None, check_same_thread=False)
+            holder.execute("BEGIN IMMEDIATE")
+            released = threading.Timer(12, holder.rollback)  # whatever else happens
+            released.start()
+            try:
+                told = list(pool.map(lambda i: proxy.feedback(f"ep-{i}"), range(episodes)))
+                assert {t.status_code for t in told} == {503}
+                assert {t.json()["error"]["code"] for t in told} == {"feedback_pending"}
+                assert all(t.headers["retry-after"] for t in told)
+                again = [pool.submit(proxy.feedback, f"ep-{i}") for i in range(episodes)]
+                assert proxy.http.get("/readyz").status_code == 200, "a database that can be read is ready"
+                assert proxy.chat("another").status_code == 200
+                assert {a.result().status_code for a in again} == {503}
+            finally:
+                released.cancel()
+                holder.rollback()
+                holder.close()
+            deadline = time.monotonic() + 30
+            while banked(config["bank"]["url"]) < episodes:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+    assert banked(config["bank"]["url"]) == episodes, "each once, however often it was sent"
+
+
+def drafted(url: str) -> int:
+    database = open_database(url)
+    try:
+        with database.begin() as connection:
+            return int(connection.execute(select(func.count()).select_from(tables.drafts)).scalar_one())
+    finally:
+        database.close()
