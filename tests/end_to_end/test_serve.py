@@ -260,3 +260,18 @@ def test_metrics_count_what_happened(serve: Serve) -> None:
     assert proxy.http.get("/metrics", headers={"authorization": f"Bearer {key}"}).status_code == 401
     admin = proxy.key("boss", admin=True)
     assert proxy.http.get("/metrics", headers={"authorization": f"Bearer {admin}"}).status_code == 200
+
+
+def test_a_stopping_server_waits_for_its_audits(tmp_path: Path) -> None:
+    """As for its shadows: the teacher's answer to the step that the student took is in the log."""
+    script = by_model(teacher=Reply(texts=("teacher says so",), delay=1.0))
+    with FakeOpenAI(script) as fake:
+        config = CascadeConfig(**settings(fake, tmp_path, audit={"rate": 1.0}))
+        with serving(config) as proxy:
+            assert proxy.chat().json()["agentcascade"]["answered_by"] == "student"
+        database = open_database(config.bank.url)
+        with database.begin() as connection:
+            (row,) = connection.execute(select(tables.shadows)).mappings()
+        database.close()
+    assert (row["kind"], row["failures"]) == ("audit", [])
+    assert row["teacher_action"]

@@ -6,11 +6,14 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,7 +52,7 @@ class Server:
     def workers(self) -> set[int]:
         """The processes that serve: the children, or the one process itself."""
         found = psutil.Process(self.process.pid).children(recursive=True)
-        named = {p.pid for p in found if "spawn_main" in " ".join(p.cmdline())}
+        named = {p.pid for p in found if _is_worker(p)}
         return named or {self.process.pid}
 
 
@@ -75,6 +78,13 @@ def served(config: dict[str, Any], folder: Path, workers: int) -> Iterator[Serve
         for pid in children:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has ended, or is about to
+        return False
 
 
 def _ready(server: Server) -> bool:
@@ -186,6 +196,38 @@ def test_ctrl_c_does_not_wait_for_the_provider(tmp_path: Path, workers: int) -> 
             assert (got[0].status_code, got[0].json()["error"]["code"]) == (503, "stopping")
             assert decisions(config["bank"]["url"]) == 1
             assert "Traceback" not in server.log
+
+
+def test_workers_on_one_locked_sqlite_book_every_call(tmp_path: Path) -> None:
+    """Longer than a reservation waits, somebody else holds the file; then all the books equal the provider's bill."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 100}
+    each = 0.01  # dollars, at the prices below
+    with FakeOpenAI(lambda _: Reply(usage=usage)) as fake:
+        config = settings(fake, tmp_path, mode="teacher", budgets={"per_namespace": 1000, "when_unavailable": "allow"})
+        config["teacher"] |= {"price": {"input": 10, "output": 90}}
+        with served(config, tmp_path, 2) as server, ThreadPoolExecutor(24) as pool:
+            until(lambda: len(server.workers()) == 2, server)
+            answers = [pool.submit(server.chat, f"q {i}", max_tokens=110) for i in range(60)]
+            holder = sqlite3.connect(tmp_path / "cascade.db", isolation_level=None, timeout=30)
+            holder.execute("BEGIN IMMEDIATE")
+            answers += [pool.submit(server.chat, f"r {i}", max_tokens=110) for i in range(60)]
+            time.sleep(6)
+            holder.rollback()
+            holder.close()
+            answers += [pool.submit(server.chat, f"s {i}", max_tokens=110) for i in range(60)]
+            codes = Counter(a.result().status_code for a in answers)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(60) == 0, server.log
+        assert codes == {200: 180}
+        assert len(fake.requests) == 180
+        database = open_database(config["bank"]["url"])
+        with database.begin() as connection:
+            spent = connection.execute(select(tables.accounts.c.spent)).scalars().all()
+            left = connection.execute(select(tables.reservations)).all()
+        database.close()
+        assert sum(map(float, spent)) == pytest.approx(each * len(fake.requests))
+        assert not left
+        assert decisions(config["bank"]["url"]) == 180
 
 
 def test_pages_of_workers_become_one() -> None:
