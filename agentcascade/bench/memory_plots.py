@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agentcascade.bench.frontier import Point
-from agentcascade.bench.plots import drawing
+from agentcascade.bench.plots import drawing, plain
 from agentcascade.routers.ppo import Progress
 
 
@@ -22,9 +22,9 @@ def frontier(points: Sequence[Point], path: Path, *, cost: str = "milliseconds",
             errors = [[p.score - p.score_ci[0] for p in ordered], [p.score_ci[1] - p.score for p in ordered]]
             axes.errorbar([p.cost for p in ordered], [p.score for p in ordered], yerr=errors, fmt=style, label=label)
         for p in others:
-            axes.annotate(p.name, (p.cost, p.score), fontsize=7, xytext=(3, 3), textcoords="offset points")
+            axes.annotate(plain(p.name), (p.cost, p.score), fontsize=7, xytext=(3, 3), textcoords="offset points")
         scale = "log" if all(p.cost > 0 for p in points) else "symlog"
-        axes.set(xlabel=f"{cost} a question", ylabel=score, xscale=scale)
+        axes.set(xlabel=plain(f"{cost} a question"), ylabel=plain(score), xscale=scale)
         axes.legend()
     return path
 

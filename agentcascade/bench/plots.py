@@ -9,6 +9,12 @@ from typing import Any
 
 from agentcascade.bench.statistics import PolicyResult
 from agentcascade.errors import MissingExtra
+from agentcascade.reports.figures import titled
+
+
+def plain(name: str) -> str:
+    """A name for a figure whose texts may hold TeX: none of it is."""
+    return titled(name).replace("$", r"\$")
 
 
 @contextmanager
@@ -48,12 +54,12 @@ def pareto(rows: Sequence[PolicyResult], title: str, paths: Sequence[Path]) -> N
             fmt="o",
             capsize=3,
         )
-        axes.annotate(row.policy, (dollars, row.accuracy), textcoords="offset points", xytext=(7, 6))
+        axes.annotate(plain(row.policy), (dollars, row.accuracy), textcoords="offset points", xytext=(7, 6))
         if row.accuracy > best:
             best = row.accuracy
             frontier.append((dollars, row.accuracy))
     axes.plot(*zip(*frontier), color="0.6", linewidth=1, zorder=0) if frontier else None
-    axes.set(title=title, xlabel="dollars per episode", ylabel="accuracy", ylim=(-0.03, 1.08))
+    axes.set(title=plain(title), xlabel="dollars per episode", ylabel="accuracy", ylim=(-0.03, 1.08))
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     axes.margins(x=0.15)

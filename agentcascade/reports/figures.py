@@ -114,6 +114,7 @@ def curves(
             axes.axvline(mark, color="0.5", linewidth=1, linestyle=":")
         if log_x:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")  # its own is TeX
         axes.set(xlabel=labels[0], ylabel=labels[1])
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
