@@ -7,7 +7,9 @@ here answers within a bound or raises `OutOfBounds`, whose message never quotes 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import regex
@@ -25,6 +27,7 @@ MOST = 200_000
 MATCH_SECONDS = 0.1
 """What one pass of somebody's regular expression over one text may take"""
 LONGEST_PATTERN = 10_000
+LONGEST_LINEAR = 1_000
 AT_ONCE = 50_000
 """Characters that may be parsed in the event loop (a few milliseconds): above, a thread does it"""
 
@@ -114,6 +117,28 @@ class Pattern:
             f"the pattern {self.pattern[:80]!r} takes more than {self._seconds:g} s on a text of {len(text):,} "
             "characters: write it without repetitions inside repetitions"
         )
+
+
+@lru_cache(maxsize=1000)
+def linear(pattern: str, *, ignore_case: bool = False) -> Any:
+    """A stranger's regular expression on RE2, whose time is linear in the text and whose memory is bounded.
+
+    None for one that RE2 does not know (look-around, back references) or that is too long. ``\\u00e9`` is understood as
+    in ECMAScript.
+    """
+    import re2
+
+    if len(pattern) > LONGEST_LINEAR:
+        return None
+    options = re2.Options()
+    options.max_mem, options.log_errors, options.case_sensitive = 1 << 20, False, not ignore_case
+    try:
+        return re2.compile(_ESCAPED.sub(r"\\x{\1}", pattern), options)
+    except (re2.error, UnicodeError):
+        return None
+
+
+_ESCAPED = re.compile(r"\\u([0-9A-Fa-f]{4})")
 
 
 async def off_loop(slow: bool, work: Callable[..., T], *args: Any) -> T:

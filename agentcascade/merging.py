@@ -8,10 +8,10 @@ are written, so a certificate speaks of a cascade without these layers.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from agentcascade import bounds
 from agentcascade.actions import text_of
 from agentcascade.cache import Cache
 from agentcascade.protocols import Ask, ChatModel, Merger
@@ -20,8 +20,11 @@ from agentcascade.threads import apart
 from agentcascade.types import Action, Message, Sample, Situation
 
 CACHED = 10_000
+LONGEST = 20_000
+"""Characters of a verifier's answer that are read, from its end"""
 OBSERVATION = 2_000
 """Characters of the last observation that a verifier is shown"""
+_BEGINS = re.compile(r"\[\s*\[")
 PROMPT = """\
 An agent works on this task:
 {goal}
@@ -128,10 +131,11 @@ class Verifier:
 def grouping(text: str, count: int) -> list[list[int]]:
     """The groups in a verifier's answer, counted from 0; each alone where it is no grouping of so many candidates."""
     alone = [[i] for i in range(count)]
-    found = re.search(r"\[\s*\[.*\]\s*\]", text, re.DOTALL)
+    text = text[-LONGEST:]
+    start, end = _BEGINS.search(text), text.rfind("]")
     try:
-        groups = json.loads(found[0]) if found else None
-    except (ValueError, RecursionError):
+        groups = bounds.loads(text[start.start() : end + 1]) if start else None
+    except ValueError:
         return alone
     if not isinstance(groups, list) or not all(isinstance(g, list) and g for g in groups):
         return alone

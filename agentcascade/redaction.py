@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from agentcascade import known_keys, patterns
+from agentcascade.bounds import Pattern
 from agentcascade.errors import ConfigError, MissingExtra, describe
 from agentcascade.memory.types import Recall
 from agentcascade.protocols import DeferringRecorder, Recorder
@@ -35,7 +36,8 @@ class Redactor:
 
     `patterns` maps names to regular expressions and goes first; `hooks` are functions of a text and go last. With
     `presidio`, `presidio_hook` is one of them. Redacting a second time changes nothing, as far as hooks and lookarounds
-    in patterns do not. Raises `ConfigError` for a pattern that does not compile, `MissingExtra` without Presidio.
+    in patterns do not. A pattern that takes too long on a text raises: what it was to redact is withheld. Raises
+    `ConfigError` for a pattern that does not compile, `MissingExtra` without Presidio.
     """
 
     def __init__(
@@ -72,15 +74,16 @@ class Redactor:
             text = hook(text)
         return text
 
-    def _replaced(self, text: str, pattern: re.Pattern[str], placeholder: str) -> str:
+    def _replaced(self, text: str, pattern: Pattern, placeholder: str) -> str:
         """Whatever `pattern` finds outside placeholders, and is not empty."""
         kept = deque(m.span() for m in self._placeholders.finditer(text))
 
-        def put(match: re.Match[str]) -> str:
+        def put(match: Any) -> str:
             start, end = match.span()
             while kept and kept[0][1] <= start:
                 kept.popleft()
-            return match[0] if start == end or (kept and kept[0][0] < end) else placeholder
+            same = start == end or (kept and kept[0][0] < end)
+            return str(match[0]) if same else placeholder
 
         return pattern.sub(put, text)
 
@@ -218,12 +221,12 @@ def _characters(value: Any) -> int:
     return _characters(list(value.__dict__.values())) if isinstance(value, Frozen) else 0
 
 
-def _compiled(name: str, pattern: str) -> re.Pattern[str]:
+def _compiled(name: str, pattern: str) -> Pattern:
     if not re.fullmatch(r"[\w .-]{1,60}", name):
         raise ConfigError(f"redaction.patterns: {name!r} cannot name a placeholder: use letters, digits, '_', '-', '.'")
     try:
-        return re.compile(pattern)
-    except re.error as error:
+        return Pattern(pattern)
+    except ValueError as error:
         raise ConfigError(f"redaction.patterns.{name} {pattern!r} is not a regular expression: {error}") from error
 
 

@@ -9,7 +9,6 @@ a pattern that it does not know (look-around, back references) is not checked, n
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -25,11 +24,12 @@ MOST = 10_000
 """Values in it"""
 COMPILED = 200
 """Schemas that are kept compiled: an agent's few recur at every step"""
+DEEPEST = 60
+"""Keywords within keywords: each takes four frames, and the library's Rust panics where Python's stack is full"""
 LONGEST_KEPT = 20_000
 """Characters of a schema that is kept: `COMPILED` of them are some 40 MB"""
 STEPS = 10_000
 """What one check may cost, in evaluated keywords (5 to 40 µs each)"""
-LONGEST_PATTERN = 1_000
 SHOWN = 120
 """Characters of an error that are told"""
 
@@ -71,11 +71,11 @@ def check(value: Any, schema: object, what: str) -> None:
     validator = compiled(schema).validator
     if validator is None:
         return
-    _spent.left = STEPS
+    _spent.left, _spent.depth = STEPS, 0
     try:
         error = best_match(validator.iter_errors(value))
     except (_GivenUp, RecursionError):
-        raise InvalidAction(f"{what} cannot be checked against their schema within {STEPS:,} steps") from None
+        raise InvalidAction(f"{what} cannot be checked against their schema: {STEPS:,} steps are the most") from None
     if error is not None:
         where = ".".join(str(p)[:40] for p in list(error.absolute_path)[:10])
         raise InvalidAction(bounds.printable(f"{what}{f' at {where}' if where else ''}: {error.message[:SHOWN]}"))
@@ -164,9 +164,12 @@ def _counted(name: str, keyword: Keyword) -> Keyword:
         kind = type(value)
         if listed and kind is not list:
             return
+        if _spent.depth >= DEEPEST:
+            raise _GivenUp
         _spend(1 + len(value) // 8 if kind is list or kind is dict else 1)
         if leads and kind is str and value != "#" and not value.startswith("#/"):
             _spend(_SEARCH)
+        _spent.depth += 1
         try:
             for error in keyword(validator, value, instance, schema) or ():
                 _spend(1 + len(error.message) // 100)  # it quotes the instance
@@ -175,6 +178,8 @@ def _counted(name: str, keyword: Keyword) -> Keyword:
             raise
         except Exception:  # a reference out of the schema, a type that there is none of, a bound that is no number …
             return
+        finally:
+            _spent.depth -= 1
 
     return counted
 
@@ -185,24 +190,9 @@ def _spend(steps: int) -> None:
         raise _GivenUp
 
 
-@lru_cache(maxsize=1000)
-def _linear(pattern: str) -> Any:
-    """ECMAScript's pattern in RE2, or None where RE2 has no such."""
-    import re2
-
-    if len(pattern) > LONGEST_PATTERN:
-        return None
-    options = re2.Options()
-    options.max_mem, options.log_errors = 1 << 20, False
-    try:
-        return re2.compile(re.sub(r"\\u([0-9A-Fa-f]{4})", r"\\x{\1}", pattern), options)
-    except (re2.error, UnicodeError):
-        return None
-
-
 def _found(pattern: Any, text: str) -> bool:
     """Whether `text` fits `pattern`; so does every text where the pattern cannot be checked."""
-    compiled = _linear(pattern) if isinstance(pattern, str) else None
+    compiled = bounds.linear(pattern) if isinstance(pattern, str) else None
     if compiled is None:
         return True
     _spend(1 + compiled.programsize * len(text) // _LINEAR)
@@ -220,7 +210,7 @@ def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: An
     if not isinstance(instance, dict):
         return
     for pattern, below in patterns.items():
-        if _linear(pattern) is not None:
+        if bounds.linear(pattern) is not None:
             for name, value in instance.items():
                 if _found(pattern, name):
                     yield from validator.descend(value, below, path=name, schema_path=pattern)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from pydantic_core import from_json
 from sqlalchemy import select
 
+from agentcascade import bounds
 from agentcascade.actions import text_of
 from agentcascade.bank import Bank
 from agentcascade.door import Door, Tab
@@ -235,7 +235,7 @@ class Shortener:
         """Thoughts by position: those that are there, and shorter. Raises `ValueError` for an unreadable answer."""
         text = text_of(completion.messages[0])
         start, end = text.find("{"), text.rfind("}")
-        said = from_json(text[start : end + 1]) if 0 <= start < end else None
+        said = bounds.loads(text[start : end + 1]) if 0 <= start < end else None
         if not isinstance(said, dict):
             raise ValueError(f"{self.model.name} answered no JSON object: {text[:80]!r}")
         found = {}

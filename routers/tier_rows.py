@@ -48,7 +48,7 @@ def from_jsonl(path: Path, embed: Embed, about: Mapping[str, Any] | None = None)
                 if line.strip():
                     try:
                         yield f"{path.name} line {number}", json.loads(line)
-                    except ValueError as error:
+                    except (ValueError, RecursionError) as error:
                         raise InvalidRequest(f"{path.name} line {number} is not JSON: {error}") from None
 
     try:

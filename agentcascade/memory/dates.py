@@ -33,6 +33,8 @@ PERIOD = re.compile(
 )
 
 
+LONGEST = 100
+"""Characters of a timestamp that are read"""
 BASES = (datetime(2001, 1, 1, tzinfo=UTC), datetime(2002, 6, 12, tzinfo=UTC))
 """Two days on which only an expression that hangs on neither means the same."""
 
@@ -122,7 +124,7 @@ def parse(text: str) -> datetime | None:
     except ValueError:
         dateparser = _dateparser()
         try:
-            found = dateparser.parse(text, languages=["en"])
+            found = dateparser.parse(text[:LONGEST], languages=["en"])
         except Exception:
             return None
     if found is None:

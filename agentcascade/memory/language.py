@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -52,14 +52,21 @@ async def answer(
 
 def result(text: str) -> str:
     """What stands behind the last 'Result:', or all of it."""
-    parts = re.split(r"(?im)^\W*result\W*:\W*?$|^\W*result\s*:", text)
+    parts = _RESULT.split(text[-LONGEST:])
     return parts[-1].strip()
 
 
+LONGEST = 100_000
+"""Characters of an answer that are read, from its end"""
+_RESULT = re.compile(r"^[^\w\n]*result[^\w\n]*:[^\w\n]*?$|^[^\w\n]*result[^\S\n]*:", re.IGNORECASE | re.MULTILINE)
+_RATED = re.compile(
+    r"^[^\w\n]*(?:passage[^\S\n]*)?([0-9]{1,6})(?![0-9])[^\w\n:=]*[:=][^\w\n]*([0-9]{1,6}(?:\.[0-9]{1,6})?)",
+    re.IGNORECASE | re.MULTILINE,
+)
 REFERENCES = re.compile(r"\[([\d\s,;\-–]+)\]")
 
 
-def facts(text: str, known: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
+def facts(text: str, known: Collection[int]) -> list[tuple[str, tuple[int, ...]]]:
     """Lines such as ``- Ann moved to Rome [3, 7]`` as (text, lines); numbers that were never shown are dropped.
 
     Raises `InvalidAction` for an empty answer; the word 'none' is no fact.
@@ -67,19 +74,20 @@ def facts(text: str, known: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
     if not text.strip():
         raise InvalidAction("the model gave no result")
     found = []
-    for line in text.splitlines():
+    known = frozenset(known)
+    for line in text[-LONGEST:].splitlines():
         plain = re.sub(r"^\s*(?:[-*•]|\d+[.)])\s+", "", line).strip()
         cited = tuple(dict.fromkeys(i for m in REFERENCES.finditer(plain) for i in _numbers(m.group(1))))
         plain = REFERENCES.sub("", plain).strip()
         if plain and plain.casefold().strip(" .") not in ("none", "nothing", "no relevant information"):
-            found.append((plain, tuple(i for i in cited if i in set(known))))
+            found.append((plain, tuple(i for i in cited if i in known)))
     return found
 
 
 def _numbers(text: str) -> list[int]:
     found: list[int] = []
     for part in re.split(r"[,;\s]+", text.strip()):
-        ends = [int(n) for n in re.split(r"[-–]", part) if n.isdigit()]
+        ends = [int(n) for n in re.split(r"[-–]", part) if n.isdecimal() and len(n) <= 6]
         if len(ends) == 2 and 0 <= ends[1] - ends[0] <= 50:
             found.extend(range(ends[0], ends[1] + 1))
         else:
@@ -87,12 +95,12 @@ def _numbers(text: str) -> list[int]:
     return found
 
 
-def ratings(text: str, known: Sequence[int]) -> dict[int, float]:
+def ratings(text: str, known: Collection[int]) -> dict[int, float]:
     """Lines such as ``3: 8`` as scores from 0 to 1 by number; raises `InvalidAction` where there is none."""
-    found = {}
-    for match in re.finditer(r"(?m)^\W*(?:passage\s*)?(\d+)\W*[:=]\W*(\d+(?:\.\d+)?)", text):
+    found, known = {}, frozenset(known)
+    for match in _RATED.finditer(text[-LONGEST:]):
         number, score = int(match[1]), float(match[2])
-        if number in set(known):
+        if number in known:
             found[number] = min(1.0, score / 10)
     if not found:
         raise InvalidAction(f"no line of the answer is 'number: score': {text[:80]!r}")

@@ -9,7 +9,7 @@ from typing import Any
 from agentcascade.errors import MissingExtra
 
 WORD = re.compile(r"[A-Za-z0-9]+(?:['’][A-Za-z]+)?")
-NAME = re.compile(r"[A-Z][\w'’]*(?:\s+(?:of|the|de|and)?\s*[A-Z][\w'’]*)*")
+NAME = re.compile(r"[A-Z][\w'’]*(?:\s+(?:(?:of|the|de|and)\s+)?[A-Z][\w'’]*)*")
 
 _COMMON = """
 a about after again all also am an and any are as at be because been before being both but by can could did do

@@ -37,8 +37,9 @@ def calls(path: Path, form: str = "auto") -> Iterator[ModelCall]:
             raise InvalidRequest(f"{path} entry {number}: neither a transcript nor a call of litellm or Langfuse")
         try:
             yield from FORMS[own](row, f"{path.stem}-{number}", path.stem)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InvalidRequest(f"{path} entry {number} is not of format {own}: {error!r}") from None
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+            said = f"{type(error).__name__}: {str(error)[:200]}"
+            raise InvalidRequest(f"{path} entry {number} is not of format {own}: {said}") from None
 
 
 def rows(path: Path) -> Iterator[Any]:
@@ -49,12 +50,14 @@ def rows(path: Path) -> Iterator[Any]:
         raise InvalidRequest(f"{path} cannot be read: {error}") from error
     try:
         data = json.loads(text)
+    except RecursionError:
+        raise InvalidRequest(f"{path} nests too deep to be read") from None
     except ValueError:
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 try:
                     yield json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise InvalidRequest(f"{path} line {number} is not JSON: {error}") from None
         return
     if isinstance(data, Mapping):
@@ -62,8 +65,10 @@ def rows(path: Path) -> Iterator[Any]:
         yield from inner if inner is not None else [data]
     elif isinstance(data, list) and data and all(isinstance(m, Mapping) and "role" in m for m in data):
         yield data  # one transcript
-    else:
+    elif isinstance(data, list):
         yield from data
+    else:
+        raise InvalidRequest(f"{path} holds neither a list nor objects, but one {type(data).__name__}")
 
 
 def guess(row: Any) -> str | None:
@@ -191,7 +196,7 @@ def _json(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 
@@ -202,5 +207,5 @@ def _time(value: Any) -> datetime | None:
             return datetime.fromtimestamp(value, UTC)
         made = datetime.fromisoformat(str(value))
         return made if made.tzinfo else made.replace(tzinfo=UTC)
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return None

@@ -38,6 +38,8 @@ def read(path: Path) -> list[LoggedStep]:
     for number, line in _lines(path):
         try:
             step = parse(json.loads(line))
+        except RecursionError:
+            raise InvalidRequest(f"{path} line {number}: nests too deep to be read") from None
         except ValueError as error:
             raise InvalidRequest(f"{path} line {number}: {_said(error)}") from None
         key = step.namespace, step.id

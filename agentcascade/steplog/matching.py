@@ -81,7 +81,7 @@ def matched(
         try:
             conversation.check(call.messages)
             key = _key(call.messages)
-        except (InvalidRequest, AttributeError, TypeError):
+        except (InvalidRequest, AttributeError, TypeError, ValueError, RecursionError):
             found.left_out["calls whose messages cannot be read"] += 1
             continue
         groups.setdefault(key, []).append(call)
@@ -122,7 +122,7 @@ def taught_steps(
         try:
             conversation.check(call.messages)
             step = _step(call, {}, formats, prices)
-        except (InvalidRequest, AttributeError, TypeError):
+        except (InvalidRequest, AttributeError, TypeError, ValueError, RecursionError):
             left_out["calls whose messages cannot be read"] += 1
             continue
         if step.id in found:
@@ -216,5 +216,5 @@ def _arguments(call: Mapping[str, Any]) -> Any:
     raw = (call.get("function") or {}).get("arguments")
     try:
         return json.dumps(json.loads(raw), sort_keys=True) if isinstance(raw, str) else json.dumps(raw, sort_keys=True)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return str(raw)

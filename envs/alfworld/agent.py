@@ -49,7 +49,7 @@ def goal(observation: str) -> str:
     return found[1].strip() if found else observation
 
 
-_ACTION = re.compile(r"^[\s*]*Action\**:\**[ \t]*(\S[^\n]*)", re.IGNORECASE | re.MULTILINE)
+_ACTION = re.compile(r"^[ \t*]*Action\**:\**[ \t]*(\S[^\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
 def parse_action(text: str) -> str:

@@ -22,7 +22,7 @@ class Rejected(Exception):
 def translate(statement: str) -> str:
     """One MySQL query as SQLite writes it. Raises `Rejected` for what does not parse, or is more than one statement."""
     sqlglot, exp = parser()
-    failures = sqlglot.errors.SqlglotError, RecursionError
+    failures = sqlglot.errors.SqlglotError, RecursionError, ValueError, AttributeError, TypeError
     try:
         trees, _ = parsed(statement, "mysql")
     except InvalidAction as error:

@@ -7,6 +7,8 @@ import re
 import sqlite3
 from typing import Any
 
+from agentcascade.bounds import linear
+
 _FORMATS = {"%M": "%B", "%i": "%M", "%s": "%S", "%e": "%d", "%c": "%m", "%h": "%I", "%k": "%H", "%b": "%b", "%D": "%d"}
 
 
@@ -19,7 +21,7 @@ def add(database: sqlite3.Connection) -> None:
         ("DAY", 1, lambda value: _part(value, "day")),
         ("TIMESTAMPDIFF", 3, _timestampdiff),
         ("STR_TO_DATE", 2, _str_to_date),
-        ("NUMBER_TO_STR", 2, lambda value, digits: None if value is None else f"{float(value):,.{int(digits)}f}"),
+        ("NUMBER_TO_STR", 2, _number_to_str),
     ):
         database.create_function(name, arguments, function, deterministic=True)
 
@@ -28,7 +30,14 @@ def _regexp(pattern: Any, value: Any) -> Any:
     """`value REGEXP pattern`: found anywhere, in any case."""
     if pattern is None or value is None:
         return None
-    return re.search(str(pattern), str(value), re.IGNORECASE) is not None
+    compiled = linear(str(pattern), ignore_case=True)
+    if compiled is None:
+        raise ValueError("a regular expression that is too long, or with look-around or back references")
+    return compiled.search(str(value)) is not None
+
+
+def _number_to_str(value: Any, digits: Any) -> str | None:
+    return None if value is None else f"{float(value):,.{min(max(int(digits), 0), 30)}f}"
 
 
 def moment(value: Any) -> datetime.datetime | None:
@@ -60,6 +69,6 @@ def _str_to_date(value: Any, pattern: Any) -> str | None:
         return None
     translated = re.sub(r"%.", lambda found: _FORMATS.get(found[0], found[0]), str(pattern))
     try:
-        return datetime.datetime.strptime(str(value), translated).isoformat(" ")
+        return datetime.datetime.strptime(str(value)[:1_000], translated[:100]).isoformat(" ")
     except ValueError:
         return None

@@ -18,7 +18,7 @@ def load_list(path: str | Path, what: str) -> list[Any]:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InvalidRequest(f"there is no file {path}: {what}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"{path} is not JSON: {error}") from error
     if not isinstance(data, list):
         raise InvalidRequest(f"{path} must hold a list, not {type(data).__name__}: {what}")
@@ -48,6 +48,8 @@ def _entries(file: TextIO, path: str, what: str) -> Iterator[Any]:
             return
         try:
             entry, end = decoder.raw_decode(text)
+        except RecursionError:
+            raise InvalidRequest(f"{path} nests too deep to be read: {what}") from None
         except ValueError as error:
             more = file.read(max(PIECE, len(text)))
             if not more:

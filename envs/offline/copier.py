@@ -216,7 +216,7 @@ def restyled(code: str, rng: random.Random) -> str:
     """The same program, written in another way."""
     try:
         tree = ast.parse(code)
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return code
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and rng.random() < 0.3:

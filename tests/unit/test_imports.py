@@ -44,7 +44,7 @@ OWNERS = {
     "presidio_analyzer": {"redaction"},
     "scipy": {"routers.tuning.pvalues", "envs.intercode_sql.rewards"},
     "sqlglot": {"sql_keys"},
-    "re2": {"schemas"},
+    "re2": {"bounds"},
     "regex": {"bounds"},
     "sklearn": {"routers.tuning.families"},
     "pyarrow": {"steplog.parquet"},

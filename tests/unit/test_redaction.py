@@ -410,3 +410,16 @@ def test_the_real_presidio_finds_credit_cards_by_its_patterns() -> None:
     hook = presidio_hook(presidio.AnalyzerEngine(nlp_engine=nothing))
     text = "card 4111 1111 1111 1111 for order 4823910231 on 2024-05-15"
     assert Redactor(hooks=[hook]).text(text) == "card [credit_card] for order 4823910231 on 2024-05-15"
+
+
+def test_a_pattern_that_takes_too_long_withholds_what_it_was_to_redact(caplog):
+    """In the event loop, the standard library's engine would take 2⁴⁰ steps on this tool's output."""
+    kept = []
+    inner = SimpleNamespace(drafted=kept.append)
+    recorder = RedactingRecorder(inner, Redactor(patterns={"words": r"(?:a|aa)+$"}))
+    draft = Draft(
+        namespace="n", episode="e", position=0, goal="g", mode="collect", observation="a" * 60 + "!", action="go"
+    )
+    recorder.drafted(draft)
+    assert kept[0].observation == "[withheld]"
+    assert "repetitions inside repetitions" in caplog.text
