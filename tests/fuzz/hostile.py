@@ -44,7 +44,7 @@ SEEDS = {
     "rows": [
         '{"id": 7, "gold": "18", "student": ["18", {"action": "x", "tokens": 3}], "teacher": 18}',
         '[{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}]',
-        '{"response": {"choices": [{"message": {"content": "x"}}], "usage": {"input_tokens": 1e400}}, "messages": "[{"}',
+        '{"response": {"choices": [{"message": {}}], "usage": {"input_tokens": 1e400}}, "messages": "[{"}',
         '{"model": "m", "input": "[]", "output": {"a": 1}, "type": "GENERATION", "startTime": 1e300}',
         '{"input": "", "output": "x", "usage": {"input": 9, "output": 1e999}}',
     ],
@@ -260,7 +260,7 @@ def parsers() -> dict[str, Parser]:
 
     invalid, request = (InvalidAction,), (InvalidRequest,)
     model = ("text", "json", "lines", "python", "sql")
-    found = {
+    return {
         **{
             f"actions.{n}": Parser(model, plain(lambda t, f=f: f.parse(said(t))), invalid)
             for n, f in formats.items()
@@ -305,7 +305,6 @@ def parsers() -> dict[str, Parser]:
         "memory_qa.judge": Parser(("lines",), lambda t, rng: qa.read(t, rng.random() < 0.5), invalid),
         "config.pattern": Parser(("regex",), plain(lambda t: make_format("regex", t)), (ConfigError,)),
     }
-    return found
 
 
 def _value(rng: random.Random, kind: str, given: str | None = None) -> Any:

@@ -295,10 +295,10 @@ class Kept:
         self.closed = False
         self.record = self.shadowed = self.drafted = self.finished = self.recalled = self.items.append
 
-    def flush(self) -> None:
+    def flush(self, seconds: float | None = None) -> None:
         self.items.append("flushed")
 
-    def close(self) -> None:
+    def close(self, seconds: float | None = None) -> None:
         self.closed = True
 
 
