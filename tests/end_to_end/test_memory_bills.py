@@ -108,12 +108,12 @@ async def test_a_provider_that_fails_leaves_the_lower_tier_and_no_bill(
     assert "Rex" in recall.text
 
 
-async def test_usage_that_is_not_reported_is_unknown_and_not_free(fake_openai: Any, tmp_path: Path) -> None:
+async def test_usage_that_is_not_reported_is_estimated_and_not_free(fake_openai: Any, tmp_path: Path) -> None:
     fake = fake_openai(lambda request: Reply(texts=say(request).texts, usage=None))
     (recall,) = await recalled(fake, tmp_path, "implementation", {"summary": "high"})
-    assert recall.dollars is None
+    assert recall.dollars is not None
+    assert recall.dollars > 0
     database = open_database(tmp_path / "memory.db")
     (line,) = Ledger(database).summary()
-    assert line.dollars is None
-    assert line.unpriced_calls == 1
+    assert (line.dollars, line.unpriced_calls, line.estimated_calls) == (recall.dollars, 0, 1)
     database.close()
