@@ -31,9 +31,11 @@ def billed(completion: Completion, asked: Asked) -> Completion:
         estimated = estimated or usage != completion.usage
     price = _price(completion, usage, answered, asked)
     if completion.lost:
-        more = Usage(input=asked.prompt, output=asked.output)
-        usage, estimated = sum([more] * min(completion.lost, 1000), usage), True
-        price = None if price is None or asked.one is None else price + completion.lost * asked.one
+        each = max(1, ceil((asked.n - len(completion.messages)) / completion.lost))  # answers of each lost request
+        worst = asked.most(each)
+        usage += Usage(input=asked.prompt * completion.lost, output=asked.output * each * completion.lost)
+        estimated = True
+        price = None if price is None or worst is None else price + completion.lost * worst
     if price is not None and _dearer(completion, asked):
         price, estimated = price * PRIORITY, True
     if (usage, price, estimated, 0) == (completion.usage, completion.dollars, completion.estimated, completion.lost):

@@ -79,6 +79,16 @@ class ClientModel:
         """Whether the server ever gave several answers to one request; else each may have to be asked for."""
         return self.quirks.confirmed_n
 
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The options that go with every call."""
+        return self._fixed
+
+    @property
+    def requested(self) -> Mapping[str, Any]:
+        """Of those, what the caller of a wrapped client asks for."""
+        return self._fixed if self._exact else {}
+
     bills_failures = True
     """Errors carry what they cost (`errors.bill_of`); without a bill nothing was asked of the model."""
 

@@ -85,6 +85,11 @@ class LiteLLMModel:
         """Whether the provider ever gave several answers to one request; else each may have to be asked for."""
         return self.quirks.confirmed_n
 
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The options that go with every call."""
+        return self._options
+
     bills_failures = True
     """Errors carry what they cost (`errors.bill_of`); without a bill nothing was asked of the model."""
 

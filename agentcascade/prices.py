@@ -130,7 +130,7 @@ def output_limit(model: str) -> int | None:
         entry = _list().get(bare)
         if entry is None or not str(entry.get("litellm_provider", "")).startswith(provider):
             return None
-    limit = entry.get("max_output_tokens") or entry.get("max_tokens")
+    limit = entry.get("max_output_tokens") or entry.get("max_tokens")  # of some models one, of some the other
     return limit if isinstance(limit, int) and limit > 0 and model != "sample_spec" else None
 
 

@@ -7,7 +7,7 @@ do not. `completion_tokens` include reasoning tokens everywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import isfinite as _isfinite
 from typing import Any
 
 from agentcascade import fields
@@ -113,6 +113,11 @@ def _completion(answers: Sequence[Message]) -> int:
 
 def _size(messages: Sequence[Message]) -> int:
     return sum(len(text) for message in messages for text in fields.texts(message))
+
+
+def isfinite(value: float) -> bool:
+    """Also of whole numbers that no float can hold: they are nonsense like an infinity."""
+    return abs(value) < 2**63 and _isfinite(value)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

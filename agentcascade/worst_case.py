@@ -50,7 +50,8 @@ class Asked:
         standing = getattr(model, "defaults", None)
         self.given = [options, *([standing] if isinstance(standing, Mapping) else [])]
         self.every = [o for given in self.given for o in _with_body(given)]
-        self.requested = _with_body(options)
+        own = getattr(model, "requested", None)
+        self.requested = [o for given in (options, own) if isinstance(given, Mapping) for o in _with_body(given)]
 
     @cached_property
     def prompt(self) -> int:
@@ -123,11 +124,15 @@ class Asked:
     @cached_property
     def one(self) -> Decimal | None:
         """The most dollars of one request with one answer; None where the price is not known."""
+        return self.most(1)
+
+    def most(self, answers: int) -> Decimal | None:
+        """The same of one request with so many answers."""
         prompts: list[Usage] = [Usage(input=self.prompt)]
         if self._writes_cache:
             prompts += [Usage(cache_write=self.prompt), Usage(cache_write_1h=self.prompt)]
-        answers = [Usage(output=self.output), Usage(reasoning=self.output)]
-        prices = [dollars(self.model, p + a) for p in prompts for a in answers]
+        output = self.output * answers
+        prices = [dollars(self.model, p + a) for p in prompts for a in (Usage(output=output), Usage(reasoning=output))]
         return None if None in prices else max(p for p in prices if p is not None)
 
     @property
@@ -139,8 +144,12 @@ class Asked:
     def worst(self) -> Decimal:
         """The most dollars of the whole call. Raises `UnknownPrice`.
 
-        As many requests as answers: a server may take `n`, ignore it, and have to be asked for the others one by one.
+        As many requests as answers, unless the server is known to give several at once: it may take `n`, ignore it,
+        and have to be asked for the others one by one.
         """
+        whole = self.most(self.n) if getattr(self.model, "confirmed_n", False) else None
+        if whole is not None:
+            return whole
         if self.one is None:
             raise UnknownPrice(
                 f"the price of {self.model.name} is not known, so no budget can hold: set price: {{input: …, output: "

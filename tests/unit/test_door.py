@@ -128,6 +128,13 @@ def test_several_answers_are_reserved_as_several_requests_each_in_its_own_price_
     assert asked(model, words, n=3, max_tokens=10).worst() == 3 * one < Decimal("0.0021")
 
 
+def test_a_server_that_is_known_to_give_several_answers_at_once_is_asked_once() -> None:
+    model = ScriptedModel(["x"], name="openai/m", price=PRICE)
+    before = asked(model, n=3, max_tokens=10).worst()
+    model.confirmed_n = True  # type: ignore[attr-defined]
+    assert asked(model, n=3, max_tokens=10).worst() == before - 2 * PRICE.dollars(Usage(input=asked(model).prompt))
+
+
 def test_writing_a_cache_is_reserved_at_its_own_price() -> None:
     price = Price(input=1, output=1, cache_write=Decimal("1.25"), cache_write_1h=2)
     model = ScriptedModel(["x"], name="openai/m", price=price)
@@ -204,6 +211,8 @@ def test_requests_whose_answers_were_lost_are_booked_at_their_worst() -> None:
     assert (found.dollars, found.estimated, found.lost) == (Decimal("0.01") + 2 * ask.one, True, 0)
     assert found.usage.completion == 200
     assert billing.billed(found, ask) == found
+    alone = Completion(model="m", messages=(), dollars=Decimal(0), calls=1, lost=1)
+    assert billing.billed(alone, ask).dollars == ask.most(3) > 2 * ask.one, "one request for all three answers"
 
 
 def test_an_answer_at_another_tier_than_was_asked_is_booked_at_its_price() -> None:
