@@ -133,6 +133,8 @@ class Door:
                         completion = await _within(limit, model.complete(messages, **options), paying, asked)
                     completion = whole(billing.billed(completion, asked))
                 except BaseException as error:
+                    if paying is not None and isinstance(error, GeneratorExit):
+                        paying.abandoned = True
                     spent = _spent(error, asked, deltas)
                     if spent is not None:
                         cost = spent.dollars
@@ -157,6 +159,8 @@ class _Paying:
         self._reservation: str | None = None
         self.handed_on = False
         """Somebody else settles it: the call goes on behind its caller."""
+        self.abandoned = False
+        """Nobody waits any more, not even an event loop."""
 
     async def reserve(self, most: Decimal, seconds: float) -> None:
         try:
@@ -180,6 +184,10 @@ class _Paying:
     async def settle(self, dollars: Decimal) -> None:
         """The answer does not wait for a database that hangs: then it is booked behind it."""
         if self.handed_on:
+            return
+        if self.abandoned:
+            with suppress(RuntimeError):
+                self.enter(dollars)
             return
         booking = _kept(asyncio.ensure_future(self.enter(dollars)))
         try:
@@ -248,6 +256,8 @@ def _spent(error: BaseException, asked: Asked, deltas: Sequence[Delta]) -> Compl
         return None
     if deltas:
         return billing.heard(asked, deltas)
+    if isinstance(error, GeneratorExit):
+        return billing.lost(asked)
     if _doubtful(error) and not getattr(asked.model, "bills_failures", False):
         return billing.lost(asked)
     return None

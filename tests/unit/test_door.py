@@ -278,12 +278,15 @@ class CancelledAt:
         try:
             waited = self._work.send(None)
             while True:
+                error: BaseException | None = None
                 if number == self._at:
-                    self.hit = True
-                    waited = self._work.throw(asyncio.CancelledError())
+                    self.hit, error = True, asyncio.CancelledError()
                 else:
-                    yield waited
-                    waited = self._work.send(None)
+                    try:
+                        yield waited
+                    except BaseException as thrown:
+                        error = thrown
+                waited = self._work.send(None) if error is None else self._work.throw(error)
                 number += 1
         except StopIteration as stop:
             return stop.value
