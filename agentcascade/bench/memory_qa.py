@@ -10,6 +10,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -21,8 +22,9 @@ from pydantic import Field
 from agentcascade.bench.frontier import Point, clusters, point
 from agentcascade.bench.memory_live import Asked, Live, Result
 from agentcascade.bench.memory_scoring import Scored, Scorer
+from agentcascade.bench.records import read_manifest
 from agentcascade.envs.memory_qa.types import Conversation
-from agentcascade.errors import BenchError
+from agentcascade.errors import BenchError, describe
 from agentcascade.files import write_atomically
 from agentcascade.memory.work import shown
 from agentcascade.routers.tiers import FixedTiers, RandomTiers
@@ -84,11 +86,13 @@ class Rows:
         if settings.exists():
             if not resume:
                 raise BenchError(f"{folder} holds a run already: add --resume to continue it, or choose another --out")
-            old = json.loads(settings.read_text(encoding="utf-8"))
+            old = read_manifest(folder)
             differing = [k for k, v in json.loads(json.dumps(kept, default=str)).items() if old.get(k) != v]
             if differing:
                 raise BenchError(f"{folder} was run with another {', '.join(differing)}: resume with the same settings")
         else:
+            if self._path.exists():
+                raise BenchError(f"{folder} holds rows of a run whose run.json is gone: choose another --out")
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(settings, json.dumps(dict(manifest), indent=2, default=str))
         if self._path.exists():
@@ -97,18 +101,31 @@ class Rows:
         self._file = self._path.open("a", encoding="utf-8")
 
     def append(self, row: Row) -> None:
-        self._file.write(row.model_dump_json() + "\n")
-        self._file.flush()
+        try:
+            self._file.write(row.model_dump_json() + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise BenchError(
+                f"{self._path} cannot be written ({error}): what was played is kept; make room, and go on with --resume"
+            ) from error
 
     def __iter__(self) -> Iterator[Row]:
         with self._path.open(encoding="utf-8") as file:
-            for line in file:
-                yield Row.model_validate_json(line)
+            for number, line in enumerate(file, 1):
+                try:
+                    yield Row.model_validate_json(line)
+                except ValueError as error:
+                    raise BenchError(
+                        f"{self._path} line {number} is no row ({describe(error)}): delete that line to have it played "
+                        "again, or choose another --out"
+                    ) from error
 
     def close(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take was told when it was appended
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        with suppress(OSError):
+            self._file.close()
 
 
 def run(

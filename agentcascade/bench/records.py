@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
@@ -17,7 +18,7 @@ from typing import Any
 
 from pydantic import Field
 
-from agentcascade.errors import BenchError
+from agentcascade.errors import BenchError, describe
 from agentcascade.files import write_atomically
 from agentcascade.types import Decision, Frozen, Shadow, Trajectory
 
@@ -81,6 +82,19 @@ def _failed(failures: Sequence[str]) -> str | None:
     return next((f for f in failures if f.startswith("student: ")), None)
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The settings that the run in `folder` was started with. Raises `BenchError` where they cannot be read."""
+    path = folder / "run.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+        what = f"it holds a {type(found).__name__}"
+    except (OSError, ValueError) as error:
+        what = describe(error)
+    raise BenchError(f"{path} is not the settings of a run ({what}): choose another --out")
+
+
 class RunStore:
     """The folder of one run: `run.json` (settings), `episodes.jsonl` (records), a bank per seed."""
 
@@ -91,8 +105,10 @@ class RunStore:
         if manifest.exists():
             if not resume:
                 raise BenchError(f"{folder} holds a run already: add --resume to continue it, or choose another --out")
-            self._same_settings(json.loads(manifest.read_text(encoding="utf-8")), settings)
+            self._same_settings(read_manifest(folder), settings)
         else:
+            if self._episodes.exists():
+                raise BenchError(f"{folder} holds episodes of a run whose run.json is gone: choose another --out")
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(manifest, json.dumps(settings, indent=2))
         self._mend()
@@ -131,8 +147,14 @@ class RunStore:
     def __iter__(self) -> Iterator[EpisodeRecord]:
         if self._episodes.exists():
             with self._episodes.open(encoding="utf-8") as file:
-                for line in file:
-                    yield EpisodeRecord.model_validate_json(line)
+                for number, line in enumerate(file, 1):
+                    try:
+                        yield EpisodeRecord.model_validate_json(line)
+                    except ValueError as error:
+                        raise BenchError(
+                            f"{self._episodes} line {number} is no episode ({describe(error)}): delete that line to "
+                            "have it played again, or choose another --out"
+                        ) from error
 
     def bank_url(self, seed: int, shared: str | None = None) -> str:
         """The bank of a seed: a file beside the records, or a schema of this run's in the database at `shared`."""
@@ -144,4 +166,6 @@ class RunStore:
         return within_schema(shared, f"bench_{blake2b(run, digest_size=6).hexdigest()}_{seed}")
 
     def close(self) -> None:
-        self._file.close()
+        """What a full disk did not take was told when it was appended."""
+        with suppress(OSError):
+            self._file.close()

@@ -98,7 +98,12 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
         finally:
             store.close()
     report = Report(manifest, records, chosen, plan.stopped)
-    paths = report.write(folder)
+    try:
+        paths = report.write(folder)
+    except OSError as error:
+        raise BenchError(
+            f"the report cannot be written ({error}): all episodes are kept; make room, and continue with --resume"
+        ) from error
     if options["log"]:
         from agentcascade.steplog import jsonl
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentcascade.envs.alfworld import games
-from agentcascade.errors import EnvironmentFailed, did_you_mean
+from agentcascade.errors import EnvironmentFailed, describe, did_you_mean
 from agentcascade.files import cache_folder
 
 SPLITS = ("train", "valid_seen", "valid_unseen")
@@ -38,14 +38,21 @@ def load_games(
 ) -> list[Game]:
     """`count` games of a split, the same for the same seed.
 
-    Official games when $ALFWORLD_DATA holds ``json_2.1.1/<split>`` (then at most as many as there are, in an order
-    drawn from `seed`; the whole split for count ≥ its size), else generated ones under `root` (default: the cache).
+    Official games where $ALFWORLD_DATA is set, from its ``json_2.1.1/<split>`` (at most as many as there are, in an
+    order drawn from `seed`; the whole split for count ≥ its size), else generated ones under `root` (default: the
+    cache). Raises `EnvironmentFailed` for a folder without games, and for one that cannot be read.
     """
     if split not in SPLITS:
         raise EnvironmentFailed(f"there is no split '{split}': {did_you_mean(split, SPLITS)}")
     official = os.environ.get("ALFWORLD_DATA")
-    if official and (Path(official) / "json_2.1.1" / split).is_dir():
-        return _official(Path(official) / "json_2.1.1" / split, split, count, seed)
+    if official:
+        folder = Path(official).expanduser() / "json_2.1.1" / split
+        if not folder.is_dir():
+            raise EnvironmentFailed(
+                f"ALFWORLD_DATA is {official}, and there is no folder {folder}: run alfworld-download, name the folder "
+                "that holds json_2.1.1, or unset ALFWORLD_DATA to play generated games"
+            )
+        return _official(folder, split, count, seed)
     paths = games.generate(
         root or cache_folder("alfworld"), split, count, seed, workers=workers, on_progress=on_progress
     )
@@ -62,9 +69,16 @@ def _official(folder: Path, split: str, count: int, seed: int) -> list[Game]:
         name = str(path.parent.relative_to(folder))
         if "movable" in name or "Sliced" in name:
             continue
-        trial = json.loads((path.parent / "traj_data.json").read_text(encoding="utf-8"))
-        if json.loads(path.read_text(encoding="utf-8")).get("solvable"):
-            found.append(Game(f"{split}/{name}", path, trial["task_type"], split, False))
+        try:
+            trial = json.loads((path.parent / "traj_data.json").read_text(encoding="utf-8"))
+            solvable, kind = json.loads(path.read_text(encoding="utf-8")).get("solvable"), str(trial["task_type"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise EnvironmentFailed(
+                f"{path.parent} is no ALFWorld game ({describe(error)}): it needs game.tw-pddl and traj_data.json, as "
+                "alfworld-download writes them; delete the folder to play without it"
+            ) from error
+        if solvable:
+            found.append(Game(f"{split}/{name}", path, kind, split, False))
     if not found:
         raise EnvironmentFailed(f"{folder} holds no solvable games: run alfworld-generate, or unset ALFWORLD_DATA")
     random.Random(seed).shuffle(found)

@@ -153,6 +153,36 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "episodes.jsonl").read_bytes().count(b"\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"run.json": "{"}, r"run\.json is not the settings of a run \(JSONDecodeError"),
+        ({"run.json": "[]"}, r"run\.json is not the settings of a run \(it holds a list"),
+        ({"episodes.jsonl": "{}\n"}, "holds episodes of a run whose run.json is gone"),
+        ({"run.json": '{"suite": "x"}', "episodes.jsonl": '{"policy": "x"}\n'}, "episodes.jsonl line 1 is no episode"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_told(files: Mapping[str, str], says: str, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(BenchError, match=says):
+        list(RunStore(tmp_path, {"suite": "x"}, resume=True))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_ends_a_run_that_can_be_continued(tmp_path: Path) -> None:
+    store = RunStore(tmp_path, {"suite": "x"}, resume=False)
+    store.append(record(index=0))
+    store.close()
+    store._file = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115 - closed by the store
+    with pytest.raises(
+        BenchError, match=r"episodes\.jsonl cannot be written \(.*No space left.*continue with --resume"
+    ):
+        store.append(record(index=1))
+    store.close()
+    assert len(list(RunStore(tmp_path, {"suite": "x"}, resume=True))) == 1
+
+
 def test_resuming_without_a_run_starts_one(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "new" / "run", SETTINGS, resume=True)
     assert list(store) == []

@@ -50,6 +50,41 @@ def test_official_data_without_a_game_says_what_to_do(tmp_path: Path, monkeypatc
         dataset.load_games("valid_unseen", 1, seed=0)
 
 
+@pytest.mark.parametrize("data", ["", "json_2.1.1", "gone"])
+def test_a_folder_without_official_games_is_no_reason_to_play_others(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Generated games would have been played, and demonstrations of the one kind banked for the other."""
+    official(tmp_path, "pick_and_place_simple-Pan-None-Desk-10")
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / data))
+    with pytest.raises(EnvironmentFailed, match=r"ALFWORLD_DATA is .*there is no folder .*json_2\.1\.1.*train"):
+        dataset.load_games("train", 1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("traj_data.json", None),
+        ("traj_data.json", "{"),
+        ("traj_data.json", "{}"),
+        ("traj_data.json", "[]"),
+        ("game.tw-pddl", ""),
+        ("game.tw-pddl", "[1]"),
+        ("game.tw-pddl", "null"),
+    ],
+)
+def test_a_broken_official_game_is_named(
+    file: str, text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        official(tmp_path, f"pick_and_place_simple-Mug-None-Desk-{i}")
+    broken = tmp_path / "json_2.1.1" / "valid_unseen" / "pick_and_place_simple-Mug-None-Desk-1" / "trial_T1" / file
+    broken.unlink() if text is None else broken.write_text(text)
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))
+    with pytest.raises(EnvironmentFailed, match=r"Mug-None-Desk-1.* is no ALFWorld game \("):
+        dataset.load_games("valid_unseen", 3, seed=0)
+
+
 def test_an_unknown_split_names_the_nearest() -> None:
     with pytest.raises(EnvironmentFailed, match="did you mean 'valid_unseen'"):
         dataset.load_games("valid_unsen", 1, seed=0)
