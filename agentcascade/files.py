@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
+
+PRIVATE = 0o600
+
+
+def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT | os.O_APPEND) -> int:
+    """A descriptor of a file that its owner alone may read, whatever the umask; a file that is there keeps its mode."""
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, PRIVATE)
+    except FileExistsError:
+        return os.open(path, flags & ~os.O_EXCL, PRIVATE)
+    with suppress(OSError, AttributeError):
+        os.fchmod(descriptor, PRIVATE)
+    return descriptor
+
+
+def append_to(path: Path) -> TextIO:
+    """`path`, opened for appending text; a new file is its owner's alone to read."""
+    return os.fdopen(open_private(path), "a", encoding="utf-8")
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one go; durable when it returns."""
+    """Replace `path` by `text` in one go; durable when it returns.
+
+    A new file is its owner's alone to read, for it may hold what agents saw; one that is there keeps its mode.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else PRIVATE)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

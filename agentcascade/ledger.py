@@ -18,7 +18,11 @@ from agentcascade.types import Frozen, Role, Usage
 
 
 class Summary(Frozen):
-    """One line of the ledger's summary. Dollars are None where a price is unknown; `known_dollars` is the rest."""
+    """One line of the ledger's summary. Dollars are None where a price is unknown; the known ones sum up the rest.
+
+    `known_teacher_dollars` leaves out the `unestimated_steps`: those that failed after something was paid, and those
+    of a teacher without a price. `known_saved_dollars` counts what they cost as not saved.
+    """
 
     group: str
     steps: int
@@ -31,6 +35,9 @@ class Summary(Frozen):
     """Calls whose tokens were counted here, since their provider did not say."""
     teacher_dollars: Decimal | None
     saved_dollars: Decimal | None
+    known_teacher_dollars: Decimal = Decimal(0)
+    known_saved_dollars: Decimal = Decimal(0)
+    unestimated_steps: int = 0
 
     @property
     def deferral_share(self) -> float:
@@ -173,10 +180,12 @@ def _summary(name: str, head: Any, bill: Any) -> Summary:
     unpriced = int(bill["unpriced"]) if bill else 0
     known = (bill["known"] if bill else None) or Decimal(0)
     dollars = None if unpriced else known
-    teacher = Decimal(0) if head is None else None if head.unestimated else head.teacher
+    steps, unestimated = (head.steps, int(head.unestimated or 0)) if head else (0, 0)
+    known_teacher = (head.teacher if head else None) or Decimal(0)
+    teacher = None if unestimated else known_teacher
     return Summary(
         group=str(name),
-        steps=head.steps if head else 0,
+        steps=steps,
         deferred=int(head.deferred or 0) if head else 0,
         usage=_usage(bill) if bill else Usage(),
         dollars=dollars,
@@ -185,6 +194,9 @@ def _summary(name: str, head: Any, bill: Any) -> Summary:
         estimated_calls=int(bill["estimated"]) if bill else 0,
         teacher_dollars=teacher,
         saved_dollars=None if dollars is None or teacher is None else teacher - dollars,
+        known_teacher_dollars=known_teacher,
+        known_saved_dollars=known_teacher - known,
+        unestimated_steps=unestimated,
     )
 
 

@@ -44,7 +44,7 @@ class StepRecord:
         self._samples: Sequence[Sample] = ()
         self._prompt: Prompt | None = None
         self._chosen: Sample | None = None
-        self._teacher_saw_demonstrations = False
+        self._teacher_saw_demonstrations = self._raised = False
 
     @contextmanager
     def model_time(self) -> Iterator[None]:
@@ -75,6 +75,7 @@ class StepRecord:
     def raised(self, error: BaseException) -> None:
         """The step itself ends in `error`."""
         self._failures.append(f"step: {describe(error)}")
+        self._raised = True
 
     def voted(self, votes: Tally, samples: Sequence[Sample]) -> None:
         self._votes, self._samples = votes, samples
@@ -181,6 +182,8 @@ class StepRecord:
         acts = [c for c in self._calls if c.role == "teacher" and c.purpose == "act"]
         if teacher is None:
             return None
+        if self._raised and not self._calls:  # it gave no answer and cost nothing, as it would with the teacher alone
+            return Decimal(0)
         extra = self._prompt.tokens if self._prompt else 0
         if acts:
             if not self._teacher_saw_demonstrations:

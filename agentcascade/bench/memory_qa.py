@@ -25,7 +25,7 @@ from agentcascade.bench.memory_scoring import Scored, Scorer
 from agentcascade.bench.records import read_manifest
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import BenchError, describe
-from agentcascade.files import write_atomically
+from agentcascade.files import append_to, write_atomically
 from agentcascade.memory.work import shown
 from agentcascade.routers.tiers import FixedTiers, RandomTiers
 from agentcascade.types import Frozen
@@ -98,7 +98,7 @@ class Rows:
         if self._path.exists():
             with self._path.open("rb+") as file:
                 file.truncate(file.read().rfind(b"\n") + 1)  # a torn last line never happened
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = append_to(self._path)
 
     def append(self, row: Row) -> None:
         try:

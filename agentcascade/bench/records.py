@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import Field
 
 from agentcascade.errors import BenchError, describe
-from agentcascade.files import write_atomically
+from agentcascade.files import append_to, write_atomically
 from agentcascade.types import Decision, Frozen, Shadow, Trajectory
 
 
@@ -112,7 +112,7 @@ class RunStore:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(manifest, json.dumps(settings, indent=2))
         self._mend()
-        self._file = self._episodes.open("a", encoding="utf-8")
+        self._file = append_to(self._episodes)
 
     def _same_settings(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(new))

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from agentcascade.actions import ActionFormat, parse_as
 from agentcascade.bench.pools import WorkersDied, open_pool
 from agentcascade.errors import EnvironmentFailed, InvalidAction, InvalidRequest
+from agentcascade.files import append_to, write_atomically
 from agentcascade.prices import Price
 from agentcascade.steplog.types import Drawn, LoggedStep
 from agentcascade.students.engine import Settings
@@ -72,7 +73,7 @@ def sample_steps(
         return found
     try:
         with (
-            kept.open("a", encoding="utf-8") as file,
+            append_to(kept) as file,
             open_pool(min(workers, len(chunks)), _start, plan, ray=ray) as pool,
         ):
             for answers in pool.map(_sample, chunks):
@@ -147,7 +148,7 @@ def _begin(kept: Path, identity: str, asked: dict[str, Asked]) -> dict[str, dict
     lines = kept.read_text(encoding="utf-8").splitlines(keepends=True) if kept.exists() else []
     if not lines:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps({"run": identity}) + "\n", encoding="utf-8")
+        write_atomically(kept, json.dumps({"run": identity}) + "\n")
         return {}
     good = list(_whole(lines))
     if not good or good[0].get("run") != identity:
@@ -155,7 +156,7 @@ def _begin(kept: Path, identity: str, asked: dict[str, Asked]) -> dict[str, dict
             f"{kept} is what another run left, of another log, model or sampling: finish that one, or delete the file"
         )
     if len(good) < len(lines):
-        kept.write_text("".join(lines[: len(good)]), encoding="utf-8")
+        write_atomically(kept, "".join(lines[: len(good)]))
     return {answer["id"]: answer for answer in good[1:] if answer["id"] in asked and "error" not in answer}
 
 

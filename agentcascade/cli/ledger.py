@@ -53,9 +53,15 @@ def command(
     table = _table(by, "steps", "deferred", "dollars", "alone", "saved")
     for s in lines:
         own = _dollars(s.dollars, s.known_dollars, s.estimated_calls)
-        money = own, _dollars(s.teacher_dollars), _dollars(s.saved_dollars)
+        alone = _at_least(s.known_teacher_dollars, s.unestimated_steps, s.steps)
+        saved = _at_least(s.known_saved_dollars, s.unestimated_steps, s.steps) if s.dollars is not None else "unknown"
+        money = own, alone, saved
         table.add_row(s.group or f"(no {by})", f"{s.steps:,}", f"{s.deferral_share:.1%}", *money)
     to.print(table)
+    if left_out := sum(s.unestimated_steps for s in lines):
+        to.print(
+            f"≥ {left_out:,} steps are left out of alone, and saved less their bill: see teacher.price, or failures"
+        )
     models = _table("model", "role", "calls", "input", "cached", "writes", "output", "reasoning", "dollars")
     for m in spending:
         u = m.usage
@@ -83,6 +89,11 @@ def _table(first: str, *others: str) -> Table:
 
 def _plain(amount: Decimal | None) -> str | None:
     return None if amount is None else str(amount)
+
+
+def _at_least(known: Decimal, unknown: int, of: int) -> str:
+    """The sum of what is known, marked where something is not."""
+    return "unknown" if unknown and unknown == of else f"{'≥ ' if unknown else ''}${known:,.4f}"
 
 
 def _dollars(amount: Decimal | None, known: Decimal | None = None, estimated: int = 0) -> str:

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from agentcascade.files import open_private
 
 try:
     import fcntl
 except ImportError:  # on Windows a file that somebody has open cannot be renamed, which is lock enough
     fcntl = None  # type: ignore[assignment]
-
-PRIVATE = 0o600
-
-
-def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT | os.O_APPEND) -> int:
-    """A descriptor of a file that its owner alone may read, whatever the umask; a file that is there keeps its mode."""
-    try:
-        descriptor = os.open(path, flags | os.O_EXCL, PRIVATE)
-    except FileExistsError:
-        return os.open(path, flags & ~os.O_EXCL, PRIVATE)
-    with suppress(OSError, AttributeError):
-        os.fchmod(descriptor, PRIVATE)
-    return descriptor
 
 
 def hold(descriptor: int, *, wait: bool = False) -> bool:
@@ -62,3 +51,6 @@ def claimed(path: Path) -> Iterator[BinaryIO | None]:
         return
     with file:
         yield file if hold(file.fileno()) and is_at(file.fileno(), path) else None
+
+
+__all__ = ["claimed", "hold", "is_at", "open_private"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,10 @@ from agentcascade.errors import (
     describe,
     without_secrets,
 )
+from agentcascade.storage.claims import open_private
 from agentcascade.visible import visible
+
+log = logging.getLogger("agentcascade.storage")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 20
@@ -180,6 +185,7 @@ def _engine(url: str | Path) -> Engine:
         folder = Path(parsed.database).parent
         if not folder.is_dir():
             raise StorageError(f"the folder {folder} of the database does not exist: create it, or change bank.url")
+        _private(Path(parsed.database))
     options: dict[str, Any] = {}
     if parsed.database in (None, "", ":memory:"):  # one connection, since each would see a database of its own
         options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
@@ -188,6 +194,26 @@ def _engine(url: str | Path) -> Engine:
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _private(path: Path) -> None:
+    """A new database is its owner's alone to read, whatever the umask, and so are the files that SQLite puts beside it.
+
+    One that others may read stays so, for they may be meant to: the log says it once.
+    """
+    if "?" in path.name or path.name.startswith("file:") or os.name != "posix":
+        return
+    with suppress(OSError):
+        if not path.exists():
+            os.close(open_private(path))
+        elif (mode := path.stat().st_mode) & 0o077 and path not in _said:
+            _said.add(path)
+            log.warning(
+                "%s can be read by other users (mode %o): chmod 600 it, unless they are meant to", path, mode & 0o777
+            )
+
+
+_said: set[Path] = set()
 
 
 def _set_up_postgres(connection: Any, _: Any) -> None:

@@ -16,15 +16,18 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url, select
 
+from agentcascade.files import append_to, write_atomically
 from agentcascade.ledger import DatabaseRecorder
 from agentcascade.redaction import WITHHELD, RedactingRecorder, Redactor
 from agentcascade.storage import Database, journal, open_database, tables
 from agentcascade.storage.journal import Journal, state_folder
+from agentcascade.storage.spill import Spill
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, LoggedSample, Shadow, Usage, now
 
 CHILD = """
 import os, signal, sys
 from decimal import Decimal
+from agentcascade.files import append_to, write_atomically
 from agentcascade.ledger import DatabaseRecorder
 from agentcascade.storage import open_database
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Shadow, Usage, now
@@ -282,3 +285,30 @@ def test_a_server_has_its_journal_in_the_users_state_folder(tmp_path: Path, monk
     assert at("postgresql://h/db", tmp_path / "own").parent == tmp_path / "own"
     assert at("sqlite://") is None
     assert os.listdir(tmp_path) == []
+
+
+def test_new_files_are_their_owners_alone_to_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = os.umask(0)
+    try:
+        database = open_database(f"sqlite:///{tmp_path}/a.db")
+        recorder = DatabaseRecorder(database)
+        recorder.record(decision("d1"))
+        Spill(tmp_path / "s.jsonl").put(["x"])
+        Spill(tmp_path / "s.jsonl").reject(["x"])
+        write_atomically(tmp_path / "export.jsonl", "text")
+        append_to(tmp_path / "run.jsonl").close()
+        made = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.rglob("*") if p.is_file()}
+        recorder.close()
+        database.close()
+        (tmp_path / "export.jsonl").chmod(0o644)
+        write_atomically(tmp_path / "export.jsonl", "other")
+    finally:
+        os.umask(before)
+    assert {"a.db", "a.db-wal", "s.jsonl", "s.jsonl.rejected", "export.jsonl", "run.jsonl"} <= made.keys()
+    assert set(made.values()) == {0o600}
+    assert (tmp_path / "export.jsonl").stat().st_mode & 0o777 == 0o644, "a file that is there keeps its mode"
+    (tmp_path / "a.db").chmod(0o644)
+    for _ in range(2):
+        open_database(f"sqlite:///{tmp_path}/a.db").close()
+    assert caplog.text.count("can be read by other users") == 1
+    assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o644

@@ -9,11 +9,13 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.dialects import sqlite
 
+from agentcascade.cli.ledger import command
 from agentcascade.errors import InvalidRequest, StorageError
 from agentcascade.ledger import DatabaseRecorder, Ledger, MemoryRecorder, break_even
 from agentcascade.storage import open_database, recording, tables
@@ -248,6 +250,20 @@ def test_an_unknown_price_makes_the_total_unknown_and_keeps_the_known_part(datab
     assert (line.dollars, line.teacher_dollars, line.saved_dollars) == (None, None, None)
     assert (line.known_dollars, line.unpriced_calls) == (Decimal("0.001"), 1)
     assert {s.model: s.dollars for s in Ledger(database).spending()} == {"cheap": Decimal("0.001"), "private": None}
+
+
+def test_one_step_that_fails_leaves_the_totals_known(database):
+    """A step that failed after something was paid is counted, and the rest is summed."""
+    recorder = DatabaseRecorder(database)
+    recorder.record(decision(1))
+    recorder.record(decision(2, teacher_dollars=None))
+    recorder.close()
+    (line,) = Ledger(database).summary()
+    assert (line.dollars, line.teacher_dollars, line.unestimated_steps) == (Decimal("0.002"), None, 1)
+    assert (line.known_teacher_dollars, line.known_saved_dollars) == (Decimal("0.01"), Decimal("0.008"))
+    shown = CliRunner().invoke(command, ["--url", f"sqlite:///{database.path}"]).output
+    assert "≥ $0.0100" in shown
+    assert "unknown" not in shown
 
 
 def test_break_even_as_the_paper_counts_it():
