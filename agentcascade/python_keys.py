@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -28,6 +29,8 @@ DEEPEST = 100
 """Levels of nesting of its syntax"""
 MOST = 20_000
 """Nodes of its syntax"""
+NAMED = "<action>"
+warnings.filterwarnings("ignore", module=re.escape(NAMED))  # a program's odd escapes are not ours to report
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _LABEL = re.compile(r"^[ \t*]*(?:Action|Code)\**:\**[ \t]*\n?", re.IGNORECASE | re.MULTILINE)
 _THOUGHT = re.compile(r"^[\s*]*(?:Thought|Reasoning)\**:\**\s*", re.IGNORECASE)
@@ -73,9 +76,9 @@ def canonical_python(code: str) -> str:
     if len(code) > LONGEST:
         raise InvalidAction(f"a program of {len(code):,} characters: {LONGEST:,} is the most")
     try:
-        tree = ast.parse(code)
+        tree = ast.parse(code, NAMED)
         _measure(tree)
-        compile(tree, "<action>", "exec", dont_inherit=True)
+        compile(tree, NAMED, "exec", dont_inherit=True)
     except InvalidAction:
         raise
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError, SystemError) as error:
