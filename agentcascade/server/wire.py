@@ -58,6 +58,11 @@ def options_of(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return options, sorted(given.keys() & SERVERS)
 
 
+MOST_BRACKETS = 500_000
+"""In a body: millions of empty lists take seconds to read, and hundreds of megabytes to hold."""
+MOST_MESSAGES, MOST_PARTS, MOST_TOOLS, MOST_FIELDS = 10_000, 10_000, 2_000, 200
+
+
 class Loose(BaseModel):
     """Fields that are not named here are allowed."""
 
@@ -91,10 +96,14 @@ class Part(Loose):
     type: StrictStr
 
 
+Parts = Annotated[list[Part], Field(max_length=MOST_PARTS, fail_fast=True)]
+"""Fails at the first bad one: to list what is wrong with a million of them takes a minute."""
+
+
 class ChatMessage(Loose):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: StrictStr | list[Part] | None = None
-    tool_calls: list[ToolCall] | None = None
+    content: StrictStr | Parts | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
     tool_call_id: StrictStr | None = None
     name: StrictStr | None = None
 
@@ -118,8 +127,8 @@ class ChatRequest(Loose):
     """`POST /v1/chat/completions`. `model` names a configured cascade."""
 
     model: StrictStr = Field(min_length=1, max_length=200)
-    messages: list[ChatMessage] = Field(min_length=1)
-    tools: list[ToolDefinition] | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)]
+    tools: Annotated[list[ToolDefinition], Field(max_length=MOST_TOOLS, fail_fast=True)] | None = None
     tool_choice: StrictStr | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     n: Annotated[StrictInt, Field(ge=1, le=128)] | None = None
@@ -130,7 +139,7 @@ class ChatRequest(Loose):
     max_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
     seed: StrictInt | None = None
-    choices: Annotated[list[StrictStr], Field(max_length=10_000)] | None = None
+    choices: Annotated[list[StrictStr], Field(max_length=10_000, fail_fast=True)] | None = None
     """The admissible actions, where the students are constrained to them"""
     metadata: dict[str, StrictStr] | None = None
 
@@ -185,12 +194,16 @@ class ChatAnswer(BaseModel):
 
 def read(body: bytes, model: type[BaseModel]) -> dict[str, Any]:
     """The body as plain data that `model` allows. Raises `Refused` (400) naming the field at fault."""
+    if body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
+        raise invalid(f"the body has more than {MOST_BRACKETS:,} lists and objects", code="invalid_json")
     try:
         data = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise invalid(f"the body is not JSON: {str(error)[:200]}", code="invalid_json") from None
     if not isinstance(data, dict):
         raise invalid(f"the body must be a JSON object, not {type(data).__name__}", code="invalid_json")
+    if len(data) > MOST_FIELDS:
+        raise invalid(f"the body has {len(data)} fields: a request has at most {MOST_FIELDS}")
     try:
         model.model_validate(data)
     except ValidationError as error:

@@ -68,7 +68,7 @@ def served(config: dict[str, Any], folder: Path, workers: int) -> Iterator[Serve
     server = Server(process, port, folder)
     children: set[int] = set()
     try:
-        until(lambda: _ready(server), server)
+        until(lambda: _ready(server), server, 180)
         yield server
     finally:
         with suppress(psutil.NoSuchProcess):
