@@ -42,6 +42,7 @@ SEEDS = {
         "[[1, 3], [2]] yes. No.",
     ],
     "rows": [
+        '{"model": "m", "messages": [{"role": "user", "content": "x"}], "n": 1, "tools": [], "seed": 3}',
         '{"id": 7, "gold": "18", "student": ["18", {"action": "x", "tokens": 3}], "teacher": 18}',
         '[{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}]',
         '{"response": {"choices": [{"message": {}}], "usage": {"input_tokens": 1e400}}, "messages": "[{"}',
