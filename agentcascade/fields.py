@@ -14,7 +14,12 @@ from agentcascade.types import Delta, Message
 Join = Callable[[Any, Any], Any]
 """(what is there already, None at first; what a delta brings) → both."""
 
-SENT = frozenset({"role", "content", "tool_calls", "function_call", "refusal", "name", "audio", "tool_call_id"})
+SENT = frozenset(
+    {
+        *("role", "content", "tool_calls", "function_call", "refusal", "name", "audio", "tool_call_id"),
+        *("cache_control", "prefix", "partial"),  # the caller's own word to the provider
+    }
+)
 """What any provider may be sent of a message. All else is its maker's own: thinking, signatures, annotations."""
 
 BESIDE = "_beside"

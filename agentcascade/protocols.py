@@ -56,7 +56,10 @@ class ChatModel(Protocol):
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
-        """`n` samples of the next assistant message; raises the provider's own errors."""
+        """`n` samples of the next assistant message; raises the provider's own errors.
+
+        An error or a cancellation after something was sent carries what it cost so far: see `errors.bill_of`.
+        """
         ...
 
     def dollars(self, usage: Usage) -> Decimal | None:
@@ -80,7 +83,8 @@ class StreamingModel(ChatModel, Protocol):
     ) -> Completion:
         """One answer, as `complete` would give it; every part of it goes to `on_delta` as soon as it is there.
 
-        A failure before the first part may be tried again; after it, it is raised. Cancelling closes the request.
+        A failure before the first part may be tried again; after it, it is raised, with a bill of what came (see
+        `errors.bill_of`). Cancelling closes the request.
         """
         ...
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from agentcascade import logprobs
+from agentcascade import fields, logprobs
 from agentcascade.errors import ConfigError, EmptyCompletion
 from agentcascade.prices import Price
 from agentcascade.tokens import count_messages, token_counter
@@ -67,16 +67,15 @@ class ScriptedModel:
         logs = [m.pop("logprobs", None) for m in said]
         count = token_counter()
         usage = Usage(input=count_messages(messages, count), output=sum(count_messages([m], count) for m in said))
-        kept = [i for i, m in enumerate(said) if m.get("content") or m.get("tool_calls") or m.get("refusal")]
         completion = Completion(
             model=self.name,
-            messages=tuple(said[i] for i in kept),
+            messages=tuple(said),
             finish_reasons=("stop",) * n,
             usage=usage,
             dollars=self.dollars(usage),
-            **(logprobs.fields([_told(logs[i]) for i in kept]) if options.get("logprobs") else {}),
+            **(logprobs.fields([_told(log) for log in logs]) if options.get("logprobs") else {}),
         )
-        if not completion.messages:
+        if not any(fields.says_something(m) for m in said):
             error = EmptyCompletion(f"{self.name} returned no message")
             error.completion = completion
             raise error

@@ -29,7 +29,7 @@ from agentcascade.stream import StepStream
 from agentcascade.sync import loop_of
 from agentcascade.types import Decision, Message
 
-IN_LANGCHAIN = frozenset({"role", "content", "tool_calls", "name", fields.BESIDE})
+IN_LANGCHAIN = frozenset({"role", "content", "tool_calls", "name", "parsed", fields.BESIDE})
 """What of an answer has a place of its own in LangChain's messages; the rest goes into `additional_kwargs`."""
 
 
@@ -202,7 +202,9 @@ async def _result(episode: Episode, asked: dict[str, Any]) -> ChatResult:
     generations = []
     for index, answer in enumerate(answers):
         reasons = completion.finish_reasons
-        said = _metadata(completion.model, reasons[index] if index < len(reasons) else "stop", decision)
+        reason = reasons[index] if index < len(reasons) else "stop"
+        beside = completion.choice_fields[index] if index < len(completion.choice_fields) else {}
+        said = {**completion.fields, **beside, **_metadata(completion.model, reason, decision)}
         made = _assistant(answer, said)
         if index == 0:
             made.usage_metadata = _usage(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fake_openai import FakeOpenAI, Reply, Request
+from provider import Out, Provider, whole
 
 pytest.importorskip("langchain_core", reason="needs the extra `langchain`")
 from langchain_core.callbacks import BaseCallbackHandler
@@ -277,3 +278,21 @@ def test_with_retry_and_fallbacks_work_as_for_any_model(chat: Chat) -> None:
     broken, _ = chat([Reply(status=500)], mode="teacher")
     spare, _ = chat(mode="teacher")
     assert broken.with_fallbacks([spare]).invoke("hi").content == "teacher says so"
+
+
+async def test_thoughts_of_every_provider_go_back_with_their_calls_and_come_with_what_is_said_beside() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    said = {"content": None, "reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}
+
+    def answer(body: dict[str, Any], out: Out) -> None:
+        out.json(whole({**said, "tool_calls": [call]}, "tool_calls", service_tier="flex", system_fingerprint="fp"))
+
+    with Provider(answer) as provider:
+        teacher = {"name": "openai/m", "api_base": provider.url, "api_key": "k", "retries": 0}
+        with build(teacher=teacher, mode="teacher") as cascade:
+            model = ChatAgentCascade(cascade=cascade)
+            first = await model.ainvoke([HumanMessage("go")])
+            await model.ainvoke([HumanMessage("go"), first, ToolMessage("ok", tool_call_id="c1")])
+    assert (first.response_metadata["service_tier"], first.response_metadata["system_fingerprint"]) == ("flex", "fp")
+    sent = provider.bodies[1]["messages"][1]
+    assert {k: sent[k] for k in said if k != "content"} == {k: v for k, v in said.items() if k != "content"}

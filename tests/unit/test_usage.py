@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from agentcascade.tokens import token_counter
 from agentcascade.types import Usage
-from agentcascade.usage import usage_from
+from agentcascade.usage import ABSURD, billed, usage_from
 
 CASES: dict[str, tuple[dict[str, Any], Usage]] = {
     "openai chat: prompt includes cached, completion includes reasoning": (
@@ -130,3 +131,29 @@ def test_whatever_is_reported_classes_are_disjoint_and_never_negative(
     if usage is not None and isinstance(prompt, int) and isinstance(completion, int):
         assert usage.prompt == max(0, prompt)
         assert usage.completion == max(0, completion)
+
+
+REPORTS = st.none() | st.dictionaries(
+    st.sampled_from(["prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "cost"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.lists(st.integers(), max_size=2),
+)
+
+
+@given(REPORTS, st.text("ab c", max_size=400), st.text("xy z", max_size=400))
+def test_no_report_makes_an_answer_free(report: Any, asked: str, said: str) -> None:
+    usage, estimated = billed(report, [{"role": "user", "content": asked}], [{"role": "assistant", "content": said}])
+    received = token_counter()(said)
+    assert usage.prompt > 0 or not asked
+    assert usage.prompt < ABSURD
+    assert usage.completion < ABSURD
+    assert usage.completion * 4 >= received
+    assert estimated or (usage_from(report) == usage)
+
+
+def test_a_report_that_can_be_is_believed() -> None:
+    report = {"prompt_tokens": 5, "completion_tokens": 0}
+    assert billed(report, [{"role": "user", "content": "go"}], []) == (Usage(input=5), False)
+    thought = {"role": "assistant", "content": None, "reasoning": "hm " * 50, "reasoning_content": "hm " * 50}
+    usage, estimated = billed({"prompt_tokens": 5}, [], [thought])
+    assert (usage.prompt, estimated) == (5, True)
+    assert 50 <= usage.completion <= 110, "the same thoughts under two names are counted once"
