@@ -252,9 +252,8 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> Conf
             known = _keys(model, problem["loc"][:-1])
             lines.append(f"unknown key '{path}': {did_you_mean(str(problem['loc'][-1]), known)}")
         else:
-            value = (
-                "" if known_keys.SECRET_FIELD.search(path) else f" (got {without_secrets(repr(problem['input']))[:60]})"
-            )
+            secret = any(known_keys.SECRET_FIELD.fullmatch(str(part)) for part in problem["loc"])
+            value = "" if secret else f" (got {without_secrets(repr(problem['input']))[:60]})"
             lines.append(f"{path}: {problem['msg']}{value}")
     return ConfigError(f"{source}: " + "; ".join(lines))
 
