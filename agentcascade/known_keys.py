@@ -37,6 +37,7 @@ SECRET_FIELD = re.compile(
     r"(?i)(?:x-)?(?:[\w-]*[_-])?(?:api[_-]?key|key|token|secret|password|passwd|passphrase|authorization|cookie)"
 )
 
+_of_request: ContextVar[tuple[str, ...]] = ContextVar("agentcascade_secrets_of_request", default=())
 _lock = forking.lock()
 _given: dict[str, None] = {}
 _environment: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
@@ -53,6 +54,11 @@ def register(*secrets: str | None) -> None:
                     _given.pop(next(iter(_given)))
 
 
+def of_request(*secrets: str) -> None:
+    """Those that a request was sent with: `hide` removes them in its own task, and in those that it starts."""
+    _of_request.set(tuple(s for s in secrets if _is_secret(s)))
+
+
 def register_fields(options: Mapping[str, Any], depth: int = 4) -> None:
     """The same for values under keys such as ``Authorization`` or ``api_key``, however deep."""
     for name, value in options.items():
@@ -64,10 +70,10 @@ def register_fields(options: Mapping[str, Any], depth: int = 4) -> None:
 
 def hide(text: str) -> str:
     """`text` without any known secret. Takes microseconds where none is in it."""
-    for secret in known():
+    for secret in (*_of_request.get(), *known()):
         for probe, pattern in _forms(secret):
             if probe in text:
-                text = pattern.sub(PLACEHOLDER, text)
+                text = re.sub(pattern, PLACEHOLDER, text)
     return text
 
 
@@ -103,20 +109,23 @@ def _is_secret(value: str) -> bool:
     return SHORTEST <= len(value) <= 8192 and not HARMLESS.fullmatch(value)
 
 
-@lru_cache(maxsize=4 * MOST)
-def _forms(secret: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """(what must occur, what is then replaced) for every form of a secret."""
+@lru_cache(maxsize=2 * MOST)
+def _forms(secret: str) -> tuple[tuple[str, str], ...]:
+    """(what must occur, the pattern that is then replaced) for every form of a secret, longest first."""
     texts = {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1]}
     if len(secret) >= 12:
         raw = secret.encode(errors="surrogatepass")
         texts |= {raw.hex(), *_base64(raw)}
     word = secret.isalpha()  # "postgres": not the beginning of "postgresql"
-    found = [(t, re.compile(rf"(?<!\w){re.escape(t)}(?!\w)" if word else re.escape(t))) for t in sorted(texts, key=len)]
+    found = [
+        (text, rf"(?<!\w){re.escape(text)}(?!\w)" if word else re.escape(text))
+        for text in sorted(texts, key=len, reverse=True)
+    ]
     if not word and len(secret) >= 2 * SHOWN:  # cut off, or starred in its middle
         head, tail = secret[:SHOWN], secret[-SHOWN:]
-        found.append((head, re.compile(rf"{re.escape(head)}[\w*.…~+/=-]*")))
-        found.append((tail, re.compile(rf"[\w*.…~+/=-]{{0,256}}{re.escape(tail)}")))
-    return tuple(reversed(found[: len(texts)])) + tuple(found[len(texts) :])
+        found.append((head, rf"{re.escape(head)}[\w*.…~+/=-]*"))
+        found.append((tail, rf"[\w*.…~+/=-]{{0,256}}{re.escape(tail)}"))
+    return tuple(found)
 
 
 def _base64(raw: bytes) -> Iterable[str]:

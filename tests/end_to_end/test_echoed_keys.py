@@ -21,13 +21,15 @@ from agentcascade.telemetry.logs import Structured
 
 KEY = "Zq7/plain+form=0123456789xyz"
 """Of no form that a pattern knows."""
+CLIENT = "the/clients+own-token=42"
+"""Which an open server does not need, and a provider may know from elsewhere."""
 ECHOES = (KEY, quote(KEY, safe=""), f"{KEY[:12]}…", base64.b64encode(f"user:{KEY}".encode()).decode())
 CASES = [(status, echo) for status in (400, 401, 404, 422, 429, 500, 503) for echo in ECHOES] + [(200, ECHOES[0])]
 
 
 def leaks(text: str) -> list[str]:
     encoded = [base64.b64encode(b"\0" * n + KEY.encode()).decode()[4:-4] for n in range(3)]
-    parts = [KEY[:10], KEY[-10:], quote(KEY, safe="")[:12], *encoded]
+    parts = [CLIENT[:10], CLIENT[-10:], KEY[:10], KEY[-10:], quote(KEY, safe="")[:12], *encoded]
     return [part for part in parts if part in text or json.dumps(part)[1:-1] in text]
 
 
@@ -37,7 +39,14 @@ def test_a_key_that_a_provider_echoes_goes_no_further(tmp_path: Path) -> None:
     def script(request: Request) -> Reply:
         status, echo = now[0]
         assert KEY in request.headers.get("authorization", request.headers.get("Authorization", ""))
-        body = {"error": {"message": f"Incorrect API key provided: {echo}.", "type": echo, "code": echo, "param": None}}
+        body = {
+            "error": {
+                "message": f"Incorrect API key provided: {echo}, {CLIENT}.",
+                "type": echo,
+                "code": echo,
+                "param": None,
+            }
+        }
         return Reply(status=status, body=body, headers={"x-echo": "1"})
 
     log = io.StringIO()
@@ -55,7 +64,7 @@ def test_a_key_that_a_provider_echoes_goes_no_further(tmp_path: Path) -> None:
                 for number, case in enumerate(CASES):
                     now[0] = case
                     for stream in (False, True):
-                        response = proxy.chat(f"task {number}", stream=stream)
+                        response = proxy.chat(f"task {number}", key=CLIENT, stream=stream)
                         said.append(f"{response.status_code} {dict(response.headers)} {response.text}")
                 for path in ("/dashboard/data?hours=1", "/dashboard/decisions?hours=1", "/metrics", "/readyz"):
                     said.append(proxy.http.get(path).text)
