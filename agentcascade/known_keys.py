@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus, urlsplit
@@ -71,9 +72,10 @@ def register_fields(options: Mapping[str, Any], depth: int = 4) -> None:
 def hide(text: str) -> str:
     """`text` without any known secret. Takes microseconds where none is in it."""
     for secret in (*_of_request.get(), *known()):
-        for probe, pattern in _forms(secret):
+        for probe, patterns in _forms(secret):
             if probe in text:
-                text = re.sub(pattern, PLACEHOLDER, text)
+                for pattern in patterns:
+                    text = re.sub(pattern, PLACEHOLDER, text)
     return text
 
 
@@ -110,22 +112,23 @@ def _is_secret(value: str) -> bool:
 
 
 @lru_cache(maxsize=2 * MOST)
-def _forms(secret: str) -> tuple[tuple[str, str], ...]:
-    """(what must occur, the pattern that is then replaced) for every form of a secret, longest first."""
+def _forms(secret: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(what must occur, the patterns that are then replaced) for every form of a secret, longest first."""
     texts = {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1]}
     if len(secret) >= 12:
         raw = secret.encode(errors="surrogatepass")
         texts |= {raw.hex(), *_base64(raw)}
-    word = secret.isalpha()  # "postgres": not the beginning of "postgresql"
-    found = [
-        (text, rf"(?<!\w){re.escape(text)}(?!\w)" if word else re.escape(text))
-        for text in sorted(texts, key=len, reverse=True)
-    ]
-    if not word and len(secret) >= 2 * SHOWN:  # cut off, or starred in its middle
-        head, tail = secret[:SHOWN], secret[-SHOWN:]
-        found.append((head, rf"{re.escape(head)}[\w*.…~+/=-]*"))
-        found.append((tail, rf"[\w*.…~+/=-]{{0,256}}{re.escape(tail)}"))
-    return tuple(found)
+    if secret.isalpha():  # "postgres": not the beginning of "postgresql"
+        return tuple((text, (rf"(?<!\w){re.escape(text)}(?!\w)",)) for text in texts)
+    if len(secret) < 2 * SHOWN:
+        return tuple((text, (re.escape(text),)) for text in sorted(texts, key=len, reverse=True))
+    heads: dict[str, list[str]] = {}
+    for text in sorted(texts, key=len, reverse=True):
+        heads.setdefault(text[:SHOWN], []).append(re.escape(text))
+    tail = secret[-SHOWN:]
+    # whole; cut off, with what is left of it; or starred in its middle
+    found = [(head, (*wholes, rf"{re.escape(head)}[\w*.…~+/=%-]*")) for head, wholes in heads.items()]
+    return (*found, (tail, (rf"[\w*.…~+/=%-]{{0,256}}{re.escape(tail)}",)))
 
 
 def _base64(raw: bytes) -> Iterable[str]:

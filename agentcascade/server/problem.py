@@ -23,8 +23,8 @@ class Problem(NamedTuple):
     """The provider's id of the request, for its support."""
 
     def body(self) -> dict[str, Any]:
-        error = {"message": without_secrets(self.message), "type": self.type, "param": self.param, "code": self.code}
-        return {"error": error}
+        told = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": {name: without_secrets(text) if text else text for name, text in told.items()}}
 
     def headers(self) -> dict[str, str]:
         found = {} if self.retry_after is None else {"retry-after": str(math.ceil(self.retry_after))}

@@ -31,6 +31,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that looks like a virtual environment with vLLM."""
     monkeypatch.setenv("AGENTCASCADE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FAKE_VLLM_DIED", str(tmp_path / "died"))
+    monkeypatch.setenv("AGENTCASCADE_CHILD_VARIABLES", "FAKE_VLLM_DIED")
     folder, package = tmp_path / "env", tmp_path / "site" / "vllm"
     for made in (folder / "bin", package, folder / "lib" / "python3.11" / "site-packages" / "vllm-0.33.0.dist-info"):
         made.mkdir(parents=True)
