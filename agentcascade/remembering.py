@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 HEADER = "# Memory\nFrom earlier, by date where one is known. It may be incomplete."
 QUESTION_CHARACTERS = 2000
+REMEMBER_SECONDS = 3.0
+"""That an answer waits for a database that is locked."""
 
 
 class Remembering:
@@ -77,7 +80,8 @@ class Remembering:
             if text
         ]
         try:
-            await self.memory.append(self._history(situation), turns, namespace=situation.namespace)
+            async with asyncio.timeout(REMEMBER_SECONDS):  # it is written behind the answer, once the database is free
+                await self.memory.append(self._history(situation), turns, namespace=situation.namespace)
         except InvalidRequest:
             pass  # the step was asked for again, and is in the history as it was the first time
         except Exception as error:

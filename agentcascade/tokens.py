@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from base64 import b64decode
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from agentcascade.actions import text_of
@@ -38,27 +41,27 @@ def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
 
 
 def _encoding(name: str) -> Any:
+    """tiktoken's encoding, of the bundled file where there is one: neither network nor the environment is touched."""
     import tiktoken
 
-    user = os.environ.get("TIKTOKEN_CACHE_DIR")
-    bundled = _bundled(name)
+    user, bundled = os.environ.get("TIKTOKEN_CACHE_DIR"), _bundled(name)
     if bundled is None or (user and (Path(user) / bundled.name).exists()):
-        return _get(tiktoken, name)
-    os.environ["TIKTOKEN_CACHE_DIR"] = str(bundled.parent)
-    try:
-        return _get(tiktoken, name)
-    finally:
-        if user is None:
-            del os.environ["TIKTOKEN_CACHE_DIR"]
-        else:
-            os.environ["TIKTOKEN_CACHE_DIR"] = user
+        try:
+            return tiktoken.get_encoding(name)
+        except ValueError:
+            known = tiktoken.list_encoding_names()
+            raise ConfigError(f"unknown encoding '{name}': {did_you_mean(name, known)}") from None
+
+    made = import_module("tiktoken_ext.openai_public").ENCODING_CONSTRUCTORS[name]
+    # Its constructor as it is, but for where it looks for the function that would load the file from an address.
+    own = FunctionType(made.__code__, {**made.__globals__, "load_tiktoken_bpe": lambda *_, **__: _ranks(bundled)})
+    return tiktoken.Encoding(**own())
 
 
-def _get(tiktoken: Any, name: str) -> Any:
-    try:
-        return tiktoken.get_encoding(name)
-    except ValueError:
-        raise ConfigError(f"unknown encoding '{name}': {did_you_mean(name, tiktoken.list_encoding_names())}") from None
+def _ranks(path: Path) -> dict[bytes, int]:
+    """Tokens and their ranks, as tiktoken's files hold them."""
+    lines = (line.split() for line in path.read_bytes().splitlines() if line)
+    return {b64decode(token): int(rank) for token, rank in lines}
 
 
 def _bundled(name: str) -> Path | None:

@@ -382,6 +382,19 @@ def test_drafts_are_found_in_their_namespace_alone_and_a_new_run_replaces_the_ol
     assert [s.action for s in drafts.find(database, "a", "e").steps] == ["again"]
 
 
+def test_an_episode_that_lacks_a_step_teaches_nothing_and_one_began_with_its_first(database: Any) -> None:
+    recorder = DatabaseRecorder(database)
+    recorder.drafted(draft(0))
+    recorder.drafted(draft(2))
+    recorder.record(decided(1, age_days=1, seconds=60.0))
+    recorder.close()
+    found = drafts.find(database, "a", "e")
+    assert (found.steps, found.taken) == ((), 2)
+    found = drafts.find(database, "default", "e")
+    assert found.started is not None
+    assert timedelta(days=1, seconds=59) < now() - found.started < timedelta(days=1, seconds=120)
+
+
 def test_a_database_of_the_first_revision_is_upgraded_with_all_it_holds(url: str) -> None:
     from alembic import command
     from alembic.config import Config

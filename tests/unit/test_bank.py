@@ -17,6 +17,8 @@ from agentcascade.errors import BankError, EmbeddingError, EmbeddingModelChanged
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import open_database
+from agentcascade.storage.tables import embeddings
+from agentcascade.storage.trajectories import text_key
 from agentcascade.types import Situation, Step, Trajectory
 
 
@@ -364,3 +366,28 @@ async def test_a_bad_line_is_named_and_nothing_is_imported(database, tmp_path, l
 def test_a_missing_export_is_named(tmp_path):
     with pytest.raises(BankError, match=r"none\.jsonl cannot be read"):
         read_export(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("damage", [b"", b"abc", b"\x00\x00\xc0\x7f" * 32, b"\0" * 124])
+async def test_a_damaged_vector_keeps_nothing_from_starting(database, damage, caplog):
+    embedder = HashEmbedder(32)
+    await make(database, embedder).add(trajectory("clean mug", "alpha", "beta", id="t1"))
+    with database.begin(write=True) as connection:
+        key = text_key(embedder.name, "alpha")
+        connection.execute(embeddings.update().where(embeddings.c.key == key).values(vector=damage))
+    (found,) = (
+        await make(database, embedder).retrieve(Situation(goal="clean mug", observation="beta"), 2)
+    ).demonstrations
+    assert (found.trajectory, found.match) == ("t1", 1)
+    assert "bank reembed" in caplog.text
+
+
+async def test_episodes_of_removed_trajectories_are_forgotten(database):
+    bank = make(database)
+    for i in range(3):
+        await bank.add(trajectory("g", f"o{i}", metadata={"episode": f"e{i // 2}"}, id=f"t{i}"))
+    for name in ("t0", "t2"):
+        Catalog(database).remove(name)
+    await bank.refresh()
+    assert [len(pks) for pks in bank._episodes.values()] == [1]
+    assert len(bank._episode_of) == 1

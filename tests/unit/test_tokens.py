@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentcascade.errors import ConfigError
-from agentcascade.tokens import PER_MESSAGE, count_messages, token_counter
+from agentcascade.tokens import PER_MESSAGE, _encoding, count_messages, token_counter
 
 NO_NETWORK = (
     "import socket\n"
@@ -40,6 +40,24 @@ def test_known_counts() -> None:
 
 def test_text_that_looks_like_a_control_token_is_text() -> None:
     assert token_counter()("<|endoftext|>") > 1
+
+
+@pytest.mark.parametrize(
+    "text", ["Hello, wörld! 123  \n\n x", "def f(a):\n\treturn '日本語' * 10_000", "<|endoftext|> it's"]
+)
+def test_the_bundled_file_gives_what_tiktoken_gives(text: str) -> None:
+    import tiktoken
+
+    class Watching(dict[str, str]):
+        def __setitem__(self, key: str, value: str) -> None:
+            raise AssertionError(f"the environment of the process is changed: {key}")
+
+    before, os.environ = os.environ, Watching(os.environ)  # type: ignore[assignment]
+    try:
+        ours = _encoding("cl100k_base").encode_ordinary(text)
+    finally:
+        os.environ = before  # noqa: B003
+    assert ours == tiktoken.get_encoding("cl100k_base").encode_ordinary(text)
 
 
 def test_one_counter_per_process() -> None:
