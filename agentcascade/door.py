@@ -190,6 +190,8 @@ class _Paying:
                 self.enter(dollars)
             return
         booking = _kept(asyncio.ensure_future(self.enter(dollars)))
+        if self._reservation is None:
+            return  # the database did not answer before: it is not waited for again
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
                 await asyncio.shield(booking)

@@ -206,8 +206,9 @@ class BudgetsConfig(Section):
         default="error", description="student: where the teacher's call does not fit, the student's answer is taken"
     )
     when_unavailable: Literal["allow", "refuse"] = Field(
-        default="refuse",
-        description="what happens to a call while the database cannot be asked; allow: it is made, and booked later",
+        default="allow",
+        description="what happens to a call while the database cannot be asked; allow: it is made, and booked as soon "
+        "as the database is back",
     )
     output_tokens: int | None = Field(
         default=None,

@@ -31,7 +31,9 @@ LARGEST = Decimal(MAX_PICO // 4) / PICO
 BATCH = 200
 """Bookings of one transaction."""
 AGAIN = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""Seconds between the tries to book what the database did not take; after the last it is given up."""
+"""Seconds between the tries to book what the database did not take; the last for ever."""
+MOST_LATE = 50_000
+"""Bookings that wait for the database to come back; more are lost, and said so."""
 FOLDED = timedelta(days=1)
 """After that long a reservation that nobody settled is part of what was spent, for good."""
 
@@ -138,7 +140,7 @@ class DatabaseBudgets:
         with self._database.begin() as connection:
             return _balance(connection, (account.scope, account.name, window(account, at)), at)
 
-    def close(self, seconds: float = 10.0) -> None:
+    def close(self, seconds: float = 5.0) -> None:
         """Wait until everything is booked."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -204,10 +206,11 @@ class DatabaseBudgets:
                 entry.done.set_exception(error)
         for entry in late:
             entry.tries += 1
-            if entry.tries > len(AGAIN):
-                log.error("$%s of %s are not booked: %s", entry.dollars, entry.id, describe(error))
-                entry.done.set_exception(error)
-        again = [entry for entry in late if entry.tries <= len(AGAIN)]
+        room = max(0, MOST_LATE - self._late)
+        again = late[:room]
+        for entry in late[room:]:
+            log.error("$%s of %s are not booked: %s", entry.dollars, entry.id, describe(error))
+            entry.done.set_exception(error)
         if not again:
             return
 
@@ -221,7 +224,8 @@ class DatabaseBudgets:
 
         with self._lock:
             self._late += len(again)
-        timer = threading.Timer(AGAIN[min(entry.tries for entry in again) - 1], later)
+        tries = min(entry.tries for entry in again)
+        timer = threading.Timer(AGAIN[min(tries, len(AGAIN)) - 1], later)
         timer.daemon = True
         timer.start()
 

@@ -443,13 +443,14 @@ async def test_a_database_that_hangs_refuses_or_lets_through_and_books_later(mon
             self.booked.append(dollars)
 
     monkeypatch.setattr(door, "BUDGET_SECONDS", 0.02)
-    for settings, passes in ((BudgetsConfig(), False), (BudgetsConfig(when_unavailable="allow"), True)):
+    for settings, passes in ((BudgetsConfig(when_unavailable="refuse"), False), (BudgetsConfig(), True)):
         provider, tab, hanging = Provider(), Tab(), Hanging()
         call = Door(budgets=hanging, settings=settings).call(
             provider, ASK, {"max_tokens": 5}, role="teacher", purpose="act", bill=tab, accounts=[KEY]
         )  # fmt: skip
         if passes:
             await call
+            await asyncio.sleep(0)
             assert hanging.booked == [provider.bill]
             assert tab.failures
         else:
