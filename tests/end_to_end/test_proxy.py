@@ -224,7 +224,7 @@ def until_status(server: Server, key: str, status: int) -> None:
 
 
 def everything(folder: Path) -> str:
-    kept = (p.read_bytes() for p in folder.iterdir() if p.name not in ("agentcascade.yaml", "log"))
+    kept = (p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in ("agentcascade.yaml", "log"))
     return b"".join(kept).decode(errors="replace")
 
 
