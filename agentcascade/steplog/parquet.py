@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from agentcascade.errors import InvalidRequest, MissingExtra
+from agentcascade.files import PRIVATE, append_to
 from agentcascade.prices import CLASSES
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import Usage
@@ -33,6 +34,8 @@ def write(path: Path, steps: Iterable[LoggedStep]) -> int:
     part = path.with_name(f".{path.name}.part")
     written = 0
     try:
+        with append_to(part):  # pyarrow would make it by the umask
+            part.chmod(path.stat().st_mode & 0o777 if path.exists() else PRIVATE)
         with pq.ParquetWriter(part, schema, compression="zstd") as writer:
             left = iter(steps)
             while some := list(islice(left, ROWS)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -131,6 +132,20 @@ def test_a_huge_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(json.dumps({"id": 1, "student": ["a" * 5_000_000], "teacher": "a"}), encoding="utf-8")
     assert len(load(path)[0].student.samples[0].action or "") == 5_000_000
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_new_log_is_its_owners_alone_to_read(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"log.{ending}"
+    before = os.umask(0)
+    try:
+        save(path, [])
+        assert path.stat().st_mode & 0o777 == 0o600
+        path.chmod(0o640)
+        save(path, [])
+        assert path.stat().st_mode & 0o777 == 0o640, "a file that is there keeps its mode"
+    finally:
+        os.umask(before)
 
 
 def test_a_foreign_or_broken_parquet_file_is_refused(tmp_path: Path) -> None:
