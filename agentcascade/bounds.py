@@ -26,6 +26,8 @@ MOST = 200_000
 """Values in one JSON value"""
 MATCH_SECONDS = 0.1
 """What one pass of somebody's regular expression over one text may take"""
+HANDED_ON = 2_000
+"""Characters from which on other threads run while a pattern is matched: below, handing on costs more than the match"""
 LONGEST_PATTERN = 10_000
 LONGEST_LINEAR = 1_000
 AT_ONCE = 50_000
@@ -100,14 +102,14 @@ class Pattern:
     def finditer(self, text: str) -> Iterator[regex.Match[str]]:
         """Raises `OutOfBounds` when all matches together take too long."""
         try:
-            yield from self._compiled.finditer(text, timeout=self._seconds, concurrent=True)
+            yield from self._compiled.finditer(text, timeout=self._seconds, concurrent=len(text) > HANDED_ON)
         except TimeoutError:
             raise self._slow(text) from None
 
     def sub(self, put: Callable[[regex.Match[str]], str], text: str) -> str:
         """Raises `OutOfBounds` when it takes too long."""
         try:
-            replaced: str = self._compiled.sub(put, text, timeout=self._seconds, concurrent=True)
+            replaced: str = self._compiled.sub(put, text, timeout=self._seconds, concurrent=len(text) > HANDED_ON)
         except TimeoutError:
             raise self._slow(text) from None
         return replaced

@@ -10,6 +10,8 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -18,7 +20,7 @@ from agentcascade.bounds import Pattern
 from agentcascade.errors import ConfigError, MissingExtra, describe
 from agentcascade.memory.types import Recall
 from agentcascade.protocols import DeferringRecorder, Recorder
-from agentcascade.types import Decision, Draft, EpisodeEnd, Frozen, Shadow, Trajectory
+from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Frozen, Shadow, Trajectory
 
 F = TypeVar("F", bound=Frozen)
 log = logging.getLogger("agentcascade.redaction")
@@ -211,14 +213,19 @@ def without_texts(item: F) -> F | None:
 
 
 def _characters(value: Any) -> int:
-    """Of all texts in a record, as far as a few of its levels go."""
+    """Of all texts in a record, as far as a few of its levels go; of calls there are many, and none holds a text."""
     if isinstance(value, str):
         return len(value)
-    if isinstance(value, Mapping):
-        return sum(_characters(k) + _characters(v) for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return sum(map(_characters, value))
-    return _characters(list(value.__dict__.values())) if isinstance(value, Frozen) else 0
+    if value is None or isinstance(value, _WITHOUT_TEXT):
+        return 0
+    if isinstance(value, Frozen):
+        value = tuple(value.__dict__.values())
+    elif isinstance(value, Mapping):
+        value = (*value.keys(), *value.values())
+    return sum(map(_characters, value)) if isinstance(value, (list, tuple)) else 0
+
+
+_WITHOUT_TEXT = (int, float, Decimal, datetime, Call)
 
 
 def _compiled(name: str, pattern: str) -> Pattern:
