@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +17,15 @@ from agentcascade.errors import BrokenStream, ProviderError
 from agentcascade.exchange import thinking_is_broken
 from agentcascade.prices import PriceTable
 from agentcascade.quirks import Quirks, adapted
+from agentcascade.schemas import check_inlined
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 from agentcascade.watch import Watch, watched
 
 RETRIED = {408, 409, 429, 500, 502, 503, 504, 529}
 """HTTP statuses worth another try."""
 
+INLINES = ("gemini", "vertex", "bedrock", "fireworks")
+"""In names of models for whose APIs litellm inlines the references of schemas, without a bound."""
 REFUSES_N = {"groq"}
 """Providers whose endpoint refuses n > 1 although litellm lists the parameter."""
 
@@ -182,6 +186,10 @@ class LiteLLMModel:
         # litellm's own limit only stops what a cancelled task cannot: the thread of a provider without async code.
         request |= {"model": self.name, "messages": list(messages), "timeout": limit + 1}
         request |= {"num_retries": 0, "max_retries": 0, "drop_params": True}
+        if any(api in self.name for api in INLINES):
+            for what, schema in (("tools", tools), ("response_format", request.get("response_format"))):
+                if schema and '"$ref"' in json.dumps(schema, default=str):
+                    check_inlined(schema, what)
         temperature = request.get("temperature", self._temperature)
         if temperature is not None:
             request["temperature"] = temperature

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from agentcascade import bounds
 from agentcascade.cache import Cache
-from agentcascade.errors import InvalidAction
+from agentcascade.errors import InvalidAction, InvalidRequest
 
 LONGEST = 200_000
 """Characters of a schema that is still checked against"""
@@ -42,6 +42,9 @@ _SEARCH = 500
 _LISTS = ("enum", "required")
 """Keywords that would take a text for a list of its characters"""
 _SLOW = ('"pattern', 'Ref":', '"$ref":')
+
+MOST_INLINED = 20_000
+"""Values of a schema when every reference is replaced by what it leads to"""
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[Any]]
 
@@ -71,11 +74,15 @@ def check(value: Any, schema: object, what: str) -> None:
     validator = compiled(schema).validator
     if validator is None:
         return
-    _spent.left, _spent.depth = STEPS, 0
+    _spent.left, _spent.depth, _spent.patterns = STEPS, 0, set()
     try:
-        error = best_match(validator.iter_errors(value))
+        errors = list(validator.iter_errors(value))
     except (_GivenUp, RecursionError):
         raise InvalidAction(f"{what} cannot be checked against their schema: {STEPS:,} steps are the most") from None
+    try:
+        error = best_match(errors)
+    except Exception:  # it looks the type of an error's part of the schema up, and there is no such type
+        error = errors[0]
     if error is not None:
         where = ".".join(str(p)[:40] for p in list(error.absolute_path)[:10])
         raise InvalidAction(bounds.printable(f"{what}{f' at {where}' if where else ''}: {error.message[:SHOWN]}"))
@@ -84,6 +91,32 @@ def check(value: Any, schema: object, what: str) -> None:
 def slow(schema: object) -> bool:
     """Whether a check against it belongs into a thread."""
     return bool(schema) and compiled(schema).slow
+
+
+def check_inlined(schema: object, what: str) -> None:
+    """Raises `InvalidRequest` for a schema that explodes where references are inlined, as litellm does for some APIs.
+
+    Twenty definitions that each name the next one twice are a million values then, in the event loop.
+    """
+    waiting: list[tuple[object, Mapping[str, object], tuple[str, ...]]] = [(schema, {}, ())]
+    left = MOST_INLINED
+    while waiting:
+        part, known, chain = waiting.pop()
+        left -= 1 + (len(part) // 50 if isinstance(part, str) else 0)
+        if left < 0:
+            raise InvalidRequest(f"{what}: its references make more than {MOST_INLINED:,} values when they are inlined")
+        if isinstance(part, list):
+            waiting += [(item, known, chain) for item in part]
+        elif isinstance(part, Mapping):
+            for name in ("$defs", "definitions"):
+                if isinstance(below := part.get(name), Mapping):
+                    known = {**known, **below}
+            leads = part.get("$ref")
+            last = leads.rpartition("/")[2] if isinstance(leads, str) else ""
+            if last not in known:
+                waiting += [(item, known, chain) for item in part.values()]
+            elif last not in chain:
+                waiting.append((known[last], known, (*chain, last)))
 
 
 def compiled(schema: object) -> Compiled:
@@ -192,11 +225,22 @@ def _spend(steps: int) -> None:
 
 def _found(pattern: Any, text: str) -> bool:
     """Whether `text` fits `pattern`; so does every text where the pattern cannot be checked."""
-    compiled = bounds.linear(pattern) if isinstance(pattern, str) else None
+    compiled = _linear(pattern)
     if compiled is None:
         return True
     _spend(1 + compiled.programsize * len(text) // _LINEAR)
     return compiled.search(text.encode("utf-8", "replace").decode()) is not None
+
+
+def _linear(pattern: Any) -> Any:
+    """`bounds.linear`, whose compiling is paid for once a check: up to 50 ms where repeated classes make it large."""
+    if not isinstance(pattern, str):
+        return None
+    compiled = bounds.linear(pattern)
+    if pattern not in _spent.patterns:
+        _spent.patterns.add(pattern)
+        _spend(bounds.cost_of(pattern))
+    return compiled
 
 
 def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[Any]:
@@ -210,7 +254,7 @@ def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: An
     if not isinstance(instance, dict):
         return
     for pattern, below in patterns.items():
-        if bounds.linear(pattern) is not None:
+        if _linear(pattern) is not None:
             for name, value in instance.items():
                 if _found(pattern, name):
                     yield from validator.descend(value, below, path=name, schema_path=pattern)

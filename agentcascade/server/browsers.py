@@ -13,8 +13,8 @@ from agentcascade.server.errors import Problem, Refused
 
 PROBES = frozenset({"/healthz", "/readyz"})
 """They say nothing, to anybody."""
-OWN_SITE = frozenset({b"same-origin", b"none"})
-"""`Sec-Fetch-Site` of a page of ours, and of an address that was typed."""
+ONCE = frozenset({b"host", b"origin", b"sec-fetch-site", b"content-type"})
+"""Headers by which a request is judged: what is there twice could be read one way here and another way elsewhere."""
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -36,13 +36,18 @@ class Browsers:
         self._origins = frozenset(o.lower().rstrip("/").encode() for o in origins)
         self._guarded = guarded
 
-    async def check(self, method: str, path: str, headers: Mapping[bytes, bytes], hosts: int = 1) -> None:
-        """Raises `Refused`: 403 for a foreign host or page, 415 for a body that is not plain JSON."""
+    async def check(self, method: str, path: str, headers: Mapping[bytes, bytes], names: Iterable[bytes] = ()) -> None:
+        """Raises `Refused`: 403 for a foreign host or page, 415 for a body that is not plain JSON.
+
+        `names` are those of all headers, in which one of `ONCE` must not be twice (400).
+        """
         if path in PROBES:
             return
         host = headers.get(b"host", b"")
-        if hosts > 1:
-            raise _refused(400, "give one Host header, not several", "invalid_host")
+        judged = [name for name in names if name in ONCE]
+        if len(judged) != len(set(judged)):
+            twice = next(name for name in judged if judged.count(name) > 1).decode().title()
+            raise _refused(400, f"give one {twice} header, not several", "invalid_header")
         if not self.knows(host) and (self._listed or not await self._is_guarded()):
             raise _refused(
                 403,
@@ -77,11 +82,11 @@ class Browsers:
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
         if origin is not None and origin.lower() in self._origins:
             return
-        if site is not None:
-            if site in OWN_SITE or (method == "GET" and path == "/" and headers.get(b"sec-fetch-mode") == b"navigate"):
-                return  # a link to the dashboard, which holds no data itself, harms nobody
-        elif origin is None or origin.lower().partition(b"://")[2] == host.lower():
+        own = origin is None or origin.lower().partition(b"://")[2] == host.lower()
+        if site == b"same-origin" or (own and site in (None, b"none")):  # "none": the address was typed
             return
+        if site is not None and method == "GET" and path == "/" and headers.get(b"sec-fetch-mode") == b"navigate":
+            return  # a link to the dashboard, which holds no data itself, harms nobody
         raise _refused(
             403,
             f"a page of {_shown(origin or b'another site')} may not use this server: its owner can add the origin to "

@@ -62,8 +62,8 @@ class Gateway:
         asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         body = self._bodies.of(headers.get(b"content-length", b""), receive)
         try:
-            hosts = sum(name == b"host" for name, _ in scope["headers"])
-            await self._browsers.check(scope["method"], scope["path"], headers, hosts)
+            names = [name for name, _ in scope["headers"]]
+            await self._browsers.check(scope["method"], scope["path"], headers, names)
             await self._app(asked, body.receive, sending)
         except ClientDisconnect:  # nobody is there to be told
             status = status or 499

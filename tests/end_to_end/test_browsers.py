@@ -50,6 +50,8 @@ FOREIGN = [
     {"sec-fetch-site": "cross-site"},
     {"sec-fetch-site": "same-site", "origin": "http://localhost:3000"},
     {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
+    {"sec-fetch-site": "none", "origin": "null"},
+    {"sec-fetch-site": "none", "origin": "https://evil.example"},
     {"host": "evil.example"},
     {"host": "evil.example:8080", "origin": "http://evil.example:8080", "sec-fetch-site": "same-origin"},
     {"host": "127.0.0.1.evil.example"},
@@ -67,6 +69,22 @@ def test_a_foreign_page_gets_nothing(proxy: Proxy, fake: FakeOpenAI, headers: di
     assert response.status_code == 403, response.text
     assert response.json()["error"]["code"] in ("host_not_allowed", "origin_not_allowed")
     assert "access-control-allow-origin" not in response.headers
+    assert len(fake.requests) == before
+
+
+@pytest.mark.parametrize("name", ["Origin", "Sec-Fetch-Site", "Content-Type"])
+def test_a_header_that_decides_is_there_once(proxy: Proxy, fake: FakeOpenAI, name: str) -> None:
+    before = len(fake.requests)
+    own = {
+        "Host": "localhost",
+        "Origin": "http://localhost",
+        "Sec-Fetch-Site": "same-origin",
+        "Content-Type": "application/json",
+    }
+    twice = [(name, "evil.example"), *own.items()]
+    response = proxy.http.post(CHAT, content=ASK, headers=twice)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_header")
+    assert name in response.json()["error"]["message"]
     assert len(fake.requests) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import logging
 from collections.abc import Iterator
@@ -58,6 +59,46 @@ def test_a_key_is_removed_whatever_its_form(form: str) -> None:
     assert not leaked(json.dumps(invalid(f"refused: {form}").problem.body()))
 
 
+SPECIAL = "Q7w+e/R9t=Y2u&I4o<P6a\"s8D'fG1hJ5"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(quote(SPECIAL), quote(SPECIAL, safe="").replace("%2F", "%2f").replace("%3D", "%3d").replace("%2B", "%2b")),
+        *(quote(quote(SPECIAL, safe=""), safe=""), SPECIAL.encode().hex().upper(), json.dumps(json.dumps(SPECIAL))),
+        json.dumps(SPECIAL).replace("/", "\\/"),
+        json.dumps(SPECIAL).replace("<", "\\u003c").replace("&", "\\u0026").replace("'", "\\u0027"),
+        *(html.escape(SPECIAL), html.escape(SPECIAL, quote=False), html.escape(SPECIAL).replace("&#x27;", "&apos;")),
+        html.escape(SPECIAL).replace("&quot;", "&#34;").replace("&#x27;", "&#39;").replace("+", "&#43;"),
+    ],
+)
+def test_nothing_is_left_of_a_key_that_is_escaped(form: str) -> None:
+    register(SPECIAL)
+    said = hide(f"refused: {form}. Try")
+    assert not any(
+        part in said for part in ("Q7w", "R9t", "Y2u", "I4o", "P6a", "s8D", "fG1h", SPECIAL[:4].encode().hex())
+    )
+    assert said.startswith("refused: ")
+    assert said.endswith(" Try")
+
+
+@pytest.mark.parametrize(
+    "key", ["/k3yStarts+With/aSlash", "dummy-is-how-mine-begins", "1234567890123456", "./x/9-p4ssw0rd"]
+)
+def test_a_key_that_was_given_is_one_whatever_it_looks_like(key: str) -> None:
+    register(key)
+    assert hide(f"bad key {key}!") == "bad key [key]!"
+
+
+def test_addresses_hold_keys_too() -> None:
+    register_fields(
+        {"api_base": "https://tok3n-of-user@gw.example/v1/9f8e7d6c5b4a39281706ab/chat?api_key=in-query-77&n=10000001"}
+    )
+    said = hide("tok3n-of-user 9f8e7d6c5b4a39281706ab in-query-77 https://gw.example/v1/chat 10000001")
+    assert said == "[key] [key] [key] https://gw.example/v1/chat 10000001"
+
+
 @given(st.text(alphabet=st.characters(codec="ascii", min_codepoint=33), min_size=16, max_size=80), st.text(max_size=30))
 def test_any_key_is_removed_and_other_texts_stay(key: str, other: str) -> None:
     known_keys._given.clear()
@@ -77,6 +118,11 @@ def test_keys_of_the_environment_and_passwords_of_its_urls(monkeypatch: pytest.M
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:pass-0004@host/db")
+    monkeypatch.setenv("AWS_SECRET_KEY", "/bPxRfiCYEXAMPLEKEY+wJalrXUtnFEMIK7MDENG")
+    monkeypatch.setenv("SENTRY_DSN", "https://abc123def456@ingest.example/42")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-honey=honey-key-0007,authorization=Basic%20aBc0008dEf0008=")
+    assert hide("/bPxRfiCYEXAMPLEKEY+wJalrXUtnFEMIK7MDENG abc123def456") == "[key] [key]"
+    assert hide("honey-key-0007 aBc0008dEf0008=") == "[key] [key]"
     monkeypatch.setenv("MONKEY", "banana-0005")
     monkeypatch.setenv("SSH_KEY", "/home/me/.ssh/id_0006")
     said = hide("env-key-0001 aws/secret0002 ghx-token0003 pass-0004 banana-0005 /home/me/.ssh/id_0006")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcascade import schemas
-from agentcascade.errors import InvalidAction
+from agentcascade import bounds, schemas
+from agentcascade.errors import InvalidAction, InvalidRequest
 
 
 def fits(value, schema):
@@ -228,3 +228,48 @@ def test_the_verdict_is_that_of_the_library(schema, definition, value):
         return
     whole = {"allOf": [schema], "$defs": {"d": definition}}
     assert fits(value, whole) == jsonschema.Draft202012Validator(whole).is_valid(value)
+
+
+@pytest.mark.parametrize("type_", ["strng", 5, {}, ["strng"], [5], [{"type": "strng"}]])
+@pytest.mark.parametrize(
+    "draft", ["http://json-schema.org/draft-03/schema#", "https://json-schema.org/draft/2020-12/schema"]
+)
+def test_an_error_beside_a_type_that_there_is_none_of_is_told(type_, draft):
+    schema = {"$schema": draft, "properties": {"a": {"type": type_, "minLength": 5, "enum": ["b"]}}}
+    assert not fits({"a": "x"}, schema)
+
+
+@pytest.mark.parametrize("pattern", [r"\pL{300}", r"\pL{30}", "(?i)" + r"[\pL\pN]{20}" * 10, r"\pL" * 300])
+@pytest.mark.parametrize(
+    "around", [lambda p: {"allOf": [{"pattern": x} for x in p]}, lambda p: {"patternProperties": {x: {} for x in p}}]
+)
+def test_patterns_that_take_long_to_compile_are_few(monkeypatch, pattern, around):
+    import re2
+
+    bounds._linear.cache_clear()
+    compiled, compiling = [], re2.compile
+    monkeypatch.setattr(re2, "compile", lambda *given: compiled.append(given) or compiling(*given))
+    schema = around([f"{pattern}{i}" for i in range(150)])
+    assert not fits("x" if "allOf" in schema else {"x": 1}, schema)
+    assert 0 < len(compiled) < 40
+
+
+def test_many_ordinary_patterns_are_checked():
+    schema = {"items": {"allOf": [{"pattern": f"^[a-z0-9_-]{{1,20}}-?{i}?$"} for i in range(100)]}}
+    assert fits(["ab"] * 5, schema)
+    assert not fits(["ab"] * 4 + ["!"], schema)
+
+
+def test_references_that_explode_when_they_are_inlined_are_refused():
+    defs = {
+        f"d{i}": {"properties": {"a": {"$ref": f"#/$defs/d{i + 1}"}, "b": {"$ref": f"#/$defs/d{i + 1}"}}}
+        for i in range(40)
+    }
+    all_in_all = {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{j}"} for j in range(12)]} for i in range(12)}
+    large = {"d1": {"enum": ["x" * 60_000]}, "d0": {"anyOf": [{"$ref": "#/definitions/d1"}] * 50}}
+    for bomb in ({"$defs": defs}, {"$defs": all_in_all}, {"definitions": large}):
+        with pytest.raises(InvalidRequest, match="inlined"):
+            schemas.check_inlined([{"function": {"parameters": bomb | {"$ref": "#/$defs/d0"}}}], "tools")
+    tree = {"type": "object", "properties": {"kids": {"items": {"$ref": "#/$defs/t"}}, "next": {"$ref": "#/$defs/t"}}}
+    schemas.check_inlined({"$defs": {"t": tree}, "$ref": "#/$defs/t"}, "tools")
+    schemas.check_inlined({"$ref": 5, "$defs": [], "definitions": {"a": 3}}, "tools")
