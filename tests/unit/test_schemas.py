@@ -255,7 +255,7 @@ def test_patterns_that_take_long_to_compile_are_few(monkeypatch, pattern, around
 
 
 def test_many_ordinary_patterns_are_checked():
-    schema = {"items": {"allOf": [{"pattern": f"^[a-z0-9_-]{{1,20}}-?{i}?$"} for i in range(100)]}}
+    schema = {"items": {"allOf": [{"pattern": f"^[a-z0-9_-]{{1,20}}(?:-{i})?$"} for i in range(100)]}}
     assert fits(["ab"] * 5, schema)
     assert not fits(["ab"] * 4 + ["!"], schema)
 
