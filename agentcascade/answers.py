@@ -316,7 +316,9 @@ def _complaint(response: Any) -> ProviderError | None:
         return ProviderError(f"the provider answered with something other than a chat completion: {said!r}")
     error = fields.get(response, "error")
     if not error:
-        return None
+        if fields.get(response, "object") != "error":  # vLLM's errors are whole objects, also as an event
+            return None
+        error = {"message": fields.get(response, "message") or "no reason given", "code": fields.get(response, "code")}
     error = fields.plain(error)
     told = error if isinstance(error, dict) else {"message": error}
     code = told.get("code") or told.get("status") or told.get("status_code")

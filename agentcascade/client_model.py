@@ -214,7 +214,7 @@ class ClientModel:
                         if gone:
                             return
                         put(chunk, None)
-                put(None, None)
+                put(_END, None)
             except BaseException as error:
                 if not gone:
                     put(None, error)
@@ -225,7 +225,7 @@ class ClientModel:
                 chunk, error = await chunks.get()
                 if error is not None:
                     raise error
-                if chunk is None:
+                if chunk is _END:
                     return
                 yield chunk
         finally:
@@ -241,6 +241,10 @@ class ClientModel:
         except asyncio.CancelledError:
             opening.add_done_callback(_close)
             raise
+
+
+_END = object()
+"""Behind the last chunk: a server may send `null` among them."""
 
 
 def _close(opening: asyncio.Future[Any]) -> None:

@@ -6,6 +6,7 @@ client would show it. Sent back to a provider is only what `SENT` names, and the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -99,6 +100,9 @@ MESSAGE: Mapping[str, Join] = {
     "refusal": _text,
     "reasoning_content": _text,  # DeepSeek, vLLM, llama.cpp, Mistral by litellm
     "reasoning": _text,  # OpenRouter, Groq, Together, Ollama, vLLM
+    "reasoning_text": _text,  # GitHub Copilot
+    "thinking": _text,  # Ollama's own name
+    "thoughts": _text,
     "thinking_blocks": _blocks("thinking"),  # Anthropic by litellm
     "reasoning_details": _blocks("text", "summary"),  # OpenRouter
     "provider_specific_fields": _object(),  # litellm: signatures of Gemini and others
@@ -111,8 +115,13 @@ MESSAGE: Mapping[str, Join] = {
 """How the parts of a streamed message are joined. Tool calls are joined by index: see `deltas`."""
 
 CHOICE: Mapping[str, Join] = {"logprobs": lambda before, part: _logprobs(before, part)}
-THINKING = ("reasoning_content", "reasoning", "thinking_blocks", "reasoning_details")
+THINKING = (
+    *("reasoning_content", "reasoning", "thinking_blocks", "reasoning_details"),
+    *("reasoning_text", "thinking", "thoughts"),
+)
 """The same thoughts, as different servers call them."""
+OPAQUE = frozenset({"signature", "data", "encrypted_content", "id", "type", "format"})
+"""Of a block of thoughts, what is no text: signatures and ciphers are long, and have no tokens of their own."""
 
 
 def _logprobs(before: Any, part: Any) -> Any:
@@ -162,7 +171,19 @@ def message(raw: Any) -> Message:
 def delta(raw: Any) -> Delta:
     """A streamed part as plain data, without what is empty. Nothing for a chunk of notes, such as Azure's filter's."""
     fields = plain(raw)
-    return {k: v for k, v in fields.items() if v not in (None, "", [], {})} if isinstance(fields, dict) else {}
+    found = {k: v for k, v in fields.items() if v not in (None, "", [], {})} if isinstance(fields, dict) else {}
+    if "tool_calls" in found or "function_call" in found:
+        _write_arguments(found)
+    return found
+
+
+def _write_arguments(found: Delta) -> None:
+    """Arguments that a server gives as an object, as the text that everybody reads: Ollama and its kind."""
+    calls = found.get("tool_calls")
+    holders = [c.get("function") for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
+    for function in (*holders, found.get("function_call")):
+        if isinstance(function, dict) and not isinstance(function.get("arguments"), (str, type(None))):
+            function["arguments"] = json.dumps(function["arguments"], default=str)
 
 
 def beside(raw: Any, what: str) -> dict[str, Any]:
@@ -195,14 +216,18 @@ def own(found: Message) -> bool:
     return not found.keys() <= SENT
 
 
-def texts(found: Mapping[str, Any]) -> Iterable[str]:
-    """All that a model wrote in a message: to be counted where nobody else counts it. Thoughts are counted once."""
+def texts(found: Mapping[str, Any], *, opaque: bool = True) -> Iterable[str]:
+    """All that a model wrote in a message: to be counted where nobody else counts it. Thoughts are counted once.
+
+    Without `opaque`, only what can be read: no signatures, no ciphers.
+    """
+    left_out = frozenset() if opaque else OPAQUE
     content = found.get("content")
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
         yield "".join(_words(part) for part in content)
-    yield max((_joined_strings(found.get(k)) for k in THINKING if found.get(k)), key=len, default="")
+    yield max((_joined_strings(found.get(k), left_out) for k in THINKING if found.get(k)), key=len, default="")
     for name in ("refusal", "function_call"):
         if found.get(name):
             yield _joined_strings(found[name])
@@ -217,8 +242,8 @@ def _words(part: Any) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _joined_strings(value: Any) -> str:
-    """All strings inside, one after the other, as deep as answers go."""
+def _joined_strings(value: Any, left_out: frozenset[str] = frozenset()) -> str:
+    """All strings inside, one after the other, as deep as answers go; but for what is `left_out` of objects."""
     found: list[str] = []
     waiting = [value]
     while waiting:
@@ -226,7 +251,7 @@ def _joined_strings(value: Any) -> str:
         if isinstance(one, str):
             found.append(one)
         elif isinstance(one, dict):
-            waiting.extend(one.values())
+            waiting.extend(one.values() if not left_out else (v for k, v in one.items() if k not in left_out))
         elif isinstance(one, (list, tuple)):
             waiting.extend(one)
     return "".join(found)

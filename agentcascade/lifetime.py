@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from agentcascade import threads
+from agentcascade import forking, threads
 from agentcascade.errors import describe
 from agentcascade.forking import on_fork
 
@@ -38,19 +38,34 @@ class _Held:
         self.models: list[Any] = []
         self.loop: LoopThread | None = None
         self.closed = False
+        self._begun, self._over, self._by = forking.rlock(), threading.Event(), 0
         on_fork(self.forked)
 
     def forked(self) -> None:
-        """In a child process: tasks under way are the parent's."""
+        """In a child process: tasks under way are the parent's, and so is whoever was closing it."""
+        self._over = threading.Event()
+        if self.closed:
+            self._over.set()
         for tasks in self.pending:
             _inherited.extend(tasks)
             tasks.clear()
 
     def close(self, seconds: float | None = None) -> None:
-        if self.closed:
+        """The first caller closes; others wait until that is done, but for whoever it may be waiting for."""
+        with self._begun:
+            first, self.closed = not self.closed, True
+            self._by = threading.get_ident() if first else self._by
+        if not first:
+            if threading.get_ident() != self._by and not _in_loop():
+                self._over.wait(seconds)
             return
-        self.closed = True
-        _open.pop(id(self), None)
+        try:
+            self._close(seconds)
+        finally:
+            _open.pop(id(self), None)
+            self._over.set()
+
+    def _close(self, seconds: float | None) -> None:
         failures: list[BaseException] = []
         self.closers += [self._end_loop, lambda: wait_for(self.pending, seconds)]
         while self.closers:
@@ -146,6 +161,13 @@ def _close_all() -> None:
     for held in list(_open.values())[::-1]:
         with suppress(Exception):
             held.close(EXIT_SECONDS)
+
+
+def _in_loop() -> bool:
+    try:
+        return bool(asyncio.get_running_loop())
+    except RuntimeError:
+        return False
 
 
 def wait_for(pending: Sequence[Collection[asyncio.Task[Any]]], seconds: float | None = None) -> None:

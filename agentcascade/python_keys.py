@@ -33,14 +33,18 @@ NAMED = "<action>"
 warnings.filterwarnings("ignore", module=re.escape(NAMED))  # a program's odd escapes are not ours to report
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _LABEL = re.compile(r"^[ \t*]*(?:Action|Code)\**:\**[ \t]*\n?", re.IGNORECASE | re.MULTILINE)
+_WORD = re.compile(r"[^\W\d]\w*")
 _THOUGHT = re.compile(r"^[\s*]*(?:Thought|Reasoning)\**:\**\s*", re.IGNORECASE)
-_NAMES_MATTER = {"eval", "exec", "locals", "globals", "vars", "dir", "__import__", "__main__"}
+_NAMES_MATTER = {"eval", "exec", "locals", "globals", "vars", "dir", "__import__", "__main__", "get_ipython"}
 _SEEN = {"__annotations__", "__doc__", "__name__", "__qualname__", "__code__", "__signature__", "__dict__"}
+_SEEN |= {"_getframe", "f_locals", "f_globals", "currentframe"}
 """Attributes by which a program sees how it is written"""
 _LOOKS = {"help", "inspect", "get_type_hints", "get_annotations", "getdoc", "signature", "docopt", "doctest", "pydoc"}
 _IN_ORDER = {"dict", "OrderedDict", "defaultdict", "Counter", "update", "namedtuple", "SimpleNamespace", "DataFrame"}
 _IN_ORDER |= {"assign", "make_dataclass", "TypedDict", "Namespace", "dumps", "print_kwargs"}
 """Callables that show their keyword arguments in the order in which they were given"""
+_FINDS = {"query", "eval", "sql", "sqldf", "execute", "from_df"}
+"""Callables that look names up in their caller's variables: `df.query("a > @limit")`, `duckdb.sql("… FROM frame")`"""
 _TYPES = {name for name, value in vars(builtins).items() if isinstance(value, type)}
 
 
@@ -136,6 +140,10 @@ def _only_called(tree: ast.Module) -> set[int]:
     return {id(f) for f in functions if not f.decorator_list and f.name not in named and id(f) not in inside}
 
 
+def _callee(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else str(getattr(node.func, "attr", ""))
+
+
 def _said(node: ast.Name | ast.Attribute | ast.alias) -> set[str]:
     if isinstance(node, ast.alias):
         return {*node.name.split(".")}
@@ -161,8 +169,7 @@ class _Plainer(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        callee = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-        if callee in _IN_ORDER:
+        if _callee(node) in _IN_ORDER:
             return node
         if all(k.arg for k in node.keywords) and sum(map(_acts, (k.value for k in node.keywords))) <= 1:
             node.keywords.sort(key=lambda k: k.arg or "")
@@ -254,11 +261,16 @@ def _own_names(tree: ast.AST, unseen: set[int]) -> dict[str, str]:
     if uses.keys() & (_NAMES_MATTER | _LOOKS):
         return {}
     fixed: set[str | None] = {name for name in uses if name.startswith("__")}
+    finds = any(isinstance(n, ast.Call) and _callee(n) in _FINDS for n in ast.walk(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) or (isinstance(node, ast.Attribute) and node.attr in _SEEN):
             return {}  # its names are attributes
+        if isinstance(node, ast.ImportFrom) and any(a.name == "*" for a in node.names):
+            return {}  # it may bind any of them again
         if isinstance(node, (ast.Global, ast.Nonlocal)):
             fixed |= {*node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and finds:
+            fixed |= {*_WORD.findall(node.value)}
         elif isinstance(node, ast.Call):
             fixed |= {k.arg for k in node.keywords}
         elif isinstance(node, (ast.MatchAs, ast.MatchStar)):

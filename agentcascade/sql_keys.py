@@ -169,7 +169,10 @@ def _words(tokens: Sequence[Any], fold: bool) -> str:
 
 def _canonical(tree: Any, exp: Any, dialect: str, fold: bool) -> Any:
     spoken, _, _ = _dialect(dialect)
+    aliases = {made.alias.lower() for made in tree.find_all(exp.Alias)} if dialect.startswith("sqlite") else None
     for identifier in tree.find_all(exp.Identifier):
+        if aliases is not None and _may_be_text(identifier, exp) and identifier.name.lower() not in aliases:
+            continue
         if fold or (dialect.startswith("mysql") and not _names_table(identifier, exp)):
             identifier.set("this", identifier.name.lower())
         else:
@@ -191,6 +194,13 @@ def _canonical(tree: Any, exp: Any, dialect: str, fold: bool) -> Any:
         if node.parent is None or not isinstance(node.parent, type(node)):
             _sorted_conditions(node)
     return tree
+
+
+def _may_be_text(identifier: Any, exp: Any) -> bool:
+    """Whether SQLite takes it for a text where there is no such column: `name = "Alice"`."""
+    column = identifier.parent
+    alone = isinstance(column, exp.Column) and not column.table and identifier.arg_key == "this"
+    return alone and bool(identifier.args.get("quoted"))
 
 
 def _names_table(identifier: Any, exp: Any) -> bool:
@@ -267,6 +277,8 @@ def _ordered_sides(node: Any, exp: Any) -> None:
         ):
             node.replace(node.this)
         return
+    if isinstance(node.this, exp.Binary) or isinstance(node.expression, exp.Binary):
+        return  # without brackets, other sides are another question: `a > b > c` is not `c < b < a`
     flipped = {exp.GT: exp.LT, exp.GTE: exp.LTE}.get(type(node))
     if flipped is not None:
         node.replace(flipped(this=node.expression, expression=node.this))

@@ -17,13 +17,15 @@ async def read(litellm_stream: Any, stream: Stream) -> bool:
 
     Closes the connection also when cancelled.
     """
-    refusals = _refusals(litellm_stream)
+    refusals, errors = _unheard(litellm_stream)
     usage = _Usage(litellm_stream)
     try:
         async for chunk in litellm_stream:
             while refusals:
                 stream.show({"refusal": refusals.pop(0)})
             stream.take(usage.believed(chunk))
+        for error in errors:
+            stream.take(error)
     finally:
         await _close(litellm_stream)
     return _finished(litellm_stream)
@@ -42,14 +44,17 @@ class _Usage:
         return {"choices": getattr(chunk, "choices", None) or []}
 
 
-def _refusals(stream: Any) -> list[str]:
-    """Fills as the stream is read: litellm passes over the chunks that hold nothing but a part of a refusal."""
+def _unheard(stream: Any) -> tuple[list[str], list[Any]]:
+    """(parts of a refusal, vLLM's errors): filled as the stream is read, for litellm passes over such chunks."""
     found: list[str] = []
+    errors: list[Any] = []
     make = getattr(stream, "chunk_creator", None)
     if make is None:
-        return found
+        return found, errors
 
     def heard(chunk: Any) -> Any:
+        if fields.get(chunk, "object") == "error":
+            errors.append(chunk)
         made = make(chunk=chunk)
         if made is None:
             for choice in getattr(chunk, "choices", None) or ():
@@ -59,7 +64,7 @@ def _refusals(stream: Any) -> list[str]:
         return made
 
     stream.chunk_creator = heard
-    return found
+    return found, errors
 
 
 def _finished(stream: Any) -> bool:

@@ -112,7 +112,7 @@ def _completion(answers: Sequence[Message]) -> int:
 
 
 def _size(messages: Sequence[Message]) -> int:
-    return sum(len(text) for message in messages for text in fields.texts(message))
+    return sum(len(text) for message in messages for text in fields.texts(message, opaque=False))
 
 
 def isfinite(value: float) -> bool:

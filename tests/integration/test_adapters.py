@@ -348,6 +348,27 @@ LONE = [
     part({"tool_calls": [{"function": {"arguments": ': "bed"}'}}]}),
 ]
 
+AS_OBJECT = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": {"at": "bed"}}}
+
+
+def vllm_error(body: dict[str, Any], out: Out) -> None:
+    """vLLM's own error object, after which it says that it is done."""
+    error = {"object": "error", "message": "the engine is dead", "type": "InternalServerError", "code": 500}
+    if body.get("stream"):
+        out.events([part({"role": "assistant", "content": "half"}), error])
+    else:
+        out.json(error)
+
+
+def null_among_chunks(body: dict[str, Any], out: Out) -> None:
+    out.events([part({"role": "assistant", "content": "hel"}), None, part({"content": "lo"}), part({}, "stop"), last()])
+
+
+def not_the_half(got: Got, _: Provider) -> None:
+    assert got.error is not None or got.answer.messages[0]["content"] == "hello"
+    assert got.error is None or got.bill.usage.completion >= 1
+
+
 CASES = [
     Case("an ordinary answer", says({"content": "hello"}), answered()),
     Case("usage as reported", says({"content": "hello"}), believed),
@@ -362,6 +383,11 @@ CASES = [
     Case("a call", says({"content": None, "tool_calls": [LOOK]}, "tool_calls",
          [part({"tool_calls": [{"index": 0, **LOOK}]})]), called, options={"tools": TOOLS}),
     Case("call deltas without index", says({}, "tool_calls", LONE), called, ("streamed",), {"tools": TOOLS}),
+    Case("a call whose arguments are an object", says({"content": None, "tool_calls": [AS_OBJECT]}, "tool_calls",
+         [part({"tool_calls": [{"index": 0, **AS_OBJECT}]})]), called, options={"tools": TOOLS}),
+    *[Case(f"thoughts as {name}", says({"content": "x", name: "hm, the bed"}, chunks=[part({name: "hm, "}),
+         part({name: "the bed"}), part({"content": "x"})]), kept(**{name: "hm, the bed"}), adapters=NOT_LITELLM)
+      for name in ("thinking", "reasoning_text", "thoughts")],
     # Endings: vLLM with tool parsers, Azure, reasoning models at their limit
     Case("done without a reason", only_done, answered(), ("streamed",)),
     Case("filter chunks without delta", without_delta, answered(), ("streamed",)),
@@ -392,6 +418,9 @@ CASES = [
     # Errors that look like answers: OpenRouter, gateways
     Case("error inside a 200", lambda b, o: o.json({"error": {"message": "Rate limit exceeded", "code": 429}}),
          failed("Rate limit exceeded"), ("whole",)),
+    Case("vLLM's error", vllm_error, failed("the engine is dead"), adapters=NOT_LITELLM),
+    Case("vLLM's error", vllm_error, failed("the engine is dead"), ("streamed",), adapters=("litellm",)),
+    Case("null among the chunks", null_among_chunks, not_the_half, ("streamed",)),
     Case("error as an event", error_as_event, failed("overloaded"), ("streamed",)),
     Case("a page", page, failed("chat completion", "answer", "broke off", "Page", "JSON", "response", "error")),
     Case("a gateway's page", bad_gateway, refused_without_bill),

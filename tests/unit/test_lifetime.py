@@ -114,6 +114,21 @@ def test_close_waits_for_the_shadows_of_the_blocking_face(make: Callable[..., Ca
     assert all(samples)
 
 
+def test_whoever_closes_second_waits_for_the_first(make: Callable[..., Cascade], url: str) -> None:
+    cascade = make(mode="shadow", student=ScriptedModel(["look"], delay=0.3))
+    cascade.sync_episode().complete(TASK)
+    closing = threading.Event()
+    cascade.on_close(closing.set)  # the last that was added is called first, behind the tasks
+    first = threading.Thread(target=cascade.close)
+    first.start()
+    while not cascade.life.closed:
+        first.join(0.01)
+    cascade.close()
+    assert closing.is_set()
+    assert counted(url, "shadows") == 1
+    first.join()
+
+
 async def test_aclose_waits_for_shadows_of_every_loop(make: Callable[..., Cascade], url: str) -> None:
     cascade = make(mode="shadow", student=ScriptedModel(["look"], delay=0.2))
     await cascade.episode(id="here").complete(TASK)

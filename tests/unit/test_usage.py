@@ -150,6 +150,22 @@ def test_no_report_makes_an_answer_free(report: Any, asked: str, said: str) -> N
     assert estimated or (usage_from(report) == usage)
 
 
+@pytest.mark.parametrize(
+    "thought",
+    [
+        {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "QmFz" * 500}]},
+        {"thinking_blocks": [{"type": "redacted_thinking", "data": "ZTY0" * 500}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "QUJD" * 500, "id": "rs_1" * 20}]},
+    ],
+)
+def test_a_signature_is_no_text_that_a_report_has_to_account_for(thought: dict[str, Any]) -> None:
+    answer = {"role": "assistant", "content": "It is on the bed.", **thought}
+    report = {"prompt_tokens": 12, "completion_tokens": 20, "total_tokens": 32}
+    asked = [{"role": "user", "content": "Where is it?"}]
+    assert billed(report, asked, [answer]) == (Usage(input=12, output=20), False)
+    assert billed(None, [], [answer])[0].completion > 100, "without a report it may all have been paid for"
+
+
 def test_a_report_that_can_be_is_believed() -> None:
     report = {"prompt_tokens": 5, "completion_tokens": 0}
     assert billed(report, [{"role": "user", "content": "go"}], []) == (Usage(input=5), False)
