@@ -15,7 +15,7 @@ import httpx
 
 from agentcascade.watch import Watch, current
 
-BODY = 64 * 2**20
+BODY = 32 * 2**20
 """Bytes of one answer after decompression: 128,000 tokens as the chunks of a stream are about 40 MB."""
 LINE = 16 * 2**20
 """Bytes of one event of a stream, which may be a picture. Clients gather a line in quadratic time."""
