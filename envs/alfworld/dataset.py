@@ -44,9 +44,9 @@ def load_games(
     """
     if split not in SPLITS:
         raise EnvironmentFailed(f"there is no split '{split}': {did_you_mean(split, SPLITS)}")
-    official = os.environ.get("ALFWORLD_DATA")
+    official = _named_folder()
     if official:
-        folder = Path(official).expanduser() / "json_2.1.1" / split
+        folder = official / "json_2.1.1" / split
         if not folder.is_dir():
             raise EnvironmentFailed(
                 f"ALFWORLD_DATA is {official}, and there is no folder {folder}: run alfworld-download, name the folder "
@@ -60,6 +60,14 @@ def load_games(
         Game(f"{split}/{path.parent.parent.name}", path, games.task_type(i, seed), split, True)
         for i, path in enumerate(paths)
     ]
+
+
+def _named_folder() -> Path | None:
+    """$ALFWORLD_DATA. Importing alfworld sets it to a folder in the user's cache: an empty one is nobody's choice."""
+    named = Path(os.environ.get("ALFWORLD_DATA") or "").expanduser()
+    if named == Path() or (named == Path("~/.cache/alfworld").expanduser() and not (named / "json_2.1.1").exists()):
+        return None
+    return named
 
 
 def _official(folder: Path, split: str, count: int, seed: int) -> list[Game]:

@@ -52,8 +52,9 @@ def brain(request: Request) -> Reply:
         )
     if "weather" in names and not results:
         cities = re.findall(r"Paris|Rome", asked)
+        calls = [("weather", json.dumps({"city": city})) for city in cities]
         return Reply(
-            texts=(None,), tool_calls=[("weather", json.dumps({"city": city})) for city in cities], ignore_n=True
+            texts=(None,), tool_calls=calls, ignore_n=True, usage={"prompt_tokens": 10, "completion_tokens": 30}
         )
     if results:
         return Reply(texts=("So it is " + " and ".join(results) + ".",))

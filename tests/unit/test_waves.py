@@ -154,7 +154,7 @@ def test_a_prompt_is_cached_where_reading_has_a_price_writing_has_none_and_it_is
     assert billing(model(), 2000, 50, cached_from=0, seconds=2.0, second_dollars=0.5).wait == 1.0
 
 
-def test_the_outlook_learns_and_forgets():
+async def test_the_outlook_learns_and_forgets():
     outlook, draw = Outlook(), random.Random(1)
     call = Call(role="student", model="s", usage=Usage(input=10, output=90), dollars=None, seconds=2.0)
     student = Cascade(CascadeConfig(), router=Unanimity(3), count=len, actions=TextActions()).side
@@ -162,13 +162,13 @@ def test_the_outlook_learns_and_forgets():
     for _ in range(600):
         said = [{"content": "look"}, {"content": "look" if draw.random() < 0.9 else "go"}]
         outlook.called(call, 3)
-        outlook.voted([student.parse({"role": "assistant", **m}, SITUATION, _request()) for m in said])
+        outlook.voted([await student.parse({"role": "assistant", **m}, SITUATION, _request()) for m in said])
     assert outlook.known
     assert outlook.agree == pytest.approx(0.9, abs=0.06)
     assert (outlook.answer_tokens, outlook.seconds) == (pytest.approx(30), pytest.approx(2))
     for _ in range(600):
         said = [{"content": "look"}, {"content": str(draw.random())}]
-        outlook.voted([student.parse({"role": "assistant", **m}, SITUATION, _request()) for m in said])
+        outlook.voted([await student.parse({"role": "assistant", **m}, SITUATION, _request()) for m in said])
     assert 0 < outlook.agree < 0.1
 
 

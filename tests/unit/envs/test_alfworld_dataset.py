@@ -96,3 +96,15 @@ def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder("alfworld") == Path("/x/agentcascade/alfworld")
     monkeypatch.setenv("AGENTCASCADE_CACHE", "/y")
     assert cache_folder("alfworld") == Path("/y/alfworld")
+
+
+def test_the_folder_that_importing_alfworld_names_is_nobodys_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / ".cache" / "alfworld"))
+    monkeypatch.setattr(games, "generate", lambda *args, **options: [])
+    assert dataset.load_games("train", 3, seed=0) == []
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "elsewhere"))
+    with pytest.raises(EnvironmentFailed, match="alfworld-download"):
+        dataset.load_games("train", 3, seed=0)
