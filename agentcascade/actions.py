@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from math import copysign
 from typing import Any, Protocol
 
 from agentcascade import bounds, schemas
@@ -26,6 +27,8 @@ REACT = r"(?m)^[ \t*]*Action\**:\**[ \t]*(?P<action>[^\n]+)"
 
 MOST_CALLS = 1_000
 """Tool calls in one message"""
+BLANKS = " \t\n\r\f\v"
+"""White space to every interpreter; others, such as the no-break space, are letters to a shell."""
 _THOUGHT = re.compile(r"^\**(?:Thought|Reasoning)\**:\**\s*", re.IGNORECASE)
 
 
@@ -53,8 +56,11 @@ def readable(message: Message) -> str:
 
 
 def canonical_text(text: str) -> str:
-    """The text without white space around it; line ends are ``\\n``."""
-    return bounds.printable(text.strip().replace("\r\n", "\n"))
+    """The text without white space around it, but for what a backslash at its end quotes; line ends are ``\\n``."""
+    bare = text.strip(BLANKS)
+    if bare.endswith("\\"):  # `rm a\\ ` is about a file whose name ends in a blank
+        bare += text.lstrip(BLANKS)[len(bare) :][:1]
+    return bounds.printable(bare.replace("\r\n", "\n")) if not bare.isspace() else ""
 
 
 def folded_text(text: str) -> str:
@@ -69,7 +75,7 @@ def canonical_json(value: Any) -> str:
     """
 
     def plain(v: Any) -> Any:
-        if isinstance(v, float) and v.is_integer():
+        if isinstance(v, float) and v.is_integer() and (v or copysign(1, v) > 0):  # -0.0 is not 0
             return int(v)
         if isinstance(v, dict):
             named = {str(k): plain(x) for k, x in v.items()}

@@ -23,6 +23,8 @@ CHECKED = 2
 """Letters of the checksum: a foreign id that looks like ours passes once in 3,844 times."""
 TAKEN_BY_ALL = re.compile(r"[A-Za-z0-9_-]{1,40}")
 THOUGHTS = {"thinking", "redacted_thinking"}
+OF_A_CALL = {"id", "type", "index", "function", "custom"}
+"""What any provider may be sent of a tool call. All else, such as Gemini's signatures, is its maker's own."""
 REMEMBERED = 20_000
 
 
@@ -164,6 +166,8 @@ class _Names:
             id = str(call.get("id") or "")
             name = self._name(id)
             self._open.setdefault(id, []).append(name)
+            if maker(id) not in (None, self._role) and not call.keys() <= OF_A_CALL:
+                call = {k: v for k, v in call.items() if k in OF_A_CALL}
             yield call if name == call.get("id") else {**call, "id": name}
 
     def _name(self, id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.replay import Replayed
+    from agentcascade.routers.tuning.rules import Rule
 
 
 @click.command()
@@ -42,25 +44,35 @@ if TYPE_CHECKING:
 def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **options: Any) -> None:
     """Evaluate rules on a log: how often the student acts, what goes wrong, what it costs.
 
-    Without --rule and --n: the teacher alone, the student alone, and every threshold of 3 and 5 samples.
+    Without --rule and --n: the teacher alone, the student alone, and every threshold of 3 and 5 samples, as far as the
+    log has as many; else of as many as it has.
     """
     from agentcascade.bench.replaying import Pair, replay_all
     from agentcascade.routers.tuning.columns import arms, chain, columns, failed
     from agentcascade.routers.tuning.costs import Bill, check
     from agentcascade.routers.tuning.fragments import read as read_rule
-    from agentcascade.routers.tuning.rules import Chain, Rule, TeacherAlone, Threshold
+    from agentcascade.routers.tuning.rules import Chain, TeacherAlone, Threshold
+
+    def thresholds(sizes: Iterable[int]) -> list[Rule]:
+        return [Threshold(n, needed) for n in sizes for needed in range(n, 0, -1)]
 
     check(options["sample_cost"])
     steps = read(options)
     if lost := sum(bool(s.students) and failed(s.students[0]) for s in steps):
         say(f"{lost} of {len(steps)} steps are left out: their shadow failed", err=True)
     chosen: list[Rule] = [read_rule(path) for path in rules]
-    if not rules and not sizes:
-        chosen, sizes = [TeacherAlone(), Threshold(1, 1)], (3, 5)
-    chosen += [Threshold(n, needed) for n in sizes for needed in range(n, 0, -1)]
+    chosen += thresholds(sizes)
     bill = Bill(options["sampling"], not options["no_cache_discounts"], options["sample_cost"])
     logs = [columns(steps, arm=arm) for arm in arms(steps)]
-    pairs = [Pair(i, rule) for i in range(len(logs)) for rule in chosen if not isinstance(rule, Chain)]
+    if rules or sizes:
+        pairs = [Pair(i, rule) for i in range(len(logs)) for rule in chosen if not isinstance(rule, Chain)]
+    else:
+        first: list[Rule] = [TeacherAlone(), Threshold(1, 1)]
+        pairs = [
+            Pair(i, rule)
+            for i, log in enumerate(logs)
+            for rule in first + thresholds([n for n in (3, 5) if n <= log.most] or [log.most][: log.most - 1])
+        ]
     if chains := [rule for rule in chosen if isinstance(rule, Chain)]:
         pairs += [Pair(len(logs), rule) for rule in chains]
         logs.append(chain(steps))

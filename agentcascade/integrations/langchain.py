@@ -31,6 +31,10 @@ from agentcascade.types import Decision, Message
 
 IN_LANGCHAIN = frozenset({"role", "content", "tool_calls", "name", "parsed", fields.BESIDE})
 """What of an answer has a place of its own in LangChain's messages; the rest goes into `additional_kwargs`."""
+OF_CALLS = "tool_call_fields"
+"""Key of `additional_kwargs` for what tool calls hold besides, by id: Gemini wants its signatures back with them."""
+CUT = frozenset({"text", "summary", "thinking", "index", "type"})
+"""Fields of a block that come in parts, or in each of them."""
 
 
 class ChatAgentCascade(BaseChatModel):
@@ -135,11 +139,11 @@ class ChatAgentCascade(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         episode, asked = self._begin(messages, stop, run_manager, kwargs)
         loop = loop_of(self.cascade)
-        stream = loop.run(_open(episode, asked))
+        stream, chunks = loop.run(_open(episode, asked)), _Chunks()
         try:
             while True:
                 try:
-                    made = _chunk(loop.run(_next(stream)))
+                    made = chunks.chunk(loop.run(_next(stream)))
                 except StopAsyncIteration:
                     return
                 if run_manager:
@@ -156,9 +160,10 @@ class ChatAgentCascade(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         episode, asked = self._begin(messages, stop, run_manager, kwargs)
+        chunks = _Chunks()
         async with await _open(episode, asked) as stream:
             async for data in stream:
-                made = _chunk(data)
+                made = chunks.chunk(data)
                 if run_manager:
                     await run_manager.on_llm_new_token(str(made.message.content), chunk=made)
                 yield made
@@ -191,6 +196,9 @@ def _message(message: BaseMessage) -> Message:
     if not isinstance(message, AIMessage):
         return converted
     kept = {k: v for k, v in message.additional_kwargs.items() if v and k not in IN_LANGCHAIN}
+    beside = kept.pop(OF_CALLS, None)
+    if isinstance(beside, dict) and converted.get("tool_calls"):
+        converted["tool_calls"] = [{**c, **(beside.get(c.get("id")) or {})} for c in converted["tool_calls"]]
     # The chunks of a stream are added up by LangChain, which does not know where a block goes on.
     return {**{k: fields.joined(None, k, v) for k, v in kept.items()}, **converted}
 
@@ -239,7 +247,7 @@ def _assistant(answer: Message, said: dict[str, Any]) -> AIMessage:
         content=answer.get("content") or "",
         tool_calls=good,
         invalid_tool_calls=bad,
-        additional_kwargs=_extra(answer),
+        additional_kwargs=_extra(answer) | _of_calls({c["id"]: c for c in answer.get("tool_calls") or ()}),
         response_metadata=said,
         id=said["agentcascade"]["id"],
     )
@@ -271,7 +279,40 @@ async def _next(stream: StepStream) -> dict[str, Any]:
     return await stream.__anext__()
 
 
-def _chunk(data: dict[str, Any]) -> ChatGenerationChunk:
+def _of_calls(calls: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """By id, what calls hold beside what LangChain's have a place for."""
+    known = ("id", "type", "index", "function")
+    found = {id: rest for id, call in calls.items() if (rest := {k: v for k, v in call.items() if k not in known})}
+    return {OF_CALLS: found} if found else {}
+
+
+class _Chunks:
+    """Chunks of one stream. LangChain adds up the texts of blocks of one index: what is said again is left out."""
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[str, Any], dict[str, Any]] = {}
+        self._ids: dict[Any, str] = {}
+
+    def chunk(self, data: dict[str, Any]) -> ChatGenerationChunk:
+        delta = data["choices"][0]["delta"] if data["choices"] else {}
+        extra = {k: [self._new(k, b) for b in v] if isinstance(v, list) else v for k, v in _extra(delta).items()}
+        by_id = {}
+        for call in delta.get("tool_calls") or ():
+            if call.get("id"):
+                self._ids[call.get("index")] = call["id"]
+            by_id[self._ids.get(call.get("index"), "")] = call
+        return _chunk(data, extra | _of_calls(by_id))
+
+    def _new(self, name: str, block: Any) -> Any:
+        if not isinstance(block, dict) or block.get("index") is None:
+            return block
+        said = self._said.setdefault((name, block["index"]), {})
+        new = {k: v for k, v in block.items() if k in CUT or k not in said or said[k] != v}
+        said.update(block)
+        return new
+
+
+def _chunk(data: dict[str, Any], extra: dict[str, Any]) -> ChatGenerationChunk:
     choice: dict[str, Any] = data["choices"][0] if data["choices"] else {"delta": {}, "finish_reason": None}
     delta, reason = choice["delta"], choice["finish_reason"]
     calls = [
@@ -299,7 +340,7 @@ def _chunk(data: dict[str, Any]) -> ChatGenerationChunk:
     message = AIMessageChunk(
         content=delta.get("content") or "",
         tool_call_chunks=calls,
-        additional_kwargs=_extra(delta),
+        additional_kwargs=extra,
         response_metadata=metadata,
         usage_metadata=usage,
         id=data["id"],

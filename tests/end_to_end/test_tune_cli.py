@@ -116,6 +116,16 @@ def test_replay_compares_rules(tmp_path: Path) -> None:
     assert "--sample-cost" in table
 
 
+@pytest.mark.parametrize(("samples", "rules"), [(1, 2), (2, 4), (3, 5), (6, 10)])
+def test_replay_tries_as_many_samples_as_the_log_has(tmp_path: Path, samples: int, rules: int) -> None:
+    log = tmp_path / "log.jsonl"
+    lines = [{"id": str(i), "student": ["a"] * samples, "teacher": "a"} for i in range(4)]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run("replay", "--log", log, "--json")
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.output)) == rules
+
+
 def test_the_database_is_a_log_too(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
 

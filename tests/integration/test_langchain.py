@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fake_openai import FakeOpenAI, Reply, Request
-from provider import Out, Provider, whole
+from provider import Out, Provider, last, part, whole
 
 pytest.importorskip("langchain_core", reason="needs the extra `langchain`")
 from langchain_core.callbacks import BaseCallbackHandler
@@ -296,3 +296,30 @@ async def test_thoughts_of_every_provider_go_back_with_their_calls_and_come_with
     assert (first.response_metadata["service_tier"], first.response_metadata["system_fingerprint"]) == ("flex", "fp")
     sent = provider.bodies[1]["messages"][1]
     assert {k: sent[k] for k in said if k != "content"} == {k: v for k, v in said.items() if k != "content"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_signatures_and_formats_go_back_as_they_came(stream: bool) -> None:
+    signed = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}, **signed}
+    thought = {"type": "reasoning.text", "text": "the bed", "index": 0, "format": "anthropic-v1", "signature": "c2c"}
+    pieces = [{**thought, "text": "the ", "signature": None}, {**thought, "text": "bed"}]
+
+    def answer(body: dict[str, Any], out: Out) -> None:
+        if body.get("stream"):
+            thoughts = [part({"reasoning_details": [p]}) for p in pieces]
+            out.events([*thoughts, part({"tool_calls": [{"index": 0, **call}]}), part({}, "tool_calls"), last()])
+        else:
+            out.json(whole({"content": None, "reasoning_details": [thought], "tool_calls": [call]}, "tool_calls"))
+
+    with Provider(answer) as provider:
+        teacher = {"name": "openai/m", "api_base": provider.url, "api_key": "k", "retries": 0}
+        with build(teacher=teacher, mode="teacher") as cascade:
+            model = ChatAgentCascade(cascade=cascade)
+            first: Any = None
+            for chunk in model.stream("go") if stream else [model.invoke("go")]:
+                first = chunk if first is None else first + chunk
+            model.invoke([HumanMessage("go"), first, ToolMessage("ok", tool_call_id=first.tool_calls[0]["id"])])
+    sent = provider.bodies[1]["messages"][1]
+    assert sent["tool_calls"][0]["extra_content"] == signed["extra_content"]
+    assert sent["reasoning_details"] == [thought]

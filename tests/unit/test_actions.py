@@ -103,6 +103,8 @@ def test_where_a_world_folds_texts_formatting_does_not_split_votes(text):
         ("cat caf\u00e9", "cat cafe\u0301"),
         ("echo \u2460", "echo 1"),
         ("kill -9 1", "kill -9 1."),
+        ("rm a\\ ", "rm a\\"),
+        ("rm a\u00a0", "rm a"),
     ],
 )
 def test_texts_that_mean_different_things_have_different_keys(wrap, one, other):
@@ -310,3 +312,8 @@ def test_admissible_commands_validate():
     assert check(Action(key="Look", text="Look"), here) is not None
     assert one_of(lambda situation: ["Look"], fold=True)(Action(key="look", text="look!"), here) is None
     assert "not an admissible command" in (check(Action(key="fly", text="fly"), here) or "")
+
+
+def test_a_zero_below_nothing_is_not_zero() -> None:
+    assert canonical_json({"a": -0.0}) != canonical_json({"a": 0})
+    assert canonical_json({"a": 0.0}) == canonical_json({"a": 0})

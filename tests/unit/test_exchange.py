@@ -93,6 +93,16 @@ def test_thinking_goes_back_only_to_who_thought_it_and_only_inside_its_tool_exch
     assert not any("thinking_blocks" in m or "reasoning_content" in m for m in to_student)
 
 
+def test_a_signature_beside_a_call_goes_to_its_maker_alone() -> None:
+    made = ours(asked("c1"), "teacher", "salt")
+    signed = {**made["tool_calls"][0], "extra_content": {"google": {"thought_signature": "c2ln"}}}
+    history = [USER, {**made, "tool_calls": [signed]}, result(signed["id"])]
+    assert for_model(history, "teacher")[1]["tool_calls"] == [signed]
+    assert for_model(history, "student")[1]["tool_calls"] == made["tool_calls"]
+    before = [USER, {**made, "tool_calls": [{**signed, "id": "function-call-1"}]}, result("function-call-1")]
+    assert for_model(before, "teacher") == before, "of a conversation that began without us"
+
+
 def test_thinking_parts_of_the_content_are_treated_alike_and_other_parts_pass() -> None:
     parts = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "hello"}]
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
