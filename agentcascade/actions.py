@@ -27,8 +27,6 @@ REACT = r"(?m)^[ \t*]*Action\**:\**[ \t]*(?P<action>[^\n]+)"
 
 MOST_CALLS = 1_000
 """Tool calls in one message"""
-BLANKS = " \t\n\r\f\v"
-"""White space to every interpreter; others, such as the no-break space, are letters to a shell."""
 _THOUGHT = re.compile(r"^\**(?:Thought|Reasoning)\**:\**\s*", re.IGNORECASE)
 
 
@@ -56,11 +54,8 @@ def readable(message: Message) -> str:
 
 
 def canonical_text(text: str) -> str:
-    """The text without white space around it, but for what a backslash at its end quotes; line ends are ``\\n``."""
-    bare = text.strip(BLANKS)
-    if bare.endswith("\\"):  # `rm a\\ ` is about a file whose name ends in a blank
-        bare += text.lstrip(BLANKS)[len(bare) :][:1]
-    return bounds.printable(bare.replace("\r\n", "\n")) if not bare.isspace() else ""
+    """The text without white space around it; line ends are ``\\n``."""
+    return bounds.printable(text.strip().replace("\r\n", "\n"))
 
 
 def folded_text(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -58,6 +59,10 @@ class LoopThread:
                         raise CascadeClosed(CLOSED) from None
                     if ends is not None and time.monotonic() > ends:
                         raise
+        except concurrent.futures.CancelledError:
+            if self._closed:  # under the caller's feet
+                raise CascadeClosed(CLOSED) from None
+            raise
         except BaseException:
             future.cancel()
             raise

@@ -103,8 +103,6 @@ def test_where_a_world_folds_texts_formatting_does_not_split_votes(text):
         ("cat caf\u00e9", "cat cafe\u0301"),
         ("echo \u2460", "echo 1"),
         ("kill -9 1", "kill -9 1."),
-        ("rm a\\ ", "rm a\\"),
-        ("rm a\u00a0", "rm a"),
     ],
 )
 def test_texts_that_mean_different_things_have_different_keys(wrap, one, other):
