@@ -158,6 +158,25 @@ def test_a_closed_cascade_answers_nothing(make: Callable[..., Cascade]) -> None:
         asyncio.run(twin.episode().complete(TASK))
 
 
+def test_a_step_under_way_hears_that_its_cascade_was_closed(make: Callable[..., Cascade]) -> None:
+    cascade = make(teacher=ScriptedModel(["look"], delay=30))
+    episode, heard = cascade.sync_episode(), []
+
+    def step() -> None:
+        try:
+            episode.complete(TASK)
+        except Exception as error:
+            heard.append(error)
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    while not cascade.life.loop or not asyncio.all_tasks(cascade.life.loop._loop):  # the step is not there yet
+        thread.join(0.01)
+    cascade.close()
+    thread.join(10)
+    assert [type(e) for e in heard] == [CascadeClosed]
+
+
 def test_what_fails_to_close_does_not_keep_the_rest_open(make: Callable[..., Cascade], url: str) -> None:
     cascade = make()
 
