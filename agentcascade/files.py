@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 PRIVATE = 0o600
+TRUNCATED = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT | os.O_APPEND) -> int:

@@ -5,6 +5,7 @@ The hooks act only inside `watch.watched()`: a client that a program shares with
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import zlib
@@ -19,7 +20,10 @@ BODY = 32 * 2**20
 """Bytes of one answer after decompression: 128,000 tokens as the chunks of a stream are about 40 MB."""
 LINE = 16 * 2**20
 """Bytes of one event of a stream, which may be a picture. Clients gather a line in quadratic time."""
-PIECE = 2**20
+LINES = 1000
+"""Lines of one event. OpenAI's client copies all of it at each."""
+PIECE, SMALL = 2**16, 2**12
+"""Bytes that are handed on before the event loop has its turn, of a body and of events: litellm takes 0.1 ms a line."""
 CODINGS = ("gzip", "deflate")
 REDIRECTS = {301, 302, 303, 307, 308}
 GATEWAY_GAVE_UP = {408, 504, 524}
@@ -133,9 +137,10 @@ class _Reader:
 
     def __init__(self, watch: Watch, coding: str, events: bool) -> None:
         self._watch, self._events = watch, events
+        self.turn = SMALL if events else PIECE
         self._zip = zlib.decompressobj(47 if coding == "gzip" else 15) if coding in CODINGS else None
         self._deflate = coding == "deflate"
-        self._total = self._line = 0
+        self._total = self._line = self._lines = 0
         self._tail = b""
 
     @property
@@ -150,17 +155,21 @@ class _Reader:
                 self._watch.broken = f"it is longer than {BODY // 2**20} MiB"
                 return
             if self._events and not self._is_event(piece):
-                self._watch.broken = f"one event of it is longer than {LINE // 2**20} MiB"
+                self._watch.broken = f"one event of it is longer than {LINE // 2**20} MiB or {LINES:,} lines"
                 return
             yield piece
 
     def _is_event(self, piece: bytes) -> bool:
         end = max(piece.rfind(b"\n"), piece.rfind(b"\r"))
         self._line = self._line + len(piece) if end < 0 else len(piece) - end
+        joined = self._tail[-3:] + piece
+        blank = max(joined.rfind(b"\n\n"), joined.rfind(b"\r\r"), joined.rfind(b"\r\n\r\n"))
+        ends = max(joined.count(b"\n", max(blank, 0)), joined.count(b"\r", max(blank, 0)))
+        self._lines = ends if blank >= 0 else self._lines + ends
         if b"DONE]" in piece or b"DONE]" in self._tail + piece[:8]:
             self._watch.done = self._watch.done or DONE.search(self._tail + piece) is not None
         self._tail = (self._tail + piece)[-16:] if len(piece) < 16 else piece[-16:]
-        return self._line <= LINE
+        return self._line <= LINE and self._lines <= LINES
 
     def _unzipped(self, data: bytes) -> Iterator[bytes]:
         assert self._zip is not None
@@ -194,7 +203,10 @@ class _AsyncStream(httpx.AsyncByteStream):
             return
         async for data in self._original:
             for piece in source.read(data):
-                yield piece
+                for start in range(0, len(piece), source.turn):
+                    yield piece[start : start + source.turn]
+                    if len(piece) > SMALL:  # more is there already: deadlines and others shall come to pass
+                        await asyncio.sleep(0)
             if source.broken:
                 return
 

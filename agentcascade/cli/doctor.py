@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agentcascade import known_keys
 from agentcascade.assembly import OWN, OWN_CLASS, RECORDED, config_path, find_module
 from agentcascade.cli.terminal import console, marked
 from agentcascade.config import CascadeConfig, ModelConfig, variants
@@ -173,7 +174,7 @@ def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:
     if call:
         return _report(to, what, _call(model), "answers")
     if model.api_base:
-        return _report(to, what, _endpoint(model.api_base), f"{model.api_base} answers")
+        return _report(to, what, _endpoint(model.api_base), f"{_shown(model.api_base)} answers")
     return _report(to, what, _keys(model), "its key is set (add --call to try it)")
 
 
@@ -194,13 +195,19 @@ def _keys(model: ModelConfig) -> str | None:
     return f"set {' and '.join(missing)}" if missing else None
 
 
+def _shown(address: str) -> str:
+    """Without the secrets that an address may hold, which the log of a build would show to others."""
+    known_keys.register(*known_keys.of_url(address))
+    return without_secrets(address)
+
+
 def _endpoint(api_base: str) -> str | None:
     import httpx
 
     try:
         httpx.get(f"{api_base.rstrip('/')}/models", timeout=5)
     except httpx.HTTPError as error:
-        return f"{api_base} does not answer ({describe(error)}): is the server running?"
+        return f"{_shown(api_base)} does not answer ({describe(error)}): is the server running?"
     return None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from agentcascade.cli.terminal import say
+from agentcascade.files import write_atomically
 
 
 @click.command("init")
@@ -17,7 +18,7 @@ def command(path: Path, force: bool) -> None:
     """Write a commented configuration file to PATH (agentcascade.yaml)."""
     if path.exists() and not force:
         raise click.ClickException(f"{path} exists already: choose another path, or add --force to overwrite it")
-    path.write_text(template(), encoding="utf-8")
+    write_atomically(path, template())  # it may be given keys, so it is its owner's alone to read
     say(f"wrote {path}: name your models in it, then run `agentcascade doctor`")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from agentcascade.children import ENGINE, HUB, child_environment
 from agentcascade.errors import ConfigError, EnvironmentFailed
-from agentcascade.files import cache_folder
+from agentcascade.files import TRUNCATED, cache_folder, open_private
 
 GRACE = 20.0
 """Seconds that an engine has to end by itself."""
@@ -127,7 +127,7 @@ class Engine:
         self.settings, self.log = settings, log
         self.port = port or free_port()
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as file:
+        with open(open_private(log, TRUNCATED), "wb") as file:  # vLLM logs prompts where it is told to
             self.process = subprocess.Popen(
                 [*command, settings.model, *settings.arguments(self.port)],
                 stdin=subprocess.DEVNULL,

@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 
 from agentcascade.children import ENGINE, HUB, child_environment
 from agentcascade.errors import ConfigError, EnvironmentFailed
+from agentcascade.files import TRUNCATED, open_private
 from agentcascade.students.engine import Settings, die_with_parent, end_group, launcher, why
 from agentcascade.types import Message
 
@@ -53,7 +54,7 @@ class OfflineEngine:
         """Returns when it has answered once. Raises `EnvironmentFailed` that says why it does not."""
         self.settings, self.log = settings, log
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as file:
+        with open(open_private(log, TRUNCATED), "wb") as file:  # vLLM logs prompts where it is told to
             self.process = subprocess.Popen(
                 [str(python), str(SCRIPT), "--model", settings.model, *settings.arguments(0)],
                 stdin=subprocess.PIPE,

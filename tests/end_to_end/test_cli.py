@@ -122,6 +122,7 @@ def test_init_writes_what_doctor_and_load_accept(tmp_path: Path, monkeypatch: py
     for key in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(key, raising=False)
     run("init")
+    assert Path("agentcascade.yaml").stat().st_mode & 0o777 == 0o600  # it may be given keys
     written = agentcascade.CascadeConfig.load("agentcascade.yaml")
     assert written == agentcascade.CascadeConfig.load(
         teacher={"name": "anthropic/claude-sonnet-4-5"},

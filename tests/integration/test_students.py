@@ -204,6 +204,7 @@ def test_one_that_will_not_end_is_killed(vllm: str, tmp_path: Path, monkeypatch:
     engine = Engine([vllm, "serve"], Settings("/models/stubborn", "stubborn"), tmp_path / "log")
     engine.wait(20)
     worker = worker_of(str(engine.log))
+    assert engine.log.stat().st_mode & 0o777 == 0o600  # it may show prompts
     engine.stop()
     engine.stop()
     assert gone(engine.process.pid)
