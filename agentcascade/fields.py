@@ -231,7 +231,8 @@ def texts(found: Mapping[str, Any], *, opaque: bool = True) -> Iterable[str]:
     for name in ("refusal", "function_call"):
         if found.get(name):
             yield _joined_strings(found[name])
-    for call in found.get("tool_calls") or ():
+    calls = found.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
         yield _joined_strings(function)
 

@@ -385,6 +385,9 @@ CASES = [
     Case("call deltas without index", says({}, "tool_calls", LONE), called, ("streamed",), {"tools": TOOLS}),
     Case("a call whose arguments are an object", says({"content": None, "tool_calls": [AS_OBJECT]}, "tool_calls",
          [part({"tool_calls": [{"index": 0, **AS_OBJECT}]})]), called, options={"tools": TOOLS}),
+    *[Case(f"calls that are {kind}", says({"content": "hello", "tool_calls": calls}, chunks=[
+         part({"content": "hello", "tool_calls": calls})]), answered(), adapters=NOT_LITELLM)
+      for kind, calls in {"a number": 5, "an object": {"id": "c1"}, "nulls": [None, 5]}.items()],
     *[Case(f"thoughts as {name}", says({"content": "x", name: "hm, the bed"}, chunks=[part({name: "hm, "}),
          part({name: "the bed"}), part({"content": "x"})]), kept(**{name: "hm, the bed"}), adapters=NOT_LITELLM)
       for name in ("thinking", "reasoning_text", "thoughts")],
