@@ -198,9 +198,15 @@ def _message(message: BaseMessage) -> Message:
     kept = {k: v for k, v in message.additional_kwargs.items() if v and k not in IN_LANGCHAIN}
     beside = kept.pop(OF_CALLS, None)
     if isinstance(beside, dict) and converted.get("tool_calls"):
-        converted["tool_calls"] = [{**c, **(beside.get(c.get("id")) or {})} for c in converted["tool_calls"]]
+        converted["tool_calls"] = [_whole_call(c, beside.get(c.get("id")) or {}) for c in converted["tool_calls"]]
     # The chunks of a stream are added up by LangChain, which does not know where a block goes on.
     return {**{k: fields.joined(None, k, v) for k, v in kept.items()}, **converted}
+
+
+def _whole_call(call: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
+    if "custom" not in beside:
+        return {**call, **beside}
+    return {**{k: v for k, v in call.items() if k != "function"}, "type": "custom", **beside}
 
 
 async def _result(episode: Episode, asked: dict[str, Any]) -> ChatResult:
@@ -235,6 +241,10 @@ def _metadata(model: str, reason: str, decision: Decision) -> dict[str, Any]:
 def _assistant(answer: Message, said: dict[str, Any]) -> AIMessage:
     good, bad = [], []
     for call in answer.get("tool_calls") or ():
+        if "custom" in call:  # its input is a text: LangChain's own name for the one argument of such a tool
+            custom = call["custom"]
+            good.append(tool_call(name=custom["name"], args={"__arg1": custom.get("input") or ""}, id=call["id"]))
+            continue
         name, raw = call["function"]["name"], call["function"].get("arguments") or "{}"
         try:
             arguments = json.loads(raw)

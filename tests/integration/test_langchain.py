@@ -323,3 +323,16 @@ def test_signatures_and_formats_go_back_as_they_came(stream: bool) -> None:
     sent = provider.bodies[1]["messages"][1]
     assert sent["tool_calls"][0]["extra_content"] == signed["extra_content"]
     assert sent["reasoning_details"] == [thought]
+
+
+def test_a_call_of_a_custom_tool_is_a_call_and_goes_back_as_one() -> None:
+    call = {"id": "c1", "type": "custom", "custom": {"name": "shell", "input": "ls"}}
+
+    with Provider(lambda body, out: out.json(whole({"content": None, "tool_calls": [call]}, "tool_calls"))) as provider:
+        teacher = {"name": "openai/m", "api_base": provider.url, "api_key": "k", "retries": 0}
+        with build(teacher=teacher, mode="teacher") as cascade:
+            model = ChatAgentCascade(cascade=cascade)
+            first = model.invoke("go")
+            model.invoke([HumanMessage("go"), first, ToolMessage("ok", tool_call_id=first.tool_calls[0]["id"])])
+    assert (first.tool_calls[0]["name"], first.tool_calls[0]["args"]) == ("shell", {"__arg1": "ls"})
+    assert provider.bodies[1]["messages"][1]["tool_calls"] == [call]
