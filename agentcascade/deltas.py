@@ -65,15 +65,18 @@ class Assembly:
 
     def _add_call(self, part: dict[str, Any]) -> None:
         place = self._index.place(part)
+        kind = "custom" if isinstance(part.get("custom"), dict) else "function"
         if place == len(self._calls):
-            self._calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+            empty = {"name": "", "input" if kind == "custom" else "arguments": ""}
+            self._calls.append({"id": "", "type": kind, kind: empty})
         call = self._calls[place]
-        function = part.get("function")
+        function = part.get(kind)
+        named = call.setdefault(kind, {}) if isinstance(function, dict) else {}
         for name, value in function.items() if isinstance(function, dict) else ():
-            before = call["function"].get(name, "")
+            before = named.get(name, "")
             if isinstance(value, str) and not (name == "name" and value == before):  # which some servers repeat
-                call["function"][name] = before + value
-        call |= {k: v for k, v in part.items() if k not in ("index", "function") and v}
+                named[name] = before + value
+        call |= {k: v for k, v in part.items() if k not in ("index", "function", "custom") and v}
 
     @property
     def begun(self) -> bool:

@@ -135,6 +135,9 @@ def deltas(message: Message) -> Iterator[Delta]:
         yield {"content": "".join(pieces[start : start + PIECES_A_CHUNK])}
     for index, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function") or {}
+        if not function:  # a custom tool's
+            yield {"tool_calls": [{**call, "index": index}]}
+            continue
         yield {"tool_calls": [{**call, "index": index, "function": {**function, "arguments": ""}}]}
         if function.get("arguments"):
             yield {"tool_calls": [{"index": index, "function": {"arguments": function["arguments"]}}]}

@@ -14,6 +14,7 @@ from agentcascade import fields, streaming
 from agentcascade.answers import Request, Stream
 from agentcascade.deltas import Assembly
 from agentcascade.exchange import delta_ids, new_id
+from agentcascade.response import deltas
 from agentcascade.types import Completion
 
 
@@ -198,3 +199,19 @@ def test_a_name_that_is_said_with_every_part_is_one_name() -> None:
     for arguments in ('{"x"', ": 1}"):
         assembly.add({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "look", "arguments": arguments}}]})
     assert assembly.message["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"x": 1}'}
+
+
+def test_a_custom_tools_call_in_parts_is_one_call_and_back() -> None:
+    whole = {"id": "c1", "type": "custom", "custom": {"name": "shell", "input": "ls -l"}}
+    parts = [
+        {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "shell", "input": "ls"}},
+        {"index": 0, "custom": {"input": " -l"}},
+    ]
+    assembly = Assembly()
+    for part in parts:
+        assembly.add({"tool_calls": [part]})
+    assert assembly.message["tool_calls"] == [whole]
+    again = Assembly()
+    for delta in deltas({"role": "assistant", "content": None, "tool_calls": [whole]}):
+        again.add(delta)
+    assert again.message["tool_calls"] == [whole]
