@@ -81,6 +81,7 @@ from agentcascade.sections import (
     ToolsConfig as ToolsConfig,
 )
 from agentcascade.types import Mode
+from agentcascade.visible import one_line
 
 log = logging.getLogger("agentcascade.config")
 
@@ -240,7 +241,7 @@ def _check_environment() -> None:
         elif "__" in rest or get_close_matches(top, known, n=1, cutoff=0.5):
             raise ConfigError(f"environment variable {name} sets no known key: {did_you_mean(top, known)}")
         else:
-            log.warning("environment variable %s is passed over: it is near no known key", name)
+            log.warning("environment variable %s is passed over: it is near no known key", one_line(name))
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> ConfigError:

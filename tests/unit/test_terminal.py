@@ -176,3 +176,14 @@ def test_every_print_of_a_command_goes_through_the_one_door() -> None:
                 if called in ("print", "click.echo", "click.secho", "click.style", "Console", "sys.stdout.write"):
                     wrong.append(f"{path.name}:{node.lineno} {called}")
     assert wrong == []
+
+
+def test_a_variables_name_is_written_out_in_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from agentcascade.config import CascadeConfig
+
+    monkeypatch.setenv("AGENTCASCADE_QQQ\x1b[31m", "1")
+    monkeypatch.setattr("agentcascade.config.log.propagate", True)
+    CascadeConfig.load(teacher={"name": "openai/gpt-4.1"}, student={"name": "openai/gpt-4.1-mini"})
+    assert "AGENTCASCADE_QQQ\\u001b[31m is passed over" in caplog.text
