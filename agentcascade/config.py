@@ -239,7 +239,7 @@ def _check_environment() -> None:
             if rest == "PORT" and value.isdigit():
                 log.warning("%s is passed over: the server's port is AGENTCASCADE_SERVER__PORT", name)
         elif "__" in rest or get_close_matches(top, known, n=1, cutoff=0.5):
-            raise ConfigError(f"environment variable {name} sets no known key: {did_you_mean(top, known)}")
+            raise ConfigError(f"environment variable {name} sets nothing that is known: {did_you_mean(top, known)}")
         else:
             log.warning("environment variable %s is passed over: it is near no known key", one_line(name))
 

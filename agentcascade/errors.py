@@ -178,7 +178,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 _SECRET = re.compile(
-    r"(?i)\b(?:sk|pk|rk|xai|gsk|hf|ghp)[-_][\w*-]{6,}|bearer\s+\S+|(?<=key[=:])\s*\S+|//[^/\s:@]*:[^/\s@]+@"
+    r"(?i)\b(?:sk|pk|rk|xai|gsk|hf|ghp)[-_][\w*-]{6,}|bearer\s+(?!ac-…)\S+|(?<=key[=:])\s*\S+|//[^/\s:@]*:[^/\s@]+@"
     r"|(?<=[?&;])[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|key|signature|sig|credential|auth)[\w.-]*=[^&\s#\"']+"
     r"|\b(?:ssl)?password\s*=\s*(?:'[^']*'|[^\s&;]+)|[\w.-]{0,24}\*{4,}[\w.-]{0,24}"
 )

@@ -21,7 +21,7 @@ from openai.resources.chat.completions import AsyncCompletions, Completions
 from agentcascade import drafts, identity, transport
 from agentcascade.assembly import OWN
 from agentcascade.client_model import ClientModel, provider
-from agentcascade.errors import ConfigError
+from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.prices import PriceTable
 from agentcascade.quirks import Quirks
 from agentcascade.response import CascadeCompletion, chat_completion, chunk
@@ -70,15 +70,23 @@ class Wrapped:
         finally:
             self._running.reset(token)
 
-    def finish(self, episode: str, success: bool | None = None) -> bool:
-        """Close an episode; in mode ``collect`` a success is banked. Raises `UnknownEpisode`."""
+    def finish(self, episode: str | Running, success: bool | None = None) -> bool:
+        """Close an episode, by id or as `episode` gave it; in mode ``collect`` a success is banked.
+
+        Returns whether the bank grew. Raises `UnknownEpisode`, `InvalidRequest` for what names no episode.
+        """
         return loop_of(self.cascade).run(self.afinish(episode, success))
 
-    async def afinish(self, episode: str, success: bool | None = None) -> bool:
+    async def afinish(self, episode: str | Running, success: bool | None = None) -> bool:
         cascade = self.cascade
+        name = episode.id if isinstance(episode, Running) else episode
+        if not isinstance(name, str):
+            raise InvalidRequest(
+                "finish needs an episode that made a call: its id, or what client.agentcascade.episode() gave"
+            )
         if cascade.database is None:
             raise ConfigError("episodes are finished in the database: this cascade has none")
-        found = await drafts.settled(cascade, cascade.config.bank.namespace, episode)
+        found = await drafts.settled(cascade, cascade.config.bank.namespace, name)
         return await drafts.finish(cascade, found, success)
 
     def close(self) -> None:

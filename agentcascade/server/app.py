@@ -192,7 +192,7 @@ def _routes(
     @_guarded
     async def metrics(request: Request) -> Response:
         if not (await gate.enter(request.headers, counted=False)).admin:
-            raise InvalidKey("metrics need an admin key: agentcascade keys create NAME --admin")
+            raise InvalidKey("metrics need an admin key. `agentcascade keys create NAME --admin` makes one")
         body, media_type = await meter.siblings.page()
         return Response(body, media_type=media_type)
 

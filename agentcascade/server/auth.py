@@ -76,4 +76,4 @@ def token(headers: Mapping[str, str]) -> str:
         return value.strip()
     if found := headers.get("x-api-key"):
         return found.strip()
-    raise InvalidKey("this server needs an API key: send it as 'Authorization: Bearer ac-…'")
+    raise InvalidKey("this server needs an API key, sent as 'Authorization: Bearer ac-…'")

@@ -313,7 +313,9 @@ def test_what_an_episode_did_is_banked_and_shown_to_the_student(wrap: Wrap, tmp_
             messages += [answer.choices[0].message, {"role": "user", "content": reply}]
     assert answer.agentcascade.episode == running.id
     assert answer.agentcascade.step == 1
-    assert client.agentcascade.finish(running.id, success=True) is True
+    assert client.agentcascade.finish(running, success=True) is True
+    with pytest.raises(InvalidRequest, match="finish needs an episode"):
+        client.agentcascade.finish({"id": running.id}, success=True)  # type: ignore[arg-type]
     with pytest.raises(UnknownEpisode):
         client.agentcascade.finish("ep_never_seen", success=True)
 

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from agentcascade.errors import EmptyCompletion, bill_of
+import agentcascade
+from agentcascade.errors import EmptyCompletion, bill_of, without_secrets
 from agentcascade.types import Completion
 
 BILL = Completion(model="m", messages=(), estimated=True, lost=1)
+
+
+def test_no_message_of_ours_looks_like_a_secret() -> None:
+    """What users are told passes through `without_secrets`, which must leave it whole."""
+    eaten = []
+    for path in Path(agentcascade.__file__).parent.rglob("*.py"):
+        raised = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Raise)]
+        for part in [p for n in raised for p in ast.walk(n)]:
+            pieces = part.values if isinstance(part, ast.JoinedStr) else [part]
+            text = "".join(str(p.value) if isinstance(p, ast.Constant) else "some" for p in pieces)
+            if without_secrets(text) != text:
+                eaten.append((path.name, text))
+    assert eaten == []
 
 
 def carrying(error: BaseException) -> BaseException:

@@ -139,9 +139,7 @@ def test_quoting_is_stable_and_lets_nothing_through(text: str) -> None:
     lines = re.split(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]", quoted)
     for line in lines:
         bare = line.strip(" \t\u200b")
-        assert not bare.startswith(
-            ("# Your task", "# Examples", "## Example", "Action:", "Observation:", "Goal:", "(steps")
-        )
+        assert not re.match(r"#{1,2} (?:Your task|Examples?)\b|(?:Action|Observation|Goal):|\(steps\s", bare)
 
 
 @given(st.text(alphabet=st.characters(blacklist_characters="<[]＜#:()0123456789/|", blacklist_categories=("Cs",))))
