@@ -135,6 +135,20 @@ def _options(config: CascadeConfig, log_config: dict[str, Any] | None) -> dict[s
     }
 
 
+def check_port(config: CascadeConfig) -> None:
+    """Raises `ConfigError` when the address cannot be served, before anything says that it is."""
+    host, port = config.server.host, config.server.port
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise ConfigError(
+            f"http://{host}:{port} cannot be served ({error.strerror or error}): is another server running there? "
+            "Stop it, or set server.port (AGENTCASCADE_SERVER__PORT)"
+        ) from error
+
+
 def check_exposure(config: CascadeConfig) -> None:
     from agentcascade.storage import open_database
     from agentcascade.storage.keys import Keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -206,3 +207,14 @@ def test_a_mistake_is_named(arguments: list[str], says: str, tmp_path: Path, mon
 def test_help_of_every_command() -> None:
     for command in ([], ["bank"], ["bench"], ["bench", "alfworld"], ["doctor"], ["init"], ["ledger"]):
         assert "Usage:" in run(*command, "--help").output
+
+
+def test_a_port_that_is_taken_is_named_before_anything_is_promised(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="needs the extra `server`")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        shown = run("serve", "--port", str(port), ok=False).output
+    assert f"http://127.0.0.1:{port} cannot be served" in shown
+    assert "serves default" not in shown
