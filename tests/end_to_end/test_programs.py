@@ -54,7 +54,7 @@ def brain(request: Request) -> Reply:
         cities = re.findall(r"Paris|Rome", asked)
         calls = [("weather", json.dumps({"city": city})) for city in cities]
         return Reply(
-            texts=(None,), tool_calls=calls, ignore_n=True, usage={"prompt_tokens": 10, "completion_tokens": 30}
+            texts=(None,), tool_calls=calls, ignore_n=True, usage={"prompt_tokens": 400, "completion_tokens": 30}
         )
     if results:
         return Reply(texts=("So it is " + " and ".join(results) + ".",))
@@ -293,7 +293,7 @@ def test_a_langgraph_agent_through_chat_openai(served: Served, question: str, st
     state = react(model).invoke(asked)
     assert [m.type for m in state["messages"]] == ["human", "ai", "tool", "tool", "ai"]
     assert state["messages"][-1].content == "So it is fine in Paris and fine in Rome."
-    assert state["messages"][1].usage_metadata["input_tokens"] == (10 if question else 30)
+    assert state["messages"][1].usage_metadata["input_tokens"] == (400 if question else 1200)
 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
