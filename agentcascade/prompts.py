@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from agentcascade.actions import text_of
@@ -38,11 +39,23 @@ class Prompt(NamedTuple):
     """Tokens that the demonstrations add."""
 
 
+REMEMBERED = 2_000
+"""Characters of a step whose text is remembered: an episode's demonstrations are shown at every step again."""
+
+
 def render_step(step: Step, quoting: Quoting = FENCED) -> str:
-    lines = [f"Observation: {quoting.text(step.observation)}"]
-    if step.reasoning:
-        lines.append(f"Thought: {quoting.text(step.reasoning)}")
-    return "\n".join([*lines, f"Action: {quoting.text(step.action)}"])
+    parts = step.observation, step.reasoning, step.action
+    return (_remembered if sum(map(len, parts)) <= REMEMBERED else _rendered)(quoting, *parts)
+
+
+def _rendered(quoting: Quoting, observation: str, reasoning: str, action: str) -> str:
+    lines = [f"Observation: {quoting.text(observation)}"]
+    if reasoning:
+        lines.append(f"Thought: {quoting.text(reasoning)}")
+    return "\n".join([*lines, f"Action: {quoting.text(action)}"])
+
+
+_remembered = lru_cache(maxsize=4096)(_rendered)
 
 
 def render_demonstration(demonstration: Demonstration, quoting: Quoting = FENCED) -> str:
