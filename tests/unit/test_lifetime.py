@@ -15,6 +15,7 @@ from typing import Any
 
 import openai
 import pytest
+from fake_openai import FakeOpenAI, Reply
 from sqlalchemy import func, select
 
 import agentcascade
@@ -22,7 +23,6 @@ from agentcascade import Cascade, ScriptedModel, build, forking, threads
 from agentcascade.errors import CascadeClosed
 from agentcascade.lifetime import Lifetime
 from agentcascade.storage import open_database, tables
-from tests.fake_openai import FakeOpenAI, Reply
 
 TASK = [{"role": "user", "content": "put a mug on the desk"}]
 PROGRAM = """
