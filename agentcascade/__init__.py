@@ -8,50 +8,50 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from agentcascade._version import __version__ as __version__
 
 _HOME = {
-    "Bank": "bank",
+    "Bank": "bank.bank",
     "Cascade": "cascade",
-    "CascadeConfig": "config",
+    "CascadeConfig": "config.load",
     "Demonstration": "types",
     "Decision": "types",
-    "Episode": "episode",
-    "Ledger": "ledger",
-    "LiteLLMModel": "models",
-    "Price": "prices",
+    "Episode": "episodes.episode",
+    "Ledger": "ledger.ledger",
+    "LiteLLMModel": "models.litellm",
+    "Price": "models.pricing",
     "Memory": "memory.memory",
-    "PriceTable": "prices",
+    "PriceTable": "models.pricing",
     "Recall": "memory.types",
-    "ScriptedModel": "scripted",
+    "ScriptedModel": "models.scripted",
     "Situation": "types",
     "Step": "types",
-    "SyncEpisode": "sync",
+    "SyncEpisode": "episodes.sync",
     "Trajectory": "types",
     "Usage": "types",
     "Turn": "memory.types",
-    "build": "assembly",
-    "build_memory": "memory_assembly",
+    "build": "assembly.cascade",
+    "build_memory": "assembly.memory",
     "wrap": "integrations.openai",
 }
 
 if TYPE_CHECKING:
-    from agentcascade.assembly import build as build
-    from agentcascade.bank import Bank as Bank
+    from agentcascade.assembly.cascade import build as build
+    from agentcascade.assembly.memory import build_memory as build_memory
+    from agentcascade.bank.bank import Bank as Bank
     from agentcascade.cascade import Cascade as Cascade
-    from agentcascade.config import CascadeConfig as CascadeConfig
-    from agentcascade.episode import Episode as Episode
+    from agentcascade.config.load import CascadeConfig as CascadeConfig
+    from agentcascade.episodes.episode import Episode as Episode
+    from agentcascade.episodes.sync import SyncEpisode as SyncEpisode
     from agentcascade.integrations.openai import wrap as wrap
-    from agentcascade.ledger import Ledger as Ledger
+    from agentcascade.ledger.ledger import Ledger as Ledger
     from agentcascade.memory.memory import Memory as Memory
     from agentcascade.memory.types import Recall as Recall
     from agentcascade.memory.types import Turn as Turn
-    from agentcascade.memory_assembly import build_memory as build_memory
-    from agentcascade.models import LiteLLMModel as LiteLLMModel
-    from agentcascade.prices import Price as Price
-    from agentcascade.prices import PriceTable as PriceTable
-    from agentcascade.scripted import ScriptedModel as ScriptedModel
-    from agentcascade.sync import SyncEpisode as SyncEpisode
+    from agentcascade.models.litellm import LiteLLMModel as LiteLLMModel
+    from agentcascade.models.pricing import Price as Price
+    from agentcascade.models.pricing import PriceTable as PriceTable
+    from agentcascade.models.scripted import ScriptedModel as ScriptedModel
     from agentcascade.types import Decision as Decision
     from agentcascade.types import Demonstration as Demonstration
     from agentcascade.types import Situation as Situation

@@ -14,11 +14,12 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentcascade import agreement, constraints, conversation, exchange
-from agentcascade.actions import ActionFormat, AutoActions, Validator
-from agentcascade.auditing import Audits
-from agentcascade.calls import NOTHING, Caller, Request
-from agentcascade.door import Door, NullObserver
+from agentcascade import conversation
+from agentcascade._util.stable_draw import chosen
+from agentcascade._util.threads import apart, dismiss
+from agentcascade.actions import voting
+from agentcascade.actions.base import ActionFormat, AutoActions, Validator
+from agentcascade.billing.door import Door, NullObserver
 from agentcascade.errors import (
     BudgetExceeded,
     CascadeClosed,
@@ -28,6 +29,8 @@ from agentcascade.errors import (
     UnknownPrice,
 )
 from agentcascade.lifetime import Lifetime, close_models
+from agentcascade.models import structured_output, tool_call_ids
+from agentcascade.prompts.quoting import quoting_of
 from agentcascade.protocols import (
     Budgets,
     ChatModel,
@@ -40,13 +43,12 @@ from agentcascade.protocols import (
     TokenCounter,
     Verdict,
 )
-from agentcascade.quoting import quoting_of
-from agentcascade.record import StepRecord
-from agentcascade.rollout import chosen
-from agentcascade.shadow import Shadows
-from agentcascade.standing import Standing
-from agentcascade.student import FIRST_SAMPLE, StudentSide
-from agentcascade.threads import apart, dismiss
+from agentcascade.step.audit import Audits
+from agentcascade.step.model_calls import NOTHING, Caller, Request
+from agentcascade.step.record import StepRecord
+from agentcascade.step.shadow import Shadows
+from agentcascade.step.student import FIRST_SAMPLE, StudentSide
+from agentcascade.step.student_health import Standing
 from agentcascade.types import (
     Account,
     Call,
@@ -61,13 +63,13 @@ from agentcascade.types import (
 )
 
 if TYPE_CHECKING:
-    from agentcascade.bank import Bank
-    from agentcascade.config import CascadeConfig
-    from agentcascade.episode import Episode
-    from agentcascade.judging import Judge
-    from agentcascade.remembering import Remembering
+    from agentcascade.bank.bank import Bank
+    from agentcascade.config.load import CascadeConfig
+    from agentcascade.episodes.episode import Episode
+    from agentcascade.episodes.judge import Judge
+    from agentcascade.episodes.sync import SyncEpisode
+    from agentcascade.step.recall import Remembering
     from agentcascade.storage import Database
-    from agentcascade.sync import SyncEpisode
 
 PLAIN = ("teacher", "collect")
 """Modes that the kill switch leaves alone."""
@@ -98,7 +100,7 @@ class Cascade:
         self.actions = actions or AutoActions()
         self.validators = tuple(validators)
         self.mergers: tuple[Merger, ...] = ()
-        self.choices: constraints.Choices | None = None
+        self.choices: structured_output.Choices | None = None
         self.name = name
         self.database: Database | None = None
         self.budgets: Budgets | None = None
@@ -106,7 +108,7 @@ class Cascade:
         self.observer: Observer = NullObserver()
         self.judge: Judge | None = None
         self.remembering: Remembering | None = None
-        self.ids = exchange.Ids()
+        self.ids = tool_call_ids.Ids()
         self.side = StudentSide(self)
         self.standing = Standing()
         self.quoting = quoting_of(config.prompt.quoting)
@@ -131,13 +133,13 @@ class Cascade:
 
     def episode(self, goal: str = "", **options: Any) -> Episode:
         """Start an episode; see `Episode` for the options (id, namespace, mode, plan)."""
-        from agentcascade.episode import Episode
+        from agentcascade.episodes.episode import Episode
 
         return Episode(self, goal=goal, **options)
 
     def sync_episode(self, goal: str = "", **options: Any) -> SyncEpisode:
         """The same for programs without an event loop."""
-        from agentcascade.sync import SyncEpisode
+        from agentcascade.episodes.sync import SyncEpisode
 
         return SyncEpisode(self, goal=goal, **options)
 
@@ -210,7 +212,9 @@ class Cascade:
         accounts = (*self.config.budgets.accounts(situation), *accounts)
         record = StepRecord(situation, mode, before, self.name)
         seed = self.config.seed if seed is None else seed
-        asked = constraints.with_choices(options or {}, self.config.sampling, self.choices, situation, record.failed)
+        asked = structured_output.with_choices(
+            options or {}, self.config.sampling, self.choices, situation, record.failed
+        )
         request = Request(messages, tools, seed, asked, n=n, on_delta=on_delta, accounts=accounts)
         with self.observer.step(situation, mode) as decided:
             try:
@@ -265,7 +269,7 @@ class Cascade:
         """The student's accepted answer, or None to defer; `record.reason` says why."""
         router: Router = self.router if mode == "cascade" else FIRST_SAMPLE
         if mode == "cascade" and self.config.tools.keep_model:
-            holder = exchange.holder(request.messages)
+            holder = tool_call_ids.holder(request.messages)
             if holder == "teacher":
                 record.reason = "the teacher's tool exchange"
                 return None
@@ -283,9 +287,9 @@ class Cascade:
         if not await self.side.demonstrate(situation, mode, request, record):
             return None
         samples, verdict = await self.side.vote(router, situation, n, request, record)
-        votes = agreement.tally(samples)
+        votes = voting.tally(samples)
         record.voted(votes, samples)
-        chosen = agreement.winner(samples, votes)
+        chosen = voting.winner(samples, votes)
         if chosen is None and self.teacher is None:
             chosen = next((s for s in samples if s.message != NOTHING), None)
             if chosen is not None:
@@ -319,9 +323,9 @@ class Cascade:
         if not any(s.action for s in samples):
             await self.side.demonstrate(record.situation, "student", request, record)
             samples, _ = await self.side.vote(FIRST_SAMPLE, record.situation, 1, request, record)
-        votes = agreement.tally(samples)
+        votes = voting.tally(samples)
         record.voted(votes, samples)
-        best = agreement.winner(samples, votes)
+        best = voting.winner(samples, votes)
         if best is None:
             raise error
         record.accepted(best, "the teacher is over budget")

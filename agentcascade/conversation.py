@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentcascade import bounds
-from agentcascade.actions import ActionFormat, slow, text_of
+from agentcascade._util import bounds
+from agentcascade.actions.base import ActionFormat, slow, text_of
 from agentcascade.errors import InvalidRequest
 from agentcascade.types import Message, Situation, Step
 

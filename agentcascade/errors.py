@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from agentcascade import known_keys, patterns
-from agentcascade.visible import one_line
+from agentcascade._util import known_secrets, secret_patterns
+from agentcascade._util.control_characters import one_line
 
 if TYPE_CHECKING:
     from agentcascade.types import Completion
@@ -186,7 +186,7 @@ _SECRET = re.compile(
 
 def without_secrets(text: str) -> str:
     """`text` without known keys, and without what looks like a key or a password, in URLs too."""
-    return patterns.replaced(_SECRET.sub("[redacted]", known_keys.hide(text)), patterns.KEYS)
+    return secret_patterns.replaced(_SECRET.sub("[redacted]", known_secrets.hide(text)), secret_patterns.KEYS)
 
 
 def describe(error: BaseException) -> str:

@@ -16,12 +16,12 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from agentcascade import forking, threads
+from agentcascade._util import forking, threads
+from agentcascade._util.forking import on_fork
 from agentcascade.errors import describe
-from agentcascade.forking import on_fork
 
 if TYPE_CHECKING:
-    from agentcascade.sync import LoopThread
+    from agentcascade.episodes.sync import LoopThread
 
 log = logging.getLogger("agentcascade")
 

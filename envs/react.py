@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from agentcascade.prompts.quoting import neutral
 from agentcascade.protocols import Environment
-from agentcascade.quoting import neutral
 from agentcascade.types import Message
 
 STOP = ("\nObservation:",)

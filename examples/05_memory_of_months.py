@@ -15,8 +15,8 @@ from pathlib import Path
 
 import agentcascade
 from agentcascade import Ledger, Price, Turn
+from agentcascade.models.tokens import token_counter
 from agentcascade.storage import open_database
-from agentcascade.tokens import token_counter
 
 PRICE = Price(input=3, output=15)  # dollars for a million tokens
 FACTS = {  # what is worth knowing, by the day on which it was said

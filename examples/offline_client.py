@@ -8,9 +8,9 @@ import httpx
 import openai
 from warehouse import expert
 
-from agentcascade.assembly import make_model
-from agentcascade.config import ModelConfig
-from agentcascade.tokens import count_messages, token_counter
+from agentcascade.assembly.cascade import make_model
+from agentcascade.config.load import ModelConfig
+from agentcascade.models.tokens import count_messages, token_counter
 
 COUNT = token_counter()
 IMITATOR = make_model(ModelConfig(name="offline/imitator"), COUNT)

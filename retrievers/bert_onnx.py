@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from agentcascade._util.files import cache_folder
 from agentcascade.errors import ConfigError, MissingExtra
-from agentcascade.files import cache_folder
 from agentcascade.retrievers.folders import pooling_of
 
 OPSET = 20  # the first with Gelu

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentcascade import forking
+from agentcascade._util import forking
 from agentcascade.errors import MissingExtra
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
 from agentcascade.retrievers.stores import CompressedStore, FlatStore, portions

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentcascade import forking
+from agentcascade._util import forking
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
 
 if TYPE_CHECKING:

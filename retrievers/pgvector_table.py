@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from agentcascade import forking
+from agentcascade._util import forking
 from agentcascade.errors import StorageError
 
 if TYPE_CHECKING:

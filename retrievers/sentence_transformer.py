@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentcascade import forking
+from agentcascade._util import forking
 from agentcascade.errors import ConfigError, MissingExtra, describe
 from agentcascade.retrievers.folders import folder_of, space_of
 

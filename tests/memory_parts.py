@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from agentcascade.embedding import TextVectors
+from agentcascade.config.sections import MemoryConfig
 from agentcascade.memory.index import HistoryIndex
 from agentcascade.memory.memory import Memory
-from agentcascade.memory.methods import make_modules
-from agentcascade.memory.persistent import LineVectors
 from agentcascade.memory.pipeline import Pipeline
+from agentcascade.memory.question import Tools, tokens_of
+from agentcascade.memory.result_cache import LineVectors
+from agentcascade.memory.tiers import make_modules
 from agentcascade.memory.types import ModuleName, Probabilities, State, TierRouter, Turn
-from agentcascade.memory.work import Tools, tokens_of
+from agentcascade.models.embeddings import TextVectors
+from agentcascade.models.tokens import token_counter
 from agentcascade.protocols import ChatModel, Embedder, Recorder
 from agentcascade.retrievers.hashing import HashEmbedder
-from agentcascade.routers.tiers import FixedTiers
-from agentcascade.sections import MemoryConfig
-from agentcascade.tokens import token_counter
+from agentcascade.routers.tier.baselines import FixedTiers
 
 DAY = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ import httpx
 import uvicorn
 from fake_openai import FakeOpenAI
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 from agentcascade.server.app import create_app
 from agentcascade.server.connections import impatient
 from agentcascade.storage import open_database

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agentcascade.memory.types import MODULES, ModuleName, Probabilities, State
-from agentcascade.routers.tier_log import COMBINATIONS, TierLog
+from agentcascade.routers.tier.log import COMBINATIONS, TierLog
 
 D = 6
 PRICES = np.array([1, 1, 2, 1, 4])

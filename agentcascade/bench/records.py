@@ -18,8 +18,8 @@ from typing import Any
 
 from pydantic import Field
 
+from agentcascade._util.files import append_to, write_atomically
 from agentcascade.errors import BenchError, describe
-from agentcascade.files import append_to, write_atomically
 from agentcascade.types import Decision, Frozen, Shadow, Trajectory
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from rich.table import Table
 
+from agentcascade._util.files import write_atomically
 from agentcascade.bench.records import EpisodeRecord
 from agentcascade.bench.statistics import PolicyResult, demonstrations_dollars, dollars_per_episode, summarise
-from agentcascade.files import write_atomically
-from agentcascade.ledger import break_even
+from agentcascade.ledger.ledger import break_even
 
 
 class Report:

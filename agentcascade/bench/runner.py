@@ -12,13 +12,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from agentcascade import assembly
+from agentcascade.assembly import cascade
 from agentcascade.bench import worker
-from agentcascade.bench.breaking import ALIKE, Breaker
+from agentcascade.bench.early_stop import ALIKE, Breaker
 from agentcascade.bench.policies import SHADOW, TUNED
-from agentcascade.bench.pools import Pool, WorkersDied, open_pool
+from agentcascade.bench.pools.local import Pool, WorkersDied, open_pool
 from agentcascade.bench.records import EpisodeRecord, Job, RunStore
-from agentcascade.bench.suite import Task
+from agentcascade.bench.suites.protocol import Task
 from agentcascade.errors import BenchError
 from agentcascade.types import Trajectory
 
@@ -107,7 +107,7 @@ def _bank(plan: Plan, seed: int, trajectories: Sequence[Trajectory | None]) -> N
         raise BenchError("no demonstration episode succeeded: the bank is empty. Raise --demos or change --teacher")
     config = plan.setup.config
     with closing(open_database(plan.setup.bank_urls[seed])) as database:
-        bank = assembly.open_bank(config, database, worker.embedder(config.retrieval.embedder))
+        bank = cascade.open_bank(config, database, worker.embedder(config.retrieval.embedder))
         asyncio.run(bank.add_many(found))
 
 

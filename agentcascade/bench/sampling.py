@@ -14,15 +14,15 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentcascade.actions import ActionFormat, parse_as
-from agentcascade.bench.pools import WorkersDied, open_pool
+from agentcascade._util.files import append_to, write_atomically
+from agentcascade.actions.base import ActionFormat, parse_as
+from agentcascade.bench.pools.local import WorkersDied, open_pool
 from agentcascade.errors import EnvironmentFailed, InvalidAction, InvalidRequest
-from agentcascade.files import append_to, write_atomically
-from agentcascade.prices import Price
+from agentcascade.models.pricing import Price
 from agentcascade.steplog.types import Drawn, LoggedStep
-from agentcascade.students.engine import Settings
-from agentcascade.students.offline import Asked, OfflineEngine, Sampling
 from agentcascade.types import LoggedSample, Message, Usage
+from agentcascade.vllm.engine import Settings
+from agentcascade.vllm.offline import Asked, OfflineEngine, Sampling
 
 HOPELESS = 100
 """Steps without an answer, and none with one, that end a run."""

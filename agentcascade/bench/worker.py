@@ -14,17 +14,17 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from agentcascade import assembly
+from agentcascade.actions.equivalence import DryRun
+from agentcascade.assembly import cascade as assembly
 from agentcascade.bench.policies import TUNED, configure
 from agentcascade.bench.records import EpisodeRecord, Job
-from agentcascade.bench.suite import Suite
+from agentcascade.bench.suites.protocol import Suite
 from agentcascade.cascade import Cascade
-from agentcascade.config import CascadeConfig, ModelConfig
+from agentcascade.config.load import CascadeConfig, ModelConfig
 from agentcascade.errors import BenchError, describe
-from agentcascade.ledger import MemoryRecorder
-from agentcascade.merging import DryRun
+from agentcascade.ledger.ledger import MemoryRecorder
 from agentcascade.protocols import ChatModel, Embedder, TokenCounter
-from agentcascade.record import total
+from agentcascade.step.record import total
 from agentcascade.types import Message
 
 
@@ -111,7 +111,7 @@ class Worker:
         return self._cascades[key]
 
     def _build(self, config: CascadeConfig, seed: int) -> Cascade:
-        from agentcascade.tokens import token_counter
+        from agentcascade.models.tokens import token_counter
 
         count = token_counter()
         teacher, student = (self._model(m, count) for m in (config.teacher, config.student))

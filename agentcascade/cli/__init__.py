@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agentcascade import __version__
+from agentcascade._version import __version__
 
 COMMANDS = {
     "audit": ("audit", "Say whether the certified risk still holds."),

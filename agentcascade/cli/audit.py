@@ -27,10 +27,10 @@ def command(
 
     Set audit.rate (the share of steps that the teacher checks behind the answer) and audit.risk (the certified risk).
     """
-    from agentcascade.config import variants
+    from agentcascade.config.load import variants
     from agentcascade.errors import ConfigError, did_you_mean
-    from agentcascade.routers.guard import PREFIX
-    from agentcascade.storage.kept import Kept
+    from agentcascade.routers.step.drift_guard import PREFIX
+    from agentcascade.storage.shared_value import Kept
 
     settings = load(config, url)
     known = variants(settings)
@@ -53,7 +53,7 @@ def command(
 
 def _state(text: str | None, opened: Any, name: str, risk: float | None) -> dict[str, Any]:
     """Counts of the accepted steps that were audited, and the watch."""
-    from agentcascade.routers.drift import Watch, confidence_sequence
+    from agentcascade.routers.step.drift import Watch, confidence_sequence
     from agentcascade.steplog.audits import audits
 
     accepted, differing, dollars = audits(opened, name)

@@ -15,10 +15,10 @@ from rich.table import Column, Table
 
 from agentcascade.cli.settings import database, database_options, load
 from agentcascade.cli.terminal import console, say
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 
 if TYPE_CHECKING:
-    from agentcascade.bank import Bank
+    from agentcascade.bank.bank import Bank
 
 namespace_option = click.option("--namespace", help="Default: all of them.")
 
@@ -35,7 +35,7 @@ def command() -> None:
 @click.option("--offset", type=click.IntRange(0), default=0)
 def list_(config: Path | None, url: str | None, namespace: str | None, limit: int, offset: int) -> None:
     """The banked trajectories, newest first."""
-    from agentcascade.catalog import Catalog
+    from agentcascade.bank.catalog import Catalog
 
     to = console()
     with database(load(config, url)) as opened:
@@ -61,9 +61,9 @@ def list_(config: Path | None, url: str | None, namespace: str | None, limit: in
 @click.option("--json", "as_json", is_flag=True, help="The whole record.")
 def show(config: Path | None, url: str | None, id: str, as_json: bool) -> None:
     """One trajectory, as a student would read it."""
-    from agentcascade.catalog import Catalog
-    from agentcascade.prompts import render_step
-    from agentcascade.quoting import PLAIN
+    from agentcascade.bank.catalog import Catalog
+    from agentcascade.prompts.demonstrations import render_step
+    from agentcascade.prompts.quoting import PLAIN
 
     with database(load(config, url)) as opened:
         trajectory = Catalog(opened).get(id)
@@ -82,7 +82,7 @@ def show(config: Path | None, url: str | None, id: str, as_json: bool) -> None:
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
 def export(config: Path | None, url: str | None, namespace: str | None, path: Path) -> None:
     """Write the bank to PATH, one JSON object a line."""
-    from agentcascade.catalog import Catalog
+    from agentcascade.bank.catalog import Catalog
 
     with database(load(config, url)) as opened:
         say(f"wrote {Catalog(opened).export(path, namespace):,} trajectories to {path}")
@@ -94,7 +94,7 @@ def export(config: Path | None, url: str | None, namespace: str | None, path: Pa
 @click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def import_(config: Path | None, url: str | None, namespace: str | None, path: Path) -> None:
     """Bank the trajectories of an export: all of them, or none where a line is bad."""
-    from agentcascade.catalog import import_export
+    from agentcascade.bank.catalog import import_export
 
     with opened_bank(load(config, url)) as bank:
         added, known = asyncio.run(import_export(bank, path, namespace))
@@ -111,7 +111,7 @@ def prune(
     config: Path | None, url: str | None, namespace: str | None, keep: int | None, before: datetime | None, yes: bool
 ) -> None:
     """Remove old trajectories."""
-    from agentcascade.catalog import Catalog
+    from agentcascade.bank.catalog import Catalog
 
     if keep is None and before is None:
         raise click.UsageError("say what to prune: --keep N, --before DAY, or both")
@@ -127,7 +127,7 @@ def prune(
 @click.argument("ids", nargs=-1, required=True)
 def remove(config: Path | None, url: str | None, ids: tuple[str, ...]) -> None:
     """Remove trajectories by id."""
-    from agentcascade.catalog import Catalog
+    from agentcascade.bank.catalog import Catalog
 
     with database(load(config, url)) as opened:
         catalog = Catalog(opened)
@@ -173,14 +173,14 @@ def shorten(
     Shown where prompt.shortened is true. The originals are kept; what is done already is passed over, so that a run
     that was cut off is continued by another.
     """
-    from agentcascade.assembly import make_model
-    from agentcascade.catalog import Catalog
-    from agentcascade.config import ModelConfig
-    from agentcascade.door import Door
-    from agentcascade.quoting import quoting_of
-    from agentcascade.shortening import Shortener, Words
+    from agentcascade.assembly.cascade import make_model
+    from agentcascade.bank.catalog import Catalog
+    from agentcascade.bank.shortening import Shortener, Words
+    from agentcascade.billing.door import Door
+    from agentcascade.config.load import ModelConfig
+    from agentcascade.models.tokens import token_counter
+    from agentcascade.prompts.quoting import quoting_of
     from agentcascade.storage.budgets import DatabaseBudgets
-    from agentcascade.tokens import token_counter
 
     settings, count = load(config, url), token_counter()
     if undo:
@@ -216,7 +216,7 @@ def shorten(
 
 @contextmanager
 def opened_bank(settings: CascadeConfig) -> Iterator[Bank]:
-    from agentcascade.assembly import make_embedder, open_bank
+    from agentcascade.assembly.cascade import make_embedder, open_bank
 
     with database(settings, create=True) as opened:
         bank = open_bank(settings, opened, make_embedder(settings.retrieval.embedder))

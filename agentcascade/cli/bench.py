@@ -145,7 +145,7 @@ def alfworld(context: click.Context, /, **options: Any) -> None:
     """
     from agentcascade.cli.bench_run import play
 
-    play(context, "agentcascade.bench.alfworld:AlfworldSuite", "train", options)
+    play(context, "agentcascade.bench.suites.alfworld:AlfworldSuite", "train", options)
 
 
 @command.command("intercode-sql")
@@ -165,7 +165,7 @@ def intercode_sql(context: click.Context, /, **options: Any) -> None:
     """
     from agentcascade.cli.bench_run import play
 
-    play(context, "agentcascade.bench.intercode_sql:IntercodeSqlSuite", "train", options)
+    play(context, "agentcascade.bench.suites.intercode_sql:IntercodeSqlSuite", "train", options)
 
 
 @command.command()
@@ -185,4 +185,4 @@ def appworld(context: click.Context, /, **options: Any) -> None:
     """
     from agentcascade.cli.bench_run import play
 
-    play(context, "agentcascade.bench.appworld:AppWorldSuite", "train", options)
+    play(context, "agentcascade.bench.suites.appworld:AppWorldSuite", "train", options)

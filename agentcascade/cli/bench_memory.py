@@ -18,7 +18,7 @@ from agentcascade.cli.settings import answer_options, load
 from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
-    from agentcascade.bench.memory_qa import Line, Plan, Row
+    from agentcascade.bench.memory.question_answering import Line, Plan, Row
 
 BASELINES = ("all-low", "all-mid", "all-high", "random", "top-k", "full-context")
 
@@ -83,14 +83,14 @@ def suite(name: str, about: str) -> click.Command:
 
 
 def _run(name: str, config: Path | None, out: Path | None, resume: bool, options: Mapping[str, Any]) -> None:
-    from agentcascade.bench import memory_qa
-    from agentcascade.bench.memory_collect import Sweep
-    from agentcascade.bench.memory_inputs import load_suite, open_router
-    from agentcascade.bench.memory_plots import frontier
-    from agentcascade.bench.memory_scoring import check_models, make_scorer, scoring_models
+    from agentcascade._util.files import write_atomically
+    from agentcascade.assembly.memory import build_bench_memory
+    from agentcascade.bench.memory import question_answering
+    from agentcascade.bench.memory.inputs import load_suite, open_router
+    from agentcascade.bench.memory.plots import frontier
+    from agentcascade.bench.memory.scoring import check_models, make_scorer, scoring_models
+    from agentcascade.bench.memory.sweep import Sweep
     from agentcascade.errors import AgentCascadeError, BenchError
-    from agentcascade.files import write_atomically
-    from agentcascade.memory_assembly import build_bench_memory
 
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the folder of the run to continue")
@@ -111,7 +111,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
         "timeout": options["timeout"],
     }
     check_models(settings, scoring_models(**asked))
-    plan = memory_qa.Plan(name, options["policies"] or BASELINES, routers, options["tradeoffs"])
+    plan = question_answering.Plan(name, options["policies"] or BASELINES, routers, options["tradeoffs"])
     with build_bench_memory(settings) as memory:
         for router in routers.values():
             if hasattr(router, "check"):
@@ -138,14 +138,14 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             "versions": {"agentcascade": version("agentcascade")},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        rows = memory_qa.Rows(folder, manifest, resume=resume)
+        rows = question_answering.Rows(folder, manifest, resume=resume)
         scorer = make_scorer(name, reward, **asked)
         bars = Progress(TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
             with bars:
                 total = manifest["questions"]
                 tasks = {run: bars.add_task(_name(*run), total=total) for run in plan.runs()}
-                found = memory_qa.run(
+                found = question_answering.run(
                     plan,
                     memory,
                     conversations,
@@ -161,7 +161,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             raise
         finally:
             rows.close()
-    lines = memory_qa.summarise(found, plan, cost)
+    lines = question_answering.summarise(found, plan, cost)
     to = console(width=150)
     to.print(table(lines, reward))
     for note in [*notes(plan, options, manifest), *_cut_short(found)]:

@@ -14,23 +14,23 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from agentcascade import assembly
-from agentcascade.bench import pools
-from agentcascade.bench.breaking import check_answers
-from agentcascade.bench.logged import logged
+from agentcascade.assembly import cascade
+from agentcascade.bench.early_stop import check_answers
 from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, with_rule
 from agentcascade.bench.policies import check as check_policies
+from agentcascade.bench.pools import local
 from agentcascade.bench.progress import Progress
 from agentcascade.bench.records import RunStore
 from agentcascade.bench.report import Report
 from agentcascade.bench.runner import Plan, run
-from agentcascade.bench.suite import PlayableSuite, Source
+from agentcascade.bench.step_log import logged
+from agentcascade.bench.suites.protocol import PlayableSuite, Source
 from agentcascade.bench.worker import Setup
 from agentcascade.cli.terminal import console as safe_console
-from agentcascade.config import CascadeConfig
-from agentcascade.constraints import check as check_constraints
+from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import BenchError, ConfigError, MissingExtra, describe
-from agentcascade.prices import PriceTable
+from agentcascade.models.pricing import PriceTable
+from agentcascade.models.structured_output import check as check_constraints
 
 PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
 """Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""
@@ -41,7 +41,7 @@ DEADLINE_SECONDS: float = CascadeConfig.model_fields["deadline_seconds"].default
 
 def play(context: click.Context, path: str, training: str, options: dict[str, Any]) -> None:
     """Run the suite at `path`; demonstrations come from its split `training`."""
-    suite: PlayableSuite = assembly.load(path)()
+    suite: PlayableSuite = cascade.load(path)()
     resume, out = options.pop("resume"), options.pop("out")
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the folder of the run to continue")
@@ -54,7 +54,7 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
     rule = read_rule(options["rule"])
     tuned = with_rule(config, rule) if rule else None
     suite.check()
-    pools.check(options["ray"])
+    local.check(options["ray"])
     check_parts(config, suite.name)
     if tuned is not None:
         check_parts(tuned, suite.name)
@@ -240,18 +240,18 @@ def constrained(suite: PlayableSuite, options: Mapping[str, Any]) -> list[str]:
 
 def check_parts(config: CascadeConfig, suite: str) -> None:
     """Make each part once, so that a wrong name or a missing extra is told before anything is played."""
-    if not assembly.find_module("matplotlib"):
+    if not cascade.find_module("matplotlib"):
         raise MissingExtra("matplotlib", "bench", f"agentcascade bench {suite}")
     from agentcascade.bench.worker import embedder
-    from agentcascade.tokens import token_counter
+    from agentcascade.models.tokens import token_counter
 
     for model in (config.teacher, config.student):
         if model is not None:
-            assembly.make_model(model, token_counter())
-    assembly.make_router(config.router)
+            cascade.make_model(model, token_counter())
+    cascade.make_router(config.router)
     check_constraints(config.sampling, config.actions, [config.student.name] if config.student else [])
     if config.retrieval.k:
-        assembly.make_retriever(config.retrieval.index, embedder(config.retrieval.embedder).dimension)
+        cascade.make_retriever(config.retrieval.index, embedder(config.retrieval.embedder).dimension)
 
 
 def price(role: str, name: str, given: str | None) -> dict[str, str] | None:

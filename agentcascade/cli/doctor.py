@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agentcascade import known_keys
-from agentcascade.assembly import OWN, OWN_CLASS, RECORDED, config_path, find_module
+from agentcascade._util import known_secrets
+from agentcascade.assembly.cascade import OWN, OWN_CLASS, RECORDED, config_path, find_module
 from agentcascade.cli.terminal import console, marked
-from agentcascade.config import CascadeConfig, ModelConfig, variants
+from agentcascade.config.load import CascadeConfig, ModelConfig, variants
 from agentcascade.errors import AgentCascadeError, describe, without_secrets
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _models(settings: CascadeConfig) -> list[tuple[str, ModelConfig]]:
 
 def _parts(to: Console, settings: CascadeConfig) -> bool:
     """Everything is built once as `build` does it, so that what it refuses is refused here."""
-    from agentcascade.assembly import build_all, make_model
-    from agentcascade.scripted import ScriptedModel
+    from agentcascade.assembly.cascade import build_all, make_model
+    from agentcascade.models.scripted import ScriptedModel
 
     def made(model: ModelConfig, count: TokenCounter) -> ChatModel:
         return ScriptedModel(["wrap"]) if model.name.startswith(OWN) else make_model(model, count)
@@ -145,7 +145,7 @@ def _database(to: Console, settings: CascadeConfig) -> bool:
 
 
 def _embedder(to: Console, settings: CascadeConfig) -> bool:
-    from agentcascade.assembly import make_embedder
+    from agentcascade.assembly.cascade import make_embedder
 
     name = settings.retrieval.embedder
     if settings.retrieval.k == 0:
@@ -159,7 +159,7 @@ def _embedder(to: Console, settings: CascadeConfig) -> bool:
 
 
 def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:
-    from agentcascade.prices import PriceTable
+    from agentcascade.models.pricing import PriceTable
 
     what = f"{role} {model.name}"
     priced = PriceTable({model.name: dict(model.price)} if model.price else {}).lookup(model.name)
@@ -180,7 +180,7 @@ def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:
 
 def _keys(model: ModelConfig) -> str | None:
     """Which environment variables litellm would need and does not find."""
-    from agentcascade.models import import_litellm
+    from agentcascade.models.litellm import import_litellm
 
     if model.api_key is not None:
         return None
@@ -197,7 +197,7 @@ def _keys(model: ModelConfig) -> str | None:
 
 def _shown(address: str) -> str:
     """Without the secrets that an address may hold, which the log of a build would show to others."""
-    known_keys.register(*known_keys.of_url(address))
+    known_secrets.register(*known_secrets.of_url(address))
     return without_secrets(address)
 
 
@@ -214,9 +214,9 @@ def _endpoint(api_base: str) -> str | None:
 def _call(model: ModelConfig) -> str | None:
     import asyncio
 
-    from agentcascade.assembly import make_model
-    from agentcascade.door import Door, Tab
-    from agentcascade.tokens import token_counter
+    from agentcascade.assembly.cascade import make_model
+    from agentcascade.billing.door import Door, Tab
+    from agentcascade.models.tokens import token_counter
 
     chat = make_model(model.model_copy(update={"max_tokens": 1, "retries": 0}), token_counter())
     try:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from agentcascade._util.files import write_atomically
 from agentcascade.cli.terminal import say
-from agentcascade.files import write_atomically
 
 
 @click.command("init")

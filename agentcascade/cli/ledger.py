@@ -28,7 +28,7 @@ def command(
     student's tokens at the teacher's price, without the demonstrations, where the student did. Mode "memory" is what
     was recalled outside of agents' steps.
     """
-    from agentcascade.ledger import Ledger, break_even
+    from agentcascade.ledger.ledger import Ledger, break_even
 
     start = since.replace(tzinfo=UTC) if since else None
     with database(load(config, url)) as opened:

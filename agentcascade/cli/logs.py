@@ -11,8 +11,8 @@ import click
 from agentcascade.cli.settings import database, database_options, load
 
 if TYPE_CHECKING:
-    from agentcascade.config import CascadeConfig
-    from agentcascade.prices import Price, PriceTable
+    from agentcascade.config.load import CascadeConfig
+    from agentcascade.models.pricing import Price, PriceTable
     from agentcascade.steplog.types import LoggedStep
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,7 +72,7 @@ def read(options: Mapping[str, Any]) -> list[LoggedStep]:
 
 def price_table(settings: CascadeConfig) -> PriceTable:
     """The configured prices of teacher and students, else the price list's."""
-    from agentcascade.prices import PriceTable
+    from agentcascade.models.pricing import PriceTable
 
     models = [m for m in (settings.teacher, settings.student, *settings.students) if m is not None and m.price]
     return PriceTable({m.name: dict(m.price or {}) for m in models})
@@ -80,7 +80,7 @@ def price_table(settings: CascadeConfig) -> PriceTable:
 
 def price(text: str | None, role: str) -> Price | None:
     from agentcascade.cli.bench_run import price as parse
-    from agentcascade.prices import Price
+    from agentcascade.models.pricing import Price
 
     given = parse(role, "", text)
     return Price(**given) if given else None

@@ -15,7 +15,7 @@ from agentcascade.cli.settings import answer_options, database, database_options
 from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
-    from agentcascade.config import CascadeConfig
+    from agentcascade.config.load import CascadeConfig
     from agentcascade.memory.types import Recall
 
 SUITES = ("locomo", "longmemeval", "hotpotqa")
@@ -40,8 +40,8 @@ def add(config: Path | None, url: str | None, history: str, file: Any, namespace
     A line is plain text, or JSON with text and, where known, id, speaker, session and at. A line without an id is
     known by file and number: a file that has grown can be added again, what is there already is passed over.
     """
+    from agentcascade.assembly.memory import build_memory
     from agentcascade.memory.files import read_turns
-    from agentcascade.memory_assembly import build_memory
     from agentcascade.types import new_id
 
     settings, problems = load(config, url), list[str]()
@@ -85,8 +85,8 @@ def ask(
     as_json: bool,
 ) -> None:
     """Show what HISTORY holds for QUESTION, and its cost."""
+    from agentcascade.assembly.memory import build_memory
     from agentcascade.errors import did_you_mean
-    from agentcascade.memory_assembly import build_memory
 
     settings = load(config, url)
     known = _sizes(settings, namespace, create=False)
@@ -211,8 +211,8 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
     Give one of --data, --offline and --live. The log of every outcome stays in --out, so that training again, with
     --offline, costs nothing.
     """
-    from agentcascade.bench.memory_jobs import TrainJob
-    from agentcascade.bench.memory_train import write
+    from agentcascade.bench.memory.train_job import TrainJob
+    from agentcascade.bench.memory.training import write
     from agentcascade.cli.memory_report import notes, table
 
     if sum(map(bool, (options["data"], options["offline"], options["live"]))) != 1:
@@ -267,8 +267,8 @@ def estimate(
     By inverse propensities (IPS), the same self-normalised (SNIPS) and doubly robust (DR), with 95 % intervals. The
     log must say with which probability its tiers were drawn, as a sweep and random tiers do.
     """
-    from agentcascade.bench.memory_inputs import open_log, open_router
-    from agentcascade.routers.off_policy import estimate as estimated
+    from agentcascade.bench.memory.inputs import open_log, open_router
+    from agentcascade.routers.tier.off_policy import estimate as estimated
 
     if (router_path is None) == (tiers is None):
         raise click.UsageError("give one of --router FILE and --tiers low|mid|high|module=tier,...")

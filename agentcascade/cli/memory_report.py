@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from agentcascade.bench.memory_train import Outcome
+    from agentcascade.bench.memory.training import Outcome
 
 
 def table(outcome: Outcome) -> Table:

@@ -47,7 +47,7 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     Without --rule and --n: the teacher alone, the student alone, and every threshold of 3 and 5 samples, as far as the
     log has as many; else of as many as it has.
     """
-    from agentcascade.bench.replaying import Pair, replay_all
+    from agentcascade.bench.replay import Pair, replay_all
     from agentcascade.routers.tuning.columns import arms, chain, columns, failed
     from agentcascade.routers.tuning.costs import Bill, check
     from agentcascade.routers.tuning.fragments import read as read_rule

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agentcascade.assembly import config_path
-from agentcascade.config import CascadeConfig
+from agentcascade.assembly.cascade import config_path
+from agentcascade.config.load import CascadeConfig
 
 if TYPE_CHECKING:
     from agentcascade.storage import Database

@@ -17,7 +17,7 @@ from agentcascade.cli.students_sample import sample
 from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
-    from agentcascade.students.registry import Student
+    from agentcascade.vllm.registry import Student
 
 
 @click.group()
@@ -57,10 +57,10 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
     A configuration then says `student: {name: hosted_vllm/NAME}`: address and price are found. With --hour-dollars the
     price of a token is measured at the start; without it dollars stay unknown.
     """
+    from agentcascade._util.files import cache_folder
     from agentcascade.errors import ConfigError
-    from agentcascade.files import cache_folder
-    from agentcascade.students.engine import Engine, launcher
-    from agentcascade.students.registry import Registry, Replica, Student, started
+    from agentcascade.vllm.engine import Engine, launcher
+    from agentcascade.vllm.registry import Registry, Replica, Student, started
 
     if port is not None and replicas > 1:
         raise click.UsageError("--port is of a single replica")
@@ -134,7 +134,7 @@ def _tell(student: Student) -> None:
 def _priced(student: Student, hour_dollars: Decimal, **load: int) -> Student:
     import asyncio
 
-    from agentcascade.students.measure import throughput
+    from agentcascade.vllm.throughput import throughput
 
     found = asyncio.run(throughput(student.api_bases, student.name, **load))
     rates = f"reads {found.input:,.0f}, from its cache {found.cached_input:,.0f}, writes {found.output:,.0f}"
@@ -148,11 +148,11 @@ def _priced(student: Student, hour_dollars: Decimal, **load: int) -> Student:
 @click.option("--quiet", is_flag=True, help="Do not show what pip says.")
 def install(folder: Path | None, kind: str | None, quiet: bool) -> None:
     """Install vLLM into a virtual environment of its own, by default where `serve` looks for it. Several GB."""
-    from agentcascade.students import installing
-    from agentcascade.students.engine import home
+    from agentcascade.vllm import installation
+    from agentcascade.vllm.engine import home
 
-    where, chosen = (folder or home()).absolute(), kind or installing.kind_here()
-    installing.install(where, chosen, (lambda line: None) if quiet else lambda line: say(line, err=True))
+    where, chosen = (folder or home()).absolute(), kind or installation.kind_here()
+    installation.install(where, chosen, (lambda line: None) if quiet else lambda line: say(line, err=True))
     say(f"vLLM ({chosen}) is in {where}" + (": name it with --vllm or AGENTCASCADE_VLLM" if folder else ""))
 
 
@@ -162,7 +162,7 @@ def config(name: str) -> None:
     """Print the section of a configuration for a student that runs here, for use on another machine, too."""
     import yaml
 
-    from agentcascade.students.registry import PREFIX, Registry
+    from agentcascade.vllm.registry import PREFIX, Registry
 
     student = Registry().find(name)
     section: dict[str, Any] = {"name": PREFIX + student.name, "api_base": student.api_bases[0]}
@@ -177,8 +177,8 @@ def config(name: str) -> None:
 @command.command("list")
 def list_() -> None:
     """Say which students run here, how busy they are, and what share of prompts their caches answered."""
-    from agentcascade.students.measure import gauges
-    from agentcascade.students.registry import Registry
+    from agentcascade.vllm.registry import Registry
+    from agentcascade.vllm.throughput import gauges
 
     known = Registry().all()
     if not known:
@@ -206,8 +206,8 @@ def _state(seen: dict[str, float]) -> str:
 def stop(name: str) -> None:
     """End a student that was started with --detach."""
     from agentcascade.errors import ConfigError, did_you_mean
-    from agentcascade.students.engine import end_group
-    from agentcascade.students.registry import Registry
+    from agentcascade.vllm.engine import end_group
+    from agentcascade.vllm.registry import Registry
 
     registry = Registry()
     known = registry.all()
@@ -228,7 +228,7 @@ def stop(name: str) -> None:
 @click.option("--tokens", type=click.IntRange(2), default=64, show_default=True, help="Of an answer.")
 def bench(name: str, hour_dollars: Decimal | None, **load: int) -> None:
     """Measure a running student's throughput, and price its tokens by what an hour of its machines costs."""
-    from agentcascade.students.registry import Registry
+    from agentcascade.vllm.registry import Registry
 
     registry = Registry()
     student = registry.find(name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from agentcascade.students.engine import Settings
+    from agentcascade.vllm.engine import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 WAIT = 600.0
@@ -43,7 +43,7 @@ def engine_settings(
     model: str, name: str, options: Mapping[str, Any], extra: Sequence[str], *, tool_parser: str | None = None
 ) -> Settings:
     """What the options say; `extra` goes to vLLM as it is."""
-    from agentcascade.students.engine import Settings
+    from agentcascade.vllm.engine import Settings
 
     template = options["chat_template"]
     return Settings(

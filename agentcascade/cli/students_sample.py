@@ -14,9 +14,9 @@ from agentcascade.cli.students_engine import engine_options, engine_settings
 from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
-    from agentcascade.actions import ActionFormat
+    from agentcascade.actions.base import ActionFormat
     from agentcascade.bench.sampling import Item
-    from agentcascade.config import CascadeConfig
+    from agentcascade.config.load import CascadeConfig
 
 FORMATS = ("auto", "steps", "openai", "litellm", "langfuse")
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -50,15 +50,15 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     A transcript (OpenAI's, litellm's, Langfuse's) brings the whole conversation and the teacher's answer. Of a log of
     steps, goal and observation are asked. What was sampled is kept in OUT.partial: the same command goes on there.
     """
-    from agentcascade.actions import make_format
+    from agentcascade._util.files import cache_folder
+    from agentcascade.actions.base import make_format
     from agentcascade.bench.sampling import Plan, key, sample_steps, with_samples
     from agentcascade.cli.logs import price
     from agentcascade.cli.settings import load
     from agentcascade.errors import InvalidRequest
-    from agentcascade.files import cache_folder
     from agentcascade.steplog.files import save
-    from agentcascade.students.offline import Sampling, python_of
-    from agentcascade.students.registry import PREFIX, Registry
+    from agentcascade.vllm.offline import Sampling, python_of
+    from agentcascade.vllm.registry import PREFIX, Registry
 
     config = load(options["config"], options["url"])
     formats = make_format(
@@ -127,10 +127,12 @@ def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats:
     """The items with what the bank shows at their steps, as a cascade would show it."""
     import asyncio
 
-    from agentcascade import assembly, conversation, prompts
+    from agentcascade import conversation
+    from agentcascade.assembly import cascade
     from agentcascade.cli.settings import database
-    from agentcascade.quoting import quoting_of
-    from agentcascade.tokens import token_counter
+    from agentcascade.models.tokens import token_counter
+    from agentcascade.prompts import demonstrations
+    from agentcascade.prompts.quoting import quoting_of
 
     count = token_counter()
 
@@ -141,25 +143,27 @@ def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats:
             situation = conversation.read(item.messages, formats, namespace=config.bank.namespace, episode=step.episode)
             found = await bank.retrieve(situation, k)
             quoting, room = quoting_of(config.prompt.quoting), config.prompt.token_budget
-            prompt = prompts.build(item.messages, found.demonstrations, budget=room, count=count, quoting=quoting)
+            prompt = demonstrations.build(
+                item.messages, found.demonstrations, budget=room, count=count, quoting=quoting
+            )
             windows = tuple(f"{d.trajectory}:{d.start}-{d.start + len(d.steps)}" for d in prompt.shown)
             similarity = max((d.score for d in prompt.shown), default=None)
             made.append(item._replace(messages=prompt.messages, k=k, demonstrations=windows, similarity=similarity))
         return made
 
     with database(config) as opened:
-        bank = assembly.open_bank(config, opened, assembly.make_embedder(config.retrieval.embedder))
+        bank = cascade.open_bank(config, opened, cascade.make_embedder(config.retrieval.embedder))
         return asyncio.run(shown())
 
 
 def _structured(config: CascadeConfig) -> dict[str, Any] | None:
     """The form of `sampling.constrain`, as vLLM takes it. Raises `ConfigError`."""
-    from agentcascade import constraints
     from agentcascade.errors import ConfigError
+    from agentcascade.models import structured_output
 
     sampling = config.sampling
     if sampling.constrain == "choice":
         raise ConfigError("sampling.constrain 'choice': a log does not say what was admissible; set it to none")
-    constraints.check(sampling, config.actions, [])
-    asked = constraints.option(sampling, config.actions, constraints.LOCAL, {})
-    return asked.get(constraints.OPTION)
+    structured_output.check(sampling, config.actions, [])
+    asked = structured_output.option(sampling, config.actions, structured_output.LOCAL, {})
+    return asked.get(structured_output.OPTION)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentcascade._util.control_characters import visible
 from agentcascade.errors import without_secrets
-from agentcascade.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

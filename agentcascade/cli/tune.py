@@ -145,7 +145,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 
 def write(folder: Path, tuned: Tuned, steps: Sequence[Any], made: dict[str, Any]) -> list[Path]:
     """The three files; returns their paths."""
-    from agentcascade.files import write_atomically
+    from agentcascade._util.files import write_atomically
     from agentcascade.reports.tuning import write_report
     from agentcascade.routers.tuning.fragments import dump
 

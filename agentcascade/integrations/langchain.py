@@ -21,15 +21,16 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, Field
 
-from agentcascade import fields, identity
 from agentcascade.cascade import Cascade
-from agentcascade.episode import Episode
+from agentcascade.episodes import identity
+from agentcascade.episodes.episode import Episode
+from agentcascade.episodes.stream import StepStream
+from agentcascade.episodes.sync import loop_of
 from agentcascade.errors import InvalidRequest
-from agentcascade.stream import StepStream
-from agentcascade.sync import loop_of
+from agentcascade.models import message_fields
 from agentcascade.types import Decision, Message
 
-IN_LANGCHAIN = frozenset({"role", "content", "tool_calls", "name", "parsed", fields.BESIDE})
+IN_LANGCHAIN = frozenset({"role", "content", "tool_calls", "name", "parsed", message_fields.BESIDE})
 """What of an answer has a place of its own in LangChain's messages; the rest goes into `additional_kwargs`."""
 OF_CALLS = "tool_call_fields"
 """Key of `additional_kwargs` for what tool calls hold besides, by id: Gemini wants its signatures back with them."""
@@ -200,7 +201,7 @@ def _message(message: BaseMessage) -> Message:
     if isinstance(beside, dict) and converted.get("tool_calls"):
         converted["tool_calls"] = [_whole_call(c, beside.get(c.get("id")) or {}) for c in converted["tool_calls"]]
     # The chunks of a stream are added up by LangChain, which does not know where a block goes on.
-    return {**{k: fields.joined(None, k, v) for k, v in kept.items()}, **converted}
+    return {**{k: message_fields.joined(None, k, v) for k, v in kept.items()}, **converted}
 
 
 def _whole_call(call: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:

@@ -13,17 +13,18 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentcascade import forking, identity
+from agentcascade._util import forking
+from agentcascade.episodes import identity
+from agentcascade.episodes.responses import as_json
+from agentcascade.episodes.sync import LoopThread
 from agentcascade.errors import ConfigError, did_you_mean
-from agentcascade.models import import_litellm
-from agentcascade.response import as_json
-from agentcascade.sync import LoopThread
+from agentcascade.models.litellm import import_litellm
 from agentcascade.types import Decision
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
-    from agentcascade.config import CascadeConfig
-    from agentcascade.episode import Episode
+    from agentcascade.config.load import CascadeConfig
+    from agentcascade.episodes.episode import Episode
 
 litellm = import_litellm()
 from litellm.llms.custom_llm import CustomLLM  # noqa: E402
@@ -54,8 +55,8 @@ class Provider(CustomLLM):  # type: ignore[misc]
         return self._cascades[name]
 
     def _open(self) -> None:
-        from agentcascade.assembly import build_all, config_path
-        from agentcascade.config import CascadeConfig
+        from agentcascade.assembly.cascade import build_all, config_path
+        from agentcascade.config.load import CascadeConfig
 
         config = self._config
         if not isinstance(config, CascadeConfig):

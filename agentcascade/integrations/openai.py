@@ -18,22 +18,23 @@ from openai import NOT_GIVEN, AsyncOpenAI, AsyncStream, OpenAI, Stream
 from openai.resources.chat import AsyncChat, Chat
 from openai.resources.chat.completions import AsyncCompletions, Completions
 
-from agentcascade import drafts, identity, transport
-from agentcascade.assembly import OWN
-from agentcascade.client_model import ClientModel, provider
+from agentcascade.assembly.cascade import OWN
+from agentcascade.episodes import identity, stateless
+from agentcascade.episodes.responses import CascadeCompletion, chat_completion, chunk
+from agentcascade.episodes.sync import LoopThread, loop_of
 from agentcascade.errors import ConfigError, InvalidRequest
-from agentcascade.prices import PriceTable
-from agentcascade.quirks import Quirks
-from agentcascade.response import CascadeCompletion, chat_completion, chunk
-from agentcascade.sync import LoopThread, loop_of
+from agentcascade.models import http_transport
+from agentcascade.models.openai_client import ClientModel, provider
+from agentcascade.models.pricing import PriceTable
+from agentcascade.models.quirks import Quirks
 from agentcascade.types import Decision
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
-    from agentcascade.config import ModelConfig
-    from agentcascade.episode import Episode
+    from agentcascade.config.load import ModelConfig
+    from agentcascade.episodes.episode import Episode
+    from agentcascade.episodes.stream import StepStream
     from agentcascade.protocols import ChatModel, TokenCounter
-    from agentcascade.stream import StepStream
 
 C = TypeVar("C", OpenAI, AsyncOpenAI)
 T = TypeVar("T")
@@ -86,8 +87,8 @@ class Wrapped:
             )
         if cascade.database is None:
             raise ConfigError("episodes are finished in the database: this cascade has none")
-        found = await drafts.settled(cascade, cascade.config.bank.namespace, name)
-        return await drafts.finish(cascade, found, success)
+        found = await stateless.settled(cascade, cascade.config.bank.namespace, name)
+        return await stateless.finish(cascade, found, success)
 
     def close(self) -> None:
         """Flush the records and release the database. The client itself stays open."""
@@ -150,7 +151,7 @@ def wrap(client: C, config: Any = None, **options: Any) -> C:
     the model that it names. Answers are OpenAI's own objects with a field
     `agentcascade`; `wrapped.agentcascade` finishes episodes and closes the cascade.
     """
-    from agentcascade.assembly import build, make_model
+    from agentcascade.assembly.cascade import build, make_model
 
     if not isinstance(client, (OpenAI, AsyncOpenAI)):
         raise ConfigError(
@@ -201,7 +202,9 @@ def _attached(client: C, wrapped: Wrapped) -> C:
         "__module__": kind.__module__,
     }
     client.__dict__.pop("chat", None)
-    client._client = transport.guarded(client._client)  # of this copy alone: the program's own client stays as it is
+    client._client = http_transport.guarded(
+        client._client
+    )  # of this copy alone: the program's own client stays as it is
     client.__class__ = cast("type[C]", type(kind.__name__, (kind,), body))
     return client
 

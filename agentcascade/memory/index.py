@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentcascade import forking
+from agentcascade._util import forking
+from agentcascade.memory.bm25 import Lexical
 from agentcascade.memory.chunking import Chunk, Line, chunks_of, lines_of
-from agentcascade.memory.lexical import Lexical
-from agentcascade.memory.persistent import LineVectors
+from agentcascade.memory.result_cache import LineVectors
+from agentcascade.memory.tokenization import terms
 from agentcascade.memory.types import Turn
-from agentcascade.memory.words import terms
 from agentcascade.protocols import TokenCounter
 
 if TYPE_CHECKING:

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agentcascade.cache import Cache
-from agentcascade.door import Door
-from agentcascade.embedding import TextVectors
+from agentcascade._util.lru_cache import Cache
+from agentcascade._util.threads import apart
+from agentcascade.billing.door import Door
+from agentcascade.episodes.sync import LoopThread
 from agentcascade.errors import InvalidRequest, describe
 from agentcascade.lifetime import Lifetime
-from agentcascade.memory.following import Followed, Held, Stored
+from agentcascade.memory.budget import Caller, Directly, Purse
 from agentcascade.memory.index import HistoryIndex
-from agentcascade.memory.language import Size
-from agentcascade.memory.persistent import Answers, Kept, LineVectors
+from agentcascade.memory.live_index import Followed, Held, Stored
+from agentcascade.memory.llm import Size
 from agentcascade.memory.pipeline import Pipeline, bill
-from agentcascade.memory.purse import Caller, Directly, Purse
+from agentcascade.memory.question import Meter, Query, Tools, Work
+from agentcascade.memory.result_cache import Answers, Kept, LineVectors
 from agentcascade.memory.retrieval import retrieve
 from agentcascade.memory.types import Recall, TierRouter, Turn
-from agentcascade.memory.work import Meter, Query, Tools, Work
+from agentcascade.models.embeddings import TextVectors
 from agentcascade.protocols import ChatModel, Recorder, TokenCounter
-from agentcascade.sync import LoopThread
-from agentcascade.threads import apart
 from agentcascade.types import Account
 
 if TYPE_CHECKING:
-    from agentcascade.sections import MemoryConfig
+    from agentcascade.config.sections import MemoryConfig
 
 PREPARING = 0.5
 """Share of a question's deadline that may go into embedding what is new in the history."""

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from agentcascade import forking
+from agentcascade._util import forking
 from agentcascade.errors import describe
-from agentcascade.memory.language import Language
+from agentcascade.memory.budget import Account, Purse
+from agentcascade.memory.llm import Language
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import Kept
-from agentcascade.memory.purse import Account, Purse
-from agentcascade.memory.text import Text, compose
+from agentcascade.memory.question import Item, Work
+from agentcascade.memory.render import Text, compose
 from agentcascade.memory.types import TIERS, ModuleName, ModuleRun, Probabilities, State, Tier, TierRouter
-from agentcascade.memory.work import Item, Work
-from agentcascade.record import total
+from agentcascade.step.record import total
 
 FADING = 0.95
 """Of a tier's usual time, at each question that it is passed over for: in the end it is tried again."""

@@ -12,12 +12,12 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from agentcascade.errors import ConfigError
-from agentcascade.memory.language import Language, Size
+from agentcascade.memory.llm import Language, Size
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import Kept
-from agentcascade.memory.text import Text, compose
+from agentcascade.memory.question import Item, Meter, Work
+from agentcascade.memory.render import Text, compose
 from agentcascade.memory.types import TIERS, ModuleName, Tier
-from agentcascade.memory.work import Item, Meter, Work
 from agentcascade.types import Message
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from agentcascade._util.control_characters import one_line
 from agentcascade.errors import MissingExtra
-from agentcascade.visible import one_line
 
 Interval = tuple[float, float]
 

@@ -7,11 +7,11 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from agentcascade.figures import Point
-from agentcascade.insights import Bucket, Insights
+from agentcascade.ledger.dashboard import Bucket, Insights
+from agentcascade.ledger.dashboard_rows import Point
 from agentcascade.reports import figures
 from agentcascade.reports.page import Page, percent
-from agentcascade.routers.drift import confidence_sequence
+from agentcascade.routers.step.drift import confidence_sequence
 from agentcascade.steplog.audits import audits
 from agentcascade.storage import Database
 from agentcascade.types import now

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from agentcascade.files import write_atomically
+from agentcascade._util.files import write_atomically
 
 
 class Page:

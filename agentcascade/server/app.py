@@ -19,9 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
-from agentcascade import __version__
+from agentcascade._version import __version__
+from agentcascade.episodes.identity import ID
 from agentcascade.errors import InvalidKey
-from agentcascade.identity import ID
 from agentcascade.server import dashboard, wire
 from agentcascade.server.auth import Gate, Tenant
 from agentcascade.server.bodies import Bodies
@@ -36,7 +36,7 @@ from agentcascade.server.readiness import Readiness
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
-    from agentcascade.config import CascadeConfig, ServerConfig
+    from agentcascade.config.load import CascadeConfig, ServerConfig
     from agentcascade.storage import Database
 
 log = logging.getLogger("agentcascade.server")
@@ -72,7 +72,7 @@ STATUSES = {
 
 def create_app(config: CascadeConfig) -> FastAPI:
     """The proxy for every cascade of `config`. Databases and models are opened now; a bad configuration raises."""
-    from agentcascade.assembly import build_all
+    from agentcascade.assembly.cascade import build_all
     from agentcascade.storage.budgets import Rates
     from agentcascade.storage.keys import Keys
     from agentcascade.telemetry.observer import prometheus

@@ -11,8 +11,8 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from agentcascade import identity
-from agentcascade.response import as_json
+from agentcascade.episodes import identity
+from agentcascade.episodes.responses import as_json
 from agentcascade.server import wire
 from agentcascade.server.errors import Problem, Refused, explain, invalid
 from agentcascade.types import Decision
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agentcascade.cascade import Cascade
-    from agentcascade.episode import Episode
+    from agentcascade.episodes.episode import Episode
+    from agentcascade.episodes.stream import StepStream
     from agentcascade.server.auth import Gate, Tenant
-    from agentcascade.stream import StepStream
 
 T = TypeVar("T")
 Work = set[asyncio.Future[Any]]

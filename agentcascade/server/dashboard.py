@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.insights import Bucket, Insights
+from agentcascade.ledger.dashboard import Bucket, Insights
 from agentcascade.server.errors import explain
 from agentcascade.storage import Database
 from agentcascade.types import now

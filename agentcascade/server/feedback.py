@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agentcascade import drafts, identity
+from agentcascade.episodes import identity, stateless
 from agentcascade.errors import UnknownEpisode, describe
 from agentcascade.server import wire
 from agentcascade.server.errors import Problem, Refused, invalid
@@ -76,19 +76,19 @@ class FeedbackRoute:
             raise UnknownEpisode(f"there is no episode '{id}' here")
         if data.get("success") is None and cascade.judge is None:
             raise invalid("success must be true or false: the cascade has no judge (judge.model)", param="success")
-        banked = await drafts.finish(cascade, found, data.get("success"), tenant.accounts)
+        banked = await stateless.finish(cascade, found, data.get("success"), tenant.accounts)
         return {"episode": id, "banked": banked}
 
-    async def _find(self, tenant: Tenant, episode: str) -> drafts.Unfinished:
+    async def _find(self, tenant: Tenant, episode: str) -> stateless.Unfinished:
         """Looked for once in each namespace and database that the tenant's cascades work with."""
         places = {
             (id(c.database), tenant.namespace or c.config.bank.namespace): c
             for name, c in self._cascades.items()
             if tenant.may_use(name) and c.database is not None
         }
-        tries = [drafts.settled(cascade, namespace, episode) for (_, namespace), cascade in places.items()]
+        tries = [stateless.settled(cascade, namespace, episode) for (_, namespace), cascade in places.items()]
         for found in await asyncio.gather(*tries, return_exceptions=True):
-            if isinstance(found, drafts.Unfinished):
+            if isinstance(found, stateless.Unfinished):
                 return found
             if not isinstance(found, UnknownEpisode):
                 raise found

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
-from agentcascade import known_keys
+from agentcascade._util import known_secrets
 from agentcascade.server.bodies import Bodies
 from agentcascade.server.browsers import Browsers
 from agentcascade.server.errors import Problem, explain
@@ -45,7 +45,7 @@ class Gateway:
         started = time.perf_counter()
         headers = dict(scope["headers"])
         sent = (headers.get(name, b"").decode("latin-1") for name in (b"authorization", b"x-api-key", b"api-key"))
-        known_keys.of_request(*(value.rpartition(" ")[2] for value in sent))
+        known_secrets.of_request(*(value.rpartition(" ")[2] for value in sent))
         given = headers.get(b"x-request-id", b"")
         request_id = given if REQUEST_ID.fullmatch(given) else new_id("req").encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from agentcascade import known_keys
+from agentcascade._util import known_secrets
 from agentcascade.errors import without_secrets
 
 
@@ -36,5 +36,5 @@ class Problem(NamedTuple):
         if not self.retry:
             found["x-should-retry"] = "false"
         if self.upstream_id:
-            found["x-upstream-request-id"] = known_keys.hide(self.upstream_id)
+            found["x-upstream-request-id"] = known_secrets.hide(self.upstream_id)
         return found

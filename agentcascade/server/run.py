@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import AgentCascadeError, ConfigError, describe
 from agentcascade.server import workers as processes
 from agentcascade.server.connections import impatient
@@ -51,7 +51,7 @@ def _read() -> CascadeConfig:
 
 def log(config: CascadeConfig) -> None:
     """Structured logs of this process, as the command line wants them."""
-    from agentcascade.redaction import Redactor
+    from agentcascade.redaction.redactor import Redactor
     from agentcascade.telemetry.logs import configure
 
     configure(

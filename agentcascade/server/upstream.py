@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from agentcascade._util.control_characters import one_line
 from agentcascade.errors import ProviderError, describe, without_secrets
 from agentcascade.server.problem import Problem
-from agentcascade.visible import one_line
 
 log = logging.getLogger("agentcascade.server")
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,79}")
@@ -119,7 +119,7 @@ def _matching(pattern: re.Pattern[str], value: object) -> str | None:
 
 def _headers(error: BaseException) -> tuple[float | None, str | None]:
     """Seconds to wait, and the provider's id of the request."""
-    from agentcascade.models import retry_after
+    from agentcascade.models.litellm import retry_after
 
     response = getattr(error, "response", None)
     headers = getattr(error, "litellm_response_headers", None) or getattr(response, "headers", None) or {}

@@ -12,12 +12,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
-from agentcascade.prices import PriceTable
+from agentcascade.models.pricing import PriceTable
 from agentcascade.steplog.records import STUDENT, TEACHER, Prices, records_of, step_of
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.storage import Database
+from agentcascade.storage.record_rows import write
 from agentcascade.storage.tables import calls, decisions, episodes, shadows
-from agentcascade.storage.writing import write
 from agentcascade.types import Call, Decision, EpisodeEnd, Shadow, Usage, now
 
 CHUNK = 500

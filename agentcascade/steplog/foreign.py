@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from agentcascade.errors import InvalidRequest, did_you_mean
+from agentcascade.models.usage import usage_from
 from agentcascade.steplog.matching import ModelCall
 from agentcascade.types import Usage
-from agentcascade.usage import usage_from
 
 Row = Mapping[str, Any]
 HIDDEN = ("redacted-by-litellm", "litellm_truncated")

@@ -56,7 +56,7 @@ def read(path: Path) -> list[LoggedStep]:
 
 def write(path: Path, steps: Iterable[LoggedStep]) -> int:
     """One line for each; the file appears whole or not at all. Returns how many."""
-    from agentcascade.files import write_atomically
+    from agentcascade._util.files import write_atomically
 
     lines = [step.model_dump_json(exclude_defaults=True) + "\n" for step in steps]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from agentcascade._util.files import PRIVATE, append_to
 from agentcascade.errors import InvalidRequest, MissingExtra
-from agentcascade.files import PRIVATE, append_to
-from agentcascade.prices import CLASSES
+from agentcascade.models.pricing import CLASSES
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import Usage
 

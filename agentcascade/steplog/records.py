@@ -13,8 +13,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from agentcascade.prices import Price, PriceTable
-from agentcascade.record import total
+from agentcascade.models.pricing import Price, PriceTable
+from agentcascade.step.record import total
 from agentcascade.steplog.types import Drawn, LoggedStep, dollars
 from agentcascade.types import Call, Decision, LoggedSample, Shadow, Usage
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from pydantic import Field
 
-from agentcascade.prices import Price
+from agentcascade.models.pricing import Price
 from agentcascade.types import Frozen, LoggedSample, Usage
 
 

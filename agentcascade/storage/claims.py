@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from agentcascade.files import open_private
+from agentcascade._util.files import open_private
 
 try:
     import fcntl

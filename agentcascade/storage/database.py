@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from agentcascade import forking, known_keys
+from agentcascade._util import forking, known_secrets
+from agentcascade._util.control_characters import visible
 from agentcascade.errors import (
     ConfigError,
     CorruptDatabase,
@@ -25,7 +26,6 @@ from agentcascade.errors import (
     without_secrets,
 )
 from agentcascade.storage.claims import open_private
-from agentcascade.visible import visible
 
 log = logging.getLogger("agentcascade.storage")
 
@@ -171,8 +171,8 @@ def _engine(url: str | Path) -> Engine:
         raise ConfigError("bank.url is not a database URL: e.g. sqlite:///agentcascade.db") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigError(f"bank.url names {parsed.get_backend_name()}: only sqlite and postgresql are supported")
-    known_keys.register(str(parsed.password) if parsed.password else None)
-    known_keys.register_fields({k: v for k, v in parsed.query.items() if isinstance(v, str)})
+    known_secrets.register(str(parsed.password) if parsed.password else None)
+    known_secrets.register_fields({k: v for k, v in parsed.query.items() if isinstance(v, str)})
     try:
         if parsed.get_backend_name() == "postgresql":
             patience = {k: v for k, v in PATIENCE.items() if k not in parsed.query}
@@ -284,7 +284,7 @@ def _upgrade(engine: Engine) -> None:
 
 def shown(url: URL) -> str:
     """A database's URL without its passwords, those in its query included."""
-    hidden = {k: "***" for k in url.query if known_keys.SECRET_FIELD.fullmatch(k) or "password" in k.lower()}
+    hidden = {k: "***" for k in url.query if known_secrets.SECRET_FIELD.fullmatch(k) or "password" in k.lower()}
     return visible(url.update_query_dict(hidden).render_as_string(hide_password=True))
 
 

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
 
-from agentcascade import forking
+from agentcascade._util import forking
 from agentcascade.storage.claims import hold, open_private
 from agentcascade.storage.database import Database
 from agentcascade.storage.spill import Use, take_in

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import select
 
-from agentcascade import forking
+from agentcascade._util import forking
 from agentcascade.errors import ConfigError, InvalidKey, StorageError, describe, did_you_mean
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import keys

@@ -8,7 +8,7 @@ import time
 
 from sqlalchemy import delete, select
 
-from agentcascade import forking
+from agentcascade._util import forking
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import settings
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from agentcascade._util.control_characters import LINE
 from agentcascade.errors import ConfigError
-from agentcascade.redaction import Redactor
-from agentcascade.visible import LINE
+from agentcascade.redaction.redactor import Redactor
 
 CONTENTS = {"messages", "content", "prompt", "answer", "arguments", "body", "observation"}
 """Fields that are replaced by their length."""

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from agentcascade import __version__
+from agentcascade._version import __version__
 from agentcascade.errors import MissingExtra, describe
-from agentcascade.redaction import Redactor
+from agentcascade.redaction.redactor import Redactor
 from agentcascade.telemetry import attributes as a
 from agentcascade.types import Completion, Decision, Message, Mode, Purpose, Role, Situation
 

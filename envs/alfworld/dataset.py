@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agentcascade._util.files import cache_folder
 from agentcascade.envs.alfworld import games
 from agentcascade.errors import EnvironmentFailed, describe, did_you_mean
-from agentcascade.files import cache_folder
 
 SPLITS = ("train", "valid_seen", "valid_unseen")
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentcascade.envs.alfworld.belief import Belief
 from agentcascade.envs.alfworld.engine import make_engine
+from agentcascade.envs.alfworld.knowledge import Belief
 from agentcascade.envs.alfworld.planner import Planner, reduced
-from agentcascade.envs.alfworld.telling import outline, thought
+from agentcascade.envs.alfworld.verbalize import outline, thought
 from agentcascade.errors import EnvironmentFailed, describe
 
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from agentcascade.actions import text_of
+from agentcascade.actions.base import text_of
+from agentcascade.actions.python import PythonActions
 from agentcascade.envs import react
 from agentcascade.envs.react import Complete, EpisodeResult
 from agentcascade.errors import InvalidAction
 from agentcascade.protocols import Environment
-from agentcascade.python_keys import PythonActions
 from agentcascade.types import Message
 
 SYSTEM = """\

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from agentcascade.actions.python import canonical_python
 from agentcascade.envs.appworld import installation
 from agentcascade.envs.appworld.server import START_SECONDS, AppWorldServer, ServerGone
 from agentcascade.errors import EnvironmentFailed, InvalidAction, did_you_mean
-from agentcascade.python_keys import canonical_python
 from agentcascade.types import Action
 
 MAX_STEPS = 50

@@ -17,9 +17,9 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from agentcascade.children import child_environment, installer_environment
+from agentcascade._util.child_environment import child_environment, installer_environment
+from agentcascade._util.files import cache_folder
 from agentcascade.errors import EnvironmentFailed, did_you_mean
-from agentcascade.files import cache_folder
 
 VERSION = "0.1.3.post1"
 INSIDE = Path(__file__).parent / "inside"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from agentcascade.actions import text_of
+from agentcascade.actions.base import text_of
+from agentcascade.actions.sql import SqlActions
 from agentcascade.envs import react
 from agentcascade.envs.react import Complete, EpisodeResult
 from agentcascade.errors import InvalidAction
 from agentcascade.protocols import Environment
-from agentcascade.sql_keys import SqlActions
 from agentcascade.types import Message
 
 SYSTEM = """\

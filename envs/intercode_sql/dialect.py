@@ -6,9 +6,9 @@ import re
 import sqlite3
 from functools import lru_cache
 
+from agentcascade.actions.sql import parsed, parser
 from agentcascade.envs.intercode_sql.dump import COLUMNS
 from agentcascade.errors import InvalidAction
-from agentcascade.sql_keys import parsed, parser
 
 SYNTAX = "You have an error in your SQL syntax"
 DENIED = "command denied to user 'admin': this database is read-only"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agentcascade.actions.sql import SUBMIT, statement_of
+from agentcascade.envs.intercode_sql.readonly_database import Answer, ReadOnlyDatabase
 from agentcascade.envs.intercode_sql.rewards import reward
 from agentcascade.envs.intercode_sql.tasks import databases, questions
-from agentcascade.envs.intercode_sql.world import Answer, ReadOnlyDatabase
 from agentcascade.errors import EnvironmentFailed
-from agentcascade.sql_keys import SUBMIT, statement_of
 from agentcascade.types import Action, Situation
 
 MAX_TURNS = 10

@@ -7,7 +7,7 @@ import re
 import sqlite3
 from typing import Any
 
-from agentcascade.bounds import linear
+from agentcascade._util.bounds import linear
 
 _FORMATS = {"%M": "%B", "%i": "%M", "%s": "%S", "%e": "%d", "%c": "%m", "%h": "%I", "%k": "%H", "%b": "%b", "%D": "%d"}
 

@@ -14,11 +14,11 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-from agentcascade.actions import text_of
+from agentcascade.actions.base import text_of
 from agentcascade.envs.intercode_sql.tasks import questions, read, source
 from agentcascade.errors import ConfigError, EnvironmentFailed, did_you_mean
+from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import TokenCounter
-from agentcascade.tokens import count_messages
 from agentcascade.types import Completion, Message, Tool, Usage
 
 PREFIX = "recorded/"

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from agentcascade._util.files import cache_folder
 from agentcascade.envs.intercode_sql.dump import convert
 from agentcascade.errors import EnvironmentFailed, did_you_mean
-from agentcascade.files import cache_folder
 from agentcascade.types import Frozen
 
 Split = Literal["train", "test", "unseen_databases"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from agentcascade.actions import text_of
-from agentcascade.door import Door, Tab
+from agentcascade.actions.base import text_of
+from agentcascade.billing.door import Door, Tab
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.errors import InvalidAction
+from agentcascade.prompts.quoting import FENCED
+from agentcascade.prompts.yes_no import verdict
 from agentcascade.protocols import ChatModel
-from agentcascade.quoting import FENCED
 from agentcascade.types import Call
-from agentcascade.yes_no import verdict
 
 JUDGE_SECONDS = 600.0
 GRADED = (

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from agentcascade.envs.memory_qa.types import Question
-from agentcascade.memory.words import stemmer
+from agentcascade.memory.tokenization import stemmer
 
 PUNCTUATION = frozenset(string.punctuation)
 ARTICLES = re.compile(r"\b(a|an|the)\b")

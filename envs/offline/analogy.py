@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from agentcascade.envs.offline.moments import Moment, Present, moment, releasing_verbs
-from agentcascade.envs.offline.reading import ENTITY, Entity, Reading, Turn, entities, verb, words
+from agentcascade.envs.offline.prompt_parser import ENTITY, Entity, Reading, Turn, entities, verb, words
+from agentcascade.envs.offline.step_features import Moment, Present, moment, releasing_verbs
 
 FUNCTION_WORDS = frozenset(
     words("a an the some any it its them then and or in on at to of with under into onto your is that this one")

@@ -21,12 +21,12 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from agentcascade import prompts
-from agentcascade.actions import text_of
+from agentcascade.actions.base import text_of
+from agentcascade.actions.python import PythonActions, canonical_python
 from agentcascade.errors import InvalidAction, InvalidRequest
+from agentcascade.models.tokens import count_messages
+from agentcascade.prompts import demonstrations
 from agentcascade.protocols import TokenCounter
-from agentcascade.python_keys import PythonActions, canonical_python
-from agentcascade.tokens import count_messages
 from agentcascade.types import Completion, Message, Tool, Usage
 
 DOUBT = 0.02
@@ -92,7 +92,7 @@ class Copier:
         started = time.perf_counter()
         found = candidates(messages)
         digest = blake2b(
-            json.dumps(prompts.bare(messages), sort_keys=True, default=str).encode(), digest_size=8
+            json.dumps(demonstrations.bare(messages), sort_keys=True, default=str).encode(), digest_size=8
         ).hexdigest()
         texts = []
         for sample in range(n):
@@ -113,7 +113,7 @@ class Copier:
 def candidates(messages: Sequence[Message]) -> list[Candidate]:
     """What the demonstrations suggest to write now, best first; without any, a look around and then the end."""
     first = next((text_of(m) for m in messages if m["role"] == "user"), "")
-    own, shown = prompts.apart(first)
+    own, shown = demonstrations.apart(first)
     goal = own.partition("Your task is to: ")[2].strip() or own.strip()
     written = [code for m in messages if m["role"] == "assistant" and (code := _code(text_of(m)))]
     done, last = {key(code) for code in written}, key(written[-1]) if written else ""

@@ -16,11 +16,11 @@ from hashlib import blake2b
 from typing import Any
 
 from agentcascade.envs.offline.analogy import Candidate, candidates
-from agentcascade.envs.offline.reading import read
+from agentcascade.envs.offline.prompt_parser import read
 from agentcascade.errors import InvalidRequest
-from agentcascade.prompts import bare
+from agentcascade.models.tokens import count_messages
+from agentcascade.prompts.demonstrations import bare
 from agentcascade.protocols import TokenCounter
-from agentcascade.tokens import count_messages
 from agentcascade.types import Completion, Message, Tool, Usage
 
 DOUBT = 0.05

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from agentcascade.actions import text_of
+from agentcascade.actions.base import text_of
 from agentcascade.memory.dates import expressions
-from agentcascade.memory.words import overlap, terms
+from agentcascade.memory.tokenization import overlap, terms
+from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import TokenCounter
-from agentcascade.tokens import count_messages
 from agentcascade.types import Completion, Message, Tool, Usage
 
 UNKNOWN = "No information available."

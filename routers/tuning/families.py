@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from agentcascade.errors import InvalidRequest, MissingExtra
-from agentcascade.routers import scores
+from agentcascade.routers.step import scores
 from agentcascade.routers.tuning.columns import Columns
 from agentcascade.routers.tuning.risks import Kind, labelled
 from agentcascade.routers.tuning.rules import Chain, Grouped, Rule, Scored, Threshold

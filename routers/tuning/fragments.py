@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from agentcascade.errors import ConfigError, did_you_mean
-from agentcascade.routers.consistency import AgreementThreshold, AlwaysStudent, AlwaysTeacher, Unanimity
-from agentcascade.routers.consistency import RandomMix as RandomRouter
-from agentcascade.routers.scores import SIGNALS, ScoreRouter
-from agentcascade.routers.scores import Grouped as GroupedRouter
+from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysStudent, AlwaysTeacher, Unanimity
+from agentcascade.routers.step.consistency import RandomMix as RandomRouter
+from agentcascade.routers.step.scores import SIGNALS, ScoreRouter
+from agentcascade.routers.step.scores import Grouped as GroupedRouter
 from agentcascade.routers.tuning.columns import Arm
 from agentcascade.routers.tuning.costs import Sampling
 from agentcascade.routers.tuning.families import Votes

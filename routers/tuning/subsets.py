@@ -10,8 +10,8 @@ from collections import Counter
 from functools import lru_cache
 from math import comb
 
-from agentcascade.agreement import next_wave
-from agentcascade.routers.consistency import AgreementThreshold
+from agentcascade.actions.voting import next_wave
+from agentcascade.routers.step.consistency import AgreementThreshold
 from agentcascade.types import Situation, Tally
 
 Pattern = tuple[int, tuple[int, ...]]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from agentcascade.actions import ToolCallActions
+from agentcascade.actions.base import ToolCallActions
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "tau_bench" / "gpt-4o-airline.json"
 READS = ("get_", "search_", "list_", "calculate", "think", "transfer_")

@@ -18,9 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from agentcascade.assembly import find_module, make_embedder, make_retriever
-from agentcascade.bank import Bank
-from agentcascade.ledger import DatabaseRecorder
+from agentcascade.assembly.cascade import find_module, make_embedder, make_retriever
+from agentcascade.bank.bank import Bank
+from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import Database, open_database
 from agentcascade.types import Call, Decision, Situation, Step, Trajectory, Usage
 
@@ -153,7 +153,7 @@ async def retrieve(folder: Path, steps: int) -> None:
         p50, p99 = np.percentile(seconds, [50, 99]) * 1000
         print(f"retrieve k=6, {label}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
     started = time.perf_counter()
-    from agentcascade.catalog import Catalog
+    from agentcascade.bank.catalog import Catalog
 
     Catalog(database).remove(Catalog(database).list(limit=1)[0].id)
     print(f"remove one trajectory: {(time.perf_counter() - started) * 1000:.0f} ms")

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from agentcascade import prompts
+from agentcascade.actions.equivalence import PROMPT
+from agentcascade.actions.python import PythonActions
 from agentcascade.envs.appworld import agent, installation
 from agentcascade.envs.appworld.environment import FAILED, SILENT, AppWorldEnvironment, key, reading, written
 from agentcascade.envs.offline.copier import Copier, kinship
-from agentcascade.merging import PROMPT
-from agentcascade.python_keys import PythonActions
-from agentcascade.tokens import token_counter
+from agentcascade.models.tokens import token_counter
+from agentcascade.prompts import demonstrations as prompts
 from agentcascade.types import Demonstration, Message, Step
 
 LAYERS = ("text", "syntax tree", "dry run")

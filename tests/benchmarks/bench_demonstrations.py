@@ -27,18 +27,18 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 
-from agentcascade import assembly
-from agentcascade.actions import text_of
-from agentcascade.bench import alfworld
+from agentcascade.actions.base import text_of
+from agentcascade.assembly import cascade
+from agentcascade.bank.shortening import Shortener, Words
 from agentcascade.bench.records import EpisodeRecord, Job
+from agentcascade.bench.suites import alfworld
 from agentcascade.bench.worker import Setup, Worker, embedder
-from agentcascade.config import CascadeConfig, ModelConfig
+from agentcascade.config.load import CascadeConfig, ModelConfig
 from agentcascade.envs.offline.editor import Editor
+from agentcascade.models.tokens import token_counter
 from agentcascade.protocols import ChatModel, TokenCounter
-from agentcascade.shortening import Shortener, Words
 from agentcascade.storage import open_database
-from agentcascade.storage.writing import write
-from agentcascade.tokens import token_counter
+from agentcascade.storage.record_rows import write
 from agentcascade.types import Completion, EpisodeEnd, Message, Usage, now
 
 TEACHER = {"name": "offline/expert", "price": {"input": "3", "output": "15"}, "temperature": 0.1}
@@ -93,7 +93,9 @@ def configured(**sections: dict[str, Any]) -> CascadeConfig:
 
 
 def play(config: CascadeConfig, bank: str, jobs: Sequence[Job], *, supports_n: bool = True) -> list[EpisodeRecord]:
-    worker = CachingWorker(Setup("agentcascade.bench.alfworld:AlfworldSuite", config, {j.seed: bank for j in jobs}))
+    worker = CachingWorker(
+        Setup("agentcascade.bench.suites.alfworld:AlfworldSuite", config, {j.seed: bank for j in jobs})
+    )
     worker.supports_n = supports_n
     return [worker.play(job) for job in jobs]
 
@@ -158,8 +160,8 @@ def shortened(bank: str, jobs: Sequence[Job]) -> None:
         shutil.copy(bank.removeprefix("sqlite:///"), copy.removeprefix("sqlite:///"))
         with closing(open_database(copy)) as database:
             config = configured()
-            made = assembly.open_bank(config, database, embedder("minilm"))
-            price = assembly.make_model(ModelConfig.model_validate(TEACHER), count)
+            made = cascade.open_bank(config, database, embedder("minilm"))
+            price = cascade.make_model(ModelConfig.model_validate(TEACHER), count)
             shortener = Shortener(made, Editor(count, price.dollars), count, words)
             print(asyncio.run(run(shortener)))
         tell(f"at most {words.easy} and {words.hard} words", play(configured(prompt={"shortened": True}), copy, jobs))
@@ -189,7 +191,7 @@ def main() -> None:
         else:
             records = play(configured(), f"sqlite:///{own}", games("train", options.demos, "demos"))
             with closing(open_database(own)) as database:
-                bank = assembly.open_bank(configured(), database, embedder("minilm"))
+                bank = cascade.open_bank(configured(), database, embedder("minilm"))
                 asyncio.run(bank.add_many([r.trajectory for r in records if r.trajectory is not None]))
             if options.bank is not None:
                 shutil.copy(own, options.bank)

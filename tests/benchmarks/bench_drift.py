@@ -13,7 +13,7 @@ import time
 import numpy as np
 from scipy.stats import binomtest
 
-from agentcascade.routers.drift import Promise, Watch
+from agentcascade.routers.step.drift import Promise, Watch
 
 PROMISES: tuple[tuple[Promise, float], ...] = (("ever", 0.05), ("rate", 0.0002))
 

@@ -24,15 +24,15 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import numpy as np
 
-from agentcascade.bench.memory_collect import Sweep, collect
-from agentcascade.bench.memory_train import embedder_of, train_router
-from agentcascade.config import CascadeConfig
+from agentcascade.assembly.memory import build_memory
+from agentcascade.bench.memory.sweep import Sweep, collect
+from agentcascade.bench.memory.training import embedder_of, train_router
+from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa import locomo
 from agentcascade.memory.types import MODULES, State
-from agentcascade.memory_assembly import build_memory
-from agentcascade.routers import tier_log
-from agentcascade.routers.ppo import Recipe
-from agentcascade.routers.tiers import FixedTiers
+from agentcascade.routers.tier import log as tier_log
+from agentcascade.routers.tier.baselines import FixedTiers
+from agentcascade.routers.tier.ppo import Recipe
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def training(conversations: list[Any], path: Path | None, skip_policy: bool) -> 
 
 
 def decisions(path: Path, kind: str, log: Any) -> None:
-    from agentcascade.bench.memory_inputs import open_router
+    from agentcascade.bench.memory.inputs import open_router
 
     router = open_router(path, None)
     states = [State("", log.query[i], log.vectors[i].astype(np.float32)) for i in range(400)]

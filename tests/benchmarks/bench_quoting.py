@@ -17,9 +17,9 @@ import tempfile
 import timeit
 from pathlib import Path
 
-from agentcascade import prompts
-from agentcascade.quoting import FENCED, PLAIN, Quoting
-from agentcascade.tokens import token_counter
+from agentcascade.models.tokens import token_counter
+from agentcascade.prompts import demonstrations
+from agentcascade.prompts.quoting import FENCED, PLAIN, Quoting
 from agentcascade.types import Demonstration, Step
 
 FIELDS = ("accuracy", "steps", "deferral_share", "dollars_per_episode")
@@ -53,13 +53,15 @@ def marks() -> None:
     count = token_counter()
     messages = [{"role": "user", "content": "Your task is to: put a clean plate in the fridge."}]
     for name, quoting in (("plain", PLAIN), ("fenced", FENCED)):
-        content = prompts.build(messages, shown, budget=10**6, count=count, quoting=quoting).messages[0]["content"]
+        content = demonstrations.build(messages, shown, budget=10**6, count=count, quoting=quoting).messages[0][
+            "content"
+        ]
         once = timeit.timeit(lambda: rendered(shown, quoting), number=200)  # noqa: B023
         print(f"{name:<8} {count(str(content)):>6,} tokens  {once / 200 * 1e6:>6.0f} µs to render")
 
 
 def rendered(shown: list[Demonstration], quoting: Quoting) -> str:
-    return prompts.render([(d, prompts.render_demonstration(d, quoting)) for d in shown], quoting)
+    return demonstrations.render([(d, demonstrations.render_demonstration(d, quoting)) for d in shown], quoting)
 
 
 def main() -> None:

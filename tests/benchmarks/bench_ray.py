@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tiny_runs import comparable, play
 
-from agentcascade.assembly import find_module
-from agentcascade.bench.suite import Task
+from agentcascade.assembly.cascade import find_module
+from agentcascade.bench.suites.protocol import Task
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agentcascade.students.engine import Engine, Settings, is_environment, launcher
-from agentcascade.students.measure import gauges, throughput
+from agentcascade.vllm.engine import Engine, Settings, is_environment, launcher
+from agentcascade.vllm.throughput import gauges, throughput
 
 MAKE = Path(__file__).parents[1] / "tiny_model.py"
 WORDS = 1500

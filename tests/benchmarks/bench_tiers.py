@@ -57,7 +57,7 @@ def questions(count: int, dimension: int, seed: int) -> list[list[State]]:
 
 
 def fresh_policy(dimension: int) -> TierRouter:
-    from agentcascade.routers.policy import HEAD, SHAPES, WIDTH, PolicyRouter
+    from agentcascade.routers.tier.policy import HEAD, SHAPES, WIDTH, PolicyRouter
 
     sizes = {"width": WIDTH, "head": HEAD, "dimension": dimension, "state": 2 * dimension, "both": 2 * WIDTH}
     sizes |= {"modules": len(MODULES), "tiers": len(TIERS)}
@@ -70,8 +70,8 @@ def fresh_policy(dimension: int) -> TierRouter:
 
 
 def fresh_values(dimension: int) -> TierRouter:
-    from agentcascade.routers.table import COMBINATIONS
-    from agentcascade.routers.values import ValueRouter
+    from agentcascade.routers.tier.outcome_table import COMBINATIONS
+    from agentcascade.routers.tier.values import ValueRouter
 
     rng = np.random.default_rng(0)
     weights = {

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import Proxy, serving, settings
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 from agentcascade.server.browsers import Browsers, name_of
 
 ASK = json.dumps({"model": "default", "messages": [{"role": "user", "content": "pay"}]})

@@ -15,7 +15,7 @@ from chromium import chromium, complaints, requested, resize
 
 from agentcascade.errors import InvalidKey
 from agentcascade.storage import open_database, trajectories
-from agentcascade.storage.recording import write
+from agentcascade.storage.recorder import write
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Usage, now
 
 fastapi = pytest.importorskip("fastapi", reason="needs fastapi: pip install 'agentcascade[server]'")

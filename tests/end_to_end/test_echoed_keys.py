@@ -16,7 +16,7 @@ from fake_openai import FakeOpenAI, Reply, Request
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import serving, settings
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 from agentcascade.telemetry.logs import Structured
 
 KEY = "Zq7/plain+form=0123456789xyz"

@@ -15,7 +15,7 @@ pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import serving, settings
 from sqlalchemy import func, select
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import open_database, tables
 
 

@@ -10,10 +10,10 @@ import pytest
 from fake_openai import Reply, Request
 from memory_parts import history
 
-from agentcascade.ledger import Ledger
+from agentcascade.assembly.memory import build_memory
+from agentcascade.ledger.ledger import Ledger
 from agentcascade.memory.types import Recall
-from agentcascade.memory_assembly import build_memory
-from agentcascade.routers.tiers import FixedTiers
+from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.storage import open_database
 
 QUESTION = "When did Ann adopt her dog?"

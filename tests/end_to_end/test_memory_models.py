@@ -12,11 +12,11 @@ from fake_openai import FakeOpenAI, Reply, Request
 from memory_parts import history
 from sqlalchemy import select
 
-from agentcascade.ledger import Ledger
+from agentcascade.assembly.memory import build_memory
+from agentcascade.ledger.ledger import Ledger
 from agentcascade.memory.memory import Memory
 from agentcascade.memory.types import Recall
-from agentcascade.memory_assembly import build_memory
-from agentcascade.routers.tiers import FixedTiers
+from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.storage import open_database
 from agentcascade.storage.tables import recall_calls
 

@@ -18,7 +18,7 @@ from fake_openai import FakeOpenAI, Reply
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import Proxy, serving, settings
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 
 HI: Any = [{"role": "user", "content": "hi"}]
 ROUTES = ["openai/teacher", "openai/gpt-5", "groq/teacher", "deepseek/teacher"]

@@ -19,7 +19,7 @@ from proxy import settings as configuration
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 
 EXAMPLES = 120
 EPISODE = "ep-known"

@@ -19,7 +19,7 @@ pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import UPSTREAM_KEY, Proxy, serving, settings
 from sqlalchemy import select
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import open_database, tables
 from agentcascade.storage.switch import Switch
 

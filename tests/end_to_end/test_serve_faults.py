@@ -18,7 +18,7 @@ pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import Proxy, serving, settings
 from sqlalchemy import select, text
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import open_database, tables
 
 ASK = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
@@ -237,7 +237,7 @@ def _saw(response: httpx.Response) -> str:
 def _recorded(folder: Path) -> dict[str, Any]:
     """The one decision, from the database or, where that was gone, from what was taken in again."""
     database = open_database(f"sqlite:///{folder}/cascade.db")
-    from agentcascade.ledger import DatabaseRecorder
+    from agentcascade.ledger.ledger import DatabaseRecorder
 
     DatabaseRecorder(database).close()
     with database.begin() as connection:

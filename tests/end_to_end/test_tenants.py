@@ -14,7 +14,7 @@ from fake_openai import FakeOpenAI, Reply, Request
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import Proxy, serving, settings
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 
 GOAL = "unseal vault seven of acme"
 ANSWER = "turn the obsidian dial to heliotrope"

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 from agentcascade import build
 from agentcascade.cli import main
-from agentcascade.config import CascadeConfig
-from agentcascade.scripted import ScriptedModel
+from agentcascade.config.load import CascadeConfig
+from agentcascade.models.scripted import ScriptedModel
 
 RECORDED = Path(__file__).parents[2].parent / "shared" / "data" / "multi_sample" / "gsm8k_llama2_13b_pot2.jsonl"
 

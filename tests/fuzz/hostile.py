@@ -175,37 +175,33 @@ def said(content: Any, **more: Any) -> dict[str, Any]:
 
 @lru_cache
 def parsers() -> dict[str, Parser]:
-    from agentcascade import (
-        bounds,
-        conversation,
-        planning,
-        python_keys,
-        redaction,
-        schemas,
-        sql_keys,
-        usage,
-    )
-    from agentcascade.actions import make_format, parse_as
-    from agentcascade.bounds import Pattern
+    from agentcascade import conversation
+    from agentcascade._util import bounds
+    from agentcascade._util.bounds import Pattern
+    from agentcascade.actions import python, sql
+    from agentcascade.actions.base import make_format, parse_as
+    from agentcascade.actions.equivalence import grouping
     from agentcascade.envs.alfworld import agent as alfworld
     from agentcascade.envs.appworld import agent as appworld
     from agentcascade.envs.intercode_sql import agent as intercode
     from agentcascade.envs.intercode_sql.dialect import Rejected, translate
     from agentcascade.envs.memory_qa import judging as qa
     from agentcascade.errors import ConfigError, InvalidAction, InvalidRequest
-    from agentcascade.memory import dates, language, words
-    from agentcascade.merging import grouping
+    from agentcascade.memory import dates, llm, tokenization
+    from agentcascade.models import json_schema, usage
+    from agentcascade.prompts import planning
+    from agentcascade.prompts.yes_no import verdict
+    from agentcascade.redaction import redactor as redactor_module
     from agentcascade.server import wire
     from agentcascade.server.errors import Refused
     from agentcascade.steplog import foreign, jsonl
     from agentcascade.steplog.matching import matched
-    from agentcascade.yes_no import verdict
 
     folder = Path(tempfile.mkdtemp())
     formats = {name: make_format(name) for name in ("text", "react", "json", "tools", "python", "sql", "auto")}
     folded = make_format("auto", fold=True)
     slow = make_format("regex", r"Action: ((?:\w+\s?)+)$")
-    redactor = redaction.Redactor(patterns={"words": r"(?:\w+\s?)+:", "name": r"\b[A-Z]\w+ [A-Z]\w+\b"})
+    redactor = redactor_module.Redactor(patterns={"words": r"(?:\w+\s?)+:", "name": r"\b[A-Z]\w+ [A-Z]\w+\b"})
 
     def tools(text: str, rng: random.Random) -> Any:
         schema = _value(rng, "schema")
@@ -221,7 +217,7 @@ def parsers() -> dict[str, Parser]:
         return formats["auto"].parse(message, [{"type": "function", "function": value}, value])
 
     def schema(text: str, rng: random.Random) -> Any:
-        return schemas.check(_value(rng, "json"), _value(rng, "schema", text), "it")
+        return json_schema.check(_value(rng, "json"), _value(rng, "schema", text), "it")
 
     def asked(text: str, rng: random.Random) -> Any:
         wanted = {
@@ -272,28 +268,28 @@ def parsers() -> dict[str, Parser]:
         "actions.regex": Parser(model, plain(lambda t: slow.parse(said(t))), invalid),
         "actions.shapes": Parser(("json",), shapes, invalid),
         "actions.response_format": Parser(("json",), asked, invalid),
-        "sql_keys": Parser(("sql",), plain(sql_keys.canonical_sql.__wrapped__), invalid),
-        "sql_keys.postgres": Parser(
-            ("sql",), plain(lambda t: sql_keys.canonical_sql.__wrapped__(t, "postgres")), invalid
-        ),
-        "python_keys": Parser(("python",), plain(python_keys.canonical_python.__wrapped__), invalid),
+        "sql_keys": Parser(("sql",), plain(sql.canonical_sql.__wrapped__), invalid),
+        "sql_keys.postgres": Parser(("sql",), plain(lambda t: sql.canonical_sql.__wrapped__(t, "postgres")), invalid),
+        "python_keys": Parser(("python",), plain(python.canonical_python.__wrapped__), invalid),
         "schemas": Parser(("schema",), schema, invalid),
         "bounds.Pattern": Parser(("regex",), own_pattern, (ValueError,)),
         "redaction": Parser(model, plain(redactor.text), (ValueError,)),
-        "redaction.builtin": Parser(model, plain(redaction.Redactor().text), ()),
+        "redaction.builtin": Parser(model, plain(redactor_module.Redactor().text), ()),
         "conversation": Parser(("json", "text"), conversed, request),
         "merging": Parser(("lines", "json"), plain(lambda t: grouping(t, 3)), ()),
         "judge": Parser(("lines", "text"), plain(verdict), ()),
         "planning": Parser(("text",), plain(planning.first_thought), ()),
         "shortening": Parser(("json",), shortened, (ValueError,)),
         "usage": Parser(("rows",), used, ()),
-        "memory.result": Parser(("lines", "text"), plain(language.result), ()),
-        "memory.facts": Parser(("lines", "text"), plain(lambda t: language.facts(t, range(9))), invalid),
-        "memory.ratings": Parser(("lines", "text"), plain(lambda t: language.ratings(t, range(9))), invalid),
+        "memory.result": Parser(("lines", "text"), plain(llm.result), ()),
+        "memory.facts": Parser(("lines", "text"), plain(lambda t: llm.facts(t, range(9))), invalid),
+        "memory.ratings": Parser(("lines", "text"), plain(lambda t: llm.ratings(t, range(9))), invalid),
         "memory.dates": Parser(("dates", "text"), plain(dates.parse), ()),
         "memory.periods": Parser(("dates", "text"), plain(dates.periods), ()),
         "memory.expressions": Parser(("dates", "text"), plain(dates.expressions.__wrapped__), ()),
-        "memory.words": Parser(("text", "lines"), plain(lambda t: (words.names.__wrapped__(t), words.phrases(t))), ()),
+        "memory.words": Parser(
+            ("text", "lines"), plain(lambda t: (tokenization.names.__wrapped__(t), tokenization.phrases(t))), ()
+        ),
         "steplog.jsonl": Parser(("rows",), lambda t, rng: file(t, jsonl.read), request),
         "steplog.foreign": Parser(("rows",), lambda t, rng: file(t, logged), request),
         "wire": Parser(

@@ -16,14 +16,14 @@ import openai
 import pytest
 from provider import BLOCK, USAGE, Answer, Out, Provider, last, part, whole
 
-from agentcascade import answers, transport
-from agentcascade.client_model import ClientModel
 from agentcascade.errors import EmptyCompletion, bill_of
-from agentcascade.fields import BESIDE
-from agentcascade.models import LiteLLMModel
-from agentcascade.openai_model import OpenAIModel
-from agentcascade.prices import Price, PriceTable
-from agentcascade.quirks import NO_THOUGHT
+from agentcascade.models import chat_completions, http_transport
+from agentcascade.models.litellm import LiteLLMModel
+from agentcascade.models.message_fields import BESIDE
+from agentcascade.models.openai import OpenAIModel
+from agentcascade.models.openai_client import ClientModel
+from agentcascade.models.pricing import Price, PriceTable
+from agentcascade.models.quirks import NO_THOUGHT
 from agentcascade.types import Completion, Delta, Usage
 
 PRICE = Price(input="1", output="10", long_context=((1000, Price(input="2", output="20")),))
@@ -462,9 +462,9 @@ class TestBounds:
 
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transport, "BODY", 2 * 2**20)
-        monkeypatch.setattr(transport, "LINE", 2**20)
-        monkeypatch.setattr(answers, "MOST_CHUNKS", 2_000)
+        monkeypatch.setattr(http_transport, "BODY", 2 * 2**20)
+        monkeypatch.setattr(http_transport, "LINE", 2**20)
+        monkeypatch.setattr(chat_completions, "MOST_CHUNKS", 2_000)
 
     @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
     async def test_an_endless_body_is_not_read_on(self, adapter: str, form: str, kind: str) -> None:
@@ -618,9 +618,9 @@ class TestParallel:
         with Provider(answer) as provider:
             model = ADAPTERS[adapter](provider.url)
             model.supports_n = False
-            came, read = asyncio.Event(), answers.Request.read
+            came, read = asyncio.Event(), chat_completions.Request.read
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(answers.Request, "read", lambda self, r: (read(self, r), came.set())[0])
+                patch.setattr(chat_completions.Request, "read", lambda self, r: (read(self, r), came.set())[0])
                 asking = asyncio.ensure_future(ask(model, "whole", n=3))
                 await asyncio.wait_for(came.wait(), 15)
                 await asyncio.to_thread(provider.all_reached.wait, 15)

@@ -15,16 +15,16 @@ import pytest
 from test_bench_runs import play as play_policies
 
 from agentcascade.bench import runner
-from agentcascade.bench.logged import logged
 from agentcascade.bench.policies import SHADOW, TUNED, with_rule
 from agentcascade.bench.records import EpisodeRecord, RunStore
 from agentcascade.bench.runner import Plan
-from agentcascade.bench.suite import Task
+from agentcascade.bench.step_log import logged
+from agentcascade.bench.suites.protocol import Task
 from agentcascade.bench.worker import Setup
 from agentcascade.cli.bench_run import chosen_policies, read_rule
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import AgentCascadeError, BenchError, ConfigError
-from agentcascade.prices import PriceTable
+from agentcascade.models.pricing import PriceTable
 from agentcascade.steplog import jsonl
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import Usage

@@ -21,9 +21,9 @@ from agentcascade.bench.policies import POLICIES
 from agentcascade.bench.records import EpisodeRecord, RunStore
 from agentcascade.bench.runner import Plan
 from agentcascade.bench.statistics import summarise
-from agentcascade.bench.suite import Task
+from agentcascade.bench.suites.protocol import Task
 from agentcascade.bench.worker import Setup
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import BenchError
 
 

@@ -9,16 +9,16 @@ import pytest
 from memory_parts import Slow, history
 from postgres import postgres_server, postgres_url  # noqa: F401
 
-from agentcascade.config import CascadeConfig
+from agentcascade.assembly.memory import make_memory
+from agentcascade.assembly.resources import Shared
+from agentcascade.config.load import CascadeConfig
 from agentcascade.memory.types import Turn
-from agentcascade.memory_assembly import make_memory
-from agentcascade.routers.tiers import FixedTiers
-from agentcascade.scripted import ScriptedModel
+from agentcascade.models.scripted import ScriptedModel
+from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.storage import open_database
-from agentcascade.storage.computed import Computed
+from agentcascade.storage.computed_cache import Computed
 from agentcascade.storage.retention import Kept, prune
 from agentcascade.types import now
-from agentcascade.wiring import Shared
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -71,8 +71,8 @@ async def test_a_restart_embeds_nothing_again_and_asks_no_model_again(
     for _ in range(2):
         embedder = Slow()
         embedders.append(embedder)
-        monkeypatch.setattr("agentcascade.assembly.make_embedder", lambda name, e=embedder: e)
-        monkeypatch.setattr("agentcascade.assembly.make_model", lambda config, count: model)
+        monkeypatch.setattr("agentcascade.assembly.cascade.make_embedder", lambda name, e=embedder: e)
+        monkeypatch.setattr("agentcascade.assembly.cascade.make_model", lambda config, count: model)
         shared = Shared()
         memory = make_memory(config, shared, router=FixedTiers("low"))
         await memory.append("ann", history(extra=50))
@@ -89,7 +89,7 @@ async def test_a_restart_embeds_nothing_again_and_asks_no_model_again(
 
 
 async def test_a_removed_history_is_gone_for_those_who_followed_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcascade.assembly.make_embedder", lambda name: Slow())
+    monkeypatch.setattr("agentcascade.assembly.cascade.make_embedder", lambda name: Slow())
     config = CascadeConfig.model_validate({"bank": {"url": url}})
     here, there = Shared(), Shared()
     one, other = (make_memory(config, shared, router=FixedTiers("low")) for shared in (here, there))

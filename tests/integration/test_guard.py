@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from postgres import postgres_server, postgres_url  # noqa: F401
 
-from agentcascade.routers.drift import Watch
-from agentcascade.routers.guard import PREFIX, DriftGuard
+from agentcascade.routers.step.drift import Watch
+from agentcascade.routers.step.drift_guard import PREFIX, DriftGuard
 from agentcascade.steplog.audits import audits
 from agentcascade.storage import open_database
-from agentcascade.storage.kept import Kept
+from agentcascade.storage.shared_value import Kept
 
 AUDIT = """
     import sys
-    from agentcascade.routers.guard import PREFIX, DriftGuard
+    from agentcascade.routers.step.drift_guard import PREFIX, DriftGuard
     from agentcascade.storage import open_database
-    from agentcascade.storage.kept import Kept
+    from agentcascade.storage.shared_value import Kept
     database = open_database(sys.argv[1])
     guard = DriftGuard(Kept(database, PREFIX + "default"), 0.2)
     for i in range(60):

@@ -18,10 +18,11 @@ from sqlalchemy import MetaData, func, select
 
 from agentcascade.cli import main
 from agentcascade.errors import InvalidRequest, StorageError
-from agentcascade.insights import Insights
-from agentcascade.ledger import DatabaseRecorder, Ledger, MemoryRecorder
+from agentcascade.ledger.dashboard import Insights
+from agentcascade.ledger.ledger import DatabaseRecorder, Ledger, MemoryRecorder
 from agentcascade.memory.types import ModuleRun, Recall, Turn
-from agentcascade.storage import Database, histories, open_database, recording, tables
+from agentcascade.storage import Database, histories, open_database, tables
+from agentcascade.storage import recorder as recording
 from agentcascade.storage.histories import Histories, logged, score_recall
 from agentcascade.storage.retention import Kept, prune
 from agentcascade.types import Call, Decision, Usage, now

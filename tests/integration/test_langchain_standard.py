@@ -17,8 +17,8 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 
 from agentcascade import build
 from agentcascade.integrations.langchain import ChatAgentCascade
-from agentcascade.prices import Price
-from agentcascade.scripted import ScriptedModel
+from agentcascade.models.pricing import Price
+from agentcascade.models.scripted import ScriptedModel
 from agentcascade.types import Completion, Message, Tool
 
 PRICE = Price(input=Decimal(1), output=Decimal(2))

@@ -15,7 +15,7 @@ import pytest
 from fake_openai import FakeOpenAI, Reply, Request
 from sqlalchemy import select
 
-from agentcascade.config import CascadeConfig
+from agentcascade.config.load import CascadeConfig
 from agentcascade.integrations import litellm as integration
 from agentcascade.storage import open_database, tables
 

@@ -10,15 +10,15 @@ import openai
 import pytest
 from fake_openai import FakeOpenAI, Reply, Request
 
-from agentcascade.actions import RegexActions
+from agentcascade.actions.base import RegexActions
 from agentcascade.cascade import Cascade
-from agentcascade.client_model import ClientModel
-from agentcascade.config import CascadeConfig
-from agentcascade.ledger import MemoryRecorder
-from agentcascade.models import LiteLLMModel
-from agentcascade.openai_model import OpenAIModel
+from agentcascade.config.load import CascadeConfig
+from agentcascade.ledger.ledger import MemoryRecorder
+from agentcascade.models.litellm import LiteLLMModel
+from agentcascade.models.openai import OpenAIModel
+from agentcascade.models.openai_client import ClientModel
+from agentcascade.models.scripted import ScriptedModel
 from agentcascade.protocols import Verdict
-from agentcascade.scripted import ScriptedModel
 from agentcascade.types import Situation, Tally
 
 ASK = [{"role": "user", "content": "Go on."}]

@@ -10,8 +10,8 @@ import pytest
 
 from agentcascade import ScriptedModel, Turn, build
 from agentcascade.cascade import Cascade
-from agentcascade.ledger import Ledger
-from agentcascade.prices import Price
+from agentcascade.ledger.ledger import Ledger
+from agentcascade.models.pricing import Price
 from agentcascade.storage import open_database
 from agentcascade.storage.histories import logged
 
@@ -118,7 +118,7 @@ class Paid(ScriptedModel):
 
 
 def paying(monkeypatch: pytest.MonkeyPatch) -> None:
-    from agentcascade import assembly
+    from agentcascade.assembly import cascade as assembly
 
     real = assembly.make_model
     monkeypatch.setattr(

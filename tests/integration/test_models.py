@@ -15,10 +15,10 @@ import pytest
 from fake_openai import FakeOpenAI, Reply, Request
 
 from agentcascade.errors import EmptyCompletion
-from agentcascade.models import LiteLLMModel
-from agentcascade.prices import Price, PriceTable
+from agentcascade.models.litellm import LiteLLMModel
+from agentcascade.models.pricing import Price, PriceTable
+from agentcascade.models.tokens import token_counter
 from agentcascade.protocols import ChatModel
-from agentcascade.tokens import token_counter
 from agentcascade.types import Usage
 
 ASK = [{"role": "user", "content": "Go on."}]

@@ -11,13 +11,13 @@ import openai
 import pytest
 from fake_openai import FakeOpenAI, Reply
 
-from agentcascade.assembly import make_model
-from agentcascade.config import ModelConfig
+from agentcascade.assembly.cascade import make_model
+from agentcascade.config.load import ModelConfig
 from agentcascade.errors import EmptyCompletion
-from agentcascade.models import LiteLLMModel
-from agentcascade.openai_model import OpenAIModel, speaks_plainly, stand_in_key
-from agentcascade.prices import PriceTable
-from agentcascade.tokens import token_counter
+from agentcascade.models.litellm import LiteLLMModel
+from agentcascade.models.openai import OpenAIModel, speaks_plainly, stand_in_key
+from agentcascade.models.pricing import PriceTable
+from agentcascade.models.tokens import token_counter
 from agentcascade.types import Usage
 
 ASK = [{"role": "user", "content": "hi"}]

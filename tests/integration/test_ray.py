@@ -18,12 +18,12 @@ from click.testing import CliRunner
 from postgres import postgres_server, postgres_url  # noqa: F401
 from tiny_runs import SETTINGS, TASKS, comparable, play
 
-from agentcascade.assembly import find_module
+from agentcascade.assembly.cascade import find_module
 from agentcascade.bench.policies import POLICIES
-from agentcascade.bench.pools import LOCAL, check
+from agentcascade.bench.pools.local import LOCAL, check
 from agentcascade.bench.records import RunStore
 from agentcascade.bench.statistics import summarise
-from agentcascade.bench.suite import Task
+from agentcascade.bench.suites.protocol import Task
 from agentcascade.cli import main
 from agentcascade.errors import BenchError, ConfigError, MissingExtra
 from agentcascade.storage import open_database, trajectories
@@ -102,7 +102,7 @@ def test_an_episode_whose_ray_worker_died_is_played_again_and_counted_once(clust
 def test_a_task_that_kills_every_ray_worker_ends_the_run_and_keeps_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agentcascade.bench import ray_pool
+    from agentcascade.bench.pools import ray as ray_pool
 
     monkeypatch.setattr(ray_pool, "ATTEMPTS", 1)
     tasks = [*TASKS, Task("deadly", "die")]
@@ -127,7 +127,7 @@ RUN = """
 import sys
 sys.path[:0] = {folders!r}
 from pathlib import Path
-from agentcascade.bench.suite import Task
+from agentcascade.bench.suites.protocol import Task
 from tiny_runs import play
 play(Path({folder!r}), policies=("teacher",), tasks=[Task(str(i), f"count {{i}}") for i in range(400)], ray="local")
 """

@@ -15,7 +15,7 @@ import pytest
 
 import agentcascade
 from agentcascade import conversation
-from agentcascade.actions import AutoActions, ToolCallActions
+from agentcascade.actions.base import AutoActions, ToolCallActions
 from agentcascade.types import Message, Trajectory
 
 FOLDER = Path(os.environ.get("AGENTCASCADE_BENCH_DATA") or Path(__file__).parents[3] / "shared" / "data")

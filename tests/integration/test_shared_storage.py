@@ -16,7 +16,7 @@ from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import MetaData, event, func, select
 
 from agentcascade.errors import BudgetExceeded
-from agentcascade.ledger import DatabaseRecorder
+from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import Database, open_database, retention, tables
 from agentcascade.storage import budgets as budgets_module
 from agentcascade.storage.budgets import DatabaseBudgets, Rates

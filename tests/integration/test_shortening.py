@@ -12,19 +12,19 @@ from fake_openai import FakeOpenAI, Reply
 from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade import ScriptedModel
-from agentcascade.bank import Bank
-from agentcascade.catalog import Catalog
+from agentcascade.bank.bank import Bank
+from agentcascade.bank.catalog import Catalog
+from agentcascade.bank.shortening import Shortener, Words
 from agentcascade.cli import main
 from agentcascade.envs.offline.editor import Editor, shorter
 from agentcascade.errors import BankError, InvalidRequest, UnknownPrice
-from agentcascade.ledger import Ledger
-from agentcascade.prices import Price
+from agentcascade.ledger.ledger import Ledger
+from agentcascade.models.pricing import Price
+from agentcascade.models.tokens import token_counter
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
-from agentcascade.shortening import Shortener, Words
 from agentcascade.storage import open_database
-from agentcascade.storage.writing import write
-from agentcascade.tokens import token_counter
+from agentcascade.storage.record_rows import write
 from agentcascade.types import Decision, LoggedSample, Shadow, Situation, Step, Trajectory
 
 LONG = "I need the cup. It may be in the drawer. The drawer is closed, so before anything else I open it and look."
@@ -262,7 +262,7 @@ def test_the_command_line_over_a_server(url, tmp_path):
 
 async def test_cascades_of_one_configuration_show_what_each_of_them_is_told_to(tmp_path):
     from agentcascade import CascadeConfig
-    from agentcascade.assembly import build_all
+    from agentcascade.assembly.cascade import build_all
 
     url = f"sqlite:///{tmp_path}/cascade.db"
     config = CascadeConfig.model_validate(

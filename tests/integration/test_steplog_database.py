@@ -12,12 +12,12 @@ import pytest
 from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import func, select
 
-from agentcascade.ledger import DatabaseRecorder, Ledger
-from agentcascade.prices import Price, PriceTable
+from agentcascade.ledger.ledger import DatabaseRecorder, Ledger
+from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.steplog import database as steplog
 from agentcascade.steplog.types import Drawn, LoggedStep
 from agentcascade.storage import Database, open_database, tables
-from agentcascade.storage.writing import write
+from agentcascade.storage.record_rows import write
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Usage
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

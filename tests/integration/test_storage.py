@@ -15,10 +15,10 @@ import pytest
 from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import create_engine, inspect, select, text
 
-from agentcascade.bank import Bank
-from agentcascade.catalog import Catalog
+from agentcascade.bank.bank import Bank
+from agentcascade.bank.catalog import Catalog
 from agentcascade.errors import BankError, ConfigError, CorruptDatabase, NewerDatabase, StorageError
-from agentcascade.ledger import DatabaseRecorder, Ledger
+from agentcascade.ledger.ledger import DatabaseRecorder, Ledger
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import open_database, tables

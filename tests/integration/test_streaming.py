@@ -10,9 +10,9 @@ import pytest
 from fake_openai import FakeOpenAI, Reply, Request
 
 from agentcascade.errors import EmptyCompletion
-from agentcascade.exchange import new_id
-from agentcascade.models import LiteLLMModel
-from agentcascade.openai_model import OpenAIModel
+from agentcascade.models.litellm import LiteLLMModel
+from agentcascade.models.openai import OpenAIModel
+from agentcascade.models.tool_call_ids import new_id
 from agentcascade.types import Delta, Usage
 
 ASK = [{"role": "user", "content": "hi"}]
@@ -21,7 +21,7 @@ PRICE = {"input": "0.4", "output": "1.6", "cached_input": "0.1"}
 
 
 def model(fake: FakeOpenAI, **more: Any) -> LiteLLMModel:
-    from agentcascade.prices import PriceTable
+    from agentcascade.models.pricing import PriceTable
 
     prices = PriceTable({"openai/m": PRICE})
     return LiteLLMModel("openai/m", api_base=fake.url, api_key="x", prices=prices, **more)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from agentcascade.config import CascadeConfig
-from agentcascade.prices import Price
+from agentcascade.config.load import CascadeConfig
+from agentcascade.models.pricing import Price
 from agentcascade.steplog.files import load
-from agentcascade.students.registry import Registry, Replica, Student
+from agentcascade.vllm.registry import Registry, Replica, Student
 
 TESTS = Path(__file__).parents[1]
 EPISODE = [

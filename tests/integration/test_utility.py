@@ -8,15 +8,15 @@ import pytest
 from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import select
 
-from agentcascade import utility
-from agentcascade.bank import Bank
-from agentcascade.catalog import Catalog
+from agentcascade.bank import success_ranking
+from agentcascade.bank.bank import Bank
+from agentcascade.bank.catalog import Catalog
+from agentcascade.bank.success_ranking import Utility
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import open_database, tables
-from agentcascade.storage.writing import write
+from agentcascade.storage.record_rows import write
 from agentcascade.types import Decision, EpisodeEnd, Situation, Step, Trajectory, now
-from agentcascade.utility import Utility
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -135,7 +135,7 @@ async def test_many_writers_count_every_episode_once(url, database):
 
 
 async def test_what_helped_ranks_higher_and_what_was_never_used_stays_where_it_is(database, monkeypatch):
-    monkeypatch.setattr(utility, "SECONDS", 0.0)
+    monkeypatch.setattr(success_ranking, "SECONDS", 0.0)
     plain, weighed = make_bank(database), make_bank(database, weight=0.5)
     goals = {"near": "find the cup", "good": "find the cup now", "bad": "find the cup now please"}
     await plain.add_many([trajectory(name, goal) for name, goal in goals.items()])

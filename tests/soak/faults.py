@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sqlalchemy import select
 
-from agentcascade.ledger import DatabaseRecorder
+from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import open_database, tables
 from agentcascade.storage.journal import Journal
 from agentcascade.types import Call, Decision, Usage

@@ -1,7 +1,7 @@
 import pytest
 
 from agentcascade import conversation
-from agentcascade.actions import AutoActions, RegexActions
+from agentcascade.actions.base import AutoActions, RegexActions
 from agentcascade.errors import InvalidRequest
 
 

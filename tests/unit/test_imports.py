@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from structure import Structure, room
 
 import agentcascade
 
@@ -31,32 +28,32 @@ OWNERS = {
     "torch": {"retrievers.sentence_transformer"},
     "sentence_transformers": {"retrievers.sentence_transformer"},
     "onnx": {"retrievers.bert_onnx"},
-    "safetensors": {"retrievers.bert_onnx", "routers.checkpoints"},
+    "safetensors": {"retrievers.bert_onnx", "routers.tier.checkpoints"},
     "onnxruntime": {"retrievers.onnx"},
     "tokenizers": {"retrievers.onnx"},
     "faiss": {"retrievers.faiss_index", "retrievers.stores"},
-    "litellm": {"models", "litellm_guard", "integrations.litellm"},
-    "stamina": {"models"},
-    "openai": {"response", "client_model", "openai_model", "integrations.openai"},
+    "litellm": {"models.litellm", "models.litellm_http", "integrations.litellm"},
+    "stamina": {"models.litellm"},
+    "openai": {"episodes.responses", "models.openai_client", "models.openai", "integrations.openai"},
     "langchain_core": {"integrations.langchain"},
     "opentelemetry": {"telemetry.observer"},
     "prometheus_client": {"server.workers", "telemetry.observer"},
-    "presidio_analyzer": {"redaction"},
+    "presidio_analyzer": {"redaction.redactor"},
     "scipy": {"routers.tuning.pvalues", "envs.intercode_sql.rewards"},
-    "sqlglot": {"sql_keys"},
-    "re2": {"bounds"},
-    "regex": {"bounds"},
+    "sqlglot": {"actions.sql"},
+    "re2": {"_util.bounds"},
+    "regex": {"_util.bounds"},
     "sklearn": {"routers.tuning.families"},
     "pyarrow": {"steplog.parquet"},
     "pgvector": {"retrievers.pgvector"},
-    "ray": {"bench.ray_pool"},
+    "ray": {"bench.pools.ray"},
     "uvicorn": {"envs.appworld.inside.serve", "server.connections", "server.run"},
-    "vllm": {"students.offline_engine"},
-    "bm25s": {"memory.lexical"},
-    "Stemmer": {"memory.words"},
+    "vllm": {"vllm.offline_engine"},
+    "bm25s": {"memory.bm25"},
+    "Stemmer": {"memory.tokenization"},
     "dateparser": {"memory.dates"},
-    "tiktoken": {"tokens"},
-    "jsonschema": {"constraints", "schemas"},
+    "tiktoken": {"models.tokens"},
+    "jsonschema": {"models.structured_output", "models.json_schema"},
     "matplotlib": {"bench.plots", "reports.figures"},
     "textworld": {"envs.alfworld.engine"},
     "alfworld": {"envs.alfworld.engine", "envs.alfworld.scenes"},
@@ -73,68 +70,17 @@ OWNERS = {
 }
 """Heavy packages, and the modules that may import them."""
 
-STORED = {
-    *("storage", "bank", "catalog", "shortening", "steplog"),
-    *("drafts", "insights", "figures", "latest", "ledger", "cli"),
-}
+STORED = {"storage", "bank", "steplog", "ledger", "episodes", "cli"}
 """Where the database is asked."""
-
-DOORS = {"__init__", "__main__"}
-"""Of the package itself: they hand out names of every floor, on first use."""
-GROUND = {"types", "errors", "protocols", "config", "sections", "known_keys", "patterns", "visible", "forking"}
 PARTS = {"retrievers", "routers", "envs"}
 TOP = {"cli", "bench", "integrations", "reports", "server"}
 
 
-class Imported(NamedTuple):
-    module: str
-    """The importing module, without ``agentcascade.``."""
-    name: str
-    """What is imported, in full."""
-    lazily: bool
-    """Inside a function or for type checkers alone, so not when the module is loaded."""
-
-
 @cache
-def imports() -> list[Imported]:
-    """Every import statement of the package, the linked folders included."""
-    found: list[Imported] = []
-    for folder, _, files in os.walk(ROOT, followlinks=True):
-        for path in (Path(folder) / name for name in files if name.endswith(".py")):
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            found += [Imported(module, *found) for found in statements(tree, module, lazily=False)]
-    assert {"cascade", "retrievers.onnx", "envs.alfworld.engine", "cli.bank"} <= {i.module for i in found}
-    return found
-
-
-def statements(node: ast.AST, module: str, *, lazily: bool) -> Iterator[tuple[str, bool]]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            yield from ((alias.name, lazily) for alias in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            above = ("agentcascade." + module).split(".")[: -child.level] if child.level else []
-            base = ".".join([*above, *([child.module] if child.module else [])])
-            yield from ((f"{base}.{alias.name}", lazily) for alias in child.names)
-        else:
-            later = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or (
-                isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
-            )
-            yield from statements(child, module, lazily=lazily or later)
-
-
-def floor(module: str) -> str:
-    """``ground``, ``core``, ``parts``, ``assembly``, ``top`` or ``door``; a dotted name without ``agentcascade.``."""
-    first = module.split(".")[0]
-    if f"{module}.".startswith("memory.types."):
-        return "ground"
-    if first in DOORS or not first:
-        return "door"
-    if first in PARTS:
-        return "parts"
-    if first in TOP:
-        return "top"
-    return "assembly" if first in {"assembly", "wiring", "memory_assembly"} else "ground" if first in GROUND else "core"
+def structure() -> Structure:
+    made = Structure(ROOT)
+    assert {"cascade", "retrievers.onnx", "envs.alfworld.engine", "cli.bank"} <= made.modules.keys()
+    return made
 
 
 def own(name: str) -> str | None:
@@ -197,37 +143,23 @@ with build(teacher=teacher, student=student, retrieval={"embedder": "hashing", "
     assert loaded_by(code, tmp_path) & heavier == set()
 
 
-def test_the_core_imports_nothing_from_the_floors_above() -> None:
-    above = {"ground": {"core", "parts", "assembly", "top"}, "core": {"parts", "assembly", "top"}}
-    up = [
-        (module, name)
-        for module, name, _ in imports()
-        if (target := own(name)) is not None and floor(target) in above.get(floor(module), ())
-    ]
-    assert up == []
-
-
-def test_parts_know_the_core_and_none_of_each_others_insides() -> None:
+def test_worlds_routers_and_indexes_know_none_of_each_others_insides() -> None:
     def family(module: str) -> str:
         return ".".join(module.split(".")[: 2 if module.startswith("envs.") else 1])
 
     across = [
-        (module, name)
-        for module, name, _ in imports()
-        if floor(module) == "parts"
-        and not name.startswith("agentcascade.envs.react")  # the loop that all worlds' agents share
-        and (target := own(name)) is not None
-        and (floor(target) in ("assembly", "top") or (floor(target) == "parts" and family(target) != family(module)))
+        (module, target)
+        for module, targets in structure().arrows.items()
+        for target in targets
+        if room(module) in PARTS and room(target) in PARTS and family(module) != family(target)
     ]
-    assert across == []
-    assert not [i for i in imports() if i.module.startswith("bench.") and (own(i.name) or "").startswith("cli")]
-    assert not [i for i in imports() if i.module == "assembly" and floor(own(i.name) or "") in ("parts", "top")]
+    assert [found for found in across if found[1] != "envs.react"] == []  # the loop that all worlds' agents share
 
 
 def test_what_other_interpreters_run_stands_alone() -> None:
     """AppWorld's and vLLM's have none of our packages, and we none of theirs."""
-    apart = ("envs.appworld.inside.", "students.offline_engine")
-    for found in imports():
+    apart = ("envs.appworld.inside.", "vllm.offline_engine")
+    for found in structure().imports:
         if f"{found.module}.".startswith(apart):
             assert not found.name.startswith("agentcascade"), found
         else:
@@ -237,7 +169,7 @@ def test_what_other_interpreters_run_stands_alone() -> None:
 
 def test_every_heavy_package_is_imported_by_its_owner_alone() -> None:
     sites: dict[str, set[str]] = defaultdict(set)
-    for module, name, _ in imports():
+    for module, name, _ in structure().imports:
         sites[name.split(".")[0]].add(module)
     assert {package: sites[package] for package in OWNERS} == OWNERS
     unowned = (sites.keys() & HEAVY) - OWNERS.keys()
@@ -252,8 +184,8 @@ def test_every_heavy_package_is_imported_by_its_owner_alone() -> None:
 
 
 def test_optional_packages_are_imported_only_when_they_are_used() -> None:
-    optional = {p for p, owners in OWNERS.items() if any(floor(o) in ("parts", "top") for o in owners)} | {"litellm"}
+    optional = {p for p, owners in OWNERS.items() if any(room(o) in PARTS | TOP for o in owners)} | {"litellm"}
     optional -= {"openai"}
     doors = ("integrations.", "server.")  # whoever imports these has asked for the package
-    at_once = [(m, n) for m, n, lazily in imports() if n.split(".")[0] in optional and not lazily]
+    at_once = [(m, n) for m, n, lazily in structure().imports if n.split(".")[0] in optional and not lazily]
     assert [(m, n) for m, n in at_once if not m.startswith(doors)] == []

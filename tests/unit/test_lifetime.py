@@ -19,7 +19,8 @@ from fake_openai import FakeOpenAI, Reply
 from sqlalchemy import func, select
 
 import agentcascade
-from agentcascade import Cascade, ScriptedModel, build, forking, threads
+from agentcascade import Cascade, ScriptedModel, build
+from agentcascade._util import forking, threads
 from agentcascade.errors import CascadeClosed
 from agentcascade.lifetime import Lifetime
 from agentcascade.storage import open_database, tables

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Any, Generic, Literal, TypeVar
 
-from agentcascade.memory.language import Ask, Language
+from agentcascade.memory.llm import Ask, Language
+from agentcascade.memory.question import Work
 from agentcascade.memory.types import ModuleName, Tier
-from agentcascade.memory.work import Work
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agentcascade.memory import prompts
-from agentcascade.memory.language import Ask, Language, answer, facts
+from agentcascade.memory.llm import Ask, Language, answer, facts
 from agentcascade.memory.modules.base import Module
-from agentcascade.memory.work import Item, Work
+from agentcascade.memory.question import Item, Work
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from agentcascade.memory import prompts
-from agentcascade.memory.language import Ask, Language, answer, ratings
+from agentcascade.memory.llm import Ask, Language, answer, ratings
 from agentcascade.memory.modules.base import Module
+from agentcascade.memory.question import Work, spread
+from agentcascade.memory.tokenization import overlap, terms
 from agentcascade.memory.types import ModuleName
-from agentcascade.memory.words import overlap, terms
-from agentcascade.memory.work import Work, spread
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from agentcascade.memory import prompts
-from agentcascade.memory.language import Ask, Language, answer, facts
+from agentcascade.memory.llm import Ask, Language, answer, facts
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import combined
+from agentcascade.memory.question import Item, Work
 from agentcascade.memory.types import ModuleName
-from agentcascade.memory.work import Item, Work
 
 FACTS = 6
 """Key facts at most."""

@@ -13,8 +13,8 @@ from agentcascade.memory import prompts
 from agentcascade.memory.dates import MONTHS, expressions, resolve
 from agentcascade.memory.modules.extraction import Extraction, picked
 from agentcascade.memory.modules.filter import combined
+from agentcascade.memory.question import Item, Work, shown
 from agentcascade.memory.types import ModuleName
-from agentcascade.memory.work import Item, Work, shown
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agentcascade._util.files import cache_folder
 from agentcascade.envs.alfworld import dataset, games, scenes
 from agentcascade.errors import EnvironmentFailed
-from agentcascade.files import cache_folder
 
 
 def official(root: Path, name: str, *, solvable: object = True, kind: str = "pick_and_place_simple") -> None:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcascade import prompts
+from agentcascade.actions.python import canonical_python
 from agentcascade.envs.offline.copier import Copier, aligned, candidates, renamed, restyled
 from agentcascade.errors import InvalidRequest
+from agentcascade.prompts import demonstrations as prompts
 from agentcascade.protocols import ChatModel
-from agentcascade.python_keys import canonical_python
 from agentcascade.types import Demonstration, Message, Step
 
 LIKE = (

@@ -4,10 +4,10 @@ from decimal import Decimal
 
 import pytest
 
-from agentcascade.envs.alfworld.telling import outline, thought
+from agentcascade.envs.alfworld.verbalize import outline, thought
 from agentcascade.envs.offline.expert import Expert
 from agentcascade.errors import ConfigError
-from agentcascade.planning import PLAN, asking
+from agentcascade.prompts.planning import PLAN, asking
 from agentcascade.protocols import ChatModel
 from agentcascade.types import Message, Usage
 

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentcascade import prompts
 from agentcascade.envs.alfworld.agent import SYSTEM
 from agentcascade.envs.offline.analogy import candidates, releasing_verbs
 from agentcascade.envs.offline.imitator import Imitator
-from agentcascade.envs.offline.reading import read
+from agentcascade.envs.offline.prompt_parser import read
 from agentcascade.errors import InvalidRequest
+from agentcascade.models.tokens import count_messages
+from agentcascade.prompts import demonstrations
 from agentcascade.protocols import ChatModel
-from agentcascade.tokens import count_messages
 from agentcascade.types import Completion, Demonstration, Message, Step
 
 
@@ -93,7 +93,7 @@ def prompt(
     for action, observation in turns:
         messages.append({"role": "assistant", "content": f"Thought: I go on.\nAction: {action}"})
         messages.append({"role": "user", "content": observation})
-    return prompts.build(messages, shown, budget=10**6, count=words).messages
+    return demonstrations.build(messages, shown, budget=10**6, count=words).messages
 
 
 def ask(messages: Sequence[Message], **options: Any) -> Completion:
@@ -320,7 +320,7 @@ def test_parts_of_a_content_read_like_one_text() -> None:
     """Demonstrations come as a part of their own where the user's message has parts."""
     parts = prompt(TURNS[:2])
     whole = parts[1]["content"]
-    at = whole.index(prompts.HEADER)
+    at = whole.index(demonstrations.HEADER)
     parts[1] = {
         "role": "user",
         "content": [{"type": "text", "text": t} for t in (whole[:at], whole[at:])] + [{"type": "image_url"}],
@@ -333,7 +333,7 @@ PIECES = st.sampled_from(
         *("mug 1", "desk 2", "\n", " ", "Nothing happens.", "Your task is to: ", "(steps 1 to 2 of 3)\n"),
         *("Action: ", "Action: go to mug 1", "Thought: x", "Observation: ", "Goal: put a mug in desk\n"),
         *("- go to {recep}\n", "- take {obj} from {recep}\n", "\n## Example 1\n"),
-        *(f"\n{prompts.HEADER}\n", prompts.FOOTER),
+        *(f"\n{demonstrations.HEADER}\n", demonstrations.FOOTER),
         "\n## Example 2\nGoal: mug\n(steps 1 to 1 of 1)\nObservation: mug 1\nAction: put mug 1 in desk 1\n",
     ]
 )

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from agentcascade.envs.intercode_sql import agent, recorded, tasks
 from agentcascade.envs.intercode_sql.dump import convert
 from agentcascade.envs.intercode_sql.environment import IntercodeSqlEnvironment
+from agentcascade.envs.intercode_sql.readonly_database import ReadOnlyDatabase
 from agentcascade.envs.intercode_sql.rewards import reward
-from agentcascade.envs.intercode_sql.world import ReadOnlyDatabase
 from agentcascade.errors import ConfigError, EnvironmentFailed
 from agentcascade.types import Action, Message, Situation, Usage
 

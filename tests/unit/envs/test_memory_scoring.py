@@ -12,7 +12,7 @@ from agentcascade.envs.memory_qa.types import Question
 from agentcascade.envs.offline.reader import UNKNOWN
 from agentcascade.envs.offline.reader import read as answer_of
 from agentcascade.errors import InvalidAction
-from agentcascade.scripted import ScriptedModel
+from agentcascade.models.scripted import ScriptedModel
 
 
 def asked(answer: str, category: str = "single-hop", answerable: bool = True, **more: object) -> Question:

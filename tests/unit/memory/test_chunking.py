@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agentcascade.memory.chunking import chunks_of, lines_of
 from agentcascade.memory.types import Turn
-from agentcascade.tokens import token_counter
+from agentcascade.models.tokens import token_counter
 
 count = token_counter()
 turns = st.builds(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memory_parts import make_memory
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.following import Held, Stored
+from agentcascade.memory.live_index import Held, Stored
 from agentcascade.memory.types import Turn
 from agentcascade.storage import open_database
 from agentcascade.storage.histories import Histories

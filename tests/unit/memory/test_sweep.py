@@ -16,7 +16,7 @@ from agentcascade.memory.memory import Memory
 from agentcascade.memory.sweep import Outcome, sweep
 from agentcascade.memory.types import MODULES, TIERS
 from agentcascade.retrievers.hashing import HashEmbedder
-from agentcascade.routers.tiers import FixedTiers
+from agentcascade.routers.tier.baselines import FixedTiers
 
 QUESTIONS = [
     "What is the name of the dog that Ann adopted?",

@@ -1,0 +1,26 @@
+"""Lazy public names of a package (PEP 562): importing one file of a package loads no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def public_names(
+    package: str, home: Mapping[str, str]
+) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """``__all__``, ``__getattr__`` and ``__dir__`` of `package`, whose public names live in the submodules of `home`.
+
+    Args:
+        package: The dotted name of the package.
+        home: Name → submodule that defines it, dotted, relative to `package`.
+    """
+    names = sorted(home)
+
+    def get(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        return getattr(import_module(f"{package}.{home[name]}"), name)
+
+    return names, get, lambda: names

@@ -1,0 +1,46 @@
+"""A bounded mapping that forgets what was not used for longest."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from agentcascade._util import forking
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Cache(Generic[K, V]):
+    """Least recently used goes first. Safe to share between threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, forking.lock()
+        self._items: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key]
+            return None
+
+    def put(self, key: K, value: V) -> None:
+        with self._lock:
+            self._items[key] = value
+            self._items.move_to_end(key)
+            while len(self._items) > self._size:
+                self._items.popitem(last=False)
+
+    def setdefault(self, key: K, value: V) -> V:
+        """The value that is there, else `value`, put there: for many threads that make one thing."""
+        with self._lock:
+            found = self._items.setdefault(key, value)
+            self._items.move_to_end(key)
+            while len(self._items) > self._size:
+                self._items.popitem(last=False)
+            return found
+
+    def drop(self, key: K) -> None:
+        with self._lock:
+            self._items.pop(key, None)

@@ -1,0 +1,25 @@
+"""Assembly: a configuration becomes a cascade; the one place where names turn into parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentcascade._util.lazy import public_names
+
+if TYPE_CHECKING:
+    from agentcascade.assembly.cascade import build as build
+    from agentcascade.assembly.cascade import build_all as build_all
+    from agentcascade.assembly.cascade import config_path as config_path
+    from agentcascade.assembly.cascade import make_model as make_model
+    from agentcascade.assembly.memory import build_memory as build_memory
+
+__all__, __getattr__, __dir__ = public_names(
+    __name__,
+    {
+        "build": "cascade",
+        "build_all": "cascade",
+        "build_memory": "memory",
+        "config_path": "cascade",
+        "make_model": "cascade",
+    },
+)

@@ -1,0 +1,117 @@
+"""A configuration becomes a `Memory`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentcascade.assembly import cascade
+from agentcascade.assembly.resources import Shared
+from agentcascade.config.load import CascadeConfig, RouterConfig
+from agentcascade.errors import ConfigError
+from agentcascade.protocols import Embedder, Recorder
+
+if TYPE_CHECKING:
+    from agentcascade.memory.memory import Memory
+    from agentcascade.memory.types import TierRouter
+
+
+def build_memory(
+    config: CascadeConfig | str | Path | None = None,
+    *,
+    router: TierRouter | None = None,
+    recorder: Recorder | None = None,
+    stored: bool = True,
+    **overrides: Any,
+) -> Memory:
+    """A ready `Memory` from a config, a YAML file, the environment or keyword arguments; close it when done.
+
+    `router` replaces the configured one. Histories, and what was recalled of them, go to the database of the
+    configuration; with `stored` false they stay in this process. Raises `ConfigError`, `MissingExtra`, `StorageError`.
+    """
+    if not isinstance(config, CascadeConfig):
+        config = CascadeConfig.load(config, **overrides)
+    elif overrides:
+        raise ConfigError("give either a CascadeConfig or keyword arguments, not both: use CascadeConfig.load(...)")
+    shared = Shared()
+    try:
+        memory = make_memory(config, shared, router=router, recorder=recorder, stored=stored)
+    except BaseException:
+        shared.close()
+        raise
+    memory.on_close_last(shared.close)
+    return memory
+
+
+def build_bench_memory(config: CascadeConfig) -> Memory:
+    """A memory for benchmarks: in this process, and every question costs what it would from a cold cache."""
+    from agentcascade.routers.tier.baselines import FixedTiers
+
+    shared = Shared()
+    try:
+        memory = make_memory(config, shared, router=FixedTiers("low"), stored=False, charging=True, cached=12_000)
+    except BaseException:
+        shared.close()
+        raise
+    memory.on_close_last(shared.close)
+    return memory
+
+
+def make_memory(
+    config: CascadeConfig,
+    shared: Shared,
+    *,
+    router: TierRouter | None = None,
+    recorder: Recorder | None = None,
+    stored: bool = True,
+    charging: bool = False,
+    cached: int = 4000,
+) -> Memory:
+    """A memory on what `shared` opens. `charging` and `cached` are for benchmarks (see `Meter`)."""
+    from agentcascade.memory.memory import Memory
+    from agentcascade.memory.pipeline import Pipeline
+    from agentcascade.memory.question import Tools, tokens_of
+    from agentcascade.memory.tiers import make_modules, needs_models
+    from agentcascade.models.embeddings import TextVectors
+    from agentcascade.models.tokens import token_counter
+    from agentcascade.prompts.quoting import quoting_of
+
+    settings, count = config.memory, token_counter()
+    modules = make_modules(settings.axis, settings.tiers)
+    if needs_models(modules) and not settings.models:
+        raise ConfigError(
+            f"memory.axis '{settings.axis}' asks chat models: set memory.models, e.g. "
+            "{large: {name: openai/gpt-4.1-mini}}, or use axis 'local'"
+        )
+    embedder = shared.embedder(settings.embedder or config.retrieval.embedder)
+    chosen = router or make_tier_router(settings.router, embedder)
+    vectors = TextVectors(embedder)
+    redactor = shared.redactor(config)
+    return Memory(
+        settings,
+        pipeline=Pipeline(modules, chosen, explore=settings.explore),
+        tools=Tools(vectors, tokens_of(embedder), count, cached, quoting_of(config.prompt.quoting)),
+        vectors=vectors,
+        encoder=embedder.name,
+        dimension=embedder.dimension,
+        count=count,
+        models={size: cascade.make_model(model, count) for size, model in settings.models.items()},
+        stored=shared.histories(config) if stored else None,
+        kept=shared.computed(config) if stored else None,
+        recorder=recorder or (shared.recorder(config) if stored else None),
+        redact=redactor.text if stored else None,
+        namespace=config.bank.namespace,
+        seed=config.seed,
+        charging=charging,
+        door=shared.door(config) if stored else None,
+        accounts=config.budgets.of_namespace,
+    )
+
+
+def make_tier_router(config: RouterConfig, embedder: Embedder) -> TierRouter:
+    """The tier router that a config names; one that was trained must fit the embedder."""
+    router: TierRouter = cascade.construct("tier_routers", config.name, "memory.router.name", config.options)
+    check = getattr(router, "check", None)
+    if check is not None:
+        check(embedder.name, embedder.dimension)
+    return router

@@ -1,0 +1,136 @@
+"""The bank as a list: look, export, import, remove. Needs no embedder but for importing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+from sqlalchemy import func, select
+
+from agentcascade.bank.bank import Bank
+from agentcascade.errors import BankError, UnknownTrajectory
+from agentcascade.storage import Database, bank_metadata, trajectories
+from agentcascade.storage.tables import trajectories as table
+from agentcascade.types import Trajectory
+
+
+class Entry(NamedTuple):
+    """One line of a listing."""
+
+    id: str
+    namespace: str
+    goal: str
+    length: int
+    model: str
+    created_at: datetime
+
+
+class Catalog:
+    """The banked trajectories of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def list(self, namespace: str | None = None, *, limit: int | None = None, offset: int = 0) -> list[Entry]:
+        """Newest first."""
+        columns = table.c.id, table.c.namespace, table.c.goal, table.c.length, table.c.model, table.c.created_at
+        query = select(*columns).order_by(table.c.created_at.desc(), table.c.pk.desc()).limit(limit).offset(offset)
+        if namespace is not None:
+            query = query.where(table.c.namespace == namespace)
+        with self.database.begin() as connection:
+            return [Entry(*row) for row in connection.execute(query)]
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Namespace → (trajectories, steps)."""
+        query = select(table.c.namespace, func.count(), func.sum(table.c.length)).group_by(table.c.namespace)
+        with self.database.begin() as connection:
+            return {name: (int(n), int(length)) for name, n, length in connection.execute(query)}
+
+    def get(self, id: str) -> Trajectory:
+        """Raises `UnknownTrajectory`."""
+        with self.database.begin() as connection:
+            pk = connection.execute(select(table.c.pk).where(table.c.id == id)).scalar()
+            found = trajectories.read(connection, [pk]) if pk is not None else {}
+        if pk not in found:
+            raise UnknownTrajectory(f"there is no trajectory '{id}': see `agentcascade bank list`")
+        return found[pk]
+
+    def remove(self, id: str) -> None:
+        """Raises `UnknownTrajectory`."""
+        with self.database.begin(write=True) as connection:
+            pk = connection.execute(select(table.c.pk).where(table.c.id == id)).scalar()
+            if pk is None:
+                raise UnknownTrajectory(f"there is no trajectory '{id}': see `agentcascade bank list`")
+            trajectories.remove(connection, [pk])
+
+    def prune(self, namespace: str | None = None, *, keep: int | None = None, before: datetime | None = None) -> int:
+        """Remove all but the newest `keep`, and all older than `before`; returns how many went."""
+        if keep is None and before is None:
+            raise BankError("say what to prune: keep=N, before=TIME, or both")
+        with self.database.begin(write=True) as connection:
+            newest_first = list(connection.execute(trajectories.selection(namespace)).scalars())
+            doomed = set(newest_first[keep:]) if keep is not None else set()
+            if before is not None:
+                old = trajectories.selection(namespace).where(table.c.created_at < before)
+                doomed |= set(connection.execute(old).scalars())
+            trajectories.remove(connection, doomed)
+        return len(doomed)
+
+    def restore(self, namespace: str | None = None) -> int:
+        """Go back to the reasoning that steps had before it was shortened; returns of how many steps."""
+        with self.database.begin(write=True) as connection:
+            return bank_metadata.restore(
+                connection, list(connection.execute(trajectories.selection(namespace)).scalars())
+            )
+
+    def all(self, namespace: str | None = None) -> Iterator[Trajectory]:
+        """Every trajectory, newest first, read in chunks."""
+        with self.database.begin() as connection:
+            pks = list(connection.execute(trajectories.selection(namespace)).scalars())
+        for part in trajectories.chunks(pks):
+            with self.database.begin() as connection:
+                found = trajectories.read(connection, part)
+            yield from (found[pk] for pk in part if pk in found)
+
+    def export(self, path: Path, namespace: str | None = None) -> int:
+        """Write one JSON object a line, oldest first; the file appears whole or not at all."""
+        from agentcascade._util.files import write_atomically
+
+        lines = [t.model_dump_json() + "\n" for t in self.all(namespace)]
+        write_atomically(path, "".join(reversed(lines)))
+        return len(lines)
+
+
+def read_export(path: Path, namespace: str | None = None) -> list[Trajectory]:
+    """The trajectories of an export, moved to `namespace` if given.
+
+    Raises `BankError` naming line and field for the first one that cannot be banked.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BankError(f"{path} cannot be read: {error}") from error
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            trajectory = Trajectory.model_validate_json(line)
+            trajectories.check(trajectory)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "the line"
+            raise BankError(f"{path} line {number}: {field}: {first['msg']}; nothing was imported") from None
+        except BankError as error:
+            raise BankError(f"{path} line {number}: {error}; nothing was imported") from None
+        found.append(trajectory.model_copy(update={"namespace": namespace} if namespace else {}))
+    return found
+
+
+async def import_export(bank: Bank, path: Path, namespace: str | None = None) -> tuple[int, int]:
+    """(added, duplicates). All lines are checked before any is written, and written in one transaction."""
+    new = await bank.add_many(read_export(path, namespace))
+    return sum(new), len(new) - sum(new)

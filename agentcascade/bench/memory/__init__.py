@@ -1,0 +1,1 @@
+"""Benchmarks of memory: sweeps, training and evaluation of tier routers."""

@@ -1,0 +1,61 @@
+"""A tier router on the questions that were held out, beside the fixed policies and the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agentcascade.bench.frontier import Point, clusters, hull, point
+from agentcascade.memory.types import MODULES, State, TierRouter
+from agentcascade.routers.tier.outcome_table import COMBINATIONS, Table
+
+if TYPE_CHECKING:
+    from agentcascade.routers.tier.outcome_table import Ints
+
+GRID = (0.0, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def measure(
+    table: Table, groups: Sequence[str], router: TierRouter, grid: Sequence[float] = GRID
+) -> tuple[list[Point], float]:
+    """The fixed policies on the hull and the uniform ones, the random one, and the router at each λ; and the oracle."""
+    draws, fixed = clusters(groups), (table.score, table.cost)
+    costs, scores = table.cost.mean(axis=0), table.score.mean(axis=0)
+    shown = sorted({*hull(costs, scores), 0, COMBINATIONS // 2, COMBINATIONS - 1}, key=lambda i: costs[i])
+    points = [point(name_of(i), table.score[:, i], table.cost[:, i], draws, fixed) for i in shown]
+    points.append(point("random", table.score.mean(axis=1), table.cost.mean(axis=1), draws, fixed))
+    for tradeoff in grid:
+        chosen = decide(router, table, tradeoff)
+        rows = np.arange(len(table))
+        points.append(
+            point(f"{router.name} λ={tradeoff:g}", table.score[rows, chosen], table.cost[rows, chosen], draws, fixed)
+        )
+    return points, float(table.score.max(axis=1).mean())
+
+
+def decide(router: TierRouter, table: Table, tradeoff: float) -> Ints:
+    """The combination (n,) that the router likes best for each question, decision by decision."""
+    found = np.zeros(len(table), dtype=np.int64)
+    for i in range(len(table)):
+        query = np.ascontiguousarray(table.query[i])
+        reads = [table.raw[i], None, None]
+        number = 0
+        for place, module in enumerate(MODULES):
+            if place == 1:
+                reads[1] = table.kept[i, number].astype(np.float32)
+            if place == 4:
+                reads[2] = table.found[i, number].astype(np.float32)
+            read = reads[0 if place == 0 else 2 if place == 4 else 1]
+            assert read is not None
+            chances = router.probabilities(module, State("", query, read), tradeoff)
+            number = 3 * number + int(np.argmax(chances))
+        found[i] = number
+    return found
+
+
+def name_of(combination: int) -> str:
+    """``low-low-mid-low-high``, or ``all-low``."""
+    names = [("low", "mid", "high")[combination // 3 ** (4 - i) % 3] for i in range(5)]
+    return f"all-{names[0]}" if len(set(names)) == 1 else "-".join(names)

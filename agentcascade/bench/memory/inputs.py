@@ -1,0 +1,59 @@
+"""What the memory commands are given: a benchmark's file, a log, a router."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agentcascade.envs.memory_qa.types import Conversation
+from agentcascade.errors import InvalidRequest
+from agentcascade.memory.types import MODULES, TierRouter
+from agentcascade.routers.tier import log, log_import
+from agentcascade.routers.tier.baselines import FixedTiers
+from agentcascade.routers.tier.log import TierLog
+
+
+def load_suite(suite: str, path: Path) -> list[Conversation]:
+    """The conversations of a published file; questions that ask nothing are left out. Raises `InvalidRequest`."""
+    from importlib import import_module
+
+    found: list[Conversation] = import_module(f"agentcascade.envs.memory_qa.{suite}").load(path)
+    names: set[str] = set()
+    for place, conversation in enumerate(found):
+        if conversation.id in names:
+            raise InvalidRequest(f"{path} has two conversations called '{conversation.id}': rename one")
+        names.add(conversation.id)
+        kept = tuple(q for q in conversation.questions if q.text.strip())
+        if gone := len(conversation.questions) - len(kept):
+            problems = (*conversation.problems, f"{gone} questions have no text: dropped")
+            found[place] = conversation.model_copy(update={"questions": kept, "problems": problems})
+    return found
+
+
+def open_log(path: Path, embedder: str) -> TierLog:
+    """A log of ours (.npz) or a foreign one (.jsonl), whose questions are embedded."""
+    if path.suffix != ".jsonl":
+        return log.load(path)
+    from agentcascade.assembly import cascade
+
+    made = cascade.make_embedder(embedder)
+    return log_import.from_jsonl(path, made.embed, {"encoder": made.name})
+
+
+def _tiers(text: str) -> str | dict[str, str]:
+    """``low``, ``filter=low,summary=high``, or as the tables name them: ``all-low``, ``low-low-mid-low-high``."""
+    if "=" in text:
+        pairs = [part.partition("=") for part in text.split(",")]
+        return {name.strip(): tier.strip() for name, _, tier in pairs}
+    names = text.removeprefix("all-").split("-")
+    return dict(zip(MODULES, names)) if len(names) == len(MODULES) else names[0] if len(names) == 1 else text
+
+
+def open_router(path: Path | None, tiers: str | None) -> TierRouter:
+    """A trained router by its file, whatever its kind, or fixed tiers by their names."""
+    if path is None:
+        return FixedTiers(_tiers(tiers or ""))  # type: ignore[arg-type]
+    from agentcascade.assembly import cascade
+    from agentcascade.routers.tier.checkpoints import kind_of
+
+    router: TierRouter = cascade.construct("tier_routers", kind_of(path), "--router", {"path": path})
+    return router

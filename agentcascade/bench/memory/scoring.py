@@ -1,0 +1,140 @@
+"""What a memory is worth: by the evidence it holds, or by the answer that a model gives from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from agentcascade.actions.base import text_of
+from agentcascade.bench.early_stop import check_answers
+from agentcascade.billing.door import Door, Tab
+from agentcascade.config.load import CascadeConfig, ModelConfig
+from agentcascade.envs.memory_qa import scoring
+from agentcascade.envs.memory_qa.types import Question
+from agentcascade.errors import BenchError, describe
+from agentcascade.prompts.quoting import FENCED
+from agentcascade.types import Call
+
+if TYPE_CHECKING:
+    from agentcascade.protocols import ChatModel
+
+RewardName = Literal["evidence", "f1", "em", "judge"]
+
+ANSWER_SECONDS = 600.0
+ANSWER = (
+    "Answer the question from the memory alone, in as few words as it takes (a name, a date, a short phrase). "
+    "Dates as day month year. If the memory does not say, answer: No information available."
+)
+
+
+class Scored(NamedTuple):
+    """`score` from 0 to 1; `answer` is empty where no model was asked."""
+
+    score: float
+    answer: str
+    metrics: dict[str, float]
+    calls: tuple[Call, ...] = ()
+
+    @property
+    def dollars(self) -> Decimal | None:
+        prices = [call.dollars for call in self.calls]
+        return None if None in prices else sum((p for p in prices if p is not None), Decimal(0))
+
+
+class Scorer:
+    """Scores memories of one suite. `answerer` and, for reward ``judge``, `judge` are chat models; equal memories of a
+    question are answered once."""
+
+    def __init__(
+        self, suite: str, reward: RewardName, answerer: ChatModel | None = None, judge: ChatModel | None = None
+    ) -> None:
+        self.suite, self.reward, self._answerer, self._judge = suite, reward, answerer, judge or answerer
+        self._known: dict[tuple[str, str], tuple[str, tuple[Call, ...]]] = {}
+
+    async def __call__(self, question: Question, text: str, sources: tuple[str, ...]) -> Scored:
+        """The score of a memory with this text, drawn from these turns."""
+        metrics: dict[str, float] = {}
+        if question.evidence:
+            found = scoring.evidence(sources, question.evidence)
+            if found is not None:
+                metrics = {"precision": found.precision, "recall": found.recall, "evidence": found.f1}
+        if self._answerer is None:
+            return Scored(metrics.get("evidence", 0.0), "", metrics)
+        answer, calls = await self._answer(question, text)
+        metrics["f1"] = scoring.f1(self.suite, answer, question)
+        metrics["em"] = float(scoring.exact_match(self.suite, answer, question))
+        if self.reward == "judge":
+            judged = await self._judged(question, answer)
+            metrics["judge"], calls = judged.score, (*calls, *judged.calls)
+            metrics["judge readable"] = float(judged.readable)
+        return Scored(metrics.get(self.reward, 0.0), answer, metrics, calls)
+
+    async def _answer(self, question: Question, text: str) -> tuple[str, tuple[Call, ...]]:
+        known = self._known.get((question.id, text))
+        if known is not None:
+            return known
+        assert self._answerer is not None
+        asked = f" (asked on {question.asked_at:%d %B %Y})" if question.asked_at else ""
+        memory, question_text = FENCED.text(text) or "(nothing)", FENCED.text(question.text)
+        content = f"{ANSWER}\n\n# Memory\n{memory}\n\n# Question\n{question_text}{asked}"
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        try:
+            options = {"temperature": 0.0, "max_tokens": 64}
+            completion = await Door().call(
+                self._answerer, messages, options, role="teacher", purpose="act", bill=Tab(), seconds=ANSWER_SECONDS
+            )
+            told = text_of(completion.messages[0])
+        except Exception as error:
+            raise _failed("answer", self._answerer, error) from error
+        found = told.strip(), (Call.of("teacher", "act", completion),)
+        self._known[question.id, text] = found
+        return found
+
+    async def _judged(self, question: Question, answer: str) -> Any:
+        from agentcascade.envs.memory_qa.judging import judge
+
+        assert self._judge is not None
+        try:
+            return await judge(self._judge, question, answer, self.suite)
+        except Exception as error:
+            raise _failed("judge", self._judge, error) from error
+
+
+def _failed(role: str, model: ChatModel, error: Exception) -> BenchError:
+    return BenchError(
+        f"the {role} model {model.name} failed ({describe(error)}): see its name, key, --api-base and --timeout"
+    )
+
+
+def scoring_models(
+    answerer: str | None,
+    judge: str | None,
+    price: Mapping[str, Any] | None = None,
+    api_base: str | None = None,
+    timeout: float | None = None,
+) -> dict[str, ModelConfig | None]:
+    """The models that score, by their roles. `price` and `api_base` are the answering model's."""
+    limit = {} if timeout is None else {"timeout_seconds": timeout}
+    return {
+        "answer model": ModelConfig(name=answerer, price=price, api_base=api_base, **limit) if answerer else None,
+        "judge": ModelConfig(name=judge, **limit) if judge else None,
+    }
+
+
+def make_scorer(suite: str, reward: RewardName, answerer: str | None, judge: str | None, **settings: Any) -> Scorer:
+    """A scorer whose models are named as in a configuration; `settings` are those of `scoring_models`."""
+    from agentcascade.assembly.cascade import make_model
+    from agentcascade.models.tokens import token_counter
+
+    configs = scoring_models(answerer, judge, **settings).values()
+    return Scorer(suite, reward, *(None if c is None else make_model(c, token_counter()) for c in configs))
+
+
+def check_models(config: CascadeConfig, scoring: Mapping[str, ModelConfig | None]) -> None:
+    """Try all models that a benchmark of memories asks. Raises `BenchError`."""
+    from agentcascade.memory.tiers import make_modules, needs_models
+
+    needed = needs_models(make_modules(config.memory.axis, config.memory.tiers))
+    tiers = {f"memory's {size} model": model for size, model in config.memory.models.items() if needed}
+    check_answers({**scoring, **tiers})

@@ -1,0 +1,1 @@
+"""Pools of workers: processes here, or a Ray cluster."""

@@ -1,0 +1,46 @@
+"""Many rules on the arms of a log, here or on a Ray cluster: each pair stands alone, and their order is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from agentcascade.bench.pools.local import open_pool
+from agentcascade.routers.tuning.columns import Columns
+from agentcascade.routers.tuning.costs import Bill
+from agentcascade.routers.tuning.replay import Replayed, replay
+from agentcascade.routers.tuning.rules import Rule
+
+
+class Pair(NamedTuple):
+    """A rule, and the number of the log that it is replayed on."""
+
+    log: int
+    rule: Rule
+
+
+def replay_all(
+    logs: Sequence[Columns], pairs: Sequence[Pair], bill: Bill, *, ray: str | None = None, workers: int = 1
+) -> list[Replayed]:
+    """The figures of every pair, in their order. Raises `InvalidRequest`; with `ray` what `open_pool` raises, too."""
+    if ray is None:
+        return [replay(logs[log], rule, [bill]) for log, rule in pairs]
+    found: dict[int, Replayed] = {}
+    with open_pool(min(workers, len(pairs)), _start, list(logs), bill, ray=ray) as pool:
+        for number, row in pool.map(_replay, list(enumerate(pairs))):
+            found[number] = row
+    return [found[number] for number in range(len(pairs))]
+
+
+_logs: Sequence[Columns] = ()
+_bill = Bill()
+
+
+def _start(logs: Sequence[Columns], bill: Bill) -> None:
+    global _logs, _bill
+    _logs, _bill = logs, bill
+
+
+def _replay(job: tuple[int, Pair]) -> tuple[int, Replayed]:
+    number, pair = job
+    return number, replay(_logs[pair.log], pair.rule, [_bill])

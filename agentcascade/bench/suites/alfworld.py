@@ -1,0 +1,61 @@
+"""ALFWorld as a benchmark suite: which games, which world, which agent loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agentcascade.bench.suites.protocol import Outcome, Source, Task
+from agentcascade.envs import react
+from agentcascade.envs.alfworld import agent
+from agentcascade.envs.alfworld.dataset import Game, load_games
+from agentcascade.envs.alfworld.environment import AlfworldEnvironment
+from agentcascade.protocols import Environment
+from agentcascade.types import Message
+
+MAX_STEPS = 50
+GENERATED = "games were generated from ALFWorld's own domain and floor plans; they are not its dataset"
+STAND_IN = (
+    "offline/expert is the engine's own planner, which plans with what it has seen; offline/imitator is a program that "
+    "copies by analogy from its prompt. Neither is a language model: these figures show that the machinery works, and "
+    "are not those of any paper or product. Dollars are the named prices times counted tokens."
+)
+
+
+class AlfworldSuite:
+    """Plays text games of the real ALFWorld engine with a ReAct agent."""
+
+    name = "alfworld"
+    actions: Mapping[str, Any] = {"format": "react", "fold": True}
+    stop = react.STOP
+    dropped = ("Nothing happens",)
+    packages = ("alfworld", "textworld")
+    group = ""
+
+    def check(self) -> None:
+        from agentcascade.assembly.cascade import find_module
+        from agentcascade.errors import MissingExtra
+
+        if not find_module("alfworld"):
+            raise MissingExtra("alfworld", "alfworld", "agentcascade bench alfworld")
+
+    def environment(self, *, expert: bool) -> Environment:
+        return AlfworldEnvironment(max_steps=MAX_STEPS, expert=expert)
+
+    def goal(self, messages: list[Message]) -> str:
+        return agent.goal(str(messages[1]["content"]))
+
+    async def play(self, environment: Environment, path: str, complete: Callable[..., Any]) -> Outcome:
+        return await agent.play(environment, path, complete, max_steps=MAX_STEPS)
+
+    def tasks(
+        self, split: str, count: int, seed: int, *, workers: int, on_progress: Callable[[int, int], None]
+    ) -> tuple[list[Task], Source]:
+        games: list[Game] = load_games(split, count, seed, workers=workers, on_progress=on_progress)
+        made: Source = "generated" if any(g.generated for g in games) else "official"
+        return [Task(g.id, str(Path(g.path)), g.task_type) for g in games], made
+
+    def notes(self, source: Source, models: Sequence[str]) -> list[str]:
+        lines = [GENERATED] if source == "generated" else []
+        return [*lines, STAND_IN] if any(m.startswith("offline/") for m in models) else lines

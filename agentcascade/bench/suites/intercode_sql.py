@@ -1,0 +1,63 @@
+"""InterCode-SQL as a benchmark suite: which questions, which databases, which agent loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from agentcascade.bench.suites.protocol import Outcome, Source, Task
+from agentcascade.envs import react
+from agentcascade.envs.intercode_sql import agent, tasks
+from agentcascade.envs.intercode_sql.environment import IntercodeSqlEnvironment
+from agentcascade.protocols import Environment
+from agentcascade.types import Message
+
+RECORDED = (
+    "recorded/… models are runs that GPT-4 and GPT-3.5 made once, played again in our databases. They have one sample "
+    "of each step, so that agreement says nothing: what a cascade defers here is what EXPLAIN rejects. Where models "
+    "take turns, each goes on with its own run. GPT-4 was told its reward after every turn, GPT-3.5 was not: their "
+    "accuracies do not compare. Dollars are list prices times tokens counted on our prompts."
+)
+STAND_IN = "offline/… models are programs, not language models: their figures are those of no paper or product."
+ENGINE = "databases are InterCode's, in SQLite instead of MySQL"
+
+
+class IntercodeSqlSuite:
+    """Questions about twenty databases."""
+
+    name = "intercode-sql"
+    actions: Mapping[str, Any] = {"format": "sql", "fold": True}
+    stop = react.STOP
+    dropped = ("Error executing query",)
+    packages = ("sqlglot", "scipy")
+    group = ""
+
+    def check(self) -> None:
+        from agentcascade.assembly.cascade import find_module
+        from agentcascade.errors import MissingExtra
+
+        for package in self.packages:
+            if not find_module(package):
+                raise MissingExtra(package, "intercode-sql", "agentcascade bench intercode-sql")
+        tasks.check()
+
+    def environment(self, *, expert: bool) -> Environment:
+        return IntercodeSqlEnvironment()
+
+    def goal(self, messages: list[Message]) -> str:
+        return agent.goal(messages)
+
+    async def play(self, environment: Environment, path: str, complete: Callable[..., Any]) -> Outcome:
+        return await agent.play(environment, path, complete)
+
+    def tasks(
+        self, split: str, count: int, seed: int, *, workers: int, on_progress: Callable[[int, int], None]
+    ) -> tuple[list[Task], Source]:
+        known = tasks.questions()
+        found = tasks.chosen(split, count, seed)
+        on_progress(len(found), len(found))
+        return [Task(f"{split}/{i}", str(i), known[i].hardness) for i in found], "official"
+
+    def notes(self, source: Source, models: Sequence[str]) -> list[str]:
+        kinds = (("recorded/", RECORDED), ("offline/", STAND_IN))
+        return [ENGINE, *(line for prefix, line in kinds if any(m.startswith(prefix) for m in models))]

@@ -1,0 +1,1 @@
+"""Billing: the one door to every chat model, where a call is reserved, watched, billed and settled."""

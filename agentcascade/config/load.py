@@ -1,0 +1,236 @@
+"""The configuration: data only. Keyword arguments win over environment variables, which win over the YAML file.
+
+Environment variables are ``AGENTCASCADE_`` plus the path, levels joined by two underscores:
+``AGENTCASCADE_RETRIEVAL__K=3``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from agentcascade._util import known_secrets
+from agentcascade._util.control_characters import one_line
+from agentcascade.config.sections import ActionsConfig as ActionsConfig
+from agentcascade.config.sections import AuditConfig as AuditConfig
+from agentcascade.config.sections import BankConfig as BankConfig
+from agentcascade.config.sections import BudgetsConfig as BudgetsConfig
+from agentcascade.config.sections import CollectConfig as CollectConfig
+from agentcascade.config.sections import JudgeConfig as JudgeConfig
+from agentcascade.config.sections import LinkConfig as LinkConfig
+from agentcascade.config.sections import MemoryConfig as MemoryConfig
+from agentcascade.config.sections import ModelConfig as ModelConfig
+from agentcascade.config.sections import PromptConfig as PromptConfig
+from agentcascade.config.sections import RedactionConfig as RedactionConfig
+from agentcascade.config.sections import RetentionConfig as RetentionConfig
+from agentcascade.config.sections import RetrievalConfig as RetrievalConfig
+from agentcascade.config.sections import RolloutConfig as RolloutConfig
+from agentcascade.config.sections import RouterConfig as RouterConfig
+from agentcascade.config.sections import SamplingConfig as SamplingConfig
+from agentcascade.config.sections import ServerConfig as ServerConfig
+from agentcascade.config.sections import ShadowConfig as ShadowConfig
+from agentcascade.config.sections import TelemetryConfig as TelemetryConfig
+from agentcascade.config.sections import ToolsConfig as ToolsConfig
+from agentcascade.errors import ConfigError, did_you_mean, without_secrets
+from agentcascade.types import Mode
+
+log = logging.getLogger("agentcascade.config")
+
+
+class CascadeConfig(BaseSettings):
+    """Everything that `agentcascade.build` needs. Unknown keys are errors that name the nearest known one."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="AGENTCASCADE_", env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    mode: Mode = "cascade"
+    teacher: ModelConfig | None = None
+    student: ModelConfig | None = None
+    students: tuple[LinkConfig, ...] = Field(
+        default=(), description="further students, asked in turn where the one before is not accepted"
+    )
+    bank: BankConfig = BankConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    router: RouterConfig = RouterConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    prompt: PromptConfig = PromptConfig()
+    actions: ActionsConfig = ActionsConfig()
+    collect: CollectConfig = CollectConfig()
+    tools: ToolsConfig = ToolsConfig()
+    shadow: ShadowConfig = ShadowConfig()
+    audit: AuditConfig = AuditConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    budgets: BudgetsConfig = BudgetsConfig()
+    judge: JudgeConfig = JudgeConfig()
+    memory: MemoryConfig = MemoryConfig()
+    redaction: RedactionConfig = RedactionConfig()
+    retention: RetentionConfig = RetentionConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    server: ServerConfig = ServerConfig()
+    cascades: Mapping[str, Mapping[str, Any]] = Field(
+        default_factory=dict, description="name: what differs from the rest of this configuration"
+    )
+    deadline_seconds: float = Field(default=180.0, gt=0, description="wall-clock limit of one step")
+    seed: int = 0
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, **overrides: Any) -> CascadeConfig:
+        """Read `path` (YAML) if given, the environment and `overrides`; raises `ConfigError` naming key and fix."""
+        _check_environment()
+        data = _read_yaml(Path(path)) if path is not None else {}
+        try:
+            return cls(**_merge(_merge(data, _typed(EnvSettingsSource(cls)())), overrides))
+        except ValidationError as error:
+            raise explain(error, cls, str(path) if path is not None else "the configuration") from None
+
+
+WHOLE = ("cascades", "server", "retention")
+"""Sections that no single cascade can have: one server, and one database whose records are pruned together."""
+
+
+def variants(config: CascadeConfig) -> dict[str, CascadeConfig]:
+    """The cascades of a configuration by name; ``default`` where it names none. Raises `ConfigError`."""
+    if not config.cascades:
+        return {"default": config}
+    base = config.model_dump(exclude={"cascades"}, exclude_unset=True)
+    made: dict[str, CascadeConfig] = {}
+    for name, changes in config.cascades.items():
+        if own := next((key for key in WHOLE if key in changes), None):
+            raise ConfigError(
+                f"cascades.{name}: '{own}' belongs to the whole configuration, not to one cascade of it: set it above"
+            )
+        try:
+            made[name] = CascadeConfig(**_merge(base, changes))
+        except ValidationError as error:
+            raise explain(error, CascadeConfig, f"cascades.{name}") from None
+    return made
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `over` laid on top, section by section.
+
+    Another `name` of a model or router takes the options and the price of the one before away: they were that one's.
+    """
+    merged = dict(base)
+    if "name" in over and "name" in merged and _plain(over["name"]) != _plain(merged["name"]):
+        merged = {k: v for k, v in merged.items() if k not in ("options", "price")}
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _plain(name: object) -> str:
+    """A model's name without `wrap`'s prefix, which says how it is reached."""
+    return str(name).removeprefix("client/")
+
+
+def _typed(data: Mapping[str, Any], inside_options: bool = False) -> dict[str, Any]:
+    """Environment variables are text; in free-form `options`, as in AGENTCASCADE_ROUTER__OPTIONS__N=5, read as YAML."""
+    typed: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            typed[key] = _typed(value, inside_options or key == "options")
+        else:
+            typed[key] = yaml.safe_load(value) if inside_options and isinstance(value, str) else value
+    return typed
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}: `agentcascade init` writes a commented one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping such as 'mode: cascade', not {type(data).__name__}")
+    return data
+
+
+ORCHESTRATED = re.compile(r"(?:.*_)?(?:SERVICE_(?:HOST|PORT.*)|PORT(?:_\d+_[A-Z]+(?:_(?:PROTO|PORT|ADDR))?)?)")
+"""What Kubernetes (and Docker's links) set for a service that is called agentcascade, or begins so."""
+
+
+OTHER_VARIABLES = {"cache", "config", "log_level", "log_format", "vllm", "workers_folder", "child_variables"}
+"""Of AGENTCASCADE_…, those that are read elsewhere."""
+
+
+def _check_environment() -> None:
+    """Unknown AGENTCASCADE_ variables are typos that pydantic-settings would pass over in silence.
+
+    Raises `ConfigError` for what looks like one. What others may have set is passed over: with a warning, unless it is
+    plainly Kubernetes'.
+    """
+    known = set(CascadeConfig.model_fields)
+    for name, value in os.environ.items():
+        if not name.startswith("AGENTCASCADE_"):
+            continue
+        rest = name.removeprefix("AGENTCASCADE_")
+        top = rest.split("__")[0].lower()
+        if top in known or top in OTHER_VARIABLES:
+            continue
+        if ORCHESTRATED.fullmatch(rest):
+            if rest == "PORT" and value.isdigit():
+                log.warning("%s is passed over: the server's port is AGENTCASCADE_SERVER__PORT", name)
+        elif "__" in rest or get_close_matches(top, known, n=1, cutoff=0.5):
+            raise ConfigError(f"environment variable {name} sets nothing that is known: {did_you_mean(top, known)}")
+        else:
+            log.warning("environment variable %s is passed over: it is near no known key", one_line(name))
+
+
+def explain(error: ValidationError, model: type[BaseModel], source: str) -> ConfigError:
+    """One sentence per problem, with the nearest known key for a typo. Values of secret fields are not shown."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(p) for p in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = _keys(model, problem["loc"][:-1])
+            lines.append(f"unknown key '{path}': {did_you_mean(str(problem['loc'][-1]), known)}")
+        else:
+            secret = any(known_secrets.SECRET_FIELD.fullmatch(str(part)) for part in problem["loc"])
+            value = "" if secret else f" (got {without_secrets(repr(problem['input']))[:60]})"
+            lines.append(f"{path}: {problem['msg']}{value}")
+    return ConfigError(f"{source}: " + "; ".join(lines))
+
+
+def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The field names of the section at `path`, which may lead through lists and mappings of sections."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is not None:  # else a place in the list, or a name in the mapping, that led to `model`
+            model = next(_sections(field.annotation), model)
+    return list(model.model_fields)
+
+
+def _sections(annotation: object) -> Iterator[type[BaseModel]]:
+    """The sections that a field's type names, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)

@@ -1,0 +1,337 @@
+"""One run of an agent on one task: the steps so far, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from agentcascade import conversation
+from agentcascade.actions.base import text_of
+from agentcascade.billing.door import Tab
+from agentcascade.episodes import judge
+from agentcascade.errors import ConfigError, EpisodeClosed, InvalidRequest
+from agentcascade.prompts import planning
+from agentcascade.step.model_calls import Caller, Request
+from agentcascade.step.record import StepRecord
+from agentcascade.types import (
+    Account,
+    Call,
+    Decision,
+    Delta,
+    Draft,
+    EpisodeEnd,
+    Message,
+    Mode,
+    Situation,
+    Step,
+    Tool,
+    Trajectory,
+    new_id,
+    now,
+)
+
+if TYPE_CHECKING:
+    from agentcascade.cascade import Cascade
+    from agentcascade.episodes.responses import CascadeCompletion
+    from agentcascade.episodes.stateless import Unfinished
+    from agentcascade.episodes.stream import Answer, StepStream
+
+
+class Episode:
+    """Answers the model calls of one agent run; `finish` closes it.
+
+    `goal` defaults to the first user message; `id` to a random one; `mode` (by `rollout`) and `namespace` to the
+    configuration's. In mode ``collect`` a successful episode is banked by `finish`. One call at a time: the steps of an
+    agent are a sequence. What it spends must fit into `accounts`, beside the configured budgets.
+
+    `stateless`: the steps so far are read off the messages at every call, and in mode ``collect`` each step is kept in
+    the database, where `agentcascade.episodes.stateless.finish` finds it.
+    """
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        *,
+        goal: str = "",
+        plan: str = "",
+        category: str = "",
+        id: str | None = None,
+        namespace: str | None = None,
+        mode: Mode | None = None,
+        seed: int | None = None,
+        accounts: Sequence[Account] = (),
+        stateless: bool = False,
+    ) -> None:
+        self.cascade = cascade
+        self.id = id or new_id("ep")
+        self.goal, self.plan, self.category = goal, plan, category
+        self.namespace = namespace or cascade.config.bank.namespace
+        self.mode: Mode = mode or cascade.mode_for(self.id)
+        self.seed = cascade.config.seed if seed is None else seed
+        self.steps: list[Step] = []
+        self.decisions: list[Decision] = []
+        self._preparation: list[Call] = []
+        self._thought = ""
+        self._model = ""
+        self._closed = False
+        self._started = now()
+        self._last_decision, self._taken = "", 0
+        self.accounts, self._stateless = tuple(accounts), stateless
+        cascade.check_mode(self.mode)
+
+    @classmethod
+    def restored(cls, cascade: Cascade, found: Unfinished) -> Episode:
+        """An episode as the database knows it, to be finished."""
+        episode = cls(
+            cascade, goal=found.goal, plan=found.plan, id=found.episode, namespace=found.namespace, mode=found.mode
+        )
+        episode.steps = list(found.steps)
+        episode._model, episode._last_decision, episode._taken = found.model, found.decision, found.taken
+        episode._started = found.started or episode._started
+        return episode
+
+    async def complete(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any
+    ) -> CascadeCompletion:
+        """The next assistant message, as an OpenAI `ChatCompletion` with the `Decision` in its `agentcascade` field.
+
+        `messages` is the whole conversation, as for any chat API. `n` > 1 answers all come from the teacher.
+        Raises `EpisodeClosed` after `finish`, `InvalidRequest` for unusable messages or options, `BudgetExceeded`,
+        and the provider's own error when the teacher fails. To stream, use `stream`.
+        """
+        from agentcascade.episodes.responses import chat_completion
+
+        if options.pop("stream", None):
+            raise InvalidRequest("stream=True: use episode.stream(messages, ...) and read its chunks with `async for`")
+        answer = await self.answer(messages, tools=tools, options=options)
+        return chat_completion(*answer)
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        said: Callable[[Decision], Any] | None = None,
+        **options: Any,
+    ) -> StepStream:
+        """The same as a stream of chunks (plain data; `response.chunk` makes OpenAI's objects of them).
+
+        Nothing is shown before the verdict; a deferral streams live from the teacher; usage and `Decision` are in the
+        last chunk (`said` renders it). Closing the stream cancels the step.
+        """
+        from agentcascade.episodes.stream import StepStream
+
+        apart = bool((options.pop("stream_options", None) or {}).get("include_usage"))
+        options.pop("stream", None)
+        teacher = self.cascade.teacher
+        return StepStream(
+            lambda on_delta: self.answer(messages, tools=tools, options=options, on_delta=on_delta),
+            teacher=teacher.name if teacher else "",
+            usage_apart=apart,
+            said=said or (lambda decision: decision),
+        )
+
+    async def answer(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        options: Mapping[str, Any] | None = None,
+        on_delta: Callable[[Delta], None] | None = None,
+    ) -> Answer:
+        """The next step as (completion, messages for the agent, decision); see `complete`."""
+        if self._closed:
+            raise EpisodeClosed(f"episode {self.id} was finished: start a new one with cascade.episode()")
+        asked = dict(options or {})
+        n = asked.pop("n", None)
+        n = 1 if n is None else n
+        if not isinstance(n, int) or n < 1:
+            raise InvalidRequest(f"n is {n!r}: it is a number of answers, at least 1")
+        asked.pop("stream_options", None)
+        conversation.check(messages)
+        situation = await self._situation(messages)
+        if self._stateless and self.steps and self.mode == "collect" and self.cascade.config.collect.plan:
+            await self._remember_plan()
+            situation = situation.model_copy(update={"plan": self.plan})
+        if not self.steps and self.mode == "collect":
+            await self._prepare(messages, situation)
+            situation = situation.model_copy(update={"plan": self.plan})
+        sent = planning.with_plan(messages, self.plan, self.cascade.quoting) if self.plan else list(messages)
+        opening = self._thought if not self.steps else ""
+        if opening:
+            sent = planning.opening_with(sent, opening)
+        completion, decision = await self.cascade.step(
+            sent,
+            situation=situation,
+            mode=self.mode,
+            tools=tools,
+            seed=self.seed + 1000 * len(self.steps),
+            options=asked,
+            before=self._take_preparation(),
+            n=n,
+            on_delta=None if opening else on_delta,
+            accounts=self.accounts,
+        )
+        answers = list(completion.messages)
+        if opening:
+            answers[0] = planning.opened(answers[0], opening)
+        await self._took(answers[0], situation, decision, completion.model)
+        from agentcascade.episodes.stream import Answer
+
+        return Answer(completion, answers, decision)
+
+    async def _situation(self, messages: Sequence[Message]) -> Situation:
+        situation = await conversation.read_off_loop(
+            messages,
+            self.cascade.actions,
+            goal=self.goal,
+            plan=self.plan,
+            namespace=self.namespace,
+            episode=self.id,
+        )
+        if self._stateless:
+            self.steps = list(situation.history)
+        return situation.model_copy(update={"category": self.category}) if self.category else situation
+
+    async def _took(self, message: Message, situation: Situation, decision: Decision, model: str) -> None:
+        self.goal = self.goal or situation.goal
+        reasoning, action = await conversation.split_off_loop(message, self.cascade.actions)
+        step = Step(observation=situation.observation, reasoning=reasoning, action=action)
+        self.steps.append(step)
+        self.decisions.append(decision)
+        self._last_decision = decision.id
+        self._model = model
+        if self._stateless and self.mode == "collect" and self.cascade.recorder is not None:
+            draft = Draft(
+                namespace=self.namespace,
+                episode=self.id,
+                position=len(self.steps) - 1,
+                goal=self.goal,
+                plan=self.plan,
+                mode=self.mode,
+                model=model,
+                cascade=self.cascade.name,
+                **step.model_dump(),
+            )
+            self.cascade.recorder.drafted(draft)
+
+    async def _prepare(self, messages: Sequence[Message], situation: Situation) -> None:
+        """The plan and the first thought, where the configuration asks for them: on the bill of the first step.
+
+        Where they fail there is no first step: a decision of their own holds what they cost.
+        """
+        cascade, settings = self.cascade, self.cascade.config.collect
+        record = StepRecord(situation, self.mode, self._take_preparation(), cascade.name)
+        try:
+            if settings.plan and not self.plan:
+                self.plan = await self._ask(record, messages, planning.PLAN, "plan")
+            if settings.first_thought and not self._thought:
+                answer = await self._ask(record, messages, planning.FIRST_THOUGHT, "first-thought")
+                self._thought = planning.first_thought(answer, cascade.quoting)
+        except BaseException as error:
+            record.raised(error)
+            if cascade.recorder is not None:
+                cascade.recorder.record(record.close(cascade.teacher))
+            raise
+        self._preparation = list(record.calls)
+
+    async def _remember_plan(self) -> None:
+        from agentcascade.episodes import stateless as drafts
+
+        if not self.plan and self.cascade.database is not None:
+            self.plan = await drafts.plan_of(self.cascade.database, self.namespace, self.id)
+
+    async def _ask(
+        self, record: StepRecord, messages: Sequence[Message], question: str, purpose: Literal["plan", "first-thought"]
+    ) -> str:
+        """The teacher's text."""
+        accounts = self._accounts(record.situation)
+        request = Request(planning.asking(messages, question), seed=self.seed, accounts=accounts)
+        answer = await Caller(self.cascade, request, record).answer(request.messages, purpose)
+        return text_of(answer.messages[0]).strip()
+
+    def _accounts(self, situation: Situation) -> tuple[Account, ...]:
+        return (*self.cascade.config.budgets.accounts(situation), *self.accounts)
+
+    def _take_preparation(self) -> list[Call]:
+        taken, self._preparation = self._preparation, []
+        return taken
+
+    def trajectory(self, success: bool) -> Trajectory:
+        """The episode so far, without the steps that `collect.drop_observations` rules out."""
+        return Trajectory(
+            namespace=self.namespace,
+            goal=self.goal,
+            plan=self.plan,
+            category=self.category,
+            steps=without_failed(self.steps, self.cascade.config.collect.drop_observations),
+            success=success,
+            model=self._model,
+            metadata={"episode": self.id},
+        )
+
+    async def finish(self, success: bool | None = None) -> bool:
+        """Close the episode; in mode ``collect`` a success is banked. Returns whether the bank grew.
+
+        Without `success` the cascade's judge decides. When judge or banking fails the error is raised, the episode
+        stays open and `finish` can be called again.
+        """
+        if self._closed:
+            raise EpisodeClosed(f"episode {self.id} was finished already")
+        judged: tuple[Call, ...] = ()
+        if success is None:
+            success, judged = await self._judged()
+        banked = False
+        if self.mode == "collect" and success and self.steps:
+            if self.cascade.bank is None:
+                raise ConfigError(
+                    "mode 'collect' needs a bank to put demonstrations into: make the cascade with build()"
+                )
+            banked = await self.cascade.bank.add(self.trajectory(success))
+        self._closed = True
+        if self.cascade.recorder is not None:
+            self.cascade.recorder.finished(self._end(success, judged))
+        return banked
+
+    async def _judged(self) -> tuple[bool, tuple[Call, ...]]:
+        """The judge's word and its bill; where it fails, what it did cost is recorded all the same."""
+        cascade = self.cascade
+        if cascade.judge is None:
+            raise InvalidRequest("finish needs success=True or False: no judge is configured (judge.model)")
+        situation = Situation(goal=self.goal, namespace=self.namespace, episode=self.id)
+        tab, accounts, seconds = Tab(), self._accounts(situation), cascade.config.deadline_seconds
+        try:
+            verdict = await judge.ask(cascade.judge, self.trajectory(False), cascade.door, accounts, tab, seconds)
+        except BaseException:
+            if tab.calls and cascade.recorder is not None:
+                cascade.recorder.finished(self._end(None, tuple(tab.calls)))
+            raise
+        return verdict.success, verdict.calls
+
+    def _end(self, success: bool | None, judged: tuple[Call, ...]) -> EpisodeEnd:
+        return EpisodeEnd(
+            episode=self.id,
+            namespace=self.namespace,
+            goal=self.goal,
+            plan=self.plan,
+            mode=self.mode,
+            success=success,
+            steps=self._taken or len(self.steps),
+            started_at=self._started,
+            decision=self._last_decision,
+            calls=judged,
+        )
+
+
+def without_failed(steps: Sequence[Step], marks: Sequence[str]) -> tuple[Step, ...]:
+    """`steps` without the actions that led to an observation containing one of `marks`.
+
+    The world did not change, so what was observed before the failed action also introduces the one after it.
+    """
+    kept: list[Step] = []
+    for step in steps:
+        if kept and any(mark in step.observation for mark in marks):
+            kept[-1] = step.model_copy(update={"observation": kept[-1].observation})
+        else:
+            kept.append(step)
+    return tuple(kept)

@@ -1,0 +1,100 @@
+"""One step as a stream. Nothing of a sample is shown before the verdict; a deferral streams live from the teacher.
+
+The contract: ordinary chunks, never retracted; usage and decision in the last one; who stops reading cancels everything
+upstream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from agentcascade.episodes.responses import Chunks, deltas
+from agentcascade.types import Completion, Decision, Delta, Message, new_id
+
+
+class Answer(NamedTuple):
+    """What one step gave: the model's completion, the messages that the agent gets, the decision."""
+
+    completion: Completion
+    messages: list[Message]
+    decision: Decision
+
+
+Work = Callable[[Callable[[Delta], None]], Awaitable[Answer]]
+"""Takes the function that gets live deltas, and gives the whole answer."""
+
+
+class StepStream:
+    """The chunks of one step, as plain data in OpenAI's shape. Close it, or read it to its end.
+
+    `teacher` is the name of the model that a live answer comes from; `said` renders the decision for the last chunk.
+    An error is raised where the chunk would be that it prevents.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        *,
+        teacher: str,
+        usage_apart: bool = False,
+        said: Callable[[Decision], Any] = lambda decision: decision,
+    ) -> None:
+        self._queue: asyncio.Queue[Delta | None] = asyncio.Queue()
+        self._task = asyncio.ensure_future(work(self._queue.put_nowait))
+        self._task.add_done_callback(lambda _: self._queue.put_nowait(None))
+        self._teacher, self._usage_apart, self._said = teacher, usage_apart, said
+        self._chunks = self._run()
+        self._first: dict[str, Any] | None = None
+        self.answer: Answer | None = None
+
+    async def _run(self) -> AsyncIterator[dict[str, Any]]:
+        id = new_id("chatcmpl")
+        chunks: Chunks | None = None
+        try:
+            while (delta := await self._queue.get()) is not None:
+                chunks = chunks or Chunks(self._teacher, id)
+                yield chunks.part(delta)
+            self.answer = answer = await self._task
+            if chunks is None:
+                chunks = Chunks(answer.completion.model, id)
+                for index, message in enumerate(answer.messages):
+                    for delta in deltas(message):
+                        yield chunks.part(delta, index)
+            for last in chunks.end(answer.completion, self._said(answer.decision), usage_apart=self._usage_apart):
+                yield last
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return await self._chunks.__anext__()
+
+    async def begin(self) -> None:
+        """Wait for the first chunk; raises what went wrong before it, while a status can still say so."""
+        self._first = await self._chunks.__anext__()
+
+    async def aclose(self) -> None:
+        """Stop: cancels what is under way upstream."""
+        await self._chunks.aclose()  # type: ignore[attr-defined]
+        await self._stop()
+
+    async def __aenter__(self) -> StepStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

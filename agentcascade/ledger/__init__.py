@@ -1,0 +1,21 @@
+"""The ledger: decisions and their bills, recorded, summed up and shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentcascade._util.lazy import public_names
+
+if TYPE_CHECKING:
+    from agentcascade.ledger.ledger import DatabaseRecorder as DatabaseRecorder
+    from agentcascade.ledger.ledger import Ledger as Ledger
+    from agentcascade.ledger.ledger import MemoryRecorder as MemoryRecorder
+
+__all__, __getattr__, __dir__ = public_names(
+    __name__,
+    {
+        "DatabaseRecorder": "ledger",
+        "Ledger": "ledger",
+        "MemoryRecorder": "ledger",
+    },
+)

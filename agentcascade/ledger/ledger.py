@@ -1,0 +1,209 @@
+"""What was spent, what was saved, and when the demonstrations pay off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Float, Select, Table, case, cast, func, select, union_all
+
+from agentcascade.errors import InvalidRequest, did_you_mean
+from agentcascade.storage import Database
+from agentcascade.storage.recorder import DatabaseRecorder as DatabaseRecorder
+from agentcascade.storage.recorder import MemoryRecorder as MemoryRecorder
+from agentcascade.storage.tables import calls, decisions, recall_calls, recalls, rewrite_calls, rewrites
+from agentcascade.types import Frozen, Role, Usage
+
+
+class Summary(Frozen):
+    """One line of the ledger's summary. Dollars are None where a price is unknown; the known ones sum up the rest.
+
+    `known_teacher_dollars` leaves out the `unestimated_steps`: those that failed after something was paid, and those
+    of a teacher without a price. `known_saved_dollars` counts what they cost as not saved.
+    """
+
+    group: str
+    steps: int
+    deferred: int
+    usage: Usage
+    dollars: Decimal | None
+    known_dollars: Decimal
+    unpriced_calls: int
+    estimated_calls: int = 0
+    """Calls whose tokens were counted here, since their provider did not say."""
+    teacher_dollars: Decimal | None
+    saved_dollars: Decimal | None
+    known_teacher_dollars: Decimal = Decimal(0)
+    known_saved_dollars: Decimal = Decimal(0)
+    unestimated_steps: int = 0
+
+    @property
+    def deferral_share(self) -> float:
+        return self.deferred / self.steps if self.steps else 0.0
+
+
+class Spending(Frozen):
+    """What one model cost in one role. `known_dollars` leaves out the `unpriced_calls`."""
+
+    role: Role
+    model: str
+    calls: int
+    usage: Usage
+    known_dollars: Decimal
+    unpriced_calls: int
+    estimated_calls: int = 0
+
+    @property
+    def dollars(self) -> Decimal | None:
+        """None where a price is unknown."""
+        return None if self.unpriced_calls else self.known_dollars
+
+
+GROUPS = "all", "namespace", "mode", "episode"
+MEMORY = "memory"
+"""The mode of recalls that no agent's step asked for."""
+REWRITING = "bank shorten"
+"""The mode of rewriting what is banked."""
+
+
+class Ledger:
+    """Questions to the records of a database.
+
+    What recalls of their own and rewriting the bank cost is in every bill, although they are no steps.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def summary(self, by: str = "all", *, namespace: str | None = None, since: datetime | None = None) -> list[Summary]:
+        """Spending and savings, one line per group (`by`: all, namespace, mode or episode).
+
+        Raises `InvalidRequest` for another `by`.
+        """
+        if by not in GROUPS:
+            raise InvalidRequest(f"the ledger cannot be grouped by '{by}': {did_you_mean(by, GROUPS)}")
+        heads = (
+            select(
+                _group(by, decisions),
+                func.count().label("steps"),
+                func.sum(case((decisions.c.answered_by == "teacher", 1), else_=0)).label("deferred"),
+                func.sum(case((decisions.c.teacher_dollars.is_(None), 1), else_=0)).label("unestimated"),
+                func.sum(decisions.c.teacher_dollars).label("teacher"),
+            )
+            .where(*_conditions(decisions, namespace, since))
+            .group_by("name")
+        )
+        bills = _bills(lambda lines, owner: [_group(by, owner)], namespace, since)
+        with self.database.begin() as connection:
+            headed = {row.name: row for row in connection.execute(heads)}
+            billed = {row["name"]: row for row in connection.execute(bills).mappings()}
+        return [_summary(name, headed.get(name), billed.get(name)) for name in sorted(headed.keys() | billed.keys())]
+
+    def episode_dollars(self, mode: str, *, namespace: str | None = None) -> Decimal | None:
+        """Mean dollars of an episode in `mode`; None when there is none or a price is unknown."""
+        lines = [s for s in self.summary("episode", namespace=namespace) if s.steps]
+        with self.database.begin() as connection:
+            own = set(connection.execute(select(decisions.c.episode).where(decisions.c.mode == mode)).scalars())
+        bills = [s.dollars for s in lines if s.group in own]
+        if not bills or None in bills:
+            return None
+        return sum((b for b in bills if b is not None), Decimal(0)) / len(bills)
+
+    def spending(self, *, namespace: str | None = None, since: datetime | None = None) -> list[Spending]:
+        """Calls, tokens and dollars by role and model."""
+        query = _bills(lambda lines, owner: [lines.c.role, lines.c.model], namespace, since)
+        with self.database.begin() as connection:
+            return [
+                Spending(
+                    role=row["role"],
+                    model=row["model"],
+                    calls=int(row["count"]),
+                    usage=_usage(row),
+                    known_dollars=row["known"] or Decimal(0),
+                    unpriced_calls=int(row["unpriced"]),
+                    estimated_calls=int(row["estimated"]),
+                )
+                for row in connection.execute(query.order_by("role", "model")).mappings()
+            ]
+
+    def agreement(self) -> list[tuple[float, int]]:
+        """(agreement, steps) of all steps that were voted on."""
+        level = cast(decisions.c.agreement, Float)
+        query = select(level, func.count()).where(decisions.c.agreement.is_not(None)).group_by(level).order_by(level)
+        with self.database.begin() as connection:
+            return [(float(a), int(n)) for a, n in connection.execute(query)]
+
+
+def _bills(keys: Callable[[Table, Table], list[Any]], namespace: str | None, since: datetime | None) -> Select[Any]:
+    """Sums over the calls of steps and those of recalls and rewritings, by `keys` of a call's line and its owner."""
+    parts = []
+    for lines, owner in ((calls, decisions), (recall_calls, recalls), (rewrite_calls, rewrites)):
+        columns = keys(lines, owner)
+        sums = [func.sum(lines.c[name]).label(name) for name in Usage.model_fields]
+        count, known = func.count().label("count"), func.sum(lines.c.dollars).label("known")
+        unpriced = func.sum(case((lines.c.dollars.is_(None), 1), else_=0)).label("unpriced")
+        estimated = func.sum(case((lines.c.estimated, 1), else_=0)).label("estimated")
+        part = select(*columns, *sums, count, known, unpriced, estimated).join_from(lines, owner)
+        parts.append(part.where(*_conditions(owner, namespace, since)).group_by(*(c.name for c in columns)))
+    both = union_all(*parts).subquery()
+    counts = (*Usage.model_fields, "count", "known", "unpriced", "estimated")
+    sums = [func.sum(both.c[name]).label(name) for name in counts]
+    own = [both.c[c.name] for c in columns]
+    return select(*own, *sums).group_by(*own)
+
+
+def _group(by: str, owner: Table) -> ColumnElement[Any]:
+    """What a decision, a recall or a rewriting is counted under, as ``name``."""
+    if by == "all" or (by == "mode" and owner is not decisions):
+        mode = MEMORY if owner is recalls else REWRITING
+        return func.coalesce(None, by if by == "all" else mode).label("name")
+    return owner.c[by].label("name")
+
+
+def _conditions(owner: Table, namespace: str | None, since: datetime | None) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if namespace is not None:
+        conditions.append(owner.c.namespace == namespace)
+    if since is not None:
+        conditions.append(owner.c.created_at >= since)
+    return conditions
+
+
+def _usage(row: Any) -> Usage:
+    return Usage(**{name: int(row[name] or 0) for name in Usage.model_fields})
+
+
+def _summary(name: str, head: Any, bill: Any) -> Summary:
+    """`head` is None for a group without steps, `bill` for one without calls."""
+    unpriced = int(bill["unpriced"]) if bill else 0
+    known = (bill["known"] if bill else None) or Decimal(0)
+    dollars = None if unpriced else known
+    steps, unestimated = (head.steps, int(head.unestimated or 0)) if head else (0, 0)
+    known_teacher = (head.teacher if head else None) or Decimal(0)
+    teacher = None if unestimated else known_teacher
+    return Summary(
+        group=str(name),
+        steps=steps,
+        deferred=int(head.deferred or 0) if head else 0,
+        usage=_usage(bill) if bill else Usage(),
+        dollars=dollars,
+        known_dollars=known,
+        unpriced_calls=unpriced,
+        estimated_calls=int(bill["estimated"]) if bill else 0,
+        teacher_dollars=teacher,
+        saved_dollars=None if dollars is None or teacher is None else teacher - dollars,
+        known_teacher_dollars=known_teacher,
+        known_saved_dollars=known_teacher - known,
+        unestimated_steps=unestimated,
+    )
+
+
+def break_even(demonstrations: Decimal, teacher: Decimal, cascade: Decimal) -> float | None:
+    """Episodes after which the demonstrations have paid for themselves: their cost over what an episode saves.
+
+    None when an episode saves nothing (IDC, "break-even").
+    """
+    saved = teacher - cascade
+    return float(demonstrations / saved) if saved > 0 else None

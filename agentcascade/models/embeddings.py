@@ -1,0 +1,59 @@
+"""Texts to checked unit vectors, each embedded once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agentcascade._util.lru_cache import Cache
+from agentcascade.errors import EmbeddingError
+from agentcascade.protocols import Embedder
+
+if TYPE_CHECKING:
+    from agentcascade.protocols import Vectors
+
+CACHED_TEXTS = 20_000
+
+
+class TextVectors:
+    """The vectors of an embedder, with the latest kept. Thread-safe. The empty text is the zero vector."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._known: Cache[str, np.ndarray] = Cache(CACHED_TEXTS)
+        self._zero = np.zeros(embedder.dimension, dtype=np.float32)
+
+    def cached(self, texts: Collection[str]) -> bool:
+        """Whether `of` would return without embedding anything."""
+        return all(not text or self._known.get(text) is not None for text in texts)
+
+    def of(self, texts: Collection[str]) -> dict[str, np.ndarray]:
+        """Unit vectors (dimension,) by text; what is not known yet is embedded in one batch."""
+        found = {t: v for t in texts if (v := self._known.get(t) if t else self._zero) is not None}
+        missing = sorted(set(texts) - set(found))
+        if missing:
+            for text, vector in zip(missing, embed(self._embedder, missing)):
+                self._known.put(text, vector)
+                found[text] = vector
+        return found
+
+
+def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+    """`embedder`'s vectors (n, dimension); raises `EmbeddingError` naming the first text with an unusable one."""
+    vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
+    if vectors.shape != (len(texts), embedder.dimension):
+        raise EmbeddingError(
+            f"embedder {embedder.name} gave an array {vectors.shape} for {len(texts)} texts of {embedder.dimension} "
+            "dimensions: see retrieval.embedder"
+        )
+    norms = np.linalg.norm(vectors, axis=1)
+    bad = ~(np.abs(norms - 1) < 1e-2)
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise EmbeddingError(
+            f"embedder {embedder.name} gave a vector of length {norms[i]} for {texts[i][:60]!r}, not 1: "
+            "nothing was stored"
+        )
+    return vectors

@@ -1,0 +1,98 @@
+"""litellm's streams, read to their end, with what litellm leaves out of them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from inspect import isasyncgen
+from typing import Any
+
+from agentcascade.models import message_fields
+from agentcascade.models.chat_completions import Stream
+
+LAYERS = 4
+
+
+async def read(litellm_stream: Any, stream: Stream) -> bool:
+    """Every chunk to `stream`; returns whether the provider itself said that it was done: litellm makes that up.
+
+    Closes the connection also when cancelled.
+    """
+    refusals, errors = _unheard(litellm_stream)
+    usage = _Usage(litellm_stream)
+    try:
+        async for chunk in litellm_stream:
+            while refusals:
+                stream.show({"refusal": refusals.pop(0)})
+            stream.take(usage.believed(chunk))
+        for error in errors:
+            stream.take(error)
+    finally:
+        await _close(litellm_stream)
+    return _finished(litellm_stream)
+
+
+class _Usage:
+    """Tells a provider's usage from what litellm has counted itself where none came."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def believed(self, chunk: Any) -> Any:
+        seen = getattr(self._stream, "chunks", None)
+        if getattr(chunk, "usage", None) is None or not seen or any(getattr(c, "usage", None) for c in seen):
+            return chunk
+        return {"choices": getattr(chunk, "choices", None) or []}
+
+
+def _unheard(stream: Any) -> tuple[list[str], list[Any]]:
+    """(parts of a refusal, vLLM's errors): filled as the stream is read, for litellm passes over such chunks."""
+    found: list[str] = []
+    errors: list[Any] = []
+    make = getattr(stream, "chunk_creator", None)
+    if make is None:
+        return found, errors
+
+    def heard(chunk: Any) -> Any:
+        if message_fields.get(chunk, "object") == "error":
+            errors.append(chunk)
+        made = make(chunk=chunk)
+        if made is None:
+            for choice in getattr(chunk, "choices", None) or ():
+                refusal = message_fields.get(message_fields.get(choice, "delta"), "refusal")
+                if refusal and not message_fields.get(choice, "index"):
+                    found.append(refusal)
+        return made
+
+    stream.chunk_creator = heard
+    return found, errors
+
+
+def _finished(stream: Any) -> bool:
+    said = [getattr(stream, name, True) for name in ("received_finish_reason", "intermittent_finish_reason")]
+    return any(s is not None for s in said)
+
+
+async def _close(stream: Any) -> None:
+    """Close what litellm wraps, for some providers in several layers without a `close` of their own."""
+    owner: Any = stream
+    for _ in range(LAYERS):
+        if owner is None:
+            return
+        inner = _inside(owner)  # before it is closed: a generator that has ended knows nothing any more
+        close = getattr(owner, "aclose", None) or getattr(owner, "close", None)
+        if close is not None:
+            with suppress(Exception):  # what ended the stream is what its reader is to hear of
+                closing = close()
+                if hasattr(closing, "__await__"):
+                    await closing
+        owner = inner
+
+
+def _inside(owner: Any) -> Any:
+    """What a wrapper reads from: litellm's names for it, or the response whose lines a generator gives."""
+    if isasyncgen(owner):
+        made_by = owner.ag_frame.f_locals.get("self") if owner.ag_frame is not None else None
+        # Other makers of generators live on: clients, and handlers of the user's own.
+        return made_by if hasattr(made_by, "aiter_lines") else None
+    names = ("completion_stream", "streaming_response", "response")
+    return next((x for name in names if (x := getattr(owner, name, None)) is not None), None)

@@ -1,0 +1,23 @@
+"""Prompts: demonstrations, plans and quoted text in the messages of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentcascade._util.lazy import public_names
+
+if TYPE_CHECKING:
+    from agentcascade.prompts.demonstrations import FOOTER as FOOTER
+    from agentcascade.prompts.demonstrations import HEADER as HEADER
+    from agentcascade.prompts.demonstrations import build as build
+    from agentcascade.prompts.demonstrations import with_text as with_text
+
+__all__, __getattr__, __dir__ = public_names(
+    __name__,
+    {
+        "FOOTER": "demonstrations",
+        "HEADER": "demonstrations",
+        "build": "demonstrations",
+        "with_text": "demonstrations",
+    },
+)

@@ -1,0 +1,21 @@
+"""Redaction of secrets and personal data, before anything is stored or traced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentcascade._util.lazy import public_names
+
+if TYPE_CHECKING:
+    from agentcascade.redaction.redactor import RedactingRecorder as RedactingRecorder
+    from agentcascade.redaction.redactor import Redactor as Redactor
+    from agentcascade.redaction.redactor import presidio_hook as presidio_hook
+
+__all__, __getattr__, __dir__ = public_names(
+    __name__,
+    {
+        "RedactingRecorder": "redactor",
+        "Redactor": "redactor",
+        "presidio_hook": "redactor",
+    },
+)

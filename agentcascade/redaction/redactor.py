@@ -1,0 +1,276 @@
+"""What is replaced before anything is stored: keys, e-mail addresses, phone numbers, the user's own patterns.
+
+Placeholders are stable, so two actions that differ in such a value alone become one in the records. The answers that an
+agent gets are never touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+from agentcascade._util import known_secrets, secret_patterns
+from agentcascade._util.bounds import Pattern
+from agentcascade.errors import ConfigError, MissingExtra, describe
+from agentcascade.memory.types import Recall
+from agentcascade.protocols import DeferringRecorder, Recorder
+from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Frozen, Shadow, Trajectory
+
+F = TypeVar("F", bound=Frozen)
+log = logging.getLogger("agentcascade.redaction")
+
+QUICK_CHARACTERS = 8_000
+WITHHELD = "[withheld]"
+UNREDACTED = "the process ended before the texts of this record were redacted: they are not kept"
+
+UNWANTED_ENTITIES = {"DATE_TIME", "URL", "EMAIL_ADDRESS", "NRP", "ORGANIZATION"}
+"""What Presidio is not asked for: agents act on dates and links, and addresses are replaced before."""
+
+
+class Redactor:
+    """Replaces what must not be stored by ``[key]``, ``[email]``, ``[phone]`` or the name of a pattern.
+
+    `patterns` maps names to regular expressions and goes first; `hooks` are functions of a text and go last. With
+    `presidio`, `presidio_hook` is one of them. Redacting a second time changes nothing, as far as hooks and lookarounds
+    in patterns do not. A pattern that takes too long on a text raises: what it was to redact is withheld. Raises
+    `ConfigError` for a pattern that does not compile, `MissingExtra` without Presidio.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: bool = True,
+        emails: bool = True,
+        phones: bool = True,
+        patterns: Mapping[str, str] | None = None,
+        presidio: bool = False,
+        hooks: Sequence[Callable[[str], str]] = (),
+    ) -> None:
+        self._own = [(f"[{name}]", _compiled(name, pattern)) for name, pattern in (patterns or {}).items()]
+        self._keys, self._emails, self._phones = keys, emails, phones
+        self._hooks = [*hooks, *([presidio_hook()] if presidio else [])]
+        own = "|".join(re.escape(placeholder) for placeholder, _ in self._own)
+        self._placeholders = re.compile(rf"\[(?:key|email|phone)\]{'|' + own if own else ''}")
+
+    def is_quick(self, item: Frozen) -> bool:
+        """Whether the record is redacted in less time than handing it to another thread would take."""
+        return not self._hooks and _characters(item) <= QUICK_CHARACTERS
+
+    def text(self, text: str) -> str:
+        """`text` with placeholders. Raises whatever a hook raises."""
+        for placeholder, pattern in self._own:
+            text = self._replaced(text, pattern, placeholder)
+        if self._keys:
+            text = secret_patterns.replaced(known_secrets.hide(text), secret_patterns.KEYS)
+        if self._emails:
+            text = secret_patterns.without_emails(text)
+        if self._phones:
+            text = secret_patterns.replaced(text, secret_patterns.PHONES)
+        for hook in self._hooks:
+            text = hook(text)
+        return text
+
+    def _replaced(self, text: str, pattern: Pattern, placeholder: str) -> str:
+        """Whatever `pattern` finds outside placeholders, and is not empty."""
+        kept = deque(m.span() for m in self._placeholders.finditer(text))
+
+        def put(match: Any) -> str:
+            start, end = match.span()
+            while kept and kept[0][1] <= start:
+                kept.popleft()
+            same = start == end or (kept and kept[0][0] < end)
+            return str(match[0]) if same else placeholder
+
+        return pattern.sub(put, text)
+
+    def value(self, value: Any) -> Any:
+        """The same for every text in lists, tuples and mappings, keys included.
+
+        A text under a key such as ``password`` is replaced as a whole.
+        """
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.value(k): "[key]" if self.hides(k, v) else self.value(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            items = [self.value(v) for v in value]
+            return items if isinstance(value, list) else tuple(items)
+        return value
+
+    def hides(self, key: object, value: object) -> bool:
+        """Whether `value` is a secret by the name of its key alone."""
+        named = self._keys and isinstance(key, str) and isinstance(value, str) and value != ""
+        return named and secret_patterns.SECRET_FIELD.fullmatch(str(key)[:100]) is not None
+
+    def decision(self, decision: Decision) -> Decision:
+        votes: dict[str, int] = {}
+        for key, count in decision.votes.items():
+            key = self.text(key)
+            votes[key] = votes.get(key, 0) + count
+        changed = {"votes": votes, "goal": self.text(decision.goal)[:300]}  # a column of 300 characters
+        return self._with(decision, "action", "reason", "failures").model_copy(update=changed)
+
+    def shadow(self, shadow: Shadow) -> Shadow:
+        samples = tuple(self._with(s, "action", "text", "invalid") for s in shadow.samples)
+        return self._with(shadow, "goal", "observation", "teacher_action", "gold", "failures").model_copy(
+            update={"samples": samples}
+        )
+
+    def draft(self, draft: Draft) -> Draft:
+        return self._with(draft, "goal", "plan", "observation", "reasoning", "action")
+
+    def end(self, end: EpisodeEnd) -> EpisodeEnd:
+        return self._with(end, "goal", "plan")
+
+    def recall(self, recall: Recall) -> Recall:
+        runs = tuple(self._with(r, "failures") for r in recall.runs)
+        return self._with(recall, "question", "text", "left_out").model_copy(update={"runs": runs})
+
+    def trajectory(self, trajectory: Trajectory) -> Trajectory:
+        steps = tuple(self._with(s, "observation", "reasoning", "action") for s in trajectory.steps)
+        redacted = self.value(trajectory.metadata)
+        if "episode" in trajectory.metadata:  # an id, by which an episode is banked once
+            redacted["episode"] = trajectory.metadata["episode"]
+        return self._with(trajectory, "goal", "plan").model_copy(update={"steps": steps, "metadata": redacted})
+
+    def _with(self, item: F, *fields: str) -> F:
+        """A copy with these fields redacted; the item itself where nothing changes."""
+        changed = {}
+        for name in fields:
+            before = getattr(item, name)
+            after = self.value(before) if before else before
+            if after != before:
+                changed[name] = after
+        return item.model_copy(update=changed) if changed else item
+
+
+class RedactingRecorder:
+    """A recorder that stores nothing unredacted. Where a hook fails, contents are withheld and the money is kept.
+
+    What takes long, hooks and long texts, is redacted behind the answer: until then `without_texts` stands for it.
+    """
+
+    def __init__(self, recorder: Recorder, redactor: Redactor) -> None:
+        self._recorder, self._redactor = recorder, redactor
+        self._withholding = Redactor(keys=False, emails=False, phones=False, hooks=[lambda text: WITHHELD])
+        self._later = recorder if isinstance(recorder, DeferringRecorder) else None
+
+    def record(self, decision: Decision) -> None:
+        self._hand_on(self._recorder.record, Redactor.decision, decision)
+
+    def shadowed(self, shadow: Shadow) -> None:
+        self._hand_on(self._recorder.shadowed, Redactor.shadow, shadow)
+
+    def drafted(self, draft: Draft) -> None:
+        self._hand_on(self._recorder.drafted, Redactor.draft, draft)
+
+    def finished(self, end: EpisodeEnd) -> None:
+        self._hand_on(self._recorder.finished, Redactor.end, end)
+
+    def recalled(self, recall: Recall) -> None:
+        self._hand_on(self._recorder.recalled, Redactor.recall, recall)
+
+    def flush(self, seconds: float | None = None) -> bool:
+        return self._recorder.flush(seconds)
+
+    def close(self, seconds: float | None = None) -> None:
+        self._recorder.close(seconds)
+
+    def _hand_on(self, give: Callable[[F], None], redact: Callable[[Redactor, F], F], item: F) -> None:
+        if self._later is None or self._redactor.is_quick(item):
+            give(self._safe(redact, item))
+        else:
+            self._later.defer(lambda: self._safe(redact, item), without_texts(item))
+
+    def _safe(self, redact: Callable[[Redactor, F], F], item: F) -> F:
+        try:
+            return redact(self._redactor, item)
+        except Exception as error:
+            log.error("redaction fails, contents are withheld from the records: %s", describe(error))
+            return redact(self._withholding, item)
+
+
+def without_texts(item: F) -> F | None:
+    """The record with ids, outcome and bill alone, to be kept while its texts are redacted; None for a mere text."""
+    changed: dict[str, Any] = {}
+    if isinstance(item, Decision):
+        changed = {"goal": "", "reason": WITHHELD, "votes": {}, "action": None, "failures": (UNREDACTED,)}
+    elif isinstance(item, Shadow):  # with no samples it is none that tuning learns from
+        changed = dict.fromkeys(("goal", "observation"), "") | dict.fromkeys(("teacher_action", "gold", "agreement"))
+        changed |= {"samples": (), "accepted": False, "failures": (UNREDACTED,)}
+    elif isinstance(item, EpisodeEnd):
+        changed = {"goal": WITHHELD, "plan": ""}
+    elif isinstance(item, Recall):
+        runs = tuple(run.model_copy(update={"failures": ()}) for run in item.runs)
+        changed = {"question": WITHHELD, "text": "", "left_out": (UNREDACTED,), "runs": runs}
+    return item.model_copy(update=changed) if changed else None
+
+
+def _characters(value: Any) -> int:
+    """Of all texts in a record, as far as a few of its levels go; of calls there are many, and none holds a text."""
+    if isinstance(value, str):
+        return len(value)
+    if value is None or isinstance(value, _WITHOUT_TEXT):
+        return 0
+    if isinstance(value, Frozen):
+        value = tuple(value.__dict__.values())
+    elif isinstance(value, Mapping):
+        value = (*value.keys(), *value.values())
+    return sum(map(_characters, value)) if isinstance(value, (list, tuple)) else 0
+
+
+_WITHOUT_TEXT = (int, float, Decimal, datetime, Call)
+
+
+def _compiled(name: str, pattern: str) -> Pattern:
+    if not re.fullmatch(r"[\w .-]{1,60}", name):
+        raise ConfigError(f"redaction.patterns: {name!r} cannot name a placeholder: use letters, digits, '_', '-', '.'")
+    try:
+        return Pattern(pattern)
+    except ValueError as error:
+        raise ConfigError(f"redaction.patterns.{name} {pattern!r} is not a regular expression: {error}") from error
+
+
+def presidio_hook(engine: Any = None, *, threshold: float = 0.5) -> Callable[[str], str]:
+    """Microsoft Presidio as a hook: what it finds with a score of `threshold` becomes ``[person]``, ``[location]`` ….
+
+    `engine` is an `AnalyzerEngine`, by default one on the largest English spaCy model that is installed: nothing is
+    downloaded. Exercised with presidio-analyzer 2.2.366 on its pattern recognizers (an engine on `NoOpNlpEngine`),
+    not with a spaCy model's names. Raises `MissingExtra`, and `ConfigError` where no such model is installed.
+    """
+    engine = engine or _engine()
+    entities = sorted(set(engine.get_supported_entities(language="en")) - UNWANTED_ENTITIES)
+
+    def hook(text: str) -> str:
+        found = engine.analyze(text=text, language="en", entities=entities, score_threshold=threshold)
+        taken = [m.span() for m in re.finditer(r"\[[\w .-]{1,60}\]", text)]
+        parts, at = [], 0
+        for result in sorted(found, key=lambda r: (r.start, -r.end)):
+            if result.start >= at and not any(start < result.end and result.start < end for start, end in taken):
+                parts += [text[at : result.start], f"[{result.entity_type.lower()}]"]
+                at = result.end
+        return "".join([*parts, text[at:]])
+
+    return hook
+
+
+def _engine() -> Any:
+    try:
+        from presidio_analyzer import AnalyzerEngine
+        from presidio_analyzer.nlp_engine import NlpEngineProvider
+    except ImportError as error:
+        raise MissingExtra("presidio-analyzer", "redaction", "redaction.presidio") from error
+    models = [m for m in ("en_core_web_lg", "en_core_web_md", "en_core_web_sm") if find_spec(m)]
+    if not models:
+        raise ConfigError(
+            "redaction.presidio finds no English spaCy model: python -m spacy download en_core_web_lg, or pass "
+            "presidio_hook(engine) of your own analyzer as one of the hooks"
+        )
+    settings = {"nlp_engine_name": "spacy", "models": [{"lang_code": "en", "model_name": models[0]}]}
+    return AnalyzerEngine(nlp_engine=NlpEngineProvider(nlp_configuration=settings).create_engine())

@@ -1,0 +1,1 @@
+"""One step of an agent: retrieve, sample, vote, accept or defer, record."""

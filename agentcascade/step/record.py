@@ -1,0 +1,204 @@
+"""What one step's `Decision` is written from, gathered while the step runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+from agentcascade.errors import describe
+from agentcascade.prompts.demonstrations import Prompt
+from agentcascade.protocols import ChatModel
+from agentcascade.types import (
+    Call,
+    Completion,
+    Decision,
+    Message,
+    Mode,
+    Purpose,
+    Role,
+    Sample,
+    Situation,
+    Tally,
+    Usage,
+    new_id,
+)
+
+
+class StepRecord:
+    """One step in progress; `close` makes the `Decision`, whatever happened."""
+
+    def __init__(self, situation: Situation, mode: Mode, before: Sequence[Call] = (), cascade: str = "") -> None:
+        self.id = new_id("de")
+        self.situation, self.mode, self.cascade = situation, mode, cascade
+        self.reason = "not decided"
+        self.answered_by: Role = "student" if mode in ("cascade", "student") else "teacher"
+        self._started = time.perf_counter()
+        self._model_seconds = self._embedding_seconds = 0.0
+        self._calls: list[Call] = list(before)
+        self._failures: list[str] = []
+        self._fields: Mapping[str, Any] = {}
+        self._votes: Tally | None = None
+        self._samples: Sequence[Sample] = ()
+        self._prompt: Prompt | None = None
+        self._chosen: Sample | None = None
+        self._teacher_saw_demonstrations = self._raised = False
+
+    @contextmanager
+    def model_time(self) -> Iterator[None]:
+        """Time inside is the models', not ours."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._model_seconds += time.perf_counter() - started
+
+    def embedded(self, seconds: float) -> None:
+        self._embedding_seconds += seconds
+
+    def demonstrated(self, prompt: Prompt) -> None:
+        self._prompt = prompt
+
+    def spent_by(self, role: Role, purpose: Purpose, completion: Completion | None) -> None:
+        """Add a call to the bill; a failed call that carries no completion has none we know of."""
+        if completion is not None:
+            self._calls.append(Call.of(role, purpose, completion))
+            if role == "student" and purpose == "sample":
+                self._fields = completion.fields
+
+    def failed(self, what: str, error: BaseException) -> None:
+        self._failures.append(f"{what}: {describe(error)}")
+        self.reason = f"{what} failed: {type(error).__name__}"
+
+    def raised(self, error: BaseException) -> None:
+        """The step itself ends in `error`."""
+        self._failures.append(f"step: {describe(error)}")
+        self._raised = True
+
+    def voted(self, votes: Tally, samples: Sequence[Sample]) -> None:
+        self._votes, self._samples = votes, samples
+
+    def accepted(self, chosen: Sample, reason: str) -> None:
+        self.answered_by, self.reason, self._chosen = "student", reason, chosen
+
+    def deferred(self, reason: str) -> None:
+        self.answered_by, self.reason = "teacher", reason
+
+    def acted(self, sample: Sample, saw_demonstrations: bool) -> None:
+        """The teacher's own action."""
+        self._chosen, self._teacher_saw_demonstrations = sample, saw_demonstrations
+
+    def completion(self, messages: Sequence[Message], answered: Completion | None = None) -> Completion:
+        """The answer that the caller gets, with the usage of the model that answered.
+
+        `answered` is that model's own completion, whose finish reasons and other fields are handed on.
+        """
+        asked = [c for c in self._calls if c.role == self.answered_by and c.purpose in ("act", "sample")]
+        own = [c for c in asked if c.model == asked[-1].model]
+        return Completion(
+            model=own[-1].model,
+            messages=tuple(messages),
+            finish_reasons=(answered.finish_reasons if answered else ())
+            or ("tool_calls" if messages[0].get("tool_calls") else "stop",),
+            fields=answered.fields if answered else self._fields,
+            choice_fields=answered.choice_fields if answered else (),
+            usage=sum((c.usage for c in own), Usage()),
+            dollars=total(own),
+            seconds=self._model_seconds,
+            calls=len(own),
+        )
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """The student's, as far as they were voted on."""
+        return self._samples
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        return tuple(self._calls)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return tuple(self._failures)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    @property
+    def demonstrations(self) -> tuple[str, ...]:
+        """'trajectory:start-end' of the windows shown."""
+        shown = self._prompt.shown if self._prompt else ()
+        return tuple(f"{d.trajectory}:{d.start}-{d.start + len(d.steps)}" for d in shown)
+
+    @property
+    def similarity(self) -> float | None:
+        """Score of the best demonstration shown."""
+        return max((d.score for d in self._prompt.shown), default=None) if self._prompt else None
+
+    def agreed(self, chosen: Sample) -> str:
+        """How many of the samples say what `chosen` says."""
+        assert self._votes is not None
+        assert chosen.action is not None
+        return f"agreement {self._votes.counts[chosen.action.key]}/{self._votes.total}"
+
+    def close(self, teacher: ChatModel | None) -> Decision:
+        wall = self.seconds
+        prompt, votes = self._prompt, self._votes
+        return Decision(
+            id=self.id,
+            episode=self.situation.episode,
+            namespace=self.situation.namespace,
+            step=self.situation.step,
+            goal=self.situation.goal[:300],
+            cascade=self.cascade,
+            mode=self.mode,
+            answered_by=self.answered_by,
+            reason=self.reason,
+            agreement=votes.agreement if votes else None,
+            votes=votes.counts if votes else {},
+            samples=len(self._samples),
+            invalid_samples=sum(s.action is None for s in self._samples),
+            action=self._chosen.action.key if self._chosen and self._chosen.action else None,
+            demonstrations=self.demonstrations,
+            dropped_demonstrations=prompt.dropped if prompt else 0,
+            calls=self.calls,
+            dollars=total(self._calls),
+            teacher_dollars=self._teacher_alone(teacher),
+            overhead_ms=max(0.0, wall - self._model_seconds - self._embedding_seconds) * 1000,
+            embedding_ms=self._embedding_seconds * 1000,
+            seconds=wall,
+            failures=self.failures,
+        )
+
+    def _teacher_alone(self, teacher: ChatModel | None) -> Decimal | None:
+        """What this step would have cost with the teacher alone: its own price for the prompt without demonstrations.
+
+        Where the teacher answered, its bill (less the demonstrations, if it was shown them); where the student did,
+        the student's tokens at the teacher's price. No prompt-cache discount is assumed for an estimate.
+        """
+        acts = [c for c in self._calls if c.role == "teacher" and c.purpose == "act"]
+        if teacher is None:
+            return None
+        if self._raised and not self._calls:  # it gave no answer and cost nothing, as it would with the teacher alone
+            return Decimal(0)
+        extra = self._prompt.tokens if self._prompt else 0
+        if acts:
+            if not self._teacher_saw_demonstrations:
+                return total(acts)
+            usage = sum((c.usage for c in acts), Usage())
+            return teacher.dollars(Usage(input=max(0, usage.prompt - extra), output=usage.completion))
+        sampled = [c for c in self._calls if c.purpose == "sample"]
+        if not sampled or not self._samples:
+            return None
+        output = sum(c.usage.completion for c in sampled) / len(self._samples)
+        prompt = round(sampled[0].usage.prompt / sampled[0].requests)
+        return teacher.dollars(Usage(input=max(0, prompt - extra), output=round(output)))
+
+
+def total(calls: Sequence[Call]) -> Decimal | None:
+    """The sum; None as soon as one price is unknown."""
+    prices = [c.dollars for c in calls]
+    return None if any(p is None for p in prices) else sum((p for p in prices if p is not None), Decimal(0))

@@ -1,0 +1,371 @@
+"""Decisions into the database, off the hot path.
+
+Each is in the journal before the answer is given, and written by a thread of its own, in batches: a step never waits
+for the database, and what was answered is in the ledger after a crash. What the database will not take is kept in a
+spill file beside it and taken in when it answers again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
+
+from agentcascade import lifetime
+from agentcascade._util import forking
+from agentcascade.errors import StorageError
+from agentcascade.memory.types import Recall
+from agentcascade.storage.database import Database
+from agentcascade.storage.journal import Journal, Segment, state_folder
+from agentcascade.storage.record_rows import Entry, newest, write
+from agentcascade.storage.spill import Spill
+from agentcascade.types import Decision, Draft, EpisodeEnd, Shadow, now
+
+log = logging.getLogger("agentcascade.ledger")
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
+
+MAX_WAITING = 10_000
+"""Entries held in memory while the database is slow; more are spilled to a file."""
+MAX_BATCH = 500
+GATHER_SECONDS = 0.02
+RETRY_SECONDS = 1.0
+PATIENCE_SECONDS = 5.0
+"""For a database that somebody else has locked: the records are safe meanwhile, and others wait for this thread."""
+IDLE_SECONDS = 60.0
+"""After which a recorder without work looks for what others left behind, or the database would not take."""
+SHADOW_DAYS = 1
+"""For which a shadow waits for its decision, which another process may hold."""
+
+
+class MemoryRecorder:
+    """Keeps decisions in lists, for tests and workers."""
+
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self.shadows: list[Shadow] = []
+        self.drafts: list[Draft] = []
+        self.ends: list[EpisodeEnd] = []
+        self.recalls: list[Recall] = []
+
+    def record(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+
+    def shadowed(self, shadow: Shadow) -> None:
+        self.shadows.append(shadow)
+
+    def drafted(self, draft: Draft) -> None:
+        self.drafts.append(draft)
+
+    def finished(self, end: EpisodeEnd) -> None:
+        self.ends.append(end)
+
+    def recalled(self, recall: Recall) -> None:
+        self.recalls.append(recall)
+
+    def taken(self) -> list[Decision]:
+        """The decisions so far; they are kept no longer."""
+        taken, self.decisions = self.decisions, []
+        return taken
+
+    def flush(self, seconds: float | None = None) -> bool:
+        """Nothing is waiting."""
+        return True
+
+    def close(self, seconds: float | None = None) -> None:
+        """Nothing is open."""
+
+
+class Waiting(NamedTuple):
+    """A record on its way to the database; `make` is what it is made by, where that takes long."""
+
+    entry: Entry | None
+    make: Callable[[], Entry] | None
+    segment: Segment | None
+
+
+class DatabaseRecorder:
+    """Writes records in the background. `folder` (default: `state_folder`) is that of the journal.
+
+    `spill` (default: beside an SQLite file, else in the folder) takes what the database refuses.
+    """
+
+    def __init__(self, database: Database, spill: Path | None = None, *, folder: Path | None = None) -> None:
+        self._database = database
+        folder = state_folder(database, folder)
+        self._journal = Journal(folder) if folder is not None else None
+        if spill is None:
+            spill = _beside(database) or (folder or Path()) / "agentcascade.spill.jsonl"
+        self._spill = Spill(spill)
+        self._left_behind = True  # by an earlier process, perhaps
+        self._closing = threading.Event()
+        self._begin()
+        self._start()
+        forking.on_fork(self.forked)
+
+    def _begin(self) -> None:
+        self._waiting: queue.Queue[Waiting | None] = queue.Queue(MAX_WAITING)
+        self._hurry, self._starting = threading.Event(), forking.lock()
+        self._thread: threading.Thread | None = None
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="agentcascade-ledger", daemon=True)
+                self._thread.start()
+
+    def record(self, decision: Decision) -> None:
+        """Take a decision: it outlives this process when this returns, and is in the database soon after."""
+        self._put(decision)
+
+    def shadowed(self, shadow: Shadow) -> None:
+        self._put(shadow)
+
+    def drafted(self, draft: Draft) -> None:
+        self._put(draft)
+
+    def finished(self, end: EpisodeEnd) -> None:
+        self._put(end)
+
+    def recalled(self, recall: Recall) -> None:
+        self._put(_storable(recall))
+
+    def defer(self, make: Callable[[], Entry], meanwhile: Entry | None) -> None:
+        """Take a record that is made (redacted, say) in the background. After a crash `meanwhile` stands in for it."""
+        self._put(meanwhile, make)
+
+    def _put(self, entry: Entry | None, make: Callable[[], Entry] | None = None) -> None:
+        segment = self._journal.append(_line(entry)) if self._journal is not None and entry is not None else None
+        try:
+            if self._closing.is_set():
+                raise queue.Full
+            self._waiting.put_nowait(Waiting(None if make else entry, make, segment))
+        except queue.Full:
+            if segment is not None and make is None:
+                self._keep(segment)
+            else:
+                self._to_spill([_made(Waiting(entry, make, segment))])
+                self._done(segment)
+            return
+        if self._thread is None:  # in a child process
+            self._start()
+
+    def _keep(self, segment: Segment) -> None:
+        """The record stays in the journal until there is less to do."""
+        assert self._journal is not None
+        self._journal.done(segment, kept=True)
+        self._left_behind = True
+
+    def _done(self, segment: Segment | None) -> None:
+        if self._journal is not None:
+            self._journal.done(segment)
+
+    def flush(self, seconds: float | None = None) -> bool:
+        """Wait until all that was recorded so far is durable, in the database or in the spill file.
+
+        False when that takes more than `seconds`; by then a killed process would not lose it.
+        """
+        self._hurry.set()
+        if self._thread is None:
+            return True
+        with self._waiting.all_tasks_done:
+            return self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
+
+    def close(self, seconds: float | None = None) -> None:
+        """Flush and stop; after `seconds` the journal holds what is left. A second call does nothing."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        if seconds is None and lifetime.exiting():
+            seconds = lifetime.EXIT_SECONDS
+        thread = self._thread
+        if thread is not None:
+            self._hurry.set()
+            with suppress(queue.Full):
+                self._waiting.put(None, timeout=seconds)
+            if thread is not threading.current_thread():
+                thread.join(seconds)
+        if self._journal is not None and (thread is None or not thread.is_alive()):
+            self._journal.close()
+
+    def forked(self) -> None:
+        """In a child process: what waits is the parent's to write, and so are its files."""
+        if self._journal is not None:
+            self._journal.forked()
+        self._begin()
+
+    def _work(self) -> None:
+        stop, well = False, True
+        while not stop:
+            if self._left_behind and well:
+                self._take_in_left_behind()
+            try:
+                batch = [self._waiting.get(timeout=IDLE_SECONDS)]
+            except queue.Empty:
+                self._left_behind = well = True
+                continue
+            self._hurry.wait(GATHER_SECONDS)  # one commit for all that comes in meanwhile
+            self._hurry.clear()
+            while len(batch) < MAX_BATCH:
+                try:
+                    batch.append(self._waiting.get_nowait())
+                except queue.Empty:
+                    break
+            stop = None in batch
+            waiting = [w for w in batch if w is not None]
+            try:
+                well = self._store_all(waiting)
+                if well and self._left_behind:
+                    self._take_in_left_behind()
+            except Exception:  # nothing may end this thread
+                log.exception("the ledger could not write %d records", len(waiting))
+            for _ in batch:
+                self._waiting.task_done()
+
+    def _store_all(self, waiting: list[Waiting]) -> bool:
+        """Whether the database took them."""
+        entries, segments = [], [w.segment for w in waiting]
+        for w in waiting:
+            entries.append(entry := _made(w))
+            if w.make is not None and self._journal is not None:
+                segments.append(self._journal.append(_line(entry)))
+        well = not entries or self._store(entries)
+        for segment in segments:
+            self._done(segment)
+        return well
+
+    def _store(self, entries: list[Entry]) -> bool:
+        """Into the database, at the second try if need be; else into the spill file."""
+        try:
+            try:
+                early = self._write(entries)
+            except StorageError:
+                self._closing.wait(RETRY_SECONDS)
+                early = self._write(entries)
+        except Exception as error:
+            log.warning("the ledger spills %d records to %s: %s", len(entries), self._spill.path, error)
+            self._to_spill(entries)
+            return False
+        if early:
+            self._to_spill(early)
+            return False
+        return True
+
+    def _write(self, entries: list[Entry], *, again: bool = False) -> list[Entry]:
+        """Write all but the records that no database would take, which are set aside; raises when it is unwell.
+
+        Returns the shadows that have to wait for their decisions. `again`: some may have been written before.
+        """
+        try:
+            with self._database.begin(write=True, seconds=PATIENCE_SECONDS) as connection:
+                return write(connection, newest(connection, entries) if again else entries)
+        except Exception as error:
+            if not _is_about_a_record(error):
+                raise
+            if len(entries) > 1:
+                middle = len(entries) // 2
+                return self._write(entries[:middle], again=again) + self._write(entries[middle:], again=again)
+            if (whole := _ENTRY.validate_json(_line(entries[0]))) != entries[0]:
+                return self._write([whole], again=again)
+            log.warning("the ledger sets a record aside in %s: %s", self._spill.rejected, error)
+            self._spill.reject([_line(entries[0])])
+            return []
+
+    def _to_spill(self, entries: list[Entry]) -> None:
+        try:
+            self._spill.put([_line(e) for e in entries])
+            self._left_behind = True
+        except OSError as error:
+            log.error("%d ledger records are lost: %s cannot be written: %s", len(entries), self._spill.path, error)
+
+    def _take_in_left_behind(self) -> None:
+        """Move into the database what a crash left in journals, and what is spilled; a second try is harmless."""
+        self._left_behind = False
+        try:
+            if self._journal is not None:
+                self._journal.take(self._take_in)
+            self._spill.take(self._take_in)
+        except Exception as error:
+            self._left_behind = True
+            log.warning("the ledger cannot take in %s yet: %s", self._spill.path, error)
+
+    def _take_in(self, lines: Iterable[bytes]) -> list[str]:
+        """Write what is readable; returns the shadows that may yet find their decisions."""
+        entries: dict[tuple[str, str], Entry] = {}
+        early: list[Entry] = []
+        bad: list[str] = []
+
+        def write_all() -> None:
+            early.extend(self._write(list(entries.values()), again=True))
+            entries.clear()
+
+        for line in lines:
+            try:
+                entry = _ENTRY.validate_json(line)
+            except (ValidationError, RecursionError):
+                bad.append(line.decode(errors="backslashreplace").rstrip("\n"))
+                continue
+            entries[_key(entry)] = entry  # of two with one id the later one has its texts
+            if len(entries) >= MAX_BATCH:
+                write_all()
+        if entries:
+            write_all()
+        orphans = self._write(early, again=True) if early else []
+        oldest = now() - timedelta(days=SHADOW_DAYS)
+        lost = [e for e in orphans if not (isinstance(e, Shadow) and e.created_at > oldest)]
+        if bad or lost:
+            log.warning("%d records that cannot be taken in go to %s", len(bad) + len(lost), self._spill.rejected)
+            self._spill.reject([*bad, *map(_line, lost)])
+        return [_line(e) for e in orphans if e not in lost]
+
+
+def _beside(database: Database) -> Path | None:
+    path = database.path
+    return None if path is None else path.with_name(path.name + ".spill.jsonl")
+
+
+def _made(waiting: Waiting) -> Entry:
+    entry = waiting.make() if waiting.make is not None else waiting.entry
+    assert entry is not None
+    return _storable(entry) if isinstance(entry, Recall) else entry
+
+
+def _storable(recall: Recall) -> Recall:
+    """Without what is stored already: parts of the history."""
+    return recall.model_copy(update={"text": ""})
+
+
+def _key(entry: Entry) -> tuple[str, str]:
+    """Equal for two records of one thing."""
+    kind = type(entry).__name__
+    if isinstance(entry, Shadow):
+        return kind, entry.decision
+    if isinstance(entry, Draft):
+        return kind, f"{entry.namespace}\0{entry.episode}\0{entry.position}\0{entry.created_at}"
+    return kind, f"{entry.namespace}\0{entry.episode}" if isinstance(entry, EpisodeEnd) else entry.id
+
+
+def _line(entry: Entry) -> str:
+    """The record as JSON. Halves of characters, which nothing can store, become question marks."""
+    try:
+        return entry.model_dump_json()
+    except PydanticSerializationError:
+        text = json.dumps(entry.model_dump(mode="python"), ensure_ascii=False, default=str)
+        return text.encode(errors="replace").decode()
+
+
+def _is_about_a_record(error: Exception) -> bool:
+    """Whether the values are at fault, rather than the database."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    if isinstance(cause, DBAPIError):
+        return isinstance(cause, DataError | IntegrityError)
+    return isinstance(cause, StatementError | ValueError | OverflowError | TypeError)

@@ -1,0 +1,37 @@
+"""Old records are removed without anybody thinking of it: once a day, by one of the processes on a database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from agentcascade.config.load import RetentionConfig
+from agentcascade.storage.database import Database
+from agentcascade.storage.retention import Kept, prune_daily
+
+log = logging.getLogger("agentcascade.storage")
+HOUR = 3600.0
+
+
+class Upkeep:
+    """Asks every hour whether it is time to prune, and does so; not in the first seconds of a process."""
+
+    def __init__(self, database: Database, retention: RetentionConfig, *, first: float = 30.0) -> None:
+        self._database, self._kept, self._first = database, Kept(**retention.model_dump()), first
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="agentcascade-upkeep", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        wait = self._first
+        while not self._closing.wait(wait):
+            wait = HOUR
+            try:
+                prune_daily(self._database, self._kept, stop=self._closing.is_set)
+            except Exception as error:
+                log.warning("old records could not be removed: %s", error)
+
+    def close(self) -> None:
+        """Stop after the transaction under way."""
+        self._closing.set()
+        self._thread.join()

@@ -1,1 +1,0 @@
-"""Students on one's own machines: vLLM started, watched, priced by the hour, and found by name."""

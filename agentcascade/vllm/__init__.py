@@ -1,0 +1,1 @@
+"""vLLM servers for students: started, registered, measured, balanced."""

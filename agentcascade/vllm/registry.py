@@ -1,0 +1,123 @@
+"""Which students are running here: a file that names them, their addresses and what their tokens cost."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from agentcascade._util.files import cache_folder
+from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.models.pricing import Price
+from agentcascade.types import Frozen
+
+PREFIX = "hosted_vllm/"
+
+
+class Replica(Frozen):
+    """One engine's process."""
+
+    api_base: str
+    pid: int
+    log: str = ""
+    started: int | None = Field(default=None, description="when, as the system counts: another process has another")
+
+    @property
+    def alive(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return not _has_ended(self.pid) and self.started in (None, started(self.pid))
+
+
+def started(pid: int) -> int | None:
+    """When a process began, in ticks since the machine did; None where that is not told."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _has_ended(pid: int) -> bool:
+    """A process that ended is there until its parent asks how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except OSError:  # it went meanwhile, or this system has no /proc
+        return Path("/proc/self/stat").exists()
+
+
+class Student(Frozen):
+    """One served model."""
+
+    name: str
+    model: str
+    replicas: tuple[Replica, ...]
+    hour_dollars: Decimal | None = Field(default=None, description="of all its replicas together")
+    price: Price | None = Field(default=None, description="of a token, from the hour's price and measured throughput")
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.api_bases)
+
+    @property
+    def api_bases(self) -> list[str]:
+        """Of the engines that run."""
+        return [replica.api_base for replica in self.replicas if replica.alive]
+
+
+_ALL = TypeAdapter(dict[str, Student])
+
+
+class Registry:
+    """The file; read anew at every question. Processes that write at once do not lose each other's students."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_folder("students") / "running.json"
+
+    def all(self) -> dict[str, Student]:
+        """By name, those whose processes are gone included. Raises `ConfigError` for a file that is none."""
+        try:
+            return _ALL.validate_json(self.path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValidationError) as error:
+            raise ConfigError(f"{self.path} is not a list of students ({error}): delete it") from error
+
+    def find(self, name: str) -> Student:
+        """A student that is running. Raises `ConfigError`."""
+        known = self.all()
+        found = known.get(name.removeprefix(PREFIX))
+        if found is None:
+            near = f" ({did_you_mean(name.removeprefix(PREFIX), known)})" if known else ""
+            raise ConfigError(
+                f"no student '{name}' is running here{near}: start it with `agentcascade students serve`, or set "
+                "student.api_base"
+            )
+        if not found.alive:
+            raise ConfigError(f"student '{found.name}' has died: see {found.replicas[0].log}, and start it again")
+        return found
+
+    def put(self, student: Student) -> None:
+        self._change(lambda known: {**known, student.name: student})
+
+    def drop(self, name: str) -> None:
+        self._change(lambda known: {k: v for k, v in known.items() if k != name})
+
+    def _change(self, make: Callable[[dict[str, Student]], dict[str, Student]]) -> None:
+        import fcntl
+
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            data = {name: s.model_dump(mode="json") for name, s in make(self.all()).items()}
+            temporary = self.path.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(data, indent=2), encoding="utf-8")
+            temporary.chmod(0o600)
+            temporary.replace(self.path)

@@ -1,0 +1,171 @@
+"""One database that can only be read: queries with a limit on time, rows and memory, answered in MySQL's words."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agentcascade._util.bounds import linear
+from agentcascade.envs.intercode_sql import functions
+from agentcascade.envs.intercode_sql.dialect import Rejected, told, translate
+from agentcascade.envs.intercode_sql.dump import COLUMNS
+from agentcascade.errors import EnvironmentFailed
+
+Row = tuple[Any, ...]
+LONGEST_VALUE = 1_000_000
+"""Bytes; a text that a query makes is never longer"""
+_STEPS = 2_000
+"""Instructions of SQLite's machine between two looks at the clock"""
+_READS = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+}
+
+
+class Answer(NamedTuple):
+    """Rows, or what went wrong."""
+
+    rows: list[Row] | None
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """As InterCode shows it to an agent."""
+        return f"Error executing query: {self.error}" if self.rows is None else str(self.rows)
+
+
+class ReadOnlyDatabase:
+    """A SQLite file of `dump.convert`. Not thread-safe. Raises `EnvironmentFailed` where the file is none."""
+
+    def __init__(self, path: Path, *, seconds: float = 10.0, rows: int = 50_000) -> None:
+        self.name, self._seconds, self._rows = path.stem, seconds, rows
+        if not path.is_file():
+            raise EnvironmentFailed(f"there is no database {path}: delete its folder to have it made again")
+        self._deadline = 0.0
+        self._database = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+        )
+        self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+        self._database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        self._tables = self._schema()
+        functions.add(self._database)
+        self._database.set_authorizer(_only_reads)
+        self._database.set_progress_handler(lambda: time.monotonic() > self._deadline, _STEPS)
+
+    def _schema(self) -> dict[str, tuple[str, list[Row]]]:
+        """By name in lower case: the name as it was created, and `DESCRIBE`'s rows."""
+        try:
+            rows = self._database.execute(f"SELECT * FROM {COLUMNS} ORDER BY rowid").fetchall()
+        except sqlite3.Error as error:
+            raise EnvironmentFailed(f"{self.name}: {error}: delete its folder to have it made again") from error
+        found: dict[str, tuple[str, list[Row]]] = {}
+        for table, *column in rows:
+            found.setdefault(table.lower(), (table, []))[1].append(tuple(column))
+        return found
+
+    @property
+    def tables(self) -> dict[str, list[str]]:
+        """Tables and their columns."""
+        return {name: [row[0] for row in rows] for name, rows in self._tables.values()}
+
+    def run(self, statement: str) -> Answer:
+        """A query's rows, or what `SHOW` and `DESCRIBE` tell. Whatever goes wrong is an answer too."""
+        statement = statement.strip().rstrip(";").strip()
+        try:
+            told_ = self._told(statement)
+            return Answer(self._query(translate(statement)) if told_ is None else told_)
+        except Rejected as error:
+            return Answer(None, str(error))
+        except sqlite3.Error as error:
+            return Answer(None, told(error, self.name))
+        except (OverflowError, MemoryError, UnicodeDecodeError) as error:
+            return Answer(None, f"the result cannot be read: {type(error).__name__}")
+
+    def plan(self, statement: str) -> str | None:
+        """Why a query cannot run, by `EXPLAIN`, or None. Statements that are no queries run or do not, unexplained."""
+        statement = statement.strip().rstrip(";").strip()
+        try:
+            if self._told(statement) is None:
+                self._query(f"EXPLAIN {translate(statement)}")
+        except Rejected as error:
+            return str(error)
+        except sqlite3.Error as error:
+            return told(error, self.name)
+        return None
+
+    def _query(self, sql: str) -> list[Row]:
+        self._deadline = time.monotonic() + self._seconds
+        cursor = self._database.execute(sql)
+        rows = cursor.fetchmany(self._rows + 1)
+        if len(rows) > self._rows:
+            cursor.close()
+            raise Rejected(f"more than {self._rows:,} rows: narrow the query down")
+        return [tuple(_typed(value) for value in row) for row in rows]
+
+    def _told(self, statement: str) -> list[Row] | None:
+        """None: a query."""
+        for pattern, tell in _STATEMENTS:
+            if found := pattern.fullmatch(statement):
+                return tell(self, *found.groups())
+        return None
+
+    def _shown(self) -> list[Row]:
+        return [(name,) for name in sorted(self._tables)]
+
+    def _like(self, pattern: str) -> list[Row]:
+        wanted = linear(f"^{re.escape(pattern.lower()).replace('%', '.*').replace('_', '.')}$")
+        return [(name,) for name in sorted(self._tables) if wanted is not None and wanted.search(name)]
+
+    def _described(self, name: str) -> list[Row]:
+        _, _, bare = name.strip("`\"' ").rpartition(".")
+        table = self._tables.get(bare.strip("`\"' ").lower())
+        if table is None:
+            raise Rejected(f"Table '{self.name}.{bare}' doesn't exist")
+        return table[1]
+
+    def _used(self, name: str) -> list[Row]:
+        if name.strip("`\"' ").lower() != self.name.lower():
+            raise Rejected(f"Access denied for user 'admin' to database '{name}'")
+        return []
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def _only_reads(action: int, one: str | None, two: str | None, schema: str | None, view: str | None) -> int:
+    hidden = one == COLUMNS and not (view or "").startswith(COLUMNS)
+    if action == sqlite3.SQLITE_READ and (hidden or one in ("sqlite_master", "sqlite_schema")):
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_FUNCTION and two == "load_extension":
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY
+
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d)?")
+
+
+def _typed(value: Any) -> Any:
+    """Dates as MySQL's driver gives them; SQLite keeps them as text."""
+    if isinstance(value, str) and (found := _MOMENT.fullmatch(value)):
+        moment = functions.moment(value)
+        return value if moment is None else moment if found[1] else moment.date()
+    return value
+
+
+def _says(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern.replace(" ", r"\s+"), re.IGNORECASE)
+
+
+_STATEMENTS: tuple[tuple[re.Pattern[str], Callable[..., list[Row]]], ...] = (
+    (_says(r"SHOW(?: FULL)? TABLES(?: (?:FROM|IN) \S+)?"), ReadOnlyDatabase._shown),
+    (_says(r"(?:DESCRIBE|DESC|SHOW(?: FULL)? (?:COLUMNS|FIELDS) (?:FROM|IN)) (\S+)"), ReadOnlyDatabase._described),
+    (_says(r"SHOW TABLES LIKE '([^']*)'"), ReadOnlyDatabase._like),
+    (_says(r"SHOW DATABASES"), lambda self: [(self.name,)]),
+    (_says(r"USE (\S+)"), ReadOnlyDatabase._used),
+)

@@ -1,0 +1,1 @@
+"""Routers of steps: which steps the student takes."""

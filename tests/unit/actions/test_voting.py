@@ -1,0 +1,99 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentcascade.actions.voting import next_wave, tally, winner
+from agentcascade.errors import ConfigError
+from agentcascade.protocols import Verdict
+from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysStudent, AlwaysTeacher, RandomMix, Unanimity
+from agentcascade.types import Action, Sample, Situation
+
+HERE = Situation(goal="g", episode="ep")
+
+
+def sample(key):
+    message = {"role": "assistant", "content": key or ""}
+    return Sample(message=message, action=Action(key=key, text=key) if key else None, invalid=None if key else "no")
+
+
+votes = st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=9)
+
+
+@given(votes)
+def test_agreement_is_the_share_of_the_largest_class_of_all_samples(keys):
+    found = tally([sample(k) for k in keys])
+    assert found.total == len(keys)
+    assert found.agreement == max((keys.count(k) for k in "abc"), default=0) / len(keys)
+
+
+@given(votes, st.floats(0.05, 1.0))
+def test_early_stopping_never_changes_the_verdict(keys, threshold):
+    router = AgreementThreshold(n=len(keys), threshold=threshold)
+    samples = [sample(k) for k in keys]
+    final = router.judge(HERE, tally(samples), 0)
+    for i in range(1, len(keys)):
+        early = router.judge(HERE, tally(samples[:i]), len(keys) - i)
+        assert early in (None, final)
+
+
+@given(votes, st.floats(0.05, 1.0))
+def test_waves_reach_the_same_verdict_and_never_overshoot(keys, threshold):
+    router = AgreementThreshold(n=len(keys), threshold=threshold)
+    samples = [sample(k) for k in keys]
+    drawn = 0
+    verdict = None
+    while verdict is None:
+        size = next_wave(router, HERE, tally(samples[:drawn]), len(keys) - drawn)
+        assert 1 <= size <= len(keys) - drawn
+        drawn += size
+        verdict = router.judge(HERE, tally(samples[:drawn]), len(keys) - drawn)
+    assert verdict == router.judge(HERE, tally(samples), 0)
+
+
+def test_a_wave_is_as_small_as_any_outcome_allows():
+    router = Unanimity(3)
+    sizes = []
+    for known in itertools.accumulate([["a"], ["a"]], initial=[]):
+        sizes.append(next_wave(router, HERE, tally([sample(k) for k in known]), 3 - len(known)))
+    assert sizes == [2, 1, 1]
+
+
+def test_ties_go_to_the_key_seen_first():
+    samples = [sample(None), sample("b"), sample("a"), sample("a"), sample("b")]
+    assert winner(samples, tally(samples)) is samples[1]
+    assert winner([sample(None)], tally([sample(None)])) is None
+
+
+def test_unanimity_counts_an_invalid_sample_as_disagreement():
+    assert Unanimity(3).judge(HERE, tally([sample("a"), sample("a"), sample(None)]), 0) is Verdict.DEFER
+    assert Unanimity(3).judge(HERE, tally([sample("a")] * 3), 0) is Verdict.ACCEPT
+
+
+def test_the_trivial_routers():
+    assert AlwaysTeacher().samples(HERE) == 0
+    assert AlwaysStudent().judge(HERE, tally([sample("a")]), 0) is Verdict.ACCEPT
+    assert AlwaysStudent().judge(HERE, tally([sample(None)]), 0) is Verdict.DEFER
+
+
+def test_random_mix_is_seeded_and_has_the_right_share():
+    steps = [Situation(goal="g", episode=f"ep{i}") for i in range(4000)]
+    router, again, other = RandomMix(0.25, seed=1), RandomMix(0.25, seed=1), RandomMix(0.25, seed=2)
+    draws = [router.samples(s) for s in steps]
+    assert draws == [again.samples(s) for s in steps]
+    assert draws != [other.samples(s) for s in steps]
+    assert draws.count(0) / len(draws) == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AgreementThreshold(n=0), "router.n is 0"),
+        (lambda: AgreementThreshold(threshold=1.5), "router.threshold is 1.5"),
+        (lambda: RandomMix(p=2), "router.p is 2"),
+    ],
+)
+def test_impossible_options_name_themselves(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()

@@ -1,0 +1,114 @@
+"""Episodes: the steps so far, the papers' two preparations, and what is banked."""
+
+import pytest
+from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
+
+from agentcascade.episodes.episode import without_failed
+from agentcascade.errors import BankError, EpisodeClosed, InvalidRequest
+from agentcascade.types import Step
+
+
+def conversation(*turns):
+    messages = list(MESSAGES)
+    for answer, observation in turns:
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": observation}]
+    return messages
+
+
+async def test_collect_banks_a_success_with_its_steps():
+    bank = FakeBank()
+    episode = make(None, Model("t", act("look"), act("take mug")), bank, mode="collect").episode()
+    first = await episode.complete(MESSAGES)
+    await episode.complete(conversation((first.choices[0].message.content, "a mug 1")))
+    assert await episode.finish(success=True)
+    (trajectory,) = bank.added
+    assert (trajectory.goal, trajectory.model) == ("put a mug on the desk", "t")
+    assert trajectory.metadata == {"episode": episode.id}
+    assert [(s.observation, s.reasoning, s.action) for s in trajectory.steps] == [
+        ("put a mug on the desk", "so.", "look"),
+        ("a mug 1", "so.", "take mug"),
+    ]
+    (end,) = episode.cascade.recorder.ends
+    assert (end.success, end.steps) == (True, 2)
+
+
+@pytest.mark.parametrize(("mode", "success"), [("collect", False), ("cascade", True), ("teacher", True)])
+async def test_only_successful_collected_episodes_are_banked(mode, success):
+    bank = FakeBank(DEMONSTRATION)
+    episode = make(Model("s", act("look")), Model("t", act("look")), bank, mode=mode).episode()
+    await episode.complete(MESSAGES)
+    assert not await episode.finish(success=success)
+    assert bank.added == []
+
+
+async def test_a_failing_bank_leaves_the_episode_open_so_nothing_is_lost():
+    bank = FakeBank(error=BankError("disk full"))
+    episode = make(None, Model("t", act("look")), bank, mode="collect").episode()
+    await episode.complete(MESSAGES)
+    with pytest.raises(BankError):
+        await episode.finish(success=True)
+    bank.error = None
+    assert await episode.finish(success=True)
+    with pytest.raises(EpisodeClosed):
+        await episode.finish(success=True)
+    with pytest.raises(EpisodeClosed, match="start a new one"):
+        await episode.complete(MESSAGES)
+
+
+async def test_plan_and_first_thought_are_asked_once_shown_and_billed():
+    teacher = Model("t", "1. look\n2. take", "Mugs are near sinks.\n\nMore.", act("look"), act("take"))
+    config = {"mode": "collect", "collect": {"plan": True, "first_thought": True}}
+    bank = FakeBank()
+    episode = make(None, teacher, bank, **config).episode()
+    first = await episode.complete(MESSAGES)
+    second = await episode.complete(conversation((first.choices[0].message.content, "a mug 1")))
+    plan, thought, act_one, act_two = (r["messages"] for r in teacher.requests)
+    assert "write the plan" in plan[-1]["content"]
+    assert "think step by step" in thought[-1]["content"]
+    assert "Your plan:\n1. look\n2. take" in act_one[1]["content"]
+    assert "Thought: Mugs are near sinks." in act_one[-1]["content"]
+    assert "Your plan" in act_two[1]["content"]
+    assert "Mugs are near sinks" not in act_two[-1]["content"]
+    assert first.choices[0].message.content.startswith("Thought: Mugs are near sinks.")
+    assert [c.purpose for c in first.agentcascade.calls] == ["plan", "first-thought", "act"]
+    assert first.agentcascade.dollars == 330
+    assert [c.purpose for c in second.agentcascade.calls] == ["act"]
+    await episode.finish(success=True)
+    assert bank.added[0].plan == "1. look\n2. take"
+
+
+async def test_the_answer_is_an_openai_object():
+    answer = await make(Model("s", act("look")), Model("t", act("go"))).episode().complete(MESSAGES)
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.usage.total_tokens == 130
+    assert answer.model == "s"
+    assert answer.agentcascade.answered_by == "student"
+    assert '"answered_by":"student"' in answer.model_dump_json().replace(" ", "")
+
+
+@pytest.mark.parametrize("options", [{"stream": True}, {"n": 0}, {"n": "two"}])
+async def test_what_cannot_be_honoured_is_refused(options):
+    episode = make(Model("s", act("look")), Model("t", act("go"))).episode()
+    with pytest.raises(InvalidRequest):
+        await episode.complete(MESSAGES, **options)
+
+
+def test_failed_actions_are_dropped_but_their_observation_stays():
+    steps = [
+        Step(observation="a room", action="fly"),
+        Step(observation="Nothing happens.", action="swim"),
+        Step(observation="Nothing happens.", action="go"),
+        Step(observation="a desk", action="take"),
+    ]
+    assert [(s.observation, s.action) for s in without_failed(steps, ["Nothing happens"])] == [
+        ("a room", "go"),
+        ("a desk", "take"),
+    ]
+    assert without_failed(steps, []) == tuple(steps)
+
+
+def test_the_sync_face_is_the_same_step():
+    with make(Model("s", act("look")), Model("t", act("go"))) as cascade:
+        episode = cascade.sync_episode()
+        assert episode.complete(MESSAGES).agentcascade.answered_by == "student"
+        assert episode.finish(success=True) is False

@@ -1,0 +1,285 @@
+"""The ledger: exact money, and records that survive a database that will not take them."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlalchemy.dialects import sqlite
+
+from agentcascade.cli.ledger import command
+from agentcascade.errors import InvalidRequest, StorageError
+from agentcascade.ledger.ledger import DatabaseRecorder, Ledger, MemoryRecorder, break_even
+from agentcascade.storage import open_database, tables
+from agentcascade.storage import recorder as recording
+from agentcascade.storage.spill import Spill
+from agentcascade.storage.tables import Dollars
+from agentcascade.types import Call, Decision, EpisodeEnd, Usage, now
+
+
+@pytest.fixture
+def database(tmp_path):
+    opened = open_database(tmp_path / "ledger.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(recording, "RETRY_SECONDS", 0.01)
+
+
+def decision(number=0, **values):
+    call = Call(role="student", model="cheap", usage=Usage(input=100, output=10), dollars=Decimal("0.001"))
+    made = {
+        "id": f"d{number}",
+        "episode": "e",
+        "step": number,
+        "mode": "cascade",
+        "answered_by": "student",
+        "reason": "agreement 3/3",
+        "calls": (call,),
+        "dollars": Decimal("0.001"),
+        "teacher_dollars": Decimal("0.01"),
+    }
+    return Decision(**made | values)
+
+
+def ids(database):
+    with database.begin() as connection:
+        return set(connection.execute(select(tables.decisions.c.id)).scalars())
+
+
+class Faulty:
+    """A database whose transactions fail while `broken`."""
+
+    def __init__(self, database):
+        self.real, self.path, self.broken = database, database.path, True
+
+    @contextmanager
+    def begin(self, *, write=False, **patience):
+        if self.broken:
+            raise StorageError("the disk is full")
+        with self.real.begin(write=write, **patience) as connection:
+            yield connection
+
+
+MOST = Decimal(2**63 - 1).scaleb(-12)
+picos = st.integers(-(2**63 - 1), 2**63 - 1)
+
+
+@given(picos)
+def test_dollars_come_back_exactly(pico):
+    column, value = Dollars(), Decimal(pico).scaleb(-12)
+    stored = column.process_bind_param(value, sqlite.dialect())
+    assert stored == pico
+    assert column.process_result_value(stored, sqlite.dialect()) == value
+
+
+@given(st.decimals() | st.decimals(-8_000_000, 8_000_000, places=13))
+def test_dollars_are_stored_exactly_or_refused(value):
+    column, exact = Dollars(), value.is_finite() and abs(value) <= MOST and value == round(value, 12)
+    with nullcontext() if exact else pytest.raises(ValueError, match="cannot be stored exactly"):
+        stored = column.process_bind_param(value, sqlite.dialect())
+        assert column.process_result_value(stored, sqlite.dialect()) == value
+
+
+@pytest.mark.parametrize("bad", ["0.0000000000001", "9223372.036854775808", "NaN", "Infinity", "1e999999"])
+def test_dollars_that_do_not_fit_are_refused(bad):
+    with pytest.raises(ValueError, match="cannot be stored exactly"):
+        Dollars().process_bind_param(Decimal(bad), sqlite.dialect())
+
+
+def test_an_unknown_price_stays_unknown():
+    assert Dollars().process_bind_param(None, sqlite.dialect()) is None
+    assert Dollars().process_result_value(None, sqlite.dialect()) is None
+
+
+def test_what_is_recorded_is_durable_after_flush(database):
+    recorder = DatabaseRecorder(database)
+    for i in range(1200):
+        recorder.record(decision(i))
+    recorder.flush()
+    assert len(ids(database)) == 1200
+    with database.begin() as connection:
+        row = connection.execute(select(tables.decisions).where(tables.decisions.c.id == "d7")).mappings().one()
+    assert (row["dollars"], row["step"], row["created_at"].utcoffset()) == (Decimal("0.001"), 7, timedelta(0))
+    recorder.close()
+    recorder.close()
+
+
+def test_recording_costs_next_to_nothing(database):
+    recorder = DatabaseRecorder(database)
+    made = [decision(i) for i in range(500)]
+    seconds = []
+    for one in made:
+        started = time.perf_counter()
+        recorder.record(one)
+        seconds.append(time.perf_counter() - started)
+    recorder.close()
+    assert sorted(seconds)[250] < 20e-6
+
+
+def test_a_record_written_twice_counts_once(database):
+    recorder = DatabaseRecorder(database)
+    recorder.record(decision())
+    recorder.flush()
+    recorder.record(decision())
+    recorder.close()
+    (line,) = Ledger(database).summary()
+    assert (line.steps, line.known_dollars) == (1, Decimal("0.001"))
+
+
+def test_records_outlive_a_failing_database(database, caplog):
+    faulty = Faulty(database)
+    recorder = DatabaseRecorder(faulty)
+    recorder.record(decision(1, reason="line\u2028break"))
+    recorder.finished(EpisodeEnd(episode="e", goal="g", mode="cascade", success=None, steps=1, started_at=now()))
+    recorder.flush()
+    assert "the disk is full" in caplog.text
+    spill = database.path.with_name("ledger.db.spill.jsonl")
+    assert spill.exists()
+    faulty.broken = False
+    recorder.record(decision(2))
+    recorder.close()
+    assert ids(database) == {"d1", "d2"}
+    assert not spill.exists()
+
+
+def test_the_next_recorder_takes_in_what_an_earlier_one_spilled(database):
+    faulty = Faulty(database)
+    first = DatabaseRecorder(faulty)
+    first.record(decision(1))
+    first.close()
+    first.record(decision(2))
+    assert ids(database) == set()
+    DatabaseRecorder(database).close()
+    assert ids(database) == {"d1", "d2"}
+
+
+def test_a_full_queue_spills_rather_than_waits(database, monkeypatch):
+    monkeypatch.setattr(recording, "MAX_WAITING", 3)
+    monkeypatch.setattr(recording, "RETRY_SECONDS", 0.3)
+    faulty = Faulty(database)
+    recorder = DatabaseRecorder(faulty)
+    for i in range(10):
+        recorder.record(decision(i))
+    recorder.close()
+    DatabaseRecorder(database).close()
+    assert ids(database) == {f"d{i}" for i in range(10)}
+
+
+def test_a_record_that_does_not_fit_is_set_aside_alone(database, caplog):
+    recorder = DatabaseRecorder(database)
+    for i in range(5):
+        recorder.record(decision(i, dollars=Decimal("0.00000000000001") if i == 3 else None))
+    recorder.close()
+    assert ids(database) == {"d0", "d1", "d2", "d4"}
+    (line,) = database.path.with_name("ledger.db.spill.jsonl.rejected").read_text().splitlines()
+    assert json.loads(line)["id"] == "d3"
+    assert "cannot be stored exactly" in caplog.text
+
+
+def test_a_torn_line_of_the_spill_does_not_hold_up_the_others(database):
+    spill = database.path.with_name("ledger.db.spill.jsonl")
+    spill.write_text(decision(1).model_dump_json()[:40])
+    Spill(spill).put([decision(2).model_dump_json()])
+    DatabaseRecorder(database).close()
+    assert ids(database) == {"d2"}
+    assert not spill.exists()
+
+
+def test_lines_stay_in_the_spill_until_they_are_used(tmp_path):
+    spill, seen = Spill(tmp_path / "s.jsonl"), []
+    spill.put(["a", "b"])
+
+    def fail(lines):
+        raise StorageError("no")
+
+    with pytest.raises(StorageError):
+        spill.take(fail)
+    spill.put(["c"])
+
+    def use(lines):
+        seen.extend(line.decode().strip() for line in lines)
+        return ["again"] if len(seen) == 3 else []
+
+    spill.take(use)
+    assert spill.path.read_text() == "again\n"
+    spill.take(use)
+    assert seen == ["a", "b", "c", "again"]
+    assert not spill.path.exists()
+
+
+def test_the_summary_groups_and_filters(database):
+    recorder, start = DatabaseRecorder(database), now()
+    for i in range(4):
+        values = {"namespace": "ab"[i % 2], "created_at": start - timedelta(days=i)}
+        recorder.record(decision(i, answered_by="teacher" if i == 3 else "student", **values))
+    recorder.close()
+    ledger = Ledger(database)
+    assert [(s.group, s.steps, s.deferral_share) for s in ledger.summary("namespace")] == [("a", 2, 0.0), ("b", 2, 0.5)]
+    assert [s.steps for s in ledger.summary(since=start - timedelta(days=1, hours=1))] == [2]
+    (own,) = ledger.summary(namespace="b")
+    assert (own.dollars, own.teacher_dollars, own.saved_dollars) == (
+        Decimal("0.002"),
+        Decimal("0.02"),
+        Decimal("0.018"),
+    )
+    (spent,) = ledger.spending(namespace="b")
+    assert (spent.calls, spent.usage.input, spent.dollars) == (2, 200, Decimal("0.002"))
+    assert ledger.summary(namespace="none") == []
+    with pytest.raises(InvalidRequest, match="did you mean 'mode'"):
+        ledger.summary("model")
+
+
+def test_an_unknown_price_makes_the_total_unknown_and_keeps_the_known_part(database):
+    recorder = DatabaseRecorder(database)
+    unpriced = Call(role="teacher", model="private", usage=Usage(input=1), dollars=None)
+    recorder.record(decision(1))
+    recorder.record(decision(2, calls=(unpriced,), dollars=None, teacher_dollars=None))
+    recorder.close()
+    (line,) = Ledger(database).summary()
+    assert (line.dollars, line.teacher_dollars, line.saved_dollars) == (None, None, None)
+    assert (line.known_dollars, line.unpriced_calls) == (Decimal("0.001"), 1)
+    assert {s.model: s.dollars for s in Ledger(database).spending()} == {"cheap": Decimal("0.001"), "private": None}
+
+
+def test_one_step_that_fails_leaves_the_totals_known(database):
+    """A step that failed after something was paid is counted, and the rest is summed."""
+    recorder = DatabaseRecorder(database)
+    recorder.record(decision(1))
+    recorder.record(decision(2, teacher_dollars=None))
+    recorder.close()
+    (line,) = Ledger(database).summary()
+    assert (line.dollars, line.teacher_dollars, line.unestimated_steps) == (Decimal("0.002"), None, 1)
+    assert (line.known_teacher_dollars, line.known_saved_dollars) == (Decimal("0.01"), Decimal("0.008"))
+    shown = CliRunner().invoke(command, ["--url", f"sqlite:///{database.path}"]).output
+    assert "≥ $0.0100" in shown
+    assert "unknown" not in shown
+
+
+def test_break_even_as_the_paper_counts_it():
+    assert break_even(Decimal("29.50"), Decimal("0.059"), Decimal("0.024")) == pytest.approx(843, abs=0.5)
+    assert break_even(Decimal("86.73"), Decimal("0.589"), Decimal("0.171")) == pytest.approx(207, abs=0.6)
+
+
+@pytest.mark.parametrize("cascade", ["0.059", "0.060"])
+def test_a_cascade_that_saves_nothing_never_pays_off(cascade):
+    assert break_even(Decimal("29.50"), Decimal("0.059"), Decimal(cascade)) is None
+
+
+def test_the_memory_recorder_keeps_what_it_gets():
+    recorder = MemoryRecorder()
+    recorder.record(decision())
+    recorder.flush()
+    recorder.close()
+    assert [d.id for d in recorder.decisions] == ["d0"]

@@ -1,0 +1,58 @@
+"""Answers of providers, read within bounds: what a client would choke on is not handed to it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from agentcascade.models import http_transport
+from agentcascade.models.http_watch import Watch
+
+
+class Flood(httpx.AsyncByteStream):
+    """It always has more, so that whoever reads it never waits."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.closed = data, False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield self.data
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("lines", [b"data: a\n", b"data: a\r\n", b"data: a\r", b": a\n"])
+def test_an_event_has_no_end_of_lines(lines: bytes) -> None:
+    watch = Watch(streamed=True)
+    reader = http_transport._Reader(watch, "identity", True)
+    handed = sum(len(piece) for _ in range(2000) for piece in reader.read(lines * 3))
+    assert "lines" in watch.broken
+    assert handed <= (http_transport.LINES + 10) * len(lines)
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+@pytest.mark.parametrize("size", [1, 3, 7, 64, 5000])
+def test_many_events_are_no_long_one_however_they_are_cut(end: bytes, size: int) -> None:
+    watch = Watch(streamed=True)
+    reader = http_transport._Reader(watch, "identity", True)
+    data = (b"event: x\ndata: {}" + end) * 3000
+    assert b"".join(p for i in range(0, len(data), size) for p in reader.read(data[i : i + size])) == data
+    assert not watch.broken
+
+
+def test_a_flood_leaves_the_loop_its_turn() -> None:
+    async def read() -> int:
+        reader = http_transport._Reader(Watch(streamed=True), "identity", True)
+        return sum([len(piece) async for piece in http_transport._AsyncStream(Flood(b": ping\n\n" * 8000), reader)])
+
+    async def main() -> bool:
+        reading, turns = asyncio.create_task(read()), 0
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return turns > 100 and await reading <= http_transport.BODY
+
+    assert asyncio.run(main())

@@ -1,0 +1,89 @@
+"""Counting tokens: a real tokenizer, offline."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentcascade.errors import ConfigError
+from agentcascade.models.tokens import PER_MESSAGE, _bundled, _encoding, count_messages, token_counter
+
+NO_NETWORK = (
+    "import socket\n"
+    "def refuse(*a, **k): raise OSError('no network here')\n"
+    "socket.socket.connect = refuse\n"
+    "from agentcascade.models.tokens import token_counter\n"
+    "import os, sys\n"
+    "print(token_counter()('hello world'), 'litellm' in sys.modules, os.environ.get('TIKTOKEN_CACHE_DIR'))\n"
+)
+
+
+def count_offline(**environment: str) -> str:
+    kept = {k: v for k, v in os.environ.items() if k != "TIKTOKEN_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK], capture_output=True, text=True, check=True, env=kept | environment
+    )
+    return done.stdout.strip()
+
+
+def test_known_counts() -> None:
+    count = token_counter()
+    assert count("") == 0
+    assert count("hello world") == 2
+    assert count("tiktoken is great!") == 6
+    assert count("go to desk 1") < count("go to desk 1 and take the mug from it")
+
+
+def test_text_that_looks_like_a_control_token_is_text() -> None:
+    assert token_counter()("<|endoftext|>") > 1
+
+
+@pytest.mark.parametrize(
+    "text", ["Hello, wörld! 123  \n\n x", "def f(a):\n\treturn '日本語' * 10", "<|endoftext|> it's"]
+)
+def test_the_bundled_file_gives_what_tiktoken_gives(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tiktoken
+
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
+    ours, file = _encoding("cl100k_base").encode_ordinary(text), _bundled("cl100k_base")
+    assert "TIKTOKEN_CACHE_DIR" not in os.environ
+    assert file is not None
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(file.parent))
+    assert ours == tiktoken.get_encoding("cl100k_base").encode_ordinary(text)
+
+
+def test_one_counter_per_process() -> None:
+    assert token_counter() is token_counter()
+
+
+def test_needs_neither_network_nor_litellm_imported_and_leaves_the_environment() -> None:
+    assert count_offline() == "2 False None"
+
+
+def test_an_empty_cache_of_the_users_own_is_no_obstacle(tmp_path: Path) -> None:
+    assert count_offline(TIKTOKEN_CACHE_DIR=str(tmp_path)) == f"2 False {tmp_path}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_encoding() -> None:
+    with pytest.raises(ConfigError, match="unknown encoding 'cl100k': did you mean 'cl100k_base'"):
+        token_counter("cl100k")
+
+
+def test_messages_cost_their_text_and_their_frame() -> None:
+    count = token_counter()
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello world"}]
+    assert count_messages(messages, count) == 3 * PER_MESSAGE + count("be brief") + 2
+
+
+def test_parts_and_tool_calls_count() -> None:
+    count = token_counter()
+    parts = [{"type": "text", "text": "hello world"}, {"type": "image_url", "image_url": {"url": "data:x"}}]
+    assert count_messages([{"role": "user", "content": parts}], count) == 2 * PER_MESSAGE + 2
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": '{"at": "desk"}'}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    assert count_messages([said], count) == 2 * PER_MESSAGE + count('look{"at": "desk"}')
