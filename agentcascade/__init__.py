@@ -22,14 +22,14 @@ _HOME = {
     "Price": "models.pricing",
     "Memory": "memory.memory",
     "PriceTable": "models.pricing",
-    "Recall": "memory.types",
+    "Recall": "types",
     "ScriptedModel": "models.scripted",
     "Situation": "types",
     "Step": "types",
     "SyncEpisode": "episodes.sync",
     "Trajectory": "types",
     "Usage": "types",
-    "Turn": "memory.types",
+    "Turn": "types",
     "build": "assembly.cascade",
     "build_memory": "assembly.memory",
     "wrap": "integrations.openai",
@@ -46,17 +46,17 @@ if TYPE_CHECKING:
     from agentcascade.integrations.openai import wrap as wrap
     from agentcascade.ledger.ledger import Ledger as Ledger
     from agentcascade.memory.memory import Memory as Memory
-    from agentcascade.memory.types import Recall as Recall
-    from agentcascade.memory.types import Turn as Turn
     from agentcascade.models.litellm import LiteLLMModel as LiteLLMModel
     from agentcascade.models.pricing import Price as Price
     from agentcascade.models.pricing import PriceTable as PriceTable
     from agentcascade.models.scripted import ScriptedModel as ScriptedModel
     from agentcascade.types import Decision as Decision
     from agentcascade.types import Demonstration as Demonstration
+    from agentcascade.types import Recall as Recall
     from agentcascade.types import Situation as Situation
     from agentcascade.types import Step as Step
     from agentcascade.types import Trajectory as Trajectory
+    from agentcascade.types import Turn as Turn
     from agentcascade.types import Usage as Usage
 
 __all__ = sorted(_HOME)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentcascade._util import bounds
-from agentcascade.actions.base import ActionFormat, slow, text_of
+from agentcascade.actions.base import ActionFormat, slow
 from agentcascade.errors import InvalidRequest
+from agentcascade.messages import text_of
 from agentcascade.types import Message, Situation, Step
 
 ROLES = {"system", "developer", "user", "assistant", "tool", "function"}

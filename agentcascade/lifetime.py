@@ -21,7 +21,7 @@ from agentcascade._util.forking import on_fork
 from agentcascade.errors import describe
 
 if TYPE_CHECKING:
-    from agentcascade.episodes.sync import LoopThread
+    from agentcascade.event_loop import LoopThread
 
 log = logging.getLogger("agentcascade")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -24,3 +25,20 @@ def whole_text(message: Message) -> Message:
         found: Message = json.loads(json.dumps(message, ensure_ascii=False, default=str).encode(errors="replace"))
         return found
     return message
+
+
+def text_of(message: Message) -> str:
+    """The text of a message; the text parts of multi-part content, joined by newlines."""
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
+        return "\n".join(str(part.get("text") or "") for part in parts)
+    return content if isinstance(content, str) else str(content or "")
+
+
+def with_text(message: Message, text: str) -> Message:
+    """A copy of `message` with `text` at its end; multi-part content gets one more text part."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return {**message, "content": [*content, {"type": "text", "text": text}]}
+    return {**message, "content": f"{content or ''}\n\n{text}".lstrip("\n")}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from agentcascade.memory.types import Recall
+    from agentcascade.types import Recall
 
     Vectors = NDArray[np.float32]
     Ids = NDArray[np.int64]

@@ -6,7 +6,7 @@ Dollars are `Decimal`; ``None`` dollars mean "price unknown", never zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
@@ -352,3 +352,73 @@ class Account(Frozen):
     name: str
     limit: Decimal = Field(ge=0, description="dollars")
     period: Literal["total", "day", "month"] = "total"
+
+
+Tier = Literal["low", "mid", "high"]
+
+
+ModuleName = Literal["filter", "entity", "temporal", "topic", "summary"]
+
+
+TIERS: tuple[Tier, ...] = ("low", "mid", "high")
+
+
+MODULES: tuple[ModuleName, ...] = ("filter", "entity", "temporal", "topic", "summary")
+"""In the order in which their tiers are chosen."""
+
+
+class Turn(Frozen):
+    """One entry of a history: something said, seen or written."""
+
+    id: str = Field(default_factory=lambda: new_id("tu"), description="unique within its history")
+    text: str
+    speaker: str = ""
+    session: str = Field(default="", description="what belongs together: a conversation, a day, a document")
+    at: datetime | None = Field(default=None, description="when; None where it is not known or did not parse")
+
+
+class ModuleRun(Frozen):
+    """What one module did for one question."""
+
+    module: ModuleName
+    asked: Tier = Field(description="the tier that the router chose")
+    used: Tier | None = Field(description="the tier that answered; None where the module was left out")
+    probability: float = Field(default=1.0, ge=0, le=1, description="with which the router chose `asked`")
+    milliseconds: float = 0.0
+    items: int = Field(default=0, ge=0, description="pieces that it handed on")
+    dollars: Decimal | None = Decimal(0)
+    cached: bool = Field(default=False, description="answered from an earlier identical query, at no cost")
+    failures: tuple[str, ...] = ()
+
+
+class Recall(Frozen):
+    """The memory made for one question, and what it cost."""
+
+    id: str = Field(default_factory=lambda: new_id("re"))
+    history: str
+    namespace: str = "default"
+    episode: str = ""
+    decision: str = Field(default="", description="the step that it was made for and billed with")
+    question: str
+    text: str
+    sources: tuple[str, ...] = Field(default=(), description="ids of the turns it draws on, most useful first")
+    tokens: int = Field(default=0, ge=0, description="of `text`")
+    runs: tuple[ModuleRun, ...] = ()
+    left_out: tuple[str, ...] = Field(default=(), description="what a deadline, a dollar cap, a budget or a limit cost")
+    calls: tuple[Call, ...] = ()
+    dollars: Decimal | None = Field(default=Decimal(0), description="None as soon as one price is unknown")
+    seconds: float = 0.0
+    router: str = ""
+    tradeoff: float = Field(default=0.0, description="λ: the weight of cost against quality that the router was given")
+    created_at: datetime = Field(default_factory=now)
+
+    @property
+    def tiers(self) -> Mapping[ModuleName, Tier]:
+        """The tiers that the router chose."""
+        return {run.module: run.asked for run in self.runs}
+
+
+def total(calls: Sequence[Call]) -> Decimal | None:
+    """The sum; None as soon as one price is unknown."""
+    prices = [c.dollars for c in calls]
+    return None if any(p is None for p in prices) else sum((p for p in prices if p is not None), Decimal(0))

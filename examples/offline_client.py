@@ -9,7 +9,7 @@ import openai
 from warehouse import expert
 
 from agentcascade.assembly.cascade import make_model
-from agentcascade.config.load import ModelConfig
+from agentcascade.config.sections import ModelConfig
 from agentcascade.models.tokens import count_messages, token_counter
 
 COUNT = token_counter()

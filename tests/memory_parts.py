@@ -15,12 +15,13 @@ from agentcascade.memory.pipeline import Pipeline
 from agentcascade.memory.question import Tools, tokens_of
 from agentcascade.memory.result_cache import LineVectors
 from agentcascade.memory.tiers import make_modules
-from agentcascade.memory.types import ModuleName, Probabilities, State, TierRouter, Turn
+from agentcascade.memory.types import Probabilities, State, TierRouter
 from agentcascade.models.embeddings import TextVectors
 from agentcascade.models.tokens import token_counter
 from agentcascade.protocols import ChatModel, Embedder, Recorder
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.routers.tier.baselines import FixedTiers
+from agentcascade.types import ModuleName, Turn
 
 DAY = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 

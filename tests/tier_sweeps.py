@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from agentcascade.memory.types import MODULES, ModuleName, Probabilities, State
+from agentcascade.memory.types import Probabilities, State
 from agentcascade.routers.tier.log import COMBINATIONS, TierLog
+from agentcascade.types import MODULES, ModuleName
 
 D = 6
 PRICES = np.array([1, 1, 2, 1, 4])

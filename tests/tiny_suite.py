@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agentcascade.actions.base import text_of
+from agentcascade.messages import text_of
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.prompts import demonstrations

@@ -34,3 +34,14 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """The same in one line."""
     return text.translate(LINE)
+
+
+LABEL = 60
+"""Characters of a name in a figure."""
+
+
+def titled(name: str) -> str:
+    """A name of a log, for a figure: one line, cut; a leading underscore would hide it from matplotlib's legends."""
+    text = one_line(name)
+    text = text if len(text) <= LABEL else text[: LABEL - 1] + "…"
+    return f" {text}" if text.startswith("_") else text

@@ -14,13 +14,14 @@ def public_names(
 
     Args:
         package: The dotted name of the package.
-        home: Name → submodule that defines it, dotted, relative to `package`.
+        home: Name → submodule of `package` that defines it, or a module of another package (in full).
     """
     names = sorted(home)
 
     def get(name: str) -> Any:
         if name not in home:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        return getattr(import_module(f"{package}.{home[name]}"), name)
+        where = home[name]
+        return getattr(import_module(where if where.startswith("agentcascade.") else f"{package}.{where}"), name)
 
     return names, get, lambda: names

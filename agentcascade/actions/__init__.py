@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from agentcascade.actions.base import TextActions as TextActions
     from agentcascade.actions.base import ToolCallActions as ToolCallActions
     from agentcascade.actions.base import Validator as Validator
-    from agentcascade.actions.base import make_format as make_format
     from agentcascade.actions.base import one_of as one_of
     from agentcascade.actions.base import parse_as as parse_as
     from agentcascade.actions.equivalence import DryRun as DryRun
     from agentcascade.actions.equivalence import Verifier as Verifier
+    from agentcascade.actions.formats import make_format as make_format
 
 __all__, __getattr__, __dir__ = public_names(
     __name__,
@@ -32,7 +32,7 @@ __all__, __getattr__, __dir__ = public_names(
         "ToolCallActions": "base",
         "Validator": "base",
         "Verifier": "equivalence",
-        "make_format": "base",
+        "make_format": "formats",
         "one_of": "base",
         "parse_as": "base",
     },

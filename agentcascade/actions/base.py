@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from agentcascade._util import bounds
 from agentcascade.errors import ConfigError, InvalidAction, did_you_mean
+from agentcascade.messages import text_of
 from agentcascade.models import json_schema
 from agentcascade.types import Action, Message, Situation, Tool
 
@@ -35,15 +36,6 @@ class ActionFormat(Protocol):
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
         """The action that `message` states; raises `InvalidAction`."""
         ...
-
-
-def text_of(message: Message) -> str:
-    """The text of a message; the text parts of multi-part content, joined by newlines."""
-    content = message.get("content")
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
-        return "\n".join(str(part.get("text") or "") for part in parts)
-    return content if isinstance(content, str) else str(content or "")
 
 
 def readable(message: Message) -> str:
@@ -278,35 +270,6 @@ def slow(
         return True
     length = len(text_of(message)) + sum(len(f["arguments"]) for f in called if isinstance(f.get("arguments"), str))
     return length > getattr(formats, "at_once", bounds.AT_ONCE)
-
-
-def make_format(
-    name: str, pattern: str | None = None, *, fold: bool = False, ordered: Collection[str] = ()
-) -> ActionFormat:
-    """The format that a config names: auto, text, react, regex, json, tools, python or sql. Raises `ConfigError`.
-
-    `fold` joins texts that differ in case, Unicode form, spacing, quotes around them and a final full stop; `ordered`
-    are tools whose calls do not commute.
-    """
-    formats: dict[str, Callable[[], ActionFormat]] = {
-        "auto": lambda: AutoActions(fold, ordered),
-        "text": lambda: TextActions(fold),
-        "react": lambda: RegexActions(fold=fold),
-        "regex": lambda: RegexActions(pattern or REACT, fold),
-        "json": JsonActions,
-        "tools": lambda: ToolCallActions(fold, ordered),
-    }
-    if name == "sql":
-        from agentcascade.actions.sql import SqlActions
-
-        return SqlActions(pattern or "mysql", fold)
-    if name == "python":
-        from agentcascade.actions.python import PythonActions
-
-        return PythonActions()
-    if name not in formats:
-        raise ConfigError(f"actions.format '{name}' is unknown: {did_you_mean(name, formats)}")
-    return formats[name]()
 
 
 def one_of(commands: Callable[[Situation], Sequence[str]], *, fold: bool = False) -> Validator:

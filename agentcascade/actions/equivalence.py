@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from agentcascade._util import bounds
 from agentcascade._util.lru_cache import Cache
 from agentcascade._util.threads import apart
-from agentcascade.actions.base import text_of
+from agentcascade.messages import text_of
 from agentcascade.prompts.quoting import FENCED, Quoting
 from agentcascade.protocols import Ask, ChatModel, Merger
 from agentcascade.types import Action, Message, Sample, Situation

@@ -9,9 +9,9 @@ from agentcascade._util.lazy import public_names
 if TYPE_CHECKING:
     from agentcascade.assembly.cascade import build as build
     from agentcascade.assembly.cascade import build_all as build_all
-    from agentcascade.assembly.cascade import config_path as config_path
     from agentcascade.assembly.cascade import make_model as make_model
     from agentcascade.assembly.memory import build_memory as build_memory
+    from agentcascade.config.load import config_path as config_path
 
 __all__, __getattr__, __dir__ = public_names(
     __name__,
@@ -19,7 +19,7 @@ __all__, __getattr__, __dir__ = public_names(
         "build": "cascade",
         "build_all": "cascade",
         "build_memory": "memory",
-        "config_path": "cascade",
+        "config_path": "agentcascade.config.load",
         "make_model": "cascade",
     },
 )

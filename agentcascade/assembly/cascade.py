@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentcascade._util import known_secrets
-from agentcascade.actions.base import ActionFormat, Validator, make_format
+from agentcascade.actions.base import ActionFormat, Validator
+from agentcascade.actions.formats import make_format
 from agentcascade.assembly.resources import Shared
 from agentcascade.cascade import Cascade
-from agentcascade.config.load import CascadeConfig, ModelConfig, RouterConfig, variants
+from agentcascade.config.load import CascadeConfig, variants
+from agentcascade.config.sections import ModelConfig, RouterConfig
 from agentcascade.episodes.judge import Judge, ModelJudge
 from agentcascade.errors import ConfigError, MissingExtra, did_you_mean, without_secrets
 from agentcascade.models.structured_output import Choices
@@ -340,12 +342,3 @@ def load(path: str) -> Any:
         return getattr(import_module(MOVED.get(module, module)), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"'{path}' cannot be loaded: {error}") from error
-
-
-def config_path() -> Path | None:
-    """The config file that the CLI uses when none is named: $AGENTCASCADE_CONFIG, else ./agentcascade.yaml."""
-    named = os.environ.get("AGENTCASCADE_CONFIG")
-    if named:
-        return Path(named)
-    local = Path("agentcascade.yaml")
-    return local if local.exists() else None

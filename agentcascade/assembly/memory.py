@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentcascade.assembly import cascade
 from agentcascade.assembly.resources import Shared
-from agentcascade.config.load import CascadeConfig, RouterConfig
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
 from agentcascade.protocols import Embedder, Recorder
 

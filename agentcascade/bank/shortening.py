@@ -19,18 +19,29 @@ from sqlalchemy import select
 
 from agentcascade._util import bounds
 from agentcascade._util.threads import apart
-from agentcascade.actions.base import text_of
 from agentcascade.bank.bank import Bank
 from agentcascade.billing.door import Door, Tab
 from agentcascade.errors import BankError, UnknownPrice, describe
+from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
 from agentcascade.prompts.quoting import FENCED, Quoting
 from agentcascade.protocols import ChatModel, TokenCounter
-from agentcascade.step.record import total
 from agentcascade.storage import bank_metadata, trajectories
 from agentcascade.storage.tables import rewrite_calls, rewrites, shadows, shortened
 from agentcascade.storage.tables import trajectories as table
-from agentcascade.types import Account, Call, Completion, Message, Situation, Step, Trajectory, Usage, new_id, now
+from agentcascade.types import (
+    Account,
+    Call,
+    Completion,
+    Message,
+    Situation,
+    Step,
+    Trajectory,
+    Usage,
+    new_id,
+    now,
+    total,
+)
 
 NEAR = 3
 CLOSE = 0.7

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from agentcascade.assembly import cascade
 from agentcascade.assembly.cascade import OWN_CLASS, RECORDED
 from agentcascade.billing.door import Door, Tab
-from agentcascade.config.load import ModelConfig
+from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import BenchError, EmptyCompletion, describe
 from agentcascade.models.tokens import token_counter
 from agentcascade.types import Message

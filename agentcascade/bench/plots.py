@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agentcascade._util.control_characters import titled
 from agentcascade.bench.statistics import PolicyResult
 from agentcascade.errors import MissingExtra
-from agentcascade.reports.figures import titled
 
 
 def plain(name: str) -> str:

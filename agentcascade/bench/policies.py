@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentcascade.config.load import CascadeConfig, RouterConfig
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import BenchError, did_you_mean
 
 POLICIES = ("teacher", "student", "student+demos", "cascade", "cascade-no-demos", "random")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from agentcascade.bench.pools.local import open_pool
+from agentcascade.bench.pools.open import open_pool
 from agentcascade.routers.tuning.columns import Columns
 from agentcascade.routers.tuning.costs import Bill
 from agentcascade.routers.tuning.replay import Replayed, replay

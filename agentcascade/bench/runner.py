@@ -16,7 +16,8 @@ from agentcascade.assembly import cascade
 from agentcascade.bench import worker
 from agentcascade.bench.early_stop import ALIKE, Breaker
 from agentcascade.bench.policies import SHADOW, TUNED
-from agentcascade.bench.pools.local import Pool, WorkersDied, open_pool
+from agentcascade.bench.pools.base import Pool, WorkersDied
+from agentcascade.bench.pools.open import open_pool
 from agentcascade.bench.records import EpisodeRecord, Job, RunStore
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.errors import BenchError

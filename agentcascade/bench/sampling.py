@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from agentcascade._util.files import append_to, write_atomically
 from agentcascade.actions.base import ActionFormat, parse_as
-from agentcascade.bench.pools.local import WorkersDied, open_pool
+from agentcascade.bench.pools.base import WorkersDied
+from agentcascade.bench.pools.open import open_pool
 from agentcascade.errors import EnvironmentFailed, InvalidAction, InvalidRequest
 from agentcascade.models.pricing import Price
 from agentcascade.steplog.types import Drawn, LoggedStep

@@ -20,12 +20,12 @@ from agentcascade.bench.policies import TUNED, configure
 from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.bench.suites.protocol import Suite
 from agentcascade.cascade import Cascade
-from agentcascade.config.load import CascadeConfig, ModelConfig
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import BenchError, describe
 from agentcascade.ledger.ledger import MemoryRecorder
 from agentcascade.protocols import ChatModel, Embedder, TokenCounter
-from agentcascade.step.record import total
-from agentcascade.types import Message
+from agentcascade.types import Message, total
 
 
 @dataclass(frozen=True)

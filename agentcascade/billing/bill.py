@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from math import ceil
 
-from agentcascade.actions.base import text_of
 from agentcascade.billing.worst_case import Asked, dollars
+from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
 from agentcascade.types import Completion, Delta, Message, Usage
 

@@ -177,7 +177,7 @@ def shorten(
     from agentcascade.bank.catalog import Catalog
     from agentcascade.bank.shortening import Shortener, Words
     from agentcascade.billing.door import Door
-    from agentcascade.config.load import ModelConfig
+    from agentcascade.config.sections import ModelConfig
     from agentcascade.models.tokens import token_counter
     from agentcascade.prompts.quoting import quoting_of
     from agentcascade.storage.budgets import DatabaseBudgets

@@ -18,7 +18,7 @@ from agentcascade.assembly import cascade
 from agentcascade.bench.early_stop import check_answers
 from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, with_rule
 from agentcascade.bench.policies import check as check_policies
-from agentcascade.bench.pools import local
+from agentcascade.bench.pools.open import check
 from agentcascade.bench.progress import Progress
 from agentcascade.bench.records import RunStore
 from agentcascade.bench.report import Report
@@ -54,7 +54,7 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
     rule = read_rule(options["rule"])
     tuned = with_rule(config, rule) if rule else None
     suite.check()
-    local.check(options["ray"])
+    check(options["ray"])
     check_parts(config, suite.name)
     if tuned is not None:
         check_parts(tuned, suite.name)

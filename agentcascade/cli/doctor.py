@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from agentcascade._util import known_secrets
-from agentcascade.assembly.cascade import OWN, OWN_CLASS, RECORDED, config_path, find_module
+from agentcascade.assembly.cascade import OWN, OWN_CLASS, RECORDED, find_module
 from agentcascade.cli.terminal import console, marked
-from agentcascade.config.load import CascadeConfig, ModelConfig, variants
+from agentcascade.config.load import CascadeConfig, config_path, variants
+from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import AgentCascadeError, describe, without_secrets
 
 if TYPE_CHECKING:

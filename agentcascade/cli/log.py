@@ -53,7 +53,7 @@ def import_(
     a transcript is a call: of a conversation that was exported again and again as it grew, keep the last export alone,
     else its early answers count as several samples.
     """
-    from agentcascade.actions.base import make_format
+    from agentcascade.actions.formats import make_format
     from agentcascade.errors import InvalidRequest
     from agentcascade.steplog import foreign
     from agentcascade.steplog.files import load as read

@@ -16,7 +16,7 @@ from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
     from agentcascade.config.load import CascadeConfig
-    from agentcascade.memory.types import Recall
+    from agentcascade.types import Recall
 
 SUITES = ("locomo", "longmemeval", "hotpotqa")
 out_option = click.option(

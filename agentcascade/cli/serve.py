@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from agentcascade.assembly.cascade import config_path, find_module
+from agentcascade.assembly.cascade import find_module
 from agentcascade.cli.terminal import say
-from agentcascade.config.load import CascadeConfig
+from agentcascade.config.load import CascadeConfig, config_path
 from agentcascade.errors import MissingExtra
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agentcascade.assembly.cascade import config_path
-from agentcascade.config.load import CascadeConfig
+from agentcascade.config.load import CascadeConfig, config_path
 
 if TYPE_CHECKING:
     from agentcascade.storage import Database

@@ -51,7 +51,7 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     steps, goal and observation are asked. What was sampled is kept in OUT.partial: the same command goes on there.
     """
     from agentcascade._util.files import cache_folder
-    from agentcascade.actions.base import make_format
+    from agentcascade.actions.formats import make_format
     from agentcascade.bench.sampling import Plan, key, sample_steps, with_samples
     from agentcascade.cli.logs import price
     from agentcascade.cli.settings import load

@@ -20,26 +20,28 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from agentcascade._util import known_secrets
 from agentcascade._util.control_characters import one_line
-from agentcascade.config.sections import ActionsConfig as ActionsConfig
-from agentcascade.config.sections import AuditConfig as AuditConfig
-from agentcascade.config.sections import BankConfig as BankConfig
-from agentcascade.config.sections import BudgetsConfig as BudgetsConfig
-from agentcascade.config.sections import CollectConfig as CollectConfig
-from agentcascade.config.sections import JudgeConfig as JudgeConfig
-from agentcascade.config.sections import LinkConfig as LinkConfig
-from agentcascade.config.sections import MemoryConfig as MemoryConfig
-from agentcascade.config.sections import ModelConfig as ModelConfig
-from agentcascade.config.sections import PromptConfig as PromptConfig
-from agentcascade.config.sections import RedactionConfig as RedactionConfig
-from agentcascade.config.sections import RetentionConfig as RetentionConfig
-from agentcascade.config.sections import RetrievalConfig as RetrievalConfig
-from agentcascade.config.sections import RolloutConfig as RolloutConfig
-from agentcascade.config.sections import RouterConfig as RouterConfig
-from agentcascade.config.sections import SamplingConfig as SamplingConfig
-from agentcascade.config.sections import ServerConfig as ServerConfig
-from agentcascade.config.sections import ShadowConfig as ShadowConfig
-from agentcascade.config.sections import TelemetryConfig as TelemetryConfig
-from agentcascade.config.sections import ToolsConfig as ToolsConfig
+from agentcascade.config.sections import (
+    ActionsConfig,
+    AuditConfig,
+    BankConfig,
+    BudgetsConfig,
+    CollectConfig,
+    JudgeConfig,
+    LinkConfig,
+    MemoryConfig,
+    ModelConfig,
+    PromptConfig,
+    RedactionConfig,
+    RetentionConfig,
+    RetrievalConfig,
+    RolloutConfig,
+    RouterConfig,
+    SamplingConfig,
+    ServerConfig,
+    ShadowConfig,
+    TelemetryConfig,
+    ToolsConfig,
+)
 from agentcascade.errors import ConfigError, did_you_mean, without_secrets
 from agentcascade.types import Mode
 
@@ -234,3 +236,12 @@ def _sections(annotation: object) -> Iterator[type[BaseModel]]:
         yield annotation
     for part in get_args(annotation):
         yield from _sections(part)
+
+
+def config_path() -> Path | None:
+    """The config file that the CLI uses when none is named: $AGENTCASCADE_CONFIG, else ./agentcascade.yaml."""
+    named = os.environ.get("AGENTCASCADE_CONFIG")
+    if named:
+        return Path(named)
+    local = Path("agentcascade.yaml")
+    return local if local.exists() else None

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentcascade import conversation
-from agentcascade.actions.base import text_of
 from agentcascade.billing.door import Tab
 from agentcascade.episodes import judge
 from agentcascade.errors import ConfigError, EpisodeClosed, InvalidRequest
+from agentcascade.messages import text_of
 from agentcascade.prompts import planning
 from agentcascade.step.model_calls import Caller, Request
 from agentcascade.step.record import StepRecord
@@ -33,8 +33,8 @@ from agentcascade.types import (
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
     from agentcascade.episodes.responses import CascadeCompletion
-    from agentcascade.episodes.stateless import Unfinished
     from agentcascade.episodes.stream import Answer, StepStream
+    from agentcascade.storage.drafts import Unfinished
 
 
 class Episode:
@@ -236,10 +236,10 @@ class Episode:
         self._preparation = list(record.calls)
 
     async def _remember_plan(self) -> None:
-        from agentcascade.episodes import stateless as drafts
+        from agentcascade.storage.drafts import plan_of
 
         if not self.plan and self.cascade.database is not None:
-            self.plan = await drafts.plan_of(self.cascade.database, self.namespace, self.id)
+            self.plan = await plan_of(self.cascade.database, self.namespace, self.id)
 
     async def _ask(
         self, record: StepRecord, messages: Sequence[Message], question: str, purpose: Literal["plan", "first-thought"]

@@ -8,8 +8,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from agentcascade.actions.base import text_of
 from agentcascade.errors import InvalidRequest
+from agentcascade.messages import text_of
 from agentcascade.types import DERIVED, Account, Message
 
 if TYPE_CHECKING:

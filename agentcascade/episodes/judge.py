@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from agentcascade.actions.base import text_of
 from agentcascade.billing.door import SECONDS, Bill, Door, Tab
 from agentcascade.errors import InvalidAction
+from agentcascade.messages import text_of
 from agentcascade.prompts import yes_no
 from agentcascade.prompts.demonstrations import render_step
 from agentcascade.prompts.quoting import FENCED, Quoting

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from agentcascade.episodes.responses import Chunks, deltas
+from agentcascade.episodes.responses import Chunks
+from agentcascade.models.deltas import deltas
 from agentcascade.types import Completion, Decision, Delta, Message, new_id
 
 

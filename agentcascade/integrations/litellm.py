@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from agentcascade._util import forking
 from agentcascade.episodes import identity
 from agentcascade.episodes.responses import as_json
-from agentcascade.episodes.sync import LoopThread
 from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.event_loop import LoopThread
 from agentcascade.models.litellm import import_litellm
 from agentcascade.types import Decision
 
@@ -55,8 +55,8 @@ class Provider(CustomLLM):  # type: ignore[misc]
         return self._cascades[name]
 
     def _open(self) -> None:
-        from agentcascade.assembly.cascade import build_all, config_path
-        from agentcascade.config.load import CascadeConfig
+        from agentcascade.assembly.cascade import build_all
+        from agentcascade.config.load import CascadeConfig, config_path
 
         config = self._config
         if not isinstance(config, CascadeConfig):

@@ -21,8 +21,9 @@ from openai.resources.chat.completions import AsyncCompletions, Completions
 from agentcascade.assembly.cascade import OWN
 from agentcascade.episodes import identity, stateless
 from agentcascade.episodes.responses import CascadeCompletion, chat_completion, chunk
-from agentcascade.episodes.sync import LoopThread, loop_of
+from agentcascade.episodes.sync import loop_of
 from agentcascade.errors import ConfigError, InvalidRequest
+from agentcascade.event_loop import LoopThread
 from agentcascade.models import http_transport
 from agentcascade.models.openai_client import ClientModel, provider
 from agentcascade.models.pricing import PriceTable
@@ -31,7 +32,7 @@ from agentcascade.types import Decision
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
-    from agentcascade.config.load import ModelConfig
+    from agentcascade.config.sections import ModelConfig
     from agentcascade.episodes.episode import Episode
     from agentcascade.episodes.stream import StepStream
     from agentcascade.protocols import ChatModel, TokenCounter

@@ -10,12 +10,12 @@ from decimal import Decimal
 from typing import Protocol
 
 from agentcascade._util.threads import apart
-from agentcascade.actions.base import text_of
 from agentcascade.billing.door import Door, Tab
 from agentcascade.billing.worst_case import Asked
 from agentcascade.errors import BudgetExceeded, ConfigError, UnknownPrice, bill_of
 from agentcascade.memory.llm import Size
 from agentcascade.memory.result_cache import Answers, digest
+from agentcascade.messages import text_of
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.types import Account as Paid
 from agentcascade.types import Call, Completion, Message

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from agentcascade.memory.types import Turn
 from agentcascade.protocols import TokenCounter
+from agentcascade.types import Turn
 
 SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 CHARACTERS_PER_TOKEN = 12

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.memory.dates import parse
-from agentcascade.memory.types import Turn
+from agentcascade.types import Turn
 
 
 def read_turns(lines: Iterable[str], name: str, problems: list[str] | None = None) -> list[Turn]:

@@ -14,8 +14,8 @@ from agentcascade.memory.bm25 import Lexical
 from agentcascade.memory.chunking import Chunk, Line, chunks_of, lines_of
 from agentcascade.memory.result_cache import LineVectors
 from agentcascade.memory.tokenization import terms
-from agentcascade.memory.types import Turn
 from agentcascade.protocols import TokenCounter
+from agentcascade.types import Turn
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

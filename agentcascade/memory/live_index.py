@@ -8,7 +8,7 @@ from typing import Protocol
 from agentcascade._util import forking
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.index import HistoryIndex
-from agentcascade.memory.types import Turn
+from agentcascade.types import Turn
 
 
 class Stored(Protocol):

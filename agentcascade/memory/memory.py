@@ -15,8 +15,8 @@ import numpy as np
 from agentcascade._util.lru_cache import Cache
 from agentcascade._util.threads import apart
 from agentcascade.billing.door import Door
-from agentcascade.episodes.sync import LoopThread
 from agentcascade.errors import InvalidRequest, describe
+from agentcascade.event_loop import LoopThread
 from agentcascade.lifetime import Lifetime
 from agentcascade.memory.budget import Caller, Directly, Purse
 from agentcascade.memory.index import HistoryIndex
@@ -26,10 +26,10 @@ from agentcascade.memory.pipeline import Pipeline, bill
 from agentcascade.memory.question import Meter, Query, Tools, Work
 from agentcascade.memory.result_cache import Answers, Kept, LineVectors
 from agentcascade.memory.retrieval import retrieve
-from agentcascade.memory.types import Recall, TierRouter, Turn
+from agentcascade.memory.types import TierRouter
 from agentcascade.models.embeddings import TextVectors
 from agentcascade.protocols import ChatModel, Recorder, TokenCounter
-from agentcascade.types import Account
+from agentcascade.types import Account, Recall, Turn
 
 if TYPE_CHECKING:
     from agentcascade.config.sections import MemoryConfig

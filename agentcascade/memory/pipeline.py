@@ -22,8 +22,8 @@ from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import Kept
 from agentcascade.memory.question import Item, Work
 from agentcascade.memory.render import Text, compose
-from agentcascade.memory.types import TIERS, ModuleName, ModuleRun, Probabilities, State, Tier, TierRouter
-from agentcascade.step.record import total
+from agentcascade.memory.types import Probabilities, State, TierRouter
+from agentcascade.types import TIERS, ModuleName, ModuleRun, Tier, total
 
 FADING = 0.95
 """Of a tier's usual time, at each question that it is passed over for: in the end it is tried again."""

@@ -16,10 +16,10 @@ from agentcascade.memory.chunking import Line
 from agentcascade.memory.dates import Span, periods
 from agentcascade.memory.index import View
 from agentcascade.memory.tokenization import names, phrases, term_set, terms
-from agentcascade.memory.types import ModuleName
 from agentcascade.models.embeddings import TextVectors
 from agentcascade.prompts.quoting import FENCED, Quoting
 from agentcascade.protocols import Embedder, TokenCounter
+from agentcascade.types import ModuleName
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

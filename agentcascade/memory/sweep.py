@@ -17,8 +17,7 @@ from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import Kept
 from agentcascade.memory.question import Item, Meter, Work
 from agentcascade.memory.render import Text, compose
-from agentcascade.memory.types import TIERS, ModuleName, Tier
-from agentcascade.types import Message
+from agentcascade.types import TIERS, Message, ModuleName, Tier
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

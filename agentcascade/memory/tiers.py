@@ -13,7 +13,7 @@ from agentcascade.memory.modules.filter import Filter
 from agentcascade.memory.modules.summary import Summary
 from agentcascade.memory.modules.temporal import Temporal
 from agentcascade.memory.modules.topic import Topic
-from agentcascade.memory.types import MODULES, TIERS, ModuleName, Tier
+from agentcascade.types import MODULES, TIERS, ModuleName, Tier
 
 AXES: Mapping[str, Mapping[Tier, str]] = {
     "local": {"low": "rules", "mid": "models", "high": "deep"},

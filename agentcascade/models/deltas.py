@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentcascade.errors import ProviderError
+from agentcascade.messages import text_of
 from agentcascade.models import message_fields
 from agentcascade.types import Delta, Message
 
@@ -92,3 +94,29 @@ class Assembly:
         if self._calls:
             found["tool_calls"] = self._calls
         return found
+
+
+PIECE = re.compile(r"\s*\S+\s*", re.DOTALL)
+
+
+PIECES_A_CHUNK = 4
+"""Words in a chunk of an answer that is there already."""
+
+
+def deltas(message: Message) -> Iterator[Delta]:
+    """A whole message as the deltas of a stream: a few words at a time, each tool call's head before its arguments."""
+    whole = {k: v for k, v in message.items() if k not in ("role", "content", "tool_calls") and v is not None}
+    if whole:
+        yield whole
+    text = text_of(message)
+    pieces = PIECE.findall(text) or ([text] if text else [])
+    for start in range(0, len(pieces), PIECES_A_CHUNK):
+        yield {"content": "".join(pieces[start : start + PIECES_A_CHUNK])}
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        function = call.get("function") or {}
+        if not function:  # a custom tool's
+            yield {"tool_calls": [{**call, "index": index}]}
+            continue
+        yield {"tool_calls": [{**call, "index": index, "function": {**function, "arguments": ""}}]}
+        if function.get("arguments"):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": function["arguments"]}}]}

@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from agentcascade.actions.base import text_of
+from agentcascade.messages import text_of
 from agentcascade.models import message_fields
 from agentcascade.types import Message
 

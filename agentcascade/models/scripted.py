@@ -92,7 +92,7 @@ class ScriptedModel:
         self, messages: Sequence[Message], on_delta: Callable[[Delta], None], **options: Any
     ) -> Completion:
         """The same answer, a few words at a time."""
-        from agentcascade.episodes.responses import deltas
+        from agentcascade.models.deltas import deltas
 
         completion = await self.complete(messages, **options)
         for delta in deltas(completion.messages[0]):

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from agentcascade.actions.base import text_of
 from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.messages import text_of
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Message
 

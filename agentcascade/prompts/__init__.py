@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from agentcascade._util.lazy import public_names
 
 if TYPE_CHECKING:
+    from agentcascade.messages import with_text as with_text
     from agentcascade.prompts.demonstrations import FOOTER as FOOTER
     from agentcascade.prompts.demonstrations import HEADER as HEADER
     from agentcascade.prompts.demonstrations import build as build
-    from agentcascade.prompts.demonstrations import with_text as with_text
 
 __all__, __getattr__, __dir__ = public_names(
     __name__,
@@ -18,6 +18,6 @@ __all__, __getattr__, __dir__ = public_names(
         "FOOTER": "demonstrations",
         "HEADER": "demonstrations",
         "build": "demonstrations",
-        "with_text": "demonstrations",
+        "with_text": "agentcascade.messages",
     },
 )

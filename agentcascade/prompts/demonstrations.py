@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from agentcascade.actions.base import text_of
 from agentcascade.errors import InvalidRequest
+from agentcascade.messages import text_of, with_text
 from agentcascade.prompts.quoting import FENCED, Quoting, mark_of
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Demonstration, Message, Step
@@ -152,11 +152,3 @@ def build(
         raise InvalidRequest("demonstrations need a user message to follow: the conversation has none")
     told = with_text(messages[first], render(shown, quoting, text_of(messages[first])))
     return Prompt([*messages[:first], told, *messages[first + 1 :]], tuple(d for d, _ in shown), dropped, tokens)
-
-
-def with_text(message: Message, text: str) -> Message:
-    """A copy of `message` with `text` at its end; multi-part content gets one more text part."""
-    content = message.get("content")
-    if isinstance(content, list):
-        return {**message, "content": [*content, {"type": "text", "text": text}]}
-    return {**message, "content": f"{content or ''}\n\n{text}".lstrip("\n")}

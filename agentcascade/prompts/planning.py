@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from agentcascade.actions.base import text_of
 from agentcascade.errors import InvalidRequest
-from agentcascade.prompts.demonstrations import with_text
+from agentcascade.messages import text_of, with_text
 from agentcascade.prompts.quoting import FENCED, Quoting
 from agentcascade.types import Message
 

@@ -18,9 +18,8 @@ from typing import Any, TypeVar
 from agentcascade._util import known_secrets, secret_patterns
 from agentcascade._util.bounds import Pattern
 from agentcascade.errors import ConfigError, MissingExtra, describe
-from agentcascade.memory.types import Recall
 from agentcascade.protocols import DeferringRecorder, Recorder
-from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Frozen, Shadow, Trajectory
+from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Frozen, Recall, Shadow, Trajectory
 
 F = TypeVar("F", bound=Frozen)
 log = logging.getLogger("agentcascade.redaction")

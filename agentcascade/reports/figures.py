@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from agentcascade._util.control_characters import one_line
+from agentcascade._util.control_characters import titled
 from agentcascade.errors import MissingExtra
 
 Interval = tuple[float, float]
@@ -32,17 +32,6 @@ def drawn(made: list[str], height: float = 4.0) -> Iterator[Any]:
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
     made.append(text[text.index("<svg") :])
-
-
-LABEL = 60
-"""Characters of a name in a figure."""
-
-
-def titled(name: str) -> str:
-    """A name of a log, for a figure: one line, cut; a leading underscore would hide it from matplotlib's legends."""
-    text = one_line(name)
-    text = text if len(text) <= LABEL else text[: LABEL - 1] + "…"
-    return f" {text}" if text.startswith("_") else text
 
 
 def frontier(

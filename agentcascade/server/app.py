@@ -36,7 +36,8 @@ from agentcascade.server.readiness import Readiness
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
-    from agentcascade.config.load import CascadeConfig, ServerConfig
+    from agentcascade.config.load import CascadeConfig
+    from agentcascade.config.sections import ServerConfig
     from agentcascade.storage import Database
 
 log = logging.getLogger("agentcascade.server")

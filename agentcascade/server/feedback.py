@@ -11,6 +11,7 @@ from agentcascade.episodes import identity, stateless
 from agentcascade.errors import UnknownEpisode, describe
 from agentcascade.server import wire
 from agentcascade.server.errors import Problem, Refused, invalid
+from agentcascade.storage.drafts import Unfinished
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -79,7 +80,7 @@ class FeedbackRoute:
         banked = await stateless.finish(cascade, found, data.get("success"), tenant.accounts)
         return {"episode": id, "banked": banked}
 
-    async def _find(self, tenant: Tenant, episode: str) -> stateless.Unfinished:
+    async def _find(self, tenant: Tenant, episode: str) -> Unfinished:
         """Looked for once in each namespace and database that the tenant's cascades work with."""
         places = {
             (id(c.database), tenant.namespace or c.config.bank.namespace): c
@@ -88,7 +89,7 @@ class FeedbackRoute:
         }
         tries = [stateless.settled(cascade, namespace, episode) for (_, namespace), cascade in places.items()]
         for found in await asyncio.gather(*tries, return_exceptions=True):
-            if isinstance(found, stateless.Unfinished):
+            if isinstance(found, Unfinished):
                 return found
             if not isinstance(found, UnknownEpisode):
                 raise found

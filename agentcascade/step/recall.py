@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.memory import Memory
-from agentcascade.memory.types import Recall, Turn
-from agentcascade.prompts.demonstrations import with_text
+from agentcascade.messages import with_text
 from agentcascade.protocols import ChatModel
 from agentcascade.step.model_calls import Caller, Request
 from agentcascade.step.record import StepRecord
-from agentcascade.types import Completion, Message, Situation, now
+from agentcascade.types import Completion, Message, Recall, Situation, Turn, now
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade

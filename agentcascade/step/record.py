@@ -24,6 +24,7 @@ from agentcascade.types import (
     Tally,
     Usage,
     new_id,
+    total,
 )
 
 
@@ -196,9 +197,3 @@ class StepRecord:
         output = sum(c.usage.completion for c in sampled) / len(self._samples)
         prompt = round(sampled[0].usage.prompt / sampled[0].requests)
         return teacher.dollars(Usage(input=max(0, prompt - extra), output=round(output)))
-
-
-def total(calls: Sequence[Call]) -> Decimal | None:
-    """The sum; None as soon as one price is unknown."""
-    prices = [c.dollars for c in calls]
-    return None if any(p is None for p in prices) else sum((p for p in prices if p is not None), Decimal(0))

@@ -116,7 +116,7 @@ def temperature_of(cascade: Cascade, request: Request) -> float | None:
 
 def logged(sample: Sample) -> LoggedSample:
     """A sample as the log keeps it."""
-    from agentcascade.actions.base import text_of
+    from agentcascade.messages import text_of
 
     action = sample.action
     return LoggedSample(

@@ -11,8 +11,9 @@ from hashlib import blake2b
 from typing import Any
 
 from agentcascade import conversation
-from agentcascade.actions.base import ActionFormat, AutoActions, text_of
+from agentcascade.actions.base import ActionFormat, AutoActions
 from agentcascade.errors import InvalidAction, InvalidRequest
+from agentcascade.messages import text_of
 from agentcascade.models.pricing import PriceTable
 from agentcascade.steplog.types import Drawn, LoggedStep
 from agentcascade.types import LoggedSample, Message, Usage

@@ -14,9 +14,8 @@ from decimal import Decimal
 from typing import Literal
 
 from agentcascade.models.pricing import Price, PriceTable
-from agentcascade.step.record import total
 from agentcascade.steplog.types import Drawn, LoggedStep, dollars
-from agentcascade.types import Call, Decision, LoggedSample, Shadow, Usage
+from agentcascade.types import Call, Decision, LoggedSample, Shadow, Usage, total
 
 STUDENT = ("sample", "shadow")
 TEACHER = {"shadow": "act", "audit": "audit"}

@@ -11,11 +11,10 @@ from sqlalchemy import Connection, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.types import ModuleRun, Recall, Turn
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import histories, recalls, turns
 from agentcascade.storage.trajectories import chunks
-from agentcascade.types import now
+from agentcascade.types import ModuleRun, Recall, Turn, now
 
 NAME, ID = 200, 300
 """Characters of a namespace's or a history's name, and of a turn's id."""

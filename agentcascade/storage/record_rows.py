@@ -9,11 +9,10 @@ from typing import Any
 from sqlalchemy import Column, Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from agentcascade.memory.types import Recall
 from agentcascade.storage import bank_metadata
 from agentcascade.storage.tables import calls, decisions, drafts, episodes, recall_calls, recalls, shadows
 from agentcascade.storage.trajectories import chunks
-from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Shadow
+from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Recall, Shadow
 
 Entry = Decision | Shadow | Draft | EpisodeEnd | Recall
 

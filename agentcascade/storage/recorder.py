@@ -24,12 +24,11 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from agentcascade import lifetime
 from agentcascade._util import forking
 from agentcascade.errors import StorageError
-from agentcascade.memory.types import Recall
 from agentcascade.storage.database import Database
 from agentcascade.storage.journal import Journal, Segment, state_folder
 from agentcascade.storage.record_rows import Entry, newest, write
 from agentcascade.storage.spill import Spill
-from agentcascade.types import Decision, Draft, EpisodeEnd, Shadow, now
+from agentcascade.types import Decision, Draft, EpisodeEnd, Recall, Shadow, now
 
 log = logging.getLogger("agentcascade.ledger")
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from agentcascade.config.load import RetentionConfig
+from agentcascade.config.sections import RetentionConfig
 from agentcascade.storage.database import Database
 from agentcascade.storage.retention import Kept, prune_daily
 

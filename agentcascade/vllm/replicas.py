@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from agentcascade.actions.base import text_of
+from agentcascade.messages import text_of
 from agentcascade.models.litellm import LiteLLMModel, import_litellm
 from agentcascade.prompts import demonstrations
 from agentcascade.types import Message

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from agentcascade.actions.base import text_of
 from agentcascade.actions.python import PythonActions
 from agentcascade.envs import react
 from agentcascade.envs.react import Complete, EpisodeResult
 from agentcascade.errors import InvalidAction
+from agentcascade.messages import text_of
 from agentcascade.protocols import Environment
 from agentcascade.types import Message
 

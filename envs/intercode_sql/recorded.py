@@ -14,9 +14,9 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-from agentcascade.actions.base import text_of
 from agentcascade.envs.intercode_sql.tasks import questions, read, source
 from agentcascade.errors import ConfigError, EnvironmentFailed, did_you_mean
+from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage

@@ -11,7 +11,7 @@ from typing import Any
 from agentcascade.envs.memory_qa.files import field, load_list
 from agentcascade.envs.memory_qa.types import Conversation, Question
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.types import Turn
+from agentcascade.types import Turn
 
 WHAT = "HotpotQA is published as hotpot_dev_distractor_v1.json and hotpot_train_v1.1.json"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from agentcascade.actions.base import text_of
 from agentcascade.billing.door import Door, Tab
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.errors import InvalidAction
+from agentcascade.messages import text_of
 from agentcascade.prompts.quoting import FENCED
 from agentcascade.prompts.yes_no import verdict
 from agentcascade.protocols import ChatModel

@@ -11,7 +11,7 @@ from typing import Any
 from agentcascade.envs.memory_qa.types import Conversation, Question
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.dates import parse
-from agentcascade.memory.types import Turn
+from agentcascade.types import Turn
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
 EVIDENCE = re.compile(r"D:?(\d+):(\d+)")

@@ -14,7 +14,7 @@ from agentcascade.envs.memory_qa.files import field, iterate_list
 from agentcascade.envs.memory_qa.types import Conversation, Question
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.dates import parse
-from agentcascade.memory.types import Turn
+from agentcascade.types import Turn
 
 WHAT = "LongMemEval is published as longmemeval_oracle.json, longmemeval_s.json and longmemeval_m.json"
 

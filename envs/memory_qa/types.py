@@ -6,8 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from agentcascade.memory.types import Turn
-from agentcascade.types import Frozen
+from agentcascade.types import Frozen, Turn
 
 
 class Question(Frozen):

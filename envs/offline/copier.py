@@ -21,9 +21,9 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from agentcascade.actions.base import text_of
 from agentcascade.actions.python import PythonActions, canonical_python
 from agentcascade.errors import InvalidAction, InvalidRequest
+from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
 from agentcascade.prompts import demonstrations
 from agentcascade.protocols import TokenCounter

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
-from agentcascade.actions.base import text_of
 from agentcascade.errors import ConfigError
+from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage

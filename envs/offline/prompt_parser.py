@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from agentcascade.actions.base import text_of
+from agentcascade.messages import text_of
 from agentcascade.prompts import demonstrations
 from agentcascade.types import Message
 

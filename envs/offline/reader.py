@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from agentcascade.actions.base import text_of
 from agentcascade.memory.dates import expressions
 from agentcascade.memory.tokenization import overlap, terms
+from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage

@@ -26,10 +26,11 @@ import numpy as np
 
 from agentcascade._util import forking
 from agentcascade.errors import ConfigError, InvalidRequest, did_you_mean
-from agentcascade.memory.types import MODULES, TIERS, ModuleName, Probabilities, State, Tier
+from agentcascade.memory.types import Probabilities, State
 from agentcascade.routers.ridge import RIDGE, Arms, Spread, chances
 from agentcascade.routers.tier import checkpoints
 from agentcascade.routers.tier.baselines import CERTAIN, check_tradeoff
+from agentcascade.types import MODULES, TIERS, ModuleName, Tier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

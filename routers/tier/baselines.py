@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from agentcascade.errors import ConfigError, InvalidRequest, did_you_mean
 from agentcascade.memory.tokenization import WORD, names
-from agentcascade.memory.types import MODULES, TIERS, ModuleName, Probabilities, State, Tier
+from agentcascade.memory.types import Probabilities, State
+from agentcascade.types import MODULES, TIERS, ModuleName, Tier
 
 CERTAIN: tuple[Probabilities, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 """The probabilities of a router that does not doubt, by the tier's place."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agentcascade.errors import ConfigError, MissingExtra, describe
-from agentcascade.memory.types import MODULES
+from agentcascade.types import MODULES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from agentcascade.memory.types import MODULES
 from agentcascade.routers.tier.log import STAGES, TierLog
+from agentcascade.types import MODULES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agentcascade.errors import InvalidRequest, describe, did_you_mean
-from agentcascade.memory.types import MODULES, TIERS, ModuleName, State, Tier
+from agentcascade.memory.types import State
 from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES
+from agentcascade.types import MODULES, TIERS, ModuleName, Tier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

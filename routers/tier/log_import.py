@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from agentcascade.errors import InvalidRequest, did_you_mean
-from agentcascade.memory.types import MODULES, TIERS, Recall
 from agentcascade.routers.tier.log import TierLog
+from agentcascade.types import MODULES, TIERS, Recall
 
 Embed = Callable[[Sequence[str]], Any]
 """Texts to unit vectors (n, d)."""

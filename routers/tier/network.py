@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from agentcascade.errors import MissingExtra
-from agentcascade.memory.types import MODULES
 from agentcascade.routers.tier.policy import HEAD, WIDTH
+from agentcascade.types import MODULES
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

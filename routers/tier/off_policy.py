@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.types import MODULES, TIERS, TierRouter
+from agentcascade.memory.types import TierRouter
 from agentcascade.routers.tier import fitted_q
 from agentcascade.routers.tier.log import TierLog
 from agentcascade.routers.tier.replay import Asked, drawn_alike, values_of
 from agentcascade.routers.tier.replay import Exact as Exact
 from agentcascade.routers.tier.replay import exact as exact
 from agentcascade.routers.tier.replay import simulate as simulate
+from agentcascade.types import MODULES, TIERS
 
 if TYPE_CHECKING:
     from agentcascade.routers.tier.outcome_table import Floats, Ints

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agentcascade.errors import ConfigError
-from agentcascade.memory.types import MODULES, ModuleName, Probabilities, State
+from agentcascade.memory.types import Probabilities, State
 from agentcascade.routers.tier import checkpoints
 from agentcascade.routers.tier.baselines import check_tradeoff
+from agentcascade.types import MODULES, ModuleName
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.types import MODULES, Probabilities, TierRouter
+from agentcascade.memory.types import Probabilities, TierRouter
 from agentcascade.routers.tier.log import STAGES, TierLog
 from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, Reward
+from agentcascade.types import MODULES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -27,14 +27,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 
-from agentcascade.actions.base import text_of
 from agentcascade.assembly import cascade
 from agentcascade.bank.shortening import Shortener, Words
 from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.bench.suites import alfworld
 from agentcascade.bench.worker import Setup, Worker, embedder
-from agentcascade.config.load import CascadeConfig, ModelConfig
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import ModelConfig
 from agentcascade.envs.offline.editor import Editor
+from agentcascade.messages import text_of
 from agentcascade.models.tokens import token_counter
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.storage import open_database

@@ -29,10 +29,11 @@ from agentcascade.bench.memory.sweep import Sweep, collect
 from agentcascade.bench.memory.training import embedder_of, train_router
 from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa import locomo
-from agentcascade.memory.types import MODULES, State
+from agentcascade.memory.types import State
 from agentcascade.routers.tier import log as tier_log
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.routers.tier.ppo import Recipe
+from agentcascade.types import MODULES
 
 
 def main() -> None:

@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 from numpy.typing import NDArray
 
-from agentcascade.memory.types import MODULES, TIERS, State, TierRouter
+from agentcascade.memory.types import State, TierRouter
+from agentcascade.types import MODULES, TIERS
 
 TARGET = 50.0
 STAGES = (0, 1, 1, 1, 2)

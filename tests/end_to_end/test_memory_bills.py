@@ -12,9 +12,9 @@ from memory_parts import history
 
 from agentcascade.assembly.memory import build_memory
 from agentcascade.ledger.ledger import Ledger
-from agentcascade.memory.types import Recall
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.storage import open_database
+from agentcascade.types import Recall
 
 QUESTION = "When did Ann adopt her dog?"
 USAGE = {

@@ -15,10 +15,10 @@ from sqlalchemy import select
 from agentcascade.assembly.memory import build_memory
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.memory.memory import Memory
-from agentcascade.memory.types import Recall
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.storage import open_database
 from agentcascade.storage.tables import recall_calls
+from agentcascade.types import Recall
 
 QUESTION = "When did Ann adopt her dog?"
 USAGE = {"prompt_tokens": 700, "completion_tokens": 30, "prompt_tokens_details": {"cached_tokens": 200}}

@@ -179,8 +179,9 @@ def parsers() -> dict[str, Parser]:
     from agentcascade._util import bounds
     from agentcascade._util.bounds import Pattern
     from agentcascade.actions import python, sql
-    from agentcascade.actions.base import make_format, parse_as
+    from agentcascade.actions.base import parse_as
     from agentcascade.actions.equivalence import grouping
+    from agentcascade.actions.formats import make_format
     from agentcascade.envs.alfworld import agent as alfworld
     from agentcascade.envs.appworld import agent as appworld
     from agentcascade.envs.intercode_sql import agent as intercode

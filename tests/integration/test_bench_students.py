@@ -19,14 +19,15 @@ from fake_openai import FakeOpenAI, Reply, Request
 from tiny_runs import play
 from tiny_suite import right
 
-from agentcascade.actions.base import text_of
 from agentcascade.assembly.cascade import make_model
 from agentcascade.bench.early_stop import ALIKE, Breaker, check_answers
 from agentcascade.bench.report import Report
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.cli.bench_run import configuration
-from agentcascade.config.load import CascadeConfig, ModelConfig
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import BenchError
+from agentcascade.messages import text_of
 from agentcascade.models.tokens import token_counter
 
 RUN = {"suite": "tiny", "split": "test", "models_are": "real", "notes": [], "group": ""}

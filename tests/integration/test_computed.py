@@ -12,13 +12,12 @@ from postgres import postgres_server, postgres_url  # noqa: F401
 from agentcascade.assembly.memory import make_memory
 from agentcascade.assembly.resources import Shared
 from agentcascade.config.load import CascadeConfig
-from agentcascade.memory.types import Turn
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.storage import open_database
 from agentcascade.storage.computed_cache import Computed
 from agentcascade.storage.retention import Kept, prune
-from agentcascade.types import now
+from agentcascade.types import Turn, now
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -20,12 +20,11 @@ from agentcascade.cli import main
 from agentcascade.errors import InvalidRequest, StorageError
 from agentcascade.ledger.dashboard import Insights
 from agentcascade.ledger.ledger import DatabaseRecorder, Ledger, MemoryRecorder
-from agentcascade.memory.types import ModuleRun, Recall, Turn
 from agentcascade.storage import Database, histories, open_database, tables
 from agentcascade.storage import recorder as recording
 from agentcascade.storage.histories import Histories, logged, score_recall
 from agentcascade.storage.retention import Kept, prune
-from agentcascade.types import Call, Decision, Usage, now
+from agentcascade.types import Call, Decision, ModuleRun, Recall, Turn, Usage, now
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

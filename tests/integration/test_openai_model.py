@@ -12,7 +12,7 @@ import pytest
 from fake_openai import FakeOpenAI, Reply
 
 from agentcascade.assembly.cascade import make_model
-from agentcascade.config.load import ModelConfig
+from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import EmptyCompletion
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.openai import OpenAIModel, speaks_plainly, stand_in_key

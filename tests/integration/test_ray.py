@@ -20,7 +20,8 @@ from tiny_runs import SETTINGS, TASKS, comparable, play
 
 from agentcascade.assembly.cascade import find_module
 from agentcascade.bench.policies import POLICIES
-from agentcascade.bench.pools.local import LOCAL, check
+from agentcascade.bench.pools.base import LOCAL
+from agentcascade.bench.pools.open import check
 from agentcascade.bench.records import RunStore
 from agentcascade.bench.statistics import summarise
 from agentcascade.bench.suites.protocol import Task

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import create_engine, func, select, text
 
-from agentcascade.episodes import stateless
 from agentcascade.errors import BudgetExceeded, ConfigError, InvalidKey, RateLimited, UnknownEpisode
 from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import open_database, tables
 from agentcascade.storage.budgets import DatabaseBudgets, Rates
+from agentcascade.storage.drafts import find
 from agentcascade.storage.keys import REFUSED, Keys
 from agentcascade.storage.retention import Kept, prune, prune_daily, vacuum
 from agentcascade.storage.switch import Switch
@@ -372,14 +372,14 @@ def test_drafts_are_found_in_their_namespace_alone_and_a_new_run_replaces_the_ol
     for item in (draft(0), draft(1), draft(2), draft(1, action="look")):
         recorder.drafted(item)
     recorder.flush()
-    found = stateless.find(database, "a", "e")
+    found = find(database, "a", "e")
     assert [s.action for s in found.steps] == ["go", "look", "go"]
     for namespace, episode in (("b", "e"), ("a", "f")):
         with pytest.raises(UnknownEpisode):
-            stateless.find(database, namespace, episode)
+            find(database, namespace, episode)
     recorder.drafted(draft(0, action="again"))
     recorder.close()
-    assert [s.action for s in stateless.find(database, "a", "e").steps] == ["again"]
+    assert [s.action for s in find(database, "a", "e").steps] == ["again"]
 
 
 def test_an_episode_that_lacks_a_step_teaches_nothing_and_one_began_with_its_first(database: Any) -> None:
@@ -388,9 +388,9 @@ def test_an_episode_that_lacks_a_step_teaches_nothing_and_one_began_with_its_fir
     recorder.drafted(draft(2))
     recorder.record(decided(1, age_days=1, seconds=60.0))
     recorder.close()
-    found = stateless.find(database, "a", "e")
+    found = find(database, "a", "e")
     assert (found.steps, found.taken) == ((), 2)
-    found = stateless.find(database, "default", "e")
+    found = find(database, "default", "e")
     assert found.started is not None
     assert timedelta(days=1, seconds=59) < now() - found.started < timedelta(days=1, seconds=120)
 

@@ -19,7 +19,7 @@ import yaml
 from sqlalchemy.dialects import sqlite
 
 from agentcascade.assembly import cascade
-from agentcascade.config.load import ModelConfig
+from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import ConfigError, EnvironmentFailed
 from agentcascade.prompts.demonstrations import HEADER
 from agentcascade.storage.columns import Dollars

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agentcascade.bench.frontier import Point, clusters, hull, point
-from agentcascade.memory.types import MODULES, State, TierRouter
+from agentcascade.memory.types import State, TierRouter
 from agentcascade.routers.tier.outcome_table import COMBINATIONS, Table
+from agentcascade.types import MODULES
 
 if TYPE_CHECKING:
     from agentcascade.routers.tier.outcome_table import Ints

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.types import MODULES, TierRouter
+from agentcascade.memory.types import TierRouter
 from agentcascade.routers.tier import log, log_import
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.routers.tier.log import TierLog
+from agentcascade.types import MODULES
 
 
 def load_suite(suite: str, path: Path) -> list[Conversation]:

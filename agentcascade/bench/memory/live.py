@@ -13,8 +13,9 @@ from agentcascade.bench.early_stop import ALIKE, Breaker
 from agentcascade.bench.memory.scoring import Scored, Scorer
 from agentcascade.envs.memory_qa.types import Conversation, Question
 from agentcascade.errors import BenchError
-from agentcascade.memory.types import MODULES, TIERS, ModuleName, Probabilities, Recall, State, TierRouter
+from agentcascade.memory.types import Probabilities, State, TierRouter
 from agentcascade.routers.tier.outcome_table import Played, Policy
+from agentcascade.types import MODULES, TIERS, ModuleName, Recall
 
 if TYPE_CHECKING:
     from agentcascade.memory.memory import Memory

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentcascade.bench.memory.live import Asked, Live, Result
 from agentcascade.bench.memory.scoring import Scorer
-from agentcascade.bench.pools.local import WorkersDied, open_pool
+from agentcascade.bench.pools.base import WorkersDied
+from agentcascade.bench.pools.open import open_pool
 from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import BenchError

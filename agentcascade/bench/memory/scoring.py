@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from agentcascade.actions.base import text_of
 from agentcascade.bench.early_stop import check_answers
 from agentcascade.billing.door import Door, Tab
-from agentcascade.config.load import CascadeConfig, ModelConfig
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import ModelConfig
 from agentcascade.envs.memory_qa import scoring
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.errors import BenchError, describe
+from agentcascade.messages import text_of
 from agentcascade.prompts.quoting import FENCED
 from agentcascade.types import Call
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agentcascade._util.files import write_atomically
-from agentcascade.bench.pools.local import WorkersDied, open_pool
+from agentcascade.bench.pools.base import WorkersDied
+from agentcascade.bench.pools.open import open_pool
 from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa.scoring import evidence
 from agentcascade.envs.memory_qa.types import Conversation

@@ -15,17 +15,17 @@ from agentcascade.bench.memory.live import Asked, Live, LiveWorld, Result, cost_
 from agentcascade.bench.memory.scoring import Scorer, check_models, make_scorer, scoring_models
 from agentcascade.bench.memory.sweep import Sweep, collect
 from agentcascade.bench.memory.training import Outcome, embedder_of, split, train_router, train_world
-from agentcascade.bench.pools import local
+from agentcascade.bench.pools.open import check
 from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import ConfigError
 from agentcascade.memory.tiers import make_modules, needs_models
-from agentcascade.memory.types import MODULES, TIERS
 from agentcascade.routers.tier import log as tier_log
 from agentcascade.routers.tier import log_import
 from agentcascade.routers.tier.baselines import RandomTiers
 from agentcascade.routers.tier.log import TierLog
 from agentcascade.routers.tier.ppo import Progress, Recipe
+from agentcascade.types import MODULES, TIERS
 
 if TYPE_CHECKING:
     from agentcascade.memory.memory import Memory
@@ -140,7 +140,7 @@ class TrainJob:
         return log_import.from_recalls(pairs, embedder.embed, about={"encoder": embedder.name})
 
     def _check_ray(self) -> None:
-        local.check(self._options["ray"])
+        check(self._options["ray"])
         if not self._options["data"]:
             raise ConfigError("--ray collects from --data: a log that is there is trained on here")
         if self._options["collect"] == "on-policy":

@@ -18,11 +18,12 @@ from agentcascade.bench.memory.evaluation import GRID, measure
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import ConfigError
 from agentcascade.memory.tiers import CLASSES
-from agentcascade.memory.types import MODULES, TierRouter
+from agentcascade.memory.types import TierRouter
 from agentcascade.routers.tier import checkpoints, values
 from agentcascade.routers.tier.outcome_table import COMBINATIONS, Policy, Reward, Table
 from agentcascade.routers.tier.policy import PolicyRouter
 from agentcascade.routers.tier.ppo import Progress, Recipe, Trained, Trainer, World, train
+from agentcascade.types import MODULES
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

@@ -7,59 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-J = TypeVar("J")
-R = TypeVar("R")
-
-LOCAL = "local"
-"""In place of a cluster's address: start one on this machine, for this run."""
-
-
-class WorkersDied(Exception):
-    """A worker died at work. What it had returned before is good; `for_good`: others have tried its work and died."""
-
-    def __init__(self, message: str, *, for_good: bool = False) -> None:
-        super().__init__(message)
-        self.for_good = for_good
-
-
-class Pool(Protocol):
-    """Workers that are ready. Leaving the context with an error stops them at once, in the middle of their work."""
-
-    shares_files: bool
-    """Whether every worker is on this machine, so that it sees its files."""
-
-    def map(self, function: Callable[[J], R], items: Iterable[J]) -> Iterator[R]:
-        """`function` of each item, as results come in. Raises what `function` raised, or `WorkersDied`."""
-        ...
-
-    def __enter__(self) -> Pool: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-def open_pool(workers: int, start: Callable[..., None], *arguments: Any, ray: str | None = None) -> Pool:
-    """`workers` workers, on each of which ``start(*arguments)`` has run; all of it picklable.
-
-    `ray` is the address of a cluster (``host:port``, ``ray://host:port``, ``auto``) or `LOCAL`. Raises `MissingExtra`
-    and `BenchError`.
-    """
-    if ray is None:
-        return ProcessPool(workers, start, *arguments)
-    from agentcascade.bench.pools.ray import RayPool
-
-    return RayPool(ray, workers, start, *arguments)
-
-
-def check(ray: str | None) -> None:
-    """Raises what `open_pool` would, as far as it can be known before there is work."""
-    if ray is not None:
-        from agentcascade.bench.pools import ray as ray_pool
-
-        ray_pool.check(ray)
+from agentcascade.bench.pools.base import J, R, WorkersDied
 
 
 class ProcessPool:

@@ -10,7 +10,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar
 
-from agentcascade.bench.pools.local import LOCAL, WorkersDied
+from agentcascade.bench.pools.base import LOCAL, WorkersDied
 from agentcascade.errors import BenchError, MissingExtra, describe
 
 J = TypeVar("J")

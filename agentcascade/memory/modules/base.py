@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from agentcascade.memory.llm import Ask, Language
 from agentcascade.memory.question import Work
-from agentcascade.memory.types import ModuleName, Tier
+from agentcascade.types import ModuleName, Tier
 
 T = TypeVar("T")
 

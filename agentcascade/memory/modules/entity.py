@@ -9,7 +9,7 @@ from agentcascade.memory.modules.extraction import Extraction, picked
 from agentcascade.memory.modules.filter import combined
 from agentcascade.memory.question import Item, Work, spread
 from agentcascade.memory.tokenization import names
-from agentcascade.memory.types import ModuleName
+from agentcascade.types import ModuleName
 
 HOPS = 3
 """Lines whose neighbourhood the second search looks at."""

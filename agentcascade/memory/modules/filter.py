@@ -12,7 +12,7 @@ from agentcascade.memory.llm import Ask, Language, answer, ratings
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.question import Work, spread
 from agentcascade.memory.tokenization import overlap, terms
-from agentcascade.memory.types import ModuleName
+from agentcascade.types import ModuleName
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

@@ -12,7 +12,7 @@ from agentcascade.memory.llm import Ask, Language, answer, facts
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import combined
 from agentcascade.memory.question import Item, Work
-from agentcascade.memory.types import ModuleName
+from agentcascade.types import ModuleName
 
 FACTS = 6
 """Key facts at most."""

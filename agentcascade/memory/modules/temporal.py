@@ -14,7 +14,7 @@ from agentcascade.memory.dates import MONTHS, expressions, resolve
 from agentcascade.memory.modules.extraction import Extraction, picked
 from agentcascade.memory.modules.filter import combined
 from agentcascade.memory.question import Item, Work, shown
-from agentcascade.memory.types import ModuleName
+from agentcascade.types import ModuleName
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector

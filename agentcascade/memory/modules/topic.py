@@ -8,7 +8,7 @@ from agentcascade.memory import prompts
 from agentcascade.memory.modules.extraction import Extraction, picked
 from agentcascade.memory.modules.filter import combined
 from agentcascade.memory.question import Item, Work, spread
-from agentcascade.memory.types import ModuleName
+from agentcascade.types import ModuleName
 
 BEFORE, AFTER = 0.5, 0.3
 """Weights of the lines around a line: an answer often stands beside what was asked."""

@@ -13,9 +13,9 @@ from agentcascade.actions.base import (
     canonical_json,
     canonical_text,
     folded_text,
-    make_format,
     one_of,
 )
+from agentcascade.actions.formats import make_format
 from agentcascade.errors import ConfigError, InvalidAction
 from agentcascade.types import Action, Situation
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcascade.actions.base import make_format
+from agentcascade.actions.formats import make_format
 from agentcascade.actions.python import canonical_python
 from agentcascade.errors import InvalidAction
 

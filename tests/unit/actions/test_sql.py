@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcascade.actions.base import make_format
+from agentcascade.actions.formats import make_format
 from agentcascade.actions.sql import canonical_sql, statement_of
 from agentcascade.errors import ConfigError, InvalidAction
 

@@ -15,7 +15,8 @@ import agentcascade
 from agentcascade import ScriptedModel
 from agentcascade.assembly.cascade import build, make_embedder, make_model, make_retriever
 from agentcascade.bank.catalog import Catalog
-from agentcascade.config.load import CascadeConfig, ModelConfig
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import AgentCascadeError, ConfigError, MissingExtra, StorageError
 from agentcascade.ledger.ledger import Ledger, MemoryRecorder
 from agentcascade.models.litellm import LiteLLMModel

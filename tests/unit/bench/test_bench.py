@@ -24,7 +24,8 @@ from agentcascade.bench.report import Report
 from agentcascade.bench.statistics import bootstrap, demonstrations_dollars, summarise
 from agentcascade.bench.suites.alfworld import GENERATED, STAND_IN, AlfworldSuite
 from agentcascade.cli.bench_run import kind_of
-from agentcascade.config.load import CascadeConfig, ModelConfig, RetrievalConfig, RouterConfig
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import ModelConfig, RetrievalConfig, RouterConfig
 from agentcascade.errors import BenchError
 from agentcascade.types import Call, Decision, Step, Trajectory, Usage
 

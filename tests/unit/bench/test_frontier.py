@@ -15,9 +15,10 @@ from agentcascade.bench.frontier import clusters, hull, interval, on_hull, point
 from agentcascade.bench.memory.evaluation import decide, measure, name_of
 from agentcascade.bench.memory.training import split, table_of
 from agentcascade.errors import ConfigError
-from agentcascade.memory.types import MODULES, State
+from agentcascade.memory.types import State
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.routers.tier.log import TierLog
+from agentcascade.types import MODULES
 
 values = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1, width=32)
 policies = st.lists(st.tuples(values, values), min_size=1, max_size=12)

@@ -23,13 +23,12 @@ import agentcascade
 from agentcascade._util.control_characters import one_line, visible
 from agentcascade.assembly.memory import build_memory
 from agentcascade.cli import main
-from agentcascade.memory.types import Turn
 from agentcascade.storage import open_database, trajectories
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.recorder import write
 from agentcascade.storage.switch import Switch
 from agentcascade.storage.tables import keys
-from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Usage, now
+from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Turn, Usage, now
 
 HOSTILE = (
     "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\x7f\u202eevil\u2066\r\b\x00[bold]b[/bold][link=x]:smile:[/]\u2028\U000e0041"

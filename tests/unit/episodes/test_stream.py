@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from tool_calls import TOOLS, call
 
 from agentcascade.actions.base import AutoActions
-from agentcascade.episodes.responses import deltas
-from agentcascade.models.deltas import Assembly
+from agentcascade.models.deltas import Assembly, deltas
 from agentcascade.types import Completion, Usage
 
 

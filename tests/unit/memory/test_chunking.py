@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcascade.memory.chunking import chunks_of, lines_of
-from agentcascade.memory.types import Turn
 from agentcascade.models.tokens import token_counter
+from agentcascade.types import Turn
 
 count = token_counter()
 turns = st.builds(

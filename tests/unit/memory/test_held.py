@@ -14,9 +14,9 @@ from memory_parts import make_memory
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.live_index import Held, Stored
-from agentcascade.memory.types import Turn
 from agentcascade.storage import open_database
 from agentcascade.storage.histories import Histories
+from agentcascade.types import Turn
 
 
 @pytest.fixture(params=["process", "SQLite"])

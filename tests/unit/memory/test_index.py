@@ -11,7 +11,7 @@ from memory_parts import Slow, history, make_index
 from agentcascade.memory.bm25 import Lexical
 from agentcascade.memory.retrieval import retrieve
 from agentcascade.memory.tokenization import terms
-from agentcascade.memory.types import Turn
+from agentcascade.types import Turn
 
 
 def test_the_line_that_answers_is_in_the_first_chunk() -> None:

@@ -12,8 +12,7 @@ import pytest
 from memory_parts import Slow, Spy, history, make_memory
 
 from agentcascade.errors import ConfigError, InvalidRequest
-from agentcascade.memory.types import MODULES, Recall, Turn
-from agentcascade.types import Completion, Message, Usage
+from agentcascade.types import MODULES, Completion, Message, Recall, Turn, Usage
 
 QUESTION = "What is the name of the dog that Ann adopted?"
 

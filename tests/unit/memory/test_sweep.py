@@ -14,9 +14,9 @@ from memory_parts import history, make_memory
 from agentcascade.errors import ConfigError
 from agentcascade.memory.memory import Memory
 from agentcascade.memory.sweep import Outcome, sweep
-from agentcascade.memory.types import MODULES, TIERS
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.routers.tier.baselines import FixedTiers
+from agentcascade.types import MODULES, TIERS
 
 QUESTIONS = [
     "What is the name of the dog that Ann adopted?",

@@ -10,10 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from agentcascade.episodes.responses import deltas
 from agentcascade.models import litellm_stream, message_fields
 from agentcascade.models.chat_completions import Request, Stream
-from agentcascade.models.deltas import Assembly
+from agentcascade.models.deltas import Assembly, deltas
 from agentcascade.models.tool_call_ids import delta_ids, new_id
 from agentcascade.types import Completion
 

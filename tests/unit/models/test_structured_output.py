@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agentcascade import ScriptedModel, build
-from agentcascade.actions.base import canonical_text, make_format
+from agentcascade.actions.base import canonical_text
+from agentcascade.actions.formats import make_format
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ActionsConfig, SamplingConfig

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcascade.episodes.responses import deltas
+from agentcascade.models.deltas import deltas
 from agentcascade.models.tool_call_ids import (
     LETTERS,
     Ids,

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcascade.actions.base import RegexActions, text_of
+from agentcascade.actions.base import RegexActions
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import InvalidRequest
+from agentcascade.messages import text_of
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.models.tokens import token_counter
 from agentcascade.prompts import planning

@@ -15,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade.errors import ConfigError, MissingExtra
-from agentcascade.memory.types import ModuleRun, Recall
 from agentcascade.redaction.redactor import RedactingRecorder, Redactor, presidio_hook
-from agentcascade.types import Decision, Draft, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory
+from agentcascade.types import Decision, Draft, EpisodeEnd, LoggedSample, ModuleRun, Recall, Shadow, Step, Trajectory
 
 SECRETS = {
     "openai": "sk-proj-Ab3dEf6hIj9kLmNoPqRsTuVwXyZ012345_-x",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentcascade.actions.base import make_format
+from agentcascade.actions.formats import make_format
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import InvalidRequest

@@ -13,7 +13,7 @@ from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 from agentcascade._util.stable_draw import chosen, drawn
 from agentcascade.assembly.cascade import make_router
-from agentcascade.config.load import RouterConfig
+from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
 from agentcascade.types import Situation, Usage
 

@@ -13,7 +13,8 @@ from agentcascade.actions.base import RegexActions
 from agentcascade.actions.voting import next_wave, tally
 from agentcascade.assembly.cascade import make_router
 from agentcascade.cascade import Cascade
-from agentcascade.config.load import CascadeConfig, RouterConfig
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.models.tokens import token_counter

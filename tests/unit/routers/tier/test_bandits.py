@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from agentcascade.assembly.cascade import construct
 from agentcascade.errors import ConfigError, InvalidRequest
-from agentcascade.memory.types import MODULES, TIERS, State
+from agentcascade.memory.types import State
 from agentcascade.routers.ridge import RIDGE, Arms, Spread, chances
 from agentcascade.routers.tier import policy
 from agentcascade.routers.tier.bandits import LinearThompson, LinUCB, Row
+from agentcascade.types import MODULES, TIERS
 
 Bandit = LinUCB | LinearThompson
 BANDITS = [LinUCB, LinearThompson]

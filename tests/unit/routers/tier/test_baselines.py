@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from agentcascade.assembly.cascade import construct
 from agentcascade.errors import ConfigError, InvalidRequest
-from agentcascade.memory.types import MODULES, TIERS, ModuleName, State, TierRouter
+from agentcascade.memory.types import State, TierRouter
 from agentcascade.routers.tier.baselines import CostThreshold, FixedTiers, RandomTiers, Signals, signals
+from agentcascade.types import MODULES, TIERS, ModuleName
 
 
 def state(question: str = "Where does Ann live?", match: float = 0.6) -> State:

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tier_sweeps import make_sweep
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.types import MODULES, TIERS, ModuleRun, Recall
 from agentcascade.routers.tier.log import COMBINATIONS, TierLog, combination, load, tiers_of
 from agentcascade.routers.tier.log_import import from_jsonl, from_recalls, from_rows, to_jsonl
 from agentcascade.routers.tier.off_policy import simulate
+from agentcascade.types import MODULES, TIERS, ModuleRun, Recall
 
 TEXTS = {"questions", "groups", "about", "metrics"}
 

@@ -14,11 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from agentcascade.errors import ConfigError, InvalidRequest
-from agentcascade.memory.types import MODULES, State
+from agentcascade.memory.types import State
 from agentcascade.routers.tier import checkpoints
 from agentcascade.routers.tier.network import Network
 from agentcascade.routers.tier.policy import SHAPES, PolicyRouter
 from agentcascade.routers.tier.values import ValueRouter
+from agentcascade.types import MODULES
 
 D = 12
 CARD = {"encoder": "hash-12", "dimension": D, "reward": {"cheap": 1.0, "dear": 9.0, "scale": 0.5}}

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from agentcascade.errors import ConfigError
-from agentcascade.memory.types import MODULES
 from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, Played, Reward, Table
 from agentcascade.routers.tier.policy import PolicyRouter
 from agentcascade.routers.tier.ppo import Recipe, Trained, Trainer, train
+from agentcascade.types import MODULES
 
 pytest.importorskip("torch")
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from agentcascade.bench.memory.evaluation import decide
-from agentcascade.memory.types import MODULES, State
+from agentcascade.memory.types import State
 from agentcascade.routers.tier.log import TierLog
 from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, Reward, Table
 from agentcascade.routers.tier.values import ValueRouter, fit, fit_partial
+from agentcascade.types import MODULES
 
 D = 10
 TIERS_OF = np.arange(COMBINATIONS)[:, None] // PLACES % 3

@@ -1,0 +1,41 @@
+"""What a pool of workers promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+J = TypeVar("J")
+
+
+R = TypeVar("R")
+
+
+LOCAL = "local"
+"""In place of a cluster's address: start one on this machine, for this run."""
+
+
+class WorkersDied(Exception):
+    """A worker died at work. What it had returned before is good; `for_good`: others have tried its work and died."""
+
+    def __init__(self, message: str, *, for_good: bool = False) -> None:
+        super().__init__(message)
+        self.for_good = for_good
+
+
+class Pool(Protocol):
+    """Workers that are ready. Leaving the context with an error stops them at once, in the middle of their work."""
+
+    shares_files: bool
+    """Whether every worker is on this machine, so that it sees its files."""
+
+    def map(self, function: Callable[[J], R], items: Iterable[J]) -> Iterator[R]:
+        """`function` of each item, as results come in. Raises what `function` raised, or `WorkersDied`."""
+        ...
+
+    def __enter__(self) -> Pool: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

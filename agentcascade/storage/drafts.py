@@ -1,0 +1,100 @@
+"""Drafts: the steps of unfinished episodes, whose callers keep no session."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import delete, func, select
+
+from agentcascade._util.threads import apart
+from agentcascade.errors import UnknownEpisode
+from agentcascade.storage import Database
+from agentcascade.storage.tables import decisions, drafts, episodes
+from agentcascade.types import Mode, Step
+
+log = logging.getLogger("agentcascade.drafts")
+
+
+class Unfinished(NamedTuple):
+    """What the database knows of an episode. `steps` are empty unless it collects."""
+
+    namespace: str
+    episode: str
+    goal: str
+    plan: str
+    mode: Mode
+    model: str
+    cascade: str
+    steps: tuple[Step, ...]
+    taken: int
+    decision: str
+    """Of its last step."""
+    judged: bool | None = None
+    """What became of it, where it ended with its last step already."""
+    started: datetime | None = None
+    """When its first step began, as far as that is recorded."""
+
+
+def find(database: Database, namespace: str, episode: str) -> Unfinished:
+    """The episode with that id in that namespace. Raises `UnknownEpisode`, also for one of another namespace."""
+    kept = (
+        select(drafts).where(drafts.c.namespace == namespace, drafts.c.episode == episode).order_by(drafts.c.position)
+    )
+    own = (decisions.c.namespace == namespace) & (decisions.c.episode == episode)
+    last = select(decisions).where(own).order_by(decisions.c.created_at.desc()).limit(1)
+    ended = select(episodes.c.success, episodes.c.steps).where(
+        episodes.c.namespace == namespace, episodes.c.id == episode
+    )
+    first = select(decisions.c.created_at, decisions.c.seconds).where(own).order_by(decisions.c.created_at).limit(1)
+    with database.begin() as connection:
+        steps = connection.execute(kept).mappings().all()
+        decided = connection.execute(last).mappings().first()
+        begun = connection.execute(first).first()
+        taken = connection.execute(select(func.count()).where(own)).scalar_one()
+        end = connection.execute(ended).first()
+    head = steps[-1] if steps else decided
+    if head is None:
+        raise UnknownEpisode(
+            f"there is no episode '{episode[:80]}' in this namespace: every answer names its own, "
+            "in its field agentcascade.episode"
+        )
+    whole = [s["position"] for s in steps] == list(range(len(steps)))
+    if not whole:
+        log.warning("episode %s lacks a step, and will not be banked", episode[:80])
+    starts = [s["created_at"] for s in steps[:1]]
+    starts += [begun.created_at - timedelta(seconds=begun.seconds)] if begun is not None else []
+    return Unfinished(
+        namespace=namespace,
+        episode=episode,
+        goal=steps[0]["goal"] if steps else head["goal"],
+        plan=steps[0]["plan"] if steps else "",
+        mode=head["mode"],
+        model=steps[-1]["model"] if steps else "",
+        cascade=head["cascade"],
+        steps=tuple(
+            Step(observation=s["observation"], reasoning=s["reasoning"], action=s["action"]) for s in steps if whole
+        ),
+        taken=max(len(steps), taken),
+        decision=decided["id"] if decided else "",
+        judged=end.success if end is not None and end.steps >= max(len(steps), taken) else None,
+        started=min(starts, default=None),
+    )
+
+
+async def plan_of(database: Database, namespace: str, episode: str) -> str:
+    """The plan made before the first step of an episode that collects; empty when there is none."""
+    query = select(drafts.c.plan).where(drafts.c.namespace == namespace, drafts.c.episode == episode).limit(1)
+
+    def read() -> str:
+        with database.begin() as connection:
+            return connection.execute(query).scalar() or ""
+
+    return await apart(read)
+
+
+def forget(database: Database, found: Unfinished) -> None:
+    own = (drafts.c.namespace == found.namespace) & (drafts.c.episode == found.episode)
+    with database.begin(write=True) as connection:
+        connection.execute(delete(drafts).where(own))
