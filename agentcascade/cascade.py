@@ -108,7 +108,7 @@ class Cascade:
         self.observer: Observer = NullObserver()
         self.judge: Judge | None = None
         self.remembering: Remembering | None = None
-        self.ids = tool_call_ids.Ids()
+        self.ids = tool_call_ids.ToolCallIds()
         self.side = StudentSide(self)
         self.standing = Standing()
         self.quoting = quoting_of(config.prompt.quoting)
@@ -269,11 +269,11 @@ class Cascade:
         """The student's accepted answer, or None to defer; `record.reason` says why."""
         router: Router = self.router if mode == "cascade" else FIRST_SAMPLE
         if mode == "cascade" and self.config.tools.keep_model:
-            holder = tool_call_ids.holder(request.messages)
-            if holder == "teacher":
+            owner = tool_call_ids.open_exchange_owner(request.messages)
+            if owner == "teacher":
                 record.reason = "the teacher's tool exchange"
                 return None
-            router = FIRST_SAMPLE if holder == "student" else router
+            router = FIRST_SAMPLE if owner == "student" else router
         if mode == "cascade" and self.guard is not None and self.guard.alarmed:
             stricter = self.guard.instead(router)
             if stricter is None:

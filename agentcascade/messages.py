@@ -1,4 +1,4 @@
-"""Messages that can be sent and stored: halves of characters, which models and tools do produce, are no text."""
+"""OpenAI-shaped messages: their text, and lone surrogates replaced, which cannot be encoded as UTF-8."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from pydantic_core import PydanticSerializationError, to_json
 from agentcascade.types import Completion, Message
 
 
-def whole(completion: Completion) -> Completion:
-    """The completion without halves of characters in its messages: they are no text that can be sent or stored."""
-    messages = tuple(whole_text(m) for m in completion.messages)
-    same = all(a is b for a, b in zip(messages, completion.messages))
-    return completion if same else completion.model_copy(update={"messages": messages})
+def replace_lone_surrogates(message: Message) -> Message:
+    """`message` with "?" for every lone surrogate, so that it can be sent and stored; the same object without any.
 
-
-def whole_text(message: Message) -> Message:
-    """The same object where nothing is wrong with it."""
+    Models and tools do produce them: half of an emoji, where a token or a cut ends inside a character.
+    """
     try:
         to_json(message, serialize_unknown=True)
     except PydanticSerializationError:
-        found: Message = json.loads(json.dumps(message, ensure_ascii=False, default=str).encode(errors="replace"))
-        return found
+        clean: Message = json.loads(json.dumps(message, ensure_ascii=False, default=str).encode(errors="replace"))
+        return clean
     return message
+
+
+def clean_completion(completion: Completion) -> Completion:
+    """The completion with lone surrogates replaced in its messages; the same object without any."""
+    messages = tuple(replace_lone_surrogates(m) for m in completion.messages)
+    unchanged = all(a is b for a, b in zip(messages, completion.messages))
+    return completion if unchanged else completion.model_copy(update={"messages": messages})
 
 
 def text_of(message: Message) -> str:

@@ -52,9 +52,9 @@ def lost(asked: Asked) -> Completion:
 
 def heard(asked: Asked, deltas: Sequence[Delta]) -> Completion:
     """The bill of a stream that broke off: its prompt, and what was heard of the answer."""
-    from agentcascade.models.deltas import Assembly
+    from agentcascade.models.deltas import DeltaAssembler
 
-    said = Assembly()
+    said = DeltaAssembler()
     for delta in deltas:
         said.add(delta)
     message: Message = said.message or {"role": "assistant", "content": ""}

@@ -17,7 +17,7 @@ from agentcascade.billing import bill as billing
 from agentcascade.billing import surcharges
 from agentcascade.billing.worst_case import Asked
 from agentcascade.errors import BudgetExceeded, EmptyCompletion, StorageError, bill_of
-from agentcascade.messages import whole
+from agentcascade.messages import clean_completion
 from agentcascade.protocols import Budgets, ChatModel, Observer, StreamingModel, TokenCounter
 from agentcascade.types import Account, Call, Completion, Decision, Delta, Message, Mode, Purpose, Role, Situation
 
@@ -132,7 +132,7 @@ class Door:
                             completion = await model.stream(messages, show, **own)
                     else:
                         completion = await _within(limit, model.complete(messages, **options), paying, asked)
-                    completion = whole(billing.billed(completion, asked))
+                    completion = clean_completion(billing.billed(completion, asked))
                 except BaseException as error:
                     if paying is not None and isinstance(error, GeneratorExit):
                         paying.abandoned = True

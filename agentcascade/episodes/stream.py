@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from agentcascade.episodes.responses import Chunks
-from agentcascade.models.deltas import deltas
+from agentcascade.models.deltas import split_into_deltas
 from agentcascade.types import Completion, Decision, Delta, Message, new_id
 
 
@@ -62,7 +62,7 @@ class StepStream:
             if chunks is None:
                 chunks = Chunks(answer.completion.model, id)
                 for index, message in enumerate(answer.messages):
-                    for delta in deltas(message):
+                    for delta in split_into_deltas(message):
                         yield chunks.part(delta, index)
             for last in chunks.end(answer.completion, self._said(answer.decision), usage_apart=self._usage_apart):
                 yield last

@@ -118,8 +118,7 @@ class Wrapped:
         if metadata := identity.upstream(given := metadata):
             fixed["metadata"] = metadata
         quirks = self._quirks(str(client.base_url), str(model))
-        teacher = ClientModel(client, model, prices=self._prices, fixed=fixed, exact=True, quirks=quirks)
-        teacher._create = create
+        teacher = ClientModel(client, model, prices=self._prices, fixed=fixed, exact=True, quirks=quirks, create=create)
         running = self._running.get()
         headers = {k.lower(): v for k, v in (fixed.get("extra_headers") or {}).items()}
         if running is not None:  # it is the program's own word, and wins over headers

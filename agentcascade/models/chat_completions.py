@@ -13,7 +13,7 @@ from typing import Any
 
 from agentcascade.errors import BrokenStream, EmptyCompletion, ProviderError, bill_of
 from agentcascade.models import logprobs, message_fields
-from agentcascade.models.deltas import MOST_CALLS, Assembly
+from agentcascade.models.deltas import MAX_TOOL_CALLS, DeltaAssembler
 from agentcascade.models.http_watch import Watch
 from agentcascade.models.quirks import ABOUT_N, REFUSED, Quirks
 from agentcascade.models.usage import billed, counted
@@ -42,8 +42,8 @@ class Request:
             else [c for c in _listed(message_fields.get(response, "choices")) if _is_choice(c)][: self.n]
         )
         messages = [message_fields.message(message_fields.get(c, "message")) for c in found]
-        if not complaint and any(len(_listed(m.get("tool_calls"))) > MOST_CALLS for m in messages):
-            complaint = ProviderError(f"{self.model}: the answer has more than {MOST_CALLS:,} tool calls")
+        if not complaint and any(len(_listed(m.get("tool_calls"))) > MAX_TOOL_CALLS for m in messages):
+            complaint = ProviderError(f"{self.model}: the answer has more than {MAX_TOOL_CALLS:,} tool calls")
         raw = message_fields.get(response, "usage")
         if complaint is not None:
             if raw is not None:
@@ -85,7 +85,7 @@ class Stream:
 
     def __init__(self, request: Request, on_delta: Callable[[Delta], None]) -> None:
         self._request, self._on_delta = request, on_delta
-        self._assembly = Assembly()
+        self._assembler = DeltaAssembler()
         self._usage: Any = None
         self._reason: str | None = None
         self._choice: dict[str, Any] = {}
@@ -121,7 +121,7 @@ class Stream:
         """A part of the message to the caller, with what the chunk says beside it."""
         if not delta.keys() - {"role"} and not (choice and self.begun):
             return
-        self._assembly.add(delta)
+        self._assembler.add(delta)
         self.begun = True
         beside = {name: dict(found) for name, found in (("choice", choice), ("answer", answer)) if found}
         self._on_delta({**delta, message_fields.BESIDE: beside} if beside else delta)
@@ -133,7 +133,7 @@ class Stream:
         return self._completion()
 
     def _completion(self) -> Completion:
-        message = self._assembly.message
+        message = self._assembler.message
         choice = {"finish_reason": self._reason, **self._choice}
         made = self._request._completion([message], [_reason(choice, message)], [choice], self._usage)
         return made.model_copy(update={"fields": self._answer})
@@ -146,7 +146,7 @@ class Stream:
             self._request.bill(error, watch)
             return
         made = self._completion()
-        least = counted(self._request.messages, [self._assembly.message], self._request.tools)
+        least = counted(self._request.messages, [self._assembler.message], self._request.tools)
         if made.usage.completion < least.completion:
             usage = made.usage.model_copy(update={"output": least.completion, "reasoning": 0})
             made = made.model_copy(update={"usage": usage, "dollars": self._request.dollars(usage)})

@@ -1,4 +1,4 @@
-"""The parts of a streamed message, put together again."""
+"""Deltas of a streamed message: assembled into the message, and a whole message split into deltas."""
 
 from __future__ import annotations
 
@@ -11,46 +11,50 @@ from agentcascade.messages import text_of
 from agentcascade.models import message_fields
 from agentcascade.types import Delta, Message
 
-MOST_CALLS = 1024
-"""Tool calls in one answer; more is no answer of a model."""
+MAX_TOOL_CALLS = 1024
+"""In one answer; more is no answer of a model."""
+WORD = re.compile(r"\s*\S+\s*", re.DOTALL)
+WORDS_PER_DELTA = 4
+"""Of an answer that is there already when it is streamed."""
 
 
-class CallIndex:
+class ToolCallIndex:
     """Tells the tool calls of a stream apart: by index, by id where several share an index, else by order.
 
-    A part without an index goes on with the call before it, unless it brings an id or a name of its own.
+    A part without an index continues the call before it, unless it has an id or a name of its own.
     """
 
     def __init__(self) -> None:
-        self._at: dict[int, tuple[str, int]] = {}
+        self._calls: dict[int, tuple[str, int]] = {}
+        """The provider's index → (id, position) of its latest call; the call that was spoken of last comes last."""
         self.count = 0
 
-    def place(self, part: Mapping[str, Any]) -> int:
+    def position(self, part: Mapping[str, Any]) -> int:
         """The position of the call that `part` belongs to, which may be a new one."""
         index, id = part.get("index"), part.get("id") or ""
         if not isinstance(index, int):
-            named = isinstance(part.get("function"), dict) and part["function"].get("name")
-            new = self.count == 0 or id or named
-            index = -1 - self.count if new else next(reversed(self._at))
-        theirs, place = self._at.get(index, ("", -1))
-        if place < 0 or (id and theirs and id != theirs):
-            if self.count >= MOST_CALLS:
-                raise ProviderError(f"the answer has more than {MOST_CALLS:,} tool calls")
-            theirs, place = "", self.count
+            has_name = isinstance(part.get("function"), dict) and part["function"].get("name")
+            is_new = self.count == 0 or id or has_name
+            index = -1 - self.count if is_new else next(reversed(self._calls))
+        call_id, position = self._calls.get(index, ("", -1))
+        if position < 0 or (id and call_id and id != call_id):
+            if self.count >= MAX_TOOL_CALLS:
+                raise ProviderError(f"the answer has more than {MAX_TOOL_CALLS:,} tool calls")
+            call_id, position = "", self.count
             self.count += 1
-        self._at.pop(index, None)  # the last one is the one that was spoken of last
-        self._at[index] = (id or theirs, place)
-        return place
+        self._calls.pop(index, None)
+        self._calls[index] = (id or call_id, position)
+        return position
 
 
-class Assembly:
-    """Collects the deltas of one choice; `message` is what they say together."""
+class DeltaAssembler:
+    """Assembles the deltas of one choice; `message` is what they say together."""
 
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
         self._others: dict[str, Any] = {}
         self._calls: list[dict[str, Any]] = []
-        self._index = CallIndex()
+        self._index = ToolCallIndex()
 
     def add(self, delta: Delta) -> None:
         for name, value in delta.items():
@@ -66,52 +70,44 @@ class Assembly:
                 self._others[name] = message_fields.joined(self._others.get(name), name, value)
 
     def _add_call(self, part: dict[str, Any]) -> None:
-        place = self._index.place(part)
+        position = self._index.position(part)
         kind = "custom" if isinstance(part.get("custom"), dict) else "function"
-        if place == len(self._calls):
+        if position == len(self._calls):
             empty = {"name": "", "input" if kind == "custom" else "arguments": ""}
             self._calls.append({"id": "", "type": kind, kind: empty})
-        call = self._calls[place]
+        call = self._calls[position]
         function = part.get(kind)
-        named = call.setdefault(kind, {}) if isinstance(function, dict) else {}
+        call_function = call.setdefault(kind, {}) if isinstance(function, dict) else {}
         for name, value in function.items() if isinstance(function, dict) else ():
-            before = named.get(name, "")
+            before = call_function.get(name, "")
             if isinstance(value, str) and not (name == "name" and value == before):  # which some servers repeat
-                named[name] = before + value
+                call_function[name] = before + value
         call |= {k: v for k, v in part.items() if k not in ("index", "function", "custom") and v}
 
     @property
-    def begun(self) -> bool:
-        """Whether anything came."""
-        return bool(self._texts or self._others or self._calls)
+    def is_empty(self) -> bool:
+        return not (self._texts or self._others or self._calls)
 
     @property
     def message(self) -> Message:
         """What came so far, which may be nothing."""
-        found: Message = {"role": "assistant", "content": None}
-        found |= {name: "".join(parts) for name, parts in self._texts.items()}
-        found |= {k: v for k, v in self._others.items() if found.get(k) is None}
+        message: Message = {"role": "assistant", "content": None}
+        message |= {name: "".join(parts) for name, parts in self._texts.items()}
+        message |= {k: v for k, v in self._others.items() if message.get(k) is None}
         if self._calls:
-            found["tool_calls"] = self._calls
-        return found
+            message["tool_calls"] = self._calls
+        return message
 
 
-PIECE = re.compile(r"\s*\S+\s*", re.DOTALL)
-
-
-PIECES_A_CHUNK = 4
-"""Words in a chunk of an answer that is there already."""
-
-
-def deltas(message: Message) -> Iterator[Delta]:
+def split_into_deltas(message: Message) -> Iterator[Delta]:
     """A whole message as the deltas of a stream: a few words at a time, each tool call's head before its arguments."""
-    whole = {k: v for k, v in message.items() if k not in ("role", "content", "tool_calls") and v is not None}
-    if whole:
-        yield whole
+    unsplit = {k: v for k, v in message.items() if k not in ("role", "content", "tool_calls") and v is not None}
+    if unsplit:
+        yield unsplit
     text = text_of(message)
-    pieces = PIECE.findall(text) or ([text] if text else [])
-    for start in range(0, len(pieces), PIECES_A_CHUNK):
-        yield {"content": "".join(pieces[start : start + PIECES_A_CHUNK])}
+    words = WORD.findall(text) or ([text] if text else [])
+    for start in range(0, len(words), WORDS_PER_DELTA):
+        yield {"content": "".join(words[start : start + WORDS_PER_DELTA])}
     for index, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function") or {}
         if not function:  # a custom tool's

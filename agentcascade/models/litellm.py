@@ -19,7 +19,7 @@ from agentcascade.models.http_watch import Watch, watched
 from agentcascade.models.json_schema import check_inlined
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.quirks import Quirks, adapted
-from agentcascade.models.tool_call_ids import thinking_is_broken
+from agentcascade.models.tool_call_ids import ends_in_unthinking_calls
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 
 RETRIED = {408, 409, 429, 500, 502, 503, 504, 529}
@@ -197,7 +197,7 @@ class LiteLLMModel:
         if tools:
             # litellm would load its MCP gateway (seconds, and packages that it does not install) to look for MCP tools.
             request |= {"tools": list(tools), "_skip_mcp_handler": True}
-        if "claude" in self.name and thinking_is_broken(messages):
+        if "claude" in self.name and ends_in_unthinking_calls(messages):
             request = {k: v for k, v in request.items() if k not in ("thinking", "reasoning_effort")}
         return time.perf_counter(), asyncio.get_running_loop().time() + limit, request
 

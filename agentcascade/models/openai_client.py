@@ -35,7 +35,8 @@ class ClientModel:
     `name` is what records call the model. With `exact`, temperature and seed are those of `fixed` or none. `plain`
     answers are not made into the client's own objects, which costs more than the request itself: for an `AsyncOpenAI`
     that nobody else knows. (What instruments a program's client watches its `create`.) `quirks` are what is known of
-    the endpoint.
+    the endpoint. `create` is called instead of ``client.chat.completions.create``, which may be the very client that a
+    cascade was wrapped around.
 
     Requests go through a twin of the client that shares its connections, refuses redirects to another origin and
     bounds what is read of an answer.
@@ -52,6 +53,7 @@ class ClientModel:
         name: str | None = None,
         plain: bool = False,
         quirks: Quirks | None = None,
+        create: Callable[..., Any] | None = None,
     ) -> None:
         client = guarded(client)
         self._client, self._model, self._fixed, self._exact = client, model, dict(fixed or {}), exact
@@ -64,8 +66,7 @@ class ClientModel:
         if self.quirks.supports_n is None:
             self.quirks.supports_n = True
         self._price = prices.lookup(self.name) if prices else _price(self.name)
-        # The class's own method: `client` may be the very client that a cascade was wrapped around.
-        self._create: Any = client.chat.completions.create
+        self._create: Any = create or client.chat.completions.create
 
     @property
     def supports_n(self) -> bool:

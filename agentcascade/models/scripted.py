@@ -92,10 +92,10 @@ class ScriptedModel:
         self, messages: Sequence[Message], on_delta: Callable[[Delta], None], **options: Any
     ) -> Completion:
         """The same answer, a few words at a time."""
-        from agentcascade.models.deltas import deltas
+        from agentcascade.models.deltas import split_into_deltas
 
         completion = await self.complete(messages, **options)
-        for delta in deltas(completion.messages[0]):
+        for delta in split_into_deltas(completion.messages[0]):
             on_delta(delta)
             await asyncio.sleep(0)
         return completion

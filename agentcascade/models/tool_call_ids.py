@@ -1,8 +1,9 @@
-"""Tool exchanges between models that take turns: whose call is it, under which id, and who may see whose thinking.
+"""Tool-call ids and thinking blocks when two models take turns in one conversation.
 
-Ids that we hand out are nine letters and digits, the strictest form that any provider takes; the first letter says
-who made the call, the last two are a checksum, since Mistral's own ids are nine letters and digits too. What one model
-thought is shown to no other.
+Every provider has a form of ids of its own, and refuses others. `assign_ids` gives each tool call of an answer an id
+that all of them take: nine letters and digits, of which the first says which model made the call and the last two are
+a checksum (Mistral's own ids are nine letters and digits too). `messages_for_model` turns them back into the ids that
+a model gave itself, and leaves out what another model thought.
 """
 
 from __future__ import annotations
@@ -15,179 +16,189 @@ from typing import Any
 
 from agentcascade._util import forking
 from agentcascade.models import message_fields
-from agentcascade.models.deltas import CallIndex
+from agentcascade.models.deltas import ToolCallIndex
 from agentcascade.types import Delta, Message, Role
 
-LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-OURS = re.compile(r"[ts][0-9A-Za-z]{8}")
-CHECKED = 2
-"""Letters of the checksum: a foreign id that looks like ours passes once in 3,844 times."""
-TAKEN_BY_ALL = re.compile(r"[A-Za-z0-9_-]{1,40}")
-THOUGHTS = {"thinking", "redacted_thinking"}
-OF_A_CALL = {"id", "type", "index", "function", "custom"}
-"""What any provider may be sent of a tool call. All else, such as Gemini's signatures, is its maker's own."""
-REMEMBERED = 20_000
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+ASSIGNED_ID = re.compile(r"[ts][0-9A-Za-z]{8}")
+CHECKSUM_LETTERS = 2
+"""A foreign id that looks like an assigned one passes once in 3,844 times."""
+PORTABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
+"""Ids that every provider takes in a request."""
+THINKING_PARTS = {"thinking", "redacted_thinking"}
+PORTABLE_CALL_FIELDS = {"id", "type", "index", "function", "custom"}
+"""What any provider may be sent of a tool call. All else, such as Gemini's signatures, goes to its maker alone."""
+MAX_IDS = 20_000
 
 
-class Ids:
-    """Our ids and the providers' own, as far as this process has seen them. Thread-safe, bounded."""
+class ToolCallIds:
+    """Assigned ids and the providers' own, as far as this process has seen them. Thread-safe, bounded (LRU)."""
 
-    def __init__(self, size: int = REMEMBERED) -> None:
+    def __init__(self, size: int = MAX_IDS) -> None:
         self._size = size
-        self._known: OrderedDict[str, str] = OrderedDict()
+        self._provider_ids: OrderedDict[str, str] = OrderedDict()
         self._lock = forking.lock()
 
-    def remember(self, message: Message, named: Message) -> None:
-        """`named` is `message` with ids of ours."""
+    def remember(self, answer: Message, renamed: Message) -> None:
+        """Note the provider's ids in `answer` under those that `assign_ids` gave it in `renamed`."""
         with self._lock:
-            for before, after in zip(calls(message), calls(named)):
-                self._known[after["id"]] = str(before.get("id") or after["id"])
-                self._known.move_to_end(after["id"])
-            while len(self._known) > self._size:
-                self._known.popitem(last=False)
+            for call, renamed_call in zip(tool_calls_of(answer), tool_calls_of(renamed)):
+                self._provider_ids[renamed_call["id"]] = str(call.get("id") or renamed_call["id"])
+                self._provider_ids.move_to_end(renamed_call["id"])
+            while len(self._provider_ids) > self._size:
+                self._provider_ids.popitem(last=False)
 
-    def original(self, id: str) -> str:
+    def provider_id(self, id: str) -> str:
         """The provider's id, or `id` itself where this process never saw it."""
-        return self._known.get(id, id)
+        return self._provider_ids.get(id, id)
 
 
-def calls(message: Message) -> list[dict[str, Any]]:
+def tool_calls_of(message: Message) -> list[dict[str, Any]]:
     """The tool calls of a message that are shaped like tool calls."""
-    found = message.get("tool_calls")
-    return [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []
+    calls = message.get("tool_calls")
+    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
-def new_id(role: Role, salt: str, index: int) -> str:
-    """Nine characters from salt and index."""
-    made = role[0] + _letters(f"{salt}:{index}", 6)
-    return made + _letters(made, CHECKED)
+def make_id(role: Role, salt: str, index: int) -> str:
+    """A tool-call id of nine characters, the same for the same arguments."""
+    unchecked = role[0] + _letters(f"{salt}:{index}", 6)
+    return unchecked + _letters(unchecked, CHECKSUM_LETTERS)
 
 
 def _letters(text: str, size: int) -> str:
     number = int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
     letters = ""
     for _ in range(size):
-        number, digit = divmod(number, len(LETTERS))
-        letters += LETTERS[digit]
+        number, digit = divmod(number, len(ALPHABET))
+        letters += ALPHABET[digit]
     return letters
 
 
-def ours(message: Message, role: Role, salt: str) -> Message:
-    """The answer with an id of ours on each of its tool calls; the same for the same salt."""
-    if not message.get("tool_calls"):
-        return message
-    return {**message, "tool_calls": [{**c, "id": new_id(role, salt, i)} for i, c in enumerate(calls(message))]}
+def assign_ids(answer: Message, role: Role, salt: str) -> Message:
+    """The answer with an assigned id on each of its tool calls; the same ids for the same salt."""
+    if not answer.get("tool_calls"):
+        return answer
+    calls = [{**call, "id": make_id(role, salt, i)} for i, call in enumerate(tool_calls_of(answer))]
+    return {**answer, "tool_calls": calls}
 
 
-def delta_ids(role: Role, salt: str) -> Callable[[Delta], Delta]:
-    """Gives the calls in the deltas of one streamed answer the ids that `ours` gives to the whole of it."""
-    places = CallIndex()
+def rename_stream_ids(role: Role, salt: str) -> Callable[[Delta], Delta]:
+    """A function that gives the tool calls in the deltas of one stream the ids that `assign_ids` gives to the whole."""
+    index = ToolCallIndex()
 
     def renamed(call: dict[str, Any]) -> dict[str, Any]:
-        place = places.place(call)
-        own = {"id": new_id(role, salt, place)} if call.get("id") else {}
-        return {**call, "index": place, **own}
+        position = index.position(call)
+        id = {"id": make_id(role, salt, position)} if call.get("id") else {}
+        return {**call, "index": position, **id}
 
     def rename(delta: Delta) -> Delta:
-        found = delta.get("tool_calls")
-        return {**delta, "tool_calls": [renamed(c) for c in found]} if found else delta
+        calls = delta.get("tool_calls")
+        return {**delta, "tool_calls": [renamed(call) for call in calls]} if calls else delta
 
     return rename
 
 
-def maker(id: object) -> Role | None:
-    """Who made the call with an id of ours; None for any other id."""
-    if isinstance(id, str) and OURS.fullmatch(id) and id[-CHECKED:] == _letters(id[:-CHECKED], CHECKED):
-        return "teacher" if id[0] == "t" else "student"
-    return None
+def caller_of(id: object) -> Role | None:
+    """Which model made the tool call with an assigned id; None for any other id."""
+    if not isinstance(id, str) or not ASSIGNED_ID.fullmatch(id):
+        return None
+    if id[-CHECKSUM_LETTERS:] != _letters(id[:-CHECKSUM_LETTERS], CHECKSUM_LETTERS):
+        return None
+    return "teacher" if id[0] == "t" else "student"
 
 
-def holder(messages: Sequence[Message]) -> Role | None:
-    """Who made the calls whose results the conversation ends in; None when it ends in anything else."""
+def open_exchange_owner(messages: Sequence[Message]) -> Role | None:
+    """Which model made the tool calls whose results the conversation ends in; None when it ends in anything else."""
+    message = _last_assistant_before_results(messages)
+    owners = {caller_of(call.get("id")) for call in tool_calls_of(message)} if message else set()
+    return owners.pop() if len(owners) == 1 else None
+
+
+def ends_in_unthinking_calls(messages: Sequence[Message]) -> bool:
+    """Whether the conversation ends in results of tool calls that were made without thinking, by another model.
+
+    A provider that signs thinking refuses to go on thinking there; in the next turn it may again.
+    """
+    message = _last_assistant_before_results(messages)
+    if message is None or not tool_calls_of(message):
+        return False
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    thought = any(isinstance(part, dict) and part.get("type") in THINKING_PARTS for part in parts)
+    return not thought and not message.get("thinking_blocks") and not message.get("provider_specific_fields")
+
+
+def _last_assistant_before_results(messages: Sequence[Message]) -> Message | None:
     if not messages or messages[-1].get("role") != "tool":
         return None
-    asked = next((m for m in reversed(messages) if m.get("role") == "assistant"), None)
-    makers = {maker(c.get("id")) for c in calls(asked)} if asked else set()
-    return makers.pop() if len(makers) == 1 else None
+    return next((m for m in reversed(messages) if m.get("role") == "assistant"), None)
 
 
-def thinking_is_broken(messages: Sequence[Message]) -> bool:
-    """Whether the conversation ends in results of calls that were made without thinking, by another model.
+def messages_for_model(messages: Sequence[Message], role: Role, ids: ToolCallIds | None = None) -> list[Message]:
+    """The conversation as the model in `role` may be sent it: its own ids, and no thinking but its own.
 
-    A provider that thinks with signatures refuses to go on thinking there; in the next turn it may again.
+    Messages that need no change are the same objects.
     """
-    if not messages or messages[-1].get("role") != "tool":
-        return False
-    asked = next((m for m in reversed(messages) if m.get("role") == "assistant"), None)
-    if asked is None or not calls(asked):
-        return False
-    content = asked.get("content")
-    parts = content if isinstance(content, list) else []
-    thought = any(isinstance(p, dict) and p.get("type") in THOUGHTS for p in parts)
-    return not thought and not asked.get("thinking_blocks") and not asked.get("provider_specific_fields")
+    rewriter = _ConversationRewriter(role, ids)
+    return [rewriter.rewrite(m) if _may_need_rewriting(m) else m for m in messages]
 
 
-def for_model(messages: Sequence[Message], role: Role, ids: Ids | None = None) -> list[Message]:
-    """The conversation as the model in `role` may be sent it. Messages that need no change are the same objects."""
-    names = _Names(role, ids)
-    return [names.rewritten(m) if _concerned(m) else m for m in messages]
-
-
-def _concerned(message: Message) -> bool:
+def _may_need_rewriting(message: Message) -> bool:
     role = message.get("role")
     return role == "tool" or (role == "assistant" and (len(message) > 2 or not isinstance(message.get("content"), str)))
 
 
-class _Names:
-    """Ids of one conversation, as one model knows them."""
+class _ConversationRewriter:
+    """Tool-call ids of one conversation, as one model knows them. `rewrite` takes its messages in order."""
 
-    def __init__(self, role: Role, ids: Ids | None) -> None:
+    def __init__(self, role: Role, ids: ToolCallIds | None) -> None:
         self._role, self._ids = role, ids
-        self._open: dict[str, list[str]] = {}
+        self._awaiting_result: dict[str, list[str]] = {}
+        """Ids of calls as they come → ids as they are sent, of calls whose results may follow."""
         self._used: set[str] = set()
 
-    def rewritten(self, message: Message) -> Message:
+    def rewrite(self, message: Message) -> Message:
         if message["role"] == "tool":
-            return self._answered(message)
-        own = [c.get("id") for c in calls(message)]
-        kept = bool(own) and all(maker(i) == self._role for i in own)
-        changed = {k: v for k, v in message.items() if k != "agentcascade" and (kept or k in message_fields.SENT)}
+            return self._rewrite_result(message)
+        ids = [call.get("id") for call in tool_calls_of(message)]
+        is_own = bool(ids) and all(caller_of(id) == self._role for id in ids)
+        rewritten = {k: v for k, v in message.items() if k != "agentcascade" and (is_own or k in message_fields.SENT)}
         content = message.get("content")
-        if not kept and isinstance(content, list):
-            changed["content"] = [p for p in content if not (isinstance(p, dict) and p.get("type") in THOUGHTS)]
-        if own:
-            renamed = list(self._renamed(message))
-            changed["tool_calls"] = renamed
-        return message if changed == message else changed
+        if not is_own and isinstance(content, list):
+            parts = [p for p in content if not (isinstance(p, dict) and p.get("type") in THINKING_PARTS)]
+            rewritten["content"] = parts
+        if ids:
+            rewritten["tool_calls"] = list(self._rewrite_calls(message))
+        return message if rewritten == message else rewritten
 
-    def _renamed(self, message: Message) -> Iterator[dict[str, Any]]:
-        for call in calls(message):
-            self._open.pop(str(call.get("id") or ""), None)  # results that follow are of these calls
-        for call in calls(message):
+    def _rewrite_calls(self, message: Message) -> Iterator[dict[str, Any]]:
+        for call in tool_calls_of(message):
+            self._awaiting_result.pop(str(call.get("id") or ""), None)  # results that follow are of these calls
+        for call in tool_calls_of(message):
             id = str(call.get("id") or "")
-            name = self._name(id)
-            self._open.setdefault(id, []).append(name)
-            if maker(id) not in (None, self._role) and not call.keys() <= OF_A_CALL:
-                call = {k: v for k, v in call.items() if k in OF_A_CALL}
-            yield call if name == call.get("id") else {**call, "id": name}
+            sent_id = self._sent_id(id)
+            self._awaiting_result.setdefault(id, []).append(sent_id)
+            if caller_of(id) not in (None, self._role) and not call.keys() <= PORTABLE_CALL_FIELDS:
+                call = {k: v for k, v in call.items() if k in PORTABLE_CALL_FIELDS}
+            yield call if sent_id == call.get("id") else {**call, "id": sent_id}
 
-    def _name(self, id: str) -> str:
-        """Restored where the same role made it; as it is where every provider takes it; else made from it."""
-        known = self._ids is not None and maker(id) == self._role
-        name = self._ids.original(id) if known and self._ids is not None else id
-        if not known and not TAKEN_BY_ALL.fullmatch(name):
-            name = new_id("teacher", f"foreign:{id}", 0)
+    def _sent_id(self, id: str) -> str:
+        """The provider's own where the same role made it; `id` where every provider takes it; else made from it."""
+        is_own = self._ids is not None and caller_of(id) == self._role
+        sent_id = self._ids.provider_id(id) if is_own and self._ids is not None else id
+        if not is_own and not PORTABLE_ID.fullmatch(sent_id):
+            sent_id = make_id("teacher", f"foreign:{id}", 0)
         count = 0
-        while name in self._used:
+        while sent_id in self._used:
             count += 1
-            name = new_id("teacher", f"again:{id}", count)
-        self._used.add(name)
-        return name
+            sent_id = make_id("teacher", f"again:{id}", count)
+        self._used.add(sent_id)
+        return sent_id
 
-    def _answered(self, message: Message) -> Message:
+    def _rewrite_result(self, message: Message) -> Message:
         """A result goes to the first open call of its id in the last message that has one; else it keeps its id."""
-        waiting = self._open.get(str(message.get("tool_call_id") or ""), [])
+        waiting = self._awaiting_result.get(str(message.get("tool_call_id") or ""), [])
         if not waiting:
             return message
-        name = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-        return message if name == message.get("tool_call_id") else {**message, "tool_call_id": name}
+        sent_id = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        return message if sent_id == message.get("tool_call_id") else {**message, "tool_call_id": sent_id}

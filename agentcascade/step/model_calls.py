@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentcascade.errors import EmptyCompletion
-from agentcascade.messages import whole_text
+from agentcascade.messages import replace_lone_surrogates
 from agentcascade.models import structured_output, tool_call_ids
 from agentcascade.protocols import ChatModel
 from agentcascade.step.record import StepRecord
@@ -116,8 +116,8 @@ class Caller:
             options["n"] = request.n
         live = None
         if (on_delta := request.on_delta) is not None:
-            rename = tool_call_ids.delta_ids("teacher", self._salt(0)) if self._switching else _same
-            live = lambda delta: on_delta(rename(whole_text(delta)))  # noqa: E731
+            rename = tool_call_ids.rename_stream_ids("teacher", self._salt(0)) if self._switching else _same
+            live = lambda delta: on_delta(rename(replace_lone_surrogates(delta)))  # noqa: E731
         try:
             completion = await self._call("teacher", purpose, model, sent, options, live)
         except EmptyCompletion as error:
@@ -156,12 +156,12 @@ class Caller:
         )
 
     def _sent(self, messages: Sequence[Message], role: Role) -> Sequence[Message]:
-        return tool_call_ids.for_model(messages, role, self._cascade.ids) if self._switching else messages
+        return tool_call_ids.messages_for_model(messages, role, self._cascade.ids) if self._switching else messages
 
     def _named(self, message: Message, role: Role, index: int) -> Message:
         if not self._switching or not message.get("tool_calls"):
             return message
-        named = tool_call_ids.ours(message, role, self._salt(index))
+        named = tool_call_ids.assign_ids(message, role, self._salt(index))
         self._cascade.ids.remember(message, named)
         return named
 

@@ -12,7 +12,7 @@ from fake_openai import FakeOpenAI, Reply, Request
 from agentcascade.errors import EmptyCompletion
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.openai import OpenAIModel
-from agentcascade.models.tool_call_ids import new_id
+from agentcascade.models.tool_call_ids import make_id
 from agentcascade.types import Delta, Usage
 
 ASK = [{"role": "user", "content": "hi"}]
@@ -219,7 +219,7 @@ async def test_thinking_pauses_where_another_model_made_the_call(fake_openai: An
     fake = fake_openai([Reply(texts=("done",), usage={"input_tokens": 5, "output_tokens": 1})])
     claude = LiteLLMModel("anthropic/claude-sonnet-4-5", api_base=fake.root, api_key="x", max_tokens=4000)
     thinking = {"type": "enabled", "budget_tokens": 1024}
-    id = new_id("student", "salt", 0)
+    id = make_id("student", "salt", 0)
     call = {"id": id, "type": "function", "function": {"name": "look", "arguments": "{}"}}
     foreign = [
         *ASK,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tool_calls import TOOLS, call
 
 from agentcascade.actions.base import AutoActions
-from agentcascade.models.deltas import Assembly, deltas
+from agentcascade.models.deltas import DeltaAssembler, split_into_deltas
 from agentcascade.types import Completion, Usage
 
 
@@ -28,7 +28,7 @@ class Streaming(Model):
         self.requests.append({"messages": list(messages), "stream": True, **options})
         message = self.answers[0] if isinstance(self.answers[0], dict) else {"content": self.answers[0]}
         try:
-            for count, delta in enumerate(deltas(message)):
+            for count, delta in enumerate(split_into_deltas(message)):
                 if count == self.break_after:
                     raise ConnectionError("cut")
                 if count and self.gate:
@@ -137,7 +137,7 @@ async def test_streamed_tool_calls_have_the_ids_that_the_whole_answer_has():
     teacher = Streaming("t", call("pay", id="toolu_1"))
     cascade = make(Model("s", act("x")), teacher, mode="teacher", actions=AutoActions())
     stream = cascade.episode().stream(MESSAGES, tools=TOOLS)
-    assembly = Assembly()
+    assembly = DeltaAssembler()
     for chunk in await read(stream):
         for choice in chunk["choices"]:
             assembly.add(choice["delta"])
@@ -178,7 +178,7 @@ MESSAGE = st.fixed_dictionaries(
 
 @given(MESSAGE)
 def test_a_message_cut_into_deltas_is_the_same_message_again(message):
-    assembly = Assembly()
-    for delta in deltas(message):
+    assembly = DeltaAssembler()
+    for delta in split_into_deltas(message):
         assembly.add(delta)
     assert assembly.message == {**message, "content": message["content"] or None}

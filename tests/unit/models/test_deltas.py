@@ -12,8 +12,8 @@ import pytest
 
 from agentcascade.models import litellm_stream, message_fields
 from agentcascade.models.chat_completions import Request, Stream
-from agentcascade.models.deltas import Assembly, deltas
-from agentcascade.models.tool_call_ids import delta_ids, new_id
+from agentcascade.models.deltas import DeltaAssembler, split_into_deltas
+from agentcascade.models.tool_call_ids import make_id, rename_stream_ids
 from agentcascade.types import Completion
 
 
@@ -23,7 +23,7 @@ def thought(text: str = "", signature: str | None = None) -> dict[str, Any]:
 
 
 def test_thinking_that_came_in_parts_is_one_signed_block() -> None:
-    assembly = Assembly()
+    assembly = DeltaAssembler()
     for part in (thought("the "), thought("bed"), thought("", "c2ln")):
         assembly.add({"thinking_blocks": [part]})
     assembly.add({"content": "I look."})
@@ -39,7 +39,7 @@ def test_blocks_that_are_whole_stay_as_they_are() -> None:
 
 
 def test_parallel_calls_are_put_together_by_index() -> None:
-    assembly = Assembly()
+    assembly = DeltaAssembler()
     for index, name in ((0, "look"), (1, "take")):
         assembly.add({"tool_calls": [{"index": index, "id": f"c{index}", "function": {"name": name, "arguments": ""}}]})
     for index, part in ((1, '{"x"'), (0, "{"), (1, ": 1}"), (0, "}")):
@@ -52,7 +52,7 @@ def test_parallel_calls_are_put_together_by_index() -> None:
 
 
 def test_thinking_alone_says_nothing() -> None:
-    assembly = Assembly()
+    assembly = DeltaAssembler()
     assembly.add({"role": "assistant"})
     assembly.add({"reasoning_content": "hm"})
     assert assembly.message == {"role": "assistant", "content": None, "reasoning_content": "hm"}
@@ -60,7 +60,7 @@ def test_thinking_alone_says_nothing() -> None:
 
 
 def test_calls_that_share_an_index_stay_apart_by_their_ids() -> None:
-    assembly = Assembly()
+    assembly = DeltaAssembler()
     for part in (
         {"index": 0, "id": "a", "function": {"name": "look", "arguments": '{"x": 1'}},
         {"index": 0, "function": {"arguments": "}"}},
@@ -175,7 +175,7 @@ def test_calls_without_an_index_are_the_same_calls_in_the_deltas_and_in_the_whol
         {"function": {"arguments": "}"}},
         {"id": "b", "function": {"name": "take", "arguments": "{}"}},
     ]
-    rename, assembly = delta_ids("teacher", "salt"), Assembly()
+    rename, assembly = rename_stream_ids("teacher", "salt"), DeltaAssembler()
     streamed = []
     for part in parts:
         delta = rename({"tool_calls": [part]})
@@ -187,14 +187,14 @@ def test_calls_without_an_index_are_the_same_calls_in_the_deltas_and_in_the_whol
         {"name": "take", "arguments": "{}"},
     ]
     assert [(c["index"], c.get("id")) for c in streamed] == [
-        (0, new_id("teacher", "salt", 0)),
+        (0, make_id("teacher", "salt", 0)),
         (0, None),
-        (1, new_id("teacher", "salt", 1)),
+        (1, make_id("teacher", "salt", 1)),
     ]
 
 
 def test_a_name_that_is_said_with_every_part_is_one_name() -> None:
-    assembly = Assembly()
+    assembly = DeltaAssembler()
     for arguments in ('{"x"', ": 1}"):
         assembly.add({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "look", "arguments": arguments}}]})
     assert assembly.message["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"x": 1}'}
@@ -206,11 +206,11 @@ def test_a_custom_tools_call_in_parts_is_one_call_and_back() -> None:
         {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "shell", "input": "ls"}},
         {"index": 0, "custom": {"input": " -l"}},
     ]
-    assembly = Assembly()
+    assembly = DeltaAssembler()
     for part in parts:
         assembly.add({"tool_calls": [part]})
     assert assembly.message["tool_calls"] == [whole]
-    again = Assembly()
-    for delta in deltas({"role": "assistant", "content": None, "tool_calls": [whole]}):
+    again = DeltaAssembler()
+    for delta in split_into_deltas({"role": "assistant", "content": None, "tool_calls": [whole]}):
         again.add(delta)
     assert again.message["tool_calls"] == [whole]
