@@ -8,7 +8,7 @@ import httpx
 import openai
 from warehouse import expert
 
-from agentcascade.assembly.cascade import make_model
+from agentcascade.assembly.components import make_model
 from agentcascade.config.sections import ModelConfig
 from agentcascade.models.tokens import count_messages, token_counter
 

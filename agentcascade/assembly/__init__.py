@@ -9,7 +9,7 @@ from agentcascade._util.lazy import public_names
 if TYPE_CHECKING:
     from agentcascade.assembly.cascade import build as build
     from agentcascade.assembly.cascade import build_all as build_all
-    from agentcascade.assembly.cascade import make_model as make_model
+    from agentcascade.assembly.components import make_model as make_model
     from agentcascade.assembly.memory import build_memory as build_memory
     from agentcascade.config.load import config_path as config_path
 
@@ -20,6 +20,6 @@ __all__, __getattr__, __dir__ = public_names(
         "build_all": "cascade",
         "build_memory": "memory",
         "config_path": "agentcascade.config.load",
-        "make_model": "cascade",
+        "make_model": "components",
     },
 )

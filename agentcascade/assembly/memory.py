@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentcascade.assembly import cascade
-from agentcascade.assembly.resources import Shared
+from agentcascade.assembly import components
+from agentcascade.assembly.resources import Resources, fingerprint
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
@@ -34,13 +34,13 @@ def build_memory(
         config = CascadeConfig.load(config, **overrides)
     elif overrides:
         raise ConfigError("give either a CascadeConfig or keyword arguments, not both: use CascadeConfig.load(...)")
-    shared = Shared()
+    resources = Resources()
     try:
-        memory = make_memory(config, shared, router=router, recorder=recorder, stored=stored)
+        memory = make_memory(config, resources, router=router, recorder=recorder, stored=stored)
     except BaseException:
-        shared.close()
+        resources.close()
         raise
-    memory.on_close_last(shared.close)
+    memory.on_close_last(resources.close)
     return memory
 
 
@@ -48,19 +48,26 @@ def build_bench_memory(config: CascadeConfig) -> Memory:
     """A memory for benchmarks: in this process, and every question costs what it would from a cold cache."""
     from agentcascade.routers.tier.baselines import FixedTiers
 
-    shared = Shared()
+    resources = Resources()
     try:
-        memory = make_memory(config, shared, router=FixedTiers("low"), stored=False, charging=True, cached=12_000)
+        memory = make_memory(config, resources, router=FixedTiers("low"), stored=False, charging=True, cached=12_000)
     except BaseException:
-        shared.close()
+        resources.close()
         raise
-    memory.on_close_last(shared.close)
+    memory.on_close_last(resources.close)
     return memory
+
+
+def shared_memory(config: CascadeConfig, resources: Resources) -> Memory:
+    """The memory that cascades of this configuration share."""
+    parts = config.memory, config.redaction, config.retrieval.embedder, config.bank.url, config.seed
+    key = ("memory", fingerprint(parts))
+    return resources.once(key, lambda: resources.closing(make_memory(config, resources)))
 
 
 def make_memory(
     config: CascadeConfig,
-    shared: Shared,
+    resources: Resources,
     *,
     router: TierRouter | None = None,
     recorder: Recorder | None = None,
@@ -68,7 +75,7 @@ def make_memory(
     charging: bool = False,
     cached: int = 4000,
 ) -> Memory:
-    """A memory on what `shared` opens. `charging` and `cached` are for benchmarks (see `Meter`)."""
+    """A memory on what `resources` opens. `charging` and `cached` are for benchmarks (see `Meter`)."""
     from agentcascade.memory.memory import Memory
     from agentcascade.memory.pipeline import Pipeline
     from agentcascade.memory.question import Tools, tokens_of
@@ -84,10 +91,10 @@ def make_memory(
             f"memory.axis '{settings.axis}' asks chat models: set memory.models, e.g. "
             "{large: {name: openai/gpt-4.1-mini}}, or use axis 'local'"
         )
-    embedder = shared.embedder(settings.embedder or config.retrieval.embedder)
+    embedder = resources.embedder(settings.embedder or config.retrieval.embedder)
     chosen = router or make_tier_router(settings.router, embedder)
     vectors = TextVectors(embedder)
-    redactor = shared.redactor(config)
+    redactor = resources.redactor(config)
     return Memory(
         settings,
         pipeline=Pipeline(modules, chosen, explore=settings.explore),
@@ -96,22 +103,22 @@ def make_memory(
         encoder=embedder.name,
         dimension=embedder.dimension,
         count=count,
-        models={size: cascade.make_model(model, count) for size, model in settings.models.items()},
-        stored=shared.histories(config) if stored else None,
-        kept=shared.computed(config) if stored else None,
-        recorder=recorder or (shared.recorder(config) if stored else None),
+        models={size: components.make_model(model, count) for size, model in settings.models.items()},
+        stored=resources.histories(config) if stored else None,
+        kept=resources.computed(config) if stored else None,
+        recorder=recorder or (resources.recorder(config) if stored else None),
         redact=redactor.text if stored else None,
         namespace=config.bank.namespace,
         seed=config.seed,
         charging=charging,
-        door=shared.door(config) if stored else None,
+        door=resources.door(config) if stored else None,
         accounts=config.budgets.of_namespace,
     )
 
 
 def make_tier_router(config: RouterConfig, embedder: Embedder) -> TierRouter:
     """The tier router that a config names; one that was trained must fit the embedder."""
-    router: TierRouter = cascade.construct("tier_routers", config.name, "memory.router.name", config.options)
+    router: TierRouter = components.construct("tier_routers", config.name, "memory.router.name", config.options)
     check = getattr(router, "check", None)
     if check is not None:
         check(embedder.name, embedder.dimension)

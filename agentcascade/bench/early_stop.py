@@ -6,8 +6,8 @@ import asyncio
 import re
 from collections.abc import Mapping
 
-from agentcascade.assembly import cascade
-from agentcascade.assembly.cascade import OWN_CLASS, RECORDED
+from agentcascade.assembly import components
+from agentcascade.assembly.components import OWN_CLASS, RECORDED
 from agentcascade.billing.door import Door, Tab
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import BenchError, EmptyCompletion, describe
@@ -41,7 +41,7 @@ def _remote(name: str) -> bool:
 async def _ask(models: Mapping[str, ModelConfig]) -> list[str]:
     async def one(what: str, config: ModelConfig) -> str | None:
         try:
-            model, seconds = cascade.make_model(config, token_counter()), config.timeout_seconds
+            model, seconds = components.make_model(config, token_counter()), config.timeout_seconds
             await Door().call(model, QUESTION, {}, role="teacher", purpose="other", bill=Tab(), seconds=seconds + 1)
         except EmptyCompletion:  # it was there, and billed: what it says to a real question is its own affair
             return None

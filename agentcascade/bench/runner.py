@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from agentcascade.assembly import cascade
+from agentcascade.assembly import components
 from agentcascade.bench import worker
 from agentcascade.bench.early_stop import ALIKE, Breaker
 from agentcascade.bench.policies import SHADOW, TUNED
@@ -108,7 +108,7 @@ def _bank(plan: Plan, seed: int, trajectories: Sequence[Trajectory | None]) -> N
         raise BenchError("no demonstration episode succeeded: the bank is empty. Raise --demos or change --teacher")
     config = plan.setup.config
     with closing(open_database(plan.setup.bank_urls[seed])) as database:
-        bank = cascade.open_bank(config, database, worker.embedder(config.retrieval.embedder))
+        bank = components.open_bank(config, database, worker.embedder(config.retrieval.embedder))
         asyncio.run(bank.add_many(found))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agentcascade.actions.equivalence import DryRun
-from agentcascade.assembly import cascade as assembly
+from agentcascade.assembly import components
 from agentcascade.bench.policies import TUNED, configure
 from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.bench.suites.protocol import Suite
@@ -43,7 +43,7 @@ class Worker:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.suite: Suite = assembly.load(setup.suite)()
+        self.suite: Suite = components.load(setup.suite)()
         teacher = setup.config.teacher
         self.environment = self.suite.environment(expert=teacher is not None and teacher.name == "offline/expert")
         self._recorder = MemoryRecorder()
@@ -117,19 +117,19 @@ class Worker:
         teacher, student = (self._model(m, count) for m in (config.teacher, config.student))
         bank = None
         if config.retrieval.k and config.mode != "collect":
-            bank = assembly.open_bank(config, self._database(seed), embedder(config.retrieval.embedder))
+            bank = components.open_bank(config, self._database(seed), embedder(config.retrieval.embedder))
         cascade = Cascade(
             config,
-            router=assembly.make_router(config.router),
+            router=components.make_router(config.router),
             count=count,
             bank=bank,
-            actions=assembly.format_of(config),
+            actions=components.format_of(config),
             validators=[check] if (check := getattr(self.environment, "impossible", None)) else [],
             teacher=teacher,
             student=student,
             recorder=self._recorder,  # knows of steps that failed, too: they were paid for
         )
-        cascade.mergers = assembly.verifiers(config, count)
+        cascade.mergers = components.verifiers(config, count)
         admissible = getattr(self.environment, "admissible", None)
         cascade.choices = None if admissible is None else lambda situation: admissible()
         trial = getattr(self.environment, "dry_run", None)
@@ -140,7 +140,7 @@ class Worker:
     def _model(self, config: ModelConfig | None, count: TokenCounter) -> ChatModel | None:
         if config is None:
             return None
-        model = assembly.make_model(config, count)
+        model = components.make_model(config, count)
         if hasattr(model, "bind"):
             model.bind(self.environment)
         return model
@@ -155,7 +155,7 @@ class Worker:
 @cache
 def embedder(name: str) -> Embedder:
     """One embedder per process, whatever the number of banks."""
-    return assembly.make_embedder(name)
+    return components.make_embedder(name)
 
 
 _worker: Worker | Exception | None = None

@@ -173,7 +173,7 @@ def shorten(
     Shown where prompt.shortened is true. The originals are kept; what is done already is passed over, so that a run
     that was cut off is continued by another.
     """
-    from agentcascade.assembly.cascade import make_model
+    from agentcascade.assembly.components import make_model
     from agentcascade.bank.catalog import Catalog
     from agentcascade.bank.shortening import Shortener, Words
     from agentcascade.billing.door import Door
@@ -216,7 +216,7 @@ def shorten(
 
 @contextmanager
 def opened_bank(settings: CascadeConfig) -> Iterator[Bank]:
-    from agentcascade.assembly.cascade import make_embedder, open_bank
+    from agentcascade.assembly.components import make_embedder, open_bank
 
     with database(settings, create=True) as opened:
         bank = open_bank(settings, opened, make_embedder(settings.retrieval.embedder))

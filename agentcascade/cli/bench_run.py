@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from agentcascade.assembly import cascade
+from agentcascade.assembly import components
 from agentcascade.bench.early_stop import check_answers
 from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, with_rule
 from agentcascade.bench.policies import check as check_policies
@@ -41,7 +41,7 @@ DEADLINE_SECONDS: float = CascadeConfig.model_fields["deadline_seconds"].default
 
 def play(context: click.Context, path: str, training: str, options: dict[str, Any]) -> None:
     """Run the suite at `path`; demonstrations come from its split `training`."""
-    suite: PlayableSuite = cascade.load(path)()
+    suite: PlayableSuite = components.load(path)()
     resume, out = options.pop("resume"), options.pop("out")
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the folder of the run to continue")
@@ -240,18 +240,18 @@ def constrained(suite: PlayableSuite, options: Mapping[str, Any]) -> list[str]:
 
 def check_parts(config: CascadeConfig, suite: str) -> None:
     """Make each part once, so that a wrong name or a missing extra is told before anything is played."""
-    if not cascade.find_module("matplotlib"):
+    if not components.find_module("matplotlib"):
         raise MissingExtra("matplotlib", "bench", f"agentcascade bench {suite}")
     from agentcascade.bench.worker import embedder
     from agentcascade.models.tokens import token_counter
 
     for model in (config.teacher, config.student):
         if model is not None:
-            cascade.make_model(model, token_counter())
-    cascade.make_router(config.router)
+            components.make_model(model, token_counter())
+    components.make_router(config.router)
     check_constraints(config.sampling, config.actions, [config.student.name] if config.student else [])
     if config.retrieval.k:
-        cascade.make_retriever(config.retrieval.index, embedder(config.retrieval.embedder).dimension)
+        components.make_retriever(config.retrieval.index, embedder(config.retrieval.embedder).dimension)
 
 
 def price(role: str, name: str, given: str | None) -> dict[str, str] | None:

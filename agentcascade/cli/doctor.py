@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentcascade._util import known_secrets
-from agentcascade.assembly.cascade import OWN, OWN_CLASS, RECORDED, find_module
+from agentcascade.assembly.components import OWN, OWN_CLASS, RECORDED, find_module
 from agentcascade.cli.terminal import console, marked
 from agentcascade.config.load import CascadeConfig, config_path, variants
 from agentcascade.config.sections import ModelConfig
@@ -90,7 +90,8 @@ def _models(settings: CascadeConfig) -> list[tuple[str, ModelConfig]]:
 
 def _parts(to: Console, settings: CascadeConfig) -> bool:
     """Everything is built once as `build` does it, so that what it refuses is refused here."""
-    from agentcascade.assembly.cascade import build_all, make_model
+    from agentcascade.assembly.cascade import build_all
+    from agentcascade.assembly.components import make_model
     from agentcascade.models.scripted import ScriptedModel
 
     def made(model: ModelConfig, count: TokenCounter) -> ChatModel:
@@ -146,7 +147,7 @@ def _database(to: Console, settings: CascadeConfig) -> bool:
 
 
 def _embedder(to: Console, settings: CascadeConfig) -> bool:
-    from agentcascade.assembly.cascade import make_embedder
+    from agentcascade.assembly.components import make_embedder
 
     name = settings.retrieval.embedder
     if settings.retrieval.k == 0:
@@ -215,7 +216,7 @@ def _endpoint(api_base: str) -> str | None:
 def _call(model: ModelConfig) -> str | None:
     import asyncio
 
-    from agentcascade.assembly.cascade import make_model
+    from agentcascade.assembly.components import make_model
     from agentcascade.billing.door import Door, Tab
     from agentcascade.models.tokens import token_counter
 

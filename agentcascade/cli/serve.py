@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agentcascade.assembly.cascade import find_module
+from agentcascade.assembly.components import find_module
 from agentcascade.cli.terminal import say
 from agentcascade.config.load import CascadeConfig, config_path
 from agentcascade.errors import MissingExtra

@@ -128,7 +128,7 @@ def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats:
     import asyncio
 
     from agentcascade import conversation
-    from agentcascade.assembly import cascade
+    from agentcascade.assembly import components
     from agentcascade.cli.settings import database
     from agentcascade.models.tokens import token_counter
     from agentcascade.prompts import demonstrations
@@ -152,7 +152,7 @@ def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats:
         return made
 
     with database(config) as opened:
-        bank = cascade.open_bank(config, opened, cascade.make_embedder(config.retrieval.embedder))
+        bank = components.open_bank(config, opened, components.make_embedder(config.retrieval.embedder))
         return asyncio.run(shown())
 
 

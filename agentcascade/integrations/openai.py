@@ -18,7 +18,7 @@ from openai import NOT_GIVEN, AsyncOpenAI, AsyncStream, OpenAI, Stream
 from openai.resources.chat import AsyncChat, Chat
 from openai.resources.chat.completions import AsyncCompletions, Completions
 
-from agentcascade.assembly.cascade import OWN
+from agentcascade.assembly.components import OWN
 from agentcascade.episodes import identity, stateless
 from agentcascade.episodes.responses import CascadeCompletion, chat_completion, chunk
 from agentcascade.episodes.sync import loop_of
@@ -151,7 +151,8 @@ def wrap(client: C, config: Any = None, **options: Any) -> C:
     the model that it names. Answers are OpenAI's own objects with a field
     `agentcascade`; `wrapped.agentcascade` finishes episodes and closes the cascade.
     """
-    from agentcascade.assembly.cascade import build, make_model
+    from agentcascade.assembly.cascade import build
+    from agentcascade.assembly.components import make_model
 
     if not isinstance(client, (OpenAI, AsyncOpenAI)):
         raise ConfigError(

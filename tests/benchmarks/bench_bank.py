@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from agentcascade.assembly.cascade import find_module, make_embedder, make_retriever
+from agentcascade.assembly.components import find_module, make_embedder, make_retriever
 from agentcascade.bank.bank import Bank
 from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import Database, open_database

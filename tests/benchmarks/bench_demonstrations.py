@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 
-from agentcascade.assembly import cascade
+from agentcascade.assembly import components
 from agentcascade.bank.shortening import Shortener, Words
 from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.bench.suites import alfworld
@@ -161,8 +161,8 @@ def shortened(bank: str, jobs: Sequence[Job]) -> None:
         shutil.copy(bank.removeprefix("sqlite:///"), copy.removeprefix("sqlite:///"))
         with closing(open_database(copy)) as database:
             config = configured()
-            made = cascade.open_bank(config, database, embedder("minilm"))
-            price = cascade.make_model(ModelConfig.model_validate(TEACHER), count)
+            made = components.open_bank(config, database, embedder("minilm"))
+            price = components.make_model(ModelConfig.model_validate(TEACHER), count)
             shortener = Shortener(made, Editor(count, price.dollars), count, words)
             print(asyncio.run(run(shortener)))
         tell(f"at most {words.easy} and {words.hard} words", play(configured(prompt={"shortened": True}), copy, jobs))
@@ -192,7 +192,7 @@ def main() -> None:
         else:
             records = play(configured(), f"sqlite:///{own}", games("train", options.demos, "demos"))
             with closing(open_database(own)) as database:
-                bank = cascade.open_bank(configured(), database, embedder("minilm"))
+                bank = components.open_bank(configured(), database, embedder("minilm"))
                 asyncio.run(bank.add_many([r.trajectory for r in records if r.trajectory is not None]))
             if options.bank is not None:
                 shutil.copy(own, options.bank)

@@ -19,7 +19,7 @@ from itertools import combinations
 from math import comb
 
 from agentcascade.actions.sql import SUBMIT, canonical_sql, parser, statement_of
-from agentcascade.assembly import cascade
+from agentcascade.assembly import components
 from agentcascade.bank.bank import Bank
 from agentcascade.envs.intercode_sql import tasks
 from agentcascade.envs.intercode_sql.readonly_database import ReadOnlyDatabase
@@ -147,8 +147,8 @@ def skills(statement: str, tables: bool = False) -> frozenset[str]:
 async def retrieval(failed: int, k: int) -> None:
     questions, teacher, student = tasks.questions(), runs("gpt-4"), runs("gpt-3.5-turbo")
     with tempfile.TemporaryDirectory() as folder, closing(open_database(f"sqlite:///{folder}/b.db")) as database:
-        embedder = cascade.make_embedder("minilm")
-        bank = Bank(database, embedder, cascade.make_retriever("exact", 3 * embedder.dimension))
+        embedder = components.make_embedder("minilm")
+        bank = Bank(database, embedder, components.make_retriever("exact", 3 * embedder.dimension))
         won = [task for task, run in teacher.items() if run.reward == 1]
         await bank.add_many([trajectory(task, questions[task], teacher[task]) for task in won])
         taught = {task: [*map(statement_of, teacher[task].actions)] for task in won}

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tiny_runs import comparable, play
 
-from agentcascade.assembly.cascade import find_module
+from agentcascade.assembly.components import find_module
 from agentcascade.bench.suites.protocol import Task
 
 

@@ -39,7 +39,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from agentcascade.assembly.cascade import find_module, make_retriever
+from agentcascade.assembly.components import find_module, make_retriever
 from agentcascade.retrievers.grouping import best_per_group
 from agentcascade.storage import Database, open_database
 

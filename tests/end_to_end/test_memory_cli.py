@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_openai import Reply
 
-from agentcascade.assembly.cascade import find_module
+from agentcascade.assembly.components import find_module
 from agentcascade.cli import main
 
 TALKS = {

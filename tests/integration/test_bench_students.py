@@ -19,7 +19,7 @@ from fake_openai import FakeOpenAI, Reply, Request
 from tiny_runs import play
 from tiny_suite import right
 
-from agentcascade.assembly.cascade import make_model
+from agentcascade.assembly.components import make_model
 from agentcascade.bench.early_stop import ALIKE, Breaker, check_answers
 from agentcascade.bench.report import Report
 from agentcascade.bench.suites.protocol import Task

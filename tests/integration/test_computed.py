@@ -10,7 +10,7 @@ from memory_parts import Slow, history
 from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.assembly.memory import make_memory
-from agentcascade.assembly.resources import Shared
+from agentcascade.assembly.resources import Resources
 from agentcascade.config.load import CascadeConfig
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.routers.tier.baselines import FixedTiers
@@ -70,9 +70,9 @@ async def test_a_restart_embeds_nothing_again_and_asks_no_model_again(
     for _ in range(2):
         embedder = Slow()
         embedders.append(embedder)
-        monkeypatch.setattr("agentcascade.assembly.cascade.make_embedder", lambda name, e=embedder: e)
-        monkeypatch.setattr("agentcascade.assembly.cascade.make_model", lambda config, count: model)
-        shared = Shared()
+        monkeypatch.setattr("agentcascade.assembly.components.make_embedder", lambda name, e=embedder: e)
+        monkeypatch.setattr("agentcascade.assembly.components.make_model", lambda config, count: model)
+        shared = Resources()
         memory = make_memory(config, shared, router=FixedTiers("low"))
         await memory.append("ann", history(extra=50))
         recalls.append(await memory.recall(question, "ann"))
@@ -88,9 +88,9 @@ async def test_a_restart_embeds_nothing_again_and_asks_no_model_again(
 
 
 async def test_a_removed_history_is_gone_for_those_who_followed_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcascade.assembly.cascade.make_embedder", lambda name: Slow())
+    monkeypatch.setattr("agentcascade.assembly.components.make_embedder", lambda name: Slow())
     config = CascadeConfig.model_validate({"bank": {"url": url}})
-    here, there = Shared(), Shared()
+    here, there = Resources(), Resources()
     one, other = (make_memory(config, shared, router=FixedTiers("low")) for shared in (here, there))
     await one.append("ann", history())
     assert "Rex" in (await other.recall("What is the dog of Ann called?", "ann")).text

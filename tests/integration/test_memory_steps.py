@@ -118,11 +118,11 @@ class Paid(ScriptedModel):
 
 
 def paying(monkeypatch: pytest.MonkeyPatch) -> None:
-    from agentcascade.assembly import cascade as assembly
+    from agentcascade.assembly import components
 
-    real = assembly.make_model
+    real = components.make_model
     monkeypatch.setattr(
-        assembly, "make_model", lambda config, count: Paid() if config.name == "paid" else real(config, count)
+        components, "make_model", lambda config, count: Paid() if config.name == "paid" else real(config, count)
     )
 
 

@@ -11,7 +11,7 @@ import openai
 import pytest
 from fake_openai import FakeOpenAI, Reply
 
-from agentcascade.assembly.cascade import make_model
+from agentcascade.assembly.components import make_model
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import EmptyCompletion
 from agentcascade.models.litellm import LiteLLMModel

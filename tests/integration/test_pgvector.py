@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from postgres import pgvector_server, pgvector_url, postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import text
 
-from agentcascade.assembly import cascade
+from agentcascade.assembly import components
 from agentcascade.bank.bank import Bank
 from agentcascade.errors import ConfigError, EmbeddingError, MissingExtra, StorageError
 from agentcascade.retrievers.hashing import HashEmbedder
@@ -303,7 +303,7 @@ def test_unusable_keys_are_refused(database: Database) -> None:
 def test_without_the_package_the_extra_is_named(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pgvector", None)
     with pytest.raises(MissingExtra, match=r'pip install "agentcascade\[pgvector\]"'):
-        cascade.make_retriever("pgvector", 6, database, "x")
+        components.make_retriever("pgvector", 6, database, "x")
 
 
 def test_two_schemas_of_one_database_are_two_indexes(database: Database) -> None:
@@ -328,10 +328,10 @@ def test_other_weights_are_another_index(database: Database) -> None:
 def test_a_database_without_pgvector_says_what_to_do(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     lite = open_database(tmp_path / "bank.db")
     with pytest.raises(ConfigError, match=r"set bank\.url to"):
-        cascade.make_retriever("pgvector", 6, lite, "x")
+        components.make_retriever("pgvector", 6, lite, "x")
     lite.close()
     with pytest.raises(ConfigError, match=r"set bank\.url to"):
-        cascade.make_retriever("pgvector", 6)
+        components.make_retriever("pgvector", 6)
     plain = open_database(request.getfixturevalue("postgres_url"))
     try:
         with plain.begin() as connection:
@@ -339,8 +339,8 @@ def test_a_database_without_pgvector_says_what_to_do(request: pytest.FixtureRequ
         if there:
             pytest.skip("this server has pgvector")
         with pytest.raises(StorageError, match="CREATE EXTENSION"):
-            cascade.make_retriever("pgvector", 6, plain, "x")
+            components.make_retriever("pgvector", 6, plain, "x")
         with pytest.raises(ConfigError, match="4,000 dimensions"):
-            cascade.make_retriever("pgvector", 5000, plain, "x")
+            components.make_retriever("pgvector", 5000, plain, "x")
     finally:
         plain.close()

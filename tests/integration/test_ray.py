@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from postgres import postgres_server, postgres_url  # noqa: F401
 from tiny_runs import SETTINGS, TASKS, comparable, play
 
-from agentcascade.assembly.cascade import find_module
+from agentcascade.assembly.components import find_module
 from agentcascade.bench.policies import POLICIES
 from agentcascade.bench.pools.base import LOCAL
 from agentcascade.bench.pools.open import check

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from sqlalchemy.dialects import sqlite
 
-from agentcascade.assembly import cascade
+from agentcascade.assembly import components
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import ConfigError, EnvironmentFailed
 from agentcascade.prompts.demonstrations import HEADER
@@ -95,7 +95,7 @@ def test_a_student_is_found_by_its_name_and_leaves_nothing_behind(serving: Any, 
     process = serving("/models/good", "--hour-dollars", "0.36")
     student = Registry().find("good")
     assert (Registry().path.stat().st_mode & 0o777) == 0o600
-    model = cascade.make_model(ModelConfig(name="hosted_vllm/good"), lambda text: len(text.split()))
+    model = components.make_model(ModelConfig(name="hosted_vllm/good"), lambda text: len(text.split()))
     completion = asyncio.run(model.complete([{"role": "user", "content": "a b c"}], n=2))
     assert len(completion.messages) == 2
     assert student.price is not None
@@ -119,21 +119,21 @@ def test_a_student_is_found_by_its_name_and_leaves_nothing_behind(serving: Any, 
 
 def test_without_a_price_dollars_are_unknown_until_they_are_measured(serving: Any) -> None:
     serving("/models/good", "--name", "plain")
-    model = cascade.make_model(ModelConfig(name="hosted_vllm/plain"), lambda text: 1)
+    model = components.make_model(ModelConfig(name="hosted_vllm/plain"), lambda text: 1)
     assert asyncio.run(model.complete([{"role": "user", "content": "a"}])).dollars is None
     assert "--hour-dollars says" in cli("bench", "plain").stderr
     assert "dollars per million tokens" in cli("bench", "plain", "--hour-dollars", "2").stdout
-    again = cascade.make_model(ModelConfig(name="hosted_vllm/plain"), lambda text: 1)
+    again = components.make_model(ModelConfig(name="hosted_vllm/plain"), lambda text: 1)
     assert asyncio.run(again.complete([{"role": "user", "content": "a"}])).dollars
     own = ModelConfig.model_validate({"name": "hosted_vllm/plain", "price": {"input": "5", "output": "5"}})
-    assert cascade.make_model(own, lambda text: 1).dollars(Usage(input=1_000_000)) == 5
+    assert components.make_model(own, lambda text: 1).dollars(Usage(input=1_000_000)) == 5
 
 
 def test_replicas_share_the_work_and_one_may_die(serving: Any) -> None:
     """An episode stays with one of them, whatever demonstrations its steps show, and goes to another when it dies."""
     serving("/models/good", "--replicas", "2")
     student = Registry().find("good")
-    model = cascade.make_model(ModelConfig(name="hosted_vllm/good", retries=3), lambda text: 1)
+    model = components.make_model(ModelConfig(name="hosted_vllm/good", retries=3), lambda text: 1)
     ports = {replica.api_base.split(":")[2].removesuffix("/v1") for replica in student.replicas}
 
     async def step(episode: int, number: int) -> str:
@@ -278,7 +278,7 @@ def test_the_section_of_a_configuration(serving: Any) -> None:
     assert found.price is not None
     assert printed["name"] == "hosted_vllm/good"
     assert printed["api_base"] == found.replicas[0].api_base
-    model = cascade.make_model(ModelConfig.model_validate(printed), lambda text: 1)
+    model = components.make_model(ModelConfig.model_validate(printed), lambda text: 1)
     usage = Usage(input=7, cached_input=5, output=3)
     assert model.dollars(usage) == found.price.dollars(usage)
     assert "no student 'bad' is running here (known: good.)" in cli("config", "bad").stderr
@@ -354,7 +354,7 @@ def test_vllm_itself_serves_a_tiny_model(tmp_path: Path) -> None:
         Registry().put(
             Student(name="tiny", model="tiny", replicas=(Replica(api_base=engine.api_base, pid=engine.process.pid),))
         )
-        model = cascade.make_model(ModelConfig(name="hosted_vllm/tiny", max_tokens=8), lambda text: 1)
+        model = components.make_model(ModelConfig(name="hosted_vllm/tiny", max_tokens=8), lambda text: 1)
         messages = [{"role": "system", "content": "You act in a household. " * 30}, {"role": "user", "content": "go"}]
 
         async def scenario() -> None:

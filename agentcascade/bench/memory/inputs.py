@@ -34,9 +34,9 @@ def open_log(path: Path, embedder: str) -> TierLog:
     """A log of ours (.npz) or a foreign one (.jsonl), whose questions are embedded."""
     if path.suffix != ".jsonl":
         return log.load(path)
-    from agentcascade.assembly import cascade
+    from agentcascade.assembly import components
 
-    made = cascade.make_embedder(embedder)
+    made = components.make_embedder(embedder)
     return log_import.from_jsonl(path, made.embed, {"encoder": made.name})
 
 
@@ -53,8 +53,8 @@ def open_router(path: Path | None, tiers: str | None) -> TierRouter:
     """A trained router by its file, whatever its kind, or fixed tiers by their names."""
     if path is None:
         return FixedTiers(_tiers(tiers or ""))  # type: ignore[arg-type]
-    from agentcascade.assembly import cascade
+    from agentcascade.assembly import components
     from agentcascade.routers.tier.checkpoints import kind_of
 
-    router: TierRouter = cascade.construct("tier_routers", kind_of(path), "--router", {"path": path})
+    router: TierRouter = components.construct("tier_routers", kind_of(path), "--router", {"path": path})
     return router

@@ -125,7 +125,7 @@ def scoring_models(
 
 def make_scorer(suite: str, reward: RewardName, answerer: str | None, judge: str | None, **settings: Any) -> Scorer:
     """A scorer whose models are named as in a configuration; `settings` are those of `scoring_models`."""
-    from agentcascade.assembly.cascade import make_model
+    from agentcascade.assembly.components import make_model
     from agentcascade.models.tokens import token_counter
 
     configs = scoring_models(answerer, judge, **settings).values()

@@ -95,11 +95,11 @@ _memory: Memory | None = None
 
 def _start(config: CascadeConfig) -> None:
     from agentcascade.assembly.memory import make_memory
-    from agentcascade.assembly.resources import Shared
+    from agentcascade.assembly.resources import Resources
     from agentcascade.routers.tier.baselines import FixedTiers
 
     global _memory
-    _memory = make_memory(config, Shared(), router=FixedTiers("low"), stored=False, charging=True, cached=CACHED)
+    _memory = make_memory(config, Resources(), router=FixedTiers("low"), stored=False, charging=True, cached=CACHED)
 
 
 def _play(conversation: Conversation) -> tuple[str, dict[str, Any]]:

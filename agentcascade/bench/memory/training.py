@@ -237,9 +237,9 @@ def _train_policy(
 
 def embedder_of(config: CascadeConfig) -> Embedder:
     """The encoder of the questions."""
-    from agentcascade.assembly import cascade
+    from agentcascade.assembly import components
 
-    return cascade.make_embedder(config.memory.embedder or config.retrieval.embedder)
+    return components.make_embedder(config.memory.embedder or config.retrieval.embedder)
 
 
 def card_of(log: TierLog, parts: Parts, recipe: Recipe, kind: Kind) -> dict[str, Any]:

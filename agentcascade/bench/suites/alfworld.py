@@ -34,7 +34,7 @@ class AlfworldSuite:
     group = ""
 
     def check(self) -> None:
-        from agentcascade.assembly.cascade import find_module
+        from agentcascade.assembly.components import find_module
         from agentcascade.errors import MissingExtra
 
         if not find_module("alfworld"):

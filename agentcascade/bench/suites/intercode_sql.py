@@ -33,7 +33,7 @@ class IntercodeSqlSuite:
     group = ""
 
     def check(self) -> None:
-        from agentcascade.assembly.cascade import find_module
+        from agentcascade.assembly.components import find_module
         from agentcascade.errors import MissingExtra
 
         for package in self.packages:

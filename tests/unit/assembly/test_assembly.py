@@ -13,7 +13,8 @@ import pytest
 
 import agentcascade
 from agentcascade import ScriptedModel
-from agentcascade.assembly.cascade import build, make_embedder, make_model, make_retriever
+from agentcascade.assembly.cascade import build
+from agentcascade.assembly.components import make_embedder, make_model, make_retriever
 from agentcascade.bank.catalog import Catalog
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig

@@ -12,7 +12,7 @@ import pytest
 from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 from agentcascade._util.stable_draw import chosen, drawn
-from agentcascade.assembly.cascade import make_router
+from agentcascade.assembly.components import make_router
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
 from agentcascade.types import Situation, Usage

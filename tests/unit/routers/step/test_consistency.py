@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agentcascade.actions.base import RegexActions
 from agentcascade.actions.voting import next_wave, tally
-from agentcascade.assembly.cascade import make_router
+from agentcascade.assembly.components import make_router
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import RouterConfig
