@@ -14,10 +14,7 @@ from warehouse import SYSTEM, Warehouse, expert
 
 import agentcascade
 from agentcascade import Price
-from agentcascade.routers.tuning.certificate import certificate
-from agentcascade.routers.tuning.fragments import fragment
-from agentcascade.routers.tuning.risks import Risk
-from agentcascade.routers.tuning.tune import Settings, tune
+from agentcascade.routers.tuning import Risk, Settings, certificate, fragment, tune
 from agentcascade.steplog.database import export
 from agentcascade.storage import open_database
 

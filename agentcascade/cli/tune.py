@@ -15,7 +15,7 @@ from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.columns import Arm
-    from agentcascade.routers.tuning.tune import Settings, Tuned
+    from agentcascade.routers.tuning.tuner import Settings, Tuned
 
 FAMILIES = ("consistency", "entropy", "margin", "logprob", "learned", "tool", "category", "chain")
 RISKS = ("wrong", "teacher-disagreement", "episode-loss")
@@ -102,8 +102,8 @@ def command(**options: Any) -> None:
     Writes rule.yaml (a part of a configuration), certificate.json and report.html. Where no rule is certified,
     rule.yaml sends every step to the teacher, and the command says how many more episodes are needed.
     """
-    from agentcascade.routers.tuning.certificate import certificate, statement
-    from agentcascade.routers.tuning.tune import tune
+    from agentcascade.routers.tuning.certification import certificate, statement
+    from agentcascade.routers.tuning.tuner import tune
 
     settings = _settings(options)
     console = safe_console(stderr=options["as_json"])
@@ -124,7 +124,7 @@ def command(**options: Any) -> None:
 
 def _settings(options: dict[str, Any]) -> Settings:
     from agentcascade.routers.tuning.risks import Risk
-    from agentcascade.routers.tuning.tune import Settings
+    from agentcascade.routers.tuning.tuner import Settings
 
     return Settings(
         max_risk=options["max_risk"],

@@ -16,7 +16,7 @@ from agentcascade.routers.tuning.costs import SAMPLINGS, Bill, known
 from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.risks import labelled
 from agentcascade.routers.tuning.rules import Chain, RandomMix, Rule, TeacherAlone, Threshold
-from agentcascade.routers.tuning.tune import Candidate, Tuned
+from agentcascade.routers.tuning.tuner import Candidate, Tuned
 from agentcascade.steplog.types import LoggedStep
 
 FACTORS = tuple(float(f) for f in np.geomspace(0.1, 10, 21))

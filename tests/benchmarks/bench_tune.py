@@ -23,7 +23,7 @@ from agentcascade.routers.tuning.families import SIZES
 from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.risks import Risk, losses
 from agentcascade.routers.tuning.rules import Rule, TeacherAlone, Threshold
-from agentcascade.routers.tuning.tune import Settings, search
+from agentcascade.routers.tuning.tuner import Settings, search
 from agentcascade.steplog.jsonl import read
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "multi_sample"

@@ -17,8 +17,8 @@ from agentcascade.cli import main
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.reports import live, log, tuning
-from agentcascade.routers.tuning.certificate import certificate
-from agentcascade.routers.tuning.tune import Settings, tune
+from agentcascade.routers.tuning.certification import certificate
+from agentcascade.routers.tuning.tuner import Settings, tune
 from agentcascade.steplog import jsonl
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.storage import open_database

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import ConfigError, InvalidRequest
-from agentcascade.routers.tuning.certificate import certificate, statement
+from agentcascade.routers.tuning.certification import certificate, statement
 from agentcascade.routers.tuning.columns import Arm, columns
 from agentcascade.routers.tuning.families import FAMILIES, consistency
 from agentcascade.routers.tuning.fragments import dump, fragment, read
 from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.risks import Risk, losses
 from agentcascade.routers.tuning.rules import Chain, TeacherAlone, Threshold
-from agentcascade.routers.tuning.tune import Settings, Tuned, tune
+from agentcascade.routers.tuning.tuner import Settings, Tuned, tune
 from agentcascade.steplog import jsonl
 from agentcascade.steplog.types import Drawn, LoggedStep
 from agentcascade.types import LoggedSample

@@ -12,7 +12,7 @@ from typing import Any
 
 from agentcascade.routers.tuning.fragments import fragment
 from agentcascade.routers.tuning.rules import TeacherAlone
-from agentcascade.routers.tuning.tune import Tuned
+from agentcascade.routers.tuning.tuner import Tuned
 
 FORMAT = 1
 ASSUMPTIONS = [
