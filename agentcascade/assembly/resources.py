@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
     from agentcascade.redaction.redactor import Redactor
     from agentcascade.storage import Database
-    from agentcascade.storage.computed_cache import Computed
+    from agentcascade.storage.computed_cache import ComputedCache
     from agentcascade.storage.histories import Histories
     from agentcascade.storage.switch import Switch
 
@@ -95,10 +95,10 @@ class Resources:
         """Writes what happened to the database, redacted; old rows are removed as `retention` says."""
         from agentcascade.ledger.ledger import DatabaseRecorder
         from agentcascade.redaction.redactor import RedactingRecorder
-        from agentcascade.storage.retention_thread import Upkeep
+        from agentcascade.storage.retention_thread import RetentionThread
 
         database, url, journal = self.database(config), config.bank.url, config.bank.journal
-        self.once(("upkeep", url), lambda: self.closing(Upkeep(database, config.retention)))
+        self.once(("upkeep", url), lambda: self.closing(RetentionThread(database, config.retention)))
         writer = self.once(("recorder", url), lambda: self.closing(DatabaseRecorder(database, folder=journal)))
         return RedactingRecorder(writer, self.redactor(config))
 
@@ -131,10 +131,10 @@ class Resources:
         if not settings.rate or settings.risk is None:
             return None
         from agentcascade.routers.step.drift_guard import PREFIX, DriftGuard
-        from agentcascade.storage.shared_value import Kept
+        from agentcascade.storage.shared_value import SharedValue
 
         database = self.database(config)
-        state = self.once(("guard", name), lambda: self.closing(Kept(database, PREFIX + name)))
+        state = self.once(("guard", name), lambda: self.closing(SharedValue(database, PREFIX + name)))
         return DriftGuard(state, settings.risk, settings.delta, settings.promise, settings.when_alarmed, name)
 
     def door(self, config: CascadeConfig) -> Door:
@@ -147,7 +147,7 @@ class Resources:
         database = self.database(config)
         return self.once(("histories", config.bank.url), lambda: Histories(database))
 
-    def computed(self, config: CascadeConfig) -> Computed:
-        from agentcascade.storage.computed_cache import Computed
+    def computed(self, config: CascadeConfig) -> ComputedCache:
+        from agentcascade.storage.computed_cache import ComputedCache
 
-        return Computed(self.database(config))
+        return ComputedCache(self.database(config))

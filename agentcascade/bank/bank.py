@@ -99,23 +99,23 @@ class Bank:
     def _add(self, items: Sequence[Trajectory]) -> list[bool]:
         items = [self._redact(item) for item in items] if self._redact else items
         for item in items:
-            trajectories.check(item)
+            trajectories.check_bankable(item)
         texts = {t for item in items for t in (item.goal, item.plan, *(s.observation for s in item.steps)) if t}
         model = self.embedder.name
         vectors = {trajectories.text_key(model, t): v.tobytes() for t, v in self._texts.of(texts).items()}
         with self.database.begin(write=True) as connection:
             self._check_model(connection, write=True)
-            seen = trajectories.known(connection, items)
+            seen = trajectories.banked_digests(connection, items)
             new: list[bool] = []
             for item in items:
-                identity = item.namespace, trajectories.digest(item)
+                identity = item.namespace, trajectories.content_digest(item)
                 new.append(identity not in seen)
                 seen.add(identity)
             fresh = [item for item, is_new in zip(items, new) if is_new]
-            if (double := trajectories.double(connection, fresh)) is not None:
+            if (double := trajectories.duplicate_id(connection, fresh)) is not None:
                 raise BankError(f"a different trajectory has the id '{double}' already: give it another id")
             if fresh:
-                trajectories.insert(connection, fresh, vectors, model)
+                trajectories.insert_trajectories(connection, fresh, vectors, model)
         self._catch_up()
         return new
 
@@ -161,8 +161,8 @@ class Bank:
         texts = {t for w in windows for t in (w.goal, w.plan, *(s.observation for s in w.steps))}
         keys = {t: trajectories.text_key(self.embedder.name, t) for t in texts}
         with self.database.begin() as connection:
-            there = trajectories.present(connection, {w.trajectory for w in windows})
-            stored = trajectories.vectors(connection, {k for k in keys.values() if k}, self.embedder.dimension)
+            there = trajectories.banked_ids(connection, {w.trajectory for w in windows})
+            stored = trajectories.read_vectors(connection, {k for k in keys.values() if k}, self.embedder.dimension)
         vectors = self._texts.of([situation.goal, situation.plan, situation.observation, ""])
         own = self._key([vectors[t] for t in (situation.goal, situation.plan, situation.observation)])
 
@@ -211,9 +211,9 @@ class Bank:
     def _read(self, groups: Collection[int]) -> None:
         missing = [g for g in groups if self._trajectories.get(g) is None]
         with self.database.begin() as connection:
-            shorter = bank_metadata.shorter(connection, missing) if self._shortened else {}
-            for pk, trajectory in trajectories.read(connection, missing).items():
-                self._trajectories.put(pk, bank_metadata.with_shorter(trajectory, shorter.get(pk)))
+            shorter = bank_metadata.read_shortened(connection, missing) if self._shortened else {}
+            for pk, trajectory in trajectories.read_trajectories(connection, missing).items():
+                self._trajectories.put(pk, bank_metadata.with_shortened(trajectory, shorter.get(pk)))
 
     def close(self) -> None:
         """Wait for what the index still does in the background. The database stays open: it is its owner's."""
@@ -236,21 +236,21 @@ class Bank:
             while True:
                 with self.database.begin() as connection:
                     self._check_model(connection)  # another process may have embedded the bank anew
-                    if self._shortened and (edits := bank_metadata.edits(connection)) != self._edits:
+                    if self._shortened and (edits := bank_metadata.edit_mark(connection)) != self._edits:
                         self._trajectories, self._edits = Cache(CACHED_TRAJECTORIES), edits
                     if not self._loaded and not self._watermark:
                         self._removal_mark = trajectories.last_removal(connection)
                     if self._shared:  # what others have indexed is not looked at again
                         self._watermark = max(self._watermark, self._shared.watermark)
-                    for mark, pk, namespace in trajectories.removed(connection, self._removal_mark):
+                    for mark, pk, namespace in trajectories.read_removals(connection, self._removal_mark):
                         if not self._shared:
                             self.retriever.remove(namespace, [pk])
                         self._trajectories.drop(pk)
                         self._forget_episode(pk)
                         self._removal_mark = mark
-                    rows = trajectories.index_rows(connection, self._watermark)
+                    rows = trajectories.read_index_rows(connection, self._watermark)
                     keys = {k for r in rows for k in (r.goal_key, r.plan_key, *r.observation_keys) if k}
-                    vectors = trajectories.vectors(connection, keys, self.embedder.dimension)
+                    vectors = trajectories.read_vectors(connection, keys, self.embedder.dimension)
                 if rows:
                     self._index(rows, vectors)
                     self._watermark = rows[-1].pk
@@ -294,7 +294,7 @@ class Bank:
 
     def _check_model(self, connection: Connection, *, write: bool = False) -> None:
         """The bank remembers which model embedded it; the first `write` into an empty one sets it."""
-        mine, stored = f"{self.embedder.name}/{self.embedder.dimension}", bank_metadata.space(connection)
+        mine, stored = f"{self.embedder.name}/{self.embedder.dimension}", bank_metadata.embedding_model(connection)
         if stored == mine:
             return
         if stored is not None and connection.execute(select(table.c.pk).limit(1)).scalar() is not None:
@@ -303,21 +303,25 @@ class Bank:
                 "`agentcascade bank reembed` to embed all of it anew"
             )
         if write:
-            bank_metadata.set_space(connection, mine)
+            bank_metadata.set_embedding_model(connection, mine)
 
     def reembed(self) -> int:
         """Embed the whole bank with the present embedder, in one transaction; returns the number of texts."""
         with self._lock, self.database.begin(write=True) as connection:
-            pks = list(connection.execute(trajectories.selection(None)).scalars())
-            everything = [t for part in trajectories.chunks(pks) for t in trajectories.read(connection, part).values()]
+            pks = list(connection.execute(trajectories.newest_first(None)).scalars())
+            everything = [
+                t
+                for part in trajectories.chunks(pks)
+                for t in trajectories.read_trajectories(connection, part).values()
+            ]
             texts = {t for i in everything for t in (i.goal, i.plan, *(s.observation for s in i.steps)) if t}
             vectors = {
                 trajectories.text_key(self.embedder.name, t): v.tobytes() for t, v in self._texts.of(texts).items()
             }
-            noted = bank_metadata.carried(connection)
-            trajectories.remove(connection, pks)
+            noted = bank_metadata.read_notes(connection)
+            trajectories.delete_trajectories(connection, pks)
             connection.execute(delete(embeddings))
-            bank_metadata.set_space(connection, f"{self.embedder.name}/{self.embedder.dimension}")
-            trajectories.insert(connection, everything[::-1], vectors, self.embedder.name)
-            bank_metadata.carry(connection, noted)
+            bank_metadata.set_embedding_model(connection, f"{self.embedder.name}/{self.embedder.dimension}")
+            trajectories.insert_trajectories(connection, everything[::-1], vectors, self.embedder.name)
+            bank_metadata.write_notes(connection, noted)
         return len(texts)

@@ -53,7 +53,7 @@ class Catalog:
         """Raises `UnknownTrajectory`."""
         with self.database.begin() as connection:
             pk = connection.execute(select(table.c.pk).where(table.c.id == id)).scalar()
-            found = trajectories.read(connection, [pk]) if pk is not None else {}
+            found = trajectories.read_trajectories(connection, [pk]) if pk is not None else {}
         if pk not in found:
             raise UnknownTrajectory(f"there is no trajectory '{id}': see `agentcascade bank list`")
         return found[pk]
@@ -64,35 +64,35 @@ class Catalog:
             pk = connection.execute(select(table.c.pk).where(table.c.id == id)).scalar()
             if pk is None:
                 raise UnknownTrajectory(f"there is no trajectory '{id}': see `agentcascade bank list`")
-            trajectories.remove(connection, [pk])
+            trajectories.delete_trajectories(connection, [pk])
 
     def prune(self, namespace: str | None = None, *, keep: int | None = None, before: datetime | None = None) -> int:
         """Remove all but the newest `keep`, and all older than `before`; returns how many went."""
         if keep is None and before is None:
             raise BankError("say what to prune: keep=N, before=TIME, or both")
         with self.database.begin(write=True) as connection:
-            newest_first = list(connection.execute(trajectories.selection(namespace)).scalars())
+            newest_first = list(connection.execute(trajectories.newest_first(namespace)).scalars())
             doomed = set(newest_first[keep:]) if keep is not None else set()
             if before is not None:
-                old = trajectories.selection(namespace).where(table.c.created_at < before)
+                old = trajectories.newest_first(namespace).where(table.c.created_at < before)
                 doomed |= set(connection.execute(old).scalars())
-            trajectories.remove(connection, doomed)
+            trajectories.delete_trajectories(connection, doomed)
         return len(doomed)
 
     def restore(self, namespace: str | None = None) -> int:
         """Go back to the reasoning that steps had before it was shortened; returns of how many steps."""
         with self.database.begin(write=True) as connection:
-            return bank_metadata.restore(
-                connection, list(connection.execute(trajectories.selection(namespace)).scalars())
+            return bank_metadata.delete_shortened(
+                connection, list(connection.execute(trajectories.newest_first(namespace)).scalars())
             )
 
     def all(self, namespace: str | None = None) -> Iterator[Trajectory]:
         """Every trajectory, newest first, read in chunks."""
         with self.database.begin() as connection:
-            pks = list(connection.execute(trajectories.selection(namespace)).scalars())
+            pks = list(connection.execute(trajectories.newest_first(namespace)).scalars())
         for part in trajectories.chunks(pks):
             with self.database.begin() as connection:
-                found = trajectories.read(connection, part)
+                found = trajectories.read_trajectories(connection, part)
             yield from (found[pk] for pk in part if pk in found)
 
     def export(self, path: Path, namespace: str | None = None) -> int:
@@ -119,7 +119,7 @@ def read_export(path: Path, namespace: str | None = None) -> list[Trajectory]:
             continue
         try:
             trajectory = Trajectory.model_validate_json(line)
-            trajectories.check(trajectory)
+            trajectories.check_bankable(trajectory)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"])) or "the line"

@@ -123,8 +123,8 @@ class Shortener:
     async def tasks(self, namespace: str | None = None) -> list[Task]:
         """The trajectories that are to be done: those without a shorter thought that have one over its words."""
         with self.bank.database.begin() as connection:
-            query = trajectories.selection(namespace).where(table.c.pk.not_in(select(shortened.c.trajectory)))
-            found = trajectories.read(connection, list(connection.execute(query).scalars()))
+            query = trajectories.newest_first(namespace).where(table.c.pk.not_in(select(shortened.c.trajectory)))
+            found = trajectories.read_trajectories(connection, list(connection.execute(query).scalars()))
         made = [Task(pk, t, await self._words(t)) for pk, t in sorted(found.items())]
         return [task for task in made if task.words]
 
@@ -265,7 +265,7 @@ class Shortener:
             connection.execute(rewrite_calls.insert(), [bill | {"rewrite": own["id"]} for bill in bills])
             there = connection.execute(select(table.c.pk).where(table.c.pk == task.pk).with_for_update()).scalar()
             if shorter and there is not None:
-                bank_metadata.shorten(connection, task.pk, shorter, self.model.name)
+                bank_metadata.write_shortened(connection, task.pk, shorter, self.model.name)
 
 
 def _messages(task: Task, quoting: Quoting) -> list[Message]:

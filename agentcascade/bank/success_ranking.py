@@ -48,10 +48,10 @@ class Utility:
             return rate[1]
         with self._database.begin() as connection:
             if rate is None or rate[0] < present:
-                episodes, successes = bank_metadata.used_at_all(connection, namespace)
+                episodes, successes = bank_metadata.sum_uses(connection, namespace)
                 rate = present + SECONDS, successes / episodes if episodes else 0.5
                 self._rates.put(namespace, rate)
-            counts = bank_metadata.used(connection, stale)
+            counts = bank_metadata.read_uses(connection, stale)
         for group in stale:
             episodes, successes = counts.get(group, (0, 0))
             worth = (successes + PRIOR * rate[1]) / (episodes + PRIOR) - rate[1]

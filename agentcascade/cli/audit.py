@@ -30,14 +30,14 @@ def command(
     from agentcascade.config.load import variants
     from agentcascade.errors import ConfigError, did_you_mean
     from agentcascade.routers.step.drift_guard import PREFIX
-    from agentcascade.storage.shared_value import Kept
+    from agentcascade.storage.shared_value import SharedValue
 
     settings = load(config, url)
     known = variants(settings)
     if name not in known:
         raise ConfigError(f"there is no cascade '{name}': {did_you_mean(name, known)}")
     with database(settings) as opened:
-        kept = Kept(opened, PREFIX + name)
+        kept = SharedValue(opened, PREFIX + name)
         found = _state(kept.read(), opened, name, max_risk or known[name].audit.risk)
         if reset:
             kept.drop()

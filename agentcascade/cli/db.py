@@ -24,7 +24,7 @@ def info(config: Path | None, url: str | None, as_json: bool) -> None:
     from sqlalchemy import func, select
 
     from agentcascade.storage import retention, tables
-    from agentcascade.storage.database import revision, shown
+    from agentcascade.storage.database import redacted_url, revision
 
     with database(load(config, url)) as opened:
         with opened.begin() as connection:
@@ -33,9 +33,9 @@ def info(config: Path | None, url: str | None, as_json: bool) -> None:
                 for t in tables.metadata.sorted_tables
             }
         about = {
-            "url": shown(opened.engine.url),
+            "url": redacted_url(opened.engine.url),
             "revision": revision(opened),
-            "bytes": retention.size(opened),
+            "bytes": retention.database_bytes(opened),
         }
     if as_json:
         import json
@@ -73,7 +73,7 @@ def prune(config: Path | None, url: str | None, dry_run: bool, **days: int | Non
 
     settings = load(config, url)
     changed: dict[str, Any] = {k.removesuffix("_days"): v for k, v in days.items() if v is not None}
-    kept = retention.Kept(**settings.retention.model_dump() | changed)
+    kept = retention.RetentionPolicy(**settings.retention.model_dump() | changed)
     with database(settings) as opened:
         pruned = retention.prune(opened, kept, dry_run=dry_run)
     words = ", ".join(f"{count:,} {table}" for table, count in pruned.model_dump().items())

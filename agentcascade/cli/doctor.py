@@ -136,9 +136,9 @@ def _database(to: Console, settings: CascadeConfig) -> bool:
     from sqlalchemy import make_url
 
     from agentcascade.storage import open_database
-    from agentcascade.storage.database import shown
+    from agentcascade.storage.database import redacted_url
 
-    what = shown(make_url(settings.bank.url))
+    what = redacted_url(make_url(settings.bank.url))
     try:
         open_database(settings.bank.url).close()
     except AgentCascadeError as error:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Kept(Protocol):
-    """Where they are kept; `agentcascade.storage.computed_cache.Computed` in a database."""
+    """Where they are kept; `agentcascade.storage.computed_cache.ComputedCache` in a database."""
 
     def get(self, kind: str, keys: Collection[str]) -> dict[str, bytes]: ...
 

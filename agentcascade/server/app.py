@@ -74,7 +74,7 @@ STATUSES = {
 def create_app(config: CascadeConfig) -> FastAPI:
     """The proxy for every cascade of `config`. Databases and models are opened now; a bad configuration raises."""
     from agentcascade.assembly.cascade import build_all
-    from agentcascade.storage.budgets import Rates
+    from agentcascade.storage.budgets import RateLimiter
     from agentcascade.storage.keys import Keys
     from agentcascade.telemetry.observer import prometheus
 
@@ -82,7 +82,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
     cascades, shared = build_all(config, observer=telemetry)
     try:
         database = shared.database(config)
-        gate = Gate(Keys(database), Rates(database), open=config.server.open)
+        gate = Gate(Keys(database), RateLimiter(database), open=config.server.open)
 
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -11,7 +11,7 @@ from agentcascade.errors import InvalidKey, StorageError, describe
 from agentcascade.types import Account
 
 if TYPE_CHECKING:
-    from agentcascade.storage.budgets import Rates
+    from agentcascade.storage.budgets import RateLimiter
     from agentcascade.storage.keys import ApiKey, Keys
 
 
@@ -39,7 +39,7 @@ OPEN = Tenant(None)
 class Gate:
     """Lets requests in. Keys are needed as soon as there is one, unless the server is open."""
 
-    def __init__(self, keys: Keys, rates: Rates, *, open: bool) -> None:
+    def __init__(self, keys: Keys, rates: RateLimiter, *, open: bool) -> None:
         self._keys, self._rates, self._open = keys, rates, open
 
     async def enter(self, headers: Mapping[str, str], *, counted: bool = True) -> Tenant:

@@ -16,7 +16,7 @@ from agentcascade.models.pricing import PriceTable
 from agentcascade.steplog.records import STUDENT, TEACHER, Prices, records_of, step_of
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.storage import Database
-from agentcascade.storage.record_rows import write
+from agentcascade.storage.record_rows import write_records
 from agentcascade.storage.tables import calls, decisions, episodes, shadows
 from agentcascade.types import Call, Decision, EpisodeEnd, Shadow, Usage, now
 
@@ -117,7 +117,7 @@ def _write(database: Database, pairs: Sequence[tuple[Decision, Shadow]]) -> int:
     with database.begin(write=True) as connection:
         there = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(ids))).scalars())
         fresh = {decision.id: (decision, shadow) for decision, shadow in pairs if decision.id not in there}
-        write(connection, [record for pair in fresh.values() for record in pair])
+        write_records(connection, [record for pair in fresh.values() for record in pair])
     return len(fresh)
 
 
@@ -126,7 +126,7 @@ def _write_ends(database: Database, ends: Sequence[EpisodeEnd]) -> None:
     named = select(episodes.c.namespace, episodes.c.id).where(episodes.c.id.in_([e.episode for e in ends]))
     with database.begin(write=True) as connection:
         there = {(space, id) for space, id in connection.execute(named)}
-        write(connection, [end for end in ends if (end.namespace, end.episode) not in there])
+        write_records(connection, [end for end in ends if (end.namespace, end.episode) not in there])
 
 
 def _end(ends: dict[tuple[str, str], EpisodeEnd], decision: Decision, success: bool) -> None:

@@ -18,25 +18,25 @@ EDITS = "bank_edits"
 """The setting that changes whenever banked trajectories say something else, so that other processes read again."""
 
 
-def space(connection: Connection) -> str | None:
+def embedding_model(connection: Connection) -> str | None:
     """The model that embedded the bank, once there was something to embed."""
     return _setting(connection, SPACE)
 
 
-def set_space(connection: Connection, value: str) -> None:
+def set_embedding_model(connection: Connection, value: str) -> None:
     _set(connection, SPACE, value)
 
 
-def edits(connection: Connection) -> str:
+def edit_mark(connection: Connection) -> str:
     return _setting(connection, EDITS) or "0"
 
 
-def edited(connection: Connection) -> None:
+def mark_edited(connection: Connection) -> None:
     """Tell every process that reads the bank that trajectories changed."""
     _set(connection, EDITS, new_id("ed"))
 
 
-def with_shorter(trajectory: Trajectory, reasonings: Mapping[int, str] | None) -> Trajectory:
+def with_shortened(trajectory: Trajectory, reasonings: Mapping[int, str] | None) -> Trajectory:
     """The trajectory with these reasonings by position instead of its own."""
     if not reasonings:
         return trajectory
@@ -47,27 +47,27 @@ def with_shorter(trajectory: Trajectory, reasonings: Mapping[int, str] | None) -
     return trajectory.model_copy(update={"steps": tuple(steps)})
 
 
-def shorten(connection: Connection, pk: int, reasonings: Mapping[int, str], model: str) -> None:
+def write_shortened(connection: Connection, pk: int, reasonings: Mapping[int, str], model: str) -> None:
     """Keep shorter reasonings of a trajectory by position; the originals stay where they are."""
     row = _upsert(connection, shortened)
     changes = {name: row.excluded[name] for name in ("reasoning", "model", "created_at")}
     made = {"trajectory": pk, "model": model, "created_at": now()}
     rows = [made | {"position": i, "reasoning": text} for i, text in sorted(reasonings.items())]
     connection.execute(row.on_conflict_do_update(index_elements=["trajectory", "position"], set_=changes), rows)
-    edited(connection)
+    mark_edited(connection)
 
 
-def restore(connection: Connection, pks: Collection[int]) -> int:
+def delete_shortened(connection: Connection, pks: Collection[int]) -> int:
     """Forget the shorter reasonings of these trajectories; returns of how many steps."""
     gone = 0
     for part in chunks(sorted(pks)):
         gone += connection.execute(delete(shortened).where(shortened.c.trajectory.in_(part))).rowcount
     if gone:
-        edited(connection)
+        mark_edited(connection)
     return gone
 
 
-def shorter(connection: Connection, pks: Collection[int]) -> dict[int, dict[int, str]]:
+def read_shortened(connection: Connection, pks: Collection[int]) -> dict[int, dict[int, str]]:
     """Trajectory key → position → its shorter reasoning."""
     found: dict[int, dict[int, str]] = {}
     for part in chunks(sorted(pks)):
@@ -76,7 +76,7 @@ def shorter(connection: Connection, pks: Collection[int]) -> dict[int, dict[int,
     return found
 
 
-def used(connection: Connection, pks: Collection[int]) -> dict[int, tuple[int, int]]:
+def read_uses(connection: Connection, pks: Collection[int]) -> dict[int, tuple[int, int]]:
     """Trajectory key → (episodes it was shown in, those of them that succeeded)."""
     found = {}
     for part in chunks(sorted(pks)):
@@ -85,14 +85,16 @@ def used(connection: Connection, pks: Collection[int]) -> dict[int, tuple[int, i
     return found
 
 
-def used_at_all(connection: Connection, namespace: str) -> tuple[int, int]:
-    """The sums of `used` over a namespace."""
+def sum_uses(connection: Connection, namespace: str) -> tuple[int, int]:
+    """The sums of `read_uses` over a namespace."""
     sums = select(func.sum(uses.c.episodes), func.sum(uses.c.successes)).join(trajectories)
     row = connection.execute(sums.where(trajectories.c.namespace == namespace)).one()
     return int(row[0] or 0), int(row[1] or 0)
 
 
-def lock(connection: Connection, ends: Collection[EpisodeEnd]) -> dict[tuple[str, str], tuple[bool | None, list[str]]]:
+def lock_episodes(
+    connection: Connection, ends: Collection[EpisodeEnd]
+) -> dict[tuple[str, str], tuple[bool | None, list[str]]]:
     """(namespace, episode) → (outcome before, trajectories counted with it); nobody else ends them meanwhile."""
     before = {}
     for namespace, episode in sorted({(e.namespace, e.episode) for e in ends}):
@@ -146,8 +148,8 @@ def _change(connection: Connection, changes: Mapping[str, Sequence[int]]) -> Non
             connection.execute(add.on_conflict_do_update(index_elements=["trajectory"], set_=sums), rows)
 
 
-def carried(connection: Connection) -> list[tuple[Table, str, dict[str, Any]]]:
-    """All notes with the ids of their trajectories, for `carry` to write when these have new keys."""
+def read_notes(connection: Connection) -> list[tuple[Table, str, dict[str, Any]]]:
+    """All notes with the ids of their trajectories, for `write_notes` to write when these have new keys."""
     return [
         (table, row["id"], {k: v for k, v in row.items() if k not in ("id", "trajectory")})
         for table in (shortened, uses)
@@ -155,7 +157,7 @@ def carried(connection: Connection) -> list[tuple[Table, str, dict[str, Any]]]:
     ]
 
 
-def carry(connection: Connection, kept: Sequence[tuple[Table, str, dict[str, Any]]]) -> None:
+def write_notes(connection: Connection, kept: Sequence[tuple[Table, str, dict[str, Any]]]) -> None:
     keys = {row.id: row.pk for row in connection.execute(select(trajectories.c.id, trajectories.c.pk))}
     for table in (shortened, uses):
         rows = [values | {"trajectory": keys[id]} for own, id, values in kept if own is table]

@@ -393,7 +393,7 @@ def _words(account: Account, balance: Balance, wanted: Decimal) -> str:
     )
 
 
-class Rates:
+class RateLimiter:
     """Requests of a key in each minute, counted by all replicas together."""
 
     def __init__(self, database: Database) -> None:

@@ -16,7 +16,7 @@ except ImportError:  # on Windows a file that somebody has open cannot be rename
     fcntl = None  # type: ignore[assignment]
 
 
-def hold(descriptor: int, *, wait: bool = False) -> bool:
+def try_lock(descriptor: int, *, wait: bool = False) -> bool:
     """Lock an open file for as long as the descriptor lives; False when another one holds it."""
     if fcntl is None:
         return True
@@ -27,7 +27,7 @@ def hold(descriptor: int, *, wait: bool = False) -> bool:
     return True
 
 
-def is_at(descriptor: int, path: Path) -> bool:
+def is_file_at(descriptor: int, path: Path) -> bool:
     """Whether `path` still names the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
@@ -36,7 +36,7 @@ def is_at(descriptor: int, path: Path) -> bool:
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[BinaryIO | None]:
+def claimed_file(path: Path) -> Iterator[BinaryIO | None]:
     """The file at `path`, held by nobody else; None when somebody holds it or it is gone. Raises `OSError`."""
     if fcntl is None:
         try:
@@ -50,7 +50,7 @@ def claimed(path: Path) -> Iterator[BinaryIO | None]:
         yield None
         return
     with file:
-        yield file if hold(file.fileno()) and is_at(file.fileno(), path) else None
+        yield file if try_lock(file.fileno()) and is_file_at(file.fileno(), path) else None
 
 
-__all__ = ["claimed", "hold", "is_at", "open_private"]
+__all__ = ["claimed_file", "is_file_at", "open_private", "try_lock"]

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, DateTime, Dialect, Integer, TypeDecorator
 
 PICO = Decimal(10) ** 12
 MAX_PICO = 2**63 - 1
-Key = BigInteger().with_variant(Integer, "sqlite")
+RowKey = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Dollars(TypeDecorator[Decimal]):
@@ -35,7 +35,7 @@ class Dollars(TypeDecorator[Decimal]):
         return None if value is None else Decimal(int(value)) / PICO
 
 
-class Time(TypeDecorator[datetime]):
+class UtcTime(TypeDecorator[datetime]):
     """Aware UTC times, also where the database keeps no zone."""
 
     impl = DateTime(timezone=True)

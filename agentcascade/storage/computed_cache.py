@@ -17,7 +17,7 @@ from agentcascade.storage.trajectories import chunks
 from agentcascade.types import now
 
 
-class Computed:
+class ComputedCache:
     """Values by kind and key. Thread-safe, shared by all processes on the database."""
 
     def __init__(self, database: Database) -> None:

@@ -83,7 +83,7 @@ class Database:
         """
         started = time.monotonic()
         if not self._writing.acquire(timeout=seconds):
-            where = shown(self.engine.url)
+            where = redacted_url(self.engine.url)
             raise StorageError(f"{where}: database is locked, another writer has not ended within {seconds:g} seconds")
         try:
             waited = round(time.monotonic() - started, 1)
@@ -274,7 +274,7 @@ def _upgrade(engine: Engine) -> None:
         revision = _revision(connection)
         if revision is not None and revision not in {s.revision for s in scripts.walk_revisions()}:
             raise NewerDatabase(
-                f"{shown(engine.url)} was written by a newer agentcascade (revision {revision}): "
+                f"{redacted_url(engine.url)} was written by a newer agentcascade (revision {revision}): "
                 "upgrade with pip install -U agentcascade, or use another bank.url"
             )
         config.attributes["connection"] = connection
@@ -282,7 +282,7 @@ def _upgrade(engine: Engine) -> None:
         connection.commit()
 
 
-def shown(url: URL) -> str:
+def redacted_url(url: URL) -> str:
     """A database's URL without its passwords, those in its query included."""
     hidden = {k: "***" for k in url.query if known_secrets.SECRET_FIELD.fullmatch(k) or "password" in k.lower()}
     return visible(url.update_query_dict(hidden).render_as_string(hide_password=True))
@@ -303,7 +303,7 @@ def _revision(connection: Connection) -> str | None:
 
 def _explain(error: Exception, engine: Engine) -> StorageError:
     """What went wrong and what to do, without the password."""
-    where = shown(engine.url)
+    where = redacted_url(engine.url)
     cause = getattr(error, "orig", None) or error
     words = without_secrets(str(cause))
     if "not a database" in words or "malformed" in words or "encrypted" in words:

@@ -153,7 +153,7 @@ def score_recall(database: Database, id: str, score: float, *, namespace: str | 
             raise InvalidRequest(f"there is no recall '{id[:60]}': it was never made, not written yet, or pruned")
 
 
-def logged(
+def read_recalls(
     database: Database, *, namespace: str | None = None, since: datetime | None = None
 ) -> Iterator[tuple[Recall, float | None]]:
     """Recalls, oldest first, with their scores (None where nobody gave one): without their texts and calls."""

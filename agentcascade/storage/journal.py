@@ -15,9 +15,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from agentcascade._util import forking
-from agentcascade.storage.claims import hold, open_private
+from agentcascade.storage.claims import open_private, try_lock
 from agentcascade.storage.database import Database
-from agentcascade.storage.spill import Use, take_in
+from agentcascade.storage.spill import ConsumeLines, consume_lines
 
 log = logging.getLogger("agentcascade.ledger")
 
@@ -32,7 +32,7 @@ class Segment:
         self.path, self.size, self.waiting, self.kept = path, 0, 0, False
         fresh = path.with_suffix(".new")  # until it is held, nobody shall take it for one that was left behind
         self.descriptor = open_private(fresh)
-        hold(self.descriptor)
+        try_lock(self.descriptor)
         fresh.rename(path)
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class Journal:
             except OSError as error:
                 log.warning("the journal %s cannot be emptied: %s", segment.path, error)
 
-    def take(self, use: Use) -> None:
+    def take(self, use: ConsumeLines) -> None:
         """Hand what processes left behind to `use`, and remove it when that returns; it stays when that raises.
 
         One process does so at a time for each file; a crash in between hands lines out again.
@@ -102,7 +102,7 @@ class Journal:
         own = {s.path.name for s in self._open}
         for path in sorted(self.folder.glob(PATTERN + "*")):
             if path.name not in own:
-                for line in take_in(path, use):
+                for line in consume_lines(path, use):
                     self.done(self.append(line), kept=True)
 
     def close(self) -> None:

@@ -14,15 +14,15 @@ from agentcascade.storage.tables import calls, decisions, drafts, episodes, reca
 from agentcascade.storage.trajectories import chunks
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Recall, Shadow
 
-Entry = Decision | Shadow | Draft | EpisodeEnd | Recall
+Record = Decision | Shadow | Draft | EpisodeEnd | Recall
 
 
-def write(connection: Connection, entries: list[Entry]) -> list[Entry]:
+def write_records(connection: Connection, entries: list[Record]) -> list[Record]:
     """Write all entries with their calls. What is there already is left alone, but for drafts and episode ends.
 
     Returns the shadows whose decisions are not there yet: they are not written.
     """
-    early: list[Entry] = []
+    early: list[Record] = []
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     ends = [e for e in entries if isinstance(e, EpisodeEnd)]
     made = {d.id: d for d in entries if isinstance(d, Decision)}
@@ -50,7 +50,7 @@ def write(connection: Connection, entries: list[Entry]) -> list[Entry]:
     return early
 
 
-def newest(connection: Connection, entries: list[Entry]) -> list[Entry]:
+def without_outdated(connection: Connection, entries: list[Record]) -> list[Record]:
     """Entries that were left behind by a crash, without those that the database knows better by now.
 
     Those are drafts of an episode that was finished since, or begun again, and ends that are not the last word.
@@ -65,7 +65,7 @@ def newest(connection: Connection, entries: list[Entry]) -> list[Entry]:
         first = first.where(drafts.c.episode.in_(part), drafts.c.position == 0)
         begun |= {(row[0], row[1]): row[2] for row in connection.execute(first)}
 
-    def is_new(entry: Entry) -> bool:
+    def is_new(entry: Record) -> bool:
         if not isinstance(entry, (Draft, EpisodeEnd)):
             return True
         key = entry.namespace, entry.episode
@@ -81,7 +81,7 @@ def _write_ends(connection: Connection, insert: Any, ends: Sequence[EpisodeEnd])
     rows = [e.model_dump(exclude={"episode", "decision", "calls"}) | {"id": e.episode} for e in ends]
     rows.sort(key=lambda row: (row["namespace"], row["id"]))  # two writers in one order do not wait for each other
     connection.execute(insert.on_conflict_do_nothing(), rows)
-    before = bank_metadata.lock(connection, ends)
+    before = bank_metadata.lock_episodes(connection, ends)
     changes = {name: insert.excluded[name] for name in rows[0] if name not in ("namespace", "id")}
     connection.execute(insert.on_conflict_do_update(index_elements=["namespace", "id"], set_=changes), rows)
     bank_metadata.count_uses(connection, ends, before)

@@ -26,12 +26,12 @@ from agentcascade._util import forking
 from agentcascade.errors import StorageError
 from agentcascade.storage.database import Database
 from agentcascade.storage.journal import Journal, Segment, state_folder
-from agentcascade.storage.record_rows import Entry, newest, write
-from agentcascade.storage.spill import Spill
+from agentcascade.storage.record_rows import Record, without_outdated, write_records
+from agentcascade.storage.spill import SpillFile
 from agentcascade.types import Decision, Draft, EpisodeEnd, Recall, Shadow, now
 
 log = logging.getLogger("agentcascade.ledger")
-_ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
+_ENTRY: TypeAdapter[Record] = TypeAdapter(Record)
 
 MAX_WAITING = 10_000
 """Entries held in memory while the database is slow; more are spilled to a file."""
@@ -87,8 +87,8 @@ class MemoryRecorder:
 class Waiting(NamedTuple):
     """A record on its way to the database; `make` is what it is made by, where that takes long."""
 
-    entry: Entry | None
-    make: Callable[[], Entry] | None
+    entry: Record | None
+    make: Callable[[], Record] | None
     segment: Segment | None
 
 
@@ -104,7 +104,7 @@ class DatabaseRecorder:
         self._journal = Journal(folder) if folder is not None else None
         if spill is None:
             spill = _beside(database) or (folder or Path()) / "agentcascade.spill.jsonl"
-        self._spill = Spill(spill)
+        self._spill = SpillFile(spill)
         self._left_behind = True  # by an earlier process, perhaps
         self._closing = threading.Event()
         self._begin()
@@ -138,11 +138,11 @@ class DatabaseRecorder:
     def recalled(self, recall: Recall) -> None:
         self._put(_storable(recall))
 
-    def defer(self, make: Callable[[], Entry], meanwhile: Entry | None) -> None:
+    def defer(self, make: Callable[[], Record], meanwhile: Record | None) -> None:
         """Take a record that is made (redacted, say) in the background. After a crash `meanwhile` stands in for it."""
         self._put(meanwhile, make)
 
-    def _put(self, entry: Entry | None, make: Callable[[], Entry] | None = None) -> None:
+    def _put(self, entry: Record | None, make: Callable[[], Record] | None = None) -> None:
         segment = self._journal.append(_line(entry)) if self._journal is not None and entry is not None else None
         try:
             if self._closing.is_set():
@@ -242,7 +242,7 @@ class DatabaseRecorder:
             self._done(segment)
         return well
 
-    def _store(self, entries: list[Entry]) -> bool:
+    def _store(self, entries: list[Record]) -> bool:
         """Into the database, at the second try if need be; else into the spill file."""
         try:
             try:
@@ -259,14 +259,14 @@ class DatabaseRecorder:
             return False
         return True
 
-    def _write(self, entries: list[Entry], *, again: bool = False) -> list[Entry]:
+    def _write(self, entries: list[Record], *, again: bool = False) -> list[Record]:
         """Write all but the records that no database would take, which are set aside; raises when it is unwell.
 
         Returns the shadows that have to wait for their decisions. `again`: some may have been written before.
         """
         try:
             with self._database.begin(write=True, seconds=PATIENCE_SECONDS) as connection:
-                return write(connection, newest(connection, entries) if again else entries)
+                return write_records(connection, without_outdated(connection, entries) if again else entries)
         except Exception as error:
             if not _is_about_a_record(error):
                 raise
@@ -279,7 +279,7 @@ class DatabaseRecorder:
             self._spill.reject([_line(entries[0])])
             return []
 
-    def _to_spill(self, entries: list[Entry]) -> None:
+    def _to_spill(self, entries: list[Record]) -> None:
         try:
             self._spill.put([_line(e) for e in entries])
             self._left_behind = True
@@ -299,8 +299,8 @@ class DatabaseRecorder:
 
     def _take_in(self, lines: Iterable[bytes]) -> list[str]:
         """Write what is readable; returns the shadows that may yet find their decisions."""
-        entries: dict[tuple[str, str], Entry] = {}
-        early: list[Entry] = []
+        entries: dict[tuple[str, str], Record] = {}
+        early: list[Record] = []
         bad: list[str] = []
 
         def write_all() -> None:
@@ -332,7 +332,7 @@ def _beside(database: Database) -> Path | None:
     return None if path is None else path.with_name(path.name + ".spill.jsonl")
 
 
-def _made(waiting: Waiting) -> Entry:
+def _made(waiting: Waiting) -> Record:
     entry = waiting.make() if waiting.make is not None else waiting.entry
     assert entry is not None
     return _storable(entry) if isinstance(entry, Recall) else entry
@@ -343,7 +343,7 @@ def _storable(recall: Recall) -> Recall:
     return recall.model_copy(update={"text": ""})
 
 
-def _key(entry: Entry) -> tuple[str, str]:
+def _key(entry: Record) -> tuple[str, str]:
     """Equal for two records of one thing."""
     kind = type(entry).__name__
     if isinstance(entry, Shadow):
@@ -353,7 +353,7 @@ def _key(entry: Entry) -> tuple[str, str]:
     return kind, f"{entry.namespace}\0{entry.episode}" if isinstance(entry, EpisodeEnd) else entry.id
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: Record) -> str:
     """The record as JSON. Halves of characters, which nothing can store, become question marks."""
     try:
         return entry.model_dump_json()

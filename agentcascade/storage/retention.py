@@ -35,7 +35,7 @@ PAUSE_SECONDS = 0.02
 DAILY = "pruned_at"
 
 
-class Kept(Frozen):
+class RetentionPolicy(Frozen):
     """Days for which records are kept; None for ever."""
 
     decisions: int | None = 90
@@ -58,7 +58,7 @@ class Pruned(Frozen):
 
 def prune(
     database: Database,
-    kept: Kept,
+    kept: RetentionPolicy,
     *,
     at: datetime | None = None,
     dry_run: bool = False,
@@ -124,7 +124,7 @@ def _remove(
 
 
 def prune_daily(
-    database: Database, kept: Kept, *, at: datetime | None = None, stop: Callable[[], bool] = lambda: False
+    database: Database, kept: RetentionPolicy, *, at: datetime | None = None, stop: Callable[[], bool] = lambda: False
 ) -> Pruned | None:
     """Prune if no process has done so for a day; None when it is not time yet."""
     present = at or now()
@@ -142,7 +142,7 @@ def prune_daily(
     return prune(database, kept, at=present, stop=stop)
 
 
-def size(database: Database) -> int:
+def database_bytes(database: Database) -> int:
     """Bytes that the database takes."""
     with database.begin() as connection:
         if database.engine.dialect.name == "postgresql":
@@ -153,7 +153,7 @@ def size(database: Database) -> int:
 
 def vacuum(database: Database) -> tuple[int, int]:
     """Give back the room of removed rows; returns the bytes before and after. Raises `StorageError`."""
-    before = size(database)
+    before = database_bytes(database)
     try:
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             raw = connection.connection.driver_connection
@@ -166,4 +166,4 @@ def vacuum(database: Database) -> tuple[int, int]:
                 raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # until then the file is as large as it was
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise StorageError(f"the database cannot be vacuumed ({describe(error)}): try again when it is idle") from error
-    return before, size(database)
+    return before, database_bytes(database)

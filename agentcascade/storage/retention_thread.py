@@ -7,17 +7,17 @@ import threading
 
 from agentcascade.config.sections import RetentionConfig
 from agentcascade.storage.database import Database
-from agentcascade.storage.retention import Kept, prune_daily
+from agentcascade.storage.retention import RetentionPolicy, prune_daily
 
 log = logging.getLogger("agentcascade.storage")
 HOUR = 3600.0
 
 
-class Upkeep:
+class RetentionThread:
     """Asks every hour whether it is time to prune, and does so; not in the first seconds of a process."""
 
     def __init__(self, database: Database, retention: RetentionConfig, *, first: float = 30.0) -> None:
-        self._database, self._kept, self._first = database, Kept(**retention.model_dump()), first
+        self._database, self._kept, self._first = database, RetentionPolicy(**retention.model_dump()), first
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="agentcascade-upkeep", daemon=True)
         self._thread.start()

@@ -17,7 +17,7 @@ from agentcascade.storage.tables import settings
 log = logging.getLogger("agentcascade.storage")
 
 
-class Kept:
+class SharedValue:
     """A row of the settings. `latest` may be `every` seconds old and never waits."""
 
     def __init__(self, database: Database, name: str, every: float = 2.0) -> None:

@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from agentcascade.storage.claims import claimed, hold, is_at, open_private
+from agentcascade.storage.claims import claimed_file, is_file_at, open_private, try_lock
 
-Use = Callable[[Iterable[bytes]], Iterable[str]]
+ConsumeLines = Callable[[Iterable[bytes]], Iterable[str]]
 """Takes lines in, and returns those that are to be kept for another time."""
 
 
-class Spill:
+class SpillFile:
     """Lines in a file, appended durably and taken out by one process at a time.
 
     Whoever takes lines out renames the file first: those who append never wait for a database.
@@ -42,7 +42,7 @@ class Spill:
         finally:
             os.close(descriptor)
 
-    def take(self, use: Use) -> None:
+    def take(self, use: ConsumeLines) -> None:
         """Hand all lines to `use` and remove them when it returns; they stay when it raises.
 
         A crash in between hands them out again, so `use` must not mind a line it has seen.
@@ -56,7 +56,7 @@ class Spill:
                 else:
                     self.path.unlink()
         for path in sorted(self.path.parent.glob(f"{self.path.name}.*.taking*")):
-            if kept := take_in(path, use):
+            if kept := consume_lines(path, use):
                 self.put(kept)
 
     @contextmanager
@@ -65,7 +65,7 @@ class Spill:
         while True:
             descriptor = open_private(self.path)
             try:
-                if hold(descriptor) and is_at(descriptor, self.path):
+                if try_lock(descriptor) and is_file_at(descriptor, self.path):
                     yield descriptor
                     return
             finally:
@@ -73,10 +73,10 @@ class Spill:
             time.sleep(0.001)  # it is held for no longer than an append takes
 
 
-def take_in(path: Path, use: Use) -> list[str]:
+def consume_lines(path: Path, use: ConsumeLines) -> list[str]:
     """Hand the lines of a file that nobody holds to `use`, then remove it; returns what `use` wants to be kept."""
     kept: list[str] = []
-    with claimed(path) as file:
+    with claimed_file(path) as file:
         if file is not None:
             kept = list(use(line for line in file if line.strip(b"\0 \t\r\n")))
             with suppress(PermissionError):  # Windows removes no file that is open: it stays, empty

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from agentcascade.storage.columns import PICO as PICO
 from agentcascade.storage.columns import Dollars as Dollars
-from agentcascade.storage.columns import Key, Time
+from agentcascade.storage.columns import RowKey, UtcTime
 
 metadata = MetaData(
     naming_convention={
@@ -61,7 +61,7 @@ settings = Table(
 trajectories = Table(
     "trajectories",
     metadata,
-    Column("pk", Key, primary_key=True),
+    Column("pk", RowKey, primary_key=True),
     Column("id", String(200), nullable=False, unique=True),
     Column("namespace", String(200), nullable=False),
     Column("goal", Text, nullable=False),
@@ -71,7 +71,7 @@ trajectories = Table(
     Column("success", Boolean, nullable=False),
     Column("length", Integer, nullable=False),
     Column("metadata", JSON, nullable=False),
-    Column("created_at", Time, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("episode", String(200), nullable=False, default=""),
     Column("goal_key", String(64), nullable=False),
@@ -99,7 +99,7 @@ shortened = Table(
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("reasoning", Text, nullable=False),
     Column("model", String(200), nullable=False),
-    Column("created_at", Time, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
 )
 
 rewrites = Table(
@@ -109,14 +109,14 @@ rewrites = Table(
     Column("trajectory", String(200), nullable=False),
     Column("namespace", String(200), nullable=False),
     Column("episode", String(200), nullable=False),
-    Column("created_at", Time, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
     Index(None, "namespace", "created_at"),
 )
 
 rewrite_calls = Table(
     "rewrite_calls",
     metadata,
-    Column("pk", Key, primary_key=True),
+    Column("pk", RowKey, primary_key=True),
     Column("rewrite", ForeignKey("rewrites.id", ondelete="CASCADE"), nullable=False, index=True),
     *_bill(),
     sqlite_autoincrement=True,
@@ -140,7 +140,7 @@ embeddings = Table(
 removals = Table(
     "removals",
     metadata,
-    Column("pk", Key, primary_key=True),
+    Column("pk", RowKey, primary_key=True),
     Column("trajectory", BigInteger, nullable=False),
     Column("namespace", String(200), nullable=False),
     sqlite_autoincrement=True,
@@ -156,8 +156,8 @@ episodes = Table(
     Column("mode", String(20), nullable=False),
     Column("success", Boolean, nullable=True),
     Column("steps", Integer, nullable=False),
-    Column("started_at", Time, nullable=False),
-    Column("finished_at", Time, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime, nullable=False),
     Column("shown", JSON, nullable=False, server_default="[]"),
     Index(None, "namespace", "finished_at"),
 )
@@ -187,14 +187,14 @@ decisions = Table(
     Column("embedding_ms", Float, nullable=False),
     Column("seconds", Float, nullable=False, server_default="0"),
     Column("failures", JSON, nullable=False),
-    Column("created_at", Time, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
     Index(None, "namespace", "created_at"),
 )
 
 calls = Table(
     "calls",
     metadata,
-    Column("pk", Key, primary_key=True),
+    Column("pk", RowKey, primary_key=True),
     Column("decision", ForeignKey("decisions.id", ondelete="CASCADE"), nullable=False, index=True),
     *_bill(),
     sqlite_autoincrement=True,
@@ -223,7 +223,7 @@ shadows = Table(
     Column("demonstrations", JSON, nullable=False),
     Column("failures", JSON, nullable=False),
     Column("seconds", Float, nullable=False),
-    Column("created_at", Time, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
     Index(None, "namespace", "created_at"),
 )
 
@@ -241,7 +241,7 @@ drafts = Table(
     Column("observation", Text, nullable=False),
     Column("reasoning", Text, nullable=False),
     Column("action", Text, nullable=False),
-    Column("created_at", Time, nullable=False, index=True),
+    Column("created_at", UtcTime, nullable=False, index=True),
 )
 
 keys = Table(
@@ -256,9 +256,9 @@ keys = Table(
     Column("budget", Dollars, nullable=True),
     Column("period", String(20), nullable=False),
     Column("requests_per_minute", Integer, nullable=True),
-    Column("created_at", Time, nullable=False),
-    Column("expires_at", Time, nullable=True),
-    Column("revoked_at", Time, nullable=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=True),
+    Column("revoked_at", UtcTime, nullable=True),
 )
 
 accounts = Table(
@@ -268,7 +268,7 @@ accounts = Table(
     Column("name", String(450), primary_key=True),
     Column("window", String(20), primary_key=True),
     Column("spent", Dollars, nullable=False),
-    Column("updated_at", Time, nullable=False, index=True),
+    Column("updated_at", UtcTime, nullable=False, index=True),
 )
 
 reservations = Table(
@@ -279,7 +279,7 @@ reservations = Table(
     Column("name", String(450), primary_key=True),
     Column("window", String(20), nullable=False),
     Column("dollars", Dollars, nullable=False),
-    Column("expires_at", Time, nullable=False, index=True),
+    Column("expires_at", UtcTime, nullable=False, index=True),
     Index(None, "scope", "name", "window"),
 )
 
@@ -294,10 +294,10 @@ rates = Table(
 histories = Table(
     "histories",
     metadata,
-    Column("pk", Key, primary_key=True),
+    Column("pk", RowKey, primary_key=True),
     Column("namespace", String(200), nullable=False),
     Column("name", String(200), nullable=False),
-    Column("created_at", Time, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
     UniqueConstraint("namespace", "name"),
     sqlite_autoincrement=True,
 )
@@ -311,7 +311,7 @@ turns = Table(
     Column("text", Text, nullable=False),
     Column("speaker", Text, nullable=False),
     Column("session", Text, nullable=False),
-    Column("at", Time, nullable=True),
+    Column("at", UtcTime, nullable=True),
     UniqueConstraint("history", "id"),
 )
 
@@ -333,14 +333,14 @@ recalls = Table(
     Column("router", String(200), nullable=False),
     Column("tradeoff", Float, nullable=False),
     Column("score", Float, nullable=True),
-    Column("created_at", Time, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
     Index(None, "namespace", "created_at"),
 )
 
 recall_calls = Table(
     "recall_calls",
     metadata,
-    Column("pk", Key, primary_key=True),
+    Column("pk", RowKey, primary_key=True),
     Column("recall", ForeignKey("recalls.id", ondelete="CASCADE"), nullable=False, index=True),
     *_bill(),
     sqlite_autoincrement=True,
@@ -352,5 +352,5 @@ computed = Table(
     Column("kind", String(200), primary_key=True),
     Column("key", String(40), primary_key=True),
     Column("value", LargeBinary, nullable=False),
-    Column("created_at", Time, nullable=False, index=True),
+    Column("created_at", UtcTime, nullable=False, index=True),
 )

@@ -36,7 +36,7 @@ class IndexRow(NamedTuple):
     observation_keys: list[str]
 
 
-def check(trajectory: Trajectory) -> None:
+def check_bankable(trajectory: Trajectory) -> None:
     """Raises `BankError` unless the trajectory can teach: successful, with a goal and steps."""
     if not trajectory.success:
         raise BankError(f"trajectory {trajectory.id} failed: only successful ones are banked")
@@ -48,7 +48,7 @@ def check(trajectory: Trajectory) -> None:
         raise BankError(f"trajectory {trajectory.id} has no goal")
 
 
-def present(connection: Connection, ids: Collection[str]) -> set[str]:
+def banked_ids(connection: Connection, ids: Collection[str]) -> set[str]:
     """Those of the ids that are banked."""
     found: set[str] = set()
     for part in chunks(sorted(ids)):
@@ -61,15 +61,15 @@ def text_key(model: str, text: str) -> str:
     return blake2b(f"{model}\0{text}".encode(), digest_size=16).hexdigest() if text else ""
 
 
-def digest(trajectory: Trajectory) -> str:
+def content_digest(trajectory: Trajectory) -> str:
     """Two trajectories with one digest teach the same."""
     content = trajectory.model_dump_json(include={"goal", "plan", "steps", "success"})
     return blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def known(connection: Connection, items: Sequence[Trajectory]) -> set[tuple[str, str]]:
+def banked_digests(connection: Connection, items: Sequence[Trajectory]) -> set[tuple[str, str]]:
     """(namespace, digest) of those that are banked already."""
-    wanted = {(t.namespace, digest(t)) for t in items}
+    wanted = {(t.namespace, content_digest(t)) for t in items}
     found: set[tuple[str, str]] = set()
     for part in chunks(sorted(d for _, d in wanted)):
         query = select(trajectories.c.namespace, trajectories.c.digest).where(trajectories.c.digest.in_(part))
@@ -77,14 +77,16 @@ def known(connection: Connection, items: Sequence[Trajectory]) -> set[tuple[str,
     return wanted & found
 
 
-def double(connection: Connection, fresh: Sequence[Trajectory]) -> str | None:
+def duplicate_id(connection: Connection, fresh: Sequence[Trajectory]) -> str | None:
     """An id that two of `fresh` have, or one of them and a banked trajectory."""
     ids = Counter(t.id for t in fresh)
-    taken = present(connection, ids.keys())
+    taken = banked_ids(connection, ids.keys())
     return next((i for i, count in ids.items() if i in taken or count > 1), None)
 
 
-def insert(connection: Connection, items: Sequence[Trajectory], vectors: Mapping[str, bytes], model: str) -> None:
+def insert_trajectories(
+    connection: Connection, items: Sequence[Trajectory], vectors: Mapping[str, bytes], model: str
+) -> None:
     """Write trajectories, steps and the vectors that are not stored yet."""
     rows = [{"key": key, "vector": vector} for key, vector in vectors.items()]
     for part in chunks(rows):
@@ -118,14 +120,14 @@ def _trajectory_row(trajectory: Trajectory, model: str) -> dict[str, Any]:
     return row | {
         "metadata": dict(trajectory.metadata),
         "length": len(trajectory.steps),
-        "digest": digest(trajectory),
+        "digest": content_digest(trajectory),
         "episode": str(trajectory.metadata.get("episode", "")),
         "goal_key": text_key(model, trajectory.goal),
         "plan_key": text_key(model, trajectory.plan),
     }
 
 
-def read(connection: Connection, pks: Collection[int]) -> dict[int, Trajectory]:
+def read_trajectories(connection: Connection, pks: Collection[int]) -> dict[int, Trajectory]:
     """Whole trajectories by key; unknown keys are left out."""
     found = {}
     for part in chunks(sorted(pks)):
@@ -143,7 +145,7 @@ def read(connection: Connection, pks: Collection[int]) -> dict[int, Trajectory]:
     return found
 
 
-def index_rows(connection: Connection, after: int, limit: int = CHUNK) -> list[IndexRow]:
+def read_index_rows(connection: Connection, after: int, limit: int = CHUNK) -> list[IndexRow]:
     """The next `limit` trajectories with a key above `after`, in key order."""
     columns = trajectories.c.pk, trajectories.c.namespace, trajectories.c.episode
     query = select(*columns, trajectories.c.goal_key, trajectories.c.plan_key)
@@ -159,7 +161,7 @@ def index_rows(connection: Connection, after: int, limit: int = CHUNK) -> list[I
     return [IndexRow(h.pk, h.namespace, h.episode, h.goal_key, h.plan_key, keys[h.pk]) for h in heads]
 
 
-def vectors(connection: Connection, keys: Collection[str], dimension: int) -> dict[str, np.ndarray]:
+def read_vectors(connection: Connection, keys: Collection[str], dimension: int) -> dict[str, np.ndarray]:
     """float32 vectors (dimension,) by text key; keys that are unknown, or whose vectors are damaged, are left out."""
     found: dict[str, np.ndarray] = {}
     damaged = 0
@@ -178,7 +180,7 @@ def vectors(connection: Connection, keys: Collection[str], dimension: int) -> di
     return found
 
 
-def remove(connection: Connection, pks: Collection[int]) -> None:
+def delete_trajectories(connection: Connection, pks: Collection[int]) -> None:
     """Delete trajectories with their steps, and leave a note for other processes' indexes."""
     for part in chunks(sorted(pks)):
         rows = connection.execute(
@@ -193,7 +195,7 @@ def remove(connection: Connection, pks: Collection[int]) -> None:
     connection.execute(delete(embeddings).where(embeddings.c.key.in_(orphans)))
 
 
-def removed(connection: Connection, after: int) -> list[tuple[int, int, str]]:
+def read_removals(connection: Connection, after: int) -> list[tuple[int, int, str]]:
     """(mark, trajectory key, namespace) of removals noted after mark `after`."""
     query = select(removals).where(removals.c.pk > after).order_by(removals.c.pk)
     return [(row.pk, row.trajectory, row.namespace) for row in connection.execute(query)]
@@ -203,7 +205,7 @@ def last_removal(connection: Connection) -> int:
     return connection.execute(select(func.max(removals.c.pk))).scalar() or 0
 
 
-def selection(namespace: str | None) -> Select[int]:
+def newest_first(namespace: str | None) -> Select[int]:
     """Keys of trajectories, newest first."""
     query = select(trajectories.c.pk).order_by(trajectories.c.created_at.desc(), trajectories.c.pk.desc())
     return query if namespace is None else query.where(trajectories.c.namespace == namespace)

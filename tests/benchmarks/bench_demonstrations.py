@@ -39,7 +39,7 @@ from agentcascade.messages import text_of
 from agentcascade.models.tokens import token_counter
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.storage import open_database
-from agentcascade.storage.record_rows import write
+from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Completion, EpisodeEnd, Message, Usage, now
 
 TEACHER = {"name": "offline/expert", "price": {"input": "3", "output": "15"}, "temperature": 0.1}
@@ -144,7 +144,7 @@ def utility(bank: str, jobs: Sequence[Job], practice: Sequence[Job]) -> None:
             end = EpisodeEnd(
                 episode=episode, goal="", mode="student", success=r.success, steps=r.steps, started_at=started
             )
-            write(connection, [*r.decisions, end])
+            write_records(connection, [*r.decisions, end])
     tell("practice", records)
     alone = [replace(j, policy="student+demos") for j in jobs]
     for weight in (0.0, 0.1, 0.5):

@@ -15,7 +15,7 @@ from chromium import chromium, complaints, requested, resize
 
 from agentcascade.errors import InvalidKey
 from agentcascade.storage import open_database, trajectories
-from agentcascade.storage.recorder import write
+from agentcascade.storage.recorder import write_records
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Usage, now
 
 fastapi = pytest.importorskip("fastapi", reason="needs fastapi: pip install 'agentcascade[server]'")
@@ -72,9 +72,9 @@ def fill(database):
     ]
     taken = tuple(Step(observation="o", action=a) for a in ("go to shelf 1", "take mug 2", EVIL, "put mug 2"))
     with database.begin(write=True) as connection:
-        write(connection, entries)
+        write_records(connection, entries)
         lesson = Trajectory(id="tr_1", goal="put a cup on the shelf", steps=taken, success=True)
-        trajectories.insert(connection, [lesson], {}, "hashing")
+        trajectories.insert_trajectories(connection, [lesson], {}, "hashing")
 
 
 class Site:

@@ -427,7 +427,7 @@ def test_questions_to_no_database_make_none(data: Path) -> None:
 
 def test_recalls_that_nobody_scored_teach_nothing_and_those_scored_do(data: Path) -> None:
     from agentcascade.storage import open_database
-    from agentcascade.storage.histories import logged
+    from agentcascade.storage.histories import read_recalls
 
     place = ("--url", "sqlite:///kept.db")
     for i in range(4):
@@ -437,7 +437,7 @@ def test_recalls_that_nobody_scored_teach_nothing_and_those_scored_do(data: Path
     out = run("memory", "train", "--live", *place, "--out", "out", ok=False).output
     assert "none of the 4 recalls in the database was scored" in out
     database = open_database("sqlite:///kept.db")
-    ids = [recall.id for recall, _ in logged(database)]
+    ids = [recall.id for recall, _ in read_recalls(database)]
     database.close()
     for recall in ids:
         assert recall in run("memory", "score", *place, recall, 1).output

@@ -15,8 +15,8 @@ from agentcascade.config.load import CascadeConfig
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.storage import open_database
-from agentcascade.storage.computed_cache import Computed
-from agentcascade.storage.retention import Kept, prune
+from agentcascade.storage.computed_cache import ComputedCache
+from agentcascade.storage.retention import RetentionPolicy, prune
 from agentcascade.types import Turn, now
 
 
@@ -29,16 +29,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_values_are_kept_by_kind_and_key_and_the_first_stays(url: str) -> None:
     database = open_database(url)
-    kept = Computed(database)
+    kept = ComputedCache(database)
     kept.put("vector:a", {"k1": b"\x00\xff", "k2": b""})
     kept.put("vector:a", {"k1": b"other"})
     kept.put("vector:b", {"k1": b"b"})
-    assert Computed(database).get("vector:a", ["k1", "k2", "k3"]) == {"k1": b"\x00\xff", "k2": b""}
+    assert ComputedCache(database).get("vector:a", ["k1", "k2", "k3"]) == {"k1": b"\x00\xff", "k2": b""}
     assert kept.get("vector:b", ["k1"]) == {"k1": b"b"}
     many = {f"key-{i}": b"x" for i in range(2500)}
     kept.put("many", many)
     assert kept.get("many", many) == many
-    prune(database, Kept(recalls=90), at=now() + timedelta(days=91))
+    prune(database, RetentionPolicy(recalls=90), at=now() + timedelta(days=91))
     assert kept.get("many", many) == {}
     database.close()
 
@@ -47,7 +47,7 @@ def test_a_database_that_fails_only_forgets(tmp_path: Path) -> None:
     database = open_database(tmp_path / "memory.db")
     with database.begin() as connection:
         connection.exec_driver_sql("DROP TABLE computed")
-    kept = Computed(database)
+    kept = ComputedCache(database)
     kept.put("a", {"k": b"v"})
     assert kept.get("a", ["k"]) == {}
     database.close()

@@ -22,8 +22,8 @@ from agentcascade.ledger.dashboard import Insights
 from agentcascade.ledger.ledger import DatabaseRecorder, Ledger, MemoryRecorder
 from agentcascade.storage import Database, histories, open_database, tables
 from agentcascade.storage import recorder as recording
-from agentcascade.storage.histories import Histories, logged, score_recall
-from agentcascade.storage.retention import Kept, prune
+from agentcascade.storage.histories import Histories, read_recalls, score_recall
+from agentcascade.storage.retention import RetentionPolicy, prune
 from agentcascade.types import Call, Decision, ModuleRun, Recall, Turn, Usage, now
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -297,8 +297,8 @@ def test_recalls_are_logged_as_they_were_but_for_their_texts(database: Database)
     made = [recall(n, call(), decision="de_1" if n == 2 else "", episode="e") for n in (3, 1, 2)]
     record(database, *made)
     plain = [r.model_copy(update={"text": "", "calls": ()}) for r in sorted(made, key=lambda r: r.created_at)]
-    assert list(logged(database)) == [(r, None) for r in plain]
-    first, *_ = logged(database)
+    assert list(read_recalls(database)) == [(r, None) for r in plain]
+    first, *_ = read_recalls(database)
     assert first[0].tiers == {"filter": "mid", "summary": "high"}
     assert rows(database, "recalls", "recall_calls", "calls") == [3, 2, 0], "a step's calls are in its decision"
 
@@ -307,24 +307,24 @@ def test_the_log_is_read_in_pages_by_namespace_and_time(database: Database, monk
     monkeypatch.setattr(histories, "PAGE", 3)
     same = {"created_at": NOON}
     record(database, *(recall(n, namespace="ab"[n % 2], **(same if n < 7 else {})) for n in range(12)))
-    assert len({r.id for r, _ in logged(database)}) == len(list(logged(database))) == 12
-    assert [r.id for r, _ in logged(database, namespace="b")] == [f"re_{n}" for n in (1, 3, 5, 7, 9, 11)]
-    assert [r.id for r, _ in logged(database, since=NOON + timedelta(minutes=9))] == ["re_9", "re_10", "re_11"]
-    assert list(logged(database, namespace="c")) == []
+    assert len({r.id for r, _ in read_recalls(database)}) == len(list(read_recalls(database))) == 12
+    assert [r.id for r, _ in read_recalls(database, namespace="b")] == [f"re_{n}" for n in (1, 3, 5, 7, 9, 11)]
+    assert [r.id for r, _ in read_recalls(database, since=NOON + timedelta(minutes=9))] == ["re_9", "re_10", "re_11"]
+    assert list(read_recalls(database, namespace="c")) == []
 
 
 def test_a_recall_is_scored_when_feedback_comes(database: Database) -> None:
     record(database, recall(1), recall(2))
     score_recall(database, "re_1", 0.25)
     score_recall(database, "re_1", 1, namespace="a")
-    assert [(r.id, score) for r, score in logged(database)] == [("re_1", 1.0), ("re_2", None)]
+    assert [(r.id, score) for r, score in read_recalls(database)] == [("re_1", 1.0), ("re_2", None)]
     for id, namespace in (("re_9", None), ("re_1", "b")):
         with pytest.raises(InvalidRequest, match=f"no recall '{id}'"):
             score_recall(database, id, 0, namespace=namespace)
     with pytest.raises(InvalidRequest, match=r"a finite number, .* not nan"):
         score_recall(database, "re_1", float("nan"))
     record(database, recall(1))
-    assert next(logged(database))[1] == 1.0, "a record that comes twice leaves the score"
+    assert next(read_recalls(database))[1] == 1.0, "a record that comes twice leaves the score"
 
 
 def test_a_recall_written_twice_is_billed_once(database: Database) -> None:
@@ -354,7 +354,7 @@ def test_recalls_outlive_a_failing_database(
     assert "on the desk" not in line
     monkeypatch.setattr(Database, "begin", begin)
     DatabaseRecorder(database, spill).close()
-    ((found, _),) = logged(database)
+    ((found, _),) = read_recalls(database)
     assert found == recall(1, text="", dollars=None)
     assert rows(database, "recall_calls") == [2]
     assert not spill.exists()
@@ -363,13 +363,13 @@ def test_recalls_outlive_a_failing_database(
 def test_odd_characters_in_a_question_lose_no_recall(database: Database) -> None:
     broken = ModuleRun(module="topic", asked="high", used=None, failures=("half \ud800", "zero \0"))
     record(database, recall(1, question="zero \0", runs=(broken,)), recall(2, question="half \ud800"), recall(3))
-    assert [r.id for r, _ in logged(database)] == ["re_1", "re_2", "re_3"]
-    assert next(logged(database))[0].runs == (broken,), "JSON has words for both"
+    assert [r.id for r, _ in read_recalls(database)] == ["re_1", "re_2", "re_3"]
+    assert next(read_recalls(database))[0].runs == (broken,), "JSON has words for both"
 
 
 def test_a_recall_s_question_may_be_long_and_its_history_have_any_name(database: Database) -> None:
     record(database, recall(1, question="q" * 100_000, history="h" * 5000))
-    assert len(next(logged(database))[0].question) == 100_000
+    assert len(next(read_recalls(database))[0].question) == 100_000
 
 
 def test_the_memory_recorder_keeps_recalls() -> None:
@@ -479,12 +479,12 @@ def test_old_recalls_go_with_their_calls_and_histories_stay(database: Database, 
     Histories(database).append("a", "h", [turn(1, at=NOON - timedelta(days=10_000))])
     ages = (100, 91, 89, 0)
     record(database, *(recall(n, call(), created_at=now() - timedelta(days=age)) for n, age in enumerate(ages)))
-    assert prune(database, Kept(recalls=None)).recalls == 0
-    assert prune(database, Kept(), dry_run=True).recalls == 2
+    assert prune(database, RetentionPolicy(recalls=None)).recalls == 0
+    assert prune(database, RetentionPolicy(), dry_run=True).recalls == 2
     assert rows(database, "recalls", "recall_calls") == [4, 4]
     shown = CliRunner().invoke(main, ["db", "prune", "--recalls-days", "95", "--url", url], env={"COLUMNS": "200"})
     assert "1 recalls" in shown.output
-    assert prune(database, Kept()).recalls == 1
+    assert prune(database, RetentionPolicy()).recalls == 1
     assert rows(database, "recalls", "recall_calls", "histories", "turns") == [2, 2, 1, 1]
 
 

@@ -13,7 +13,7 @@ from agentcascade.cascade import Cascade
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.models.pricing import Price
 from agentcascade.storage import open_database
-from agentcascade.storage.histories import logged
+from agentcascade.storage.histories import read_recalls
 
 ASK = [{"role": "system", "content": "You are kind."}, {"role": "user", "content": "What is the dog of Ann called?"}]
 REX = Turn(id="t1", speaker="Ann", text="I adopted a dog called Rex")
@@ -143,7 +143,7 @@ async def test_the_memorys_calls_are_on_the_steps_bill_once(tmp_path: Path, monk
     database = open_database(tmp_path / "agent.db")
     (line,) = Ledger(database).summary()
     assert (line.dollars, line.steps) == (decision.dollars, 1)
-    ((recall, score),) = list(logged(database))
+    ((recall, score),) = list(read_recalls(database))
     assert (recall.decision, recall.dollars, score) == (decision.id, spent, None)
     database.close()
 
@@ -163,7 +163,7 @@ async def test_a_budget_that_is_too_small_for_the_memory_leaves_the_step_alone(
     assert answer.choices[0].message.content == "look"
     assert not [c for c in answer.agentcascade.calls if c.purpose == "memory"]
     database = open_database(tmp_path / "agent.db")
-    ((recall, _),) = list(logged(database))
+    ((recall, _),) = list(read_recalls(database))
     assert "BudgetExceeded" in recall.left_out[0]
     assert recall.runs[-1].used == "low"
     database.close()

@@ -133,8 +133,8 @@ async def test_what_is_removed_is_gone_at_once(database: Database) -> None:
     await bank.add_many([trajectory(i, rng) for i in range(6)])
     assert len((await other.retrieve(situation(rng), 6)).demonstrations) == 6
     with database.begin(write=True) as connection:
-        pks = [row.pk for row in trajectories.index_rows(connection, 0)][:4]
-        trajectories.remove(connection, pks)
+        pks = [row.pk for row in trajectories.read_index_rows(connection, 0)][:4]
+        trajectories.delete_trajectories(connection, pks)
     assert len(other.retriever) == 8
     assert len((await other.retrieve(situation(rng), 6)).demonstrations) == 2
 

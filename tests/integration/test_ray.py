@@ -81,7 +81,7 @@ def test_machines_that_share_no_files_share_a_bank_in_postgresql(
     assert comparable(shared) == comparable(play(tmp_path / "alone", workers=2))
     main_bank = open_database(url)
     with main_bank.begin() as connection:
-        assert not trajectories.index_rows(connection, 0), "a run leaves the database's own bank as it is"
+        assert not trajectories.read_index_rows(connection, 0), "a run leaves the database's own bank as it is"
     main_bank.close()
 
 

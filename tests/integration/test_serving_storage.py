@@ -20,10 +20,10 @@ from sqlalchemy import create_engine, func, select, text
 from agentcascade.errors import BudgetExceeded, ConfigError, InvalidKey, RateLimited, UnknownEpisode
 from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import open_database, tables
-from agentcascade.storage.budgets import DatabaseBudgets, Rates
+from agentcascade.storage.budgets import DatabaseBudgets, RateLimiter
 from agentcascade.storage.drafts import find
 from agentcascade.storage.keys import REFUSED, Keys
-from agentcascade.storage.retention import Kept, prune, prune_daily, vacuum
+from agentcascade.storage.retention import RetentionPolicy, prune, prune_daily, vacuum
 from agentcascade.storage.switch import Switch
 from agentcascade.types import (
     Account,
@@ -158,7 +158,7 @@ async def test_a_rate_holds_over_replicas(url: str) -> None:
     replicas = [open_database(url) for _ in range(2)]
     if time.time() % 60 > 57:
         await asyncio.sleep(3.1)
-    rates = [Rates(d) for d in replicas]
+    rates = [RateLimiter(d) for d in replicas]
     for i in range(5):
         await rates[i % 2].allow("k", 5)
     with pytest.raises(RateLimited) as refused:
@@ -292,12 +292,12 @@ def test_old_records_go_with_what_belongs_to_them_and_young_ones_stay(database: 
         recorder.shadowed(shadow_of(number))
     recorder.finished(EpisodeEnd(episode="e", goal="g", mode="teacher", success=True, steps=1, started_at=now()))
     recorder.close()
-    assert prune(database, Kept(), dry_run=True).decisions == 2
+    assert prune(database, RetentionPolicy(), dry_run=True).decisions == 2
     assert counted(database, "decisions", "calls", "shadows") == [4, 8, 4]
-    assert prune(database, Kept()).decisions == 2
+    assert prune(database, RetentionPolicy()).decisions == 2
     assert counted(database, "decisions", "calls", "shadows", "episodes") == [2, 4, 2, 1]
-    assert prune(database, Kept(max_decisions=1)).decisions == 1
-    assert prune(database, Kept(decisions=None, max_decisions=None)).decisions == 0
+    assert prune(database, RetentionPolicy(max_decisions=1)).decisions == 1
+    assert prune(database, RetentionPolicy(decisions=None, max_decisions=None)).decisions == 0
     before, after = vacuum(database)
     assert before > 0
     assert after > 0
@@ -310,9 +310,9 @@ def counted(database: Any, *names: str) -> list[int]:
 
 
 def test_once_a_day_one_process_prunes(database: Any) -> None:
-    assert prune_daily(database, Kept()) is not None
-    assert prune_daily(database, Kept()) is None
-    assert prune_daily(database, Kept(), at=now() + timedelta(hours=25)) is not None
+    assert prune_daily(database, RetentionPolicy()) is not None
+    assert prune_daily(database, RetentionPolicy()) is None
+    assert prune_daily(database, RetentionPolicy(), at=now() + timedelta(hours=25)) is not None
 
 
 def shadow_of(number: int) -> Shadow:

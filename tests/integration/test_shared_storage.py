@@ -19,9 +19,9 @@ from agentcascade.errors import BudgetExceeded
 from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import Database, open_database, retention, tables
 from agentcascade.storage import budgets as budgets_module
-from agentcascade.storage.budgets import DatabaseBudgets, Rates
+from agentcascade.storage.budgets import DatabaseBudgets, RateLimiter
 from agentcascade.storage.keys import Keys
-from agentcascade.storage.retention import Kept, Pruned, prune, prune_daily, vacuum
+from agentcascade.storage.retention import Pruned, RetentionPolicy, prune, prune_daily, vacuum
 from agentcascade.types import Account, Call, Decision, Usage, now
 
 KEY = Account(scope="key", name="k", limit=Decimal(1))
@@ -142,7 +142,7 @@ def test_paying_does_not_wait_for_the_bank(postgres_url: str) -> None:  # noqa: 
 
 
 def test_a_minute_s_share_is_handed_out_once_whoever_asks(replicas: list[Database]) -> None:
-    rates = [Rates(d) for d in replicas]
+    rates = [RateLimiter(d) for d in replicas]
     results = at_once(*(lambda n=n: [rates[n % 2]._count("k", 7, 20) for _ in range(6)] for n in range(6)))
     assert all(isinstance(r, list) for r in results), results
     assert sum(map(sum, results)) == 20
@@ -162,7 +162,7 @@ def test_of_all_replicas_one_prunes_a_day(replicas: list[Database]) -> None:
     recorder.close()
     for day, removed in ((0, 1), (2, 0)):
         at = now() + timedelta(days=day)
-        results = at_once(*(lambda d=d, at=at: prune_daily(d, Kept(), at=at) for d in replicas * 3))
+        results = at_once(*(lambda d=d, at=at: prune_daily(d, RetentionPolicy(), at=at) for d in replicas * 3))
         pruned = [r for r in results if r is not None]
         assert len(pruned) == 1, results
         assert isinstance(pruned[0], Pruned)
@@ -188,7 +188,7 @@ def test_writers_go_on_while_old_records_are_removed(replicas: list[Database], m
 
     def clean() -> Pruned:
         try:
-            return prune(there, Kept())
+            return prune(there, RetentionPolicy())
         finally:
             stop.set()
 

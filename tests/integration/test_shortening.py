@@ -24,7 +24,7 @@ from agentcascade.models.tokens import token_counter
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import open_database
-from agentcascade.storage.record_rows import write
+from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Decision, LoggedSample, Shadow, Situation, Step, Trajectory
 
 LONG = "I need the cup. It may be in the drawer. The drawer is closed, so before anything else I open it and look."
@@ -163,7 +163,7 @@ def seen(database, episode, observation, teacher, *samples):
         samples=tuple(LoggedSample(action=s) for s in samples),
     )
     with database.begin(write=True) as connection:
-        write(connection, [decision, shadow])
+        write_records(connection, [decision, shadow])
 
 
 async def test_a_step_is_easy_where_both_models_agreed_on_it(database):

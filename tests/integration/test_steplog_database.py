@@ -17,7 +17,7 @@ from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.steplog import database as steplog
 from agentcascade.steplog.types import Drawn, LoggedStep
 from agentcascade.storage import Database, open_database, tables
-from agentcascade.storage.record_rows import write
+from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Usage
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -61,7 +61,7 @@ def records(number: int, *, calls: tuple[Call, ...] = (), behind: tuple[Call, ..
 
 def fill(database: Database, *entries: Any) -> None:
     with database.begin(write=True) as connection:
-        write(connection, list(entries))
+        write_records(connection, list(entries))
 
 
 def samples(*answers: tuple[str | None, int | None]) -> tuple[LoggedSample, ...]:

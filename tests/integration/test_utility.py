@@ -15,7 +15,7 @@ from agentcascade.bank.success_ranking import Utility
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import open_database, tables
-from agentcascade.storage.record_rows import write
+from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Decision, EpisodeEnd, Situation, Step, Trajectory, now
 
 
@@ -60,7 +60,7 @@ def end(episode, success, **values):
 
 def record(database, *entries):
     with database.begin(write=True) as connection:
-        write(connection, list(entries))
+        write_records(connection, list(entries))
 
 
 def counts(database):

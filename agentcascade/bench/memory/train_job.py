@@ -124,11 +124,11 @@ class TrainJob:
 
     def _recalls(self) -> TierLog:
         from agentcascade.storage import open_database
-        from agentcascade.storage.histories import logged
+        from agentcascade.storage.histories import read_recalls
 
         database = open_database(self._config.bank.url)
         try:
-            pairs = list(logged(database))
+            pairs = list(read_recalls(database))
         finally:
             database.close()
         if all(score is None for _, score in pairs):

@@ -25,7 +25,7 @@ from agentcascade.assembly.memory import build_memory
 from agentcascade.cli import main
 from agentcascade.storage import open_database, trajectories
 from agentcascade.storage.keys import Keys
-from agentcascade.storage.recorder import write
+from agentcascade.storage.recorder import write_records
 from agentcascade.storage.switch import Switch
 from agentcascade.storage.tables import keys
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Turn, Usage, now
@@ -75,8 +75,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     database = open_database(url)
     with database.begin(write=True) as connection:
-        write(connection, entries)
-        trajectories.insert(connection, [lesson], {}, "hashing")
+        write_records(connection, entries)
+        trajectories.insert_trajectories(connection, [lesson], {}, "hashing")
     Keys(database).create("k")
     with database.begin(write=True) as connection:  # `create` refuses such names; another program's may be there
         connection.execute(update(keys).values(name=HOSTILE, namespace=HOSTILE, cascades=[HOSTILE]))

@@ -12,7 +12,7 @@ from agentcascade.errors import InvalidRequest
 from agentcascade.ledger.dashboard import Insights
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.storage import open_database, trajectories
-from agentcascade.storage.recorder import write
+from agentcascade.storage.recorder import write_records
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Usage, now
 
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -79,9 +79,9 @@ def banked(id, namespace="default", actions=("go", "take", "clean", "put")):
 def fill(database, *entries):
     lessons = [e for e in entries if isinstance(e, Trajectory)]
     with database.begin(write=True) as connection:
-        write(connection, [e for e in entries if not isinstance(e, Trajectory)])
+        write_records(connection, [e for e in entries if not isinstance(e, Trajectory)])
         if lessons:
-            trajectories.insert(connection, lessons, {}, "hashing")
+            trajectories.insert_trajectories(connection, lessons, {}, "hashing")
     return Insights(database)
 
 

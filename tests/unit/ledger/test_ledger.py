@@ -20,7 +20,7 @@ from agentcascade.errors import InvalidRequest, StorageError
 from agentcascade.ledger.ledger import DatabaseRecorder, Ledger, MemoryRecorder, break_even
 from agentcascade.storage import open_database, tables
 from agentcascade.storage import recorder as recording
-from agentcascade.storage.spill import Spill
+from agentcascade.storage.spill import SpillFile
 from agentcascade.storage.tables import Dollars
 from agentcascade.types import Call, Decision, EpisodeEnd, Usage, now
 
@@ -191,14 +191,14 @@ def test_a_record_that_does_not_fit_is_set_aside_alone(database, caplog):
 def test_a_torn_line_of_the_spill_does_not_hold_up_the_others(database):
     spill = database.path.with_name("ledger.db.spill.jsonl")
     spill.write_text(decision(1).model_dump_json()[:40])
-    Spill(spill).put([decision(2).model_dump_json()])
+    SpillFile(spill).put([decision(2).model_dump_json()])
     DatabaseRecorder(database).close()
     assert ids(database) == {"d2"}
     assert not spill.exists()
 
 
 def test_lines_stay_in_the_spill_until_they_are_used(tmp_path):
-    spill, seen = Spill(tmp_path / "s.jsonl"), []
+    spill, seen = SpillFile(tmp_path / "s.jsonl"), []
     spill.put(["a", "b"])
 
     def fail(lines):

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from agentcascade.errors import BudgetExceeded, RateLimited
 from agentcascade.storage import Database, open_database
 from agentcascade.storage import budgets as module
-from agentcascade.storage.budgets import DatabaseBudgets, Rates, window
+from agentcascade.storage.budgets import DatabaseBudgets, RateLimiter, window
 from agentcascade.storage.tables import rates, reservations
 from agentcascade.types import Account
 
@@ -284,7 +284,7 @@ TestAnyOrder.settings = settings(max_examples=25, stateful_step_count=20, deadli
 
 
 async def test_a_minute_s_share_comes_back_with_the_next_minute(database: Database, clock: Clock) -> None:
-    allowed = Rates(database)
+    allowed = RateLimiter(database)
     for _ in range(3):
         await allowed.allow("k", 3)
     clock.forward(seconds=15)
@@ -302,5 +302,5 @@ async def test_a_minute_s_share_comes_back_with_the_next_minute(database: Databa
 async def test_a_limit_of_nothing_allows_nothing(database: Database) -> None:
     started = time.monotonic()
     with pytest.raises(RateLimited):
-        await Rates(database).allow("k", 0)
+        await RateLimiter(database).allow("k", 0)
     assert time.monotonic() - started < 5

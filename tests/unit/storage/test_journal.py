@@ -21,7 +21,7 @@ from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.redaction.redactor import WITHHELD, RedactingRecorder, Redactor
 from agentcascade.storage import Database, journal, open_database, tables
 from agentcascade.storage.journal import Journal, state_folder
-from agentcascade.storage.spill import Spill
+from agentcascade.storage.spill import SpillFile
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, LoggedSample, Shadow, Usage, now
 
 CHILD = """
@@ -293,8 +293,8 @@ def test_new_files_are_their_owners_alone_to_read(tmp_path: Path, caplog: pytest
         database = open_database(f"sqlite:///{tmp_path}/a.db")
         recorder = DatabaseRecorder(database)
         recorder.record(decision("d1"))
-        Spill(tmp_path / "s.jsonl").put(["x"])
-        Spill(tmp_path / "s.jsonl").reject(["x"])
+        SpillFile(tmp_path / "s.jsonl").put(["x"])
+        SpillFile(tmp_path / "s.jsonl").reject(["x"])
         write_atomically(tmp_path / "export.jsonl", "text")
         append_to(tmp_path / "run.jsonl").close()
         made = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.rglob("*") if p.is_file()}

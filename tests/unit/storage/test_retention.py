@@ -22,7 +22,7 @@ from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import Database, open_database, retention, tables
 from agentcascade.storage.keys import Keys
-from agentcascade.storage.retention import Kept, prune, vacuum
+from agentcascade.storage.retention import RetentionPolicy, prune, vacuum
 from agentcascade.storage.switch import Switch
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Step, Trajectory, Usage, now
 
@@ -79,7 +79,9 @@ async def test_bank_keys_and_switch_outlive_everything(database: Database) -> No
     Keys(database).create("me", expires_at=old)
     Switch(database).set(True)
     kept = {name: rows(database, name) for name in ("trajectories", "steps", "embeddings", "keys", "settings")}
-    prune(database, Kept(decisions=1, episodes=1, drafts=1, max_decisions=1), at=now() + timedelta(days=10_000))
+    prune(
+        database, RetentionPolicy(decisions=1, episodes=1, drafts=1, max_decisions=1), at=now() + timedelta(days=10_000)
+    )
     assert {name: rows(database, name) for name in kept} == kept
     assert all(kept.values())
 
@@ -94,7 +96,7 @@ def test_many_rows_go_in_several_transactions(database: Database, monkeypatch: p
             deletions.append(cursor.rowcount)
 
     event.listen(database.engine, "after_cursor_execute", see)
-    assert prune(database, Kept()).decisions == 35
+    assert prune(database, RetentionPolicy()).decisions == 35
     assert deletions == [10, 10, 10, 5]
     assert (rows(database, "decisions"), rows(database, "calls")) == (1, 1)
 
@@ -103,15 +105,15 @@ def test_it_stops_between_transactions_when_told_to(database: Database, monkeypa
     monkeypatch.setattr(retention, "BATCH", 10)
     decide(database, *[100.0] * 35)
     asked = iter([False, False])
-    assert prune(database, Kept(), stop=lambda: next(asked, True)).decisions == 20
+    assert prune(database, RetentionPolicy(), stop=lambda: next(asked, True)).decisions == 20
     assert rows(database, "decisions") == 15
 
 
 def test_the_newest_are_kept_when_there_are_too_many(database: Database) -> None:
     decide(database, 3, 1, 5, 2, 4)
-    assert prune(database, Kept(max_decisions=5)).decisions == 0
-    assert prune(database, Kept(max_decisions=2), dry_run=True).decisions == 3
-    assert prune(database, Kept(max_decisions=2)).decisions == 3
+    assert prune(database, RetentionPolicy(max_decisions=5)).decisions == 0
+    assert prune(database, RetentionPolicy(max_decisions=2), dry_run=True).decisions == 3
+    assert prune(database, RetentionPolicy(max_decisions=2)).decisions == 3
     with database.begin() as connection:
         left = connection.execute(select(tables.decisions.c.step).order_by(tables.decisions.c.step)).scalars().all()
     assert list(left) == [1, 3]
@@ -129,9 +131,9 @@ def test_for_ever_is_for_ever(database: Database) -> None:
         EpisodeEnd(episode="e", goal="g", mode="collect", success=None, steps=1, started_at=old, finished_at=old)
     )
     recorder.close()
-    never = Kept(decisions=None, episodes=None, drafts=None, max_decisions=None)
+    never = RetentionPolicy(decisions=None, episodes=None, drafts=None, max_decisions=None)
     assert prune(database, never) == retention.Pruned()
-    assert prune(database, Kept()).model_dump() == {
+    assert prune(database, RetentionPolicy()).model_dump() == {
         "decisions": 1,
         "episodes": 1,
         "drafts": 1,
@@ -157,7 +159,7 @@ def test_spent_periods_go_and_what_a_key_spent_in_all_stays(database: Database) 
             )
         ),
     )
-    assert prune(database, Kept()).accounts == 2
+    assert prune(database, RetentionPolicy()).accounts == 2
     with database.begin() as connection:
         left = connection.execute(select(tables.accounts.c.name, tables.accounts.c.window)).all()
     assert sorted(map(tuple, left)) == [("f", "total"), ("k", "2026-11"), ("k", "total")]
@@ -181,13 +183,13 @@ def test_old_minutes_and_dead_reservations_go(database: Database) -> None:
             for id, age in (("dead", 2), ("late", 0.5), ("live", -1))
         ),
     )
-    assert prune(database, Kept()).rates == 2
+    assert prune(database, RetentionPolicy()).rates == 2
     assert (rows(database, "rates"), rows(database, "reservations")) == (1, 2)
 
 
 def test_vacuum_gives_the_room_back(database: Database) -> None:
     decide(database, *[100.0] * 2000)
-    prune(database, Kept())
+    prune(database, RetentionPolicy())
     before, after = vacuum(database)
     assert after < before / 2
     assert Path(str(database.path)).stat().st_size == after
