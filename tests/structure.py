@@ -27,7 +27,7 @@ episodes routers
 step steplog envs
 vllm memory bank ledger conversation retrievers
 billing actions models telemetry storage
-redaction prompts config
+redaction config prompts
 lifetime event_loop messages protocols errors
 types
 _util _version

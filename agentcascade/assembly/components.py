@@ -16,7 +16,7 @@ from agentcascade.actions.formats import make_format
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig, RouterConfig
 from agentcascade.errors import ConfigError, MissingExtra, did_you_mean, without_secrets
-from agentcascade.prompts.quoting import quoting_of
+from agentcascade.prompts.prompts import prompts_of
 from agentcascade.protocols import ChatModel, Embedder, Merger, Retriever, Router, TokenCounter
 from agentcascade.types import Trajectory
 
@@ -52,8 +52,8 @@ def verifiers(config: CascadeConfig, count: TokenCounter, make: MakeModel | None
     """The verifier that a configuration names, if it names one."""
     from agentcascade.actions.equivalence import Verifier
 
-    model = config.actions.verifier
-    return () if model is None else (Verifier((make or make_model)(model, count), quoting_of(config.prompt.quoting)),)
+    model, prompts = config.actions.verifier, prompts_of(config.prompt.quoting, config.prompt.template)
+    return () if model is None else (Verifier((make or make_model)(model, count), prompts),)
 
 
 KEYS = ("goal", "plan", "observation")

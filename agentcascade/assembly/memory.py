@@ -60,7 +60,8 @@ def build_bench_memory(config: CascadeConfig) -> Memory:
 
 def shared_memory(config: CascadeConfig, resources: Resources) -> Memory:
     """The memory that cascades of this configuration share."""
-    parts = config.memory, config.redaction, config.retrieval.embedder, config.bank.url, config.seed
+    said = config.prompt.quoting, config.prompt.template
+    parts = config.memory, said, config.redaction, config.retrieval.embedder, config.bank.url, config.seed
     key = ("memory", fingerprint(parts))
     return resources.once(key, lambda: resources.closing(make_memory(config, resources)))
 
@@ -82,7 +83,7 @@ def make_memory(
     from agentcascade.memory.tiers import make_modules, needs_models
     from agentcascade.models.embeddings import TextVectors
     from agentcascade.models.tokens import token_counter
-    from agentcascade.prompts.quoting import quoting_of
+    from agentcascade.prompts.prompts import prompts_of
 
     settings, count = config.memory, token_counter()
     modules = make_modules(settings.axis, settings.tiers)
@@ -94,11 +95,12 @@ def make_memory(
     embedder = resources.embedder(settings.embedder or config.retrieval.embedder)
     chosen = router or make_tier_router(settings.router, embedder)
     vectors = TextVectors(embedder)
+    prompts = prompts_of(config.prompt.quoting, config.prompt.template)
     redactor = resources.redactor(config)
     return Memory(
         settings,
         pipeline=Pipeline(modules, chosen, explore=settings.explore),
-        tools=Tools(vectors, tokens_of(embedder), count, cached, quoting_of(config.prompt.quoting)),
+        tools=Tools(vectors, tokens_of(embedder), count, cached, prompts),
         vectors=vectors,
         encoder=embedder.name,
         dimension=embedder.dimension,

@@ -179,7 +179,7 @@ def shorten(
     from agentcascade.billing.door import Door
     from agentcascade.config.sections import ModelConfig
     from agentcascade.models.tokens import token_counter
-    from agentcascade.prompts.quoting import quoting_of
+    from agentcascade.prompts.prompts import prompts_of
     from agentcascade.storage.budgets import DatabaseBudgets
 
     settings, count = load(config, url), token_counter()
@@ -192,10 +192,10 @@ def shorten(
     if chosen is None:
         raise click.UsageError("say who rewrites: --model NAME, or teacher.name in the configuration")
     with opened_bank(settings) as bank:
-        words, quoting = Words(easy_words, hard_words), quoting_of(settings.prompt.quoting)
+        words, prompts = Words(easy_words, hard_words), prompts_of(settings.prompt.quoting, settings.prompt.template)
         door = Door(budgets=DatabaseBudgets(bank.database), count=count, settings=settings.budgets)
         model, accounts = make_model(chosen, count), settings.budgets.of_namespace
-        shortener = Shortener(bank, model, count, words, quoting, door=door, accounts=accounts)
+        shortener = Shortener(bank, model, count, words, prompts, door=door, accounts=accounts)
         tasks = asyncio.run(shortener.tasks(namespace))[:limit]
         if dry_run:
             report = shortener.estimate(tasks)

@@ -43,6 +43,7 @@ from agentcascade.config.sections import (
     ToolsConfig,
 )
 from agentcascade.errors import ConfigError, did_you_mean, without_secrets
+from agentcascade.prompts.settings import with_folder
 from agentcascade.types import Mode
 
 log = logging.getLogger("agentcascade.config")
@@ -100,11 +101,22 @@ class CascadeConfig(BaseSettings):
     def load(cls, path: str | Path | None = None, **overrides: Any) -> CascadeConfig:
         """Read `path` (YAML) if given, the environment and `overrides`; raises `ConfigError` naming key and fix."""
         _check_environment()
-        data = _read_yaml(Path(path)) if path is not None else {}
+        data = _with_folder(_read_yaml(Path(path)), Path(path).parent) if path is not None else {}
         try:
             return cls(**_merge(_merge(data, _typed(EnvSettingsSource(cls)())), overrides))
         except ValidationError as error:
             raise explain(error, cls, str(path) if path is not None else "the configuration") from None
+
+
+def _with_folder(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a file says, with its templates' files beside it."""
+    prompt, cascades = data.get("prompt"), data.get("cascades")
+    if isinstance(prompt, Mapping) and "template" in prompt:
+        data = {**data, "prompt": {**prompt, "template": with_folder(prompt["template"], folder)}}
+    if isinstance(cascades, Mapping):
+        own = {k: _with_folder(v, folder) if isinstance(v, dict) else v for k, v in cascades.items()}
+        data = {**data, "cascades": own}
+    return data
 
 
 WHOLE = ("cascades", "server", "retention")

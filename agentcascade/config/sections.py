@@ -7,8 +7,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
 
+from agentcascade.errors import ConfigError
+from agentcascade.prompts.settings import read_texts
 from agentcascade.types import Account, Mode, Situation
 
 
@@ -124,6 +128,19 @@ class PromptConfig(Section):
         description="how texts of others stand in prompts: fenced, without chat-template tokens, or plain as they are",
     )
     shortened: bool = Field(default=False, description="show the reasonings that `agentcascade bank shorten` made")
+    template: Annotated[Mapping[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="texts said to models, by name (agentcascade/prompts/defaults.py): name: text or {file: path}; or "
+        "a YAML file of these, or a name registered in the entry-point group agentcascade.prompts",
+    )
+
+    @field_validator("template", mode="before")
+    @classmethod
+    def _read_template(cls, setting: object) -> dict[str, str]:
+        try:
+            return read_texts(setting)
+        except ConfigError as error:
+            raise PydanticCustomError("template", "{problem}", {"problem": str(error)}) from None
 
 
 class ActionsConfig(Section):

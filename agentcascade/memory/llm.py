@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from agentcascade.errors import InvalidAction
-from agentcascade.memory import prompts
-from agentcascade.prompts.quoting import FENCED, Quoting
+from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.types import Message
 
 Size = Literal["small", "medium", "large"]
@@ -31,22 +30,31 @@ class Ask(Protocol):
 
 
 async def answer(
-    task: str, material: str, question: str, method: Language, ask: Ask, max_tokens: int, quoting: Quoting = FENCED
+    task: str, material: str, question: str, method: Language, ask: Ask, max_tokens: int, prompts: Prompts = DEFAULT
 ) -> str:
     """What the model gives for `task` on `material`, whose lines are quoted; its thinking is cut away."""
-    asked = prompts.QUESTION.format(question=quoting.fence("question", quoting.text(question), question))
-    material = f"{quoting.fence('history', material, question)}\n\n{asked}"
+    quoting = prompts.quoting
+    if method.reasoning != "direct":
+        task = f"{task}\n\n{prompts.render('memory_step_by_step')}"
+    content = prompts.render(
+        "memory_task",
+        history=quoting.fence("history", material, question),
+        question=quoting.fence("question", quoting.text(question), question),
+        task=task,
+    )
     messages: list[Message] = [
-        {"role": "system", "content": prompts.SYSTEM},
-        {"role": "user", "content": f"{material}\n\n{task}"},
+        {"role": "system", "content": prompts.render("memory_system")},
+        {"role": "user", "content": content},
     ]
     if method.reasoning == "direct":
         return result(await ask(method.size, messages, max_tokens))
-    messages[1] = {"role": "user", "content": f"{material}\n\n{task}\n\n{prompts.STEP_BY_STEP}"}
     draft = await ask(method.size, messages, 2 * max_tokens)
     if method.reasoning == "cot":
         return result(draft)
-    messages += [{"role": "assistant", "content": quoting.words(draft)}, {"role": "user", "content": prompts.REFLECT}]
+    messages += [
+        {"role": "assistant", "content": quoting.words(draft)},
+        {"role": "user", "content": prompts.render("memory_reflect")},
+    ]
     return result(await ask(method.size, messages, 2 * max_tokens))
 
 

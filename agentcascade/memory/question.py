@@ -17,7 +17,7 @@ from agentcascade.memory.dates import Span, periods
 from agentcascade.memory.index import View
 from agentcascade.memory.tokenization import names, phrases, term_set, terms
 from agentcascade.models.embeddings import TextVectors
-from agentcascade.prompts.quoting import FENCED, Quoting
+from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.protocols import Embedder, TokenCounter
 from agentcascade.types import ModuleName
 
@@ -109,9 +109,9 @@ class Tools:
         tokens: TokenVectors,
         count: TokenCounter,
         cached: int = 4000,
-        quoting: Quoting = FENCED,
+        prompts: Prompts = DEFAULT,
     ) -> None:
-        self.quoting = quoting
+        self.prompts = prompts
         self.vectors, self._tokens, self.count = vectors, tokens, count
         self._known: Cache[tuple[str, str], tuple[Any, float]] = Cache(cached)
 

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from agentcascade.actions.equivalence import PROMPT
 from agentcascade.actions.python import PythonActions
 from agentcascade.envs.appworld import agent, installation
 from agentcascade.envs.appworld.environment import FAILED, SILENT, AppWorldEnvironment, key, reading, written
 from agentcascade.envs.offline.copier import Copier, kinship
 from agentcascade.models.tokens import token_counter
 from agentcascade.prompts import demonstrations as prompts
+from agentcascade.prompts.prompts import DEFAULT
 from agentcascade.types import Demonstration, Message, Step
 
 LAYERS = ("text", "syntax tree", "dry run")
@@ -162,7 +162,7 @@ def main() -> None:
             left = len({key(t) for t in texts})
             if left > 1:
                 candidates = "\n".join(dict.fromkeys(texts))
-                tokens += count(PROMPT.format(goal=goal, observation="", candidates=candidates, note=""))
+                tokens += count(DEFAULT.render("verifier", goal=goal, candidates=candidates))
             observation, _ = world.step(code)
             messages.append({"role": "assistant", "content": written(thought, code)})
             messages.append({"role": "user", "content": observation})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from agentcascade.memory import prompts
 from agentcascade.memory.modules.extraction import Extraction, picked
 from agentcascade.memory.modules.filter import combined
 from agentcascade.memory.question import Item, Work, spread
@@ -18,7 +17,7 @@ HOPS = 3
 class Entity(Extraction):
     name: ModuleName = "entity"
     description = "Finds what the history says about the people, places and things that the question names."
-    task = prompts.ENTITY
+    task = "memory_entity"
 
     def rules(self, work: Work) -> list[Item]:
         """Lines by or about the names of the question that share its other rare terms."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentcascade.memory import prompts
 from agentcascade.memory.llm import Ask, Language, answer, facts
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.question import Item, Work
@@ -22,16 +21,16 @@ FACT_TOKENS = 60
 
 class Extraction(Module[list[Item]]):
     task: str
-    """What a chat model is asked to list."""
+    """Template of what a chat model is asked to list."""
 
     async def llm(self, work: Work, method: Language, ask: Ask) -> list[Item]:
         lines = work.lines(work.kept)
         if not lines:
             return []
-        quoting = work.tools.quoting
-        material = "\n".join(f"[{n}] {quoting.text(work.text(i))}" for n, i in enumerate(lines, 1))
-        task = f"{self.task} {prompts.FACTS.format(most=MOST)}"
-        text = await answer(task, material, work.query.text, method, ask, MOST * FACT_TOKENS, quoting)
+        prompts = work.tools.prompts
+        material = "\n".join(f"[{n}] {prompts.quoting.text(work.text(i))}" for n, i in enumerate(lines, 1))
+        task = f"{prompts.render(self.task)} {prompts.render('memory_facts', most=str(MOST))}"
+        text = await answer(task, material, work.query.text, method, ask, MOST * FACT_TOKENS, prompts)
         found = facts(text, range(1, len(lines) + 1))[:MOST]
         return [
             Item(text, tuple(lines[n - 1] for n in cited), 1 - rank / (2 * MOST))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from agentcascade.memory import prompts
 from agentcascade.memory.llm import Ask, Language, answer, ratings
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.question import Work, spread
@@ -66,13 +65,13 @@ class Filter(Module[Kept]):
 
     async def llm(self, work: Work, method: Language, ask: Ask) -> Kept:
         """The model's ratings; passages rated 3 or more of 10 stay."""
-        quoting = work.tools.quoting
+        prompts = work.tools.prompts
         passages = "\n\n".join(
-            f"Passage {n}:\n" + "\n".join(quoting.text(work.text(i)) for i in work.lines([c]))
+            f"Passage {n}:\n" + "\n".join(prompts.quoting.text(work.text(i)) for i in work.lines([c]))
             for n, c in enumerate(work.raw, 1)
         )
         most = 12 * len(work.raw) + 20
-        text = await answer(prompts.FILTER, passages, work.query.text, method, ask, most, quoting)
+        text = await answer(prompts.render("memory_filter"), passages, work.query.text, method, ask, most, prompts)
         rated = ratings(text, range(1, len(work.raw) + 1))
         best = {work.raw[n - 1]: score for n, score in rated.items() if score >= THRESHOLD}
         lines = work.lines(list(best))

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from agentcascade.memory import prompts
 from agentcascade.memory.llm import Ask, Language, answer, facts
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import combined
@@ -16,6 +15,8 @@ from agentcascade.types import ModuleName
 
 FACTS = 6
 """Key facts at most."""
+WORDS, TOKENS = 300, 600
+"""Of a memory that a chat model writes: what it is asked for, and what its answer may take."""
 CLOSE = 0.7
 """A key fact has at least this share of the best one's votes."""
 SURE = 0.8
@@ -56,10 +57,11 @@ class Summary(Module[list[Item]]):
         items = self.rules(work)
         if not items:
             return []
-        quoting = work.tools.quoting
-        material = "\n".join(f"[{n}] {quoting.text(item.text)}" for n, item in enumerate(items, 1))
-        task = f"{prompts.SUMMARY} {prompts.FACTS.format(most=2 * FACTS)}"
-        text = await answer(task, material, work.query.text, method, ask, 600, quoting)
+        prompts = work.tools.prompts
+        material = "\n".join(f"[{n}] {prompts.quoting.text(item.text)}" for n, item in enumerate(items, 1))
+        asked = prompts.render("memory_summary", words=str(WORDS))
+        task = f"{asked} {prompts.render('memory_facts', most=str(2 * FACTS))}"
+        text = await answer(task, material, work.query.text, method, ask, TOKENS, prompts)
         found = facts(text, range(1, len(items) + 1))
         return [
             Item(text, tuple(dict.fromkeys(i for n in cited for i in items[n - 1].lines)), 1 - rank / (2 + len(found)))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentcascade.memory import prompts
 from agentcascade.memory.dates import MONTHS, expressions, resolve
 from agentcascade.memory.modules.extraction import Extraction, picked
 from agentcascade.memory.modules.filter import combined
@@ -30,7 +29,7 @@ READ = 12
 class Temporal(Extraction):
     name: ModuleName = "temporal"
     description = "Finds when the events that the question asks about happened and puts dates to them."
-    task = prompts.TEMPORAL
+    task = "memory_temporal"
 
     def rules(self, work: Work) -> list[Item]:
         """Lines with a time expression that share terms with the question; those said in the asked period first."""

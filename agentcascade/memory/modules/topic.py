@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from agentcascade.memory import prompts
 from agentcascade.memory.modules.extraction import Extraction, picked
 from agentcascade.memory.modules.filter import combined
 from agentcascade.memory.question import Item, Work, spread
@@ -17,7 +16,7 @@ BEFORE, AFTER = 0.5, 0.3
 class Topic(Extraction):
     name: ModuleName = "topic"
     description = "Finds what was said on the subject of the question: opinions, plans, reasons and activities."
-    task = prompts.TOPIC
+    task = "memory_topic"
 
     def rules(self, work: Work) -> list[Item]:
         """Lines that share rare terms with the question."""

@@ -17,6 +17,7 @@ from agentcascade.bank.shortening import Task, _messages
 from agentcascade.episodes.judge import ModelJudge
 from agentcascade.memory.llm import Language, answer
 from agentcascade.prompts import demonstrations, planning
+from agentcascade.prompts.prompts import DEFAULT
 from agentcascade.prompts.quoting import FENCED, PLAIN, mark_of, neutral
 from agentcascade.types import Action, Demonstration, Situation, Step, Trajectory
 
@@ -208,7 +209,7 @@ async def test_every_other_prompt_quotes_what_it_holds() -> None:
     for reasoning in ("direct", "cot", "reflect"):
         method = Language("small", reasoning)  # type: ignore[arg-type]
         await answer("List.", f"[1] {FENCED.text(HOSTILE)}", HOSTILE, method, say, 9)
-    model.requests.append(_messages(Task(1, trajectory, {0: 3}), FENCED))
+    model.requests.append(_messages(Task(1, trajectory, {0: 3}), DEFAULT))
     model.requests.append(planning.with_plan([{"role": "user", "content": "mine"}], HOSTILE))
     asked = [m["content"] for request in model.requests for m in request if m["role"] != "assistant"]
     assert len(asked) > 8

@@ -1,0 +1,31 @@
+"""The default templates say what was said before there were any, byte for byte: provider's prompt caches hang on it."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prompt_recording import record
+
+RECORDED = Path(__file__).parents[2] / "data" / "prompts.json.xz"
+"""By `prompt_recording.record` at d9fb81f, when prompts were constants in eight modules."""
+UNFILLED = "in at most {words} words"
+"""What a memory's summary was asked for then: a field that nobody filled."""
+
+
+@pytest.fixture(scope="module")
+def before() -> Any:
+    return json.loads(lzma.decompress(RECORDED.read_bytes()))
+
+
+@pytest.mark.parametrize("quoting", ["fenced", "plain"])
+async def test_every_prompt_reads_as_it_was_recorded(quoting: str, before: Any, tmp_path: Path) -> None:
+    now = await record(tmp_path, quoting)
+    assert now.keys() == before[quoting].keys()
+    for model, requests in before[quoting].items():
+        assert [json.dumps(r) for r in now[model]] == [
+            json.dumps(r).replace(UNFILLED, "in at most 300 words") for r in requests
+        ]
