@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from agentcascade._util import known_secrets
 from agentcascade.actions.base import ActionFormat
 from agentcascade.actions.formats import make_format
+from agentcascade.config import registry
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig, RouterConfig
-from agentcascade.errors import ConfigError, MissingExtra, did_you_mean, without_secrets
+from agentcascade.errors import ConfigError, MissingExtra, did_you_mean
 from agentcascade.prompts.prompts import prompts_of
 from agentcascade.protocols import ChatModel, Embedder, Merger, Retriever, Router, TokenCounter
 from agentcascade.types import Trajectory
@@ -101,7 +100,7 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
         played: ChatModel = load(PLAYER)(config.name, count, lambda usage: price.dollars(usage) if price else None)
         return played
     if OWN_CLASS.fullmatch(config.name):
-        own: ChatModel = make(load(config.name), config.name, config.options)
+        own: ChatModel = registry.make(load(config.name), config.name, config.options)
         return priced(own, prices.lookup(config.name) if config.price else None)
     if config.name.startswith(OWN):
         raise ConfigError(
@@ -145,7 +144,7 @@ def format_of(config: CascadeConfig) -> ActionFormat:
 
 
 def make_router(config: RouterConfig) -> Router:
-    return construct("routers", config.name, "router.name", config.options)  # type: ignore[no-any-return]
+    return registry.construct("routers", config.name, "router.name", config.options)  # type: ignore[no-any-return]
 
 
 def make_embedder(name: str) -> Embedder:
@@ -158,7 +157,7 @@ def make_embedder(name: str) -> Embedder:
     options: dict[str, Any] = {}
     if argument:
         options = {"dimension": int(argument)} if argument.isdigit() else {"model": argument}
-    return construct("embedders", kind, "retrieval.embedder", options)  # type: ignore[no-any-return]
+    return registry.construct("embedders", kind, "retrieval.embedder", options, aliases=("minilm",))  # type: ignore[no-any-return]
 
 
 def make_retriever(name: str, dimension: int, database: Database | None = None, space: str = "") -> Retriever:
@@ -170,27 +169,7 @@ def make_retriever(name: str, dimension: int, database: Database | None = None, 
         if database is None:
             raise ConfigError("retrieval.index 'pgvector' needs a bank in PostgreSQL: set bank.url to postgresql://…")
         options |= {"database": database, "space": space}
-    return construct("retrievers", name, "retrieval.index", options)  # type: ignore[no-any-return]
-
-
-def construct(group: str, name: str, key: str, options: Mapping[str, Any]) -> Any:
-    """The part registered as `name` in the entry-point group ``agentcascade.<group>``."""
-    found = entry_points(group=f"agentcascade.{group}")
-    if name not in found.names:
-        if not found.names:
-            raise ConfigError(f"no {group} are registered: install agentcascade with pip, so that entry points exist")
-        known = {*found.names, *(("minilm",) if group == "embedders" else ())}  # an alias of `make_embedder`
-        raise ConfigError(f"{key} '{name}' is unknown: {did_you_mean(name, known)}")
-    return make(found[name].load(), f"{key} '{name}'", options)
-
-
-def make(part: Callable[..., Any], what: str, options: Mapping[str, Any]) -> Any:
-    """`part(**options)`; raises `ConfigError` for options that it does not take."""
-    try:
-        return part(**options)
-    except TypeError as error:
-        known_secrets.register_fields(options)  # a model of one's own may be given its key so
-        raise ConfigError(without_secrets(f"{what} does not take {dict(options)}: {error}")) from error
+    return registry.construct("retrievers", name, "retrieval.index", options)  # type: ignore[no-any-return]
 
 
 def find_module(name: str) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentcascade.assembly import components
 from agentcascade.assembly.resources import Resources, fingerprint
+from agentcascade.config import registry
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
@@ -120,7 +121,7 @@ def make_memory(
 
 def make_tier_router(config: RouterConfig, embedder: Embedder) -> TierRouter:
     """The tier router that a config names; one that was trained must fit the embedder."""
-    router: TierRouter = components.construct("tier_routers", config.name, "memory.router.name", config.options)
+    router: TierRouter = registry.construct("tier_routers", config.name, "memory.router.name", config.options)
     check = getattr(router, "check", None)
     if check is not None:
         check(embedder.name, embedder.dimension)

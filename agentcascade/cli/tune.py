@@ -12,20 +12,29 @@ import click
 from agentcascade.cli.logs import log_options, read, source_files
 from agentcascade.cli.terminal import console as safe_console
 from agentcascade.cli.terminal import say
+from agentcascade.errors import InvalidRequest
+from agentcascade.routers.tuning.families import FAMILIES, family
+from agentcascade.routers.tuning.risks import KINDS
 
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.columns import Arm
     from agentcascade.routers.tuning.tuner import Settings, Tuned
 
-FAMILIES = ("consistency", "entropy", "margin", "logprob", "learned", "tool", "category", "chain")
-RISKS = ("wrong", "teacher-disagreement", "episode-loss")
+
+def known_families(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        try:
+            family(name)
+        except InvalidRequest as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+    return names
 
 
 @click.command()
 @log_options
 @click.option("--max-risk", type=float, required=True, metavar="R", help="What may go wrong at most, e.g. 0.02.")
 @click.option("--confidence", type=float, default=0.95, show_default=True, metavar="C", help="Of the certificate.")
-@click.option("--risk", type=click.Choice(RISKS), default="teacher-disagreement", show_default=True, help="See below.")
+@click.option("--risk", type=click.Choice(KINDS), default="teacher-disagreement", show_default=True, help="See below.")
 @click.option(
     "--count",
     type=click.Choice(["marginal", "selective", "total"]),
@@ -64,11 +73,13 @@ RISKS = ("wrong", "teacher-disagreement", "episode-loss")
 @click.option(
     "--rules",
     "families",
-    type=click.Choice(FAMILIES),
+    metavar="FAMILY",
+    callback=known_families,
     multiple=True,
     default=("consistency",),
     show_default=True,
-    help="Families of rules to try; repeatable. More families share one confidence.",
+    help=f"Rules to try, repeatable: {', '.join(FAMILIES)}, or a registered router that has a family. More families "
+    "share one confidence.",
 )
 @click.option("--n", "sizes", type=click.IntRange(1), multiple=True, help="Numbers of samples to try; repeatable.")
 @click.option(

@@ -1,13 +1,21 @@
-"""Routers that decide by agreement, and the two trivial ones that every comparison needs."""
+"""Routers by self-consistency: unanimity and agreement thresholds; and the baselines teacher, student, random.
+
+Each has `as_rule`, by which `agentcascade replay` and `tune` know it (see `tuning.rules.Replayable`).
+"""
 
 from __future__ import annotations
 
 import math
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from agentcascade.errors import ConfigError
 from agentcascade.protocols import Verdict
+from agentcascade.routers.agreement import Agreement
 from agentcascade.types import Situation, Tally
+
+if TYPE_CHECKING:
+    from agentcascade.routers.tuning.rules import Rule
 
 
 class AlwaysTeacher:
@@ -20,6 +28,11 @@ class AlwaysTeacher:
 
     def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
         return Verdict.DEFER
+
+    def as_rule(self) -> Rule:
+        from agentcascade.routers.tuning.rules import TeacherAlone
+
+        return TeacherAlone()
 
 
 class AlwaysStudent:
@@ -35,12 +48,15 @@ class AlwaysStudent:
             return Verdict.ACCEPT
         return None if remaining else Verdict.DEFER
 
+    def as_rule(self) -> Rule:
+        from agentcascade.routers.tuning.rules import Threshold
 
-class AgreementThreshold:
-    """Accept when at least `threshold` of `n` samples agree on one action.
+        return Threshold(1, 1)
 
-    Stops as soon as the outcome is settled: the votes needed are in and no other class can overtake, or none can reach
-    them any more.
+
+class AgreementThreshold(Agreement):
+    """Accept when at least `threshold` of `n` samples agree on one action; as soon as that is settled (`Agreement`).
+
     Raises `ConfigError` for n < 1 or a threshold outside (0, 1].
     """
 
@@ -51,17 +67,13 @@ class AgreementThreshold:
             raise ConfigError(f"router.n is {n!r}: it is a number of samples, at least 1")
         if not 0 < threshold <= 1:
             raise ConfigError(f"router.threshold is {threshold}: it is a share of samples, above 0 and at most 1")
-        self.n, self.threshold = n, threshold
-        self.needed = max(1, math.ceil(threshold * n - 1e-9))
+        super().__init__(n, max(1, math.ceil(threshold * n - 1e-9)))
+        self.threshold = threshold
 
-    def samples(self, situation: Situation) -> int:
-        return self.n
+    def as_rule(self) -> Rule:
+        from agentcascade.routers.tuning.rules import Threshold
 
-    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
-        votes, runner_up = [*sorted(tally.counts.values(), reverse=True), 0, 0][:2]
-        if votes >= self.needed and (not remaining or votes > runner_up + remaining):
-            return Verdict.ACCEPT
-        return Verdict.DEFER if votes + remaining < self.needed else None
+        return Threshold(self.n, self.needed)
 
 
 class Unanimity(AgreementThreshold):
@@ -94,3 +106,8 @@ class RandomMix:
         if tally.counts:
             return Verdict.ACCEPT
         return None if remaining else Verdict.DEFER
+
+    def as_rule(self) -> Rule:
+        from agentcascade.routers.tuning import rules
+
+        return rules.RandomMix(self.p)

@@ -1,69 +1,23 @@
-"""Routers that accept by a score: the entropy or margin of the votes, log-probabilities, or a learned mix of signals.
+"""Routers that accept by a score (entropy, margin, log-probability, learned), or by thresholds per type of step.
 
-`agentcascade tune` chooses them; the same functions compute a score offline, for a whole log, and at a step.
+`agentcascade tune` chooses their settings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.protocols import Verdict
+from agentcascade.routers.signals import SCORES, SIGNALS, certainty, learned, margin, signals
 from agentcascade.steplog.types import action_type
 from agentcascade.types import Situation, Tally
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-
-SCORES = ("entropy", "margin", "logprob", "learned")
-SIGNALS = ("agreement", "margin", "certainty", "valid", "position", "similarity", "similarity known", "logprob")
-
-
-def certainty(counts: Floats, n: int) -> Floats:
-    """(N, M) votes of n samples to (N,): 1 less entropy over log n; samples without a vote are a class of their own."""
-    if n == 1:
-        some: Floats = np.minimum(counts.sum(axis=1), 1.0)
-        return some
-    lost = n - counts.sum(axis=1)
-    shares = np.concatenate([counts, lost[:, None]], axis=1) / n
-    entropy = -np.sum(np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1.0)), 0.0), axis=1)
-    certain: Floats = np.where(counts.sum(axis=1) > 0, 1 - entropy / np.log(n), 0.0)
-    return certain
-
-
-def margin(counts: Floats, n: int) -> Floats:
-    """(N,), by how much of n the largest class leads the second."""
-    two = -np.sort(-np.concatenate([counts, np.zeros((len(counts), 2))], axis=1), axis=1)[:, :2]
-    lead: Floats = (two[:, 0] - two[:, 1]) / n
-    return lead
-
-
-def signals(counts: Floats, n: int, position: Floats, similarity: Floats, logprob: Floats) -> Floats:
-    """(N, 8), one column for each of `SIGNALS`; `similarity` and `logprob` are NaN where they are not known."""
-    known = ~np.isnan(similarity)
-    return np.column_stack([
-        counts.max(axis=1) / n,
-        margin(counts, n),
-        certainty(counts, n),
-        counts.sum(axis=1) / n,
-        np.log1p(position),
-        np.where(known, similarity, 0.0),
-        known,
-        np.where(np.isnan(logprob), 0.0, logprob),
-    ])  # fmt: skip
-
-
-def learned(rows: Floats, types: Sequence[str], model: Mapping[str, Any]) -> Floats:
-    """(N,), the logistic regression's probability that the majority is right."""
-    total = rows @ np.array(model["weights"], dtype=float) + float(model["intercept"])
-    total += np.array([model["types"].get(name, 0.0) for name in types])
-    probability: Floats = 1 / (1 + np.exp(-total))
-    return probability
+    from agentcascade.routers.tuning.rules import Rule
 
 
 class ScoreRouter:
@@ -116,6 +70,12 @@ class ScoreRouter:
         )
         return float(learned(row, [action_type(tally.top[0])], self.model)[0])
 
+    def as_rule(self) -> Rule:
+        from agentcascade.routers.tuning.families import Votes
+        from agentcascade.routers.tuning.rules import Scored
+
+        return Scored(Votes(self.score, self.n, self.model or None), self.threshold)
+
 
 class Grouped:
     """A number of `needed` votes of its own for each type of action (`by: tool`) or goal (`by: category`).
@@ -126,7 +86,9 @@ class Grouped:
 
     name = "grouped"
 
-    def __init__(self, needed: Mapping[str, int], default: int, n: int = 3, by: str = "tool") -> None:
+    def __init__(
+        self, needed: Mapping[str, int], default: int, n: int = 3, by: Literal["tool", "category"] = "tool"
+    ) -> None:
         if by not in ("tool", "category"):
             raise ConfigError(f"router.by is '{by}': {did_you_mean(by, ('tool', 'category'))}")
         if not isinstance(n, int) or n < 1:
@@ -145,6 +107,11 @@ class Grouped:
         if tally.top is None or tally.top[1] < self._votes(situation, tally.top[0]):
             return Verdict.DEFER
         return Verdict.ACCEPT
+
+    def as_rule(self) -> Rule:
+        from agentcascade.routers.tuning import rules
+
+        return rules.Grouped(self.by, self.n, self.needed, self.default)
 
     def _votes(self, situation: Situation, action: str) -> int:
         group = action_type(action) if self.by == "tool" else situation.category

@@ -1,19 +1,20 @@
-"""Which rules are tried: chains of them, each from the safest rule to the boldest, fixed before the labels are seen.
+"""Families of rules that `tune` tries: each gives chains of rules, from the safest to the boldest.
 
-Rules that are fitted to labels (thresholds by type, learned scores) are made from one part of the episodes and tested
-on the other.
+They are fixed before the labels are seen: rules that are fitted to labels (thresholds by type, learned scores) are made
+from one part of the episodes and tested on the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from agentcascade.errors import InvalidRequest, MissingExtra
-from agentcascade.routers.step import scores
+from agentcascade.config import registry
+from agentcascade.errors import ConfigError, InvalidRequest, MissingExtra
+from agentcascade.routers import signals
 from agentcascade.routers.tuning.columns import Columns
 from agentcascade.routers.tuning.risks import Kind, labelled
 from agentcascade.routers.tuning.rules import Chain, Grouped, Rule, Scored, Threshold
@@ -21,9 +22,23 @@ from agentcascade.routers.tuning.rules import Chain, Grouped, Rule, Scored, Thre
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.columns import Floats
 
-Family = Literal["consistency", "entropy", "margin", "logprob", "learned", "tool", "category", "chain"]
-FAMILIES: tuple[Family, ...] = ("consistency", "entropy", "margin", "logprob", "learned", "tool", "category", "chain")
-FITTED = {"learned", "tool", "category"}
+RulesOf = Callable[["Columns", Sequence[int], Kind, int], "list[list[Rule]]"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Rules of one kind. A router of one's own is tuned by the `Family` that is its class attribute ``family``.
+
+    Args:
+        rules: from a log, numbers of samples, the risk's kind and a seed to chains of rules, each from the safest to
+            the boldest. It sees labels only where the family is `fitted`.
+        fitted: whether rules are made from labels: then from one part of the episodes, and tested on the other.
+    """
+
+    rules: RulesOf
+    fitted: bool = False
+
+
 SIZES = (2, 3, 4, 5, 6, 8, 10)
 """Numbers of samples that are tried, as far as the log has so many"""
 
@@ -58,24 +73,29 @@ def chains(sizes: Sequence[int], students: int) -> list[list[Rule]]:
 
 @dataclass(frozen=True)
 class Votes:
-    """A score of `routers/scores.py`, computed for a whole log."""
+    """A score of `ScoreRouter`, computed for a whole log."""
 
     name: str
     n: int
     model: Mapping[str, Any] | None = None
 
+    @property
+    def logprobs(self) -> bool:
+        weights = (self.model or {}).get("weights")
+        return self.name == "logprob" or bool(weights and weights[signals.SIGNALS.index("logprob")])
+
     def of(self, log: Columns) -> Floats:
         draw = log.draw(self.n)
         counts = draw.counts.astype(float)
         if self.name == "margin":
-            return scores.margin(counts, self.n)
+            return signals.margin(counts, self.n)
         if self.name == "entropy":
-            return scores.certainty(counts, self.n)
+            return signals.certainty(counts, self.n)
         said = _logprob(log, self.n, draw.top)
         if self.name == "logprob":
             return np.where(np.isnan(said), -np.inf, said)
-        rows = scores.signals(counts, self.n, log.position.astype(float), log.similarity, said)
-        return scores.learned(rows, _types(log, draw.top), self.model or {})
+        rows = signals.signals(counts, self.n, log.position.astype(float), log.similarity, said)
+        return signals.learned(rows, _types(log, draw.top), self.model or {})
 
     def router(self, threshold: float) -> Mapping[str, Any]:
         options: dict[str, Any] = {"score": self.name, "n": self.n, "threshold": threshold}
@@ -101,17 +121,17 @@ def fit(log: Columns, n: int, kind: Kind, seed: int = 0) -> dict[str, Any]:
             f"{len(right)} are right; leave --rules learned out"
         )
     said = _logprob(log, n, draw.top)
-    signals = scores.signals(draw.counts.astype(float), n, log.position.astype(float), log.similarity, said)[rows]
+    inputs = signals.signals(draw.counts.astype(float), n, log.position.astype(float), log.similarity, said)[rows]
     types = np.array(_types(log, draw.top))[rows]
     names, counts = np.unique(types, return_counts=True)
     own = [str(t) for t, c in zip(names, counts) if c >= 20 and len(names) > 1]
     one_hot = np.column_stack([types == t for t in own]) if own else np.empty((len(types), 0))
-    found = LogisticRegression(C=1.0, max_iter=1000).fit(np.column_stack([signals, one_hot]), right)
+    found = LogisticRegression(C=1.0, max_iter=1000).fit(np.column_stack([inputs, one_hot]), right)
     weights = found.coef_[0]
     return {
-        "weights": [round(float(w), 6) for w in weights[: len(scores.SIGNALS)]],
+        "weights": [round(float(w), 6) for w in weights[: len(signals.SIGNALS)]],
         "intercept": round(float(found.intercept_[0]), 6),
-        "types": {t: round(float(w), 6) for t, w in zip(own, weights[len(scores.SIGNALS) :])},
+        "types": {t: round(float(w), 6) for t, w in zip(own, weights[len(signals.SIGNALS) :])},
     }
 
 
@@ -170,3 +190,56 @@ def parts(log: Columns, share: float, seed: int) -> Iterator[Columns]:
     fitting[order[: round(share * log.clusters)]] = True
     yield log.take(fitting[log.cluster])
     yield log.take(~fitting[log.cluster])
+
+
+def _by_score(name: str) -> Family:
+    return Family(lambda log, sizes, kind, seed: scored(name, sizes))
+
+
+def _by_logprob(log: Columns, sizes: Sequence[int], kind: Kind, seed: int) -> list[list[Rule]]:
+    if not log.logprob.shape[1]:
+        raise InvalidRequest("the log has no log-probabilities: leave --rules logprob out")
+    return scored("logprob", sizes)
+
+
+def _by_model(log: Columns, sizes: Sequence[int], kind: Kind, seed: int) -> list[list[Rule]]:
+    return [rules for n in sizes for rules in scored("learned", [n], fit(log, n, kind, seed))]
+
+
+def _by_type(by: Literal["tool", "category"]) -> Family:
+    return Family(lambda log, sizes, kind, seed: [grouped(log, by, n, kind) for n in sizes], fitted=True)
+
+
+def _of_students(log: Columns, sizes: Sequence[int], kind: Kind, seed: int) -> list[list[Rule]]:
+    return chains(sizes, 1 + len(log.others))
+
+
+CHAIN = "chain"
+"""The family that is tried on the log of all students together"""
+FAMILIES: dict[str, Family] = {
+    "consistency": Family(lambda log, sizes, kind, seed: [consistency(sizes)]),
+    "entropy": _by_score("entropy"),
+    "margin": _by_score("margin"),
+    "logprob": Family(_by_logprob),
+    "learned": Family(_by_model, fitted=True),
+    "tool": _by_type("tool"),
+    "category": _by_type("category"),
+    CHAIN: Family(_of_students),
+}
+
+
+def family(name: str) -> Family:
+    """One of `FAMILIES`, or that of a registered router. Raises `InvalidRequest`."""
+    if name in FAMILIES:
+        return FAMILIES[name]
+    try:
+        point = registry.find("routers", name, "rules", aliases=FAMILIES)
+        own = getattr(registry.load(point, "rules"), "family", None)
+    except ConfigError as error:
+        raise InvalidRequest(str(error)) from error
+    if not isinstance(own, Family):
+        raise InvalidRequest(
+            f"rules '{name}' is a router without a family of rules to try (a class attribute `family`, see "
+            f"agentcascade.routers.tuning.families.Family): choose among {', '.join(FAMILIES)}"
+        )
+    return own

@@ -8,50 +8,28 @@ from typing import Any
 
 import yaml
 
-from agentcascade.errors import ConfigError, did_you_mean
-from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysStudent, AlwaysTeacher, Unanimity
-from agentcascade.routers.step.consistency import RandomMix as RandomRouter
-from agentcascade.routers.step.scores import SIGNALS, ScoreRouter
-from agentcascade.routers.step.scores import Grouped as GroupedRouter
+from agentcascade.config import registry
+from agentcascade.errors import ConfigError
 from agentcascade.routers.tuning.columns import Arm
 from agentcascade.routers.tuning.costs import Sampling
-from agentcascade.routers.tuning.families import Votes
-from agentcascade.routers.tuning.rules import Chain, Grouped, RandomMix, Rule, Scored, TeacherAlone, Threshold
-
-ROUTERS: dict[str, Any] = {
-    "teacher": AlwaysTeacher,
-    "student": AlwaysStudent,
-    "random": RandomRouter,
-    "unanimity": Unanimity,
-    "threshold": AgreementThreshold,
-    "scored": ScoreRouter,
-    "grouped": GroupedRouter,
-}
-"""Those that can be replayed"""
+from agentcascade.routers.tuning.rules import Chain, Replayable, Rule, Threshold
 
 
 def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call") -> dict[str, Any]:
     """Sections of a configuration."""
-    made: dict[str, Any] = {"router": dict(rule.router)}
+    sections: dict[str, Any] = {"router": dict(rule.router)}
     if isinstance(rule, Chain):
         first, *others = rule.links
-        made = {"router": dict(first.router), "students": [_link(i, link) for i, link in enumerate(others, 2)]}
-    if not isinstance(rule, TeacherAlone):
-        made["sampling"] = {"staged": "always" if sampling == "staged" else "never"}
-        if _needs_logprobs(rule):
-            made["sampling"]["logprobs"] = True
+        sections = {"router": dict(first.router), "students": [_link(i, link) for i, link in enumerate(others, 2)]}
+    if rule.samples:
+        sections["sampling"] = {"staged": "always" if sampling == "staged" else "never"}
+        if rule.logprobs:
+            sections["sampling"]["logprobs"] = True
         if arm is not None and arm.temperature is not None:
-            made["sampling"]["temperature"] = arm.temperature
+            sections["sampling"]["temperature"] = arm.temperature
         if arm is not None and arm.k is not None:
-            made["retrieval"] = {"k": arm.k}
-    return made
-
-
-def _needs_logprobs(rule: Rule) -> bool:
-    if not isinstance(rule, Scored) or not isinstance(rule.score, Votes):
-        return False
-    weights = (rule.score.model or {}).get("weights")
-    return rule.score.name == "logprob" or bool(weights and weights[SIGNALS.index("logprob")])
+            sections["retrieval"] = {"k": arm.k}
+    return sections
 
 
 def _link(number: int, rule: Threshold) -> dict[str, Any]:
@@ -86,22 +64,15 @@ def read(path: Path) -> Rule:
 
 
 def rule_of(name: str, options: Mapping[str, Any] | None = None) -> Rule:
-    """A router's settings as a rule that can be replayed. Raises `ConfigError`, as the router itself would."""
-    if name not in ROUTERS:
-        raise ConfigError(f"router '{name}' cannot be replayed: {did_you_mean(name, ROUTERS)}")
-    try:
-        router = ROUTERS[name](**(options or {}))
-    except TypeError as error:
-        raise ConfigError(f"router.options of '{name}': {error}") from None
-    match name:
-        case "teacher":
-            return TeacherAlone()
-        case "student":
-            return Threshold(1, 1)
-        case "random":
-            return RandomMix(router.p)
-        case "scored":
-            return Scored(Votes(router.score, router.n, router.model or None), router.threshold)
-        case "grouped":
-            return Grouped(router.by, router.n, router.needed, router.default)
-    return Threshold(router.n, router.needed)
+    """The rule of a router, by the name that it is registered under and its options.
+
+    Raises:
+        ConfigError: as the router itself would, and where it has no `as_rule`.
+    """
+    router = registry.construct("routers", name, "router.name", options or {})
+    if not isinstance(router, Replayable):
+        raise ConfigError(
+            f"router '{name}' cannot be replayed: {type(router).__name__} has no method as_rule, which says how it "
+            "decides on a log (agentcascade.routers.tuning.rules.Replayable)"
+        )
+    return router.as_rule()

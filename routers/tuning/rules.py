@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -59,7 +59,21 @@ class Rule(Protocol):
         """The section `router` of the configuration that acts by this rule."""
         ...
 
+    @property
+    def logprobs(self) -> bool:
+        """Whether it needs the log-probabilities of samples."""
+        ...
+
     def on(self, log: Columns) -> Outcome: ...
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A router that can be replayed on a log: all that tuning needs of it, it carries itself."""
+
+    def as_rule(self) -> Rule:
+        """The rule that decides as this router does."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,7 @@ class Threshold:
 
     n: int
     needed: int
+    logprobs: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -115,6 +130,7 @@ class TeacherAlone:
 
     name: str = "teacher"
     samples: tuple[int, ...] = ()
+    logprobs: bool = False
 
     @property
     def router(self) -> Mapping[str, Any]:
@@ -137,6 +153,7 @@ class RandomMix:
     """The student takes a step with its first sample, but with probability `p` the teacher does: the baseline."""
 
     p: float
+    logprobs: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -171,6 +188,11 @@ class Score(Protocol):
     @property
     def n(self) -> int: ...
 
+    @property
+    def logprobs(self) -> bool:
+        """Whether it needs the log-probabilities of samples."""
+        ...
+
     def of(self, log: Columns) -> Floats: ...
 
     def router(self, threshold: float) -> Mapping[str, Any]: ...
@@ -193,6 +215,10 @@ class Scored:
     @property
     def samples(self) -> tuple[int, ...]:
         return (self.score.n,)
+
+    @property
+    def logprobs(self) -> bool:
+        return self.score.logprobs
 
     @property
     def router(self) -> Mapping[str, Any]:
@@ -221,6 +247,7 @@ class Grouped:
     n: int
     needed: Mapping[str, int] = field(hash=False)
     default: int
+    logprobs: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -251,6 +278,7 @@ class Chain:
     """Students in turn, each with a threshold of its own; where none of them is accepted, the teacher."""
 
     links: tuple[Threshold, ...]
+    logprobs: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

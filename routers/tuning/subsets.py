@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import comb
 
 from agentcascade.actions.voting import next_wave
-from agentcascade.routers.step.consistency import AgreementThreshold
+from agentcascade.routers.agreement import Agreement
 from agentcascade.types import Situation, Tally
 
 Pattern = tuple[int, tuple[int, ...]]
@@ -120,7 +120,7 @@ def _one_more(
 @lru_cache(maxsize=100_000)
 def _wave(votes: tuple[int, ...], drawn: int, n: int, needed: int) -> int:
     """How many samples are bought next; 0 when the verdict is in."""
-    router = AgreementThreshold(n, needed / n)
+    router = Agreement(n, needed)
     tally = Tally(counts={str(i): v for i, v in enumerate(votes)}, total=drawn)
     if drawn and router.judge(NOWHERE, tally, n - drawn) is not None:
         return 0

@@ -18,7 +18,7 @@ from agentcascade.routers.tuning import costs, families, multiple
 from agentcascade.routers.tuning.columns import Arm, Columns, arm_of, arms, chain, columns, failed
 from agentcascade.routers.tuning.conformal import conformal
 from agentcascade.routers.tuning.costs import SAMPLINGS, Bill, Sampling
-from agentcascade.routers.tuning.families import FAMILIES, FITTED, Family
+from agentcascade.routers.tuning.families import CHAIN, FAMILIES
 from agentcascade.routers.tuning.pvalues import FUNCTIONS, TESTS, Test, upper_bound
 from agentcascade.routers.tuning.replay import Replayed, drawn, replay
 from agentcascade.routers.tuning.risks import Losses, Risk
@@ -39,7 +39,8 @@ class Settings:
     method: Literal["test", "conformal"] = "test"
     test: Test | Literal["auto"] = "auto"
     multiplicity: multiple.Multiplicity = "sequence"
-    rules: tuple[Family, ...] = ("consistency",)
+    rules: tuple[str, ...] = ("consistency",)
+    """Families to try: of `families.FAMILIES`, or the name of a registered router that has one"""
     sizes: tuple[int, ...] = ()
     """Numbers of samples to try; default: up to 10, as far as the log goes"""
     sampling: Sampling | Literal["auto"] = "auto"
@@ -61,8 +62,7 @@ class Settings:
         if not self.rules:
             raise InvalidRequest(f"rules is empty: choose among {', '.join(FAMILIES)}")
         for name in self.rules:
-            if name not in FAMILIES:
-                raise InvalidRequest(f"rules has '{name}': {did_you_mean(name, FAMILIES)}")
+            families.family(name)
         if self.test not in (*TESTS, "auto"):
             raise InvalidRequest(f"test '{self.test}' is unknown: {did_you_mean(self.test, (*TESTS, 'auto'))}")
         for n in self.sizes:
@@ -77,7 +77,7 @@ class Settings:
 class Candidate:
     """A rule that was tried, on the steps that it was tested on."""
 
-    family: Family
+    family: str
     chain: int
     replayed: Replayed
     p: float | None
@@ -118,7 +118,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class _Chain:
-    family: Family
+    family: str
     log: Columns
     rules: list[Rule]
 
@@ -128,7 +128,7 @@ def tune(steps: Sequence[LoggedStep], settings: Settings) -> Tuned:
     usable, left_out = _usable(steps, settings)
     every = [columns(usable, arm=arm) for arm in arms(usable)]
     logs = [log for log in every if log.clusters >= max(2, 0.01 * len(usable))] or every[:1]
-    chained = chain(usable) if "chain" in settings.rules else None
+    chained = chain(usable) if CHAIN in settings.rules else None
     tuned = search(logs, settings, left_out=left_out, chained=chained)
     return replace(
         tuned,
@@ -147,10 +147,10 @@ def search(
 ) -> Tuned:
     """The same on columns, one log for each way in which the student was asked, every step labelled."""
     settings = replace(settings, risk=_bounded(settings.risk, [*logs, chained] if chained is not None else logs))
-    made = [c for log in logs for c in _chains(log, settings)]
+    alone = [name for name in settings.rules if name != CHAIN]
+    made = [c for log in logs for c in _chains(log, alone, settings)]
     if chained is not None:
-        rules = families.chains(_sizes(chained, settings), 1 + len(chained.others))
-        made += [_Chain("chain", chained, own) for own in rules]
+        made += _chains(chained, [CHAIN], settings)
     bills = _bills(settings)
     candidates = []
     for i, (one, verdicts) in enumerate(zip(made, _tested(made, settings))):
@@ -241,25 +241,16 @@ def _whole(steps: Iterable[LoggedStep], what: str) -> None:
             )
 
 
-def _chains(log: Columns, settings: Settings) -> list[_Chain]:
+def _chains(log: Columns, names: Iterable[str], settings: Settings) -> list[_Chain]:
     sizes, kind = _sizes(log, settings), settings.risk.kind
+    chosen = {name: families.family(name) for name in names}
+    halves = (
+        list(families.parts(log, settings.fit_share, settings.seed)) if any(f.fitted for f in chosen.values()) else []
+    )
     made: list[_Chain] = []
-    halves = list(families.parts(log, settings.fit_share, settings.seed)) if FITTED & {*settings.rules} else []
-    for family in settings.rules:
-        if family == "consistency":
-            made.append(_Chain(family, log, families.consistency(sizes)))
-        elif family in ("entropy", "margin", "logprob"):
-            if family == "logprob" and not log.logprob.shape[1]:
-                raise InvalidRequest("the log has no log-probabilities: leave --rules logprob out")
-            made += [_Chain(family, log, rules) for rules in families.scored(family, sizes)]
-        elif family == "learned":
-            fitting, testing = halves
-            for n in sizes:
-                model = families.fit(fitting, n, kind, settings.seed)
-                made += [_Chain(family, testing, rules) for rules in families.scored(family, [n], model)]
-        elif family in ("tool", "category"):
-            fitting, testing = halves
-            made += [_Chain(family, testing, families.grouped(fitting, family, n, kind)) for n in sizes]
+    for name, family in chosen.items():
+        fitting, testing = halves if family.fitted else (log, log)
+        made += [_Chain(name, testing, rules) for rules in family.rules(fitting, sizes, kind, settings.seed)]
     return made
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agentcascade.assembly.components import construct
+from agentcascade.config.registry import construct
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.memory.types import State
 from agentcascade.routers.ridge import RIDGE, Arms, Spread, chances

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcascade.assembly.components import construct
+from agentcascade.config.registry import construct
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.memory.types import State, TierRouter
 from agentcascade.routers.tier.baselines import CostThreshold, FixedTiers, RandomTiers, Signals, signals

@@ -366,7 +366,11 @@ def test_impossible_settings_say_what_to_change(changes: dict[str, Any], message
         ("router: [", "cannot be read"),
         ("sampling: {}", "holds no rule"),
         ("router: {name: treshold}", "did you mean 'threshold'"),
-        ("router: {name: threshold, options: {votes: 3}}", "router.options of 'threshold'"),
+        (
+            "router: {name: linucb, options: {budget: 10}}",
+            "'linucb' cannot be replayed: StepLinUCB has no",
+        ),
+        ("router: {name: threshold, options: {votes: 3}}", "router.name 'threshold' does not take"),
         ("router: {name: unanimity, options: {n: 0}}", "at least 1"),
         ("router: {name: scored, options: {score: learned, threshold: 0.9}}", "router.model needs"),
     ],
