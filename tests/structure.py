@@ -28,7 +28,7 @@ step steplog envs
 vllm memory bank ledger conversation retrievers
 billing actions models telemetry storage
 redaction config prompts
-lifetime event_loop messages protocols errors
+lifetime event_loop registry messages protocols errors
 types
 _util _version
 """

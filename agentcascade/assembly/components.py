@@ -9,9 +9,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from agentcascade import registry
 from agentcascade.actions.base import ActionFormat
 from agentcascade.actions.formats import make_format
-from agentcascade.config import registry
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig, RouterConfig
 from agentcascade.errors import ConfigError, MissingExtra, did_you_mean

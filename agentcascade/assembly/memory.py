@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentcascade import registry
 from agentcascade.assembly import components
 from agentcascade.assembly.resources import Resources, fingerprint
-from agentcascade.config import registry
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from agentcascade.errors import ConfigError, describe, did_you_mean
+from agentcascade import registry
+from agentcascade.errors import ConfigError, describe
 from agentcascade.prompts.defaults import TEMPLATES
 from agentcascade.prompts.template import replaced
 
-GROUP = "agentcascade.prompts"
-"""Entry points: functions without arguments that give texts by name of a template."""
 REGISTERED = re.compile(r"[\w-]+")
 
 
@@ -25,7 +23,7 @@ def read_texts(setting: object) -> dict[str, str]:
     Args:
         setting: a mapping of names to texts or ``{file: path}``; or a text of several lines or with a ``$``, for the
             template ``demonstrations``; or a YAML file of such a mapping; or another file, for ``demonstrations``; or a
-            name that a package registers in the entry-point group ``agentcascade.prompts``.
+            name in the entry-point group ``agentcascade.prompts``: a function without arguments that gives a mapping.
     """
     if isinstance(setting, str):
         setting = _referred(setting)
@@ -51,13 +49,11 @@ def _referred(setting: str) -> object:
 
 
 def _registered(name: str) -> Any:
-    known = entry_points(group=GROUP)
-    if name not in known.names:
-        raise ConfigError(f"no package registers prompts '{name}' ({GROUP}): {did_you_mean(name, known.names)}")
+    texts = registry.load(registry.find("prompts", name, "template"), "template")
     try:
-        return known[name].load()()
+        return texts()
     except Exception as error:  # of somebody's package
-        raise ConfigError(f"prompts '{name}' cannot be loaded: {describe(error)}") from error
+        raise ConfigError(f"template '{name}' cannot be read: {describe(error)}") from error
 
 
 def _text(name: str, value: object) -> str:

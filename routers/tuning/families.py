@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from agentcascade.config import registry
+from agentcascade import registry
 from agentcascade.errors import ConfigError, InvalidRequest, MissingExtra
 from agentcascade.routers import signals
 from agentcascade.routers.tuning.columns import Columns

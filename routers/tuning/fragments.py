@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from agentcascade.config import registry
+from agentcascade import registry
 from agentcascade.errors import ConfigError
 from agentcascade.routers.tuning.columns import Arm
 from agentcascade.routers.tuning.costs import Sampling

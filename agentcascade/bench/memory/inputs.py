@@ -53,7 +53,7 @@ def open_router(path: Path | None, tiers: str | None) -> TierRouter:
     """A trained router by its file, whatever its kind, or fixed tiers by their names."""
     if path is None:
         return FixedTiers(_tiers(tiers or ""))  # type: ignore[arg-type]
-    from agentcascade.config import registry
+    from agentcascade import registry
     from agentcascade.routers.tier.checkpoints import kind_of
 
     router: TierRouter = registry.construct("tier_routers", kind_of(path), "--router", {"path": path})

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import string
-from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plugins import install_here
 
 from agentcascade.config.load import CascadeConfig, variants
 from agentcascade.errors import ConfigError
-from agentcascade.prompts import settings
 from agentcascade.prompts.defaults import TEMPLATES, texts
 from agentcascade.prompts.prompts import DEFAULT, Prompts, prompts_of
 from agentcascade.prompts.template import Template
@@ -80,7 +79,7 @@ def test_each_template_is_checked_for_its_fields_at_load(name: str, tmp_path: Pa
         ({"judge": {"path": "nowhere.txt"}}, "template 'judge': a text or {file: path} is needed"),
         ({"judge": 5}, "template 'judge': a text or {file: path} is needed, not int"),
         ("nowhere.yaml", "there is no file nowhere.yaml"),
-        ("nobodys", "no package registers prompts 'nobodys'"),
+        ("nobodys", "template 'nobodys' is unknown: known: default"),
         (["$examples"], "a mapping of templates to texts, a text or a file is needed, not list"),
     ],
 )
@@ -123,15 +122,20 @@ def test_one_text_is_that_of_the_demonstrations(tmp_path: Path, monkeypatch: pyt
     assert CascadeConfig.load(prompt={"template": text}).prompt.template == {"demonstrations": text}
 
 
-def own_texts() -> dict[str, str]:
-    return {"planned": "Mine: $plan"}
-
-
-def test_a_package_registers_its_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_registers_its_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert CascadeConfig.load(prompt={"template": "default"}).prompt.template == texts()
-    found = EntryPoints([EntryPoint("mine", f"{__name__}:own_texts", settings.GROUP)])
-    monkeypatch.setattr(settings, "entry_points", lambda group: found.select(group=group))
-    assert CascadeConfig.load(prompt={"template": "mine"}).prompt.template == own_texts()
+    source = """
+        def texts():
+            return {"planned": "Mine: $plan"}
+
+        def broken():
+            raise OSError("the disk is gone")
+    """
+    points = {"mine": "own_prompts:texts", "broken": "own_prompts:broken"}
+    install_here(monkeypatch, tmp_path, "own_prompts", source, {"prompts": points})
+    assert CascadeConfig.load(prompt={"template": "mine"}).prompt.template == {"planned": "Mine: $plan"}
+    with pytest.raises(ConfigError, match="template 'broken' cannot be read: OSError: the disk is gone"):
+        CascadeConfig.load(prompt={"template": "broken"})
 
 
 def test_equal_settings_are_one_object_of_prompts() -> None:

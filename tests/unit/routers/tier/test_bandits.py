@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agentcascade.config.registry import construct
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.memory.types import State
+from agentcascade.registry import construct
 from agentcascade.routers.ridge import RIDGE, Arms, Spread, chances
 from agentcascade.routers.tier import policy
 from agentcascade.routers.tier.bandits import LinearThompson, LinUCB, Row

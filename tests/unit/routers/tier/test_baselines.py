@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcascade.config.registry import construct
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.memory.types import State, TierRouter
+from agentcascade.registry import construct
 from agentcascade.routers.tier.baselines import CostThreshold, FixedTiers, RandomTiers, Signals, signals
 from agentcascade.types import MODULES, TIERS, ModuleName
 

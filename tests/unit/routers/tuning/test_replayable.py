@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plugins import install_here
 
+from agentcascade import registry
 from agentcascade.assembly.components import make_router
-from agentcascade.config import registry
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import InvalidRequest
 from agentcascade.protocols import Verdict

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from plugins import install_here
 
+from agentcascade import registry
 from agentcascade.assembly.components import make_router
-from agentcascade.config import registry
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError, MissingExtra
 
