@@ -24,7 +24,8 @@ def info(config: Path | None, url: str | None, as_json: bool) -> None:
     from sqlalchemy import func, select
 
     from agentcascade.storage import retention, tables
-    from agentcascade.storage.database import redacted_url, revision
+    from agentcascade.storage.database import revision
+    from agentcascade.storage.engine import redacted_url
 
     with database(load(config, url)) as opened:
         with opened.begin() as connection:

@@ -136,7 +136,7 @@ def _database(to: Console, settings: CascadeConfig) -> bool:
     from sqlalchemy import make_url
 
     from agentcascade.storage import open_database
-    from agentcascade.storage.database import redacted_url
+    from agentcascade.storage.engine import redacted_url
 
     what = redacted_url(make_url(settings.bank.url))
     try:

@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, Float, Select, Table, case, cast, func, se
 
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.storage import Database
+from agentcascade.storage.memory_recorder import MemoryRecorder as MemoryRecorder
 from agentcascade.storage.recorder import DatabaseRecorder as DatabaseRecorder
-from agentcascade.storage.recorder import MemoryRecorder as MemoryRecorder
 from agentcascade.storage.tables import calls, decisions, recall_calls, recalls, rewrite_calls, rewrites
 from agentcascade.types import Frozen, Role, Usage
 

@@ -74,8 +74,8 @@ STATUSES = {
 def create_app(config: CascadeConfig) -> FastAPI:
     """The proxy for every cascade of `config`. Databases and models are opened now; a bad configuration raises."""
     from agentcascade.assembly.cascade import build_all
-    from agentcascade.storage.budgets import RateLimiter
     from agentcascade.storage.keys import Keys
+    from agentcascade.storage.rate_limiter import RateLimiter
     from agentcascade.telemetry.observer import prometheus
 
     telemetry, render = prometheus(record_content=config.telemetry.contents)

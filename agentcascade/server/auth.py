@@ -11,8 +11,8 @@ from agentcascade.errors import InvalidKey, StorageError, describe
 from agentcascade.types import Account
 
 if TYPE_CHECKING:
-    from agentcascade.storage.budgets import RateLimiter
     from agentcascade.storage.keys import ApiKey, Keys
+    from agentcascade.storage.rate_limiter import RateLimiter
 
 
 log = logging.getLogger("agentcascade.server")

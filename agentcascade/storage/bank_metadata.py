@@ -1,4 +1,4 @@
-"""What is known about banked trajectories beside their text: how it went where they were shown, shorter reasoning."""
+"""Bank metadata: the embedding model, how often each trajectory was shown and with what success, shorter reasoning."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from agentcascade.storage.tables import decisions, episodes, settings, shortened, trajectories, uses
 from agentcascade.storage.trajectories import chunks
+from agentcascade.storage.upsert import upsert
 from agentcascade.types import EpisodeEnd, Trajectory, new_id, now
 
 SPACE = "embedding_model"
@@ -24,10 +24,12 @@ def embedding_model(connection: Connection) -> str | None:
 
 
 def set_embedding_model(connection: Connection, value: str) -> None:
+    """Remember which model embedded the bank, as ``name/dimension``."""
     _set(connection, SPACE, value)
 
 
 def edit_mark(connection: Connection) -> str:
+    """Another one than before says that banked trajectories changed."""
     return _setting(connection, EDITS) or "0"
 
 
@@ -49,40 +51,40 @@ def with_shortened(trajectory: Trajectory, reasonings: Mapping[int, str] | None)
 
 def write_shortened(connection: Connection, pk: int, reasonings: Mapping[int, str], model: str) -> None:
     """Keep shorter reasonings of a trajectory by position; the originals stay where they are."""
-    row = _upsert(connection, shortened)
+    row = upsert(connection, shortened)
     changes = {name: row.excluded[name] for name in ("reasoning", "model", "created_at")}
-    made = {"trajectory": pk, "model": model, "created_at": now()}
-    rows = [made | {"position": i, "reasoning": text} for i, text in sorted(reasonings.items())]
+    common = {"trajectory": pk, "model": model, "created_at": now()}
+    rows = [common | {"position": i, "reasoning": text} for i, text in sorted(reasonings.items())]
     connection.execute(row.on_conflict_do_update(index_elements=["trajectory", "position"], set_=changes), rows)
     mark_edited(connection)
 
 
 def delete_shortened(connection: Connection, pks: Collection[int]) -> int:
     """Forget the shorter reasonings of these trajectories; returns of how many steps."""
-    gone = 0
+    deleted = 0
     for part in chunks(sorted(pks)):
-        gone += connection.execute(delete(shortened).where(shortened.c.trajectory.in_(part))).rowcount
-    if gone:
+        deleted += connection.execute(delete(shortened).where(shortened.c.trajectory.in_(part))).rowcount
+    if deleted:
         mark_edited(connection)
-    return gone
+    return deleted
 
 
 def read_shortened(connection: Connection, pks: Collection[int]) -> dict[int, dict[int, str]]:
     """Trajectory key → position → its shorter reasoning."""
-    found: dict[int, dict[int, str]] = {}
+    shorter: dict[int, dict[int, str]] = {}
     for part in chunks(sorted(pks)):
         for row in connection.execute(select(shortened).where(shortened.c.trajectory.in_(part))):
-            found.setdefault(row.trajectory, {})[row.position] = row.reasoning
-    return found
+            shorter.setdefault(row.trajectory, {})[row.position] = row.reasoning
+    return shorter
 
 
 def read_uses(connection: Connection, pks: Collection[int]) -> dict[int, tuple[int, int]]:
     """Trajectory key → (episodes it was shown in, those of them that succeeded)."""
-    found = {}
+    counts = {}
     for part in chunks(sorted(pks)):
         for row in connection.execute(select(uses).where(uses.c.trajectory.in_(part))):
-            found[row.trajectory] = max(0, row.episodes), min(max(0, row.successes), max(0, row.episodes))
-    return found
+            counts[row.trajectory] = max(0, row.episodes), min(max(0, row.successes), max(0, row.episodes))
+    return counts
 
 
 def sum_uses(connection: Connection, namespace: str) -> tuple[int, int]:
@@ -98,8 +100,10 @@ def lock_episodes(
     """(namespace, episode) → (outcome before, trajectories counted with it); nobody else ends them meanwhile."""
     before = {}
     for namespace, episode in sorted({(e.namespace, e.episode) for e in ends}):
-        own = (episodes.c.namespace == namespace) & (episodes.c.id == episode)
-        row = connection.execute(select(episodes.c.success, episodes.c.shown).where(own).with_for_update()).one()
+        this_episode = (episodes.c.namespace == namespace) & (episodes.c.id == episode)
+        row = connection.execute(
+            select(episodes.c.success, episodes.c.shown).where(this_episode).with_for_update()
+        ).one()
         before[namespace, episode] = row.success, list(row.shown or ())
     return before
 
@@ -125,31 +129,33 @@ def count_uses(
             acted = (decisions.c.episode == episode) & (decisions.c.answered_by == "student")
             # Told to look for the namespace too, SQLite would read all of that namespace's decisions.
             query = select(decisions.c.namespace, decisions.c.demonstrations).where(acted)
-            windows = [w for space, made in connection.execute(query) if space == namespace for w in made]
+            windows = [
+                w for space, demonstrations in connection.execute(query) if space == namespace for w in demonstrations
+            ]
             shown = {w.rpartition(":")[0] for w in windows} | set(counted)
         add(counted, -1, outcome)
         add(shown, 1, end.success)
         if shown != set(counted):
-            own = (episodes.c.namespace == namespace) & (episodes.c.id == episode)
-            connection.execute(update(episodes).where(own).values(shown=sorted(shown)))
+            this_episode = (episodes.c.namespace == namespace) & (episodes.c.id == episode)
+            connection.execute(update(episodes).where(this_episode).values(shown=sorted(shown)))
     _change(connection, {name: change for name, change in changes.items() if any(change)})
 
 
 def _change(connection: Connection, changes: Mapping[str, Sequence[int]]) -> None:
     for part in chunks(sorted(changes)):
         query = select(trajectories.c.pk, trajectories.c.id).where(trajectories.c.id.in_(part))
-        there = connection.execute(query.order_by(trajectories.c.pk).with_for_update(read=True, key_share=True))
+        banked = connection.execute(query.order_by(trajectories.c.pk).with_for_update(read=True, key_share=True))
         rows = [
-            {"trajectory": row.pk, "episodes": changes[row.id][0], "successes": changes[row.id][1]} for row in there
+            {"trajectory": row.pk, "episodes": changes[row.id][0], "successes": changes[row.id][1]} for row in banked
         ]
         if rows:
-            add = _upsert(connection, uses)
+            add = upsert(connection, uses)
             sums = {name: uses.c[name] + add.excluded[name] for name in ("episodes", "successes")}
             connection.execute(add.on_conflict_do_update(index_elements=["trajectory"], set_=sums), rows)
 
 
 def read_notes(connection: Connection) -> list[tuple[Table, str, dict[str, Any]]]:
-    """All notes with the ids of their trajectories, for `write_notes` to write when these have new keys."""
+    """Shorter reasonings and uses with the ids of their trajectories, for `write_notes` when these have new keys."""
     return [
         (table, row["id"], {k: v for k, v in row.items() if k not in ("id", "trajectory")})
         for table in (shortened, uses)
@@ -157,23 +163,20 @@ def read_notes(connection: Connection) -> list[tuple[Table, str, dict[str, Any]]
     ]
 
 
-def write_notes(connection: Connection, kept: Sequence[tuple[Table, str, dict[str, Any]]]) -> None:
+def write_notes(connection: Connection, notes: Sequence[tuple[Table, str, dict[str, Any]]]) -> None:
+    """Write what `read_notes` read to the trajectories' present keys."""
     keys = {row.id: row.pk for row in connection.execute(select(trajectories.c.id, trajectories.c.pk))}
     for table in (shortened, uses):
-        rows = [values | {"trajectory": keys[id]} for own, id, values in kept if own is table]
+        rows = [values | {"trajectory": keys[id]} for note_table, id, values in notes if note_table is table]
         if rows:
             connection.execute(table.insert(), rows)
 
 
 def _setting(connection: Connection, name: str) -> str | None:
-    found: str | None = connection.execute(select(settings.c.value).where(settings.c.name == name)).scalar()
-    return found
+    value: str | None = connection.execute(select(settings.c.value).where(settings.c.name == name)).scalar()
+    return value
 
 
 def _set(connection: Connection, name: str, value: str) -> None:
-    row = _upsert(connection, settings).values(name=name, value=value)
+    row = upsert(connection, settings).values(name=name, value=value)
     connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
-
-
-def _upsert(connection: Connection, table: Table) -> Any:
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)

@@ -1,4 +1,4 @@
-"""File locks on files of JSON lines: one process writes such a file, and any process takes it in once it is let go."""
+"""File locks (flock) on files of JSON lines: one process writes one, any takes it in once it is let go."""
 
 from __future__ import annotations
 

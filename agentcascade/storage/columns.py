@@ -1,4 +1,4 @@
-"""What columns hold beyond what every database knows: exact dollars, UTC times, growing keys."""
+"""Column types: exact dollars, UTC times, growing row keys."""
 
 from __future__ import annotations
 

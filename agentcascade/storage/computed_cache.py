@@ -1,4 +1,4 @@
-"""What was computed once and need not be computed again: vectors of lines, answers of models, by content.
+"""Cache of computed results in the database: vectors of lines, answers of models, by content.
 
 A cache: while the database fails it knows nothing and keeps nothing.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from agentcascade.errors import StorageError
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import computed
 from agentcascade.storage.trajectories import chunks
+from agentcascade.storage.upsert import upsert
 from agentcascade.types import now
 
 
@@ -25,25 +25,24 @@ class ComputedCache:
 
     def get(self, kind: str, keys: Collection[str]) -> dict[str, bytes]:
         """Those that are known."""
-        found: dict[str, bytes] = {}
+        values: dict[str, bytes] = {}
         try:
             with self._database.begin() as connection:
                 for part in chunks(sorted(keys)):
                     query = select(computed.c.key, computed.c.value)
                     rows = connection.execute(query.where(computed.c.kind == kind, computed.c.key.in_(part)))
-                    found.update((row.key, row.value) for row in rows)
+                    values.update((row.key, row.value) for row in rows)
         except StorageError:
             return {}
-        return found
+        return values
 
     def put(self, kind: str, values: Mapping[str, bytes]) -> None:
         """Keep them; what is there stays as it is."""
         if not values:
             return
-        dialect = postgresql if self._database.engine.dialect.name == "postgresql" else sqlite
         rows = [{"kind": kind, "key": k, "value": v, "created_at": now()} for k, v in sorted(values.items())]
         try:
-            with self._database.begin(write=self._database.engine.dialect.name == "sqlite") as connection:
-                connection.execute(dialect.insert(computed).on_conflict_do_nothing(), rows)
+            with self._database.begin(write=self._database.is_sqlite) as connection:
+                connection.execute(upsert(connection, computed).on_conflict_do_nothing(), rows)
         except StorageError:
             pass

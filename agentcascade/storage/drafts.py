@@ -1,4 +1,4 @@
-"""Drafts: the steps of unfinished episodes, whose callers keep no session."""
+"""Drafts: rows of the steps of unfinished episodes, whose callers keep no session."""
 
 from __future__ import annotations
 
@@ -39,20 +39,22 @@ class Unfinished(NamedTuple):
 
 def find(database: Database, namespace: str, episode: str) -> Unfinished:
     """The episode with that id in that namespace. Raises `UnknownEpisode`, also for one of another namespace."""
-    kept = (
+    drafted_steps = (
         select(drafts).where(drafts.c.namespace == namespace, drafts.c.episode == episode).order_by(drafts.c.position)
     )
-    own = (decisions.c.namespace == namespace) & (decisions.c.episode == episode)
-    last = select(decisions).where(own).order_by(decisions.c.created_at.desc()).limit(1)
+    of_episode = (decisions.c.namespace == namespace) & (decisions.c.episode == episode)
+    last = select(decisions).where(of_episode).order_by(decisions.c.created_at.desc()).limit(1)
     ended = select(episodes.c.success, episodes.c.steps).where(
         episodes.c.namespace == namespace, episodes.c.id == episode
     )
-    first = select(decisions.c.created_at, decisions.c.seconds).where(own).order_by(decisions.c.created_at).limit(1)
+    first = (
+        select(decisions.c.created_at, decisions.c.seconds).where(of_episode).order_by(decisions.c.created_at).limit(1)
+    )
     with database.begin() as connection:
-        steps = connection.execute(kept).mappings().all()
+        steps = connection.execute(drafted_steps).mappings().all()
         decided = connection.execute(last).mappings().first()
-        begun = connection.execute(first).first()
-        taken = connection.execute(select(func.count()).where(own)).scalar_one()
+        first_decision = connection.execute(first.order_by(decisions.c.created_at).limit(1)).first()
+        decision_count = connection.execute(select(func.count()).where(of_episode)).scalar_one()
         end = connection.execute(ended).first()
     head = steps[-1] if steps else decided
     if head is None:
@@ -60,11 +62,13 @@ def find(database: Database, namespace: str, episode: str) -> Unfinished:
             f"there is no episode '{episode[:80]}' in this namespace: every answer names its own, "
             "in its field agentcascade.episode"
         )
-    whole = [s["position"] for s in steps] == list(range(len(steps)))
-    if not whole:
+    complete = [s["position"] for s in steps] == list(range(len(steps)))
+    if not complete:
         log.warning("episode %s lacks a step, and will not be banked", episode[:80])
     starts = [s["created_at"] for s in steps[:1]]
-    starts += [begun.created_at - timedelta(seconds=begun.seconds)] if begun is not None else []
+    starts += (
+        [first_decision.created_at - timedelta(seconds=first_decision.seconds)] if first_decision is not None else []
+    )
     return Unfinished(
         namespace=namespace,
         episode=episode,
@@ -74,11 +78,11 @@ def find(database: Database, namespace: str, episode: str) -> Unfinished:
         model=steps[-1]["model"] if steps else "",
         cascade=head["cascade"],
         steps=tuple(
-            Step(observation=s["observation"], reasoning=s["reasoning"], action=s["action"]) for s in steps if whole
+            Step(observation=s["observation"], reasoning=s["reasoning"], action=s["action"]) for s in steps if complete
         ),
-        taken=max(len(steps), taken),
+        taken=max(len(steps), decision_count),
         decision=decided["id"] if decided else "",
-        judged=end.success if end is not None and end.steps >= max(len(steps), taken) else None,
+        judged=end.success if end is not None and end.steps >= max(len(steps), decision_count) else None,
         started=min(starts, default=None),
     )
 
@@ -94,7 +98,7 @@ async def plan_of(database: Database, namespace: str, episode: str) -> str:
     return await apart(read)
 
 
-def forget(database: Database, found: Unfinished) -> None:
-    own = (drafts.c.namespace == found.namespace) & (drafts.c.episode == found.episode)
+def forget(database: Database, unfinished: Unfinished) -> None:
+    of_episode = (drafts.c.namespace == unfinished.namespace) & (drafts.c.episode == unfinished.episode)
     with database.begin(write=True) as connection:
-        connection.execute(delete(drafts).where(own))
+        connection.execute(delete(drafts).where(of_episode))

@@ -1,4 +1,4 @@
-"""Histories that grow in the database, and what was recalled of them."""
+"""Memory histories that grow in the database, and the recalls that were made of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import histories, recalls, turns
 from agentcascade.storage.trajectories import chunks
+from agentcascade.storage.upsert import upsert
 from agentcascade.types import ModuleRun, Recall, Turn, now
 
 NAME, ID = 200, 300
@@ -30,29 +30,29 @@ class Histories:
     def append(self, namespace: str, name: str, added: Sequence[Turn]) -> int:
         """Add turns at the end, all or none, durably; returns how many were new.
 
-        A turn that is there already is passed over. NUL and halves of characters are replaced, times without a zone
+        A turn that is there already is passed over. NUL and lone surrogates are replaced, times without a zone
         are UTC. Raises `InvalidRequest` for an id that is there with another content, and for what is too long.
         """
         namespace, name = _storable(namespace), _storable(name)
         for what, value in (("namespace", namespace), ("history", name)):
             if not 0 < len(value) <= NAME:
                 raise InvalidRequest(f"a {what}'s name has 1 to {NAME} characters, not {len(value)}: '{value[:60]}'")
-        wanted = _unique(name, [_row(turn) for turn in added])
-        if not wanted:
+        new_rows = _unique(name, [_row(turn) for turn in added])
+        if not new_rows:
             return 0
         # One writer at a time: of the whole database on SQLite, of this history on a server, which locks its row.
-        with self._database.begin(write=self._database.engine.dialect.name == "sqlite") as connection:
+        with self._database.begin(write=self._database.is_sqlite) as connection:
             history = _locked(connection, namespace, name)
-            for part in chunks(list(wanted)):
+            for part in chunks(list(new_rows)):
                 same = (turns.c.history == history) & turns.c.id.in_(part)
                 for row in connection.execute(select(turns).where(same)).mappings():
-                    _check_same(name, wanted.pop(row["id"]), dict(row))
-            if wanted:
+                    _check_same(name, new_rows.pop(row["id"]), dict(row))
+            if new_rows:
                 last = connection.execute(select(func.max(turns.c.position)).where(turns.c.history == history)).scalar()
                 start = -1 if last is None else last
-                rows = [row | {"history": history, "position": start + n} for n, row in enumerate(wanted.values(), 1)]
+                rows = [row | {"history": history, "position": start + n} for n, row in enumerate(new_rows.values(), 1)]
                 connection.execute(turns.insert(), rows)
-        return len(wanted)
+        return len(new_rows)
 
     def read(self, namespace: str, name: str, after_position: int = -1) -> list[tuple[int, Turn]]:
         """(position, turn) of all behind `after_position`, in order; nothing of a history that does not exist."""
@@ -70,8 +70,8 @@ class Histories:
         query = query.select_from(histories.outerjoin(turns, behind)).where(*_named(namespace, name))
         with self._database.begin() as connection:
             rows = connection.execute(query.order_by(turns.c.position)).all()
-        found = [(r[1], Turn.model_construct(**dict(zip(fields, r[2:])))) for r in rows if r[1] is not None]
-        return (rows[0][0] if rows else None), found
+        new_turns = [(r[1], Turn.model_construct(**dict(zip(fields, r[2:])))) for r in rows if r[1] is not None]
+        return (rows[0][0] if rows else None), new_turns
 
     def names(self, namespace: str) -> list[str]:
         return sorted(self.sizes(namespace))
@@ -85,7 +85,7 @@ class Histories:
 
     def remove(self, namespace: str, name: str) -> bool:
         """Delete a history with its turns; false where there is none. What was recalled of it stays in the records."""
-        with self._database.begin(write=self._database.engine.dialect.name == "sqlite") as connection:
+        with self._database.begin(write=self._database.is_sqlite) as connection:
             return connection.execute(delete(histories).where(*_named(namespace, name))).rowcount > 0
 
 
@@ -95,10 +95,12 @@ def _named(namespace: str, name: str) -> tuple[Any, ...]:
 
 def _locked(connection: Connection, namespace: str, name: str) -> int:
     """Key of the history, which is made if need be; on a server others wait for this transaction's end."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     row = {"namespace": namespace, "name": name, "created_at": now()}
-    touch = dialect.insert(histories).values(row)
-    touch = touch.on_conflict_do_update(index_elements=["namespace", "name"], set_={"name": name})
+    touch = (
+        upsert(connection, histories)
+        .values(row)
+        .on_conflict_do_update(index_elements=["namespace", "name"], set_={"name": name})
+    )
     return int(connection.execute(touch.returning(histories.c.pk)).scalar_one())
 
 
@@ -110,7 +112,7 @@ def _row(turn: Turn) -> dict[str, Any]:
 
 
 def _storable(text: str) -> str:
-    """What both databases give back as they got it: neither NUL nor halves of characters."""
+    """What both databases give back as they got it: neither NUL nor lone surrogates."""
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
@@ -125,14 +127,14 @@ def _utc(turn: Turn) -> datetime | None:
 
 def _unique(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """By id, in order."""
-    found: dict[str, dict[str, Any]] = {}
+    by_id: dict[str, dict[str, Any]] = {}
     for row in rows:
-        _check_same(name, row, found.setdefault(row["id"], row))
-    return found
+        _check_same(name, row, by_id.setdefault(row["id"], row))
+    return by_id
 
 
-def _check_same(name: str, row: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    different = [field for field in Turn.model_fields if row[field] != known[field]]
+def _check_same(name: str, row: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    different = [field for field in Turn.model_fields if row[field] != stored[field]]
     if different:
         raise InvalidRequest(
             f"history '{name[:60]}' has a turn '{row['id'][:60]}' with another {' and '.join(different)}: "
@@ -147,9 +149,9 @@ def score_recall(database: Database, id: str, score: float, *, namespace: str | 
     """
     if not math.isfinite(score):
         raise InvalidRequest(f"a score is a finite number, such as 1 or 0.5, not {score}")
-    own = [recalls.c.id == id] if namespace is None else [recalls.c.id == id, recalls.c.namespace == namespace]
-    with database.begin(write=database.engine.dialect.name == "sqlite") as connection:
-        if not connection.execute(update(recalls).where(*own).values(score=float(score))).rowcount:
+    conditions = [recalls.c.id == id] if namespace is None else [recalls.c.id == id, recalls.c.namespace == namespace]
+    with database.begin(write=database.is_sqlite) as connection:
+        if not connection.execute(update(recalls).where(*conditions).values(score=float(score))).rowcount:
             raise InvalidRequest(f"there is no recall '{id[:60]}': it was never made, not written yet, or pruned")
 
 
@@ -157,10 +159,10 @@ def read_recalls(
     database: Database, *, namespace: str | None = None, since: datetime | None = None
 ) -> Iterator[tuple[Recall, float | None]]:
     """Recalls, oldest first, with their scores (None where nobody gave one): without their texts and calls."""
-    own = [] if namespace is None else [recalls.c.namespace == namespace]
+    conditions = [] if namespace is None else [recalls.c.namespace == namespace]
     if since is not None:
-        own.append(recalls.c.created_at >= since)
-    query = select(recalls).where(*own).order_by(recalls.c.created_at, recalls.c.id).limit(PAGE)
+        conditions.append(recalls.c.created_at >= since)
+    query = select(recalls).where(*conditions).order_by(recalls.c.created_at, recalls.c.id).limit(PAGE)
     fields = [f for f in Recall.model_fields if f in recalls.c]
     page = query
     while True:

@@ -1,4 +1,4 @@
-"""A write-ahead journal of records: each is in a file before the answer that it is about is given.
+"""Write-ahead journal of records: each is in a file before the answer that it is about is given.
 
 An append is one `write` into the operating system's cache, some microseconds: it outlives a killed process, and not a
 power cut, which is what the database's own commit is for. Each process writes files of its own, which it holds locked;
@@ -29,11 +29,15 @@ class Segment:
     """A journal file that this process writes: `waiting` of its records are not in the database yet."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.size, self.waiting, self.kept = path, 0, 0, False
-        fresh = path.with_suffix(".new")  # until it is held, nobody shall take it for one that was left behind
-        self.descriptor = open_private(fresh)
+        self.path = path
+        self.size = 0
+        self.waiting = 0
+        self.retained = False
+        """Whether a line stays in the file for another time."""
+        unlocked = path.with_suffix(".new")  # until it is held, nobody shall take it for one that was left behind
+        self.descriptor = open_private(unlocked)
         try_lock(self.descriptor)
-        fresh.rename(path)
+        unlocked.rename(path)
 
     def close(self) -> None:
         """Let go of the file: its lines are for anybody to take in."""
@@ -73,17 +77,17 @@ class Journal:
             segment.waiting += 1
             return segment
 
-    def done(self, segment: Segment | None, *, kept: bool = False) -> None:
-        """One record of `segment` is in the database, or, `kept`, has to stay in the file for another time."""
+    def done(self, segment: Segment | None, *, retain: bool = False) -> None:
+        """One record of `segment` is in the database, or, `retain`, has to stay in the file for another time."""
         if segment is None:
             return
         with self._lock:
             segment.waiting -= 1
-            segment.kept |= kept
+            segment.retained |= retain
             if segment.waiting or segment not in self._open:
                 return
             try:
-                if segment.kept:
+                if segment.retained:
                     self._let_go(segment)
                 elif segment is self._open[-1]:
                     os.ftruncate(segment.descriptor, 0)
@@ -94,22 +98,22 @@ class Journal:
             except OSError as error:
                 log.warning("the journal %s cannot be emptied: %s", segment.path, error)
 
-    def take(self, use: ConsumeLines) -> None:
-        """Hand what processes left behind to `use`, and remove it when that returns; it stays when that raises.
+    def take(self, consume: ConsumeLines) -> None:
+        """Hand what processes left behind to `consume`, and remove it when that returns; it stays when that raises.
 
         One process does so at a time for each file; a crash in between hands lines out again.
         """
-        own = {s.path.name for s in self._open}
+        open_names = {s.path.name for s in self._open}
         for path in sorted(self.folder.glob(PATTERN + "*")):
-            if path.name not in own:
-                for line in consume_lines(path, use):
-                    self.done(self.append(line), kept=True)
+            if path.name not in open_names:
+                for line in consume_lines(path, consume):
+                    self.done(self.append(line), retain=True)
 
     def close(self) -> None:
         """Remove what is empty; what is not is for the next process that starts. A later append opens a new file."""
         with self._lock:
             for segment in list(self._open):
-                if not segment.waiting and not segment.kept:
+                if not segment.waiting and not segment.retained:
                     segment.path.unlink(missing_ok=True)
                 self._let_go(segment)
         with suppress(OSError):
@@ -124,7 +128,7 @@ class Journal:
         self._open, self._torn = [], False
 
     def _current(self) -> Segment:
-        if not self._open or self._open[-1].size >= SEGMENT_BYTES or self._open[-1].kept:
+        if not self._open or self._open[-1].size >= SEGMENT_BYTES or self._open[-1].retained:
             for _ in range(3):
                 try:
                     self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -150,7 +154,7 @@ def state_folder(database: Database, configured: Path | None = None) -> Path | N
     path, base = database.path, configured
     if path is not None and base is None:
         return path.with_name(f"{path.name}.journal")
-    if path is None and database.engine.dialect.name == "sqlite":
+    if path is None and database.is_sqlite:
         return None
     if path is not None:
         name, where = path.name, str(path.absolute())

@@ -71,7 +71,7 @@ class Keys:
         self._known: Mapping[str, tuple[str, ApiKey]] = {}
         self._read = float("-inf")
         self._lock = forking.lock()
-        self._looking: tuple[float, Future[None]] | None = None
+        self._reading_keys: tuple[float, Future[None]] | None = None
 
     def create(
         self,
@@ -97,7 +97,7 @@ class Keys:
         if expires_at is not None and expires_at.tzinfo is None:
             raise ConfigError(f"expires_at {expires_at}: give a time with its zone, e.g. {expires_at}+00:00")
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-        made = ApiKey(
+        key = ApiKey(
             id=id,
             name=name,
             namespace=namespace,
@@ -109,11 +109,11 @@ class Keys:
             created_at=now(),
             expires_at=expires_at,
         )
-        row = made.model_dump() | {"cascades": list(cascades), "hash": _hash(secret)}
+        row = key.model_dump() | {"cascades": list(cascades), "hash": _hash(secret)}
         with self._database.begin(write=True) as connection:
             connection.execute(keys.insert(), row)
         self._read = float("-inf")
-        return made, f"ac-{id}-{secret}"
+        return key, f"ac-{id}-{secret}"
 
     def list(self) -> list[ApiKey]:
         """All of them, revoked ones too, oldest first."""
@@ -121,9 +121,9 @@ class Keys:
 
     def revoke(self, id: str) -> None:
         """Raises `ConfigError` when there is no such key; revoking twice is no error."""
-        known = self._load()
-        if id not in known:
-            raise ConfigError(f"there is no key '{id}': {did_you_mean(id, known)}")
+        stored = self._load()
+        if id not in stored:
+            raise ConfigError(f"there is no key '{id}': {did_you_mean(id, stored)}")
         with self._database.begin(write=True) as connection:
             unrevoked = (keys.c.id == id) & keys.c.revoked_at.is_(None)
             connection.execute(keys.update().where(unrevoked).values(revoked_at=now()))
@@ -168,32 +168,32 @@ class Keys:
 
         While it does not answer, what was known before counts for `OUTAGE_SECONDS`.
         """
-        looking = self._looking
-        if looking is None or looking[1].done():
-            looking = self._looking = time.monotonic(), Future()
-            Thread(target=self._look, args=(looking[1], id), name="agentcascade-keys", daemon=True).start()
-        began, found = looking
+        reading = self._reading_keys
+        if reading is None or reading[1].done():
+            reading = self._reading_keys = time.monotonic(), Future()
+            Thread(target=self._look, args=(reading[1], id), name="agentcascade-keys", daemon=True).start()
+        began, read = reading
         try:
             async with asyncio.timeout(max(0.0, began + WAIT_SECONDS - time.monotonic())):
-                await asyncio.shield(asyncio.wrap_future(found))
+                await asyncio.shield(asyncio.wrap_future(read))
         except (TimeoutError, StorageError) as error:
             unknown = id and id not in self._known
             if unknown or time.monotonic() - self._read > OUTAGE_SECONDS:
                 raise StorageError(f"the keys cannot be read: {describe(error)}") from error
             log.warning("the keys cannot be read, what was known of them counts: %s", describe(error))
 
-    def _look(self, found: Future[None], id: str) -> None:
+    def _look(self, read: Future[None], id: str) -> None:
         try:
             self._remembered(id)
         except BaseException as error:
-            found.set_exception(error)
+            read.set_exception(error)
         else:
-            found.set_result(None)
+            read.set_result(None)
 
     def _fresh(self, id: str = "") -> bool:
         """Whether what is known is new enough; for a key that is not known, which may be a new one, only just."""
-        most = NEW_SECONDS if id and id not in self._known else REMEMBERED_SECONDS
-        return time.monotonic() - self._read < most
+        max_age = NEW_SECONDS if id and id not in self._known else REMEMBERED_SECONDS
+        return time.monotonic() - self._read < max_age
 
     def _remembered(self, id: str = "") -> Mapping[str, tuple[str, ApiKey]]:
         if not self._fresh(id):

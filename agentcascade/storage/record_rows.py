@@ -1,4 +1,4 @@
-"""Records into rows: decisions, shadows, drafts, ends of episodes, recalls, and what each of them is billed."""
+"""Rows of records: decisions, shadows, drafts, ends of episodes, recalls, and what each of them is billed."""
 
 from __future__ import annotations
 
@@ -7,79 +7,81 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from agentcascade.storage import bank_metadata
 from agentcascade.storage.tables import calls, decisions, drafts, episodes, recall_calls, recalls, shadows
 from agentcascade.storage.trajectories import chunks
+from agentcascade.storage.upsert import upsert
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Recall, Shadow
 
 Record = Decision | Shadow | Draft | EpisodeEnd | Recall
 
 
-def write_records(connection: Connection, entries: list[Record]) -> list[Record]:
-    """Write all entries with their calls. What is there already is left alone, but for drafts and episode ends.
+def write_records(connection: Connection, records: list[Record]) -> list[Record]:
+    """Write all records with their calls. What is there already is left alone, but for drafts and episode ends.
 
     Returns the shadows whose decisions are not there yet: they are not written.
     """
     early: list[Record] = []
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    ends = [e for e in entries if isinstance(e, EpisodeEnd)]
-    made = {d.id: d for d in entries if isinstance(d, Decision)}
-    for draft in (e for e in entries if isinstance(e, Draft)):
-        _write_draft(connection, dialect.insert(drafts), draft)
-    if made:
-        there = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(list(made)))).scalars())
-        fresh = [d for d in made.values() if d.id not in there]
-        if fresh:
-            connection.execute(decisions.insert(), [_decision_row(d) for d in fresh])
-        _write_bills(connection, calls.c.decision, {d.id: d.calls for d in fresh})
+    ends = [e for e in records if isinstance(e, EpisodeEnd)]
+    decided = {d.id: d for d in records if isinstance(d, Decision)}
+    for draft in (e for e in records if isinstance(e, Draft)):
+        _write_draft(connection, draft)
+    if decided:
+        stored_ids = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(list(decided)))).scalars())
+        new_decisions = [d for d in decided.values() if d.id not in stored_ids]
+        if new_decisions:
+            connection.execute(decisions.insert(), [_decision_row(d) for d in new_decisions])
+        _write_bills(connection, calls.c.decision, {d.id: d.calls for d in new_decisions})
     if ends:
-        _write_ends(connection, dialect.insert(episodes), ends)
-    behind = {s.decision: s for s in entries if isinstance(s, Shadow)}
-    if behind:
-        early += _write_shadows(connection, behind)
-    recalled = {r.id: r for r in entries if isinstance(r, Recall)}
+        _write_ends(connection, ends)
+    shadowed = {s.decision: s for s in records if isinstance(s, Shadow)}
+    if shadowed:
+        early += _write_shadows(connection, shadowed)
+    recalled = {r.id: r for r in records if isinstance(r, Recall)}
     if recalled:
         _write_recalls(connection, recalled)
     judged = {e.decision: e.calls for e in ends if e.calls}
     if judged:
         billed = (calls.c.decision.in_(list(judged))) & (calls.c.purpose == "judge")
-        known = set(connection.execute(select(calls.c.decision).where(billed)).scalars())
-        _write_bills(connection, calls.c.decision, {d: made for d, made in judged.items() if d not in known})
+        billed_ids = set(connection.execute(select(calls.c.decision).where(billed)).scalars())
+        _write_bills(
+            connection, calls.c.decision, {d: judge_calls for d, judge_calls in judged.items() if d not in billed_ids}
+        )
     return early
 
 
-def without_outdated(connection: Connection, entries: list[Record]) -> list[Record]:
-    """Entries that were left behind by a crash, without those that the database knows better by now.
+def without_outdated(connection: Connection, records: list[Record]) -> list[Record]:
+    """Records that were left behind by a crash, without those that the database knows better by now.
 
     Those are drafts of an episode that was finished since, or begun again, and ends that are not the last word.
     """
-    spaces = {(e.namespace, e.episode) for e in entries if isinstance(e, (Draft, EpisodeEnd))}
+    spaces = {(e.namespace, e.episode) for e in records if isinstance(e, (Draft, EpisodeEnd))}
     ended: dict[tuple[str, str], datetime] = {}
-    begun: dict[tuple[str, str], datetime] = {}
+    restarted: dict[tuple[str, str], datetime] = {}
     for part in chunks(sorted({episode for _, episode in spaces})):
         query = select(episodes.c.namespace, episodes.c.id, episodes.c.finished_at).where(episodes.c.id.in_(part))
         ended |= {(row[0], row[1]): row[2] for row in connection.execute(query)}
         first = select(drafts.c.namespace, drafts.c.episode, drafts.c.created_at)
         first = first.where(drafts.c.episode.in_(part), drafts.c.position == 0)
-        begun |= {(row[0], row[1]): row[2] for row in connection.execute(first)}
+        restarted |= {(row[0], row[1]): row[2] for row in connection.execute(first)}
 
-    def is_new(entry: Record) -> bool:
-        if not isinstance(entry, (Draft, EpisodeEnd)):
+    def is_new(record: Record) -> bool:
+        if not isinstance(record, (Draft, EpisodeEnd)):
             return True
-        key = entry.namespace, entry.episode
-        at = entry.created_at if isinstance(entry, Draft) else entry.finished_at
+        key = record.namespace, record.episode
+        at = record.created_at if isinstance(record, Draft) else record.finished_at
         late = key in ended and at < ended[key]
-        return not late and not (isinstance(entry, Draft) and key in begun and at <= begun[key])
+        return not late and not (isinstance(record, Draft) and key in restarted and at <= restarted[key])
 
-    return [entry for entry in entries if is_new(entry)]
+    return [record for record in records if is_new(record)]
 
 
-def _write_ends(connection: Connection, insert: Any, ends: Sequence[EpisodeEnd]) -> None:
+def _write_ends(connection: Connection, ends: Sequence[EpisodeEnd]) -> None:
     """The last word on an episode counts. After its decisions, which say what was shown in it."""
     rows = [e.model_dump(exclude={"episode", "decision", "calls"}) | {"id": e.episode} for e in ends]
     rows.sort(key=lambda row: (row["namespace"], row["id"]))  # two writers in one order do not wait for each other
+    insert = upsert(connection, episodes)
     connection.execute(insert.on_conflict_do_nothing(), rows)
     before = bank_metadata.lock_episodes(connection, ends)
     changes = {name: insert.excluded[name] for name in rows[0] if name not in ("namespace", "id")}
@@ -100,46 +102,47 @@ def _write_bills(connection: Connection, owner: Column[Any], bills: Mapping[str,
     """Into the table that `owner` is a column of."""
     rows = [
         call.model_dump(exclude={"usage"}) | call.usage.model_dump() | {owner.name: id}
-        for id, made in bills.items()
-        for call in made
+        for id, bill in bills.items()
+        for call in bill
     ]
     if rows:
         connection.execute(owner.table.insert(), rows)
 
 
-def _write_shadows(connection: Connection, behind: Mapping[str, Shadow]) -> list[Shadow]:
+def _write_shadows(connection: Connection, by_decision: Mapping[str, Shadow]) -> list[Shadow]:
     """Returns those that came before their decisions."""
-    ids = list(behind)
-    there = set(connection.execute(select(shadows.c.decision).where(shadows.c.decision.in_(ids))).scalars())
+    ids = list(by_decision)
+    stored_ids = set(connection.execute(select(shadows.c.decision).where(shadows.c.decision.in_(ids))).scalars())
     decided = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(ids))).scalars())
-    fresh = [s for s in behind.values() if s.decision in decided - there]
-    if fresh:
-        rows = [s.model_dump(exclude={"calls"}) for s in fresh]
+    new_shadows = [s for s in by_decision.values() if s.decision in decided - stored_ids]
+    if new_shadows:
+        rows = [s.model_dump(exclude={"calls"}) for s in new_shadows]
         connection.execute(shadows.insert(), [{k: _plain(v) for k, v in row.items()} for row in rows])
-    _write_bills(connection, calls.c.decision, {s.decision: s.calls for s in fresh})
-    return [s for s in behind.values() if s.decision not in decided]
+    _write_bills(connection, calls.c.decision, {s.decision: s.calls for s in new_shadows})
+    return [s for s in by_decision.values() if s.decision not in decided]
 
 
-def _write_recalls(connection: Connection, made: Mapping[str, Recall]) -> None:
+def _write_recalls(connection: Connection, by_id: Mapping[str, Recall]) -> None:
     """The calls of a recall that was made for a step are in that step's decision."""
-    there = set(connection.execute(select(recalls.c.id).where(recalls.c.id.in_(list(made)))).scalars())
-    fresh = [r for r in made.values() if r.id not in there]
-    if fresh:
-        rows = [{k: _plain(v) for k, v in r.model_dump(exclude={"text", "calls", "runs"}).items()} for r in fresh]
-        runs = [[run.model_dump(mode="json") for run in r.runs] for r in fresh]
-        connection.execute(recalls.insert(), [row | {"runs": own} for row, own in zip(rows, runs)])
-    _write_bills(connection, recall_calls.c.recall, {r.id: r.calls for r in fresh if not r.decision})
+    stored_ids = set(connection.execute(select(recalls.c.id).where(recalls.c.id.in_(list(by_id)))).scalars())
+    new_recalls = [r for r in by_id.values() if r.id not in stored_ids]
+    if new_recalls:
+        rows = [{k: _plain(v) for k, v in r.model_dump(exclude={"text", "calls", "runs"}).items()} for r in new_recalls]
+        runs = [[run.model_dump(mode="json") for run in r.runs] for r in new_recalls]
+        connection.execute(recalls.insert(), [row | {"runs": run} for row, run in zip(rows, runs)])
+    _write_bills(connection, recall_calls.c.recall, {r.id: r.calls for r in new_recalls if not r.decision})
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _write_draft(connection: Connection, insert: Any, draft: Draft) -> None:
+def _write_draft(connection: Connection, draft: Draft) -> None:
     """A step that is taken again replaces the older one, and an episode that begins again all of them."""
     if draft.position == 0:
-        own = (drafts.c.namespace == draft.namespace) & (drafts.c.episode == draft.episode)
-        connection.execute(drafts.delete().where(own, drafts.c.created_at < draft.created_at))
+        of_episode = (drafts.c.namespace == draft.namespace) & (drafts.c.episode == draft.episode)
+        connection.execute(drafts.delete().where(of_episode, drafts.c.created_at < draft.created_at))
+    insert = upsert(connection, drafts)
     changes = {c.name: insert.excluded[c.name] for c in drafts.c if not c.primary_key}
     position = ["namespace", "episode", "position"]
     connection.execute(insert.on_conflict_do_update(index_elements=position, set_=changes), draft.model_dump())

@@ -1,4 +1,4 @@
-"""Decisions into the database, off the hot path.
+"""Recorder of decisions into the database, off the hot path.
 
 Each is in the journal before the answer is given, and written by a thread of its own, in batches: a step never waits
 for the database, and what was answered is in the ledger after a crash. What the database will not take is kept in a
@@ -7,7 +7,6 @@ spill file beside it and taken in when it answers again.
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import threading
@@ -17,21 +16,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
+from pydantic import ValidationError
 
 from agentcascade import lifetime
 from agentcascade._util import forking
 from agentcascade.errors import StorageError
 from agentcascade.storage.database import Database
 from agentcascade.storage.journal import Journal, Segment, state_folder
+from agentcascade.storage.record_lines import from_line, is_bad_record, record_key, to_line, without_recalled_text
 from agentcascade.storage.record_rows import Record, without_outdated, write_records
 from agentcascade.storage.spill import SpillFile
 from agentcascade.types import Decision, Draft, EpisodeEnd, Recall, Shadow, now
 
 log = logging.getLogger("agentcascade.ledger")
-_ENTRY: TypeAdapter[Record] = TypeAdapter(Record)
 
 MAX_WAITING = 10_000
 """Entries held in memory while the database is slow; more are spilled to a file."""
@@ -46,48 +43,10 @@ SHADOW_DAYS = 1
 """For which a shadow waits for its decision, which another process may hold."""
 
 
-class MemoryRecorder:
-    """Keeps decisions in lists, for tests and workers."""
-
-    def __init__(self) -> None:
-        self.decisions: list[Decision] = []
-        self.shadows: list[Shadow] = []
-        self.drafts: list[Draft] = []
-        self.ends: list[EpisodeEnd] = []
-        self.recalls: list[Recall] = []
-
-    def record(self, decision: Decision) -> None:
-        self.decisions.append(decision)
-
-    def shadowed(self, shadow: Shadow) -> None:
-        self.shadows.append(shadow)
-
-    def drafted(self, draft: Draft) -> None:
-        self.drafts.append(draft)
-
-    def finished(self, end: EpisodeEnd) -> None:
-        self.ends.append(end)
-
-    def recalled(self, recall: Recall) -> None:
-        self.recalls.append(recall)
-
-    def taken(self) -> list[Decision]:
-        """The decisions so far; they are kept no longer."""
-        taken, self.decisions = self.decisions, []
-        return taken
-
-    def flush(self, seconds: float | None = None) -> bool:
-        """Nothing is waiting."""
-        return True
-
-    def close(self, seconds: float | None = None) -> None:
-        """Nothing is open."""
-
-
-class Waiting(NamedTuple):
+class QueuedRecord(NamedTuple):
     """A record on its way to the database; `make` is what it is made by, where that takes long."""
 
-    entry: Record | None
+    record: Record | None
     make: Callable[[], Record] | None
     segment: Segment | None
 
@@ -112,7 +71,7 @@ class DatabaseRecorder:
         forking.on_fork(self.forked)
 
     def _begin(self) -> None:
-        self._waiting: queue.Queue[Waiting | None] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[QueuedRecord | None] = queue.Queue(MAX_WAITING)
         self._hurry, self._starting = threading.Event(), forking.lock()
         self._thread: threading.Thread | None = None
 
@@ -136,23 +95,23 @@ class DatabaseRecorder:
         self._put(end)
 
     def recalled(self, recall: Recall) -> None:
-        self._put(_storable(recall))
+        self._put(without_recalled_text(recall))
 
     def defer(self, make: Callable[[], Record], meanwhile: Record | None) -> None:
         """Take a record that is made (redacted, say) in the background. After a crash `meanwhile` stands in for it."""
         self._put(meanwhile, make)
 
     def _put(self, entry: Record | None, make: Callable[[], Record] | None = None) -> None:
-        segment = self._journal.append(_line(entry)) if self._journal is not None and entry is not None else None
+        segment = self._journal.append(to_line(entry)) if self._journal is not None and entry is not None else None
         try:
             if self._closing.is_set():
                 raise queue.Full
-            self._waiting.put_nowait(Waiting(None if make else entry, make, segment))
+            self._waiting.put_nowait(QueuedRecord(None if make else entry, make, segment))
         except queue.Full:
             if segment is not None and make is None:
                 self._keep(segment)
             else:
-                self._to_spill([_made(Waiting(entry, make, segment))])
+                self._to_spill([_made(QueuedRecord(entry, make, segment))])
                 self._done(segment)
             return
         if self._thread is None:  # in a child process
@@ -161,7 +120,7 @@ class DatabaseRecorder:
     def _keep(self, segment: Segment) -> None:
         """The record stays in the journal until there is less to do."""
         assert self._journal is not None
-        self._journal.done(segment, kept=True)
+        self._journal.done(segment, retain=True)
         self._left_behind = True
 
     def _done(self, segment: Segment | None) -> None:
@@ -230,13 +189,13 @@ class DatabaseRecorder:
             for _ in batch:
                 self._waiting.task_done()
 
-    def _store_all(self, waiting: list[Waiting]) -> bool:
+    def _store_all(self, waiting: list[QueuedRecord]) -> bool:
         """Whether the database took them."""
         entries, segments = [], [w.segment for w in waiting]
         for w in waiting:
             entries.append(entry := _made(w))
             if w.make is not None and self._journal is not None:
-                segments.append(self._journal.append(_line(entry)))
+                segments.append(self._journal.append(to_line(entry)))
         well = not entries or self._store(entries)
         for segment in segments:
             self._done(segment)
@@ -268,20 +227,20 @@ class DatabaseRecorder:
             with self._database.begin(write=True, seconds=PATIENCE_SECONDS) as connection:
                 return write_records(connection, without_outdated(connection, entries) if again else entries)
         except Exception as error:
-            if not _is_about_a_record(error):
+            if not is_bad_record(error):
                 raise
             if len(entries) > 1:
                 middle = len(entries) // 2
                 return self._write(entries[:middle], again=again) + self._write(entries[middle:], again=again)
-            if (whole := _ENTRY.validate_json(_line(entries[0]))) != entries[0]:
-                return self._write([whole], again=again)
+            if (storable := from_line(to_line(entries[0]))) != entries[0]:
+                return self._write([storable], again=again)
             log.warning("the ledger sets a record aside in %s: %s", self._spill.rejected, error)
-            self._spill.reject([_line(entries[0])])
+            self._spill.reject([to_line(entries[0])])
             return []
 
     def _to_spill(self, entries: list[Record]) -> None:
         try:
-            self._spill.put([_line(e) for e in entries])
+            self._spill.put([to_line(e) for e in entries])
             self._left_behind = True
         except OSError as error:
             log.error("%d ledger records are lost: %s cannot be written: %s", len(entries), self._spill.path, error)
@@ -309,11 +268,11 @@ class DatabaseRecorder:
 
         for line in lines:
             try:
-                entry = _ENTRY.validate_json(line)
+                entry = from_line(line)
             except (ValidationError, RecursionError):
                 bad.append(line.decode(errors="backslashreplace").rstrip("\n"))
                 continue
-            entries[_key(entry)] = entry  # of two with one id the later one has its texts
+            entries[record_key(entry)] = entry  # of two with one id the later one has its texts
             if len(entries) >= MAX_BATCH:
                 write_all()
         if entries:
@@ -323,8 +282,8 @@ class DatabaseRecorder:
         lost = [e for e in orphans if not (isinstance(e, Shadow) and e.created_at > oldest)]
         if bad or lost:
             log.warning("%d records that cannot be taken in go to %s", len(bad) + len(lost), self._spill.rejected)
-            self._spill.reject([*bad, *map(_line, lost)])
-        return [_line(e) for e in orphans if e not in lost]
+            self._spill.reject([*bad, *map(to_line, lost)])
+        return [to_line(e) for e in orphans if e not in lost]
 
 
 def _beside(database: Database) -> Path | None:
@@ -332,39 +291,7 @@ def _beside(database: Database) -> Path | None:
     return None if path is None else path.with_name(path.name + ".spill.jsonl")
 
 
-def _made(waiting: Waiting) -> Record:
-    entry = waiting.make() if waiting.make is not None else waiting.entry
+def _made(queued: QueuedRecord) -> Record:
+    entry = queued.make() if queued.make is not None else queued.record
     assert entry is not None
-    return _storable(entry) if isinstance(entry, Recall) else entry
-
-
-def _storable(recall: Recall) -> Recall:
-    """Without what is stored already: parts of the history."""
-    return recall.model_copy(update={"text": ""})
-
-
-def _key(entry: Record) -> tuple[str, str]:
-    """Equal for two records of one thing."""
-    kind = type(entry).__name__
-    if isinstance(entry, Shadow):
-        return kind, entry.decision
-    if isinstance(entry, Draft):
-        return kind, f"{entry.namespace}\0{entry.episode}\0{entry.position}\0{entry.created_at}"
-    return kind, f"{entry.namespace}\0{entry.episode}" if isinstance(entry, EpisodeEnd) else entry.id
-
-
-def _line(entry: Record) -> str:
-    """The record as JSON. Halves of characters, which nothing can store, become question marks."""
-    try:
-        return entry.model_dump_json()
-    except PydanticSerializationError:
-        text = json.dumps(entry.model_dump(mode="python"), ensure_ascii=False, default=str)
-        return text.encode(errors="replace").decode()
-
-
-def _is_about_a_record(error: Exception) -> bool:
-    """Whether the values are at fault, rather than the database."""
-    cause = error.__cause__ if isinstance(error, StorageError) else error
-    if isinstance(cause, DBAPIError):
-        return isinstance(cause, DataError | IntegrityError)
-    return isinstance(cause, StatementError | ValueError | OverflowError | TypeError)
+    return without_recalled_text(entry) if isinstance(entry, Recall) else entry

@@ -1,4 +1,4 @@
-"""Removing old records: in small transactions, so that nobody who writes has to wait.
+"""Retention: removes old records in small transactions, so that nobody who writes has to wait.
 
 The bank and histories are never touched.
 """
@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Table, delete, func, select, text, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from agentcascade.errors import StorageError, describe
@@ -28,6 +27,7 @@ from agentcascade.storage.tables import (
     reservations,
     settings,
 )
+from agentcascade.storage.upsert import upsert
 from agentcascade.types import Frozen, now
 
 BATCH = 5_000
@@ -58,13 +58,13 @@ class Pruned(Frozen):
 
 def prune(
     database: Database,
-    kept: RetentionPolicy,
+    policy: RetentionPolicy,
     *,
     at: datetime | None = None,
     dry_run: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Pruned:
-    """Remove what is older than `kept` allows; `stop` is asked between transactions. A dry run only counts."""
+    """Remove what is older than `policy` allows; `stop` is asked between transactions. A dry run only counts."""
     present = at or now()
 
     def before(days: int | None) -> datetime | None:
@@ -75,31 +75,33 @@ def prune(
             return 0
         return _remove(database, table, (column < limit, *more), dry_run, stop)
 
-    limit = before(kept.decisions)
-    overflow = _overflow(database, kept.max_decisions)
+    limit = before(policy.decisions)
+    overflow = _overflow(database, policy.max_decisions)
     if overflow is not None and (limit is None or overflow > limit):
         limit = overflow
-    days = [d for d in (kept.decisions, kept.episodes) if d is not None]
+    days = [d for d in (policy.decisions, policy.episodes) if d is not None]
     ended = (accounts.c.window != "total") | (accounts.c.scope == "episode")
     pruned = Pruned(
         decisions=old(decisions, decisions.c.created_at, limit),
-        episodes=old(episodes, episodes.c.finished_at, before(kept.episodes)),
-        drafts=old(drafts, drafts.c.created_at, before(kept.drafts)),
-        recalls=old(recalls, recalls.c.created_at, before(kept.recalls)),
+        episodes=old(episodes, episodes.c.finished_at, before(policy.episodes)),
+        drafts=old(drafts, drafts.c.created_at, before(policy.drafts)),
+        recalls=old(recalls, recalls.c.created_at, before(policy.recalls)),
         accounts=old(accounts, accounts.c.updated_at, before(max([*days, 62])) if days else None, ended),
         rates=_remove(database, rates, (rates.c.minute < present.timestamp() // 60 - 60,), dry_run, stop)
         + _remove(database, reservations, (reservations.c.expires_at < present - timedelta(days=1),), dry_run, stop),
     )
-    old(computed, computed.c.created_at, before(kept.recalls))  # a cache, and nothing to count
+    old(computed, computed.c.created_at, before(policy.recalls))  # a cache, and nothing to count
     return pruned
 
 
-def _overflow(database: Database, most: int | None) -> datetime | None:
-    """The time before which decisions must go so that `most` are left; None when they are not too many."""
-    if most is None:
+def _overflow(database: Database, max_decisions: int | None) -> datetime | None:
+    """The time before which decisions must go so that `max_decisions` are left; None when they are not too many."""
+    if max_decisions is None:
         return None
     with database.begin() as connection:
-        newest = select(decisions.c.created_at).order_by(decisions.c.created_at.desc()).offset(most - 1).limit(1)
+        newest = (
+            select(decisions.c.created_at).order_by(decisions.c.created_at.desc()).offset(max_decisions - 1).limit(1)
+        )
         return connection.execute(newest).scalar()
 
 
@@ -114,7 +116,7 @@ def _remove(
     while not stop():
         chosen = select(*key).where(*conditions).limit(BATCH)
         condition = (key[0] if len(key) == 1 else tuple_(*key)).in_(chosen)
-        with database.begin(write=database.engine.dialect.name == "sqlite") as connection:
+        with database.begin(write=database.is_sqlite) as connection:
             count = connection.execute(delete(table).where(condition)).rowcount
         removed += count
         if count < BATCH:
@@ -124,28 +126,30 @@ def _remove(
 
 
 def prune_daily(
-    database: Database, kept: RetentionPolicy, *, at: datetime | None = None, stop: Callable[[], bool] = lambda: False
+    database: Database, policy: RetentionPolicy, *, at: datetime | None = None, stop: Callable[[], bool] = lambda: False
 ) -> Pruned | None:
     """Prune if no process has done so for a day; None when it is not time yet."""
     present = at or now()
     stamp = present.isoformat()
-    dialect = postgresql if database.engine.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(settings).values(name=DAILY, value=stamp)
-    mine = insert.on_conflict_do_update(
-        index_elements=["name"],
-        set_={"value": stamp},
-        where=settings.c.value < (present - timedelta(days=1)).isoformat(),
-    ).returning(settings.c.name)
     with database.begin(write=True) as connection:
-        if connection.execute(mine).first() is None:
+        claim = (
+            upsert(connection, settings)
+            .values(name=DAILY, value=stamp)
+            .on_conflict_do_update(
+                index_elements=["name"],
+                set_={"value": stamp},
+                where=settings.c.value < (present - timedelta(days=1)).isoformat(),
+            )
+        )
+        if connection.execute(claim.returning(settings.c.name)).first() is None:
             return None
-    return prune(database, kept, at=present, stop=stop)
+    return prune(database, policy, at=present, stop=stop)
 
 
 def database_bytes(database: Database) -> int:
     """Bytes that the database takes."""
     with database.begin() as connection:
-        if database.engine.dialect.name == "postgresql":
+        if not database.is_sqlite:
             return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
         pages, each = (connection.execute(text(f"PRAGMA {p}")).scalar_one() for p in ("page_count", "page_size"))
         return int(pages) * int(each)
@@ -158,7 +162,7 @@ def vacuum(database: Database) -> tuple[int, int]:
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             raw = connection.connection.driver_connection
             assert raw is not None
-            if database.engine.dialect.name == "postgresql":
+            if not database.is_sqlite:
                 connection.execute(text("VACUUM ANALYZE"))
             else:  # SQLAlchemy has begun a transaction of its own, in which SQLite does not vacuum
                 connection.commit()

@@ -1,4 +1,4 @@
-"""Old records are removed without anybody thinking of it: once a day, by one of the processes on a database."""
+"""Thread that removes old records once a day, in one of the processes on a database."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ class RetentionThread:
     """Asks every hour whether it is time to prune, and does so; not in the first seconds of a process."""
 
     def __init__(self, database: Database, retention: RetentionConfig, *, first: float = 30.0) -> None:
-        self._database, self._kept, self._first = database, RetentionPolicy(**retention.model_dump()), first
+        self._database = database
+        self._policy = RetentionPolicy(**retention.model_dump())
+        self._first = first
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="agentcascade-upkeep", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="agentcascade-retention", daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
@@ -27,7 +29,7 @@ class RetentionThread:
         while not self._closing.wait(wait):
             wait = HOUR
             try:
-                prune_daily(self._database, self._kept, stop=self._closing.is_set)
+                prune_daily(self._database, self._policy, stop=self._closing.is_set)
             except Exception as error:
                 log.warning("old records could not be removed: %s", error)
 

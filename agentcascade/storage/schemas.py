@@ -1,4 +1,4 @@
-"""Several databases' worth of tables in one PostgreSQL database: a schema each."""
+"""PostgreSQL schemas: several sets of tables in one database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.schema import CreateSchema
 
 from agentcascade.errors import ConfigError
-from agentcascade.storage.database import _engine, _explain
+from agentcascade.storage.engine import explain, new_engine
 
 
 def within_schema(url: str, schema: str) -> str:
@@ -25,14 +25,14 @@ def within_schema(url: str, schema: str) -> str:
             f"a bank that several machines share is a PostgreSQL database, not {parsed.get_backend_name()}: give e.g. "
             "postgresql://user@host/agentcascade"
         )
-    engine = _engine(url)
+    engine = new_engine(url)
     try:
         with engine.begin() as connection:
             connection.execute(CreateSchema(schema, if_not_exists=True))
     except SQLAlchemyError as error:
-        raise _explain(error, engine) from error
+        raise explain(error, engine) from error
     finally:
         engine.dispose()
-    given = parsed.query.get("options", "")
-    options = f"{given if isinstance(given, str) else ' '.join(given)} -csearch_path={schema},public".strip()
+    present = parsed.query.get("options", "")
+    options = f"{present if isinstance(present, str) else ' '.join(present)} -csearch_path={schema},public".strip()
     return parsed.update_query_dict({"options": options}).render_as_string(hide_password=False)

@@ -1,4 +1,4 @@
-"""A spill file: JSON lines that a database would not take, kept until it does."""
+"""Spill file: JSON lines that the database would not take, kept until it does."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class SpillFile:
         finally:
             os.close(descriptor)
 
-    def take(self, use: ConsumeLines) -> None:
-        """Hand all lines to `use` and remove them when it returns; they stay when it raises.
+    def take(self, consume: ConsumeLines) -> None:
+        """Hand all lines to `consume` and remove them when it returns; they stay when it raises.
 
-        A crash in between hands them out again, so `use` must not mind a line it has seen.
+        A crash in between hands them out again, so `consume` must not mind a line it has seen.
         """
         if self.path.exists():
             with self._locked() as _:
@@ -56,8 +56,8 @@ class SpillFile:
                 else:
                     self.path.unlink()
         for path in sorted(self.path.parent.glob(f"{self.path.name}.*.taking*")):
-            if kept := consume_lines(path, use):
-                self.put(kept)
+            if remaining := consume_lines(path, consume):
+                self.put(remaining)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -73,16 +73,16 @@ class SpillFile:
             time.sleep(0.001)  # it is held for no longer than an append takes
 
 
-def consume_lines(path: Path, use: ConsumeLines) -> list[str]:
-    """Hand the lines of a file that nobody holds to `use`, then remove it; returns what `use` wants to be kept."""
-    kept: list[str] = []
+def consume_lines(path: Path, consume: ConsumeLines) -> list[str]:
+    """Hand the lines of a file that nobody holds to `consume`, then remove it; returns what it wants to be kept."""
+    remaining: list[str] = []
     with claimed_file(path) as file:
         if file is not None:
-            kept = list(use(line for line in file if line.strip(b"\0 \t\r\n")))
+            remaining = list(consume(line for line in file if line.strip(b"\0 \t\r\n")))
             with suppress(PermissionError):  # Windows removes no file that is open: it stays, empty
                 file.truncate(0)
                 Path(file.name).unlink(missing_ok=True)
-    return kept
+    return remaining
 
 
 def _append(descriptor: int, lines: Sequence[str]) -> None:

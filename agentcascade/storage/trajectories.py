@@ -1,4 +1,4 @@
-"""Trajectories and their vectors, in and out of the tables."""
+"""Rows of trajectories, their steps and their embedding vectors."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Select, Table, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Select, delete, func, select
 
 from agentcascade.errors import BankError
 from agentcascade.storage.tables import embeddings, removals, steps, trajectories
+from agentcascade.storage.upsert import upsert
 from agentcascade.types import Step, Trajectory
 
 log = logging.getLogger("agentcascade.storage")
@@ -50,10 +50,10 @@ def check_bankable(trajectory: Trajectory) -> None:
 
 def banked_ids(connection: Connection, ids: Collection[str]) -> set[str]:
     """Those of the ids that are banked."""
-    found: set[str] = set()
+    banked: set[str] = set()
     for part in chunks(sorted(ids)):
-        found |= set(connection.execute(select(trajectories.c.id).where(trajectories.c.id.in_(part))).scalars())
-    return found
+        banked |= set(connection.execute(select(trajectories.c.id).where(trajectories.c.id.in_(part))).scalars())
+    return banked
 
 
 def text_key(model: str, text: str) -> str:
@@ -62,7 +62,7 @@ def text_key(model: str, text: str) -> str:
 
 
 def content_digest(trajectory: Trajectory) -> str:
-    """Two trajectories with one digest teach the same."""
+    """Hash of what a trajectory teaches: two with one digest teach the same."""
     content = trajectory.model_dump_json(include={"goal", "plan", "steps", "success"})
     return blake2b(content.encode(), digest_size=16).hexdigest()
 
@@ -70,18 +70,18 @@ def content_digest(trajectory: Trajectory) -> str:
 def banked_digests(connection: Connection, items: Sequence[Trajectory]) -> set[tuple[str, str]]:
     """(namespace, digest) of those that are banked already."""
     wanted = {(t.namespace, content_digest(t)) for t in items}
-    found: set[tuple[str, str]] = set()
+    banked: set[tuple[str, str]] = set()
     for part in chunks(sorted(d for _, d in wanted)):
         query = select(trajectories.c.namespace, trajectories.c.digest).where(trajectories.c.digest.in_(part))
-        found |= {(row.namespace, row.digest) for row in connection.execute(query)}
-    return wanted & found
+        banked |= {(row.namespace, row.digest) for row in connection.execute(query)}
+    return wanted & banked
 
 
-def duplicate_id(connection: Connection, fresh: Sequence[Trajectory]) -> str | None:
-    """An id that two of `fresh` have, or one of them and a banked trajectory."""
-    ids = Counter(t.id for t in fresh)
-    taken = banked_ids(connection, ids.keys())
-    return next((i for i, count in ids.items() if i in taken or count > 1), None)
+def duplicate_id(connection: Connection, new_trajectories: Sequence[Trajectory]) -> str | None:
+    """An id that two of `new_trajectories` have, or one of them and a banked trajectory."""
+    ids = Counter(t.id for t in new_trajectories)
+    banked = banked_ids(connection, ids.keys())
+    return next((i for i, count in ids.items() if i in banked or count > 1), None)
 
 
 def insert_trajectories(
@@ -90,7 +90,7 @@ def insert_trajectories(
     """Write trajectories, steps and the vectors that are not stored yet."""
     rows = [{"key": key, "vector": vector} for key, vector in vectors.items()]
     for part in chunks(rows):
-        connection.execute(_upsert(connection, embeddings).on_conflict_do_nothing(), part)
+        connection.execute(upsert(connection, embeddings).on_conflict_do_nothing(), part)
     for part in chunks(items):
         result = connection.execute(
             trajectories.insert().returning(trajectories.c.pk, sort_by_parameter_order=True),
@@ -111,10 +111,6 @@ def insert_trajectories(
         )
 
 
-def _upsert(connection: Connection, table: Table) -> Any:
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
-
-
 def _trajectory_row(trajectory: Trajectory, model: str) -> dict[str, Any]:
     row = trajectory.model_dump(exclude={"steps"})
     return row | {
@@ -129,20 +125,20 @@ def _trajectory_row(trajectory: Trajectory, model: str) -> dict[str, Any]:
 
 def read_trajectories(connection: Connection, pks: Collection[int]) -> dict[int, Trajectory]:
     """Whole trajectories by key; unknown keys are left out."""
-    found = {}
+    by_key = {}
     for part in chunks(sorted(pks)):
         heads = connection.execute(select(trajectories).where(trajectories.c.pk.in_(part))).mappings().all()
-        taken: dict[int, list[Step]] = {h["pk"]: [] for h in heads}
+        steps_of: dict[int, list[Step]] = {h["pk"]: [] for h in heads}
         query = select(steps).where(steps.c.trajectory.in_(part)).order_by(steps.c.trajectory, steps.c.position)
         for row in connection.execute(query):
-            if row.trajectory in taken:
+            if row.trajectory in steps_of:
                 step = Step.model_construct(observation=row.observation, reasoning=row.reasoning, action=row.action)
-                taken[row.trajectory].append(step)
+                steps_of[row.trajectory].append(step)
         fields = [f for f in Trajectory.model_fields if f != "steps"]
         for head in heads:
             values = {f: head[f] for f in fields}
-            found[head["pk"]] = Trajectory.model_construct(**values, steps=tuple(taken[head["pk"]]))
-    return found
+            by_key[head["pk"]] = Trajectory.model_construct(**values, steps=tuple(steps_of[head["pk"]]))
+    return by_key
 
 
 def read_index_rows(connection: Connection, after: int, limit: int = CHUNK) -> list[IndexRow]:
@@ -163,21 +159,21 @@ def read_index_rows(connection: Connection, after: int, limit: int = CHUNK) -> l
 
 def read_vectors(connection: Connection, keys: Collection[str], dimension: int) -> dict[str, np.ndarray]:
     """float32 vectors (dimension,) by text key; keys that are unknown, or whose vectors are damaged, are left out."""
-    found: dict[str, np.ndarray] = {}
+    vectors: dict[str, np.ndarray] = {}
     damaged = 0
     for part in chunks(sorted(keys)):
         for row in connection.execute(select(embeddings).where(embeddings.c.key.in_(part))):
             if len(row.vector) == 4 * dimension:
                 vector = np.frombuffer(row.vector, dtype="<f4")
                 if np.isfinite(vector).all():
-                    found[row.key] = vector
+                    vectors[row.key] = vector
                     continue
             damaged += 1
     if damaged:
         log.warning(
             "%d vectors of the bank are damaged, and their texts match nothing: `agentcascade bank reembed`", damaged
         )
-    return found
+    return vectors
 
 
 def delete_trajectories(connection: Connection, pks: Collection[int]) -> None:
@@ -202,6 +198,7 @@ def read_removals(connection: Connection, after: int) -> list[tuple[int, int, st
 
 
 def last_removal(connection: Connection) -> int:
+    """The newest mark of `read_removals`; 0 without removals."""
     return connection.execute(select(func.max(removals.c.pk))).scalar() or 0
 
 
@@ -212,5 +209,6 @@ def newest_first(namespace: str | None) -> Select[int]:
 
 
 def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterator[Sequence[Any]]:
+    """Consecutive slices of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -492,9 +492,10 @@ def test_a_database_of_the_last_release_gets_memory_and_keeps_its_bill(url: str)
     from alembic import command
     from alembic.config import Config
 
-    from agentcascade.storage.database import MIGRATIONS, _engine
+    from agentcascade.storage.engine import new_engine
+    from agentcascade.storage.upgrade import MIGRATIONS
 
-    engine = _engine(url)
+    engine = new_engine(url)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.execution_options(immediate=True).connect() as connection:

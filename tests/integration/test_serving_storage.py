@@ -20,9 +20,10 @@ from sqlalchemy import create_engine, func, select, text
 from agentcascade.errors import BudgetExceeded, ConfigError, InvalidKey, RateLimited, UnknownEpisode
 from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import open_database, tables
-from agentcascade.storage.budgets import DatabaseBudgets, RateLimiter
+from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.drafts import find
 from agentcascade.storage.keys import REFUSED, Keys
+from agentcascade.storage.rate_limiter import RateLimiter
 from agentcascade.storage.retention import RetentionPolicy, prune, prune_daily, vacuum
 from agentcascade.storage.switch import Switch
 from agentcascade.types import (
@@ -399,9 +400,10 @@ def test_a_database_of_the_first_revision_is_upgraded_with_all_it_holds(url: str
     from alembic import command
     from alembic.config import Config
 
-    from agentcascade.storage.database import MIGRATIONS, _engine
+    from agentcascade.storage.engine import new_engine
+    from agentcascade.storage.upgrade import MIGRATIONS
 
-    engine = _engine(url)
+    engine = new_engine(url)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.execution_options(immediate=True).connect() as connection:

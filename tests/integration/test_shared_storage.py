@@ -19,8 +19,9 @@ from agentcascade.errors import BudgetExceeded
 from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import Database, open_database, retention, tables
 from agentcascade.storage import budgets as budgets_module
-from agentcascade.storage.budgets import DatabaseBudgets, RateLimiter
+from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.keys import Keys
+from agentcascade.storage.rate_limiter import RateLimiter
 from agentcascade.storage.retention import Pruned, RetentionPolicy, prune, prune_daily, vacuum
 from agentcascade.types import Account, Call, Decision, Usage, now
 
@@ -86,7 +87,7 @@ def test_a_reservation_settled_by_two_at_once_is_booked_once(replicas: list[Data
 def test_replicas_that_pay_and_spend_at_once_stay_within_the_limit(
     replicas: list[Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = budgets_module._balance
+    read = budgets_module.read_balance
 
     def slowly(*arguments: Any) -> Any:
         """Between reading what is left and taking it, others have time to do the same."""
@@ -94,7 +95,7 @@ def test_replicas_that_pay_and_spend_at_once_stay_within_the_limit(
         time.sleep(0.01)
         return balance
 
-    monkeypatch.setattr(budgets_module, "_balance", slowly)
+    monkeypatch.setattr(budgets_module, "read_balance", slowly)
     budgets = [DatabaseBudgets(d) for d in replicas]
     space = Account(scope="namespace", name="n", limit=Decimal("0.6"), period="day")
     paid: list[Decimal] = []
@@ -259,9 +260,10 @@ def make_first(url: str, old: dict[str, dict[str, Any]]) -> None:
     from alembic import command
     from alembic.config import Config
 
-    from agentcascade.storage.database import MIGRATIONS, _engine
+    from agentcascade.storage.engine import new_engine
+    from agentcascade.storage.upgrade import MIGRATIONS
 
-    engine = _engine(url)
+    engine = new_engine(url)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.execution_options(immediate=True).connect() as connection:

@@ -24,7 +24,7 @@ HEAVY = {
 }
 
 OWNERS = {
-    "psycopg": {"storage.database"},
+    "psycopg": {"storage.engine"},
     "torch": {"retrievers.sentence_transformer"},
     "sentence_transformers": {"retrievers.sentence_transformer"},
     "onnx": {"retrievers.bert_onnx"},
@@ -58,7 +58,7 @@ OWNERS = {
     "textworld": {"envs.alfworld.engine"},
     "alfworld": {"envs.alfworld.engine", "envs.alfworld.scenes"},
     "alembic": {
-        "storage.database",
+        "storage.upgrade",
         "storage.migrations.env",
         "storage.migrations.versions.0001_first",
         "storage.migrations.versions.0002_serving",

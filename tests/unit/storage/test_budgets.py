@@ -18,9 +18,11 @@ from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
 
 from agentcascade.errors import BudgetExceeded, RateLimited
-from agentcascade.storage import Database, open_database
+from agentcascade.storage import Database, open_database, rate_limiter
 from agentcascade.storage import budgets as module
-from agentcascade.storage.budgets import DatabaseBudgets, RateLimiter, window
+from agentcascade.storage.budget_rows import LARGEST, account_window
+from agentcascade.storage.budgets import DatabaseBudgets
+from agentcascade.storage.rate_limiter import RateLimiter
 from agentcascade.storage.tables import rates, reservations
 from agentcascade.types import Account
 
@@ -45,7 +47,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(datetime(2026, 11, 30, 23, 59, 0, tzinfo=UTC))
     monkeypatch.setattr(module, "now", clock)
-    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(rate_limiter, "time", clock)
     return clock
 
 
@@ -61,7 +63,7 @@ def database() -> Iterator[Database]:
 )
 def test_a_window_is_a_utc_day_or_month(period: str, expected: str) -> None:
     account = KEY.model_copy(update={"period": period})
-    assert window(account, datetime(2026, 11, 23, 23, 59, 59, tzinfo=UTC)) == expected
+    assert account_window(account, datetime(2026, 11, 23, 23, 59, 59, tzinfo=UTC)) == expected
 
 
 async def test_the_last_cent_can_be_spent_and_not_a_pico_more(database: Database) -> None:
@@ -146,7 +148,7 @@ async def test_a_bill_beyond_all_columns_is_booked_as_the_most_that_fits(databas
     ids = [await budgets.reserve([KEY], Decimal(0), 60) for _ in range(3)]
     for id, absurd in zip(ids, ("1e30", "1e18", "5")):
         await budgets.settle(id, Decimal(absurd))
-    assert budgets.balance(KEY).spent == module.LARGEST
+    assert budgets.balance(KEY).spent == LARGEST
     with pytest.raises(BudgetExceeded):
         await budgets.reserve([KEY.model_copy(update={"name": "other"})], Decimal(10) ** 30, 60)
 
@@ -193,7 +195,7 @@ async def test_entries_of_one_moment_share_transactions_and_each_has_its_own_ans
 async def test_what_was_spent_is_booked_when_the_database_is_back(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "AGAIN", (0.01,) * 5)
+    monkeypatch.setattr(module, "RETRY_SECONDS", (0.01,) * 5)
     budgets, broken = DatabaseBudgets(database), [True]
     id = await budgets.reserve([KEY], Decimal("0.5"), 60)
 

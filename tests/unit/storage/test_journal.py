@@ -106,7 +106,7 @@ def test_files_of_a_living_process_are_left_to_it(database: Database, tmp_path: 
     segment = living.append(decision("d1").model_dump_json())
     DatabaseRecorder(database).close()
     assert counts(database)["decisions"] == 0
-    living.done(segment, kept=True)
+    living.done(segment, retain=True)
     DatabaseRecorder(database).close()
     assert counts(database)["decisions"] == 1
 
@@ -272,6 +272,7 @@ class Named:
 
     def __init__(self, url: str) -> None:
         self.path = None
+        self.is_sqlite = url.startswith("sqlite")
         self.engine = type("Engine", (), {"url": make_url(url), "dialect": type("D", (), {"name": url.split(":")[0]})})
 
 

@@ -196,7 +196,7 @@ def test_vacuum_gives_the_room_back(database: Database) -> None:
 
 
 def test_a_database_in_use_is_vacuumed_another_time(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcascade.storage.database.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("agentcascade.storage.engine.BUSY_SECONDS", 0.1)
     opened = open_database(url)
     writer = sqlite3.connect(str(opened.path))
     writer.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,43 @@
+"""Recorder that keeps decisions in memory, for tests and workers."""
+
+from __future__ import annotations
+
+from agentcascade.types import Decision, Draft, EpisodeEnd, Recall, Shadow
+
+
+class MemoryRecorder:
+    """Keeps decisions in lists, for tests and workers."""
+
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self.shadows: list[Shadow] = []
+        self.drafts: list[Draft] = []
+        self.ends: list[EpisodeEnd] = []
+        self.recalls: list[Recall] = []
+
+    def record(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+
+    def shadowed(self, shadow: Shadow) -> None:
+        self.shadows.append(shadow)
+
+    def drafted(self, draft: Draft) -> None:
+        self.drafts.append(draft)
+
+    def finished(self, end: EpisodeEnd) -> None:
+        self.ends.append(end)
+
+    def recalled(self, recall: Recall) -> None:
+        self.recalls.append(recall)
+
+    def taken(self) -> list[Decision]:
+        """The decisions so far; they are kept no longer."""
+        taken, self.decisions = self.decisions, []
+        return taken
+
+    def flush(self, seconds: float | None = None) -> bool:
+        """Nothing is waiting."""
+        return True
+
+    def close(self, seconds: float | None = None) -> None:
+        """Nothing is open."""

@@ -1,0 +1,49 @@
+"""Schema migrations (Alembic), run under a lock when a database is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from agentcascade.errors import NewerDatabase
+from agentcascade.storage.engine import BUSY_SECONDS, redacted_url
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+UPGRADE_LOCK = 0x61676361
+"""PostgreSQL's advisory lock of migrations."""
+
+
+def upgrade(engine: Engine) -> None:
+    """Run the migrations that are missing, under a lock."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
+    with engine.connect() as connection:
+        if current_revision(connection) == head:
+            return
+    with engine.execution_options(immediate=BUSY_SECONDS).connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+        revision = current_revision(connection)
+        if revision is not None and revision not in {s.revision for s in scripts.walk_revisions()}:
+            raise NewerDatabase(
+                f"{redacted_url(engine.url)} was written by a newer agentcascade (revision {revision}): "
+                "upgrade with pip install -U agentcascade, or use another bank.url"
+            )
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The migration that the tables are at; None where there are none."""
+    inspector = inspect(connection)
+    if not inspector.has_table("alembic_version", schema=inspector.default_schema_name):  # not that of another schema
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
