@@ -182,7 +182,7 @@ def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:
 
 def _keys(model: ModelConfig) -> str | None:
     """Which environment variables litellm would need and does not find."""
-    from agentcascade.models.litellm import import_litellm
+    from agentcascade.models.litellm_setup import import_litellm
 
     if model.api_key is not None:
         return None

@@ -127,8 +127,8 @@ class Chunks:
 
     def part(self, delta: Delta, index: int = 0) -> dict[str, Any]:
         """The first of a choice also says the role. What the provider's chunk said beside the delta is handed on."""
-        beside = delta.get(message_fields.BESIDE) or {}
-        delta = {k: v for k, v in delta.items() if k not in ("role", message_fields.BESIDE)}
+        beside = delta.get(message_fields.EXTRA) or {}
+        delta = {k: v for k, v in delta.items() if k not in ("role", message_fields.EXTRA)}
         self._head |= {k: v for k, v in (beside.get("answer") or {}).items() if k not in OURS}
         if index not in self._begun:
             self._begun.add(index)

@@ -30,7 +30,7 @@ from agentcascade.errors import InvalidRequest
 from agentcascade.models import message_fields
 from agentcascade.types import Decision, Message
 
-IN_LANGCHAIN = frozenset({"role", "content", "tool_calls", "name", "parsed", message_fields.BESIDE})
+IN_LANGCHAIN = frozenset({"role", "content", "tool_calls", "name", "parsed", message_fields.EXTRA})
 """What of an answer has a place of its own in LangChain's messages; the rest goes into `additional_kwargs`."""
 OF_CALLS = "tool_call_fields"
 """Key of `additional_kwargs` for what tool calls hold besides, by id: Gemini wants its signatures back with them."""
@@ -201,7 +201,7 @@ def _message(message: BaseMessage) -> Message:
     if isinstance(beside, dict) and converted.get("tool_calls"):
         converted["tool_calls"] = [_whole_call(c, beside.get(c.get("id")) or {}) for c in converted["tool_calls"]]
     # The chunks of a stream are added up by LangChain, which does not know where a block goes on.
-    return {**{k: message_fields.joined(None, k, v) for k, v in kept.items()}, **converted}
+    return {**{k: message_fields.join_field(None, k, v) for k, v in kept.items()}, **converted}
 
 
 def _whole_call(call: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from agentcascade.episodes import identity
 from agentcascade.episodes.responses import as_json
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.event_loop import LoopThread
-from agentcascade.models.litellm import import_litellm
+from agentcascade.models.litellm_setup import import_litellm
 from agentcascade.types import Decision
 
 if TYPE_CHECKING:

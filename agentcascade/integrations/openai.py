@@ -24,10 +24,10 @@ from agentcascade.episodes.responses import CascadeCompletion, chat_completion, 
 from agentcascade.episodes.sync import loop_of
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.event_loop import LoopThread
-from agentcascade.models import http_transport
+from agentcascade.models import http_limits
+from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.openai_client import ClientModel, provider
 from agentcascade.models.pricing import PriceTable
-from agentcascade.models.quirks import Quirks
 from agentcascade.types import Decision
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Wrapped:
 
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
-        self._quirks = lru_cache(maxsize=256)(lambda base_url, model: Quirks())
+        self._endpoints = lru_cache(maxsize=256)(lambda base_url, model: EndpointQuirks())
         self._running: ContextVar[Running | None] = ContextVar("agentcascade_episode", default=None)
 
     @contextmanager
@@ -117,8 +117,10 @@ class Wrapped:
         fixed |= {k: own[k] for k in SAMPLING if k in own}
         if metadata := identity.upstream(given := metadata):
             fixed["metadata"] = metadata
-        quirks = self._quirks(str(client.base_url), str(model))
-        teacher = ClientModel(client, model, prices=self._prices, fixed=fixed, exact=True, quirks=quirks, create=create)
+        endpoint = self._endpoints(str(client.base_url), str(model))
+        teacher = ClientModel(
+            client, model, prices=self._prices, fixed=fixed, exact=True, endpoint=endpoint, create=create
+        )
         running = self._running.get()
         headers = {k.lower(): v for k, v in (fixed.get("extra_headers") or {}).items()}
         if running is not None:  # it is the program's own word, and wins over headers
@@ -203,7 +205,7 @@ def _attached(client: C, wrapped: Wrapped) -> C:
         "__module__": kind.__module__,
     }
     client.__dict__.pop("chat", None)
-    client._client = http_transport.guarded(
+    client._client = http_limits.limited_twin(
         client._client
     )  # of this copy alone: the program's own client stays as it is
     client.__class__ = cast("type[C]", type(kind.__name__, (kind,), body))

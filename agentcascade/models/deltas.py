@@ -58,16 +58,16 @@ class DeltaAssembler:
 
     def add(self, delta: Delta) -> None:
         for name, value in delta.items():
-            if value is None or name in ("role", message_fields.BESIDE):
+            if value is None or name in ("role", message_fields.EXTRA):
                 continue
             if name == "tool_calls":
                 for call in value if isinstance(value, list) else ():
                     if isinstance(call, dict):
                         self._add_call(call)
-            elif isinstance(value, str) and message_fields.MESSAGE.get(name) is message_fields.MESSAGE["content"]:
+            elif isinstance(value, str) and name in message_fields.TEXT_FIELDS:
                 self._texts.setdefault(name, []).append(value)
             else:
-                self._others[name] = message_fields.joined(self._others.get(name), name, value)
+                self._others[name] = message_fields.join_field(self._others.get(name), name, value)
 
     def _add_call(self, part: dict[str, Any]) -> None:
         position = self._index.position(part)

@@ -1,10 +1,9 @@
-"""Real chat models, through litellm: n samples, retries within one deadline, full usage, exact dollars."""
+"""LiteLLMModel: any provider's chat models through litellm, with retries within one deadline and exact dollars."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,40 +13,36 @@ from typing import Any
 
 from agentcascade._util import known_secrets
 from agentcascade.errors import BrokenStream, ProviderError
-from agentcascade.models import chat_completions, litellm_http, litellm_stream
-from agentcascade.models.http_watch import Watch, watched
+from agentcascade.models import litellm_stream
+from agentcascade.models.endpoint import EndpointQuirks, send_adapted
+from agentcascade.models.fan_out import fan_out, join_completions
+from agentcascade.models.http_exchange import HttpExchange, watch_http
 from agentcascade.models.json_schema import check_inlined
+from agentcascade.models.litellm_setup import import_litellm
 from agentcascade.models.pricing import PriceTable
-from agentcascade.models.quirks import Quirks, adapted
+from agentcascade.models.quirks import RETRIED, model_quirks
+from agentcascade.models.response_reader import ResponseReader, StreamReader, billed_errors
 from agentcascade.models.tool_call_ids import ends_in_unthinking_calls
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 
-RETRIED = {408, 409, 429, 500, 502, 503, 504, 529}
-"""HTTP statuses worth another try."""
-
-INLINES = ("gemini", "vertex", "bedrock", "fireworks")
-"""In names of models for whose APIs litellm inlines the references of schemas, without a bound."""
-REFUSES_N = {"groq"}
-"""Providers whose endpoint refuses n > 1 although litellm lists the parameter."""
-
-
-def import_litellm() -> Any:
-    """litellm, without its price-list download and chatter."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
-
-    litellm.telemetry = False
-    litellm.suppress_debug_info = True
-    litellm_http.install(litellm)
-    return litellm
-
 
 class LiteLLMModel:
-    """Any model that litellm knows, e.g. ``openai/gpt-4.1-mini``, ``anthropic/…`` or ``hosted_vllm/…``.
+    """A chat model of any provider that litellm knows, e.g. ``openai/gpt-4.1-mini`` or ``anthropic/…``.
 
-    `timeout` is the wall-clock limit in seconds of one `complete`, retries included. `prices` defaults to litellm's
-    bundled list; without a price, dollars are None.
+    Args:
+        name: litellm's name of the model.
+        prices: Where its price is looked up; default: litellm's bundled list. Without a price, dollars are None.
+        temperature: Of every call that gives none; None: the provider's own.
+        max_tokens: The most tokens of an answer; None: the provider's own limit.
+        timeout: The most seconds of one call, retries included.
+        retries: How often a request that failed in passing (HTTP 429, 5xx, lost connections) is tried again.
+        api_base: The provider's address; None: litellm's own, or what its environment variables say.
+        api_key: The provider's key; None: from litellm's environment variables.
+        options: Goes with every call, such as ``{"top_p": 0.9}``.
     """
+
+    bills_failures = True
+    """Errors carry what they cost (`errors.bill_of`); without a bill nothing was asked of the model."""
 
     def __init__(
         self,
@@ -63,7 +58,8 @@ class LiteLLMModel:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self.quirks = Quirks()  # litellm leaves out what it knows that the provider does not take
+        self.endpoint = EndpointQuirks()  # litellm leaves out what it knows that the provider does not take
+        self._quirks = model_quirks(name)
         self._price = (prices or PriceTable()).lookup(name)
         self._temperature, self._timeout, self._retries = temperature, timeout, retries
         given = {"max_tokens": max_tokens, "api_base": api_base, "api_key": api_key}
@@ -76,29 +72,29 @@ class LiteLLMModel:
     @property
     def supports_n(self) -> bool:
         """Whether the provider takes `n`, and so bills the prompt once for all samples."""
-        if self.quirks.supports_n is None:
-            listed = import_litellm().get_supported_openai_params(self.name) or ()
-            self.quirks.supports_n = "n" in listed and self.name.split("/")[0] not in REFUSES_N
-        return self.quirks.supports_n
+        if self.endpoint.supports_n is None:
+            supports_n = self._quirks.supports_n
+            if supports_n is None:
+                supports_n = "n" in (import_litellm().get_supported_openai_params(self.name) or ())
+            self.endpoint.supports_n = supports_n
+        return self.endpoint.supports_n
 
     @supports_n.setter
     def supports_n(self, value: bool) -> None:
-        self.quirks.supports_n = value
+        self.endpoint.supports_n = value
 
     @property
     def confirmed_n(self) -> bool:
         """Whether the provider ever gave several answers to one request; else each may have to be asked for."""
-        return self.quirks.confirmed_n
+        return self.endpoint.confirmed_n
 
     @property
     def defaults(self) -> Mapping[str, Any]:
         """The options that go with every call."""
         return self._options
 
-    bills_failures = True
-    """Errors carry what they cost (`errors.bill_of`); without a bill nothing was asked of the model."""
-
     def dollars(self, usage: Usage) -> Decimal | None:
+        """What such usage of one request costs; None where the price is not known."""
         return self._price.dollars(usage) if self._price else None
 
     async def complete(
@@ -114,34 +110,43 @@ class LiteLLMModel:
     ) -> Completion:
         """`n` samples: one request where the provider takes `n`, else parallel ones with seeds `seed`, `seed` + 1 ….
 
-        Of parallel requests those that fail are left out while at least one succeeds. Raises the provider's own error
-        (litellm's classes), `TimeoutError` past the deadline, `EmptyCompletion` when no message came.
+        Args:
+            messages: The conversation, in OpenAI's shape.
+            n: Number of samples.
+            temperature: Default: the model's own.
+            seed: Of the first sample.
+            tools: Function definitions in OpenAI's shape.
+            timeout: The most seconds, retries included, if below the model's own.
+            options: Anything else that litellm takes, such as ``max_tokens`` or ``response_format``.
+
+        Returns:
+            A completion with up to `n` messages: of parallel requests those that fail are left out while at least one
+            succeeds. `usage` is in tokens, `dollars` in US dollars or None, `seconds` wall-clock.
+
+        Raises:
+            litellm.exceptions.APIError: Or another class of litellm's: what the provider refused.
+            ProviderError: The provider answered with what is no chat completion.
+            EmptyCompletion: No message came that says anything.
+            TimeoutError: The deadline passed.
         """
         litellm = import_litellm()
         if temperature is not None:
             options["temperature"] = temperature
-        started, deadline, asked = self._request(messages, tools, timeout, options)
+        started, deadline, request = self._request(messages, tools, timeout, options)
 
         async def ask(first: int, size: int) -> Completion:
-            """Answers `first` to `first` + `size`, in one request that is tried again on passing failures."""
-            request = chat_completions.Request(self.name, self.dollars, messages, tools, size)
-            with watched() as watch:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        send = lambda r: self._with_retries(litellm, r, deadline, watch)  # noqa: E731
-                        response = await adapted(send, asked | _sampling(size, seed, first), self.quirks, {})
-                    watch.check()
-                    return request.read(response)
-                except BaseException as error:
-                    found = _named(error, watch)
-                    request.bill(found, watch)
-                    if found is error:
-                        raise
-                    raise found from error
+            """Samples `first` to `first` + `size`, in one request that is tried again on passing failures."""
+            reader = ResponseReader(self.name, self.dollars, messages, tools, size)
+            with watch_http() as exchange, billed_errors(reader, exchange, _what_stopped_reading):
+                async with asyncio.timeout_at(deadline):
+                    send = lambda r: self._with_retries(litellm, r, deadline, exchange)  # noqa: E731
+                    response = await send_adapted(send, request | _sampling(size, seed, first), self.endpoint, {})
+                exchange.check()
+                return reader.read(response)
 
-        self.quirks.supports_n = self.supports_n
-        parts = await chat_completions.fan_out(ask, self.name, n, self.quirks)
-        return chat_completions.merged(self.name, parts, time.perf_counter() - started)
+        self.endpoint.supports_n = self.supports_n
+        parts = await fan_out(ask, self.name, n, self.endpoint)
+        return join_completions(self.name, parts, time.perf_counter() - started)
 
     async def stream(
         self,
@@ -153,26 +158,22 @@ class LiteLLMModel:
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
-        """One answer, each part of it to `on_delta` as it comes. Tried again only while nothing was handed out.
+        """One answer, each delta of it to `on_delta` as it comes. Tried again only while nothing was handed out.
 
-        Raises what `complete` raises, and `BrokenStream` for a stream that ends before its answer does.
+        Args and what is returned and raised: as of `complete`.
+
+        Raises:
+            BrokenStream: The stream ended before its answer did.
         """
         litellm = import_litellm()
-        started, deadline, asked = self._request(messages, tools, timeout, options)
-        asked |= {"stream": True, "stream_options": {"include_usage": True}} | _sampling(1, seed, 0)
-        stream = chat_completions.Stream(chat_completions.Request(self.name, self.dollars, messages, tools), on_delta)
-        with watched(streamed=True) as watch:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    send = lambda r: self._with_retries(litellm, r, deadline, watch, stream)  # noqa: E731
-                    completion = await adapted(send, asked, self.quirks, {})
-            except BaseException as error:
-                found = _named(error, watch)
-                stream.bill(found, watch)
-                if found is error:
-                    raise
-                raise found from error
-        return chat_completions.merged(self.name, [completion], time.perf_counter() - started)
+        started, deadline, request = self._request(messages, tools, timeout, options)
+        request |= {"stream": True, "stream_options": {"include_usage": True}} | _sampling(1, seed, 0)
+        reader = StreamReader(ResponseReader(self.name, self.dollars, messages, tools), on_delta)
+        with watch_http(streamed=True) as exchange, billed_errors(reader, exchange, _what_stopped_reading):
+            async with asyncio.timeout_at(deadline):
+                send = lambda r: self._with_retries(litellm, r, deadline, exchange, reader)  # noqa: E731
+                completion = await send_adapted(send, request, self.endpoint, {})
+        return join_completions(self.name, [completion], time.perf_counter() - started)
 
     def _request(
         self,
@@ -187,7 +188,7 @@ class LiteLLMModel:
         # litellm's own limit only stops what a cancelled task cannot: the thread of a provider without async code.
         request |= {"model": self.name, "messages": list(messages), "timeout": limit + 1}
         request |= {"num_retries": 0, "max_retries": 0, "drop_params": True}
-        if any(api in self.name for api in INLINES):
+        if self._quirks.inlines_references:
             for what, schema in (("tools", tools), ("response_format", request.get("response_format"))):
                 if schema and '"$ref"' in json.dumps(schema, default=str):
                     check_inlined(schema, what)
@@ -197,7 +198,7 @@ class LiteLLMModel:
         if tools:
             # litellm would load its MCP gateway (seconds, and packages that it does not install) to look for MCP tools.
             request |= {"tools": list(tools), "_skip_mcp_handler": True}
-        if "claude" in self.name and ends_in_unthinking_calls(messages):
+        if self._quirks.signs_thinking and ends_in_unthinking_calls(messages):
             request = {k: v for k, v in request.items() if k not in ("thinking", "reasoning_effort")}
         return time.perf_counter(), asyncio.get_running_loop().time() + limit, request
 
@@ -209,15 +210,15 @@ class LiteLLMModel:
         litellm: Any,
         request: dict[str, Any],
         deadline: float,
-        watch: Watch,
-        stream: chat_completions.Stream | None = None,
+        exchange: HttpExchange,
+        reader: StreamReader | None = None,
     ) -> Any:
-        """litellm's response; with `stream`, the whole answer that went there."""
+        """litellm's response; with `reader`, the whole answer that went there."""
         import stamina
 
-        def again(error: Exception) -> bool | float:
+        def retry(error: Exception) -> bool | float:
             """Whether to try again; a number of seconds where the provider names one, unless they are not left."""
-            if watch.broken or not _is_passing(litellm, error) or (stream is not None and stream.begun):
+            if exchange.broken or not _is_passing(litellm, error) or (reader is not None and reader.has_shown):
                 return False
             wait = retry_after(error)
             if wait is None:
@@ -225,17 +226,17 @@ class LiteLLMModel:
             return wait if asyncio.get_running_loop().time() + wait < deadline else False
 
         async for attempt in stamina.retry_context(
-            on=again, attempts=self._retries + 1, timeout=None, wait_initial=0.25, wait_max=20.0, wait_jitter=0.5
+            on=retry, attempts=self._retries + 1, timeout=None, wait_initial=0.25, wait_max=20.0, wait_jitter=0.5
         ):
             with attempt:
-                answer = await self._send(litellm, request)
-                if stream is None:
-                    return answer
-                finished = await litellm_stream.read(answer, stream)
-                watch.check()
-                if not finished and not watch.done:
+                response = await self._send(litellm, request)
+                if reader is None:
+                    return response
+                finished = await litellm_stream.read_stream(response, reader)
+                exchange.check()
+                if not finished and not exchange.done:
                     raise BrokenStream(f"the stream of {self.name} broke off before its end")
-                return stream.end(True)
+                return reader.finish(True)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -266,11 +267,11 @@ def retry_after(error: Exception) -> float | None:
     return max(0.0, (until - datetime.now(UTC)).total_seconds()) if until.tzinfo else None
 
 
-def _named(error: BaseException, watch: Watch) -> BaseException:
+def _what_stopped_reading(error: BaseException, exchange: HttpExchange) -> BaseException:
     """What stopped the reading of an answer, rather than what litellm made of the rest; else `error` itself."""
-    if isinstance(error, Exception) and watch.broken:
+    if isinstance(error, Exception) and exchange.broken:
         try:
-            watch.check()
-        except ProviderError as found:
-            return found
+            exchange.check()
+        except ProviderError as stopped:
+            return stopped
     return error

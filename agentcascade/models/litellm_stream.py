@@ -7,67 +7,67 @@ from inspect import isasyncgen
 from typing import Any
 
 from agentcascade.models import message_fields
-from agentcascade.models.chat_completions import Stream
+from agentcascade.models.response_reader import StreamReader
 
 LAYERS = 4
 
 
-async def read(litellm_stream: Any, stream: Stream) -> bool:
-    """Every chunk to `stream`; returns whether the provider itself said that it was done: litellm makes that up.
+async def read_stream(litellm_stream: Any, reader: StreamReader) -> bool:
+    """Every chunk to `reader`; returns whether the provider itself said that it was done: litellm makes that up.
 
     Closes the connection also when cancelled.
     """
-    refusals, errors = _unheard(litellm_stream)
-    usage = _Usage(litellm_stream)
+    refusals, errors = _skipped_by_litellm(litellm_stream)
+    usage = _UsageFilter(litellm_stream)
     try:
         async for chunk in litellm_stream:
             while refusals:
-                stream.show({"refusal": refusals.pop(0)})
-            stream.take(usage.believed(chunk))
+                reader.show({"refusal": refusals.pop(0)})
+            reader.read(usage.without_made_up(chunk))
         for error in errors:
-            stream.take(error)
+            reader.read(error)
     finally:
         await _close(litellm_stream)
-    return _finished(litellm_stream)
+    return _provider_finished(litellm_stream)
 
 
-class _Usage:
+class _UsageFilter:
     """Tells a provider's usage from what litellm has counted itself where none came."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
-    def believed(self, chunk: Any) -> Any:
+    def without_made_up(self, chunk: Any) -> Any:
         seen = getattr(self._stream, "chunks", None)
         if getattr(chunk, "usage", None) is None or not seen or any(getattr(c, "usage", None) for c in seen):
             return chunk
         return {"choices": getattr(chunk, "choices", None) or []}
 
 
-def _unheard(stream: Any) -> tuple[list[str], list[Any]]:
+def _skipped_by_litellm(stream: Any) -> tuple[list[str], list[Any]]:
     """(parts of a refusal, vLLM's errors): filled as the stream is read, for litellm passes over such chunks."""
-    found: list[str] = []
+    refusals: list[str] = []
     errors: list[Any] = []
     make = getattr(stream, "chunk_creator", None)
     if make is None:
-        return found, errors
+        return refusals, errors
 
-    def heard(chunk: Any) -> Any:
-        if message_fields.get(chunk, "object") == "error":
+    def make_and_note(chunk: Any) -> Any:
+        if message_fields.get_field(chunk, "object") == "error":
             errors.append(chunk)
         made = make(chunk=chunk)
         if made is None:
             for choice in getattr(chunk, "choices", None) or ():
-                refusal = message_fields.get(message_fields.get(choice, "delta"), "refusal")
-                if refusal and not message_fields.get(choice, "index"):
-                    found.append(refusal)
+                refusal = message_fields.get_field(message_fields.get_field(choice, "delta"), "refusal")
+                if refusal and not message_fields.get_field(choice, "index"):
+                    refusals.append(refusal)
         return made
 
-    stream.chunk_creator = heard
-    return found, errors
+    stream.chunk_creator = make_and_note
+    return refusals, errors
 
 
-def _finished(stream: Any) -> bool:
+def _provider_finished(stream: Any) -> bool:
     said = [getattr(stream, name, True) for name in ("received_finish_reason", "intermittent_finish_reason")]
     return any(s is not None for s in said)
 

@@ -7,45 +7,45 @@ from math import isfinite
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from agentcascade.models import message_fields as shapes
+from agentcascade.models.message_fields import get_field
 from agentcascade.types import Completion
 
 
-class Told(NamedTuple):
-    """Mean log-probability and number of the tokens of one choice; None where they are not told."""
+class ChoiceLogprobs(NamedTuple):
+    """Mean log-probability (natural logarithm, at most 0) and number of the tokens of one choice; None: not told."""
 
-    logprob: float | None = None
+    mean: float | None = None
     tokens: int | None = None
 
 
-NOT_TOLD = Told()
+NOT_TOLD = ChoiceLogprobs()
 
 
-def told(choice: Any) -> Told:
+def read_logprobs(choice: Any) -> ChoiceLogprobs:
     """What a chat completion's choice, the client's object or plain data, says of its tokens."""
-    logprobs = shapes.get(choice, "logprobs")
-    content = shapes.get(logprobs, "content") if logprobs else None
+    logprobs = get_field(choice, "logprobs")
+    content = get_field(logprobs, "content") if logprobs else None
     if not content:
         return NOT_TOLD
-    values = [shapes.get(token, "logprob") for token in content]
+    values = [get_field(token, "logprob") for token in content]
     if not all(isinstance(v, (int, float)) and isfinite(v) for v in values):
-        return Told(None, len(values))
-    return Told(min(0.0, fmean(values)), len(values))  # rounding makes some servers say a little more than 0
+        return ChoiceLogprobs(None, len(values))
+    return ChoiceLogprobs(min(0.0, fmean(values)), len(values))  # rounding makes some servers say more than 0
 
 
-def fields(found: Sequence[Told]) -> dict[str, Any]:
-    """A completion's own fields; nothing where nothing was told."""
-    if all(one is NOT_TOLD for one in found):
+def completion_fields(choices: Sequence[ChoiceLogprobs]) -> dict[str, Any]:
+    """The fields `logprobs` and `tokens` of a `Completion`; {} where nothing was told."""
+    if all(choice is NOT_TOLD for choice in choices):
         return {}
-    return {"logprobs": tuple(one.logprob for one in found), "tokens": tuple(one.tokens for one in found)}
+    return {"logprobs": tuple(c.mean for c in choices), "tokens": tuple(c.tokens for c in choices)}
 
 
-def merged(answers: Sequence[Completion]) -> dict[str, Any]:
+def join_fields(completions: Sequence[Completion]) -> dict[str, Any]:
     """Those of several completions, one after the other."""
-    if not any(a.tokens or a.logprobs for a in answers):
+    if not any(c.tokens or c.logprobs for c in completions):
         return {}
-    nothing = [(None,) * len(a.messages) for a in answers]
+    padded = [(c, (None,) * len(c.messages)) for c in completions]
     return {
-        "logprobs": tuple(v for a, none in zip(answers, nothing) for v in a.logprobs or none),
-        "tokens": tuple(v for a, none in zip(answers, nothing) for v in a.tokens or none),
+        "logprobs": tuple(v for c, nones in padded for v in c.logprobs or nones),
+        "tokens": tuple(v for c, nones in padded for v in c.tokens or nones),
     }

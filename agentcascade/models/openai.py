@@ -1,4 +1,4 @@
-"""OpenAI and servers that speak its API, by OpenAI's own client: the same answers and bills, less work in between.
+"""OpenAIModel: OpenAI and servers that speak its API, by OpenAI's own client, with less work in between than litellm.
 
 litellm translates for a hundred providers; where there is nothing to translate, the way through it costs several times
 what the request itself does.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
@@ -20,36 +19,29 @@ from weakref import WeakKeyDictionary
 
 from agentcascade._util import known_secrets
 from agentcascade.models import message_fields
+from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.pricing import PriceTable
-from agentcascade.models.quirks import Quirks
+from agentcascade.models.quirks import model_quirks
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 
 if TYPE_CHECKING:
     from agentcascade.models.openai_client import ClientModel
 
-TRANSLATED = re.compile(r"(?:ft:)?(?:gpt-[5-9]|o\d|codex|computer-use|gpt-audio|gpt-4o.*(?:audio|search))|.*/")
-"""OpenAI's models whose requests differ, and names with a route in them: left to litellm."""
-OWN = re.compile(r"(?:ft:)?(?:gpt-3\.5|gpt-4|chatgpt-4)")
-"""OpenAI's models that take requests as they are, at OpenAI's own address."""
-
-
-def speaks_plainly(name: str, api_base: str | None, options: Mapping[str, Any]) -> bool:
-    """Whether a litellm name needs no translation: ``hosted_vllm/…``, ``openai/…`` with an address or of the GPT-4s."""
-    provider, _, model = name.partition("/")
-    if not options.keys() <= arguments() | {"extra_body", "extra_headers"}:
-        return False
-    if provider == "hosted_vllm":
-        return bool(api_base or os.environ.get("HOSTED_VLLM_API_BASE"))
-    if provider != "openai" or (not api_base and not OWN.match(model)):
-        return False
-    return TRANSLATED.match(model) is None
-
-
 NO_KEY = "none"
 """Sent where a key must be sent and the server asks for none."""
 
 
-def stand_in_key(name: str, api_base: str | None) -> str | None:
+def needs_no_translation(name: str, api_base: str | None, options: Mapping[str, Any]) -> bool:
+    """Whether the model of a litellm name takes OpenAI's requests as they are: see `quirks.ModelQuirks.wire_format`."""
+    if not options.keys() <= create_parameters() | {"extra_body", "extra_headers"}:
+        return False
+    quirks = model_quirks(name)
+    if quirks.wire_format == "openai at an address":
+        return bool(api_base or (quirks.base_url_variable and os.environ.get(quirks.base_url_variable)))
+    return quirks.wire_format == "openai"
+
+
+def loopback_key(name: str, api_base: str | None) -> str | None:
     """`NO_KEY` for ``openai/…`` at a loopback address when no key is set: servers of one's own rarely ask for one."""
     base = api_base or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
     if not name.startswith("openai/") or not base or os.environ.get("OPENAI_API_KEY"):
@@ -64,19 +56,30 @@ def stand_in_key(name: str, api_base: str | None) -> str | None:
 
 
 @cache
-def arguments() -> frozenset[str]:
-    """What OpenAI's client takes."""
+def create_parameters() -> frozenset[str]:
+    """What ``chat.completions.create`` of OpenAI's client takes, but for what every call gives."""
     from openai.resources.chat.completions import AsyncCompletions
 
     return frozenset(inspect.signature(AsyncCompletions.create).parameters) - {"self", "messages", "model", "stream"}
 
 
 class OpenAIModel:
-    """A chat model at an OpenAI-compatible address, named as litellm names it. The arguments are `LiteLLMModel`'s.
+    """A chat model at an OpenAI-compatible address, by OpenAI's own client, named as litellm names it.
 
-    Raises openai's own errors (of which litellm's are subclasses), `TimeoutError` past the deadline of one call,
-    retries included, and `EmptyCompletion`.
+    Args:
+        name: ``openai/…`` or ``hosted_vllm/…``.
+        prices: Where its price is looked up; default: litellm's bundled list. Without a price, dollars are None.
+        temperature: Of every call that gives none; None: the server's own.
+        max_tokens: The most tokens of an answer; None: the server's own limit.
+        timeout: The most seconds of one call, retries included.
+        retries: How often OpenAI's client tries a request again.
+        api_base: The server's address; None: from ``OPENAI_API_BASE`` or ``HOSTED_VLLM_API_BASE``, else OpenAI's own.
+        api_key: None: from ``OPENAI_API_KEY`` or ``HOSTED_VLLM_API_KEY``.
+        options: Goes with every call, such as ``{"top_p": 0.9}``.
     """
+
+    bills_failures = True
+    """Errors carry what they cost (`errors.bill_of`); without a bill nothing was asked of the model."""
 
     def __init__(
         self,
@@ -91,9 +94,10 @@ class OpenAIModel:
         api_key: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name, self.quirks = name, Quirks()
-        self.quirks.supports_n = True
+        self.name, self.endpoint = name, EndpointQuirks()
+        self.endpoint.supports_n = True
         self._provider, _, self._model = name.partition("/")
+        self._quirks = model_quirks(name)
         self._prices = prices or PriceTable()
         self._price = self._prices.lookup(name)
         self._temperature, self._timeout, self._retries = temperature, timeout, retries
@@ -108,26 +112,25 @@ class OpenAIModel:
 
     @property
     def supports_n(self) -> bool:
-        return bool(self.quirks.supports_n)
+        """Whether the server takes `n`, and so bills the prompt once for all samples."""
+        return bool(self.endpoint.supports_n)
 
     @supports_n.setter
     def supports_n(self, value: bool) -> None:
-        self.quirks.supports_n = value
+        self.endpoint.supports_n = value
 
     @property
     def confirmed_n(self) -> bool:
         """Whether the server ever gave several answers to one request; else each may have to be asked for."""
-        return self.quirks.confirmed_n
+        return self.endpoint.confirmed_n
 
     @property
     def defaults(self) -> Mapping[str, Any]:
         """The options that go with every call."""
         return self._options
 
-    bills_failures = True
-    """Errors carry what they cost (`errors.bill_of`); without a bill nothing was asked of the model."""
-
     def dollars(self, usage: Usage) -> Decimal | None:
+        """What such usage of one request costs; None where the price is not known."""
         return self._price.dollars(usage) if self._price else None
 
     async def complete(
@@ -141,17 +144,36 @@ class OpenAIModel:
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
-        """`n` samples: one request, or parallel ones where the server ignores `n`."""
+        """`n` samples: one request, or parallel ones where the server ignores or refuses `n`.
+
+        Args:
+            messages: The conversation, in OpenAI's shape.
+            n: Number of samples.
+            temperature: Default: the model's own.
+            seed: Of the first sample; parallel requests count on from it.
+            tools: Function definitions in OpenAI's shape.
+            timeout: The most seconds, retries included, if below the model's own.
+            options: Anything else that ``create`` takes; what it does not goes into the body, but not to OpenAI itself.
+
+        Returns:
+            A completion with up to `n` messages. `usage` is in tokens, `dollars` in US dollars or None.
+
+        Raises:
+            openai.APIError: Or one of its subclasses: what the server refused.
+            ProviderError: The server answered with what is no chat completion.
+            EmptyCompletion: No message came that says anything.
+            TimeoutError: The deadline passed.
+        """
         limit = self._limit(timeout)
         async with asyncio.timeout(limit):
-            return await self._here().complete(
-                self._sent(messages),
+            return await self._client_model().complete(
+                self._sendable(messages),
                 n=n,
                 temperature=self._temperature if temperature is None else temperature,
                 seed=seed,
                 tools=tools,
                 timeout=limit + 1,
-                **self._known(options),
+                **self._create_arguments(options),
             )
 
     async def stream(
@@ -164,58 +186,65 @@ class OpenAIModel:
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
-        """One answer, live. Raises `ConnectionError` for a stream that breaks off."""
+        """One answer, each delta of it to `on_delta` as it comes.
+
+        Args and what is returned and raised: as of `complete`.
+
+        Raises:
+            BrokenStream: The stream ended before its answer did.
+        """
         limit = self._limit(timeout)
         options.setdefault("temperature", self._temperature)
+        arguments = self._create_arguments(options)
         async with asyncio.timeout(limit):
-            return await self._here().stream(
-                self._sent(messages), on_delta, seed=seed, tools=tools, timeout=limit + 1, **self._known(options)
+            return await self._client_model().stream(
+                self._sendable(messages), on_delta, seed=seed, tools=tools, timeout=limit + 1, **arguments
             )
 
-    def _sent(self, messages: Sequence[Message]) -> Sequence[Message]:
+    def _sendable(self, messages: Sequence[Message]) -> Sequence[Message]:
         """OpenAI knows no thinking in messages; others want that of tool calls back (DeepSeek), or refuse it once."""
-        if not any(message_fields.own(m) for m in messages):
+        if all(message_fields.is_portable(m) for m in messages):
             return messages
-        theirs = self._base is not None or self._provider != "openai" or "OPENAI_API_BASE" in os.environ
-        return [m if theirs and m.get("tool_calls") else message_fields.public(m) for m in messages]
+        is_openai = self._base is None and self._provider == "openai" and "OPENAI_API_BASE" not in os.environ
+        return [m if m.get("tool_calls") and not is_openai else message_fields.portable(m) for m in messages]
 
     def _limit(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else min(timeout, self._timeout)
 
-    def _known(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _create_arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options that the client takes; others go to the body, but not to OpenAI itself, which refuses them."""
-        asked = {k: v for k, v in (self._options | dict(options)).items() if v is not None}
-        known = {k: v for k, v in asked.items() if k in arguments()}
-        others = {k: v for k, v in asked.items() if k not in known}
-        if others and (self._base or self._provider == "hosted_vllm"):
-            known["extra_body"] = others | (known.get("extra_body") or {})
-        return known
+        given = {k: v for k, v in (self._options | dict(options)).items() if v is not None}
+        arguments = {k: v for k, v in given.items() if k in create_parameters()}
+        others = {k: v for k, v in given.items() if k not in arguments}
+        if others and (self._base or self._quirks.base_url_variable):
+            arguments["extra_body"] = others | (arguments.get("extra_body") or {})
+        return arguments
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop."""
+        """Close the connections of the running event loop."""
         model = self._clients.pop(asyncio.get_running_loop(), None)
         if model is not None:
             await model.close_client()
 
-    def _here(self) -> ClientModel:
+    def _client_model(self) -> ClientModel:
         """A client's connections belong to one event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-            from agentcascade.models.http_transport import guard
+            from agentcascade.models.http_limits import limit
             from agentcascade.models.openai_client import ClientModel
 
-            hosted = self._provider == "hosted_vllm"
-            base = self._base or os.environ.get("HOSTED_VLLM_API_BASE" if hosted else "OPENAI_API_BASE") or None
-            key = self._key or (os.environ.get("HOSTED_VLLM_API_KEY") or NO_KEY if hosted else None)
+            base = self._base or os.environ.get(self._quirks.base_url_variable or "OPENAI_API_BASE") or None
+            key_variable = self._quirks.api_key_variable
+            key = self._key or (os.environ.get(key_variable) or NO_KEY if key_variable else None)
             # the SDK's own client would close itself in whichever loop runs when it is collected, and fail there
             http = DefaultAsyncHttpxClient()
-            guard(http)
+            limit(http)
             client = AsyncOpenAI(
                 api_key=key, base_url=base, max_retries=self._retries, timeout=self._timeout + 1, http_client=http
             )
             self._clients[loop] = ClientModel(
-                client, self._model, prices=self._prices, name=self.name, plain=True, quirks=self.quirks
+                client, self._model, prices=self._prices, name=self.name, plain=True, endpoint=self.endpoint
             )
         return self._clients[loop]

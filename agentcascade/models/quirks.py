@@ -1,102 +1,188 @@
-"""What one endpoint refuses or ignores of a request: learnt from its first refusal, left out from then on.
+"""Provider quirks: what model providers do differently, in tables that all adapters and the billing read.
 
-Servers that speak OpenAI's API differ in what they take: llama.cpp and Groq no `n`, Gemini and Mistral no `seed`, older
-vLLM no `stream_options`, many no log-probabilities; DeepSeek wants thoughts back with tool calls, Groq refuses them.
+A new quirk is one row here and one case in ``tests/provider_cases.py``. What cannot be known beforehand is learned from
+an endpoint's refusals, as `REFUSALS` and the texts behind it say: see `endpoint`. What is not billed by the token:
+see `billing.surcharges`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
-from agentcascade.messages import text_of
-from agentcascade.models import message_fields
-from agentcascade.types import Message
+# Models, by litellm's names for them.
 
-REFUSED = {400, 404, 422, 501}
-"""HTTP statuses of a parameter that a server does not take."""
-OPTIONAL: Mapping[str, re.Pattern[str]] = {
+HOSTED_VLLM = "hosted_vllm/"
+"""Prefix of models on a vLLM server of one's own."""
+
+
+@dataclass(frozen=True)
+class ModelQuirks:
+    """What is different about a model; the defaults are what most models do."""
+
+    supports_n: bool | None = None
+    """Whether its endpoint takes n > 1; None: what litellm lists."""
+    signs_thinking: bool = False
+    """It refuses to go on thinking in a tool exchange that began without its signed thinking."""
+    inlines_references: bool = False
+    """litellm replaces the references in its JSON schemas by what they lead to, without a bound."""
+    limit_parameter: str = "max_tokens"
+    """What it calls the most tokens of an answer."""
+    token_factor: Decimal = Decimal("1.35")
+    """Its tokens for one of cl100k_base, at most: Claude's tokenizer needs about a third more, for most texts."""
+    image_tokens: Mapping[str, int] = field(default_factory=lambda: {"low": 300, "": 5_000})
+    """The most tokens of an image by its `detail`, "" for any other: no provider bills more, as far as published."""
+    wire_format: Literal["openai", "openai at an address", "translated"] = "translated"
+    """Whether it takes OpenAI's requests as they are: always, or only where an address is given; else by litellm."""
+    base_url_variable: str | None = None
+    api_key_variable: str | None = None
+    """Environment variables of its address and key, where they are not those of OpenAI's client."""
+
+
+MODELS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    (r"groq(/|$)", {"supports_n": False}),  # refused, although litellm lists it
+    (r".*claude", {"signs_thinking": True}),
+    (r".*(gemini|vertex|bedrock|fireworks)", {"inlines_references": True}),
+    (r"(openai|azure)/", {"token_factor": Decimal(1)}),
+    (r"(openai|azure)/(ft:)?(o\d|gpt-[5-9])", {"limit_parameter": "max_completion_tokens"}),
+    (r".*gpt-4o-mini", {"image_tokens": {"low": 2_833, "": 48_169}}),  # billed as if it were a large model
+    (
+        HOSTED_VLLM,
+        {
+            "wire_format": "openai at an address",
+            "base_url_variable": "HOSTED_VLLM_API_BASE",
+            "api_key_variable": "HOSTED_VLLM_API_KEY",
+        },
+    ),
+    (r"openai/", {"wire_format": "openai at an address"}),
+    (r"openai/(ft:)?(gpt-3\.5|gpt-4|chatgpt-4)", {"wire_format": "openai"}),
+    (
+        r"openai/((ft:)?(gpt-[5-9]|o\d|codex|computer-use|gpt-audio|gpt-4o.*(audio|search))|.*/)",
+        {"wire_format": "translated"},  # requests that differ, and names with a route in them
+    ),
+)
+"""(what a model's name begins with, a regular expression; its quirks). Of several rows that fit, later ones win."""
+
+
+@lru_cache(maxsize=1024)
+def model_quirks(name: str) -> ModelQuirks:
+    """All rows of `MODELS` that fit the litellm name, as one."""
+    quirks = ModelQuirks()
+    for pattern, changes in MODELS:
+        if re.match(pattern, name):
+            quirks = replace(quirks, **changes)
+    return quirks
+
+
+LOCAL_PROVIDERS = frozenset({"ollama", "lemonade"})
+"""litellm's providers that run on the user's own machine: their listed price of 0 is one."""
+
+
+# What an endpoint refuses, so that it is asked again without.
+
+PARAMETER_REFUSED = frozenset({400, 404, 422, 501})
+"""HTTP statuses of a request that an endpoint does not take."""
+REFUSALS: Mapping[str, re.Pattern[str]] = {
     "logprobs": re.compile(r"logprob"),
     "top_logprobs": re.compile(r"logprob"),
-    "seed": re.compile(r"\bseed\b"),
-    "stream_options": re.compile(r"stream_options|include_usage"),
+    "seed": re.compile(r"\bseed\b"),  # Gemini, Mistral
+    "stream_options": re.compile(r"stream_options|include_usage"),  # older vLLM
 }
-"""Options that an answer can do without, and how a refusal names them."""
-ABOUT_N = re.compile(r"\bn\b|choice|candidate|sample|best_of|multiple", re.IGNORECASE)
-WANTED = re.compile(r"must be (?:passed|provided|included|present|sent)|required|missing|pass(?:ed)? back")
-NO_THOUGHT = " "
-"""Stands where a server wants the thoughts of a call that another model made without thinking."""
+"""Parameters that an answer can do without, and how a refusal, in lower case, names them."""
+N_REFUSED = re.compile(r"\bn\b|choice|candidate|sample|best_of|multiple", re.IGNORECASE)  # llama.cpp, Groq
+"""How a refusal of n > 1 names it: the endpoint is asked for one answer at a time."""
+THINKING_WANTED = re.compile(r"must be (?:passed|provided|included|present|sent)|required|missing|pass(?:ed)? back")
+"""How a refusal, beside the name of a field of thinking, says that it wants it back with tool calls: DeepSeek."""
+NO_THINKING = " "
+"""Sent where an endpoint wants the thinking of a tool call that another model made without any."""
 
 
-class Quirks:
-    """Of one model at one endpoint. Shared by all that ask there."""
-
-    def __init__(self) -> None:
-        self.supports_n: bool | None = None
-        """Whether it takes `n`; None as long as nobody knows."""
-        self.confirmed_n = False
-        """Whether it ever gave several answers to one request."""
-        self.refused: set[str] = set()
-        self.thoughts: str | None = None
-        """Name of the field in which it wants the thoughts of every tool call."""
-        self.public_only = False
-        """Whether it refuses what is not part of OpenAI's messages."""
-
-    def applied(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The request as this endpoint takes it; the same object where nothing is to be changed."""
-        if self.refused & request.keys():
-            request = {k: v for k, v in request.items() if k not in self.refused}
-        if self.public_only or self.thoughts:
-            request = {**request, "messages": self._messages(request["messages"])}
-        return request
-
-    def _messages(self, messages: Sequence[Message]) -> list[Message]:
-        if self.public_only:
-            return [message_fields.public(m) for m in messages]
-        assert self.thoughts is not None
-        return [_thoughtful(m, self.thoughts) for m in messages]
-
-    def learn(self, error: Exception, asked: Mapping[str, Any]) -> bool:
-        """Whether `error` refuses something that can be left out, so that asking again is worth it."""
-        if getattr(error, "status_code", None) not in REFUSED:
-            return False
-        text = str(error).lower()
-        named = {k for k, pattern in OPTIONAL.items() if asked.get(k) is not None and pattern.search(text)}
-        if named:
-            self.refused |= named
-            return True
-        return self._learn_thoughts(text, asked.get("messages") or ())
-
-    def _learn_thoughts(self, text: str, messages: Sequence[Message]) -> bool:
-        turns = [m for m in messages if m.get("role") == "assistant"]
-        private = {k for m in turns for k in m if k not in message_fields.SENT}
-        wanted = next((k for k in message_fields.THINKING if k in text), None)
-        if wanted and WANTED.search(text) and self.thoughts is None:
-            if any(m.get("tool_calls") and not m.get(wanted) for m in turns):
-                self.thoughts = wanted
-                return True
-        elif not self.public_only and any(k in text for k in private):
-            self.public_only, self.thoughts = True, None
-            return True
-        return False
+# Fields of messages.
 
 
-def _thoughtful(message: Message, name: str) -> Message:
-    if message.get("role") != "assistant" or not message.get("tool_calls") or message.get(name):
-        return message
-    thought = next((message[k] for k in ("reasoning_content", "reasoning") if message.get(k)), text_of(message))
-    return {**message, name: thought or NO_THOUGHT}
+class MessageField(NamedTuple):
+    """A field of an assistant's message."""
+
+    join: Literal["text", "list", "object", "blocks", "last"] = "last"
+    """How the parts of a stream are joined: see `message_fields`."""
+    texts: tuple[str, ...] = ()
+    """Of an object or a block, its fields that come in parts."""
+    portable: bool = False
+    """Whether any provider may be sent it. All else goes to its maker alone: thinking, signatures, annotations."""
+    thinking: bool = False
+    """Whether it holds thoughts: the same ones, as different servers call them."""
 
 
-async def adapted(
-    send: Callable[[dict[str, Any]], Awaitable[Any]], request: dict[str, Any], quirks: Quirks, fixed: Mapping[str, Any]
-) -> Any:
-    """`send(request)` as the endpoint takes it, again without what it refuses. What is `fixed` is the caller's own."""
-    while True:
-        asked = quirks.applied(request) if not fixed else {**quirks.applied(request), **fixed}
-        try:
-            return await send(asked)
-        except Exception as error:
-            if not quirks.learn(error, {k: v for k, v in asked.items() if k not in fixed}):
-                raise
+MESSAGE_FIELDS: Mapping[str, MessageField] = {
+    "role": MessageField(portable=True),
+    "content": MessageField("text", portable=True),
+    "refusal": MessageField("text", portable=True),
+    "tool_calls": MessageField(portable=True),  # joined by index: see `deltas`
+    "tool_call_id": MessageField(portable=True),
+    "name": MessageField(portable=True),
+    "function_call": MessageField("object", ("name", "arguments"), portable=True),
+    "audio": MessageField("object", ("data", "transcript"), portable=True),
+    **dict.fromkeys(("cache_control", "prefix", "partial"), MessageField(portable=True)),  # the caller's own word
+    "reasoning_content": MessageField("text", thinking=True),  # DeepSeek, vLLM, llama.cpp, Mistral by litellm
+    "reasoning": MessageField("text", thinking=True),  # OpenRouter, Groq, Together, Ollama, vLLM
+    "thinking_blocks": MessageField("blocks", ("thinking",), thinking=True),  # Anthropic by litellm
+    "reasoning_details": MessageField("blocks", ("text", "summary"), thinking=True),  # OpenRouter
+    "reasoning_text": MessageField("text", thinking=True),  # GitHub Copilot
+    "thinking": MessageField("text", thinking=True),  # Ollama's own name
+    "thoughts": MessageField("text", thinking=True),
+    "provider_specific_fields": MessageField("object"),  # litellm: signatures of Gemini and others
+    "annotations": MessageField("list"),
+    "citations": MessageField("list"),
+    "images": MessageField("list"),
+}
+"""What is not in the table survives as well, joined as `last`, and goes back to its maker alone."""
+PARTIAL_BLOCKS = frozenset({"thinking", "reasoning.text", "reasoning.summary"})
+"""Types of blocks that are streamed in parts."""
+OPAQUE = frozenset({"signature", "data", "encrypted_content", "id", "type", "format"})
+"""Of a block of thinking, what is no text: signatures and ciphers are long, and have no tokens of their own."""
+THINKING_PARTS = frozenset({"thinking", "redacted_thinking"})
+"""Types of parts of a message's content that hold thoughts."""
+PORTABLE_CALL_FIELDS = frozenset({"id", "type", "index", "function", "custom"})
+"""What any provider may be sent of a tool call. All else, such as Gemini's signatures, goes to its maker alone."""
+
+
+# Usage reports.
+
+USAGE_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "prompt": ("prompt_tokens", "input_tokens"),
+    "completion": ("completion_tokens", "output_tokens"),
+    "cached": (
+        "cache_read_input_tokens",  # Anthropic, litellm
+        "prompt_cache_hit_tokens",  # DeepSeek
+        "prompt_tokens_details.cached_tokens",
+        "input_tokens_details.cached_tokens",
+    ),
+    "cache_write": (
+        "cache_creation_input_tokens",  # Anthropic, litellm
+        "prompt_tokens_details.cache_creation_tokens",
+        "prompt_tokens_details.cache_write_tokens",
+        "input_tokens_details.cache_creation_tokens",
+        "input_tokens_details.cache_write_tokens",
+    ),
+    "cache_write_1h": (
+        "cache_creation.ephemeral_1h_input_tokens",
+        "prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",
+        "input_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",
+    ),
+    "reasoning": ("completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens"),
+}
+"""Where reports hold a count: paths into the report, of which the first with a count above zero is read."""
+
+
+# HTTP.
+
+RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
+"""Statuses worth another try."""
+MAY_BE_BILLED = frozenset({408, 504, 524})
+"""Statuses of gateways that gave up, after which a model may still have worked on the request, and be paid for it."""
+ERROR_CODE_FIELDS = ("code", "status", "status_code")
+"""Where the error object inside an answer with status 200 holds its status: OpenRouter, vLLM, gateways."""

@@ -73,9 +73,9 @@ class ScriptedModel:
             finish_reasons=("stop",) * n,
             usage=usage,
             dollars=self.dollars(usage),
-            **(logprobs.fields([_told(log) for log in logs]) if options.get("logprobs") else {}),
+            **(logprobs.completion_fields([_read_logprobs(log) for log in logs]) if options.get("logprobs") else {}),
         )
-        if not any(message_fields.says_something(m) for m in said):
+        if not any(message_fields.has_answer(m) for m in said):
             error = EmptyCompletion(f"{self.name} returned no message")
             error.completion = completion
             raise error
@@ -101,5 +101,5 @@ class ScriptedModel:
         return completion
 
 
-def _told(values: Any) -> logprobs.Told:
-    return logprobs.told({"logprobs": {"content": [{"logprob": v} for v in values or ()]}})
+def _read_logprobs(values: Any) -> logprobs.ChoiceLogprobs:
+    return logprobs.read_logprobs({"logprobs": {"content": [{"logprob": v} for v in values or ()]}})

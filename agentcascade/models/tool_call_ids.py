@@ -15,8 +15,9 @@ from hashlib import blake2b
 from typing import Any
 
 from agentcascade._util import forking
-from agentcascade.models import message_fields
 from agentcascade.models.deltas import ToolCallIndex
+from agentcascade.models.message_fields import PORTABLE_FIELDS
+from agentcascade.models.quirks import PORTABLE_CALL_FIELDS, THINKING_PARTS
 from agentcascade.types import Delta, Message, Role
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -25,9 +26,6 @@ CHECKSUM_LETTERS = 2
 """A foreign id that looks like an assigned one passes once in 3,844 times."""
 PORTABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
 """Ids that every provider takes in a request."""
-THINKING_PARTS = {"thinking", "redacted_thinking"}
-PORTABLE_CALL_FIELDS = {"id", "type", "index", "function", "custom"}
-"""What any provider may be sent of a tool call. All else, such as Gemini's signatures, goes to its maker alone."""
 MAX_IDS = 20_000
 
 
@@ -162,7 +160,7 @@ class _ConversationRewriter:
             return self._rewrite_result(message)
         ids = [call.get("id") for call in tool_calls_of(message)]
         is_own = bool(ids) and all(caller_of(id) == self._role for id in ids)
-        rewritten = {k: v for k, v in message.items() if k != "agentcascade" and (is_own or k in message_fields.SENT)}
+        rewritten = {k: v for k, v in message.items() if k != "agentcascade" and (is_own or k in PORTABLE_FIELDS)}
         content = message.get("content")
         if not is_own and isinstance(content, list):
             parts = [p for p in content if not (isinstance(p, dict) and p.get("type") in THINKING_PARTS)]

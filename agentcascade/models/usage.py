@@ -1,4 +1,4 @@
-"""Every provider's usage report, read into disjoint token classes.
+"""Usage reports of providers, read into disjoint token classes, or counted where they cannot be true.
 
 OpenAI's `prompt_tokens` include cached tokens, and so do litellm's for every provider; Anthropic's own `input_tokens`
 do not. `completion_tokens` include reasoning tokens everywhere.
@@ -11,108 +11,102 @@ from math import isfinite as _isfinite
 from typing import Any
 
 from agentcascade.models import message_fields
+from agentcascade.models.quirks import USAGE_FIELDS
 from agentcascade.models.tokens import count_messages, token_counter
 from agentcascade.types import Message, Tool, Usage
 
-ABSURD = 50_000_000
-"""Tokens that no single request has: a report of more is nonsense."""
-LONGEST = 16
-"""Characters of a token, at most, on the average of a text: where a report says less, the text is counted."""
+MAX_TOKENS = 50_000_000
+"""That no single request has: a report of more is nonsense."""
+MAX_CHARACTERS_PER_TOKEN = 16
+"""On the average of a text: where a report says that there are more, the text is counted."""
 
 
 def usage_from(raw: object) -> Usage | None:
     """`raw` (a mapping, or an object with `model_dump`) as `Usage`; None when it reports no token counts.
 
-    Understands OpenAI chat and responses, Anthropic, litellm's merged form, DeepSeek and vLLM. Inconsistent reports
-    (more cached tokens than prompt tokens) are cut to what is possible, never negative.
+    Where reports hold which count stands in `quirks.USAGE_FIELDS`. Inconsistent reports (more cached tokens than prompt
+    tokens) are cut to what is possible, never negative.
     """
     report = _mapping(raw)
-    if report.get("prompt_tokens") is None and report.get("input_tokens") is None:
+    if all(report.get(name) is None for name in USAGE_FIELDS["prompt"]):
         return None
-    prompt_details = _mapping(report.get("prompt_tokens_details") or report.get("input_tokens_details"))
-    output_details = _mapping(report.get("completion_tokens_details") or report.get("output_tokens_details"))
-    cached = _count(report, "cache_read_input_tokens", "prompt_cache_hit_tokens") or _count(
-        prompt_details, "cached_tokens"
-    )
-    written = _count(report, "cache_creation_input_tokens") or _count(
-        prompt_details, "cache_creation_tokens", "cache_write_tokens"
-    )
-    by_age = _mapping(report.get("cache_creation") or prompt_details.get("cache_creation_token_details"))
-    hour = min(written, _count(by_age, "ephemeral_1h_input_tokens"))
-    if report.get("prompt_tokens") is None and "input_tokens_details" not in report:
-        fresh = _count(report, "input_tokens")
+    counts = {name: _first_count(report, paths) for name, paths in _PATHS.items()}
+    cached, written, hour = counts["cached"], counts["cache_write"], counts["cache_write_1h"]
+    hour = min(hour, written)
+    if report.get("prompt_tokens") is None and "input_tokens_details" not in report:  # Anthropic's own
+        fresh = counts["prompt"]
     else:
-        prompt = _count(report, "prompt_tokens", "input_tokens")
+        prompt = counts["prompt"]
         cached = min(cached, prompt)
         written = min(written, prompt - cached)
         hour = min(hour, written)
         fresh = prompt - cached - written
-    completion = _count(report, "completion_tokens", "output_tokens")
-    reasoning = min(completion, _count(output_details, "reasoning_tokens"))
+    reasoning = min(counts["completion"], counts["reasoning"])
     return Usage(
         input=fresh,
         cached_input=cached,
         cache_write=written - hour,
         cache_write_1h=hour,
-        output=completion - reasoning,
+        output=counts["completion"] - reasoning,
         reasoning=reasoning,
     )
 
 
-def billed(
+def usage_or_estimate(
     raw: object, messages: Sequence[Message], answers: Sequence[Message], tools: Sequence[Tool] | None = None
 ) -> tuple[Usage, bool]:
     """(usage of one request, whether it was estimated): the server's report, and never less than what was received.
 
-    Counted from the texts is what the report lacks, or says in another type, below zero, beyond `ABSURD`, or as so
+    Counted from the texts is what the report lacks, or says in another type, below zero, beyond `MAX_TOKENS`, or as so
     little that the texts cannot be so short.
     """
-    told = _mapping(raw)
-    found = usage_from(told) or Usage()
-    prompt, completion = found, found
-    if not _plausible(told, ("prompt_tokens", "input_tokens"), found.prompt, _size(messages)):
-        counted = _prompt(messages, tools)
-        if not 0 < found.prompt < ABSURD or counted > 4 * found.prompt:
+    report = _mapping(raw)
+    reported = usage_from(report) or Usage()
+    prompt, completion = reported, reported
+    if not _is_plausible(report, "prompt", reported.prompt, _characters(messages)):
+        counted = _count_prompt(messages, tools)
+        if not 0 < reported.prompt < MAX_TOKENS or counted > 4 * reported.prompt:
             prompt = Usage(input=counted)
-    if not _plausible(told, ("completion_tokens", "output_tokens"), found.completion, _size(answers)):
-        counted = _completion(answers)
+    if not _is_plausible(report, "completion", reported.completion, _characters(answers)):
+        counted = _count_answers(answers)
         # A report of nothing is believed of an answer that holds nothing.
-        if not 0 <= found.completion < ABSURD or counted > 4 * found.completion or _invalid(told):
-            completion = Usage(output=max(counted, found.completion if found.completion < ABSURD else 0))
-    if prompt is found and completion is found:
-        return found, False
+        is_believable = 0 <= reported.completion < MAX_TOKENS and not _is_invalid(report, "completion")
+        if not is_believable or counted > 4 * reported.completion:
+            completion = Usage(output=max(counted, reported.completion if reported.completion < MAX_TOKENS else 0))
+    if prompt is reported and completion is reported:
+        return reported, False
     return prompt.model_copy(update={"output": completion.output, "reasoning": completion.reasoning}), True
 
 
-def counted(messages: Sequence[Message], answers: Sequence[Message], tools: Sequence[Tool] | None = None) -> Usage:
-    """Tokens counted here."""
-    return Usage(input=_prompt(messages, tools), output=_completion(answers))
+def count_usage(messages: Sequence[Message], answers: Sequence[Message], tools: Sequence[Tool] | None = None) -> Usage:
+    """Tokens counted here, of a request and what came of it."""
+    return Usage(input=_count_prompt(messages, tools), output=_count_answers(answers))
 
 
-def _plausible(told: Mapping[str, Any], names: tuple[str, str], tokens: int, characters: int) -> bool:
-    value = next((v for n in names if (v := told.get(n)) is not None), None)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
+def _is_plausible(report: Mapping[str, Any], what: str, tokens: int, characters: int) -> bool:
+    if _is_invalid(report, what):
         return False
-    return tokens < ABSURD and tokens * LONGEST >= characters
+    return tokens < MAX_TOKENS and tokens * MAX_CHARACTERS_PER_TOKEN >= characters
 
 
-def _invalid(told: Mapping[str, Any]) -> bool:
-    value = next((v for n in ("completion_tokens", "output_tokens") if (v := told.get(n)) is not None), None)
+def _is_invalid(report: Mapping[str, Any], what: str) -> bool:
+    """Whether the report has no count of `what`, or something that is none."""
+    value = next((v for name in USAGE_FIELDS[what] if (v := report.get(name)) is not None), None)
     return isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0
 
 
-def _prompt(messages: Sequence[Message], tools: Sequence[Tool] | None) -> int:
+def _count_prompt(messages: Sequence[Message], tools: Sequence[Tool] | None) -> int:
     count = token_counter()
     return count_messages(messages, count) + (count(str(tools)) if tools else 0)
 
 
-def _completion(answers: Sequence[Message]) -> int:
+def _count_answers(answers: Sequence[Message]) -> int:
     count = token_counter()
-    return sum(count(text) for answer in answers for text in message_fields.texts(answer) if text)
+    return sum(count(text) for answer in answers for text in message_fields.texts_of(answer) if text)
 
 
-def _size(messages: Sequence[Message]) -> int:
-    return sum(len(text) for message in messages for text in message_fields.texts(message, opaque=False))
+def _characters(messages: Sequence[Message]) -> int:
+    return sum(len(text) for message in messages for text in message_fields.texts_of(message, opaque=False))
 
 
 def isfinite(value: float) -> bool:
@@ -124,14 +118,22 @@ def _mapping(value: object) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     dump = getattr(value, "model_dump", None)
-    found = dump(warnings=False) if callable(dump) else {}  # a client's object may hold what its class does not allow
-    return found if isinstance(found, Mapping) else {}
+    report = dump(warnings=False) if callable(dump) else {}  # a client's object may hold what its class does not allow
+    return report if isinstance(report, Mapping) else {}
 
 
-def _count(report: Mapping[str, Any], *names: str) -> int:
-    """The first of `names` that is reported, as a count that is not negative."""
-    for name in names:
-        value = report.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value):
-            return max(0, int(value))
+def _first_count(report: Mapping[str, Any], paths: Sequence[Sequence[str]]) -> int:
+    """The first count above zero at one of `paths` into the report; 0 without any."""
+    for *parents, name in paths:
+        inside = report
+        for parent in parents:
+            inside = _mapping(inside.get(parent))
+        value = inside.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value) and value >= 1:
+            return int(value)
     return 0
+
+
+_PATHS: Mapping[str, Sequence[Sequence[str]]] = {
+    name: [path.split(".") for path in paths] for name, paths in USAGE_FIELDS.items()
+}

@@ -7,7 +7,8 @@ from hashlib import blake2b
 from typing import Any
 
 from agentcascade.messages import text_of
-from agentcascade.models.litellm import LiteLLMModel, import_litellm
+from agentcascade.models.litellm import LiteLLMModel
+from agentcascade.models.litellm_setup import import_litellm
 from agentcascade.prompts import demonstrations
 from agentcascade.types import Message
 

@@ -15,7 +15,7 @@ from agentcascade.assembly.components import make_model
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import EmptyCompletion
 from agentcascade.models.litellm import LiteLLMModel
-from agentcascade.models.openai import OpenAIModel, speaks_plainly, stand_in_key
+from agentcascade.models.openai import OpenAIModel, loopback_key, needs_no_translation
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.tokens import token_counter
 from agentcascade.types import Usage
@@ -177,7 +177,7 @@ def test_only_names_that_need_no_translation_go_directly(
     name: str, api_base: str | None, options: dict[str, Any], plain: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
-    assert speaks_plainly(name, api_base, options) == plain
+    assert needs_no_translation(name, api_base, options) == plain
     if name.startswith("hosted_vllm/") and api_base is None:  # looked up among the students that run
         return
     model = make_model(ModelConfig(name=name, api_base=api_base, options=options), token_counter())
@@ -220,4 +220,4 @@ def test_only_a_server_on_this_machine_does_without_a_key(
 ) -> None:
     for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
         monkeypatch.delenv(variable, raising=False)
-    assert stand_in_key(name, base) == key
+    assert loopback_key(name, base) == key

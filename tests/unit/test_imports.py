@@ -32,7 +32,7 @@ OWNERS = {
     "onnxruntime": {"retrievers.onnx"},
     "tokenizers": {"retrievers.onnx"},
     "faiss": {"retrievers.faiss_index", "retrievers.stores"},
-    "litellm": {"models.litellm", "models.litellm_http", "integrations.litellm"},
+    "litellm": {"models.litellm_setup", "integrations.litellm"},
     "stamina": {"models.litellm"},
     "openai": {"episodes.responses", "models.openai_client", "models.openai", "integrations.openai"},
     "langchain_core": {"integrations.langchain"},

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from agentcascade.models import litellm_stream, message_fields
-from agentcascade.models.chat_completions import Request, Stream
 from agentcascade.models.deltas import DeltaAssembler, split_into_deltas
+from agentcascade.models.response_reader import ResponseReader, StreamReader
 from agentcascade.models.tool_call_ids import make_id, rename_stream_ids
 from agentcascade.types import Completion
 
@@ -35,7 +35,7 @@ def test_blocks_that_are_whole_stay_as_they_are() -> None:
     hidden = {"type": "redacted_thinking", "data": "xyz"}
     blocks = [thought("a", "s1"), thought("b", "s2"), hidden, thought("c", "s3")]
     for parts in (blocks, [thought("a"), hidden, thought("b")], []):
-        assert message_fields.joined(None, "thinking_blocks", parts) == parts
+        assert message_fields.join_field(None, "thinking_blocks", parts) == parts
 
 
 def test_parallel_calls_are_put_together_by_index() -> None:
@@ -56,7 +56,7 @@ def test_thinking_alone_says_nothing() -> None:
     assembly.add({"role": "assistant"})
     assembly.add({"reasoning_content": "hm"})
     assert assembly.message == {"role": "assistant", "content": None, "reasoning_content": "hm"}
-    assert not message_fields.says_something(assembly.message)
+    assert not message_fields.has_answer(assembly.message)
 
 
 def test_calls_that_share_an_index_stay_apart_by_their_ids() -> None:
@@ -124,9 +124,9 @@ def fail(_: Any) -> None:
 
 
 async def read(source: Any, on_delta: Any) -> Completion:
-    stream = Stream(Request("m", lambda _: None, [], None), on_delta)
-    await litellm_stream.read(source, stream)
-    return stream.end(True)
+    stream = StreamReader(ResponseReader("m", lambda _: None, [], None), on_delta)
+    await litellm_stream.read_stream(source, stream)
+    return stream.finish(True)
 
 
 async def test_the_connection_is_closed_when_the_caller_fails() -> None:
@@ -162,10 +162,10 @@ async def test_only_the_first_choice_is_shown() -> None:
 
 
 def test_a_refusal_is_an_answer() -> None:
-    said = message_fields.message({"role": "assistant", "content": None, "refusal": "I must not."})
+    said = message_fields.read_message({"role": "assistant", "content": None, "refusal": "I must not."})
     assert said == {"role": "assistant", "content": None, "refusal": "I must not."}
-    assert message_fields.says_something(said)
-    assert not message_fields.says_something(message_fields.message({"role": "assistant", "content": ""}))
+    assert message_fields.has_answer(said)
+    assert not message_fields.has_answer(message_fields.read_message({"role": "assistant", "content": ""}))
 
 
 def test_calls_without_an_index_are_the_same_calls_in_the_deltas_and_in_the_whole() -> None:

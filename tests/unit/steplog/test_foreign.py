@@ -74,7 +74,7 @@ def test_taubench_trajectories_are_transcripts(tmp_path: Path) -> None:
 def test_payloads_that_litellm_itself_wrote(tmp_path: Path) -> None:
     from litellm.integrations.custom_logger import CustomLogger
 
-    from agentcascade.models.litellm import import_litellm
+    from agentcascade.models.litellm_setup import import_litellm
 
     litellm = import_litellm()
     seen: list[Any] = []

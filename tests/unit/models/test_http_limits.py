@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from agentcascade.models import http_transport
-from agentcascade.models.http_watch import Watch
+from agentcascade.models import http_limits
+from agentcascade.models.http_exchange import HttpExchange
 
 
 class Flood(httpx.AsyncByteStream):
@@ -26,33 +26,33 @@ class Flood(httpx.AsyncByteStream):
 
 @pytest.mark.parametrize("lines", [b"data: a\n", b"data: a\r\n", b"data: a\r", b": a\n"])
 def test_an_event_has_no_end_of_lines(lines: bytes) -> None:
-    watch = Watch(streamed=True)
-    reader = http_transport._Reader(watch, "identity", True)
+    exchange = HttpExchange(streamed=True)
+    reader = http_limits._BodyReader(exchange, "identity", True)
     handed = sum(len(piece) for _ in range(2000) for piece in reader.read(lines * 3))
-    assert "lines" in watch.broken
-    assert handed <= (http_transport.LINES + 10) * len(lines)
+    assert "lines" in exchange.broken
+    assert handed <= (http_limits.MAX_EVENT_LINES + 10) * len(lines)
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
 @pytest.mark.parametrize("size", [1, 3, 7, 64, 5000])
 def test_many_events_are_no_long_one_however_they_are_cut(end: bytes, size: int) -> None:
-    watch = Watch(streamed=True)
-    reader = http_transport._Reader(watch, "identity", True)
+    exchange = HttpExchange(streamed=True)
+    reader = http_limits._BodyReader(exchange, "identity", True)
     data = (b"event: x\ndata: {}" + end) * 3000
     assert b"".join(p for i in range(0, len(data), size) for p in reader.read(data[i : i + size])) == data
-    assert not watch.broken
+    assert not exchange.broken
 
 
 def test_a_flood_leaves_the_loop_its_turn() -> None:
     async def read() -> int:
-        reader = http_transport._Reader(Watch(streamed=True), "identity", True)
-        return sum([len(piece) async for piece in http_transport._AsyncStream(Flood(b": ping\n\n" * 8000), reader)])
+        reader = http_limits._BodyReader(HttpExchange(streamed=True), "identity", True)
+        return sum([len(piece) async for piece in http_limits._AsyncStream(Flood(b": ping\n\n" * 8000), reader)])
 
     async def main() -> bool:
         reading, turns = asyncio.create_task(read()), 0
         while not reading.done():
             await asyncio.sleep(0)
             turns += 1
-        return turns > 100 and await reading <= http_transport.BODY
+        return turns > 100 and await reading <= http_limits.MAX_BODY
 
     assert asyncio.run(main())

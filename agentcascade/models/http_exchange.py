@@ -1,4 +1,7 @@
-"""What the HTTP behind one model call came to: was it sent, refused, answered, read to its end."""
+"""HTTP exchange of one model call: was it sent, refused, answered, read to its end, and so, may it be billed.
+
+`http_limits` fills it in by hooks on the HTTP client; this module is apart since importing httpx takes long.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ NEVER_SENT = {
 """Names of errors before which nothing of a request went out."""
 
 
-class Watch:
-    """What the HTTP exchanges of one model call came to, as far as the hooks saw them."""
+class HttpExchange:
+    """What the HTTP of one model call came to, as far as the hooks saw it."""
 
     def __init__(self, streamed: bool = False) -> None:
         self.streamed = streamed
@@ -43,20 +46,21 @@ class Watch:
         return True
 
 
-def current() -> Watch | None:
+def current_exchange() -> HttpExchange | None:
+    """That of the model call under way; None outside `watch_http`."""
     return _current.get()
 
 
-_current: ContextVar[Watch | None] = ContextVar("agentcascade_watch", default=None)
+_current: ContextVar[HttpExchange | None] = ContextVar("agentcascade_http_exchange", default=None)
 
 
 @contextmanager
-def watched(streamed: bool = False) -> Iterator[Watch]:
-    """One model call, whose answer may be `streamed`: bounds hold inside."""
-    watch = Watch(streamed)
-    token = _current.set(watch)
+def watch_http(streamed: bool = False) -> Iterator[HttpExchange]:
+    """One model call, whose answer may be `streamed`: inside, the limits of `http_limits` hold."""
+    exchange = HttpExchange(streamed)
+    token = _current.set(exchange)
     try:
-        yield watch
+        yield exchange
     finally:
         _current.reset(token)
 

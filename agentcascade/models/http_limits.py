@@ -1,6 +1,6 @@
-"""HTTP to model providers within bounds, by httpx's event hooks: no redirect to another origin, no endless body.
+"""Limits on HTTP to model providers, by httpx's event hooks: no redirect to another origin, no endless body.
 
-The hooks act only inside `watch.watched()`: a client that a program shares with us does everything else as before.
+The hooks act only inside `http_exchange.watch_http`: a client that a program shares with us does all else as before.
 """
 
 from __future__ import annotations
@@ -14,130 +14,128 @@ from typing import Any, TypeVar
 
 import httpx
 
-from agentcascade.models.http_watch import Watch, current
+from agentcascade.models.http_exchange import HttpExchange, current_exchange
+from agentcascade.models.quirks import MAY_BE_BILLED
 
-BODY = 32 * 2**20
+MAX_BODY = 32 * 2**20
 """Bytes of one answer after decompression: 128,000 tokens as the chunks of a stream are about 40 MB."""
-LINE = 16 * 2**20
+MAX_EVENT = 16 * 2**20
 """Bytes of one event of a stream, which may be a picture. Clients gather a line in quadratic time."""
-LINES = 1000
+MAX_EVENT_LINES = 1000
 """Lines of one event. OpenAI's client copies all of it at each."""
-PIECE, SMALL = 2**16, 2**12
-"""Bytes that are handed on before the event loop has its turn, of a body and of events: litellm takes 0.1 ms a line."""
+PIECE, EVENT_PIECE = 2**16, 2**12
+"""Bytes handed on before the event loop has its turn, of a body and of events: litellm takes 0.1 ms a line."""
 CODINGS = ("gzip", "deflate")
 REDIRECTS = {301, 302, 303, 307, 308}
-GATEWAY_GAVE_UP = {408, 504, 524}
-"""Statuses after which a model may still have worked on the request, and be paid for it."""
 DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
-H = TypeVar("H", httpx.Client, httpx.AsyncClient)
+Client = TypeVar("Client", httpx.Client, httpx.AsyncClient)
 
 
-def guard(client: httpx.Client | httpx.AsyncClient) -> None:
+def limit(client: httpx.Client | httpx.AsyncClient) -> None:
     """Put the hooks on `client`, which must be ours alone. A second time does nothing."""
+    if is_limited(client):
+        return
+    is_async = isinstance(client, httpx.AsyncClient)
     hooks = client.event_hooks
-    if not is_guarded(client):
-        before, after = (
-            (_sending_async, _answered_async) if isinstance(client, httpx.AsyncClient) else (_sending, _answered)
-        )
-        client.event_hooks = {
-            "request": [*hooks.get("request", ()), before],
-            "response": [*hooks.get("response", ()), after],
-        }
+    client.event_hooks = {
+        "request": [*hooks.get("request", ()), _on_request_async if is_async else _on_request],
+        "response": [*hooks.get("response", ()), _on_response_async if is_async else _on_response],
+    }
 
 
-def is_guarded(client: httpx.Client | httpx.AsyncClient) -> bool:
-    return any(hook in (_answered, _answered_async) for hook in client.event_hooks.get("response", ()))
+def is_limited(client: httpx.Client | httpx.AsyncClient) -> bool:
+    return any(hook in (_on_response, _on_response_async) for hook in client.event_hooks.get("response", ()))
 
 
-def guarded(client: H) -> H:
+def limited_twin(client: Client) -> Client:
     """A twin of somebody's httpx client that shares its connections and settings, and has the hooks; theirs has not."""
-    if is_guarded(client):
+    if is_limited(client):
         return client
     # OpenAI's own classes close their connections when they are deleted, which would be the original's too.
     kind: Any = next(k for k in type(client).__mro__ if not hasattr(k, "__del__"))
-    twin: H = kind.__new__(kind)
+    twin: Client = kind.__new__(kind)
     twin.__dict__.update(client.__dict__)
     twin.__dict__["_agentcascade_original"] = client  # which must live as long as its connections are used
-    guard(twin)
+    limit(twin)
     return twin
 
 
-def _sending(request: httpx.Request) -> None:
-    watch = current()
-    if watch is not None:
-        watch.state = "sent"
+def _on_request(request: httpx.Request) -> None:
+    exchange = current_exchange()
+    if exchange is not None:
+        exchange.state = "sent"
         request.headers["accept-encoding"] = ", ".join(CODINGS)
 
 
-async def _sending_async(request: httpx.Request) -> None:
-    _sending(request)
+async def _on_request_async(request: httpx.Request) -> None:
+    _on_request(request)
 
 
-def _answered(response: httpx.Response) -> None:
-    watch = current()
-    if watch is None:
+def _on_response(response: httpx.Response) -> None:
+    exchange = current_exchange()
+    if exchange is None:
         return
     if response.status_code in REDIRECTS and (target := response.headers.get("location")) is not None:
-        watch.state = "refused"
+        exchange.state = "refused"
         if not _same_origin(response.request.url, target):
-            _instead(response, target)
+            _replace_redirect(response, target)
             return
     elif response.status_code >= 400:
-        watch.state = "sent" if response.status_code in GATEWAY_GAVE_UP else "refused"
+        exchange.state = "sent" if response.status_code in MAY_BE_BILLED else "refused"
     else:
-        watch.state, watch.done, watch.broken = "answering", False, ""
-    _bounded(response, watch)
+        exchange.state, exchange.done, exchange.broken = "answering", False, ""
+    _limit_body(response, exchange)
 
 
-async def _answered_async(response: httpx.Response) -> None:
-    _answered(response)
+async def _on_response_async(response: httpx.Response) -> None:
+    _on_response(response)
 
 
-def _same_origin(asked: httpx.URL, target: str) -> bool:
+def _same_origin(url: httpx.URL, location: str) -> bool:
     try:
-        found = asked.join(target)
+        target = url.join(location)
     except (httpx.InvalidURL, ValueError):
         return False
-    return (found.scheme, found.host, _port(found)) == (asked.scheme, asked.host, _port(asked))
+    return (target.scheme, target.host, _port(target)) == (url.scheme, url.host, _port(url))
 
 
 def _port(url: httpx.URL) -> int | None:
     return url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
-def _instead(response: httpx.Response, target: str) -> None:
+def _replace_redirect(response: httpx.Response, target: str) -> None:
     """Make the redirect an error that says what to do: nothing is sent on."""
     origin = re.match(r"[a-z]+://[^/?#\s@]{1,200}", target) if isinstance(target, str) else None
     where = origin[0] if origin else "another address"
-    said = f"the server redirects to {where}, where neither key nor content is sent: set that address if it is right"
-    data = json.dumps({"error": {"message": said, "type": "redirect", "code": None, "param": None}}).encode()
+    message = f"the server redirects to {where}, where neither key nor content is sent: set that address if it is right"
+    data = json.dumps({"error": {"message": message, "type": "redirect", "code": None, "param": None}}).encode()
     for name in ("location", "content-encoding", "transfer-encoding"):
         response.headers.pop(name, None)
     response.headers["content-type"], response.headers["content-length"] = "application/json", str(len(data))
     response.stream = _stream(response.stream, [data])
 
 
-def _bounded(response: httpx.Response, watch: Watch) -> None:
+def _limit_body(response: httpx.Response, exchange: HttpExchange) -> None:
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in (*CODINGS, "identity", ""):
-        watch.broken = f"it is encoded as {coding[:40]!r}, which nobody asked for"
+        exchange.broken = f"it is encoded as {coding[:40]!r}, which nobody asked for"
         response.headers.pop("content-encoding", None)
         response.stream = _stream(response.stream, [])
         return
-    events = watch.streamed or "text/event-stream" in response.headers.get("content-type", "")
-    reader = _Reader(watch, coding, events)
+    events = exchange.streamed or "text/event-stream" in response.headers.get("content-type", "")
+    reader = _BodyReader(exchange, coding, events)
     if coding in CODINGS:
         response.headers.pop("content-encoding", None)
         response.headers.pop("content-length", None)
     response.stream = _stream(response.stream, reader)
 
 
-class _Reader:
+class _BodyReader:
     """Decompresses and counts."""
 
-    def __init__(self, watch: Watch, coding: str, events: bool) -> None:
-        self._watch, self._events = watch, events
-        self.turn = SMALL if events else PIECE
+    def __init__(self, exchange: HttpExchange, coding: str, events: bool) -> None:
+        self._exchange, self._events = exchange, events
+        self.turn = EVENT_PIECE if events else PIECE
         self._zip = zlib.decompressobj(47 if coding == "gzip" else 15) if coding in CODINGS else None
         self._deflate = coding == "deflate"
         self._total = self._line = self._lines = 0
@@ -145,17 +143,19 @@ class _Reader:
 
     @property
     def broken(self) -> bool:
-        return bool(self._watch.broken)
+        return bool(self._exchange.broken)
 
     def read(self, data: bytes) -> Iterator[bytes]:
-        """What `data` holds; ends early, with `watch.broken` set, where it is too much."""
+        """What `data` holds; ends early, with `exchange.broken` set, where it is too much."""
         for piece in self._unzipped(data) if self._zip else (data,):
             self._total += len(piece)
-            if self._total > BODY:
-                self._watch.broken = f"it is longer than {BODY // 2**20} MiB"
+            if self._total > MAX_BODY:
+                self._exchange.broken = f"it is longer than {MAX_BODY // 2**20} MiB"
                 return
             if self._events and not self._is_event(piece):
-                self._watch.broken = f"one event of it is longer than {LINE // 2**20} MiB or {LINES:,} lines"
+                self._exchange.broken = (
+                    f"one event of it is longer than {MAX_EVENT // 2**20} MiB or {MAX_EVENT_LINES:,} lines"
+                )
                 return
             yield piece
 
@@ -167,9 +167,9 @@ class _Reader:
         ends = max(joined.count(b"\n", max(blank, 0)), joined.count(b"\r", max(blank, 0)))
         self._lines = ends if blank >= 0 else self._lines + ends
         if b"DONE]" in piece or b"DONE]" in self._tail + piece[:8]:
-            self._watch.done = self._watch.done or DONE.search(self._tail + piece) is not None
+            self._exchange.done = self._exchange.done or DONE.search(self._tail + piece) is not None
         self._tail = (self._tail + piece)[-16:] if len(piece) < 16 else piece[-16:]
-        return self._line <= LINE and self._lines <= LINES
+        return self._line <= MAX_EVENT and self._lines <= MAX_EVENT_LINES
 
     def _unzipped(self, data: bytes) -> Iterator[bytes]:
         assert self._zip is not None
@@ -192,7 +192,7 @@ class _Reader:
 class _AsyncStream(httpx.AsyncByteStream):
     """The bytes of `source`; closes the original."""
 
-    def __init__(self, original: httpx.AsyncByteStream, source: _Reader | list[bytes]) -> None:
+    def __init__(self, original: httpx.AsyncByteStream, source: _BodyReader | list[bytes]) -> None:
         self._original, self._source = original, source
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -205,7 +205,7 @@ class _AsyncStream(httpx.AsyncByteStream):
             for piece in source.read(data):
                 for start in range(0, len(piece), source.turn):
                     yield piece[start : start + source.turn]
-                    if len(piece) > SMALL:  # more is there already: deadlines and others shall come to pass
+                    if len(piece) > EVENT_PIECE:  # more is there already: deadlines and others shall come to pass
                         await asyncio.sleep(0)
             if source.broken:
                 return
@@ -217,7 +217,7 @@ class _AsyncStream(httpx.AsyncByteStream):
 class _SyncStream(httpx.SyncByteStream):
     """The same for clients without an event loop."""
 
-    def __init__(self, original: httpx.SyncByteStream, source: _Reader | list[bytes]) -> None:
+    def __init__(self, original: httpx.SyncByteStream, source: _BodyReader | list[bytes]) -> None:
         self._original, self._source = original, source
 
     def __iter__(self) -> Iterator[bytes]:
@@ -234,7 +234,7 @@ class _SyncStream(httpx.SyncByteStream):
         self._original.close()
 
 
-def _stream(original: Any, source: _Reader | list[bytes]) -> _AsyncStream | _SyncStream:
+def _stream(original: Any, source: _BodyReader | list[bytes]) -> _AsyncStream | _SyncStream:
     if isinstance(original, httpx.AsyncByteStream):
         return _AsyncStream(original, source)
     return _SyncStream(original, source)

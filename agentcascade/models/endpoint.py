@@ -1,0 +1,88 @@
+"""Endpoint quirks that are learned: what one endpoint refuses or ignores of a request, left out from then on.
+
+Servers that speak OpenAI's API differ in what they take. How their refusals are read stands in `quirks`; what has been
+learned is kept here, per model and endpoint, so that each refusal costs one request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from agentcascade.messages import text_of
+from agentcascade.models.message_fields import PORTABLE_FIELDS, THINKING_FIELDS, portable
+from agentcascade.models.quirks import NO_THINKING, PARAMETER_REFUSED, REFUSALS, THINKING_WANTED
+from agentcascade.types import Message
+
+
+class EndpointQuirks:
+    """What is known of one model at one endpoint. Shared by all that ask there."""
+
+    def __init__(self) -> None:
+        self.supports_n: bool | None = None
+        """Whether it takes `n`; None as long as nobody knows."""
+        self.confirmed_n = False
+        """Whether it ever gave several answers to one request."""
+        self.refused: set[str] = set()
+        """Parameters that it refuses."""
+        self.thinking_field: str | None = None
+        """Name of the field in which it wants the thinking of every tool call."""
+        self.portable_only = False
+        """Whether it refuses what is not part of OpenAI's messages."""
+
+    def adapt(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request as this endpoint takes it; the same object where nothing is to be changed."""
+        if self.refused & request.keys():
+            request = {k: v for k, v in request.items() if k not in self.refused}
+        if self.portable_only:
+            request = {**request, "messages": [portable(m) for m in request["messages"]]}
+        elif self.thinking_field:
+            request = {**request, "messages": [_with_thinking(m, self.thinking_field) for m in request["messages"]]}
+        return request
+
+    def learn(self, error: Exception, request: Mapping[str, Any]) -> bool:
+        """Whether `error` refuses something of `request` that can be left out, so that asking again is worth it."""
+        if getattr(error, "status_code", None) not in PARAMETER_REFUSED:
+            return False
+        text = str(error).lower()
+        named = {k for k, pattern in REFUSALS.items() if request.get(k) is not None and pattern.search(text)}
+        if named:
+            self.refused |= named
+            return True
+        return self._learn_thinking(text, request.get("messages") or ())
+
+    def _learn_thinking(self, text: str, messages: Sequence[Message]) -> bool:
+        turns = [m for m in messages if m.get("role") == "assistant"]
+        private = {k for m in turns for k in m if k not in PORTABLE_FIELDS}
+        wanted = next((k for k in THINKING_FIELDS if k in text), None)
+        if wanted and THINKING_WANTED.search(text) and self.thinking_field is None:
+            if any(m.get("tool_calls") and not m.get(wanted) for m in turns):
+                self.thinking_field = wanted
+                return True
+        elif not self.portable_only and any(k in text for k in private):
+            self.portable_only, self.thinking_field = True, None
+            return True
+        return False
+
+
+def _with_thinking(message: Message, name: str) -> Message:
+    if message.get("role") != "assistant" or not message.get("tool_calls") or message.get(name):
+        return message
+    thinking = next((message[k] for k in ("reasoning_content", "reasoning") if message.get(k)), text_of(message))
+    return {**message, name: thinking or NO_THINKING}
+
+
+async def send_adapted(
+    send: Callable[[dict[str, Any]], Awaitable[Any]],
+    request: dict[str, Any],
+    quirks: EndpointQuirks,
+    fixed: Mapping[str, Any],
+) -> Any:
+    """`send(request)` as the endpoint takes it, again without what it refuses. What is `fixed` is the caller's own."""
+    while True:
+        adapted = quirks.adapt(request) if not fixed else {**quirks.adapt(request), **fixed}
+        try:
+            return await send(adapted)
+        except Exception as error:
+            if not quirks.learn(error, {k: v for k, v in adapted.items() if k not in fixed}):
+                raise
