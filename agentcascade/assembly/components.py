@@ -15,6 +15,7 @@ from agentcascade.actions.formats import make_format
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig, RouterConfig
 from agentcascade.errors import ConfigError, MissingExtra, did_you_mean
+from agentcascade.models.quirks import HOSTED_VLLM
 from agentcascade.prompts.prompts import prompts_of
 from agentcascade.protocols import ChatModel, Embedder, Merger, Retriever, Router, TokenCounter
 from agentcascade.types import Trajectory
@@ -43,8 +44,6 @@ RECORDED, PLAYER = "recorded/", "agentcascade.envs.intercode_sql.recorded:Record
 """Real models' runs, played again at the real models' prices."""
 OWN = "client/"
 """Prefix of models that `wrap` reaches through the program's own client: ``client/gpt-4.1-mini``."""
-LOCAL = "hosted_vllm/"
-"""A student of `agentcascade students serve`, where no address is given."""
 
 
 def verifiers(config: CascadeConfig, count: TokenCounter, make: MakeModel | None = None) -> tuple[Merger, ...]:
@@ -108,7 +107,7 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
             f"its provider, e.g. 'openai/{config.name.removeprefix(OWN)}'"
         )
     from agentcascade.models.litellm import LiteLLMModel
-    from agentcascade.models.openai import OpenAIModel, speaks_plainly, stand_in_key
+    from agentcascade.models.openai import OpenAIModel, loopback_key, needs_no_translation
 
     api_base = config.api_base
     settings: dict[str, Any] = {
@@ -118,7 +117,7 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
         "retries": config.retries,
         "options": config.options,
     }
-    if config.name.startswith(LOCAL) and not api_base and not os.environ.get("HOSTED_VLLM_API_BASE"):
+    if config.name.startswith(HOSTED_VLLM) and not api_base and not os.environ.get("HOSTED_VLLM_API_BASE"):
         from agentcascade.vllm.registry import Registry
 
         student = Registry().find(config.name)
@@ -130,8 +129,8 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
 
             return ReplicatedModel(config.name, bases, prices=prices, **settings)
         api_base = bases[0]
-    plain = speaks_plainly(config.name, api_base, config.options)
-    key = config.api_key.get_secret_value() if config.api_key else stand_in_key(config.name, api_base)
+    plain = needs_no_translation(config.name, api_base, config.options)
+    key = config.api_key.get_secret_value() if config.api_key else loopback_key(config.name, api_base)
     return (OpenAIModel if plain else LiteLLMModel)(
         config.name, prices=prices, api_base=api_base, api_key=key, **settings
     )

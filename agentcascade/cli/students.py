@@ -162,10 +162,11 @@ def config(name: str) -> None:
     """Print the section of a configuration for a student that runs here, for use on another machine, too."""
     import yaml
 
-    from agentcascade.vllm.registry import PREFIX, Registry
+    from agentcascade.models.quirks import HOSTED_VLLM
+    from agentcascade.vllm.registry import Registry
 
     student = Registry().find(name)
-    section: dict[str, Any] = {"name": PREFIX + student.name, "api_base": student.api_bases[0]}
+    section: dict[str, Any] = {"name": HOSTED_VLLM + student.name, "api_base": student.api_bases[0]}
     if student.price is not None:
         rates = student.price.model_dump(exclude_none=True, exclude={"long_context"})
         section["price"] = {name: str(rate) for name, rate in rates.items()}

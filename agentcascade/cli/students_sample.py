@@ -56,9 +56,10 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     from agentcascade.cli.logs import price
     from agentcascade.cli.settings import load
     from agentcascade.errors import InvalidRequest
+    from agentcascade.models.quirks import HOSTED_VLLM
     from agentcascade.steplog.files import save
     from agentcascade.vllm.offline import Sampling, python_of
-    from agentcascade.vllm.registry import PREFIX, Registry
+    from agentcascade.vllm.registry import Registry
 
     config = load(options["config"], options["url"])
     formats = make_format(
@@ -97,7 +98,7 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     served = Registry().all().get(called)
     rates = price(options["student_price"], "student") or (served.price if served else None)
     steps = [
-        with_samples(item, answers[key(item.step)], plan, model=PREFIX + called, formats=formats, price=rates)
+        with_samples(item, answers[key(item.step)], plan, model=HOSTED_VLLM + called, formats=formats, price=rates)
         for item in items
     ]
     say(f"wrote {save(out, steps):,} steps to {out}")
@@ -160,10 +161,11 @@ def _structured(config: CascadeConfig) -> dict[str, Any] | None:
     """The form of `sampling.constrain`, as vLLM takes it. Raises `ConfigError`."""
     from agentcascade.errors import ConfigError
     from agentcascade.models import structured_output
+    from agentcascade.models.quirks import HOSTED_VLLM
 
     sampling = config.sampling
     if sampling.constrain == "choice":
         raise ConfigError("sampling.constrain 'choice': a log does not say what was admissible; set it to none")
     structured_output.check(sampling, config.actions, [])
-    asked = structured_output.option(sampling, config.actions, structured_output.LOCAL, {})
+    asked = structured_output.option(sampling, config.actions, HOSTED_VLLM, {})
     return asked.get(structured_output.OPTION)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -28,7 +28,7 @@ def _close(opening: asyncio.Future[Any]) -> None:
         opening.result().close()
 
 
-async def read_in_thread(stream: Any) -> AsyncIterator[Any]:
+async def read_in_thread(stream: Any) -> AsyncGenerator[Any, None]:
     """The chunks of `stream` as they come. Raises what reading it raises; closes it also when cancelled."""
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[tuple[Any, BaseException | None]] = asyncio.Queue()

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentcascade.errors import ConfigError
+from agentcascade.models.quirks import HOSTED_VLLM
 from agentcascade.types import Situation
 
 if TYPE_CHECKING:
     from agentcascade.config.sections import ActionsConfig, SamplingConfig
 
-LOCAL = "hosted_vllm/"
 THOUGHT = 240
 """Characters of a thought before a constrained action: without a limit a weak student never comes to the action."""
 OPTION, CHOICES = "structured_outputs", "choices"
@@ -36,10 +36,10 @@ def check(sampling: SamplingConfig, actions: ActionsConfig, students: Sequence[s
         if value is not None:
             raise ConfigError("sampling.constraint needs sampling.constrain: schema, regex or grammar, not 'none'")
         return
-    if students and not any(name.startswith(LOCAL) for name in students):
+    if students and not any(name.startswith(HOSTED_VLLM) for name in students):
         raise ConfigError(
-            f"sampling.constrain '{kind}' needs a student of vLLM, '{LOCAL}NAME', not '{students[0]}': other providers "
-            "take a JSON schema at most, as response_format of the request"
+            f"sampling.constrain '{kind}' needs a student of vLLM, '{HOSTED_VLLM}NAME', not '{students[0]}': other "
+            "providers take a JSON schema at most, as response_format of the request"
         )
     if kind == "choice":
         if value is not None:
@@ -100,7 +100,7 @@ def option(sampling: SamplingConfig, actions: ActionsConfig, model: str, options
     Raises `ConfigError` when the actions to choose from are not known.
     """
     kind = sampling.constrain
-    if kind == "none" or not model.startswith(LOCAL):
+    if kind == "none" or not model.startswith(HOSTED_VLLM):
         return {}
     if kind != "choice":
         return {OPTION: {FIELDS[kind]: sampling.constraint}}

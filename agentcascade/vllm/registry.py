@@ -13,9 +13,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from agentcascade._util.files import cache_folder
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.models.pricing import Price
+from agentcascade.models.quirks import HOSTED_VLLM
 from agentcascade.types import Frozen
-
-PREFIX = "hosted_vllm/"
 
 
 class Replica(Frozen):
@@ -93,9 +92,9 @@ class Registry:
     def find(self, name: str) -> Student:
         """A student that is running. Raises `ConfigError`."""
         known = self.all()
-        found = known.get(name.removeprefix(PREFIX))
+        found = known.get(name.removeprefix(HOSTED_VLLM))
         if found is None:
-            near = f" ({did_you_mean(name.removeprefix(PREFIX), known)})" if known else ""
+            near = f" ({did_you_mean(name.removeprefix(HOSTED_VLLM), known)})" if known else ""
             raise ConfigError(
                 f"no student '{name}' is running here{near}: start it with `agentcascade students serve`, or set "
                 "student.api_base"
