@@ -12,8 +12,8 @@ from agentcascade.config.sections import MemoryConfig
 from agentcascade.memory.index import HistoryIndex
 from agentcascade.memory.memory import Memory
 from agentcascade.memory.pipeline import Pipeline
-from agentcascade.memory.question import Tools, tokens_of
-from agentcascade.memory.result_cache import LineVectors
+from agentcascade.memory.question import SmallModels, token_vectors_of
+from agentcascade.memory.result_cache import LineVectorCache
 from agentcascade.memory.tiers import make_modules
 from agentcascade.memory.types import Probabilities, State, TierRouter
 from agentcascade.models.embeddings import TextVectors
@@ -93,19 +93,19 @@ def make_memory(
     return Memory(
         config,
         pipeline=Pipeline(modules, chosen, explore=config.explore),
-        tools=Tools(vectors, tokens_of(used), count),
+        small_models=SmallModels(vectors, token_vectors_of(used), count),
         vectors=vectors,
         dimension=used.dimension,
         count=count,
         models=models,
-        stored=stored,
+        histories=stored,
         recorder=recorder,
     )
 
 
 def make_index(max_tokens: int = 100_000, embedder: Embedder | None = None, chunk: int = 64) -> HistoryIndex:
     used = embedder or HashEmbedder(64)
-    lines = LineVectors(TextVectors(used), used.name, used.dimension, None)
+    lines = LineVectorCache(TextVectors(used), used.name, used.dimension, None)
     return HistoryIndex(lines, used.dimension, token_counter(), chunk, max_tokens)
 
 

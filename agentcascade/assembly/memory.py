@@ -77,18 +77,18 @@ def make_memory(
     charging: bool = False,
     cached: int = 4000,
 ) -> Memory:
-    """A memory on what `resources` opens. `charging` and `cached` are for benchmarks (see `Meter`)."""
+    """A memory on what `resources` opens. `charging` and `cached` are for benchmarks (see `ColdCacheMeter`)."""
     from agentcascade.memory.memory import Memory
     from agentcascade.memory.pipeline import Pipeline
-    from agentcascade.memory.question import Tools, tokens_of
-    from agentcascade.memory.tiers import make_modules, needs_models
+    from agentcascade.memory.question import SmallModels, token_vectors_of
+    from agentcascade.memory.tiers import make_modules, needs_chat_models
     from agentcascade.models.embeddings import TextVectors
     from agentcascade.models.tokens import token_counter
     from agentcascade.prompts.prompts import prompts_of
 
     settings, count = config.memory, token_counter()
     modules = make_modules(settings.axis, settings.tiers)
-    if needs_models(modules) and not settings.models:
+    if needs_chat_models(modules) and not settings.models:
         raise ConfigError(
             f"memory.axis '{settings.axis}' asks chat models: set memory.models, e.g. "
             "{large: {name: openai/gpt-4.1-mini}}, or use axis 'local'"
@@ -101,14 +101,14 @@ def make_memory(
     return Memory(
         settings,
         pipeline=Pipeline(modules, chosen, explore=settings.explore),
-        tools=Tools(vectors, tokens_of(embedder), count, cached, prompts),
+        small_models=SmallModels(vectors, token_vectors_of(embedder), count, cached, prompts),
         vectors=vectors,
         encoder=embedder.name,
         dimension=embedder.dimension,
         count=count,
         models={size: components.make_model(model, count) for size, model in settings.models.items()},
-        stored=resources.histories(config) if stored else None,
-        kept=resources.computed(config) if stored else None,
+        histories=resources.histories(config) if stored else None,
+        results=resources.computed(config) if stored else None,
         recorder=recorder or (resources.recorder(config) if stored else None),
         redact=redactor.text if stored else None,
         namespace=config.bank.namespace,

@@ -1,4 +1,4 @@
-"""BM25 over a growing list of texts."""
+"""BM25 scores over a growing list of texts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from agentcascade.errors import MissingExtra
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
 
-TAIL = 0.25
-"""Of the texts may wait in the small index before the large one is made anew: an append costs the small one only."""
+REBUILD_SHARE = 0.25
+"""Share of the texts in the small index above which the large one is rebuilt; an append rebuilds the small one only"""
 
 
-class Lexical:
-    """Texts as tuples of terms, in order. Not thread-safe: its owner holds the lock."""
+class BM25Index:
+    """BM25 index of texts, which are tuples of terms. Not thread-safe: its owner holds the lock."""
 
     def __init__(self) -> None:
         self._texts: list[tuple[str, ...]] = []
-        self._made = 0  # texts in the large index
+        self._indexed = 0  # texts in the large index
         self._large: Any = None
         self._small: Any = None
 
@@ -34,17 +34,19 @@ class Lexical:
         total = len(self._texts)
         if not query or not total:
             return np.zeros(total, dtype=np.float32)
-        if total - self._made > TAIL * self._made:
-            self._large, self._small, self._made = _index(self._texts), None, total
-        elif self._small is None and self._made < total:
-            self._small = _index(self._texts[self._made :])
-        found = [_scores(self._large, query, self._made)]
-        if self._made < total:
-            found.append(_scores(self._small, query, total - self._made))
-        return np.concatenate(found)
+        if total - self._indexed > REBUILD_SHARE * self._indexed:
+            self._large = _build_index(self._texts)
+            self._small = None
+            self._indexed = total
+        elif self._small is None and self._indexed < total:
+            self._small = _build_index(self._texts[self._indexed :])
+        parts = [_scores(self._large, query, self._indexed)]
+        if self._indexed < total:
+            parts.append(_scores(self._small, query, total - self._indexed))
+        return np.concatenate(parts)
 
 
-def _index(texts: Sequence[tuple[str, ...]]) -> Any:
+def _build_index(texts: Sequence[tuple[str, ...]]) -> Any:
     try:
         import bm25s
     except ImportError as error:
@@ -60,5 +62,5 @@ def _scores(index: Any, query: Sequence[str], size: int) -> Vector:
     known = [t for t in query if index is not None and t in index.vocab_dict]
     if not known:
         return np.zeros(size, dtype=np.float32)
-    found: Vector = np.asarray(index.get_scores(known), dtype=np.float32)
-    return found
+    scores: Vector = np.asarray(index.get_scores(known), dtype=np.float32)
+    return scores

@@ -1,4 +1,4 @@
-"""The deadline and the dollars of one question, and its bill."""
+"""Budget of one question (deadline and dollars), and the model calls of each module."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from agentcascade.billing.door import Door, Tab
 from agentcascade.billing.worst_case import Asked
 from agentcascade.errors import BudgetExceeded, ConfigError, UnknownPrice, bill_of
 from agentcascade.memory.llm import Size
-from agentcascade.memory.result_cache import Answers, digest
+from agentcascade.memory.result_cache import AnswerCache, text_digest
 from agentcascade.messages import text_of
 from agentcascade.protocols import ChatModel, TokenCounter
-from agentcascade.types import Account as Paid
+from agentcascade.types import Account as SpendAccount
 from agentcascade.types import Call, Completion, Message
 
 SIZES: tuple[Size, ...] = ("small", "medium", "large")
 
 
-class Caller(Protocol):
-    """Makes one model call; an agent's step makes it within its own budgets and on its own bill."""
+class ModelCaller(Protocol):
+    """Makes one model call for a memory; an agent's step has its own, with its own budgets and bill."""
 
     async def __call__(
         self, model: ChatModel, messages: Sequence[Message], *, max_tokens: int, timeout: float
     ) -> Completion: ...
 
 
-class Directly:
-    """Calls that are no part of an agent's step: through the door, within `accounts`."""
+class DirectCaller:
+    """Model calls outside of an agent's step: through the door, within the budgets of `accounts`."""
 
-    def __init__(self, door: Door | None = None, accounts: Sequence[Paid] = ()) -> None:
-        self._door, self._accounts = door or Door(), accounts
+    def __init__(self, door: Door | None = None, accounts: Sequence[SpendAccount] = ()) -> None:
+        self._door = door or Door()
+        self._accounts = accounts
 
     async def __call__(
         self, model: ChatModel, messages: Sequence[Message], *, max_tokens: int, timeout: float
@@ -53,46 +54,48 @@ class Directly:
         )
 
 
-def key_of(model: str, messages: Sequence[Message]) -> str:
-    """All that an answer hangs on."""
-    return digest(json.dumps([model, list(messages)], sort_keys=True, ensure_ascii=True))
+def answer_key(model: str, messages: Sequence[Message]) -> str:
+    """Cache key of an answer: a digest of the model and its messages."""
+    return text_digest(json.dumps([model, list(messages)], sort_keys=True, ensure_ascii=True))
 
 
-class Purse:
-    """Pays for one question. `dollars` None: no cap."""
+class QuestionBudget:
+    """Deadline and dollar cap of one question; `dollars` None is no cap."""
 
     def __init__(
         self,
         models: Mapping[Size, ChatModel],
-        answers: Answers,
+        answers: AnswerCache,
         count: TokenCounter,
         *,
         seconds: float,
         dollars: Decimal | None,
-        caller: Caller | None = None,
+        caller: ModelCaller | None = None,
     ) -> None:
-        self._models, self._answers, self._count = models, answers, count
-        self._caller = caller or Directly()
-        self._ends = time.monotonic() + seconds
-        self._left = dollars
+        self._models = models
+        self._answers = answers
+        self._count = count
+        self._caller = caller or DirectCaller()
+        self._deadline = time.monotonic() + seconds
+        self._dollars_left = dollars
 
     @property
-    def remaining(self) -> float:
+    def remaining_seconds(self) -> float:
         """Seconds until the deadline; negative after it."""
-        return self._ends - time.monotonic()
+        return self._deadline - time.monotonic()
 
-    def account(self) -> Account:
-        """For one module: what it asks is paid from this purse and listed on its own."""
-        return Account(self)
+    def module_calls(self) -> ModuleCalls:
+        """List of the calls that one module makes within this budget."""
+        return ModuleCalls(self)
 
-    async def pay(self, size: Size, messages: Sequence[Message], max_tokens: int, account: Account) -> str:
-        model = model_of(self._models, size)
-        key = key_of(model.name, messages)
+    async def ask(self, size: Size, messages: Sequence[Message], max_tokens: int, calls: ModuleCalls) -> str:
+        model = model_for_size(self._models, size)
+        key = answer_key(model.name, messages)
         known = await apart(self._answers.get, key)
         if known is not None:
-            account.cached = True
+            calls.cached = True
             return known
-        timeout = self.remaining
+        timeout = self.remaining_seconds
         if timeout <= 0:
             raise TimeoutError("the deadline of the memory has passed")
         ceiling = self._reserve(model, messages, max_tokens)
@@ -100,24 +103,24 @@ class Purse:
         try:
             async with asyncio.timeout(timeout):
                 completion = await self._caller(model, messages, max_tokens=max_tokens, timeout=timeout)
-            spent = _dollars(completion, ceiling)
+            spent = _billed_dollars(completion, ceiling)
         except BaseException as error:
             bill = bill_of(error)
             if bill is not None:
-                account.calls.append(Call.of("student", "memory", bill))
-                spent = _dollars(bill, ceiling)
+                calls.calls.append(Call.of("student", "memory", bill))
+                spent = _billed_dollars(bill, ceiling)
             raise
         finally:
-            if self._left is not None:
-                self._left += ceiling - spent
-        account.calls.append(Call.of("student", "memory", completion))
+            if self._dollars_left is not None:
+                self._dollars_left += ceiling - spent
+        calls.calls.append(Call.of("student", "memory", completion))
         text = text_of(completion.messages[0])
         await apart(self._answers.put, key, text)
         return text
 
     def _reserve(self, model: ChatModel, messages: Sequence[Message], max_tokens: int) -> Decimal:
-        """Set the worst case aside; raises `BudgetExceeded` or `UnknownPrice`."""
-        if self._left is None:
+        """Reserve the worst-case dollars of a call; raises `BudgetExceeded` or `UnknownPrice`."""
+        if self._dollars_left is None:
             return Decimal(0)
         worst = Asked(model, messages, {"max_tokens": max_tokens}, 1, self._count).one
         if worst is None:
@@ -125,32 +128,34 @@ class Purse:
                 f"the price of {model.name} is not known, so memory.max_dollars cannot hold: set its price, or "
                 "take the cap away"
             )
-        if worst > self._left:
-            raise BudgetExceeded(f"the call may cost ${worst:.6f}, of the memory's cap ${self._left:.6f} is left")
-        self._left -= worst
+        if worst > self._dollars_left:
+            raise BudgetExceeded(
+                f"the call may cost ${worst:.6f}, of the memory's cap ${self._dollars_left:.6f} is left"
+            )
+        self._dollars_left -= worst
         return worst
 
 
-def _dollars(completion: Completion, worst: Decimal) -> Decimal:
-    """In doubt the whole reservation."""
+def _billed_dollars(completion: Completion, worst: Decimal) -> Decimal:
+    """Dollars of a completion; the whole reservation where they are unknown."""
     return worst if completion.dollars is None else completion.dollars
 
 
-class Account:
-    """What one module asked."""
+class ModuleCalls:
+    """Model calls of one module at one question."""
 
-    def __init__(self, purse: Purse) -> None:
-        self._purse = purse
+    def __init__(self, budget: QuestionBudget) -> None:
+        self._budget = budget
         self.calls: list[Call] = []
         self.cached = False
-        """Whether some answer came from an earlier identical question."""
+        """Whether an answer came from the cache"""
 
     async def ask(self, size: Size, messages: Sequence[Message], max_tokens: int) -> str:
-        return await self._purse.pay(size, messages, max_tokens, self)
+        return await self._budget.ask(size, messages, max_tokens, self)
 
 
-def model_of(models: Mapping[Size, ChatModel], size: Size) -> ChatModel:
-    """The model of this size, or the nearest there is; raises `ConfigError` where there is none."""
+def model_for_size(models: Mapping[Size, ChatModel], size: Size) -> ChatModel:
+    """The model of this size, or of the nearest configured one; raises `ConfigError` where there is none."""
     if not models:
         raise ConfigError("these tiers ask a chat model: set memory.models, e.g. {large: {name: openai/gpt-4.1-mini}}")
     place = SIZES.index(size)

@@ -1,4 +1,4 @@
-"""A history cut into lines (a turn, or a part of a long one) and chunks of so many tokens (BudgetMem: 256)."""
+"""Chunking: turns are split into lines, and lines packed into chunks of a number of tokens (BudgetMem: 256)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ take it minutes."""
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The smallest piece that is retrieved and cited."""
+    """Line of a history: a turn or a part of a long one, the smallest piece that is embedded and cited."""
 
     turn: str
     text: str
@@ -27,7 +27,7 @@ class Line:
     at: datetime | None
     tokens: int
     said: str = field(init=False, compare=False)
-    """With the speaker in front: what is embedded and searched."""
+    """The text with its speaker in front, which is embedded and searched"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "said", f"{self.speaker}: {self.text}" if self.speaker else self.text)
@@ -42,23 +42,23 @@ class Chunk:
     tokens: int
 
 
-def lines_of(turns: Iterable[Turn], count: TokenCounter, limit: int) -> list[Line]:
-    """Turns as lines of at most `limit` tokens; empty turns are left out."""
-    found = []
+def split_turns(turns: Iterable[Turn], count: TokenCounter, limit: int) -> list[Line]:
+    """Split turns into lines of at most `limit` tokens; empty turns are left out."""
+    lines = []
     for turn in turns:
-        for text, tokens in _pieces(" ".join(turn.text.split()), count, limit):
-            found.append(Line(turn.id, text, turn.speaker, turn.session, turn.at, tokens))
-    return found
+        for text, tokens in _split_text(" ".join(turn.text.split()), count, limit):
+            lines.append(Line(turn.id, text, turn.speaker, turn.session, turn.at, tokens))
+    return lines
 
 
-def _pieces(text: str, count: TokenCounter, limit: int) -> list[tuple[str, int]]:
-    """`text` whole where it fits, else by sentences, else by words, else by characters; with their tokens."""
+def _split_text(text: str, count: TokenCounter, limit: int) -> list[tuple[str, int]]:
+    """(part, tokens) pairs: the whole text where it fits, else sentences, else words, else characters."""
     if not text:
         return []
     if len(text) <= limit * CHARACTERS_PER_TOKEN and (tokens := count(text)) <= limit:
         return [(text, tokens)]
     packed: list[tuple[str, int]] = []
-    for part in _split(text, limit):
+    for part in _split_sentences(text, limit):
         tokens = count(part)
         if packed and packed[-1][1] + tokens + 1 <= limit:
             last, before = packed[-1]
@@ -68,8 +68,8 @@ def _pieces(text: str, count: TokenCounter, limit: int) -> list[tuple[str, int]]
     return packed
 
 
-def _split(text: str, limit: int) -> Iterable[str]:
-    """Sentences; a sentence that may be longer than `limit` in parts of so many characters, cut at a space if any."""
+def _split_sentences(text: str, limit: int) -> Iterable[str]:
+    """Split into sentences; one that may exceed `limit` tokens is cut at spaces where there are any."""
     safe = max(1, limit)  # a token has at least one character, but for rare bytes
     for sentence in SENTENCE.split(text):
         while len(sentence) > 3 * safe:
@@ -81,14 +81,14 @@ def _split(text: str, limit: int) -> Iterable[str]:
             yield sentence
 
 
-def chunks_of(lines: Sequence[Line], limit: int, start: int = 0) -> list[Chunk]:
-    """Consecutive lines of one session, packed up to `limit` tokens; indices count from `start`."""
-    found: list[Chunk] = []
+def pack_chunks(lines: Sequence[Line], limit: int, start: int = 0) -> list[Chunk]:
+    """Pack consecutive lines of one session into chunks of up to `limit` tokens; indices count from `start`."""
+    chunks: list[Chunk] = []
     for i, line in enumerate(lines, start):
-        last = found[-1] if found else None
+        last = chunks[-1] if chunks else None
         same = last is not None and lines[last.start - start].session == line.session
         if last is not None and same and last.tokens + line.tokens <= limit:
-            found[-1] = Chunk(last.start, i + 1, last.tokens + line.tokens)
+            chunks[-1] = Chunk(last.start, i + 1, last.tokens + line.tokens)
         else:
-            found.append(Chunk(i, i + 1, line.tokens))
-    return found
+            chunks.append(Chunk(i, i + 1, line.tokens))
+    return chunks

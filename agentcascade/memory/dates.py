@@ -1,4 +1,4 @@
-"""Time expressions: found by a regular expression, read by dateparser against the day on which they were said."""
+"""Time expressions: matched by a regular expression, resolved by dateparser against the day of their turn."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ PERIOD = re.compile(
 )
 
 
-LONGEST = 100
+MAX_TIMESTAMP_CHARACTERS = 100
 """Characters of a timestamp that are read"""
-BASES = (datetime(2001, 1, 1, tzinfo=UTC), datetime(2002, 6, 12, tzinfo=UTC))
-"""Two days on which only an expression that hangs on neither means the same."""
+PROBE_DAYS = (datetime(2001, 1, 1, tzinfo=UTC), datetime(2002, 6, 12, tzinfo=UTC))
+"""Two reference days: an expression that resolves alike against both is absolute."""
 
 
-class Span(NamedTuple):
+class Period(NamedTuple):
     """A period of days, both ends included."""
 
     start: datetime
@@ -53,14 +53,14 @@ class Span(NamedTuple):
 
 
 @lru_cache(maxsize=50_000)
-def expressions(text: str) -> tuple[str, ...]:
+def time_expressions(text: str) -> tuple[str, ...]:
     """The time expressions of `text` as they stand there."""
     return tuple(m.group() for m in EXPRESSION.finditer(text))
 
 
-def periods(question: str) -> list[Span]:
-    """The days, months and years that a question names outright; a month without a year is left out."""
-    found = []
+def named_periods(question: str) -> list[Period]:
+    """Absolute days, months and years that a question names; a month without a year is left out."""
+    named = []
     for match in PERIOD.finditer(question):
         year = match["year"] or match["alone"]
         if year is None:
@@ -68,8 +68,8 @@ def periods(question: str) -> list[Span]:
         day, month = match["day"] or match["after"], match["month"]
         try:
             if month is None:
-                found.append(
-                    Span(datetime(int(year), 1, 1, tzinfo=UTC), datetime(int(year), 12, 31, 23, 59, tzinfo=UTC))
+                named.append(
+                    Period(datetime(int(year), 1, 1, tzinfo=UTC), datetime(int(year), 12, 31, 23, 59, tzinfo=UTC))
                 )
                 continue
             number = MONTHS.split("|").index(month.casefold()) + 1
@@ -77,27 +77,27 @@ def periods(question: str) -> list[Span]:
         except ValueError:  # the 31st of June
             continue
         length = timedelta(days=1 if day else monthrange(start.year, number)[1])
-        found.append(Span(start, start + length - timedelta(minutes=1)))
-    return found
+        named.append(Period(start, start + length - timedelta(minutes=1)))
+    return named
 
 
-def resolve(expression: str, said: datetime | None) -> datetime | None:
-    """The day that `expression` means when it is said at `said`; None where it cannot be told."""
+def resolve_expression(expression: str, spoken_at: datetime | None) -> datetime | None:
+    """Resolve a time expression that was said at `spoken_at` to a day; None where it is ambiguous."""
     dateparser = _dateparser()
     settings: dict[str, object] = {"RETURN_AS_TIMEZONE_AWARE": True, "TIMEZONE": "UTC", "PREFER_DATES_FROM": "past"}
     words = re.sub(r"^(?:the|in|since|until|on|by|for)\s+", "", expression.casefold())
     words = re.sub(r"^(?:last|past|previous)\s+", "last ", words).replace("a few", "3").replace("few", "3")
     words = words.replace("couple of", "2").replace("last weekend", "last saturday").replace("last night", "yesterday")
-    if said is not None and (m := re.fullmatch(rf"(last|next|this) ({DAYS})", words)):
-        return _weekday(m[1], DAYS.split("|").index(m[2]), said)
-    found: list[datetime | None] = []
-    for base in (said,) if said is not None else BASES:
+    if spoken_at is not None and (m := re.fullmatch(rf"(last|next|this) ({DAYS})", words)):
+        return _resolve_weekday(m[1], DAYS.split("|").index(m[2]), spoken_at)
+    meanings: list[datetime | None] = []
+    for base in (spoken_at,) if spoken_at is not None else PROBE_DAYS:
         settings["RELATIVE_BASE"] = base.replace(tzinfo=None)
         try:
-            found.append(dateparser.parse(words, languages=["en"], settings=settings))
+            meanings.append(dateparser.parse(words, languages=["en"], settings=settings))
         except Exception:  # dateparser lets errors of its parsers through on odd input
             return None
-    return found[0] if len(set(found)) == 1 else None
+    return meanings[0] if len(set(meanings)) == 1 else None
 
 
 def _dateparser() -> Any:
@@ -108,25 +108,25 @@ def _dateparser() -> Any:
     return dateparser
 
 
-def _weekday(which: str, day: int, said: datetime) -> datetime:
-    ahead = (day - said.weekday()) % 7
+def _resolve_weekday(which: str, day: int, spoken_at: datetime) -> datetime:
+    ahead = (day - spoken_at.weekday()) % 7
     if which == "last":
         ahead = ahead - 7 if ahead else -7
     elif which == "next":
         ahead = ahead or 7
-    return said + timedelta(days=ahead)
+    return spoken_at + timedelta(days=ahead)
 
 
-def parse(text: str) -> datetime | None:
-    """A timestamp in any usual form, as UTC where it names no zone; None where it does not parse."""
+def parse_timestamp(text: str) -> datetime | None:
+    """Parse a timestamp in any usual form, as UTC where it names no zone; None where it does not parse."""
     try:
-        found: datetime | None = datetime.fromisoformat(text.strip())
+        moment: datetime | None = datetime.fromisoformat(text.strip())
     except ValueError:
         dateparser = _dateparser()
         try:
-            found = dateparser.parse(text[:LONGEST], languages=["en"])
+            moment = dateparser.parse(text[:MAX_TIMESTAMP_CHARACTERS], languages=["en"])
         except Exception:
             return None
-    if found is None:
+    if moment is None:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Turns in files."""
+"""Read the turns of a history from JSON lines or plain text."""
 
 from __future__ import annotations
 
@@ -9,25 +9,30 @@ from typing import Any
 from pydantic import ValidationError
 
 from agentcascade.errors import InvalidRequest, did_you_mean
-from agentcascade.memory.dates import parse
+from agentcascade.memory.dates import parse_timestamp
 from agentcascade.types import Turn
 
 
 def read_turns(lines: Iterable[str], name: str, problems: list[str] | None = None) -> list[Turn]:
-    """JSON lines (``text`` and, where known, ``id``, ``speaker``, ``session``, ``at``), or plain lines of text.
+    """Turns from JSON lines (``text`` and, where known, ``id``, ``speaker``, ``session``, ``at``) or plain text lines.
 
-    A line without an id is called by file and number. A time that does not parse is left open and told in `problems`.
-    Raises `InvalidRequest` naming the line.
+    Args:
+        lines: lines of the file.
+        name: name of the file, which makes the ids of lines that have none.
+        problems: takes a message for each time that does not parse; such a turn has no time.
+
+    Raises:
+        InvalidRequest: a line is not JSON, no turn, or not UTF-8; the message names it.
     """
-    found = []
+    turns = []
     try:
         for number, line in enumerate(lines, 1):
             text = line.strip()
             if text:
-                found.append(_turn(text, f"{name}:{number}", f"{name} line {number}", problems))
+                turns.append(_turn(text, f"{name}:{number}", f"{name} line {number}", problems))
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{name} is no text in UTF-8: {error}") from None
-    return found
+    return turns
 
 
 def _turn(text: str, id: str, where: str, problems: list[str] | None) -> Turn:
@@ -36,10 +41,10 @@ def _turn(text: str, id: str, where: str, problems: list[str] | None) -> Turn:
     try:
         data: dict[str, Any] = json.loads(text)
         at = data.pop("at", None)
-        when = parse(str(at)) if at else None
+        when = parse_timestamp(str(at)) if at else None
         turn = Turn(**{"id": id, **data}, at=when)
     except ValidationError as error:
-        raise InvalidRequest(f"{where} is no turn: {_reason(error)}") from None
+        raise InvalidRequest(f"{where} is no turn: {_first_complaint(error)}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{where} is not JSON: {error}") from None
     if at and when is None and problems is not None:
@@ -47,8 +52,8 @@ def _turn(text: str, id: str, where: str, problems: list[str] | None) -> Turn:
     return turn
 
 
-def _reason(error: ValidationError) -> str:
-    """The first thing that is wrong, with an unknown field before the one that it may stand for."""
+def _first_complaint(error: ValidationError) -> str:
+    """Message for the first validation error, unknown fields first: they may be misspelt required ones."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     field = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""Chat models as methods of the modules: how they are asked, and how their answers are read."""
+"""Chat models as methods of memory modules: prompts with chain of thought or reflection, and their answers parsed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Reasoning = Literal["direct", "cot", "reflect"]
 
 
 @dataclass(frozen=True)
-class Language:
-    """A chat model, and how it is made to reason: at once, step by step, or by checking its own draft."""
+class ChatMethod:
+    """Method ``llm:SIZE:REASONING``: which chat model, asked directly, step by step (cot) or with reflection."""
 
     size: Size = "large"
     reasoning: Reasoning = "direct"
 
 
 class Ask(Protocol):
-    """Asks a chat model within the question's deadline and dollars; raises what the model raises."""
+    """Asks a chat model within the question's budget; raises what the model raises."""
 
     async def __call__(self, size: Size, messages: Sequence[Message], max_tokens: int) -> str: ...
 
 
-async def answer(
-    task: str, material: str, question: str, method: Language, ask: Ask, max_tokens: int, prompts: Prompts = DEFAULT
+async def ask_model(
+    task: str, material: str, question: str, method: ChatMethod, ask: Ask, max_tokens: int, prompts: Prompts = DEFAULT
 ) -> str:
-    """What the model gives for `task` on `material`, whose lines are quoted; its thinking is cut away."""
+    """Ask a chat model for `task` on `material`, whose lines are quoted; returns its result without its reasoning."""
     quoting = prompts.quoting
     if method.reasoning != "direct":
         task = f"{task}\n\n{prompts.render('memory_step_by_step')}"
@@ -47,24 +47,24 @@ async def answer(
         {"role": "user", "content": content},
     ]
     if method.reasoning == "direct":
-        return result(await ask(method.size, messages, max_tokens))
+        return extract_result(await ask(method.size, messages, max_tokens))
     draft = await ask(method.size, messages, 2 * max_tokens)
     if method.reasoning == "cot":
-        return result(draft)
+        return extract_result(draft)
     messages += [
         {"role": "assistant", "content": quoting.words(draft)},
         {"role": "user", "content": prompts.render("memory_reflect")},
     ]
-    return result(await ask(method.size, messages, 2 * max_tokens))
+    return extract_result(await ask(method.size, messages, 2 * max_tokens))
 
 
-def result(text: str) -> str:
-    """What stands behind the last 'Result:', or all of it."""
-    parts = _RESULT.split(text[-LONGEST:])
+def extract_result(text: str) -> str:
+    """The text after the last 'Result:', or all of it."""
+    parts = _RESULT.split(text[-MAX_ANSWER_CHARACTERS:])
     return parts[-1].strip()
 
 
-LONGEST = 100_000
+MAX_ANSWER_CHARACTERS = 100_000
 """Characters of an answer that are read, from its end"""
 _RESULT = re.compile(r"^[^\w\n]*result[^\w\n]*:[^\w\n]*?$|^[^\w\n]*result[^\S\n]*:", re.IGNORECASE | re.MULTILINE)
 _RATED = re.compile(
@@ -74,42 +74,43 @@ _RATED = re.compile(
 REFERENCES = re.compile(r"\[([\d\s,;\-–]+)\]")
 
 
-def facts(text: str, known: Collection[int]) -> list[tuple[str, tuple[int, ...]]]:
-    """Lines such as ``- Ann moved to Rome [3, 7]`` as (text, lines); numbers that were never shown are dropped.
+def parse_facts(text: str, known: Collection[int]) -> list[tuple[str, tuple[int, ...]]]:
+    """Parse lines such as ``- Ann moved to Rome [3, 7]`` into (text, cited lines).
 
-    Raises `InvalidAction` for an empty answer; the word 'none' is no fact.
+    Citations of lines that are not `known` are dropped, and so is the word 'none'. Raises `InvalidAction` for an empty
+    answer.
     """
     if not text.strip():
         raise InvalidAction("the model gave no result")
-    found = []
+    cited_facts = []
     known = frozenset(known)
-    for line in text[-LONGEST:].splitlines():
+    for line in text[-MAX_ANSWER_CHARACTERS:].splitlines():
         plain = re.sub(r"^\s*(?:[-*•]|\d+[.)])\s+", "", line).strip()
-        cited = tuple(dict.fromkeys(i for m in REFERENCES.finditer(plain) for i in _numbers(m.group(1))))
+        cited = tuple(dict.fromkeys(i for m in REFERENCES.finditer(plain) for i in _parse_references(m.group(1))))
         plain = REFERENCES.sub("", plain).strip()
         if plain and plain.casefold().strip(" .") not in ("none", "nothing", "no relevant information"):
-            found.append((plain, tuple(i for i in cited if i in known)))
-    return found
+            cited_facts.append((plain, tuple(i for i in cited if i in known)))
+    return cited_facts
 
 
-def _numbers(text: str) -> list[int]:
-    found: list[int] = []
+def _parse_references(text: str) -> list[int]:
+    numbers: list[int] = []
     for part in re.split(r"[,;\s]+", text.strip()):
         ends = [int(n) for n in re.split(r"[-–]", part) if n.isdecimal() and len(n) <= 6]
         if len(ends) == 2 and 0 <= ends[1] - ends[0] <= 50:
-            found.extend(range(ends[0], ends[1] + 1))
+            numbers.extend(range(ends[0], ends[1] + 1))
         else:
-            found.extend(ends)
-    return found
+            numbers.extend(ends)
+    return numbers
 
 
-def ratings(text: str, known: Collection[int]) -> dict[int, float]:
-    """Lines such as ``3: 8`` as scores from 0 to 1 by number; raises `InvalidAction` where there is none."""
-    found, known = {}, frozenset(known)
-    for match in _RATED.finditer(text[-LONGEST:]):
+def parse_ratings(text: str, known: Collection[int]) -> dict[int, float]:
+    """Parse lines such as ``3: 8`` into scores from 0 to 1 by number; raises `InvalidAction` where there is none."""
+    scores, known = {}, frozenset(known)
+    for match in _RATED.finditer(text[-MAX_ANSWER_CHARACTERS:]):
         number, score = int(match[1]), float(match[2])
         if number in known:
-            found[number] = min(1.0, score / 10)
-    if not found:
+            scores[number] = min(1.0, score / 10)
+    if not scores:
         raise InvalidAction(f"no line of the answer is 'number: score': {text[:80]!r}")
-    return found
+    return scores

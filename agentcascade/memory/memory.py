@@ -1,4 +1,4 @@
-"""`Memory`: histories that grow, and what an answer needs of them."""
+"""`Memory`: append turns to histories, and recall a short text for a question."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -18,15 +18,15 @@ from agentcascade.billing.door import Door
 from agentcascade.errors import InvalidRequest, describe
 from agentcascade.event_loop import LoopThread
 from agentcascade.lifetime import Lifetime
-from agentcascade.memory.budget import Caller, Directly, Purse
+from agentcascade.memory.budget import DirectCaller, ModelCaller, QuestionBudget
 from agentcascade.memory.index import HistoryIndex
-from agentcascade.memory.live_index import Followed, Held, Stored
+from agentcascade.memory.live_index import HistoryStore, InMemoryHistories, LiveIndex
 from agentcascade.memory.llm import Size
-from agentcascade.memory.pipeline import Pipeline, bill
-from agentcascade.memory.question import Meter, Query, Tools, Work
-from agentcascade.memory.result_cache import Answers, Kept, LineVectors
+from agentcascade.memory.pipeline import Pipeline, total_bill
+from agentcascade.memory.question import ColdCacheMeter, Query, QuestionContext, SmallModels
+from agentcascade.memory.result_cache import AnswerCache, LineVectorCache, ResultStore
 from agentcascade.memory.retrieval import retrieve
-from agentcascade.memory.types import TierRouter
+from agentcascade.memory.types import RecallOptions, TierRouter
 from agentcascade.models.embeddings import TextVectors
 from agentcascade.protocols import ChatModel, Recorder, TokenCounter
 from agentcascade.types import Account, Recall, Turn
@@ -34,17 +34,23 @@ from agentcascade.types import Account, Recall, Turn
 if TYPE_CHECKING:
     from agentcascade.config.sections import MemoryConfig
 
-PREPARING = 0.5
-"""Share of a question's deadline that may go into embedding what is new in the history."""
+EMBEDDING_SHARE = 0.5
+"""Share of a question's deadline that may go into embedding the new lines of its history"""
 MAX_QUESTION = 8000
-"""Characters of a question that are read."""
+"""Characters of a question that are read"""
 
 
 class Memory:
-    """Histories by namespace and name. Make one with `agentcascade.build_memory(config)`; close it when done.
+    """Memory of histories by namespace and name. Make one with `agentcascade.build_memory(config)`; close it when done.
 
-    Histories live in the database, if there is one, and are followed when other processes append to them; else in this
-    process. `memory.max_histories` bounds how many are held ready to be searched: the others are read again when asked.
+    Histories live in the database, and what other processes append to them is seen; with ``stored=False`` they live in
+    this process. `memory.max_histories` bounds how many are indexed at a time; the others are indexed again when asked.
+
+        >>> import agentcascade
+        >>> with agentcascade.build_memory(stored=False, retrieval={"embedder": "hashing"}) as memory:
+        ...     memory.append_sync("ann", ["My dog is called Rex.", "I work in Rome."])
+        ...     print(memory.recall_sync("What is the dog called?", "ann").text)
+        - My dog is called Rex.
     """
 
     def __init__(
@@ -52,14 +58,14 @@ class Memory:
         config: MemoryConfig,
         *,
         pipeline: Pipeline,
-        tools: Tools,
+        small_models: SmallModels,
         vectors: TextVectors,
         dimension: int,
         count: TokenCounter,
         encoder: str = "",
         models: Mapping[Size, ChatModel] | None = None,
-        stored: Stored | None = None,
-        kept: Kept | None = None,
+        histories: HistoryStore | None = None,
+        results: ResultStore | None = None,
         recorder: Recorder | None = None,
         redact: Callable[[str], str] | None = None,
         namespace: str = "default",
@@ -68,47 +74,70 @@ class Memory:
         door: Door | None = None,
         accounts: Callable[[str], Sequence[Account]] = lambda namespace: (),
     ) -> None:
-        self._door, self._accounts = door or Door(), accounts
-        self.config, self.pipeline, self.count = config, pipeline, count
-        self.models, self.recorder, self.namespace = dict(models or {}), recorder, namespace
-        self.encoder, self.dimension = encoder, dimension
-        self._tools, self._vectors = tools, vectors
-        self._stored: Stored = Held() if stored is None else stored
-        self._redact, self._seed, self._charging = redact, seed, charging
-        self._answers = Answers(4000, kept)
-        self._lines = LineVectors(vectors, encoder, dimension, kept)
-        self._indexes: Cache[tuple[str, str], Followed] = Cache(config.max_histories)
+        self._door = door or Door()
+        self._accounts = accounts
+        self.config = config
+        self.pipeline = pipeline
+        self.count = count
+        self.models = dict(models or {})
+        self.recorder = recorder
+        self.namespace = namespace
+        self.encoder = encoder
+        self.dimension = dimension
+        self._small_models = small_models
+        self._vectors = vectors
+        self._histories: HistoryStore = InMemoryHistories() if histories is None else histories
+        self._redact = redact
+        self._seed = seed
+        self._charging = charging
+        self._answers = AnswerCache(4000, results)
+        self._lines = LineVectorCache(vectors, encoder, dimension, results)
+        self._indexes: Cache[tuple[str, str], LiveIndex] = Cache(config.max_histories)
         self.life = Lifetime()
         self.life.add(pipeline.close)
 
     @property
     def router(self) -> TierRouter:
+        """The configured tier router."""
         return self.pipeline.router
 
     async def append(self, history: str, turns: Sequence[Turn | str], *, namespace: str | None = None) -> None:
-        """Add turns (or plain texts) at the end of a history; they are durable when this returns.
+        """Append turns to a history; they are durable when this returns.
 
-        A turn whose id is there already is passed over. Raises `InvalidRequest` when it says something else, and
-        `StorageError`.
+        Args:
+            history: name of the history, e.g. a user's or a conversation's id; it is made at its first turn.
+            turns: turns or plain texts, oldest first. A turn whose id is there already is skipped.
+            namespace: tenant of the history; default: the configured one.
+
+        Raises:
+            InvalidRequest: the history has no name, or a turn's id is there with another text.
+            StorageError: the database cannot be written.
         """
         if not history:
             raise InvalidRequest("a history needs a name, e.g. the user's or the conversation's id")
-        made = [self._clean(Turn(text=t) if isinstance(t, str) else t) for t in turns]
-        await apart(self._stored.append, namespace or self.namespace, history, made)
+        cleaned = [self._clean(Turn(text=t) if isinstance(t, str) else t) for t in turns]
+        await apart(self._histories.append, namespace or self.namespace, history, cleaned)
 
     def _clean(self, turn: Turn) -> Turn:
         return turn.model_copy(update={"text": self._redact(turn.text)}) if self._redact else turn
 
     async def remove(self, history: str, *, namespace: str | None = None) -> bool:
-        """Delete a history for good, here and, at their next recall, in other processes; false where there is none."""
+        """Delete a history, here and, at their next recall, in other processes.
+
+        Returns:
+            Whether there was such a history.
+
+        Raises:
+            StorageError: the database cannot be written.
+        """
         space = namespace or self.namespace
         self._indexes.drop((space, history))
-        return await apart(self._stored.remove, space, history)
+        return await apart(self._histories.remove, space, history)
 
     async def prepare(self, history: str, *, namespace: str | None = None) -> int:
-        """Embed all of a history now instead of at its first question; returns its lines."""
-        index = await apart(self._current, namespace or self.namespace, history)
-        await apart(_embed_until, index, float("inf"))
+        """Embed all of a history now instead of at its first question; returns its number of lines."""
+        index = await apart(self._current_index, namespace or self.namespace, history)
+        await apart(_embed_within, index, float("inf"))
         return len(index)
 
     async def recall(
@@ -125,15 +154,35 @@ class Memory:
         asked_at: datetime | None = None,
         episode: str = "",
         decision: str = "",
-        caller: Caller | None = None,
+        caller: ModelCaller | None = None,
         router: TierRouter | None = None,
         visible: str = "",
     ) -> Recall:
-        """The memory for `question`: of the named history, or of `turns` handed over with it.
+        """Recall the memory for a question, from a named history or from `turns`.
 
-        An empty history gives an empty memory. Raises `InvalidRequest` for an empty question and `StorageError`;
-        what else goes wrong is in the result. With `decision` the calls are billed to that step, else to the recall.
-        `router` replaces the configured one. Lines that stand in `visible` are in front of the agent already.
+        Args:
+            question: what the memory is for; its first `MAX_QUESTION` characters are read.
+            history: name of the history; an empty one gives an empty memory.
+            turns: the whole history, in place of a named one.
+            namespace: tenant of the history; default: the configured one.
+            tradeoff: λ from 0, the weight of cost against quality; default: `memory.tradeoff`.
+            token_budget: tokens of the memory's text; default: `memory.token_budget`.
+            deadline_seconds: seconds for all of it; default: `memory.deadline_seconds`. Late tiers fall back.
+            max_dollars: cap on the dollars of its model calls; default: `memory.max_dollars`.
+            asked_at: when the question is asked, for "yesterday" and the like.
+            episode: id of the episode that the recall belongs to.
+            decision: id of the step that the model calls are billed to; default: they are billed to the recall.
+            caller: makes the model calls; an agent's step gives its own.
+            router: replaces the configured tier router.
+            visible: text that the agent sees anyway; its lines are left out of the memory.
+
+        Returns:
+            The memory's text with its sources (ids of turns), tokens, dollars, and what each module did. What failed or
+            was left out is listed in it, not raised.
+
+        Raises:
+            InvalidRequest: the question is empty.
+            StorageError: the database cannot be read.
         """
         started = time.perf_counter()
         plain = question.strip()[:MAX_QUESTION]
@@ -141,28 +190,30 @@ class Memory:
             raise InvalidRequest("a memory needs a question: what is to be remembered?")
         config, space = self.config, namespace or self.namespace
         seconds = deadline_seconds if deadline_seconds is not None else config.deadline_seconds
-        purse = Purse(
+        budget = QuestionBudget(
             self.models,
             self._answers,
             self.count,
             seconds=seconds,
             dollars=max_dollars if max_dollars is not None else config.max_dollars,
-            caller=caller or Directly(self._door, self._accounts(space)),
+            caller=caller or DirectCaller(self._door, self._accounts(space)),
         )
-        name = history if turns is None else _content(turns)
-        index = await apart(self._current, space, name, turns)
-        work, left_out = await apart(self._read, plain, index, purse.remaining * PREPARING, asked_at)
+        name = history if turns is None else _content_name(turns)
+        index = await apart(self._current_index, space, name, turns)
+        context, left_out = await apart(
+            self._question_context, plain, index, budget.remaining_seconds * EMBEDDING_SHARE, asked_at
+        )
         strength = config.tradeoff if tradeoff is None else tradeoff
         text, trace = await self.pipeline.run(
-            work,
-            purse,
+            context,
+            budget,
             tradeoff=strength,
-            budget=config.token_budget if token_budget is None else token_budget,
+            token_budget=config.token_budget if token_budget is None else token_budget,
             seed=self._seed,
             router=router,
             visible=visible,
         )
-        calls, dollars = bill(trace.accounts)
+        calls, dollars = total_bill(trace.calls)
         recall = Recall(
             history=history,
             namespace=space,
@@ -188,7 +239,7 @@ class Memory:
         """`append` for programs without an event loop."""
         self._loop.run(self.append(history, turns, namespace=namespace))
 
-    def recall_sync(self, question: str, history: str = "", **options: Any) -> Recall:
+    def recall_sync(self, question: str, history: str = "", **options: Unpack[RecallOptions]) -> Recall:
         """`recall` for programs without an event loop."""
         return self._loop.run(self.recall(question, history, **options))
 
@@ -197,63 +248,67 @@ class Memory:
         self.life.loop = loop = LoopThread()
         return loop
 
-    def work(self, question: str, history: str, *, namespace: str | None = None) -> Work:
-        """What the modules would be given for a question, everything embedded: for sweeps and benchmarks."""
-        index = self._current(namespace or self.namespace, history)
-        return self._read(question, index, float("inf"), None)[0]
+    def question_context(self, question: str, history: str, *, namespace: str | None = None) -> QuestionContext:
+        """The modules' context of a question, with all lines embedded: for sweeps and benchmarks."""
+        index = self._current_index(namespace or self.namespace, history)
+        return self._question_context(question, index, float("inf"), None)[0]
 
-    def _current(self, namespace: str, history: str, turns: Sequence[Turn | str] | None = None) -> HistoryIndex:
-        """The index with all that is known of the history."""
-        followed = self._followed(namespace, history)
+    def _current_index(self, namespace: str, history: str, turns: Sequence[Turn | str] | None = None) -> HistoryIndex:
+        """The index of a history, up to date with its store."""
+        followed = self._live_index(namespace, history)
         if turns is not None:
-            followed.once([Turn(id=str(i), text=t) if isinstance(t, str) else t for i, t in enumerate(turns)])
+            followed.load_fixed([Turn(id=str(i), text=t) if isinstance(t, str) else t for i, t in enumerate(turns)])
         else:
-            followed.follow(self._stored, namespace, history)
+            followed.refresh(self._histories, namespace, history)
         return followed.index
 
-    def _followed(self, namespace: str, history: str) -> Followed:
+    def _live_index(self, namespace: str, history: str) -> LiveIndex:
         key = namespace, history
-        found = self._indexes.get(key)
-        if found is None:
+        live_index = self._indexes.get(key)
+        if live_index is None:
             config = self.config
             index = HistoryIndex(
                 self._lines, self.dimension, self.count, config.chunk_tokens, config.max_history_tokens
             )
-            found = self._indexes.setdefault(key, Followed(index))
-        return found
+            live_index = self._indexes.setdefault(key, LiveIndex(index))
+        return live_index
 
-    def _read(
+    def _question_context(
         self, question: str, index: HistoryIndex, seconds: float, asked_at: datetime | None
-    ) -> tuple[Work, list[str]]:
-        """The question and what raw retrieval finds for it; what could not be embedded in time is said."""
+    ) -> tuple[QuestionContext, list[str]]:
+        """The context of a question after raw retrieval, and messages on what could not be embedded in time."""
         left_out = []
-        if index.forgotten:
+        if index.forgotten_tokens:
             left_out.append(
-                f"history: its oldest {index.forgotten} tokens, beyond the {index.max_tokens} that are held"
+                f"history: its oldest {index.forgotten_tokens} tokens, beyond the {index.max_tokens} that are held"
             )
         vector, missing = np.zeros(self.dimension, dtype=np.float32), 0
         try:
             vector = self._vectors.of([question])[question]
-            missing = _embed_until(index, seconds) if self.config.retrieval != "lexical" else 0
+            missing = _embed_within(index, seconds) if self.config.retrieval != "lexical" else 0
         except Exception as error:
             left_out.append(f"the embedder failed ({describe(error)}): the history was searched by words alone")
         if missing:
             left_out.append(f"deadline: {missing} lines of the history are not embedded yet and found by words alone")
-        query = Query.read(question, vector, asked_at)
-        view = index.view(query.terms)
-        raw = retrieve(view, vector if vector.any() else None, self.config.retrieval, self.config.k, self.config.top_k)
-        return Work(query, view, tuple(raw), self._tools, meter=Meter(self._charging)), left_out
+        query = Query.parse(question, vector, asked_at)
+        snapshot = index.snapshot(query.terms)
+        retrieved = retrieve(
+            snapshot, vector if vector.any() else None, self.config.retrieval, self.config.k, self.config.top_k
+        )
+        return QuestionContext(
+            query, snapshot, tuple(retrieved), self._small_models, meter=ColdCacheMeter(self._charging)
+        ), left_out
 
     def on_close(self, closer: Callable[[], object]) -> None:
-        """Call `closer()` when the memory is closed; last in, first out."""
+        """Call `closer()` when the memory is closed, last in first out."""
         self.life.add(closer)
 
     def on_close_last(self, closer: Callable[[], object]) -> None:
-        """The same, after all else."""
+        """Call `closer()` after all others when the memory is closed."""
         self.life.add(closer, last=True)
 
     def close(self) -> None:
-        """A second call does nothing."""
+        """Close the memory and what it opened; a second call does nothing."""
         self.life.close()
 
     def __enter__(self) -> Memory:
@@ -269,19 +324,19 @@ class Memory:
         await apart(self.close)
 
 
-def _embed_until(index: HistoryIndex, seconds: float) -> int:
-    """Embed what has no vector yet, for so long; returns how many lines are left."""
+def _embed_within(index: HistoryIndex, seconds: float) -> int:
+    """Embed the lines that have no vector, for at most `seconds`; returns how many are left."""
     ends = time.monotonic() + seconds
-    missing = index.missing
+    missing = index.unembedded
     while missing and time.monotonic() < ends:
         missing = index.embed(32 if seconds < float("inf") else None)
     return missing
 
 
-def _content(turns: Sequence[Turn | str]) -> str:
-    """A name made of what the turns say: the same history handed over again is not embedded again."""
+def _content_name(turns: Sequence[Turn | str]) -> str:
+    """Name of a history that was handed over: a digest of its turns, so that it is embedded once."""
     digest = blake2b(digest_size=16)
     for turn in turns:
-        said = turn if isinstance(turn, str) else f"{turn.id}\0{turn.speaker}\0{turn.session}\0{turn.at}\0{turn.text}"
-        digest.update(said.encode(errors="replace") + b"\1")
+        fields = turn if isinstance(turn, str) else f"{turn.id}\0{turn.speaker}\0{turn.session}\0{turn.at}\0{turn.text}"
+        digest.update(fields.encode(errors="replace") + b"\1")
     return f"\0{digest.hexdigest()}"

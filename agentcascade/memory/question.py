@@ -1,10 +1,10 @@
-"""What the modules share while one question is answered."""
+"""The question at hand: its parsed query, and the context that the memory modules share while it is answered."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -13,9 +13,9 @@ import numpy as np
 from agentcascade._util import forking
 from agentcascade._util.lru_cache import Cache
 from agentcascade.memory.chunking import Line
-from agentcascade.memory.dates import Span, periods
-from agentcascade.memory.index import View
-from agentcascade.memory.tokenization import names, phrases, term_set, terms
+from agentcascade.memory.dates import Period, named_periods
+from agentcascade.memory.index import HistorySnapshot
+from agentcascade.memory.tokenization import content_phrases, proper_names, term_set, terms
 from agentcascade.models.embeddings import TextVectors
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.protocols import Embedder, TokenCounter
@@ -25,45 +25,55 @@ if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
 
 
-class Item(NamedTuple):
-    """One piece of memory: a line of the history, or a fact that a model drew from some."""
+class MemoryItem(NamedTuple):
+    """Item of a memory: a line of the history, or a fact that a model drew from lines."""
 
     text: str
     lines: tuple[int, ...]
-    """Indices of the lines it rests on."""
+    """Indices of the lines it rests on"""
     score: float
     """From 0 to 1, within the output of one module."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question, read."""
+    """Parsed question: its vector, terms, names, phrases and periods."""
 
     text: str
     vector: Vector
     terms: tuple[str, ...]
     names: frozenset[str]
     phrases: tuple[str, ...]
-    periods: tuple[Span, ...]
+    periods: tuple[Period, ...]
     asked_at: datetime | None = None
 
     @classmethod
-    def read(cls, text: str, vector: Vector, asked_at: datetime | None = None) -> Query:
+    def parse(cls, text: str, vector: Vector, asked_at: datetime | None = None) -> Query:
         plain = " ".join(text.split())
-        return cls(plain, vector, terms(plain), names(plain), tuple(phrases(plain)), tuple(periods(plain)), asked_at)
+        return cls(
+            plain,
+            vector,
+            terms(plain),
+            proper_names(plain),
+            tuple(content_phrases(plain)),
+            tuple(named_periods(plain)),
+            asked_at,
+        )
 
 
 class TokenVectors(Protocol):
+    """Embeds the tokens of texts, for late interaction."""
+
     def __call__(self, texts: Sequence[str]) -> Sequence[Vector]:
-        """For each text (tokens, d), rows of unit length."""
+        """Of each text the unit vectors (tokens, d) of its tokens."""
         ...
 
 
-def tokens_of(embedder: Embedder) -> TokenVectors:
-    """The embedder's own vectors of tokens; of one that has none, the vectors of the single words."""
-    own: TokenVectors | None = getattr(embedder, "token_vectors", None)
-    if own is not None:
-        return own
+def token_vectors_of(embedder: Embedder) -> TokenVectors:
+    """Token vectors of an embedder; of one that has none, the vectors of the single words."""
+    token_vectors: TokenVectors | None = getattr(embedder, "token_vectors", None)
+    if token_vectors is not None:
+        return token_vectors
 
     def words(texts: Sequence[str]) -> list[Vector]:
         split = [text.split() or [""] for text in texts]
@@ -74,24 +84,27 @@ def tokens_of(embedder: Embedder) -> TokenVectors:
     return words
 
 
-class Meter:
-    """What a question would have cost from a cold cache: for benchmarks, whose questions share one.
+class ColdCacheMeter:
+    """Meter of the milliseconds that a question would cost from a cold cache, for benchmarks whose questions share one.
 
-    Without `charging` it counts nothing. `fork` makes one that shares what is paid already: whatever several modules
-    need is charged to the first of them.
+    Without `charging` it counts nothing. `fork` makes a meter for another module that shares what is paid already, so
+    that what several modules need is charged to the first of them.
     """
 
     def __init__(self, charging: bool = False, paid: Iterable[tuple[str, str]] = ()) -> None:
-        self.charging, self.paid, self.milliseconds = charging, set(paid), 0.0
+        self.charging = charging
+        self.paid = set(paid)
+        self.milliseconds = 0.0
         self._lock = forking.lock()
 
-    def fork(self) -> Meter:
-        twin = Meter(self.charging)
-        twin.paid, twin._lock = self.paid, self._lock
+    def fork(self) -> ColdCacheMeter:
+        twin = ColdCacheMeter(self.charging)
+        twin.paid = self.paid
+        twin._lock = self._lock
         return twin
 
-    def owe(self, what: tuple[str, str], milliseconds: float) -> None:
-        """Charge for `what` if it is not paid for yet."""
+    def charge(self, what: tuple[str, str], milliseconds: float) -> None:
+        """Add the milliseconds of `what` unless they are paid already."""
         if not self.charging:
             return
         with self._lock:
@@ -100,8 +113,8 @@ class Meter:
         self.milliseconds += milliseconds if new else 0.0
 
 
-class Tools:
-    """The small models, and what they said before, keyed by content. Shared by all questions; thread-safe."""
+class SmallModels:
+    """Small models (embedders of texts and of tokens) with a cache that all questions share. Thread-safe."""
 
     def __init__(
         self,
@@ -112,123 +125,123 @@ class Tools:
         prompts: Prompts = DEFAULT,
     ) -> None:
         self.prompts = prompts
-        self.vectors, self._tokens, self.count = vectors, tokens, count
+        self.vectors = vectors
+        self._tokens = tokens
+        self.count = count
         self._known: Cache[tuple[str, str], tuple[Any, float]] = Cache(cached)
 
-    def token_vectors(self, texts: Sequence[str], meter: Meter) -> list[Vector]:
-        return self.once("tokens", texts, self._tokens, meter)
+    def token_vectors(self, texts: Sequence[str], meter: ColdCacheMeter) -> list[Vector]:
+        return self.compute_cached("tokens", texts, self._tokens, meter)
 
     def sentence_vectors(self, texts: Sequence[str]) -> list[Vector]:
-        """In the order of `texts`."""
-        found = self.vectors.of(texts)
-        return [found[text] for text in texts]
+        """Unit vectors (d,) in the order of `texts`."""
+        vectors = self.vectors.of(texts)
+        return [vectors[text] for text in texts]
 
-    def cost(self, what: tuple[str, str]) -> float:
-        """Milliseconds that it took to make; 0.0 where it is not known any more."""
+    def compute_milliseconds(self, what: tuple[str, str]) -> float:
+        """Milliseconds that a cached result took to compute; 0.0 where it is no longer cached."""
         known = self._known.get(what)
         return known[1] if known else 0.0
 
-    def once(
-        self, kind: str, texts: Sequence[str], compute: Callable[[Sequence[str]], Sequence[Any]], meter: Meter
+    def compute_cached(
+        self, kind: str, texts: Sequence[str], compute: Callable[[Sequence[str]], Sequence[Any]], meter: ColdCacheMeter
     ) -> list[Any]:
-        """`compute(texts)`, asked only for what is not known yet."""
-        found = {text: self._known.get((kind, text)) for text in texts}
-        missing = [text for text, known in found.items() if known is None]
+        """Results of `compute` in the order of `texts`; only those that are not cached are computed."""
+        results = {text: self._known.get((kind, text)) for text in texts}
+        missing = [text for text, known in results.items() if known is None]
         if missing:
             started = time.thread_time()
-            made = compute(missing)
-            each = (time.thread_time() - started) * 1000 / len(missing)
-            for text, value in zip(missing, made):
-                found[text] = value, each
-                self._known.put((kind, text), (value, each))
-                meter.owe((kind, text), 0.0)  # its time is in the module's own
-        known_now: list[Any] = []
+            computed = compute(missing)
+            milliseconds = (time.thread_time() - started) * 1000 / len(missing)
+            for text, value in zip(missing, computed):
+                results[text] = value, milliseconds
+                self._known.put((kind, text), (value, milliseconds))
+                meter.charge((kind, text), 0.0)  # its time is in the module's own
+        values: list[Any] = []
         for text in texts:
-            value, each = found[text]  # type: ignore[misc]
-            meter.owe((kind, text), each)
-            known_now.append(value)
-        return known_now
+            value, milliseconds = results[text]  # type: ignore[misc]
+            meter.charge((kind, text), milliseconds)
+            values.append(value)
+        return values
 
 
 @dataclass(frozen=True)
-class Work:
-    """A question, what was retrieved for it, and what the modules before have made of that."""
+class QuestionContext:
+    """Context of a question: the history, the retrieved chunks, and the output of the modules that ran before."""
 
     query: Query
-    view: View
-    raw: tuple[int, ...]
-    """Chunks retrieved, best first."""
-    tools: Tools
-    kept: tuple[int, ...] = ()
-    """Chunks that the filter let through, best first."""
+    history: HistorySnapshot
+    retrieved: tuple[int, ...]
+    """Chunks of raw retrieval, best first"""
+    small_models: SmallModels
+    filtered: tuple[int, ...] = ()
+    """Chunks that the filter kept, best first"""
     relevance: Mapping[int, float] = field(default_factory=dict)
-    """By line, from 0 to 1: what the filter thought of it."""
-    found: Mapping[ModuleName, Sequence[Item]] = field(default_factory=dict)
-    """By module: entity, temporal, topic."""
-    meter: Meter = field(default_factory=Meter)
+    """The filter's relevance of each line, from 0 to 1"""
+    extracted: Mapping[ModuleName, Sequence[MemoryItem]] = field(default_factory=dict)
+    """Items by module: entity, temporal, topic"""
+    meter: ColdCacheMeter = field(default_factory=ColdCacheMeter)
 
-    def but(self, **changes: Any) -> Work:
-        return replace(self, **changes)
-
-    def lines(self, chunks: Sequence[int]) -> list[int]:
+    def lines_of(self, chunks: Sequence[int]) -> list[int]:
         """Indices of the lines of these chunks, in the order of the history."""
-        return sorted(i for c in set(chunks) for i in range(self.view.chunks[c].start, self.view.chunks[c].end))
+        return sorted(i for c in set(chunks) for i in range(self.history.chunks[c].start, self.history.chunks[c].end))
 
     def mean_of_chunks(self, chunks: Sequence[int]) -> Vector:
-        """Mean vector (d,) of their lines; zero where there are none, or none is embedded."""
-        return self._mean(self.lines(chunks))
+        """Mean vector (d,) of the lines of these chunks; zero where none is embedded."""
+        return self._mean(self.lines_of(chunks))
 
-    def mean_of_items(self, found: Mapping[ModuleName, Sequence[Item]]) -> Vector:
-        """Mean vector (d,), over the modules, of the lines that each found."""
-        means = [self._mean([i for item in items for i in item.lines]) for items in found.values()]
+    def mean_of_items(self, extracted: Mapping[ModuleName, Sequence[MemoryItem]]) -> Vector:
+        """Mean vector (d,), over the modules, of the mean vectors of their items' lines."""
+        means = [self._mean([i for item in items for i in item.lines]) for items in extracted.values()]
         return np.mean(means, axis=0, dtype=np.float32) if means else self._mean([])
 
     def _mean(self, lines: Sequence[int]) -> Vector:
-        rows = [i for i in lines if i < len(self.view.vectors)]
+        rows = [i for i in lines if i < len(self.history.vectors)]
         if not rows:
             return np.zeros(self.query.vector.shape, dtype=np.float32)
-        mean: Vector = self.view.vectors[rows].mean(axis=0)
+        mean: Vector = self.history.vectors[rows].mean(axis=0)
         return mean
 
-    def text(self, i: int) -> str:
-        """Line `i` as memory shows it, with its day."""
-        return shown(self.view.lines[i])
+    def dated_text(self, i: int) -> str:
+        """Line `i` with its date in front."""
+        return dated_line(self.history.lines[i])
 
     def cosines(self, lines: Sequence[int], vector: Vector | None = None) -> Vector:
-        """Of each line with the question (or `vector`); 0 where a line is not embedded yet."""
-        found = np.zeros(len(lines), dtype=np.float32)
-        known = np.array([i < len(self.view.vectors) for i in lines], dtype=bool)
-        if known.any():
-            rows = self.view.vectors[[i for i in lines if i < len(self.view.vectors)]]
-            found[known] = rows @ (self.query.vector if vector is None else vector)
-        return found
+        """Cosine (lines,) of each line with the question (or `vector`); 0 where a line is not embedded yet."""
+        cosines = np.zeros(len(lines), dtype=np.float32)
+        embedded = np.array([i < len(self.history.vectors) for i in lines], dtype=bool)
+        if embedded.any():
+            rows = self.history.vectors[[i for i in lines if i < len(self.history.vectors)]]
+            cosines[embedded] = rows @ (self.query.vector if vector is None else vector)
+        return cosines
 
-    def shares(self, lines: Sequence[int]) -> Vector:
-        """Of each line: the share of the question's terms that it has, rare ones counting more."""
-        rarity = self.view.rarity
-        whole = sum(rarity[t] for t in set(self.query.terms)) or 1.0
-        asked = set(self.query.terms)
-        found = [sum(rarity[t] for t in asked & term_set(self.view.lines[i].said)) / whole for i in lines]
-        return np.array(found, dtype=np.float32)
+    def term_shares(self, lines: Sequence[int]) -> Vector:
+        """Share (lines,) of the question's terms that each line has, weighted by inverse document frequency."""
+        idf = self.history.idf
+        total_idf = sum(idf[t] for t in set(self.query.terms)) or 1.0
+        question_terms = set(self.query.terms)
+        shares = [sum(idf[t] for t in question_terms & term_set(self.history.lines[i].said)) / total_idf for i in lines]
+        return np.array(shares, dtype=np.float32)
 
-    def late(self, lines: Sequence[int]) -> Vector:
-        """Late interaction: of each line the mean, over the question's tokens, of the best cosine with one of its."""
+    def late_interaction(self, lines: Sequence[int]) -> Vector:
+        """Late interaction (lines,): mean over the question's tokens of the best cosine with a token of the line."""
         if not lines:
             return np.zeros(0, dtype=np.float32)
-        asked = self.tools.token_vectors([self.query.text], self.meter)[0]
-        rows = self.tools.token_vectors([self.view.lines[i].said for i in lines], self.meter)
+        question_tokens = self.small_models.token_vectors([self.query.text], self.meter)[0]
+        rows = self.small_models.token_vectors([self.history.lines[i].said for i in lines], self.meter)
         starts = np.cumsum([0, *(len(r) for r in rows[:-1])])
-        best = np.maximum.reduceat(asked @ np.concatenate(rows).T, starts, axis=1)
+        best = np.maximum.reduceat(question_tokens @ np.concatenate(rows).T, starts, axis=1)
         return np.asarray(best.mean(axis=0), dtype=np.float32)
 
 
-def shown(line: Line) -> str:
+def dated_line(line: Line) -> str:
+    """A line as memories show it: its date, or else its session, in front."""
     day = f"[{line.at:%d %B %Y}] " if line.at else f"[{line.session}] " if line.session else ""
     return day + line.said
 
 
-def spread(scores: Vector) -> Vector:
-    """Scores stretched over 0 to 1; all 1 where they are equal."""
+def min_max_scaled(scores: Vector) -> Vector:
+    """Min-max scaling to 0..1; all 1 where the scores are equal."""
     if len(scores) == 0:
         return scores
     low, high = float(scores.min()), float(scores.max())

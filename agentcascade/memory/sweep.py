@@ -1,22 +1,23 @@
-"""Every combination of tiers for one question, without doing anything twice: the table a router is trained on.
+"""Sweep of all tier combinations of one question: the rows of the outcome table that a tier router is trained on.
 
-Costs are what each combination alone would have cost from a cold cache (see `Meter`), in milliseconds of one core.
+Each module and tier runs once. The cost of a combination is what it alone would have cost from a cold cache (see
+`ColdCacheMeter`), in milliseconds of one core.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from agentcascade.errors import ConfigError
-from agentcascade.memory.llm import Language, Size
+from agentcascade.memory.llm import ChatMethod, Size
 from agentcascade.memory.modules.base import Module
-from agentcascade.memory.modules.filter import Kept
-from agentcascade.memory.question import Item, Meter, Work
-from agentcascade.memory.render import Text, compose
+from agentcascade.memory.modules.filter import FilteredChunks
+from agentcascade.memory.question import ColdCacheMeter, MemoryItem, QuestionContext
+from agentcascade.memory.render import MemoryText, compose
 from agentcascade.types import TIERS, Message, ModuleName, Tier
 
 if TYPE_CHECKING:
@@ -26,72 +27,77 @@ EXTRACTORS: tuple[ModuleName, ...] = ("entity", "temporal", "topic")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One combination: what came out, what it cost, and what its decisions were made on."""
+class TierOutcome:
+    """Outcome of one combination of tiers: its memory, its cost, and the vectors that its decisions were made on."""
 
     tiers: tuple[Tier, ...]
-    text: Text
+    text: MemoryText
     milliseconds: float
     reads: tuple[Vector, Vector, Vector]
-    """Mean vectors (d,) of the chunks retrieved, the chunks kept, and what was extracted."""
+    """Mean vectors (d,) of the retrieved chunks, the filtered chunks, and the extracted items"""
 
 
-def sweep(work: Work, modules: Mapping[ModuleName, Module[Any]], budget: int) -> Iterator[Outcome]:
-    """The 243 outcomes for the question of `work`, in the order of `product` over tiers.
+def sweep_tiers(
+    context: QuestionContext, modules: Mapping[ModuleName, Module[Any]], budget: int
+) -> Iterator[TierOutcome]:
+    """Outcomes of all tier combinations for one question, in the order of `itertools.product` over tiers.
 
-    For tiers without chat models, which would cost dollars: log those with `explore` instead. Raises `ConfigError`.
+    Raises `ConfigError` for tiers that ask chat models, which would cost dollars: log those with `explore` instead.
     """
     for name, tier in product(modules, TIERS):
-        if isinstance(modules[name].methods[tier], Language):
+        if isinstance(modules[name].methods[tier], ChatMethod):
             raise ConfigError(
                 f"{name} {tier} asks a chat model: a sweep takes tiers without: log those with memory.explore, "
                 "or set memory.axis local"
             )
-    raw = work.mean_of_chunks(work.raw)
+    raw = context.mean_of_chunks(context.retrieved)
     for first in TIERS:
-        filtered = work.but(meter=Meter(charging=True))
-        kept, filter_ms = timed(modules["filter"], first, filtered)
-        assert isinstance(kept, Kept)
-        paid = filtered.meter.paid
-        filtered = filtered.but(kept=kept.chunks, relevance=kept.relevance)
-        read = filtered.mean_of_chunks(kept.chunks)
-        made: dict[tuple[ModuleName, Tier], tuple[list[Item], float, set[tuple[str, str]]]] = {}
+        filtered_context = replace(context, meter=ColdCacheMeter(charging=True))
+        filtered, filter_ms = run_timed(modules["filter"], first, filtered_context)
+        assert isinstance(filtered, FilteredChunks)
+        paid = filtered_context.meter.paid
+        filtered_context = replace(filtered_context, filtered=filtered.chunks, relevance=filtered.relevance)
+        read = filtered_context.mean_of_chunks(filtered.chunks)
+        results: dict[tuple[ModuleName, Tier], tuple[list[MemoryItem], float, set[tuple[str, str]]]] = {}
         for name, tier in product(EXTRACTORS, TIERS):
-            own = filtered.but(meter=Meter(charging=True, paid=paid))
-            items, milliseconds = timed(modules[name], tier, own)
-            made[name, tier] = items, milliseconds, own.meter.paid
+            branch = replace(filtered_context, meter=ColdCacheMeter(charging=True, paid=paid))
+            items, milliseconds = run_timed(modules[name], tier, branch)
+            results[name, tier] = items, milliseconds, branch.meter.paid
         for middle in product(TIERS, repeat=3):
-            parts = {name: made[name, tier] for name, tier in zip(EXTRACTORS, middle)}
-            before = filter_ms + sum(part[1] for part in parts.values())
-            before -= shared(parts, paid, work)
-            found = {name: part[0] for name, part in parts.items()}
-            known = set().union(*(part[2] for part in parts.values()))
-            outputs = work.mean_of_items(found)
+            parts = {name: results[name, tier] for name, tier in zip(EXTRACTORS, middle)}
+            spent = filter_ms + sum(part[1] for part in parts.values())
+            spent -= double_charged(parts, paid, context)
+            extracted = {name: part[0] for name, part in parts.items()}
+            paid_for = set().union(*(part[2] for part in parts.values()))
+            outputs = context.mean_of_items(extracted)
             for last in TIERS:
-                own = filtered.but(found=found, meter=Meter(charging=True, paid=known))
-                items, milliseconds = timed(modules["summary"], last, own)
-                text = compose(own, items, budget)
-                yield Outcome((first, *middle, last), text, before + milliseconds, (raw, read, outputs))
+                meter = ColdCacheMeter(charging=True, paid=paid_for)
+                branch = replace(filtered_context, extracted=extracted, meter=meter)
+                items, milliseconds = run_timed(modules["summary"], last, branch)
+                text = compose(branch, items, budget)
+                yield TierOutcome((first, *middle, last), text, spent + milliseconds, (raw, read, outputs))
 
 
-def shared(
-    parts: Mapping[ModuleName, tuple[list[Item], float, set[tuple[str, str]]]],
+def double_charged(
+    parts: Mapping[ModuleName, tuple[list[MemoryItem], float, set[tuple[str, str]]]],
     paid: set[tuple[str, str]],
-    work: Work,
+    context: QuestionContext,
 ) -> float:
-    """Milliseconds that several extractors were each charged for and that only the first of them would spend."""
-    seen, twice = set(paid), 0.0
-    for _, _, own in parts.values():
-        twice += sum(work.tools.cost(what) for what in (own - paid) & (seen - paid))
-        seen |= own
+    """Milliseconds that several extractors were charged for, of which only the first would spend them."""
+    paid_so_far, twice = set(paid), 0.0
+    for _, _, charged in parts.values():
+        twice += sum(
+            context.small_models.compute_milliseconds(what) for what in (charged - paid) & (paid_so_far - paid)
+        )
+        paid_so_far |= charged
     return twice
 
 
-def timed(module: Module[Any], tier: Tier, work: Work) -> tuple[Any, float]:
-    """A tier's result and its milliseconds of this thread, with what a cold cache would have added."""
+def run_timed(module: Module[Any], tier: Tier, context: QuestionContext) -> tuple[Any, float]:
+    """A tier's result, and its milliseconds on this thread and of a cold cache."""
     started = time.thread_time()
-    result = module.run(tier, work, _nobody)
-    return result, (time.thread_time() - started) * 1000 + work.meter.milliseconds
+    result = module.run(tier, context, _nobody)
+    return result, (time.thread_time() - started) * 1000 + context.meter.milliseconds
 
 
 async def _nobody(size: Size, messages: Sequence[Message], max_tokens: int) -> str:

@@ -1,4 +1,4 @@
-"""Words of a question and of a line: stems, names, and which of them carry meaning. English, without a model."""
+"""English tokenization without a model: stems, stop words, proper names and phrases."""
 
 from __future__ import annotations
 
@@ -40,43 +40,43 @@ def stem(word: str) -> str:
 
 @lru_cache(maxsize=50_000)
 def terms(text: str) -> tuple[str, ...]:
-    """Stems of the words that carry meaning, in order, repeats included."""
+    """Stems of the words that are no stop words, in order, repeats included."""
     words = (w.casefold().replace("’", "'").removesuffix("'s").replace("'", "") for w in WORD.findall(text))
     return tuple(stem(w) for w in words if w not in STOPWORDS)
 
 
 @lru_cache(maxsize=50_000)
 def term_set(text: str) -> frozenset[str]:
-    """The different ones of `terms`."""
+    """Set of `terms`."""
     return frozenset(terms(text))
 
 
 @lru_cache(maxsize=50_000)
-def names(text: str) -> frozenset[str]:
+def proper_names(text: str) -> frozenset[str]:
     """Capitalised words and runs of them, casefolded; the first word of a sentence only where it is no common word."""
-    found = set()
+    names = set()
     for match in NAME.finditer(text):
         for word in match.group().split():
             plain = word.casefold().replace("’", "'").removesuffix("'s").strip("'")
             if len(plain) > 1 and plain.replace("'", "") not in STOPWORDS:
-                found.add(plain)
-    return frozenset(found)
+                names.add(plain)
+    return frozenset(names)
 
 
-def phrases(question: str) -> list[str]:
-    """Runs of words that carry meaning: "When did Ann see the old town?" has "Ann see", "old town"."""
-    found: list[str] = []
+def content_phrases(question: str) -> list[str]:
+    """Phrases between stop words: "When did Ann see the old town?" has "Ann see", "old town"."""
+    phrases: list[str] = []
     run: list[str] = []
     for word in [*WORD.findall(question), ""]:
         if word and word.casefold().replace("’", "'").replace("'", "") not in STOPWORDS:
             run.append(word)
         elif run:
-            found.append(" ".join(run))
+            phrases.append(" ".join(run))
             run = []
-    return found
+    return phrases
 
 
-def overlap(question: tuple[str, ...], text: tuple[str, ...]) -> float:
-    """Share of the question's different terms that the text has; 0.0 for a question without any."""
-    asked = set(question)
-    return len(asked & set(text)) / len(asked) if asked else 0.0
+def term_overlap(question: tuple[str, ...], text: tuple[str, ...]) -> float:
+    """Keyword overlap: share of the question's distinct terms that the text has; 0.0 for a question without any."""
+    wanted = set(question)
+    return len(wanted & set(text)) / len(wanted) if wanted else 0.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentcascade.envs.memory_qa.types import Conversation, Question
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.dates import parse
+from agentcascade.memory.dates import parse_timestamp
 from agentcascade.types import Turn
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
@@ -51,7 +51,7 @@ def _turns(spoken: Mapping[str, Any], where: str, problems: list[str]) -> list[T
     for number in sessions:
         name = f"session_{number}"
         stamp = str(spoken.get(f"{name}_date_time", ""))
-        at = parse(stamp)
+        at = parse_timestamp(stamp)
         if at is None:
             problems.append(f"{name}: the time {stamp!r} does not parse: left open")
         for turn in spoken[name]:

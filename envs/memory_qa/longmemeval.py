@@ -13,7 +13,7 @@ from typing import Any
 from agentcascade.envs.memory_qa.files import field, iterate_list
 from agentcascade.envs.memory_qa.types import Conversation, Question
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.dates import parse
+from agentcascade.memory.dates import parse_timestamp
 from agentcascade.types import Turn
 
 WHAT = "LongMemEval is published as longmemeval_oracle.json, longmemeval_s.json and longmemeval_m.json"
@@ -74,7 +74,7 @@ def _conversation(entry: Any, where: str) -> Conversation:
 def _time(text: str, what: str, problems: list[str]) -> Any:
     """``2023/05/20 (Sat) 02:21`` and what else parses."""
     plain = " ".join(part for part in text.replace("(", " (").split() if not part.startswith("("))
-    at = parse(plain.replace("/", "-")) if plain else None
+    at = parse_timestamp(plain.replace("/", "-")) if plain else None
     if at is None:
         problems.append(f"{what}: the time {text!r} does not parse: left open")
     return at

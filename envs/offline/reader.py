@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from agentcascade.memory.dates import expressions
-from agentcascade.memory.tokenization import overlap, terms
+from agentcascade.memory.dates import time_expressions
+from agentcascade.memory.tokenization import term_overlap, terms
 from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import TokenCounter
@@ -70,8 +70,8 @@ def read(prompt: str) -> str:
     lines = [m for line in memory.splitlines() if line.strip() and (m := LINE.match(line.strip()))]
     if not lines or not asked:
         return UNKNOWN
-    best = max(lines, key=lambda m: overlap(asked, terms(m.string)))
-    if not overlap(asked, terms(best.string)):
+    best = max(lines, key=lambda m: term_overlap(asked, terms(m.string)))
+    if not term_overlap(asked, terms(best.string)):
         return UNKNOWN
     if re.match(r"\s*when\b", question, re.IGNORECASE):
         return _day(best)
@@ -84,7 +84,7 @@ def _day(line: re.Match[str]) -> str:
     meant = MEANT.search(line["text"])
     if meant:
         return meant[1].strip()
-    named = [e for e in expressions(line["text"]) if any(c.isdigit() for c in e)]
+    named = [e for e in time_expressions(line["text"]) if any(c.isdigit() for c in e)]
     return named[0] if named else line["day"] or UNKNOWN
 
 
@@ -93,7 +93,7 @@ def _clause(text: str, asked: tuple[str, ...]) -> str:
     clauses = [c for c in CLAUSE.split(text) if terms(c)]
     if not clauses:
         return text
-    clause = max(clauses, key=lambda c: overlap(asked, terms(c)))
+    clause = max(clauses, key=lambda c: term_overlap(asked, terms(c)))
     runs: list[list[str]] = [[]]
     for word in clause.split():
         stems = terms(word)

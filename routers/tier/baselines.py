@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from agentcascade.errors import ConfigError, InvalidRequest, did_you_mean
-from agentcascade.memory.tokenization import WORD, names
+from agentcascade.memory.tokenization import WORD, proper_names
 from agentcascade.memory.types import Probabilities, State
 from agentcascade.types import MODULES, TIERS, ModuleName, Tier
 
@@ -109,7 +109,7 @@ def signals(question: str) -> Signals:
     dated = any(len(word) == 4 and word.isdigit() and word[:2] in ("19", "20") for word in words)
     return Signals(
         length=_ramp(len(question.split()), 6, 20),
-        names=_ramp(len(names(question)), 1, 3),
+        names=_ramp(len(proper_names(question)), 1, 3),
         gathering=_some(said, _GATHERING),
         comparing=_some(said, _COMPARING),
         time=1.0 if dated else _some(said, _TIME),

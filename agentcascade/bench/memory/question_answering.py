@@ -26,7 +26,7 @@ from agentcascade.bench.memory.scoring import Scored, Scorer
 from agentcascade.bench.records import read_manifest
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import BenchError, describe
-from agentcascade.memory.question import shown
+from agentcascade.memory.question import dated_line
 from agentcascade.routers.tier.baselines import FixedTiers, RandomTiers
 from agentcascade.types import Frozen
 
@@ -189,18 +189,18 @@ def router_of(name: str, plan: Plan) -> TierRouter | None:
 
 async def _plain(live: Live, name: str, asked: Asked) -> Row:
     """Plain retrieval, or all there is."""
-    work = await asyncio.to_thread(live.memory.work, asked.question.text, asked.history)
+    work = await asyncio.to_thread(live.memory.question_context, asked.question.text, asked.history)
     whole = name == "full-context"
-    lines = list(range(len(work.view.lines))) if whole else [i for c in work.raw for i in work.lines([c])]
+    lines = list(range(len(work.history.lines))) if whole else [i for c in work.retrieved for i in work.lines_of([c])]
     budget, kept, total = live.memory.config.token_budget, [], 0
     for i in lines:
-        own = live.memory.count(shown(work.view.lines[i]) + "\n")
+        own = live.memory.count(dated_line(work.history.lines[i]) + "\n")
         if total + own > budget and not whole:
             break
         total += own
         kept.append(i)
-    text = "\n".join(shown(work.view.lines[i]) for i in sorted(kept))
-    sources = tuple(dict.fromkeys(work.view.lines[i].turn for i in kept))
+    text = "\n".join(dated_line(work.history.lines[i]) for i in sorted(kept))
+    sources = tuple(dict.fromkeys(work.history.lines[i].turn for i in kept))
     scored = await live.scorer(asked.question, text, sources)
     return _scored(name, 0.0, asked, scored, tokens=total, milliseconds=0.0, memory_dollars=Decimal(0))
 

@@ -134,8 +134,8 @@ def make_scorer(suite: str, reward: RewardName, answerer: str | None, judge: str
 
 def check_models(config: CascadeConfig, scoring: Mapping[str, ModelConfig | None]) -> None:
     """Try all models that a benchmark of memories asks. Raises `BenchError`."""
-    from agentcascade.memory.tiers import make_modules, needs_models
+    from agentcascade.memory.tiers import make_modules, needs_chat_models
 
-    needed = needs_models(make_modules(config.memory.axis, config.memory.tiers))
+    needed = needs_chat_models(make_modules(config.memory.axis, config.memory.tiers))
     tiers = {f"memory's {size} model": model for size, model in config.memory.models.items() if needed}
     check_answers({**scoring, **tiers})

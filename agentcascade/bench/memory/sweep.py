@@ -106,7 +106,7 @@ def _play(conversation: Conversation) -> tuple[str, dict[str, Any]]:
     """Sweep one conversation's questions: its id, and what there is to keep."""
     import asyncio
 
-    from agentcascade.memory.sweep import sweep
+    from agentcascade.memory.sweep import sweep_tiers
 
     memory = _memory
     assert memory is not None
@@ -117,8 +117,8 @@ def _play(conversation: Conversation) -> tuple[str, dict[str, Any]]:
     for question in conversation.questions:
         if not question.evidence or not question.answerable:
             continue
-        work = memory.work(question.text, conversation.id)
-        outcomes = list(sweep(work, memory.pipeline.modules, memory.config.token_budget))
+        work = memory.question_context(question.text, conversation.id)
+        outcomes = list(sweep_tiers(work, memory.pipeline.modules, memory.config.token_budget))
         scores = [evidence(o.text.sources, question.evidence) for o in outcomes]
         rows["ids"].append(question.id)
         rows["query"].append(work.query.vector)

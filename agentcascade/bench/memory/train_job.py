@@ -19,7 +19,7 @@ from agentcascade.bench.pools.open import check
 from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import ConfigError
-from agentcascade.memory.tiers import make_modules, needs_models
+from agentcascade.memory.tiers import make_modules, needs_chat_models
 from agentcascade.routers.tier import log as tier_log
 from agentcascade.routers.tier import log_import
 from agentcascade.routers.tier.baselines import RandomTiers
@@ -103,7 +103,7 @@ class TrainJob:
 
     def _sweep(self) -> TierLog:
         modules = make_modules(self._config.memory.axis, self._config.memory.tiers)
-        if needs_models(modules):
+        if needs_chat_models(modules):
             raise ConfigError(
                 f"memory.axis '{self._config.memory.axis}' asks chat models, and a sweep would ask them for 243 "
                 "combinations a question: use --collect random or on-policy"
@@ -210,7 +210,7 @@ class TrainJob:
 
     @property
     def _dollars(self) -> bool:
-        return needs_models(make_modules(self._config.memory.axis, self._config.memory.tiers))
+        return needs_chat_models(make_modules(self._config.memory.axis, self._config.memory.tiers))
 
     def _on_policy(self) -> Outcome:
         """PPO against the real pipeline; what it played is kept as a log."""

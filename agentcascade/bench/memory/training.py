@@ -17,7 +17,7 @@ from agentcascade.bench.frontier import Point, clusters, point
 from agentcascade.bench.memory.evaluation import GRID, measure
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import ConfigError
-from agentcascade.memory.tiers import CLASSES
+from agentcascade.memory.tiers import MODULE_CLASSES
 from agentcascade.memory.types import TierRouter
 from agentcascade.routers.tier import checkpoints, values
 from agentcascade.routers.tier.outcome_table import COMBINATIONS, Policy, Reward, Table
@@ -199,7 +199,7 @@ def _trainer(
     folder: Path,
     resume: bool,
 ) -> Trainer:
-    descriptions = embedder.embed([CLASSES[name].description for name in MODULES])
+    descriptions = embedder.embed([MODULE_CLASSES[name].description for name in MODULES])
     trainer = Trainer(learn, validation, reward, descriptions, recipe)
     state = folder / "training.pt"
     if resume and state.exists():

@@ -1,1 +1,1 @@
-"""The five modules. Each is one class with a method for every way of doing its work."""
+"""Memory modules: filter, entity, temporal, topic, summary; each is one class with a method for each kind of tier."""

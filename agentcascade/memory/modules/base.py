@@ -1,59 +1,59 @@
-"""What the five modules have in common: three tiers, each answered by one method."""
+"""Base class of memory modules: three tiers, each answered by one method."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from typing import Any, Generic, Literal, TypeVar
 
-from agentcascade.memory.llm import Ask, Language
-from agentcascade.memory.question import Work
+from agentcascade.memory.llm import Ask, ChatMethod
+from agentcascade.memory.question import QuestionContext
 from agentcascade.types import ModuleName, Tier
 
 T = TypeVar("T")
 
-Kind = Literal["rules", "models", "deep"]
-"""Without a chat model: patterns and word counts; vectors made beforehand; vectors of tokens made for the question."""
+MethodName = Literal["rules", "models", "deep"]
+"""Methods without a chat model: patterns and word counts; precomputed vectors; token vectors made for the question"""
 
 
 class Module(Generic[T]):
-    """A module of the pipeline. `methods` says what answers each tier.
+    """Memory module; `methods` maps each tier to the method that answers it.
 
-    A subclass has the methods ``rules``, ``models``, ``deep`` (plain functions of the work at hand) and ``llm``.
+    A subclass implements ``rules``, ``models``, ``deep`` (functions of the question's context) and ``llm``.
     """
 
     name: ModuleName
     description: str
-    """One sentence, which tells the router which module it decides for."""
+    """One sentence, which the policy router embeds to know the module that it decides for"""
 
-    def __init__(self, methods: Mapping[Tier, Kind | Language]) -> None:
+    def __init__(self, methods: Mapping[Tier, MethodName | ChatMethod]) -> None:
         self.methods = dict(methods)
 
-    def low(self, work: Work, ask: Ask) -> T | Awaitable[T]:
-        return self.run("low", work, ask)
+    def low(self, context: QuestionContext, ask: Ask) -> T | Awaitable[T]:
+        return self.run("low", context, ask)
 
-    def mid(self, work: Work, ask: Ask) -> T | Awaitable[T]:
-        return self.run("mid", work, ask)
+    def mid(self, context: QuestionContext, ask: Ask) -> T | Awaitable[T]:
+        return self.run("mid", context, ask)
 
-    def high(self, work: Work, ask: Ask) -> T | Awaitable[T]:
-        return self.run("high", work, ask)
+    def high(self, context: QuestionContext, ask: Ask) -> T | Awaitable[T]:
+        return self.run("high", context, ask)
 
-    def run(self, tier: Tier, work: Work, ask: Ask) -> T | Awaitable[T]:
-        """The tier's result; to be awaited where a chat model makes it."""
+    def run(self, tier: Tier, context: QuestionContext, ask: Ask) -> T | Awaitable[T]:
+        """The tier's result, or an awaitable of it where a chat model makes it."""
         method = self.methods[tier]
-        if isinstance(method, Language):
-            return self.llm(work, method, ask)
+        if isinstance(method, ChatMethod):
+            return self.llm(context, method, ask)
         plain: Any = getattr(self, method)
-        result: T = plain(work)
+        result: T = plain(context)
         return result
 
-    def rules(self, work: Work) -> T:
+    def rules(self, context: QuestionContext) -> T:
         raise NotImplementedError
 
-    def models(self, work: Work) -> T:
+    def models(self, context: QuestionContext) -> T:
         raise NotImplementedError
 
-    def deep(self, work: Work) -> T:
+    def deep(self, context: QuestionContext) -> T:
         raise NotImplementedError
 
-    async def llm(self, work: Work, method: Language, ask: Ask) -> T:
+    async def llm(self, context: QuestionContext, method: ChatMethod, ask: Ask) -> T:
         raise NotImplementedError

@@ -1,62 +1,72 @@
-"""Who and what the question is about."""
+"""Entity module: people, places and things that the question is about."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from agentcascade.memory.modules.extraction import Extraction, picked
-from agentcascade.memory.modules.filter import combined
-from agentcascade.memory.question import Item, Work, spread
-from agentcascade.memory.tokenization import names
+from agentcascade.memory.modules.extraction import ExtractionModule, top_items
+from agentcascade.memory.modules.filter import combined_scores
+from agentcascade.memory.question import MemoryItem, QuestionContext, min_max_scaled
+from agentcascade.memory.tokenization import proper_names
 from agentcascade.types import ModuleName
 
 HOPS = 3
-"""Lines whose neighbourhood the second search looks at."""
+"""Number of seed lines of the second search"""
 
 
-class Entity(Extraction):
+class EntityModule(ExtractionModule):
     name: ModuleName = "entity"
     description = "Finds what the history says about the people, places and things that the question names."
     task = "memory_entity"
 
-    def rules(self, work: Work) -> list[Item]:
+    def rules(self, context: QuestionContext) -> list[MemoryItem]:
         """Lines by or about the names of the question that share its other rare terms."""
-        lines = work.lines(work.kept)
-        asked = work.query.names
+        lines = context.lines_of(context.filtered)
+        question_names = context.query.names
         named = np.array(
-            [_share(asked, names(work.view.lines[i].text) | _speaker(work, i)) for i in lines], dtype=np.float32
+            [
+                _overlap_share(question_names, proper_names(context.history.lines[i].text) | _speaker_names(context, i))
+                for i in lines
+            ],
+            dtype=np.float32,
         )
-        shares = work.shares(lines)
-        return picked(work, lines, np.where(shares > 0, 0.75 * shares + 0.25 * named, 0))
+        shares = context.term_shares(lines)
+        return top_items(context, lines, np.where(shares > 0, 0.75 * shares + 0.25 * named, 0))
 
-    def models(self, work: Work) -> list[Item]:
-        """The same, each phrase of the question looked for by its own vector."""
-        lines = work.lines(work.kept)
-        phrases = [p for p in work.query.phrases if p.casefold() not in work.query.names][:4]
+    def models(self, context: QuestionContext) -> list[MemoryItem]:
+        """The same, with each phrase of the question searched by its own vector."""
+        lines = context.lines_of(context.filtered)
+        phrases = [p for p in context.query.phrases if p.casefold() not in context.query.names][:4]
         if not lines or not phrases:
-            return self.rules(work)
-        vectors = work.tools.once("sentence", phrases, work.tools.sentence_vectors, work.meter)
-        best = np.max([work.cosines(lines, v) for v in vectors], axis=0)
-        named = np.array([_share(work.query.names, _speaker(work, i)) for i in lines], dtype=np.float32)
-        return picked(work, lines, 0.5 * spread(best) + 0.35 * work.shares(lines) + 0.15 * named)
+            return self.rules(context)
+        vectors = context.small_models.compute_cached(
+            "sentence", phrases, context.small_models.sentence_vectors, context.meter
+        )
+        best = np.max([context.cosines(lines, v) for v in vectors], axis=0)
+        named = np.array(
+            [_overlap_share(context.query.names, _speaker_names(context, i)) for i in lines], dtype=np.float32
+        )
+        return top_items(context, lines, 0.5 * min_max_scaled(best) + 0.35 * context.term_shares(lines) + 0.15 * named)
 
-    def deep(self, work: Work) -> list[Item]:
-        """A second search of the whole history by the best lines found: what a chain of facts leads to."""
-        lines = work.lines(work.kept)
-        if not lines or not len(work.view.vectors):
-            return self.rules(work)
-        seeds = [lines[i] for i in np.argsort(-combined(work, lines))[:HOPS]]
-        known = [i for i in seeds if i < len(work.view.vectors)]
-        hop = work.query.vector + 0.4 * work.view.vectors[known].mean(axis=0) if known else work.query.vector
-        everywhere = work.view.vectors @ (hop / np.linalg.norm(hop))
+    def deep(self, context: QuestionContext) -> list[MemoryItem]:
+        """Multi-hop search: a second search of the whole history from the best lines of the first."""
+        lines = context.lines_of(context.filtered)
+        if not lines or not len(context.history.vectors):
+            return self.rules(context)
+        seeds = [lines[i] for i in np.argsort(-combined_scores(context, lines))[:HOPS]]
+        known = [i for i in seeds if i < len(context.history.vectors)]
+        hop = (
+            context.query.vector + 0.4 * context.history.vectors[known].mean(axis=0) if known else context.query.vector
+        )
+        everywhere = context.history.vectors @ (hop / np.linalg.norm(hop))
         far = [int(i) for i in np.argsort(-everywhere)[: 4 * HOPS]]
         pool = sorted({*lines, *far})
-        return picked(work, pool, combined(work, pool))
+        return top_items(context, pool, combined_scores(context, pool))
 
 
-def _speaker(work: Work, i: int) -> frozenset[str]:
-    return frozenset(work.view.lines[i].speaker.casefold().split())
+def _speaker_names(context: QuestionContext, i: int) -> frozenset[str]:
+    return frozenset(context.history.lines[i].speaker.casefold().split())
 
 
-def _share(asked: frozenset[str], there: frozenset[str]) -> float:
-    return len(asked & there) / len(asked) if asked else 0.0
+def _overlap_share(wanted: frozenset[str], present: frozenset[str]) -> float:
+    return len(wanted & present) / len(wanted) if wanted else 0.0

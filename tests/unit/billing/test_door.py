@@ -29,8 +29,8 @@ from agentcascade.episodes import stateless
 from agentcascade.episodes.judge import ModelJudge
 from agentcascade.errors import BudgetExceeded, InvalidRequest, StorageError, UnknownPrice, bill_of
 from agentcascade.ledger.ledger import Ledger
-from agentcascade.memory.budget import Purse
-from agentcascade.memory.result_cache import Answers
+from agentcascade.memory.budget import QuestionBudget
+from agentcascade.memory.result_cache import AnswerCache
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.models.tokens import token_counter
@@ -502,10 +502,12 @@ async def test_verifiers_and_memory_go_through_the_door(spies: Callable[..., Spy
     await cascade.episode("do it").complete(ASK)
     assert booked(cascade) == PRICE.dollars(Usage(input=10, output=5)) * 3
     await cascade.aclose()
-    purse = Purse({"large": spies("memory")}, Answers(10, None), token_counter(), seconds=9, dollars=Decimal(1))
-    account = purse.account()
-    await account.ask("large", ASK, 10)
-    assert [c.purpose for c in account.calls] == ["memory"]
+    budget = QuestionBudget(
+        {"large": spies("memory")}, AnswerCache(10, None), token_counter(), seconds=9, dollars=Decimal(1)
+    )
+    calls = budget.module_calls()
+    await calls.ask("large", ASK, 10)
+    assert [c.purpose for c in calls.calls] == ["memory"]
 
 
 async def test_rewriting_scoring_and_judging_answers_go_through_the_door(

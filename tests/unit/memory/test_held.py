@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from memory_parts import make_memory
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.live_index import Held, Stored
+from agentcascade.memory.live_index import HistoryStore, InMemoryHistories
 from agentcascade.storage import open_database
 from agentcascade.storage.histories import Histories
 from agentcascade.types import Turn
 
 
 @pytest.fixture(params=["process", "SQLite"])
-def kept(request: Any, tmp_path: Path) -> Iterator[Stored | None]:
+def kept(request: Any, tmp_path: Path) -> Iterator[HistoryStore | None]:
     if request.param == "process":
         yield None
         return
@@ -28,7 +28,7 @@ def kept(request: Any, tmp_path: Path) -> Iterator[Stored | None]:
         yield Histories(database)
 
 
-async def test_more_histories_than_are_held_are_all_remembered(kept: Stored | None) -> None:
+async def test_more_histories_than_are_held_are_all_remembered(kept: HistoryStore | None) -> None:
     with make_memory("low", stored=kept, max_histories=3) as memory:
         for i in range(20):
             await memory.append(f"user {i}", [Turn(id="t0", text=f"My dog is called Rex{i}.")])
@@ -45,7 +45,7 @@ async def test_more_histories_than_are_held_are_all_remembered(kept: Stored | No
         assert "Fido" in (await memory.recall("How is my dog called?", "user 0")).text
 
 
-async def test_a_turn_is_added_once_and_never_changes(kept: Stored | None) -> None:
+async def test_a_turn_is_added_once_and_never_changes(kept: HistoryStore | None) -> None:
     with make_memory("low", stored=kept) as memory:
         await memory.append("ann", [Turn(id="t0", text="I live in Rome.")])
         await memory.append("ann", [Turn(id="t0", text="I live in Rome."), Turn(id="t1", text="It rained.")])
@@ -73,7 +73,7 @@ steps = st.lists(
 @given(steps)
 @settings(max_examples=40)
 def test_a_process_keeps_what_a_database_keeps(script: list[tuple[str, str, list[int]]]) -> None:
-    held = Held()
+    held = InMemoryHistories()
     with closing(open_database("sqlite://")) as database:
         stored, keys = Histories(database), {}
         for what, name, numbers in script:

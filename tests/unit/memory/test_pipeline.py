@@ -133,7 +133,9 @@ async def test_a_deadline_leaves_out_what_would_come_too_late() -> None:
         await memory.append("ann", history(extra=300))
         await memory.prepare("ann")
         await memory.recall(QUESTION, "ann")
-        memory.pipeline._usual = {(m, "high"): 10_000.0 for m in MODULES} | {(m, "mid"): 10_000.0 for m in MODULES}
+        memory.pipeline._usual_milliseconds = {(m, "high"): 10_000.0 for m in MODULES} | {
+            (m, "mid"): 10_000.0 for m in MODULES
+        }
         recall = await memory.recall(QUESTION, "ann", deadline_seconds=2)
         assert {run.used for run in recall.runs} == {"low"}
         assert any("deadline" in line for line in recall.left_out)
@@ -339,7 +341,7 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
 async def test_a_tier_that_was_slow_once_is_tried_again() -> None:
     with make_memory("mid") as memory:
         await memory.append("ann", history())
-        memory.pipeline._usual = {(m, "mid"): 2_500.0 for m in MODULES}
+        memory.pipeline._usual_milliseconds = {(m, "mid"): 2_500.0 for m in MODULES}
         used = []
         for i in range(12):
             recall = await memory.recall(f"{QUESTION} {i}", "ann", deadline_seconds=2)

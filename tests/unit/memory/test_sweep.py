@@ -13,7 +13,7 @@ from memory_parts import history, make_memory
 
 from agentcascade.errors import ConfigError
 from agentcascade.memory.memory import Memory
-from agentcascade.memory.sweep import Outcome, sweep
+from agentcascade.memory.sweep import TierOutcome, sweep_tiers
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.types import MODULES, TIERS
@@ -35,8 +35,8 @@ async def memory() -> Any:
         yield made
 
 
-def swept(memory: Memory, question: str, budget: int = BUDGET) -> list[Outcome]:
-    return list(sweep(memory.work(question, "h"), memory.pipeline.modules, budget))
+def swept(memory: Memory, question: str, budget: int = BUDGET) -> list[TierOutcome]:
+    return list(sweep_tiers(memory.question_context(question, "h"), memory.pipeline.modules, budget))
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

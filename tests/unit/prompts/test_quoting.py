@@ -15,7 +15,7 @@ from agentcascade import ScriptedModel
 from agentcascade.actions.equivalence import Verifier
 from agentcascade.bank.shortening import Task, _messages
 from agentcascade.episodes.judge import ModelJudge
-from agentcascade.memory.llm import Language, answer
+from agentcascade.memory.llm import ChatMethod, ask_model
 from agentcascade.prompts import demonstrations, planning
 from agentcascade.prompts.prompts import DEFAULT
 from agentcascade.prompts.quoting import FENCED, PLAIN, mark_of, neutral
@@ -207,8 +207,8 @@ async def test_every_other_prompt_quotes_what_it_holds() -> None:
         return HOSTILE
 
     for reasoning in ("direct", "cot", "reflect"):
-        method = Language("small", reasoning)  # type: ignore[arg-type]
-        await answer("List.", f"[1] {FENCED.text(HOSTILE)}", HOSTILE, method, say, 9)
+        method = ChatMethod("small", reasoning)  # type: ignore[arg-type]
+        await ask_model("List.", f"[1] {FENCED.text(HOSTILE)}", HOSTILE, method, say, 9)
     model.requests.append(_messages(Task(1, trajectory, {0: 3}), DEFAULT))
     model.requests.append(planning.with_plan([{"role": "user", "content": "mine"}], HOSTILE))
     asked = [m["content"] for request in model.requests for m in request if m["role"] != "assistant"]
