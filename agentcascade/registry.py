@@ -9,7 +9,10 @@ its ``pyproject.toml``, and a configuration names it::
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -23,10 +26,23 @@ OURS = "agentcascade"
 def registered(group: str) -> dict[str, EntryPoint]:
     """Entry points of the group ``agentcascade.<group>`` by name; of two with one name ours, else the first found."""
     points: dict[str, EntryPoint] = {}
-    for point in entry_points(group=f"agentcascade.{group}"):
+    for point in _scan(tuple((path, _changed_at(path)) for path in sys.path)).select(group=f"agentcascade.{group}"):
         if point.name not in points or distribution_of(point).startswith(f"{OURS} "):
             points[point.name] = point
     return points
+
+
+@lru_cache(maxsize=4)
+def _scan(path: tuple[tuple[str, int], ...]) -> Any:  # EntryPoints; on Python 3.11 SelectableGroups
+    """All entry points on `sys.path`, read again when a package was installed: that takes 10 ms, the rest 0.1 ms."""
+    return entry_points()
+
+
+def _changed_at(path: str) -> int:
+    try:
+        return os.stat(path or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def find(group: str, name: str, key: str, aliases: Iterable[str] = ()) -> EntryPoint:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -32,16 +33,10 @@ OWN_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")
 MOVED = {"agentcascade.scripted": "agentcascade.models.scripted"}
 """Modules that configurations may name by where they stood once."""
 
-OFFLINE = {
-    "offline/copier": "agentcascade.envs.offline.copier:Copier",
-    "offline/editor": "agentcascade.envs.offline.editor:Editor",
-    "offline/expert": "agentcascade.envs.offline.expert:Expert",
-    "offline/imitator": "agentcascade.envs.offline.imitator:Imitator",
-    "offline/reader": "agentcascade.envs.offline.reader:Reader",
-}
-"""Stand-ins that need no network. They are not language models, and every report says so."""
-RECORDED, PLAYER = "recorded/", "agentcascade.envs.intercode_sql.recorded:RecordedModel"
-"""Real models' runs, played again at the real models' prices."""
+OFFLINE = "offline/"
+"""Prefix of stand-ins, which need no network. They are not language models, and every report says so."""
+RECORDED = "recorded/"
+"""Prefix of real models' runs, played again at the real models' prices"""
 OWN = "client/"
 """Prefix of models that `wrap` reaches through the program's own client: ``client/gpt-4.1-mini``."""
 
@@ -83,21 +78,19 @@ def open_bank(
 
 
 def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
-    """The model that a config names: an offline stand-in, `module:Class` of the user's, or anything litellm knows."""
+    """The chat model that a configuration names.
+
+    A registered one (entry-point group ``agentcascade.models``: a function of this function's arguments, by the whole
+    name or, with a slash at its end, by prefix), `module:Class` of the user's, or anything litellm knows.
+    """
     from agentcascade.models.priced import priced
     from agentcascade.models.pricing import PriceTable
 
     prices = PriceTable({config.name: dict(config.price)} if config.price else {})
-    if config.name.startswith("offline/"):
-        if config.name not in OFFLINE:
-            raise ConfigError(f"there is no model '{config.name}': {did_you_mean(config.name, OFFLINE)}")
-        price = prices.lookup(config.name)
-        model: ChatModel = load(OFFLINE[config.name])(count, lambda usage: price.dollars(usage) if price else None)
-        return model
-    if config.name.startswith(RECORDED):
-        price = prices.lookup(config.name) or prices.lookup(config.name.removeprefix(RECORDED))
-        played: ChatModel = load(PLAYER)(config.name, count, lambda usage: price.dollars(usage) if price else None)
-        return played
+    point = _registered_model(config.name)
+    if point is not None:
+        model: ChatModel = registry.load(point, "model")(config, count)
+        return priced(model, prices.lookup(config.name) if config.price else None)
     if OWN_CLASS.fullmatch(config.name):
         own: ChatModel = registry.make(load(config.name), config.name, config.options)
         return priced(own, prices.lookup(config.name) if config.price else None)
@@ -134,6 +127,19 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
     return (OpenAIModel if plain else LiteLLMModel)(
         config.name, prices=prices, api_base=api_base, api_key=key, **settings
     )
+
+
+def _registered_model(name: str) -> EntryPoint | None:
+    """None where litellm is to be asked. Raises `ConfigError` for a name that only resembles registered ones."""
+    points = registry.registered("models")
+    prefix = f"{name.partition('/')[0]}/"
+    point = points.get(name) or points.get(prefix)
+    if point is None and any(known.startswith(prefix) for known in points):
+        from agentcascade.models.litellm import import_litellm
+
+        if prefix.rstrip("/") not in import_litellm().provider_list:
+            raise ConfigError(f"there is no model '{name}': {did_you_mean(name, points)}")
+    return point
 
 
 def format_of(config: CascadeConfig) -> ActionFormat:

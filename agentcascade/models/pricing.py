@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.types import Frozen, Usage
+
+if TYPE_CHECKING:
+    from agentcascade.config.sections import ModelConfig
 
 MILLION = Decimal(1_000_000)
 CLASSES = ("input", "cached_input", "cache_write", "cache_write_1h", "output", "reasoning")
@@ -75,6 +78,21 @@ class PriceTable:
             if name in self._own:
                 return self._own[name]
         return _listed(model) or _listed(bare, provider)
+
+
+def price_of(config: ModelConfig, *aliases: str) -> Callable[[Usage], Decimal | None]:
+    """Dollars of usage with a configured model.
+
+    Args:
+        config: its `price` comes first, else the list price of its name.
+        aliases: further names that it may be listed under.
+
+    Returns:
+        A function of `Usage`, which returns None where no price is known.
+    """
+    prices = PriceTable({config.name: dict(config.price)} if config.price else {})
+    price = next((found for name in (config.name, *aliases) if (found := prices.lookup(name)) is not None), None)
+    return lambda usage: None if price is None else price.dollars(usage)
 
 
 def _or(value: Decimal | None, default: Decimal) -> Decimal:

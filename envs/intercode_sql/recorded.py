@@ -12,14 +12,20 @@ import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from agentcascade.envs.intercode_sql.tasks import questions, read, source
 from agentcascade.errors import ConfigError, EnvironmentFailed, did_you_mean
 from agentcascade.messages import text_of
+from agentcascade.models.pricing import price_of
 from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from agentcascade.config.sections import ModelConfig
 
 PREFIX = "recorded/"
 MODELS = ("recorded/gpt-4", "recorded/gpt-3.5-turbo")
@@ -76,6 +82,11 @@ class RecordedModel:
             raise ConfigError(f"there are no recorded runs of '{name}': {did_you_mean(name, MODELS)}")
         self.name, self._count, self._dollars = name, count, dollars
         self._world: World | None = None
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, count: TokenCounter) -> Self:
+        """As the entry-point group ``agentcascade.models`` makes it, at the real model's price."""
+        return cls(config.name, count, price_of(config, config.name.removeprefix(PREFIX)))
 
     def bind(self, world: World) -> None:
         """Play in this world from now on."""

@@ -22,6 +22,7 @@ from hashlib import blake2b
 from typing import Any
 
 from agentcascade.actions.python import PythonActions, canonical_python
+from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.errors import InvalidAction, InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
@@ -60,17 +61,14 @@ class Candidate:
     score: float
 
 
-class Copier:
+class Copier(StandIn):
     """Implements `ChatModel`. The same messages, seed and temperature give the same answers in any process."""
 
     name = "offline/copier"
-    supports_n = True
 
     def __init__(self, count: TokenCounter, dollars: Callable[[Usage], Decimal | None], seed: int = 0) -> None:
-        self._count, self._dollars, self._seed = count, dollars, seed
-
-    def dollars(self, usage: Usage) -> Decimal | None:
-        return self._dollars(usage)
+        super().__init__(count, dollars)
+        self._seed = seed
 
     async def complete(
         self,

@@ -8,28 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Any
 
+from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.errors import InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
-from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage
 
 
-class Editor:
+class Editor(StandIn):
     """Implements `ChatModel` for the prompts of `agentcascade bank shorten` alone."""
 
     name = "offline/editor"
-    supports_n = True
-
-    def __init__(self, count: TokenCounter, dollars: Callable[[Usage], Decimal | None]) -> None:
-        self._count, self._dollars = count, dollars
-
-    def dollars(self, usage: Usage) -> Decimal | None:
-        return self._dollars(usage)
 
     async def complete(
         self,

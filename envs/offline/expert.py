@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
+from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.errors import ConfigError
 from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
@@ -31,22 +32,18 @@ class Oracle(Protocol):
         ...
 
 
-class Expert:
+class Expert(StandIn):
     """Answers with the next step on the way, and a thought that says what it is for."""
 
     name = "offline/expert"
-    supports_n = True
 
     def __init__(self, count: TokenCounter, dollars: Callable[[Usage], Decimal | None]) -> None:
-        self._count, self._dollars = count, dollars
+        super().__init__(count, dollars)
         self._world: Oracle | None = None
 
     def bind(self, world: Oracle) -> None:
         """Play in this world from now on."""
         self._world = world
-
-    def dollars(self, usage: Usage) -> Decimal | None:
-        return self._dollars(usage)
 
     async def complete(
         self,

@@ -17,6 +17,7 @@ from typing import Any
 
 from agentcascade.envs.offline.analogy import Candidate, candidates
 from agentcascade.envs.offline.prompt_parser import read
+from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.errors import InvalidRequest
 from agentcascade.models.tokens import count_messages
 from agentcascade.prompts.demonstrations import bare
@@ -28,17 +29,14 @@ DOUBT = 0.05
 NOTHING_KNOWN = Candidate("look", "I do not know what to do, so I look around.", 0.0)
 
 
-class Imitator:
+class Imitator(StandIn):
     """Implements `ChatModel`. The same messages, seed and temperature give the same answers in any process."""
 
     name = "offline/imitator"
-    supports_n = True
 
     def __init__(self, count: TokenCounter, dollars: Callable[[Usage], Decimal | None], seed: int = 0) -> None:
-        self._count, self._dollars, self._seed = count, dollars, seed
-
-    def dollars(self, usage: Usage) -> Decimal | None:
-        return self._dollars(usage)
+        super().__init__(count, dollars)
+        self._seed = seed
 
     async def complete(
         self,

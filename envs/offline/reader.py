@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Any
 
+from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.memory.dates import time_expressions
 from agentcascade.memory.tokenization import term_overlap, terms
 from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
-from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage
 
 UNKNOWN = "No information available."
@@ -26,17 +25,10 @@ CLAUSE = re.compile(r"(?<=[.!?;])\s+|,\s+(?:and|but|so)\s+")
 YES_NO = re.compile(r"^(is|are|was|were|do|does|did|has|have|had|can|could|would|will|should)\b", re.IGNORECASE)
 
 
-class Reader:
+class Reader(StandIn):
     """Answers from what stands under ``# Memory`` in the last message, to what stands under ``# Question``."""
 
     name = "offline/reader"
-    supports_n = True
-
-    def __init__(self, count: TokenCounter, dollars: Callable[[Usage], Decimal | None]) -> None:
-        self._count, self._dollars = count, dollars
-
-    def dollars(self, usage: Usage) -> Decimal | None:
-        return self._dollars(usage)
 
     async def complete(
         self,

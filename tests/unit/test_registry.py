@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plugins import install_here
 
 from agentcascade import registry
-from agentcascade.assembly.components import make_router
-from agentcascade.config.sections import RouterConfig
+from agentcascade.assembly.components import format_of, make_model, make_router
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import ModelConfig, RouterConfig
 from agentcascade.errors import ConfigError, MissingExtra
+from agentcascade.types import Usage
 
 
 def test_a_router_of_another_package_is_named_like_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +65,57 @@ def test_an_error_of_ours_at_import_is_raised_as_it_is(tmp_path: Path, monkeypat
 def test_nobody_takes_the_name_of_one_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_here(monkeypatch, tmp_path, "greedy", "class Yes: pass", {"routers": {"unanimity": "greedy:Yes"}})
     assert type(make_router(RouterConfig(name="unanimity"))).__module__ == "agentcascade.routers.step.consistency"
+
+
+MODELS = """
+    from agentcascade import ScriptedModel
+
+    def by_prefix(config, count):
+        return ScriptedModel([f"Action: {config.options['word']}"], name=config.name)
+
+    def by_name(config, count):
+        return ScriptedModel(["Action: exactly"], name=config.name)
+"""
+
+
+def test_models_of_another_package_are_found_by_name_and_by_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {"acme/": "acme:by_prefix", "acme/one": "acme:by_name", "openai/ours": "acme:by_name"}
+    install_here(monkeypatch, tmp_path, "acme", MODELS, {"models": points})
+
+    def said(name: str, **settings: Any) -> str:
+        model = make_model(ModelConfig(name=name, **settings), len)
+        completion = asyncio.run(model.complete([{"role": "user", "content": "hi"}]))
+        assert model.name == name
+        return str(completion.messages[0]["content"])
+
+    assert said("acme/any", options={"word": "look"}) == "Action: look"
+    assert said("acme/one") == said("openai/ours") == "Action: exactly"
+    assert type(make_model(ModelConfig(name="openai/gpt-4.1-mini"), len)).__name__ == "OpenAIModel", (
+        "of a real provider"
+    )
+    priced = make_model(ModelConfig(name="acme/one", price={"input": 2, "output": 0}), len)
+    assert priced.dollars(Usage(input=1_000_000)) == 2, "the price of the configuration, whoever made the model"
+
+
+def test_a_model_that_only_resembles_registered_ones_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean .offline/expert."):
+        make_model(ModelConfig(name="offline/expart"), len)
+
+
+def test_an_action_format_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+        from agentcascade.actions import RegexActions
+
+        def shell(*, pattern=None, fold=False, ordered=()):
+            return RegexActions(pattern or r"[$] (.+)", fold)
+    """
+    install_here(monkeypatch, tmp_path, "shells", source, {"actions": {"shell": "shells:shell"}})
+    config = CascadeConfig.load(actions={"format": "shell", "fold": True})
+    assert format_of(config).parse({"role": "assistant", "content": "I look.\n$ LS -l"}).key == "ls -l"
+    with pytest.raises(ConfigError, match=r"actions\.format 'shel' is unknown: did you mean 'shell'\?"):
+        format_of(CascadeConfig.load(actions={"format": "shel"}))
 
 
 def test_a_group_that_is_empty_says_so() -> None:
