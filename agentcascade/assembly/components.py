@@ -135,7 +135,7 @@ def _registered_model(name: str) -> EntryPoint | None:
     prefix = f"{name.partition('/')[0]}/"
     point = points.get(name) or points.get(prefix)
     if point is None and any(known.startswith(prefix) for known in points):
-        from agentcascade.models.litellm import import_litellm
+        from agentcascade.models.litellm_setup import import_litellm
 
         if prefix.rstrip("/") not in import_litellm().provider_list:
             raise ConfigError(f"there is no model '{name}': {did_you_mean(name, points)}")
