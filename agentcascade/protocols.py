@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from agentcascade.types import (
     Account,
@@ -16,6 +16,7 @@ from agentcascade.types import (
     Delta,
     Draft,
     EpisodeEnd,
+    Judgement,
     Message,
     Mode,
     Purpose,
@@ -24,6 +25,7 @@ from agentcascade.types import (
     Situation,
     Tally,
     Tool,
+    Trajectory,
     Usage,
 )
 
@@ -193,6 +195,10 @@ class Merger(Protocol):
     async def merge(self, situation: Situation, actions: Sequence[Action], ask: Ask) -> Mapping[str, str]:
         """Key of an action → the key that it goes by: the same for actions that mean the same. Others are left out."""
         ...
+
+
+Judge: TypeAlias = "Callable[[Trajectory], bool | Awaitable[bool] | Judgement | Awaitable[Judgement]]"
+"""Whether the trajectory reached its goal."""
 
 
 class Recorder(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -228,6 +228,13 @@ class Call(Frozen):
             requests=completion.calls,
             estimated=completion.estimated,
         )
+
+
+class Judgement(NamedTuple):
+    """Whether an episode succeeded, and what it cost to know."""
+
+    success: bool
+    calls: tuple[Call, ...] = ()
 
 
 class Decision(Frozen):

@@ -59,9 +59,9 @@ async def main() -> None:
     audit = {"rate": 0.2, "risk": MAX_RISK}  # of the steps, a fifth is checked by the teacher, behind the answer
     async with agentcascade.build(**common, **rule, audit=audit) as cascade:
         await play(cascade, "cascade", range(200, 220))
-        await cascade.audits.settle()
-        assert cascade.guard is not None
-        watch = cascade.guard.watch
+        await cascade.settle()
+        assert cascade.context.guard is not None
+        watch = cascade.context.guard.watch
         print(f"audits: {watch.audits}, of which {watch.losses:g} differ; alarm: {watch.alarmed}")
 
 

@@ -10,6 +10,7 @@ from agentcascade.actions.base import RegexActions
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig
 from agentcascade.routers.step.consistency import Unanimity
+from agentcascade.step.context import StepContext
 from agentcascade.types import Completion, Demonstration, Step, Usage
 
 MESSAGES = [{"role": "system", "content": "rules"}, {"role": "user", "content": "put a mug on the desk"}]
@@ -98,13 +99,15 @@ def act(text):
 
 def make(student, teacher=None, bank=None, router=None, validators=(), actions=None, **config):
     return Cascade(
-        CascadeConfig(**config),
-        router=router or Unanimity(3),
-        count=lambda text: len(text.split()),
-        teacher=teacher,
-        student=student,
-        bank=bank,
-        actions=actions or RegexActions(),
-        validators=validators,
-        recorder=Recorder(),
+        StepContext(
+            config=CascadeConfig(**config),
+            router=router or Unanimity(3),
+            count=lambda text: len(text.split()),
+            teacher=teacher,
+            student=student,
+            bank=bank,
+            actions=actions or RegexActions(),
+            validators=tuple(validators),
+            recorder=Recorder(),
+        )
     )

@@ -11,14 +11,17 @@ from agentcascade.assembly import components
 from agentcascade.assembly.components import MakeModel
 from agentcascade.assembly.memory import shared_memory
 from agentcascade.assembly.resources import Resources
+from agentcascade.billing.door import NullObserver
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig, variants
 from agentcascade.config.sections import ModelConfig
-from agentcascade.episodes.judge import Judge, ModelJudge
+from agentcascade.episodes.judge import ModelJudge
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.models.structured_output import Choices
 from agentcascade.models.structured_output import check as check_constraints
-from agentcascade.protocols import ChatModel, Merger, Observer, Recorder, TokenCounter
+from agentcascade.prompts.quoting import quoting_of
+from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
+from agentcascade.step.context import FurtherStudent, StepContext, check_models
 
 ModelSettings: TypeAlias = str | Mapping[str, Any]
 
@@ -125,49 +128,41 @@ def _cascade(
         opened.append(make_model(model, count))
         return opened[-1]
 
-    cascade = Cascade(
-        config,
-        router=components.make_router(config.router),
-        count=count,
-        teacher=teacher or (made(config.teacher, count) if config.teacher else None),
-        student=student or (made(config.student, count) if config.student else None),
-        actions=components.format_of(config),
-        validators=validators,
-        name=name,
-    )
-    cascade.mergers = (*mergers, *components.verifiers(config, count, made))
-    models = [m for m in (cascade.student, *config.students) if m is not None]
-    check_constraints(config.sampling, config.actions, [m.name for m in models])
+    teacher = teacher or (made(config.teacher, count) if config.teacher else None)
+    student = student or (made(config.student, count) if config.student else None)
+    all_mergers = (*mergers, *components.verifiers(config, count, made))
+    check_constraints(config.sampling, config.actions, [m.name for m in (student, *config.students) if m is not None])
     for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
-        cascade.check_mode(mode)
-    cascade.judge = judge
+        check_models(mode, teacher, student)
     if judge is None and config.judge.model is not None:
-        cascade.judge = ModelJudge(made(config.judge.model, count), config.judge.question, cascade.quoting)
-    attach(cascade, resources, recorder)
-    cascade.observer, cascade.choices = observer or cascade.observer, choices
-    # the links are copies of the cascade as it is now: whatever they share must be set by here
-    links = [(made(link, count), components.make_router(link.router)) for link in config.students]
-    cascade.further = tuple(cascade.with_student(model, router) for model, router in links)
-    cascade.life.models.extend(opened)
-    return cascade
-
-
-def attach(cascade: Cascade, resources: Resources, recorder: Recorder | None) -> None:
-    """Give the cascade its bank, its recorder (unless it has one), its budgets and its kill switch."""
-    config = cascade.config
+        quoting = quoting_of(config.prompt.quoting)
+        judge = ModelJudge(made(config.judge.model, count), config.judge.question, quoting)
     banked = config.retrieval.k or config.mode == "collect"
     embedder = resources.embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
-    cascade.database = resources.database(config)
-    if embedder is not None:
-        cascade.bank = resources.bank(config, embedder)
-    cascade.recorder = recorder or resources.recorder(config)
-    cascade.budgets = resources.budgets(config)
-    cascade.switch = resources.switch(config)
-    cascade.guard = resources.guard(config, cascade.name)
-    if config.memory.enabled:
-        from agentcascade.step.recall import Remembering
-
-        cascade.remembering = Remembering(cascade, shared_memory(config, resources))
-    observer = resources.observer(config)
-    if observer is not None:
-        cascade.observer = observer
+    context = StepContext(
+        config=config,
+        router=components.make_router(config.router),
+        count=count,
+        name=name,
+        teacher=teacher,
+        student=student,
+        students=tuple(
+            FurtherStudent(made(link, count), components.make_router(link.router)) for link in config.students
+        ),
+        database=resources.database(config),
+        bank=resources.bank(config, embedder) if embedder is not None else None,
+        memory=shared_memory(config, resources) if config.memory.enabled else None,
+        actions=components.format_of(config),
+        validators=tuple(validators),
+        mergers=all_mergers,
+        choices=choices,
+        judge=judge,
+        recorder=recorder or resources.recorder(config),
+        budgets=resources.budgets(config),
+        switch=resources.switch(config),
+        guard=resources.guard(config, name),
+        observer=observer or resources.observer(config) or NullObserver(),
+    )
+    cascade = Cascade(context)
+    cascade.close_with(opened)
+    return cascade

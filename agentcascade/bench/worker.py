@@ -25,6 +25,7 @@ from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import BenchError, describe
 from agentcascade.ledger.ledger import MemoryRecorder
 from agentcascade.protocols import ChatModel, Embedder, TokenCounter
+from agentcascade.step.context import StepContext
 from agentcascade.types import Message, total
 
 
@@ -69,7 +70,7 @@ class Worker:
         async def complete(messages: list[Message]) -> str:
             episode.goal = episode.goal or self.suite.goal(messages)
             answer = await episode.complete(messages, **options)
-            await cascade.shadows.settle()  # here nobody waits for the answer, and all must be counted
+            await cascade.settle()  # here nobody waits for the answer, and all must be counted
             return answer.choices[0].message.content or ""
 
         error, success = None, False
@@ -118,24 +119,23 @@ class Worker:
         bank = None
         if config.retrieval.k and config.mode != "collect":
             bank = components.open_bank(config, self._database(seed), embedder(config.retrieval.embedder))
-        cascade = Cascade(
-            config,
+        environment = self.environment
+        impossible, admissible = (getattr(environment, name, None) for name in ("impossible", "admissible"))
+        dry_run = getattr(environment, "dry_run", None) if config.actions.dry_run else None
+        context = StepContext(
+            config=config,
             router=components.make_router(config.router),
             count=count,
-            bank=bank,
-            actions=components.format_of(config),
-            validators=[check] if (check := getattr(self.environment, "impossible", None)) else [],
             teacher=teacher,
             student=student,
+            bank=bank,
+            actions=components.format_of(config),
+            validators=() if impossible is None else (impossible,),
+            mergers=(*(() if dry_run is None else (DryRun(dry_run),)), *components.verifiers(config, count)),
+            choices=None if admissible is None else lambda situation: admissible(),
             recorder=self._recorder,  # knows of steps that failed, too: they were paid for
         )
-        cascade.mergers = components.verifiers(config, count)
-        admissible = getattr(self.environment, "admissible", None)
-        cascade.choices = None if admissible is None else lambda situation: admissible()
-        trial = getattr(self.environment, "dry_run", None)
-        if config.actions.dry_run and trial is not None:
-            cascade.mergers = (DryRun(trial), *cascade.mergers)
-        return cascade
+        return Cascade(context)
 
     def _model(self, config: ModelConfig | None, count: TokenCounter) -> ChatModel | None:
         if config is None:

@@ -1,4 +1,4 @@
-"""One run of an agent on one task: the steps so far, and what becomes of them."""
+"""Episode: one run of an agent on one task, the steps so far, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from agentcascade.episodes import judge
 from agentcascade.errors import ConfigError, EpisodeClosed, InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.prompts import planning
-from agentcascade.step.model_calls import Caller, Request
+from agentcascade.step.engine import Engine, StepOutcome
+from agentcascade.step.model_calls import ModelCalls
 from agentcascade.step.record import StepRecord
+from agentcascade.step.request import Request
 from agentcascade.types import (
     Account,
     Call,
@@ -31,7 +33,6 @@ from agentcascade.types import (
 )
 
 if TYPE_CHECKING:
-    from agentcascade.cascade import Cascade
     from agentcascade.episodes.responses import CascadeCompletion
     from agentcascade.episodes.stream import Answer, StepStream
     from agentcascade.storage.drafts import Unfinished
@@ -50,7 +51,7 @@ class Episode:
 
     def __init__(
         self,
-        cascade: Cascade,
+        engine: Engine,
         *,
         goal: str = "",
         plan: str = "",
@@ -62,12 +63,13 @@ class Episode:
         accounts: Sequence[Account] = (),
         stateless: bool = False,
     ) -> None:
-        self.cascade = cascade
+        self._engine = engine
+        self._context = engine.context
         self.id = id or new_id("ep")
         self.goal, self.plan, self.category = goal, plan, category
-        self.namespace = namespace or cascade.config.bank.namespace
-        self.mode: Mode = mode or cascade.mode_for(self.id)
-        self.seed = cascade.config.seed if seed is None else seed
+        self.namespace = namespace or engine.context.config.bank.namespace
+        self.mode: Mode = mode or engine.mode_for(self.id)
+        self.seed = engine.context.config.seed if seed is None else seed
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
         self._preparation: list[Call] = []
@@ -77,17 +79,25 @@ class Episode:
         self._started = now()
         self._last_decision, self._taken = "", 0
         self.accounts, self._stateless = tuple(accounts), stateless
-        cascade.check_mode(self.mode)
+        engine.check_mode(self.mode)
 
     @classmethod
-    def restored(cls, cascade: Cascade, found: Unfinished) -> Episode:
+    def restored(cls, engine: Engine, unfinished: Unfinished, accounts: Sequence[Account] = ()) -> Episode:
         """An episode as the database knows it, to be finished."""
         episode = cls(
-            cascade, goal=found.goal, plan=found.plan, id=found.episode, namespace=found.namespace, mode=found.mode
+            engine,
+            goal=unfinished.goal,
+            plan=unfinished.plan,
+            id=unfinished.episode,
+            namespace=unfinished.namespace,
+            mode=unfinished.mode,
+            accounts=accounts,
         )
-        episode.steps = list(found.steps)
-        episode._model, episode._last_decision, episode._taken = found.model, found.decision, found.taken
-        episode._started = found.started or episode._started
+        episode.steps = list(unfinished.steps)
+        episode._model = unfinished.model
+        episode._last_decision = unfinished.decision
+        episode._taken = unfinished.taken
+        episode._started = unfinished.started or episode._started
         return episode
 
     async def complete(
@@ -123,7 +133,7 @@ class Episode:
 
         apart = bool((options.pop("stream_options", None) or {}).get("include_usage"))
         options.pop("stream", None)
-        teacher = self.cascade.teacher
+        teacher = self._context.teacher
         return StepStream(
             lambda on_delta: self.answer(messages, tools=tools, options=options, on_delta=on_delta),
             teacher=teacher.name if teacher else "",
@@ -150,32 +160,33 @@ class Episode:
         asked.pop("stream_options", None)
         conversation.check(messages)
         situation = await self._situation(messages)
-        if self._stateless and self.steps and self.mode == "collect" and self.cascade.config.collect.plan:
+        if self._stateless and self.steps and self.mode == "collect" and self._context.config.collect.plan:
             await self._remember_plan()
             situation = situation.model_copy(update={"plan": self.plan})
         if not self.steps and self.mode == "collect":
             await self._prepare(messages, situation)
             situation = situation.model_copy(update={"plan": self.plan})
-        sent = planning.with_plan(messages, self.plan, self.cascade.quoting) if self.plan else list(messages)
+        sent = planning.with_plan(messages, self.plan, self._context.quoting) if self.plan else list(messages)
         opening = self._thought if not self.steps else ""
         if opening:
             sent = planning.opening_with(sent, opening)
-        completion, decision = await self.cascade.step(
+        request = Request(
             sent,
-            situation=situation,
-            mode=self.mode,
-            tools=tools,
-            seed=self.seed + 1000 * len(self.steps),
-            options=asked,
-            before=self._take_preparation(),
-            n=n,
+            tools,
+            self.seed + 1000 * len(self.steps),
+            asked,
+            n,
             on_delta=None if opening else on_delta,
             accounts=self.accounts,
         )
+        outcome = await self._engine.step(situation, request, self.mode, self._take_preparation())
+        completion, decision = outcome.completion, outcome.decision
         answers = list(completion.messages)
+        reasoning, action = outcome.reasoning, outcome.action
         if opening:
             answers[0] = planning.opened(answers[0], opening)
-        await self._took(answers[0], situation, decision, completion.model)
+            reasoning, action = await conversation.split_off_loop(answers[0], self._context.actions)
+        self._took(Step(observation=situation.observation, reasoning=reasoning, action=action), situation, outcome)
         from agentcascade.episodes.stream import Answer
 
         return Answer(completion, answers, decision)
@@ -183,7 +194,7 @@ class Episode:
     async def _situation(self, messages: Sequence[Message]) -> Situation:
         situation = await conversation.read_off_loop(
             messages,
-            self.cascade.actions,
+            self._context.actions,
             goal=self.goal,
             plan=self.plan,
             namespace=self.namespace,
@@ -193,15 +204,13 @@ class Episode:
             self.steps = list(situation.history)
         return situation.model_copy(update={"category": self.category}) if self.category else situation
 
-    async def _took(self, message: Message, situation: Situation, decision: Decision, model: str) -> None:
+    def _took(self, step: Step, situation: Situation, outcome: StepOutcome) -> None:
         self.goal = self.goal or situation.goal
-        reasoning, action = await conversation.split_off_loop(message, self.cascade.actions)
-        step = Step(observation=situation.observation, reasoning=reasoning, action=action)
         self.steps.append(step)
-        self.decisions.append(decision)
-        self._last_decision = decision.id
-        self._model = model
-        if self._stateless and self.mode == "collect" and self.cascade.recorder is not None:
+        self.decisions.append(outcome.decision)
+        self._last_decision = outcome.decision.id
+        self._model = model = outcome.completion.model
+        if self._stateless and self.mode == "collect" and self._context.recorder is not None:
             draft = Draft(
                 namespace=self.namespace,
                 episode=self.id,
@@ -210,36 +219,36 @@ class Episode:
                 plan=self.plan,
                 mode=self.mode,
                 model=model,
-                cascade=self.cascade.name,
+                cascade=self._context.name,
                 **step.model_dump(),
             )
-            self.cascade.recorder.drafted(draft)
+            self._context.recorder.drafted(draft)
 
     async def _prepare(self, messages: Sequence[Message], situation: Situation) -> None:
         """The plan and the first thought, where the configuration asks for them: on the bill of the first step.
 
         Where they fail there is no first step: a decision of their own holds what they cost.
         """
-        cascade, settings = self.cascade, self.cascade.config.collect
-        record = StepRecord(situation, self.mode, self._take_preparation(), cascade.name)
+        context, settings = self._context, self._context.config.collect
+        record = StepRecord(situation, self.mode, self._take_preparation(), context.name)
         try:
             if settings.plan and not self.plan:
                 self.plan = await self._ask(record, messages, planning.PLAN, "plan")
             if settings.first_thought and not self._thought:
                 answer = await self._ask(record, messages, planning.FIRST_THOUGHT, "first-thought")
-                self._thought = planning.first_thought(answer, cascade.quoting)
+                self._thought = planning.first_thought(answer, context.quoting)
         except BaseException as error:
             record.raised(error)
-            if cascade.recorder is not None:
-                cascade.recorder.record(record.close(cascade.teacher))
+            if context.recorder is not None:
+                context.recorder.record(record.close(context.teacher))
             raise
         self._preparation = list(record.calls)
 
     async def _remember_plan(self) -> None:
         from agentcascade.storage.drafts import plan_of
 
-        if not self.plan and self.cascade.database is not None:
-            self.plan = await plan_of(self.cascade.database, self.namespace, self.id)
+        if not self.plan and self._context.database is not None:
+            self.plan = await plan_of(self._context.database, self.namespace, self.id)
 
     async def _ask(
         self, record: StepRecord, messages: Sequence[Message], question: str, purpose: Literal["plan", "first-thought"]
@@ -247,11 +256,11 @@ class Episode:
         """The teacher's text."""
         accounts = self._accounts(record.situation)
         request = Request(planning.asking(messages, question), seed=self.seed, accounts=accounts)
-        answer = await Caller(self.cascade, request, record).answer(request.messages, purpose)
+        answer = await ModelCalls(self._context, request, record).ask_teacher(request.messages, purpose)
         return text_of(answer.messages[0]).strip()
 
     def _accounts(self, situation: Situation) -> tuple[Account, ...]:
-        return (*self.cascade.config.budgets.accounts(situation), *self.accounts)
+        return (*self._context.config.budgets.accounts(situation), *self.accounts)
 
     def _take_preparation(self) -> list[Call]:
         taken, self._preparation = self._preparation, []
@@ -264,7 +273,7 @@ class Episode:
             goal=self.goal,
             plan=self.plan,
             category=self.category,
-            steps=without_failed(self.steps, self.cascade.config.collect.drop_observations),
+            steps=without_failed(self.steps, self._context.config.collect.drop_observations),
             success=success,
             model=self._model,
             metadata={"episode": self.id},
@@ -283,28 +292,28 @@ class Episode:
             success, judged = await self._judged()
         banked = False
         if self.mode == "collect" and success and self.steps:
-            if self.cascade.bank is None:
+            if self._context.bank is None:
                 raise ConfigError(
                     "mode 'collect' needs a bank to put demonstrations into: make the cascade with build()"
                 )
-            banked = await self.cascade.bank.add(self.trajectory(success))
+            banked = await self._context.bank.add(self.trajectory(success))
         self._closed = True
-        if self.cascade.recorder is not None:
-            self.cascade.recorder.finished(self._end(success, judged))
+        if self._context.recorder is not None:
+            self._context.recorder.finished(self._end(success, judged))
         return banked
 
     async def _judged(self) -> tuple[bool, tuple[Call, ...]]:
         """The judge's word and its bill; where it fails, what it did cost is recorded all the same."""
-        cascade = self.cascade
-        if cascade.judge is None:
+        context = self._context
+        if context.judge is None:
             raise InvalidRequest("finish needs success=True or False: no judge is configured (judge.model)")
         situation = Situation(goal=self.goal, namespace=self.namespace, episode=self.id)
-        tab, accounts, seconds = Tab(), self._accounts(situation), cascade.config.deadline_seconds
+        tab, accounts, seconds = Tab(), self._accounts(situation), context.config.deadline_seconds
         try:
-            verdict = await judge.ask(cascade.judge, self.trajectory(False), cascade.door, accounts, tab, seconds)
+            verdict = await judge.ask(context.judge, self.trajectory(False), context.door, accounts, tab, seconds)
         except BaseException:
-            if tab.calls and cascade.recorder is not None:
-                cascade.recorder.finished(self._end(None, tuple(tab.calls)))
+            if tab.calls and context.recorder is not None:
+                context.recorder.finished(self._end(None, tuple(tab.calls)))
             raise
         return verdict.success, verdict.calls
 

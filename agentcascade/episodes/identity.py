@@ -1,20 +1,18 @@
-"""Whose step is it? Episode and goal of callers that keep no session: given, or else read off the conversation."""
+"""Identity of a stateless caller's episode: its id and goal, given or else read off the conversation."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
+from agentcascade.episodes.episode import Episode
 from agentcascade.errors import InvalidRequest
 from agentcascade.messages import text_of
+from agentcascade.step.engine import Engine
 from agentcascade.types import DERIVED, Account, Message
-
-if TYPE_CHECKING:
-    from agentcascade.cascade import Cascade
-    from agentcascade.episodes.episode import Episode
 
 EPISODE, GOAL = "agentcascade_episode", "agentcascade_goal"
 """Keys of a request's `metadata`."""
@@ -26,7 +24,7 @@ GOAL_CHARACTERS = 4000
 
 
 def episode_of(
-    cascade: Cascade,
+    engine: Engine,
     messages: Sequence[Message],
     *,
     metadata: Mapping[str, Any] | None = None,
@@ -36,12 +34,13 @@ def episode_of(
 ) -> Episode:
     """The stateless episode that the conversation belongs to. Raises `InvalidRequest` for an impossible id or goal."""
     metadata, headers = metadata or {}, headers or {}
-    space = namespace or cascade.config.bank.namespace
+    space = namespace or engine.context.config.bank.namespace
     given = headers.get(EPISODE_HEADER) or metadata.get(EPISODE)
     named = headers.get(GOAL_HEADER)
-    return cascade.episode(
+    return Episode(
+        engine,
         goal=checked_goal(decoded(named) if named else metadata.get(GOAL) or ""),
-        id=checked_id(given) if given is not None else derived(messages, space, cascade.name),
+        id=checked_id(given) if given is not None else derived(messages, space, engine.context.name),
         namespace=space,
         accounts=accounts,
         stateless=True,

@@ -17,7 +17,7 @@ from agentcascade.storage.drafts import Unfinished, find, forget
 from agentcascade.types import Account
 
 if TYPE_CHECKING:
-    from agentcascade.cascade import Cascade
+    from agentcascade.step.engine import Engine
 
 
 _judging: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDictionary()
@@ -28,17 +28,17 @@ FLUSH_SECONDS = 10.0
 log = logging.getLogger("agentcascade.drafts")
 
 
-async def settled(cascade: Cascade, namespace: str, episode: str) -> Unfinished:
+async def settled(engine: Engine, namespace: str, episode: str) -> Unfinished:
     """The same after a short wait for records that are still on their way, here or in another process.
 
     Raises `StorageError` when the database does not take them: what it knows may lack the last steps.
     """
-    assert cascade.database is not None
+    assert engine.context.database is not None
     for wait in (*PATIENCE, None):
-        if cascade.recorder is not None and not await apart(cascade.recorder.flush, FLUSH_SECONDS):
+        if engine.context.recorder is not None and not await apart(engine.context.recorder.flush, FLUSH_SECONDS):
             raise StorageError("the database does not take the last records of this episode: say how it ended later")
         try:
-            return await apart(find, cascade.database, namespace, episode)
+            return await apart(find, engine.context.database, namespace, episode)
         except UnknownEpisode:
             if wait is None:
                 raise
@@ -46,19 +46,19 @@ async def settled(cascade: Cascade, namespace: str, episode: str) -> Unfinished:
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-async def finish(cascade: Cascade, found: Unfinished, success: bool | None, accounts: Sequence[Account] = ()) -> bool:
+async def finish(engine: Engine, found: Unfinished, success: bool | None, accounts: Sequence[Account] = ()) -> bool:
     """Close the episode as `Episode.finish` does, then forget its drafts. Returns whether the bank grew.
 
     Asked again how an episode ended, the judge's first word stands: it is not bought a second time. The judge must
     fit into `accounts`, beside the configured budgets.
     """
-    if success is not None or cascade.judge is None or cascade.database is None:
-        return await _finish(cascade, found, success, accounts)
+    if success is not None or engine.context.judge is None or engine.context.database is None:
+        return await _finish(engine, found, success, accounts)
     async with _one_at_a_time(found):
-        found = await settled(cascade, found.namespace, found.episode)
+        found = await settled(engine, found.namespace, found.episode)
         if found.judged is not None:
             return False
-        return await _finish(cascade, found, None, accounts)
+        return await _finish(engine, found, None, accounts)
 
 
 def _one_at_a_time(found: Unfinished) -> asyncio.Lock:
@@ -66,12 +66,11 @@ def _one_at_a_time(found: Unfinished) -> asyncio.Lock:
     return _judging.setdefault((id(asyncio.get_running_loop()), found.namespace, found.episode), asyncio.Lock())
 
 
-async def _finish(cascade: Cascade, found: Unfinished, success: bool | None, accounts: Sequence[Account]) -> bool:
+async def _finish(engine: Engine, found: Unfinished, success: bool | None, accounts: Sequence[Account]) -> bool:
     from agentcascade.episodes.episode import Episode
 
-    episode = Episode.restored(cascade, found)
-    episode.accounts = tuple(accounts)
+    episode = Episode.restored(engine, found, accounts)
     banked = await episode.finish(success)
-    if found.steps and cascade.database is not None:
-        await apart(forget, cascade.database, found)
+    if found.steps and engine.context.database is not None:
+        await apart(forget, engine.context.database, found)
     return banked

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentcascade._util import forking
+from agentcascade.episodes.episode import Episode
 from agentcascade.errors import CascadeClosed
 from agentcascade.event_loop import CLOSED, LoopThread
+from agentcascade.lifetime import Lifetime
+from agentcascade.step.engine import Engine
 from agentcascade.types import Message, Tool, Trajectory
 
 if TYPE_CHECKING:
-    from agentcascade.cascade import Cascade
-    from agentcascade.episodes.episode import Episode
     from agentcascade.episodes.responses import CascadeCompletion
     from agentcascade.episodes.stream import Answer, StepStream
 
@@ -20,23 +21,23 @@ if TYPE_CHECKING:
 _lock = forking.lock()
 
 
-def loop_of(cascade: Cascade) -> LoopThread:
-    """The loop of a cascade and its copies, started on first use and stopped by `cascade.close()`."""
+def loop_of(life: Lifetime) -> LoopThread:
+    """The loop of a cascade's blocking episodes, started on first use and stopped when its life ends."""
     with _lock:
-        if cascade.life.closed:
+        if life.closed:
             raise CascadeClosed(CLOSED)
-        loop = cascade.life.loop
+        loop = life.loop
         if loop is None:
-            loop = cascade.life.loop = LoopThread()
+            loop = life.loop = LoopThread()
         return loop
 
 
 class SyncEpisode:
     """An `Episode` for programs without an event loop; same methods, same errors, blocking."""
 
-    def __init__(self, cascade: Cascade, **options: Any) -> None:
-        self.episode = cascade.episode(**options)
-        self._loop = loop_of(cascade)
+    def __init__(self, engine: Engine, **options: Any) -> None:
+        self.episode = Episode(engine, **options)
+        self._loop = loop_of(engine.state.life)
 
     def complete(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any

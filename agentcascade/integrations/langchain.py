@@ -120,7 +120,7 @@ class ChatAgentCascade(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         episode, asked = self._begin(messages, stop, run_manager, kwargs)
-        return loop_of(self.cascade).run(_result(episode, asked))
+        return loop_of(self.cascade.engine.state.life).run(_result(episode, asked))
 
     async def _agenerate(
         self,
@@ -139,7 +139,7 @@ class ChatAgentCascade(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         episode, asked = self._begin(messages, stop, run_manager, kwargs)
-        loop = loop_of(self.cascade)
+        loop = loop_of(self.cascade.engine.state.life)
         stream, chunks = loop.run(_open(episode, asked)), _Chunks()
         try:
             while True:
@@ -179,7 +179,7 @@ class ChatAgentCascade(BaseChatModel):
         asked["stop"] = stop or self.stop
         asked = {k: v for k, v in asked.items() if v is not None and k not in ("stream", "ls_structured_output_format")}
         metadata = {**(getattr(run_manager, "metadata", None) or {}), **(asked.pop("metadata", None) or {})}
-        episode = identity.episode_of(self.cascade, plain, metadata=metadata)
+        episode = identity.episode_of(self.cascade.engine, plain, metadata=metadata)
         return episode, {**asked, "messages": plain}
 
 

@@ -114,7 +114,7 @@ class Provider(CustomLLM):  # type: ignore[misc]
         metadata = {**(litellm_params.get("metadata") or {}), **(given.get("metadata") or {})}
         headers = {**(call.get("headers") or {}), **(given.get("extra_headers") or {})}
         episode = identity.episode_of(
-            self.cascade(_name(model)),
+            self.cascade(_name(model)).engine,
             _plain(messages),
             metadata=metadata,
             headers={str(k).lower(): v for k, v in headers.items()},

@@ -77,7 +77,7 @@ class Wrapped:
 
         Returns whether the bank grew. Raises `UnknownEpisode`, `InvalidRequest` for what names no episode.
         """
-        return loop_of(self.cascade).run(self.afinish(episode, success))
+        return loop_of(self.cascade.engine.state.life).run(self.afinish(episode, success))
 
     async def afinish(self, episode: str | Running, success: bool | None = None) -> bool:
         cascade = self.cascade
@@ -86,10 +86,10 @@ class Wrapped:
             raise InvalidRequest(
                 "finish needs an episode that made a call: its id, or what client.agentcascade.episode() gave"
             )
-        if cascade.database is None:
+        if cascade.context.database is None:
             raise ConfigError("episodes are finished in the database: this cascade has none")
-        found = await stateless.settled(cascade, cascade.config.bank.namespace, name)
-        return await stateless.finish(cascade, found, success)
+        found = await stateless.settled(cascade.engine, cascade.config.bank.namespace, name)
+        return await stateless.finish(cascade.engine, found, success)
 
     def close(self) -> None:
         """Flush the records and release the database. The client itself stays open."""
@@ -129,7 +129,7 @@ class Wrapped:
             named = {identity.EPISODE_HEADER: running.id, identity.GOAL_HEADER: running.goal}
             headers = {k: v for k, v in headers.items() if not named.get(k)}
         episode = identity.episode_of(
-            self.cascade.with_teacher(teacher),
+            self.cascade.engine.twin(teacher=teacher),
             messages,
             metadata=given,
             headers=headers,
@@ -172,7 +172,6 @@ def wrap(client: C, config: Any = None, **options: Any) -> C:
             "out, give {'name': …, 'price': …} for a price, or use agentcascade.build(teacher=…)"
         )
     cascade = build(config, teacher=teacher, models=make, **options)
-    cascade.teacher = named
     return _attached(client.copy(), Wrapped(cascade))
 
 
@@ -241,7 +240,7 @@ class _Completions(Completions):
         if _raw(arguments):
             return super().create(**arguments)
         episode, asked = self._wrapped.begin(self._client, super().create, arguments)
-        loop = loop_of(self._wrapped.cascade)
+        loop = loop_of(self._wrapped.cascade.engine.state.life)
         if asked.pop("stream"):
             return CascadeStream(loop, loop.run(_open(episode, asked)))
         return loop.run(_answer(episode, asked))

@@ -132,10 +132,9 @@ def create_app(config: CascadeConfig) -> FastAPI:
 
 async def _settle(cascades: Iterable[Cascade], seconds: float) -> None:
     """Wait for the shadows and audits under way; what is not over then is left behind."""
-    behind = [b.settle() for c in cascades for b in (c.shadows, c.audits)]
     try:
         async with asyncio.timeout(seconds):
-            await asyncio.gather(*behind)
+            await asyncio.gather(*(cascade.settle() for cascade in cascades))
     except TimeoutError:
         log.warning("shadows or audits were still under way after %g seconds (server.shutdown_seconds)", seconds)
 

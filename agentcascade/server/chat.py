@@ -48,7 +48,7 @@ class Chat:
             del body
             cascade = self.find(data["model"], tenant)
             episode = identity.episode_of(
-                cascade,
+                cascade.engine,
                 data["messages"],
                 metadata=data.get("metadata"),
                 headers=request.headers,

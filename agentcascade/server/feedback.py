@@ -75,19 +75,19 @@ class FeedbackRoute:
         cascade = self._cascades.get(found.cascade)
         if cascade is None or not tenant.may_use(found.cascade):
             raise UnknownEpisode(f"there is no episode '{id}' here")
-        if data.get("success") is None and cascade.judge is None:
+        if data.get("success") is None and cascade.context.judge is None:
             raise invalid("success must be true or false: the cascade has no judge (judge.model)", param="success")
-        banked = await stateless.finish(cascade, found, data.get("success"), tenant.accounts)
+        banked = await stateless.finish(cascade.engine, found, data.get("success"), tenant.accounts)
         return {"episode": id, "banked": banked}
 
     async def _find(self, tenant: Tenant, episode: str) -> Unfinished:
         """Looked for once in each namespace and database that the tenant's cascades work with."""
         places = {
-            (id(c.database), tenant.namespace or c.config.bank.namespace): c
+            (id(c.context.database), tenant.namespace or c.config.bank.namespace): c
             for name, c in self._cascades.items()
-            if tenant.may_use(name) and c.database is not None
+            if tenant.may_use(name) and c.context.database is not None
         }
-        tries = [stateless.settled(cascade, namespace, episode) for (_, namespace), cascade in places.items()]
+        tries = [stateless.settled(cascade.engine, namespace, episode) for (_, namespace), cascade in places.items()]
         for found in await asyncio.gather(*tries, return_exceptions=True):
             if isinstance(found, Unfinished):
                 return found

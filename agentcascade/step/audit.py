@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from agentcascade._util.stable_draw import chosen
 from agentcascade._util.threads import apart
 from agentcascade.actions import voting
 from agentcascade.errors import describe
 from agentcascade.protocols import LearningRouter
-from agentcascade.step.background import Behind
-from agentcascade.step.model_calls import Caller, Request
+from agentcascade.step.background import BackgroundTasks
+from agentcascade.step.context import StepContext
+from agentcascade.step.model_calls import ModelCalls
 from agentcascade.step.record import StepRecord
+from agentcascade.step.request import Request
 from agentcascade.step.shadow import logged, temperature_of
+from agentcascade.step.student import parse
 from agentcascade.types import Decision, Shadow, Situation
-
-if TYPE_CHECKING:
-    from agentcascade.cascade import Cascade
 
 log = logging.getLogger("agentcascade.audit")
 
 
-class Asked:
+class AuditFailures:
     """The share of audits that fail, and as large a share of the steps that need none left out.
 
     An audit of a teacher's own step cannot fail. If they all counted while others are lost, a teacher that fails would
@@ -38,7 +37,7 @@ class Asked:
         self._answered = self._failed = 0
         self._owed = 0.0
 
-    def told(self, answered: bool) -> None:
+    def add(self, answered: bool) -> None:
         if answered:
             self._answered += 1
         else:
@@ -54,47 +53,43 @@ class Asked:
         return True
 
 
-class Audits(Behind):
-    """The audits of one cascade that are under way, at most `audit.max_pending`."""
+class Audits:
+    """The audits of one cascade that are under way among `tasks`, at most `audit.max_pending`."""
 
-    def __init__(self, cascade: Cascade) -> None:
-        super().__init__(cascade)
-        self._asked = Asked()
-
-    def of(self, cascade: Cascade) -> Audits:
-        twin = super().of(cascade)
-        twin._asked = self._asked
-        return twin
+    def __init__(self, context: StepContext, tasks: BackgroundTasks, failures: AuditFailures) -> None:
+        self._context = context
+        self._tasks = tasks
+        self._failures = failures
 
     def start(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
         """Audit this step in the background, if it is among `audit.rate` of all: drawn before it is known who takes it.
 
         A chosen step that the teacher took is a loss of 0 for the marginal risk, and nothing for the selective.
         """
-        cascade, settings = self._cascade, self._cascade.config.audit
-        if cascade.teacher is None or not chosen(f"{situation.episode}:{situation.step}", settings.rate, "audit"):
+        context, settings = self._context, self._context.config.audit
+        if context.teacher is None or not chosen(f"{situation.episode}:{situation.step}", settings.rate, "audit"):
             return
         if decision.answered_by == "student":
-            self._begin("an audit", settings.max_pending, lambda: self._run(situation, request, step, decision))
+            self._tasks.start("an audit", settings.max_pending, lambda: self._run(situation, request, step, decision))
         elif (
             settings.count == "marginal"
-            and cascade.guard is not None
-            and not cascade.guard.alarmed
-            and not self._asked.leave_out()
+            and context.guard is not None
+            and not context.guard.alarmed
+            and not self._failures.leave_out()
         ):
-            self._begin("an audit", settings.max_pending, lambda: self._judge(0.0))
+            self._tasks.start("an audit", settings.max_pending, lambda: self._judge(0.0))
 
     async def _run(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
-        cascade = self._cascade
-        record = StepRecord(situation, "cascade", cascade=cascade.name)
-        asked = Request(request.messages, request.tools, request.seed, request.options, accounts=request.accounts)
+        context = self._context
+        record = StepRecord(situation, "cascade", cascade=context.name)
+        audited = request.behind()
         taught: str | None = None
         answered = False
         try:
-            async with asyncio.timeout(cascade.config.audit.timeout_seconds):
-                completion = await Caller(cascade, asked, record).answer(request.messages, "audit")
+            async with asyncio.timeout(context.config.audit.timeout_seconds):
+                completion = await ModelCalls(context, audited, record).ask_teacher(request.messages, "audit")
             answered = True
-            sample = await cascade.side.parse(completion.messages[0], situation, asked)
+            sample = await parse(context, completion.messages[0], situation, audited)
             taught = sample.action.key if sample.action else None
         except (Exception, asyncio.CancelledError) as error:
             record.failed("audit", error)
@@ -102,31 +97,31 @@ class Audits(Behind):
                 self._log(record, step, decision, request, taught)
                 raise
         self._log(record, step, decision, request, taught)
-        self._asked.told(answered)
+        self._failures.add(answered)
         if answered:  # a teacher that could not be asked says nothing of the student
-            if isinstance(cascade.router, LearningRouter):
-                cascade.router.checked(situation, voting.tally(step.samples), taught)
+            if isinstance(context.router, LearningRouter):
+                context.router.checked(situation, voting.tally(step.samples), taught)
             await self._judge(float(taught != decision.action))
 
     async def _judge(self, loss: float) -> None:
         """Hand the loss to the guard; what fails there is logged."""
-        cascade = self._cascade
+        context = self._context
         alarmed, evidence = False, None
-        if cascade.guard is not None:
+        if context.guard is not None:
             try:
-                alarmed = await apart(cascade.guard.observe, loss)
-                evidence = cascade.guard.evidence
+                alarmed = await apart(context.guard.observe, loss)
+                evidence = context.guard.evidence
             except Exception as error:
                 log.warning("an audit is lost to the drift watch: %s", describe(error))
-        cascade.observer.audited(cascade.name, loss, evidence, alarmed)
+        context.observer.audited(context.name, loss, evidence, alarmed)
 
     def _log(
         self, record: StepRecord, step: StepRecord, decision: Decision, request: Request, taught: str | None
     ) -> None:
-        cascade, situation = self._cascade, record.situation
-        if cascade.recorder is None:
+        context, situation = self._context, record.situation
+        if context.recorder is None:
             return
-        cascade.recorder.shadowed(
+        context.recorder.shadowed(
             Shadow(
                 decision=decision.id,
                 kind="audit",
@@ -136,10 +131,10 @@ class Audits(Behind):
                 goal=situation.goal,
                 category=situation.category,
                 observation=situation.observation,
-                temperature=temperature_of(cascade, request),
-                k=cascade.config.retrieval.k if cascade.bank is not None else 0,
+                temperature=temperature_of(context, request),
+                k=context.config.retrieval.k if context.bank is not None else 0,
                 similarity=step.similarity,
-                propensity=cascade.config.audit.rate,
+                propensity=context.config.audit.rate,
                 teacher_action=taught,
                 samples=tuple(logged(s) for s in step.samples),
                 accepted=True,

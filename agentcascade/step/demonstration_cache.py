@@ -1,4 +1,4 @@
-"""Demonstrations that stay: an episode's next prompt begins as its last one did, so that the provider's cache hits.
+"""Demonstration cache: an episode's next prompt begins as its last one did, so that the provider's cache hits.
 
 Fresh demonstrations fit better, but they stand before the conversation, and all that follows a change is billed in
 full. The earlier ones are kept where what the cache saves is more than what the student is expected to lose:
@@ -22,18 +22,18 @@ from agentcascade.models.tokens import PER_MESSAGE, count_messages
 from agentcascade.prompts import demonstrations
 from agentcascade.prompts.demonstrations import Prompt
 from agentcascade.protocols import ChatModel, TokenCounter
+from agentcascade.step.context import StepContext
 from agentcascade.step.sample_batches import caches
 from agentcascade.types import Demonstration, Message, Situation, Usage
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
-    from agentcascade.cascade import Cascade
 
 EPISODES = 2_000
 """Remembered at once."""
 
 
-class Sent(NamedTuple):
+class SentPrompt(NamedTuple):
     """What the student was sent last."""
 
     shown: tuple[Demonstration, ...]
@@ -41,7 +41,7 @@ class Sent(NamedTuple):
     """Hashes."""
 
 
-class Offer(NamedTuple):
+class CachedPrompt(NamedTuple):
     """A prompt, its tokens, and how many of them the provider would find in its cache."""
 
     prompt: Prompt
@@ -50,18 +50,24 @@ class Offer(NamedTuple):
 
     def dollars(self, model: ChatModel) -> float | None:
         """Of one request: what the step's later ones send again is read from the cache, whichever prompt it is."""
-        found = model.dollars(Usage(input=self.tokens - self.cached, cached_input=self.cached))
-        return None if found is None else float(found)
+        dollars = model.dollars(Usage(input=self.tokens - self.cached, cached_input=self.cached))
+        return None if dollars is None else float(dollars)
 
 
-class Sticky:
+class DemonstrationCache:
     """The demonstrations that the episodes of a cascade were shown last."""
 
     def __init__(self) -> None:
-        self._sent: Cache[tuple[str, str], Sent] = Cache(EPISODES)
+        self._sent: Cache[tuple[str, str], SentPrompt] = Cache(EPISODES)
 
     async def choose(
-        self, cascade: Cascade, situation: Situation, messages: Sequence[Message], fresh: Prompt, room: int, output: int
+        self,
+        context: StepContext,
+        situation: Situation,
+        messages: Sequence[Message],
+        fresh: Prompt,
+        room: int,
+        output: int,
     ) -> Prompt:
         """`fresh`, or the prompt with the windows that the episode was shown before.
 
@@ -69,45 +75,51 @@ class Sticky:
         """
         key = situation.namespace, situation.episode
         last, chosen = self._sent.get(key), fresh
-        if last is not None and cascade.bank is not None and _windows(last.shown) != _windows(fresh.shown):
-            kept = await _kept(cascade.bank, situation, last.shown)
-            again = demonstrations.build(messages, kept, budget=room, count=cascade.count, quoting=cascade.quoting)
+        if last is not None and context.bank is not None and _windows(last.shown) != _windows(fresh.shown):
+            kept = await _kept(context.bank, situation, last.shown)
+            again = demonstrations.build(messages, kept, budget=room, count=context.count, quoting=context.quoting)
             whole = len(again.shown) == len(last.shown) > 0
             if whole and (
-                cascade.config.retrieval.sticky == "always" or worth(cascade, messages, last, again, fresh, output)
+                context.config.retrieval.sticky == "always" or saves_more(context, messages, last, again, fresh, output)
             ):
                 chosen = again
         if chosen.shown:
-            self._sent.put(key, Sent(chosen.shown, tuple(map(_hash, chosen.messages))))
+            self._sent.put(key, SentPrompt(chosen.shown, tuple(map(_hash, chosen.messages))))
         return chosen
 
 
-def worth(
-    cascade: Cascade,
+def saves_more(
+    context: StepContext,
     messages: Sequence[Message],
-    last: Sent,
+    last: SentPrompt,
     kept: Prompt,
     fresh: Prompt,
     output: int,
 ) -> bool:
     """Whether keeping saves more than it is expected to lose; False where a price is not known."""
-    student, teacher, settings = cascade.student, cascade.teacher, cascade.config
+    student, teacher, settings = context.student, context.teacher, context.config
     if student is None or teacher is None or not fresh.shown:
         return False
-    offers = [
-        offer(p, last, messages, student, cascade.count, settings.sampling.cached_from_tokens) for p in (kept, fresh)
+    prompts = [
+        cached_prompt(p, last, messages, student, context.count, settings.sampling.cached_from_tokens)
+        for p in (kept, fresh)
     ]
-    with_kept, with_fresh = (o.dollars(student) for o in offers)
-    call = teacher.dollars(Usage(input=count_messages(messages, cascade.count), output=output))
+    with_kept, with_fresh = (o.dollars(student) for o in prompts)
+    call = teacher.dollars(Usage(input=count_messages(messages, context.count), output=output))
     if with_kept is None or with_fresh is None or call is None:
         return False
     lost = max(0.0, _score(fresh.shown) - _score(kept.shown)) * settings.retrieval.sticky_sensitivity
     return with_fresh - with_kept > min(1.0, lost) * float(call)
 
 
-def offer(
-    prompt: Prompt, last: Sent, messages: Sequence[Message], student: ChatModel, count: TokenCounter, cached_from: int
-) -> Offer:
+def cached_prompt(
+    prompt: Prompt,
+    last: SentPrompt,
+    messages: Sequence[Message],
+    student: ChatModel,
+    count: TokenCounter,
+    cached_from: int,
+) -> CachedPrompt:
     """What the provider has cached of a prompt: the messages that it shares with the last one, in front.
 
     Of the message that the demonstrations stand in, its own text in front of them is shared as well.
@@ -121,7 +133,7 @@ def offer(
     first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), 0)
     shared = max(shared, count_messages(messages[: first + 1], count) - PER_MESSAGE)
     total = sum(sizes) + PER_MESSAGE
-    return Offer(prompt, total, shared if shared >= cached_from and caches(student, total) else 0)
+    return CachedPrompt(prompt, total, shared if shared >= cached_from and caches(student, total) else 0)
 
 
 async def _kept(bank: Bank, situation: Situation, shown: Sequence[Demonstration]) -> list[Demonstration]:

@@ -1,4 +1,4 @@
-"""Memory in an agent's step: what matters of earlier goes before the model, what happens now goes into memory."""
+"""Memory of a step: what matters of earlier goes before the model, what happens now goes into memory."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.memory.memory import Memory
 from agentcascade.messages import with_text
 from agentcascade.protocols import ChatModel
-from agentcascade.step.model_calls import Caller, Request
+from agentcascade.step.context import StepContext
+from agentcascade.step.model_calls import ModelCalls
 from agentcascade.step.record import StepRecord
+from agentcascade.step.request import Request
 from agentcascade.types import Completion, Message, Recall, Situation, Turn, now
 
 if TYPE_CHECKING:
-    from agentcascade.cascade import Cascade
+    from agentcascade.memory.memory import Memory
 
 HEADER = "# Memory\nFrom earlier, by date where one is known. It may be incomplete."
 QUESTION_CHARACTERS = 2000
@@ -23,54 +24,49 @@ REMEMBER_SECONDS = 3.0
 """That an answer waits for a database that is locked."""
 
 
-class Remembering:
+class StepMemory:
     """Gives the steps of a cascade memory. Its failures are recorded and never fail a step."""
 
-    def __init__(self, cascade: Cascade, memory: Memory) -> None:
-        self.memory, self._cascade, self._settings = memory, cascade, cascade.config.memory
+    def __init__(self, context: StepContext, memory: Memory) -> None:
+        self._context = context
+        self._memory = memory
+        self._settings = context.config.memory
 
-    def of(self, cascade: Cascade) -> Remembering:
-        """That of a twin, which asks the same memory."""
-        return Remembering(cascade, self.memory)
-
-    async def before(self, situation: Situation, request: Request, record: StepRecord) -> None:
-        """Put a memory block at the end of the last user message, where it spoils least of a prompt's cached prefix."""
+    async def inject(self, situation: Situation, request: Request, record: StepRecord) -> Request:
+        """The request with a memory block at the end of its last user message: least of a cached prefix is lost."""
         try:
             recall = await self._recall(situation, request, record)
         except Exception as error:
             record.failed("memory", error)
-            return
+            return request
         if not recall.text:
-            return
+            return request
         block = f"{HEADER}\n{self._quoted(recall.text, situation)}"
-        request.remember(_with_block(request.messages, block), self._cascade.count(block))
+        return request.with_memory(_with_block(request.messages, block), self._context.count(block))
 
     def _quoted(self, text: str, situation: Situation) -> str:
-        quoting = self._cascade.quoting
+        quoting = self._context.quoting
         return quoting.fence("quoted", quoting.text(text), f"{situation.goal}\0{situation.episode}")
 
     async def _recall(self, situation: Situation, request: Request, record: StepRecord) -> Recall:
         frame = f"{HEADER}\n{self._quoted('', situation)}"
-        room = self._cascade.config.prompt.token_budget - self._cascade.count(frame)
+        room = self._context.config.prompt.token_budget - self._context.count(frame)
         question = f"{situation.goal}\n{situation.observation}" if situation.history else situation.goal
-        return await self.memory.recall(
+        return await self._memory.recall(
             question[-QUESTION_CHARACTERS:],
             self._history(situation),
             namespace=situation.namespace,
             token_budget=max(0, min(self._settings.token_budget, room)),
             episode=situation.episode,
             decision=record.id,
-            caller=_OnTheBill(self._cascade, request, record),
+            caller=_OnTheBill(self._context, request, record),
             visible="\n".join(str(m.get("content") or "") for m in request.messages),
         )
 
-    async def after(self, situation: Situation, message: Message, record: StepRecord) -> None:
+    async def store(self, situation: Situation, reasoning: str, action: str, record: StepRecord) -> None:
         """Append the step to the history; what it observed is already there if it is the answer to an earlier one."""
-        from agentcascade import conversation
-
         if not self._settings.remember:
             return
-        reasoning, action = await conversation.split_off_loop(message, self._cascade.actions)
         name, at = f"{situation.episode}:{situation.step}", now()
         said = [("observation", situation.observation), ("agent", "\n".join(t for t in (reasoning, action) if t))]
         turns = [
@@ -80,7 +76,7 @@ class Remembering:
         ]
         try:
             async with asyncio.timeout(REMEMBER_SECONDS):  # it is written behind the answer, once the database is free
-                await self.memory.append(self._history(situation), turns, namespace=situation.namespace)
+                await self._memory.append(self._history(situation), turns, namespace=situation.namespace)
         except InvalidRequest:
             pass  # the step was asked for again, and is in the history as it was the first time
         except Exception as error:
@@ -93,14 +89,14 @@ class Remembering:
 class _OnTheBill:
     """Makes the memory's model calls as calls of the step: within its budgets, watched, in its decision."""
 
-    def __init__(self, cascade: Cascade, request: Request, record: StepRecord) -> None:
-        self._caller = Caller(cascade, request, record)
+    def __init__(self, context: StepContext, request: Request, record: StepRecord) -> None:
+        self._calls = ModelCalls(context, request, record)
 
     async def __call__(
         self, model: ChatModel, messages: Sequence[Message], *, max_tokens: int, timeout: float
     ) -> Completion:
         options: dict[str, Any] = {"temperature": 0.0, "max_tokens": max_tokens, "timeout": timeout}
-        return await self._caller.other(model, messages, "memory", options)
+        return await self._calls.ask(model, messages, "memory", options)
 
 
 def _with_block(messages: Sequence[Message], block: str) -> list[Message]:

@@ -1,4 +1,4 @@
-"""What one step's `Decision` is written from, gathered while the step runs."""
+"""Builder of a `Decision`: what it is written from, gathered while the step runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from agentcascade.errors import describe
 from agentcascade.prompts.demonstrations import Prompt
 from agentcascade.protocols import ChatModel
 from agentcascade.types import (
+    Action,
     Call,
     Completion,
     Decision,
@@ -117,6 +118,11 @@ class StepRecord:
         return self._samples
 
     @property
+    def action(self) -> Action | None:
+        """Of the answer, as far as it was parsed."""
+        return self._chosen.action if self._chosen else None
+
+    @property
     def calls(self) -> tuple[Call, ...]:
         return tuple(self._calls)
 
@@ -162,7 +168,7 @@ class StepRecord:
             votes=votes.counts if votes else {},
             samples=len(self._samples),
             invalid_samples=sum(s.action is None for s in self._samples),
-            action=self._chosen.action.key if self._chosen and self._chosen.action else None,
+            action=self.action.key if self.action else None,
             demonstrations=self.demonstrations,
             dropped_demonstrations=prompt.dropped if prompt else 0,
             calls=self.calls,

@@ -1,4 +1,4 @@
-"""How many samples to buy at a time: the waves with the least expected dollars under the provider's billing.
+"""Batch sizes for sampling: the waves with the least expected dollars under the provider's billing.
 
 What a sample will say is unknown; that it agrees with an earlier one has the probability p, learnt from earlier votes.
 Between exchangeable samples that is Ewens' urn: after m samples the next joins a class of c votes with probability
@@ -27,11 +27,11 @@ State = tuple[tuple[int, ...], tuple[int, ...]]
 """Votes of the classes seen so far, in their order, and of those imagined, largest first."""
 
 
-class Billing(NamedTuple):
+class BatchPrices(NamedTuple):
     """Dollars of a wave's parts."""
 
     prompt: float
-    again: float
+    repeated_prompt: float
     """Of a prompt that an earlier wave sent too: less, where it is read from the provider's cache."""
     answer: float
     once: bool
@@ -41,7 +41,7 @@ class Billing(NamedTuple):
 
     def wave(self, size: int, *, first: bool) -> float:
         """Requests of one wave run side by side, so none of them finds what another has cached."""
-        prompt = self.prompt if first else self.again
+        prompt = self.prompt if first else self.repeated_prompt
         return prompt * (1 if self.once else size) + self.answer * size + self.wait
 
 
@@ -55,9 +55,9 @@ def caches(model: ChatModel, prompt: int) -> bool:
     return whole is not None and read is not None and write is not None and read < whole and write <= whole
 
 
-def billing(
+def batch_prices(
     model: ChatModel, prompt: int, answer: float, *, cached_from: int, seconds: float = 0.0, second_dollars: float = 0.0
-) -> Billing | None:
+) -> BatchPrices | None:
     """How `model` bills waves of a prompt of so many tokens and answers of `answer`; None where it has no known price.
 
     A prompt of `cached_from` tokens or more is read from the cache the next time, where the provider caches.
@@ -67,14 +67,14 @@ def billing(
     if whole is None or again is None or output is None:
         return None
     each = float(output) * answer / 1000
-    return Billing(float(whole), float(again), each, model.supports_n, seconds * second_dollars)
+    return BatchPrices(float(whole), float(again), each, model.supports_n, seconds * second_dollars)
 
 
-class Waves:
+class BatchPlanner:
     """The cheapest waves until `router` has its verdict, at agreement probability `agree` in (0, 1)."""
 
-    def __init__(self, router: Router, situation: Situation, n: int, billing: Billing, agree: float) -> None:
-        self._router, self._situation, self._n, self._billing = router, situation, n, billing
+    def __init__(self, router: Router, situation: Situation, n: int, prices: BatchPrices, agree: float) -> None:
+        self._router, self._situation, self._n, self._prices = router, situation, n, prices
         self._theta = (1 - agree) / agree
 
     def next(self, votes: Tally) -> tuple[int, float]:
@@ -109,7 +109,7 @@ class Waves:
             best = 0, float("inf")
             for size in range(remaining, 0, -1):
                 later = sum(chance * self._best(after)[1] for after, chance in reached[size].items())
-                dollars = self._billing.wave(size, first=first) + later
+                dollars = self._prices.wave(size, first=first) + later
                 if dollars < best[1] * (1 - SLACK):
                     best = size, dollars
         self._known[state] = best
@@ -126,14 +126,14 @@ class Waves:
                 grown = tuple(sorted((*imagined[:i], c + 1, *imagined[i + 1 :]), reverse=True))
                 moves.append((seen, grown, c / mass))
             moves.append((seen, (*imagined, 1), (self._theta + self._lost) / mass))
-            for *key, weight in moves:
-                found: State = (key[0], key[1])
-                after[found] = after.get(found, 0.0) + chance * weight
+            for grown_seen, grown_imagined, weight in moves:
+                drawn: State = (grown_seen, grown_imagined)
+                after[drawn] = after.get(drawn, 0.0) + chance * weight
         return after
 
 
-class Outlook:
-    """What a student's next samples will probably be like, learnt from its last ones."""
+class SampleStatistics:
+    """Statistics of a student's samples, learnt from its last ones: agreement, tokens and seconds."""
 
     def __init__(self) -> None:
         self._agreed, self._pairs = 2.0, 3.0  # the prior, Beta(2, 1)
@@ -160,13 +160,13 @@ class Outlook:
         """Of one request."""
         return self._seconds / self._samples
 
-    def called(self, call: Call, samples: int) -> None:
+    def add_request(self, call: Call, samples: int) -> None:
         """One request for so many samples was answered."""
         self._samples = FORGET * self._samples + samples
         self._tokens = FORGET * self._tokens + call.usage.completion
         self._seconds = FORGET * self._seconds + call.seconds * samples
 
-    def voted(self, samples: Sequence[Sample]) -> None:
+    def add_vote(self, samples: Sequence[Sample]) -> None:
         """Only the first two count: whether more are drawn depends on how these agree."""
         if len(samples) > 1:
             self._votes += 1

@@ -1,4 +1,4 @@
-"""Mode ``shadow``: what would the student have done? Asked behind the answer that the teacher has given already.
+"""Shadows (mode ``shadow``): what the student would have done, asked behind the answer that the teacher gave.
 
 A shadow never delays or breaks the agent's step. Every sample is logged, for tuning (`agentcascade tune`).
 """
@@ -6,51 +6,53 @@ A shadow never delays or breaks the agent's step. Every sample is logged, for tu
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from agentcascade._util.stable_draw import chosen, drawn
 from agentcascade.actions import voting
+from agentcascade.messages import text_of
 from agentcascade.protocols import LearningRouter, Verdict
-from agentcascade.step.background import Behind
-from agentcascade.step.model_calls import Request
+from agentcascade.step.background import BackgroundTasks
+from agentcascade.step.context import StepContext
 from agentcascade.step.record import StepRecord
+from agentcascade.step.request import Request
+from agentcascade.step.student import StudentPolicy
 from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation, Tally
-
-if TYPE_CHECKING:
-    from agentcascade.cascade import Cascade
 
 SAMPLES = 3
 """Of a shadow, where neither configuration nor router names a number: the paper's."""
 
 
-class Shadows(Behind):
-    """The shadows of one cascade that are under way, at most `shadow.max_pending`."""
+class Shadows:
+    """The shadows of one student that are under way among `tasks`, at most `shadow.max_pending`."""
+
+    def __init__(self, policy: StudentPolicy, tasks: BackgroundTasks) -> None:
+        self._policy = policy
+        self._context = policy.context
+        self._tasks = tasks
 
     def start(self, situation: Situation, request: Request, decision: Decision) -> None:
-        """Sample the student for this step in the background, if the step is among `shadow.rate` of all."""
-        settings = self._cascade.config.shadow
-        if not chosen(f"{situation.episode}:{situation.step}", settings.rate, "shadow"):
-            return
-        asked = self._asked(situation, request)
-        self._begin("a shadow", settings.max_pending, lambda: self._run(situation, asked, decision))
+        """Sample the student for this step in the background, if the step is among `shadow.rate` of all.
 
-    def _asked(self, situation: Situation, request: Request) -> Request:
-        """The request at one of the settings that the log is to hold."""
-        settings, what = self._cascade.config.shadow, f"{situation.episode}:{situation.step}"
-        asked = Request(request.messages, request.tools, request.seed, request.options, accounts=request.accounts)
-        asked.temperature = drawn(what, settings.temperatures, "temperature") if settings.temperatures else None
-        asked.k = drawn(what, settings.ks, "k") if settings.ks else None
-        return asked
+        The request is made at one of the settings that the log is to hold.
+        """
+        settings, step = self._context.config.shadow, f"{situation.episode}:{situation.step}"
+        if not chosen(step, settings.rate, "shadow"):
+            return
+        shadowed = request.behind(
+            temperature=drawn(step, settings.temperatures, "temperature") if settings.temperatures else None,
+            k=drawn(step, settings.ks, "k") if settings.ks else None,
+        )
+        self._tasks.start("a shadow", settings.max_pending, lambda: self._run(situation, shadowed, decision))
 
     async def _run(self, situation: Situation, request: Request, decision: Decision) -> None:
-        cascade = self._cascade
-        record = StepRecord(situation, "shadow", cascade=cascade.name)
+        context, policy = self._context, self._policy
+        record = StepRecord(situation, "shadow", cascade=context.name)
         samples: list[Sample] = []
         try:
-            async with asyncio.timeout(cascade.config.shadow.timeout_seconds):
-                await cascade.side.demonstrate(situation, "shadow", request, record)
-                n = samples_of(cascade, situation)
-                samples, _ = await cascade.side.vote(_All(n), situation, n, request, record, "shadow")
+            async with asyncio.timeout(context.config.shadow.timeout_seconds):
+                shown = await policy.add_demonstrations(situation, "shadow", request, record) or request
+                n = samples_of(context, situation)
+                samples, _ = await policy.sample_and_vote(_All(n), situation, n, shown, record, "shadow")
         except Exception as error:
             record.failed("shadow", error)
         except asyncio.CancelledError as error:
@@ -60,18 +62,18 @@ class Shadows(Behind):
         self._log(record, samples, decision, request)
 
     def _log(self, record: StepRecord, samples: list[Sample], decision: Decision, request: Request) -> None:
-        cascade, situation = self._cascade, record.situation
-        if cascade.recorder is None:
+        context, situation = self._context, record.situation
+        if context.recorder is None:
             return
-        router, config = cascade.router, cascade.config
+        router, config = context.router, context.config
         n = router.samples(situation)
         votes = voting.tally(samples[:n], record.similarity)
-        k = 0 if cascade.bank is None else config.retrieval.k if request.k is None else request.k
+        k = 0 if context.bank is None else config.retrieval.k if request.k is None else request.k
         taught = not k or len(record.demonstrations) >= config.prompt.min_demonstrations
         if isinstance(router, LearningRouter) and samples:
             router.checked(situation, voting.tally(samples[: n or len(samples)]), decision.action)
         accepted = taught and 0 < n <= len(samples) and router.judge(situation, votes, 0) is Verdict.ACCEPT
-        cascade.recorder.shadowed(
+        context.recorder.shadowed(
             Shadow(
                 decision=decision.id,
                 episode=situation.episode,
@@ -80,7 +82,7 @@ class Shadows(Behind):
                 goal=situation.goal,
                 category=situation.category,
                 observation=situation.observation,
-                temperature=temperature_of(cascade, request),
+                temperature=temperature_of(context, request),
                 k=k,
                 similarity=record.similarity,
                 propensity=config.shadow.rate,
@@ -96,19 +98,19 @@ class Shadows(Behind):
         )
 
 
-def samples_of(cascade: Cascade, situation: Situation) -> int:
+def samples_of(context: StepContext, situation: Situation) -> int:
     """How many samples a shadow takes: as configured, else what the router would draw if the student had its turn.
 
     Routers that send this step to the teacher want 0; those that learn need shadows of such steps as well.
     """
-    router = cascade.router
-    wanted = cascade.config.shadow.samples or router.samples(situation) or getattr(router, "n", 0)
+    router = context.router
+    wanted = context.config.shadow.samples or router.samples(situation) or getattr(router, "n", 0)
     return wanted if isinstance(wanted, int) and wanted > 0 else SAMPLES
 
 
-def temperature_of(cascade: Cascade, request: Request) -> float | None:
+def temperature_of(context: StepContext, request: Request) -> float | None:
     """What the student is sampled at; None: the provider's own."""
-    own, student = cascade.config.sampling.temperature, cascade.config.student
+    own, student = context.config.sampling.temperature, context.config.student
     if request.temperature is not None:
         return request.temperature
     return own if own is not None or student is None else student.temperature
@@ -116,8 +118,6 @@ def temperature_of(cascade: Cascade, request: Request) -> float | None:
 
 def logged(sample: Sample) -> LoggedSample:
     """A sample as the log keeps it."""
-    from agentcascade.messages import text_of
-
     action = sample.action
     return LoggedSample(
         action=action.key if action else None,

@@ -13,8 +13,8 @@ PATIENCE = 3
 """Failures in a row of a student that has worked before; of one that never has, the first is said."""
 
 
-class Standing:
-    """Counts each student's failures in a row. Thread-safe; shared by a cascade's copies."""
+class StudentHealth:
+    """Each student's failures in a row. Thread-safe; shared by a cascade's twins."""
 
     def __init__(self) -> None:
         self._lock = forking.lock()

@@ -125,13 +125,13 @@ async def whole(url: str, embedder: str, rounds: int) -> tuple[float, float]:
         assert cascade.bank is not None
         example: list[Trajectory] = trajectories(50)
         await cascade.bank.add_many(example)
-        sent, complete = [], cascade.student.complete
+        sent, complete = [], cascade.context.student.complete
 
         def remembering(messages: list[dict[str, str]], **options: object) -> object:
             sent.append(messages)
             return complete(messages, **options)
 
-        cascade.student.complete = remembering  # so that the bare call sends the very same prompt
+        cascade.context.student.complete = remembering  # so that the bare call sends the very same prompt
         for i, messages in enumerate(situations(rounds + 20)):
             episode = cascade.episode(id=f"bench-{i}", goal=messages[1]["content"])
             started = time.perf_counter()

@@ -19,6 +19,7 @@ from agentcascade.models.openai import OpenAIModel
 from agentcascade.models.openai_client import ClientModel
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.protocols import Verdict
+from agentcascade.step.context import StepContext
 from agentcascade.types import Situation, Tally
 
 ASK = [{"role": "user", "content": "Go on."}]
@@ -121,13 +122,15 @@ def said(action: str, *logprobs: float) -> dict[str, Any]:
 def cascade(router: Any, script: Any, **settings: Any) -> Cascade:
     config = CascadeConfig.model_validate({"retrieval": {"k": 0}, "sampling": {"staged": "never"}} | settings)
     return Cascade(
-        config,
-        router=router,
-        count=len,
-        teacher=ScriptedModel(["Action: look"]),
-        student=ScriptedModel(script),
-        actions=RegexActions(),
-        recorder=MemoryRecorder(),
+        StepContext(
+            config=config,
+            router=router,
+            count=len,
+            teacher=ScriptedModel(["Action: look"]),
+            student=ScriptedModel(script),
+            actions=RegexActions(),
+            recorder=MemoryRecorder(),
+        )
     )
 
 
@@ -146,7 +149,7 @@ async def test_a_router_sees_the_mean_of_each_class_whose_samples_are_all_known(
 async def test_a_shadow_logs_them() -> None:
     made = cascade(Curious(), [said("go", -0.25, -0.75)], mode="shadow", sampling={"logprobs": True})
     await made.step(ASK)
-    await made.shadows.settle()
-    assert isinstance(made.recorder, MemoryRecorder)
-    [shadow] = made.recorder.shadows
+    await made.settle()
+    assert isinstance(made.context.recorder, MemoryRecorder)
+    [shadow] = made.context.recorder.shadows
     assert [(s.action, s.logprob, s.tokens) for s in shadow.samples] == [("go", -0.5, 2)] * 3

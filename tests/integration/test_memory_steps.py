@@ -40,9 +40,9 @@ def shown(model: Any) -> str:
 @pytest.mark.parametrize("mode", ["teacher", "collect", "shadow", "cascade", "student"])
 async def test_every_mode_has_the_memory_behind_the_last_user_message(tmp_path: Path, mode: str) -> None:
     async with cascade(tmp_path, mode) as made:
-        await made.remembering.memory.append("user-1", [REX])  # type: ignore[union-attr]
+        await made.context.memory.append("user-1", [REX])  # type: ignore[union-attr]
         answer = await made.episode().complete(ASK)
-        asked = made.student if mode in ("cascade", "student") else made.teacher
+        asked = made.context.student if mode in ("cascade", "student") else made.context.teacher
         assert asked.requests[-1][0] == ASK[0]  # type: ignore[union-attr]
         assert shown(asked).startswith(ASK[1]["content"])
         assert "# Memory" in shown(asked)
@@ -52,19 +52,19 @@ async def test_every_mode_has_the_memory_behind_the_last_user_message(tmp_path: 
 
 async def test_the_teacher_may_go_without(tmp_path: Path) -> None:
     async with cascade(tmp_path, "teacher", memory={"teacher_sees_memory": False}) as made:
-        await made.remembering.memory.append("user-1", [REX])  # type: ignore[union-attr]
+        await made.context.memory.append("user-1", [REX])  # type: ignore[union-attr]
         await made.episode().complete(ASK)
-        assert made.teacher.requests[-1] == ASK  # type: ignore[union-attr]
+        assert made.context.teacher.requests[-1] == ASK  # type: ignore[union-attr]
 
 
 async def test_the_block_fits_into_the_prompts_token_budget(tmp_path: Path) -> None:
     async with cascade(tmp_path, "student", prompt={"token_budget": 65, "min_demonstrations": 0}) as made:
         turns = [Turn(speaker="Ann", text=f"My dog number {i} is called Rex the dog {i}") for i in range(20)]
-        await made.remembering.memory.append("user-1", turns)  # type: ignore[union-attr]
+        await made.context.memory.append("user-1", turns)  # type: ignore[union-attr]
         await made.episode().complete(ASK)
-        block = shown(made.student).partition("# Memory")[2]
+        block = shown(made.context.student).partition("# Memory")[2]
         assert block
-        assert made.count("# Memory" + block) <= 65
+        assert made.context.count("# Memory" + block) <= 65
 
 
 async def test_steps_are_remembered_across_episodes_and_restarts(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ async def test_steps_are_remembered_across_episodes_and_restarts(tmp_path: Path)
         await made.episode(id="first").complete([{"role": "user", "content": "What did Rex do on Monday?"}])
     async with cascade(tmp_path, "student") as made:
         await made.episode(id="second").complete([{"role": "user", "content": "Whom did Rex bite?"}])
-        assert "Rex bit the postman" in shown(made.student)
+        assert "Rex bit the postman" in shown(made.context.student)
 
 
 async def test_what_stands_in_the_prompt_is_not_told_again(tmp_path: Path) -> None:
@@ -84,16 +84,16 @@ async def test_what_stands_in_the_prompt_is_not_told_again(tmp_path: Path) -> No
                 {"role": "assistant", "content": answer.choices[0].message.content},
                 {"role": "user", "content": "And what does Rex do now?"},
             ]
-        assert "# Memory" not in shown(made.student)
+        assert "# Memory" not in shown(made.context.student)
 
 
 async def test_tenants_never_see_each_others_memory(tmp_path: Path) -> None:
     async with cascade(tmp_path, "student") as made:
-        await made.remembering.memory.append("user-1", [REX], namespace="acme")  # type: ignore[union-attr]
+        await made.context.memory.append("user-1", [REX], namespace="acme")  # type: ignore[union-attr]
         await made.episode(namespace="globex").complete(ASK)
-        assert "Rex" not in shown(made.student)
+        assert "Rex" not in shown(made.context.student)
         await made.episode(namespace="acme").complete(ASK)
-        assert "Rex" in shown(made.student)
+        assert "Rex" in shown(made.context.student)
 
 
 async def test_a_memory_that_fails_never_fails_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,11 +103,11 @@ async def test_a_memory_that_fails_never_fails_the_step(tmp_path: Path, monkeypa
             raise RuntimeError("the memory is gone")
 
         for name in ("recall", "append"):
-            monkeypatch.setattr(made.remembering.memory, name, broken)  # type: ignore[union-attr]
+            monkeypatch.setattr(made.context.memory, name, broken)  # type: ignore[union-attr]
         answer = await made.episode().complete(ASK)
         assert answer.choices[0].message.content == "look"
         assert any("the memory is gone" in failure for failure in answer.agentcascade.failures)
-        assert made.student.requests[-1] == ASK  # type: ignore[union-attr]
+        assert made.context.student.requests[-1] == ASK  # type: ignore[union-attr]
 
 
 class Paid(ScriptedModel):
@@ -132,8 +132,8 @@ PAID = {"tiers": {"summary": {"low": "llm:large"}}, "models": {"large": {"name":
 async def test_the_memorys_calls_are_on_the_steps_bill_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paying(monkeypatch)
     async with cascade(tmp_path, "student", memory=PAID) as made:
-        made.student.price = Price(input=Decimal(1), output=Decimal(1))  # type: ignore[union-attr]
-        await made.remembering.memory.append("user-1", [REX])  # type: ignore[union-attr]
+        made.context.student.price = Price(input=Decimal(1), output=Decimal(1))  # type: ignore[union-attr]
+        await made.context.memory.append("user-1", [REX])  # type: ignore[union-attr]
         decision = (await made.episode().complete(ASK)).agentcascade
     (call,) = [c for c in decision.calls if c.purpose == "memory"]
     spent = Decimal(call.usage.prompt + call.usage.completion) / 1000
@@ -157,8 +157,8 @@ async def test_a_budget_that_is_too_small_for_the_memory_leaves_the_step_alone(
     async with cascade(
         tmp_path, "student", memory={**PAID, "tiers": tiers, **options}, budgets={"per_episode": "0.01"}
     ) as made:
-        made.student.price = Price(input=Decimal(1), output=Decimal(1))  # type: ignore[union-attr]
-        await made.remembering.memory.append("user-1", [REX])  # type: ignore[union-attr]
+        made.context.student.price = Price(input=Decimal(1), output=Decimal(1))  # type: ignore[union-attr]
+        await made.context.memory.append("user-1", [REX])  # type: ignore[union-attr]
         answer = await made.episode().complete(ASK)
     assert answer.choices[0].message.content == "look"
     assert not [c for c in answer.agentcascade.calls if c.purpose == "memory"]

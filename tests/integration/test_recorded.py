@@ -87,7 +87,7 @@ async def test_solved_runs_teach_a_student_who_repeats_them(runs: list[dict[str,
             ]
         assert all(d.answered_by == "student" and d.agreement == 1 for d in episode.decisions)
         assert all(len(d.demonstrations) == 3 for d in episode.decisions)
-        cascade.student = split
+        cascade = cascade.twin(student=split)
         doubted = cascade.episode()
         await doubted.complete(replayed[: answers(replayed)[0]])
         assert doubted.decisions[0].answered_by == "teacher"

@@ -122,7 +122,7 @@ def test_whoever_closes_second_waits_for_the_first(make: Callable[..., Cascade],
     cascade.on_close(closing.set)  # the last that was added is called first, behind the tasks
     first = threading.Thread(target=cascade.close)
     first.start()
-    while not cascade.life.closed:
+    while not cascade.engine.state.life.closed:
         first.join(0.01)
     cascade.close()
     assert closing.is_set()
@@ -154,7 +154,7 @@ def test_a_closed_cascade_answers_nothing(make: Callable[..., Cascade]) -> None:
     for episode in (early, cascade.episode()):
         with pytest.raises(CascadeClosed, match="was closed"):
             asyncio.run(episode.complete(TASK))
-    twin = cascade.with_teacher(ScriptedModel(["look"]))
+    twin = cascade.twin(teacher=ScriptedModel(["look"]))
     with pytest.raises(CascadeClosed):
         asyncio.run(twin.episode().complete(TASK))
 
@@ -171,7 +171,9 @@ def test_a_step_under_way_hears_that_its_cascade_was_closed(make: Callable[..., 
 
     thread = threading.Thread(target=step)
     thread.start()
-    while not cascade.life.loop or not asyncio.all_tasks(cascade.life.loop._loop):  # the step is not there yet
+    while not cascade.engine.state.life.loop or not asyncio.all_tasks(
+        cascade.engine.state.life.loop._loop
+    ):  # the step is not there yet
         thread.join(0.01)
     cascade.close()
     thread.join(10)

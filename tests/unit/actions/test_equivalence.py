@@ -19,6 +19,7 @@ from agentcascade.ledger.ledger import MemoryRecorder
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.routers.step.consistency import Unanimity
+from agentcascade.step.context import StepContext
 from agentcascade.types import Action, Message, Situation
 
 PRICE = Price(input=Decimal(1), output=Decimal(1))
@@ -27,17 +28,18 @@ ASKED: list[Message] = [{"role": "user", "content": "Which is the largest?"}]
 
 
 def cascade(said: Sequence[str], mergers: Sequence[Any] = (), config: CascadeConfig = CONFIG) -> Cascade:
-    made = Cascade(
-        config,
-        router=Unanimity(len(said)),
-        count=lambda text: len(text.split()),
-        teacher=ScriptedModel(lambda messages, sample: "teacher's", name="teacher", price=PRICE),
-        student=ScriptedModel(lambda messages, sample: said[sample], name="student", price=PRICE),
-        actions=TextActions(),
-        recorder=MemoryRecorder(),
+    return Cascade(
+        StepContext(
+            config=config,
+            router=Unanimity(len(said)),
+            count=lambda text: len(text.split()),
+            teacher=ScriptedModel(lambda messages, sample: "teacher's", name="teacher", price=PRICE),
+            student=ScriptedModel(lambda messages, sample: said[sample], name="student", price=PRICE),
+            actions=TextActions(),
+            recorder=MemoryRecorder(),
+            mergers=tuple(mergers),
+        )
     )
-    made.mergers = tuple(mergers)
-    return made
 
 
 def verifier(answer: str) -> tuple[Verifier, list[str]]:
@@ -124,12 +126,11 @@ async def test_layers_that_break_join_nothing_and_the_others_go_on() -> None:
 
 async def test_shadows_keep_keys_as_they_are_written() -> None:
     judge, asked = verifier("[[1, 2]]")
-    config = CONFIG.model_copy(update={"mode": "shadow"})
-    made = cascade(["a", "b"], [judge], config)
-    made.config = config.model_copy(update={"shadow": config.shadow.model_copy(update={"samples": 2})})
+    shadow = CONFIG.shadow.model_copy(update={"samples": 2})
+    made = cascade(["a", "b"], [judge], CONFIG.model_copy(update={"mode": "shadow", "shadow": shadow}))
     await made.step(ASKED)
-    await made.shadows.settle()
-    recorder = made.recorder
+    await made.settle()
+    recorder = made.context.recorder
     assert isinstance(recorder, MemoryRecorder)
     assert [s.action for s in recorder.shadows[0].samples] == ["a", "b"]
     assert asked == []

@@ -68,8 +68,8 @@ def left_open(tmp_path: Path) -> LeftOpen:
 def test_the_parts_that_the_settings_name_are_made(tmp_path: Path, left_open: LeftOpen) -> None:
     router = {"name": "threshold", "options": {"n": 5, "threshold": 0.6}}
     with build(**settings(tmp_path, router=router, retrieval={"embedder": "hashing:64", "index": "faiss"})) as cascade:
-        assert isinstance(cascade.router, AgreementThreshold)
-        assert (cascade.router.n, cascade.router.needed) == (5, 3)
+        assert isinstance(cascade.context.router, AgreementThreshold)
+        assert (cascade.context.router.n, cascade.context.router.needed) == (5, 3)
         assert cascade.bank is not None
         assert isinstance(cascade.bank.embedder, HashEmbedder)
         assert isinstance(cascade.bank.retriever, FaissRetriever)
@@ -87,11 +87,14 @@ def test_a_file_the_environment_and_keywords_all_count(tmp_path: Path, monkeypat
     with build(file, teacher={"name": "offline/expert", "price": price}, seed=7) as cascade:
         config = cascade.config
         assert (config.bank.url, config.bank.namespace, config.seed) == (url, "environment", 7)
-        assert (cascade.teacher and cascade.teacher.name, cascade.student and cascade.student.name) == (
+        assert (
+            cascade.context.teacher and cascade.context.teacher.name,
+            cascade.context.student and cascade.context.student.name,
+        ) == (
             "offline/expert",
             "offline/imitator",
         )
-        assert isinstance(cascade.router, Unanimity)
+        assert isinstance(cascade.context.router, Unanimity)
 
 
 def test_a_finished_config_is_taken_as_it_is_or_not_at_all(tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_a_model_of_ones_own_is_loaded_by_name_with_its_options(
     monkeypatch.delitem(sys.modules, "own_models", raising=False)
     own = {"name": "own_models:Echo", "options": {"word": "hello"}}
     with build(**settings(tmp_path, teacher=own, student="own_models:Echo", mode="teacher")) as cascade:
-        assert isinstance(cascade.teacher, ChatModel)
+        assert isinstance(cascade.context.teacher, ChatModel)
         answer = cascade.sync_episode().complete(TASK)
         assert (answer.model, answer.choices[0].message.content) == ("echo", "Action: hello")
 

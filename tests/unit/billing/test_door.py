@@ -448,7 +448,7 @@ def cascade_of(folder: Path, **options: Any) -> Any:
 
 def booked(cascade: Any) -> Decimal:
     (account,) = cascade.config.budgets.of_namespace("default")
-    balance = cascade.budgets.balance(account)
+    balance = cascade.context.budgets.balance(account)
     assert balance.reserved == 0
     return balance.spent
 
@@ -474,8 +474,7 @@ async def test_steps_shadows_audits_plans_thoughts_and_judges_go_through_the_doo
             pass
         await stream.aclose()
         await episode.finish()
-        await cascade.shadows.settle()
-        await cascade.audits.settle()
+        await cascade.settle()
         assert booked(cascade) == one * {0: 5, 1: 5, 2: 7}[number]
         await cascade.aclose()
 
@@ -554,8 +553,8 @@ async def test_a_plan_whose_first_step_never_comes_is_in_the_ledger(tmp_path: Pa
     cascade = cascade_of(tmp_path, mode="collect", teacher=Tires("t"), collect={"plan": True, "first_thought": True})
     with pytest.raises(ValueError, match="no more"):
         await cascade.episode("x").complete(ASK)
-    await asyncio.to_thread(cascade.recorder.flush)
-    (line,) = Ledger(cascade.database).spending()
+    await asyncio.to_thread(cascade.context.recorder.flush)
+    (line,) = Ledger(cascade.context.database).spending()
     assert (line.calls, line.known_dollars) == (1, booked(cascade))
     await cascade.aclose()
 
@@ -564,12 +563,12 @@ async def test_a_judgement_is_bought_once_however_often_it_is_asked_for(tmp_path
     judge = Spy("judge")
     cascade = cascade_of(tmp_path, mode="teacher", teacher=Spy("t"), judge=ModelJudge(judge, "Did it?"))
     await cascade.episode("x", id="ep_1").complete(ASK)
-    found = await stateless.settled(cascade, "default", "ep_1")
-    await asyncio.gather(*(stateless.finish(cascade, found, None) for _ in range(5)))
+    found = await stateless.settled(cascade.engine, "default", "ep_1")
+    await asyncio.gather(*(stateless.finish(cascade.engine, found, None) for _ in range(5)))
     for _ in range(3):
-        await stateless.finish(cascade, found, None)
+        await stateless.finish(cascade.engine, found, None)
     assert judge.calls == 1
     await cascade.episode("x", id="ep_1").complete(ASK)
-    await stateless.finish(cascade, found, None)
+    await stateless.finish(cascade.engine, found, None)
     assert judge.calls == 2, "an episode that went on is judged anew"
     await cascade.aclose()

@@ -68,7 +68,7 @@ async def one(entrance: Door, call: dict[str, Any]) -> tuple[Decimal, bool]:
         await cancelled
     if cancelled.hit:
         await asyncio.sleep(0.005)  # what is not cancelled goes on
-    exact = call["reports"] and call["fails"] is None and (not cancelled.hit or provider.sent == 0)
+    exact = call["reports"] and call["fails"] is None and not cancelled.hit
     return provider, exact  # type: ignore[return-value]
 
 

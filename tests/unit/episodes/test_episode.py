@@ -28,7 +28,7 @@ async def test_collect_banks_a_success_with_its_steps():
         ("put a mug on the desk", "so.", "look"),
         ("a mug 1", "so.", "take mug"),
     ]
-    (end,) = episode.cascade.recorder.ends
+    (end,) = episode._context.recorder.ends
     assert (end.success, end.steps) == (True, 2)
 
 

@@ -33,16 +33,16 @@ def cascade(tmp_path: Path) -> Any:
 
 def test_an_episode_that_names_itself_is_taken_at_its_word_and_headers_win(cascade: Cascade) -> None:
     metadata = {"agentcascade_episode": "run-1", "agentcascade_goal": "mug"}
-    assert identity.episode_of(cascade, ASK, metadata=metadata).id == "run-1"
+    assert identity.episode_of(cascade.engine, ASK, metadata=metadata).id == "run-1"
     headers = {"x-agentcascade-episode": "run-2", "x-agentcascade-goal": "caf%C3%A9"}
-    episode = identity.episode_of(cascade, ASK, metadata=metadata, headers=headers)
+    episode = identity.episode_of(cascade.engine, ASK, metadata=metadata, headers=headers)
     assert (episode.id, episode.goal) == ("run-2", "café")
 
 
 @pytest.mark.parametrize("bad", ["", " ", "a b", "a\r\nSet-Cookie: x=1", "a\0b", "x" * 201, "-a", "ü", 7])
 def test_an_id_that_could_be_mistaken_for_something_else_is_refused(cascade: Cascade, bad: Any) -> None:
     with pytest.raises(InvalidRequest, match="episode id"):
-        identity.episode_of(cascade, ASK, metadata={"agentcascade_episode": bad})
+        identity.episode_of(cascade.engine, ASK, metadata={"agentcascade_episode": bad})
 
 
 @pytest.mark.parametrize("given", [
@@ -52,19 +52,19 @@ def test_an_id_that_could_be_mistaken_for_something_else_is_refused(cascade: Cas
 ])  # fmt: skip
 def test_a_goal_that_is_too_long_is_refused_and_never_cut(cascade: Cascade, given: Any) -> None:
     with pytest.raises(InvalidRequest, match="goal"):
-        identity.episode_of(cascade, ASK, **given)
+        identity.episode_of(cascade.engine, ASK, **given)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(goal=st.text(min_size=1, max_size=300))
 def test_a_goal_is_kept_as_it_is_and_only_headers_are_decoded(cascade: Cascade, goal: str) -> None:
-    assert identity.episode_of(cascade, ASK, metadata={"agentcascade_goal": goal}).goal == goal
+    assert identity.episode_of(cascade.engine, ASK, metadata={"agentcascade_goal": goal}).goal == goal
     encoded = {"x-agentcascade-goal": quote(goal, safe="", errors="surrogatepass")}
-    assert identity.episode_of(cascade, ASK, headers=encoded).goal == goal
+    assert identity.episode_of(cascade.engine, ASK, headers=encoded).goal == goal
 
 
 def test_a_header_that_is_not_encoded_is_taken_as_it_is(cascade: Cascade) -> None:
-    assert identity.episode_of(cascade, ASK, headers={"x-agentcascade-goal": "5%ad spend"}).goal == "5%ad spend"
+    assert identity.episode_of(cascade.engine, ASK, headers={"x-agentcascade-goal": "5%ad spend"}).goal == "5%ad spend"
 
 
 @given(st.text(), st.text(), st.text())
@@ -90,7 +90,7 @@ async def play(cascade: Cascade, namespace: str = "default") -> str:
     """Two steps by requests that know nothing of each other."""
     messages = list(ASK)
     for observation in ("a table", "done"):
-        episode = identity.episode_of(cascade, messages, namespace=namespace)
+        episode = identity.episode_of(cascade.engine, messages, namespace=namespace)
         answer = await episode.complete(messages)
         said = answer.choices[0].message.content
         messages += [{"role": "assistant", "content": said}, {"role": "user", "content": observation}]
@@ -99,9 +99,9 @@ async def play(cascade: Cascade, namespace: str = "default") -> str:
 
 async def test_the_steps_of_separate_requests_become_one_demonstration(cascade: Cascade) -> None:
     id = await play(cascade)
-    found = await stateless.settled(cascade, "default", id)
+    found = await stateless.settled(cascade.engine, "default", id)
     assert [(s.observation, s.action) for s in found.steps] == [("find the mug", "look"), ("a table", "take the mug")]
-    assert await stateless.finish(cascade, found, True)
+    assert await stateless.finish(cascade.engine, found, True)
     assert cascade.bank is not None
     situation = Situation(goal="find the mug", observation="a table", episode="another")
     (shown,) = (await cascade.bank.retrieve(situation, 3)).demonstrations
@@ -112,16 +112,16 @@ async def test_the_steps_of_separate_requests_become_one_demonstration(cascade: 
 
 async def test_drafts_go_when_the_episode_is_closed_and_a_second_word_banks_nothing(cascade: Cascade) -> None:
     id = await play(cascade)
-    assert await stateless.finish(cascade, await stateless.settled(cascade, "default", id), True)
-    again = await stateless.settled(cascade, "default", id)
+    assert await stateless.finish(cascade.engine, await stateless.settled(cascade.engine, "default", id), True)
+    again = await stateless.settled(cascade.engine, "default", id)
     assert again.steps == ()
     assert again.taken == 2
-    assert not await stateless.finish(cascade, again, True)
+    assert not await stateless.finish(cascade.engine, again, True)
 
 
 async def test_a_failure_is_recorded_and_not_banked(cascade: Cascade) -> None:
-    found = await stateless.settled(cascade, "default", await play(cascade))
-    assert not await stateless.finish(cascade, found, False)
+    found = await stateless.settled(cascade.engine, "default", await play(cascade))
+    assert not await stateless.finish(cascade.engine, found, False)
     assert len(cascade.bank.retriever) == 0  # type: ignore[union-attr]
 
 
@@ -130,10 +130,10 @@ async def test_an_episode_of_another_namespace_does_not_exist(
 ) -> None:
     monkeypatch.setattr(stateless, "PATIENCE", (0.01,))
     id = await play(cascade, namespace="a")
-    await stateless.settled(cascade, "a", id)
+    await stateless.settled(cascade.engine, "a", id)
     for namespace, episode in (("b", id), ("a", "ep_none")):
         with pytest.raises(UnknownEpisode):
-            await stateless.settled(cascade, namespace, episode)
+            await stateless.settled(cascade.engine, namespace, episode)
 
 
 async def test_a_plan_made_at_the_first_request_is_followed_at_the_next(tmp_path: Path) -> None:
@@ -146,10 +146,10 @@ async def test_a_plan_made_at_the_first_request_is_followed_at_the_next(tmp_path
         retrieval={"embedder": "hashing", "index": "exact"},
     ) as cascade:
         messages = list(ASK)
-        first = await identity.episode_of(cascade, messages).complete(messages)
-        cascade.recorder.flush()
+        first = await identity.episode_of(cascade.engine, messages).complete(messages)
+        cascade.context.recorder.flush()
         messages += [{"role": "assistant", "content": "look"}, {"role": "user", "content": "a table"}]
-        await identity.episode_of(cascade, messages).complete(messages)
+        await identity.episode_of(cascade.engine, messages).complete(messages)
         assert "1. look 2. take" in teacher.requests[-1][1]["content"]
-        found = await stateless.settled(cascade, "default", first.agentcascade.episode)
+        found = await stateless.settled(cascade.engine, "default", first.agentcascade.episode)
         assert found.plan == "1. look 2. take"

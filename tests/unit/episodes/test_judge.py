@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade import ScriptedModel, build
-from agentcascade.episodes.judge import ModelJudge, Verdict, ask
+from agentcascade.episodes.judge import ModelJudge, ask
 from agentcascade.errors import InvalidAction, InvalidRequest
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.models.pricing import Price
 from agentcascade.prompts.yes_no import verdict
-from agentcascade.types import Step, Trajectory
+from agentcascade.types import Judgement, Step, Trajectory
 
 PLAYED = Trajectory(goal="put a mug on the desk", steps=(Step(observation="o", action="look"),), success=False)
 
@@ -25,7 +25,7 @@ PLAYED = Trajectory(goal="put a mug on the desk", steps=(Step(observation="o", a
 async def collected(judge: Any) -> tuple[Any, Any]:
     bank = FakeBank()
     cascade = make(None, Model("t", act("look")), bank, mode="collect")
-    cascade.judge = judge
+    cascade = cascade.twin(judge=judge)
     episode = cascade.episode()
     await episode.complete(MESSAGES)
     return episode, bank
@@ -42,7 +42,7 @@ async def test_a_function_decides_where_the_caller_does_not() -> None:
     assert await episode.finish()
     assert [t.success for t in bank.added] == [True]
     assert seen[0].goal == "put a mug on the desk"
-    assert episode.cascade.recorder.ends[0].success
+    assert episode._context.recorder.ends[0].success
 
 
 async def test_an_async_function_may_say_no_and_the_callers_word_goes_first() -> None:
@@ -108,7 +108,7 @@ def test_what_follows_a_first_word_never_turns_it_round(rest: str, word: str) ->
 
 
 async def test_a_verdict_may_bring_its_own_bill() -> None:
-    assert await ask(lambda _: Verdict(True), PLAYED) == Verdict(True)
+    assert await ask(lambda _: Judgement(True), PLAYED) == Judgement(True)
 
 
 async def test_the_judges_call_is_in_the_ledger_once(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ async def test_the_judges_call_is_in_the_ledger_once(tmp_path: Path) -> None:
         episode = cascade.episode()
         await episode.complete([{"role": "user", "content": "put a mug on the desk"}])
         assert await episode.finish()
-        cascade.recorder.flush()
-        assert cascade.database is not None
-        spending = {(s.role, s.model): s.calls for s in Ledger(cascade.database).spending()}
+        cascade.context.recorder.flush()
+        assert cascade.context.database is not None
+        spending = {(s.role, s.model): s.calls for s in Ledger(cascade.context.database).spending()}
     assert sum(spending.values()) == 2

@@ -105,7 +105,7 @@ async def test_closing_the_stream_cancels_what_is_under_way_and_records_it():
     async with cascade.episode().stream(MESSAGES) as stream:
         await stream.__anext__()
     assert teacher.cancelled
-    (decision,) = cascade.recorder.decisions
+    (decision,) = cascade.context.recorder.decisions
     assert "CancelledError" in decision.failures[0]
 
 

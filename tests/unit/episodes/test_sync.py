@@ -181,7 +181,7 @@ def test_the_blocking_face_has_every_method_of_the_asynchronous_one(make: Callab
     public = {name for name in vars(Episode) if not name.startswith("_") and callable(vars(Episode)[name])}
     assert {name for name in public if not hasattr(SyncEpisode, name)} == set()
     cascade = make()
-    cascade.judge = lambda trajectory: True
+    cascade = cascade.twin(judge=lambda trajectory: True)
     episode = cascade.sync_episode("a goal")
     parts = list(episode.stream(TASK))
     assert "".join(p["choices"][0]["delta"].get("content") or "" for p in parts if p["choices"]) == "look"

@@ -18,6 +18,7 @@ from agentcascade.models.scripted import ScriptedModel
 from agentcascade.models.tokens import token_counter
 from agentcascade.prompts import planning
 from agentcascade.routers.step.consistency import Unanimity
+from agentcascade.step.context import StepContext
 from agentcascade.types import Message
 
 SYSTEM: Message = {"role": "system", "content": "rules"}
@@ -140,7 +141,11 @@ async def test_a_teacher_that_keeps_or_forgets_the_thought_gives_the_same_trajec
 
         config = CascadeConfig.load(mode="collect", collect={"plan": True, "first_thought": True})
         teacher = ScriptedModel(script, name="teacher")
-        cascade = Cascade(config, router=Unanimity(), count=token_counter(), teacher=teacher, actions=RegexActions())
+        cascade = Cascade(
+            StepContext(
+                config=config, router=Unanimity(), count=token_counter(), teacher=teacher, actions=RegexActions()
+            )
+        )
         episode = cascade.episode()
         first = (await episode.complete([SYSTEM, TASK])).choices[0].message
         await episode.complete([SYSTEM, TASK, {"role": "assistant", "content": first.content}, SEEN])
@@ -160,7 +165,7 @@ async def test_a_teacher_that_keeps_or_forgets_the_thought_gives_the_same_trajec
 async def test_a_given_plan_is_shown_but_not_asked_for() -> None:
     teacher = ScriptedModel(["Action: look"])
     config = CascadeConfig.load(mode="collect", collect={"plan": True})
-    cascade = Cascade(config, router=Unanimity(), count=token_counter(), teacher=teacher)
+    cascade = Cascade(StepContext(config=config, router=Unanimity(), count=token_counter(), teacher=teacher))
     answer = await cascade.episode(plan="1. my own").complete([TASK])
     assert [text_of(r[0]) for r in teacher.requests] == ["put a mug on the desk\n\nYour plan:\n1. my own"]
     assert [c.purpose for c in answer.agentcascade.calls] == ["act"]

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from agentcascade import build
+from agentcascade.billing.door import NullObserver
 from agentcascade.cascade import Cascade
 from agentcascade.cli import main
 from agentcascade.errors import ConfigError
@@ -25,21 +26,24 @@ MESSAGES = [{"role": "user", "content": "Task: go"}]
 PRICE = Price(input=Decimal(1), output=Decimal(2))
 
 
-class Seen:
+class Seen(NullObserver):
     """An observer that remembers audits."""
 
-    def __init__(self, cascade: Cascade) -> None:
-        self._inner, self.audits = cascade.observer, []  # type: ignore[var-annotated]
-        cascade.observer = self  # type: ignore[assignment]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    def __init__(self) -> None:
+        self.audits: list[Any] = []
 
     def audited(self, *what: Any) -> None:
         self.audits.append(what)
 
 
-def make(folder: Path, student: Any = ("go",), teacher: Any = ("go",), recorder: Any = None, **audit: Any) -> Cascade:
+def make(
+    folder: Path,
+    student: Any = ("go",),
+    teacher: Any = ("go",),
+    recorder: Any = None,
+    observer: Any = None,
+    **audit: Any,
+) -> Cascade:
     return build(
         teacher=ScriptedModel(list(teacher), name="teacher", price=PRICE),
         student=ScriptedModel(list(student), name="student", price=PRICE),
@@ -48,6 +52,7 @@ def make(folder: Path, student: Any = ("go",), teacher: Any = ("go",), recorder:
         router={"name": "threshold", "options": {"n": 3, "threshold": 0.6}},
         audit={"rate": 1.0, **audit},
         recorder=recorder,
+        observer=observer,
     )
 
 
@@ -73,13 +78,15 @@ async def test_an_audit_is_kept_billed_and_changes_nothing(tmp_path: Path) -> No
 
 async def test_only_accepted_steps_are_sent_to_the_teacher(tmp_path: Path) -> None:
     recorder = MemoryRecorder()
-    async with make(tmp_path, student=("a", "b", "c"), recorder=recorder, risk=0.5) as cascade:
-        seen = Seen(cascade)
+    seen = Seen()
+    async with make(tmp_path, student=("a", "b", "c"), recorder=recorder, risk=0.5, observer=seen) as cascade:
         await cascade.episode("go").complete(MESSAGES)
     assert recorder.shadows == []
     assert [s[1] for s in seen.audits] == [0.0]  # a loss of 0 for the marginal risk
-    async with make(tmp_path, student=("a", "b", "c"), recorder=recorder, risk=0.5, count="selective") as cascade:
-        seen = Seen(cascade)
+    seen = Seen()
+    async with make(
+        tmp_path, student=("a", "b", "c"), recorder=recorder, risk=0.5, count="selective", observer=seen
+    ) as cascade:
         await cascade.episode("go").complete(MESSAGES)
     assert seen.audits == []
 
@@ -95,8 +102,8 @@ async def test_the_rate_is_a_share_of_the_steps(tmp_path: Path) -> None:
 
 async def test_a_teacher_that_cannot_be_asked_says_nothing_of_the_student(tmp_path: Path) -> None:
     recorder = MemoryRecorder()
-    async with make(tmp_path, teacher=(RuntimeError("down"),), recorder=recorder, risk=0.05) as cascade:
-        seen = Seen(cascade)
+    seen = Seen()
+    async with make(tmp_path, teacher=(RuntimeError("down"),), recorder=recorder, risk=0.05, observer=seen) as cascade:
         answer = await cascade.episode("go").complete(MESSAGES)
         assert answer.choices[0].message.content == "go"
     assert seen.audits == []
@@ -110,11 +117,11 @@ async def test_a_teacher_that_cannot_be_asked_says_nothing_of_the_student(tmp_pa
 ])  # fmt: skip
 async def test_what_an_alarm_does(tmp_path: Path, what: str, answered: str, reason: str) -> None:
     two_of_three = ("go", "go", "run") * 200
-    async with make(tmp_path, two_of_three, ("stay",), risk=0.05, when_alarmed=what) as cascade:
-        seen = Seen(cascade)
+    seen = Seen()
+    async with make(tmp_path, two_of_three, ("stay",), risk=0.05, when_alarmed=what, observer=seen) as cascade:
         for _ in range(40):
             await cascade.episode("go").complete(MESSAGES)
-            await cascade.audits.settle()
+            await cascade.settle()
             if seen.audits[-1][3]:
                 break
         alarmed_after = len(seen.audits)
@@ -125,13 +132,13 @@ async def test_what_an_alarm_does(tmp_path: Path, what: str, answered: str, reas
     async with make(
         tmp_path, two_of_three, ("stay",), risk=0.05, when_alarmed=what
     ) as again:  # a restart forgets nothing
-        assert again.guard is not None
-        assert again.guard.alarmed
+        assert again.context.guard is not None
+        assert again.context.guard.alarmed
         decision = (await again.episode("go").complete(MESSAGES)).agentcascade
         assert decision.answered_by == answered
     async with make(tmp_path, two_of_three, ("stay",), risk=0.2, when_alarmed=what) as other:  # another promise
-        assert other.guard is not None
-        assert not other.guard.alarmed
+        assert other.context.guard is not None
+        assert not other.context.guard.alarmed
 
 
 async def test_the_command_tells_and_acknowledges(tmp_path: Path) -> None:
@@ -139,7 +146,7 @@ async def test_the_command_tells_and_acknowledges(tmp_path: Path) -> None:
     async with make(tmp_path, teacher=("stay",), risk=0.05) as cascade:
         for _ in range(10):
             await cascade.episode("go").complete(MESSAGES)
-            await cascade.audits.settle()
+            await cascade.settle()
     run = CliRunner().invoke
     told = run(main, ["audit", "--url", url])
     assert told.exit_code == 0, told.output
@@ -169,11 +176,11 @@ async def test_steps_that_need_no_audit_are_left_out_in_the_share_in_which_audit
     """Else a teacher that fails makes the marginal risk look small: half of the steps are the student's, all wrong."""
     student = [*("go",) * 3, *("a", "b", "c")] * 60
     down = [RuntimeError("down"), "teacher takes it", "stay", "teacher takes it"] * 60
-    async with make(tmp_path, student, down, risk=0.99, when_alarmed="warn") as cascade:
-        seen = Seen(cascade)
+    seen = Seen()
+    async with make(tmp_path, student, down, risk=0.99, when_alarmed="warn", observer=seen) as cascade:
         for _ in range(120):
             await cascade.episode("go").complete(MESSAGES)
-            await cascade.audits.settle()
+            await cascade.settle()
     losses = [audit[1] for audit in seen.audits]
     assert losses.count(1.0) == 30  # of 60, half of them asked in vain
     assert 28 <= losses.count(0.0) <= 36

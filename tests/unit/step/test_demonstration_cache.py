@@ -13,6 +13,7 @@ from agentcascade.models.pricing import Price
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.routers.step.consistency import Unanimity
+from agentcascade.step.context import StepContext
 from agentcascade.storage import open_database
 from agentcascade.types import Situation, Step, Trajectory
 
@@ -44,15 +45,18 @@ async def bank(tmp_path):
 
 def make(bank, sticky="auto", price=CACHING, teacher_price=CACHING, **retrieval):
     return Cascade(
-        CascadeConfig(
-            retrieval={"k": 2, "sticky": sticky, **retrieval}, sampling={"cached_from_tokens": 50, "staged": "never"}
-        ),
-        router=Unanimity(3),
-        count=lambda text: len(text.split()),
-        teacher=ScriptedModel(["go"], price=teacher_price),
-        student=ScriptedModel(["look"], price=price),
-        bank=bank,
-        actions=TextActions(),
+        StepContext(
+            config=CascadeConfig(
+                retrieval={"k": 2, "sticky": sticky, **retrieval},
+                sampling={"cached_from_tokens": 50, "staged": "never"},
+            ),
+            router=Unanimity(3),
+            count=lambda text: len(text.split()),
+            teacher=ScriptedModel(["go"], price=teacher_price),
+            student=ScriptedModel(["look"], price=price),
+            bank=bank,
+            actions=TextActions(),
+        )
     )
 
 
@@ -72,7 +76,7 @@ async def test_never_follows_every_room_and_always_none(bank):
     cascade = make(bank, "always")
     shown = await walk(cascade)
     assert len(set(shown)) == 1
-    first, *others = cascade.student.requests
+    first, *others = cascade.context.student.requests
     for request in others:
         assert request[0] == first[0], "the prefix stays the same, so that the provider's cache hits"
 
@@ -115,7 +119,7 @@ async def test_episodes_are_remembered_one_by_one_and_a_lost_one_starts_fresh(ba
 async def test_a_twin_with_another_teacher_remembers_too(bank):
     cascade = make(bank, "always")
     first = await walk(cascade, ROOMS[:1])
-    twin = cascade.with_teacher(ScriptedModel(["go"]))
+    twin = cascade.twin(teacher=ScriptedModel(["go"]))
     assert await walk(twin, ROOMS[3:4]) == first
 
 

@@ -142,7 +142,7 @@ async def test_a_failing_teacher_raises_its_own_error_and_leaves_a_record():
     cascade = make(Model("s", [act("a"), act("b"), act("c")]), Model("t", ProviderError("quota")))
     with pytest.raises(ProviderError):
         await cascade.step(MESSAGES)
-    (decision,) = cascade.recorder.decisions
+    (decision,) = cascade.context.recorder.decisions
     assert decision.dollars == 130
     assert "ProviderError: quota" in decision.failures[-1]
 
@@ -151,7 +151,7 @@ async def test_the_deadline_holds_whatever_happens_inside():
     cascade = make(Model("s", [act("a"), act("b"), act("c")]), Model("t", act("go"), delay=5), deadline_seconds=0.1)
     with pytest.raises(TimeoutError):
         await cascade.step(MESSAGES)
-    assert cascade.recorder.decisions[0].answered_by == "teacher"
+    assert cascade.context.recorder.decisions[0].answered_by == "teacher"
 
 
 async def test_cancellation_propagates_and_is_recorded():
@@ -161,7 +161,7 @@ async def test_cancellation_propagates_and_is_recorded():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert len(cascade.recorder.decisions) == 1
+    assert len(cascade.context.recorder.decisions) == 1
 
 
 async def test_mode_teacher_passes_through():

@@ -13,6 +13,7 @@ from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import InvalidRequest
 from agentcascade.routers.step.consistency import Unanimity
+from agentcascade.step.context import StepContext
 from agentcascade.types import Completion, Usage
 
 ASKED = [{"role": "user", "content": "go"}]
@@ -51,11 +52,13 @@ class Model:
 
 def cascade(answer: dict[str, Any], format: str = "auto", **config: Any) -> Cascade:
     return Cascade(
-        CascadeConfig(mode="teacher", **config),
-        router=Unanimity(3),
-        count=lambda text: len(text.split()),
-        teacher=Model(answer),
-        actions=make_format(format),
+        StepContext(
+            config=CascadeConfig(mode="teacher", **config),
+            router=Unanimity(3),
+            count=lambda text: len(text.split()),
+            teacher=Model(answer),
+            actions=make_format(format),
+        )
     )
 
 
@@ -77,9 +80,7 @@ async def test_so_does_one_that_a_format_or_a_validator_of_ones_own_breaks_on() 
         raise RuntimeError("mine too")
 
     for change in ({"actions": Own()}, {"validators": (broken,)}):
-        async with cascade({"role": "assistant", "content": "look"}) as made:
-            for name, value in change.items():
-                setattr(made, name, value)
+        async with cascade({"role": "assistant", "content": "look"}).twin(**change) as made:
             episode = made.episode("g")
             answer = await episode.complete(ASKED)
             assert answer.choices[0].message.content == "look"
@@ -119,8 +120,7 @@ async def test_so_are_long_programs_and_statements_of_the_conversation(
     formats = make_format(format)
     parse = formats.parse
     monkeypatch.setattr(formats, "parse", lambda *a: seen.append(threading.current_thread()) or parse(*a))
-    async with cascade({"role": "assistant", "content": text}) as made:
-        made.actions = formats
+    async with cascade({"role": "assistant", "content": text}).twin(actions=formats) as made:
         await made.step([*ASKED, {"role": "assistant", "content": text}, *ASKED])
     assert len(seen) >= 2
     assert threading.main_thread() not in seen

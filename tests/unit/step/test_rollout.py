@@ -56,10 +56,10 @@ async def test_the_share_of_episodes_in_the_cascade_is_sticky_and_the_rest_go_to
 async def test_the_kill_switch_sends_every_step_to_the_teacher_and_back():
     student = Model("s", act("look"))
     cascade = make(student, Model("t", act("go")), FakeBank(DEMONSTRATION))
-    cascade.switch = Position()
+    cascade = cascade.twin(switch=Position())
     answers = []
     for on in (False, True, False):
-        cascade.switch.on = on
+        cascade.context.switch.on = on
         _, decision = await cascade.step(MESSAGES)
         answers.append((decision.answered_by, decision.mode))
     assert answers == [("student", "cascade"), ("teacher", "teacher"), ("student", "cascade")]
@@ -68,31 +68,31 @@ async def test_the_kill_switch_sends_every_step_to_the_teacher_and_back():
 
 async def test_every_call_is_reserved_at_its_worst_and_settled_at_what_it_cost():
     cascade = make(Model("s", [act("a"), act("b"), act("c")]), Model("t", act("go")), FakeBank(DEMONSTRATION))
-    cascade.budgets = FakeBudgets("100000")
+    cascade = cascade.twin(budgets=FakeBudgets("100000"))
     account = Account(scope="key", name="k", limit=Decimal(100000))
     _, decision = await cascade.step(MESSAGES, accounts=[account], options={"max_tokens": 50})
     assert decision.answered_by == "teacher"
-    assert cascade.budgets.settled == [Decimal(130), Decimal(110)]
+    assert cascade.context.budgets.settled == [Decimal(130), Decimal(110)]
     assert decision.dollars == 240
-    assert cascade.budgets.open == {}
-    (_, student), (_, teacher) = cascade.budgets.asked
+    assert cascade.context.budgets.open == {}
+    (_, student), (_, teacher) = cascade.context.budgets.asked
     assert student > teacher > 50
 
 
 async def test_no_account_no_reservation():
     cascade = make(Model("s", act("look")), Model("t", act("go")), FakeBank(DEMONSTRATION))
-    cascade.budgets = FakeBudgets("0")
+    cascade = cascade.twin(budgets=FakeBudgets("0"))
     await cascade.step(MESSAGES)
-    assert cascade.budgets.asked == []
+    assert cascade.context.budgets.asked == []
 
 
 async def test_over_budget_is_a_typed_error_that_says_whose():
     cascade = make(None, Model("t", act("go")), mode="teacher", budgets={"per_episode": "1"})
-    cascade.budgets = FakeBudgets("10")
+    cascade = cascade.twin(budgets=FakeBudgets("10"))
     with pytest.raises(BudgetExceeded) as raised:
         await cascade.step(MESSAGES)
     assert raised.value.scope == "episode"
-    (decision,) = cascade.recorder.decisions
+    (decision,) = cascade.context.recorder.decisions
     assert "BudgetExceeded" in decision.failures[0]
 
 
@@ -100,7 +100,7 @@ async def test_where_the_teacher_does_not_fit_the_student_may_answer_alone():
     budgets = {"per_namespace": "1", "when_exceeded": "student", "output_tokens": 10}
     student = Model("s", [act("a"), act("b"), act("a")], act("x"))
     cascade = make(student, Model("t", act("go"), price="100"), FakeBank(DEMONSTRATION), budgets=budgets)
-    cascade.budgets = FakeBudgets("500")
+    cascade = cascade.twin(budgets=FakeBudgets("500"))
     completion, decision = await cascade.step(MESSAGES)
     assert completion.messages[0]["content"] == act("a")
     assert (decision.answered_by, decision.reason) == ("student", "the teacher is over budget")
@@ -110,14 +110,14 @@ async def test_where_the_teacher_does_not_fit_the_student_may_answer_alone():
 async def test_over_budget_in_mode_teacher_the_student_is_asked_now():
     budgets = {"per_namespace": "1", "when_exceeded": "student", "output_tokens": 10}
     cascade = make(Model("s", act("a")), Model("t", act("go"), price="100"), mode="teacher", budgets=budgets)
-    cascade.budgets = FakeBudgets("500")
+    cascade = cascade.twin(budgets=FakeBudgets("500"))
     _, decision = await cascade.step(MESSAGES)
     assert decision.answered_by == "student"
 
 
 async def test_a_budget_over_an_unknown_price_is_refused_rather_than_ignored():
     cascade = make(None, Model("t", act("go"), price=None), mode="teacher", budgets={"per_episode": "1"})
-    cascade.budgets = FakeBudgets()
+    cascade = cascade.twin(budgets=FakeBudgets())
     with pytest.raises(UnknownPrice, match="set price"):
         await cascade.step(MESSAGES)
 
@@ -126,12 +126,12 @@ async def test_a_database_that_cannot_be_asked_lets_the_step_go_on_unless_told_o
     for policy, answered in (("allow", True), ("refuse", False)):
         budgets = {"per_episode": "1", "when_unavailable": policy}
         cascade = make(None, Model("t", act("go")), mode="teacher", budgets=budgets)
-        cascade.budgets = FakeBudgets(error=ConnectionError("database gone"))
+        cascade = cascade.twin(budgets=FakeBudgets(error=ConnectionError("database gone")))
         if answered:
             _, decision = await cascade.step(MESSAGES)
             assert "budget: ConnectionError" in decision.failures[0]
             await asyncio.sleep(0)  # it is booked behind the answer
-            assert cascade.budgets.booked == [(["episode"], decision.dollars)]
+            assert cascade.context.budgets.booked == [(["episode"], decision.dollars)]
         else:
             with pytest.raises(ConnectionError):
                 await cascade.step(MESSAGES)
@@ -140,16 +140,16 @@ async def test_a_database_that_cannot_be_asked_lets_the_step_go_on_unless_told_o
 async def test_a_call_that_is_cancelled_is_settled_at_the_worst_that_may_come_of_it(monkeypatch):
     monkeypatch.setattr("agentcascade.billing.door.LINGER_SECONDS", 0)
     cascade = make(None, Model("t", act("go"), delay=5), mode="teacher", budgets={"per_episode": "1"})
-    cascade.budgets = FakeBudgets("100000")
+    cascade = cascade.twin(budgets=FakeBudgets("100000"))
     task = asyncio.create_task(cascade.step(MESSAGES))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.sleep(0.05)
-    assert cascade.budgets.open == {}
-    ((_, reserved),) = cascade.budgets.asked
-    assert cascade.budgets.settled == [reserved]
+    assert cascade.context.budgets.open == {}
+    ((_, reserved),) = cascade.context.budgets.asked
+    assert cascade.context.budgets.settled == [reserved]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from agentcascade.actions.base import TextActions
 from agentcascade.cascade import Cascade
 from agentcascade.models.pricing import Price
 from agentcascade.routers.step.consistency import AgreementThreshold, Unanimity
-from agentcascade.step.sample_batches import ENOUGH, Billing, Outlook, Waves, billing
+from agentcascade.step.context import StepContext
+from agentcascade.step.sample_batches import ENOUGH, BatchPlanner, BatchPrices, SampleStatistics, batch_prices
+from agentcascade.step.student import parse
 from agentcascade.types import Call, Message, Situation, Tally, Usage
 
 SITUATION = Situation(goal="g", episode="ep_1")
@@ -66,7 +68,9 @@ def compositions(n):
 
 
 dollars = st.floats(0, 1e-2)
-billings = st.builds(Billing, prompt=dollars, again=dollars, answer=dollars, once=st.booleans(), wait=dollars)
+billings = st.builds(
+    BatchPrices, prompt=dollars, repeated_prompt=dollars, answer=dollars, once=st.booleans(), wait=dollars
+)
 routers = st.builds(AgreementThreshold, n=st.integers(1, 5), threshold=st.floats(0.2, 1))
 agreements = st.floats(0.05, 0.95)
 
@@ -74,7 +78,7 @@ agreements = st.floats(0.05, 0.95)
 @given(billings, routers, agreements)
 @settings(max_examples=60, deadline=None)
 def test_the_plan_is_no_dearer_than_any_fixed_waves_nor_than_all_at_once(paid, router, agree):
-    _, planned = Waves(router, SITUATION, router.n, paid, agree).next(NOTHING)
+    _, planned = BatchPlanner(router, SITUATION, router.n, paid, agree).next(NOTHING)
     best = min(expected(router, paid, agree, waves) for waves in compositions(router.n))
     assert planned <= best * (1 + 1e-6) + 1e-15
     assert planned <= paid.wave(router.n, first=True) * (1 + 1e-6) + 1e-15
@@ -83,7 +87,7 @@ def test_the_plan_is_no_dearer_than_any_fixed_waves_nor_than_all_at_once(paid, r
 @given(billings, routers, agreements, st.lists(st.integers(0, 3), min_size=5, max_size=5))
 @settings(max_examples=200, deadline=None)
 def test_waves_decide_as_all_samples_at_once_would(paid, router, agree, classes):
-    waves, bought = Waves(router, SITUATION, router.n, paid, agree), 0
+    waves, bought = BatchPlanner(router, SITUATION, router.n, paid, agree), 0
     while True:
         votes = tally(classes[:bought])
         verdict = router.judge(SITUATION, votes, router.n - bought) if bought else None
@@ -99,8 +103,8 @@ def test_waves_decide_as_all_samples_at_once_would(paid, router, agree, classes)
 
 
 def test_unanimity_of_three_in_plain_numbers():
-    free_repeat = Billing(prompt=10, again=10, answer=1, once=False)
-    waves = Waves(Unanimity(3), SITUATION, 3, free_repeat, 0.8)
+    free_repeat = BatchPrices(prompt=10, repeated_prompt=10, answer=1, once=False)
+    waves = BatchPlanner(Unanimity(3), SITUATION, 3, free_repeat, 0.8)
     assert waves.next(NOTHING) == (2, pytest.approx(22 + 0.8 * 11))
     assert waves.next(tally("a")) == (1, pytest.approx(11 + 0.8 * 11))
     assert waves.next(tally("ab")) == (0, 0.0)
@@ -110,23 +114,23 @@ def test_unanimity_of_three_in_plain_numbers():
 @pytest.mark.parametrize(
     ("paid", "first"),
     [
-        (Billing(prompt=100, again=100, answer=1, once=True), 3),
-        (Billing(prompt=1, again=1, answer=100, once=True), 2),
-        (Billing(prompt=100, again=100, answer=1, once=False), 2),
-        (Billing(prompt=100, again=10, answer=1, once=False), 1),
-        (Billing(prompt=100, again=10, answer=1, once=False, wait=1000), 3),
-        (Billing(prompt=0, again=0, answer=0, once=True), 3),
+        (BatchPrices(prompt=100, repeated_prompt=100, answer=1, once=True), 3),
+        (BatchPrices(prompt=1, repeated_prompt=1, answer=100, once=True), 2),
+        (BatchPrices(prompt=100, repeated_prompt=100, answer=1, once=False), 2),
+        (BatchPrices(prompt=100, repeated_prompt=10, answer=1, once=False), 1),
+        (BatchPrices(prompt=100, repeated_prompt=10, answer=1, once=False, wait=1000), 3),
+        (BatchPrices(prompt=0, repeated_prompt=0, answer=0, once=True), 3),
     ],
     ids=["one prompt for n", "dear answers", "a prompt each", "cached prompts", "dear seconds", "a tie"],
 )
 def test_the_first_wave_follows_the_billing(paid, first):
-    assert Waves(Unanimity(3), SITUATION, 3, paid, 0.7).next(NOTHING)[0] == first
+    assert BatchPlanner(Unanimity(3), SITUATION, 3, paid, 0.7).next(NOTHING)[0] == first
 
 
 def test_ten_samples_are_planned_exactly():
-    paid = Billing(prompt=100, again=30, answer=20, once=True)
+    paid = BatchPrices(prompt=100, repeated_prompt=30, answer=20, once=True)
     router = Unanimity(10)
-    _, planned = Waves(router, SITUATION, 10, paid, 0.7).next(NOTHING)
+    _, planned = BatchPlanner(router, SITUATION, 10, paid, 0.7).next(NOTHING)
     theta = 0.3 / 0.7
     agreed = [1.0]  # chance that the first m samples agree
     for m in range(1, 10):
@@ -144,36 +148,38 @@ def model(supports_n=False, **price):
 
 
 def test_a_prompt_is_cached_where_reading_has_a_price_writing_has_none_and_it_is_long_enough():
-    paid = billing(model(cached_input="0.1"), 2000, 50, cached_from=1024)
-    assert paid == Billing(pytest.approx(0.002), pytest.approx(0.0002), pytest.approx(0.0002), False)
-    assert billing(model(cached_input="0.1"), 1000, 50, cached_from=1024).again == pytest.approx(0.001)
-    assert billing(model(), 2000, 50, cached_from=1024).again == pytest.approx(0.002)
+    paid = batch_prices(model(cached_input="0.1"), 2000, 50, cached_from=1024)
+    assert paid == BatchPrices(pytest.approx(0.002), pytest.approx(0.0002), pytest.approx(0.0002), False)
+    assert batch_prices(model(cached_input="0.1"), 1000, 50, cached_from=1024).repeated_prompt == pytest.approx(0.001)
+    assert batch_prices(model(), 2000, 50, cached_from=1024).repeated_prompt == pytest.approx(0.002)
     told = model(cached_input="0.1", cache_write="1.25")
-    assert billing(told, 2000, 50, cached_from=1024).again == pytest.approx(0.002), "only what it is told to cache"
-    assert billing(ScriptedModel(["look"]), 2000, 50, cached_from=1024) is None
-    assert billing(model(), 2000, 50, cached_from=0, seconds=2.0, second_dollars=0.5).wait == 1.0
+    assert batch_prices(told, 2000, 50, cached_from=1024).repeated_prompt == pytest.approx(0.002), (
+        "only what it is told to cache"
+    )
+    assert batch_prices(ScriptedModel(["look"]), 2000, 50, cached_from=1024) is None
+    assert batch_prices(model(), 2000, 50, cached_from=0, seconds=2.0, second_dollars=0.5).wait == 1.0
 
 
-async def test_the_outlook_learns_and_forgets():
-    outlook, draw = Outlook(), random.Random(1)
+async def test_the_statistics_learns_and_forgets():
+    statistics, draw = SampleStatistics(), random.Random(1)
     call = Call(role="student", model="s", usage=Usage(input=10, output=90), dollars=None, seconds=2.0)
-    student = Cascade(CascadeConfig(), router=Unanimity(3), count=len, actions=TextActions()).side
-    assert outlook.agree == pytest.approx(2 / 3)
+    context = StepContext(config=CascadeConfig(), router=Unanimity(3), count=len, actions=TextActions())
+    assert statistics.agree == pytest.approx(2 / 3)
     for _ in range(600):
         said = [{"content": "look"}, {"content": "look" if draw.random() < 0.9 else "go"}]
-        outlook.called(call, 3)
-        outlook.voted([await student.parse({"role": "assistant", **m}, SITUATION, _request()) for m in said])
-    assert outlook.known
-    assert outlook.agree == pytest.approx(0.9, abs=0.06)
-    assert (outlook.answer_tokens, outlook.seconds) == (pytest.approx(30), pytest.approx(2))
+        statistics.add_request(call, 3)
+        statistics.add_vote([await parse(context, {"role": "assistant", **m}, SITUATION, _request()) for m in said])
+    assert statistics.known
+    assert statistics.agree == pytest.approx(0.9, abs=0.06)
+    assert (statistics.answer_tokens, statistics.seconds) == (pytest.approx(30), pytest.approx(2))
     for _ in range(600):
         said = [{"content": "look"}, {"content": str(draw.random())}]
-        outlook.voted([await student.parse({"role": "assistant", **m}, SITUATION, _request()) for m in said])
-    assert 0 < outlook.agree < 0.1
+        statistics.add_vote([await parse(context, {"role": "assistant", **m}, SITUATION, _request()) for m in said])
+    assert 0 < statistics.agree < 0.1
 
 
 def _request():
-    from agentcascade.step.model_calls import Request
+    from agentcascade.step.request import Request
 
     return Request([{"role": "user", "content": "go"}])
 
@@ -188,12 +194,14 @@ async def steps(number, answers, **sampling):
         supports_n=False,
     )
     cascade = Cascade(
-        CascadeConfig(retrieval={"k": 0}, sampling=sampling),
-        router=Unanimity(3),
-        count=lambda text: len(text.split()),
-        teacher=ScriptedModel(["teach"]),
-        student=student,
-        actions=TextActions(),
+        StepContext(
+            config=CascadeConfig(retrieval={"k": 0}, sampling=sampling),
+            router=Unanimity(3),
+            count=lambda text: len(text.split()),
+            teacher=ScriptedModel(["teach"]),
+            student=student,
+            actions=TextActions(),
+        )
     )
     made = [(await cascade.step(MESSAGES))[1] for _ in range(number)]
     return [d.answered_by for d in made], [len(d.calls) - (d.answered_by == "teacher") for d in made]
@@ -215,5 +223,5 @@ def test_the_router_is_asked_about_imagined_votes_with_all_that_is_known_of_the_
             return super().judge(situation, tally, remaining)
 
     votes = Tally(counts={"a": 1}, total=1, similarity=0.5)
-    Waves(Watching(3), SITUATION, 3, Billing(10, 10, 1, once=False), 0.8).next(votes)
+    BatchPlanner(Watching(3), SITUATION, 3, BatchPrices(10, 10, 1, once=False), 0.8).next(votes)
     assert set(seen) == {(3, 0.5)}

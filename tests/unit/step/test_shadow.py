@@ -19,8 +19,8 @@ from agentcascade.types import Situation, Usage
 
 
 async def shadowed(cascade: Any) -> Any:
-    await cascade.shadows.settle()
-    return cascade.recorder.shadows
+    await cascade.settle()
+    return cascade.context.recorder.shadows
 
 
 async def test_the_teacher_answers_and_every_sample_of_the_student_is_logged():
@@ -107,12 +107,12 @@ async def test_closing_waits_for_the_shadows():
     cascade = make(Model("s", act("look"), delay=0.1), Model("t", act("go")), mode="shadow")
     await cascade.step(MESSAGES)
     await cascade.aclose()
-    assert len(cascade.recorder.shadows) == 1
+    assert len(cascade.context.recorder.shadows) == 1
 
 
 def test_shadow_needs_both_models():
     with pytest.raises(ConfigError, match=r"mode 'shadow' needs a student"):
-        make(None, Model("t", act("go"))).check_mode("shadow")
+        make(None, Model("t", act("go"))).engine.check_mode("shadow")
 
 
 def test_a_share_is_sticky_and_grows():
@@ -149,8 +149,8 @@ async def test_a_log_holds_several_settings_each_step_one_of_them_the_same_in_ev
         cascade = make(student, Model("t", act("go")), FakeBank(*more), **settings)
         for number in range(120):
             await cascade.step(MESSAGES, situation=Situation(goal="g", episode=f"e{number // 10}", history=()))
-            await cascade.shadows.settle()
-        shadows = cascade.recorder.shadows
+            await cascade.settle()
+        shadows = cascade.context.recorder.shadows
         assert [r["temperature"] for r in student.requests] == [s.temperature for s in shadows]
         assert all(len(s.demonstrations) == s.k for s in shadows)
         runs.append([(s.temperature, s.k) for s in shadows])
@@ -204,6 +204,6 @@ async def test_a_router_without_a_verdict_ends_with_its_samples():
             return None
 
     cascade = make(Model("s", [act("look")] * 400), Model("t", act("look")))
-    cascade.router = Undecided()
+    cascade = cascade.twin(router=Undecided())
     _, decision = await cascade.step(MESSAGES)
     assert (decision.answered_by, decision.samples) == ("teacher", 2)

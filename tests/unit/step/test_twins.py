@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,31 @@ async def test_audits_and_further_students_of_a_twin_know_its_own_teacher(tmp_pa
     own = ScriptedModel(["stay"], name="own teacher")
     links = [{"name": "agentcascade.models.scripted:ScriptedModel", "options": {"script": ["x"]}}]
     async with make(tmp_path, audit={"rate": 1.0, "risk": 0.1}, students=links, memory={"enabled": True}) as cascade:
-        twin = cascade.with_teacher(own)
+        twin = cascade.twin(teacher=own)
         await twin.episode("go").complete(ASK)
-        await cascade.audits.settle()  # those of the twin are waited for with the cascade's own
+        await cascade.settle()  # those of the twin are waited for with the cascade's own
         assert len(own.requests) == 1
-        assert len(cascade.teacher.requests) == 0  # type: ignore[union-attr]
-        assert [link.teacher for link in twin.further] == [own]
-        for part in (twin.audits, twin.shadows, twin.side, twin.remembering):
+        assert len(cascade.context.teacher.requests) == 0  # type: ignore[union-attr]
+        engine = twin.engine
+        assert [policy.context.teacher for policy in engine._policies] == [own] * 2
+        for part in (engine._audits, engine._shadows, engine._memory):
             assert part is not None
-            assert part._cascade is twin
+            assert part._context.teacher is own
+        assert engine.state is cascade.engine.state
+
+
+def test_nothing_of_a_context_can_be_set_and_a_twin_forgets_what_was_learnt_of_another_student(tmp_path: Path) -> None:
+    with make(tmp_path) as cascade:
+        for name in ("teacher", "observer", "guard", "bank"):
+            with pytest.raises(FrozenInstanceError):
+                setattr(cascade.context, name, None)
+            with pytest.raises(AttributeError):
+                cascade.context = None
+        (learned,) = cascade.engine.state.learned
+        assert cascade.twin(teacher=ScriptedModel(["x"])).engine.state.learned == (learned,)
+        assert cascade.twin(student=ScriptedModel(["x"])).engine.state.learned != (learned,)
+        with pytest.raises(TypeError, match="teachers"):
+            cascade.twin(teachers=[])
 
 
 async def test_calls_of_every_student_are_seen_by_the_observer_given_to_build(tmp_path: Path) -> None:

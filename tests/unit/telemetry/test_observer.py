@@ -49,8 +49,7 @@ def conversation_of(episode: str) -> Situation:
 
 def deferring(watched: Watched, **more: Any) -> Any:
     cascade = make(Model("openai/s", [act("a"), act("b"), act("a")]), Model("anthropic/t", act("go")), **more)
-    cascade.observer = watched.telemetry
-    return cascade
+    return cascade.twin(observer=watched.telemetry)
 
 
 async def test_a_step_is_a_span_and_its_calls_are_client_spans_inside() -> None:
@@ -129,7 +128,7 @@ def test_audits_and_alarms_are_metrics() -> None:
 async def test_an_unknown_price_is_counted_not_taken_for_zero() -> None:
     watched = Watched()
     cascade = make(None, Model("t", act("go"), price=None), mode="teacher")
-    cascade.observer = watched.telemetry
+    cascade = cascade.twin(observer=watched.telemetry)
     await cascade.step(MESSAGES)
     assert watched.points("agentcascade.dollars") == []
     assert watched.points("agentcascade.unpriced_calls")[0].value == 1
@@ -138,7 +137,7 @@ async def test_an_unknown_price_is_counted_not_taken_for_zero() -> None:
 async def test_an_error_marks_its_spans_and_passes_through() -> None:
     watched = Watched()
     cascade = make(None, Model("t", ConnectionError("key=sk-abcdefghijklmnop")), mode="teacher")
-    cascade.observer = watched.telemetry
+    cascade = cascade.twin(observer=watched.telemetry)
     with pytest.raises(ConnectionError):
         await cascade.step(MESSAGES)
     call, step = watched.spans.get_finished_spans()
@@ -155,7 +154,7 @@ async def test_an_error_marks_its_spans_and_passes_through() -> None:
 async def test_cancelling_is_no_fault() -> None:
     watched = Watched()
     cascade = make(None, Model("t", act("go"), delay=5), mode="teacher")
-    cascade.observer = watched.telemetry
+    cascade = cascade.twin(observer=watched.telemetry)
     task = asyncio.create_task(cascade.step(MESSAGES))
     await asyncio.sleep(0.05)
     task.cancel()
@@ -194,7 +193,7 @@ async def test_broken_telemetry_breaks_no_step(caplog: pytest.LogCaptureFixture)
 
 async def test_without_a_provider_nothing_happens() -> None:
     cascade = make(None, Model("t", act("go")), mode="teacher")
-    cascade.observer = Telemetry()
+    cascade = cascade.twin(observer=Telemetry())
     _, decision = await cascade.step(MESSAGES)
     assert decision.dollars == Decimal(110)
 
@@ -202,7 +201,7 @@ async def test_without_a_provider_nothing_happens() -> None:
 async def test_prometheus_reads_the_same_figures() -> None:
     telemetry, render = prometheus()
     cascade = make(None, Model("openai/t", act("go")), mode="teacher")
-    cascade.observer = telemetry
+    cascade = cascade.twin(observer=telemetry)
     await cascade.step(MESSAGES)
     body, media_type = render()
     assert media_type.startswith("text/plain")

@@ -20,6 +20,7 @@ from agentcascade.models.scripted import ScriptedModel
 from agentcascade.models.tokens import token_counter
 from agentcascade.protocols import Router, Verdict
 from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysStudent, AlwaysTeacher, RandomMix, Unanimity
+from agentcascade.step.context import StepContext
 from agentcascade.types import Action, Decision, Message, Sample, Situation, Step, Tally
 
 HERE = Situation(goal="g", episode="ep")
@@ -177,7 +178,14 @@ def test_a_staged_step_is_decided_as_one_that_buys_all_samples_at_once(
         student, teacher = ScriptedModel(texts, name="student"), ScriptedModel(["Action: ask"], name="teacher")
         config = CascadeConfig.load(sampling={"staged": staged})
         cascade = Cascade(
-            config, router=router, count=token_counter(), teacher=teacher, student=student, actions=RegexActions()
+            StepContext(
+                config=config,
+                router=router,
+                count=token_counter(),
+                teacher=teacher,
+                student=student,
+                actions=RegexActions(),
+            )
         )
         return (await cascade.step(TASK))[1]
 

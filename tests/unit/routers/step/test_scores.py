@@ -16,6 +16,7 @@ from agentcascade.protocols import Verdict
 from agentcascade.routers.step.scores import SIGNALS, Grouped, ScoreRouter, certainty, margin
 from agentcascade.routers.tuning.columns import columns
 from agentcascade.routers.tuning.families import Votes
+from agentcascade.step.context import FurtherStudent
 from agentcascade.steplog.jsonl import parse
 from agentcascade.types import Situation, Step, Tally
 
@@ -117,8 +118,9 @@ async def test_students_are_asked_in_turn(tmp_path) -> None:
         assert answer.choices[0].message.content == "c"
         assert decision.answered_by == "student"
         assert [c.model for c in decision.calls] == ["small", "agreeing"]
-        cascade.further = (cascade.with_student(ScriptedModel(["x", "y"] * 9), cascade.further[0].router),)
-        later = (await cascade.episode("go").complete(MESSAGES)).agentcascade
+        (second,) = cascade.context.students
+        unsure = cascade.twin(students=(second._replace(model=ScriptedModel(["x", "y"] * 9)),))
+        later = (await unsure.episode("go").complete(MESSAGES)).agentcascade
         assert later.answered_by == "teacher"
         assert [c.role for c in later.calls] == ["student", "student", "teacher"]
 
@@ -132,7 +134,7 @@ async def test_a_student_that_breaks_passes_the_step_on(tmp_path) -> None:
         router={"name": "unanimity", "options": {"n": 2}},
     )
     async with cascade:
-        cascade.further = (cascade.with_student(ScriptedModel(["c"], name="large"), cascade.router),)
-        answer = await cascade.episode("go").complete(MESSAGES)
+        large = FurtherStudent(ScriptedModel(["c"], name="large"), cascade.context.router)
+        answer = await cascade.twin(students=(large,)).episode("go").complete(MESSAGES)
         assert answer.choices[0].message.content == "c"
         assert any("RuntimeError" in f for f in answer.agentcascade.failures)

@@ -1,0 +1,112 @@
+"""Context of a step: everything that one needs, made complete once and never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentcascade.actions.base import ActionFormat, AutoActions, Validator
+from agentcascade.billing.door import Door, NullObserver
+from agentcascade.errors import ConfigError
+from agentcascade.models.structured_output import Choices
+from agentcascade.models.tool_call_ids import ToolCallIds
+from agentcascade.prompts.quoting import Quoting, quoting_of
+from agentcascade.protocols import (
+    Budgets,
+    ChatModel,
+    Guard,
+    Judge,
+    Merger,
+    Observer,
+    Recorder,
+    Router,
+    Switch,
+    TokenCounter,
+)
+from agentcascade.step.student_health import StudentHealth
+from agentcascade.types import Mode
+
+if TYPE_CHECKING:
+    from agentcascade.bank.bank import Bank
+    from agentcascade.config.load import CascadeConfig
+    from agentcascade.memory.memory import Memory
+    from agentcascade.storage import Database
+
+
+class FurtherStudent(NamedTuple):
+    """A student that is asked when those before it were not accepted, and the router that judges its samples."""
+
+    model: ChatModel
+    router: Router
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepContext:
+    """What the steps of a cascade are made with. A twin with another part is `dataclasses.replace`.
+
+    Attributes:
+        config: The checked configuration; its sections hold every setting that is not a part of its own.
+        router: Judges the first student's samples.
+        count: Tokens of a text.
+        name: Of the cascade, as decisions name it.
+        teacher: Takes the steps that are deferred.
+        student: Takes the steps on which its samples agree.
+        students: Asked in order after `student`.
+        bank: Where demonstrations are retrieved from and banked.
+        memory: What is recalled before a step and remembered after it.
+        actions: Reads actions off messages.
+        validators: Say which actions are impossible.
+        mergers: Say which actions are the same though their keys differ.
+        choices: Admissible actions, for ``sampling.constrain: choice``.
+        judge: Says whether an episode succeeded where nobody else does.
+        recorder: Keeps decisions, shadows, drafts, and ends of episodes.
+        database: Where unfinished episodes of stateless callers are found.
+        budgets: Reserved from before, and settled after, every model call.
+        switch: Sends every step to the teacher while it is on.
+        guard: Watches whether the certified risk still holds.
+        observer: Is told of steps and calls.
+        ids: Tool-call ids handed out, and whose they are.
+        health: Which students fail.
+    """
+
+    config: CascadeConfig
+    router: Router
+    count: TokenCounter
+    name: str = ""
+    teacher: ChatModel | None = None
+    student: ChatModel | None = None
+    students: tuple[FurtherStudent, ...] = ()
+    bank: Bank | None = None
+    memory: Memory | None = None
+    actions: ActionFormat = field(default_factory=AutoActions)
+    validators: tuple[Validator, ...] = ()
+    mergers: tuple[Merger, ...] = ()
+    choices: Choices | None = None
+    judge: Judge | None = None
+    recorder: Recorder | None = None
+    database: Database | None = None
+    budgets: Budgets | None = None
+    switch: Switch | None = None
+    guard: Guard | None = None
+    observer: Observer = field(default_factory=NullObserver)
+    ids: ToolCallIds = field(default_factory=ToolCallIds)
+    health: StudentHealth = field(default_factory=StudentHealth)
+
+    @cached_property
+    def quoting(self) -> Quoting:
+        """How others' texts are quoted in prompts."""
+        return quoting_of(self.config.prompt.quoting)
+
+    @cached_property
+    def door(self) -> Door:
+        """Where every model of the cascade is called."""
+        return Door(budgets=self.budgets, observer=self.observer, count=self.count, settings=self.config.budgets)
+
+
+def check_models(mode: Mode, teacher: ChatModel | None, student: ChatModel | None) -> None:
+    """Raises `ConfigError` when a mode lacks a model that it needs."""
+    if mode in ("teacher", "collect", "shadow", "cascade") and teacher is None:
+        raise ConfigError(f"mode '{mode}' needs a teacher: set teacher.name, e.g. 'anthropic/claude-sonnet-4-5'")
+    if mode in ("shadow", "cascade", "student") and student is None:
+        raise ConfigError(f"mode '{mode}' needs a student: set student.name, e.g. 'openai/gpt-4.1-mini'")

@@ -1,0 +1,291 @@
+"""Engine of a step: retrieve, sample, vote, accept or defer, record.
+
+The student is shown what the teacher did in similar situations and sampled a few times. Where the samples agree on
+the action, it is taken; where they do not, the teacher takes this one step and the next one starts with the student
+again (Sarukkai et al. 2025, section "self-consistency cascades").
+
+Nothing on the student's side can fail the step: whatever breaks there is recorded and the teacher answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from agentcascade import conversation
+from agentcascade._util.stable_draw import chosen as included
+from agentcascade.actions import voting
+from agentcascade.errors import (
+    BudgetExceeded,
+    CascadeClosed,
+    EmptyCompletion,
+    InvalidRequest,
+    UnknownPrice,
+)
+from agentcascade.lifetime import Lifetime
+from agentcascade.models import structured_output, tool_call_ids
+from agentcascade.protocols import Router, Verdict
+from agentcascade.step.audit import AuditFailures, Audits
+from agentcascade.step.background import BackgroundTasks
+from agentcascade.step.context import StepContext, check_models
+from agentcascade.step.model_calls import NOTHING, ModelCalls
+from agentcascade.step.recall import StepMemory
+from agentcascade.step.record import StepRecord
+from agentcascade.step.request import Request
+from agentcascade.step.shadow import Shadows
+from agentcascade.step.student import FIRST_SAMPLE, Learned, StudentPolicy, new_learned, parse
+from agentcascade.types import Call, Completion, Decision, Mode, Sample, Situation
+
+PLAIN = ("teacher", "collect")
+"""Modes that the kill switch leaves alone."""
+
+
+class StepOutcome(NamedTuple):
+    """What a step gave: the answer, the decision, and the answer's reasoning and action as they were parsed once."""
+
+    completion: Completion
+    decision: Decision
+    reasoning: str
+    action: str
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """What engines of one cascade share, whichever teacher they have: tasks under way, and what was learnt."""
+
+    life: Lifetime = field(default_factory=Lifetime)
+    shadows: BackgroundTasks = field(default_factory=BackgroundTasks)
+    audits: BackgroundTasks = field(default_factory=BackgroundTasks)
+    audit_failures: AuditFailures = field(default_factory=AuditFailures)
+    learned: tuple[Learned, ...] = ()
+    """Of each student, in the order in which they are asked."""
+
+
+class Engine:
+    """Takes the steps of a cascade.
+
+    Args:
+        context: What they are made with.
+        state: Of another engine of the same cascade (`twin`), else a new one.
+    """
+
+    def __init__(self, context: StepContext, state: EngineState | None = None) -> None:
+        self.context = context
+        contexts = [context, *(replace(context, student=s.model, router=s.router) for s in context.students)]
+        if state is None:
+            state = EngineState(learned=tuple(new_learned() for _ in contexts))
+            state.life.waits_for(state.shadows.pending)
+            state.life.waits_for(state.audits.pending)
+        self.state = state
+        self._policies = [StudentPolicy(*of_one) for of_one in zip(contexts, state.learned)]
+        self._shadows = Shadows(self._policies[0], self.state.shadows)
+        self._audits = Audits(context, self.state.audits, self.state.audit_failures)
+        self._memory = StepMemory(context, context.memory) if context.memory is not None else None
+
+    def twin(self, **parts: Any) -> Engine:
+        """An engine of the same cascade with other `parts` of the context (``teacher=…``), which all that it does knows.
+
+        What is under way, and what was learnt of students that stay, is shared.
+        """
+        context = replace(self.context, **parts)
+        if "student" in parts or "students" in parts:
+            return Engine(context, replace(self.state, learned=self._learned_of(context)))
+        return Engine(context, self.state)
+
+    def _learned_of(self, context: StepContext) -> tuple[Learned, ...]:
+        known = {id(policy.context.student): policy.learned for policy in self._policies}
+        students = (context.student, *(further.model for further in context.students))
+        return tuple(known.get(id(student)) or new_learned() for student in students)
+
+    def check_mode(self, mode: Mode) -> None:
+        """Raises `ConfigError` when the mode lacks a model that it needs."""
+        check_models(mode, self.context.teacher, self.context.student)
+
+    def mode_for(self, episode: str) -> Mode:
+        """The configured mode, or, for the share of episodes that `rollout` holds back, the other one. Sticky by id."""
+        config = self.context.config
+        return config.mode if included(episode, config.rollout.share) else config.rollout.otherwise
+
+    async def step(
+        self, situation: Situation, request: Request, mode: Mode, before: Sequence[Call] = ()
+    ) -> StepOutcome:
+        """Answer one model call of an agent; its messages were checked (`conversation.check`).
+
+        The decision's bill includes the calls made `before`. See `Cascade.step` for the errors.
+        """
+        context = self.context
+        if self.state.life.closed:
+            raise CascadeClosed(f"cascade '{context.name}' was closed, and would record nothing: build another one")
+        self.check_mode(mode)
+        if request.n > 1 and context.teacher is None:
+            raise InvalidRequest(
+                f"n is {request.n}: several answers come from the teacher, and there is none: "
+                f"ask {request.n} times, or name one"
+            )
+        if context.switch is not None and context.switch.on and context.teacher is not None and mode not in PLAIN:
+            mode = "teacher"
+        record = StepRecord(situation, mode, before, context.name)
+        options = structured_output.with_choices(
+            request.options, context.config.sampling, context.choices, situation, record.failed
+        )
+        accounts = (*context.config.budgets.accounts(situation), *request.accounts)
+        request = replace(request, options=options, accounts=accounts)
+        parsed: tuple[str, str] | None = None
+        with context.observer.step(situation, mode) as decided:
+            try:
+                async with asyncio.timeout(context.config.deadline_seconds):
+                    if self._memory is not None:
+                        request = await self._memory.inject(situation, request, record)
+                    completion = await self._answer(situation, mode, request, record)
+                    if self._memory is not None:
+                        parsed = await self._parsed(completion, request, record)
+                        await self._memory.store(situation, *parsed, record)
+            except BaseException as error:
+                record.raised(error)
+                raise
+            finally:
+                decision = record.close(context.teacher)
+                decided(decision)
+                if context.recorder is not None:
+                    context.recorder.record(decision)
+        if mode == "shadow":
+            self._shadows.start(situation, request, decision)
+        elif mode == "cascade" and context.config.audit.rate:
+            self._audits.start(situation, request, record, decision)
+        return StepOutcome(completion, decision, *(parsed or await self._parsed(completion, request, record)))
+
+    async def _parsed(self, completion: Completion, request: Request, record: StepRecord) -> tuple[str, str]:
+        """Reasoning and action of the answer, as a history keeps them: the vote has parsed it, in most cases."""
+        action = record.action
+        if action is None or request.options.get("response_format") is not None:
+            return await conversation.split_off_loop(completion.messages[0], self.context.actions)
+        return action.reasoning, action.text
+
+    async def _answer(self, situation: Situation, mode: Mode, request: Request, record: StepRecord) -> Completion:
+        context = self.context
+        if mode not in ("cascade", "student") or (request.n > 1 and context.teacher is not None):
+            return await self._teacher(request, record, f"mode {mode}" if request.n == 1 else f"n={request.n} answers")
+        prompted = request
+        for policy in self._policies if mode == "cascade" else self._policies[:1]:
+            try:
+                async with asyncio.timeout(context.config.sampling.timeout_seconds):
+                    router = self._router(policy, mode, request, record)
+                    n = router.samples(situation) if router is not None else 0
+                    if router is None or n == 0:
+                        if router is not None:
+                            record.reason = f"router '{router.name}' chose the teacher"
+                        continue
+                    shown = await policy.add_demonstrations(situation, mode, request, record)
+                    if shown is None:
+                        continue
+                    prompted = shown
+                    completion = await self._student(policy, router, n, situation, mode, prompted, record)
+            except InvalidRequest:
+                raise
+            except Exception as error:
+                if context.teacher is None:
+                    raise
+                record.failed("student", error)
+                student = policy.context.student
+                if student is not None and not isinstance(error, (BudgetExceeded, UnknownPrice)):
+                    context.health.failed(student.name, error)
+                continue
+            if completion is not None:
+                return completion
+        if context.teacher is None:
+            raise EmptyCompletion(
+                f"the student gave no usable action ({record.reason}) and there is no teacher to defer to: "
+                "set teacher.name, or look at actions.format"
+            )
+        return await self._teacher(prompted, record, record.reason)
+
+    def _router(self, policy: StudentPolicy, mode: Mode, request: Request, record: StepRecord) -> Router | None:
+        """What judges the student's samples at this step; None to defer, and `record.reason` says why."""
+        if mode != "cascade":
+            return FIRST_SAMPLE
+        router = policy.context.router
+        if self.context.config.tools.keep_model:
+            owner = tool_call_ids.open_exchange_owner(request.messages)
+            if owner == "teacher":
+                record.reason = "the teacher's tool exchange"
+                return None
+            if owner == "student":
+                router = FIRST_SAMPLE
+        guard = self.context.guard
+        if guard is not None and guard.alarmed:
+            stricter = guard.instead(router)
+            if stricter is None:
+                record.reason = "drift alarm: see `agentcascade audit`"
+            return stricter
+        return router
+
+    async def _student(
+        self,
+        policy: StudentPolicy,
+        router: Router,
+        n: int,
+        situation: Situation,
+        mode: Mode,
+        request: Request,
+        record: StepRecord,
+    ) -> Completion | None:
+        """The student's accepted answer, or None to defer; `record.reason` says why."""
+        samples, verdict = await policy.sample_and_vote(router, situation, n, request, record)
+        votes = voting.tally(samples)
+        record.voted(votes, samples)
+        chosen = voting.winner(samples, votes)
+        if chosen is None and self.context.teacher is None:
+            return _first_answer(samples, record)
+        if verdict is not Verdict.ACCEPT or chosen is None or chosen.action is None:
+            record.reason = f"agreement {votes.top[1] if votes.top else 0}/{votes.total}"
+            return None
+        if mode == "cascade" and not await policy.allow_side_effects(chosen, samples, situation, request, record):
+            return None
+        record.accepted(chosen, record.agreed(chosen))
+        return record.completion([chosen.message])
+
+    async def _teacher(self, request: Request, record: StepRecord, reason: str) -> Completion:
+        context = self.context
+        record.deferred(reason)
+        shown = context.config.prompt.teacher_sees_demonstrations
+        plain = request.remembered if context.config.memory.teacher_sees_memory else request.messages
+        try:
+            completion = await ModelCalls(context, request, record).ask_teacher(request.prompt if shown else plain)
+        except BudgetExceeded as error:
+            if context.student is None or context.config.budgets.when_exceeded == "error":
+                raise
+            return await self._without_teacher(request, record, error)
+        record.acted(await parse(context, completion.messages[0], record.situation, request), shown)
+        return record.completion(completion.messages, completion)
+
+    async def _without_teacher(self, request: Request, record: StepRecord, error: BudgetExceeded) -> Completion:
+        """The teacher is over budget: the student's best sample, drawn now if there is none yet."""
+        record.failed("teacher", error)
+        samples = list(record.samples)
+        if not any(s.action for s in samples):
+            policy, situation = self._policies[0], record.situation
+            request = await policy.add_demonstrations(situation, "student", request, record) or request
+            samples, _ = await policy.sample_and_vote(FIRST_SAMPLE, situation, 1, request, record)
+        votes = voting.tally(samples)
+        record.voted(votes, samples)
+        best = voting.winner(samples, votes)
+        if best is None:
+            raise error
+        record.accepted(best, "the teacher is over budget")
+        return record.completion([best.message])
+
+    async def wait(self) -> None:
+        """Wait for shadows and audits under way."""
+        await self.state.shadows.wait()
+        await self.state.audits.wait()
+
+
+def _first_answer(samples: Sequence[Sample], record: StepRecord) -> Completion | None:
+    """Where there is no teacher: the first that the student said at all, though no valid action is in it."""
+    chosen = next((s for s in samples if s.message != NOTHING), None)
+    if chosen is None:
+        return None
+    record.accepted(chosen, f"no valid action and no teacher: {chosen.invalid}")
+    return record.completion([chosen.message])

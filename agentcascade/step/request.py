@@ -1,0 +1,61 @@
+"""Request of a step: what the caller asks of a model, and the same with memory and demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agentcascade.types import Account, Delta, Message, Tool
+
+
+@dataclass(frozen=True)
+class Request:
+    """The caller's messages and options. What a step adds to them makes another request (`with_memory`, …).
+
+    Attributes:
+        messages: As the caller sent them.
+        n: Answers asked for; several come from the teacher.
+        on_delta: Gets the parts of a teacher's answer as they come.
+        accounts: Budgets that the step's calls must fit into.
+        temperature: Of the student, in place of the configuration's.
+        k: Demonstrations, in place of the configuration's.
+        remembered: `messages` with a memory, where there is one.
+        prompt: `remembered` with demonstrations, where there are some.
+        memory_tokens: Of the memory in `remembered`.
+        demonstration_tokens: Of the demonstrations in `prompt`.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[Tool] | None = None
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    n: int = 1
+    on_delta: Callable[[Delta], None] | None = None
+    accounts: tuple[Account, ...] = ()
+    temperature: float | None = None
+    k: int | None = None
+    remembered: Sequence[Message] = ()
+    prompt: Sequence[Message] = ()
+    memory_tokens: int = 0
+    demonstration_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.remembered:
+            object.__setattr__(self, "remembered", self.messages)
+        if not self.prompt:
+            object.__setattr__(self, "prompt", self.remembered)
+
+    def with_memory(self, messages: Sequence[Message], tokens: int) -> Request:
+        """The same with `messages`, which hold a memory of so many tokens."""
+        return replace(self, remembered=messages, prompt=messages, memory_tokens=tokens)
+
+    def with_demonstrations(self, messages: Sequence[Message], tokens: int) -> Request:
+        """The same with `messages`, which hold demonstrations of so many tokens beside the memory."""
+        return replace(self, prompt=messages, demonstration_tokens=tokens)
+
+    def behind(self, *, temperature: float | None = None, k: int | None = None) -> Request:
+        """What the caller asked, for a shadow or an audit: one answer, of which nobody hears."""
+        return Request(
+            self.messages, self.tools, self.seed, self.options, accounts=self.accounts, temperature=temperature, k=k
+        )
