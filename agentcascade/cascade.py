@@ -103,7 +103,7 @@ class Cascade:
         return outcome.completion, outcome.decision
 
     def twin(self, **parts: Any) -> Cascade:
-        """The same cascade with other `parts` of its context (``teacher=…``); it shares the rest, and is closed with it.
+        """The same cascade with other `parts` of its context (``teacher=…``), closed with this one.
 
         Raises `TypeError` for what is no field of `StepContext`.
         """

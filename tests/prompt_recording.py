@@ -94,9 +94,9 @@ async def record(folder: Path, quoting: str, **prompt: Any) -> dict[str, list[li
         planned = cascade.episode(id="ep_2")
         await planned.complete(first)
         await planned.complete([*first, *then])
-        assert callable(cascade.judge)
-        await cascade.judge(trajectory(1))  # type: ignore[misc]
-        await cascade.judge(trajectory(2))  # type: ignore[misc]
+        assert callable(cascade.context.judge)
+        await cascade.context.judge(trajectory(1))  # type: ignore[misc]
+        await cascade.context.judge(trajectory(2))  # type: ignore[misc]
     for tier in ("low", "mid", "high"):
         remembering = {
             "enabled": True,
@@ -107,9 +107,9 @@ async def record(folder: Path, quoting: str, **prompt: Any) -> dict[str, list[li
             "remember": False,
         }
         async with agentcascade.build(mode="cascade", models=make, memory=remembering, **models, **settings) as cascade:
-            assert cascade.remembering is not None
+            assert cascade.context.memory is not None
             turns = [Turn(id=f"t{i}", text=f"The mug {i} is in desk {i}. {HOSTILE}") for i in range(3)]
-            await cascade.remembering.memory.append(tier, turns, namespace="default")
+            await cascade.context.memory.append(tier, turns, namespace="default")
             episode = cascade.episode(goal=GOALS[0], id=f"ep_{tier}")
             await episode.complete(first)
             await episode.complete([*first, *then])

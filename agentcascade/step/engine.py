@@ -85,7 +85,7 @@ class Engine:
         self._memory = StepMemory(context, context.memory) if context.memory is not None else None
 
     def twin(self, **parts: Any) -> Engine:
-        """An engine of the same cascade with other `parts` of the context (``teacher=…``), which all that it does knows.
+        """An engine of the same cascade with other `parts` of its context (``teacher=…``).
 
         What is under way, and what was learnt of students that stay, is shared.
         """

@@ -95,7 +95,7 @@ def overhead(steps: int) -> None:
         bank.close()
         print(f"bank of {len(bank.retriever):,} steps, filled in {time.perf_counter() - started:.0f} s")
         with build(url, agentcascade.ScriptedModel([ANSWER], delay=DELAY), "hashing:384") as cascade:
-            cascade.bank = bank  # the same database, with vectors that cost nothing to make
+            cascade = cascade.twin(bank=bank)  # the same database, with vectors that cost nothing to make
             cold = asyncio.run(play(cascade, situations(300)))
             bank._read(range(1, steps // STEPS_EACH + 1))
             decisions = asyncio.run(play(cascade, situations(2300)[300:]))

@@ -72,7 +72,7 @@ def options(mode: str, folder: str) -> dict[str, Any]:
 def spy(wrapped: Any) -> list[list[dict[str, Any]]]:
     """The prompts that the student gets, so that the bare client can send the same."""
     sent: list[list[dict[str, Any]]] = []
-    student = wrapped.agentcascade.cascade.student
+    student = wrapped.agentcascade.cascade.context.student
     complete = student.complete
 
     def remembering(messages: list[dict[str, Any]], **asked: Any) -> Any:
