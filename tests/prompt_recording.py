@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import agentcascade
-from agentcascade.bank.shortening import Task, _messages
+from agentcascade.bank.shortening import ShorteningTask, _messages
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.prompts.prompts import prompts_of
 from agentcascade.types import Message, Step, Trajectory, Turn
@@ -115,5 +115,5 @@ async def record(folder: Path, quoting: str, **prompt: Any) -> dict[str, list[li
             await episode.complete([*first, *then])
     sent = {name: sorted(model.requests, key=json.dumps) for name, model in asked.items()}
     sent["memory"] = sorted(MemoryModel.sent, key=json.dumps)
-    task = Task(1, trajectory(1), {1: 5, 2: 3})
+    task = ShorteningTask(1, trajectory(1), {1: 5, 2: 3})
     return json.loads(json.dumps({**sent, "editor": [_messages(task, prompts_of(quoting, {}))]}))  # type: ignore[no-any-return]

@@ -60,7 +60,7 @@ def open_bank(
 ) -> Bank:
     """The bank in `database` as `config.retrieval` wants it searched; what is added goes through `redact`."""
     from agentcascade.bank.bank import Bank
-    from agentcascade.bank.success_ranking import Utility
+    from agentcascade.bank.success_ranking import SuccessRanking
 
     retrieval = config.retrieval
     weights = {key: getattr(retrieval.weights, key) for key in KEYS}
@@ -72,7 +72,7 @@ def open_bank(
         window_before=retrieval.window_before,
         window_after=retrieval.window_after,
         redact=redact,
-        utility=Utility(database, retrieval.utility_weight) if retrieval.utility_weight else None,
+        utility=SuccessRanking(database, retrieval.utility_weight) if retrieval.utility_weight else None,
         shortened=config.prompt.shortened,
     )
 

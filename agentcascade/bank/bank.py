@@ -1,4 +1,4 @@
-"""The bank: successful teacher trajectories, and the demonstrations cut from them.
+"""The bank: successful teacher trajectories, and the retrieval of demonstrations from them.
 
 A step's key is its goal, plan and observation, embedded one by one, weighted and laid end to end; one inner product
 with the present situation's key is the weighted mean of the three cosines (Traj-Bootstrap's multi-key average).
@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection
 
-from agentcascade._util import forking
 from agentcascade._util.lru_cache import Cache
 from agentcascade._util.threads import apart
-from agentcascade.errors import BankError, EmbeddingModelChanged
+from agentcascade.bank.embedding_space import check_embedding_model, reembed, text_vectors
+from agentcascade.bank.step_index import StepIndex
+from agentcascade.bank.windows import cut_window
+from agentcascade.errors import BankError
 from agentcascade.models.embeddings import TextVectors
-from agentcascade.protocols import Embedder, Retriever, SharedRetriever
+from agentcascade.protocols import Embedder, Retriever
 from agentcascade.storage import Database, bank_metadata, trajectories
-from agentcascade.storage.tables import embeddings
-from agentcascade.storage.tables import trajectories as table
 from agentcascade.storage.trajectories import POSITIONS
 from agentcascade.types import DERIVED, Demonstration, Situation, Trajectory
 
 if TYPE_CHECKING:
-    from agentcascade.bank.success_ranking import Utility
-    from agentcascade.protocols import Vectors
+    from agentcascade.bank.success_ranking import SuccessRanking
 
-KEYS = ("goal", "plan", "observation")
 CACHED_TRAJECTORIES = 5_000
 REFRESH_SECONDS = 2.0
 OVERFETCH = 16
@@ -48,9 +44,34 @@ class Retrieval(NamedTuple):
 class Bank:
     """Adds trajectories, retrieves demonstrations. Thread-safe; one per process over a shared database.
 
-    `weights` of the keys count relative to each other. A window is the matched step with `window_before` steps before
-    and `window_after` after it, clipped. `redact` is applied to what is stored. `utility` ranks what helped higher;
-    `shortened` shows the shorter reasonings that `agentcascade bank shorten` made.
+    Args:
+        database: Where trajectories and vectors are. It stays open: it is its owner's.
+        embedder: Texts to unit vectors (d,). Another model than the one that embedded the bank is an error.
+        retriever: The index of step keys (3 d,), empty unless it is a `SharedRetriever`.
+        weights: Of ``goal``, ``plan`` and ``observation``, relative to each other; equal by default.
+        window_before: Steps of a demonstration before the matched one; clipped at the trajectory's beginning.
+        window_after: Steps of a demonstration after the matched one; clipped at the trajectory's end.
+        redact: Applied to every trajectory before it is embedded and stored.
+        utility: Ranks trajectories that led to success higher.
+        shortened: Whether demonstrations show the shorter reasonings that `agentcascade bank shorten` made.
+
+    Raises:
+        BankError: For weights that are negative, all zero, or of other keys.
+
+    >>> import asyncio
+    >>> from agentcascade.retrievers.hashing import HashEmbedder
+    >>> from agentcascade.retrievers.numpy_index import ExactRetriever
+    >>> from agentcascade.storage import open_database
+    >>> from agentcascade.types import Step
+    >>> embedder = HashEmbedder(64)
+    >>> bank = Bank(open_database("sqlite:///:memory:"), embedder, ExactRetriever(3 * 64))
+    >>> step = Step(observation="a door", action="open the door")
+    >>> taught = Trajectory(goal="leave the room", steps=(step,), success=True)
+    >>> asyncio.run(bank.add(taught)), asyncio.run(bank.add(taught))
+    (True, False)
+    >>> present = Situation(goal="leave the house", observation="a closed door")
+    >>> [d.steps[0].action for d in asyncio.run(bank.retrieve(present, k=3)).demonstrations]
+    ['open the door']
     """
 
     def __init__(
@@ -63,74 +84,107 @@ class Bank:
         window_before: int = 2,
         window_after: int = 2,
         redact: Callable[[Trajectory], Trajectory] | None = None,
-        utility: Utility | None = None,
+        utility: SuccessRanking | None = None,
         shortened: bool = False,
     ) -> None:
-        self.database, self.embedder, self.retriever = database, embedder, retriever
-        weights = weights or dict.fromkeys(KEYS, 1.0)
-        total = sum(weights.values())
-        if total <= 0 or min(weights.values()) < 0 or set(weights) != set(KEYS):
-            raise BankError(f"weights {dict(weights)}: give goal, plan and observation, none negative, not all zero")
-        self._scales = [sqrt(weights[key] / total) for key in KEYS]
-        self._before, self._after, self._redact = window_before, window_after, redact
-        self._utility, self._shortened, self._edits = utility, shortened, "0"
-        self._shared = retriever if isinstance(retriever, SharedRetriever) else None
-        self._lock = forking.rlock()
+        self.database = database
+        self.embedder = embedder
+        self.retriever = retriever
+        self._before = window_before
+        self._after = window_after
+        self._redact = redact
+        self._utility = utility
+        self._shortened = shortened
+        self._edit_mark = "0"
         self._texts = TextVectors(embedder)
         self._trajectories: Cache[int, Trajectory] = Cache(CACHED_TRAJECTORIES)
-        self._episodes: dict[tuple[str, str], frozenset[int]] = {}
-        self._episode_of: dict[int, tuple[str, str]] = {}
-        self._watermark = self._removal_mark = 0
-        self._checked = 0.0
-        self._loaded = False
+        self._index = StepIndex(
+            database,
+            embedder,
+            retriever,
+            weights,
+            read_along=self._drop_if_edited,
+            forget=lambda pk: self._trajectories.drop(pk),
+        )
 
     async def add(self, trajectory: Trajectory) -> bool:
-        """Bank one trajectory; durable when it returns. False when it is there already.
+        """Bank one trajectory; durable when it returns.
 
-        Raises `BankError` for one that failed or has no steps, `EmbeddingError`, `StorageError`; then nothing of it
-        was written.
+        Args:
+            trajectory: A successful one, with a goal and steps.
+
+        Returns:
+            False when its namespace holds one with the same goal, plan and steps already.
+
+        Raises:
+            BankError: For one that failed or has no steps, or whose id another trajectory has.
+            EmbeddingModelChanged: When another model embedded the bank.
+            EmbeddingError: When it cannot be embedded.
+            StorageError: When the database fails. Nothing of it was written in any of these cases.
         """
         return (await self.add_many([trajectory]))[0]
 
     async def add_many(self, items: Sequence[Trajectory]) -> list[bool]:
-        """Bank all of `items` in one transaction, or none; True for each that was new."""
+        """Bank all of `items` in one transaction, or none.
+
+        Args:
+            items: Successful trajectories, as for `add`.
+
+        Returns:
+            One truth value for each item: whether it was new.
+
+        Raises:
+            BankError: As `add` does, as `EmbeddingModelChanged`, `EmbeddingError` and `StorageError`; nothing was
+                written then.
+        """
         return await apart(self._add, items)
 
     def _add(self, items: Sequence[Trajectory]) -> list[bool]:
-        items = [self._redact(item) for item in items] if self._redact else items
+        items = [self._redact(item) for item in items] if self._redact else list(items)
         for item in items:
             trajectories.check_bankable(item)
-        texts = {t for item in items for t in (item.goal, item.plan, *(s.observation for s in item.steps)) if t}
-        model = self.embedder.name
-        vectors = {trajectories.text_key(model, t): v.tobytes() for t, v in self._texts.of(texts).items()}
+        vectors = text_vectors(self.embedder, self._texts, items)
         with self.database.begin(write=True) as connection:
-            self._check_model(connection, write=True)
-            seen = trajectories.banked_digests(connection, items)
+            check_embedding_model(connection, self.embedder, write=True)
+            banked = trajectories.banked_digests(connection, items)
             new: list[bool] = []
             for item in items:
                 identity = item.namespace, trajectories.content_digest(item)
-                new.append(identity not in seen)
-                seen.add(identity)
-            fresh = [item for item, is_new in zip(items, new) if is_new]
-            if (double := trajectories.duplicate_id(connection, fresh)) is not None:
-                raise BankError(f"a different trajectory has the id '{double}' already: give it another id")
-            if fresh:
-                trajectories.insert_trajectories(connection, fresh, vectors, model)
-        self._catch_up()
+                new.append(identity not in banked)
+                banked.add(identity)
+            new_items = [item for item, is_new in zip(items, new) if is_new]
+            if (duplicate := trajectories.duplicate_id(connection, new_items)) is not None:
+                raise BankError(f"a different trajectory has the id '{duplicate}' already: give it another id")
+            if new_items:
+                trajectories.insert_trajectories(connection, new_items, vectors, self.embedder.name)
+        self._index.catch_up()
         return new
 
     async def retrieve(self, situation: Situation, k: int) -> Retrieval:
         """The k best demonstrations for a situation, one window per trajectory, best first.
 
         Left out: other namespaces, the situation's own episode, and windows that show the same actions for the same
-        goal as a better one. Fewer than k when the bank holds fewer.
+        goal as a better one.
+
+        Args:
+            situation: Its goal, plan and observation are compared, in its namespace.
+            k: Demonstrations; none for 0.
+
+        Returns:
+            Up to k demonstrations, fewer when the bank holds fewer, with their scores (weighted mean of three cosines,
+            in [-1, 1], plus what `utility` adds), and the seconds that embedding the situation took.
+
+        Raises:
+            EmbeddingModelChanged: When another model embedded the bank.
+            EmbeddingError: When the situation cannot be embedded.
+            StorageError: When the database fails.
         """
         if k <= 0:
             return Retrieval([], 0.0)
-        if not self._loaded:
-            await apart(self._catch_up)
-        elif time.monotonic() - self._checked > REFRESH_SECONDS:
-            await apart(self._catch_up_unless_busy)
+        if not self._index.loaded:
+            await apart(self._index.catch_up)
+        elif time.monotonic() - self._index.caught_up_at > REFRESH_SECONDS:
+            await apart(self._index.catch_up_unless_busy)
         texts = situation.goal, situation.plan, situation.observation
         seconds = 0.0
         if not self._texts.cached(texts):
@@ -138,77 +192,83 @@ class Bank:
             await apart(self._texts.of, texts)
             seconds = time.perf_counter() - started
         vectors = self._texts.of(texts)
-        key = self._key([vectors[t] for t in texts])
-        own = "" if situation.episode.startswith(DERIVED) else situation.episode
-        exclude = self._episodes.get((situation.namespace, own), frozenset())
-        want, most = k + 2, float("-inf")
+        key = self._index.key([vectors[t] for t in texts])
+        named_episode = "" if situation.episode.startswith(DERIVED) else situation.episode
+        exclude = self._index.trajectories_of(situation.namespace, named_episode)
+        count, best_of_rest = k + 2, float("-inf")
         while True:
-            asked = situation.namespace, key, want, exclude
-            if self._shared:
-                hits = await apart(self._shared.search, *asked)
+            query = situation.namespace, key, count, exclude
+            if self._index.shared:
+                hits = await apart(self._index.shared.search, *query)
             else:
-                hits = self.retriever.search(*asked)
-            everything = len(hits) < want or want > OVERFETCH * k
+                hits = self.retriever.search(*query)
+            everything = len(hits) < count or count > OVERFETCH * k
             if self._utility is not None:
-                hits, most = await apart(self._utility.ranked, situation.namespace, hits)
-            found = await self._windows(hits, k, situation.episode, own)
-            if everything or (len(found) == k and found[-1].score >= most):
-                return Retrieval(found, seconds)
-            want *= 2
+                hits, best_of_rest = await apart(self._utility.ranked, situation.namespace, hits)
+            windows = await self._windows(hits, k, exclude_trajectory=situation.episode, exclude_episode=named_episode)
+            if everything or (len(windows) == k and windows[-1].score >= best_of_rest):
+                return Retrieval(windows, seconds)
+            count *= 2
 
     def scores(self, situation: Situation, windows: Sequence[Demonstration]) -> list[float | None]:
-        """What each window scores in a situation: as much as its best step. None for one that was removed. Blocks."""
+        """Scores of demonstrations in another situation. Blocks.
+
+        Args:
+            situation: Its goal, plan and observation are compared.
+            windows: Demonstrations that `retrieve` gave.
+
+        Returns:
+            For each window the score of its best step, in [-1, 1]; None for one that was removed.
+
+        Raises:
+            EmbeddingError: When the situation cannot be embedded.
+            StorageError: When the database fails.
+        """
         texts = {t for w in windows for t in (w.goal, w.plan, *(s.observation for s in w.steps))}
         keys = {t: trajectories.text_key(self.embedder.name, t) for t in texts}
         with self.database.begin() as connection:
-            there = trajectories.banked_ids(connection, {w.trajectory for w in windows})
+            banked = trajectories.banked_ids(connection, {w.trajectory for w in windows})
             stored = trajectories.read_vectors(connection, {k for k in keys.values() if k}, self.embedder.dimension)
         vectors = self._texts.of([situation.goal, situation.plan, situation.observation, ""])
-        own = self._key([vectors[t] for t in (situation.goal, situation.plan, situation.observation)])
+        situation_key = self._index.key([vectors[t] for t in (situation.goal, situation.plan, situation.observation)])
 
         def score(window: Demonstration, observation: str) -> float:
             parts = (stored.get(keys[t], vectors[""]) for t in (window.goal, window.plan, observation))
-            return float(own @ self._key(list(parts)))
+            return float(situation_key @ self._index.key(list(parts)))
 
-        return [max(score(w, s.observation) for s in w.steps) if w.trajectory in there else None for w in windows]
+        return [max(score(w, s.observation) for s in w.steps) if w.trajectory in banked else None for w in windows]
 
     async def _windows(
-        self, hits: Sequence[tuple[int, int, float]], k: int, episode: str, named: str
+        self, hits: Sequence[tuple[int, int, float]], k: int, *, exclude_trajectory: str, exclude_episode: str
     ) -> list[Demonstration]:
-        """The windows of `hits`, without those of the `episode` itself; `named` is its id if a caller gave it one."""
+        """The first k windows of `hits` (row, trajectory, score), without those of the situation's own episode.
+
+        That is banked under its id (`exclude_trajectory`), or names it in its metadata (`exclude_episode`, empty for an
+        id that no caller gave).
+        """
         if any(self._trajectories.get(group) is None for _, group, _ in hits):
-            await apart(self._read, [group for _, group, _ in hits])
-        found: list[Demonstration] = []
-        shown: set[tuple[str, ...]] = set()
+            await apart(self._load, [group for _, group, _ in hits])
+        windows: list[Demonstration] = []
+        taught: set[tuple[str, ...]] = set()
         for row, group, score in hits:
             trajectory = self._trajectories.get(group)
-            if trajectory is None or trajectory.id == episode:  # removed meanwhile by another process, or our own
+            if trajectory is None:  # another process has removed it meanwhile
                 continue
-            if named and trajectory.metadata.get("episode") == named:  # which a shared index does not leave out
+            if trajectory.id == exclude_trajectory:
                 continue
-            window = self._cut(trajectory, row & ((1 << POSITIONS) - 1), score)
-            teaches = (window.goal, *(s.action for s in window.steps))
-            if teaches not in shown:
-                shown.add(teaches)
-                found.append(window)
-                if len(found) == k:
+            if exclude_episode and trajectory.metadata.get("episode") == exclude_episode:  # a shared index has it
+                continue
+            match = row & ((1 << POSITIONS) - 1)
+            window = cut_window(trajectory, match, score, before=self._before, after=self._after)
+            lesson = (window.goal, *(s.action for s in window.steps))
+            if lesson not in taught:
+                taught.add(lesson)
+                windows.append(window)
+                if len(windows) == k:
                     break
-        return found
+        return windows
 
-    def _cut(self, trajectory: Trajectory, match: int, score: float) -> Demonstration:
-        start, end = max(0, match - self._before), match + self._after + 1
-        return Demonstration.model_construct(
-            trajectory=trajectory.id,
-            goal=trajectory.goal,
-            plan=trajectory.plan,
-            steps=trajectory.steps[start:end],
-            start=start,
-            match=match,
-            length=len(trajectory.steps),
-            score=score,
-        )
-
-    def _read(self, groups: Collection[int]) -> None:
+    def _load(self, groups: Collection[int]) -> None:
         missing = [g for g in groups if self._trajectories.get(g) is None]
         with self.database.begin() as connection:
             shorter = bank_metadata.read_shortened(connection, missing) if self._shortened else {}
@@ -216,112 +276,33 @@ class Bank:
                 self._trajectories.put(pk, bank_metadata.with_shortened(trajectory, shorter.get(pk)))
 
     def close(self) -> None:
-        """Wait for what the index still does in the background. The database stays open: it is its owner's."""
+        """Wait for what the index still does in the background."""
         self.retriever.settle()
 
     async def refresh(self) -> None:
-        """Take in at once what other processes added and removed; `retrieve` does so every two seconds."""
-        await apart(self._catch_up)
+        """Take in at once what other processes added and removed; `retrieve` does so every two seconds.
 
-    def _catch_up_unless_busy(self) -> None:
-        """An index may train for seconds while it takes in rows; a retrieval makes do with what it has meanwhile."""
-        if self._lock.acquire(blocking=False):
-            try:
-                self._catch_up()
-            finally:
-                self._lock.release()
+        Raises:
+            EmbeddingModelChanged: When another model embedded the bank.
+            StorageError: When the database fails.
+        """
+        await apart(self._index.catch_up)
 
-    def _catch_up(self) -> None:
-        with self._lock:
-            while True:
-                with self.database.begin() as connection:
-                    self._check_model(connection)  # another process may have embedded the bank anew
-                    if self._shortened and (edits := bank_metadata.edit_mark(connection)) != self._edits:
-                        self._trajectories, self._edits = Cache(CACHED_TRAJECTORIES), edits
-                    if not self._loaded and not self._watermark:
-                        self._removal_mark = trajectories.last_removal(connection)
-                    if self._shared:  # what others have indexed is not looked at again
-                        self._watermark = max(self._watermark, self._shared.watermark)
-                    for mark, pk, namespace in trajectories.read_removals(connection, self._removal_mark):
-                        if not self._shared:
-                            self.retriever.remove(namespace, [pk])
-                        self._trajectories.drop(pk)
-                        self._forget_episode(pk)
-                        self._removal_mark = mark
-                    rows = trajectories.read_index_rows(connection, self._watermark)
-                    keys = {k for r in rows for k in (r.goal_key, r.plan_key, *r.observation_keys) if k}
-                    vectors = trajectories.read_vectors(connection, keys, self.embedder.dimension)
-                if rows:
-                    self._index(rows, vectors)
-                    self._watermark = rows[-1].pk
-                    if self._shared:
-                        self._shared.reached(self._watermark)
-                if len(rows) < trajectories.CHUNK:
-                    break
-            if not self._loaded:
-                self.retriever.settle()  # so that the first searches do not depend on how fast this machine trains
-            self._loaded, self._checked = True, time.monotonic()
-
-    def _index(self, rows: Sequence[trajectories.IndexRow], vectors: Mapping[str, np.ndarray]) -> None:
-        zero = np.zeros(self.embedder.dimension, dtype=np.float32)
-        for namespace in {r.namespace for r in rows}:
-            own = [r for r in rows if r.namespace == namespace and r.observation_keys]
-            if not own:  # removed between two reads
-                continue
-            keys = [
-                self._key([vectors.get(k, zero) for k in (r.goal_key, r.plan_key, observation)])
-                for r in own
-                for observation in r.observation_keys
-            ]
-            groups = np.array([r.pk for r in own for _ in r.observation_keys], dtype=np.int64)
-            positions = np.array([i for r in own for i in range(len(r.observation_keys))], dtype=np.int64)
-            self.retriever.add(namespace, (groups << POSITIONS) | positions, groups, np.stack(keys))
-            for row in own:
-                if row.episode:
-                    known = self._episodes.get((namespace, row.episode), frozenset())
-                    self._episodes[namespace, row.episode] = known | {row.pk}
-                    self._episode_of[row.pk] = namespace, row.episode
-
-    def _forget_episode(self, pk: int) -> None:
-        episode = self._episode_of.pop(pk, None)
-        if episode is not None:
-            left = self._episodes.pop(episode, frozenset()) - {pk}
-            if left:
-                self._episodes[episode] = left
-
-    def _key(self, vectors: Sequence[np.ndarray]) -> Vectors:
-        return np.concatenate([v * np.float32(s) for v, s in zip(vectors, self._scales)])
-
-    def _check_model(self, connection: Connection, *, write: bool = False) -> None:
-        """The bank remembers which model embedded it; the first `write` into an empty one sets it."""
-        mine, stored = f"{self.embedder.name}/{self.embedder.dimension}", bank_metadata.embedding_model(connection)
-        if stored == mine:
-            return
-        if stored is not None and connection.execute(select(table.c.pk).limit(1)).scalar() is not None:
-            raise EmbeddingModelChanged(
-                f"the bank was embedded with {stored}, the embedder is {mine}: set retrieval.embedder back, or run "
-                "`agentcascade bank reembed` to embed all of it anew"
-            )
-        if write:
-            bank_metadata.set_embedding_model(connection, mine)
+    def _drop_if_edited(self, connection: Connection) -> None:
+        """Forget the trajectories that were read when other reasonings are to be shown by now."""
+        if self._shortened and (edit_mark := bank_metadata.edit_mark(connection)) != self._edit_mark:
+            self._trajectories = Cache(CACHED_TRAJECTORIES)
+            self._edit_mark = edit_mark
 
     def reembed(self) -> int:
-        """Embed the whole bank with the present embedder, in one transaction; returns the number of texts."""
-        with self._lock, self.database.begin(write=True) as connection:
-            pks = list(connection.execute(trajectories.newest_first(None)).scalars())
-            everything = [
-                t
-                for part in trajectories.chunks(pks)
-                for t in trajectories.read_trajectories(connection, part).values()
-            ]
-            texts = {t for i in everything for t in (i.goal, i.plan, *(s.observation for s in i.steps)) if t}
-            vectors = {
-                trajectories.text_key(self.embedder.name, t): v.tobytes() for t, v in self._texts.of(texts).items()
-            }
-            noted = bank_metadata.read_notes(connection)
-            trajectories.delete_trajectories(connection, pks)
-            connection.execute(delete(embeddings))
-            bank_metadata.set_embedding_model(connection, f"{self.embedder.name}/{self.embedder.dimension}")
-            trajectories.insert_trajectories(connection, everything[::-1], vectors, self.embedder.name)
-            bank_metadata.write_notes(connection, noted)
-        return len(texts)
+        """Embed the whole bank with the present embedder, in one transaction. Blocks.
+
+        Returns:
+            The number of different texts that were embedded.
+
+        Raises:
+            EmbeddingError: When a text cannot be embedded.
+            StorageError: When the database fails. The bank is as it was in both cases.
+        """
+        with self._index.lock, self.database.begin(write=True) as connection:
+            return reembed(connection, self.embedder, self._texts)

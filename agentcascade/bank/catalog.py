@@ -1,4 +1,4 @@
-"""The bank as a list: look, export, import, remove. Needs no embedder but for importing."""
+"""Catalog of the bank: list, export, import and remove trajectories. Needs no embedder but for importing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agentcascade.storage.tables import trajectories as table
 from agentcascade.types import Trajectory
 
 
-class Entry(NamedTuple):
+class CatalogEntry(NamedTuple):
     """One line of a listing."""
 
     id: str
@@ -34,14 +34,14 @@ class Catalog:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def list(self, namespace: str | None = None, *, limit: int | None = None, offset: int = 0) -> list[Entry]:
+    def list(self, namespace: str | None = None, *, limit: int | None = None, offset: int = 0) -> list[CatalogEntry]:
         """Newest first."""
         columns = table.c.id, table.c.namespace, table.c.goal, table.c.length, table.c.model, table.c.created_at
         query = select(*columns).order_by(table.c.created_at.desc(), table.c.pk.desc()).limit(limit).offset(offset)
         if namespace is not None:
             query = query.where(table.c.namespace == namespace)
         with self.database.begin() as connection:
-            return [Entry(*row) for row in connection.execute(query)]
+            return [CatalogEntry(*row) for row in connection.execute(query)]
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Namespace → (trajectories, steps)."""
@@ -53,10 +53,10 @@ class Catalog:
         """Raises `UnknownTrajectory`."""
         with self.database.begin() as connection:
             pk = connection.execute(select(table.c.pk).where(table.c.id == id)).scalar()
-            found = trajectories.read_trajectories(connection, [pk]) if pk is not None else {}
-        if pk not in found:
+            by_key = trajectories.read_trajectories(connection, [pk]) if pk is not None else {}
+        if pk not in by_key:
             raise UnknownTrajectory(f"there is no trajectory '{id}': see `agentcascade bank list`")
-        return found[pk]
+        return by_key[pk]
 
     def remove(self, id: str) -> None:
         """Raises `UnknownTrajectory`."""
@@ -92,8 +92,8 @@ class Catalog:
             pks = list(connection.execute(trajectories.newest_first(namespace)).scalars())
         for part in trajectories.chunks(pks):
             with self.database.begin() as connection:
-                found = trajectories.read_trajectories(connection, part)
-            yield from (found[pk] for pk in part if pk in found)
+                by_key = trajectories.read_trajectories(connection, part)
+            yield from (by_key[pk] for pk in part if pk in by_key)
 
     def export(self, path: Path, namespace: str | None = None) -> int:
         """Write one JSON object a line, oldest first; the file appears whole or not at all."""
@@ -113,7 +113,7 @@ def read_export(path: Path, namespace: str | None = None) -> list[Trajectory]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BankError(f"{path} cannot be read: {error}") from error
-    found = []
+    exported = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -126,8 +126,8 @@ def read_export(path: Path, namespace: str | None = None) -> list[Trajectory]:
             raise BankError(f"{path} line {number}: {field}: {first['msg']}; nothing was imported") from None
         except BankError as error:
             raise BankError(f"{path} line {number}: {error}; nothing was imported") from None
-        found.append(trajectory.model_copy(update={"namespace": namespace} if namespace else {}))
-    return found
+        exported.append(trajectory.model_copy(update={"namespace": namespace} if namespace else {}))
+    return exported
 
 
 async def import_export(bank: Bank, path: Path, namespace: str | None = None) -> tuple[int, int]:

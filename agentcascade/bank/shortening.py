@@ -1,4 +1,4 @@
-"""Banked reasoning in fewer words: a model rewrites it once, shorter where the step is easy.
+"""Shortening of banked reasoning: a model rewrites it once, in fewer words where the step is easy.
 
 A step is easy where a shadow or an audit of its own episode has the student agree with itself and with the teacher on
 it. Where there is no such record, it is easy if its three nearest steps of other trajectories are `CLOSE` and begin
@@ -51,14 +51,14 @@ SECONDS = 600.0
 """For one trajectory."""
 
 
-class Words(NamedTuple):
-    """The most that a thought may have."""
+class WordLimits(NamedTuple):
+    """The most words that a thought may have."""
 
     easy: int = 12
     hard: int = 40
 
 
-class Task(NamedTuple):
+class ShorteningTask(NamedTuple):
     """One trajectory's thoughts to be rewritten."""
 
     pk: int
@@ -67,8 +67,8 @@ class Task(NamedTuple):
     """Position → the most words that its thought may have."""
 
 
-class Report(NamedTuple):
-    """What was done, or would be. Tokens are of the thoughts, each counted once."""
+class ShorteningReport(NamedTuple):
+    """What shortening did, or would do. Tokens are of the thoughts, each counted once."""
 
     trajectories: int = 0
     easy: int = 0
@@ -81,7 +81,7 @@ class Report(NamedTuple):
     left: int = 0
     """Trajectories that are still to be done."""
 
-    def plus(self, other: Report) -> Report:
+    def plus(self, other: ShorteningReport) -> ShorteningReport:
         return self._replace(
             trajectories=self.trajectories + other.trajectories,
             easy=self.easy + other.easy,
@@ -104,47 +104,47 @@ class Shortener:
         bank: Bank,
         model: ChatModel,
         count: TokenCounter,
-        words: Words | None = None,
+        words: WordLimits | None = None,
         prompts: Prompts = DEFAULT,
         *,
         door: Door | None = None,
         accounts: Callable[[str], Sequence[Account]] = lambda namespace: (),
     ) -> None:
         self._prompts, self._door, self._accounts = prompts, door or Door(), accounts
-        self.bank, self.model, self.count, self.words = bank, model, count, words or Words()
+        self.bank, self.model, self.count, self.words = bank, model, count, words or WordLimits()
         if min(self.words) < 1:
             raise BankError(f"words {tuple(self.words)}: a thought has at least one word")
 
-    async def tasks(self, namespace: str | None = None) -> list[Task]:
+    async def tasks(self, namespace: str | None = None) -> list[ShorteningTask]:
         """The trajectories that are to be done: those without a shorter thought that have one over its words."""
         with self.bank.database.begin() as connection:
             query = trajectories.newest_first(namespace).where(table.c.pk.not_in(select(shortened.c.trajectory)))
-            found = trajectories.read_trajectories(connection, list(connection.execute(query).scalars()))
-        made = [Task(pk, t, await self._words(t)) for pk, t in sorted(found.items())]
-        return [task for task in made if task.words]
+            by_key = trajectories.read_trajectories(connection, list(connection.execute(query).scalars()))
+        tasks = [ShorteningTask(pk, t, await self._words(t)) for pk, t in sorted(by_key.items())]
+        return [task for task in tasks if task.words]
 
     async def _words(self, trajectory: Trajectory) -> dict[int, int]:
         evidence = await apart(self._evidence, trajectory)
-        found = {}
+        limits = {}
         for position, step in enumerate(trajectory.steps):
             if len(step.reasoning.split()) <= self.words.easy:
                 continue
             easy = evidence.get(step.observation)
             easy = await self._familiar(trajectory, step) if easy is None else easy
-            most = self.words.easy if easy else self.words.hard
-            if len(step.reasoning.split()) > most:
-                found[position] = most
-        return found
+            limit = self.words.easy if easy else self.words.hard
+            if len(step.reasoning.split()) > limit:
+                limits[position] = limit
+        return limits
 
     def _evidence(self, trajectory: Trajectory) -> dict[str, bool]:
         """Observation → whether both models agreed on what to do, where this episode was seen by both."""
         episode = str(trajectory.metadata.get("episode", ""))
         if not episode:
             return {}
-        own = (shadows.c.namespace == trajectory.namespace) & (shadows.c.episode == episode)
+        of_episode = (shadows.c.namespace == trajectory.namespace) & (shadows.c.episode == episode)
         columns = shadows.c.observation, shadows.c.samples, shadows.c.teacher_action
         with self.bank.database.begin() as connection:
-            rows = connection.execute(select(*columns).where(own & shadows.c.teacher_action.is_not(None))).all()
+            rows = connection.execute(select(*columns).where(of_episode & shadows.c.teacher_action.is_not(None))).all()
         return {r.observation: {s["action"] for s in r.samples} == {r.teacher_action} for r in rows if r.samples}
 
     async def _familiar(self, trajectory: Trajectory, step: Step) -> bool:
@@ -154,37 +154,41 @@ class Shortener:
             observation=step.observation,
             namespace=trajectory.namespace,
         )
-        found = (await self.bank.retrieve(situation, NEAR + 1)).demonstrations
-        near = [d for d in found if d.trajectory != trajectory.id and d.score >= CLOSE * found[0].score][:NEAR]
-        return len(near) == NEAR and {_verb(d.steps[d.match - d.start].action) for d in near} == {_verb(step.action)}
+        retrieved = (await self.bank.retrieve(situation, NEAR + 1)).demonstrations
+        nearest = [d for d in retrieved if d.trajectory != trajectory.id and d.score >= CLOSE * retrieved[0].score][
+            :NEAR
+        ]
+        return len(nearest) == NEAR and {_verb(d.steps[d.match - d.start].action) for d in nearest} == {
+            _verb(step.action)
+        }
 
-    def estimate(self, tasks: Sequence[Task]) -> Report:
+    def estimate(self, tasks: Sequence[ShorteningTask]) -> ShorteningReport:
         """What `run` would do to them, if every thought took all the words that it may have."""
-        total = Report(left=len(tasks))
+        total = ShorteningReport(left=len(tasks))
         for task in tasks:
             before = sum(self.count(task.trajectory.steps[i].reasoning) for i in task.words)
             after = math.ceil(sum(self._share(task, i) for i in task.words))
             prompt = count_messages(_messages(task, self._prompts), self.count)
             dollars = self.model.dollars(Usage(input=prompt, output=after + 8 * len(task.words)))
-            total = total.plus(Report(1, *self._kinds(task), before, after, dollars))
+            total = total.plus(ShorteningReport(1, *self._kinds(task), before, after, dollars))
         return total
 
-    def _share(self, task: Task, position: int) -> float:
+    def _share(self, task: ShorteningTask, position: int) -> float:
         text = task.trajectory.steps[position].reasoning
         return self.count(text) * task.words[position] / len(text.split())
 
-    def _kinds(self, task: Task) -> tuple[int, int]:
-        easy = sum(most == self.words.easy for most in task.words.values())
+    def _kinds(self, task: ShorteningTask) -> tuple[int, int]:
+        easy = sum(limit == self.words.easy for limit in task.words.values())
         return easy, len(task.words) - easy
 
     async def run(
         self,
-        tasks: Sequence[Task],
+        tasks: Sequence[ShorteningTask],
         *,
         parallel: int = 4,
         max_dollars: Decimal | None = None,
-        done: Callable[[Report], None] = lambda report: None,
-    ) -> Report:
+        done: Callable[[ShorteningReport], None] = lambda report: None,
+    ) -> ShorteningReport:
         """Rewrite; each trajectory is written with its bill as soon as it is answered, so a new run goes on from there.
 
         No call begins once `max_dollars` are spent; raises `UnknownPrice` for a limit in a model without a price.
@@ -192,22 +196,22 @@ class Shortener:
         """
         if max_dollars is not None and self.model.dollars(Usage(input=1)) is None:
             raise UnknownPrice(f"the price of {self.model.name} is not known, so no limit can hold: leave it out")
-        whole, waiting = Report(left=len(tasks)), iter(tasks)
+        report, tasks_left = ShorteningReport(left=len(tasks)), iter(tasks)
 
         async def work() -> None:
-            nonlocal whole
-            while max_dollars is None or (whole.dollars or Decimal(0)) < max_dollars:
-                task = next(waiting, None)
+            nonlocal report
+            while max_dollars is None or (report.dollars or Decimal(0)) < max_dollars:
+                task = next(tasks_left, None)
                 if task is None:
                     return
-                made = await self._one(task)  # `whole` is read after waiting: others add to it meanwhile
-                whole = whole.plus(made)._replace(left=whole.left - 1)
-                done(whole)
+                task_report = await self._one(task)  # `whole` is read after waiting: others add to it meanwhile
+                report = report.plus(task_report)._replace(left=report.left - 1)
+                done(report)
 
         await asyncio.gather(*(work() for _ in range(parallel)))
-        return whole
+        return report
 
-    async def _one(self, task: Task) -> Report:
+    async def _one(self, task: ShorteningTask) -> ShorteningReport:
         tab, accounts = Tab(), self._accounts(task.trajectory.namespace)
         problem, shorter = "", dict[int, str]()
         try:
@@ -231,39 +235,39 @@ class Shortener:
         dollars = total(tab.calls)
         if not shorter:
             reason = problem or f"{task.trajectory.id}: no thought became shorter"
-            return Report(dollars=dollars, failures=(reason,))
+            return ShorteningReport(dollars=dollars, failures=(reason,))
         before = sum(self.count(task.trajectory.steps[i].reasoning) for i in shorter)
         after = sum(self.count(text) for text in shorter.values())
-        kept = task._replace(words={i: task.words[i] for i in shorter})
-        return Report(1, *self._kinds(kept), before, after, dollars)
+        shortened_task = task._replace(words={i: task.words[i] for i in shorter})
+        return ShorteningReport(1, *self._kinds(shortened_task), before, after, dollars)
 
-    def _shorter(self, task: Task, completion: Completion) -> dict[int, str]:
+    def _shorter(self, task: ShorteningTask, completion: Completion) -> dict[int, str]:
         """Thoughts by position: those that are there, and shorter. Raises `ValueError` for an unreadable answer."""
         text = text_of(completion.messages[0])
         start, end = text.find("{"), text.rfind("}")
-        said = bounds.loads(text[start : end + 1]) if 0 <= start < end else None
-        if not isinstance(said, dict):
+        answer = bounds.loads(text[start : end + 1]) if 0 <= start < end else None
+        if not isinstance(answer, dict):
             raise ValueError(f"{self.model.name} answered no JSON object: {text[:80]!r}")
-        found = {}
+        shorter = {}
         for position in task.words:
-            thought = said.get(str(position + 1))
+            thought = answer.get(str(position + 1))
             old = task.trajectory.steps[position].reasoning
             if isinstance(thought, str) and 0 < self.count(thought.strip()) < self.count(old):
-                found[position] = " ".join(thought.split())
-        return found
+                shorter[position] = " ".join(thought.split())
+        return shorter
 
-    def _write(self, task: Task, calls: Sequence[Call], shorter: dict[int, str]) -> None:
+    def _write(self, task: ShorteningTask, calls: Sequence[Call], shorter: dict[int, str]) -> None:
         bills = [call.model_dump(exclude={"usage"}) | call.usage.model_dump() for call in calls]
-        own = {"id": new_id("rw"), "trajectory": task.trajectory.id, "namespace": task.trajectory.namespace}
+        rewrite = {"id": new_id("rw"), "trajectory": task.trajectory.id, "namespace": task.trajectory.namespace}
         with self.bank.database.begin(write=True) as connection:
-            connection.execute(rewrites.insert(), [own | {"episode": "", "created_at": now()}])
-            connection.execute(rewrite_calls.insert(), [bill | {"rewrite": own["id"]} for bill in bills])
-            there = connection.execute(select(table.c.pk).where(table.c.pk == task.pk).with_for_update()).scalar()
-            if shorter and there is not None:
+            connection.execute(rewrites.insert(), [rewrite | {"episode": "", "created_at": now()}])
+            connection.execute(rewrite_calls.insert(), [bill | {"rewrite": rewrite["id"]} for bill in bills])
+            banked = connection.execute(select(table.c.pk).where(table.c.pk == task.pk).with_for_update()).scalar()
+            if shorter and banked is not None:
                 bank_metadata.write_shortened(connection, task.pk, shorter, self.model.name)
 
 
-def _messages(task: Task, prompts: Prompts) -> list[Message]:
+def _messages(task: ShorteningTask, prompts: Prompts) -> list[Message]:
     steps = [
         {
             "step": i + 1,
@@ -280,5 +284,5 @@ def _messages(task: Task, prompts: Prompts) -> list[Message]:
 
 
 def _verb(action: str) -> str:
-    found = re.search(r"\w+", action)
-    return found[0].casefold() if found else ""
+    word = re.search(r"\w+", action)
+    return word[0].casefold() if word else ""

@@ -1,4 +1,4 @@
-"""Which demonstrations helped: those whose use led to success more often than the bank's average rank higher.
+"""Success ranking: demonstrations whose use led to success more often than the bank's average rank higher.
 
 Later versions of Traj-Bootstrap weigh an exemplar by how often the tasks that retrieved it succeeded. A success rate of
 few episodes says little, so it is drawn to the namespace's own rate as if by `PRIOR` episodes of that rate: a
@@ -19,11 +19,11 @@ SECONDS = 10.0
 """For which counts that were read are used."""
 CACHED = 50_000
 
-Hit = tuple[int, int, float]
+RankedHit = tuple[int, int, float]
 """Row, trajectory key, score."""
 
 
-class Utility:
+class SuccessRanking:
     """Adds weight × (posterior mean − prior mean) to the scores of an index's hits. Blocks; thread-safe."""
 
     def __init__(self, database: Database, weight: float) -> None:
@@ -31,19 +31,19 @@ class Utility:
         self._known: Cache[int, tuple[float, float]] = Cache(CACHED)  # until when, worth
         self._rates: Cache[str, tuple[float, float]] = Cache(CACHED)
 
-    def ranked(self, namespace: str, hits: Sequence[Hit]) -> tuple[list[Hit], float]:
+    def ranked(self, namespace: str, hits: Sequence[RankedHit]) -> tuple[list[RankedHit], float]:
         """The hits, best first by score and worth, and the most that a trajectory which is not among them can have."""
         rate = self._read(namespace, [group for _, group, _ in hits])
-        worth = {group: known[1] for _, group, _ in hits if (known := self._known.get(group)) is not None}
+        worth = {group: cached[1] for _, group, _ in hits if (cached := self._known.get(group)) is not None}
         weighed = [(row, group, score + self._weight * worth.get(group, 0.0)) for row, group, score in hits]
-        most = hits[-1][2] + self._weight * (1 - rate) if hits else float("-inf")
-        return sorted(weighed, key=lambda hit: -hit[2]), most
+        best_of_rest = hits[-1][2] + self._weight * (1 - rate) if hits else float("-inf")
+        return sorted(weighed, key=lambda hit: -hit[2]), best_of_rest
 
     def _read(self, namespace: str, groups: Sequence[int]) -> float:
         """Read what is not known or too old; returns the namespace's rate."""
         present = time.monotonic()
         rate = self._rates.get(namespace)
-        stale = [g for g in groups if (known := self._known.get(g)) is None or known[0] < present]
+        stale = [g for g in groups if (cached := self._known.get(g)) is None or cached[0] < present]
         if rate is not None and rate[0] >= present and not stale:
             return rate[1]
         with self._database.begin() as connection:

@@ -175,7 +175,7 @@ def shorten(
     """
     from agentcascade.assembly.components import make_model
     from agentcascade.bank.catalog import Catalog
-    from agentcascade.bank.shortening import Shortener, Words
+    from agentcascade.bank.shortening import Shortener, WordLimits
     from agentcascade.billing.door import Door
     from agentcascade.config.sections import ModelConfig
     from agentcascade.models.tokens import token_counter
@@ -192,7 +192,10 @@ def shorten(
     if chosen is None:
         raise click.UsageError("say who rewrites: --model NAME, or teacher.name in the configuration")
     with opened_bank(settings) as bank:
-        words, prompts = Words(easy_words, hard_words), prompts_of(settings.prompt.quoting, settings.prompt.template)
+        words, prompts = (
+            WordLimits(easy_words, hard_words),
+            prompts_of(settings.prompt.quoting, settings.prompt.template),
+        )
         door = Door(budgets=DatabaseBudgets(bank.database), count=count, settings=settings.budgets)
         model, accounts = make_model(chosen, count), settings.budgets.of_namespace
         shortener = Shortener(bank, model, count, words, prompts, door=door, accounts=accounts)

@@ -1,4 +1,4 @@
-"""What the dashboard's questions are answered with (`insights.py`). Dollars are None where a price is unknown."""
+"""Rows that the dashboard's queries answer with (`dashboard.py`). Dollars are None where a price is unknown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MONEY = (
 )
 
 
-class Point(Frozen):
+class SpendingPoint(Frozen):
     """One bucket of time. `dollars` is the bill of all calls, as in `Ledger`: shadows, judges and recalls too.
 
     The known figures leave out what has no price; the others are None as soon as one price is missing.
@@ -46,7 +46,7 @@ class Point(Frozen):
     saved_dollars: Decimal | None = Decimal(0)
 
 
-class Totals(Point):
+class Totals(SpendingPoint):
     """All of a period. Shares are None where there is nothing to divide by; overhead is in milliseconds."""
 
     deferral_share: float | None
@@ -57,7 +57,7 @@ class Totals(Point):
     overhead_p99: float | None
 
 
-class Bin(Frozen):
+class AgreementBin(Frozen):
     """Voted steps with `low` ≤ agreement < `high`, or exactly `low` where the two are equal."""
 
     low: float
@@ -66,7 +66,7 @@ class Bin(Frozen):
     deferred: int
 
 
-class Goal(Frozen):
+class GoalRow(Frozen):
     """All steps towards one goal. `dollars` are those of the steps' own calls."""
 
     goal: str
@@ -82,7 +82,7 @@ class Goal(Frozen):
         return self.deferred / self.cascaded if self.cascaded else None
 
 
-class Shown(Frozen):
+class ShownDemonstration(Frozen):
     """A demonstration as it is in the bank now; `goal` is None once its trajectory was removed."""
 
     window: str
@@ -90,7 +90,7 @@ class Shown(Frozen):
     actions: tuple[str, ...] = ()
 
 
-class Latest(Frozen):
+class RecentDecision(Frozen):
     """One decision. Long texts are cut."""
 
     id: str
@@ -107,7 +107,7 @@ class Latest(Frozen):
     invalid_samples: int
     votes: Mapping[str, int]
     action: str | None
-    demonstrations: tuple[Shown, ...]
+    demonstrations: tuple[ShownDemonstration, ...]
     dropped_demonstrations: int
     dollars: Decimal | None
     teacher_dollars: Decimal | None
@@ -118,13 +118,15 @@ class Latest(Frozen):
     created_at: datetime
 
 
-class Banked(Frozen):
+class BankedNamespace(Frozen):
+    """How much the bank holds of one namespace."""
+
     namespace: str
     trajectories: int
     steps: int
 
 
-class Shadowed(Frozen):
+class ShadowSummary(Frozen):
     """What the student would have done, had it been asked for good."""
 
     steps: int
@@ -137,7 +139,7 @@ class Shadowed(Frozen):
     known_dollars: Decimal
 
 
-class Broken(Frozen):
+class BrokenStudent(Frozen):
     """A cascade whose student fails at every step, so that the teacher is paid for all of them."""
 
     cascade: str
@@ -147,8 +149,8 @@ class Broken(Frozen):
     """The last."""
 
 
-def summed(points: Iterable[Point]) -> dict[str, Any]:
-    """Every figure added up; one unknown makes the sum unknown."""
+def sum_points(points: Iterable[SpendingPoint]) -> dict[str, Any]:
+    """Sums of all figures by name; one unknown makes the sum unknown."""
     sums: dict[str, Any] = dict.fromkeys(COUNTS, 0) | dict.fromkeys(MONEY, Decimal(0))
     for point in points:
         for name, value in sums.items():

@@ -1,4 +1,4 @@
-"""What was spent, what was saved, and when the demonstrations pay off."""
+"""The ledger: dollars spent, dollars saved, and when the demonstrations pay off."""
 
 from __future__ import annotations
 
@@ -69,18 +69,36 @@ REWRITING = "bank shorten"
 
 
 class Ledger:
-    """Questions to the records of a database.
+    """Spending and savings, summed up from the decisions and calls that a database holds.
 
     What recalls of their own and rewriting the bank cost is in every bill, although they are no steps.
+
+    Args:
+        database: The database that cascades record into. It stays open: it is its owner's.
+
+    >>> from agentcascade.storage import open_database
+    >>> ledger = Ledger(open_database("sqlite:///:memory:"))
+    >>> ledger.summary("mode")
+    []
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def summary(self, by: str = "all", *, namespace: str | None = None, since: datetime | None = None) -> list[Summary]:
-        """Spending and savings, one line per group (`by`: all, namespace, mode or episode).
+        """Spending and savings, one line per group.
 
-        Raises `InvalidRequest` for another `by`.
+        Args:
+            by: What steps are grouped by: ``all``, ``namespace``, ``mode`` or ``episode``.
+            namespace: Only of this namespace; None for all of them.
+            since: Only of steps since then (an aware time); None for all of them.
+
+        Returns:
+            The groups' lines in the order of their names; none where nothing was recorded.
+
+        Raises:
+            InvalidRequest: For another `by`.
+            StorageError: When the database fails.
         """
         if by not in GROUPS:
             raise InvalidRequest(f"the ledger cannot be grouped by '{by}': {did_you_mean(by, GROUPS)}")
@@ -102,17 +120,39 @@ class Ledger:
         return [_summary(name, headed.get(name), billed.get(name)) for name in sorted(headed.keys() | billed.keys())]
 
     def episode_dollars(self, mode: str, *, namespace: str | None = None) -> Decimal | None:
-        """Mean dollars of an episode in `mode`; None when there is none or a price is unknown."""
+        """Mean dollars of an episode.
+
+        Args:
+            mode: Of the episodes with a step in this mode, e.g. ``teacher`` or ``cascade``.
+            namespace: Only of this namespace; None for all of them.
+
+        Returns:
+            Dollars per episode; None when there is none or a price is unknown.
+
+        Raises:
+            StorageError: When the database fails.
+        """
         lines = [s for s in self.summary("episode", namespace=namespace) if s.steps]
         with self.database.begin() as connection:
-            own = set(connection.execute(select(decisions.c.episode).where(decisions.c.mode == mode)).scalars())
-        bills = [s.dollars for s in lines if s.group in own]
+            in_mode = set(connection.execute(select(decisions.c.episode).where(decisions.c.mode == mode)).scalars())
+        bills = [s.dollars for s in lines if s.group in in_mode]
         if not bills or None in bills:
             return None
         return sum((b for b in bills if b is not None), Decimal(0)) / len(bills)
 
     def spending(self, *, namespace: str | None = None, since: datetime | None = None) -> list[Spending]:
-        """Calls, tokens and dollars by role and model."""
+        """Calls, tokens and dollars by role and model.
+
+        Args:
+            namespace: Only of this namespace; None for all of them.
+            since: Only of calls since then (an aware time); None for all of them.
+
+        Returns:
+            One `Spending` per role and model, in that order.
+
+        Raises:
+            StorageError: When the database fails.
+        """
         query = _bills(lambda lines, owner: [lines.c.role, lines.c.model], namespace, since)
         with self.database.begin() as connection:
             return [
@@ -129,7 +169,14 @@ class Ledger:
             ]
 
     def agreement(self) -> list[tuple[float, int]]:
-        """(agreement, steps) of all steps that were voted on."""
+        """How often samples agreed, over all steps that were voted on.
+
+        Returns:
+            (agreement in [0, 1], number of steps), lowest agreement first.
+
+        Raises:
+            StorageError: When the database fails.
+        """
         level = cast(decisions.c.agreement, Float)
         query = select(level, func.count()).where(decisions.c.agreement.is_not(None)).group_by(level).order_by(level)
         with self.database.begin() as connection:
@@ -142,16 +189,16 @@ def _bills(keys: Callable[[Table, Table], list[Any]], namespace: str | None, sin
     for lines, owner in ((calls, decisions), (recall_calls, recalls), (rewrite_calls, rewrites)):
         columns = keys(lines, owner)
         sums = [func.sum(lines.c[name]).label(name) for name in Usage.model_fields]
-        count, known = func.count().label("count"), func.sum(lines.c.dollars).label("known")
+        count, known_dollars = func.count().label("count"), func.sum(lines.c.dollars).label("known")
         unpriced = func.sum(case((lines.c.dollars.is_(None), 1), else_=0)).label("unpriced")
         estimated = func.sum(case((lines.c.estimated, 1), else_=0)).label("estimated")
-        part = select(*columns, *sums, count, known, unpriced, estimated).join_from(lines, owner)
+        part = select(*columns, *sums, count, known_dollars, unpriced, estimated).join_from(lines, owner)
         parts.append(part.where(*_conditions(owner, namespace, since)).group_by(*(c.name for c in columns)))
-    both = union_all(*parts).subquery()
+    united = union_all(*parts).subquery()
     counts = (*Usage.model_fields, "count", "known", "unpriced", "estimated")
-    sums = [func.sum(both.c[name]).label(name) for name in counts]
-    own = [both.c[c.name] for c in columns]
-    return select(*own, *sums).group_by(*own)
+    sums = [func.sum(united.c[name]).label(name) for name in counts]
+    group_columns = [united.c[c.name] for c in columns]
+    return select(*group_columns, *sums).group_by(*group_columns)
 
 
 def _group(by: str, owner: Table) -> ColumnElement[Any]:
@@ -178,8 +225,8 @@ def _usage(row: Any) -> Usage:
 def _summary(name: str, head: Any, bill: Any) -> Summary:
     """`head` is None for a group without steps, `bill` for one without calls."""
     unpriced = int(bill["unpriced"]) if bill else 0
-    known = (bill["known"] if bill else None) or Decimal(0)
-    dollars = None if unpriced else known
+    known_dollars = (bill["known"] if bill else None) or Decimal(0)
+    dollars = None if unpriced else known_dollars
     steps, unestimated = (head.steps, int(head.unestimated or 0)) if head else (0, 0)
     known_teacher = (head.teacher if head else None) or Decimal(0)
     teacher = None if unestimated else known_teacher
@@ -189,21 +236,30 @@ def _summary(name: str, head: Any, bill: Any) -> Summary:
         deferred=int(head.deferred or 0) if head else 0,
         usage=_usage(bill) if bill else Usage(),
         dollars=dollars,
-        known_dollars=known,
+        known_dollars=known_dollars,
         unpriced_calls=unpriced,
         estimated_calls=int(bill["estimated"]) if bill else 0,
         teacher_dollars=teacher,
         saved_dollars=None if dollars is None or teacher is None else teacher - dollars,
         known_teacher_dollars=known_teacher,
-        known_saved_dollars=known_teacher - known,
+        known_saved_dollars=known_teacher - known_dollars,
         unestimated_steps=unestimated,
     )
 
 
 def break_even(demonstrations: Decimal, teacher: Decimal, cascade: Decimal) -> float | None:
-    """Episodes after which the demonstrations have paid for themselves: their cost over what an episode saves.
+    """Episodes after which the demonstrations have paid for themselves (IDC, "break-even").
 
-    None when an episode saves nothing (IDC, "break-even").
+    Args:
+        demonstrations: Dollars that collecting them cost.
+        teacher: Dollars of an episode by the teacher alone.
+        cascade: Dollars of an episode by the cascade.
+
+    Returns:
+        The demonstrations' cost over what an episode saves; None when it saves nothing.
+
+    >>> break_even(Decimal(12), teacher=Decimal("0.50"), cascade=Decimal("0.10"))
+    30.0
     """
     saved = teacher - cascade
     return float(demonstrations / saved) if saved > 0 else None

@@ -1,4 +1,4 @@
-"""The newest decisions, with their demonstrations as the bank holds them now."""
+"""Recent decisions, with their demonstrations as the bank holds them now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, String, and_, func, or_, select
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.ledger.dashboard_rows import Latest, Shown
+from agentcascade.ledger.dashboard_rows import RecentDecision, ShownDemonstration
 from agentcascade.storage.tables import decisions, steps, trajectories
 from agentcascade.storage.trajectories import chunks
 
@@ -17,58 +17,62 @@ TEXT = 400
 """Characters of an action or a goal that are worth showing."""
 
 
-def read(connection: Connection, own: list[ColumnElement[bool]], limit: int, before: str | None = None) -> list[Latest]:
-    """Newest first. Raises `InvalidRequest` when `before` is not among those that `own` selects."""
+def read_recent_decisions(
+    connection: Connection, conditions: list[ColumnElement[bool]], limit: int, before: str | None = None
+) -> list[RecentDecision]:
+    """Newest first. Raises `InvalidRequest` when `before` is not among those that `conditions` select."""
     time, id = decisions.c.created_at, decisions.c.id
-    where = list(own)
+    where = list(conditions)
     if before is not None:
-        then = connection.execute(select(time).where(id == before, *own)).scalar()
+        then = connection.execute(select(time).where(id == before, *conditions)).scalar()
         if then is None:
             raise InvalidRequest(f"there is no decision '{before[:60]}' in this period: start from the newest")
         where.append(or_(time < then, and_(time == then, id < before)))
     query = select(decisions).where(*where).order_by(time.desc(), id.desc()).limit(limit)
     rows = connection.execute(query).mappings().all()
-    shown = _windows(connection, rows)
-    return [_latest(row, shown) for row in rows]
+    demonstrations = _demonstrations(connection, rows)
+    return [_recent_decision(row, demonstrations) for row in rows]
 
 
-def _windows(connection: Connection, rows: Sequence[RowMapping]) -> dict[tuple[str, str], Shown]:
+def _demonstrations(connection: Connection, rows: Sequence[RowMapping]) -> dict[tuple[str, str], ShownDemonstration]:
     """(namespace, 'trajectory:start-end') → demonstration, of each decision's own namespace alone."""
     refs = {(row["namespace"], window) for row in rows for window in row["demonstrations"]}
-    wanted = {window.rpartition(":")[0] for _, window in refs}
+    trajectory_ids = {window.rpartition(":")[0] for _, window in refs}
     columns = trajectories.c.pk, trajectories.c.id, trajectories.c.namespace, trajectories.c.goal
     heads: dict[tuple[str, str], Any] = {}
     actions: dict[tuple[int, int], str] = {}
     text = func.substr(steps.c.action, 1, TEXT + 1, type_=String)
-    for part in chunks(sorted(wanted)):
+    for part in chunks(sorted(trajectory_ids)):
         heads |= {(h.namespace, h.id): h for h in connection.execute(select(*columns).where(columns[1].in_(part)))}
     for part in chunks(sorted({h.pk for h in heads.values()})):
         query = select(steps.c.trajectory, steps.c.position, text).where(steps.c.trajectory.in_(part))
         actions |= {(pk, i): _cut(action) for pk, i, action in connection.execute(query)}
-    found = {}
+    demonstrations = {}
     for namespace, window in refs:
         id, _, span = window.rpartition(":")
         start, _, end = span.partition("-")
         head = heads.get((namespace, id))
         if head is not None and start.isdecimal() and end.isdecimal():
             shown = [actions[head.pk, i] for i in range(int(start), int(end)) if (head.pk, i) in actions]
-            found[namespace, window] = Shown(window=window, goal=_cut(head.goal), actions=tuple(shown))
-    return found
+            demonstrations[namespace, window] = ShownDemonstration(
+                window=window, goal=_cut(head.goal), actions=tuple(shown)
+            )
+    return demonstrations
 
 
-def _latest(row: RowMapping, shown: Mapping[tuple[str, str], Shown]) -> Latest:
-    windows = [shown.get((row["namespace"], w), Shown(window=w)) for w in row["demonstrations"]]
+def _recent_decision(row: RowMapping, shown: Mapping[tuple[str, str], ShownDemonstration]) -> RecentDecision:
+    windows = [shown.get((row["namespace"], w), ShownDemonstration(window=w)) for w in row["demonstrations"]]
     votes: Counter[str] = Counter()
     for action, number in row["votes"].items():
         votes[_cut(action)] += number
-    made = {
+    shortened = {
         "reason": _cut(row["reason"]),
         "votes": dict(votes.most_common()),
         "action": None if row["action"] is None else _cut(row["action"]),
         "demonstrations": tuple(windows),
         "failures": tuple(_cut(f) for f in row["failures"]),
     }
-    return Latest(**{name: row[name] for name in Latest.model_fields} | made)
+    return RecentDecision(**{name: row[name] for name in RecentDecision.model_fields} | shortened)
 
 
 def _cut(text: str) -> str:

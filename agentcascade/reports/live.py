@@ -7,8 +7,9 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from agentcascade.ledger.dashboard import Bucket, Insights
-from agentcascade.ledger.dashboard_rows import Point
+from agentcascade.ledger.dashboard import DashboardQueries
+from agentcascade.ledger.dashboard_rows import SpendingPoint
+from agentcascade.ledger.spending_series import Bucket
 from agentcascade.reports import figures
 from agentcascade.reports.page import Page, percent
 from agentcascade.routers.step.drift import confidence_sequence
@@ -19,7 +20,7 @@ from agentcascade.types import now
 
 def write_report(path: Path, database: Database, *, namespace: str | None, since: datetime) -> None:
     """One self-contained HTML file about one namespace or all, from `since` on."""
-    insights = Insights(database)
+    insights = DashboardQueries(database)
     bucket: Bucket = "hour" if (now() - since).total_seconds() <= 72 * 3600 else "day"
     spending = insights.spending(bucket, namespace=namespace, since=since)
     totals = insights.totals(namespace=namespace, since=since, spending=spending)
@@ -57,7 +58,7 @@ def write_report(path: Path, database: Database, *, namespace: str | None, since
     page.write(path)
 
 
-def _spending(page: Page, spending: Sequence[Point], bucket: str) -> None:
+def _spending(page: Page, spending: Sequence[SpendingPoint], bucket: str) -> None:
     page.heading("Spending")
     own, teacher, spent, alone = [], [], Decimal(0), Decimal(0)
     for i, point in enumerate(spending):
@@ -73,7 +74,7 @@ def _spending(page: Page, spending: Sequence[Point], bucket: str) -> None:
         page.note("Some prices are not known; their calls are not in these sums.")
 
 
-def _agreement(page: Page, insights: Insights, namespace: str | None, since: datetime) -> None:
+def _agreement(page: Page, insights: DashboardQueries, namespace: str | None, since: datetime) -> None:
     bins = [b for b in insights.agreement_histogram(namespace=namespace, since=since) if b.accepted or b.deferred]
     if bins:
         page.heading("Agreement")
@@ -83,7 +84,7 @@ def _agreement(page: Page, insights: Insights, namespace: str | None, since: dat
         )
 
 
-def _goals(page: Page, insights: Insights, namespace: str | None, since: datetime) -> None:
+def _goals(page: Page, insights: DashboardQueries, namespace: str | None, since: datetime) -> None:
     goals = insights.goals("most_deferred", namespace=namespace, since=since)
     if goals:
         page.heading("Goals that are sent to the teacher most")

@@ -18,7 +18,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.ledger.dashboard import Bucket, Insights
+from agentcascade.ledger.dashboard import DashboardQueries
+from agentcascade.ledger.spending_series import Bucket
 from agentcascade.server.errors import explain
 from agentcascade.storage import Database
 from agentcascade.types import now
@@ -38,7 +39,7 @@ def router(database: Database, authorize: Authorize) -> APIRouter:
 
     `authorize` gives the namespace that the caller may see, None for all; what it raises is the caller's answer.
     """
-    insights = Insights(database)
+    insights = DashboardQueries(database)
     page, headers = load_page()
     answers = Answers()
     routes = APIRouter(include_in_schema=False)
@@ -99,7 +100,7 @@ class Answers:
             return self._bodies[question][1]
 
 
-def figures(insights: Insights, namespace: str | None, hours: float, bucket: Bucket) -> dict[str, Any]:
+def figures(insights: DashboardQueries, namespace: str | None, hours: float, bucket: Bucket) -> dict[str, Any]:
     """Everything on the page, of the last `hours`. Dollars are decimal texts, or null where a price is unknown."""
     asked = now()
     period: Any = {"namespace": namespace, "since": asked - timedelta(hours=hours)}

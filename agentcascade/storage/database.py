@@ -24,7 +24,11 @@ WRITE_LOCK = 0x61676362
 
 
 class Database:
-    """An open database. Thread-safe; open one per process."""
+    """An open database, SQLite or PostgreSQL. Thread-safe; open one per process with `open_database`.
+
+    Args:
+        engine: An engine whose tables are up to date.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -48,10 +52,14 @@ class Database:
 
     @contextmanager
     def begin(self, *, write: bool = False, seconds: float = BUSY_SECONDS) -> Iterator[Connection]:
-        """A transaction: committed at the end, or not at all. Raises `StorageError` when the database fails.
+        """A transaction: committed at the end of the ``with`` block, or not at all.
 
-        Of `write` transactions there is one at a time, so that rows become visible in the order of their keys. On
-        SQLite one waits up to `seconds` for others, here and in other processes.
+        Args:
+            write: Of these there is one at a time, so that rows become visible in the order of their keys.
+            seconds: For which a `write` transaction on SQLite waits for others, here and in other processes.
+
+        Raises:
+            StorageError: When the database fails, or the wait is over.
         """
         if write and self.is_sqlite:
             with (
@@ -93,7 +101,8 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A connection without a transaction: each statement stands alone, and is one round trip.
 
-        Raises `StorageError` when the database fails.
+        Raises:
+            StorageError: When the database fails.
         """
         try:
             with self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
@@ -102,11 +111,16 @@ class Database:
             raise explain(error, self.engine) from error
 
     def ping(self) -> None:
-        """Raises `StorageError` when the database does not answer."""
+        """Ask the database for nothing.
+
+        Raises:
+            StorageError: When it does not answer.
+        """
         with self.begin() as connection:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
+        """Close all connections."""
         self.engine.dispose()
 
     def _before_fork(self) -> None:
@@ -134,10 +148,26 @@ class Database:
 
 
 def open_database(url: str | Path) -> Database:
-    """Open `url` (an SQLAlchemy URL, or the path of an SQLite file) and bring its tables up to date.
+    """Open a database and bring its tables up to date. Two processes may open a fresh one at once.
 
-    Two processes may open a fresh database at once. Raises `CorruptDatabase`, `NewerDatabase`, `MissingExtra` or
-    `StorageError`, each with what to do; passwords are never shown.
+    Args:
+        url: An SQLAlchemy URL of SQLite or PostgreSQL, or the path of an SQLite file, which is made if need be.
+
+    Returns:
+        The open database, which is the caller's to close.
+
+    Raises:
+        ConfigError: For a URL that is none, or of another database.
+        CorruptDatabase: For a file that is no readable database.
+        NewerDatabase: For one that a newer agentcascade wrote.
+        MissingExtra: For PostgreSQL without its driver.
+        StorageError: For one that cannot be reached. No message shows a password.
+
+    >>> database = open_database("sqlite:///:memory:")
+    >>> database.ping()
+    >>> database.path is None
+    True
+    >>> database.close()
     """
     engine = new_engine(url)
     try:

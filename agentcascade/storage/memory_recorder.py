@@ -6,7 +6,14 @@ from agentcascade.types import Decision, Draft, EpisodeEnd, Recall, Shadow
 
 
 class MemoryRecorder:
-    """Keeps decisions in lists, for tests and workers."""
+    """A `Recorder` that keeps records in lists, in the order in which they came. Not thread-safe.
+
+    `decisions`, `shadows`, `drafts`, `ends` and `recalls` are those recorded so far.
+
+    >>> recorder = MemoryRecorder()
+    >>> recorder.flush(), recorder.decisions
+    (True, [])
+    """
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
@@ -16,6 +23,7 @@ class MemoryRecorder:
         self.recalls: list[Recall] = []
 
     def record(self, decision: Decision) -> None:
+        """Append to `decisions`; the other methods append to their own lists."""
         self.decisions.append(decision)
 
     def shadowed(self, shadow: Shadow) -> None:

@@ -52,9 +52,13 @@ class QueuedRecord(NamedTuple):
 
 
 class DatabaseRecorder:
-    """Writes records in the background. `folder` (default: `state_folder`) is that of the journal.
+    """A `Recorder` that writes into the database in the background. Thread-safe; it starts a thread of its own.
 
-    `spill` (default: beside an SQLite file, else in the folder) takes what the database refuses.
+    Args:
+        database: Where the records go. It stays open when the recorder is closed.
+        spill: The file that takes what the database refuses. By default it stands beside an SQLite file, else in
+            `folder`.
+        folder: That of the journal; by default `state_folder` says which.
     """
 
     def __init__(self, database: Database, spill: Path | None = None, *, folder: Path | None = None) -> None:
@@ -82,7 +86,13 @@ class DatabaseRecorder:
                 self._thread.start()
 
     def record(self, decision: Decision) -> None:
-        """Take a decision: it outlives this process when this returns, and is in the database soon after."""
+        """Take a decision with its calls.
+
+        Args:
+            decision: One step's decision. It outlives this process when this returns, and is in the database within a
+                fraction of a second as a rule. A record that a full disk keeps out of journal and spill file is lost,
+                and said so in the log; nothing is raised.
+        """
         self._put(decision)
 
     def shadowed(self, shadow: Shadow) -> None:
@@ -130,7 +140,11 @@ class DatabaseRecorder:
     def flush(self, seconds: float | None = None) -> bool:
         """Wait until all that was recorded so far is durable, in the database or in the spill file.
 
-        False when that takes more than `seconds`; by then a killed process would not lose it.
+        Args:
+            seconds: To wait at most; None for as long as it takes.
+
+        Returns:
+            False when it took longer; by then a killed process would not lose it.
         """
         self._hurry.set()
         if self._thread is None:
@@ -139,7 +153,12 @@ class DatabaseRecorder:
             return self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
 
     def close(self, seconds: float | None = None) -> None:
-        """Flush and stop; after `seconds` the journal holds what is left. A second call does nothing."""
+        """Flush and stop. A second call does nothing.
+
+        Args:
+            seconds: To wait at most; the journal holds what is left then. None waits to the end, but for
+                `lifetime.EXIT_SECONDS` while the program exits.
+        """
         if self._closing.is_set():
             return
         self._closing.set()

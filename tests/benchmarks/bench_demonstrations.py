@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from agentcascade.assembly import components
-from agentcascade.bank.shortening import Shortener, Words
+from agentcascade.bank.shortening import Shortener, WordLimits
 from agentcascade.bench.records import EpisodeRecord, Job
 from agentcascade.bench.suites import alfworld
 from agentcascade.bench.worker import Setup, Worker, embedder
@@ -156,7 +156,7 @@ def utility(bank: str, jobs: Sequence[Job], practice: Sequence[Job]) -> None:
 def shortened(bank: str, jobs: Sequence[Job]) -> None:
     count = token_counter()
     tell("as the teacher wrote it", play(configured(), bank, jobs))
-    for words in (Words(8, 14), Words(5, 10)):
+    for words in (WordLimits(8, 14), WordLimits(5, 10)):
         copy = bank.replace(".db", f"-{words.easy}.db")
         shutil.copy(bank.removeprefix("sqlite:///"), copy.removeprefix("sqlite:///"))
         with closing(open_database(copy)) as database:

@@ -97,7 +97,7 @@ def overhead(steps: int) -> None:
         with build(url, agentcascade.ScriptedModel([ANSWER], delay=DELAY), "hashing:384") as cascade:
             cascade = cascade.twin(bank=bank)  # the same database, with vectors that cost nothing to make
             cold = asyncio.run(play(cascade, situations(300)))
-            bank._read(range(1, steps // STEPS_EACH + 1))
+            bank._load(range(1, steps // STEPS_EACH + 1))
             decisions = asyncio.run(play(cascade, situations(2300)[300:]))
         own = [d.overhead_ms for d in decisions]
         assert all(d.answered_by == "student" and len(d.demonstrations) == 6 for d in decisions)

@@ -18,7 +18,7 @@ from sqlalchemy import MetaData, func, select
 
 from agentcascade.cli import main
 from agentcascade.errors import InvalidRequest, StorageError
-from agentcascade.ledger.dashboard import Insights
+from agentcascade.ledger.dashboard import DashboardQueries
 from agentcascade.ledger.ledger import DatabaseRecorder, Ledger, MemoryRecorder
 from agentcascade.storage import Database, histories, open_database, tables
 from agentcascade.storage import recorder as recording
@@ -435,12 +435,12 @@ def test_a_recall_without_a_price_makes_the_bill_unknown(database: Database) -> 
     record(database, decision(1, call("0.001")), recall(1, call(None), call("0.002")))
     (total,) = Ledger(database).summary()
     assert (total.dollars, total.known_dollars, total.unpriced_calls) == (None, Decimal("0.003"), 1)
-    totals = Insights(database).totals(namespace=None, since=NOON - timedelta(days=1))
+    totals = DashboardQueries(database).totals(namespace=None, since=NOON - timedelta(days=1))
     assert (totals.dollars, totals.known_dollars, totals.unpriced_calls) == (None, Decimal("0.003"), 1)
 
 
 def test_the_dashboard_shows_the_ledger_s_figures(billed: Database) -> None:
-    insights, since = Insights(billed), NOON - timedelta(days=1)
+    insights, since = DashboardQueries(billed), NOON - timedelta(days=1)
     for namespace in (None, "a", "b"):
         totals = insights.totals(namespace=namespace, since=since)
         (line,) = Ledger(billed).summary(namespace=namespace, since=since)
@@ -458,7 +458,7 @@ def test_a_bucket_of_recalls_alone_has_a_bill(database: Database) -> None:
         recall(1, call("0.002"), created_at=at - timedelta(days=2)),
         recall(2, call("0.004"), created_at=at),
     )
-    points = Insights(database).spending("day", namespace="a", since=at - timedelta(days=2))
+    points = DashboardQueries(database).spending("day", namespace="a", since=at - timedelta(days=2))
     assert [(p.steps, p.dollars, p.teacher_dollars, p.saved_dollars) for p in points] == [
         (1, Decimal("0.003"), Decimal("0.05"), Decimal("0.047")),
         (0, Decimal(0), Decimal(0), Decimal(0)),

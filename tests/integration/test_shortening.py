@@ -14,7 +14,7 @@ from postgres import postgres_server, postgres_url  # noqa: F401
 from agentcascade import ScriptedModel
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.catalog import Catalog
-from agentcascade.bank.shortening import Shortener, Words
+from agentcascade.bank.shortening import Shortener, WordLimits
 from agentcascade.cli import main
 from agentcascade.envs.offline.editor import Editor, shorter
 from agentcascade.errors import BankError, InvalidRequest, UnknownPrice
@@ -63,7 +63,7 @@ def editor():
 
 
 async def shorten(bank, model=None, **options):
-    shortener = Shortener(bank, model or editor(), COUNT, Words(easy=4, hard=8))
+    shortener = Shortener(bank, model or editor(), COUNT, WordLimits(easy=4, hard=8))
     return await shortener.run(await shortener.tasks(), **options)
 
 
@@ -136,7 +136,7 @@ async def test_an_unusable_answer_is_paid_for_and_left_for_the_next_run(database
 async def test_a_trajectory_that_is_removed_meanwhile_is_no_error(database):
     bank = make_bank(database)
     await bank.add(trajectory("a", LONG))
-    shortener = Shortener(bank, editor(), COUNT, Words(4, 8))
+    shortener = Shortener(bank, editor(), COUNT, WordLimits(4, 8))
     tasks = await shortener.tasks()
     Catalog(database).remove("a")
     assert (await shortener.run(tasks)).failures == ()
@@ -173,7 +173,7 @@ async def test_a_step_is_easy_where_both_models_agreed_on_it(database):
     seen(database, "ep_1", "a room 1", "open it", "shut it", "shut it")
     seen(database, "ep_1", "a room 2", "open it", "open it", "shut it")
     seen(database, "ep_2", "a room 3", "open it", "open it", "open it")
-    (task,) = await Shortener(bank, editor(), COUNT, Words(4, 8)).tasks()
+    (task,) = await Shortener(bank, editor(), COUNT, WordLimits(4, 8)).tasks()
     assert task.words == {0: 4, 1: 8, 2: 8, 3: 8}
 
 
@@ -185,7 +185,7 @@ async def test_without_such_records_a_step_is_easy_where_three_others_are_like_i
         return Trajectory(id=name, goal="find the cup", steps=(step,), success=True)
 
     await bank.add_many([alike(f"t{i}", f"open drawer {i}") for i in range(3)])
-    shortener = Shortener(bank, editor(), COUNT, Words(4, 8))
+    shortener = Shortener(bank, editor(), COUNT, WordLimits(4, 8))
     assert {m for t in await shortener.tasks() for m in t.words.values()} == {8}, "two others are too few"
     await bank.add(alike("t3", "open drawer 3"))
     assert {m for t in await shortener.tasks() for m in t.words.values()} == {4}
@@ -197,14 +197,14 @@ async def test_without_such_records_a_step_is_easy_where_three_others_are_like_i
 async def test_the_estimate_says_what_a_run_would(database):
     bank = make_bank(database)
     await bank.add_many([trajectory(name, LONG, LONG) for name in "ab"])
-    shortener = Shortener(bank, editor(), COUNT, Words(4, 8))
+    shortener = Shortener(bank, editor(), COUNT, WordLimits(4, 8))
     tasks = await shortener.tasks()
     guessed, done = shortener.estimate(tasks), await shortener.run(tasks)
     assert guessed[:4] == done[:4]
     assert done.after <= guessed.after < guessed.before
     assert guessed.dollars == pytest.approx(done.dollars, rel=Decimal("0.3"))
     with pytest.raises(BankError, match="at least one word"):
-        Shortener(bank, editor(), COUNT, Words(0, 8))
+        Shortener(bank, editor(), COUNT, WordLimits(0, 8))
 
 
 def test_the_editor_keeps_the_first_sentences_that_fit():

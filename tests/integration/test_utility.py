@@ -11,7 +11,7 @@ from sqlalchemy import select
 from agentcascade.bank import success_ranking
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.catalog import Catalog
-from agentcascade.bank.success_ranking import Utility
+from agentcascade.bank.success_ranking import SuccessRanking
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import open_database, tables
@@ -34,7 +34,7 @@ def database(url):
 
 
 def make_bank(database, weight=0.0, dimension=32):
-    weighed = Utility(database, weight) if weight else None
+    weighed = SuccessRanking(database, weight) if weight else None
     return Bank(database, HashEmbedder(dimension), ExactRetriever(3 * dimension), utility=weighed)
 
 

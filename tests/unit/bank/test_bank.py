@@ -389,5 +389,5 @@ async def test_episodes_of_removed_trajectories_are_forgotten(database):
     for name in ("t0", "t2"):
         Catalog(database).remove(name)
     await bank.refresh()
-    assert [len(pks) for pks in bank._episodes.values()] == [1]
-    assert len(bank._episode_of) == 1
+    assert [len(pks) for pks in bank._index._trajectories_of.values()] == [1]
+    assert len(bank._index._episode_of) == 1

@@ -19,7 +19,7 @@ from postgres import postgres_server, postgres_url  # noqa: F401
 import agentcascade
 from agentcascade import build
 from agentcascade.actions.equivalence import Verifier
-from agentcascade.bank.shortening import Shortener, Task
+from agentcascade.bank.shortening import Shortener, ShorteningTask
 from agentcascade.bench.memory.scoring import Scorer
 from agentcascade.billing import bill, door, surcharges
 from agentcascade.billing.door import Door, Tab
@@ -521,7 +521,7 @@ async def test_rewriting_scoring_and_judging_answers_go_through_the_door(
         door=Door(budgets=kept),
         accounts=lambda namespace: [KEY],
     )
-    await shortener.run([Task(1, trajectory, {0: 3})])
+    await shortener.run([ShorteningTask(1, trajectory, {0: 3})])
     assert kept.balance(KEY) == (PRICE.dollars(Usage(input=10, output=5)), 0)
     question = Question(id="q", text="who?", answers=("me",), evidence=())
     await Scorer("locomo", "judge", spies("answerer"), spies("grader", "1"))(question, "a memory", ())

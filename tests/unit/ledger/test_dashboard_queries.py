@@ -9,7 +9,7 @@ import pytest
 from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.ledger.dashboard import Insights
+from agentcascade.ledger.dashboard import DashboardQueries
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.storage import open_database, trajectories
 from agentcascade.storage.recorder import write_records
@@ -82,7 +82,7 @@ def fill(database, *entries):
         write_records(connection, [e for e in entries if not isinstance(e, Trajectory)])
         if lessons:
             trajectories.insert_trajectories(connection, lessons, {}, "hashing")
-    return Insights(database)
+    return DashboardQueries(database)
 
 
 def test_totals_are_the_ledgers_figures(database):
@@ -131,7 +131,7 @@ def test_an_unknown_price_is_unknown_and_the_known_rest_is_told_apart(database):
 
 
 def test_nothing_recorded_has_no_shares_and_no_overhead(database):
-    insights = Insights(database)
+    insights = DashboardQueries(database)
     totals = insights.totals(namespace=None, since=EVER)
     assert (totals.steps, totals.dollars, totals.deferral_share, totals.success_share) == (0, 0, None, None)
     assert (totals.overhead_p50, totals.overhead_p99) == (None, None)
@@ -157,7 +157,7 @@ def test_spending_puts_every_step_in_its_bucket_and_shows_empty_ones(database, b
 
 
 def test_too_many_points_and_unknown_words_are_refused_with_what_to_do(database):
-    insights = Insights(database)
+    insights = DashboardQueries(database)
     with pytest.raises(InvalidRequest, match="ask for a coarser bucket or fewer hours"):
         insights.spending("minute", namespace=None, since=now() - timedelta(days=30))
     with pytest.raises(InvalidRequest, match="bucket 'hours' is unknown: did you mean 'hour'"):
@@ -275,6 +275,6 @@ def test_a_cascade_whose_student_fails_at_every_step_is_named(database):
         deferred(14, cascade="shaky"),
         *(deferred(i, cascade="other", namespace="b", **down) for i in range(20, 23)),
     )
-    found = {b.cascade: b for b in Insights(database).broken(namespace="default", since=EVER)}
+    found = {b.cascade: b for b in DashboardQueries(database).broken(namespace="default", since=EVER)}
     assert {name: (b.steps, b.failure) for name, b in found.items()} == {"down": (4, "RateLimitError: slow down")}
-    assert [b.cascade for b in Insights(database).broken(namespace=None, since=EVER)] == ["down", "other"]
+    assert [b.cascade for b in DashboardQueries(database).broken(namespace=None, since=EVER)] == ["down", "other"]

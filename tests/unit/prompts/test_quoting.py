@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentcascade import ScriptedModel
 from agentcascade.actions.equivalence import Verifier
-from agentcascade.bank.shortening import Task, _messages
+from agentcascade.bank.shortening import ShorteningTask, _messages
 from agentcascade.episodes.judge import ModelJudge
 from agentcascade.memory.llm import ChatMethod, ask_model
 from agentcascade.prompts import demonstrations, planning
@@ -209,7 +209,7 @@ async def test_every_other_prompt_quotes_what_it_holds() -> None:
     for reasoning in ("direct", "cot", "reflect"):
         method = ChatMethod("small", reasoning)  # type: ignore[arg-type]
         await ask_model("List.", f"[1] {FENCED.text(HOSTILE)}", HOSTILE, method, say, 9)
-    model.requests.append(_messages(Task(1, trajectory, {0: 3}), DEFAULT))
+    model.requests.append(_messages(ShorteningTask(1, trajectory, {0: 3}), DEFAULT))
     model.requests.append(planning.with_plan([{"role": "user", "content": "mine"}], HOSTILE))
     asked = [m["content"] for request in model.requests for m in request if m["role"] != "assistant"]
     assert len(asked) > 8

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agentcascade.bank.bank import KEYS, Bank
+from agentcascade.bank.bank import Bank
+from agentcascade.bank.step_index import KEYS
 from agentcascade.errors import EmbeddingError
 from agentcascade.protocols import Retriever
 from agentcascade.retrievers.faiss_index import FaissRetriever
