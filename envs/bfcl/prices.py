@@ -1,0 +1,89 @@
+"""Dollars per million tokens of the recorded models in August 2024, each with where the figure is from.
+
+Most are those of BFCL's own leaderboard on the day of the recordings (`eval_runner_helper.py` of gorilla at de8307b);
+where it has none, litellm's bundled map says what that provider takes now. Where neither has one, the price is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
+
+from agentcascade.errors import ConfigError
+
+LEADERBOARD = "BFCL's leaderboard, 2024-08-11"
+LITELLM = "litellm 1.106.2's cost map, fireworks_ai"
+MOST = Decimal(100_000)
+
+
+class Price(NamedTuple):
+    """Dollars per million tokens."""
+
+    input: Decimal
+    output: Decimal
+    source: str
+
+    def dollars(self, input_tokens: int, output_tokens: int) -> Decimal:
+        return (self.input * input_tokens + self.output * output_tokens) / 1_000_000
+
+
+_AT_THE_TIME: dict[str, tuple[str, str, str]] = {
+    "gpt-4-1106-preview": ("10", "30", LEADERBOARD),
+    "gpt-4-0125-preview": ("10", "30", LEADERBOARD),
+    "gpt-4-turbo-2024-04-09": ("10", "30", LEADERBOARD),
+    "gpt-4-0613": ("30", "60", LEADERBOARD),
+    "gpt-4o-2024-05-13": ("5", "15", LEADERBOARD),
+    "gpt-4o-2024-08-06": ("2.5", "10", LEADERBOARD),
+    "gpt-4o-mini-2024-07-18": ("0.15", "0.6", LEADERBOARD),
+    "gpt-3.5-turbo-0125": ("0.5", "1.5", LEADERBOARD),
+    "claude-3-opus-20240229": ("15", "75", LEADERBOARD),
+    "claude-3-5-sonnet-20240620": ("3", "15", LEADERBOARD),
+    "claude-3-sonnet-20240229": ("3", "15", LEADERBOARD),
+    "claude-3-haiku-20240307": ("0.25", "1.25", LEADERBOARD),
+    "open-mistral-nemo-2407": ("0.3", "0.3", LEADERBOARD),
+    "open-mixtral-8x22b": ("2", "6", LEADERBOARD),
+    "open-mixtral-8x7b": ("0.7", "0.7", LEADERBOARD),
+    "mistral-large-2407": ("3", "9", LEADERBOARD),
+    "mistral-medium-2312": ("2.7", "8.1", LEADERBOARD),
+    "mistral-small-2402": ("1", "3", LEADERBOARD),
+    "gemini-1.0-pro": ("0.5", "1.5", LEADERBOARD),
+    "gemini-1.5-pro-preview-0409": ("3.5", "10.5", LEADERBOARD),
+    "gemini-1.5-pro-preview-0514": ("3.5", "10.5", LEADERBOARD),
+    "gemini-1.5-flash-preview-0514": ("0.35", "0.53", LEADERBOARD),
+    "databricks-dbrx-instruct": ("2.25", "6.75", LEADERBOARD),
+    "command-r-plus": ("3", "15", LEADERBOARD),
+    "firefunction-v2": ("0.9", "0.9", LITELLM),
+}
+
+
+def table(own: Iterable[str] = ()) -> dict[str, Price]:
+    """Prices by model; `own` are the user's, as `NAME=INPUT,OUTPUT`, and go first. Raises `ConfigError`."""
+    found = {name: Price(Decimal(i), Decimal(o), source) for name, (i, o, source) in _AT_THE_TIME.items()}
+    for text in own:
+        name, equals, given = text.partition("=")
+        figures = [_figure(figure) for figure in given.split(",")]
+        if not name or not equals or len(figures) != 2 or None in figures:
+            raise ConfigError(
+                f"price {text[:80]!r}: write NAME=INPUT,OUTPUT in dollars per million tokens, e.g. my-model=0.15,0.6"
+            )
+        found[name] = Price(figures[0] or Decimal(0), figures[1] or Decimal(0), "given by the user")
+    return found
+
+
+def _figure(text: str) -> Decimal | None:
+    try:
+        value = Decimal(text.strip())
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() and 0 <= value <= MOST else None
+
+
+def price(model: str, known: Mapping[str, Price] | None = None) -> Price | None:
+    """Of a recorded model, whichever way it was asked (`-FC`, `-FC-Auto`, `-FC-Any`); None where it is unknown."""
+    known = table() if known is None else known
+    name = model.removeprefix("recorded/")
+    for suffix in ("", "-FC-Auto", "-FC-Any", "-FC"):
+        if name.endswith(suffix) and (found := known.get(name.removesuffix(suffix))):
+            return found
+    return None

@@ -1,0 +1,66 @@
+"""Rows of JSON Lines in $BFCL_DATA, packed with xz or not: bounded, and refused by file and line."""
+
+from __future__ import annotations
+
+import lzma
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from agentcascade import bounds
+from agentcascade.errors import EnvironmentFailed
+
+LONGEST = 1_000_000
+"""Characters of one row"""
+MOST = 2_000_000
+"""Rows of one file"""
+ADVICE = (
+    "get https://github.com/ShishirPatil/gorilla (commit de8307b, of the day of the recordings) and "
+    "https://github.com/HuanzhiMao/BFCL-Result, see `python -m agentcascade.envs.bfcl.gather --help`, and set "
+    "BFCL_DATA to the folder that it fills"
+)
+
+
+def source(name: str) -> Path:
+    """`NAME.jsonl.xz` or `NAME.jsonl` in $BFCL_DATA. Raises `EnvironmentFailed` that says how to get it."""
+    folder = os.environ.get("BFCL_DATA")
+    if not folder:
+        raise EnvironmentFailed(f"BFCL's data are not here: {ADVICE}")
+    for file in (f"{name}.jsonl.xz", f"{name}.jsonl"):
+        if (Path(folder) / file).is_file():
+            return Path(folder) / file
+    raise EnvironmentFailed(f"BFCL_DATA is {folder}, which holds no {name}.jsonl.xz and no {name}.jsonl: {ADVICE}")
+
+
+def read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every row with its place (``file:line``), which messages name. Raises `EnvironmentFailed`."""
+    try:
+        with _opened(path) as file:
+            yield from _rows(path, file)
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise EnvironmentFailed(f"{path} cannot be read: {error}") from error
+
+
+def _opened(path: Path) -> IO[str]:
+    if path.suffix == ".xz":
+        return lzma.open(path, "rt", encoding="utf-8")
+    return path.open(encoding="utf-8")
+
+
+def _rows(path: Path, file: IO[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    number = 0
+    while line := file.readline(LONGEST + 1):
+        number += 1
+        where = f"{path}:{number}"
+        if len(line) > LONGEST or number > MOST:
+            raise EnvironmentFailed(f"{where}: {LONGEST:,} characters in a row and {MOST:,} rows are the most")
+        if not line.strip():
+            continue
+        try:
+            row = bounds.loads(line)
+        except ValueError as error:
+            raise EnvironmentFailed(f"{where}: not JSON: {str(error)[:200]}") from error
+        if not isinstance(row, dict):
+            raise EnvironmentFailed(f"{where}: a row is an object, this is {str(row)[:80]!r}")
+        yield where, row
