@@ -13,7 +13,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
-from agentcascade import bounds
+from agentcascade._util import bounds
 from agentcascade.envs.bfcl import source_code
 from agentcascade.errors import InvalidAction
 from agentcascade.types import Message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentcascade.actions import ToolCallActions
+from agentcascade.actions.base import ToolCallActions
 from agentcascade.envs.bfcl.recorded import Answer
 from agentcascade.errors import InvalidAction
 from agentcascade.types import Tool

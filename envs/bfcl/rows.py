@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from agentcascade import bounds
+from agentcascade._util import bounds
 from agentcascade.errors import EnvironmentFailed
 
 LONGEST = 1_000_000

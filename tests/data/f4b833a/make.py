@@ -343,10 +343,10 @@ def tuning() -> None:
 def memory() -> None:
     """A sweep that was stopped, routers trained on the whole one, and what each chose for some questions."""
     import numpy as np
+    from agentcascade.routers.bandits import LinearThompson, LinUCB
 
     from agentcascade.memory.types import MODULES, TIERS, State
     from agentcascade.routers import network
-    from agentcascade.routers.bandits import LinearThompson, LinUCB
 
     data = [conversation(name, things) for name, things in TALKS.items()]
     Path("talks.json").write_text(json.dumps(data, indent=1))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agentcascade.actions import ToolCallActions
+from agentcascade.actions.base import ToolCallActions
 from agentcascade.envs.bfcl import calls, source_code
 from agentcascade.envs.bfcl.calls import Call, read
 from agentcascade.envs.bfcl.check import check
