@@ -70,7 +70,7 @@ def checked(models: Sequence[str]) -> None:
     except EnvironmentFailed as error:
         print(f"no check: {error}")
         return
-    total = same = mended = 0
+    total = same = 0
     other: Counter[str] = Counter()
     print(f"{'model':46}" + "".join(f"{category:>18}" for category in tasks.CATEGORIES))
     for model in models:
@@ -80,7 +80,6 @@ def checked(models: Sequence[str]) -> None:
             category = tasks.task(id).category
             verdict = check(answer.calls, known[id], tasks.task(id).language, dots=answer.dots)
             counts[category] += 1
-            mended += answer.contradicted
             if verdict.right == answer.right:
                 hits[category] += 1
             else:
@@ -91,10 +90,14 @@ def checked(models: Sequence[str]) -> None:
     print(f"our check gives the official verdict on {same:,} of {total:,} answers ({same / total:.4%})")
     for kind, count in other.most_common(20):
         print(f"  {count:6}  {kind}")
-    if mended:
+
+
+def unjudged(models: Sequence[str]) -> None:
+    count = sum(answer.contradicted for model in models for answer in recorded.answers(model).values())
+    if count:
         print(
-            f"note: this file calls {mended:,} answers right that call a function where none fits, which the official"
-            " score files call wrong: taken as wrong here and below"
+            f"note: this file calls all answers right where no function fits, {count:,} of them that call one, which"
+            " the official score files call wrong: taken as wrong here"
         )
 
 
@@ -336,8 +339,9 @@ def main() -> None:
     try:
         ids = [id for id, task in tasks.tasks().items() if given.all or task.category in PYTHON]
         known = prices.table(given.price)
+        models = given.models or recorded.models()
+        unjudged(models)
         if "check" in parts:
-            models = given.models or recorded.models()
             checked(models)
             readable(models)
         if "policies" in parts:
