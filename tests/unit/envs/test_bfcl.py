@@ -268,7 +268,11 @@ def test_a_committee_stops_asking_when_the_verdict_is_known(data: Callable[..., 
     assert asked == pytest.approx(sum(table[m].dollars[0] for m in members)), "one is outvoted, so the third decides"
     assert spared == pytest.approx(sum(table[m].dollars[1] for m in STUDENTS)), "two agree, so the third is not asked"
     assert dearer == pytest.approx(spared + table[members[2]].dollars[1])
-    assert table.committee(members, 3, TEACHER).teacher[0] == 1
+    unanimous = table.committee(members, 3, TEACHER)
+    assert unanimous.teacher[0] == 1
+    assert unanimous.dollars[0] == pytest.approx(sum(table[m].dollars[0] for m in (*STUDENTS, TEACHER))), (
+        "two differ, so three cannot agree"
+    )
 
 
 @pytest.mark.parametrize(("members", "need"), [((), 2), (STUDENTS[:1], 1), (STUDENTS, 1), (STUDENTS, 3)])
