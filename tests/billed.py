@@ -6,7 +6,7 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
-from agentcascade.billing import door
+from agentcascade.billing import reservation
 from agentcascade.models.pricing import Price
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.types import Account, Completion, Usage
@@ -97,7 +97,7 @@ class CancelledAt:
 
 async def over(budgets: DatabaseBudgets) -> None:
     """Until nothing of any call is under way."""
-    while door._background:
-        await asyncio.wait(set(door._background))
+    while reservation.background:
+        await asyncio.wait(set(reservation.background))
         await asyncio.sleep(0)
     await asyncio.to_thread(budgets.close)

@@ -13,10 +13,11 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agentcascade.billing import bill as billing
 from agentcascade.billing import surcharges
-from agentcascade.billing.worst_case import Asked
-from agentcascade.errors import BudgetExceeded, EmptyCompletion, StorageError, bill_of
+from agentcascade.billing.bill import bill_of_deltas, bill_of_lost, bookable
+from agentcascade.billing.reservation import Reservation, background, keep_until_done
+from agentcascade.billing.worst_case import PlannedCall
+from agentcascade.errors import EmptyCompletion, bill_of
 from agentcascade.messages import clean_completion
 from agentcascade.protocols import Budgets, ChatModel, Observer, StreamingModel, TokenCounter
 from agentcascade.types import Account, Call, Completion, Decision, Delta, Message, Mode, Purpose, Role, Situation
@@ -24,16 +25,10 @@ from agentcascade.types import Account, Call, Completion, Decision, Delta, Messa
 if TYPE_CHECKING:
     from agentcascade.config.sections import BudgetsConfig
 
-BUDGET_SECONDS = 5.0
-"""For the database that keeps the budgets; after that it counts as unavailable."""
 LINGER_SECONDS = 10.0
 """How long the answer to a call within a budget is waited for when its caller is gone: its usage is the true bill."""
-SLACK_SECONDS = 60.0
-"""Beyond a call's deadline, before its reservation counts as that of a process that died."""
 SECONDS = 60.0
-
-_background: set[asyncio.Future[Any]] = set()
-"""Held here, since an event loop does not hold what nobody waits for."""
+"""Of a call that says nothing else."""
 
 
 class Bill(Protocol):
@@ -65,7 +60,14 @@ class Tab:
 
 
 class Door:
-    """Calls models. Without `budgets` nothing is reserved; all else is the same."""
+    """Calls models, within budgets where there are any.
+
+    Args:
+        budgets: Where the calls' worst cases are reserved; None: nothing is reserved, all else is the same.
+        observer: Watches each call, for telemetry.
+        count: Counts tokens where a server does not; default: tiktoken's ``cl100k_base``.
+        settings: The configuration's ``budgets``.
+    """
 
     def __init__(
         self,
@@ -99,110 +101,79 @@ class Door:
         seconds: float | None = None,
         on_delta: Callable[[Delta], None] | None = None,
     ) -> Completion:
-        """One call of `model` with `options` (`n`, `tools`, `temperature`, …), streamed to `on_delta` where it can be.
+        """One call of `model`: reserved, watched, bounded in time, billed, settled.
 
-        It ends within `seconds` (default: `options`' `timeout`, else a minute), and must fit into `accounts`.
-        Raises `BudgetExceeded`, `UnknownPrice`, `InvalidRequest` for what a budget cannot bound, `TimeoutError`, and
-        what the model raises, which then carries what it cost (`errors.bill_of`).
+        Args:
+            model: Who is asked.
+            messages: The conversation.
+            options: What goes with it: `n`, `tools`, `temperature`, ….
+            role: In which the model answers.
+            purpose: What for, as the ledger sums it up.
+            bill: Where the call is noted with what it cost, also when it fails.
+            accounts: Budgets into which its worst case must fit.
+            seconds: Within which it ends; default: `timeout` of `options`, else a minute.
+            on_delta: Gets the answer as it comes, where the model streams and `n` is 1.
+
+        Returns:
+            The model's completion, whose `usage` (tokens) and `dollars` can be booked: never below what was received.
+
+        Raises:
+            BudgetExceeded: The worst case does not fit into a budget.
+            UnknownPrice: A budget is to hold, and the model has no price.
+            InvalidRequest: A budget is to hold, and the options ask for what it cannot bound.
+            StorageError: The budgets cannot be read, and ``budgets.when_unavailable`` is ``refuse``.
+            TimeoutError: `seconds` have passed.
+            Exception: What the model raises, which then carries what it cost (`errors.bill_of`).
         """
         n = int(options.get("n") or 1)
         limit = seconds if seconds is not None else float(options.get("timeout") or SECONDS)
         settings = self._settings
-        output = settings.output_tokens if settings is not None else None
-        asked = Asked(model, messages, options, n, self._count, output)
-        paying: _Paying | None = None
+        output_tokens = settings.output_tokens if settings is not None else None
+        call = PlannedCall(model, messages, options, n, self._count, output_tokens)
+        reservation: Reservation | None = None
         if accounts and self._budgets is not None:
-            surcharges.check(asked.requested, messages)
-            options = {**options, **asked.cap}
-            paying = _Paying(self._budgets, accounts, bill, settings is None or settings.when_unavailable == "refuse")
-            await paying.reserve(asked.worst(), limit)
-        stream = on_delta is not None and n == 1 and isinstance(model, StreamingModel)
-        watched = {"n": n, "temperature": options.get("temperature"), "stream": on_delta is not None}
+            surcharges.refuse_surcharges(call.caller_options, messages)
+            options = {**options, **call.limit_to_set}
+            strict = settings is None or settings.when_unavailable == "refuse"
+            reservation = Reservation(self._budgets, accounts, bill, strict=strict)
+            await reservation.reserve(call.worst_case_dollars(), limit)
+        request = {"n": n, "temperature": options.get("temperature"), "stream": on_delta is not None}
         deltas: list[Delta] = []
         cost: Decimal | None = None
         try:
-            with bill.model_time(), self._observer.call(role, purpose, model.name, **watched) as seen:
+            with bill.model_time(), self._observer.call(role, purpose, model.name, **request) as observe:
                 try:
-                    if stream:
-                        assert isinstance(model, StreamingModel)
-                        assert on_delta is not None
-                        show = _noting(deltas, on_delta)
-                        own = {k: v for k, v in options.items() if k != "n"}
+                    if on_delta is not None and n == 1 and isinstance(model, StreamingModel):
+                        stream_options = {k: v for k, v in options.items() if k != "n"}
                         async with asyncio.timeout(limit):
-                            completion = await model.stream(messages, show, **own)
+                            completion = await model.stream(messages, _keeping(deltas, on_delta), **stream_options)
                     else:
-                        completion = await _within(limit, model.complete(messages, **options), paying, asked)
-                    completion = clean_completion(billing.billed(completion, asked))
+                        completion = await _within(limit, model.complete(messages, **options), reservation, call)
+                    completion = clean_completion(bookable(completion, call))
                 except BaseException as error:
-                    if paying is not None and isinstance(error, GeneratorExit):
-                        paying.abandoned = True
-                    spent = _spent(error, asked, deltas)
+                    if reservation is not None and isinstance(error, GeneratorExit):
+                        reservation.is_abandoned = True
+                    spent = _bill_of_failure(error, call, deltas)
                     if spent is not None:
                         cost = spent.dollars
                         bill.spent_by(role, purpose, spent)
                         with suppress(Exception):
                             error.completion = spent  # type: ignore[attr-defined]
                     raise
-                seen(completion)
+                observe(completion)
             cost = completion.dollars
             bill.spent_by(role, purpose, completion)
         finally:
-            if paying is not None:
-                await paying.settle(cost or Decimal(0))
+            if reservation is not None:
+                await reservation.settle(cost or Decimal(0))
         return completion
 
 
-class _Paying:
-    """The money of one call: reserved, then settled, whatever happens in between."""
-
-    def __init__(self, budgets: Budgets, accounts: Sequence[Account], bill: Bill, strict: bool) -> None:
-        self._budgets, self._accounts, self._bill, self._strict = budgets, accounts, bill, strict
-        self._reservation: str | None = None
-        self.handed_on = False
-        """Somebody else settles it: the call goes on behind its caller."""
-        self.abandoned = False
-        """Nobody waits any more, not even an event loop."""
-
-    async def reserve(self, most: Decimal, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(BUDGET_SECONDS):
-                self._reservation = await self._budgets.reserve(self._accounts, most, seconds + SLACK_SECONDS)
-        except BudgetExceeded:
-            raise
-        except Exception as error:
-            if self._strict:
-                if isinstance(error, TimeoutError):
-                    raise StorageError(f"the budgets were not read within {BUDGET_SECONDS:g} seconds") from error
-                raise
-            self._bill.failed("budget", error)
-
-    def enter(self, dollars: Decimal) -> Awaitable[None]:
-        """Book, now and for good; the result says when it is done."""
-        if self._reservation is not None:
-            return self._budgets.settle(self._reservation, dollars)
-        return self._budgets.book(self._accounts, dollars)
-
-    async def settle(self, dollars: Decimal) -> None:
-        """The answer does not wait for a database that hangs: then it is booked behind it."""
-        if self.handed_on:
-            return
-        if self.abandoned:
-            with suppress(RuntimeError):
-                self.enter(dollars)
-            return
-        booking = _kept(asyncio.ensure_future(self.enter(dollars)))
-        if self._reservation is None:
-            return  # the database did not answer before: it is not waited for again
-        try:
-            async with asyncio.timeout(BUDGET_SECONDS):
-                await asyncio.shield(booking)
-        except Exception as error:
-            self._bill.failed("budget", error)
-
-
-async def _within(limit: float, work: Awaitable[Completion], paying: _Paying | None, asked: Asked) -> Completion:
+async def _within(
+    limit: float, work: Awaitable[Completion], reservation: Reservation | None, call: PlannedCall
+) -> Completion:
     """What `work` gives within `limit` seconds. Within a budget it goes on for a while when its caller is gone."""
-    if paying is None:
+    if reservation is None:
         async with asyncio.timeout(limit):
             return await work
     task = asyncio.ensure_future(work)
@@ -211,62 +182,63 @@ async def _within(limit: float, work: Awaitable[Completion], paying: _Paying | N
             return await asyncio.shield(task)
     except asyncio.CancelledError as error:
         if not task.done():
-            _linger(task, paying, asked)
-            error.completion = billing.lost(asked)  # type: ignore[attr-defined]
+            _settle_when_done(task, reservation, call)
+            error.completion = bill_of_lost(call)  # type: ignore[attr-defined]
         raise
     except TimeoutError as error:
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)
-            error.completion = _outcome(task, asked)  # type: ignore[attr-defined]
+            error.completion = _bill_of_task(task, call)  # type: ignore[attr-defined]
         raise
 
 
-def _linger(task: asyncio.Future[Completion], paying: _Paying, asked: Asked) -> None:
+def _settle_when_done(task: asyncio.Future[Completion], reservation: Reservation, call: PlannedCall) -> None:
     """Settle a call whose caller is gone: by its answer, if that comes soon, else by the worst that may come of it.
 
     By a callback, not by a task: one that is cancelled before it began would settle nothing.
     """
-    paying.handed_on = True
-    _background.add(task)
+    reservation.is_handed_on = True
+    background.add(task)
     giving_up = asyncio.get_running_loop().call_later(LINGER_SECONDS, task.cancel)
 
-    def over(_: object) -> None:
+    def settle(_: object) -> None:
         giving_up.cancel()
-        completion = _outcome(task, asked)
-        _kept(asyncio.ensure_future(paying.enter(completion.dollars or Decimal(0) if completion else Decimal(0))))
-        _background.discard(task)
+        completion = _bill_of_task(task, call)
+        dollars = completion.dollars or Decimal(0) if completion else Decimal(0)
+        keep_until_done(asyncio.ensure_future(reservation.book(dollars)))
+        background.discard(task)
 
-    task.add_done_callback(over)
+    task.add_done_callback(settle)
 
 
-def _outcome(task: asyncio.Future[Completion], asked: Asked) -> Completion | None:
+def _bill_of_task(task: asyncio.Future[Completion], call: PlannedCall) -> Completion | None:
     """What the call in `task` did cost."""
     if not task.done():
-        return billing.lost(asked)
+        return bill_of_lost(call)
     try:
-        return billing.billed(task.result(), asked)
+        return bookable(task.result(), call)
     except BaseException as error:
-        return _spent(error, asked, ())
+        return _bill_of_failure(error, call, ())
 
 
-def _spent(error: BaseException, asked: Asked, deltas: Sequence[Delta]) -> Completion | None:
+def _bill_of_failure(error: BaseException, call: PlannedCall, deltas: Sequence[Delta]) -> Completion | None:
     """What a call that failed has cost: as its adapter says, else as far as it can be told from here."""
-    carried = bill_of(error)
-    if carried is not None:
-        return billing.billed(carried, asked)
+    bill = bill_of(error)
+    if bill is not None:
+        return bookable(bill, call)
     if isinstance(error, EmptyCompletion):
         return None
     if deltas:
-        return billing.heard(asked, deltas)
+        return bill_of_deltas(call, deltas)
     if isinstance(error, GeneratorExit):
-        return billing.lost(asked)
-    if _doubtful(error) and not getattr(asked.model, "bills_failures", False):
-        return billing.lost(asked)
+        return bill_of_lost(call)
+    if _may_be_billed(error) and not getattr(call.model, "bills_failures", False):
+        return bill_of_lost(call)
     return None
 
 
-def _doubtful(error: BaseException) -> bool:
+def _may_be_billed(error: BaseException) -> bool:
     """Whether an answer may have been under way, and billed, when this happened."""
     if not isinstance(error, Exception) or isinstance(error, (TimeoutError, ConnectionError)):
         return not isinstance(error, ConnectionRefusedError)
@@ -274,24 +246,12 @@ def _doubtful(error: BaseException) -> bool:
     return getattr(error, "status_code", None) is None and ("Timeout" in kind or "ConnectionError" in kind)
 
 
-def _noting(deltas: list[Delta], on_delta: Callable[[Delta], None]) -> Callable[[Delta], None]:
-    def show(delta: Delta) -> None:
+def _keeping(deltas: list[Delta], on_delta: Callable[[Delta], None]) -> Callable[[Delta], None]:
+    def keep_and_show(delta: Delta) -> None:
         deltas.append(delta)
         on_delta(delta)
 
-    return show
-
-
-def _kept(work: asyncio.Future[Any]) -> asyncio.Future[Any]:
-    _background.add(work)
-    work.add_done_callback(_over)
-    return work
-
-
-def _over(work: asyncio.Future[Any]) -> None:
-    _background.discard(work)
-    if not work.cancelled():
-        work.exception()  # it is recorded where somebody still waits for it
+    return keep_and_show
 
 
 class NullObserver:

@@ -13,40 +13,40 @@ from agentcascade.errors import InvalidRequest
 from agentcascade.types import Message
 
 
-def _given(value: Any) -> bool:
+def _is_given(value: Any) -> bool:
     return bool(value)
 
 
-def _dear_tier(value: Any) -> bool:
+def _is_dear_tier(value: Any) -> bool:
     return value not in (None, "auto", "default", "flex", "batch", "standard", "standard_only")
 
 
-def _not_text(value: Any) -> bool:
+def _asks_for_more_than_text(value: Any) -> bool:
     return any(m != "text" for m in ([value] if isinstance(value, str) else value or ()))
 
 
-def _fast(value: Any) -> bool:
+def _is_fast(value: Any) -> bool:
     return value not in (None, "standard")
 
 
 OPTIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "service_tier": (_dear_tier, "other prices for the same tokens (default, auto and flex are allowed)"),
-    "speed": (_fast, "other prices for the same tokens"),
-    "inference_geo": (_given, "other prices for the same tokens"),
-    "modalities": (_not_text, "audio and images have prices of their own"),
-    "audio": (_given, "audio has prices of its own"),
-    "web_search_options": (_given, "billed by the search"),
-    "web_search": (_given, "billed by the search"),
-    "search_parameters": (_given, "billed by the source"),
-    "enable_search": (_given, "billed by the search"),
-    "search_mode": (_given, "billed by the search"),
-    "plugins": (_given, "billed by the use"),
-    "mcp_servers": (_given, "what a remote server adds to a prompt has no bound"),
-    "container": (_given, "billed by the session"),
-    "model": (_given, "another model has another price"),
-    "models": (_given, "another model has another price"),
-    "fallbacks": (_given, "another model has another price"),
-    "route": (_given, "another model has another price"),
+    "service_tier": (_is_dear_tier, "other prices for the same tokens (default, auto and flex are allowed)"),
+    "speed": (_is_fast, "other prices for the same tokens"),
+    "inference_geo": (_is_given, "other prices for the same tokens"),
+    "modalities": (_asks_for_more_than_text, "audio and images have prices of their own"),
+    "audio": (_is_given, "audio has prices of its own"),
+    "web_search_options": (_is_given, "billed by the search"),
+    "web_search": (_is_given, "billed by the search"),
+    "search_parameters": (_is_given, "billed by the source"),
+    "enable_search": (_is_given, "billed by the search"),
+    "search_mode": (_is_given, "billed by the search"),
+    "plugins": (_is_given, "billed by the use"),
+    "mcp_servers": (_is_given, "what a remote server adds to a prompt has no bound"),
+    "container": (_is_given, "billed by the session"),
+    "model": (_is_given, "another model has another price"),
+    "models": (_is_given, "another model has another price"),
+    "fallbacks": (_is_given, "another model has another price"),
+    "route": (_is_given, "another model has another price"),
 }
 """Options that change a bill beyond its tokens: when, and why. All others are free, or counted in `worst_case`."""
 
@@ -68,7 +68,7 @@ PARTS = {
 """Parts of messages, by type, whose tokens nobody can count here. Images have a worst case."""
 
 
-def check(options: Sequence[Mapping[str, Any]], messages: Sequence[Message]) -> None:
+def refuse_surcharges(options: Sequence[Mapping[str, Any]], messages: Sequence[Message]) -> None:
     """Raises `InvalidRequest` for what a budget cannot bound. `options` hold `tools` too."""
     for what, why in _surcharges(options, messages):
         raise InvalidRequest(
@@ -85,7 +85,7 @@ def _surcharges(options: Sequence[Mapping[str, Any]], messages: Sequence[Message
                 yield name, why
         tools = given.get("tools")
         for tool in tools if isinstance(tools, (list, tuple)) else ():
-            if not _costs_tokens(tool):
+            if not _is_billed_by_token(tool):
                 kind = tool.get("type") or next(iter(tool), "") if isinstance(tool, Mapping) else type(tool).__name__
                 yield f"a tool of the provider's own ({str(kind)[:60]!r})", "billed by the use"
     for message in messages:
@@ -100,7 +100,7 @@ def _surcharges(options: Sequence[Mapping[str, Any]], messages: Sequence[Message
                 yield f"a message part of type {kind}", PARTS[kind]
 
 
-def _costs_tokens(tool: Any) -> bool:
+def _is_billed_by_token(tool: Any) -> bool:
     if not isinstance(tool, Mapping):
         return False
     kind = tool.get("type")

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from agentcascade._util.threads import apart
 from agentcascade.billing.door import Door, Tab
-from agentcascade.billing.worst_case import Asked
+from agentcascade.billing.worst_case import PlannedCall
 from agentcascade.errors import BudgetExceeded, ConfigError, UnknownPrice, bill_of
 from agentcascade.memory.llm import Size
 from agentcascade.memory.result_cache import AnswerCache, text_digest
@@ -122,7 +122,7 @@ class QuestionBudget:
         """Reserve the worst-case dollars of a call; raises `BudgetExceeded` or `UnknownPrice`."""
         if self._dollars_left is None:
             return Decimal(0)
-        worst = Asked(model, messages, {"max_tokens": max_tokens}, 1, self._count).one
+        worst = PlannedCall(model, messages, {"max_tokens": max_tokens}, 1, self._count).request_dollars()
         if worst is None:
             raise UnknownPrice(
                 f"the price of {model.name} is not known, so memory.max_dollars cannot hold: set its price, or "

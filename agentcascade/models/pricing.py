@@ -140,7 +140,7 @@ KEYS = {
 
 
 @lru_cache(maxsize=256)
-def output_limit(model: str) -> int | None:
+def max_output_tokens(model: str) -> int | None:
     """The most tokens of one answer that litellm's list gives `model`, tried like its price; None: not known."""
     provider, _, bare = model.partition("/")
     entry = _list().get(model)

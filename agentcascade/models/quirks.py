@@ -78,6 +78,8 @@ def model_quirks(name: str) -> ModelQuirks:
     return quirks
 
 
+LIMIT_PARAMETERS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+"""What models call the most tokens of an answer."""
 LOCAL_PROVIDERS = frozenset({"ollama", "lemonade"})
 """litellm's providers that run on the user's own machine: their listed price of 0 is one."""
 

@@ -21,9 +21,10 @@ from agentcascade import build
 from agentcascade.actions.equivalence import Verifier
 from agentcascade.bank.shortening import Shortener, ShorteningTask
 from agentcascade.bench.memory.scoring import Scorer
-from agentcascade.billing import bill, door, surcharges
+from agentcascade.billing import bill, door, reservation
 from agentcascade.billing.door import Door, Tab
-from agentcascade.billing.worst_case import OUTPUT_TOKENS, Asked
+from agentcascade.billing.surcharges import refuse_surcharges
+from agentcascade.billing.worst_case import DEFAULT_OUTPUT_TOKENS, PlannedCall
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.episodes import stateless
 from agentcascade.episodes.judge import ModelJudge
@@ -77,14 +78,16 @@ def test_no_source_calls_a_model_around_the_door() -> None:
     assert calls_of_models() == []
 
 
-def asked(model: Any = None, messages: Any = ASK, n: int = 1, **options: Any) -> Asked:
-    return Asked(model or ScriptedModel(["x"], name="openai/m", price=PRICE), messages, options, n, token_counter())
+def planned(model: Any = None, messages: Any = ASK, n: int = 1, **options: Any) -> PlannedCall:
+    return PlannedCall(
+        model or ScriptedModel(["x"], name="openai/m", price=PRICE), messages, options, n, token_counter()
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "most"),
     [
-        ({}, OUTPUT_TOKENS),
+        ({}, DEFAULT_OUTPUT_TOKENS),
         ({"max_tokens": 7}, 7),
         ({"max_completion_tokens": 1, "max_tokens": 100_000}, 100_000),
         ({"max_tokens": 5, "extra_body": {"max_tokens": 900}}, 900),
@@ -92,48 +95,53 @@ def asked(model: Any = None, messages: Any = ASK, n: int = 1, **options: Any) ->
     ],
 )
 def test_the_worst_answer_is_as_long_as_the_largest_limit(options: Any, most: int) -> None:
-    assert asked(**options).output == most
+    assert planned(**options).output_tokens == most
 
 
 def test_a_call_without_a_limit_is_held_to_the_models_own_or_sent_with_one() -> None:
     known = ScriptedModel(["x"], name="openai/gpt-4o", price=PRICE)
-    assert (asked(known).output, dict(asked(known).cap)) == (16384, {})
-    assert dict(asked().cap) == {"max_tokens": OUTPUT_TOKENS}
+    assert (planned(known).output_tokens, dict(planned(known).limit_to_set)) == (16384, {})
+    assert dict(planned().limit_to_set) == {"max_tokens": DEFAULT_OUTPUT_TOKENS}
     reasoning = ScriptedModel(["x"], name="openai/gpt-9-nano", price=PRICE)
-    assert dict(asked(reasoning).cap) == {"max_completion_tokens": OUTPUT_TOKENS}
-    own = Asked(known, ASK, {}, 1, token_counter(), 100)
-    assert (own.output, dict(own.cap)) == (100, {"max_tokens": 100})
+    assert dict(planned(reasoning).limit_to_set) == {"max_completion_tokens": DEFAULT_OUTPUT_TOKENS}
+    own = PlannedCall(known, ASK, {}, 1, token_counter(), 100)
+    assert (own.output_tokens, dict(own.limit_to_set)) == (100, {"max_tokens": 100})
 
 
 @pytest.mark.parametrize("value", ["100", 0, -5, True, 1.5, [1]])
 def test_a_limit_that_is_none_is_refused_where_it_has_to_hold(value: Any) -> None:
     with pytest.raises(InvalidRequest, match="max_tokens"):
-        assert asked(max_tokens=value).limit
-    assert asked(max_tokens=value).output == OUTPUT_TOKENS
+        assert planned(max_tokens=value).requested_limit
+    assert planned(max_tokens=value).output_tokens == DEFAULT_OUTPUT_TOKENS
 
 
 def test_images_tools_and_schemas_count_in_the_worst_prompt() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "detail": "high"}}
     many = [{"role": "user", "content": [{"type": "text", "text": "x"}, *[picture] * 500]}]
-    assert asked(messages=many).prompt > 380_000
+    assert planned(messages=many).prompt_tokens > 380_000
     tool = {"type": "function", "function": {"name": "f", "description": "words " * 500}}
-    assert asked(tools=[tool]).prompt > 500
-    assert asked(response_format={"type": "json_schema", "json_schema": {"description": "words " * 500}}).prompt > 500
+    assert planned(tools=[tool]).prompt_tokens > 500
+    assert (
+        planned(response_format={"type": "json_schema", "json_schema": {"description": "words " * 500}}).prompt_tokens
+        > 500
+    )
 
 
 def test_several_answers_are_reserved_as_several_requests_each_in_its_own_price_tier() -> None:
     long = Price(input=1, output=1, long_context=((1000, PRICE.model_copy(update={"input": Decimal(2)})),))
     model = ScriptedModel(["x"], name="openai/m", price=long)
     words = [{"role": "user", "content": "word " * 600}]
-    one = asked(model, words, max_tokens=10).worst()
-    assert asked(model, words, n=3, max_tokens=10).worst() == 3 * one < Decimal("0.0021")
+    one = planned(model, words, max_tokens=10).worst_case_dollars()
+    assert planned(model, words, n=3, max_tokens=10).worst_case_dollars() == 3 * one < Decimal("0.0021")
 
 
 def test_a_server_that_is_known_to_give_several_answers_at_once_is_asked_once() -> None:
     model = ScriptedModel(["x"], name="openai/m", price=PRICE)
-    before = asked(model, n=3, max_tokens=10).worst()
+    before = planned(model, n=3, max_tokens=10).worst_case_dollars()
     model.confirmed_n = True  # type: ignore[attr-defined]
-    assert asked(model, n=3, max_tokens=10).worst() == before - 2 * PRICE.dollars(Usage(input=asked(model).prompt))
+    assert planned(model, n=3, max_tokens=10).worst_case_dollars() == before - 2 * PRICE.dollars(
+        Usage(input=planned(model).prompt_tokens)
+    )
 
 
 def test_writing_a_cache_is_reserved_at_its_own_price() -> None:
@@ -141,7 +149,10 @@ def test_writing_a_cache_is_reserved_at_its_own_price() -> None:
     model = ScriptedModel(["x"], name="openai/m", price=price)
     marked = [{"role": "user", "content": [{"type": "text", "text": "hi " * 500, "cache_control": {}}]}]
     plain = [{"role": "user", "content": "hi " * 500}]
-    assert asked(model, marked, max_tokens=1).worst() > Decimal("1.9") * asked(model, plain, max_tokens=1).worst()
+    assert (
+        planned(model, marked, max_tokens=1).worst_case_dollars()
+        > Decimal("1.9") * planned(model, plain, max_tokens=1).worst_case_dollars()
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,13 +172,13 @@ def test_writing_a_cache_is_reserved_at_its_own_price() -> None:
 )
 def test_what_is_not_billed_by_the_token_is_refused_within_a_budget(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="within a budget"):
-        surcharges.check(asked(**options).requested, ASK)
+        refuse_surcharges(planned(**options).caller_options, ASK)
 
 
 @pytest.mark.parametrize("part", [{"type": "input_audio", "input_audio": {}}, {"type": "file", "file": {}}])
 def test_parts_that_nobody_can_count_are_refused_within_a_budget(part: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="within a budget"):
-        surcharges.check([{}], [{"role": "user", "content": [part]}])
+        refuse_surcharges([{}], [{"role": "user", "content": [part]}])
 
 
 def test_what_costs_tokens_alone_passes() -> None:
@@ -176,8 +187,8 @@ def test_what_costs_tokens_alone_passes() -> None:
         "tools": [{"type": "function", "function": {"name": "f"}}, {"name": "g", "input_schema": {}}],
         "prediction": {"type": "content", "content": "x " * 500}, "reasoning_effort": "high",
     }  # fmt: skip
-    surcharges.check(asked(**free).requested, ASK)
-    assert asked(max_tokens=1, **free).output > 500, "a prediction that is not said is billed"
+    refuse_surcharges(planned(**free).caller_options, ASK)
+    assert planned(max_tokens=1, **free).output_tokens > 500, "a prediction that is not said is billed"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +197,7 @@ def test_what_costs_tokens_alone_passes() -> None:
 )
 def test_usage_that_cannot_be_true_is_counted_here(usage: Usage) -> None:
     price = PRICE.dollars(usage) if usage.input < 10**9 else Decimal(10) ** 12
-    found = bill.billed(said(usage=usage, dollars=price), asked(max_tokens=200))
+    found = bill.bookable(said(usage=usage, dollars=price), planned(max_tokens=200))
     assert found.estimated
     assert 100 <= found.usage.completion <= 200
     assert 5 <= found.usage.prompt <= 50
@@ -196,25 +207,27 @@ def test_usage_that_cannot_be_true_is_counted_here(usage: Usage) -> None:
 @pytest.mark.parametrize("dollars", [Decimal("0.0123"), None, Decimal(0), Decimal(-5)])
 def test_usage_that_is_reported_is_the_bill(dollars: Decimal | None) -> None:
     usage = Usage(input=9, output=90, reasoning=400)
-    found = bill.billed(said(usage=usage, dollars=dollars), asked(max_tokens=5))
+    found = bill.bookable(said(usage=usage, dollars=dollars), planned(max_tokens=5))
     assert (found.usage, found.estimated) == (usage, False)
     assert found.dollars == (dollars if dollars and dollars > 0 else PRICE.dollars(usage))
 
 
 def test_requests_whose_answers_were_lost_are_booked_at_their_worst() -> None:
-    ask = asked(max_tokens=50, n=3)
+    ask = planned(max_tokens=50, n=3)
     own = said(usage=Usage(input=9, output=100), dollars=Decimal("0.01"), calls=3, lost=2)
-    found = bill.billed(own, ask)
-    assert (found.dollars, found.estimated, found.lost) == (Decimal("0.01") + 2 * ask.one, True, 0)
+    found = bill.bookable(own, ask)
+    assert (found.dollars, found.estimated, found.lost) == (Decimal("0.01") + 2 * ask.request_dollars(), True, 0)
     assert found.usage.completion == 200
-    assert bill.billed(found, ask) == found
+    assert bill.bookable(found, ask) == found
     alone = Completion(model="m", messages=(), dollars=Decimal(0), calls=1, lost=1)
-    assert bill.billed(alone, ask).dollars == ask.most(3) > 2 * ask.one, "one request for all three answers"
+    assert bill.bookable(alone, ask).dollars == ask.request_dollars(3) > 2 * ask.request_dollars(), (
+        "one request for all three answers"
+    )
 
 
 def test_an_answer_at_another_tier_than_was_asked_is_booked_at_its_price() -> None:
     usage = Usage(input=9, output=90)
-    found = bill.billed(said(usage=usage, fields={"service_tier": "priority"}), asked())
+    found = bill.bookable(said(usage=usage, fields={"service_tier": "priority"}), planned())
     assert (found.dollars, found.estimated) == (2 * PRICE.dollars(usage), True)
 
 
@@ -327,7 +340,7 @@ async def test_a_hanging_model_is_ended_by_the_door_and_booked_at_its_worst(tmp_
         await Door(budgets=kept).call(
             Hangs(), ASK, {"max_tokens": 9}, role="teacher", purpose="act", bill=Tab(), accounts=[KEY], seconds=0.05
         )
-    assert kept.balance(KEY) == (asked(Hangs(), max_tokens=9).worst(), 0)
+    assert kept.balance(KEY) == (planned(Hangs(), max_tokens=9).worst_case_dollars(), 0)
     database.close()
 
 
@@ -360,7 +373,7 @@ async def test_a_database_that_hangs_refuses_or_lets_through_and_books_later(mon
         async def book(self, accounts: Any, dollars: Decimal) -> None:
             self.booked.append(dollars)
 
-    monkeypatch.setattr(door, "BUDGET_SECONDS", 0.02)
+    monkeypatch.setattr(reservation, "BUDGET_SECONDS", 0.02)
     for settings, passes in ((BudgetsConfig(when_unavailable="refuse"), False), (BudgetsConfig(), True)):
         provider, tab, hanging = Provider(), Tab(), Hanging()
         call = Door(budgets=hanging, settings=settings).call(
