@@ -1,8 +1,10 @@
-"""The step's situation, read off the conversation alone, so that a stateless caller needs no session."""
+"""Situation of a step, read off the conversation alone, so that a stateless caller needs no session."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from copy import deepcopy
 
 from agentcascade._util import bounds
 from agentcascade.actions.base import ActionFormat, slow
@@ -35,43 +37,87 @@ def check(messages: Sequence[Message]) -> None:
         raise InvalidRequest("messages holds only system messages: send at least one user message")
 
 
+class History:
+    """Steps of one conversation as they were parsed, so that each message of an episode is parsed once.
+
+    What earlier calls showed is kept as copies: a message that the caller changed since is parsed anew, with all that
+    follows it.
+
+    Args:
+        formats: Reads actions off assistant messages.
+    """
+
+    def __init__(self, formats: ActionFormat) -> None:
+        self._formats = formats
+        self._messages: list[Message] = []
+        self._steps: list[Step] = []
+        self._ends: list[int] = []
+        """Index of the assistant message that closes each step."""
+
+    async def read(self, messages: Sequence[Message], **given: str) -> Situation:
+        """`read` of the whole conversation; the new messages are parsed in a thread where that takes long."""
+        kept = bisect_left(self._ends, self._common(messages))
+        steps, ends = self._steps[:kept], self._ends[:kept]
+        start = ends[-1] + 1 if ends else 0
+        new = messages[start:]
+        new_steps, new_ends, observation = await _steps_off_loop(new, self._formats)
+        self._messages = [*self._messages[:start], *(deepcopy(message) for message in new)]
+        self._steps = [*steps, *new_steps]
+        self._ends = [*ends, *(start + end for end in new_ends)]
+        return _situation(messages, tuple(self._steps), observation, **given)
+
+    def _common(self, messages: Sequence[Message]) -> int:
+        """How many of the messages are those of the last call."""
+        for index, (known, message) in enumerate(zip(self._messages, messages)):
+            if known != message:
+                return index
+        return min(len(self._messages), len(messages))
+
+
 async def read_off_loop(messages: Sequence[Message], formats: ActionFormat, **given: str) -> Situation:
     """`read`, in a thread where the steps so far are long to parse."""
-    heavy = any(m["role"] == "assistant" and slow(formats, m) for m in messages)
-    return await bounds.off_loop(heavy, lambda: read(messages, formats, **given))
+    steps, _, observation = await _steps_off_loop(messages, formats)
+    return _situation(messages, tuple(steps), observation, **given)
 
 
-def read(
-    messages: Sequence[Message],
-    formats: ActionFormat,
-    *,
-    goal: str = "",
-    plan: str = "",
-    namespace: str = "default",
-    episode: str = "",
-) -> Situation:
-    """Goal (given, or the first user message), the steps so far, and the observation to act on.
+def read(messages: Sequence[Message], formats: ActionFormat, **given: str) -> Situation:
+    """Situation of a conversation: its goal, the steps so far, and the observation to act on.
 
     Every assistant message closes a step; what others said since the one before it is its observation.
+
+    Args:
+        messages: The whole conversation, checked.
+        formats: Reads actions off assistant messages.
+        given: Fields of the situation that are known; `goal` defaults to the first user message.
     """
-    first = next((text_of(m) for m in messages if m["role"] == "user"), "")
+    steps, _, observation = _steps(messages, formats)
+    return _situation(messages, tuple(steps), observation, **given)
+
+
+async def _steps_off_loop(messages: Sequence[Message], formats: ActionFormat) -> tuple[list[Step], list[int], str]:
+    heavy = any(m["role"] == "assistant" and slow(formats, m) for m in messages)
+    return await bounds.off_loop(heavy, _steps, messages, formats)
+
+
+def _steps(messages: Sequence[Message], formats: ActionFormat) -> tuple[list[Step], list[int], str]:
+    """Closed steps, the index of the message that closes each, and what was said since the last one."""
     steps: list[Step] = []
-    seen: list[str] = []
-    for message in messages:
+    ends: list[int] = []
+    observed: list[str] = []
+    for index, message in enumerate(messages):
         if message["role"] == "assistant":
             reasoning, action = split(message, formats)
-            steps.append(Step(observation="\n".join(seen), reasoning=reasoning, action=action))
-            seen = []
+            steps.append(Step(observation="\n".join(observed), reasoning=reasoning, action=action))
+            ends.append(index)
+            observed = []
         elif message["role"] not in ("system", "developer"):
-            seen.append(text_of(message))
-    return Situation(
-        goal=goal or first,
-        plan=plan,
-        history=tuple(steps),
-        observation="\n".join(seen),
-        namespace=namespace,
-        episode=episode,
-    )
+            observed.append(text_of(message))
+    return steps, ends, "\n".join(observed)
+
+
+def _situation(messages: Sequence[Message], steps: tuple[Step, ...], observation: str, **given: str) -> Situation:
+    goal = given.pop("goal", "") or next((text_of(m) for m in messages if m["role"] == "user"), "")
+    return Situation(goal=goal, history=steps, observation=observation, **given)
 
 
 def split(message: Message, formats: ActionFormat) -> tuple[str, str]:

@@ -74,6 +74,7 @@ class Episode:
         self.decisions: list[Decision] = []
         self._preparation: list[Call] = []
         self._thought = ""
+        self._history = conversation.History(self._context.actions)
         self._model = ""
         self._closed = False
         self._started = now()
@@ -192,14 +193,11 @@ class Episode:
         return Answer(completion, answers, decision)
 
     async def _situation(self, messages: Sequence[Message]) -> Situation:
-        situation = await conversation.read_off_loop(
-            messages,
-            self._context.actions,
-            goal=self.goal,
-            plan=self.plan,
-            namespace=self.namespace,
-            episode=self.id,
-        )
+        given = {"goal": self.goal, "plan": self.plan, "namespace": self.namespace, "episode": self.id}
+        if self._stateless:
+            situation = await conversation.read_off_loop(messages, self._context.actions, **given)
+        else:
+            situation = await self._history.read(messages, **given)
         if self._stateless:
             self.steps = list(situation.history)
         return situation.model_copy(update={"category": self.category}) if self.category else situation

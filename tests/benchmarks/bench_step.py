@@ -7,12 +7,15 @@ Run: python tests/benchmarks/bench_step.py [--steps 100000]
 2. A whole step with one n=3 call, against a bare `litellm.acompletion` of the same messages, both to an HTTP server in
    another process that answers at once; taken in turn. The same with MiniLM embedding each new observation.
 3. Import times, each the best of several fresh processes.
+4. Reading the situation of a step behind a history of tool calls: an episode that keeps what it has parsed, against
+   reading the whole conversation.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -29,7 +32,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 import agentcascade
-from agentcascade.types import Trajectory
+from agentcascade import conversation
+from agentcascade.actions.base import AutoActions
+from agentcascade.types import Message, Trajectory
 from tests.benchmarks.bench_bank import STEPS_EACH, make, trajectories
 from tests.fake_openai import FakeOpenAI, Reply
 
@@ -177,11 +182,45 @@ def imports() -> None:
     )
 
 
+def conversation_of(calls: int) -> list[Message]:
+    messages: list[Message] = [{"role": "user", "content": "put a mug on the desk"}]
+    for i in range(calls):
+        function = {"name": "look", "arguments": json.dumps({"at": f"shelf {i}", "why": "because " * 20})}
+        call = {"id": f"call_{i}", "type": "function", "function": function}
+        messages += [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": f"call_{i}", "content": "you see a mug " * 20},
+        ]
+    return messages
+
+
+async def reading(rounds: int) -> None:
+    for calls in (10, 100, 400):
+        messages, formats = conversation_of(calls + rounds), AutoActions()
+        history = conversation.History(formats)
+        kept, whole = [], []
+        await history.read(messages[: 2 * calls + 1])
+        for i in range(rounds):
+            so_far = messages[: 2 * (calls + i) + 3]
+            started = time.perf_counter()
+            conversation.check(so_far)
+            situation = await history.read(so_far)
+            middle = time.perf_counter()
+            assert situation == conversation.read(so_far, formats)
+            kept.append((middle - started) * 1000)
+            whole.append((time.perf_counter() - middle) * 1000)
+        print(
+            f"situation behind {calls} tool calls: {np.median(kept):.3f} ms, of the whole conversation "
+            f"{np.median(whole):.3f} ms ({np.median(whole) / np.median(kept):.0f} times; target 0.3 ms)"
+        )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=200)
     chosen = parser.parse_args()
     imports()
+    asyncio.run(reading(20))
     whole_step(chosen.rounds)
     overhead(chosen.steps)

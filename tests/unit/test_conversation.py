@@ -1,4 +1,8 @@
+import asyncio
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentcascade import conversation
 from agentcascade.actions.base import AutoActions, RegexActions
@@ -52,3 +56,45 @@ def test_tool_results_are_the_observation():
 def test_unusable_messages_are_named(messages, message):
     with pytest.raises(InvalidRequest, match=message):
         conversation.check(messages)
+
+
+class Counting(RegexActions):
+    """Counts the messages that it parses."""
+
+    parsed = 0
+
+    def parse(self, message, tools=None):
+        self.parsed += 1
+        return super().parse(message, tools)
+
+
+ROLE = st.sampled_from(["user", "assistant", "tool", "system"])
+MESSAGE = st.builds(lambda role, text: {"role": role, "content": f"Action: {text}"}, ROLE, st.sampled_from("abc"))
+CALLS = st.lists(st.tuples(st.integers(0, 6), st.lists(MESSAGE, max_size=4), st.booleans()), max_size=6)
+
+
+@given(CALLS)
+def test_a_history_reads_what_reading_the_whole_conversation_gives(calls):
+    async def run():
+        history, messages = conversation.History(RegexActions()), []
+        for keep, new, in_place in calls:
+            messages = [*messages[: len(messages) - keep], *new]
+            if in_place and messages:  # the caller's own objects, changed since the last call
+                messages[0]["content"] = "Action: changed"
+            given_fields = {"goal": "", "episode": "e"}
+            whole = conversation.read(messages, RegexActions(), **given_fields)
+            assert await history.read(messages, **given_fields) == whole
+
+    asyncio.run(run())
+
+
+async def test_a_history_parses_each_message_once():
+    formats = Counting()
+    history, messages = conversation.History(formats), [{"role": "user", "content": "go"}]
+    for number in range(50):
+        messages += [{"role": "assistant", "content": f"Action: {number}"}, {"role": "user", "content": "ok"}]
+        assert len((await history.read(messages)).history) == number + 1
+    assert formats.parsed == 50
+    messages[3] = {"role": "assistant", "content": "Action: another"}  # what follows it is read anew
+    assert (await history.read(messages)).history[1].action == "another"
+    assert formats.parsed == 50 + 49
