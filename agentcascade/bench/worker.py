@@ -7,7 +7,8 @@ import os
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
@@ -37,6 +38,8 @@ class Setup:
     config: CascadeConfig
     bank_urls: dict[int, str]
     tuned: CascadeConfig | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The suite's own"""
 
 
 class Worker:
@@ -44,7 +47,7 @@ class Worker:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.suite: Suite = components.load(setup.suite)()
+        self.suite: Suite = components.load(setup.suite)(**setup.options)
         teacher = setup.config.teacher
         self.environment = self.suite.environment(expert=teacher is not None and teacher.name == "offline/expert")
         self._recorder = MemoryRecorder()

@@ -1,37 +1,121 @@
-"""``agentcascade bench``: demonstrations, then policies, then a report."""
+"""``agentcascade bench SUITE``: demonstrations, then policies, then a report; the command is made from the suite."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import click
 
+from agentcascade import registry
 from agentcascade.bench.policies import POLICIES
-from agentcascade.cli.bench_memory import MEMORY_SUITES
+from agentcascade.bench.suites.protocol import Defaults
 from agentcascade.cli.settings import ray_option
+from agentcascade.errors import ConfigError, did_you_mean
 
 LOG_SETTING = "Repeatable; each step of the log is sampled at one of them. Default: the option of the cascade."
 
 
-@click.group()
+class SuiteGroup(click.Group):
+    """One command for each suite that is registered in the entry-point group ``agentcascade.suites``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(registry.registered("suites"))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        point = registry.registered("suites").get(name)
+        return None if point is None else command_of(point)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Suites"):
+            formatter.write_dl([(name, self._line(ctx, name)) for name in self.list_commands(ctx)])
+
+    def _line(self, ctx: click.Context, name: str) -> str:
+        try:
+            command = self.get_command(ctx, name)
+        except ConfigError as error:  # the other suites are listed all the same
+            return str(error)
+        return command.get_short_help_str(limit=100) if command is not None else ""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            known = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"{error.message.rstrip('.')}: {known}", ctx) from None
+
+
+@click.group(cls=SuiteGroup, subcommand_metavar="SUITE [OPTIONS]")
 def command() -> None:
     """Run a benchmark under several policies."""
 
 
-for _suite in MEMORY_SUITES:
-    command.add_command(_suite)
+def command_of(point: EntryPoint) -> click.Command:
+    """The command of a suite, with its options. Raises `ConfigError` where it cannot be loaded, or is none."""
+    from agentcascade.bench.suites.memory import MemorySuite
+    from agentcascade.cli import bench_memory
+
+    suite = registry.load(point, "suite")
+    if isinstance(suite, MemorySuite):
+        return bench_memory.command_of(point.name, suite)
+    if not isinstance(getattr(suite, "defaults", None), Defaults):
+        raise ConfigError(
+            f"suite '{point.name}' of {registry.distribution_of(point)} is no suite: {point.value} needs `defaults` "
+            "(agentcascade.bench.suites.protocol)"
+        )
+    own = own_options(suite, point.name)
+
+    @click.command(point.name, help=inspect.getdoc(suite))
+    @agent_options(suite.defaults)
+    @click.pass_context
+    def play_suite(context: click.Context, /, **options: Any) -> None:
+        from agentcascade.cli.bench_run import play
+
+        play(context, point, {name: options.pop(name) for name in own}, options)
+
+    taken = {name for parameter in play_suite.params for name in parameter.opts}
+    for option in own.values():
+        if clash := taken & {*option.opts, *option.secondary_opts}:
+            raise ConfigError(
+                f"suite '{point.name}' has an option {min(clash)}, which every suite has: rename its field"
+            )
+    play_suite.params += own.values()
+    return play_suite
 
 
-def agent_options(
-    *, teacher: str, student: str, splits: tuple[str, ...], episodes: int, demos: int, k: int
-) -> Callable[..., Any]:
-    """The options that every benchmark of agents takes, with its own defaults; the first split is the default."""
+def own_options(suite: Any, name: str) -> dict[str, click.Option]:
+    """Options for the fields of a suite that is a dataclass, by field; their metadata are click's."""
+    if not dataclasses.is_dataclass(suite):
+        return {}
+    options = {}
+    for field in dataclasses.fields(suite):
+        missing = field.default is dataclasses.MISSING
+        if missing and field.default_factory is not dataclasses.MISSING:
+            raise ConfigError(f"suite '{name}': the field {field.name} needs a plain default, not a factory")
+        flag = f"--{field.name.replace('_', '-')}"
+        if isinstance(field.default, bool):
+            flag += f"/--no-{field.name.replace('_', '-')}"
+        given = {} if missing else {"default": field.default, "show_default": True}
+        options[field.name] = click.Option([flag, field.name], **{"required": missing, **given, **field.metadata})
+    return options
+
+
+def agent_options(suite: Defaults) -> Callable[..., Any]:
+    """The options that every suite of agents has, with its own defaults."""
     price = "Dollars per million tokens. Default: the price list"
     made: list[Callable[..., Any]] = [
-        click.option("--teacher", default=teacher, show_default=True, help="Any litellm model name, or a stand-in."),
-        click.option("--student", default=student, show_default=True, help="Any litellm model name, or a stand-in."),
+        click.option(
+            "--teacher", default=suite.teacher, show_default=True, help="Any litellm model name, or a stand-in."
+        ),
+        click.option(
+            "--student", default=suite.student, show_default=True, help="Any litellm model name, or a stand-in."
+        ),
         click.option("--teacher-price", metavar="IN/OUT", help=f"{price}; stand-ins 3/15."),
         click.option("--student-price", metavar="IN/OUT", help=f"{price}; stand-ins 0.40/1.60."),
         click.option("--verifier", help="A cheap model that is asked which differing samples mean the same."),
@@ -66,16 +150,22 @@ def agent_options(
             help="How demonstrations stand in prompts. Default: fenced.",
         ),
         click.option(
-            "--episodes", type=click.IntRange(1), default=episodes, show_default=True, help="Tasks per policy and seed."
+            "--episodes",
+            type=click.IntRange(1),
+            default=suite.episodes,
+            show_default=True,
+            help="Tasks per policy and seed.",
         ),
         click.option(
             "--demos",
             type=click.IntRange(1),
-            default=demos,
+            default=suite.demonstrations,
             show_default=True,
             help="Teacher episodes to learn from.",
         ),
-        click.option("--k", type=click.IntRange(0), default=k, show_default=True, help="Demonstrations per step."),
+        click.option(
+            "--k", type=click.IntRange(0), default=suite.k, show_default=True, help="Demonstrations per step."
+        ),
         click.option(
             "--samples", type=click.IntRange(1), default=3, show_default=True, help="Student samples per step."
         ),
@@ -104,7 +194,7 @@ def agent_options(
             help="rule.yaml of `agentcascade tune`: play it too, as policy 'tuned'.",
         ),
         click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Repeatable."),
-        click.option("--split", type=click.Choice(splits), default=splits[0], show_default=True),
+        click.option("--split", type=click.Choice(suite.splits), default=suite.splits[0], show_default=True),
         click.option(
             "--embedder", default="minilm", show_default=True, help="See retrieval.embedder in the configuration."
         ),
@@ -117,7 +207,6 @@ def agent_options(
         click.option(
             "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder. Default: runs/<suite>-<time>."
         ),
-        click.pass_context,
     ]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,63 +215,3 @@ def agent_options(
         return function
 
     return decorate
-
-
-@command.command()
-@agent_options(
-    teacher="offline/expert",
-    student="offline/imitator",
-    splits=("valid_unseen", "valid_seen"),
-    episodes=134,
-    demos=100,
-    k=6,
-)
-def alfworld(context: click.Context, /, **options: Any) -> None:
-    """Household tasks in text, played in the real ALFWorld engine.
-
-    Uses the official games where $ALFWORLD_DATA holds them, else games generated from what the alfworld package
-    ships. The default models are stand-ins that need no key; real ones are one flag away.
-    """
-    from agentcascade.cli.bench_run import play
-
-    play(context, "agentcascade.bench.suites.alfworld:AlfworldSuite", "train", options)
-
-
-@command.command("intercode-sql")
-@agent_options(
-    teacher="recorded/gpt-4",
-    student="recorded/gpt-3.5-turbo",
-    splits=("test", "unseen_databases"),
-    episodes=400,
-    demos=400,
-    k=3,
-)
-def intercode_sql(context: click.Context, /, **options: Any) -> None:
-    """Questions about twenty databases, answered in SQL (InterCode-SQL, after Spider).
-
-    Needs InterCode's data: $INTERCODE_DATA names the folder. The default models are runs that real models made, played
-    again; a model of your own is one flag away.
-    """
-    from agentcascade.cli.bench_run import play
-
-    play(context, "agentcascade.bench.suites.intercode_sql:IntercodeSqlSuite", "train", options)
-
-
-@command.command()
-@agent_options(
-    teacher="offline/expert",
-    student="offline/copier",
-    splits=("test_normal", "test_challenge", "dev"),
-    episodes=120,
-    demos=90,
-    k=3,
-)
-def appworld(context: click.Context, /, **options: Any) -> None:
-    """Everyday tasks in the apps of simulated people, done by writing code (AppWorld).
-
-    Needs `agentcascade env install appworld`. Uses the official worlds where $APPWORLD_ROOT names them, else generated
-    ones. The default models are stand-ins that need no key; real ones are one flag away.
-    """
-    from agentcascade.cli.bench_run import play
-
-    play(context, "agentcascade.bench.suites.appworld:AppWorldSuite", "train", options)

@@ -1,4 +1,4 @@
-"""``agentcascade bench locomo``, ``longmemeval`` and ``hotpotqa``: what memories of different cost are worth."""
+"""``agentcascade bench`` for suites of memory (LoCoMo, LongMemEval, HotpotQA): their commands."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
     from agentcascade.bench.memory.question_answering import Line, Plan, Row
+    from agentcascade.bench.suites.memory import MemorySuite
 
 BASELINES = ("all-low", "all-mid", "all-high", "random", "top-k", "full-context")
 
@@ -26,10 +27,10 @@ STAND_IN = "offline/reader is no language model: its answers say how much of the
 NO_MODEL = "no answer model: memories are scored by the labelled evidence in them, without any language model"
 
 
-def suite(name: str, about: str) -> click.Command:
-    """The command of one suite."""
+def command_of(name: str, suite: MemorySuite) -> click.Command:
+    """The command of a registered suite of memory."""
 
-    @click.command(name, help=about)
+    @click.command(name, help=suite.help)
     @click.option(
         "--data",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -265,10 +266,3 @@ def _cut_short(rows: Sequence[Row]) -> list[str]:
 
 def _name(policy: str, tradeoff: float) -> str:
     return policy if policy in BASELINES else f"{policy} λ={tradeoff:g}"
-
-
-MEMORY_SUITES = (
-    suite("locomo", "LoCoMo: questions on conversations of months, with the evidence of each answer."),
-    suite("longmemeval", "LongMemEval: questions on what a user told an assistant over many sessions."),
-    suite("hotpotqa", "HotpotQA (distractor): questions that need two of ten paragraphs."),
-)

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from importlib.metadata import version
+from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from agentcascade import registry
 from agentcascade.assembly import components
 from agentcascade.bench.early_stop import check_answers
 from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, with_rule
@@ -39,15 +40,16 @@ PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
 DEADLINE_SECONDS: float = CascadeConfig.model_fields["deadline_seconds"].default
 
 
-def play(context: click.Context, path: str, training: str, options: dict[str, Any]) -> None:
-    """Run the suite at `path`; demonstrations come from its split `training`."""
-    suite: PlayableSuite = components.load(path)()
+def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options: dict[str, Any]) -> None:
+    """Run the suite that is registered as `point`, made with the options of its `own`."""
     resume, out = options.pop("resume"), options.pop("out")
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the folder of the run to continue")
-    folder = out or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = out or Path("runs") / f"{point.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if resume:
         options |= remembered(context, folder)
+        own |= {name: value for name, value in options.pop("suite_options", {}).items() if is_default(context, name)}
+    suite: PlayableSuite = registry.make(registry.load(point, "suite"), f"suite '{point.name}'", own)
     chosen = chosen_policies(options)
     models = {role: model(role, options) for role in ("teacher", "student", "verifier") if options[role]}
     config = configuration(suite, models, options)
@@ -55,21 +57,21 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
     tuned = with_rule(config, rule) if rule else None
     suite.check()
     check(options["ray"])
-    check_parts(config, suite.name)
+    check_parts(config, point.name)
     if tuned is not None:
-        check_parts(tuned, suite.name)
+        check_parts(tuned, point.name)
     student = config.student if set(chosen) != {"teacher"} else None
     check_answers({"teacher": config.teacher, "student": student, "verifier": config.actions.verifier})
     console, workers = safe_console(), options["workers"]
     again = "".join(f" --{name} {options[name]}" for name in ("log", "rule") if isinstance(options[name], Path))
     again += f" --ray {options['ray']}" * bool(options["ray"]) + " --bank URL" * bool(options["bank"])
-    with Progress(console, resume_hint=f"agentcascade bench {suite.name} --resume --out {folder}{again}") as bar:
+    with Progress(console, resume_hint=f"agentcascade bench {point.name} --resume --out {folder}{again}") as bar:
         demonstrations, tasks = {}, {}
         source: Source = "official"
         for seed in dict.fromkeys(options["seeds"]):
             with bar.phase("tasks") as shown:
                 demonstrations[seed], _ = suite.tasks(
-                    training, options["demos"], seed, workers=workers, on_progress=shown
+                    suite.defaults.training, options["demos"], seed, workers=workers, on_progress=shown
                 )
                 tasks[seed], source = suite.tasks(
                     options["split"], options["episodes"], seed, workers=workers, on_progress=shown
@@ -82,9 +84,10 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
             "tasks": source,
             "group": suite.group,
             "seeds": list(tasks),
+            **({"suite_options": own} if own else {}),
             **{k: options[k] for k in REMEMBERED},
             **{k: v for k, v in {**options, "rule": rule}.items() if k in OPTIONAL and v is not None and v != ()},
-            "versions": {p: version(p) for p in ("agentcascade", "litellm", *suite.packages)}
+            "versions": {p: version(p) for p in ("agentcascade", "litellm", *packages_of(suite, point))}
             | {"python": sys.version.split()[0]},
             "notes": [*suite.notes(source, [m["name"] for m in models.values()]), *constrained(suite, options)],
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,7 +95,7 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
         store = RunStore(folder, manifest, resume=resume)
         try:
             banks = {s: store.bank_url(s, options["bank"]) for s in tasks}
-            setup = Setup(path, config, banks, tuned)
+            setup = Setup(point.value, config, banks, tuned, own)
             plan = Plan(setup, chosen, demonstrations, tasks, workers, options["ray"])
             records = run(plan, store, bar.expecting(plan))
         finally:
@@ -116,6 +119,11 @@ def play(context: click.Context, path: str, training: str, options: dict[str, An
     console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
     if report.faults:
         raise BenchError("; ".join(report.faults))
+
+
+def packages_of(suite: PlayableSuite, point: EntryPoint) -> list[str]:
+    """Distributions whose versions a report names."""
+    return [*dict.fromkeys((*suite.packages, *((point.dist.name,) if point.dist is not None else ())))]
 
 
 def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapping[str, Any]) -> CascadeConfig:
@@ -184,7 +192,7 @@ def remembered(context: click.Context, folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         was: dict[str, Any] = {k: manifest[k] for k in (*REMEMBERED, "split")} | {"seeds": tuple(manifest["seeds"])}
-        was |= {k: manifest[k] for k in OPTIONAL if k in manifest}
+        was |= {k: manifest[k] for k in (*OPTIONAL, "suite_options") if k in manifest}
         for role, settings in manifest["models"].items():
             was[role] = settings["name"]
             if settings["price"]:
@@ -194,7 +202,12 @@ def remembered(context: click.Context, folder: Path) -> dict[str, Any]:
         raise click.UsageError(
             f"{folder} holds no run that can be resumed ({describe(error)}): leave out --resume to start one"
         ) from None
-    return {k: v for k, v in was.items() if context.get_parameter_source(k) is ParameterSource.DEFAULT}
+    return {k: v for k, v in was.items() if is_default(context, k)}
+
+
+def is_default(context: click.Context, option: str) -> bool:
+    """Whether the command line says nothing of an option."""
+    return context.get_parameter_source(option) in (None, ParameterSource.DEFAULT)
 
 
 def chosen_policies(options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agentcascade import registry
+from agentcascade.bench.suites.memory import MemorySuite
 from agentcascade.envs.memory_qa.types import Conversation
-from agentcascade.errors import InvalidRequest
+from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.memory.types import TierRouter
 from agentcascade.routers.tier import log, log_import
 from agentcascade.routers.tier.baselines import FixedTiers
@@ -14,10 +16,20 @@ from agentcascade.types import MODULES
 
 
 def load_suite(suite: str, path: Path) -> list[Conversation]:
-    """The conversations of a published file; questions that ask nothing are left out. Raises `InvalidRequest`."""
-    from importlib import import_module
+    """The conversations of a published file; questions that ask nothing are left out.
 
-    found: list[Conversation] = import_module(f"agentcascade.envs.memory_qa.{suite}").load(path)
+    Args:
+        suite: a `MemorySuite`'s name in the entry-point group ``agentcascade.suites``.
+        path: of the file, as the suite publishes it.
+
+    Raises:
+        ConfigError: where `suite` is no such name.
+        InvalidRequest: where the file is not the suite's.
+    """
+    kind = registry.load(registry.find("suites", suite, "suite"), "suite")
+    if not isinstance(kind, MemorySuite):
+        raise ConfigError(f"suite '{suite}' is not one of memory: it has no file of conversations")
+    found = kind.load(path)
     names: set[str] = set()
     for place, conversation in enumerate(found):
         if conversation.id in names:
@@ -53,7 +65,6 @@ def open_router(path: Path | None, tiers: str | None) -> TierRouter:
     """A trained router by its file, whatever its kind, or fixed tiers by their names."""
     if path is None:
         return FixedTiers(_tiers(tiers or ""))  # type: ignore[arg-type]
-    from agentcascade import registry
     from agentcascade.routers.tier.checkpoints import kind_of
 
     router: TierRouter = registry.construct("tier_routers", kind_of(path), "--router", {"path": path})

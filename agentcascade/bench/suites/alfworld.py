@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentcascade.bench.suites.protocol import Outcome, Source, Task
+from agentcascade.bench.suites.protocol import Defaults, Outcome, Source, Task
 from agentcascade.envs import react
 from agentcascade.envs.alfworld import agent
 from agentcascade.envs.alfworld.dataset import Game, load_games
@@ -24,7 +24,11 @@ STAND_IN = (
 
 
 class AlfworldSuite:
-    """Plays text games of the real ALFWorld engine with a ReAct agent."""
+    """Household tasks in text, played in the real ALFWorld engine.
+
+    Uses the official games where $ALFWORLD_DATA holds them, else games generated from what the alfworld package
+    ships. The default models are stand-ins that need no key; real ones are one flag away.
+    """
 
     name = "alfworld"
     actions: Mapping[str, Any] = {"format": "react", "fold": True}
@@ -32,6 +36,14 @@ class AlfworldSuite:
     dropped = ("Nothing happens",)
     packages = ("alfworld", "textworld")
     group = ""
+    defaults = Defaults(
+        teacher="offline/expert",
+        student="offline/imitator",
+        splits=("valid_unseen", "valid_seen"),
+        episodes=134,
+        demonstrations=100,
+        k=6,
+    )
 
     def check(self) -> None:
         from agentcascade.assembly.components import find_module

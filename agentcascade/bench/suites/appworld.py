@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agentcascade.bench.suites.protocol import Outcome, Source, Task
+from agentcascade.bench.suites.protocol import Defaults, Outcome, Source, Task
 from agentcascade.envs import react
 from agentcascade.envs.appworld import agent, installation
 from agentcascade.envs.appworld.environment import MAX_STEPS, AppWorldEnvironment
@@ -26,7 +26,11 @@ ENGINE = f"worlds, apps and verdicts are those of appworld {installation.VERSION
 
 
 class AppWorldSuite:
-    """Tasks in the apps of simulated people, done by writing code."""
+    """Everyday tasks in the apps of simulated people, done by writing code (AppWorld).
+
+    Needs `agentcascade env install appworld`. Uses the official worlds where $APPWORLD_ROOT names them, else generated
+    ones. The default models are stand-ins that need no key; real ones are one flag away.
+    """
 
     name = "appworld"
     actions: Mapping[str, Any] = {"format": "python"}
@@ -34,6 +38,14 @@ class AppWorldSuite:
     dropped = ("Execution failed.",)
     packages = ()
     group = "scenario"
+    defaults = Defaults(
+        teacher="offline/expert",
+        student="offline/copier",
+        splits=("test_normal", "test_challenge", "dev"),
+        episodes=120,
+        demonstrations=90,
+        k=3,
+    )
 
     def check(self) -> None:
         installation.interpreter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agentcascade.bench.suites.protocol import Outcome, Source, Task
+from agentcascade.bench.suites.protocol import Defaults, Outcome, Source, Task
 from agentcascade.envs import react
 from agentcascade.envs.intercode_sql import agent, tasks
 from agentcascade.envs.intercode_sql.environment import IntercodeSqlEnvironment
@@ -23,7 +23,11 @@ ENGINE = "databases are InterCode's, in SQLite instead of MySQL"
 
 
 class IntercodeSqlSuite:
-    """Questions about twenty databases."""
+    """Questions about twenty databases, answered in SQL (InterCode-SQL, after Spider).
+
+    Needs InterCode's data: $INTERCODE_DATA names the folder. The default models are runs that real models made, played
+    again; a model of your own is one flag away.
+    """
 
     name = "intercode-sql"
     actions: Mapping[str, Any] = {"format": "sql", "fold": True}
@@ -31,6 +35,14 @@ class IntercodeSqlSuite:
     dropped = ("Error executing query",)
     packages = ("sqlglot", "scipy")
     group = ""
+    defaults = Defaults(
+        teacher="recorded/gpt-4",
+        student="recorded/gpt-3.5-turbo",
+        splits=("test", "unseen_databases"),
+        episodes=400,
+        demonstrations=400,
+        k=3,
+    )
 
     def check(self) -> None:
         from agentcascade.assembly.components import find_module

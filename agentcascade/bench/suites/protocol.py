@@ -1,4 +1,15 @@
-"""What a benchmark of agents brings: tasks, a world, and the agent loop that plays it."""
+"""Benchmark suites of agents: what one brings, namely tasks, a world, and the agent loop that plays it.
+
+`agentcascade bench NAME` plays the suite that is registered as NAME in the entry-point group ``agentcascade.suites``:
+a class that implements `PlayableSuite`. Its docstring is the command's help. It may have options of its own, as the
+fields of a dataclass, whose metadata are passed on to `click.Option`::
+
+    @dataclass
+    class MazeSuite:
+        \"\"\"Mazes in text.\"\"\"
+
+        size: int = field(default=5, metadata={"help": "Rooms on a side."})    # --size
+"""
 
 from __future__ import annotations
 
@@ -50,8 +61,32 @@ class Suite(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Defaults:
+    """Defaults of the options that `agentcascade bench` has for every suite.
+
+    Args:
+        teacher, student: names of models.
+        splits: where tasks may come from; the first is the default.
+        episodes: tasks per policy and seed.
+        demonstrations: teacher episodes to learn from.
+        k: demonstrations per step.
+        training: the split that demonstrations come from.
+    """
+
+    teacher: str
+    student: str
+    splits: tuple[str, ...]
+    episodes: int
+    demonstrations: int
+    k: int
+    training: str = "train"
+
+
 class PlayableSuite(Suite, Protocol):
     """What the command line needs on top."""
+
+    defaults: Defaults
 
     dropped: Sequence[str]
     """Observations of actions that did nothing; such steps are not banked"""
