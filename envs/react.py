@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from agentcascade.prompts.additions import Composed, Rendered
+from agentcascade.prompts.defaults import TEMPLATES
 from agentcascade.prompts.quoting import neutral
 from agentcascade.protocols import Environment
 from agentcascade.types import Message
@@ -34,9 +36,12 @@ async def play(
     parse: Callable[[str], str],
     max_steps: int,
 ) -> EpisodeResult:
-    """Play one task to its end, or for `max_steps` actions. `parse` finds the action in the assistant's text."""
+    """Play one task to its end, or for `max_steps` actions.
+
+    `system` names the template of the system's message; `parse` finds the action in the assistant's text.
+    """
     messages: list[Message] = [
-        {"role": "system", "content": system},
+        Composed({"role": "system", "content": ""}, TEMPLATES[system].render(), Rendered(system, {})),
         {"role": "user", "content": neutral(environment.reset(task))},
     ]
     trace: list[tuple[str, str]] = []

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import agentcascade
 from agentcascade.bank.shortening import ShorteningTask, _messages
+from agentcascade.config.sections import PromptConfig
+from agentcascade.episodes.judge import ModelJudge
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.prompts.prompts import prompts_of
 from agentcascade.types import Message, Step, Trajectory, Turn
@@ -86,17 +88,17 @@ async def record(folder: Path, quoting: str, **prompt: Any) -> dict[str, list[li
     ]
     models = {"teacher": {"name": "teacher"}, "student": {"name": "student"}}
     async with agentcascade.build(mode="collect", models=make, **models, **settings) as cascade:
-        assert cascade.bank is not None
+        assert cascade.context.bank is not None
         for number in range(4):
-            await cascade.bank.add(trajectory(number))
+            await cascade.context.bank.add(trajectory(number))
         episode = cascade.episode(goal=GOALS[1], id="ep_1", plan=HOSTILE)
         await episode.complete(first)
         planned = cascade.episode(id="ep_2")
         await planned.complete(first)
         await planned.complete([*first, *then])
-        assert callable(cascade.context.judge)
-        await cascade.context.judge(trajectory(1))  # type: ignore[misc]
-        await cascade.context.judge(trajectory(2))  # type: ignore[misc]
+        assert isinstance(cascade.context.judge, ModelJudge)
+        await cascade.context.judge(trajectory(1))
+        await cascade.context.judge(trajectory(2))
     for tier in ("low", "mid", "high"):
         remembering = {
             "enabled": True,
@@ -116,4 +118,6 @@ async def record(folder: Path, quoting: str, **prompt: Any) -> dict[str, list[li
     sent = {name: sorted(model.requests, key=json.dumps) for name, model in asked.items()}
     sent["memory"] = sorted(MemoryModel.sent, key=json.dumps)
     task = ShorteningTask(1, trajectory(1), {1: 5, 2: 3})
-    return json.loads(json.dumps({**sent, "editor": [_messages(task, prompts_of(quoting, {}))]}))  # type: ignore[no-any-return]
+    sent["editor"] = [_messages(task, prompts_of(PromptConfig.model_validate({"quoting": quoting, **prompt})))]
+    plain: dict[str, list[list[Message]]] = json.loads(json.dumps(sent))
+    return plain

@@ -14,7 +14,7 @@ from typing import Any
 from agentcascade.messages import text_of
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
-from agentcascade.prompts import demonstrations
+from agentcascade.prompts.demonstrations import demonstrations_in
 from agentcascade.types import Completion, Message
 
 MAX_STEPS = 6
@@ -118,6 +118,6 @@ class Student(ScriptedModel):
         return await super().complete(messages, n=n, seed=seed, **options)
 
     def _guess(self, messages: Sequence[Message], sample: int) -> str:
-        sure = 0.9 if demonstrations.HEADER in text_of(messages[0]) else 0.4
+        sure = 0.9 if demonstrations_in(messages[0]) else 0.4
         luck = random.Random(f"{self._seed} {sample}").random()
         return f"Thought: I guess.\nAction: {right(messages) if luck < sure else 'say 9'}"

@@ -19,7 +19,7 @@ from agentcascade.episodes.judge import ModelJudge
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.models.structured_output import Choices
 from agentcascade.models.structured_output import check as check_constraints
-from agentcascade.prompts.quoting import quoting_of
+from agentcascade.prompts.prompts import prompts_of
 from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
 from agentcascade.step.context import FurtherStudent, StepContext, check_models
 
@@ -135,8 +135,7 @@ def _cascade(
     for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
         check_models(mode, teacher, student)
     if judge is None and config.judge.model is not None:
-        quoting = quoting_of(config.prompt.quoting)
-        judge = ModelJudge(made(config.judge.model, count), config.judge.question, quoting)
+        judge = ModelJudge(made(config.judge.model, count), config.judge.question, prompts_of(config.prompt))
     banked = config.retrieval.k or config.mode == "collect"
     embedder = resources.embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
     context = StepContext(

@@ -45,7 +45,7 @@ def verifiers(config: CascadeConfig, count: TokenCounter, make: MakeModel | None
     """The verifier that a configuration names, if it names one."""
     from agentcascade.actions.equivalence import Verifier
 
-    model, prompts = config.actions.verifier, prompts_of(config.prompt.quoting, config.prompt.template)
+    model, prompts = config.actions.verifier, prompts_of(config.prompt)
     return () if model is None else (Verifier((make or make_model)(model, count), prompts),)
 
 

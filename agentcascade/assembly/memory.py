@@ -96,7 +96,7 @@ def make_memory(
     embedder = resources.embedder(settings.embedder or config.retrieval.embedder)
     chosen = router or make_tier_router(settings.router, embedder)
     vectors = TextVectors(embedder)
-    prompts = prompts_of(config.prompt.quoting, config.prompt.template)
+    prompts = prompts_of(config.prompt)
     redactor = resources.redactor(config)
     return Memory(
         settings,

@@ -24,6 +24,7 @@ from agentcascade.billing.door import Door, Tab
 from agentcascade.errors import BankError, UnknownPrice, describe
 from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
+from agentcascade.prompts.additions import Composed, Rendered
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.storage import bank_metadata, trajectories
@@ -280,7 +281,8 @@ def _messages(task: ShorteningTask, prompts: Prompts) -> list[Message]:
         if i in task.words
     ]
     data = prompts.quoting.words(json.dumps({"goal": task.trajectory.goal, "steps": steps}, ensure_ascii=False))
-    return [{"role": "user", "content": prompts.render("shorten", steps=data)}]
+    values = {"steps": data}
+    return [Composed({"role": "user", "content": ""}, prompts.render("shorten", **values), Rendered("shorten", values))]
 
 
 def _verb(action: str) -> str:

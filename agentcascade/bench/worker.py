@@ -25,6 +25,8 @@ from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import BenchError, describe
 from agentcascade.ledger.ledger import MemoryRecorder
+from agentcascade.prompts.additions import rendered_by
+from agentcascade.prompts.prompts import prompts_of
 from agentcascade.protocols import ChatModel, Embedder, TokenCounter
 from agentcascade.step.context import StepContext
 from agentcascade.types import Message, total
@@ -70,9 +72,12 @@ class Worker:
 
         options: dict[str, Any] = {"stop": list(self.suite.stop)} if self.suite.stop else {}
 
+        prompts = prompts_of(self.setup.config.prompt)
+
         async def complete(messages: list[Message]) -> str:
             episode.goal = episode.goal or self.suite.goal(messages)
-            answer = await episode.complete(messages, **options)
+            told = [rendered_by(prompts, message) for message in messages]
+            answer = await episode.complete(told, **options)
             await cascade.settle()  # here nobody waits for the answer, and all must be counted
             return answer.choices[0].message.content or ""
 

@@ -63,7 +63,7 @@ def show(config: Path | None, url: str | None, id: str, as_json: bool) -> None:
     """One trajectory, as a student would read it."""
     from agentcascade.bank.catalog import Catalog
     from agentcascade.prompts.demonstrations import render_step
-    from agentcascade.prompts.quoting import PLAIN
+    from agentcascade.prompts.prompts import UNQUOTED
 
     with database(load(config, url)) as opened:
         trajectory = Catalog(opened).get(id)
@@ -73,7 +73,7 @@ def show(config: Path | None, url: str | None, id: str, as_json: bool) -> None:
     say(f"{trajectory.id} · {trajectory.namespace} · {trajectory.model} · {trajectory.created_at:%Y-%m-%d %H:%M}")
     say(f"Goal: {trajectory.goal}" + (f"\nPlan: {trajectory.plan}" if trajectory.plan else ""))
     for number, step in enumerate(trajectory.steps, 1):
-        say(f"\n[{number}]\n{render_step(step, PLAIN)}")
+        say(f"\n[{number}]\n{render_step(step, UNQUOTED)}")
 
 
 @command.command()
@@ -192,10 +192,7 @@ def shorten(
     if chosen is None:
         raise click.UsageError("say who rewrites: --model NAME, or teacher.name in the configuration")
     with opened_bank(settings) as bank:
-        words, prompts = (
-            WordLimits(easy_words, hard_words),
-            prompts_of(settings.prompt.quoting, settings.prompt.template),
-        )
+        words, prompts = WordLimits(easy_words, hard_words), prompts_of(settings.prompt)
         door = Door(budgets=DatabaseBudgets(bank.database), count=count, settings=settings.budgets)
         model, accounts = make_model(chosen, count), settings.budgets.of_namespace
         shortener = Shortener(bank, model, count, words, prompts, door=door, accounts=accounts)

@@ -133,7 +133,7 @@ def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats:
     from agentcascade.cli.settings import database
     from agentcascade.models.tokens import token_counter
     from agentcascade.prompts import demonstrations
-    from agentcascade.prompts.quoting import quoting_of
+    from agentcascade.prompts.prompts import prompts_of
 
     count = token_counter()
 
@@ -143,9 +143,9 @@ def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats:
             step = item.step
             situation = conversation.read(item.messages, formats, namespace=config.bank.namespace, episode=step.episode)
             found = await bank.retrieve(situation, k)
-            quoting, room = quoting_of(config.prompt.quoting), config.prompt.token_budget
+            prompts, room = prompts_of(config.prompt), config.prompt.token_budget
             prompt = demonstrations.build(
-                item.messages, found.demonstrations, budget=room, count=count, quoting=quoting
+                item.messages, found.demonstrations, budget=room, count=count, prompts=prompts
             )
             windows = tuple(f"{d.trajectory}:{d.start}-{d.start + len(d.steps)}" for d in prompt.shown)
             similarity = max((d.score for d in prompt.shown), default=None)

@@ -167,10 +167,10 @@ class Episode:
         if not self.steps and self.mode == "collect":
             await self._prepare(messages, situation)
             situation = situation.model_copy(update={"plan": self.plan})
-        sent = planning.with_plan(messages, self.plan, self._context.quoting) if self.plan else list(messages)
+        sent = planning.with_plan(messages, self.plan, self._context.prompts) if self.plan else list(messages)
         opening = self._thought if not self.steps else ""
         if opening:
-            sent = planning.opening_with(sent, opening)
+            sent = planning.opening_with(sent, opening, self._context.prompts)
         request = Request(
             sent,
             tools,
@@ -231,10 +231,10 @@ class Episode:
         record = StepRecord(situation, self.mode, self._take_preparation(), context.name)
         try:
             if settings.plan and not self.plan:
-                self.plan = await self._ask(record, messages, planning.PLAN, "plan")
+                self.plan = await self._ask(record, messages, "plan")
             if settings.first_thought and not self._thought:
-                answer = await self._ask(record, messages, planning.FIRST_THOUGHT, "first-thought")
-                self._thought = planning.first_thought(answer, context.quoting)
+                answer = await self._ask(record, messages, "first-thought")
+                self._thought = planning.first_thought(answer, context.prompts.quoting)
         except BaseException as error:
             record.raised(error)
             if context.recorder is not None:
@@ -249,11 +249,12 @@ class Episode:
             self.plan = await plan_of(self._context.database, self.namespace, self.id)
 
     async def _ask(
-        self, record: StepRecord, messages: Sequence[Message], question: str, purpose: Literal["plan", "first-thought"]
+        self, record: StepRecord, messages: Sequence[Message], purpose: Literal["plan", "first-thought"]
     ) -> str:
         """The teacher's text."""
         accounts = self._accounts(record.situation)
-        request = Request(planning.asking(messages, question), seed=self.seed, accounts=accounts)
+        asking = planning.asking(messages, purpose.replace("-", "_"), self._context.prompts)
+        request = Request(asking, seed=self.seed, accounts=accounts)
         answer = await ModelCalls(self._context, request, record).ask_teacher(request.messages, purpose)
         return text_of(answer.messages[0]).strip()
 

@@ -1,8 +1,8 @@
-"""The two things a teacher may be asked before the first step, while demonstrations are collected.
+"""Plan and first thought: what a teacher may be asked before the first step, while demonstrations are collected.
 
 The plan is Traj-Bootstrap's (one per episode, part of a trajectory's keys). The first-thought prefix is agent
 distillation's: the teacher's chain of thought without tools, up to its first blank line, opens its first turn.
-The papers publish neither prompt; these are ours.
+The templates are ``plan``, ``first_thought``, ``planned`` and ``opening``.
 """
 
 from __future__ import annotations
@@ -11,29 +11,23 @@ import re
 from collections.abc import Sequence
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.messages import text_of, with_text
+from agentcascade.messages import text_of
+from agentcascade.prompts.additions import Composed, Rendered
+from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.prompts.quoting import FENCED, Quoting
 from agentcascade.types import Message
 
-PLAN = (
-    "Before you act: write the plan you will follow, as a short numbered list of steps. "
-    "Reply with the plan alone; do not act yet."
-)
-FIRST_THOUGHT = (
-    "Before you act: think step by step about how to solve this task. Do not act and do not call tools yet. "
-    "Start with the thought that matters most, then leave a blank line."
-)
 
-
-def asking(messages: Sequence[Message], question: str) -> list[Message]:
-    """The conversation with `question` at the end of its last message, if that is the user's, else after it."""
-    last = messages[-1]
+def asking(messages: Sequence[Message], template: str, prompts: Prompts = DEFAULT, **values: str) -> list[Message]:
+    """The conversation with a template's text at the end of its last message, if that is the user's, else after it."""
+    last, addition = messages[-1], Rendered(template, values)
+    asked = prompts.render(template, **values)
     if last["role"] == "user":
-        return [*messages[:-1], with_text(last, question)]
-    return [*messages, {"role": "user", "content": question}]
+        return [*messages[:-1], Composed(last, asked, addition)]
+    return [*messages, Composed({"role": "user", "content": ""}, asked, addition)]
 
 
-def with_plan(messages: Sequence[Message], plan: str, quoting: Quoting = FENCED) -> list[Message]:
+def with_plan(messages: Sequence[Message], plan: str, prompts: Prompts = DEFAULT) -> list[Message]:
     """The plan, quoted, at the end of the first user message, so that the prompt's prefix stays the same at every step.
 
     Raises `InvalidRequest` when there is none.
@@ -41,7 +35,9 @@ def with_plan(messages: Sequence[Message], plan: str, quoting: Quoting = FENCED)
     first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
     if first is None:
         raise InvalidRequest("a plan needs a user message to follow: the conversation has none")
-    return [*messages[:first], with_text(messages[first], f"Your plan:\n{quoting.text(plan)}"), *messages[first + 1 :]]
+    values = {"plan": prompts.quoting.text(plan)}
+    told = Composed(messages[first], prompts.render("planned", **values), Rendered("planned", values))
+    return [*messages[:first], told, *messages[first + 1 :]]
 
 
 def first_thought(text: str, quoting: Quoting = FENCED) -> str:
@@ -51,9 +47,9 @@ def first_thought(text: str, quoting: Quoting = FENCED) -> str:
     return f"Thought: {head}" if head else ""
 
 
-def opening_with(messages: Sequence[Message], thought: str) -> list[Message]:
+def opening_with(messages: Sequence[Message], thought: str, prompts: Prompts = DEFAULT) -> list[Message]:
     """Asks for an answer that opens with `thought`: not every provider can continue an assistant message."""
-    return asking(messages, f"Open your answer with exactly these words, then go on:\n{thought}")
+    return asking(messages, "opening", prompts, thought=thought)
 
 
 def opened(message: Message, thought: str) -> Message:

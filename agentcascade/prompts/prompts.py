@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Protocol
 
 from agentcascade.prompts.defaults import TEMPLATES
 from agentcascade.prompts.quoting import FENCED, PLAIN, Quoting, quoting_of
@@ -36,9 +37,21 @@ class Prompts:
 DEFAULT, UNQUOTED = Prompts(FENCED), Prompts(PLAIN)
 
 
-def prompts_of(quoting: str, texts: Mapping[str, str]) -> Prompts:
-    """The prompts of `prompt.quoting` and `prompt.template`: for equal ones the same. Raises `ConfigError`."""
-    return _made(quoting, tuple(sorted(texts.items()))) if texts else UNQUOTED if quoting == "plain" else DEFAULT
+class Settings(Protocol):
+    """The section `prompt` of a configuration."""
+
+    @property
+    def quoting(self) -> str: ...
+
+    @property
+    def template(self) -> Mapping[str, str]: ...
+
+
+def prompts_of(settings: Settings) -> Prompts:
+    """The prompts that a configuration's section `prompt` asks for: for equal ones the same object."""
+    if not settings.template:
+        return UNQUOTED if settings.quoting == "plain" else DEFAULT
+    return _made(settings.quoting, tuple(sorted(settings.template.items())))
 
 
 @lru_cache(maxsize=64)

@@ -19,7 +19,7 @@ class Piece(NamedTuple):
 class Line(NamedTuple):
     pieces: tuple[Piece, ...]
     optional: frozenset[str]
-    """Its optional fields: where all of them are empty the line is left out."""
+    """Its fields, where all of them are optional: if all are empty the line is left out."""
 
     @property
     def is_blank(self) -> bool:
@@ -29,8 +29,9 @@ class Line(NamedTuple):
 class Template:
     """A text with fields: ``$goal`` or ``${goal}``; ``$$`` is a dollar.
 
-    `required` fields stand in it, `others` and `optional` ones may. A line whose optional fields are all empty is left
-    out, with one of the two blank lines around it. Raises `ConfigError` for unknown and missing fields.
+    `required` fields stand in it, `others` and `optional` ones may. A line that has no fields but optional ones, all of
+    them empty, is left out, with one of the two blank lines around it. Raises `ConfigError` for unknown and missing
+    fields.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class Template:
             pieces.append(Piece(words, field) if field else Piece(f"{words}$", None))
             start = match.end()
         pieces.append(Piece(line[start:], None))
-        return Line(tuple(pieces), frozenset(field for _, field in pieces if field in self.optional))
+        fields = frozenset(field for _, field in pieces if field)
+        return Line(tuple(pieces), fields if fields.issubset(self.optional) else frozenset())
 
     def with_text(self, text: str) -> Template:
         """Another text with the same fields."""

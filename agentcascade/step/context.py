@@ -11,7 +11,7 @@ from agentcascade.billing.door import Door, NullObserver
 from agentcascade.errors import ConfigError
 from agentcascade.models.structured_output import Choices
 from agentcascade.models.tool_call_ids import ToolCallIds
-from agentcascade.prompts.quoting import Quoting, quoting_of
+from agentcascade.prompts.prompts import Prompts, prompts_of
 from agentcascade.protocols import (
     Budgets,
     ChatModel,
@@ -94,9 +94,9 @@ class StepContext:
     health: StudentHealth = field(default_factory=StudentHealth)
 
     @cached_property
-    def quoting(self) -> Quoting:
-        """How others' texts are quoted in prompts."""
-        return quoting_of(self.config.prompt.quoting)
+    def prompts(self) -> Prompts:
+        """What models are told, and how others' texts are quoted in it."""
+        return prompts_of(self.config.prompt)
 
     @cached_property
     def door(self) -> Door:

@@ -77,7 +77,7 @@ class DemonstrationCache:
         last, chosen = self._sent.get(key), fresh
         if last is not None and context.bank is not None and _windows(last.shown) != _windows(fresh.shown):
             kept = await _kept(context.bank, situation, last.shown)
-            again = demonstrations.build(messages, kept, budget=room, count=context.count, quoting=context.quoting)
+            again = demonstrations.build(messages, kept, budget=room, count=context.count, prompts=context.prompts)
             whole = len(again.shown) == len(last.shown) > 0
             if whole and (
                 context.config.retrieval.sticky == "always" or saves_more(context, messages, last, again, fresh, output)

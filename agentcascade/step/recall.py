@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.messages import with_text
+from agentcascade.prompts.additions import Composed, Rendered
 from agentcascade.protocols import ChatModel
 from agentcascade.step.context import StepContext
 from agentcascade.step.model_calls import ModelCalls
@@ -18,7 +18,6 @@ from agentcascade.types import Completion, Message, Recall, Situation, Turn, now
 if TYPE_CHECKING:
     from agentcascade.memory.memory import Memory
 
-HEADER = "# Memory\nFrom earlier, by date where one is known. It may be incomplete."
 QUESTION_CHARACTERS = 2000
 REMEMBER_SECONDS = 3.0
 """That an answer waits for a database that is locked."""
@@ -41,15 +40,17 @@ class StepMemory:
             return request
         if not recall.text:
             return request
-        block = f"{HEADER}\n{self._quoted(recall.text, situation)}"
-        return request.with_memory(_with_block(request.messages, block), self._context.count(block))
+        values = {"memory": self._quoted(recall.text, situation)}
+        block = self._context.prompts.render("memory", **values)
+        messages = _with_block(request.messages, block, Rendered("memory", values))
+        return request.with_memory(messages, self._context.count(block))
 
     def _quoted(self, text: str, situation: Situation) -> str:
-        quoting = self._context.quoting
+        quoting = self._context.prompts.quoting
         return quoting.fence("quoted", quoting.text(text), f"{situation.goal}\0{situation.episode}")
 
     async def _recall(self, situation: Situation, request: Request, record: StepRecord) -> Recall:
-        frame = f"{HEADER}\n{self._quoted('', situation)}"
+        frame = self._context.prompts.render("memory", memory=self._quoted("", situation))
         room = self._context.config.prompt.token_budget - self._context.count(frame)
         question = f"{situation.goal}\n{situation.observation}" if situation.history else situation.goal
         return await self._memory.recall(
@@ -99,8 +100,8 @@ class _OnTheBill:
         return await self._calls.ask(model, messages, "memory", options)
 
 
-def _with_block(messages: Sequence[Message], block: str) -> list[Message]:
+def _with_block(messages: Sequence[Message], block: str, addition: Rendered) -> list[Message]:
     last = max((i for i, m in enumerate(messages) if m.get("role") == "user"), default=None)
     if last is None:
-        return [*messages, {"role": "user", "content": block}]
-    return [*messages[:last], with_text(messages[last], block), *messages[last + 1 :]]
+        return [*messages, Composed({"role": "user", "content": ""}, block, addition)]
+    return [*messages[:last], Composed(messages[last], block, addition), *messages[last + 1 :]]

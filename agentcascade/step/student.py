@@ -63,7 +63,7 @@ class StudentPolicy:
         record.embedded(retrieved.embedding_seconds)
         room = max(0, settings.token_budget - request.memory_tokens)
         prompt = demonstrations.build(
-            request.remembered, retrieved.demonstrations, budget=room, count=context.count, quoting=context.quoting
+            request.remembered, retrieved.demonstrations, budget=room, count=context.count, prompts=context.prompts
         )
         if context.config.retrieval.sticky != "never":
             output = round(self.learned.statistics.answer_tokens)

@@ -9,7 +9,7 @@ from typing import Any
 from agentcascade.messages import text_of
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.litellm_setup import import_litellm
-from agentcascade.prompts import demonstrations
+from agentcascade.prompts.demonstrations import without_demonstrations
 from agentcascade.types import Message
 
 REST = 15.0
@@ -50,7 +50,7 @@ def shared_prefix(messages: Sequence[Message]) -> str:
     """Names what all steps of an episode begin with: all up to the task, without the demonstrations behind it."""
     said = []
     for message in messages:
-        said.append(f"{message.get('role')}: {text_of(message).split(demonstrations.HEADER)[0].rstrip()}")
+        said.append(f"{message.get('role')}: {text_of(without_demonstrations(message)).rstrip()}")
         if message.get("role") == "user":
             break
     return blake2b("\n".join(said).encode(errors="replace"), digest_size=12).hexdigest()

@@ -7,25 +7,17 @@ from agentcascade.envs import react
 from agentcascade.envs.react import Complete, EpisodeResult
 from agentcascade.errors import InvalidAction
 from agentcascade.messages import text_of
+from agentcascade.prompts.defaults import TEMPLATES
 from agentcascade.protocols import Environment
 from agentcascade.types import Message
 
-SYSTEM = """\
-You answer a question by querying a MySQL database.
-
-Each turn you see what your last action returned. Answer with one thought and one action, in exactly this form:
-Thought: <what you think>
-Action: execute[<one SQL statement>]
-
-You do not know the schema: SHOW TABLES and DESCRIBE tell it. The database can only be read. Rows and their order count,
-names of columns do not. When your last statement returned the answer to the question, and nothing else, end with:
-Action: submit"""
+SYSTEM = TEMPLATES["intercode_sql"].text
 
 
 async def play(environment: Environment, task: str, complete: Complete, *, max_turns: int = 10) -> EpisodeResult:
     """Answer one question. `complete` gets the whole conversation and returns the assistant's text."""
     most = max_turns + 1  # the last may be the submission
-    return await react.play(environment, task, complete, system=SYSTEM, parse=parse_action, max_steps=most)
+    return await react.play(environment, task, complete, system="intercode_sql", parse=parse_action, max_steps=most)
 
 
 def parse_action(answer: str) -> str:

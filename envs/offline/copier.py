@@ -26,24 +26,19 @@ from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.errors import InvalidAction, InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
-from agentcascade.prompts import demonstrations
+from agentcascade.prompts.additions import by_default
+from agentcascade.prompts.demonstrations import Shown, demonstrations_in, without_demonstrations
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage
 
 DOUBT = 0.02
 RESTYLED = 0.5
 """Share of samples above temperature 0 that are written in another way"""
-_EXAMPLE = re.compile(r"\n## Example \d+\n")
-_SPAN = re.compile(r"\(steps (\d{1,9}) to (\d{1,9}) of (\d{1,9})\)\n")
-_STEP = re.compile(
-    r"(?:^|\n)Observation: (?P<seen>.*?)(?:\nThought: (?P<thought>.*?))?\nAction: (?P<code>.*?)(?=\nObservation: |\Z)",
-    re.DOTALL,
-)
 _TOKEN = re.compile(r"'[^']*'|[\w.:~/-]*\w|[^\w\s]")
 
 
 @dataclass(frozen=True)
-class Shown:
+class Demonstrated:
     """A demonstrated step: what was seen, thought and written, and what had been written just before."""
 
     goal: str
@@ -89,9 +84,8 @@ class Copier(StandIn):
             raise InvalidRequest("messages is empty: send at least one user message")
         started = time.perf_counter()
         found = candidates(messages)
-        digest = blake2b(
-            json.dumps(demonstrations.bare(messages), sort_keys=True, default=str).encode(), digest_size=8
-        ).hexdigest()
+        words = json.dumps([by_default(m) for m in messages], sort_keys=True, default=str)
+        digest = blake2b(words.encode(), digest_size=8).hexdigest()
         texts = []
         for sample in range(n):
             rng = random.Random(f"{self._seed} {(seed or 0) + sample} {digest}")
@@ -110,14 +104,15 @@ class Copier(StandIn):
 
 def candidates(messages: Sequence[Message]) -> list[Candidate]:
     """What the demonstrations suggest to write now, best first; without any, a look around and then the end."""
-    first = next((text_of(m) for m in messages if m["role"] == "user"), "")
-    own, shown = demonstrations.apart(first)
+    shown = next((demonstrations_in(m) for m in messages if m["role"] == "user"), None)
+    messages = [by_default(without_demonstrations(m)) for m in messages]
+    own = next((text_of(m) for m in messages if m["role"] == "user"), "")
     goal = own.partition("Your task is to: ")[2].strip() or own.strip()
     written = [code for m in messages if m["role"] == "assistant" and (code := _code(text_of(m)))]
     done, last = {key(code) for code in written}, key(written[-1]) if written else ""
     seen = text_of(messages[-1]) if messages[-1]["role"] != "assistant" and len(messages) > 2 else ""
     best: dict[str, Candidate] = {}
-    for step in _shown(shown):
+    for step in _steps(shown) if shown else ():
         names = aligned(step.goal, goal)
         code = renamed(step.code, names)
         score = 0.05 + 0.95 * kinship(step.goal, goal) ** 2
@@ -145,20 +140,15 @@ def draw(found: Sequence[Candidate], temperature: float, rng: random.Random) -> 
     return rng.choices(found, weights)[0]
 
 
-@lru_cache(maxsize=256)
-def _shown(text: str) -> tuple[Shown, ...]:
+def _steps(shown: Shown) -> Iterator[Demonstrated]:
     """The steps of all demonstrations in a prompt."""
-    found = []
-    for block in _EXAMPLE.split(text)[1:]:
-        span = _SPAN.search(block)
-        head = block[: span.start()] if span else ""
-        goal = next((line[6:] for line in head.splitlines() if line.startswith("Goal: ")), "")
-        before = "" if span is not None and span[1] == "1" else None
-        for match in _STEP.finditer(block[span.end() :] if span else block):
-            code = match["code"].strip("\n")
-            found.append(Shown(goal, match["seen"], match["thought"] or "", code, before))
+    for demonstration in shown.demonstrations:
+        goal = shown.text(demonstration.goal).partition("\n")[0]
+        before = None if demonstration.start else ""
+        for step in demonstration.steps:
+            code = shown.text(step.action).strip("\n")
+            yield Demonstrated(goal, shown.text(step.observation), shown.text(step.reasoning), code, before)
             before = code
-    return tuple(found)
 
 
 @lru_cache(maxsize=4096)

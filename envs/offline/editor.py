@@ -13,8 +13,8 @@ from typing import Any
 
 from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.errors import InvalidRequest
-from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
+from agentcascade.prompts.additions import rendered
 from agentcascade.types import Completion, Message, Tool, Usage
 
 
@@ -35,9 +35,9 @@ class Editor(StandIn):
         **options: Any,
     ) -> Completion:
         """The same answer `n` times. Raises `InvalidRequest` for a prompt without steps."""
-        text = text_of(messages[-1]) if messages else ""
+        asked = rendered(messages[-1], "shorten") if messages else None
         try:
-            steps = json.loads(text[text.index("{") :])["steps"]
+            steps = json.loads((asked or {})["steps"])["steps"]
         except (ValueError, KeyError, TypeError):
             raise InvalidRequest("offline/editor only shortens what is banked: `agentcascade bank shorten`") from None
         answer = json.dumps({str(s["step"]): shorter(s["thought"], s["words"]) for s in steps})

@@ -16,6 +16,7 @@ from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.errors import ConfigError
 from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
+from agentcascade.prompts.additions import rendered
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage
 
@@ -63,7 +64,7 @@ class Expert(StandIn):
                 "`agentcascade bench appworld`"
             )
         started = time.perf_counter()
-        if "write the plan you will follow" in text_of(messages[-1]):
+        if rendered(messages[-1], "plan") is not None:
             text = self._world.expert_outline()
         else:
             text = self._world.expert_answer()

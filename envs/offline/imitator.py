@@ -20,7 +20,7 @@ from agentcascade.envs.offline.prompt_parser import read
 from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.errors import InvalidRequest
 from agentcascade.models.tokens import count_messages
-from agentcascade.prompts.demonstrations import bare
+from agentcascade.prompts.additions import by_default
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage
 
@@ -57,7 +57,8 @@ class Imitator(StandIn):
             raise InvalidRequest("messages is empty: send at least one user message")
         started = time.perf_counter()
         found = candidates(read(messages)) or [NOTHING_KNOWN]
-        digest = blake2b(json.dumps(bare(messages), sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+        words = json.dumps([by_default(m) for m in messages], sort_keys=True, default=str)
+        digest = blake2b(words.encode(), digest_size=8).hexdigest()
         chosen = [
             draw(found, temperature or 0.0, random.Random(f"{self._seed} {(seed or 0) + sample} {digest} 0"))
             for sample in range(n)

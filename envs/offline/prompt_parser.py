@@ -1,4 +1,7 @@
-"""What the imitator reads off its prompt: commands, task, demonstrations, its own history. It sees nothing else."""
+"""What the imitator reads off its prompt: commands, task, demonstrations, its own history. It sees nothing else.
+
+Demonstrations are read as a structure (`prompts.additions`), so that the templates may say them in any words.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from agentcascade.messages import text_of
-from agentcascade.prompts import demonstrations
-from agentcascade.types import Message
+from agentcascade.prompts.additions import by_default
+from agentcascade.prompts.demonstrations import Shown, demonstrations_in, without_demonstrations
+from agentcascade.types import Demonstration, Message
 
 ENTITY = re.compile(r"\b([a-z]+) (\d{1,9})\b")
 WORD = re.compile(r"[a-z]+")
 _ACTION = re.compile(r"(?:^|\n)Action: *([^\n]*)")
 _THOUGHT = re.compile(r"(?:^|\n)Thought: *([^\n]*)")
-_EXAMPLE = re.compile(r"\n## Example \d+\n")
-_SPAN = re.compile(r"\(steps (\d{1,9}) to (\d{1,9}) of (\d{1,9})\)\n")
-_STEP = re.compile(r"(?:^|\n)Observation: (.*?)(?:\nThought: ([^\n]*))?\nAction: ([^\n]*)", re.DOTALL)
 _COMMAND = re.compile(r"^- (.+)$", re.MULTILINE)
 _TASK = re.compile(r"(?:task is to|Task|task):? *([^\n]+)")
 
@@ -59,10 +60,10 @@ class Reading:
 
 def read(messages: Sequence[Message]) -> Reading:
     """Any conversation, however odd; what is not there is empty."""
+    shown = next((demonstrations_in(m) for m in messages if m["role"] == "user"), None)
+    messages = [by_default(without_demonstrations(m)) for m in messages]
     system = "\n".join(text_of(m) for m in messages if m["role"] in ("system", "developer"))
-    first = next((text_of(m) for m in messages if m["role"] == "user"), "")
-    own, shown = demonstrations.apart(first)
-    own = own.strip()
+    own = next((text_of(m) for m in messages if m["role"] == "user"), "").strip()
     task = _TASK.search(own)
     turns: list[Turn] = []
     seen = own
@@ -76,26 +77,25 @@ def read(messages: Sequence[Message]) -> Reading:
     return Reading(
         commands=tuple(c for c in _COMMAND.findall(system)),
         goal=(task.group(1) if task else own).lower(),
-        examples=_examples(shown),
+        examples=tuple(_example(d, shown) for d in shown.demonstrations) if shown else (),
         history=tuple(turns),
         observation=seen,
         places=entities(own),
     )
 
 
-@lru_cache(maxsize=64)
-def _examples(text: str) -> tuple[Example, ...]:
-    found = []
-    for block in _EXAMPLE.split(text)[1:]:
-        span = _SPAN.search(block)
-        head = block[: span.start()] if span else ""
-        goal = next((line[6:] for line in head.splitlines() if line.startswith("Goal: ")), "")
-        start, end, length = map(int, span.groups()) if span else (1, 0, 1)
-        body = block[span.end() :] if span else block
-        turns = tuple(Turn(o, t or "", a.strip().lower()) for o, t, a in _STEP.findall(body))
-        if turns:
-            found.append(Example(goal.lower(), turns, start - 1, end == length))
-    return tuple(found)
+def _example(demonstration: Demonstration, shown: Shown) -> Example:
+    turns = tuple(
+        Turn(shown.text(step.observation), shown.text(step.reasoning), _line(shown.text(step.action)).strip().lower())
+        for step in demonstration.steps
+    )
+    start, ends = demonstration.start, demonstration.start + len(demonstration.steps) == demonstration.length
+    return Example(_line(shown.text(demonstration.goal)).lower(), turns, start, ends)
+
+
+def _line(text: str) -> str:
+    """The first line."""
+    return text.partition("\n")[0]
 
 
 def _last(pattern: re.Pattern[str], text: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from agentcascade.models.tokens import token_counter
 from agentcascade.prompts import demonstrations
-from agentcascade.prompts.quoting import FENCED, PLAIN, Quoting
+from agentcascade.prompts.prompts import DEFAULT, UNQUOTED, Prompts
 from agentcascade.types import Demonstration, Step
 
 FIELDS = ("accuracy", "steps", "deferral_share", "dollars_per_episode")
@@ -52,16 +52,16 @@ def marks() -> None:
     ]
     count = token_counter()
     messages = [{"role": "user", "content": "Your task is to: put a clean plate in the fridge."}]
-    for name, quoting in (("plain", PLAIN), ("fenced", FENCED)):
-        content = demonstrations.build(messages, shown, budget=10**6, count=count, quoting=quoting).messages[0][
+    for name, prompts in (("plain", UNQUOTED), ("fenced", DEFAULT)):
+        content = demonstrations.build(messages, shown, budget=10**6, count=count, prompts=prompts).messages[0][
             "content"
         ]
-        once = timeit.timeit(lambda: rendered(shown, quoting), number=200)  # noqa: B023
+        once = timeit.timeit(lambda: rendered(shown, prompts), number=200)  # noqa: B023
         print(f"{name:<8} {count(str(content)):>6,} tokens  {once / 200 * 1e6:>6.0f} µs to render")
 
 
-def rendered(shown: list[Demonstration], quoting: Quoting) -> str:
-    return demonstrations.render([(d, demonstrations.render_demonstration(d, quoting)) for d in shown], quoting)
+def rendered(shown: list[Demonstration], prompts: Prompts) -> str:
+    return demonstrations.render([(d, demonstrations.render_demonstration(d, prompts)) for d in shown], prompts)
 
 
 def main() -> None:

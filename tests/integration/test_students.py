@@ -21,9 +21,10 @@ from sqlalchemy.dialects import sqlite
 from agentcascade.assembly import components
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import ConfigError, EnvironmentFailed
-from agentcascade.prompts.demonstrations import HEADER
+from agentcascade.prompts import demonstrations
+from agentcascade.prompts.prompts import Prompts
 from agentcascade.storage.columns import Dollars
-from agentcascade.types import Usage
+from agentcascade.types import Demonstration, Step, Usage
 from agentcascade.vllm.engine import Engine, Settings, launcher
 from agentcascade.vllm.installation import install
 from agentcascade.vllm.registry import Registry, Replica, Student, started
@@ -137,9 +138,13 @@ def test_replicas_share_the_work_and_one_may_die(serving: Any) -> None:
     ports = {replica.api_base.split(":")[2].removesuffix("/v1") for replica in student.replicas}
 
     async def step(episode: int, number: int) -> str:
-        task = {"role": "user", "content": f"task {episode}\n\n{HEADER}\nother ones at step {number}"}
-        said = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}] * number
-        completion = await model.complete([{"role": "system", "content": "You act."}, task, *said])
+        asked = [{"role": "system", "content": "You act."}, {"role": "user", "content": f"task {episode}"}]
+        asked += [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}] * number
+        seen = Step(observation=f"other ones at step {number}", action="a")
+        prompts = Prompts(texts={"demonstrations": "Seen, up to $mark:\n$examples\n$mark"})
+        shown = Demonstration(trajectory="t", goal="g", steps=(seen,), start=0, match=0, length=1, score=1.0)
+        prompt = demonstrations.build(asked, [shown], budget=1000, count=len, prompts=prompts)
+        completion = await model.complete(prompt.messages)
         return str(completion.messages[0]["content"]).split()[0]
 
     async def play(episodes: int) -> list[set[str]]:

@@ -7,7 +7,7 @@ import pytest
 from agentcascade.envs.alfworld.verbalize import outline, thought
 from agentcascade.envs.offline.expert import Expert
 from agentcascade.errors import ConfigError
-from agentcascade.prompts.planning import PLAN, asking
+from agentcascade.prompts.planning import asking
 from agentcascade.protocols import ChatModel
 from agentcascade.types import Message, Usage
 
@@ -83,7 +83,7 @@ def test_thoughts_say_what_the_command_is_for(done: int, says: str) -> None:
 
 
 async def test_asked_for_a_plan_it_outlines_one_without_numbers() -> None:
-    completion = await expert(PLAN_TO_HEAT).complete(asking(ASKED, PLAN))
+    completion = await expert(PLAN_TO_HEAT).complete(asking(ASKED, "plan"))
     assert completion.messages[0]["content"].splitlines() == [
         "1. take mug",
         "2. heat mug with microwave",

@@ -318,14 +318,11 @@ def test_no_messages_is_refused() -> None:
 
 def test_parts_of_a_content_read_like_one_text() -> None:
     """Demonstrations come as a part of their own where the user's message has parts."""
-    parts = prompt(TURNS[:2])
-    whole = parts[1]["content"]
-    at = whole.index(demonstrations.HEADER)
-    parts[1] = {
-        "role": "user",
-        "content": [{"type": "text", "text": t} for t in (whole[:at], whole[at:])] + [{"type": "image_url"}],
-    }
-    assert action(parts) == "take book 2 from drawer 1"
+    parts = prompt(TURNS[:2], shown=())
+    parts[1] = {"role": "user", "content": [{"type": "text", "text": parts[1]["content"]}, {"type": "image_url"}]}
+    built = demonstrations.build(parts, [MUG], budget=10**6, count=words).messages
+    assert [part["type"] for part in built[1]["content"]] == ["text", "image_url", "text"]
+    assert action(built) == "take book 2 from drawer 1"
 
 
 PIECES = st.sampled_from(

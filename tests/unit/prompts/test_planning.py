@@ -17,6 +17,8 @@ from agentcascade.messages import text_of
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.models.tokens import token_counter
 from agentcascade.prompts import planning
+from agentcascade.prompts.defaults import TEMPLATES
+from agentcascade.prompts.prompts import Prompts
 from agentcascade.routers.step.consistency import Unanimity
 from agentcascade.step.context import StepContext
 from agentcascade.types import Message
@@ -48,7 +50,7 @@ def test_a_question_goes_to_the_user_at_the_end_and_changes_nothing_else(
 ) -> None:
     messages = conversation(opening, turns)
     before = copy.deepcopy(messages)
-    asked = planning.asking(messages, "why?")
+    asked = planning.asking(messages, "plan", Prompts(texts={"plan": "why?"}))
     assert messages == before
     assert asked[-1]["role"] == "user"
     assert text_of(asked[-1]).endswith("why?")
@@ -132,9 +134,9 @@ async def test_a_teacher_that_keeps_or_forgets_the_thought_gives_the_same_trajec
 
         def script(messages: Sequence[Message], sample: int, forgets: bool = forgets) -> str:
             asked = text_of(messages[-1])
-            if asked.endswith(planning.PLAN):
+            if asked.endswith(TEMPLATES["plan"].text):
                 return " 1. look\n2. take \n"
-            if asked.endswith(planning.FIRST_THOUGHT):
+            if asked.endswith(TEMPLATES["first_thought"].text):
                 return "Mugs are near sinks.\n\nAnd so on."
             opening = asked.partition("go on:\n")[2]
             return "Action: look" if forgets or not opening else f"{opening}\nAction: look"

@@ -17,7 +17,8 @@ from agentcascade.bank.shortening import ShorteningTask, _messages
 from agentcascade.episodes.judge import ModelJudge
 from agentcascade.memory.llm import ChatMethod, ask_model
 from agentcascade.prompts import demonstrations, planning
-from agentcascade.prompts.prompts import DEFAULT
+from agentcascade.prompts.additions import by_default
+from agentcascade.prompts.prompts import DEFAULT, UNQUOTED
 from agentcascade.prompts.quoting import FENCED, PLAIN, mark_of, neutral
 from agentcascade.types import Action, Demonstration, Situation, Step, Trajectory
 
@@ -166,7 +167,7 @@ def test_a_demonstration_cannot_end_its_block_or_open_another(one: str, two: str
     assert content.count("\n# Your task\n") == 1
     assert len(re.findall(r"(?m)^## Example \d+$", content)) == 2
     assert len(re.findall(r"(?m)^\(steps ", content)) == 2
-    mark = demonstrations.FENCE.search(content)
+    mark = re.search(r"quoted up to the line (?P<mark>[0-9a-f]{6,32}): ", content)
     assert mark is not None
     assert content.count(mark["mark"]) == 2  # announced, and there
     assert content.endswith(f"\n{mark['mark']}\n\n{demonstrations.FOOTER}")
@@ -182,12 +183,16 @@ def test_a_mark_is_the_same_for_a_conversation_and_never_in_what_it_ends() -> No
 
 def test_stand_ins_read_and_draw_what_they_did_without_marks() -> None:
     shown = [demonstration("a mug 1"), demonstration("look", "tr_2", goal="find")]
-    fenced, plain = prompt(*shown), prompt(*shown, quoting=PLAIN)
-    assert demonstrations.unfenced(fenced) == plain != fenced
-    assert demonstrations.unfenced(plain) == plain
-    assert demonstrations.apart(fenced) == demonstrations.apart(plain)
-    parts = [{"role": "user", "content": [{"type": "text", "text": fenced}, {"type": "image_url"}]}]
-    assert demonstrations.bare(parts)[0]["content"][0]["text"] == plain
+    own = [{"type": "text", "text": "mine"}, {"type": "image_url"}]
+    for content in ("mine", own):
+        fenced, plain = (
+            demonstrations.build(
+                [{"role": "user", "content": content}], shown, budget=10**6, count=len, prompts=prompts
+            )
+            for prompts in (DEFAULT, UNQUOTED)
+        )
+        assert fenced.messages != plain.messages
+        assert by_default(fenced.messages[0]) == by_default(plain.messages[0]) == plain.messages[0]
 
 
 async def test_every_other_prompt_quotes_what_it_holds() -> None:

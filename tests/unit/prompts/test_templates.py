@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from plugins import install_here
 
 from agentcascade.config.load import CascadeConfig, variants
+from agentcascade.config.sections import PromptConfig
 from agentcascade.errors import ConfigError
 from agentcascade.prompts.defaults import TEMPLATES, texts
 from agentcascade.prompts.prompts import DEFAULT, Prompts, prompts_of
@@ -45,6 +46,8 @@ def test_fields_are_those_of_string_templates(text: str, value: str) -> None:
 def test_a_line_of_an_empty_optional_field_is_left_out(given_: dict[str, str], rendered: str) -> None:
     lines = "Goal: $goal\nPlan: $plan\n\n$mark\n\nEnd" if "mark" in given_ else "Goal: $goal\nPlan: $plan\nEnd"
     assert Template(lines, required=("goal",), optional=("plan", "mark")).render(goal="g", **given_) == rendered
+    together = Template("$goal ($plan)\n$plan$mark", required=("goal",), optional=("plan", "mark"))
+    assert together.render(goal="g") == "g ()", "what is required is never left out"
 
 
 def test_of_two_blank_lines_around_what_is_left_out_one_stays() -> None:
@@ -60,7 +63,7 @@ def test_each_template_is_checked_for_its_fields_at_load(name: str, tmp_path: Pa
     template = TEMPLATES[name]
     whole = " ".join(f"${field}" for field in (*template.required, *template.optional, *template.others))
     config = CascadeConfig.load(prompt={"template": {name: whole}})
-    assert prompts_of("fenced", config.prompt.template).templates[name].text == whole
+    assert prompts_of(config.prompt).templates[name].text == whole
     with pytest.raises(ConfigError, match=rf"prompt\.template: template '{name}': unknown field \$nonsense"):
         CascadeConfig.load(prompt={"template": {name: f"{whole} $nonsense"}})
     for field in template.required:
@@ -108,7 +111,7 @@ def test_texts_come_from_files_beside_the_configuration(tmp_path: Path, monkeypa
     made = variants(loaded)
     assert made["a"].prompt.template == loaded.prompt.template
     assert made["b"].prompt.template["planned"] == "So you plan:\n$plan\n"
-    assert prompts_of("fenced", made["b"].prompt.template).render("heading", number="7") == "No. 7"
+    assert prompts_of(made["b"].prompt).render("heading", number="7") == "No. 7"
     (there / "judge.txt").unlink()  # what was read is in the configuration, which workers elsewhere get
     assert CascadeConfig.model_validate(loaded.model_dump(exclude_unset=True)).prompt == loaded.prompt
 
@@ -139,6 +142,8 @@ def test_a_package_registers_its_prompts(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_equal_settings_are_one_object_of_prompts() -> None:
-    assert prompts_of("fenced", {}) is DEFAULT
-    assert prompts_of("plain", {"plan": "Plan!"}) is prompts_of("plain", {"plan": "Plan!"})
+    assert prompts_of(PromptConfig()) is DEFAULT
+    plan = {"plan": "Plan!"}
+    assert prompts_of(PromptConfig(template=plan)) is prompts_of(PromptConfig(template=plan, token_budget=1))
+    assert prompts_of(PromptConfig(template=plan)) is not prompts_of(PromptConfig(template=plan, quoting="plain"))
     assert Prompts(texts=texts()).templates.keys() == TEMPLATES.keys()

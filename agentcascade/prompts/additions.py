@@ -1,0 +1,78 @@
+"""Additions to messages as structures: models of our own read them, whatever the template; providers cannot see them.
+
+A message that something was added to is a `Composed`: a dict like any other, which knows as an attribute what was
+added. Attributes are in no JSON, no request and no copy that somebody else makes of a message, so none reaches a
+provider; and what comes from a client or a file has none, so nobody can forge one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agentcascade.messages import with_text
+from agentcascade.prompts.defaults import TEMPLATES
+from agentcascade.prompts.prompts import Prompts
+from agentcascade.types import Message
+
+
+class Addition(Protocol):
+    """What was added to the end of a message."""
+
+    def default_text(self) -> str:
+        """As the default templates render it, without marks."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A template and the values that were put into it, quoted."""
+
+    template: str
+    values: Mapping[str, str]
+
+    def default_text(self) -> str:
+        return TEMPLATES[self.template].render(**self.values)
+
+
+class Composed(dict[str, Any]):
+    """`base` with `text` at its end, which says `addition`."""
+
+    def __init__(self, base: Message, text: str, addition: Addition) -> None:
+        super().__init__(with_text(base, text))
+        self.base, self.addition = base, addition
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """Copied and pickled as a plain message."""
+        return dict, (dict(self),)
+
+
+def additions(message: Message) -> Iterator[Addition]:
+    """What was added to a message, last first; nothing for a message of somebody else."""
+    while isinstance(message, Composed):
+        yield message.addition
+        message = message.base
+
+
+def rendered(message: Message, template: str) -> Mapping[str, str] | None:
+    """The values that `template` was rendered with at the end of the message; None where it was not."""
+    for addition in additions(message):
+        if isinstance(addition, Rendered) and addition.template == template:
+            return addition.values
+    return None
+
+
+def rendered_by(prompts: Prompts, message: Message) -> Message:
+    """The message with the texts that `prompts` have for the templates in it; the same one where there are none."""
+    if not isinstance(message, Composed) or not isinstance(message.addition, Rendered):
+        return message
+    text = prompts.render(message.addition.template, **message.addition.values)
+    return Composed(rendered_by(prompts, message.base), text, message.addition)
+
+
+def by_default(message: Message) -> Message:
+    """The message as the default templates would have made it, without marks around demonstrations."""
+    if not isinstance(message, Composed):
+        return message
+    return with_text(by_default(message.base), message.addition.default_text())
