@@ -15,11 +15,14 @@ from agentcascade.types import Message, Situation, Step
 ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 
 
-def check(messages: Sequence[Message]) -> None:
-    """Raises `InvalidRequest` unless there is at least one well-formed message from someone other than the system."""
+def check(messages: Sequence[Message], checked: int = 0) -> None:
+    """Raises `InvalidRequest` unless there is at least one well-formed message from someone other than the system.
+
+    The first `checked` messages are known to be well-formed.
+    """
     if not messages:
         raise InvalidRequest("messages is empty: send at least one user message")
-    for i, message in enumerate(messages):
+    for i, message in enumerate(messages[checked:], checked):
         role = message.get("role") if isinstance(message, dict) else None
         if not isinstance(role, str) or role not in ROLES:
             got = f"the role {_shown(role)}" if isinstance(message, dict) else _shown(message)
@@ -55,8 +58,13 @@ class History:
         """Index of the assistant message that closes each step."""
 
     async def read(self, messages: Sequence[Message], **given: str) -> Situation:
-        """`read` of the whole conversation; the new messages are parsed in a thread where that takes long."""
-        kept = bisect_left(self._ends, self._common(messages))
+        """`read` of the whole conversation; the new messages are parsed in a thread where that takes long.
+
+        Raises `InvalidRequest` for unusable messages (`check`).
+        """
+        common = self._common(messages)
+        check(messages, common)
+        kept = bisect_left(self._ends, common)
         steps, ends = self._steps[:kept], self._ends[:kept]
         start = ends[-1] + 1 if ends else 0
         new = messages[start:]

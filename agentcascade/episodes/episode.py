@@ -159,7 +159,6 @@ class Episode:
         if not isinstance(n, int) or n < 1:
             raise InvalidRequest(f"n is {n!r}: it is a number of answers, at least 1")
         asked.pop("stream_options", None)
-        conversation.check(messages)
         situation = await self._situation(messages)
         if self._stateless and self.steps and self.mode == "collect" and self._context.config.collect.plan:
             await self._remember_plan()
@@ -195,6 +194,7 @@ class Episode:
     async def _situation(self, messages: Sequence[Message]) -> Situation:
         given = {"goal": self.goal, "plan": self.plan, "namespace": self.namespace, "episode": self.id}
         if self._stateless:
+            conversation.check(messages)
             situation = await conversation.read_off_loop(messages, self._context.actions, **given)
         else:
             situation = await self._history.read(messages, **given)

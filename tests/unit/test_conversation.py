@@ -76,10 +76,10 @@ CALLS = st.lists(st.tuples(st.integers(0, 6), st.lists(MESSAGE, max_size=4), st.
 @given(CALLS)
 def test_a_history_reads_what_reading_the_whole_conversation_gives(calls):
     async def run():
-        history, messages = conversation.History(RegexActions()), []
+        history, messages = conversation.History(RegexActions()), [{"role": "user", "content": "go"}]
         for keep, new, in_place in calls:
-            messages = [*messages[: len(messages) - keep], *new]
-            if in_place and messages:  # the caller's own objects, changed since the last call
+            messages = [*messages[: max(1, len(messages) - keep)], *new]
+            if in_place:  # the caller's own objects, changed since the last call
                 messages[0]["content"] = "Action: changed"
             given_fields = {"goal": "", "episode": "e"}
             whole = conversation.read(messages, RegexActions(), **given_fields)
@@ -98,3 +98,14 @@ async def test_a_history_parses_each_message_once():
     messages[3] = {"role": "assistant", "content": "Action: another"}  # what follows it is read anew
     assert (await history.read(messages)).history[1].action == "another"
     assert formats.parsed == 50 + 49
+
+
+async def test_a_history_checks_what_is_new():
+    history = conversation.History(RegexActions())
+    messages = [{"role": "user", "content": "go"}, {"role": "assistant", "content": "Action: look"}]
+    await history.read(messages)
+    with pytest.raises(InvalidRequest, match=r"messages\[2\] needs a role"):
+        await history.read([*messages, {"role": "wizard"}])
+    messages[0]["content"] = 7
+    with pytest.raises(InvalidRequest, match=r"messages\[0\]\.content is a int"):
+        await history.read(messages)
