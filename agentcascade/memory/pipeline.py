@@ -17,6 +17,7 @@ from typing import Any
 from agentcascade._util import forking
 from agentcascade.errors import describe
 from agentcascade.memory.budget import ModuleCalls, QuestionBudget
+from agentcascade.memory.combinations import EXTRACTORS
 from agentcascade.memory.llm import ChatMethod
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import FilteredChunks
@@ -27,7 +28,6 @@ from agentcascade.types import TIERS, ModuleName, ModuleRun, Tier, total
 
 USUAL_TIME_DECAY = 0.95
 """Factor on a tier's usual time at each question that it is skipped for, so that it is tried again in the end"""
-EXTRACTORS: tuple[ModuleName, ...] = ("entity", "temporal", "topic")
 
 
 @dataclass
@@ -208,7 +208,7 @@ def draw_tier(probabilities: Probabilities, explore: float, draws: random.Random
         left -= chance
         if left < 0:
             return tier, min(1.0, chance)
-    best = max(range(3), key=lambda i: mixed[i])  # rounding
+    best = max(range(len(TIERS)), key=lambda i: mixed[i])  # rounding
     return TIERS[best], min(1.0, mixed[best])
 
 

@@ -13,6 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from agentcascade.errors import ConfigError
+from agentcascade.memory.combinations import EXTRACTORS
 from agentcascade.memory.llm import ChatMethod, Size
 from agentcascade.memory.modules.base import Module
 from agentcascade.memory.modules.filter import FilteredChunks
@@ -22,8 +23,6 @@ from agentcascade.types import TIERS, Message, ModuleName, Tier
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
-
-EXTRACTORS: tuple[ModuleName, ...] = ("entity", "temporal", "topic")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def sweep_tiers(
             branch = replace(filtered_context, meter=ColdCacheMeter(charging=True, paid=paid))
             items, milliseconds = run_timed(modules[name], tier, branch)
             results[name, tier] = items, milliseconds, branch.meter.paid
-        for middle in product(TIERS, repeat=3):
+        for middle in product(TIERS, repeat=len(EXTRACTORS)):
             parts = {name: results[name, tier] for name, tier in zip(EXTRACTORS, middle)}
             spent = filter_ms + sum(part[1] for part in parts.values())
             spent -= double_charged(parts, paid, context)
