@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ast
 import os
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -177,23 +179,119 @@ def _statements(node: ast.AST, module: str, *, lazily: bool) -> Iterator[tuple[s
             yield from _statements(child, module, lazily=lazily or later)
 
 
+def set_attributes(root: Path, name: str = "Cascade") -> tuple[list[str], list[str]]:
+    """Public attributes that the constructor of a class sets, and those that anything sets later.
+
+    Later is: in another method of the class, or on a variable ``cascade``, ``made`` or ``twin`` anywhere.
+    """
+    source = ast.parse((root / f"{name.lower()}.py").read_text(encoding="utf-8"))
+    (definition,) = (n for n in ast.walk(source) if isinstance(n, ast.ClassDef) and n.name == name)
+    first: set[str] = set()
+    later: set[str] = set()
+    for method in definition.body:
+        if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+            (first if method.name == "__init__" else later).update(_assigned(method, {"self", "twin"}))
+    for folder, _, files in os.walk(root, followlinks=True):
+        for path in (Path(folder) / file for file in files if file.endswith(".py")):
+            later.update(_assigned(ast.parse(path.read_text(encoding="utf-8")), {"cascade", "made", "twin"}))
+    public = {attribute for attribute in first if not attribute.startswith("_")}
+    return sorted(public), sorted(public & later)
+
+
+def _assigned(tree: ast.AST, names: set[str]) -> Iterator[str]:
+    """Attributes of variables with one of these names that are assigned to."""
+    for node in ast.walk(tree):
+        stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if stored and isinstance(node.value, ast.Name) and node.value.id in names:
+            yield node.attr
+
+
+def top_picture(structure: Structure) -> tuple[int, int]:
+    """Arrows and floors of the picture whose boxes are packages and modules at the top; a circle counts as one box."""
+    arrows: dict[str, set[str]] = defaultdict(set)
+    for module, targets in structure.arrows.items():
+        arrows[room(module)] |= {room(target) for target in targets} - {room(module)}
+    groups = components(arrows)
+    group = {name: i for i, members in enumerate(groups) for name in members}
+    floor: dict[int, int] = {}
+    for i, members in enumerate(groups):
+        below = {group[target] for name in members for target in arrows[name]} - {i}
+        floor[i] = 1 + max((floor[j] for j in below), default=0)
+    return sum(len(targets) for targets in arrows.values()), max(floor.values())
+
+
+WALK = """
+import asyncio, sys, tempfile
+import agentcascade
+from agentcascade import ScriptedModel, Step, Trajectory, build
+ways = []
+def seen(frame, event, argument):
+    name = frame.f_globals.get("__name__", "")
+    if event == "call" and name.startswith("agentcascade.") and frame.f_code.co_name != "<module>":
+        if not ways or ways[-1] != name:
+            ways.append(name)
+async def main(folder):
+    teacher, student = ScriptedModel(["Action: go"]), ScriptedModel(["Action: look"])
+    cascade = build(teacher=teacher, student=student, bank={"url": f"sqlite:///{folder}/a.db"},
+                    actions={"format": "react"}, retrieval={"embedder": "hashing", "index": "exact"})
+    await cascade.bank.add(Trajectory(goal="put a mug", steps=(Step(observation="o", action="look"),), success=True))
+    task = [{"role": "user", "content": "put a mug on the desk"}]
+    for step in range(2):
+        episode = cascade.episode("put a mug", id=f"e{step}")
+        sys.setprofile(seen if step else None)
+        try:
+            answer = await episode.complete(task)
+        finally:
+            sys.setprofile(None)
+    assert answer.agentcascade.answered_by == "student", answer
+    await cascade.aclose()
+with tempfile.TemporaryDirectory() as folder:
+    asyncio.run(main(folder))
+print("way:", *ways)
+"""
+
+
+def way_of_a_step(checkout: Path) -> list[str]:
+    """Modules that one step of an episode runs through, in order, a module once for as long as it runs.
+
+    The student takes it: a demonstration, three samples, a decision recorded. A second step is followed, when all
+    modules are loaded.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    if not (checkout / f"{NAME}.egg-info").exists():  # entry points of its own, not of what is installed
+        metadata = [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "egg_info"]
+        subprocess.run(metadata, check=True, capture_output=True, cwd=checkout)
+    done = subprocess.run([sys.executable, "-c", WALK], env=environment, capture_output=True, text=True, cwd=checkout)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.rpartition("way:")[2].split()
+
+
 def main() -> None:
-    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / NAME
-    structure = Structure(root)
+    checkout = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[1]).resolve()
+    structure = Structure(checkout / NAME)
     rooms: dict[str, list[str]] = defaultdict(list)
     for module in structure.arrows:
         rooms[room(module)].append(module)
     rank = ranks(FLOORS)
     print("package            modules  floors")
-    for name in sorted(rooms, key=lambda name: (-rank.get(name, -1), name)):
+    beside = sorted(name for name in rooms if name in structure.modules)
+    for name in sorted(rooms.keys() - beside, key=lambda name: (-rank.get(name, -1), name)):
         heights = {structure.heights[module] for module in rooms[name]}
         print(f"{name:18} {len(rooms[name]):7}  {min(heights)}-{max(heights)}")
-    beside = [name for name in rooms if name in structure.modules]
-    print(f"\n{len(structure.arrows)} modules, {len(beside)} of them beside the packages: {', '.join(sorted(beside))}")
-    print(f"{len(rooms)} packages and modules at the top, {max(structure.heights.values())} floors of modules")
-    print(f"{len(structure.circles)} circles: {structure.circles}")
-    climbs = structure.climbs()
-    print(f"{len(climbs)} imports that climb" + "".join(f"\n  {a} -> {b}" for a, b in climbs))
+    print(f"\n{len(structure.arrows)} modules, {len(beside)} beside the packages: {', '.join(beside)}")
+    arrows, floors = top_picture(structure)
+    print(f"{len(rooms)} packages and modules at the top, {arrows} arrows between them, {floors} floors")
+    print(f"{len(structure.circles)} circles of modules, of {[len(circle) for circle in structure.circles]}")
+    if rooms.keys() <= rank.keys():
+        climbs = structure.climbs()
+        print(f"{len(climbs)} imports that climb" + "".join(f"\n  {a} -> {b}" for a, b in climbs))
+    public, later = set_attributes(structure.root)
+    print(f"Cascade: {len(public)} public attributes set by its constructor, {len(later)} of them set later")
+    way = way_of_a_step(checkout)
+    packages = [room(name.removeprefix(f"{NAME}.")) for name in way]
+    changes = sum(a != b for a, b in pairwise(packages))
+    print(f"a step runs through {len(set(way))} modules of {len(set(packages))} packages")
+    print(f"it changes the module {len(way) - 1} times, the package {changes} times")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from structure import Structure, room
+from structure import FLOORS, Structure, ranks, room, set_attributes
 
 import agentcascade
 
@@ -141,6 +141,23 @@ with build(teacher=teacher, student=student, retrieval={"embedder": "hashing", "
 """
     heavier = HEAVY - {"pydantic", "numpy", "sqlalchemy", "alembic", "openai", "tiktoken", "rich"}
     assert loaded_by(code, tmp_path) & heavier == set()
+
+
+def test_every_package_stands_on_a_floor_and_nothing_else_does() -> None:
+    assert {room(module) for module in structure().arrows} == ranks(FLOORS).keys()
+
+
+def test_no_import_climbs() -> None:
+    """Those for type checkers and inside functions neither."""
+    assert structure().climbs() == []
+
+
+def test_there_is_no_circle() -> None:
+    assert structure().circles == []
+
+
+def test_nothing_of_a_cascade_is_set_after_its_construction() -> None:
+    assert set_attributes(ROOT) == ([], [])
 
 
 def test_worlds_routers_and_indexes_know_none_of_each_others_insides() -> None:
