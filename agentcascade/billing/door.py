@@ -34,9 +34,9 @@ SECONDS = 60.0
 class Bill(Protocol):
     """What the calls are made for: a step's record, or a `Tab`."""
 
-    def spent_by(self, role: Role, purpose: Purpose, completion: Completion | None) -> None: ...
+    def add_call(self, role: Role, purpose: Purpose, completion: Completion | None) -> None: ...
 
-    def failed(self, what: str, error: BaseException) -> None: ...
+    def add_failure(self, what: str, error: BaseException) -> None: ...
 
     def model_time(self) -> AbstractContextManager[None]: ...
 
@@ -48,11 +48,11 @@ class Tab:
         self.calls: list[Call] = []
         self.failures: list[BaseException] = []
 
-    def spent_by(self, role: Role, purpose: Purpose, completion: Completion | None) -> None:
+    def add_call(self, role: Role, purpose: Purpose, completion: Completion | None) -> None:
         if completion is not None:
             self.calls.append(Call.of(role, purpose, completion))
 
-    def failed(self, what: str, error: BaseException) -> None:
+    def add_failure(self, what: str, error: BaseException) -> None:
         self.failures.append(error)
 
     def model_time(self) -> AbstractContextManager[None]:
@@ -156,13 +156,13 @@ class Door:
                     spent = _bill_of_failure(error, call, deltas)
                     if spent is not None:
                         cost = spent.dollars
-                        bill.spent_by(role, purpose, spent)
+                        bill.add_call(role, purpose, spent)
                         with suppress(Exception):
                             error.completion = spent  # type: ignore[attr-defined]
                     raise
                 observe(completion)
             cost = completion.dollars
-            bill.spent_by(role, purpose, completion)
+            bill.add_call(role, purpose, completion)
         finally:
             if reservation is not None:
                 await reservation.settle(cost or Decimal(0))

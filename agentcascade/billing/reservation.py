@@ -22,7 +22,7 @@ background: set[asyncio.Future[Any]] = set()
 
 
 class FailureLog(Protocol):
-    def failed(self, what: str, error: BaseException) -> None:
+    def add_failure(self, what: str, error: BaseException) -> None:
         """Note that the budgets failed, which alone is no reason to fail the call."""
 
 
@@ -49,7 +49,7 @@ class Reservation:
                 if isinstance(error, TimeoutError):
                     raise StorageError(f"the budgets were not read within {BUDGET_SECONDS:g} seconds") from error
                 raise
-            self._failures.failed("budget", error)
+            self._failures.add_failure("budget", error)
 
     def book(self, dollars: Decimal) -> Awaitable[None]:
         """Book, now and for good; the result says when it is done."""
@@ -72,7 +72,7 @@ class Reservation:
             async with asyncio.timeout(BUDGET_SECONDS):
                 await asyncio.shield(booking)
         except Exception as error:
-            self._failures.failed("budget", error)
+            self._failures.add_failure("budget", error)
 
 
 def keep_until_done(work: asyncio.Future[Any]) -> asyncio.Future[Any]:

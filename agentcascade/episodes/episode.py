@@ -236,7 +236,7 @@ class Episode:
                 answer = await self._ask(record, messages, "first-thought")
                 self._thought = planning.first_thought(answer, context.prompts.quoting)
         except BaseException as error:
-            record.raised(error)
+            record.end_in(error)
             if context.recorder is not None:
                 context.recorder.record(record.close(context.teacher))
             raise

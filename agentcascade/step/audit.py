@@ -92,7 +92,7 @@ class Audits:
             sample = await parse(context, completion.messages[0], situation, audited)
             taught = sample.action.key if sample.action else None
         except (Exception, asyncio.CancelledError) as error:
-            record.failed("audit", error)
+            record.add_failure("audit", error)
             if isinstance(error, asyncio.CancelledError):
                 self._log(record, step, decision, request, taught)
                 raise

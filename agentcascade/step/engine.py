@@ -128,7 +128,7 @@ class Engine:
             mode = "teacher"
         record = StepRecord(situation, mode, before, context.name)
         options = structured_output.with_choices(
-            request.options, context.config.sampling, context.choices, situation, record.failed
+            request.options, context.config.sampling, context.choices, situation, record.add_failure
         )
         accounts = (*context.config.budgets.accounts(situation), *request.accounts)
         request = replace(request, options=options, accounts=accounts)
@@ -143,7 +143,7 @@ class Engine:
                         parsed = await self._parsed(completion, request, record)
                         await self._memory.store(situation, *parsed, record)
             except BaseException as error:
-                record.raised(error)
+                record.end_in(error)
                 raise
             finally:
                 decision = record.close(context.teacher)
@@ -187,10 +187,10 @@ class Engine:
             except Exception as error:
                 if context.teacher is None:
                     raise
-                record.failed("student", error)
+                record.add_failure("student", error)
                 student = policy.context.student
                 if student is not None and not isinstance(error, (BudgetExceeded, UnknownPrice)):
-                    context.health.failed(student.name, error)
+                    context.health.add_failure(student.name, error)
                 continue
             if completion is not None:
                 return completion
@@ -234,7 +234,7 @@ class Engine:
         """The student's accepted answer, or None to defer; `record.reason` says why."""
         samples, verdict = await policy.sample_and_vote(router, situation, n, request, record)
         votes = voting.tally(samples)
-        record.voted(votes, samples)
+        record.add_votes(votes, samples)
         chosen = voting.winner(samples, votes)
         if chosen is None and self.context.teacher is None:
             return _first_answer(samples, record)
@@ -243,12 +243,12 @@ class Engine:
             return None
         if mode == "cascade" and not await policy.allow_side_effects(chosen, samples, situation, request, record):
             return None
-        record.accepted(chosen, record.agreed(chosen))
+        record.accept(chosen, record.agreement_on(chosen))
         return record.completion([chosen.message])
 
     async def _teacher(self, request: Request, record: StepRecord, reason: str) -> Completion:
         context = self.context
-        record.deferred(reason)
+        record.defer(reason)
         shown = context.config.prompt.teacher_sees_demonstrations
         plain = request.remembered if context.config.memory.teacher_sees_memory else request.messages
         try:
@@ -257,23 +257,23 @@ class Engine:
             if context.student is None or context.config.budgets.when_exceeded == "error":
                 raise
             return await self._without_teacher(request, record, error)
-        record.acted(await parse(context, completion.messages[0], record.situation, request), shown)
+        record.add_teacher_action(await parse(context, completion.messages[0], record.situation, request), shown)
         return record.completion(completion.messages, completion)
 
     async def _without_teacher(self, request: Request, record: StepRecord, error: BudgetExceeded) -> Completion:
         """The teacher is over budget: the student's best sample, drawn now if there is none yet."""
-        record.failed("teacher", error)
+        record.add_failure("teacher", error)
         samples = list(record.samples)
         if not any(s.action for s in samples):
             policy, situation = self._policies[0], record.situation
             request = await policy.add_demonstrations(situation, "student", request, record) or request
             samples, _ = await policy.sample_and_vote(FIRST_SAMPLE, situation, 1, request, record)
         votes = voting.tally(samples)
-        record.voted(votes, samples)
+        record.add_votes(votes, samples)
         best = voting.winner(samples, votes)
         if best is None:
             raise error
-        record.accepted(best, "the teacher is over budget")
+        record.accept(best, "the teacher is over budget")
         return record.completion([best.message])
 
     async def wait(self) -> None:
@@ -287,5 +287,5 @@ def _first_answer(samples: Sequence[Sample], record: StepRecord) -> Completion |
     chosen = next((s for s in samples if s.message != NOTHING), None)
     if chosen is None:
         return None
-    record.accepted(chosen, f"no valid action and no teacher: {chosen.invalid}")
+    record.accept(chosen, f"no valid action and no teacher: {chosen.invalid}")
     return record.completion([chosen.message])

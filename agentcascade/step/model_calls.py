@@ -71,11 +71,11 @@ class ModelCalls:
         try:
             completion = await self._call("student", purpose, model, self._sent(request.prompt, "student"), options)
         except EmptyCompletion as error:
-            self._record.failed("student", error)
-            context.health.failed(model.name, error)
+            self._record.add_failure("student", error)
+            context.health.add_failure(model.name, error)
             billed = error.completion
             return Batch([StudentReply(NOTHING)] * size, Call.of("student", purpose, billed) if billed else None)
-        context.health.worked(model.name)
+        context.health.add_success(model.name)
         n = len(completion.messages)
         answers = zip_longest(completion.messages, completion.logprobs[:n], completion.tokens[:n])
         replies = [StudentReply(self._named(m, "student", drawn + i), p, t) for i, (m, p, t) in enumerate(answers)]

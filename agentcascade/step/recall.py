@@ -36,7 +36,7 @@ class StepMemory:
         try:
             recall = await self._recall(situation, request, record)
         except Exception as error:
-            record.failed("memory", error)
+            record.add_failure("memory", error)
             return request
         if not recall.text:
             return request
@@ -81,7 +81,7 @@ class StepMemory:
         except InvalidRequest:
             pass  # the step was asked for again, and is in the history as it was the first time
         except Exception as error:
-            record.failed("memory", error)
+            record.add_failure("memory", error)
 
     def _history(self, situation: Situation) -> str:
         return self._settings.history or situation.episode

@@ -57,48 +57,58 @@ class StepRecord:
         finally:
             self._model_seconds += time.perf_counter() - started
 
-    def embedded(self, seconds: float) -> None:
+    def add_embedding(self, seconds: float) -> None:
+        """Seconds that embedding the query took."""
         self._embedding_seconds += seconds
 
-    def demonstrated(self, prompt: Prompt) -> None:
+    def add_demonstrations(self, prompt: Prompt) -> None:
+        """The prompt that the student is shown."""
         self._prompt = prompt
 
-    def spent_by(self, role: Role, purpose: Purpose, completion: Completion | None) -> None:
+    def add_call(self, role: Role, purpose: Purpose, completion: Completion | None) -> None:
         """Add a call to the bill; a failed call that carries no completion has none we know of."""
         if completion is not None:
             self._calls.append(Call.of(role, purpose, completion))
             if role == "student" and purpose == "sample":
                 self._fields = completion.fields
 
-    def failed(self, what: str, error: BaseException) -> None:
+    def add_failure(self, what: str, error: BaseException) -> None:
         self._failures.append(f"{what}: {describe(error)}")
         self.reason = f"{what} failed: {type(error).__name__}"
 
-    def raised(self, error: BaseException) -> None:
+    def end_in(self, error: BaseException) -> None:
         """The step itself ends in `error`."""
         self._failures.append(f"step: {describe(error)}")
         self._raised = True
 
-    def voted(self, votes: Tally, samples: Sequence[Sample]) -> None:
-        self._votes, self._samples = votes, samples
+    def add_votes(self, votes: Tally, samples: Sequence[Sample]) -> None:
+        """The student's samples, and how they agree."""
+        self._votes = votes
+        self._samples = samples
 
-    def accepted(self, chosen: Sample, reason: str) -> None:
-        self.answered_by, self.reason, self._chosen = "student", reason, chosen
+    def accept(self, chosen: Sample, reason: str) -> None:
+        """The step is the student's."""
+        self.answered_by = "student"
+        self.reason = reason
+        self._chosen = chosen
 
-    def deferred(self, reason: str) -> None:
-        self.answered_by, self.reason = "teacher", reason
+    def defer(self, reason: str) -> None:
+        """The step is the teacher's."""
+        self.answered_by = "teacher"
+        self.reason = reason
 
-    def acted(self, sample: Sample, saw_demonstrations: bool) -> None:
+    def add_teacher_action(self, sample: Sample, saw_demonstrations: bool) -> None:
         """The teacher's own action."""
-        self._chosen, self._teacher_saw_demonstrations = sample, saw_demonstrations
+        self._chosen = sample
+        self._teacher_saw_demonstrations = saw_demonstrations
 
     def completion(self, messages: Sequence[Message], answered: Completion | None = None) -> Completion:
         """The answer that the caller gets, with the usage of the model that answered.
 
         `answered` is that model's own completion, whose finish reasons and other fields are handed on.
         """
-        asked = [c for c in self._calls if c.role == self.answered_by and c.purpose in ("act", "sample")]
-        own = [c for c in asked if c.model == asked[-1].model]
+        of_role = [c for c in self._calls if c.role == self.answered_by and c.purpose in ("act", "sample")]
+        own = [c for c in of_role if c.model == of_role[-1].model]
         return Completion(
             model=own[-1].model,
             messages=tuple(messages),
@@ -145,7 +155,7 @@ class StepRecord:
         """Score of the best demonstration shown."""
         return max((d.score for d in self._prompt.shown), default=None) if self._prompt else None
 
-    def agreed(self, chosen: Sample) -> str:
+    def agreement_on(self, chosen: Sample) -> str:
         """How many of the samples say what `chosen` says."""
         assert self._votes is not None
         assert chosen.action is not None

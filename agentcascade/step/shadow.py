@@ -54,9 +54,9 @@ class Shadows:
                 n = samples_of(context, situation)
                 samples, _ = await policy.sample_and_vote(_All(n), situation, n, shown, record, "shadow")
         except Exception as error:
-            record.failed("shadow", error)
+            record.add_failure("shadow", error)
         except asyncio.CancelledError as error:
-            record.failed("shadow", error)
+            record.add_failure("shadow", error)
             self._log(record, samples, decision, request)
             raise
         self._log(record, samples, decision, request)

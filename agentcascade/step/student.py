@@ -60,7 +60,7 @@ class StudentPolicy:
             return request
         settings = context.config.prompt
         retrieved = await context.bank.retrieve(situation, k)
-        record.embedded(retrieved.embedding_seconds)
+        record.add_embedding(retrieved.embedding_seconds)
         room = max(0, settings.token_budget - request.memory_tokens)
         prompt = demonstrations.build(
             request.remembered, retrieved.demonstrations, budget=room, count=context.count, prompts=context.prompts
@@ -69,7 +69,7 @@ class StudentPolicy:
             output = round(self.learned.statistics.answer_tokens)
             cache = self.learned.demonstrations
             prompt = await cache.choose(context, situation, request.remembered, prompt, room, output)
-        record.demonstrated(prompt)
+        record.add_demonstrations(prompt)
         if len(prompt.shown) < settings.min_demonstrations and mode == "cascade":
             record.reason = f"{len(prompt.shown)} demonstrations, {settings.min_demonstrations} needed"
             if prompt.dropped:
@@ -143,7 +143,7 @@ class StudentPolicy:
         async def ask(model: ChatModel, messages: Sequence[Message]) -> Completion:
             return await calls.ask(model, messages, "verify", {"temperature": 0.0})
 
-        return await merged(samples, situation, mergers, ask, record.failed)
+        return await merged(samples, situation, mergers, ask, record.add_failure)
 
     async def allow_side_effects(
         self, chosen: Sample, samples: list[Sample], situation: Situation, request: Request, record: StepRecord
@@ -158,7 +158,7 @@ class StudentPolicy:
             batch = await ModelCalls(self.context, request, record).sample(more, len(samples))
             samples += [await self._sample(reply, situation, request) for reply in batch.replies]
         votes = voting.tally(samples)
-        record.voted(votes, samples)
+        record.add_votes(votes, samples)
         share = votes.counts.get(chosen.action.key, 0) / votes.total
         if share + 1e-9 >= settings.side_effects_agreement:
             return True

@@ -22,7 +22,7 @@ class StudentHealth:
         self._worked: set[str] = set()
         self._said: set[str] = set()
 
-    def failed(self, student: str, error: BaseException) -> None:
+    def add_failure(self, student: str, error: BaseException) -> None:
         """The student's side of a step broke."""
         with self._lock:
             self._failures[student] = count = self._failures.get(student, 0) + 1
@@ -39,7 +39,7 @@ class StudentHealth:
             describe(error),
         )
 
-    def worked(self, student: str) -> None:
+    def add_success(self, student: str) -> None:
         if not self._failures.get(student) and student in self._worked:  # the usual case takes no lock
             return
         with self._lock:
