@@ -20,10 +20,10 @@ from agentcascade.bench.pools.base import WorkersDied
 from agentcascade.bench.pools.open import open_pool
 from agentcascade.errors import EnvironmentFailed, InvalidAction, InvalidRequest
 from agentcascade.models.pricing import Price
-from agentcascade.steplog.types import Drawn, LoggedStep
+from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample, Message, Usage
-from agentcascade.vllm.engine import Settings
-from agentcascade.vllm.offline import Asked, OfflineEngine, Sampling
+from agentcascade.vllm.engine import EngineSettings
+from agentcascade.vllm.offline import OfflineEngine, SamplingSettings, SeededPrompt
 
 HOPELESS = 100
 """Steps without an answer, and none with one, that end a run."""
@@ -44,8 +44,8 @@ class Plan:
     """How the student is run and sampled; picklable."""
 
     python: Path
-    settings: Settings
-    sampling: Sampling
+    settings: EngineSettings
+    sampling: SamplingSettings
     log: Path
     wait: float = 600.0
     seed: int = 0
@@ -112,7 +112,7 @@ def with_samples(
     if not samples:
         samples = [LoggedSample(action=None, invalid=answer["error"])] * plan.sampling.n
     prompt, cached = answer.get("prompt", 0), answer.get("cached", 0)
-    drawn = Drawn(
+    drawn = StudentSamples(
         model=model,
         samples=tuple(samples),
         n=plan.sampling.n,
@@ -131,20 +131,20 @@ def key(step: LoggedStep) -> str:
     return f"{step.namespace}/{step.id}"
 
 
-def _asked(item: Item, seed: int) -> Asked:
+def _asked(item: Item, seed: int) -> SeededPrompt:
     name = key(item.step)
     own = blake2b(f"{seed} {name}".encode(), digest_size=4).digest()
-    return Asked(id=name, messages=list(item.messages), seed=int.from_bytes(own) >> 1)
+    return SeededPrompt(id=name, messages=list(item.messages), seed=int.from_bytes(own) >> 1)
 
 
-def _identity(plan: Plan, asked: dict[str, Asked]) -> str:
+def _identity(plan: Plan, asked: dict[str, SeededPrompt]) -> str:
     """Of everything that the answers hang on."""
     what = [plan.settings.model, plan.settings.chat_template, plan.settings.dtype, asdict(plan.sampling), plan.seed]
     written = json.dumps([what, list(asked.values())], sort_keys=True, default=str)
     return blake2b(written.encode(), digest_size=12).hexdigest()
 
 
-def _begin(kept: Path, identity: str, asked: dict[str, Asked]) -> dict[str, dict[str, Any]]:
+def _begin(kept: Path, identity: str, asked: dict[str, SeededPrompt]) -> dict[str, dict[str, Any]]:
     """The answers in `kept`; a line that a crash cut off is dropped. A new file names its run in the first line."""
     lines = kept.read_text(encoding="utf-8").splitlines(keepends=True) if kept.exists() else []
     if not lines:
@@ -186,7 +186,7 @@ def _start(plan: Plan) -> None:
         _engine = error
 
 
-def _sample(asked: list[Asked]) -> list[dict[str, Any]]:
+def _sample(asked: list[SeededPrompt]) -> list[dict[str, Any]]:
     if isinstance(_engine, Exception):
         raise EnvironmentFailed(str(_engine))
     assert _engine is not None

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator
 from agentcascade.bench.policies import SHADOW
 from agentcascade.bench.records import EpisodeRecord
 from agentcascade.models.pricing import PriceTable
-from agentcascade.steplog.records import Prices, step_of
+from agentcascade.steplog.records import PriceLookup, logged_step
 from agentcascade.steplog.types import LoggedStep
 
 
 def logged(records: Iterable[EpisodeRecord], table: PriceTable) -> Iterator[LoggedStep]:
     """One step for each that both models answered, by seed, task and position. Broken episodes count as lost."""
-    prices = Prices(table)
+    prices = PriceLookup(table)
     own = [record for record in records if record.policy == SHADOW]
     for record in sorted(own, key=lambda r: (r.seed, r.index)):
         decided = {decision.id: decision for decision in record.decisions}
         for shadow in sorted(record.shadows, key=lambda s: s.step):
             decision = decided[shadow.decision]
-            step = step_of(shadow, (*decision.calls, *shadow.calls), record.success, prices)
+            step = logged_step(shadow, (*decision.calls, *shadow.calls), record.success, prices)
             # Random ids and times would make every log another one.
             yield step.model_copy(update={"id": f"{shadow.episode}-{shadow.step}", "created_at": None})

@@ -54,9 +54,9 @@ def command(
 def _state(text: str | None, opened: Any, name: str, risk: float | None) -> dict[str, Any]:
     """Counts of the accepted steps that were audited, and the watch."""
     from agentcascade.routers.step.drift import Watch, confidence_sequence
-    from agentcascade.steplog.audits import audits
+    from agentcascade.steplog.audits import count_audits
 
-    accepted, differing, dollars = audits(opened, name)
+    accepted, differing, dollars = count_audits(opened, name)
     low, high = confidence_sequence(differing, accepted)
     found: dict[str, Any] = {
         "cascade": name,

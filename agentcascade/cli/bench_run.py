@@ -111,7 +111,7 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
         from agentcascade.steplog import jsonl
 
         table = PriceTable({m["name"]: m["price"] for m in models.values() if m["price"]})
-        jsonl.write(options["log"], logged(records, table))
+        jsonl.write_jsonl(options["log"], logged(records, table))
         paths.append(options["log"])
     console.print(report.table())
     for line in report.footnotes():

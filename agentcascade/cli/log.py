@@ -56,9 +56,9 @@ def import_(
     from agentcascade.actions.formats import make_format
     from agentcascade.errors import InvalidRequest
     from agentcascade.steplog import foreign
-    from agentcascade.steplog.files import load as read
-    from agentcascade.steplog.files import save
-    from agentcascade.steplog.matching import matched
+    from agentcascade.steplog.files import read_log as read
+    from agentcascade.steplog.files import write_log
+    from agentcascade.steplog.matching import match_calls
 
     left_out: Counter[str] = Counter()
     if form == "plain" or (form == "auto" and all(is_steps(path) for path in files)):
@@ -66,8 +66,8 @@ def import_(
     else:
         if teacher is None:
             raise click.UsageError("--teacher says which model of the log is the teacher: it is needed for this format")
-        found = matched(
-            (call for path in files for call in foreign.calls(path, form)),
+        found = match_calls(
+            (call for path in files for call in foreign.read_model_calls(path, form)),
             teacher,
             students,
             formats=make_format(actions, fold=fold),
@@ -77,7 +77,7 @@ def import_(
         say(f"left out: {number:,} {reason}")
     if not steps:
         raise InvalidRequest("no step was answered by teacher and student both: nothing was written")
-    say(f"wrote {save(out, steps):,} steps to {out}")
+    say(f"wrote {write_log(out, steps):,} steps to {out}")
 
 
 def is_steps(path: Path) -> bool:
@@ -108,13 +108,13 @@ def export(
     """Write the shadows and audits of the database."""
     from agentcascade.cli.logs import price_table
     from agentcascade.steplog.database import export as read
-    from agentcascade.steplog.files import save
+    from agentcascade.steplog.files import write_log
 
     settings = load(config, url)
     since = None if days is None else datetime.now(UTC) - timedelta(days=days)
     with database(settings) as opened:
         steps = read(opened, namespace=namespace, since=since, cascade=cascade, prices=price_table(settings))
-        say(f"wrote {save(out, steps):,} steps to {out}")
+        say(f"wrote {write_log(out, steps):,} steps to {out}")
 
 
 @command.command()
@@ -123,7 +123,7 @@ def show(file: Path) -> None:
     """Say what a log holds."""
     from rich.table import Table
 
-    from agentcascade.steplog.files import load as read
+    from agentcascade.steplog.files import read_log as read
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in _facts(read(file)).items():

@@ -50,7 +50,7 @@ def source_files(options: Mapping[str, Any]) -> tuple[Path, ...]:
 def read(options: Mapping[str, Any]) -> list[LoggedStep]:
     """The steps of all sources. Raises `InvalidRequest`."""
     from agentcascade.errors import InvalidRequest
-    from agentcascade.steplog.files import load as load_log
+    from agentcascade.steplog.files import read_log as load_log
 
     if options["logs"]:
         steps = [step for path in options["logs"] for step in load_log(path)]

@@ -39,16 +39,16 @@ def command(
     if (log or run) and (config or url or namespace):
         raise click.UsageError("--config, --url and --namespace are of the database: leave --log and --run out")
     if log:
-        from agentcascade.reports.log import write_report
-        from agentcascade.steplog.files import load as load_log
+        from agentcascade.reports.log import write_log_report
+        from agentcascade.steplog.files import read_log as load_log
 
-        write_report(out, load_log(log), f"agentcascade report: {log.name}")
+        write_log_report(out, load_log(log), f"agentcascade report: {log.name}")
     elif run:
-        from agentcascade.reports.run import write_report as write_run
+        from agentcascade.reports.run import write_run_report as write_run
 
         write_run(out, run)
     else:
-        from agentcascade.reports.live import write_report as write_live
+        from agentcascade.reports.live import write_live_report as write_live
 
         settings = load(config, url)
         with database(settings) as opened:

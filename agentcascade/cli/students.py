@@ -59,8 +59,8 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
     """
     from agentcascade._util.files import cache_folder
     from agentcascade.errors import ConfigError
-    from agentcascade.vllm.engine import Engine, launcher
-    from agentcascade.vllm.registry import Registry, Replica, Student, started
+    from agentcascade.vllm.engine import Engine, launch_command
+    from agentcascade.vllm.registry import Registry, Replica, Student, start_ticks
 
     if port is not None and replicas > 1:
         raise click.UsageError("--port is of a single replica")
@@ -70,7 +70,7 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
     if there is not None and there.alive:
         raise ConfigError(f"student '{called}' is running already: stop it, or give this one another --name")
     settings = engine_settings(model, called, options, extra, tool_parser=options["tool_parser"])
-    command_ = launcher(options["vllm"])
+    command_ = launch_command(options["vllm"])
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     engines: list[Engine] = []
@@ -85,7 +85,7 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
             name=called,
             model=model,
             replicas=tuple(
-                Replica(api_base=e.api_base, pid=e.process.pid, log=str(e.log), started=started(e.process.pid))
+                Replica(api_base=e.api_base, pid=e.process.pid, log=str(e.log), started=start_ticks(e.process.pid))
                 for e in engines
             ),
             hour_dollars=options["hour_dollars"],
@@ -134,9 +134,9 @@ def _tell(student: Student) -> None:
 def _priced(student: Student, hour_dollars: Decimal, **load: int) -> Student:
     import asyncio
 
-    from agentcascade.vllm.throughput import throughput
+    from agentcascade.vllm.throughput import measure_throughput
 
-    found = asyncio.run(throughput(student.api_bases, student.name, **load))
+    found = asyncio.run(measure_throughput(student.api_bases, student.name, **load))
     rates = f"reads {found.input:,.0f}, from its cache {found.cached_input:,.0f}, writes {found.output:,.0f}"
     say(f"tokens a second: {rates}")
     return student.model_copy(update={"hour_dollars": hour_dollars, "price": found.price(hour_dollars)})
@@ -149,10 +149,10 @@ def _priced(student: Student, hour_dollars: Decimal, **load: int) -> Student:
 def install(folder: Path | None, kind: str | None, quiet: bool) -> None:
     """Install vLLM into a virtual environment of its own, by default where `serve` looks for it. Several GB."""
     from agentcascade.vllm import installation
-    from agentcascade.vllm.engine import home
+    from agentcascade.vllm.engine import environment_folder
 
-    where, chosen = (folder or home()).absolute(), kind or installation.kind_here()
-    installation.install(where, chosen, (lambda line: None) if quiet else lambda line: say(line, err=True))
+    where, chosen = (folder or environment_folder()).absolute(), kind or installation.detect_build()
+    installation.install_vllm(where, chosen, (lambda line: None) if quiet else lambda line: say(line, err=True))
     say(f"vLLM ({chosen}) is in {where}" + (": name it with --vllm or AGENTCASCADE_VLLM" if folder else ""))
 
 
@@ -179,7 +179,7 @@ def config(name: str) -> None:
 def list_() -> None:
     """Say which students run here, how busy they are, and what share of prompts their caches answered."""
     from agentcascade.vllm.registry import Registry
-    from agentcascade.vllm.throughput import gauges
+    from agentcascade.vllm.throughput import read_gauges
 
     known = Registry().all()
     if not known:
@@ -189,7 +189,7 @@ def list_() -> None:
         if student.price is not None:
             price = f"${student.price.input:.4f}/{student.price.output:.4f} a million tokens"
         for replica in student.replicas:
-            state = _state(gauges(replica.api_base)) if replica.alive else "dead"
+            state = _state(read_gauges(replica.api_base)) if replica.alive else "dead"
             say(f"{student.name}  {replica.api_base}  {price}  {state}")
 
 
@@ -207,7 +207,7 @@ def _state(seen: dict[str, float]) -> str:
 def stop(name: str) -> None:
     """End a student that was started with --detach."""
     from agentcascade.errors import ConfigError, did_you_mean
-    from agentcascade.vllm.engine import end_group
+    from agentcascade.vllm.engine import end_process_group
     from agentcascade.vllm.registry import Registry
 
     registry = Registry()
@@ -216,7 +216,7 @@ def stop(name: str) -> None:
         raise ConfigError(f"there is no student '{name}': {did_you_mean(name, known)}")
     for replica in known[name].replicas:
         if replica.alive:
-            end_group(replica.pid, lambda replica=replica: not replica.alive)  # type: ignore[misc]
+            end_process_group(replica.pid, lambda replica=replica: not replica.alive)  # type: ignore[misc]
     registry.drop(name)
     say(f"{name} is stopped")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from agentcascade.vllm.engine import Settings
+    from agentcascade.vllm.engine import EngineSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 WAIT = 600.0
@@ -41,12 +41,12 @@ def engine_options(function: F) -> F:
 
 def engine_settings(
     model: str, name: str, options: Mapping[str, Any], extra: Sequence[str], *, tool_parser: str | None = None
-) -> Settings:
+) -> EngineSettings:
     """What the options say; `extra` goes to vLLM as it is."""
-    from agentcascade.vllm.engine import Settings
+    from agentcascade.vllm.engine import EngineSettings
 
     template = options["chat_template"]
-    return Settings(
+    return EngineSettings(
         model=str(Path(model).absolute()) if Path(model).is_dir() else model,
         name=name,
         max_model_len=options["max_model_len"],

@@ -57,8 +57,8 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     from agentcascade.cli.settings import load
     from agentcascade.errors import InvalidRequest
     from agentcascade.models.quirks import HOSTED_VLLM
-    from agentcascade.steplog.files import save
-    from agentcascade.vllm.offline import Sampling, python_of
+    from agentcascade.steplog.files import write_log
+    from agentcascade.vllm.offline import SamplingSettings, environment_python
     from agentcascade.vllm.registry import Registry
 
     config = load(options["config"], options["url"])
@@ -69,7 +69,7 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
         ordered=config.tools.side_effects,
     )
     called = options["name"] or Path(model).name
-    python = python_of(options["vllm"])
+    python = environment_python(options["vllm"])
     items, left_out = _items(log, options["form"], options["teacher"], formats)
     for reason, number in left_out.most_common():
         say(f"left out: {number:,} {reason}")
@@ -80,7 +80,7 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     plan = Plan(
         python,
         engine_settings(model, called, options, extra),
-        Sampling(options["n"], options["temperature"], options["max_tokens"], _structured(config)),
+        SamplingSettings(options["n"], options["temperature"], options["max_tokens"], _structured(config)),
         cache_folder("students") / f"{called}-offline.log",
         options["wait"],
         options["seed"],
@@ -101,7 +101,7 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
         with_samples(item, answers[key(item.step)], plan, model=HOSTED_VLLM + called, formats=formats, price=rates)
         for item in items
     ]
-    say(f"wrote {save(out, steps):,} steps to {out}")
+    say(f"wrote {write_log(out, steps):,} steps to {out}")
     kept.unlink()
     failed = Counter(a["error"] for a in answers.values() if "error" in a)
     for reason, number in failed.most_common(3):
@@ -112,15 +112,15 @@ def _items(log: Path, form: str, teacher: str | None, formats: ActionFormat) -> 
     from agentcascade.bench.sampling import Item
     from agentcascade.cli.log import is_steps
     from agentcascade.steplog import foreign
-    from agentcascade.steplog.files import load as read
-    from agentcascade.steplog.matching import taught_steps
+    from agentcascade.steplog.files import read_log as read
+    from agentcascade.steplog.matching import teacher_steps
 
     if form == "steps" or (form == "auto" and is_steps(log)):
         steps = read(log)
         texts = ("\n\n".join(dict.fromkeys(t for t in (s.goal, s.observation) if t)) for s in steps)
         asked = [Item(step, [{"role": "user", "content": text}]) for step, text in zip(steps, texts) if text]
         return asked, +Counter({"steps without goal and observation": len(steps) - len(asked)})
-    found, left_out = taught_steps(foreign.calls(log, form), teacher or "", formats=formats)
+    found, left_out = teacher_steps(foreign.read_model_calls(log, form), teacher or "", formats=formats)
     return [Item(step, messages) for step, messages in found], left_out
 
 

@@ -157,7 +157,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 def write(folder: Path, tuned: Tuned, steps: Sequence[Any], made: dict[str, Any]) -> list[Path]:
     """The three files; returns their paths."""
     from agentcascade._util.files import write_atomically
-    from agentcascade.reports.tuning import write_report
+    from agentcascade.reports.tuning import write_tuning_report
     from agentcascade.routers.tuning.fragments import dump
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def write(folder: Path, tuned: Tuned, steps: Sequence[Any], made: dict[str, Any]
         comment += f"\nTo keep watching, and to pay for one teacher answer in twenty steps: audit: {watch}"
     write_atomically(paths[0], dump(made["rule"], comment))
     write_atomically(paths[1], json.dumps(made, indent=2, ensure_ascii=False) + "\n")
-    write_report(paths[2], tuned, steps, made)
+    write_tuning_report(paths[2], tuned, steps, made)
     return paths
 
 

@@ -1,1 +1,1 @@
-"""Reports: one self-contained HTML file each, with plots, from a tuning, a log, a run or the live database."""
+"""HTML reports, one self-contained file each with plots: of a tuning, a log, a benchmark run, or the live database."""

@@ -1,4 +1,4 @@
-"""The figures of reports, as SVG. Arrays and labels in, text out; nothing here knows of logs or databases."""
+"""Matplotlib figures of reports as SVG texts, from arrays and labels."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Interval = tuple[float, float]
 
 
 @contextmanager
-def drawn(made: list[str], height: float = 4.0) -> Iterator[Any]:
-    """The axes of a new figure; its SVG is added to `made` at the end."""
+def svg_axes(svgs: list[str], height: float = 4.0) -> Iterator[Any]:
+    """The axes of a new figure, whose SVG is appended to `svgs` at the end."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra("matplotlib", "tune", "a report") from error
-    looks = {"svg.hashsalt": "agentcascade", "svg.fonttype": "none", "font.family": "sans-serif"}
-    with rc_context({**looks, "text.parse_math": False}):  # a ``$`` in a name is a dollar, not TeX
+    style = {"svg.hashsalt": "agentcascade", "svg.fonttype": "none", "font.family": "sans-serif"}
+    with rc_context({**style, "text.parse_math": False}):  # a ``$`` in a name is a dollar, not TeX
         figure = Figure(figsize=(7.5, height), layout="constrained")
         axes = figure.add_subplot()
         axes.grid(alpha=0.25)
@@ -31,10 +31,10 @@ def drawn(made: list[str], height: float = 4.0) -> Iterator[Any]:
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
-    made.append(text[text.index("<svg") :])
+    svgs.append(text[text.index("<svg") :])
 
 
-def frontier(
+def plot_frontier(
     points: Sequence[tuple[float, float, bool]],
     named: Mapping[str, tuple[float, float]],
     chosen: tuple[float, float] | None,
@@ -42,13 +42,13 @@ def frontier(
     line: tuple[tuple[float, float], tuple[float, float]] | None,
     labels: tuple[str, str],
 ) -> str:
-    """Rules as (cost, risk, certified), some by name, the chosen one, the bound, and a line of random mixes."""
-    made: list[str] = []
-    with drawn(made, 4.6) as axes:
+    """Plot the frontier: rules as (cost, risk, certified), named and chosen ones, the bound, a line of random mixes."""
+    svgs: list[str] = []
+    with svg_axes(svgs, 4.6) as axes:
         for certified, colour, label in ((False, "0.7", "not certified"), (True, "tab:green", "certified")):
-            own = [(x, y) for x, y, c in points if c is certified]
-            if own:
-                axes.scatter(*zip(*own), s=22, color=colour, label=label, zorder=2)
+            group = [(x, y) for x, y, c in points if c is certified]
+            if group:
+                axes.scatter(*zip(*group), s=22, color=colour, label=label, zorder=2)
         if line is not None:
             axes.plot(*zip(*line), color="tab:gray", linestyle=":", label="random mix of student and teacher")
         for name, (x, y) in named.items():
@@ -62,13 +62,13 @@ def frontier(
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=-0.005)
         axes.legend(fontsize=8)
-    return made[0]
+    return svgs[0]
 
 
-def reliability(groups: Sequence[tuple[float, float, Interval, int]], labels: tuple[str, str]) -> str:
-    """Groups as (agreement, share that is right, its interval, steps), against the diagonal."""
-    made: list[str] = []
-    with drawn(made) as axes:
+def plot_reliability(groups: Sequence[tuple[float, float, Interval, int]], labels: tuple[str, str]) -> str:
+    """Reliability diagram of groups as (agreement, share that is right, its interval, steps)."""
+    svgs: list[str] = []
+    with svg_axes(svgs) as axes:
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="as sure as it is right")
         for level, share, (low, high), steps in groups:
             error = [[max(0.0, share - low)], [max(0.0, high - share)]]
@@ -76,10 +76,10 @@ def reliability(groups: Sequence[tuple[float, float, Interval, int]], labels: tu
             axes.annotate(f"{steps:,}", (level, share), textcoords="offset points", xytext=(6, -11), fontsize=8)
         axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(-0.02, 1.05), ylim=(-0.02, 1.05))
         axes.legend(fontsize=8)
-    return made[0]
+    return svgs[0]
 
 
-def curves(
+def plot_curves(
     lines: Mapping[str, Sequence[tuple[float, float]]],
     labels: tuple[str, str],
     *,
@@ -88,9 +88,9 @@ def curves(
     log_x: bool = False,
     mark: float | None = None,
 ) -> str:
-    """Lines by name, as points; `bands` around some; a horizontal `level` with its name; a vertical `mark`."""
-    made: list[str] = []
-    with drawn(made) as axes:
+    """Line plot by name, with `bands` around some, a horizontal `level` and a vertical `mark`."""
+    svgs: list[str] = []
+    with svg_axes(svgs) as axes:
         for name, points in lines.items():
             if points:
                 (drawn_line,) = axes.plot(*zip(*points), marker="o", markersize=3, linewidth=1.4, label=titled(name))
@@ -107,17 +107,17 @@ def curves(
         axes.set(xlabel=labels[0], ylabel=labels[1])
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
-    return made[0]
+    return svgs[0]
 
 
-def bars(rows: Sequence[tuple[str, float, Interval]], label: str) -> str:
-    """Horizontal bars with intervals, the first on top."""
-    made: list[str] = []
-    with drawn(made, 0.8 + 0.42 * len(rows)) as axes:
+def plot_bars(rows: Sequence[tuple[str, float, Interval]], label: str) -> str:
+    """Horizontal bar plot with intervals, the first row on top."""
+    svgs: list[str] = []
+    with svg_axes(svgs, 0.8 + 0.42 * len(rows)) as axes:
         for i, (_, value, (low, high)) in enumerate(reversed(rows)):
             error = [[max(0.0, value - low)], [max(0.0, high - value)]]
             axes.barh([i], [value], xerr=error, capsize=3, color="tab:blue" if value >= 0 else "tab:orange")
         axes.set_yticks(range(len(rows)), [titled(name) for name, _, _ in reversed(rows)])
         axes.axvline(0, color="0.3", linewidth=1)
         axes.set(xlabel=label)
-    return made[0]
+    return svgs[0]

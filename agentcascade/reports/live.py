@@ -1,4 +1,4 @@
-"""The report of the live database: spending, agreement, shadows, audits, goals."""
+"""Report of the live database: spending, agreement, shadows, audits, goals."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from agentcascade.ledger.dashboard import DashboardQueries
+from agentcascade.ledger.dashboard import Bucket, DashboardQueries
 from agentcascade.ledger.dashboard_rows import SpendingPoint
-from agentcascade.ledger.spending_series import Bucket
 from agentcascade.reports import figures
 from agentcascade.reports.page import Page, percent
 from agentcascade.routers.step.drift import confidence_sequence
-from agentcascade.steplog.audits import audits
+from agentcascade.steplog.audits import count_audits
 from agentcascade.storage import Database
 from agentcascade.types import now
 
 
-def write_report(path: Path, database: Database, *, namespace: str | None, since: datetime) -> None:
-    """One self-contained HTML file about one namespace or all, from `since` on."""
+def write_live_report(path: Path, database: Database, *, namespace: str | None, since: datetime) -> None:
+    """Write the report of one namespace or all, from `since` on, as one HTML file."""
     insights = DashboardQueries(database)
     bucket: Bucket = "hour" if (now() - since).total_seconds() <= 72 * 3600 else "day"
     spending = insights.spending(bucket, namespace=namespace, since=since)
@@ -36,8 +35,8 @@ def write_report(path: Path, database: Database, *, namespace: str | None, since
             "episodes that succeeded": percent(totals.success_share),
         }
     )
-    _spending(page, spending, bucket)
-    _agreement(page, insights, namespace, since)
+    _add_spending(page, spending, bucket)
+    _add_agreement(page, insights, namespace, since)
     shadow = insights.shadow(namespace=namespace, since=since)
     page.heading("Shadows and audits")
     rows = []
@@ -45,36 +44,38 @@ def write_report(path: Path, database: Database, *, namespace: str | None, since
         same = percent(shadow.same / shadow.compared) if shadow.compared else "unknown"
         accepted = percent(shadow.accepted / shadow.steps)
         rows.append(("shadows", f"{shadow.steps:,}", accepted, same, _dollars(shadow.dollars)))
-    found = audits(database, namespace=namespace, since=since)
-    if found.steps:
-        low, high = confidence_sequence(found.differing, found.steps)
-        same = f"{1 - found.differing / found.steps:.1%} ({1 - high:.1%} to {1 - low:.1%})"
-        rows.append(("audits", f"{found.steps:,}", "100 %", same, _dollars(found.dollars)))
+    audit_counts = count_audits(database, namespace=namespace, since=since)
+    if audit_counts.steps:
+        low, high = confidence_sequence(audit_counts.differing, audit_counts.steps)
+        same = f"{1 - audit_counts.differing / audit_counts.steps:.1%} ({1 - high:.1%} to {1 - low:.1%})"
+        rows.append(("audits", f"{audit_counts.steps:,}", "100 %", same, _dollars(audit_counts.dollars)))
     if rows:
         page.table(["", "steps", "student accepted", "of these as the teacher", "cost"], rows)
     else:
         page.text("There are none: mode shadow logs what the student would do, audit.rate checks what it does.")
-    _goals(page, insights, namespace, since)
+    _add_goals(page, insights, namespace, since)
     page.write(path)
 
 
-def _spending(page: Page, spending: Sequence[SpendingPoint], bucket: str) -> None:
+def _add_spending(page: Page, spending: Sequence[SpendingPoint], bucket: str) -> None:
     page.heading("Spending")
-    own, teacher, spent, alone = [], [], Decimal(0), Decimal(0)
+    spent_so_far, alone_so_far, spent, alone = [], [], Decimal(0), Decimal(0)
     for i, point in enumerate(spending):
         spent += point.known_dollars
         alone += point.known_teacher_dollars
-        own.append((float(i), float(spent)))
-        teacher.append((float(i), float(alone)))
+        spent_so_far.append((float(i), float(spent)))
+        alone_so_far.append((float(i), float(alone)))
     page.figure(
-        figures.curves({"spent": own, "the teacher alone, estimated": teacher}, (f"{bucket}s", "dollars so far")),
+        figures.plot_curves(
+            {"spent": spent_so_far, "the teacher alone, estimated": alone_so_far}, (f"{bucket}s", "dollars so far")
+        ),
         "Known dollars, summed up from the beginning of the period.",
     )
     if any(p.dollars is None for p in spending):
         page.note("Some prices are not known; their calls are not in these sums.")
 
 
-def _agreement(page: Page, insights: DashboardQueries, namespace: str | None, since: datetime) -> None:
+def _add_agreement(page: Page, insights: DashboardQueries, namespace: str | None, since: datetime) -> None:
     bins = [b for b in insights.agreement_histogram(namespace=namespace, since=since) if b.accepted or b.deferred]
     if bins:
         page.heading("Agreement")
@@ -84,7 +85,7 @@ def _agreement(page: Page, insights: DashboardQueries, namespace: str | None, si
         )
 
 
-def _goals(page: Page, insights: DashboardQueries, namespace: str | None, since: datetime) -> None:
+def _add_goals(page: Page, insights: DashboardQueries, namespace: str | None, since: datetime) -> None:
     goals = insights.goals("most_deferred", namespace=namespace, since=since)
     if goals:
         page.heading("Goals that are sent to the teacher most")

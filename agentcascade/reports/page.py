@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing from outside. Everything that is put in is escaped; figures are SVG of our own."""
+"""Self-contained HTML page of a report. Texts are escaped; figures are our own SVG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agentcascade._util.files import write_atomically
 
 
 class Page:
-    """Filled from top to bottom, then written."""
+    """HTML page, filled from top to bottom, then written."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -24,7 +24,7 @@ class Page:
         self._parts.append(f'<p class="lead">{escape(text)}</p>')
 
     def keys(self, figures: Mapping[str, str]) -> None:
-        """The few figures that matter."""
+        """Key figures, by name."""
         cells = "".join(f'<div class="key">{escape(k)}<b>{escape(v)}</b></div>' for k, v in figures.items())
         self._parts.append(f'<div class="keys">{cells}</div>')
 
@@ -38,7 +38,7 @@ class Page:
         self._parts.append(f'<p class="note">{escape(text)}</p>')
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str]], chosen: int | None = None) -> None:
-        """`chosen` is the row that stands out."""
+        """Table; `chosen` is the row that is highlighted."""
         head = "".join(f"<th>{escape(h)}</th>" for h in headings)
         body = "".join(
             f"<tr{' class=chosen' if i == chosen else ''}>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>"
@@ -49,7 +49,7 @@ class Page:
         )
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """A table of names and values; what is not text is written as JSON."""
+        """Table of names and values; values that are no text are written as JSON."""
         rows = "".join(
             f"<tr><th>{escape(str(k))}</th><td>{escape(v if isinstance(v, str) else json.dumps(v))}</td></tr>"
             for k, v in facts.items()

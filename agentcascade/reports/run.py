@@ -1,4 +1,4 @@
-"""The report of a benchmark's run, made again from its records."""
+"""Report of a benchmark run, from its records."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from agentcascade.errors import InvalidRequest, describe
 from agentcascade.reports.page import Page
 
 
-def write_report(path: Path, folder: Path) -> None:
-    """Of a folder that `agentcascade bench` wrote. Raises `InvalidRequest` for another."""
+def write_run_report(path: Path, folder: Path) -> None:
+    """Write the report of a run folder of `agentcascade bench`. Raises `InvalidRequest` for another folder."""
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         with (folder / "episodes.jsonl").open(encoding="utf-8") as file:

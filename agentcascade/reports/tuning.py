@@ -1,4 +1,4 @@
-"""The report of a tuning: what was certified, the whole frontier, and what the choice hangs on."""
+"""Report of a tuning: the certificate, the frontier, savings, and the sensitivity to prices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from agentcascade.reports import figures
 from agentcascade.reports.page import Page, money, percent
-from agentcascade.reports.sections import Logged, agreement, by_group, coverage, savings
+from agentcascade.reports.sections import ReferenceLog, add_agreement, add_coverage, add_groups, add_savings
 from agentcascade.routers.tuning.columns import Columns, arms, columns, failed
 from agentcascade.routers.tuning.costs import SAMPLINGS, Bill, known
 from agentcascade.routers.tuning.replay import replay
@@ -20,57 +20,59 @@ from agentcascade.routers.tuning.tuner import Candidate, Tuned
 from agentcascade.steplog.types import LoggedStep
 
 FACTORS = tuple(float(f) for f in np.geomspace(0.1, 10, 21))
-WORST_CASES = 400
-"""Most certified rules that the sensitivity to prices looks at"""
+MAX_SENSITIVITY_RULES = 400
+"""Number of certified rules in the sensitivity to prices"""
 
 
-def write_report(path: Path, tuned: Tuned, steps: Sequence[LoggedStep], certificate: Mapping[str, Any]) -> None:
-    """One self-contained HTML file. Raises `MissingExtra` without matplotlib."""
+def write_tuning_report(path: Path, tuned: Tuned, steps: Sequence[LoggedStep], certificate: Mapping[str, Any]) -> None:
+    """Write the report of a tuning as one HTML file. Raises `MissingExtra` without matplotlib."""
     page = Page("agentcascade tune")
     page.lead(certificate["statement"])
-    chosen, log = tuned.chosen, _log(tuned, steps)
-    seen = chosen.replayed if chosen is not None else None
-    wanted = tuned.settings
+    chosen, log = tuned.chosen, _labelled_log(tuned, steps)
+    replayed = chosen.replayed if chosen is not None else None
+    settings = tuned.settings
     page.keys(
         {
             "rule": chosen.rule.name if chosen is not None else "the teacher alone",
-            "student acts": percent(seen.acceptance if seen else 0.0),
-            "risk on the log": _decimals(seen.risk if seen else replay(log, TeacherAlone(), risk=wanted.risk).risk),
-            "allowed": f"{wanted.max_risk:g}",
-            "saving": percent(seen.saving.value if seen else 0.0),
+            "student acts": percent(replayed.acceptance if replayed else 0.0),
+            "risk on the log": _decimals(
+                replayed.risk if replayed else replay(log, TeacherAlone(), risk=settings.risk).risk
+            ),
+            "allowed": f"{settings.max_risk:g}",
+            "saving": percent(replayed.saving.value if replayed else 0.0),
             "steps, episodes": f"{tuned.steps:,}, {tuned.episodes:,}",
         }
     )
-    page.note(f"Risk: {wanted.risk}. Costs are in {tuned.unit}; a saving is a share of what the teacher alone costs.")
-    if wanted.risk.by_episode and not log.singletons:
+    page.note(f"Risk: {settings.risk}. Costs are in {tuned.unit}; a saving is a share of what the teacher alone costs.")
+    if settings.risk.by_episode and not log.singletons:
         page.note(
             "What is certified counts every episode alike, however long it is. Diagrams of agreement and coverage and "
             "tables by group count every step alike: their risks may be above the bound."
         )
-    _frontier(page, tuned, log)
-    logged = Logged(log, wanted.risk.kind)
-    agreement(page, logged, _n(chosen))
-    coverage(page, logged, [n for n in (1, 2, 3, 5, 8, 10) if n <= log.most])
-    _savings(page, tuned, log)
-    _sensitivity(page, tuned, log)
-    by_group(page, logged, chosen.rule if chosen is not None else Threshold(min(3, log.most), min(3, log.most)))
-    _candidates(page, tuned)
+    _add_frontier(page, tuned, log)
+    reference = ReferenceLog(log, settings.risk.kind)
+    add_agreement(page, reference, _samples_of(chosen))
+    add_coverage(page, reference, [n for n in (1, 2, 3, 5, 8, 10) if n <= log.most])
+    _add_savings(page, tuned, log)
+    _add_sensitivity(page, tuned, log)
+    add_groups(page, reference, chosen.rule if chosen is not None else Threshold(min(3, log.most), min(3, log.most)))
+    _add_candidates(page, tuned)
     page.heading("Certificate")
     page.facts({k: v for k, v in certificate.items() if k != "statement"})
     page.write(path)
 
 
-def _log(tuned: Tuned, steps: Sequence[LoggedStep]) -> Columns:
+def _labelled_log(tuned: Tuned, steps: Sequence[LoggedStep]) -> Columns:
     """The labelled steps of the arm of the chosen rule, or of the largest."""
     usable = [s for s in steps if s.kind != "audit" and s.students and not failed(s.students[0])]
-    found = arms(usable)
-    arm = tuned.chosen.replayed.arm if tuned.chosen is not None else found[0]
-    log = columns(usable, arm=arm if arm in found else None)
+    all_arms = arms(usable)
+    arm = tuned.chosen.replayed.arm if tuned.chosen is not None else all_arms[0]
+    log = columns(usable, arm=arm if arm in all_arms else None)
     rows = labelled(log, tuned.settings.risk.kind)
     return log if rows.all() or not rows.any() else log.take(rows)
 
 
-def _n(chosen: Candidate | None) -> int | None:
+def _samples_of(chosen: Candidate | None) -> int | None:
     n = getattr(chosen.rule, "n", None) if chosen is not None else None
     return n if isinstance(n, int) else None
 
@@ -79,10 +81,10 @@ def _decimals(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
 
 
-def _frontier(page: Page, tuned: Tuned, log: Columns) -> None:
+def _add_frontier(page: Page, tuned: Tuned, log: Columns) -> None:
     page.heading("Frontier")
-    found = [(c.replayed.cost, c.replayed.risk, c.certified) for c in tuned.candidates]
-    points = [(cost, risk, certified) for cost, risk, certified in found if risk is not None]
+    replayed = [(c.replayed.cost, c.replayed.risk, c.certified) for c in tuned.candidates]
+    points = [(cost, risk, certified) for cost, risk, certified in replayed if risk is not None]
     bill = _bill(tuned)
     rules: dict[str, Rule] = {"teacher": TeacherAlone(), "student": Threshold(1, 1)}
     if log.most >= 3:
@@ -93,7 +95,7 @@ def _frontier(page: Page, tuned: Tuned, log: Columns) -> None:
     named = {name: (one.cost, one.risk) for name, one in ends.items() if one.risk is not None}
     chosen = named.pop("chosen", None)
     page.figure(
-        figures.frontier(
+        figures.plot_frontier(
             points,
             named,
             chosen,
@@ -110,7 +112,7 @@ def _bill(tuned: Tuned) -> Bill:
     return Bill(tuned.sampling, tuned.settings.discounts, tuned.settings.sample_cost)
 
 
-def _savings(page: Page, tuned: Tuned, log: Columns) -> None:
+def _add_savings(page: Page, tuned: Tuned, log: Columns) -> None:
     chosen = tuned.chosen
     rules: list[tuple[str, Rule]] = [("teacher alone", TeacherAlone())]
     if chosen is not None and not isinstance(chosen.rule, Chain):
@@ -119,7 +121,7 @@ def _savings(page: Page, tuned: Tuned, log: Columns) -> None:
     if log.most >= 3:
         rules.append(("unanimity of 3", Threshold(3, 3)))
     rules.append(("student alone, first sample", Threshold(1, 1)))
-    savings(page, log, rules, _bill(tuned), chosen=1 if chosen is not None else None)
+    add_savings(page, log, rules, _bill(tuned), chosen=1 if chosen is not None else None)
     if chosen is None or isinstance(chosen.rule, Chain):
         return
     rows = []
@@ -135,28 +137,28 @@ def _savings(page: Page, tuned: Tuned, log: Columns) -> None:
         page.note("Dollars are not known, so discounts make no difference here.")
 
 
-def _sensitivity(page: Page, tuned: Tuned, log: Columns) -> None:
-    """Costs are linear in the student's price: two replays of each rule say all."""
+def _add_sensitivity(page: Page, tuned: Tuned, log: Columns) -> None:
+    """Add savings by the student's price: costs are linear in it, so two replays of each rule are enough."""
     certified = [c for c in tuned.certified if c.replayed.arm == log.arm and not isinstance(c.rule, Chain)]
     if tuned.chosen is None or not certified:
         return
     base = _bill(tuned)
     ends = [Bill(base.sampling, base.discounts, base.sample_cost, factor) for factor in (0.0, 1.0)]
     lines: dict[str, list[tuple[float, float]]] = {}
-    for one in certified[:WORST_CASES]:
+    for one in certified[:MAX_SENSITIVITY_RULES]:
         free, full = (replay(log, one.rule, [bill]).cost for bill in ends)
         lines[one.rule.name] = [(f, 1 - (free + f * (full - free)) / one.replayed.teacher_cost) for f in FACTORS]
     if tuned.chosen.rule.name not in lines:
         return
-    own = lines[tuned.chosen.rule.name]
+    chosen_line = lines[tuned.chosen.rule.name]
     best = [max(lines.items(), key=lambda item: item[1][i][1]) for i in range(len(FACTORS))]
-    shown = {f"chosen: {tuned.chosen.rule.name}": own, "best certified at that price": [
+    plotted = {f"chosen: {tuned.chosen.rule.name}": chosen_line, "best certified at that price": [
         (f, max(0.0, line[i][1])) for i, (f, (_, line)) in enumerate(zip(FACTORS, best))
     ]}  # fmt: skip
     page.heading("Sensitivity to prices")
     page.figure(
-        figures.curves(
-            shown,
+        figures.plot_curves(
+            plotted,
             ("student's price against what it is now (factor)", "saving"),
             level=(0.0, "breaks even"),
             log_x=True,
@@ -172,7 +174,7 @@ def _sensitivity(page: Page, tuned: Tuned, log: Columns) -> None:
     page.table(["from a factor of", "cheapest certified rule"], [(f"{f:.2g}", name) for f, name in changes])
 
 
-def _candidates(page: Page, tuned: Tuned) -> None:
+def _add_candidates(page: Page, tuned: Tuned) -> None:
     page.heading("All rules that were tried")
     ordered = sorted(tuned.candidates, key=lambda c: (not c.certified, c.replayed.cost))
     several = len({c.replayed.arm for c in tuned.candidates}) > 1

@@ -1,4 +1,4 @@
-"""What the audits of a database say: how often the teacher would have acted otherwise, and what it cost to know."""
+"""Count the audits in a database: how often the teacher would have acted otherwise, and what audits cost."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from agentcascade.storage import Database
 from agentcascade.storage.tables import calls, decisions, shadows
 
 
-class Audited(NamedTuple):
-    """Accepted steps that the teacher checked, those among them where it would have acted otherwise, and dollars."""
+class AuditCounts(NamedTuple):
+    """Numbers of audited steps and of those where the teacher would have acted otherwise, and the audits' dollars."""
 
     steps: int
     differing: int
@@ -21,22 +21,29 @@ class Audited(NamedTuple):
     """None where a price is not known"""
 
 
-def audits(
+def count_audits(
     database: Database, cascade: str | None = None, namespace: str | None = None, since: datetime | None = None
-) -> Audited:
-    """Of one cascade, namespace and period, or all. An audit whose teacher could not be asked counts its dollars."""
-    own: list[ColumnElement[bool]] = [shadows.c.kind == "audit"]
-    own += [decisions.c.cascade == cascade] if cascade is not None else []
-    own += [shadows.c.namespace == namespace] if namespace is not None else []
-    own += [shadows.c.created_at >= since] if since is not None else []
+) -> AuditCounts:
+    """Count the audits of one cascade, namespace and period, or all.
+
+    An audit whose teacher gave no answer counts with its dollars alone.
+    """
+    conditions: list[ColumnElement[bool]] = [shadows.c.kind == "audit"]
+    conditions += [decisions.c.cascade == cascade] if cascade is not None else []
+    conditions += [shadows.c.namespace == namespace] if namespace is not None else []
+    conditions += [shadows.c.created_at >= since] if since is not None else []
     unanswered = shadows.c.teacher_action.is_(None) & (func.json_array_length(shadows.c.failures) > 0)
     same = and_(shadows.c.teacher_action == decisions.c.action, shadows.c.teacher_action.is_not(None))
-    both = select(func.count(), func.coalesce(func.sum(case((same, 0), else_=1)), 0))
-    both = both.select_from(shadows).join(decisions, decisions.c.id == shadows.c.decision).where(*own, ~unanswered)
+    answered = select(func.count(), func.coalesce(func.sum(case((same, 0), else_=1)), 0))
+    answered = (
+        answered.select_from(shadows)
+        .join(decisions, decisions.c.id == shadows.c.decision)
+        .where(*conditions, ~unanswered)
+    )
     bill = select(func.sum(calls.c.dollars), func.coalesce(func.sum(case((calls.c.dollars.is_(None), 1), else_=0)), 0))
     bill = bill.select_from(shadows).join(decisions, decisions.c.id == shadows.c.decision)
-    bill = bill.join(calls, calls.c.decision == shadows.c.decision).where(calls.c.purpose == "audit", *own)
+    bill = bill.join(calls, calls.c.decision == shadows.c.decision).where(calls.c.purpose == "audit", *conditions)
     with database.begin() as connection:
-        steps, differing = connection.execute(both).one()
+        steps, differing = connection.execute(answered).one()
         known, unpriced = connection.execute(bill).one()
-    return Audited(int(steps), int(differing), None if unpriced else known or Decimal(0))
+    return AuditCounts(int(steps), int(differing), None if unpriced else known or Decimal(0))

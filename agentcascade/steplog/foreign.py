@@ -1,4 +1,4 @@
-"""Foreign logs as model calls: OpenAI transcripts, litellm's payloads and spend logs, Langfuse's exports.
+"""Read model calls from foreign logs: OpenAI transcripts, litellm's payloads and spend logs, Langfuse's exports.
 
 Formats, and what was tried with them:
     openai    a list of messages, or an object with `messages` or `traj` (tau-bench), with `model`, `reward` or
@@ -23,27 +23,29 @@ from agentcascade.steplog.matching import ModelCall
 from agentcascade.types import Usage
 
 Row = Mapping[str, Any]
-HIDDEN = ("redacted-by-litellm", "litellm_truncated")
-"""What litellm writes in place of text: different requests look the same then"""
+REDACTION_MARKS = ("redacted-by-litellm", "litellm_truncated")
+"""Marks that litellm writes in place of redacted or truncated text, which make different requests look the same"""
 
 
-def calls(path: Path, form: str = "auto") -> Iterator[ModelCall]:
-    """The model calls of a JSON or JSONL file. Raises `InvalidRequest` for an unknown or unreadable form."""
-    if form != "auto" and form not in FORMS:
-        raise InvalidRequest(f"format '{form}' is unknown: {did_you_mean(form, (*FORMS, 'auto', 'plain'))}")
-    for number, row in enumerate(rows(path), 1):
-        own = form if form != "auto" else guess(row)
-        if own is None:
+def read_model_calls(path: Path, log_format: str = "auto") -> Iterator[ModelCall]:
+    """Read the model calls of a JSON or JSONL file. Raises `InvalidRequest` for an unknown format or a broken file."""
+    if log_format != "auto" and log_format not in FORMATS:
+        raise InvalidRequest(
+            f"format '{log_format}' is unknown: {did_you_mean(log_format, (*FORMATS, 'auto', 'plain'))}"
+        )
+    for number, row in enumerate(read_objects(path), 1):
+        entry_format = log_format if log_format != "auto" else guess_format(row)
+        if entry_format is None:
             raise InvalidRequest(f"{path} entry {number}: neither a transcript nor a call of litellm or Langfuse")
         try:
-            yield from FORMS[own](row, f"{path.stem}-{number}", path.stem)
+            yield from FORMATS[entry_format](row, f"{path.stem}-{number}", path.stem)
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-            said = f"{type(error).__name__}: {str(error)[:200]}"
-            raise InvalidRequest(f"{path} entry {number} is not of format {own}: {said}") from None
+            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            raise InvalidRequest(f"{path} entry {number} is not of format {entry_format}: {reason}") from None
 
 
-def rows(path: Path) -> Iterator[Any]:
-    """The objects of a JSON array, of one JSON object, or of JSON lines."""
+def read_objects(path: Path) -> Iterator[Any]:
+    """Read the objects of a JSON array, of one JSON object, or of JSON lines."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -71,8 +73,8 @@ def rows(path: Path) -> Iterator[Any]:
         raise InvalidRequest(f"{path} holds neither a list nor objects, but one {type(data).__name__}")
 
 
-def guess(row: Any) -> str | None:
-    """The format of an entry."""
+def guess_format(row: Any) -> str | None:
+    """Guess the format of an entry; None where it fits none."""
     if isinstance(row, list):
         return "openai"
     if not isinstance(row, Mapping):
@@ -103,7 +105,7 @@ def _transcript(row: Any, name: str, file: str) -> Iterator[ModelCall]:
 
 
 def _litellm(row: Row, name: str, file: str) -> Iterator[ModelCall]:
-    response, messages = _json(row.get("response")), _json(row.get("messages"))
+    response, messages = _parse_json(row.get("response")), _parse_json(row.get("messages"))
     if isinstance(messages, Mapping):
         messages = messages.get("messages")
     choices = response.get("choices") or [] if isinstance(response, Mapping) else []
@@ -115,11 +117,13 @@ def _litellm(row: Row, name: str, file: str) -> Iterator[ModelCall]:
         messages=messages or [],
         answers=[] if failed else [_answer(c["message"]) for c in choices if c.get("message")],
         id=str(row.get("id") or row.get("request_id") or ""),
-        unusable="answers from a cache" if str(row.get("cache_hit")).lower() == "true" else _hidden(messages, choices),
+        unusable="answers from a cache"
+        if str(row.get("cache_hit")).lower() == "true"
+        else _redaction_complaint(messages, choices),
         usage=_usage(response.get("usage") if isinstance(response, Mapping) else None),
         episode=str(row.get("session_id") or row.get("trace_id") or name),
         temperature=parameters.get("temperature"),
-        at=_time(row.get("startTime")),
+        at=_parse_time(row.get("startTime")),
     )
 
 
@@ -129,29 +133,29 @@ OBSERVATIONS = ("GENERATION", "SPAN", "EVENT")
 def _langfuse(row: Row, name: str, file: str) -> Iterator[ModelCall]:
     if row.get("type") not in (None, "GENERATION"):
         return
-    asked, said = _json(row.get("input")), _json(row.get("output"))
-    if isinstance(asked, Mapping):
-        asked = asked.get("messages")
-    if isinstance(asked, str):
-        asked = [{"role": "user", "content": asked}]
-    if isinstance(said, Mapping) and "choices" in said:
-        said = [c.get("message") for c in said["choices"]]
-    answers = said if isinstance(said, list) else [said]
-    parameters = _json(_first(row, "modelParameters", "model_parameters")) or {}
+    messages, output = _parse_json(row.get("input")), _parse_json(row.get("output"))
+    if isinstance(messages, Mapping):
+        messages = messages.get("messages")
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    if isinstance(output, Mapping) and "choices" in output:
+        output = [c.get("message") for c in output["choices"]]
+    answers = output if isinstance(output, list) else [output]
+    parameters = _parse_json(_first_field(row, "modelParameters", "model_parameters")) or {}
     yield ModelCall(
-        model=str(_first(row, "model", "providedModelName", "provided_model_name") or "unknown"),
-        messages=asked or [],
+        model=str(_first_field(row, "model", "providedModelName", "provided_model_name") or "unknown"),
+        messages=messages or [],
         answers=[_answer(a if isinstance(a, Mapping) else {"content": str(a)}) for a in answers if a],
         id=str(row.get("id") or ""),
-        unusable=_hidden(asked, said),
-        usage=_details(_json(_first(row, "usageDetails", "usage_details", "usage"))),
-        episode=str(_first(row, "sessionId", "session_id", "traceId", "trace_id") or name),
+        unusable=_redaction_complaint(messages, output),
+        usage=_langfuse_usage(_parse_json(_first_field(row, "usageDetails", "usage_details", "usage"))),
+        episode=str(_first_field(row, "sessionId", "session_id", "traceId", "trace_id") or name),
         temperature=parameters.get("temperature") if isinstance(parameters, Mapping) else None,
-        at=_time(_first(row, "startTime", "start_time")),
+        at=_parse_time(_first_field(row, "startTime", "start_time")),
     )
 
 
-FORMS: dict[str, Callable[[Any, str, str], Iterator[ModelCall]]] = {
+FORMATS: dict[str, Callable[[Any, str, str], Iterator[ModelCall]]] = {
     "openai": _transcript,
     "litellm": _litellm,
     "langfuse": _langfuse,
@@ -159,40 +163,40 @@ FORMS: dict[str, Callable[[Any, str, str], Iterator[ModelCall]]] = {
 
 
 def _answer(message: Row) -> dict[str, Any]:
-    kept = {k: message[k] for k in ("content", "tool_calls") if message.get(k) is not None}
-    return {"role": "assistant", "content": "", **kept}
+    fields = {k: message[k] for k in ("content", "tool_calls") if message.get(k) is not None}
+    return {"role": "assistant", "content": "", **fields}
 
 
-def _hidden(*texts: Any) -> str:
+def _redaction_complaint(*texts: Any) -> str:
     written = json.dumps(texts, default=str)
-    return "calls whose text was redacted or cut off" if any(mark in written for mark in HIDDEN) else ""
+    return "calls whose text was redacted or cut off" if any(mark in written for mark in REDACTION_MARKS) else ""
 
 
 def _usage(usage: Any) -> Usage | None:
     return usage_from(usage) if usage else None
 
 
-def _details(usage: Any) -> Usage | None:
-    """Langfuse's counts by class; `input` leaves cached tokens out, as OpenAI's own integration writes it."""
+def _langfuse_usage(usage: Any) -> Usage | None:
+    """Token counts by class of a Langfuse observation, whose `input` leaves cached tokens out."""
     if not isinstance(usage, Mapping):
         return None
-    found = Usage(
-        input=int(_first(usage, "input", "promptTokens", "prompt_tokens") or 0),
-        cached_input=int(_first(usage, "input_cached_tokens", "cache_read_input_tokens") or 0),
-        cache_write=int(_first(usage, "cache_creation_input_tokens", "input_cache_creation") or 0),
-        output=int(_first(usage, "output", "completionTokens", "completion_tokens") or 0),
-        reasoning=int(_first(usage, "output_reasoning_tokens") or 0),
+    counts = Usage(
+        input=int(_first_field(usage, "input", "promptTokens", "prompt_tokens") or 0),
+        cached_input=int(_first_field(usage, "input_cached_tokens", "cache_read_input_tokens") or 0),
+        cache_write=int(_first_field(usage, "cache_creation_input_tokens", "input_cache_creation") or 0),
+        output=int(_first_field(usage, "output", "completionTokens", "completion_tokens") or 0),
+        reasoning=int(_first_field(usage, "output_reasoning_tokens") or 0),
     )
-    return found if found.prompt else None
+    return counts if counts.prompt else None
 
 
-def _first(row: Row, *names: str) -> Any:
-    """The first of the fields that is there."""
+def _first_field(row: Row, *names: str) -> Any:
+    """Value of the first of the fields that is present."""
     return next((row[n] for n in names if row.get(n) is not None), None)
 
 
-def _json(value: Any) -> Any:
-    """Exports write objects as text, or not."""
+def _parse_json(value: Any) -> Any:
+    """Parse a value that an export may have written as JSON text."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             return json.loads(value)
@@ -201,11 +205,11 @@ def _json(value: Any) -> Any:
     return value
 
 
-def _time(value: Any) -> datetime | None:
+def _parse_time(value: Any) -> datetime | None:
     try:
         if isinstance(value, (int, float)):
             return datetime.fromtimestamp(value, UTC)
-        made = datetime.fromisoformat(str(value))
-        return made if made.tzinfo else made.replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(str(value))
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError, OSError):
         return None

@@ -1,4 +1,4 @@
-"""The log as JSON lines: our own, and the plain form that anybody can write.
+"""Step logs as JSONL: full lines as `write_jsonl` makes them, and plain lines that anybody can write.
 
 A plain line is ``{"id": 7, "gold": "18", "student": ["18", "18", "17"], "teacher": "18"}``. `student` is the list of
 one student's answers in the order in which they were drawn (null: an answer that could not be used; those that lack
@@ -18,30 +18,30 @@ from typing import Any
 from pydantic import ValidationError
 
 from agentcascade.errors import InvalidRequest, did_you_mean
-from agentcascade.steplog.types import Drawn, LoggedStep
+from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample
 
-PLAIN = (
+PLAIN_FIELDS = (
     *("id", "gold", "student", "teacher", "episode", "step", "goal", "question", "category", "observation"),
     *("success", "namespace", "propensity"),
 )
-COPIED = ("step", "category", "observation", "success", "namespace", "propensity")
+COPIED_FIELDS = ("step", "category", "observation", "success", "namespace", "propensity")
 
 
-def read(path: Path) -> list[LoggedStep]:
-    """All steps of a JSONL file, plain or our own lines, in their order.
+def read_jsonl(path: Path) -> list[LoggedStep]:
+    """Read all steps of a JSONL file, of plain or full lines, in their order.
 
-    Raises `InvalidRequest` that names line and field, for a file without steps and for an id that occurs twice.
+    Raises `InvalidRequest` naming line and field, for a file without steps, and for an id that occurs twice.
     """
     seen: dict[tuple[str, str], int] = {}
     steps = []
     for number, line in _lines(path):
         try:
-            step = parse(json.loads(line))
+            step = parse_line(json.loads(line))
         except RecursionError:
             raise InvalidRequest(f"{path} line {number}: nests too deep to be read") from None
         except ValueError as error:
-            raise InvalidRequest(f"{path} line {number}: {_said(error)}") from None
+            raise InvalidRequest(f"{path} line {number}: {_complaint(error)}") from None
         key = step.namespace, step.id
         if key in seen:
             raise InvalidRequest(
@@ -54,8 +54,8 @@ def read(path: Path) -> list[LoggedStep]:
     return steps
 
 
-def write(path: Path, steps: Iterable[LoggedStep]) -> int:
-    """One line for each; the file appears whole or not at all. Returns how many."""
+def write_jsonl(path: Path, steps: Iterable[LoggedStep]) -> int:
+    """Write one full line a step; the file is written whole or not at all. Returns the number of steps."""
     from agentcascade._util.files import write_atomically
 
     lines = [step.model_dump_json(exclude_defaults=True) + "\n" for step in steps]
@@ -64,32 +64,39 @@ def write(path: Path, steps: Iterable[LoggedStep]) -> int:
     return len(lines)
 
 
-def parse(line: Any) -> LoggedStep:
-    """One line. Raises `InvalidRequest` or pydantic's `ValidationError`."""
+def parse_line(line: Any) -> LoggedStep:
+    """Parse a plain or full line. Raises `InvalidRequest` or pydantic's `ValidationError`.
+
+    >>> step = parse_line({"id": 7, "student": ["18", "18", "17"], "teacher": "18"})
+    >>> [sample.action for sample in step.student.samples], step.teacher
+    (['18', '18', '17'], '18')
+    """
     if not isinstance(line, Mapping):
         raise InvalidRequest(f"a step is an object such as {{'id': 1, 'student': [...]}}, not {type(line).__name__}")
-    return LoggedStep.model_validate(line) if "students" in line else _plain(line)
+    return LoggedStep.model_validate(line) if "students" in line else _parse_plain(line)
 
 
-def _plain(line: Mapping[str, Any]) -> LoggedStep:
+def _parse_plain(line: Mapping[str, Any]) -> LoggedStep:
     for name in line:
-        if name not in PLAIN:
-            raise InvalidRequest(f"unknown field '{name}': {did_you_mean(name, PLAIN)}")
+        if name not in PLAIN_FIELDS:
+            raise InvalidRequest(f"unknown field '{name}': {did_you_mean(name, PLAIN_FIELDS)}")
     if "id" not in line or "student" not in line:
         missing = "id" if "id" not in line else "student"
         raise InvalidRequest(f"field '{missing}' is missing: a step has id, student, and teacher or gold")
     if line.get("teacher") is None and line.get("gold") is None and line.get("success") is None:
         raise InvalidRequest("neither teacher nor gold is given: there is nothing to hold the student against")
-    given = line["student"]
-    named = given if isinstance(given, Mapping) else {"": given}
+    students = line["student"]
+    named = students if isinstance(students, Mapping) else {"": students}
     return LoggedStep(
         id=str(line["id"]),
         episode=str(line.get("episode") or ""),
         goal=str(line.get("goal") or line.get("question") or ""),
-        students=tuple(Drawn(model=str(name), samples=_samples(name, answers)) for name, answers in named.items()),
+        students=tuple(
+            StudentSamples(model=str(name), samples=_samples(name, answers)) for name, answers in named.items()
+        ),
         teacher=_answer(line.get("teacher"), "teacher"),
         gold=_answer(line.get("gold"), "gold"),
-        **{name: line[name] for name in COPIED if line.get(name) is not None},
+        **{name: line[name] for name in COPIED_FIELDS if line.get(name) is not None},
     )
 
 
@@ -107,7 +114,7 @@ def _sample(answer: Any, where: str) -> LoggedSample:
 
 
 def _answer(value: Any, where: str) -> str | None:
-    """An answer's key; numbers and truth values stand for how JSON writes them."""
+    """Action key of an answer: its text, or how JSON writes a number or a boolean."""
     if value is None:
         return None
     if isinstance(value, (dict, list)):
@@ -125,7 +132,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise InvalidRequest(f"{path} cannot be read as a log: {error}") from error
 
 
-def _said(error: ValueError) -> str:
+def _complaint(error: ValueError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"

@@ -1,4 +1,4 @@
-"""The log in Parquet: one row a step, students and samples as nested lists, so that DuckDB and pandas can query it.
+"""Step logs as Parquet: one row a step, students and samples as nested lists, for DuckDB and pandas.
 
 Columns are the fields of `LoggedStep`; `students` is list<struct> with `samples` list<struct> inside, token counts are
 int64 by class, prices decimals (dollars per million tokens). For one row a sample in DuckDB:
@@ -22,12 +22,12 @@ from agentcascade.types import Usage
 
 FORMAT = 1
 MARK = b"agentcascade.steplog"
-ROWS = 10_000
-"""In a row group: what is in memory at once"""
+ROW_GROUP = 10_000
+"""Rows in a row group, which are in memory at once"""
 
 
-def write(path: Path, steps: Iterable[LoggedStep]) -> int:
-    """The file appears whole or not at all. Returns how many steps there were. Raises `MissingExtra`."""
+def write_parquet(path: Path, steps: Iterable[LoggedStep]) -> int:
+    """Write a Parquet file, whole or not at all. Returns the number of steps. Raises `MissingExtra`."""
     pa, pq = _pyarrow()
     schema = _schema(pa)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def write(path: Path, steps: Iterable[LoggedStep]) -> int:
             part.chmod(path.stat().st_mode & 0o777 if path.exists() else PRIVATE)
         with pq.ParquetWriter(part, schema, compression="zstd") as writer:
             left = iter(steps)
-            while some := list(islice(left, ROWS)):
+            while some := list(islice(left, ROW_GROUP)):
                 writer.write_table(pa.Table.from_pylist([_row(step) for step in some], schema))
                 written += len(some)
         part.replace(path)
@@ -47,13 +47,13 @@ def write(path: Path, steps: Iterable[LoggedStep]) -> int:
     return written
 
 
-def read(path: Path) -> list[LoggedStep]:
-    """All steps. Raises `InvalidRequest` for a file that is none of ours, or broken."""
-    return list(chain.from_iterable(batches(path)))
+def read_parquet(path: Path) -> list[LoggedStep]:
+    """Read all steps. Raises `InvalidRequest` for a broken file or another table."""
+    return list(chain.from_iterable(iterate_parquet(path)))
 
 
-def batches(path: Path) -> Iterator[list[LoggedStep]]:
-    """The steps a row group at a time."""
+def iterate_parquet(path: Path) -> Iterator[list[LoggedStep]]:
+    """Read the steps one row group at a time."""
     pa, pq = _pyarrow()
     try:
         file = pq.ParquetFile(path)
@@ -62,7 +62,7 @@ def batches(path: Path) -> Iterator[list[LoggedStep]]:
             raise InvalidRequest(f"{path} is Parquet, but no log of steps: `agentcascade log export` writes one")
         if int(mark) > FORMAT:
             raise InvalidRequest(f"{path} is of format {int(mark)}, this version reads up to {FORMAT}: upgrade")
-        for batch in file.iter_batches(ROWS):
+        for batch in file.iter_batches(ROW_GROUP):
             yield [LoggedStep.model_validate(_plain(row)) for row in batch.to_pylist()]
     except (OSError, pa.ArrowException, ValidationError) as error:
         raise InvalidRequest(f"{path} cannot be read as a log: {' '.join(str(error).split())[:200]}") from None
@@ -76,15 +76,15 @@ def _row(step: LoggedStep) -> dict[str, Any]:
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What pydantic takes: pairs instead of structs in a price's tiers."""
+    """A row as pydantic takes it: pairs instead of structs in a price's tiers."""
     for price in _prices(row):
         price["long_context"] = [(tier["above"], tier["rates"]) for tier in price["long_context"]]
     return dict(row)
 
 
 def _prices(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = row["teacher_price"], *(student["price"] for student in row["students"])
-    return [price for price in found if price is not None]
+    prices = row["teacher_price"], *(student["price"] for student in row["students"])
+    return [price for price in prices if price is not None]
 
 
 def _schema(pa: Any) -> Any:

@@ -1,7 +1,7 @@
-"""One step of the log made of a program's records, and records made of a step.
+"""Convert between logged steps and the records of a cascade (`Decision`, `Shadow`, `Call`).
 
-The samples' requests may be several (waves, or a provider that gives one answer at a time): a step of the log has the
-prompt of one.
+Samples may take several requests (batches, or a provider that gives one answer at a time); a logged step has the prompt
+of one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from decimal import Decimal
 from typing import Literal
 
 from agentcascade.models.pricing import Price, PriceTable
-from agentcascade.steplog.types import Drawn, LoggedStep, dollars
+from agentcascade.steplog.types import LoggedStep, StudentSamples, usage_dollars
 from agentcascade.types import Call, Decision, LoggedSample, Shadow, Usage, total
 
-STUDENT = ("sample", "shadow")
-TEACHER = {"shadow": "act", "audit": "audit"}
-"""Purposes of the calls that made the two sides of a step."""
+STUDENT_PURPOSES = ("sample", "shadow")
+TEACHER_PURPOSES = {"shadow": "act", "audit": "audit"}
+"""Purpose of the teacher's call by kind of step"""
 
 
-class Prices:
-    """A price table that remembers what it was asked; without one, no price is known."""
+class PriceLookup:
+    """Cached price lookup; without a table no price is known."""
 
     def __init__(self, table: PriceTable | None) -> None:
         self._table = table
@@ -35,23 +35,23 @@ class Prices:
         return self._known[model]
 
 
-def step_of(shadow: Shadow, calls: Sequence[Call], success: bool | None, prices: Prices) -> LoggedStep:
-    """`calls` are all of the step's, its decision's and its shadow's, in their order; `success` is its episode's."""
-    asked = [call for call in calls if call.purpose in STUDENT]
-    taught = [call for call in calls if call.purpose == TEACHER[shadow.kind]]
-    student, teacher = asked[0].model if asked else "", taught[-1].model if taught else ""
-    drawn = Drawn(
+def logged_step(shadow: Shadow, calls: Sequence[Call], success: bool | None, prices: PriceLookup) -> LoggedStep:
+    """The logged step of a shadow; `calls` are those of its decision and its own, `success` is its episode's."""
+    student_calls = [call for call in calls if call.purpose in STUDENT_PURPOSES]
+    teacher_calls = [call for call in calls if call.purpose == TEACHER_PURPOSES[shadow.kind]]
+    student, teacher = student_calls[0].model if student_calls else "", teacher_calls[-1].model if teacher_calls else ""
+    sampled = StudentSamples(
         model=student,
-        samples=_with_tokens(shadow.samples, sum(call.usage.completion for call in asked)),
+        samples=_with_tokens(shadow.samples, sum(call.usage.completion for call in student_calls)),
         n=len(shadow.samples),
         temperature=shadow.temperature,
         k=shadow.k,
         demonstrations=shadow.demonstrations,
         similarity=shadow.similarity,
-        prompt=_one_prompt(asked[0]) if asked else None,
+        prompt=_one_prompt(student_calls[0]) if student_calls else None,
         price=prices.of(student),
     )
-    usage = sum((call.usage for call in taught), Usage())
+    usage = sum((call.usage for call in teacher_calls), Usage())
     return LoggedStep(
         id=shadow.decision,
         episode=shadow.episode,
@@ -60,7 +60,7 @@ def step_of(shadow: Shadow, calls: Sequence[Call], success: bool | None, prices:
         goal=shadow.goal,
         category=shadow.category,
         observation=shadow.observation,
-        students=(drawn,),
+        students=(sampled,),
         teacher=shadow.teacher_action,
         teacher_model=teacher,
         teacher_usage=None if usage == Usage() else usage,
@@ -75,50 +75,50 @@ def step_of(shadow: Shadow, calls: Sequence[Call], success: bool | None, prices:
 
 
 def _one_prompt(call: Call) -> Usage | None:
-    """The prompt of one of the requests that a call is the bill of; None: it was not counted."""
+    """Prompt tokens of one request of a call, which bills several; None where they were not counted."""
     classes = (name for name in Usage.model_fields if name not in ("output", "reasoning"))
     prompt = Usage(**{name: round(getattr(call.usage, name) / call.requests) for name in classes})
     return prompt if prompt.prompt else None
 
 
 def _with_tokens(samples: Sequence[LoggedSample], generated: int) -> tuple[LoggedSample, ...]:
-    """The samples; those whose tokens are not known share evenly what is left of `generated`, if there is any."""
-    made = list(samples)
-    unknown = [i for i, sample in enumerate(made) if sample.tokens is None]
-    left = max(0, generated - sum(sample.tokens or 0 for sample in made))
+    """Samples with token counts: those without one share evenly what is left of `generated`."""
+    filled = list(samples)
+    unknown = [i for i, sample in enumerate(filled) if sample.tokens is None]
+    left = max(0, generated - sum(sample.tokens or 0 for sample in filled))
     if generated and unknown:
         each, over = divmod(left, len(unknown))
         for place, i in enumerate(unknown):
-            made[i] = made[i].model_copy(update={"tokens": each + (place < over)})
-    return tuple(made)
+            filled[i] = filled[i].model_copy(update={"tokens": each + (place < over)})
+    return tuple(filled)
 
 
-def records_of(step: LoggedStep, default_time: datetime) -> tuple[Decision, Shadow]:
-    """Of several students the first is kept; a step whose id is not a decision's gets one that follows from it."""
-    drawn, time = step.student, step.created_at or default_time
+def decision_and_shadow(step: LoggedStep, default_time: datetime) -> tuple[Decision, Shadow]:
+    """Records of a logged step and its first student; an id that is not a decision's is replaced by a digest of it."""
+    sampled, time = step.student, step.created_at or default_time
     audit = step.kind == "audit"
     kind: Literal["shadow", "audit"] = "audit" if audit else "shadow"
     id = step.id if step.id.startswith("de_") and len(step.id) <= 40 else _id(step)
-    generated = sum(sample.tokens or 0 for sample in drawn.samples)
-    asked = (drawn.prompt or Usage()) + Usage(output=generated)
+    generated = sum(sample.tokens or 0 for sample in sampled.samples)
+    usage = (sampled.prompt or Usage()) + Usage(output=generated)
     student = Call(
         role="student",
         purpose="sample" if audit else "shadow",
-        model=drawn.model,
-        usage=asked,
-        dollars=_exact(dollars(drawn.price, asked if drawn.prompt else None)),
+        model=sampled.model,
+        usage=usage,
+        dollars=_quantized(usage_dollars(sampled.price, usage if sampled.prompt else None)),
     )
     teacher = Call(
         role="teacher",
         purpose="audit" if audit else "act",
         model=step.teacher_model,
         usage=step.teacher_usage or Usage(),
-        dollars=_exact(dollars(step.teacher_price, step.teacher_usage)),
+        dollars=_quantized(usage_dollars(step.teacher_price, step.teacher_usage)),
     )
-    votes = Counter(sample.action for sample in drawn.samples if sample.action is not None)
+    votes = Counter(sample.action for sample in sampled.samples if sample.action is not None)
     best = votes.most_common(1)
-    agreement = (best[0][1] if best else 0) / len(drawn.samples) if drawn.samples else None
-    acted = (student,) if audit else (teacher,)
+    agreement = (best[0][1] if best else 0) / len(sampled.samples) if sampled.samples else None
+    acting_calls = (student,) if audit else (teacher,)
     episode = step.episode or id
     decision = Decision(
         id=id,
@@ -131,12 +131,12 @@ def records_of(step: LoggedStep, default_time: datetime) -> tuple[Decision, Shad
         reason="loaded from a log",
         agreement=agreement if audit else None,
         votes=dict(votes) if audit else {},
-        samples=len(drawn.samples) if audit else 0,
-        invalid_samples=sum(sample.action is None for sample in drawn.samples) if audit else 0,
+        samples=len(sampled.samples) if audit else 0,
+        invalid_samples=sum(sample.action is None for sample in sampled.samples) if audit else 0,
         action=(best[0][0] if best else None) if audit else step.teacher,
-        demonstrations=drawn.demonstrations if audit else (),
-        calls=acted,
-        dollars=total(acted),
+        demonstrations=sampled.demonstrations if audit else (),
+        calls=acting_calls,
+        dollars=total(acting_calls),
         teacher_dollars=teacher.dollars,
         created_at=time,
     )
@@ -149,16 +149,16 @@ def records_of(step: LoggedStep, default_time: datetime) -> tuple[Decision, Shad
         goal=step.goal,
         category=step.category[:200],  # as many characters as the table holds
         observation=step.observation,
-        temperature=drawn.temperature,
-        k=drawn.k,
-        similarity=drawn.similarity,
+        temperature=sampled.temperature,
+        k=sampled.k,
+        similarity=sampled.similarity,
         propensity=step.propensity,
         teacher_action=step.teacher,
         gold=step.gold,
-        samples=drawn.samples,
+        samples=sampled.samples,
         accepted=audit if step.accepted is None else step.accepted,
         agreement=agreement,
-        demonstrations=drawn.demonstrations,
+        demonstrations=sampled.demonstrations,
         calls=(teacher,) if audit else (student,),
         created_at=time,
     )
@@ -170,6 +170,6 @@ def _id(step: LoggedStep) -> str:
     return "de_" + hashlib.sha256(name.encode()).hexdigest()[:20]
 
 
-def _exact(value: Decimal | None) -> Decimal | None:
-    """As many places as the tables hold."""
+def _quantized(value: Decimal | None) -> Decimal | None:
+    """Dollars rounded to the places that the tables hold."""
     return None if value is None else value.quantize(Decimal(10) ** -12)

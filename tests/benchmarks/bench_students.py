@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agentcascade.vllm.engine import Engine, Settings, is_environment, launcher
-from agentcascade.vllm.throughput import gauges, throughput
+from agentcascade.vllm.engine import Engine, EngineSettings, is_vllm_environment, launch_command
+from agentcascade.vllm.throughput import measure_throughput, read_gauges
 
 MAKE = Path(__file__).parents[1] / "tiny_model.py"
 WORDS = 1500
@@ -32,7 +32,7 @@ COMMON = ("--max-tokens", "300", "--demos", "10", "--k", "3", "--workers", "1")
 @contextmanager
 def serving(folder: Path, *, prefix_caching: bool = True) -> Iterator[Engine]:
     """A fresh engine, whose cache is empty."""
-    settings = Settings(
+    settings = EngineSettings(
         str(folder / "tiny"),
         "tiny",
         max_model_len=32768,
@@ -40,7 +40,7 @@ def serving(folder: Path, *, prefix_caching: bool = True) -> Iterator[Engine]:
         prefix_caching=prefix_caching,
         extra=("--enforce-eager",),
     )
-    engine = Engine(launcher(None), settings, folder / "log")
+    engine = Engine(launch_command(None), settings, folder / "log")
     try:
         engine.wait(600)
         yield engine
@@ -74,7 +74,7 @@ def cached(decisions: list[dict[str, Any]]) -> str:
 
 def main(episodes: int) -> None:
     named = os.environ.get("AGENTCASCADE_VLLM")
-    if not named or not is_environment(Path(named)):
+    if not named or not is_vllm_environment(Path(named)):
         print("no vLLM: AGENTCASCADE_VLLM names its virtual environment")
         return
     with tempfile.TemporaryDirectory() as made:
@@ -82,14 +82,14 @@ def main(episodes: int) -> None:
         subprocess.run([Path(named) / "bin" / "python", MAKE, folder / "tiny"], check=True, capture_output=True)
         for prefix_caching in (True, False):
             with serving(folder, prefix_caching=prefix_caching) as engine:
-                found = asyncio.run(throughput([engine.api_base], "tiny", prompt_words=WORDS))
+                found = asyncio.run(measure_throughput([engine.api_base], "tiny", prompt_words=WORDS))
                 kept = "on" if prefix_caching else "off"
                 rates = f"read {found.input:,.0f}, read again {found.cached_input:,.0f}, written {found.output:,.0f}"
                 print(f"prefix caching {kept}, {WORDS} words, 8 at once: tokens a second {rates}")
         for sticky in ("never", "always"):
             with serving(folder) as engine:
                 decisions = play(engine, folder, episodes, "cascade", "--sticky", sticky)
-                seen = gauges(engine.api_base)
+                seen = read_gauges(engine.api_base)
                 share = seen["prefix_cache_hits_total"] / seen["prefix_cache_queries_total"]
                 print(f"    prompt tokens from the cache: /metrics {share:.1%}; usage {cached(decisions)}")
         with serving(folder) as engine:

@@ -24,7 +24,7 @@ from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.risks import Risk, losses
 from agentcascade.routers.tuning.rules import Rule, TeacherAlone, Threshold
 from agentcascade.routers.tuning.tuner import Settings, search
-from agentcascade.steplog.jsonl import read
+from agentcascade.steplog.jsonl import read_jsonl
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "multi_sample"
 
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--rules", type=int, default=200)
     options = parser.parse_args()
     for path in sorted(options.data.glob("*.jsonl")):
-        log = columns(read(path))
+        log = columns(read_jsonl(path))
         frontier(path.stem, log)
         half_splits(path.stem, log, options.splits)
     if options.runs:

@@ -196,7 +196,7 @@ def parsers() -> dict[str, Parser]:
     from agentcascade.server import wire
     from agentcascade.server.errors import Refused
     from agentcascade.steplog import foreign, jsonl
-    from agentcascade.steplog.matching import matched
+    from agentcascade.steplog.matching import match_calls
 
     folder = Path(tempfile.mkdtemp())
     formats = {name: make_format(name) for name in ("text", "react", "json", "tools", "python", "sql", "auto")}
@@ -242,7 +242,7 @@ def parsers() -> dict[str, Parser]:
         return read(path)
 
     def logged(path: Path) -> Any:
-        return matched(foreign.calls(path), "m", (), formats=formats["auto"])
+        return match_calls(foreign.read_model_calls(path), "m", (), formats=formats["auto"])
 
     def used(text: str, rng: random.Random) -> Any:
         found = usage.usage_from(_value(rng, "rows", text))
@@ -293,7 +293,7 @@ def parsers() -> dict[str, Parser]:
             plain(lambda t: (tokenization.proper_names.__wrapped__(t), tokenization.content_phrases(t))),
             (),
         ),
-        "steplog.jsonl": Parser(("rows",), lambda t, rng: file(t, jsonl.read), request),
+        "steplog.jsonl": Parser(("rows",), lambda t, rng: file(t, jsonl.read_jsonl), request),
         "steplog.foreign": Parser(("rows",), lambda t, rng: file(t, logged), request),
         "wire": Parser(
             ("rows", "json"), plain(lambda t: wire.read(t.encode(errors="replace"), wire.ChatRequest)), (Refused,)

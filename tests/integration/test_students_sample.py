@@ -13,7 +13,7 @@ import pytest
 
 from agentcascade.config.load import CascadeConfig
 from agentcascade.models.pricing import Price
-from agentcascade.steplog.files import load
+from agentcascade.steplog.files import read_log
 from agentcascade.vllm.registry import Registry, Replica, Student
 
 TESTS = Path(__file__).parents[1]
@@ -66,7 +66,7 @@ def test_transcripts_of_the_teacher_become_a_log_of_both(env: Path, transcripts:
     made = sample("good", "--vllm", env, "--log", transcripts, "--out", out, "--n", 4, "--at-once", 2)
     assert made.returncode == 0, made.stderr
     assert "wrote 3 steps" in made.stdout
-    steps = load(out)
+    steps = read_log(out)
     assert [s.teacher for s in steps] == ["go 1", "take mug", "take mug"]
     assert [s.success for s in steps] == [True, True, False]
     assert [s.step for s in steps] == [0, 1, 0]
@@ -112,7 +112,7 @@ def test_a_step_that_cannot_be_sampled_is_kept_without_samples(env: Path, transc
     made = sample("good", "--vllm", env, "--log", transcripts, "--out", out, "--max-model-len", 9, "--n", 2)
     assert made.returncode == 0, made.stderr
     assert "1 steps have no samples: ValueError: the prompt has 14 tokens, more than 9" in made.stdout
-    steps = load(out)
+    steps = read_log(out)
     assert [s.student.n for s in steps] == [2, 2, 2]
     assert [sum(x.action is None for x in s.student.samples) for s in steps] == [0, 2, 0]
     assert steps[1].student.prompt is None
@@ -143,7 +143,7 @@ def test_a_log_of_steps_is_asked_by_goal_and_keeps_other_students(env: Path, tmp
     made = sample("good", "--vllm", env, "--log", log, "--out", out, "--n", 2, "--student-price", "1/2")
     assert made.returncode == 0, made.stderr
     assert "left out: 1 steps without goal and observation" in made.stdout
-    steps = load(out)
+    steps = read_log(out)
     assert [[d.model for d in s.students] for s in steps] == [["other", "hosted_vllm/good"]] * 3
     assert {s.students[1].price.output for s in steps if s.students[1].price} == {2}
 
@@ -155,7 +155,7 @@ def test_a_form_of_the_configuration_holds_here_too(env: Path, transcripts: Path
     out = tmp_path / "log.jsonl"
     arguments = ("--vllm", env, "--log", transcripts, "--out", out, "--n", 1, "--config", config)
     assert sample("good", *arguments).returncode == 0
-    assert {s.student.samples[0].action for s in load(out)} == {"take [a-z]+"}
+    assert {s.student.samples[0].action for s in read_log(out)} == {"take [a-z]+"}
     config.write_text("sampling: {constrain: choice}\n")
     assert "a log does not say what was admissible" in sample("good", *arguments).stderr
 
@@ -190,7 +190,7 @@ def test_vllm_itself_samples_a_log(transcripts: Path, tmp_path: Path, monkeypatc
         done = sample(str(folder), *arguments, "--out", out, "--at-once", at_once, "--", "--enforce-eager")
         assert done.returncode == 0, done.stderr[-3000:]
         assert "1 steps have no samples: " in done.stdout
-    one, many = (load(tmp_path / f"{n}.jsonl") for n in (1, 8))
+    one, many = (read_log(tmp_path / f"{n}.jsonl") for n in (1, 8))
     assert [s.student.samples for s in one] == [s.student.samples for s in many]
     assert len({x.text for s in one for x in s.student.samples}) > 3
     assert all(x.logprob is not None and x.logprob < 0 for s in one[:3] for x in s.student.samples)

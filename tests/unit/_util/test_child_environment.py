@@ -13,7 +13,7 @@ import agentcascade
 from agentcascade._util.child_environment import ENGINE, HUB, child_environment, installer_environment
 from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.appworld import installation
-from agentcascade.vllm.engine import Engine, Settings
+from agentcascade.vllm.engine import Engine, EngineSettings
 
 SECRETS = {
     "OPENAI_API_KEY": "canary-1", "ANTHROPIC_API_KEY": "canary-2", "AWS_SECRET_ACCESS_KEY": "canary-3",
@@ -52,7 +52,7 @@ def test_an_engine_as_it_is_started_sees_no_key(tmp_path: Path) -> None:
     script = tmp_path / "vllm"
     script.write_text(f"#!{sys.executable}\nimport json, os\nprint(json.dumps(dict(os.environ)))\n")
     script.chmod(0o755)
-    engine = Engine([str(script)], Settings(model="m", name="m", cpu_memory=1), tmp_path / "log")
+    engine = Engine([str(script)], EngineSettings(model="m", name="m", cpu_memory=1), tmp_path / "log")
     engine.process.wait(30)
     seen = json.loads((tmp_path / "log").read_text())
     assert "canary" not in json.dumps(seen)

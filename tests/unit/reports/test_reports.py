@@ -49,7 +49,7 @@ def steps(number: int = 300, *, priced: bool = False, gold: bool = True, hostile
         wrong = HOSTILE if hostile else "no"
         answers = ["yes"] * 5 if i % 10 else ["yes", wrong, "yes", wrong, None]
         line: dict[str, Any] = {"id": i, "student": answers, "teacher": "yes", "category": wrong if i % 2 else "b"}
-        step = jsonl.parse(line | ({"gold": "yes"} if gold else {}))
+        step = jsonl.parse_line(line | ({"gold": "yes"} if gold else {}))
         if priced:
             (drawn,) = step.students
             price = Price(input=Decimal("0.4"), output=Decimal("1.6"), cached_input=Decimal("0.1"))
@@ -82,7 +82,7 @@ def test_a_tuning_is_reported_whole(tmp_path: Path, priced: bool, gold: bool) ->
     log_ = steps(priced=priced, gold=gold, hostile=True)
     tuned = tune(log_, Settings(max_risk=0.1, risk=_risk(gold)))
     assert tuned.chosen is not None
-    tuning.write_report(tmp_path / "r.html", tuned, log_, certificate(tuned))
+    tuning.write_tuning_report(tmp_path / "r.html", tuned, log_, certificate(tuned))
     text = page(tmp_path / "r.html")
     assert all(f"<h2>{name}</h2>" in text for name in SECTIONS)
     assert text.count("<svg") == 5
@@ -99,14 +99,14 @@ def _risk(gold: bool) -> Any:
 
 
 def test_what_is_not_certified_says_how_much_is_missing(tmp_path: Path) -> None:
-    log_ = [jsonl.parse({"id": i, "student": ["a", "a"], "teacher": "a"}) for i in range(20)]
+    log_ = [jsonl.parse_line({"id": i, "student": ["a", "a"], "teacher": "a"}) for i in range(20)]
     tuned = tune(log_, Settings(max_risk=0.01, risk=_risk(False)))
-    tuning.write_report(tmp_path / "r.html", tuned, log_, certificate(tuned))
+    tuning.write_tuning_report(tmp_path / "r.html", tuned, log_, certificate(tuned))
     assert re.search(r'class="lead">no rule is certified: collect about \d+ more episodes', page(tmp_path / "r.html"))
 
 
 def test_a_log_alone_has_a_report(tmp_path: Path) -> None:
-    log.write_report(tmp_path / "r.html", steps(priced=True), "mine")
+    log.write_log_report(tmp_path / "r.html", steps(priced=True), "mine")
     text = page(tmp_path / "r.html")
     assert "300" in text
     assert "Nothing here is certified" in text
@@ -130,7 +130,7 @@ async def test_the_live_database_has_a_report(tmp_path: Path) -> None:
             episode = cascade.episode(HOSTILE)
             await episode.complete([{"role": "user", "content": "Task: go"}])
     database = open_database(url)
-    live.write_report(tmp_path / "r.html", database, namespace=None, since=now() - timedelta(days=1))
+    live.write_live_report(tmp_path / "r.html", database, namespace=None, since=now() - timedelta(days=1))
     database.close()
     text = page(tmp_path / "r.html")
     assert "audits" in text
@@ -140,7 +140,7 @@ async def test_the_live_database_has_a_report(tmp_path: Path) -> None:
 def test_the_command_wants_one_source(tmp_path: Path) -> None:
     run = CliRunner().invoke
     path = tmp_path / "log.jsonl"
-    jsonl.write(path, steps(60))
+    jsonl.write_jsonl(path, steps(60))
     done = run(main, ["report", "--log", str(path), "--out", str(tmp_path / "x" / "r.html")])
     assert done.exit_code == 0, done.output
     page(tmp_path / "x" / "r.html")
@@ -155,7 +155,7 @@ def test_a_certificate_in_a_report_is_the_certificate(tmp_path: Path) -> None:
     log_ = steps()
     tuned = tune(log_, Settings(max_risk=0.1))
     made = certificate(tuned)
-    tuning.write_report(tmp_path / "r.html", tuned, log_, made)
+    tuning.write_tuning_report(tmp_path / "r.html", tuned, log_, made)
     text = page(tmp_path / "r.html")
     assert json.dumps(made["versions"]["python"]).strip('"') in text
     assert "independent of each other" in text
@@ -174,14 +174,14 @@ def test_the_risk_that_is_shown_is_the_one_that_was_certified(tmp_path: Path) ->
     lines = [{"id": f"{e}", "episode": f"e{e}", "student": ["a"] * 3, "teacher": "a"} for e in range(290)]
     for e in range(290, 300):
         lines += [{"id": f"{e}-{i}", "episode": f"e{e}", "student": ["x"] * 3, "teacher": "a"} for i in range(30)]
-    log_ = [jsonl.parse(line) for line in lines]
+    log_ = [jsonl.parse_line(line) for line in lines]
     assert tune(log_, Settings(max_risk=0.1, risk=Risk("teacher-disagreement"))).chosen is None
     tuned = tune(log_, Settings(max_risk=0.1, risk=Risk("teacher-disagreement", weigh="episodes")))
     assert tuned.chosen is not None
     made = certificate(tuned)
     assert "averaged over episodes" in made["statement"]
     assert made["observed"]["risk"] == pytest.approx(10 / 300)
-    tuning.write_report(tmp_path / "r.html", tuned, log_, made)
+    tuning.write_tuning_report(tmp_path / "r.html", tuned, log_, made)
     text = page(tmp_path / "r.html")
     assert key(text, "risk on the log") == f"{10 / 300:.4f}"
     assert "counts every episode alike" in text
@@ -191,11 +191,12 @@ def test_the_teachers_own_mistakes_are_its_risk_where_they_count(tmp_path: Path)
     from agentcascade.routers.tuning.risks import Risk
 
     log_ = [
-        jsonl.parse({"id": i, "student": ["x"] * 3, "teacher": "a" if i % 10 else "b", "gold": "a"}) for i in range(100)
+        jsonl.parse_line({"id": i, "student": ["x"] * 3, "teacher": "a" if i % 10 else "b", "gold": "a"})
+        for i in range(100)
     ]
     tuned = tune(log_, Settings(max_risk=0.2, risk=Risk("wrong", "total")))
     assert tuned.chosen is None
-    tuning.write_report(tmp_path / "r.html", tuned, log_, certificate(tuned))
+    tuning.write_tuning_report(tmp_path / "r.html", tuned, log_, certificate(tuned))
     text = page(tmp_path / "r.html")
     assert key(text, "risk on the log") == "0.1000"
     assert "counts every episode alike" not in text  # each is one step
@@ -206,9 +207,9 @@ def test_figures_show_any_name_as_it_is() -> None:
 
     rows = [(name, 0.5, (0.4, 0.6)) for name in ODD]
     for svg in (
-        figures.bars(rows, "share"),
-        figures.curves({name: [(0.0, 0.1), (1.0, 0.2)] for name in ODD}, ("x", "y")),
-        figures.frontier([(1.0, 0.1, True)], dict.fromkeys(ODD, (1.0, 0.1)), None, None, None, ("x", "y")),
+        figures.plot_bars(rows, "share"),
+        figures.plot_curves({name: [(0.0, 0.1), (1.0, 0.2)] for name in ODD}, ("x", "y")),
+        figures.plot_frontier([(1.0, 0.1, True)], dict.fromkeys(ODD, (1.0, 0.1)), None, None, None, ("x", "y")),
     ):
         harmless(svg)
         assert svg.count("</svg>") == 1
@@ -225,7 +226,7 @@ def test_a_log_of_any_names_is_tuned_and_reported(tmp_path: Path, rules: str) ->
         name = ODD[i % 4]
         action = json.dumps({"name": name, "arguments": {}}) if i % 2 else f"{name} act"
         line = {"id": i, "student": [action] * 5, "teacher": action, "gold": action, "category": name}
-        made.append(jsonl.parse(line))
+        made.append(jsonl.parse_line(line))
     tuned = tune(made, Settings(max_risk=0.3, rules=(rules,)))
-    tuning.write_report(tmp_path / "r.html", tuned, made, certificate(tuned, ()))
+    tuning.write_tuning_report(tmp_path / "r.html", tuned, made, certificate(tuned, ()))
     assert "hidden" in page(tmp_path / "r.html")

@@ -18,7 +18,7 @@ from agentcascade.errors import ConfigError
 from agentcascade.ledger.ledger import Ledger, MemoryRecorder
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
-from agentcascade.steplog.audits import audits
+from agentcascade.steplog.audits import count_audits
 from agentcascade.steplog.database import export
 from agentcascade.storage import open_database
 
@@ -67,7 +67,7 @@ async def test_an_audit_is_kept_billed_and_changes_nothing(tmp_path: Path) -> No
     assert (step.kind, step.teacher, step.category) == ("audit", "stay", "walks")
     assert [s.action for s in step.student.samples] == ["go"] * 3
     assert step.propensity == 1.0
-    found = audits(database)
+    found = count_audits(database)
     assert (found.steps, found.differing) == (1, 1)
     assert found.dollars is not None
     assert found.dollars > 0

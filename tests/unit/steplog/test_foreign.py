@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from agentcascade.cli import main
 from agentcascade.errors import InvalidRequest
 from agentcascade.steplog import foreign
-from agentcascade.steplog.files import load
-from agentcascade.steplog.matching import matched
+from agentcascade.steplog.files import read_log
+from agentcascade.steplog.matching import match_calls
 
 ASK = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "book a flight"}]
 
@@ -51,7 +51,7 @@ def test_transcripts_are_matched_as_long_as_they_are_asked_the_same(tmp_path: Pa
             transcript(call("find", "z1", to="Bari"), call("book", "z2", id=1), model="small"),
         ],
     )
-    found = matched(foreign.calls(path), "big")
+    found = match_calls(foreign.read_model_calls(path), "big")
     first, second = found.steps
     assert first.teacher == 'find({"to":"Rome"})'
     assert [s.action for s in first.student.samples] == ['find({"to":"Rome"})', 'find({"to":"Bari"})']
@@ -66,7 +66,7 @@ def test_taubench_trajectories_are_transcripts(tmp_path: Path) -> None:
     rows = [{"task_id": 3, "trial": t, "reward": 0.0, "traj": [*ASK, call("find")]} for t in range(2)]
     path = tmp_path / "gpt.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
-    one, two = foreign.calls(path)
+    one, two = foreign.read_model_calls(path)
     assert (one.model, one.episode, one.success) == ("gpt", "task 3 trial 0", False)
     assert two.episode == "task 3 trial 1"
 
@@ -96,7 +96,7 @@ def test_payloads_that_litellm_itself_wrote(tmp_path: Path) -> None:
         litellm.callbacks = before
     path = tmp_path / "litellm.jsonl"
     path.write_text("".join(json.dumps(row, default=str) + "\n" for row in seen), encoding="utf-8")
-    (step,) = matched(foreign.calls(path, "litellm"), "gpt-4o").steps
+    (step,) = match_calls(foreign.read_model_calls(path, "litellm"), "gpt-4o").steps
     assert step.teacher == "yes"
     assert [s.action for s in step.student.samples] == ["no"] * 3
     assert step.student.temperature == 0.7
@@ -120,7 +120,7 @@ def test_langfuse_in_both_spellings(tmp_path: Path) -> None:
         "usage_details": json.dumps({"input": 100, "output": 2}), "model_parameters": json.dumps({"temperature": 0.2}),
     }  # fmt: skip
     span = {"id": "o3", "type": "SPAN", "input": "x", "output": "y"}
-    (step,) = matched(foreign.calls(written(tmp_path / "l.jsonl", [api, blob, span])), "big").steps
+    (step,) = match_calls(foreign.read_model_calls(written(tmp_path / "l.jsonl", [api, blob, span])), "big").steps
     assert step.teacher == "yes"
     assert step.teacher_usage is not None
     assert (step.teacher_usage.input, step.teacher_usage.cached_input, step.teacher_usage.output) == (100, 50, 7)
@@ -143,7 +143,7 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
             {"model": "small", "messages": ASK, "response": {"choices": [{"message": {"content": ""}}]}},
         ],
     )
-    found = matched(foreign.calls(path), "big")
+    found = match_calls(foreign.read_model_calls(path), "big")
     assert len(found.steps) == 1
     assert found.steps[0].student.samples[0].invalid
     assert dict(found.left_out) == {
@@ -152,7 +152,7 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
         "further answers of the teacher": 1,
     }
     with pytest.raises(InvalidRequest, match="no call of the teacher 'large': it knows big, small"):
-        matched(foreign.calls(path), "large")
+        match_calls(foreign.read_model_calls(path), "large")
 
 
 def logged(model: str, asked: Any, answer: str, **more: Any) -> dict[str, Any]:
@@ -184,24 +184,24 @@ def test_what_would_look_like_agreement_and_is_none(
     rows: list[Any], samples: list[str] | None, reason: str, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "x.jsonl", [logged("big", "q", "a"), *rows])
-    found = matched(foreign.calls(path, "litellm"), "big", ["small"] if samples else ())
+    found = match_calls(foreign.read_model_calls(path, "litellm"), "big", ["small"] if samples else ())
     assert [[s.action for s in step.student.samples] for step in found.steps] == ([samples] if samples else [])
     assert any(left.startswith(reason) for left in found.left_out)
 
 
 def test_the_same_image_is_the_same_request(tmp_path: Path) -> None:
     rows = [logged("big", image("1"), "a"), logged("small", image("1"), "b")]
-    assert len(matched(foreign.calls(written(tmp_path / "x.jsonl", rows)), "big").steps) == 1
+    assert len(match_calls(foreign.read_model_calls(written(tmp_path / "x.jsonl", rows)), "big").steps) == 1
 
 
 def test_who_is_teacher_and_who_is_student(tmp_path: Path) -> None:
     path = written(tmp_path / "x.jsonl", [logged("a/llm", "q", "yes"), logged("b/llm", "q", "no")])
-    (step,) = matched(foreign.calls(path), "a/llm", ["b/llm"]).steps
+    (step,) = match_calls(foreign.read_model_calls(path), "a/llm", ["b/llm"]).steps
     assert (step.teacher, step.student.model) == ("yes", "b/llm")
     with pytest.raises(InvalidRequest, match="'a/llm' is student and teacher"):
-        matched(foreign.calls(path), "llm", ["a/llm"])
+        match_calls(foreign.read_model_calls(path), "llm", ["a/llm"])
     with pytest.raises(InvalidRequest, match="no call of the student 'lm': it knows a/llm, b/llm"):
-        matched(foreign.calls(path), "a/llm", ["lm"])
+        match_calls(foreign.read_model_calls(path), "a/llm", ["lm"])
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_file_that_is_something_else(text: str, form: str, message: str, tmp_p
     path = tmp_path / "x.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InvalidRequest, match=message):
-        list(foreign.calls(path, form))
+        list(foreign.read_model_calls(path, form))
 
 
 def test_the_command_imports_shows_and_tunes(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_the_command_imports_shows_and_tunes(tmp_path: Path) -> None:
     done = run(main, ["log", "import", str(source), "--teacher", "big", "--out", str(log)])
     assert done.exit_code == 0, done.output
     assert "wrote 120 steps" in done.output
-    assert len(load(log)) == 120
+    assert len(read_log(log)) == 120
     shown = run(main, ["log", "show", str(log)]).output
     assert "120 of 120 (100.0%)" in shown
     assert "small (120)" in shown

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from agentcascade.errors import InvalidRequest
 from agentcascade.models.pricing import Price, Rates
 from agentcascade.steplog import jsonl, parquet
-from agentcascade.steplog.files import load, save
-from agentcascade.steplog.types import Drawn, LoggedStep, action_type
+from agentcascade.steplog.files import read_log, write_log
+from agentcascade.steplog.types import LoggedStep, StudentSamples, action_type
 from agentcascade.types import LoggedSample, Usage
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -44,7 +44,7 @@ samples = st.builds(
     tokens=st.none() | st.integers(0, 99),
 )
 drawn = st.builds(
-    Drawn,
+    StudentSamples,
     model=texts,
     samples=st.lists(samples, max_size=4).map(tuple),
     temperature=st.none() | st.floats(0, 2),
@@ -75,8 +75,8 @@ steps = st.builds(
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_goes_in_comes_out(ending: str, tmp_path: Path, made: list[LoggedStep]) -> None:
     path = tmp_path / f"log.{ending}"
-    assert save(path, made) == len(made)
-    assert load(path) == made
+    assert write_log(path, made) == len(made)
+    assert read_log(path) == made
 
 
 def test_the_plain_form() -> None:
@@ -84,11 +84,11 @@ def test_the_plain_form() -> None:
         "id": 7, "gold": 18, "student": ["18", 18, 18.5, True, None, " x ", {"action": "y", "logprob": -0.5}],
         "teacher": "18", "question": "how many?", "episode": 3, "success": False,
     }  # fmt: skip
-    step = jsonl.parse(line)
+    step = jsonl.parse_line(line)
     assert [s.action for s in step.student.samples] == ["18", "18", "18.5", "true", None, "x", "y"]
     assert (step.id, step.gold, step.goal, step.episode, step.success) == ("7", "18", "how many?", "3", False)
     assert step.student.samples[-1].logprob == -0.5
-    named = jsonl.parse({"id": 1, "student": {"small": ["a"], "large": ["b"]}, "teacher": "a"})
+    named = jsonl.parse_line({"id": 1, "student": {"small": ["a"], "large": ["b"]}, "teacher": "a"})
     assert [d.model for d in named.students] == ["small", "large"]
 
 
@@ -112,7 +112,7 @@ def test_a_bad_line_is_named(line: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"id": 0, "student": ["a"], "teacher": "a"}\n\n' + line + "\n", encoding="utf-8")
     with pytest.raises(InvalidRequest, match=rf"line 3: .*{message}"):
-        load(path)
+        read_log(path)
 
 
 def test_ids_are_unique_and_a_log_is_not_empty(tmp_path: Path) -> None:
@@ -120,18 +120,18 @@ def test_ids_are_unique_and_a_log_is_not_empty(tmp_path: Path) -> None:
     line = json.dumps({"id": 5, "student": ["a"], "teacher": "a"})
     path.write_text(f"\ufeff{line}\n{line}\n", encoding="utf-8")
     with pytest.raises(InvalidRequest, match="line 2: id '5' is in line 1 already"):
-        load(path)
+        read_log(path)
     path.write_text("\n", encoding="utf-8")
     with pytest.raises(InvalidRequest, match="holds no steps"):
-        load(path)
+        read_log(path)
     with pytest.raises(InvalidRequest, match="cannot be read"):
-        load(tmp_path / "none.jsonl")
+        read_log(tmp_path / "none.jsonl")
 
 
 def test_a_huge_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(json.dumps({"id": 1, "student": ["a" * 5_000_000], "teacher": "a"}), encoding="utf-8")
-    assert len(load(path)[0].student.samples[0].action or "") == 5_000_000
+    assert len(read_log(path)[0].student.samples[0].action or "") == 5_000_000
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
@@ -139,10 +139,10 @@ def test_a_new_log_is_its_owners_alone_to_read(ending: str, tmp_path: Path) -> N
     path = tmp_path / f"log.{ending}"
     before = os.umask(0)
     try:
-        save(path, [])
+        write_log(path, [])
         assert path.stat().st_mode & 0o777 == 0o600
         path.chmod(0o640)
-        save(path, [])
+        write_log(path, [])
         assert path.stat().st_mode & 0o777 == 0o640, "a file that is there keeps its mode"
     finally:
         os.umask(before)
@@ -155,23 +155,23 @@ def test_a_foreign_or_broken_parquet_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(InvalidRequest, match="no log of steps"):
-        load(path)
-    save(path, [jsonl.parse({"id": i, "student": ["a"], "teacher": "a"}) for i in range(50)])
+        read_log(path)
+    write_log(path, [jsonl.parse_line({"id": i, "student": ["a"], "teacher": "a"}) for i in range(50)])
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InvalidRequest, match="cannot be read as a log"):
-        load(path)
+        read_log(path)
 
 
 def test_columns_can_be_queried_by_others(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     price = Price(input=Decimal("0.4"), output=Decimal("1.6"))
-    students = (Drawn(model="s", samples=(LoggedSample(action="a", tokens=4),), price=price),)
-    save(tmp_path / "x.parquet", [LoggedStep(id="1", students=students, teacher="a")])
+    students = (StudentSamples(model="s", samples=(LoggedSample(action="a", tokens=4),), price=price),)
+    write_log(tmp_path / "x.parquet", [LoggedStep(id="1", students=students, teacher="a")])
     (row,) = pq.read_table(tmp_path / "x.parquet").to_pylist()
     assert row["students"][0]["samples"][0]["tokens"] == 4
     assert row["students"][0]["price"]["input"] == Decimal("0.4")
-    assert next(iter(parquet.batches(tmp_path / "x.parquet")))[0].student.model == "s"
+    assert next(iter(parquet.iterate_parquet(tmp_path / "x.parquet")))[0].student.model == "s"
 
 
 @pytest.mark.parametrize(

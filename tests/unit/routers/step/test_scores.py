@@ -17,7 +17,7 @@ from agentcascade.routers.step.scores import SIGNALS, Grouped, ScoreRouter, cert
 from agentcascade.routers.tuning.columns import columns
 from agentcascade.routers.tuning.families import Votes
 from agentcascade.step.context import FurtherStudent
-from agentcascade.steplog.jsonl import parse
+from agentcascade.steplog.jsonl import parse_line
 from agentcascade.types import Situation, Step, Tally
 
 HERE = Situation(goal="g")
@@ -62,7 +62,7 @@ MODEL = {"weights": [2.0, 1.0, -0.5, 0.3, -0.2, 0.7, 0.1, 0.4], "intercept": -1.
     st.integers(0, 30),
 )
 def test_offline_and_online_scores_are_the_same(answers: list[str | None], score: str, step: int) -> None:
-    log = columns([parse({"id": 1, "student": answers, "gold": "go a", "step": step, "episode": "e"})])
+    log = columns([parse_line({"id": 1, "student": answers, "gold": "go a", "step": step, "episode": "e"})])
     offline = Votes(score, 3, MODEL if score == "learned" else None).of(log)[0]
     counts: dict[str, int] = {}
     for answer in answers:

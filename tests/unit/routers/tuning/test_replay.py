@@ -15,13 +15,13 @@ from agentcascade.routers.tuning.costs import Bill
 from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.risks import Risk, losses
 from agentcascade.routers.tuning.rules import Chain, Grouped, RandomMix, TeacherAlone, Threshold
-from agentcascade.steplog.jsonl import parse
-from agentcascade.steplog.types import Drawn, LoggedStep
+from agentcascade.steplog.jsonl import parse_line
+from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample, Usage
 
 
 def step(id: Any, student: Any, teacher: Any = "a", gold: Any = "a", **more: Any) -> LoggedStep:
-    return parse({"id": id, "student": student, "teacher": teacher, "gold": gold, **more})
+    return parse_line({"id": id, "student": student, "teacher": teacher, "gold": gold, **more})
 
 
 THREE = [
@@ -58,7 +58,7 @@ def test_costs_without_prices_are_teacher_answers() -> None:
 
 
 def priced(tokens: int = 2000, samples: tuple[str | None, ...] = ("a", "a", "b")) -> LoggedStep:
-    drawn = Drawn(
+    drawn = StudentSamples(
         model="s",
         samples=tuple(LoggedSample(action=a, tokens=50) for a in samples),
         prompt=Usage(input=tokens),
@@ -155,8 +155,12 @@ def test_the_random_mix_saves_and_errs_in_proportion() -> None:
 
 
 def test_settings_are_told_apart() -> None:
-    cold = LoggedStep(id="1", students=(Drawn(model="s", temperature=0.1, samples=(LoggedSample(action="a"),)),))
-    warm = LoggedStep(id="2", students=(Drawn(model="s", temperature=0.7, samples=(LoggedSample(action="a"),)),))
+    cold = LoggedStep(
+        id="1", students=(StudentSamples(model="s", temperature=0.1, samples=(LoggedSample(action="a"),)),)
+    )
+    warm = LoggedStep(
+        id="2", students=(StudentSamples(model="s", temperature=0.7, samples=(LoggedSample(action="a"),)),)
+    )
     assert arms([cold, warm, warm.model_copy(update={"id": "3"})]) == [Arm("s", 0.7), Arm("s", 0.1)]
     assert len(columns([cold, warm], arm=Arm("s", 0.1))) == 1
 
@@ -176,8 +180,10 @@ def test_taking_rows_keeps_clusters_together() -> None:
 
 def test_a_shadow_that_failed_spoils_neither_arms_nor_chains() -> None:
     good = [step(i, {"one": ["a", "a"], "two": ["a", "b"]}) for i in range(4)]
-    lost = good[0].model_copy(update={"id": "lost", "students": (Drawn(n=0, temperature=0.1), good[0].students[1])})
-    late = good[0].model_copy(update={"id": "late", "students": (good[0].students[0], Drawn(n=0))})
+    lost = good[0].model_copy(
+        update={"id": "lost", "students": (StudentSamples(n=0, temperature=0.1), good[0].students[1])}
+    )
+    late = good[0].model_copy(update={"id": "late", "students": (good[0].students[0], StudentSamples(n=0))})
     log = [*good, lost, late]
     assert [a.student for a in arms(log)] == ["one"]
     assert (len(columns(log)), len(columns(log, 1)), len(chain(log))) == (5, 5, 4)

@@ -37,7 +37,7 @@ ANSWERS = st.lists(st.sampled_from(["go(1)", "go(2)", "take(1)", None]), min_siz
 
 @given(ANSWERS)
 def test_a_routers_rule_decides_as_the_router_does(answers: list[str | None]) -> None:
-    step = jsonl.parse({"id": 1, "student": answers, "teacher": "go(1)"})
+    step = jsonl.parse_line({"id": 1, "student": answers, "teacher": "go(1)"})
     for name, settings in OPTIONS.items():
         for options in settings:
             router = make_router(RouterConfig(name=name, options=options))
@@ -83,7 +83,7 @@ OWN = """
 def test_a_router_of_another_package_is_replayed_and_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_here(monkeypatch, tmp_path, "majority", OWN, {"routers": {"majority": "majority:Majority"}})
     assert isinstance(make_router(RouterConfig(name="majority")), Replayable)
-    steps = [jsonl.parse({"id": i, "student": ["a", "a", "b"], "teacher": "a"}) for i in range(300)]
+    steps = [jsonl.parse_line({"id": i, "student": ["a", "a", "b"], "teacher": "a"}) for i in range(300)]
     settings = Settings(max_risk=0.05, risk=Risk("teacher-disagreement"), rules=("majority",), sizes=(3,))
     tuned = tune(steps, settings)
     assert tuned.chosen is not None

@@ -23,7 +23,7 @@ from agentcascade.routers.tuning.risks import Risk, losses
 from agentcascade.routers.tuning.rules import Chain, TeacherAlone, Threshold
 from agentcascade.routers.tuning.tuner import Settings, Tuned, tune
 from agentcascade.steplog import jsonl
-from agentcascade.steplog.types import Drawn, LoggedStep
+from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample
 
 
@@ -49,7 +49,7 @@ def log(
         if sure:
             answers = [{"action": a, "logprob": -0.01 if a.endswith("right") else -1.5} for a in said]
         line = {"id": i, "student": answers, "teacher": f"{verb} right", "gold": f"{verb} right"}
-        made.append(jsonl.parse(line | {"episode": str(i // episode), "step": i % episode}))
+        made.append(jsonl.parse_line(line | {"episode": str(i // episode), "step": i % episode}))
     return made
 
 
@@ -85,7 +85,7 @@ def test_too_few_episodes_say_how_many_are_missing() -> None:
 
 
 def test_a_risk_that_no_rule_has_is_not_promised_by_more_data() -> None:
-    steps = [jsonl.parse({"id": i, "student": ["b"] * 3, "gold": "a" if i % 2 else "b"}) for i in range(200)]
+    steps = [jsonl.parse_line({"id": i, "student": ["b"] * 3, "gold": "a" if i % 2 else "b"}) for i in range(200)]
     tuned = tune(steps, Settings(max_risk=0.05))
     assert tuned.more_episodes is None
     assert "more episodes will not help" in statement(tuned)
@@ -109,7 +109,7 @@ def uneven(rng: random.Random, episodes: int) -> list[Any]:
         long = rng.random() < 0.1
         for i in range(30 if long else 3):
             answer = "b" if long and rng.random() < 0.25 else "a"
-            made.append(jsonl.parse({"id": f"{e}-{i}", "episode": f"e{e}", "student": [answer] * 3, "gold": "a"}))
+            made.append(jsonl.parse_line({"id": f"{e}-{i}", "episode": f"e{e}", "student": [answer] * 3, "gold": "a"}))
     return made  # of all steps, .1 * 30 * .25 / (.1 * 30 + .9 * 3) = .132 are wrong; of an episode's, on average, .025
 
 
@@ -184,7 +184,7 @@ def test_rarely_logged_steps_count_for_those_that_were_not_logged() -> None:
                 if not risky or rng.random() < 0.1:
                     answer = "b" if risky and rng.random() < 0.6 else "a"
                     line = {"id": f"{e}-{i}", "episode": f"e{e}", "student": [answer] * 3, "gold": "a"}
-                    steps.append(jsonl.parse(line | {"propensity": 0.1 if risky else 1.0}))
+                    steps.append(jsonl.parse_line(line | {"propensity": 0.1 if risky else 1.0}))
         certified += tune(steps, Settings(max_risk=0.07, sizes=(3,))).chosen is not None
     assert certified <= 4  # a rule with a risk of .1 must not be, but with a chance of .05
 
@@ -196,12 +196,14 @@ def test_a_rule_is_judged_on_steps_with_the_samples_that_it_asks_for() -> None:
     for i in range(1000):
         answers = tuple(LoggedSample(action="a" if rng.random() < 0.7 else "b") for _ in range(10))
         kept = answers if i % 10 == 0 else answers[:3]
-        steps.append(LoggedStep(id=str(i), students=(Drawn(samples=kept, n=len(kept)),), gold="a" if i % 3 else "b"))
+        steps.append(
+            LoggedStep(id=str(i), students=(StudentSamples(samples=kept, n=len(kept)),), gold="a" if i % 3 else "b")
+        )
     tuned = tune(steps, Settings(max_risk=0.5, sizes=(3, 10)))
     assert {(c.rule.samples[0], c.replayed.steps) for c in tuned.candidates} == {(1, 1000), (3, 1000), (10, 100)}
     with pytest.raises(InvalidRequest, match="needs 12 samples"):
         replay(columns(steps), Threshold(12, 12))
-    plain = [jsonl.parse({"id": i, "student": ["a"] * (3 if i else 10), "gold": "a"}) for i in range(100)]
+    plain = [jsonl.parse_line({"id": i, "student": ["a"] * (3 if i else 10), "gold": "a"}) for i in range(100)]
     row = replay(columns(plain), Threshold(10, 10))
     assert row.steps == 100  # answers that lack in a plain line could not be used
     assert row.acceptance == pytest.approx(0.01)
@@ -227,7 +229,7 @@ def test_a_chain_is_split_with_all_its_students() -> None:
     steps = []
     for i in range(400):
         first = ["a" if rng.random() < 0.6 else rng.choice("bcd") for _ in range(3)]
-        steps.append(jsonl.parse({"id": i, "student": {"s": first, "l": ["z"] * 3}, "teacher": "a"}))
+        steps.append(jsonl.parse_line({"id": i, "student": {"s": first, "l": ["z"] * 3}, "teacher": "a"}))
     settings = Settings(max_risk=0.1, risk=Risk("teacher-disagreement"), rules=("chain",), method="conformal")
     tuned = tune(steps, settings)
     assert tuned.chosen is None or (tuned.chosen.replayed.risks["teacher-disagreement"] or 0) <= 0.1
@@ -258,7 +260,7 @@ def test_fitted_rules_are_tested_on_other_episodes_than_they_are_fitted_to() -> 
     """Answers are right by chance alone: a rule that saw its test would look good."""
     rng = random.Random(5)
     steps = [
-        jsonl.parse({"id": i, "student": [f"t{rng.randrange(40)} a"] * 2, "gold": f"t{rng.randrange(40)} a"})
+        jsonl.parse_line({"id": i, "student": [f"t{rng.randrange(40)} a"] * 2, "gold": f"t{rng.randrange(40)} a"})
         for i in range(1500)
     ]
     tuned = tune(steps, Settings(max_risk=0.05, rules=("tool",), sizes=(2,)))
@@ -273,7 +275,7 @@ def test_a_chain_of_students() -> None:
     for i in range(800):
         small = ["a" if rng.random() < 0.7 else rng.choice("bcd") for _ in range(3)]
         large = ["a" if rng.random() < 0.97 else rng.choice("bcd") for _ in range(3)]
-        steps.append(jsonl.parse({"id": i, "student": {"small": small, "large": large}, "teacher": "a"}))
+        steps.append(jsonl.parse_line({"id": i, "student": {"small": small, "large": large}, "teacher": "a"}))
     risk = Risk("teacher-disagreement")
     tuned = tune(steps, Settings(max_risk=0.05, risk=risk, rules=("consistency", "chain")))
     assert tuned.chosen is not None
@@ -321,8 +323,8 @@ def test_audits_and_steps_without_labels_are_left_out_and_counted() -> None:
 
 def test_a_certificate_is_complete_and_plain(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    jsonl.write(path, log(500))
-    tuned = tune(jsonl.read(path), Settings(max_risk=0.1, seed=7))
+    jsonl.write_jsonl(path, log(500))
+    tuned = tune(jsonl.read_jsonl(path), Settings(max_risk=0.1, seed=7))
     made = json.loads(json.dumps(certificate(tuned, [path])))
     assert made["certified"] is True
     assert made["seed"] == 7
