@@ -1,4 +1,4 @@
-"""Ridge regressions of reward and cost that learn from one example at a time, and what their doubt amounts to."""
+"""Online ridge regressions of reward and cost for bandits: updates, predictions, and their standard deviations."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 RIDGE = 1.0
 
 
-class Arms(NamedTuple):
-    """Of one module's three tiers: two regressions on the same features, which therefore share one covariance."""
+class TierRegressions(NamedTuple):
+    """Regressions of reward and cost for each tier of a module, on the same features and with one covariance."""
 
     inverse: Floats
     """A⁻¹ (3, p, p) of A = ridge + Σ x xᵀ"""
@@ -28,14 +28,14 @@ class Arms(NamedTuple):
     """(4,): updates, then sums of what was predicted wrong: reward², reward · cost, cost²"""
 
     @classmethod
-    def fresh(cls, features: int) -> Arms:
+    def fresh(cls, features: int) -> TierRegressions:
         return cls(np.stack([np.eye(features) / RIDGE] * 3), np.zeros((3, 2, features)), np.zeros(4))
 
-    def copy(self) -> Arms:
-        return Arms(*(part.copy() for part in self))
+    def copy(self) -> TierRegressions:
+        return TierRegressions(*(part.copy() for part in self))
 
     def learn(self, tier: int, x: Floats, reward: float, cost: float) -> None:
-        """One example more, in place (Sherman and Morrison)."""
+        """Update with one example, in place (Sherman and Morrison)."""
         seen = self.inverse[tier] @ x
         scale = 1 + float(x @ seen)
         wrong = np.array([reward, cost]) - self.weights[tier] @ x
@@ -45,10 +45,10 @@ class Arms(NamedTuple):
         self.noise[:] += (1.0, r * r / scale, r * c / scale, c * c / scale)
 
     def predict(self, x: Floats, weight: float, usual: float) -> tuple[list[float], list[float]]:
-        """Worth (reward - `weight` · cost) and doubt (standard deviation of that worth) of the three tiers.
+        """Predict worth (reward - `weight` · cost) and its standard deviation for the three tiers.
 
-        What is not known yet is taken to be worth `usual`, not nothing: the prior mean of the constant's weight is
-        moved there afterwards, which for ridge regression adds usual · ridge · (A⁻¹ x) at the constant.
+        The prior mean of a tier's worth is `usual`, not 0: the constant's weight is moved there afterwards, which for
+        ridge regression adds usual · ridge · (A⁻¹ x) at the constant.
         """
         p = len(x)
         a, b, c, d, e, f = (self.weights.reshape(6, p) @ x).tolist()
@@ -64,8 +64,8 @@ class Arms(NamedTuple):
         )
 
 
-class Spread(NamedTuple):
-    """Running means and squares (Welford) of all rewards and costs, whose spreads make λ free of units."""
+class RewardSpread(NamedTuple):
+    """Running means and squares (Welford) of rewards and costs, whose spreads make λ free of units."""
 
     seen: float = 0.0
     reward: float = 0.0
@@ -73,10 +73,10 @@ class Spread(NamedTuple):
     cost: float = 0.0
     cost_squares: float = 0.0
 
-    def add(self, reward: float, cost: float) -> Spread:
+    def add(self, reward: float, cost: float) -> RewardSpread:
         seen = self.seen + 1
         r, c = reward - self.reward, cost - self.cost
-        return Spread(
+        return RewardSpread(
             seen,
             self.reward + r / seen,
             self.reward_squares + r * r * (1 - 1 / seen),
@@ -86,7 +86,7 @@ class Spread(NamedTuple):
 
     @property
     def weight(self) -> float:
-        """What one unit of cost weighs at λ = 1: both vary as much then."""
+        """Weight of one unit of cost at λ = 1, at which rewards and weighted costs have the same spread."""
         n = max(1.0, self.seen)
         rewards, costs = math.sqrt(self.reward_squares / n), math.sqrt(self.cost_squares / n)
         if costs <= 1e-9 * abs(self.cost):  # all the same but for rounding: nothing to weigh
@@ -97,33 +97,35 @@ class Spread(NamedTuple):
 _NODES = [(float(x) / 2 + 0.5, float(w) / 2) for x, w in zip(*np.polynomial.legendre.leggauss(10))]
 
 
-def chances(means: list[float], deviations: list[float]) -> Probabilities:
-    """The probability that each of three independent normals is the largest, computed, not drawn.
+def best_probabilities(means: list[float], deviations: list[float]) -> Probabilities:
+    """Probability that each of three independent normals is the largest.
 
     Being larger than both others is a bivariate normal. Those of the two with the smaller deviations are integrated,
     whose correlations are at most 1/√2, where ten nodes suffice for 1e-9; the third is the rest.
     """
     widest = deviations.index(max(deviations))
-    found = [0.0, 0.0, 0.0]
+    probabilities = [0.0, 0.0, 0.0]
     for k in range(3):
         if k != widest:
             i, j = (k + 1) % 3, (k + 2) % 3
             left, right = math.hypot(deviations[k], deviations[i]), math.hypot(deviations[k], deviations[j])
             correlation = (deviations[k] / left) * (deviations[k] / right)
-            found[k] = _both_below((means[k] - means[i]) / left, (means[k] - means[j]) / right, correlation)
-    found[widest] = max(0.0, 1.0 - sum(found))
-    return found[0], found[1], found[2]
+            probabilities[k] = _bivariate_normal(
+                (means[k] - means[i]) / left, (means[k] - means[j]) / right, correlation
+            )
+    probabilities[widest] = max(0.0, 1.0 - sum(probabilities))
+    return probabilities[0], probabilities[1], probabilities[2]
 
 
-def _both_below(a: float, b: float, correlation: float) -> float:
+def _bivariate_normal(a: float, b: float, correlation: float) -> float:
     """P(X < a, Y < b) of standard normals (Drezner and Wesolowsky 1990)."""
     end, squares, product = math.asin(correlation), a * a + b * b, 2 * a * b
     total = 0.0
     for node, weight in _NODES:
         sine = math.sin(end * node)
         total += weight * math.exp((product * sine - squares) / (2 - 2 * sine * sine))
-    return max(0.0, _below(a) * _below(b) + end / (2 * math.pi) * total)
+    return max(0.0, _normal_cdf(a) * _normal_cdf(b) + end / (2 * math.pi) * total)
 
 
-def _below(a: float) -> float:
+def _normal_cdf(a: float) -> float:
     return 0.5 * math.erfc(-a / math.sqrt(2))

@@ -268,7 +268,7 @@ def estimate(
     log must say with which probability its tiers were drawn, as a sweep and random tiers do.
     """
     from agentcascade.bench.memory.inputs import open_log, open_router
-    from agentcascade.routers.tier.off_policy import estimate as estimated
+    from agentcascade.routers.tier.off_policy import estimate_value as estimated
 
     if (router_path is None) == (tiers is None):
         raise click.UsageError("give one of --router FILE and --tiers low|mid|high|module=tier,...")

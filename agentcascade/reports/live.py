@@ -7,8 +7,9 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from agentcascade.ledger.dashboard import Bucket, DashboardQueries
+from agentcascade.ledger.dashboard import DashboardQueries
 from agentcascade.ledger.dashboard_rows import SpendingPoint
+from agentcascade.ledger.spending_series import Bucket
 from agentcascade.reports import figures
 from agentcascade.reports.page import Page, percent
 from agentcascade.routers.step.drift import confidence_sequence

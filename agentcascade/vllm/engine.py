@@ -80,14 +80,14 @@ class EngineSettings:
         return {"VLLM_CPU_KVCACHE_SPACE": str(self.cpu_memory)} if self.cpu_memory is not None else {}
 
 
-def launch_command(chosen: str | None) -> list[str]:
+def launch_command(named: str | None) -> list[str]:
     """The command that starts vLLM's server, up to the model's name.
 
     `named` is its executable or the folder of its virtual environment; else $AGENTCASCADE_VLLM; else what
     `agentcascade students install` made; else ``vllm`` on the path. The CPU build's own command cannot start (it asks
     for the version of a package of another name): there the server is started as a module. Raises `ConfigError`.
     """
-    chosen = chosen or os.environ.get("AGENTCASCADE_VLLM")
+    chosen = named or os.environ.get("AGENTCASCADE_VLLM")
     installed = environment_folder() if is_vllm_environment(environment_folder()) else None
     place = Path(chosen) if chosen else installed or (Path(which) if (which := shutil.which("vllm")) else None)
     if place is None:

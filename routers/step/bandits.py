@@ -26,7 +26,7 @@ from agentcascade._util.files import write_atomically
 from agentcascade._util.lru_cache import Cache
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.protocols import Verdict
-from agentcascade.routers.ridge import Arms, Spread, chances
+from agentcascade.routers.ridge import RewardSpread, TierRegressions, best_probabilities
 from agentcascade.routers.step.consistency import AgreementThreshold
 from agentcascade.types import Situation, Tally
 
@@ -69,7 +69,7 @@ class _StepBandit:
         self._lock = forking.lock()
         self._chosen: Cache[tuple[str, str, int], int] = Cache(REMEMBERED)
         self.steps, self.tried, self.charged = 0, 0, 0.0
-        self._arms, self._spread = Arms.fresh(FEATURES + 1), Spread()
+        self._arms, self._spread = TierRegressions.fresh(FEATURES + 1), RewardSpread()
         self._arms.weights[0, :, -1] = (1.0, 1.0)  # the teacher does what the teacher does, for one answer:
         self._arms.inverse[0] *= 1e-9  # of that there is no doubt
         if path is not None:
@@ -159,20 +159,23 @@ class _StepBandit:
                 "tried": self.tried,
                 "charged": self.charged,
                 "spread": list(self._spread),
-                **{part: getattr(self._arms, part).tolist() for part in Arms._fields},
+                **{part: getattr(self._arms, part).tolist() for part in TierRegressions._fields},
             }
         write_atomically(Path(path), json.dumps(data))
 
     def _load(self, path: Path) -> None:
         try:
             data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            fresh = Arms.fresh(FEATURES + 1)
-            parts = [np.array(data[part], dtype=float).reshape(getattr(fresh, part).shape) for part in Arms._fields]
+            fresh = TierRegressions.fresh(FEATURES + 1)
+            parts = [
+                np.array(data[part], dtype=float).reshape(getattr(fresh, part).shape)
+                for part in TierRegressions._fields
+            ]
             if (data["n"], data["threshold"]) != (self.n, self._bold.threshold):
                 raise ConfigError(
                     f"{path} was learned with n = {data['n']}, threshold = {data['threshold']}: set them back"
                 )
-            self._arms, self._spread = Arms(*parts), Spread(*data["spread"])
+            self._arms, self._spread = TierRegressions(*parts), RewardSpread(*data["spread"])
             self.steps, self.tried, self.charged = int(data["steps"]), int(data["tried"]), float(data["charged"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} is no saved step router: {error!r}") from None
@@ -195,7 +198,7 @@ class StepThompson(_StepBandit):
     def _wanted(self, worth: list[float], doubt: list[float], situation: Situation) -> int:
         what = f"{self.seed}:{situation.namespace}:{situation.episode}:{situation.step}"
         drawn = int.from_bytes(blake2b(what.encode(), digest_size=8).digest()) / 2**64
-        return min(2, int(np.searchsorted(np.cumsum(chances(worth, doubt)), drawn, side="right")))
+        return min(2, int(np.searchsorted(np.cumsum(best_probabilities(worth, doubt)), drawn, side="right")))
 
 
 def features(situation: Situation) -> Floats:

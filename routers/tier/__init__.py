@@ -1,1 +1,1 @@
-"""Routers of tiers: how much each memory module may cost for a question."""
+"""Tier routers: which tier each memory module runs for a question; their training and off-policy evaluation."""

@@ -1,4 +1,4 @@
-"""Contextual bandits as tier routers: they learn from the tiers that were tried, one question at a time.
+"""Contextual bandits (LinUCB, linear Thompson sampling) as tier routers, which learn from one question at a time.
 
 Each module and tier has two ridge regressions on the same features x, of the reward and of the cost. What a tier is
 worth is their difference, so λ is chosen with each question:
@@ -27,7 +27,7 @@ import numpy as np
 from agentcascade._util import forking
 from agentcascade.errors import ConfigError, InvalidRequest, did_you_mean
 from agentcascade.memory.types import Probabilities, State
-from agentcascade.routers.ridge import RIDGE, Arms, Spread, chances
+from agentcascade.routers.ridge import RIDGE, RewardSpread, TierRegressions, best_probabilities
 from agentcascade.routers.tier import checkpoints
 from agentcascade.routers.tier.baselines import CERTAIN, check_tradeoff
 from agentcascade.types import MODULES, TIERS, ModuleName, Tier
@@ -38,33 +38,35 @@ if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
     from agentcascade.routers.ridge import Floats
 
-Row: TypeAlias = tuple[ModuleName, State, Tier, float] | tuple[ModuleName, State, Tier, float, float]
+BanditRow: TypeAlias = tuple[ModuleName, State, Tier, float] | tuple[ModuleName, State, Tier, float, float]
 """Module, state, tier, reward and, where λ is to be used, cost."""
 
 FEATURES = 32
 
-_CARD = {"encoder": str, "width": int, "dimension": int, "seed": int}
+_CARD_TYPES = {"encoder": str, "width": int, "dimension": int, "seed": int}
 
 
 class _Bandit:
-    """All of a bandit but its choice. Safe to ask and to teach from several threads at once.
+    """Base of the bandits: regressions, updates and checkpoints. Thread-safe.
 
-    `path` is one that was saved, by either bandit, for both learn the same; without it nothing is known yet.
-    `dimension` is the number of features beside the constant, `encoder` whose vectors it learns from. Raises
-    `ConfigError` for a file that differs.
+    `path` is a checkpoint of either bandit, since both learn the same; without it nothing is known yet. `dimension` is
+    the number of features beside the constant, `encoder` the name of the embedder whose vectors it learns from. Raises
+    `ConfigError` for a checkpoint that differs.
     """
 
     name: ClassVar[str]
     knob: ClassVar[str]
 
     def __init__(self, path: str | Path | None, dimension: int | None, seed: int, encoder: str) -> None:
-        self.encoder, self.seed = encoder, seed
+        self.encoder = encoder
+        self.seed = seed
         self.width = 0
-        """Of the encoder's vectors; 0 until the first was seen."""
+        """Dimension of the encoder's vectors; 0 until the first one"""
         self.card: dict[str, Any] = {}
         self._lock = forking.lock()
         self._projection: Vector | None = None
-        self._spread, self._weight = Spread(), 1.0
+        self._spread = RewardSpread()
+        self._weight = 1.0
         if path is not None:
             self._load(Path(path), dimension)
             return
@@ -72,23 +74,33 @@ class _Bandit:
         if not isinstance(self.dimension, int) or self.dimension < 1:
             raise ConfigError(f"dimension is {dimension!r}: it is a number of features, at least 1")
         # Replaced as a whole by what is learned, never changed: deciding needs no lock.
-        self._arms: dict[ModuleName, Arms] = dict.fromkeys(MODULES, Arms.fresh(self.dimension + 1))
+        self._arms: dict[ModuleName, TierRegressions] = dict.fromkeys(
+            MODULES, TierRegressions.fresh(self.dimension + 1)
+        )
 
     def update(self, module: ModuleName, state: State, tier: Tier, reward: float, cost: float = 0.0) -> None:
-        """What came of `tier`: `reward` is higher for better answers; `cost`, in any one unit, is what λ weighs.
+        """Learn from one tier that was tried.
 
-        Raises `InvalidRequest` for what cannot be learned from.
+        Args:
+            module: the module that ran.
+            state: the state that its tier was chosen on.
+            tier: the tier that ran.
+            reward: higher for better answers, e.g. a score from 0 to 1.
+            cost: what λ weighs, always in one unit, e.g. dollars.
+
+        Raises:
+            InvalidRequest: an unknown module or tier, or a value that is not finite.
         """
         self.fit([(module, state, tier, reward, cost)])
 
-    def fit(self, rows: Iterable[Row]) -> int:
-        """`update` with many rows, all of them or, where one raises, none. Returns how many there were."""
-        given = list(rows)
+    def fit(self, rows: Iterable[BanditRow]) -> int:
+        """Learn from many rows, all of them or, where one raises, none. Returns the number of rows."""
+        checked_rows = list(rows)
         with self._lock:
-            arms: dict[ModuleName, Arms] = {}
+            arms: dict[ModuleName, TierRegressions] = {}
             spread = self._spread
-            for row in given:
-                module, state, tier, reward, cost = _checked(row)
+            for row in checked_rows:
+                module, state, tier, reward, cost = _check_row(row)
                 if module not in arms:
                     arms[module] = self._arms[module].copy()
                 x = self._features(state)
@@ -96,11 +108,13 @@ class _Bandit:
                     raise InvalidRequest(f"a state of {module} holds values that are no numbers")
                 arms[module].learn(TIERS.index(tier), x, reward, cost)
                 spread = spread.add(reward, cost)
-            self._arms, self._spread, self._weight = {**self._arms, **arms}, spread, spread.weight
-        return len(given)
+            self._arms = {**self._arms, **arms}
+            self._spread = spread
+            self._weight = spread.weight
+        return len(checked_rows)
 
     def predict(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> tuple[list[float], list[float]]:
-        """Worth and doubt of the three tiers, in units of the reward."""
+        """Worth of the three tiers at λ `tradeoff`, and its standard deviation, in units of the reward."""
         check_tradeoff(tradeoff)
         spread, weight = self._spread, tradeoff * self._weight
         usual = spread.reward - weight * spread.cost
@@ -121,7 +135,7 @@ class _Bandit:
             )
 
     def save(self, path: str | Path, **facts: Any) -> None:
-        """Write ``path`` (safetensors) and a readable card (.json) beside it, which also tells `facts`."""
+        """Write a checkpoint: ``path`` (safetensors) and a card (.json) beside it, with `facts` in it."""
         with self._lock:
             arms, spread, projection = self._arms, self._spread, self._projection
         if projection is None or not self.encoder:
@@ -129,7 +143,9 @@ class _Bandit:
                 "an encoder: make it with encoder=..." if projection is not None else "anything learned: fit it first"
             )
             raise ConfigError(f"a {self.name} router cannot be saved without {lacks}")
-        tensors: dict[str, Any] = {part: np.stack([getattr(arms[m], part) for m in MODULES]) for part in Arms._fields}
+        tensors: dict[str, Any] = {
+            part: np.stack([getattr(arms[m], part) for m in MODULES]) for part in TierRegressions._fields
+        }
         card = {
             **facts,
             "router": self.name,
@@ -141,7 +157,9 @@ class _Bandit:
             self.knob: getattr(self, self.knob),
             "updates": {m: int(arms[m].noise[0]) for m in MODULES},
         }
-        checkpoints.save(Path(path), self.name, {"projection": projection, "spread": np.array(spread), **tensors}, card)
+        checkpoints.save_checkpoint(
+            Path(path), self.name, {"projection": projection, "spread": np.array(spread), **tensors}, card
+        )
 
     def _features(self, state: State) -> Floats:
         query, read, projection = state.query, state.read, self._projection
@@ -157,14 +175,14 @@ class _Bandit:
         return x
 
     def _project(self, width: int) -> Vector:
-        """The projection (2, dimension, width), of the query and of what would be read; it about keeps lengths."""
+        """Random projection (2, dimension, width) of the query and of what would be read; it about keeps lengths."""
         drawn = np.random.default_rng(self.seed).standard_normal((2, self.dimension, width), dtype=np.float32)
         self.width = width
-        self._projection = made = drawn / np.float32(math.sqrt(self.dimension))
-        return made
+        self._projection = projection = drawn / np.float32(math.sqrt(self.dimension))
+        return projection
 
     def _load(self, path: Path, dimension: int | None) -> None:
-        tensors, card = _read(path)
+        tensors, card = _load_bandit(path)
         if self.encoder not in ("", card["encoder"]):
             raise ConfigError(
                 f"{path} learned from vectors of {card['encoder']}, encoder is {self.encoder}: train another"
@@ -174,23 +192,39 @@ class _Bandit:
                 f"{path} learned from {card['dimension']} features, dimension is {dimension}: leave it out, or train "
                 f"another"
             )
-        self.card, self.encoder, self.seed = card, card["encoder"], card["seed"]
-        self.width, self.dimension = card["width"], card["dimension"]
+        self.card = card
+        self.encoder = card["encoder"]
+        self.seed = card["seed"]
+        self.width = card["width"]
+        self.dimension = card["dimension"]
         self._projection = tensors["projection"]
-        self._arms = {m: Arms(*(tensors[part][i] for part in Arms._fields)) for i, m in enumerate(MODULES)}
-        self._spread = Spread(*tensors["spread"].tolist())
+        self._arms = {
+            m: TierRegressions(*(tensors[part][i] for part in TierRegressions._fields)) for i, m in enumerate(MODULES)
+        }
+        self._spread = RewardSpread(*tensors["spread"].tolist())
         self._weight = self._spread.weight
 
-    def _setting(self, given: float | None) -> float:
-        """The knob as it is given, else as it was saved, else 1."""
-        value = self.card.get(self.knob, 1.0) if given is None else given
+    def _setting(self, setting: float | None) -> float:
+        """The exploration parameter as given, else as saved, else 1."""
+        value = self.card.get(self.knob, 1.0) if setting is None else setting
         if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise ConfigError(f"{self.knob} is {value!r}: it multiplies the doubt, a number from 0")
         return float(value)
 
 
 class LinUCB(_Bandit):
-    """Takes the tier that may be worth most. `alpha`: how much its doubt counts; 0 only uses what is known."""
+    """LinUCB: takes the tier with the highest upper confidence bound (Li et al. 2010).
+
+    Args:
+        path: a checkpoint to go on from.
+        alpha: weight of the standard deviation; 0 does not explore. Default: as saved, else 1.
+        dimension: number of random features; default: as saved, else 32.
+        seed: of the random projection.
+        encoder: name of the embedder whose vectors it learns from; default: the first it meets.
+
+    Raises:
+        ConfigError: a value out of range, or a checkpoint of another encoder or dimension.
+    """
 
     name, knob = "linucb", "alpha"
 
@@ -213,7 +247,18 @@ class LinUCB(_Bandit):
 
 
 class LinearThompson(_Bandit):
-    """Each tier with the probability of being the best. `scale` multiplies the doubt: higher tries more."""
+    """Linear Thompson sampling: takes each tier with its probability of being the best (Agrawal and Goyal 2013).
+
+    Args:
+        path: a checkpoint to go on from.
+        scale: factor on the standard deviation; higher explores more. Default: as saved, else 1.
+        dimension: number of random features; default: as saved, else 32.
+        seed: of the random projection.
+        encoder: name of the embedder whose vectors it learns from; default: the first it meets.
+
+    Raises:
+        ConfigError: a value out of range, or a checkpoint of another encoder or dimension.
+    """
 
     name, knob = "thompson", "scale"
 
@@ -231,11 +276,11 @@ class LinearThompson(_Bandit):
 
     def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
         worth, doubt = self.predict(module, state, tradeoff)
-        return chances(worth, [max(1e-12, self.scale * d) for d in doubt])
+        return best_probabilities(worth, [max(1e-12, self.scale * d) for d in doubt])
 
 
-def _checked(row: Row) -> tuple[ModuleName, State, Tier, float, float]:
-    """With a cost; raises `InvalidRequest` that names what cannot be learned from."""
+def _check_row(row: BanditRow) -> tuple[ModuleName, State, Tier, float, float]:
+    """A row with its cost; raises `InvalidRequest` naming what cannot be learned from."""
     if len(row) not in (4, 5):
         raise InvalidRequest(f"a row has {len(row)} values: give module, state, tier, reward and perhaps cost")
     module, state, tier, reward = row[:4]
@@ -250,10 +295,10 @@ def _checked(row: Row) -> tuple[ModuleName, State, Tier, float, float]:
     return module, state, tier, float(reward), float(cost)
 
 
-def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Tensors and card of a bandit; raises `ConfigError` that names what does not fit."""
-    tensors, card = checkpoints.load(path, (LinUCB.name, LinearThompson.name), ("projection",))
-    strange = [key for key, kind in _CARD.items() if not isinstance(card.get(key), kind)]
+def _load_bandit(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Load the tensors and card of a bandit; raises `ConfigError` naming what does not fit."""
+    tensors, card = checkpoints.load_checkpoint(path, (LinUCB.name, LinearThompson.name), ("projection",))
+    strange = [key for key, kind in _CARD_TYPES.items() if not isinstance(card.get(key), kind)]
     if strange:
         raise ConfigError(f"{checkpoints.card_path(path)} says nothing usable of {', '.join(strange)}: train it again")
     n, dimension, width, p = len(MODULES), card["dimension"], card["width"], card["dimension"] + 1

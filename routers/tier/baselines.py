@@ -1,4 +1,4 @@
-"""Tier routers without training: the baselines that a trained one must beat."""
+"""Baseline tier routers without training: fixed, random, and a threshold on the question's difficulty."""
 
 from __future__ import annotations
 
@@ -14,11 +14,21 @@ from agentcascade.memory.types import Probabilities, State
 from agentcascade.types import MODULES, TIERS, ModuleName, Tier
 
 CERTAIN: tuple[Probabilities, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-"""The probabilities of a router that does not doubt, by the tier's place."""
+"""Probabilities of a deterministic router, by the tier's index"""
 
 
 class FixedTiers:
-    """Always the same tiers: one for all modules, or one for each; modules that are not named are low."""
+    """Fixed tiers: one for all modules, or one for each; modules that are not named are low.
+
+    Args:
+        tiers: a tier, or tiers by module.
+
+    Raises:
+        ConfigError: an unknown module or tier.
+
+    >>> FixedTiers({"summary": "high"}).tiers["summary"], FixedTiers("mid").tiers["filter"]
+    ('high', 'mid')
+    """
 
     name = "fixed"
 
@@ -37,7 +47,14 @@ class FixedTiers:
 
 
 class RandomTiers:
-    """Every tier of every module with the same `probabilities`, whatever is asked: what logs are collected with."""
+    """Random tiers with the same probabilities for every question and module, to collect logs.
+
+    Args:
+        probabilities: of low, mid and high; they sum to 1.
+
+    Raises:
+        ConfigError: they are not three probabilities that sum to 1.
+    """
 
     name = "random"
 
@@ -57,8 +74,8 @@ class RandomTiers:
         return self._probabilities
 
 
-class Signals(NamedTuple):
-    """What makes a question look hard, each from 0 to 1."""
+class QuestionSignals(NamedTuple):
+    """Signals of a question's difficulty, each from 0 to 1."""
 
     length: float
     """0 up to six words, 1 from twenty."""
@@ -72,29 +89,29 @@ class Signals(NamedTuple):
     """Why, how, would, might: the answer stands nowhere in these words."""
 
 
-def _known(words: str, pairs: str = "") -> frozenset[str]:
+def _word_set(words: str, pairs: str = "") -> frozenset[str]:
     return frozenset(words.split()) | {pair.strip() for pair in pairs.split(",")} - {""}
 
 
-_GATHERING = _known(
+_GATHERING = _word_set(
     "all both each every total altogether list count various different common besides kind kinds type types sort sorts "
     "activities items things events",
     "how many, how much, how often, number of, what are, what were, in addition",
 )
-_COMPARING = _known(
+_COMPARING = _word_set(
     "more less fewer most least than compare compares compared versus vs differ differs difference differently same "
     "similar similarly rather earlier later older younger bigger biggest larger largest smaller smallest longer "
     "longest shorter shortest higher highest lower lowest",
     "first or, which of",
 )
-_TIME = _known(
+_TIME = _word_set(
     "when before after since until till during while first last latest recent recently current currently now still "
     "already previous previously next ago date day days week weeks weekend month months year years time morning "
     "evening spring summer autumn fall winter order between today yesterday tomorrow january february march april may "
     "june july august september october november december monday tuesday wednesday thursday friday saturday sunday",
     "how long, how old, how often, how recently",
 )
-_OPEN = _known(
+_OPEN = _word_set(
     "why would could might likely probably describe explain reason reasons feel feels feeling feelings felt think "
     "thinks attitude personality relationship opinion suggest recommend considered if",
     "how does, how did, how do, how has, how have, how is, how was, how can",
@@ -102,18 +119,18 @@ _OPEN = _known(
 
 
 @lru_cache(maxsize=10_000)
-def signals(question: str) -> Signals:
-    """Read off the question alone, in English."""
+def question_signals(question: str) -> QuestionSignals:
+    """Signals of an English question."""
     words = WORD.findall(question.casefold())
-    said = frozenset(words) | {f"{one} {two}" for one, two in pairwise(words)}
+    words_and_pairs = frozenset(words) | {f"{one} {two}" for one, two in pairwise(words)}
     dated = any(len(word) == 4 and word.isdigit() and word[:2] in ("19", "20") for word in words)
-    return Signals(
+    return QuestionSignals(
         length=_ramp(len(question.split()), 6, 20),
         names=_ramp(len(proper_names(question)), 1, 3),
-        gathering=_some(said, _GATHERING),
-        comparing=_some(said, _COMPARING),
-        time=1.0 if dated else _some(said, _TIME),
-        open=_some(said, _OPEN),
+        gathering=_hit_score(words_and_pairs, _GATHERING),
+        comparing=_hit_score(words_and_pairs, _COMPARING),
+        time=1.0 if dated else _hit_score(words_and_pairs, _TIME),
+        open=_hit_score(words_and_pairs, _OPEN),
     )
 
 
@@ -122,31 +139,37 @@ def _ramp(value: float, start: float, end: float) -> float:
     return min(1.0, max(0.0, (value - start) / (end - start)))
 
 
-def _some(words: frozenset[str], known: frozenset[str]) -> float:
+def _hit_score(words: frozenset[str], known: frozenset[str]) -> float:
     """0 where none of them is known, 0.7 for one, 1 for several."""
     return (0.0, 0.7, 1.0)[min(2, len(words & known))]
 
 
-_MATTERS: Mapping[ModuleName, tuple[str, ...]] = {
+_SIGNALS_OF_MODULE: Mapping[ModuleName, tuple[str, ...]] = {
     "filter": ("gathering", "names"),
     "entity": ("names", "gathering", "comparing"),
     "temporal": ("time",),
     "topic": ("open", "length"),
     "summary": ("gathering", "comparing", "open"),
 }
-"""Which signals ask for a better tier of which module; the strongest of them counts."""
+"""Signals that ask for a higher tier of each module; the strongest of them counts"""
 
 _HINT, _HARD, _MISS = 0.6, 0.1, 0.3
-"""Shares of the score: the signals of the module, the mean of all signals, how badly retrieval matched."""
+"""Weights of the score: the module's strongest signal, the mean of all signals, how badly retrieval matched"""
 _MATCHED = 0.6
 """Cosine from which what was retrieved counts as a full match."""
 
 
 class CostThreshold:
-    """Spends more on questions that look hard, by rules that can be read: no training, no data.
+    """Threshold on a difficulty score: higher tiers for questions that look hard, without training.
 
-    The score of a question and a module (`score`) goes from 0 to 1. Above `mid` it gets mid, above `high` it gets high;
-    with λ both thresholds rise towards 1, so that at λ = 1 everything is low. A module with nothing to read is low.
+    With λ both thresholds rise towards 1, so that at λ = 1 everything is low. A module with nothing to read is low.
+
+    Args:
+        mid: score from 0 to 1 above which a module gets mid.
+        high: score from `mid` to 1 above which it gets high.
+
+    Raises:
+        ConfigError: the thresholds are not 0 <= mid <= high <= 1.
     """
 
     name = "threshold"
@@ -154,26 +177,28 @@ class CostThreshold:
     def __init__(self, mid: float = 0.1, high: float = 0.35) -> None:
         if not 0 <= mid <= high <= 1:
             raise ConfigError(f"mid is {mid} and high is {high}: they are scores with 0 <= mid <= high <= 1")
-        self.mid, self.high = mid, high
+        self.mid = mid
+        self.high = high
 
     def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
         check_tradeoff(tradeoff)
-        found = self.score(module, state)
-        if found > 1 - (1 - self.high) * (1 - tradeoff):
+        score = self.score(module, state)
+        if score > 1 - (1 - self.high) * (1 - tradeoff):
             return CERTAIN[2]
-        return CERTAIN[1] if found > 1 - (1 - self.mid) * (1 - tradeoff) else CERTAIN[0]
+        return CERTAIN[1] if score > 1 - (1 - self.mid) * (1 - tradeoff) else CERTAIN[0]
 
     def score(self, module: ModuleName, state: State) -> float:
-        """From 0 (looks easy) to 1 (looks hard)."""
+        """Difficulty of a question for a module, from 0 (easy) to 1 (hard)."""
         norm = math.sqrt(float(state.read @ state.read))
         if norm == 0:
             return 0.0
-        seen = signals(state.question)
-        hint: float = max(getattr(seen, signal) for signal in _MATTERS[module])
+        seen = question_signals(state.question)
+        hint: float = max(getattr(seen, signal) for signal in _SIGNALS_OF_MODULE[module])
         miss = 1 - _ramp(float(state.query @ state.read) / norm, 0.0, _MATCHED)
         return min(1.0, _HINT * hint + _HARD * sum(seen) / len(seen) + _MISS * miss)
 
 
 def check_tradeoff(tradeoff: float) -> None:
+    """Raises `InvalidRequest` for a λ that is negative or not finite."""
     if not 0 <= tradeoff < math.inf:
         raise InvalidRequest(f"tradeoff is {tradeoff}: λ is the weight of cost against quality, a number from 0")

@@ -1,4 +1,4 @@
-"""Trained tier routers as files: tensors in safetensors, and a readable JSON card that says what they are."""
+"""Checkpoints of trained tier routers: tensors in safetensors, and a JSON card with encoder, recipe and digest."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def card_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def save(path: Path, kind: str, tensors: Tensors, card: Mapping[str, Any]) -> None:
-    """Write ``path`` (safetensors) and the card, each whole or not at all; the card holds the tensors' digest."""
+def save_checkpoint(path: Path, kind: str, tensors: Tensors, card: Mapping[str, Any]) -> None:
+    """Write a checkpoint, ``path`` (safetensors) and its card, each whole or not at all."""
     try:
         from safetensors.numpy import save as to_bytes
     except ImportError as error:
@@ -43,10 +43,10 @@ def save(path: Path, kind: str, tensors: Tensors, card: Mapping[str, Any]) -> No
         temporary.replace(target)
 
 
-def load(
+def load_checkpoint(
     path: Path, kinds: str | Sequence[str], needed: Sequence[str]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Tensors and card of a router of one of `kinds`; raises `ConfigError` that names what does not fit."""
+    """Load the tensors and card of a router of one of `kinds`; raises `ConfigError` naming what does not fit."""
     try:
         from safetensors.numpy import load as from_bytes
     except ImportError as error:
@@ -83,8 +83,8 @@ def load(
     return tensors, card
 
 
-def kind_of(path: Path) -> str:
-    """The name under which the router in `path` is registered; raises `ConfigError` where its card does not say."""
+def checkpoint_kind(path: Path) -> str:
+    """Registered name of the router in a checkpoint; raises `ConfigError` where its card does not say."""
     try:
         return str(json.loads(card_path(path).read_text(encoding="utf-8"))["router"])
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What a router's episode is worth from each decision on: ridge regressions fitted backwards (fitted-Q evaluation)."""
+"""Fitted-Q evaluation: the value of a router from each decision on, by ridge regressions fitted backwards."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ CHUNK = 20_000
 STRENGTHS = np.geomspace(1e-1, 1e5, 13)
 
 
-class Worth(NamedTuple):
-    """Of every row and decision, from regressions that never saw the row's own fold."""
+class DecisionValues(NamedTuple):
+    """Values of every row and decision, cross-fitted: from regressions without the row's own fold."""
 
     state: Floats
-    """(N, 5): before the tier is chosen, when the router chooses it and all after"""
+    """(N, 5): before the tier is chosen, if the router chooses it and all after"""
     taken: Floats
     """(N, 5): after the logged tier"""
 
 
-def fit(log: TierLog, values: Floats, chances: Floats, units: Ints, seed: int = 0) -> Worth:
-    """`chances` (N, 5, 3) are the router's. Rows of one of `units` (N,) are never in two folds."""
+def fit_values(log: TierLog, values: Floats, chances: Floats, units: Ints, seed: int = 0) -> DecisionValues:
+    """Fit the values of a router with probabilities `chances` (N, 5, 3); rows of one unit (N,) share a fold."""
     folds = _folds(units, seed)
     n, names = len(log), np.unique(folds)
     states = _states(log)
     after: NDArray[np.float64] = np.repeat(values[:, None], len(names), axis=1)  # by the model that will be asked
-    state, taken = np.empty((n, len(MODULES))), np.empty((n, len(MODULES)))
-    own = np.searchsorted(names, folds)
+    before_choice, after_choice = np.empty((n, len(MODULES))), np.empty((n, len(MODULES)))
+    fold_numbers = np.searchsorted(names, folds)
     rows = np.arange(n)
     for place in reversed(range(len(MODULES))):
         z = states[STAGES[place]]
-        weights = _regressions(z, log.tiers, place, after, own)
+        weights = _regressions(z, log.tiers, place, after, fold_numbers)
         worth = np.empty((n, 3, len(names)))
         for part in _chunks(n):
             worth[part] = _predict(z[part], log.tiers[part], place, weights)
         before = np.einsum("nt,ntf->nf", chances[:, place], worth)
-        taken[:, place] = worth[rows, log.tiers[:, place], own]
-        state[:, place] = before[rows, own]
+        after_choice[:, place] = worth[rows, log.tiers[:, place], fold_numbers]
+        before_choice[:, place] = before[rows, fold_numbers]
         after = before
-    return Worth(state, taken)
+    return DecisionValues(before_choice, after_choice)
 
 
 def _folds(units: Ints, seed: int) -> Ints:
-    """(N,), of units dealt to folds at random."""
+    """Fold (N,) of each row; units are dealt to folds at random."""
     names, where = np.unique(units, return_inverse=True)
     dealt = np.random.default_rng(seed).permutation(len(names)) % min(FOLDS, len(names))
-    found: Ints = dealt[where]
-    return found
+    folds: Ints = dealt[where]
+    return folds
 
 
 def _states(log: TierLog) -> list[NDArray[np.float64]]:
@@ -66,21 +66,21 @@ def _states(log: TierLog) -> list[NDArray[np.float64]]:
     The components are those of the questions, which no tier had a part in.
     """
     mean = log.query.mean(axis=0)
-    own = (log.query - mean).astype(np.float64)
-    kept = min(COMPONENTS, *own.shape)
-    basis = np.linalg.eigh(own.T @ own)[1][:, ::-1][:, :kept]
-    query = own @ basis
+    centred = (log.query - mean).astype(np.float64)
+    components = min(COMPONENTS, *centred.shape)
+    basis = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :components]
+    query = centred @ basis
     scale = np.maximum(query.std(axis=0), 1e-6)
-    read = np.zeros((len(log.vectors) + 1, kept))  # the last, that is -1, is what is not known
+    read = np.zeros((len(log.vectors) + 1, components))  # the last, that is -1, is what is not known
     for part in _chunks(len(log.vectors)):
         read[:-1][part] = (log.vectors[part].astype(np.float32) - mean) @ basis / scale
     query = (query / scale)[log.question]
-    found = []
+    states = []
     for stage in range(3):
-        seen = read[log.reads[:, stage]]
-        match = (query * seen).mean(axis=1, keepdims=True)
-        found.append(np.concatenate([np.ones((len(log), 1)), query, seen, match], axis=1))
-    return found
+        what_is_read = read[log.reads[:, stage]]
+        match = (query * what_is_read).mean(axis=1, keepdims=True)
+        states.append(np.concatenate([np.ones((len(log), 1)), query, what_is_read, match], axis=1))
+    return states
 
 
 def _chunks(n: int) -> Iterator[slice]:
@@ -91,11 +91,11 @@ def _features(z: Floats, tiers: NDArray[np.int8], place: int) -> Floats:
     """(rows, f (1 + 3 (place + 1))): the state, once more for each tier chosen up to `place`."""
     chosen = np.eye(3)[tiers[:, : place + 1].astype(np.intp)].reshape(len(z), -1)
     every = np.concatenate([np.ones((len(z), 1)), chosen], axis=1)
-    found: Floats = (every[:, :, None] * z[:, None, :]).reshape(len(z), -1)
-    return found
+    features: Floats = (every[:, :, None] * z[:, None, :]).reshape(len(z), -1)
+    return features
 
 
-def _regressions(z: Floats, tiers: NDArray[np.int8], place: int, targets: Floats, own: Ints) -> Floats:
+def _regressions(z: Floats, tiers: NDArray[np.int8], place: int, targets: Floats, folds: Ints) -> Floats:
     """(p, folds): the ridge regression of each column of `targets` on the rows of the other folds.
 
     The constant is not shrunk. Strengths are chosen by generalised cross-validation on those same rows.
@@ -103,22 +103,24 @@ def _regressions(z: Floats, tiers: NDArray[np.int8], place: int, targets: Floats
     count = targets.shape[1]
     p = z.shape[1] * (1 + 3 * (place + 1))
     squares, products = np.zeros((count, p, p)), np.zeros((p, count))
-    others = own[:, None] != np.arange(count) if count > 1 else np.ones((len(own), 1), dtype=bool)
+    others = folds[:, None] != np.arange(count) if count > 1 else np.ones((len(folds), 1), dtype=bool)
     shift = targets.mean(axis=0)
-    left = (targets - shift) * others
+    residuals = (targets - shift) * others
     for part in _chunks(len(z)):
         x = _features(z[part], tiers[part], place)
-        products += x.T @ left[part]
+        products += x.T @ residuals[part]
         for fold in range(count):
-            mine = x[own[part] == fold]
-            squares[fold] += mine.T @ mine
+            in_fold = x[folds[part] == fold]
+            squares[fold] += in_fold.T @ in_fold
     whole = squares.sum(axis=0)
-    found = np.empty((p, count))
+    weights = np.empty((p, count))
     for fold in range(count):
         gram = whole - squares[fold] if count > 1 else whole
-        found[:, fold] = _ridge(gram, products[:, fold], float((left[:, fold] ** 2).sum()), int(others[:, fold].sum()))
-    found[0] += shift
-    return found
+        weights[:, fold] = _ridge(
+            gram, products[:, fold], float((residuals[:, fold] ** 2).sum()), int(others[:, fold].sum())
+        )
+    weights[0] += shift
+    return weights
 
 
 def _ridge(gram: Floats, product: Floats, square: float, n: int) -> Floats:
@@ -145,5 +147,5 @@ def _predict(z: Floats, tiers: NDArray[np.int8], place: int, weights: Floats) ->
     base, rows = parts[:, 0].copy(), np.arange(len(z))
     for before in range(place):
         base += parts[rows, 1 + 3 * before + tiers[:, before]]
-    found: Floats = base[:, None] + parts[:, 1 + 3 * place : 4 + 3 * place]
-    return found
+    predictions: Floats = base[:, None] + parts[:, 1 + 3 * place : 4 + 3 * place]
+    return predictions

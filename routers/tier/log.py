@@ -1,4 +1,4 @@
-"""Tier choices that were made, what came of them and what they cost: what routers are trained and judged on."""
+"""`TierLog`: logged tier choices with their scores, costs and propensities, which tier routers are trained on."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 STAGES = (0, 1, 1, 1, 2)
-"""By module: which column of `TierLog.reads` it was chosen on."""
-UNKNOWN = (
+"""By module, the column of `TierLog.reads` that its tier was chosen on"""
+NO_PROPENSITIES = (
     "the log lacks propensities: log with memory.router random or memory.explore above 0, which record them, "
     "or pass assume_uniform=True if all 243 combinations were drawn alike"
 )
@@ -35,11 +35,11 @@ UNKNOWN = (
 
 @dataclass(frozen=True, eq=False)
 class TierLog:
-    """N rows on n questions. Raises `InvalidRequest` for what cannot be learned from, naming row and field."""
+    """Log of tier choices: N rows on n questions. Raises `InvalidRequest` naming the row and field that are wrong."""
 
     questions: list[str]
     groups: list[str]
-    """By question: the conversation or tenant, which is never split between training and test."""
+    """Group of each question (conversation or tenant), which is never split between training and test"""
     query: Vector
     """(n, d), unit vectors of the questions"""
     question: NDArray[np.int32]
@@ -62,12 +62,12 @@ class TierLog:
     """(N, 5), the factors of `propensity` by module, where a log has them"""
 
     def __post_init__(self) -> None:
-        rows, asked = len(self.question), len(self.questions)
+        rows, question_count = len(self.question), len(self.questions)
         if not rows:
             raise InvalidRequest("the log is empty: collect one with `agentcascade memory train --data ...`")
         shapes: dict[str, tuple[Any, Any]] = {
-            "groups": (len(self.groups), asked),
-            "query": (self.query.shape[:1], (asked,)),
+            "groups": (len(self.groups), question_count),
+            "query": (self.query.shape[:1], (question_count,)),
             "tiers": (self.tiers.shape, (rows, 5)),
             "score": (self.score.shape, (rows,)),
             "cost": (self.cost.shape, (rows,)),
@@ -79,15 +79,15 @@ class TierLog:
             shapes["propensity"] = (self.propensity.shape, (rows,))
         if self.propensities is not None:
             shapes["propensities"] = (self.propensities.shape, (rows, 5))
-        for name, (found, wanted) in shapes.items():
-            if found != wanted:
+        for name, (size, wanted) in shapes.items():
+            if size != wanted:
                 raise InvalidRequest(
-                    f"the log's {name} has size {found}, not {wanted}: embed and log all of it with one encoder"
+                    f"the log's {name} has size {size}, not {wanted}: embed and log all of it with one encoder"
                 )
         if not np.isfinite(self.query).all():
             worst = int(np.argmin(np.isfinite(self.query).all(axis=1)))
             raise InvalidRequest(f"question {worst}: its vector holds values that are no numbers: embed it again")
-        self._check("question", (self.question < 0) | (self.question >= asked), "names no question")
+        self._check("question", (self.question < 0) | (self.question >= question_count), "names no question")
         self._check("tiers", (self.tiers < 0) | (self.tiers > 2), "are not all 0, 1 or 2 (low, mid, high)")
         self._check("reads", (self.reads < -1) | (self.reads >= len(self.vectors)), "name no vector: use -1")
         self._check("score", ~np.isfinite(self.score), "is no number: leave the row out, or score it again")
@@ -98,8 +98,8 @@ class TierLog:
                 bad = ~np.isnan(values) & ((values <= 0) | (values > 1 + 1e-9))
                 self._check(name, bad, "is no probability above 0: leave it out where it is not known")
         if self.propensity is not None and self.propensities is not None:
-            apart = np.abs(self.propensities.prod(axis=1) / self.propensity - 1) > 1e-6
-            self._check("propensity", apart, "is not the product of the propensities by module: leave one out")
+            differing = np.abs(self.propensities.prod(axis=1) / self.propensity - 1) > 1e-6
+            self._check("propensity", differing, "is not the product of the propensities by module: leave one out")
 
     def _check(self, name: str, bad: Any, complaint: str) -> None:
         if bad.any():
@@ -111,22 +111,22 @@ class TierLog:
 
     @property
     def combinations(self) -> Ints:
-        """(N,), 0 to 242: the five tiers as digits, the filter's first."""
-        found: Ints = self.tiers.astype(np.int64) @ PLACES
-        return found
+        """Numbers (N,) of the rows' tier combinations: the tiers as digits of base three, the filter's first."""
+        numbers: Ints = self.tiers.astype(np.int64) @ PLACES
+        return numbers
 
     @property
     def is_sweep(self) -> bool:
-        """Whether every question has each of the 243 combinations once."""
+        """Whether every question has each combination of tiers once."""
         cells = len(self.questions) * COMBINATIONS
         return len(self) == cells and bool((np.bincount(self._cells(), minlength=cells) == 1).all())
 
     def _cells(self) -> Ints:
-        found: Ints = self.question.astype(np.int64) * COMBINATIONS + self.combinations
-        return found
+        cells: Ints = self.question.astype(np.int64) * COMBINATIONS + self.combinations
+        return cells
 
     def table_rows(self) -> Ints:
-        """(n, 243), the row of every combination of every question. Raises `InvalidRequest` without a sweep."""
+        """Rows (n, combinations) of a sweep by question and combination. Raises `InvalidRequest` for another log."""
         if not self.is_sweep:
             raise InvalidRequest(
                 f"the log has {len(self)} rows of {len(self.questions)} questions, not all {COMBINATIONS} "
@@ -137,37 +137,39 @@ class TierLog:
         return rows.reshape(-1, COMBINATIONS)
 
     def tables(self) -> tuple[Floats, Floats]:
-        """Scores and costs (n, 243) of a sweep."""
+        """Scores and costs (n, combinations) of a sweep."""
         rows = self.table_rows()
         return self.score[rows], self.cost[rows]
 
     def state(self, row: int, module: ModuleName) -> State:
-        """What the tier of `module` was chosen on; zeros for what the log does not hold."""
+        """State that a row's tier of `module` was chosen on; zeros for vectors that the log does not hold."""
         return self.state_at(int(self.question[row]), int(self.reads[row, STAGES[MODULES.index(module)]]))
 
     def state_at(self, question: int, read: int) -> State:
-        """A question before row `read` of `vectors`, or before nothing that is known (-1)."""
+        """State of a question with row `read` of `vectors`; -1 for a vector that is not known."""
         vector = np.zeros(self.query.shape[1], np.float32) if read < 0 else self.vectors[read].astype(np.float32)
         return State(self.questions[question], self.query[question], vector)
 
     def known_propensity(self, assume_uniform: bool = False) -> Floats:
-        """(N,); raises `InvalidRequest` where one is missing, or takes it to be 1/243 with `assume_uniform`."""
-        found = self.propensity
-        if found is None:
-            found = np.full(len(self), np.nan) if self.propensities is None else self.propensities.prod(axis=1)
-        gaps = np.isnan(found)
+        """Propensities (N,); a missing one is uniform with `assume_uniform`, else it raises `InvalidRequest`."""
+        propensity = self.propensity
+        if propensity is None:
+            propensity = np.full(len(self), np.nan) if self.propensities is None else self.propensities.prod(axis=1)
+        gaps = np.isnan(propensity)
         if assume_uniform:
-            return np.where(gaps, 1 / COMBINATIONS, found)
+            return np.where(gaps, 1 / COMBINATIONS, propensity)
         if gaps.any():
-            raise InvalidRequest(f"{UNKNOWN} (missing in {int(gaps.sum())} of {len(self)}, first row {gaps.argmax()})")
-        return found
+            raise InvalidRequest(
+                f"{NO_PROPENSITIES} (missing in {int(gaps.sum())} of {len(self)}, first row {gaps.argmax()})"
+            )
+        return propensity
 
     def rows_of(self, question: int) -> Ints:
-        """Where a question's rows are."""
+        """Indices of a question's rows."""
         return np.flatnonzero(self.question == question)
 
     def select(self, questions: Sequence[int] | Ints) -> TierLog:
-        """These questions alone, with their rows, in the order given; or those where a mask (n,) is true."""
+        """Log of some questions, by indices in the order given, or by a mask (n,)."""
         wanted = np.asarray(questions)
         wanted = np.flatnonzero(wanted) if wanted.dtype == bool else wanted.astype(np.int64)
         if len(np.unique(wanted)) < len(wanted):
@@ -184,7 +186,7 @@ class TierLog:
         )
 
     def rows(self, rows: Ints) -> TierLog:
-        """These rows alone, of all questions."""
+        """Log of some rows, with all questions."""
         return replace(
             self,
             question=self.question[rows],
@@ -198,24 +200,24 @@ class TierLog:
         )
 
     def split(self, parts: Sequence[float] | Sequence[Collection[str]], seed: int = 0) -> tuple[TierLog, ...]:
-        """One log for each of `parts`, which are lists of groups, or shares of all groups, drawn with `seed`."""
+        """Split by group, one log for each of `parts`: lists of groups, or shares of the groups drawn with `seed`."""
         names = sorted(set(self.groups))
-        lists = _drawn(names, parts, seed) if all(isinstance(p, int | float) for p in parts) else list(parts)
-        taken: set[str] = set()
-        found = []
+        lists = _draw_groups(names, parts, seed) if all(isinstance(p, int | float) for p in parts) else list(parts)
+        assigned: set[str] = set()
+        logs = []
         for part in lists:
             assert isinstance(part, Collection)
             for name in part:
                 if name not in names:
                     raise InvalidRequest(f"the log has no group '{name}': {did_you_mean(name, names)}")
-                if name in taken:
+                if name in assigned:
                     raise InvalidRequest(f"the group '{name}' is in two parts: a group is never split")
-            taken |= set(part)
-            found.append(self.select([i for i, group in enumerate(self.groups) if group in set(part)]))
-        return tuple(found)
+            assigned |= set(part)
+            logs.append(self.select([i for i, group in enumerate(self.groups) if group in set(part)]))
+        return tuple(logs)
 
     def save(self, path: Path) -> None:
-        """One ``.npz`` file, written whole or not at all, with those vectors alone that are read."""
+        """Write one ``.npz`` file, whole or not at all, with the vectors that rows refer to."""
         used = np.unique(self.reads[self.reads >= 0])
         places = np.full(len(self.vectors) + 1, -1, dtype=np.int32)
         places[used] = np.arange(len(used))
@@ -235,8 +237,8 @@ ARRAYS = ("query", "question", "tiers", "score", "cost", "reads", "vectors")
 OPTIONAL = ("propensity", "propensities")
 
 
-def load(path: Path) -> TierLog:
-    """A log written by `TierLog.save`; raises `InvalidRequest` for another file."""
+def load_log(path: Path) -> TierLog:
+    """Read a log written by `TierLog.save`; raises `InvalidRequest` for another file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             texts = json.loads(file["texts"].tobytes())
@@ -251,17 +253,17 @@ def load(path: Path) -> TierLog:
     return TierLog(**texts, **{"propensity": None, **arrays}, metrics=metrics)
 
 
-def combination(tiers: Sequence[Tier] | Sequence[int]) -> int:
-    """The number, 0 to 242, of five tiers by name or place, in the order of `MODULES`."""
+def combination_number(tiers: Sequence[Tier] | Sequence[int]) -> int:
+    """Number of a combination of tiers, by name or index, in the order of `MODULES`."""
     return sum(3 ** (4 - i) * (TIERS.index(t) if isinstance(t, str) else int(t)) for i, t in enumerate(tiers))
 
 
-def tiers_of(number: int) -> tuple[Tier, ...]:
-    """The five tiers of a combination's number."""
+def combination_tiers(number: int) -> tuple[Tier, ...]:
+    """Tiers of a combination's number, in the order of `MODULES`."""
     return tuple(TIERS[number // place % 3] for place in PLACES)
 
 
-def _drawn(names: Sequence[str], shares: Sequence[Any], seed: int) -> list[list[str]]:
+def _draw_groups(names: Sequence[str], shares: Sequence[Any], seed: int) -> list[list[str]]:
     if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
         raise InvalidRequest(f"shares are {list(shares)}: give numbers above 0 that sum to 1 at most")
     if len(names) < len(shares):

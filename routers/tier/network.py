@@ -1,4 +1,4 @@
-"""The actor-critic of the tier router in torch, for training: the same arithmetic as `policy` has in numpy."""
+"""Actor-critic network of the policy router in torch, for training; `policy` does the same arithmetic in numpy."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def torch_module() -> Any:
 
 
 class Network:
-    """Weights by name, all trainable, the module descriptions among them (they begin as the encoder's vectors)."""
+    """Network weights by name, with the module descriptions among them (they begin as the encoder's vectors)."""
 
     def __init__(self, descriptions: Vector, seed: int, *, conditioned: bool, width: int = WIDTH) -> None:
         self.torch = torch = torch_module()
         self.conditioned = conditioned
         dimension = descriptions.shape[1]
-        made = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator().manual_seed(seed + 1)
         shapes = {
             "state": (width, 2 * dimension),
@@ -49,7 +49,7 @@ class Network:
         self.weights: dict[str, Tensor] = {"descriptions": torch.tensor(descriptions, dtype=torch.float32)}
         for name, shape in shapes.items():
             weight = torch.empty(shape)
-            torch.nn.init.orthogonal_(weight, gains.get(name, 2**0.5), generator=made)
+            torch.nn.init.orthogonal_(weight, gains.get(name, 2**0.5), generator=generator)
             self.weights[f"{name}.weight"], self.weights[f"{name}.bias"] = weight, torch.zeros(shape[0])
         self.weights["tradeoff.weight"] = torch.zeros(width)
         self._require()
@@ -74,8 +74,8 @@ class Network:
     def hidden(self, state: Tensor, module: int) -> Tensor:
         """(batch, width): what the network makes of a state for one module."""
         w, relu = self.weights, self.torch.relu
-        told = relu(w["descriptions"][module] @ w["description.weight"].T + w["description.bias"])
-        both = self.torch.cat([state, told.expand(len(state), -1)], dim=1)
+        description = relu(w["descriptions"][module] @ w["description.weight"].T + w["description.bias"])
+        both = self.torch.cat([state, description.expand(len(state), -1)], dim=1)
         inner = relu(both @ w["hidden1.weight"].T + w["hidden1.bias"])
         return relu(inner @ w["hidden2.weight"].T + w["hidden2.bias"])
 
@@ -112,7 +112,7 @@ class Network:
         return {name: weight.detach().numpy().copy() for name, weight in self.weights.items()}
 
     def load(self, arrays: Mapping[str, Vector]) -> None:
-        """Take these weights over, in place, so that an optimizer keeps its hold on them."""
+        """Copy weights in place, so that an optimizer keeps its references."""
         with self.torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(self.torch.from_numpy(np.array(arrays[name])))

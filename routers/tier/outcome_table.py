@@ -1,4 +1,4 @@
-"""A complete table of outcomes as the world that a tier router is trained in: playing it costs nothing."""
+"""Outcome table: score and cost of every tier combination of every question, which a policy is trained on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLACES = np.array([81, 27, 9, 3, 1])
 
 @dataclass(frozen=True)
 class Reward:
-    """Task score + λ × efficiency, both of comparable spread (BudgetMem, section "reward").
+    """Reward: task score + λ × efficiency, both of comparable spread (BudgetMem, section "reward").
 
     Efficiency falls from 1 to 0 between the costs `cheap` and `dear`, the 5th and 95th percentile of those seen.
     """
@@ -42,16 +42,16 @@ class Reward:
     def efficiency(self, cost: Floats) -> Floats:
         if self.dear <= self.cheap:
             return np.ones_like(cost)
-        found: Floats = np.clip((self.dear - cost) / (self.dear - self.cheap), 0.0, 1.0)
-        return found
+        efficiencies: Floats = np.clip((self.dear - cost) / (self.dear - self.cheap), 0.0, 1.0)
+        return efficiencies
 
     def __call__(self, score: Floats, cost: Floats, tradeoff: Floats | float) -> Floats:
-        found: Floats = score + tradeoff * self.scale * self.efficiency(cost)
-        return found
+        rewards: Floats = score + tradeoff * self.scale * self.efficiency(cost)
+        return rewards
 
 
-class Policy(Protocol):
-    """Draws tiers: of one stage for a batch of states."""
+class TierPolicy(Protocol):
+    """Policy in training: draws the tiers of one module for a batch of states."""
 
     def __call__(self, module: int, query: Vector, read: Vector, tradeoff: Vector) -> Ints:
         """Tiers (batch,) of a module for questions (batch, d) that would read (batch, d) at λ (batch,)."""
@@ -59,8 +59,8 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
-class Played:
-    """A batch of episodes: five decisions each, one reward at the end."""
+class PlayedBatch:
+    """Batch of episodes, each with a tier of every module and one score and cost at the end."""
 
     query: Vector
     """(batch, d)"""
@@ -73,7 +73,7 @@ class Played:
 
 
 @dataclass(frozen=True)
-class Table:
+class OutcomeTable:
     """Every outcome of every question.
 
     `raw` (n, d), `kept` (n, 3, d) by the filter's tier and `found` (n, 81, d) by the first four tiers are what the
@@ -81,33 +81,33 @@ class Table:
     """
 
     query: Vector
-    raw: Vector
-    kept: Vector
-    found: Vector
+    retrieved: Vector
+    filtered: Vector
+    extracted: Vector
     score: Floats
     cost: Floats
 
     def __len__(self) -> int:
         return len(self.query)
 
-    def select(self, questions: Ints) -> Table:
-        """These questions alone."""
-        return Table(*(getattr(self, name)[questions] for name in self.__dataclass_fields__))
+    def select(self, questions: Ints) -> OutcomeTable:
+        """Table of some questions."""
+        return OutcomeTable(*(getattr(self, name)[questions] for name in self.__dataclass_fields__))
 
-    def play(self, questions: Ints, policy: Policy, tradeoff: Vector) -> Played:
-        """One episode for each of `questions` (batch,), at λ `tradeoff` (batch,)."""
-        query, raw = self.query[questions], self.raw[questions]
+    def play(self, questions: Ints, policy: TierPolicy, tradeoff: Vector) -> PlayedBatch:
+        """Play one episode for each of `questions` (batch,), at λ `tradeoff` (batch,)."""
+        query, retrieved = self.query[questions], self.retrieved[questions]
         tiers = np.zeros((len(questions), 5), dtype=np.int64)
-        tiers[:, 0] = policy(0, query, raw, tradeoff)
-        kept = self.kept[questions, tiers[:, 0]].astype(np.float32)
+        tiers[:, 0] = policy(0, query, retrieved, tradeoff)
+        filtered = self.filtered[questions, tiers[:, 0]].astype(np.float32)
         for module in (1, 2, 3):
-            tiers[:, module] = policy(module, query, kept, tradeoff)
-        found = self.found[questions, tiers[:, :4] @ (PLACES[:4] // 3)].astype(np.float32)
-        tiers[:, 4] = policy(4, query, found, tradeoff)
+            tiers[:, module] = policy(module, query, filtered, tradeoff)
+        extracted = self.extracted[questions, tiers[:, :4] @ (PLACES[:4] // 3)].astype(np.float32)
+        tiers[:, 4] = policy(4, query, extracted, tradeoff)
         combination = tiers @ PLACES
-        return Played(
+        return PlayedBatch(
             query=query,
-            reads=np.stack([raw, kept, found], axis=1),
+            reads=np.stack([retrieved, filtered, extracted], axis=1),
             tiers=tiers,
             score=self.score[questions, combination],
             cost=self.cost[questions, combination],

@@ -1,4 +1,4 @@
-"""The learned tier router: one small network for all five modules, in numpy (BudgetMem, section "router").
+"""Policy router: a learned tier router, one small network for all modules, in numpy (BudgetMem, section "router").
 
     state   = relu(W_s [query, read] + w_λ √λ + b_s)          (width)
     module  = relu(W_d description + b_d)                    (width), the same for every question: computed once
@@ -43,57 +43,67 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
     "actor2.weight": ("tiers", "head"),
     "actor2.bias": ("tiers",),
 }
-"""Of every weight that deciding needs; the critic's are kept beside them for training on."""
+"""Shapes of the weights that deciding needs; a checkpoint also has the critic's, to train on"""
 
 
 class PolicyRouter:
-    """A trained policy. `path` is its ``.safetensors`` file, with the card ``.json`` beside it.
+    """Tier router with a trained policy network.
 
-    `greedy`: the likeliest tier is certain; without, tiers are drawn as in training, which logs what others are worth.
-    Raises `ConfigError` for a file that is no policy of these five modules, or was changed since the card was written.
+    Args:
+        path: its ``.safetensors`` file, with the card ``.json`` beside it.
+        greedy: the likeliest tier is certain; without it tiers are drawn as in training, which explores.
+
+    Raises:
+        ConfigError: the file is no policy of these modules, or does not match its card.
+        MissingExtra: safetensors is not installed.
     """
 
     name = "policy"
 
     def __init__(self, path: str | Path, greedy: bool = True) -> None:
-        weights, self.card = checkpoints.load(Path(path), self.name, tuple(SHAPES))
+        weights, self.card = checkpoints.load_checkpoint(Path(path), self.name, tuple(SHAPES))
         _check_shapes(Path(path), weights)
         self.greedy = greedy
         self._prepare(weights)
 
     @classmethod
     def of(cls, weights: Mapping[str, Vector], card: Mapping[str, Any], greedy: bool = True) -> PolicyRouter:
-        """A policy from its weights, without a file."""
-        made = cls.__new__(cls)
-        made.greedy = greedy
-        made.card = dict(card)
-        made._prepare(weights)
-        return made
+        """A policy router from weights in memory."""
+        router = cls.__new__(cls)
+        router.greedy = greedy
+        router.card = dict(card)
+        router._prepare(weights)
+        return router
 
     def _prepare(self, weights: Mapping[str, Vector]) -> None:
         w = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
         d = w["descriptions"].shape[1]
         self.dimension = d
-        self._query, self._read = w["state.weight"][:, :d].copy(), w["state.weight"][:, d:].copy()
-        self._bias, self._tradeoff = w["state.bias"], w["tradeoff.weight"]
+        self._query = w["state.weight"][:, :d].copy()
+        self._read = w["state.weight"][:, d:].copy()
+        self._bias = w["state.bias"]
+        self._tradeoff = w["tradeoff.weight"]
         width = len(self._bias)
         self._from_state = w["hidden1.weight"][:, :width].copy()
-        told = np.maximum(w["descriptions"] @ w["description.weight"].T + w["description.bias"], 0)
-        constant = told @ w["hidden1.weight"][:, width:].T + w["hidden1.bias"]
+        descriptions = np.maximum(w["descriptions"] @ w["description.weight"].T + w["description.bias"], 0)
+        constant = descriptions @ w["hidden1.weight"][:, width:].T + w["hidden1.bias"]
         self._module = dict(zip(MODULES, constant))
-        self._hidden, self._hidden_bias = w["hidden2.weight"], w["hidden2.bias"]
-        self._actor1, self._actor1_bias = w["actor1.weight"], w["actor1.bias"]
-        self._actor2, self._actor2_bias = w["actor2.weight"], w["actor2.bias"]
+        self._hidden = w["hidden2.weight"]
+        self._hidden_bias = w["hidden2.bias"]
+        self._actor1 = w["actor1.weight"]
+        self._actor1_bias = w["actor1.bias"]
+        self._actor2 = w["actor2.weight"]
+        self._actor2_bias = w["actor2.bias"]
         self._last: tuple[Vector | None, float, Vector] = (None, 0.0, self._bias)
 
     def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
-        """Softmax of the actor's logits, or all on the likeliest."""
-        seen, at, asked = self._last
-        if seen is not state.query or at != tradeoff:  # one question is asked about five times
+        """Softmax of the actor's logits, or certainty of the likeliest tier."""
+        last_query, last_tradeoff, question_part = self._last
+        if last_query is not state.query or last_tradeoff != tradeoff:  # one question is asked about five times
             check_tradeoff(tradeoff)
-            asked = self._query @ state.query + self._bias + self._tradeoff * np.float32(tradeoff**0.5)
-            self._last = state.query, tradeoff, asked
-        hidden = asked + self._read @ state.read
+            question_part = self._query @ state.query + self._bias + self._tradeoff * np.float32(tradeoff**0.5)
+            self._last = state.query, tradeoff, question_part
+        hidden = question_part + self._read @ state.read
         np.maximum(hidden, 0, out=hidden)
         hidden = self._from_state @ hidden + self._module[module]
         np.maximum(hidden, 0, out=hidden)

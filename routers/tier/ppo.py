@@ -1,7 +1,7 @@
-"""Training the tier router by proximal policy optimisation (BudgetMem): one joint ratio for the five decisions.
+"""Train the policy router by proximal policy optimisation (PPO, BudgetMem), with one joint ratio for all decisions.
 
-Defaults are the paper's (section "training") where it names them. Rewards come from whatever can play a batch of
-questions: a table of logged outcomes, or the live pipeline.
+Defaults are the paper's (section "training") where it names them. Rewards come from a `TierWorld`: a table of logged
+outcomes, or the live pipeline.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from agentcascade.errors import ConfigError, describe
 from agentcascade.routers.tier.network import Network
-from agentcascade.routers.tier.outcome_table import Played, Policy, Reward
+from agentcascade.routers.tier.outcome_table import PlayedBatch, Reward, TierPolicy
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
@@ -27,7 +27,7 @@ GRID = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `tradeoff` None: λ is drawn anew for every question and told to the network."""
+    """Hyperparameters. With `tradeoff` None, λ is drawn anew for every question and is an input of the network."""
 
     tradeoff: float | None = None
     seed: int = 0
@@ -51,17 +51,17 @@ class Recipe:
     weight_decay: float = 0.0
 
 
-class World(Protocol):
-    """Plays questions."""
+class TierWorld(Protocol):
+    """World that a policy is trained in: plays a batch of questions."""
 
     def __len__(self) -> int: ...
 
-    def play(self, questions: Ints, policy: Policy, tradeoff: Vector) -> Played: ...
+    def play(self, questions: Ints, policy: TierPolicy, tradeoff: Vector) -> PlayedBatch: ...
 
 
 @dataclass
-class Progress:
-    """One pass over the questions."""
+class PassMetrics:
+    """Metrics of one pass over the training questions."""
 
     number: int
     reward: float
@@ -77,29 +77,36 @@ class Progress:
 
 
 @dataclass
-class Trained:
+class TrainingResult:
+    """Weights and history of a training."""
+
     weights: dict[str, Vector]
-    """Of the pass with the best validation reward."""
-    history: list[Progress] = field(default_factory=list)
+    """Weights of the pass with the best validation reward"""
+    history: list[PassMetrics] = field(default_factory=list)
     stopped_early: bool = False
 
 
 class Trainer:
-    """Trains a `Network` in a `World`; resumable by `state` and `restore`."""
+    """Trains a `Network` in a `TierWorld`; resumable by `save` and `restore`."""
 
-    def __init__(self, train: World, validation: World, reward: Reward, descriptions: Vector, recipe: Recipe) -> None:
+    def __init__(
+        self, train: TierWorld, validation: TierWorld, reward: Reward, descriptions: Vector, recipe: Recipe
+    ) -> None:
         if not len(train) or not len(validation):
             raise ConfigError(
                 "training needs questions to train on and others to validate on: give a larger log or split"
             )
-        self.recipe, self._train, self._validation, self._reward = recipe, train, validation, reward
+        self.recipe = recipe
+        self._train = train
+        self._validation = validation
+        self._reward = reward
         self.network = Network(descriptions, recipe.seed, conditioned=recipe.tradeoff is None)
         self.torch = self.network.torch
         self._optimizer = self.torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, eps=1e-5, weight_decay=recipe.weight_decay
         )
         self._rng = np.random.default_rng(recipe.seed)
-        self.history: list[Progress] = []
+        self.history: list[PassMetrics] = []
         self._best = self.network.arrays()
 
     @property
@@ -111,31 +118,31 @@ class Trainer:
         best = max((p.number for p in self.history if p.best), default=0)
         return len(self.history) - best
 
-    def run(self) -> Iterator[Progress]:
-        """One pass after the other until it is done."""
+    def run(self) -> Iterator[PassMetrics]:
+        """Run passes until `done`."""
         while not self.done:
             yield self._pass()
 
-    def result(self) -> Trained:
-        return Trained(self._best, self.history, stopped_early=len(self.history) < self.recipe.passes)
+    def result(self) -> TrainingResult:
+        return TrainingResult(self._best, self.history, stopped_early=len(self.history) < self.recipe.passes)
 
-    def _pass(self) -> Progress:
+    def _pass(self) -> PassMetrics:
         recipe, rng = self.recipe, self._rng
         order = rng.permutation(len(self._train))
-        seen = []
+        updates = []
         for start in range(0, len(order), recipe.batch):
             batch = order[start : start + recipe.batch]
             questions = np.repeat(batch, recipe.rollouts)
             tradeoff = np.repeat(self._tradeoffs(len(batch)), recipe.rollouts)
             played = self._train.play(questions, self._sampling(), tradeoff)
-            seen.append(self._update(played, tradeoff))
-        earned, score, cost, entropy, value_loss = (float(mean) for mean in np.mean(seen, axis=0))
+            updates.append(self._update(played, tradeoff))
+        earned, score, cost, entropy, value_loss = (float(mean) for mean in np.mean(updates, axis=0))
         validation = self.validate()
         best = not self.history or validation[0] > max(p.validation for p in self.history)
         if best:
             self._best = self.network.arrays()
         number = len(self.history) + 1
-        progress = Progress(number, earned, score, cost, entropy, value_loss, *validation, best=best)
+        progress = PassMetrics(number, earned, score, cost, entropy, value_loss, *validation, best=best)
         self.history.append(progress)
         return progress
 
@@ -144,7 +151,7 @@ class Trainer:
         drawn = GRID[-1] * self._rng.random(n) ** 3 if fixed is None else np.full(n, fixed)
         return drawn.astype(np.float32)
 
-    def _sampling(self) -> Policy:
+    def _sampling(self) -> TierPolicy:
         """The network's own draws."""
 
         def draw(module: int, query: Vector, read: Vector, tradeoff: Vector) -> Ints:
@@ -160,10 +167,10 @@ class Trainer:
         net, tensor = self.network, self.torch.from_numpy
         with self.torch.no_grad():
             state = net.state(tensor(query), tensor(read), tensor(tradeoff))
-            found: Vector = net.actor(net.hidden(state, module)).exp().numpy()
-        return found
+            probabilities: Vector = net.actor(net.hidden(state, module)).exp().numpy()
+        return probabilities
 
-    def _update(self, played: Played, tradeoff: Vector) -> tuple[float, ...]:
+    def _update(self, played: PlayedBatch, tradeoff: Vector) -> tuple[float, ...]:
         """The clipped surrogate, `epochs` times over the batch. The advantage is normalised within it."""
         torch, recipe, tensor = self.torch, self.recipe, self.torch.from_numpy
         earned = self._reward(played.score, played.cost, tradeoff.astype(np.float64))
@@ -175,7 +182,7 @@ class Trainer:
         returns = tensor(earned.astype(np.float32))
         with torch.no_grad():
             before, _, value = self.network.joint(*inputs)
-            advantage = returns - (value if recipe.rollouts == 1 else _others(returns, recipe.rollouts))
+            advantage = returns - (value if recipe.rollouts == 1 else _leave_one_out_means(returns, recipe.rollouts))
             advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
         for _ in range(recipe.epochs):
             log, entropy, value = self.network.joint(*inputs)
@@ -194,21 +201,21 @@ class Trainer:
     def validate(self) -> tuple[float, float, float]:
         """Mean (reward, score, cost) of the greedy policy on the validation questions, over the values of λ."""
         fixed = self.recipe.tradeoff
-        found = []
+        means = []
         for strength in GRID if fixed is None else (fixed,):
             score, cost = self.greedy(self._validation, strength)
-            found.append((self._reward(score, cost, strength).mean(), score.mean(), cost.mean()))
-        reward, score_, cost_ = np.mean(found, axis=0)
+            means.append((self._reward(score, cost, strength).mean(), score.mean(), cost.mean()))
+        reward, score_, cost_ = np.mean(means, axis=0)
         return float(reward), float(score_), float(cost_)
 
-    def greedy(self, world: World, tradeoff: float) -> tuple[Floats, Floats]:
+    def greedy(self, world: TierWorld, tradeoff: float) -> tuple[Floats, Floats]:
         """(score, cost) of every question of `world` under the greedy policy at one λ."""
         n = len(world)
         played = world.play(np.arange(n), self._greedy, np.full(n, tradeoff, dtype=np.float32))
         return played.score, played.cost
 
     def save(self, path: Path) -> None:
-        """All that `restore` needs to go on as if nothing had happened."""
+        """Write the state of the training for `restore`, which goes on from it exactly."""
         state = {
             "recipe": asdict(self.recipe),
             "weights": {k: self.torch.from_numpy(v) for k, v in self.network.arrays().items()},
@@ -223,7 +230,7 @@ class Trainer:
         temporary.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Go on where `save` left off; raises `ConfigError` for the state of another recipe, and for a torn file."""
+        """Restore the state that `save` wrote; raises `ConfigError` for another recipe and for a broken file."""
         try:
             state: Mapping[str, Any] = self.torch.load(path, weights_only=True)
             begun, noise = state["recipe"], state["noise"]
@@ -237,13 +244,15 @@ class Trainer:
         self.network.load({k: v.numpy() for k, v in state["weights"].items()})
         self._best = {k: v.numpy().copy() for k, v in state["best"].items()}
         self._optimizer.load_state_dict(state["optimizer"])
-        self.history = [Progress(**p) for p in state["history"]]
+        self.history = [PassMetrics(**p) for p in state["history"]]
         self._rng.bit_generator.state = state["rng"]
         self.network.noise.set_state(noise)
 
 
-def train(trainer: Trainer, *, on_pass: Callable[[Progress], None] | None = None, keep: Path | None = None) -> Trained:
-    """Run `trainer` to its end; with `keep`, its state is written there after every pass."""
+def train_policy(
+    trainer: Trainer, *, on_pass: Callable[[PassMetrics], None] | None = None, keep: Path | None = None
+) -> TrainingResult:
+    """Run a trainer to its end; with `keep`, its state is written there after every pass."""
     for progress in trainer.run():
         if on_pass is not None:
             on_pass(progress)
@@ -252,13 +261,13 @@ def train(trainer: Trainer, *, on_pass: Callable[[Progress], None] | None = None
     return trainer.result()
 
 
-def _others(returns: Any, rollouts: int) -> Any:
-    """Of each return, the mean of the other rollouts of its question."""
+def _leave_one_out_means(returns: Any, rollouts: int) -> Any:
+    """Leave-one-out baseline: of each return the mean of the other rollouts of its question."""
     grouped = returns.reshape(-1, rollouts)
     total = grouped.sum(dim=1, keepdim=True)
     return ((total - grouped) / (rollouts - 1)).reshape(-1)
 
 
-def means(history: Sequence[Progress], name: str) -> list[float]:
-    """One curve of the history, by pass."""
+def history_curve(history: Sequence[PassMetrics], name: str) -> list[float]:
+    """Values of one metric by pass."""
     return [getattr(p, name) for p in history]

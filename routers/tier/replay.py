@@ -1,4 +1,4 @@
-"""What a router would do on logged states; its true value on a sweep; and logs drawn from a sweep."""
+"""Replay of tier routers on logged states: their probabilities, their exact value on a sweep, and simulated logs."""
 
 from __future__ import annotations
 
@@ -23,60 +23,65 @@ if TYPE_CHECKING:
     Value: TypeAlias = "Literal['score', 'cost', 'reward'] | Reward | Callable[[Floats, Floats], Any]"
 
 
-class Asked:
-    """A router's answers at the states of a log, each asked for once."""
+class RouterAnswers:
+    """Cached probabilities of a router at the states of a log."""
 
     def __init__(self, log: TierLog, router: TierRouter, tradeoff: float) -> None:
-        self.log, self.router, self.tradeoff = log, router, tradeoff
+        self.log = log
+        self.router = router
+        self.tradeoff = tradeoff
         self._known: dict[tuple[int, int, int], Probabilities] = {}
 
     def at(self, question: int, place: int, read: int) -> Probabilities:
-        """For the module at `place` of a question, before row `read` of the log's vectors."""
+        """Probabilities for the module at `place` of a question that would read row `read` of the log's vectors."""
         key = question, place, read
         if key not in self._known:
             module = MODULES[place]
-            found = self.router.probabilities(module, self.log.state_at(question, read), self.tradeoff)
+            probabilities = self.router.probabilities(module, self.log.state_at(question, read), self.tradeoff)
             # Not "sum > ...": NaN must fail as well.
-            if len(found) != 3 or not (min(found) >= 0 and math.isclose(sum(found), 1, abs_tol=1e-4)):
+            if len(probabilities) != 3 or not (
+                min(probabilities) >= 0 and math.isclose(sum(probabilities), 1, abs_tol=1e-4)
+            ):
                 raise InvalidRequest(
-                    f"the router {self.router.name} gave {tuple(found)} for {module}: three probabilities that sum to 1"
+                    f"the router {self.router.name} gave {tuple(probabilities)} for {module}: "
+                    "three probabilities that sum to 1"
                 )
-            self._known[key] = found
+            self._known[key] = probabilities
         return self._known[key]
 
     def rows(self) -> Floats:
-        """(N, 5, 3), at the states of all rows."""
-        found = np.empty((len(self.log), len(MODULES), 3))
+        """Probabilities (N, 5, 3) at the states of all rows."""
+        probabilities = np.empty((len(self.log), len(MODULES), 3))
         for place in range(len(MODULES)):
             reads = self.log.reads[:, STAGES[place]].astype(np.int64)
             span = len(self.log.vectors) + 1
             states, where = np.unique(self.log.question * np.int64(span) + reads + 1, return_inverse=True)
             pairs = zip((states // span).tolist(), (states % span - 1).tolist())
-            found[:, place] = np.array([self.at(question, place, read) for question, read in pairs])[where]
-        return found
+            probabilities[:, place] = np.array([self.at(question, place, read) for question, read in pairs])[where]
+        return probabilities
 
 
-def values_of(log: TierLog, value: Value, tradeoff: float) -> Floats:
-    """(N,), what is to be estimated of every row."""
+def row_values(log: TierLog, value: Value, tradeoff: float) -> Floats:
+    """Values (N,) of the rows that an estimate is of."""
     if value == "score" or value == "cost":
-        found: Any = getattr(log, value)
+        raw_values: Any = getattr(log, value)
     elif value == "reward":
-        found = Reward.of(log.score, log.cost)(log.score, log.cost, tradeoff)
+        raw_values = Reward.of(log.score, log.cost)(log.score, log.cost, tradeoff)
     elif isinstance(value, Reward):
-        found = value(log.score, log.cost, tradeoff)
+        raw_values = value(log.score, log.cost, tradeoff)
     elif callable(value):
-        found = value(log.score, log.cost)
+        raw_values = value(log.score, log.cost)
     else:
         raise InvalidRequest(f"value is {value!r}: 'score', 'cost', 'reward', a Reward, or a function of (score, cost)")
-    values = np.asarray(found, dtype=np.float64)
+    values = np.asarray(raw_values, dtype=np.float64)
     if values.shape != log.score.shape or not np.isfinite(values).all():
         raise InvalidRequest("value gave no finite number for each row: check the function that it is")
     return values
 
 
 @dataclass(frozen=True, eq=False)
-class Exact:
-    """The value of a router on the questions of a sweep, by arithmetic alone."""
+class ExactValue:
+    """Exact value of a router on the questions of a sweep."""
 
     value: float
     score: float
@@ -87,34 +92,38 @@ class Exact:
     """(n, 243), of each combination"""
 
 
-def exact(sweep: TierLog, router: TierRouter, tradeoff: float = 0.0, value: Value = "score") -> Exact:
-    """The true value of any router, also of one that doubts: its path, or all its paths, through the table."""
+def exact_value(sweep: TierLog, router: TierRouter, tradeoff: float = 0.0, value: Value = "score") -> ExactValue:
+    """Exact value of a router on a sweep, summed over its paths through the table and their probabilities."""
     rows = sweep.table_rows()
-    asked, chances = Asked(sweep, router, tradeoff), np.zeros((len(rows), COMBINATIONS))
+    answers, chances = RouterAnswers(sweep, router, tradeoff), np.zeros((len(rows), COMBINATIONS))
     for question, reads in enumerate(sweep.reads[rows]):
-        for first, p_first in _likely(asked.at(question, 0, int(reads[0, 0]))):
-            kept = int(reads[81 * first, 1])
-            entity, temporal, topic = (_likely(asked.at(question, place, kept)) for place in (1, 2, 3))
+        for first, p_first in _possible_tiers(answers.at(question, 0, int(reads[0, 0]))):
+            filtered_read = int(reads[81 * first, 1])
+            entity, temporal, topic = (
+                _possible_tiers(answers.at(question, place, filtered_read)) for place in (1, 2, 3)
+            )
             for a, p_a in entity:
                 for b, p_b in temporal:
                     for c, p_c in topic:
                         number = 81 * first + 27 * a + 9 * b + 3 * c
-                        last = asked.at(question, 4, int(reads[number, 2]))
+                        last = answers.at(question, 4, int(reads[number, 2]))
                         chances[question, number : number + 3] = [p_first * p_a * p_b * p_c * p for p in last]
 
     def mean(of: Floats) -> Floats:
-        found: Floats = (chances * of[rows]).sum(axis=1)
-        return found
+        means: Floats = (chances * of[rows]).sum(axis=1)
+        return means
 
-    values = mean(values_of(sweep, value, tradeoff))
-    return Exact(float(values.mean()), float(mean(sweep.score).mean()), float(mean(sweep.cost).mean()), values, chances)
+    values = mean(row_values(sweep, value, tradeoff))
+    return ExactValue(
+        float(values.mean()), float(mean(sweep.score).mean()), float(mean(sweep.cost).mean()), values, chances
+    )
 
 
-def _likely(probabilities: Probabilities) -> list[tuple[int, float]]:
+def _possible_tiers(probabilities: Probabilities) -> list[tuple[int, float]]:
     return [(tier, p) for tier, p in enumerate(probabilities) if p > 0]
 
 
-def simulate(
+def simulate_log(
     sweep: TierLog,
     behaviour: TierRouter | Literal["uniform"] = "uniform",
     seed: int = 0,
@@ -123,35 +132,35 @@ def simulate(
     explore: float = 0.0,
     times: int = 1,
 ) -> TierLog:
-    """What a memory under `behaviour` would have logged: `times` rows of each question of a sweep, with propensities.
+    """Simulate the log of a memory under `behaviour`: `times` rows of each question of a sweep, with propensities.
 
-    `explore` mixes in all tiers alike, as the memory itself does.
+    `explore` mixes in uniform tiers, as the memory itself does.
     """
     if not 0 <= explore <= 1 or times < 1:
         raise InvalidRequest(f"explore is {explore} and times is {times}: from 0 to 1, and 1 at least")
     rows, rng = sweep.table_rows(), np.random.default_rng(seed)
-    asked = None if behaviour == "uniform" else Asked(sweep, behaviour, tradeoff)
+    answers = None if behaviour == "uniform" else RouterAnswers(sweep, behaviour, tradeoff)
     questions: Ints = np.repeat(np.arange(len(rows)), times)
-    tiers, parts = np.zeros((len(questions), 5), dtype=np.int64), np.full((len(questions), 5), 1 / 3)
+    tiers, propensities = np.zeros((len(questions), 5), dtype=np.int64), np.full((len(questions), 5), 1 / 3)
     draws = rng.random((len(questions), 5))
-    if asked is None:
+    if answers is None:
         tiers = (draws * 3).astype(np.int64)
     else:
         for row, question in enumerate(questions.tolist()):
             for place in range(5):
                 # What is read depends only on the tiers before, so any combination that begins with them will do.
                 read = int(sweep.reads[rows[question, tiers[row] @ PLACES], STAGES[place]])
-                mixed = (1 - explore) * np.array(asked.at(question, place, read)) + explore / 3
+                mixed = (1 - explore) * np.array(answers.at(question, place, read)) + explore / 3
                 mixed /= mixed.sum()
                 tiers[row, place] = min(2, int(np.searchsorted(mixed.cumsum(), draws[row, place], side="right")))
-                parts[row, place] = mixed[tiers[row, place]]
+                propensities[row, place] = mixed[tiers[row, place]]
     logged = sweep.rows(rows[questions, tiers @ PLACES])
-    about = {**sweep.about, "behaviour": behaviour if asked is None else asked.router.name, "seed": seed}
-    return replace(logged, propensity=parts.prod(axis=1), propensities=parts, about=about)
+    about = {**sweep.about, "behaviour": behaviour if answers is None else answers.router.name, "seed": seed}
+    return replace(logged, propensity=propensities.prod(axis=1), propensities=propensities, about=about)
 
 
-def drawn_alike(log: TierLog, propensity: NDArray[np.float64]) -> Floats | None:
-    """(N, 5), propensities by module where the log has them, or where all combinations were equally likely."""
+def module_propensities(log: TierLog, propensity: NDArray[np.float64]) -> Floats | None:
+    """Propensities (N, 5) by module where the log has them or all combinations were equally likely, else None."""
     if log.propensities is not None and not np.isnan(log.propensities).any():
         return log.propensities
     return np.full((len(log), 5), 1 / 3) if np.allclose(propensity, 1 / COMBINATIONS) else None

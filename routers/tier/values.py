@@ -1,7 +1,6 @@
-"""A tier router that knows what every combination of tiers is worth: ridge regressions on the question's vector.
+"""Value router: a tier router with ridge regressions of every combination's score and efficiency on the question.
 
-The score and the efficiency of each of the 243 combinations are predicted from the question alone, so λ is nothing
-but a weight at call time: one router serves the whole frontier.
+They are predicted from the question alone, so λ is a weight at call time: one router serves the whole frontier.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from agentcascade.errors import ConfigError
 from agentcascade.memory.types import Probabilities, State
 from agentcascade.routers.tier import checkpoints
 from agentcascade.routers.tier.baselines import check_tradeoff
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, Reward, Table
+from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, OutcomeTable, Reward
 from agentcascade.types import MODULES, ModuleName
 
 if TYPE_CHECKING:
@@ -33,24 +32,29 @@ CERTAIN: tuple[Probabilities, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.
 
 
 class ValueRouter:
-    """Predicts score and efficiency of every combination; takes the best for the λ at hand.
+    """Tier router that predicts the reward of every combination of tiers and takes the best one's.
 
-    `path` is its ``.safetensors`` file, with the card beside it. Raises `ConfigError` for a file that is none.
+    Args:
+        path: its ``.safetensors`` file, with the card ``.json`` beside it.
+
+    Raises:
+        ConfigError: the file is no value router of these modules, or does not match its card.
+        MissingExtra: safetensors is not installed.
     """
 
     name = "values"
 
     def __init__(self, path: str | Path) -> None:
-        weights, self.card = checkpoints.load(Path(path), self.name, ("mean", "weights", "constants"))
+        weights, self.card = checkpoints.load_checkpoint(Path(path), self.name, ("mean", "weights", "constants"))
         self._prepare(weights)
 
     @classmethod
     def of(cls, weights: Mapping[str, Vector], card: Mapping[str, Any]) -> ValueRouter:
-        """A router from its weights, without a file."""
-        made = cls.__new__(cls)
-        made.card = dict(card)
-        made._prepare(weights)
-        return made
+        """A value router from weights in memory."""
+        router = cls.__new__(cls)
+        router.card = dict(card)
+        router._prepare(weights)
+        return router
 
     def _prepare(self, weights: Mapping[str, Vector]) -> None:
         self.weights = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
@@ -58,8 +62,8 @@ class ValueRouter:
         rows = 2 * COMBINATIONS
         shapes = {"mean": (self.dimension,), "weights": (rows, self.dimension), "constants": (rows,)}
         for name, wanted in shapes.items():
-            if (found := self.weights[name].shape) != wanted:
-                raise ConfigError(f"the value router's {name} have shape {found}, not {wanted}: train it again")
+            if (shape := self.weights[name].shape) != wanted:
+                raise ConfigError(f"the value router's {name} have shape {shape}, not {wanted}: train it again")
         self._offset = self.weights["constants"] - self.weights["weights"] @ self.weights["mean"]
         try:
             self._scale = np.float32(self.card["reward"]["scale"])
@@ -70,9 +74,9 @@ class ValueRouter:
         self._last: tuple[Vector | None, float, int] = (None, 0.0, 0)
 
     def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
-        """All on the tier that the best combination has for this module."""
-        seen, at, best = self._last
-        if seen is not state.query or at != tradeoff:  # one question is asked about five times
+        """Certainty of the tier that the best combination has for this module."""
+        last_query, last_tradeoff, best = self._last
+        if last_query is not state.query or last_tradeoff != tradeoff:  # one question is asked about five times
             check_tradeoff(tradeoff)
             best = int(self.worth(state.query, tradeoff).argmax())
             self._last = state.query, tradeoff, best
@@ -80,7 +84,7 @@ class ValueRouter:
         return CERTAIN[best // int(PLACES[place]) % 3]
 
     def worth(self, query: Vector, tradeoff: float) -> Vector:
-        """Predicted reward of each combination (243,) for one question (d,), or (n, 243) for (n, d)."""
+        """Predicted reward (combinations,) for one question (d,), or (n, combinations) for (n, d)."""
         predicted = query @ self.weights["weights"].T + self._offset
         return predicted[..., :COMBINATIONS] + np.float32(tradeoff) * self._scale * predicted[..., COMBINATIONS:]
 
@@ -90,44 +94,52 @@ class ValueRouter:
 
     def save(self, path: Path, **facts: Any) -> None:
         """Write the weights and the card, with `facts` in it."""
-        checkpoints.save(path, self.name, self.weights, {**self.card, **facts})
+        checkpoints.save_checkpoint(path, self.name, self.weights, {**self.card, **facts})
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedRouter:
+    """A fitted value router, its ridge strength, and how it did in cross-validation."""
+
     router: ValueRouter
     strength: float
     validation: dict[float, float]
     """Mean reward over λ by ridge strength, of questions whose conversation was left out."""
 
 
-def fit(
-    table: Table, groups: Sequence[str], reward: Reward, card: Mapping[str, Any], strengths: Sequence[float] = STRENGTHS
-) -> Fitted:
-    """Fit on `table`; the ridge strength is the one that earns most when each of `groups` in turn is left out."""
+def fit_table(
+    table: OutcomeTable,
+    groups: Sequence[str],
+    reward: Reward,
+    card: Mapping[str, Any],
+    strengths: Sequence[float] = STRENGTHS,
+) -> FittedRouter:
+    """Fit on a table, with the ridge strength that earns most in leave-one-group-out cross-validation."""
     names = sorted(set(groups))
-    own = np.array(groups)
+    group_names = np.array(groups)
     earned = dict.fromkeys(strengths, 0.0)
     if len(names) > 1 and len(strengths) > 1:
         for name in names:
-            rest, left = np.flatnonzero(own != name), np.flatnonzero(own == name)
+            others, held_out = np.flatnonzero(group_names != name), np.flatnonzero(group_names == name)
             for strength in strengths:
-                router = _fit(table.select(rest), reward, strength, card)
-                earned[strength] += _earns(router, table.select(left), reward) * len(left) / len(own)
+                router = _fit_ridge(table.select(others), reward, strength, card)
+                earned[strength] += (
+                    _mean_reward(router, table.select(held_out), reward) * len(held_out) / len(group_names)
+                )
     best = max(strengths, key=lambda s: earned[s])
-    return Fitted(_fit(table, reward, best, {**card, "strength": best}), best, earned)
+    return FittedRouter(_fit_ridge(table, reward, best, {**card, "strength": best}), best, earned)
 
 
-def fit_partial(log: TierLog, reward: Reward, card: Mapping[str, Any], strength: float = 30.0) -> Fitted:
-    """Fit on a log that holds some combinations only: what a tier adds is taken to be the same whatever the others are.
+def fit_log(log: TierLog, reward: Reward, card: Mapping[str, Any], strength: float = 30.0) -> FittedRouter:
+    """Fit on a log without all combinations, by an additive model: a tier adds the same whatever the others are.
 
-    One ridge regression on the question's vector for each tier of each module, all fitted together.
+    It has one ridge regression on the question's vector for each tier of each module, all fitted together.
     """
     mean = log.query.mean(axis=0)
     x = (log.query - mean).astype(np.float64)[log.question]
-    told = np.concatenate([x, np.full((len(x), 1), CONSTANT)], axis=1)
+    inputs = np.concatenate([x, np.full((len(x), 1), CONSTANT)], axis=1)
     chosen = np.eye(3)[log.tiers.astype(np.intp)].reshape(len(x), -1)
-    features = (chosen[:, :, None] * told[:, None, :]).reshape(len(x), -1)
+    features = (chosen[:, :, None] * inputs[:, None, :]).reshape(len(x), -1)
     y = np.stack([log.score, reward.efficiency(log.cost)], axis=1)
     usual = y.mean(axis=0)
     left = features.T @ features + strength * np.eye(features.shape[1])
@@ -135,19 +147,21 @@ def fit_partial(log: TierLog, reward: Reward, card: Mapping[str, Any], strength:
     places = np.arange(COMBINATIONS)[:, None] // PLACES % 3
     whole = parts[:, np.arange(len(MODULES)), places].sum(axis=2).reshape(2 * COMBINATIONS, -1)
     constants = np.repeat(usual, COMBINATIONS) + CONSTANT * whole[:, -1]
-    return Fitted(_made(mean, whole[:, :-1], constants, reward, {**card, "strength": strength}), strength, {})
+    return FittedRouter(
+        _value_router(mean, whole[:, :-1], constants, reward, {**card, "strength": strength}), strength, {}
+    )
 
 
-def _fit(table: Table, reward: Reward, strength: float, card: Mapping[str, Any]) -> ValueRouter:
+def _fit_ridge(table: OutcomeTable, reward: Reward, strength: float, card: Mapping[str, Any]) -> ValueRouter:
     mean = table.query.mean(axis=0)
     x = (table.query - mean).astype(np.float64)
     y = np.concatenate([table.score, reward.efficiency(table.cost)], axis=1)
     constants = y.mean(axis=0)
     weights = np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ (y - constants)).T
-    return _made(mean, weights, constants, reward, card)
+    return _value_router(mean, weights, constants, reward, card)
 
 
-def _made(
+def _value_router(
     mean: Floats | Vector, weights: Floats, constants: Floats, reward: Reward, card: Mapping[str, Any]
 ) -> ValueRouter:
     facts = {"reward": {"cheap": reward.cheap, "dear": reward.dear, "scale": reward.scale}}
@@ -155,12 +169,12 @@ def _made(
     return ValueRouter.of({k: np.asarray(v, dtype=np.float32) for k, v in single.items()}, {**card, **facts})
 
 
-def _earns(router: ValueRouter, table: Table, reward: Reward) -> float:
+def _mean_reward(router: ValueRouter, table: OutcomeTable, reward: Reward) -> float:
     """Mean reward over questions and λ."""
     rows: Ints = np.arange(len(table))
-    found = []
+    means = []
     for tradeoff in GRID:
         best = router.worth(table.query, tradeoff).argmax(axis=1)
         earned: Floats = reward(table.score[rows, best], table.cost[rows, best], tradeoff)
-        found.append(float(earned.mean()))
-    return float(np.mean(found))
+        means.append(float(earned.mean()))
+    return float(np.mean(means))

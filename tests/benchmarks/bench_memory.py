@@ -95,7 +95,7 @@ def training(conversations: list[Any], path: Path | None, skip_policy: bool) -> 
                 f"sweep of {len(log.questions):,} questions, {len(log):,} rows: {time.perf_counter() - started:.0f} s"
             )
         else:
-            log = tier_log.load(path)
+            log = tier_log.load_log(path)
         for kind in ("values",) if skip_policy else ("values", "policy"):
             started = time.perf_counter()
             embedder = embedder_of(config) if kind == "policy" else None

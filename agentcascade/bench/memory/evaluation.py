@@ -9,7 +9,7 @@ import numpy as np
 
 from agentcascade.bench.frontier import Point, clusters, hull, point
 from agentcascade.memory.types import State, TierRouter
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, Table
+from agentcascade.routers.tier.outcome_table import COMBINATIONS, OutcomeTable
 from agentcascade.types import MODULES
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ GRID = (0.0, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 def measure(
-    table: Table, groups: Sequence[str], router: TierRouter, grid: Sequence[float] = GRID
+    table: OutcomeTable, groups: Sequence[str], router: TierRouter, grid: Sequence[float] = GRID
 ) -> tuple[list[Point], float]:
     """The fixed policies on the hull and the uniform ones, the random one, and the router at each λ; and the oracle."""
     draws, fixed = clusters(groups), (table.score, table.cost)
@@ -36,18 +36,18 @@ def measure(
     return points, float(table.score.max(axis=1).mean())
 
 
-def decide(router: TierRouter, table: Table, tradeoff: float) -> Ints:
+def decide(router: TierRouter, table: OutcomeTable, tradeoff: float) -> Ints:
     """The combination (n,) that the router likes best for each question, decision by decision."""
     found = np.zeros(len(table), dtype=np.int64)
     for i in range(len(table)):
         query = np.ascontiguousarray(table.query[i])
-        reads = [table.raw[i], None, None]
+        reads = [table.retrieved[i], None, None]
         number = 0
         for place, module in enumerate(MODULES):
             if place == 1:
-                reads[1] = table.kept[i, number].astype(np.float32)
+                reads[1] = table.filtered[i, number].astype(np.float32)
             if place == 4:
-                reads[2] = table.found[i, number].astype(np.float32)
+                reads[2] = table.extracted[i, number].astype(np.float32)
             read = reads[0 if place == 0 else 2 if place == 4 else 1]
             assert read is not None
             chances = router.probabilities(module, State("", query, read), tradeoff)

@@ -45,7 +45,7 @@ def load_suite(suite: str, path: Path) -> list[Conversation]:
 def open_log(path: Path, embedder: str) -> TierLog:
     """A log of ours (.npz) or a foreign one (.jsonl), whose questions are embedded."""
     if path.suffix != ".jsonl":
-        return log.load(path)
+        return log.load_log(path)
     from agentcascade.assembly import components
 
     made = components.make_embedder(embedder)
@@ -65,7 +65,7 @@ def open_router(path: Path | None, tiers: str | None) -> TierRouter:
     """A trained router by its file, whatever its kind, or fixed tiers by their names."""
     if path is None:
         return FixedTiers(_tiers(tiers or ""))  # type: ignore[arg-type]
-    from agentcascade.routers.tier.checkpoints import kind_of
+    from agentcascade.routers.tier.checkpoints import checkpoint_kind
 
-    router: TierRouter = registry.construct("tier_routers", kind_of(path), "--router", {"path": path})
+    router: TierRouter = registry.construct("tier_routers", checkpoint_kind(path), "--router", {"path": path})
     return router

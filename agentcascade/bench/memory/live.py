@@ -14,7 +14,7 @@ from agentcascade.bench.memory.scoring import Scored, Scorer
 from agentcascade.envs.memory_qa.types import Conversation, Question
 from agentcascade.errors import BenchError
 from agentcascade.memory.types import Probabilities, State, TierRouter
-from agentcascade.routers.tier.outcome_table import Played, Policy
+from agentcascade.routers.tier.outcome_table import PlayedBatch, TierPolicy
 from agentcascade.types import MODULES, TIERS, ModuleName, Recall
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class _Drawn:
 
     name = "drawn"
 
-    def __init__(self, policy: Policy, tradeoff: float) -> None:
+    def __init__(self, policy: TierPolicy, tradeoff: float) -> None:
         self._policy, self._tradeoff = policy, np.array([tradeoff], dtype=np.float32)
 
     def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
@@ -181,14 +181,14 @@ class LiveWorld:
     def __len__(self) -> int:
         return len(self._asked)
 
-    def play(self, questions: Ints, policy: Policy, tradeoff: Vector) -> Played:
+    def play(self, questions: Ints, policy: TierPolicy, tradeoff: Vector) -> PlayedBatch:
         asked = [self._asked[int(i)] for i in questions]
         strengths = [float(t) for t in tradeoff]
         routers = [_Drawn(policy, t) for t in strengths]
         results = self._runner.run(self._live.ask_all(asked, routers, strengths))
         self.results += zip(asked, results)
         tiers = [[TIERS.index(r.recall.tiers[name]) for name in MODULES] for r in results]
-        return Played(
+        return PlayedBatch(
             query=np.stack([r.query for r in results]).astype(np.float32),
             reads=np.stack([np.stack(r.reads) for r in results]),
             tiers=np.array(tiers, dtype=np.int64),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agentcascade.bench.frontier import Point
 from agentcascade.bench.plots import drawing, plain
-from agentcascade.routers.tier.ppo import Progress
+from agentcascade.routers.tier.ppo import PassMetrics
 
 
 def frontier(points: Sequence[Point], path: Path, *, cost: str = "milliseconds", score: str = "evidence F1") -> Path:
@@ -29,7 +29,7 @@ def frontier(points: Sequence[Point], path: Path, *, cost: str = "milliseconds",
     return path
 
 
-def curves(history: Sequence[Progress], path: Path) -> Path:
+def curves(history: Sequence[PassMetrics], path: Path) -> Path:
     """Reward, cost and entropy by pass."""
     with drawing(path, rows=3, height=8) as (reward, cost, entropy):
         passes = [p.number for p in history]

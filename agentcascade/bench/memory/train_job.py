@@ -24,7 +24,7 @@ from agentcascade.routers.tier import log as tier_log
 from agentcascade.routers.tier import log_import
 from agentcascade.routers.tier.baselines import RandomTiers
 from agentcascade.routers.tier.log import TierLog
-from agentcascade.routers.tier.ppo import Progress, Recipe
+from agentcascade.routers.tier.ppo import PassMetrics, Recipe
 from agentcascade.types import MODULES, TIERS
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class TrainJob:
             on_pass=self._pass,
         )
 
-    def _pass(self, p: Progress) -> None:
+    def _pass(self, p: PassMetrics) -> None:
         self._say(
             f"pass {p.number}: reward {p.reward:.4f}, validation {p.validation:.4f}, cost {p.validation_cost:.4g}, "
             f"entropy {p.entropy:.3f}"
@@ -92,7 +92,7 @@ class TrainJob:
             asked = {k: options[k] for k in ("suite", "questions", "rollouts", "reward", "answer_model", "seed")}
             asked |= self._sweep_of_all().describe()
             if options["resume"] and path.exists():
-                log = tier_log.load(path)
+                log = tier_log.load_log(path)
                 if log.about.get("asked") != asked:
                     raise ConfigError(f"{path} was collected with other settings: choose another --out")
                 return log

@@ -20,9 +20,9 @@ from agentcascade.errors import ConfigError
 from agentcascade.memory.tiers import MODULE_CLASSES
 from agentcascade.memory.types import TierRouter
 from agentcascade.routers.tier import checkpoints, values
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, Policy, Reward, Table
+from agentcascade.routers.tier.outcome_table import COMBINATIONS, OutcomeTable, Reward, TierPolicy
 from agentcascade.routers.tier.policy import PolicyRouter
-from agentcascade.routers.tier.ppo import Progress, Recipe, Trained, Trainer, World, train
+from agentcascade.routers.tier.ppo import PassMetrics, Recipe, TierWorld, Trainer, TrainingResult, train_policy
 from agentcascade.types import MODULES
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Outcome:
     points: list[Point] = field(default_factory=list)
     oracle: float | None = None
     """Mean of the best score of every question: what a router that knew the future would get; known of a sweep."""
-    history: list[Progress] = field(default_factory=list)
+    history: list[PassMetrics] = field(default_factory=list)
     test_groups: Sequence[str] = ()
 
 
@@ -75,7 +75,7 @@ def split(groups: Sequence[str], seed: int, train: float = 0.6, validation: floa
     return Parts(of(order[:first]), of(order[first : first + second]), of(order[first + second :]))
 
 
-def table_of(log: TierLog) -> Table:
+def table_of(log: TierLog) -> OutcomeTable:
     """A complete log as a table. Raises `ConfigError` for one that lacks combinations."""
     if not log.is_sweep:
         raise ConfigError(
@@ -95,11 +95,11 @@ def table_of(log: TierLog) -> Table:
         known[places < 0] = 0
         return known
 
-    return Table(
+    return OutcomeTable(
         query=log.query,
-        raw=vectors(reads[:, 0, 0]).astype(np.float32),
-        kept=vectors(reads[:, ::81, 1]),
-        found=vectors(reads[:, ::3, 2]),
+        retrieved=vectors(reads[:, 0, 0]).astype(np.float32),
+        filtered=vectors(reads[:, ::81, 1]),
+        extracted=vectors(reads[:, ::3, 2]),
         score=log.score[rows],
         cost=log.cost[rows],
     )
@@ -113,7 +113,7 @@ def train_router(
     recipe: Recipe,
     embedder: Embedder | None = None,
     resume: bool = False,
-    on_pass: Callable[[Progress], None] | None = None,
+    on_pass: Callable[[PassMetrics], None] | None = None,
 ) -> Outcome:
     """Train on the log's conversations and write the router into `folder`; the test conversations measure it.
 
@@ -134,7 +134,7 @@ def train_router(
         outcome.history = trained.history
         weights = trained.weights
         router = PolicyRouter.of(weights, card)
-        checkpoints.save(path, kind, weights, {**card, "passes": [asdict(p) for p in trained.history]})
+        checkpoints.save_checkpoint(path, kind, weights, {**card, "passes": [asdict(p) for p in trained.history]})
     if log.is_sweep:
         outcome.points, outcome.oracle = measure(
             table_of(log).select(parts.test), [log.groups[i] for i in parts.test], router
@@ -143,9 +143,9 @@ def train_router(
 
 
 def train_world(
-    learn: World,
-    validation: World,
-    test: World,
+    learn: TierWorld,
+    validation: TierWorld,
+    test: TierWorld,
     test_groups: Sequence[str],
     folder: Path,
     recipe: Recipe,
@@ -153,7 +153,7 @@ def train_world(
     *,
     cost_unit: str,
     resume: bool = False,
-    on_pass: Callable[[Progress], None] | None = None,
+    on_pass: Callable[[PassMetrics], None] | None = None,
 ) -> Outcome:
     """Train the policy network in worlds that play for real, and measure it in the last of them."""
     probe = learn.play(
@@ -161,7 +161,7 @@ def train_world(
     )
     reward = Reward.of(probe.score, probe.cost)
     trainer = _trainer(learn, validation, reward, recipe, embedder, folder, resume)
-    trained = train(trainer, on_pass=on_pass, keep=folder / "training.pt")
+    trained = train_policy(trainer, on_pass=on_pass, keep=folder / "training.pt")
     path = folder / "policy.safetensors"
     card = {
         "encoder": embedder.name,
@@ -171,7 +171,9 @@ def train_world(
         "recipe": asdict(recipe),
         **_made_by(),
     }
-    checkpoints.save(path, "policy", trained.weights, {**card, "passes": [asdict(p) for p in trained.history]})
+    checkpoints.save_checkpoint(
+        path, "policy", trained.weights, {**card, "passes": [asdict(p) for p in trained.history]}
+    )
     trainer.network.load(trained.weights)
     outcome = Outcome("policy", path, cost_unit, history=trained.history, test_groups=sorted(set(test_groups)))
     draws = clusters(test_groups)
@@ -181,7 +183,7 @@ def train_world(
     return outcome
 
 
-def _uniform(seed: int) -> Policy:
+def _uniform(seed: int) -> TierPolicy:
     rng = np.random.default_rng(seed)
 
     def draw(module: int, query: Vector, read: Vector, tradeoff: Vector) -> Ints:
@@ -191,8 +193,8 @@ def _uniform(seed: int) -> Policy:
 
 
 def _trainer(
-    learn: World,
-    validation: World,
+    learn: TierWorld,
+    validation: TierWorld,
     reward: Reward,
     recipe: Recipe,
     embedder: Embedder,
@@ -212,27 +214,27 @@ def _train_values(log: TierLog, learn: Ints, card: dict[str, Any], path: Path) -
     groups = [log.groups[i] for i in learn]
     if log.is_sweep:
         table = table_of(log).select(learn)
-        fitted = values.fit(table, groups, Reward.of(table.score, table.cost), card)
+        fitted = values.fit_table(table, groups, Reward.of(table.score, table.cost), card)
     else:
         part = log.select(learn)
-        fitted = values.fit_partial(part, Reward.of(part.score, part.cost), card)
+        fitted = values.fit_log(part, Reward.of(part.score, part.cost), card)
     fitted.router.save(path, validation={str(k): v for k, v in fitted.validation.items()})
     return fitted.router
 
 
 def _train_policy(
-    table: Table,
+    table: OutcomeTable,
     parts: Parts,
     folder: Path,
     recipe: Recipe,
     embedder: Embedder,
     resume: bool,
-    on_pass: Callable[[Progress], None] | None,
-) -> Trained:
+    on_pass: Callable[[PassMetrics], None] | None,
+) -> TrainingResult:
     learn = table.select(parts.train)
     reward = Reward.of(learn.score, learn.cost)
     trainer = _trainer(learn, table.select(parts.validation), reward, recipe, embedder, folder, resume)
-    return train(trainer, on_pass=on_pass, keep=folder / "training.pt")
+    return train_policy(trainer, on_pass=on_pass, keep=folder / "training.pt")
 
 
 def embedder_of(config: CascadeConfig) -> Embedder:

@@ -181,9 +181,9 @@ def test_the_table_of_a_shuffled_sweep_is_that_of_the_sorted_one() -> None:
     assert (one.cost == costs).all()
     row = 4 * 243 + int("20112", 3)
     assert one.score[4, int("20112", 3)] == log.score[row]
-    assert (one.raw[4] == log.vectors[log.reads[row, 0]]).all()
-    assert (one.kept[4, 2] == log.vectors[log.reads[row, 1]]).all()
-    assert (one.found[4, int("2011", 3)] == log.vectors[log.reads[row, 2]]).all()
+    assert (one.retrieved[4] == log.vectors[log.reads[row, 0]]).all()
+    assert (one.filtered[4, 2] == log.vectors[log.reads[row, 1]]).all()
+    assert (one.extracted[4, int("2011", 3)] == log.vectors[log.reads[row, 2]]).all()
 
 
 def test_a_sweep_without_vectors_is_a_table_of_zeros_and_an_incomplete_log_is_none() -> None:
@@ -191,10 +191,10 @@ def test_a_sweep_without_vectors_is_a_table_of_zeros_and_an_incomplete_log_is_no
 
     log = make_sweep(n=3)
     bare = replace(log, reads=np.full_like(log.reads, -1), vectors=log.vectors[:0])
-    assert not table_of(bare).found.any()
+    assert not table_of(bare).extracted.any()
     partly = replace(log, reads=np.where(np.arange(3) == 2, -1, log.reads).astype(np.int32))
-    assert not table_of(partly).found.any()
-    assert (table_of(partly).kept == table_of(log).kept).all()
+    assert not table_of(partly).extracted.any()
+    assert (table_of(partly).filtered == table_of(log).kept).all()
     with pytest.raises(ConfigError, match="does not hold all 243 combinations"):
         table_of(log.rows(np.arange(1, len(log))))
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.memory.types import State
 from agentcascade.registry import construct
-from agentcascade.routers.ridge import RIDGE, Arms, Spread, chances
+from agentcascade.routers.ridge import RIDGE, RewardSpread, TierRegressions, best_probabilities
 from agentcascade.routers.tier import policy
-from agentcascade.routers.tier.bandits import LinearThompson, LinUCB, Row
+from agentcascade.routers.tier.bandits import BanditRow, LinearThompson, LinUCB
 from agentcascade.types import MODULES, TIERS
 
 Bandit = LinUCB | LinearThompson
@@ -39,10 +39,10 @@ def a_state(rng: np.random.Generator, width: int = WIDTH) -> State:
     return State("?", unit(rng, width), unit(rng, width) * np.float32(0.7))
 
 
-def rows(count: int, seed: int = 0, width: int = WIDTH) -> list[Row]:
+def rows(count: int, seed: int = 0, width: int = WIDTH) -> list[BanditRow]:
     """Tiers tried at random: what they gave and what they cost."""
     rng, draws = np.random.default_rng(seed), random.Random(seed)
-    found: list[Row] = []
+    found: list[BanditRow] = []
     for i in range(count):
         place = draws.randrange(3)
         reward = min(1.0, max(0.0, 0.3 + 0.1 * place + draws.gauss(0, 0.1)))
@@ -101,7 +101,7 @@ def test_examples_one_by_one_give_the_regression_on_all_of_them(
     examples: list[tuple[int, float, float]], seed: int
 ) -> None:
     rng, p = np.random.default_rng(seed), 5
-    arms = Arms.fresh(p)
+    arms = TierRegressions.fresh(p)
     xs = rng.standard_normal((len(examples), p))
     for x, (tier, reward, cost) in zip(xs, examples):
         arms.learn(tier, x, reward, cost)
@@ -121,7 +121,7 @@ def test_examples_one_by_one_give_the_regression_on_all_of_them(
 
 def test_what_is_not_known_is_taken_to_be_as_usual() -> None:
     """As if every reward had been learned less 0.6 and every cost less 3, and those given back."""
-    rng, arms, less = np.random.default_rng(0), Arms.fresh(4), Arms.fresh(4)
+    rng, arms, less = np.random.default_rng(0), TierRegressions.fresh(4), TierRegressions.fresh(4)
     for i in range(30):
         x, reward, cost = np.append(rng.standard_normal(3), 1.0), rng.random(), 5 * rng.random()
         arms.learn(i % 2, x, reward, cost)
@@ -135,7 +135,7 @@ def test_what_is_not_known_is_taken_to_be_as_usual() -> None:
 
 
 def test_doubt_is_the_noise_of_the_worth_and_how_little_was_seen() -> None:
-    rng, arms, weight = np.random.default_rng(0), Arms.fresh(3), 0.4
+    rng, arms, weight = np.random.default_rng(0), TierRegressions.fresh(3), 0.4
     xs, ys = rng.standard_normal((40, 3)), rng.random((40, 2))
     for x, (reward, cost) in zip(xs, ys):
         arms.learn(1, x, reward, cost)
@@ -160,7 +160,7 @@ def test_a_higher_scale_makes_thompson_less_sure() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 9)), min_size=2, max_size=50))
 def test_the_spread_is_that_of_all_rewards_and_costs(seen: list[tuple[float, float]]) -> None:
-    spread = Spread()
+    spread = RewardSpread()
     for reward, cost in seen:
         spread = spread.add(reward, cost)
     deviations = np.array(seen).std(axis=0)
@@ -180,7 +180,7 @@ deviations = st.lists(st.floats(0.05, 4), min_size=3, max_size=3)
 def test_the_chance_of_being_best_is_exact(mean: list[float], deviation: list[float]) -> None:
     grid = np.linspace(-9, 9, 2001)
     below = np.frompyfunc(lambda a: 0.5 * math.erfc(-a / math.sqrt(2)), 1, 1)
-    found = chances(mean, deviation)
+    found = best_probabilities(mean, deviation)
     for k in range(3):
         density = np.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi)
         for other in {0, 1, 2} - {k}:
@@ -191,15 +191,15 @@ def test_the_chance_of_being_best_is_exact(mean: list[float], deviation: list[fl
 @given(means, st.lists(st.floats(1e-12, 1e6), min_size=3, max_size=3))
 @settings(deadline=None)
 def test_chances_are_probabilities_however_unlike_the_doubts(mean: list[float], deviation: list[float]) -> None:
-    found = chances([1e3 * m for m in mean], deviation)
+    found = best_probabilities([1e3 * m for m in mean], deviation)
     assert all(0 <= p <= 1 + 1e-12 for p in found)
     assert sum(found) == pytest.approx(1)
 
 
 def test_equal_tiers_are_equally_likely_and_a_sure_one_is_sure() -> None:
-    assert chances([1, 1, 1], [2, 2, 2]) == pytest.approx((1 / 3, 1 / 3, 1 / 3), abs=1e-12)
-    assert chances([0, 5, 0], [0.1, 0.1, 0.1]) == pytest.approx((0, 1, 0), abs=1e-12)
-    assert chances([0, 0, -9], [1, 1, 1e-9]) == pytest.approx((0.5, 0.5, 0), abs=1e-9)
+    assert best_probabilities([1, 1, 1], [2, 2, 2]) == pytest.approx((1 / 3, 1 / 3, 1 / 3), abs=1e-12)
+    assert best_probabilities([0, 5, 0], [0.1, 0.1, 0.1]) == pytest.approx((0, 1, 0), abs=1e-12)
+    assert best_probabilities([0, 0, -9], [1, 1, 1e-9]) == pytest.approx((0.5, 0.5, 0), abs=1e-9)
 
 
 @pytest.mark.parametrize("kind", BANDITS)
@@ -240,7 +240,7 @@ def test_rows_without_a_cost_and_costs_that_are_all_the_same_leave_nothing_to_we
     bandit, same = kind(), kind()
     bandit.fit(row[:4] for row in rows(300))
     same.fit((*row[:4], 0.1) for row in rows(300))
-    assert Spread().add(0.5, 0.1).add(0.7, 0.1).add(0.9, 0.1).weight == 1, "not a spread of rounding errors"
+    assert RewardSpread().add(0.5, 0.1).add(0.7, 0.1).add(0.9, 0.1).weight == 1, "not a spread of rounding errors"
     seen = a_state(np.random.default_rng(5))
     assert bandit.probabilities("topic", seen, 0.0) == bandit.probabilities("topic", seen, 1.0)
     assert np.argmax(same.probabilities("topic", seen, 0.0)) == np.argmax(same.probabilities("topic", seen, 1.0))

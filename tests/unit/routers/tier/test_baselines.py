@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.memory.types import State, TierRouter
 from agentcascade.registry import construct
-from agentcascade.routers.tier.baselines import CostThreshold, FixedTiers, RandomTiers, Signals, signals
+from agentcascade.routers.tier.baselines import (
+    CostThreshold,
+    FixedTiers,
+    QuestionSignals,
+    RandomTiers,
+    question_signals,
+)
 from agentcascade.types import MODULES, TIERS, ModuleName
 
 
@@ -127,8 +133,8 @@ def test_a_module_with_nothing_to_read_is_low() -> None:
     ],
 )
 def test_words_that_make_a_question_hard(question: str, signal: str) -> None:
-    assert getattr(signals(question), signal) > 0
-    assert signals("Who is she?") == Signals(0, 0, 0, 0, 0, 0)
+    assert getattr(question_signals(question), signal) > 0
+    assert question_signals("Who is she?") == QuestionSignals(0, 0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tier_sweeps import make_sweep
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.routers.tier.log import COMBINATIONS, TierLog, combination, load, tiers_of
+from agentcascade.routers.tier.log import COMBINATIONS, TierLog, combination_number, combination_tiers, load_log
 from agentcascade.routers.tier.log_import import from_jsonl, from_recalls, from_rows, to_jsonl
-from agentcascade.routers.tier.off_policy import simulate
+from agentcascade.routers.tier.replay import simulate_log
 from agentcascade.types import MODULES, TIERS, ModuleRun, Recall
 
 TEXTS = {"questions", "groups", "about", "metrics"}
@@ -82,13 +82,13 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path, given: list[dict[str, An
     for i, row in enumerate(given):
         asked = log.question[i]
         assert (log.questions[asked], log.groups[asked]) == (row["question"], row.get("group", row["question"]))
-        assert dict(zip(MODULES, tiers_of(int(log.combinations[i])))) == row["tiers"]
+        assert dict(zip(MODULES, combination_tiers(int(log.combinations[i])))) == row["tiers"]
         assert (log.score[i], log.cost[i]) == (row["score"], row["cost"])
         wanted = row.get("propensity", math.prod(row.get("propensities", {"": math.nan}).values()))
         found = math.nan if log.propensity is None else log.propensity[i]
         assert found == pytest.approx(wanted, nan_ok=True)
     log.save(tmp_path / "log.npz")
-    saved = load(tmp_path / "log.npz")
+    saved = load_log(tmp_path / "log.npz")
     same(saved, log)
     assert saved.about == log.about == {"encoder": "toy", "cost_unit": "tokens", "dimension": 4}
     to_jsonl(log, tmp_path / "log.jsonl")
@@ -98,16 +98,16 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path, given: list[dict[str, An
 
 def test_a_saved_sweep_is_the_same_sweep(sweep: TierLog, tmp_path: Path) -> None:
     sweep.save(tmp_path / "deeper" / "log.npz")
-    found = load(tmp_path / "deeper" / "log.npz")
+    found = load_log(tmp_path / "deeper" / "log.npz")
     same(found, sweep)
     assert found.about == sweep.about
     assert [p.name for p in (tmp_path / "deeper").iterdir()] == ["log.npz"], "nothing else is left behind"
 
 
 def test_a_part_is_saved_without_the_vectors_of_the_rest(sweep: TierLog, tmp_path: Path) -> None:
-    part = simulate(sweep, "uniform", 1).select([2, 5])
+    part = simulate_log(sweep, "uniform", 1).select([2, 5])
     part.save(tmp_path / "part.npz")
-    found = load(tmp_path / "part.npz")
+    found = load_log(tmp_path / "part.npz")
     assert len(found.vectors) <= 6
     same(found, part, but=["vectors", "reads"])
     for row in range(len(part)):
@@ -117,7 +117,7 @@ def test_a_part_is_saved_without_the_vectors_of_the_rest(sweep: TierLog, tmp_pat
 
 
 def test_a_state_is_the_question_and_what_the_module_would_read(sweep: TierLog) -> None:
-    row = int(sweep.table_rows()[3, combination(["high", "low", "mid", "low", "high"])])
+    row = int(sweep.table_rows()[3, combination_number(["high", "low", "mid", "low", "high"])])
     states = {module: sweep.state(row, module) for module in MODULES}
     assert {s.question for s in states.values()} == {"question 3"}
     first = 3 * 85
@@ -130,10 +130,10 @@ def test_a_state_is_the_question_and_what_the_module_would_read(sweep: TierLog) 
 
 
 def test_combinations_count_from_all_low_to_all_high() -> None:
-    assert combination(["low"] * 5) == 0
-    assert combination(["high"] * 5) == combination([2] * 5) == 242
-    assert combination(["low", "low", "low", "mid", "high"]) == 5
-    assert all(combination(tiers_of(i)) == i for i in range(COMBINATIONS))
+    assert combination_number(["low"] * 5) == 0
+    assert combination_number(["high"] * 5) == combination_number([2] * 5) == 242
+    assert combination_number(["low", "low", "low", "mid", "high"]) == 5
+    assert all(combination_number(combination_tiers(i)) == i for i in range(COMBINATIONS))
 
 
 def test_a_sweep_has_every_combination_of_every_question_once(sweep: TierLog) -> None:
@@ -145,7 +145,7 @@ def test_a_sweep_has_every_combination_of_every_question_once(sweep: TierLog) ->
         np.testing.assert_array_equal(a, b)
     twice = np.arange(len(sweep))
     twice[7] = 8
-    for part in (sweep.rows(twice), sweep.rows(np.arange(242)), simulate(sweep)):
+    for part in (sweep.rows(twice), sweep.rows(np.arange(242)), simulate_log(sweep)):
         assert not part.is_sweep
         with pytest.raises(InvalidRequest, match="not all 243 combinations of each"):
             part.tables()
@@ -170,7 +170,7 @@ def test_select_keeps_questions_with_their_rows(sweep: TierLog) -> None:
 @given(st.lists(st.floats(0.05, 1), min_size=1, max_size=4), st.integers(0, 5))
 @settings(max_examples=40)
 def test_no_group_is_in_two_parts(shares: list[float], seed: int) -> None:
-    log = simulate(make_sweep(12, 6), "uniform", 1)
+    log = simulate_log(make_sweep(12, 6), "uniform", 1)
     parts = log.split([s / sum(shares) for s in shares], seed)
     groups = [set(part.groups) for part in parts]
     assert all(groups)
@@ -261,7 +261,7 @@ def test_missing_propensities_are_allowed_until_they_are_needed(sweep: TierLog) 
 
 def test_other_files_are_no_logs(tmp_path: Path, sweep: TierLog) -> None:
     with pytest.raises(InvalidRequest, match="there is no log"):
-        load(tmp_path / "nothing.npz")
+        load_log(tmp_path / "nothing.npz")
     text = tmp_path / "text.npz"
     text.write_text("hello")
     other = tmp_path / "other.npz"
@@ -271,7 +271,7 @@ def test_other_files_are_no_logs(tmp_path: Path, sweep: TierLog) -> None:
     cut.write_bytes(cut.read_bytes()[:20_000])
     for path in (text, other, cut, tmp_path):
         with pytest.raises(InvalidRequest, match=r"is no log of tier choices|cannot be read"):
-            load(path)
+            load_log(path)
 
 
 GOOD = {"question": "Who?", "tiers": dict.fromkeys(MODULES, "low"), "score": 0.5, "cost": 3}
@@ -336,7 +336,7 @@ def test_a_live_memory_is_a_log() -> None:
     log = from_recalls(pairs, embed, {"encoder": "toy"})
     assert len(log) == 2, "without what was not scored, or not run to the end"
     assert log.groups == ["default/h", "other/h"]
-    assert tiers_of(int(log.combinations[0])) == ("low", "mid", "high", "low", "mid")
+    assert combination_tiers(int(log.combinations[0])) == ("low", "mid", "high", "low", "mid")
     assert log.known_propensity() == pytest.approx([0.5**5] * 2)
     assert log.propensities is not None
     assert (log.about["cost_unit"], log.about["encoder"]) == ("milliseconds", "toy")
@@ -382,7 +382,7 @@ def test_a_sweep_of_1540_questions_loads_in_under_a_second(tmp_path: Path) -> No
     log.save(tmp_path / "log.npz")
     del log
     started = time.perf_counter()
-    found = load(tmp_path / "log.npz")
+    found = load_log(tmp_path / "log.npz")
     assert found.is_sweep
     assert time.perf_counter() - started < 1.0
     held = [getattr(found, f.name) for f in fields(TierLog)] + list(found.metrics.values())

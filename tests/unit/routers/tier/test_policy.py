@@ -53,7 +53,7 @@ def made(kind: str) -> PolicyRouter | ValueRouter:
 
 
 def saved(path: Path, seed: int = 0, **card: Any) -> Path:
-    checkpoints.save(path, "policy", network(seed).arrays(), {**CARD, **card})
+    checkpoints.save_checkpoint(path, "policy", network(seed).arrays(), {**CARD, **card})
     return path
 
 
@@ -114,7 +114,7 @@ assert "torch" not in sys.modules, "deciding needs no torch"
 
 
 def opened(path: Path) -> PolicyRouter | ValueRouter:
-    return ValueRouter(path) if checkpoints.kind_of(path) == "values" else PolicyRouter(path, greedy=False)
+    return ValueRouter(path) if checkpoints.checkpoint_kind(path) == "values" else PolicyRouter(path, greedy=False)
 
 
 def answers(router: PolicyRouter | ValueRouter) -> list[str]:
@@ -147,7 +147,7 @@ def test_saved_and_loaded_in_another_process_it_decides_the_same_bit_for_bit(kin
 def test_a_saved_policy_has_a_readable_card(tmp_path: Path) -> None:
     path = saved(tmp_path / "deep" / "router.safetensors", note="λ drawn anew")
     card = json.loads((tmp_path / "deep" / "router.json").read_text(encoding="utf-8"))
-    assert card["router"] == checkpoints.kind_of(path) == "policy"
+    assert card["router"] == checkpoints.checkpoint_kind(path) == "policy"
     assert card["modules"] == list(MODULES)
     assert card["note"] == PolicyRouter(path).card["note"] == "λ drawn anew"
     assert sorted(p.name for p in path.parent.iterdir()) == ["router.json", "router.safetensors"]
@@ -166,30 +166,30 @@ def torn(path: Path) -> None:
 
 
 def another(path: Path) -> None:
-    checkpoints.save(path.with_name("other.safetensors"), "policy", network(1).arrays(), CARD)
+    checkpoints.save_checkpoint(path.with_name("other.safetensors"), "policy", network(1).arrays(), CARD)
     path.with_name("other.safetensors").replace(path)
 
 
 def no_numbers(path: Path) -> None:
     weights = network().arrays()
     weights["hidden2.weight"][3, 4] = np.nan
-    checkpoints.save(path, "policy", weights, CARD)
+    checkpoints.save_checkpoint(path, "policy", weights, CARD)
 
 
 def reshaped(path: Path) -> None:
     weights = network().arrays()
-    checkpoints.save(path, "policy", weights | {"descriptions": weights["descriptions"][:4]}, CARD)
+    checkpoints.save_checkpoint(path, "policy", weights | {"descriptions": weights["descriptions"][:4]}, CARD)
 
 
 def flat(path: Path) -> None:
     weights = network().arrays()
-    checkpoints.save(path, "policy", weights | {"descriptions": weights["descriptions"].ravel()}, CARD)
+    checkpoints.save_checkpoint(path, "policy", weights | {"descriptions": weights["descriptions"].ravel()}, CARD)
 
 
 def without_actor(path: Path) -> None:
     weights = network().arrays()
     del weights["actor2.weight"]
-    checkpoints.save(path, "policy", weights, CARD)
+    checkpoints.save_checkpoint(path, "policy", weights, CARD)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_value_router_that_does_not_fit_is_refused(
     tensors: dict[str, Any], card: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "r.safetensors"
-    checkpoints.save(path, "values", {**value_router().weights, **tensors}, {**CARD, **card})
+    checkpoints.save_checkpoint(path, "values", {**value_router().weights, **tensors}, {**CARD, **card})
     with pytest.raises(ConfigError) as error:
         ValueRouter(path)
     assert said in str(error.value)

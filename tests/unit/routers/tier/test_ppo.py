@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from agentcascade.errors import ConfigError
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, Played, Reward, Table
+from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, OutcomeTable, PlayedBatch, Reward
 from agentcascade.routers.tier.policy import PolicyRouter
-from agentcascade.routers.tier.ppo import Recipe, Trained, Trainer, train
+from agentcascade.routers.tier.ppo import Recipe, Trainer, TrainingResult, train_policy
 from agentcascade.types import MODULES
 
 pytest.importorskip("torch")
@@ -36,7 +36,7 @@ def one_thread() -> Any:
     torch.set_num_threads(threads)
 
 
-def world(n: int = 60, seed: int = 0) -> Table:
+def world(n: int = 60, seed: int = 0) -> OutcomeTable:
     """The first component of a question says whether the filter and the summary are better low or high.
 
     Higher tiers of the other modules are a little better for all questions.
@@ -48,17 +48,19 @@ def world(n: int = 60, seed: int = 0) -> Table:
     wanted = np.where(query[:, 0] > 0, 2, 0)[:, None]
     right = (TIERS_OF[:, [0, 4]] == wanted[:, :, None]).mean(axis=2)
     reads = rng.normal(size=(n, 3, D)) * 0.1
-    return Table(
+    return OutcomeTable(
         query=query.astype(np.float32),
-        raw=(query + 0.1 * rng.normal(size=(n, D))).astype(np.float32),
-        kept=reads.astype(np.float16),
-        found=(rng.normal(size=(n, 81, D)) * 0.1).astype(np.float16),
+        retrieved=(query + 0.1 * rng.normal(size=(n, D))).astype(np.float32),
+        filtered=reads.astype(np.float16),
+        extracted=(rng.normal(size=(n, 81, D)) * 0.1).astype(np.float16),
         score=0.1 + 0.5 * right + 0.02 * TIERS_OF[:, 1:4].sum(axis=1) + 0.02 * rng.normal(size=(n, COMBINATIONS)),
         cost=np.tile(1.0 + TIERS_OF.sum(axis=1), (n, 1)),
     )
 
 
-def trainer(recipe: Recipe = QUICK, learn: Table | None = None, validation: Table | None = None) -> Trainer:
+def trainer(
+    recipe: Recipe = QUICK, learn: OutcomeTable | None = None, validation: OutcomeTable | None = None
+) -> Trainer:
     learn = world() if learn is None else learn
     descriptions = np.random.default_rng(5).normal(size=(5, D)).astype(np.float32)
     descriptions /= np.linalg.norm(descriptions, axis=1, keepdims=True)
@@ -66,7 +68,7 @@ def trainer(recipe: Recipe = QUICK, learn: Table | None = None, validation: Tabl
     return Trainer(learn, held_out, Reward.of(learn.score, learn.cost), descriptions, recipe)
 
 
-def same(one: Trained, other: Trained) -> bool:
+def same(one: TrainingResult, other: TrainingResult) -> bool:
     """Bit for bit."""
     return one.history == other.history and all(
         one.weights[name].tobytes() == other.weights[name].tobytes() for name in one.weights
@@ -75,7 +77,7 @@ def same(one: Trained, other: Trained) -> bool:
 
 def test_it_learns_what_a_question_needs_and_what_that_costs() -> None:
     made = trainer(replace(QUICK, passes=20))
-    trained = train(made)
+    trained = train_policy(made)
     made.network.load(trained.weights)
     unseen = world(40, 2)
     score, cost = made.greedy(unseen, 0.0)
@@ -93,7 +95,7 @@ def test_it_learns_what_a_question_needs_and_what_that_costs() -> None:
 
 def test_a_high_price_of_cost_alone_makes_it_cheap() -> None:
     made = trainer(replace(QUICK, tradeoff=20.0, passes=8))
-    made.network.load(train(made).weights)
+    made.network.load(train_policy(made).weights)
     assert made.greedy(world(40, 2), 20.0)[1].mean() < 1.5
     assert not made.network.weights["tradeoff.weight"].any(), "one λ: there is nothing to tell the network"
 
@@ -102,7 +104,7 @@ def test_the_router_plays_as_the_network_did() -> None:
     from agentcascade.bench.memory.evaluation import decide
 
     made = trainer(replace(QUICK, passes=4))
-    made.network.load(train(made).weights)
+    made.network.load(train_policy(made).weights)
     unseen = world(40, 2)
     router = PolicyRouter.of(made.network.arrays(), {})
     for tradeoff in (0.0, 0.3, 0.9):
@@ -114,15 +116,15 @@ def test_the_router_plays_as_the_network_did() -> None:
 
 def test_the_same_seed_gives_the_same_bits_and_another_others() -> None:
     recipe, learn = replace(QUICK, passes=2), world(30)
-    first = train(trainer(recipe, learn))
-    assert same(first, train(trainer(recipe, learn)))
-    assert not same(first, train(trainer(replace(recipe, seed=1), learn)))
+    first = train_policy(trainer(recipe, learn))
+    assert same(first, train_policy(trainer(recipe, learn)))
+    assert not same(first, train_policy(trainer(replace(recipe, seed=1), learn)))
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.15])
 def test_an_interrupted_training_goes_on_bit_for_bit(noise: float, tmp_path: Path) -> None:
     recipe, path, learn = replace(QUICK, passes=4, noise=noise), tmp_path / "training.pt", world(30)
-    whole = train(trainer(recipe, learn))
+    whole = train_policy(trainer(recipe, learn))
     halves = trainer(recipe, learn)
     for progress in halves.run():
         if progress.number == 2:
@@ -132,19 +134,19 @@ def test_an_interrupted_training_goes_on_bit_for_bit(noise: float, tmp_path: Pat
     resumed.restore(path)
     assert len(resumed.history) == 2
     numbers: list[int] = []
-    rest = train(resumed, on_pass=lambda p: numbers.append(p.number), keep=path)
+    rest = train_policy(resumed, on_pass=lambda p: numbers.append(p.number), keep=path)
     assert numbers == [3, 4]
     assert same(whole, rest)
     ended = trainer(recipe, learn)
     ended.restore(path)
     assert ended.done
-    assert same(whole, train(ended)), "what has ended stays ended"
+    assert same(whole, train_policy(ended)), "what has ended stays ended"
     assert [p.name for p in tmp_path.iterdir()] == ["training.pt"]
 
 
 def test_a_training_goes_on_with_the_recipe_it_began_with_only(tmp_path: Path) -> None:
     made, path = trainer(replace(QUICK, passes=1)), tmp_path / "training.pt"
-    train(made, keep=path)
+    train_policy(made, keep=path)
     with pytest.raises(ConfigError, match="begun with another seed, clip: resume with the same, or start anew"):
         trainer(replace(QUICK, passes=1, seed=1, clip=0.1)).restore(path)
     path.write_bytes(path.read_bytes()[:1000])
@@ -159,7 +161,7 @@ def test_a_reward_that_is_no_number_is_refused(spoiled: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ConfigError, match="a reward is no number"):
-            train(trainer(replace(QUICK, passes=1), learn))
+            train_policy(trainer(replace(QUICK, passes=1), learn))
 
 
 def test_nothing_to_train_or_validate_on_is_refused() -> None:
@@ -175,11 +177,11 @@ def test_it_stops_when_validation_gets_no_better() -> None:
     flat = world(20)
     flat.score[:], flat.cost[:] = 0.5, 1.0
     made = trainer(replace(QUICK, passes=50, patience=3), flat, flat)
-    trained = train(made)
+    trained = train_policy(made)
     assert len(trained.history) == 4
     assert [p.best for p in trained.history] == [True, False, False, False]
     assert trained.stopped_early
-    assert not train(trainer(replace(QUICK, passes=2), flat, flat)).stopped_early
+    assert not train_policy(trainer(replace(QUICK, passes=2), flat, flat)).stopped_early
 
 
 def test_the_best_pass_is_kept_not_the_last() -> None:
@@ -194,7 +196,7 @@ def test_the_best_pass_is_kept_not_the_last() -> None:
 @pytest.mark.parametrize(("n", "rollouts", "batch"), [(5, 1, 4), (1, 1, 32), (5, 2, 4), (1, 8, 1)])
 def test_batches_of_any_size_leave_the_weights_numbers(n: int, rollouts: int, batch: int) -> None:
     recipe = replace(QUICK, passes=2, rollouts=rollouts, batch=batch)
-    trained = train(trainer(recipe, world(n), world(3, 1)))
+    trained = train_policy(trainer(recipe, world(n), world(3, 1)))
     assert all(np.isfinite(weight).all() for weight in trained.weights.values())
 
 
@@ -211,14 +213,14 @@ def test_a_table_plays_the_tiers_it_is_told(tiers: list[list[int]], seed: int) -
         assert (query == table.query[questions]).all()
         return told[:, module]
 
-    played: Played = table.play(questions, policy, np.zeros(len(told), np.float32))
+    played: PlayedBatch = table.play(questions, policy, np.zeros(len(told), np.float32))
     combination = np.array([int("".join(map(str, row)), 3) for row in tiers])
     assert (played.tiers == told).all()
     assert (played.score == table.score[questions, combination]).all()
     assert (played.cost == table.cost[questions, combination]).all()
-    assert (read[0] == table.raw[questions]).all()
-    assert all((read[m] == table.kept[questions, told[:, 0]]).all() for m in (1, 2, 3))
-    assert (read[4] == table.found[questions, combination // 3]).all()
+    assert (read[0] == table.retrieved[questions]).all()
+    assert all((read[m] == table.filtered[questions, told[:, 0]]).all() for m in (1, 2, 3))
+    assert (read[4] == table.extracted[questions, combination // 3]).all()
     assert all((played.reads[:, stage] == read[module]).all() for stage, module in ((0, 0), (1, 2), (2, 4)))
     assert len(MODULES) == 5
 

@@ -12,8 +12,8 @@ import pytest
 from agentcascade.bench.memory.evaluation import decide
 from agentcascade.memory.types import State
 from agentcascade.routers.tier.log import TierLog
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, Reward, Table
-from agentcascade.routers.tier.values import ValueRouter, fit, fit_partial
+from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, OutcomeTable, Reward
+from agentcascade.routers.tier.values import ValueRouter, fit_log, fit_table
 from agentcascade.types import MODULES
 
 D = 10
@@ -35,20 +35,20 @@ class Linear:
         whole = sum(parts[place][:, TIERS_OF[:, place]] for place in range(5))
         return 0.35 + whole
 
-    def table(self, n: int, seed: int = 0, noise: float = 0.0) -> Table:
+    def table(self, n: int, seed: int = 0, noise: float = 0.0) -> OutcomeTable:
         rng = np.random.default_rng([seed, 3])
         query = rng.normal(size=(n, D))
         query /= np.linalg.norm(query, axis=1, keepdims=True)
         score = self.worth(query) + noise * rng.normal(size=(n, COMBINATIONS))
         empty = np.zeros((n, 81, D), dtype=np.float16)
         cost = np.tile(self.costs, (n, 1))
-        return Table(query.astype(np.float32), empty[:, 0].astype(np.float32), empty[:, :3], empty, score, cost)
+        return OutcomeTable(query.astype(np.float32), empty[:, 0].astype(np.float32), empty[:, :3], empty, score, cost)
 
 
 WORLD = Linear()
 
 
-def logged(table: Table, each: int = 1, seed: int = 0) -> TierLog:
+def logged(table: OutcomeTable, each: int = 1, seed: int = 0) -> TierLog:
     """`each` random rows of every question."""
     rng, n = np.random.default_rng(seed), len(table)
     question, number = np.repeat(np.arange(n), each), rng.integers(0, COMBINATIONS, n * each)
@@ -66,7 +66,7 @@ def logged(table: Table, each: int = 1, seed: int = 0) -> TierLog:
     )
 
 
-def regret(router: ValueRouter, table: Table, tradeoff: float, reward: Reward) -> float:
+def regret(router: ValueRouter, table: OutcomeTable, tradeoff: float, reward: Reward) -> float:
     """What it earns less than a router that knows the world, as a share of what that earns more than chance."""
     earned = reward(WORLD.worth(table.query), table.cost, tradeoff)
     chosen = router.worth(table.query, tradeoff).argmax(axis=1)
@@ -77,7 +77,7 @@ def regret(router: ValueRouter, table: Table, tradeoff: float, reward: Reward) -
 def test_a_linear_world_is_recovered() -> None:
     table = WORLD.table(200)
     reward = Reward.of(table.score, table.cost)
-    fitted = fit(table, [f"g{i % 5}" for i in range(200)], reward, {}, strengths=(1e-3,))
+    fitted = fit_table(table, [f"g{i % 5}" for i in range(200)], reward, {}, strengths=(1e-3,))
     unseen = WORLD.table(100, seed=1)
     assert np.abs(fitted.router.worth(unseen.query, 0.0) - WORLD.worth(unseen.query)).max() < 0.05
     for tradeoff in (0.0, 0.1, 0.5, 0.9):
@@ -89,12 +89,12 @@ def test_a_linear_world_is_recovered() -> None:
 
 def test_the_router_answers_by_module_what_its_best_combination_says() -> None:
     table = WORLD.table(60)
-    router = fit(table, ["g"] * 60, Reward.of(table.score, table.cost), {}).router
+    router = fit_table(table, ["g"] * 60, Reward.of(table.score, table.cost), {}).router
     for tradeoff in (0.0, 0.4):
         best = router.worth(table.query, tradeoff).argmax(axis=1)
         assert (decide(router, table, tradeoff) == best).all()
         assert len(set(best.tolist())) > 10
-        state = State("", np.ascontiguousarray(table.query[0]), table.raw[0])
+        state = State("", np.ascontiguousarray(table.query[0]), table.retrieved[0])
         alone = [router.probabilities(m, state, tradeoff) for m in reversed(MODULES)]
         assert [p.index(1.0) for p in alone] == TIERS_OF[best[0]][::-1].tolist()
 
@@ -104,9 +104,9 @@ def test_a_higher_price_of_cost_never_costs_more(partial: bool) -> None:
     table, unseen = WORLD.table(150, noise=0.1), WORLD.table(80, seed=1)
     reward = Reward.of(table.score, table.cost)
     if partial:
-        router = fit_partial(logged(table), reward, {}).router
+        router = fit_log(logged(table), reward, {}).router
     else:
-        router = fit(table, [f"g{i % 5}" for i in range(150)], reward, {}).router
+        router = fit_table(table, [f"g{i % 5}" for i in range(150)], reward, {}).router
     predicted, rows = router.worth(unseen.query, 1e6), np.arange(80)
     chosen = [router.worth(unseen.query, t).argmax(axis=1) for t in np.linspace(0, 6, 31).tolist()]
     efficiency = np.array([predicted[rows, c] for c in chosen]) / 1e6
@@ -117,7 +117,7 @@ def test_a_higher_price_of_cost_never_costs_more(partial: bool) -> None:
 
 def test_of_the_whole_frontier_the_true_cost_falls_with_the_tradeoff() -> None:
     table, unseen = WORLD.table(150, noise=0.1), WORLD.table(80, seed=1)
-    router = fit(table, [f"g{i % 5}" for i in range(150)], Reward.of(table.score, table.cost), {}).router
+    router = fit_table(table, [f"g{i % 5}" for i in range(150)], Reward.of(table.score, table.cost), {}).router
     rows = np.arange(80)
     grid = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)
     chosen = [router.worth(unseen.query, t).argmax(axis=1) for t in grid]
@@ -132,7 +132,7 @@ def test_one_random_combination_a_question_tells_what_tiers_add() -> None:
     table, unseen = WORLD.table(600, noise=0.05), WORLD.table(100, seed=1)
     log = logged(table)
     reward = Reward.of(log.score, log.cost)
-    fitted = fit_partial(log, reward, {"seed": 4}, strength=3.0)
+    fitted = fit_log(log, reward, {"seed": 4}, strength=3.0)
     assert (fitted.router.card["strength"], fitted.router.card["seed"]) == (3.0, 4)
     truth = WORLD.worth(unseen.query)
     wrong = fitted.router.worth(unseen.query, 0.0) - truth
@@ -144,7 +144,7 @@ def test_one_random_combination_a_question_tells_what_tiers_add() -> None:
 def test_more_logged_rows_are_worth_more() -> None:
     table, unseen = WORLD.table(300, noise=0.05), WORLD.table(100, seed=1)
     reward = Reward.of(table.score, table.cost)
-    lost = [regret(fit_partial(logged(table, each), reward, {}).router, unseen, 0.1, reward) for each in (1, 4, 40)]
+    lost = [regret(fit_log(logged(table, each), reward, {}).router, unseen, 0.1, reward) for each in (1, 4, 40)]
     assert lost[0] > lost[1] > lost[2]
     assert lost[2] < 0.05
 
@@ -153,14 +153,14 @@ def test_the_strength_is_the_one_that_earns_most_in_groups_left_out() -> None:
     table = WORLD.table(60, noise=0.5)
     reward, strengths = Reward.of(table.score, table.cost), (1e-3, 10.0, 1e6)
     groups = [f"g{i % 6}" for i in range(60)]
-    fitted = fit(table, groups, reward, {}, strengths)
+    fitted = fit_table(table, groups, reward, {}, strengths)
     assert set(fitted.validation) == set(strengths)
     assert fitted.strength == max(strengths, key=lambda s: fitted.validation[s]) == fitted.router.card["strength"]
     by_hand = 0.0
     own = np.array(groups)
     for name in set(groups):
         rest, left = np.flatnonzero(own != name), np.flatnonzero(own == name)
-        router = fit(table.select(rest), ["one"] * len(rest), reward, {}, (10.0,)).router
+        router = fit_table(table.select(rest), ["one"] * len(rest), reward, {}, (10.0,)).router
         for tradeoff in (0.0, 0.02, 0.05, 0.1, 0.3, 0.9):
             best = router.worth(table.query[left], tradeoff).argmax(axis=1)
             earned = reward(table.score[left, best], table.cost[left, best], tradeoff)
@@ -175,10 +175,10 @@ def test_questions_that_give_their_own_group_away_do_not_choose_the_strength() -
     own = np.arange(60) % 6
     query = np.eye(D, dtype=np.float32)[own] + 0.01 * rng.normal(size=(60, D)).astype(np.float32)
     score = 0.5 + 0.3 * rng.normal(size=(6, COMBINATIONS))[own] + 0.02 * TIERS_OF.sum(axis=1)
-    peculiar = Table(query, table.raw, table.kept, table.found, score, table.cost)
+    peculiar = OutcomeTable(query, table.retrieved, table.filtered, table.extracted, score, table.cost)
     reward, strengths = Reward.of(score, table.cost), (1e-3, 1e6)
-    by_groups = fit(peculiar, [f"g{g}" for g in own], reward, {}, strengths)
-    one_by_one = fit(peculiar, [f"g{i}" for i in range(60)], reward, {}, strengths)
+    by_groups = fit_table(peculiar, [f"g{g}" for g in own], reward, {}, strengths)
+    one_by_one = fit_table(peculiar, [f"g{i}" for i in range(60)], reward, {}, strengths)
     assert one_by_one.strength == 1e-3
     assert one_by_one.validation[1e-3] > by_groups.validation[1e-3] + 0.3
 
@@ -189,10 +189,10 @@ def test_it_fits_where_every_cost_or_every_score_is_the_same(tmp_path: Path) -> 
     groups = [f"g{i % 3}" for i in range(30)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        one = fit(table, groups, Reward.of(table.score, table.cost), {}).router
+        one = fit_table(table, groups, Reward.of(table.score, table.cost), {}).router
         assert (one.worth(table.query, 0.9).argmax(axis=1) == one.worth(table.query, 0.0).argmax(axis=1)).all()
         table.score[:] = 0.0
-        nothing = fit(table, groups, Reward.of(table.score, table.cost), {}).router
+        nothing = fit_table(table, groups, Reward.of(table.score, table.cost), {}).router
     assert np.isfinite(nothing.worth(table.query, 0.9)).all()
     path = tmp_path / "r.safetensors"
     one.save(path, note="x")
