@@ -194,7 +194,7 @@ def test_a_sweep_without_vectors_is_a_table_of_zeros_and_an_incomplete_log_is_no
     assert not table_of(bare).extracted.any()
     partly = replace(log, reads=np.where(np.arange(3) == 2, -1, log.reads).astype(np.int32))
     assert not table_of(partly).extracted.any()
-    assert (table_of(partly).filtered == table_of(log).kept).all()
+    assert (table_of(partly).filtered == table_of(log).filtered).all()
     with pytest.raises(ConfigError, match="does not hold all 243 combinations"):
         table_of(log.rows(np.arange(1, len(log))))
 
@@ -219,7 +219,7 @@ def test_a_router_is_asked_before_what_its_own_choices_lead_to() -> None:
     chosen = decide(router, table, 0.3)
     for i, number in enumerate(chosen.tolist()):
         tiers = [number // 3**p % 3 for p in (4, 3, 2, 1, 0)]
-        seen = [table.raw[i], *[table.kept[i, tiers[0]]] * 3, table.found[i, number // 3]]
+        seen = [table.retrieved[i], *[table.filtered[i, tiers[0]]] * 3, table.extracted[i, number // 3]]
         assert all((router.asked[5 * i + m].read == seen[m]).all() for m in range(5))
         assert tiers == [int(np.digitize(float(seen[m][m]), [-0.1, 0.1])) for m in range(5)]
     assert len(set(chosen.tolist())) > 5
