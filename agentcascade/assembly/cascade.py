@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 from agentcascade.actions.base import Validator
 from agentcascade.assembly import components
@@ -14,12 +14,11 @@ from agentcascade.assembly.resources import Resources
 from agentcascade.billing.door import NullObserver
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig, variants
+from agentcascade.config.overrides import ConfigOverrides
 from agentcascade.config.sections import ModelConfig
-from agentcascade.episodes.judge import ModelJudge
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.models.structured_output import Choices
 from agentcascade.models.structured_output import check as check_constraints
-from agentcascade.prompts.prompts import prompts_of
 from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
 from agentcascade.step.context import FurtherStudent, StepContext, check_models
 
@@ -39,26 +38,35 @@ def build(
     judge: Judge | Mapping[str, Any] | None = None,
     observer: Observer | None = None,
     models: MakeModel | None = None,
-    **overrides: Any,
+    **overrides: Unpack[ConfigOverrides],
 ) -> Cascade:
     """A ready `Cascade` from a config, a YAML file, the environment or keyword arguments; close it when done.
 
-    `cascade` picks one of the configuration's `cascades`. `teacher` and `student` take a model's name, its settings
-    (`{"name": …, "price": …}`) or a model of your own; `recorder` replaces the database's; `validators` say which
-    actions are impossible, `mergers` which are the same though their keys differ, `choices` which are admissible, for
-    `sampling.constrain: choice`; `judge` is a function
-    (or its section of the configuration) that says whether an episode succeeded where `finish` does not; `observer`
-    watches steps and calls; `models` makes the models that the configuration names, in place of `make_model`.
-    Raises `ConfigError`, `MissingExtra` and `StorageError`, each naming the fix; nothing is left open then.
+    Args:
+        config: a configuration, or the path of a YAML file; with a `CascadeConfig`, no keys of it are taken beside it.
+        cascade: one of the configuration's `cascades`.
+        teacher, student: a model's name, its settings (``{"name": …, "price": …}``), or a model of your own.
+        validators: say which actions are impossible.
+        mergers: say which actions are the same though their keys differ, before those of the configuration.
+        choices: which actions are admissible, for ``sampling.constrain: choice``.
+        recorder: replaces the database's.
+        judge: says whether an episode succeeded where `finish` does not: a function, or the section `judge`.
+        observer: watches steps and calls.
+        models: makes the models that the configuration names, in place of `make_model`.
+        overrides: further keys of the configuration, before those of the file and of the environment.
+
+    Raises:
+        ConfigError, MissingExtra, StorageError: each names the fix; nothing is left open then.
     """
+    settings: dict[str, Any] = dict(overrides)
     for role, model in (("teacher", teacher), ("student", student)):
         if isinstance(model, (str, Mapping)):
-            overrides[role] = {"name": model} if isinstance(model, str) else model
+            settings[role] = {"name": model} if isinstance(model, str) else model
     if isinstance(judge, Mapping):
-        overrides["judge"], judge = judge, None
+        settings["judge"], judge = judge, None
     if not isinstance(config, CascadeConfig):
-        config = CascadeConfig.load(config, **overrides)
-    elif overrides:
+        config = CascadeConfig.load(config, **settings)
+    elif settings:
         raise ConfigError("give either a CascadeConfig or keyword arguments, not both: use CascadeConfig.load(...)")
     if cascade is not None:
         known = variants(config)
@@ -130,12 +138,11 @@ def _cascade(
 
     teacher = teacher or (made(config.teacher, count) if config.teacher else None)
     student = student or (made(config.student, count) if config.student else None)
-    all_mergers = (*mergers, *components.verifiers(config, count, made))
+    all_mergers = (*mergers, *components.make_mergers(config, count, made))
     check_constraints(config.sampling, config.actions, [m.name for m in (student, *config.students) if m is not None])
     for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
         check_models(mode, teacher, student)
-    if judge is None and config.judge.model is not None:
-        judge = ModelJudge(made(config.judge.model, count), config.judge.question, prompts_of(config.prompt))
+    judge = judge or components.make_judge(config, count, made)
     banked = config.retrieval.k or config.mode == "collect"
     embedder = resources.embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
     context = StepContext(

@@ -18,7 +18,7 @@ from agentcascade.config.sections import ModelConfig, RouterConfig
 from agentcascade.errors import ConfigError, MissingExtra, did_you_mean
 from agentcascade.models.quirks import HOSTED_VLLM
 from agentcascade.prompts.prompts import prompts_of
-from agentcascade.protocols import ChatModel, Embedder, Merger, Retriever, Router, TokenCounter
+from agentcascade.protocols import ChatModel, Embedder, Judge, Merger, Retriever, Router, TokenCounter
 from agentcascade.types import Trajectory
 
 if TYPE_CHECKING:
@@ -41,12 +41,29 @@ OWN = "client/"
 """Prefix of models that `wrap` reaches through the program's own client: ``client/gpt-4.1-mini``."""
 
 
-def verifiers(config: CascadeConfig, count: TokenCounter, make: MakeModel | None = None) -> tuple[Merger, ...]:
-    """The verifier that a configuration names, if it names one."""
-    from agentcascade.actions.equivalence import Verifier
+def make_mergers(config: CascadeConfig, count: TokenCounter, make: MakeModel | None = None) -> tuple[Merger, ...]:
+    """The mergers that a configuration names, registered ones first, then the verifier, which costs most."""
+    mergers: list[Merger] = [
+        registry.construct("mergers", part.name, "actions.mergers", part.options) for part in config.actions.mergers
+    ]
+    if config.actions.verifier is not None:
+        from agentcascade.actions.equivalence import Verifier
 
-    model, prompts = config.actions.verifier, prompts_of(config.prompt)
-    return () if model is None else (Verifier((make or make_model)(model, count), prompts),)
+        model = (make or make_model)(config.actions.verifier, count)
+        mergers.append(Verifier(model, prompts_of(config.prompt)))
+    return tuple(mergers)
+
+
+def make_judge(config: CascadeConfig, count: TokenCounter, make: MakeModel | None = None) -> Judge | None:
+    """The judge that a configuration names: a registered one, or a model that is asked."""
+    settings = config.judge
+    if settings.name is not None:
+        return registry.construct("judges", settings.name, "judge.name", settings.options)  # type: ignore[no-any-return]
+    if settings.model is None:
+        return None
+    from agentcascade.episodes.judge import ModelJudge
+
+    return ModelJudge((make or make_model)(settings.model, count), settings.question, prompts_of(config.prompt))
 
 
 KEYS = ("goal", "plan", "observation")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from agentcascade import registry
 from agentcascade.assembly import components
 from agentcascade.assembly.resources import Resources, fingerprint
 from agentcascade.config.load import CascadeConfig
+from agentcascade.config.overrides import MemoryOverrides
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
 from agentcascade.protocols import Embedder, Recorder
@@ -24,12 +25,19 @@ def build_memory(
     router: TierRouter | None = None,
     recorder: Recorder | None = None,
     stored: bool = True,
-    **overrides: Any,
+    **overrides: Unpack[MemoryOverrides],
 ) -> Memory:
     """A ready `Memory` from a config, a YAML file, the environment or keyword arguments; close it when done.
 
-    `router` replaces the configured one. Histories, and what was recalled of them, go to the database of the
-    configuration; with `stored` false they stay in this process. Raises `ConfigError`, `MissingExtra`, `StorageError`.
+    Args:
+        config: a configuration, or the path of a YAML file; with a `CascadeConfig`, no keys of it are taken beside it.
+        router: chooses tiers in place of the configured one.
+        recorder: replaces the database's.
+        stored: whether histories, and what was recalled of them, go to the database; else they stay in this process.
+        overrides: further keys of the configuration, before those of the file and of the environment.
+
+    Raises:
+        ConfigError, MissingExtra, StorageError: each names the fix; nothing is left open then.
     """
     if not isinstance(config, CascadeConfig):
         config = CascadeConfig.load(config, **overrides)

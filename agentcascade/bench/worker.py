@@ -139,7 +139,7 @@ class Worker:
             bank=bank,
             actions=components.format_of(config),
             validators=() if impossible is None else (impossible,),
-            mergers=(*(() if dry_run is None else (DryRun(dry_run),)), *components.verifiers(config, count)),
+            mergers=(*(() if dry_run is None else (DryRun(dry_run),)), *components.make_mergers(config, count)),
             choices=None if admissible is None else lambda situation: admissible(),
             recorder=self._recorder,  # knows of steps that failed, too: they were paid for
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
@@ -82,9 +82,15 @@ class RetrievalConfig(Section):
     )
 
 
-class RouterConfig(Section):
-    name: str = "unanimity"
+class PartConfig(Section):
+    """A part that a package registers by an entry point, and the options that it is made with."""
+
+    name: str
     options: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class RouterConfig(PartConfig):
+    name: str = "unanimity"
 
 
 class LinkConfig(ModelConfig):
@@ -144,7 +150,9 @@ class PromptConfig(Section):
 
 
 class ActionsConfig(Section):
-    format: str = Field(default="auto", description="auto, text, react, regex, json, tools, python, sql")
+    format: str = Field(
+        default="auto", description="auto, text, react, regex, json, tools, python, sql, or a plug-in's name"
+    )
     pattern: str | None = Field(default=None, description="of format regex; of format sql the dialect, e.g. sqlite")
     fold: bool = Field(
         default=False,
@@ -153,6 +161,9 @@ class ActionsConfig(Section):
     )
     verifier: ModelConfig | None = Field(
         default=None, description="a cheap model that is asked, before a step is deferred, which samples mean the same"
+    )
+    mergers: tuple[PartConfig, ...] = Field(
+        default=(), description="plug-ins that say which samples mean the same, in turn, before the verifier"
     )
     dry_run: bool = Field(
         default=False, description="in benchmarks: before that, try samples that only read, and join equal answers"
@@ -250,12 +261,20 @@ class BudgetsConfig(Section):
 
 
 class JudgeConfig(Section):
-    """A model that decides whether an episode succeeded, where the caller does not say."""
+    """What decides whether an episode succeeded, where the caller does not say: a model, or a plug-in."""
 
     model: ModelConfig | None = None
     question: str = Field(
         default="Did the agent reach its goal? Judge only by what the observations show. Answer yes or no.",
     )
+    name: str | None = Field(default=None, description="a plug-in's name, instead of `model`")
+    options: Mapping[str, Any] = Field(default_factory=dict, description="of the plug-in")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.name is not None and self.model is not None:
+            raise ValueError(f"both judge.name '{self.name}' and judge.model are set: one judge decides, leave one out")
+        return self
 
 
 class RedactionConfig(Section):

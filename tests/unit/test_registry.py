@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plugins import install_here
 
-from agentcascade import registry
+from agentcascade import ScriptedModel, build, registry
 from agentcascade.assembly.components import format_of, make_model, make_router
 from agentcascade.config.load import CascadeConfig
+from agentcascade.config.overrides import ConfigOverrides
 from agentcascade.config.sections import ModelConfig, RouterConfig
 from agentcascade.errors import ConfigError, MissingExtra
 from agentcascade.types import Usage
@@ -116,6 +118,62 @@ def test_an_action_format_of_another_package(tmp_path: Path, monkeypatch: pytest
     assert format_of(config).parse({"role": "assistant", "content": "I look.\n$ LS -l"}).key == "ls -l"
     with pytest.raises(ConfigError, match=r"actions\.format 'shel' is unknown: did you mean 'shell'\?"):
         format_of(CascadeConfig.load(actions={"format": "shel"}))
+
+
+JUDGING = """
+    verdicts = []
+
+    class Strict:
+        def __init__(self, word):
+            self.word = word
+
+        def __call__(self, trajectory):
+            verdicts.append(self.word in trajectory.steps[-1].action)
+            return verdicts[-1]
+
+    class Aliases:
+        name = "aliases"
+
+        def __init__(self, same):
+            self.same = same
+
+        async def merge(self, situation, actions, ask):
+            return {key: self.same[key] for action in actions if (key := action.key) in self.same}
+"""
+
+
+def test_a_judge_and_a_merger_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = {"judges": {"strict": "judging:Strict"}, "mergers": {"aliases": "judging:Aliases"}}
+    install_here(monkeypatch, tmp_path / "site", "judging", JUDGING, groups)
+    same = {"peek": "look"}
+
+    def played(word: str, **settings: Any) -> tuple[bool, str]:
+        samples = ["Action: look", "Action: peek", "Action: look"]
+        with build(
+            teacher=ScriptedModel(["Action: wait"], name="teacher"),
+            student=ScriptedModel(lambda messages, sample: samples[sample], name="student"),
+            bank={"url": "sqlite://"},
+            retrieval={"k": 0},
+            judge={"name": "strict", "options": {"word": word}},
+            actions={"format": "react", **settings},
+        ) as cascade:
+            episode = cascade.sync_episode(goal="see")
+            answer = episode.complete([{"role": "user", "content": "see"}])
+            episode.finish()
+            return importlib.import_module("judging").verdicts[-1], answer.model
+
+    assert played("look", mergers=[{"name": "aliases", "options": {"same": same}}]) == (True, "student")
+    assert played("look") == (False, "teacher"), "the samples differ, and the teacher waits"
+    with pytest.raises(ConfigError, match=r"actions\.mergers 'alias' is unknown: did you mean 'aliases'"):
+        played("look", mergers=[{"name": "alias"}])
+    with pytest.raises(ConfigError, match=r"judge\.name 'lenient' is unknown"):
+        build(teacher=ScriptedModel(["a"]), mode="teacher", judge={"name": "lenient"}, bank={"url": "sqlite://"})
+    with pytest.raises(ConfigError, match=r"both judge\.name 'strict' and judge\.model are set"):
+        CascadeConfig.load(judge={"name": "strict", "model": {"name": "offline/reader"}})
+
+
+def test_keywords_of_build_are_the_keys_of_a_configuration() -> None:
+    assert {*ConfigOverrides.__annotations__} == {*CascadeConfig.model_fields} - {"teacher", "student", "judge"}
 
 
 def test_a_group_that_is_empty_says_so() -> None:
