@@ -54,7 +54,9 @@ def canonical_text(text: str) -> str:
 def folded_text(text: str) -> str:
     """Unicode-normalised, case-folded, white space folded, without surrounding quotes and final full stop."""
     folded = " ".join(unicodedata.normalize("NFKC", bounds.printable(text)).casefold().split())
-    return folded.strip("`'\"* ").rstrip(".").rstrip()
+    while (bare := folded.strip("`'\"* ").rstrip(".").rstrip()) != folded:
+        folded = bare
+    return folded
 
 
 def canonical_json(value: Any) -> str:
