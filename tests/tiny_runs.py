@@ -37,6 +37,7 @@ def play(
     teacher: str = "tiny_suite:Teacher",
     student: Mapping[str, Any] = MappingProxyType({"name": "tiny_suite:Student"}),
     stopped: dict[str, str] | None = None,
+    prompt: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[EpisodeRecord]:
     """A run of the tiny suite in `folder`, or the rest of it; Ctrl-C after `stop_after` records of its own."""
     config = CascadeConfig.model_validate(
@@ -45,6 +46,7 @@ def play(
             "student": dict(student),
             "retrieval": {"embedder": "hashing:64", "index": "exact", "k": 2},
             "actions": {"format": "react"},
+            "prompt": dict(prompt),
         }
     )
     store = RunStore(folder, SETTINGS, resume=True)

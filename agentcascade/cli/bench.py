@@ -106,6 +106,13 @@ def own_options(suite: Any, name: str) -> dict[str, click.Option]:
     return options
 
 
+def templates(context: click.Context, option: click.Parameter, setting: str | None) -> dict[str, str] | None:
+    """The texts that an option names, as `prompt.template` would."""
+    from agentcascade.prompts.settings import read_texts
+
+    return None if setting is None else read_texts(setting)
+
+
 def agent_options(suite: Defaults) -> Callable[..., Any]:
     """The options that every suite of agents has, with its own defaults."""
     price = "Dollars per million tokens. Default: the price list"
@@ -148,6 +155,12 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
             "--quoting",
             type=click.Choice(("fenced", "plain")),
             help="How demonstrations stand in prompts. Default: fenced.",
+        ),
+        click.option(
+            "--prompts",
+            metavar="FILE",
+            callback=templates,
+            help="Templates of prompts (YAML), or the name of a package's: see prompt.template.",
         ),
         click.option(
             "--episodes",

@@ -149,7 +149,7 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
                 "constrain": options.get("constrain") or "none",
                 **limit,
             },
-            "prompt": {"quoting": options.get("quoting") or "fenced"},
+            "prompt": {"quoting": options.get("quoting") or "fenced", "template": options.get("prompts") or {}},
             "shadow": {
                 "samples": options["log_samples"] or 10,
                 "temperatures": options["log_temperatures"],
@@ -182,6 +182,7 @@ OPTIONAL = (
     "sticky",
     "timeout",
     "quoting",
+    "prompts",
 )
 """Likewise, where they were given; runs of earlier versions have none."""
 STAGED = {None: "auto", True: "always", False: "never"}

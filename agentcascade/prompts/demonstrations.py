@@ -124,6 +124,7 @@ def _place(block: tuple[Demonstration, str]) -> tuple[str, int]:
     return block[0].trajectory, block[0].start
 
 
+@lru_cache(maxsize=1024)
 def _heading(prompts: Prompts, number: int) -> str:
     heading = prompts.render("heading", number=str(number))
     return f"{heading}\n" if heading else ""

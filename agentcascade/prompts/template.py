@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from agentcascade.errors import ConfigError, did_you_mean
 
 
-class Piece(NamedTuple):
-    """Words of a template, and the field behind them, if there is one."""
-
-    words: str
-    field: str | None
-
-
 class Line(NamedTuple):
-    pieces: tuple[Piece, ...]
-    optional: frozenset[str]
-    """Its fields, where all of them are optional: if all are empty the line is left out."""
+    form: str
+    """As the left side of ``%``."""
+    fields: frozenset[str]
+    optional: bool
+    """Whether it has fields, and no other than optional ones: if all are empty the line is left out."""
 
     @property
     def is_blank(self) -> bool:
-        return not any(words.strip() or field for words, field in self.pieces)
+        return not self.form.strip()
 
 
 class Template:
@@ -40,26 +35,25 @@ class Template:
         self.text = text.rstrip("\n")
         self.required, self.optional, self.others = tuple(required), tuple(optional), tuple(others)
         self._lines = [self._parsed(line) for line in self.text.split("\n")]
-        present = {field for line in self._lines for _, field in line.pieces if field}
+        present = frozenset[str]().union(*(line.fields for line in self._lines))
         known = {*self.required, *self.optional, *self.others}
         for unknown in sorted(present - known):
             raise ConfigError(f"unknown field ${unknown}: {did_you_mean(unknown, known)} A dollar is written $$.")
         if missing := [f"${field}" for field in self.required if field not in present]:
             raise ConfigError(f"missing {', '.join(missing)}: without it what belongs there is not in the prompt")
-        self._shapes: dict[tuple[str, ...], tuple[Piece, ...]] = {}
+        self._forms: dict[tuple[str, ...], str] = {}
 
     def _parsed(self, line: str) -> Line:
-        pieces, start = [], 0
+        form, fields, start = "", set(), 0
         for match in string.Template.pattern.finditer(line):
-            words = line[start : match.start()]
             if match["invalid"] is not None:
                 raise ConfigError(f"a lone $ before {line[match.end() :][:20]!r}: write $$ for a dollar")
             field = match["named"] or match["braced"]
-            pieces.append(Piece(words, field) if field else Piece(f"{words}$", None))
+            fields |= {field} if field else set()
+            form += _escaped(line[start : match.start()]) + (f"%({field})s" if field else "$")
             start = match.end()
-        pieces.append(Piece(line[start:], None))
-        fields = frozenset(field for _, field in pieces if field)
-        return Line(tuple(pieces), fields if fields.issubset(self.optional) else frozenset())
+        form += _escaped(line[start:])
+        return Line(form, frozenset(fields), bool(fields) and fields.issubset(self.optional))
 
     def with_text(self, text: str) -> Template:
         """Another text with the same fields."""
@@ -67,30 +61,35 @@ class Template:
 
     def render(self, **values: str) -> str:
         """The text with a value for each of its fields; optional ones may be left out."""
-        empty = tuple(field for field in self.optional if not values.get(field))
-        shape = self._shapes.get(empty)
-        if shape is None:
-            shape = self._shapes[empty] = _joined(self._kept(empty))
-        return "".join([words if field is None else words + values.get(field, "") for words, field in shape])
+        empty = tuple([field for field in self.optional if not values.get(field)])
+        form = self._forms.get(empty)
+        if form is None:
+            form = self._forms[empty] = "\n".join(line.form for line in self._kept(empty))
+        return form % (values | dict.fromkeys(empty, "") if empty else values)
 
     def blocks(self, **values: str) -> list[str]:
-        """The same in blocks, whose tokens can be counted apart: cut at blank lines and around optional ones."""
+        """The same in blocks, whose tokens can be counted apart: cut at blank lines and around optional ones.
+
+        Fields without a value are left empty.
+        """
+        empty = [field for field in self.optional if not values.get(field)]
         blocks: list[list[Line]] = [[]]
-        for line in self._kept(tuple(field for field in self.optional if not values.get(field))):
+        for line in self._kept(empty):
             if line.is_blank:
                 blocks.append([])
             elif blocks[-1] and blocks[-1][-1].optional != line.optional:
                 blocks.append([line])
             else:
                 blocks[-1].append(line)
-        texts = [_joined(block) for block in blocks if block]
-        return ["".join(words + values.get(field or "", "") for words, field in text) for text in texts]
+        whole = dict.fromkeys((*self.required, *self.optional, *self.others), "") | values
+        return ["\n".join(line.form for line in block) % whole for block in blocks if block]
 
-    def _kept(self, empty: Iterable[str]) -> list[Line]:
+    def _kept(self, empty: Collection[str]) -> list[Line]:
+        """The lines that are not left out, and of two blank ones around these the first."""
         kept: list[Line] = []
         behind = False
         for line in self._lines:
-            if line.optional and line.optional.issubset(empty):
+            if line.optional and line.fields.issubset(empty):
                 behind = True
             elif not (behind and line.is_blank and (not kept or kept[-1].is_blank)):
                 kept.append(line)
@@ -100,12 +99,8 @@ class Template:
         return kept
 
 
-def _joined(lines: Iterable[Line]) -> tuple[Piece, ...]:
-    pieces: list[Piece] = []
-    for number, line in enumerate(lines):
-        pieces += [Piece("\n", None)] if number else []
-        pieces += line.pieces
-    return tuple(piece for piece in pieces if piece.words or piece.field)
+def _escaped(words: str) -> str:
+    return words.replace("%", "%%")
 
 
 def replaced(templates: Mapping[str, Template], texts: Mapping[str, str]) -> dict[str, Template]:

@@ -162,7 +162,7 @@ def main() -> None:
             left = len({key(t) for t in texts})
             if left > 1:
                 candidates = "\n".join(dict.fromkeys(texts))
-                tokens += count(DEFAULT.render("verifier", goal=goal, candidates=candidates))
+                tokens += count(DEFAULT.render("verifier", goal=goal, observation="", candidates=candidates, note=""))
             observation, _ = world.step(code)
             messages.append({"role": "assistant", "content": written(thought, code)})
             messages.append({"role": "user", "content": observation})

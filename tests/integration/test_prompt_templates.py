@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from prompt_recording import HOSTILE, record
+from tiny_runs import comparable, play
 
 from agentcascade.assembly.cascade import build_all
+from agentcascade.bench.suites.protocol import Task
 from agentcascade.config.load import CascadeConfig
 from agentcascade.prompts.quoting import FENCED
 
@@ -71,6 +74,52 @@ async def test_a_file_of_templates_replaces_every_prompt(tmp_path: Path) -> None
     (shorter,) = said["editor"]
     assert shorter.startswith('Shorter!\n{"goal"')
     assert json.loads(shorter.partition("\n")[2])["steps"]
+
+
+AGENTS = TEMPLATES | {"alfworld": "Play, and spend no $$."}
+TOLD = {"dollars", "teacher_dollars", "input"}
+"""What the length of a prompt changes: tokens and their price."""
+
+
+def decided(value: Any) -> Any:
+    """A record without what hangs on the length of prompts."""
+    if isinstance(value, dict):
+        return {k: decided(v) for k, v in value.items() if k not in TOLD}
+    return [decided(v) for v in value] if isinstance(value, list) else value
+
+
+def test_a_stand_in_decides_the_same_whatever_the_templates_say(tmp_path: Path) -> None:
+    default = comparable(play(tmp_path / "default", workers=1, seeds=(0,)))
+    own = comparable(play(tmp_path / "own", workers=1, seeds=(0,), prompt={"template": AGENTS}))
+    assert decided(own) == decided(default)
+    assert own != default, "the prompts have other lengths"
+    assert any(d["answered_by"] == "student" and d["demonstrations"] for r in own for d in r["decisions"])
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_alfworlds_stand_ins_play_the_same_whatever_the_templates_say(tmp_path: Path) -> None:
+    pytest.importorskip("alfworld")
+    from agentcascade.envs.alfworld.dataset import load_games
+
+    games = [Task(g.id, str(g.path), g.task_type) for g in load_games("valid_unseen", 4, 6, root=tmp_path / "games")]
+    settings: dict[str, Any] = {
+        "policies": ("cascade",),
+        "seeds": (0,),
+        "demos": games[1:],
+        "tasks": games[:1],
+        "workers": 1,
+        "suite": "agentcascade.bench.suites.alfworld:AlfworldSuite",
+        "teacher": "offline/expert",
+        "student": {"name": "offline/imitator"},
+    }
+    default, own = (
+        comparable(play(tmp_path / str(n), **settings, prompt={"template": texts}))
+        for n, texts in enumerate(({}, AGENTS))
+    )
+    assert decided(own) == decided(default)
+    assert own != default
+    assert all(record["success"] and not record["error"] for record in own)
 
 
 async def test_cascades_of_one_configuration_have_their_own(tmp_path: Path) -> None:

@@ -19,16 +19,19 @@ from agentcascade.prompts.defaults import TEMPLATES, texts
 from agentcascade.prompts.prompts import DEFAULT, Prompts, prompts_of
 from agentcascade.prompts.template import Template
 
-hostile = st.text(max_size=30) | st.sampled_from(["$a", "${b}", "$$", "{a}", "%(a)s", "\n\n$b\n", "\\1"])
+hostile = st.text(max_size=30) | st.sampled_from(["$a", "%(b)s", "%", "${b}", "$$", "{a}", "%(a)s", "\n\n$b\n", "\\1"])
 
 
 @given(hostile, hostile)
 def test_what_is_put_in_stands_there_as_it_is(one: str, two: str) -> None:
-    template = Template("<$a|${b}> $$5 {a} $a", required=("a",), others=("b",))
-    assert template.render(a=one, b=two) == f"<{one}|{two}> $5 {{a}} {one}"
+    template = Template("<$a|${b}> $$5 {a} 9% %(a)s $a", required=("a",), others=("b",))
+    assert template.render(a=one, b=two) == f"<{one}|{two}> $5 {{a}} 9% %(a)s {one}"
 
 
-@given(st.lists(st.sampled_from(["$a-", "${b}", "$$", "words", "\n", "{c}", " "]), max_size=12).map("".join), hostile)
+@given(
+    st.lists(st.sampled_from(["$a-", "${b}", "$$", "words", "\n", "{c}", " ", "%", "%s"]), max_size=12).map("".join),
+    hostile,
+)
 def test_fields_are_those_of_string_templates(text: str, value: str) -> None:
     template = Template(text, others=("a", "b"))
     assert template.render(a=value, b="B") == string.Template(text.rstrip("\n")).substitute(a=value, b="B")
