@@ -11,7 +11,7 @@ from agentcascade.episodes.episode import Episode
 from agentcascade.lifetime import close_models
 from agentcascade.protocols import ChatModel
 from agentcascade.step.context import StepContext
-from agentcascade.step.engine import Engine
+from agentcascade.step.engine import Engine, EngineState
 from agentcascade.step.request import Request
 from agentcascade.types import Account, Call, Completion, Decision, Delta, Message, Mode, Situation, Tool, new_id
 
@@ -28,10 +28,11 @@ class Cascade:
 
     Args:
         context: Everything that its steps are made with; nothing is set afterwards.
+        state: What it shares with the cascade that it is a twin of (`twin`).
     """
 
-    def __init__(self, context: StepContext) -> None:
-        self._engine = Engine(context)
+    def __init__(self, context: StepContext, state: EngineState | None = None) -> None:
+        self._engine = Engine(context, state)
 
     @property
     def engine(self) -> Engine:
@@ -107,9 +108,8 @@ class Cascade:
 
         Raises `TypeError` for what is no field of `StepContext`.
         """
-        twin = Cascade.__new__(Cascade)
-        twin._engine = self._engine.twin(**parts)
-        return twin
+        engine = self._engine.twin(**parts)
+        return Cascade(engine.context, engine.state)
 
     async def settle(self) -> None:
         """Wait for shadows and audits under way."""
