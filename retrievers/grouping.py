@@ -1,4 +1,4 @@
-"""From the nearest rows to the nearest groups; and what every index checks of what it is given."""
+"""Nearest groups from the nearest rows; and the checks of shapes that every index makes."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def best_per_group(rows: Ids, groups: Ids, scores: Vectors, k: int, exclude: Col
     while take < len(scores):
         bar = np.partition(scores, len(scores) - take)[len(scores) - take]
         near = scores >= bar  # with all that tie at the bar, so that ties are settled by row, not by chance
-        hits = _walk(rows[near], groups[near], scores[near], k)
+        hits = _take_groups(rows[near], groups[near], scores[near], k)
         if len(hits) == k:
             return hits
         take *= 8
-    return _walk(rows, groups, scores, k)
+    return _take_groups(rows, groups, scores, k)
 
 
-def _walk(rows: Ids, groups: Ids, scores: Vectors, k: int) -> list[Hit]:
-    seen: set[int] = set()
+def _take_groups(rows: Ids, groups: Ids, scores: Vectors, k: int) -> list[Hit]:
+    taken_groups: set[int] = set()
     hits: list[Hit] = []
     for i in np.lexsort((rows, -scores)):
         group = int(groups[i])
-        if group not in seen:
-            seen.add(group)
+        if group not in taken_groups:
+            taken_groups.add(group)
             hits.append((int(rows[i]), group, float(scores[i])))
             if len(hits) == k:
                 break

@@ -31,10 +31,10 @@ class ExactRetriever:
         with self._lock:
             part = self._parts.get(namespace)
             if part is not None:
-                rows, own, keys = part.view()
-                keep = ~np.isin(own, list(groups))
-                self._parts[namespace] = fresh = _Part(self.dimension)
-                fresh.append(rows[keep], own[keep], keys[keep])
+                rows, part_groups, keys = part.view()
+                keep = ~np.isin(part_groups, list(groups))
+                self._parts[namespace] = remaining = _Part(self.dimension)
+                remaining.append(rows[keep], part_groups[keep], keys[keep])
 
     def search(self, namespace: str, key: Vectors, k: int, exclude: Collection[int] = ()) -> list[Hit]:
         key = check_keys(np.asarray(key)[None], self.dimension)[0]

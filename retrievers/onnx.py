@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agentcascade.errors import ConfigError, MissingExtra, describe
-from agentcascade.retrievers.bert_onnx import converted
-from agentcascade.retrievers.folders import folder_of, max_length_of, onnx_files, pooling_of, space_of
+from agentcascade.retrievers.bert_onnx import onnx_file
+from agentcascade.retrievers.folders import max_length_of, model_folder, onnx_files, pooling_of, vector_space
 
 if TYPE_CHECKING:
     from agentcascade.protocols import Vectors
@@ -23,17 +23,18 @@ class OnnxEmbedder:
     """
 
     def __init__(self, model: str | Path = "minilm", *, batch_size: int = 32, threads: int = 1) -> None:
-        folder = folder_of(str(model))
+        folder = model_folder(str(model))
         try:
             import onnxruntime
             from tokenizers import Tokenizer
         except ImportError as error:
             raise MissingExtra("onnxruntime and tokenizers", "onnx", f"embedder '{model}'") from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         exported = onnx_files(folder)
-        file = exported[0] if exported else converted(folder)
+        file = exported[0] if exported else onnx_file(folder)
         try:
             self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
             self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -48,7 +49,7 @@ class OnnxEmbedder:
         self._output = next((n for n in ("embedding", "sentence_embedding") if n in outputs), outputs[0])
         self._pooling = pooling_of(folder)
         self._batch_size = batch_size
-        self.name = space_of(str(model))
+        self.name = vector_space(str(model))
         self.dimension = self._run([self._tokenizer.encode("").ids]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -69,7 +70,7 @@ class OnnxEmbedder:
         if self._tokens is None:
             raise ConfigError(f"the ONNX file of embedder {self.name} has no output with the vectors of tokens")
         tokens = [e.ids for e in self._tokenizer.encode_batch(list(texts))]
-        found: list[Vectors] = [np.empty((0, self.dimension), dtype=np.float32)] * len(texts)
+        vectors: list[Vectors] = [np.empty((0, self.dimension), dtype=np.float32)] * len(texts)
         order = np.argsort([len(t) for t in tokens], kind="stable")
         for start in range(0, len(order), self._batch_size):
             part = order[start : start + self._batch_size]
@@ -77,8 +78,8 @@ class OnnxEmbedder:
             rows: np.ndarray = self._session.run([self._tokens], feed)[0]
             rows = rows / np.linalg.norm(rows, axis=2, keepdims=True)
             for i, row in zip(part, rows):
-                found[i] = row[: len(tokens[i])]
-        return found
+                vectors[i] = row[: len(tokens[i])]
+        return vectors
 
     def _feed(self, tokens: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
         shape = len(tokens), max(map(len, tokens))

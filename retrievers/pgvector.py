@@ -44,7 +44,7 @@ class PgvectorRetriever:
     shared = True
 
     def __init__(self, dimension: int, *, database: Database, space: str, exact_below: int = 4_000) -> None:
-        if database.engine.dialect.name != "postgresql":
+        if database.is_sqlite:
             raise ConfigError("retrieval.index 'pgvector' needs a bank in PostgreSQL: set bank.url to postgresql://…")
         if dimension > WIDEST:
             raise ConfigError(
@@ -55,7 +55,8 @@ class PgvectorRetriever:
             from pgvector import HalfVector
         except ImportError as error:
             raise MissingExtra("pgvector", "pgvector", "retrieval.index 'pgvector'") from error
-        self.dimension, self._database = dimension, database
+        self.dimension = dimension
+        self._database = database
         self._half: Any = HalfVector
         self._keys = KeyTable(database, space, dimension, exact_below)
         self.table = self._keys.name
@@ -98,42 +99,44 @@ class PgvectorRetriever:
         """Asks the database: some milliseconds, in which the calling thread waits."""
         if k < 1:
             return []
-        asked = self._asked(namespace, key, exclude)
+        parameters = self._parameters(namespace, key, exclude)
         with self._database.reading() as connection:
             _prepare(connection)
             state = self._keys.state(connection, namespace)
-            wanted = OVERFETCH * k
+            candidates = OVERFETCH * k
             while state == "indexed":
-                hits, found = self._near(connection, asked, k, wanted)
+                hits, row_count = self._near(connection, parameters, k, candidates)
                 if len(hits) == k:
                     return hits
-                if found < wanted:  # the index's own limits, or everything that there is
+                if row_count < candidates:  # the index's own limits, or everything that there is
                     break
-                wanted *= 4
-            hits = self._exact(connection, asked, k)
+                candidates *= 4
+            hits = self._exact(connection, parameters, k)
         if state == "large":
             self._keys.build_behind(namespace)
         return hits
 
-    def _asked(self, namespace: str, key: Vectors, exclude: Collection[int] = ()) -> dict[str, Any]:
+    def _parameters(self, namespace: str, key: Vectors, exclude: Collection[int] = ()) -> dict[str, Any]:
         key = check_keys(np.asarray(key)[None], self.dimension)[0]
-        own = {"part": part_of(namespace), "namespace": namespace}
-        return {**own, "key": self._half(key), "without": [int(g) for g in exclude]}
+        partition = {"part": part_of(namespace), "namespace": namespace}
+        return {**partition, "key": self._half(key), "without": [int(g) for g in exclude]}
 
-    def _near(self, connection: Connection, asked: dict[str, Any], k: int, wanted: int) -> tuple[list[Hit], int]:
+    def _near(
+        self, connection: Connection, parameters: dict[str, Any], k: int, candidates: int
+    ) -> tuple[list[Hit], int]:
         """The part's number is written out, so that the planner knows its index."""
-        without = "AND trajectory <> ALL(CAST(:without AS bigint[])) " if asked["without"] else ""
+        without = "AND trajectory <> ALL(CAST(:without AS bigint[])) " if parameters["without"] else ""
         rows = connection.execute(
             text(
                 f"SELECT step, trajectory, -(key <#> CAST(:key AS halfvec)) AS score FROM {self.table} "
-                f"WHERE part = {asked['part']:d} AND namespace = :namespace {without}"
-                f"ORDER BY key <#> CAST(:key AS halfvec) LIMIT {wanted:d}"
+                f"WHERE part = {parameters['part']:d} AND namespace = :namespace {without}"
+                f"ORDER BY key <#> CAST(:key AS halfvec) LIMIT {candidates:d}"
             ),
-            asked,
+            parameters,
         ).all()
         return _best(rows, k), len(rows)
 
-    def _exact(self, connection: Connection, asked: dict[str, Any], k: int) -> list[Hit]:
+    def _exact(self, connection: Connection, parameters: dict[str, Any], k: int) -> list[Hit]:
         rows = connection.execute(
             text(
                 f"WITH own AS MATERIALIZED (SELECT step, trajectory, -(key <#> CAST(:key AS halfvec)) AS score FROM "
@@ -143,20 +146,20 @@ class PgvectorRetriever:
                 "ORDER BY trajectory, score DESC, step) "
                 "SELECT step, trajectory, score FROM best ORDER BY score DESC, step LIMIT :k"
             ),
-            asked | {"k": k},
+            parameters | {"k": k},
         )
         return [(int(step), int(trajectory), float(score)) for step, trajectory, score in rows]
 
     def recall(self, namespace: str, keys: Vectors, k: int = 6) -> float:
         """Share of the k best groups of an exact search that `search` finds, over queries `keys` (n, dimension)."""
-        found = total = 0
+        hits_found = total = 0
         for key in check_keys(keys, self.dimension):
             with self._database.reading() as connection:
                 _register(connection)
-                exact = {group for _, group, _ in self._exact(connection, self._asked(namespace, key), k)}
-            found += len(exact & {group for _, group, _ in self.search(namespace, key, k)})
+                exact = {group for _, group, _ in self._exact(connection, self._parameters(namespace, key), k)}
+            hits_found += len(exact & {group for _, group, _ in self.search(namespace, key, k)})
             total += len(exact)
-        return found / total if total else 1.0
+        return hits_found / total if total else 1.0
 
     def settle(self) -> None:
         """Make every index that is due for what was added here, or wait until another process has."""

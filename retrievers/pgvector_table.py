@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from agentcascade.storage import Database
 
-LOOKED_AGAIN = 2.0
-"""Seconds after which it is asked again whether a namespace has grown large, or has its index."""
+RECHECK_SECONDS = 2.0
+"""After which it is looked at again whether a namespace has grown large, or has its index."""
 BUILDING_MEMORY = "1GB"
 """For making an index: one that does not fit takes many times longer"""
 SETUP_LOCK, BUILD_LOCK = 0x61676363, 0x61676364
@@ -39,7 +39,9 @@ class KeyTable:
     """
 
     def __init__(self, database: Database, space: str, dimension: int, exact_below: int) -> None:
-        self._database, self.dimension, self._exact_below = database, dimension, exact_below
+        self._database = database
+        self.dimension = dimension
+        self._exact_below = exact_below
         name = hashlib.blake2b(f"{space} {dimension}".encode(), digest_size=6).hexdigest()
         self.name = f"step_keys_{name}"
         self._lock = forking.lock()
@@ -103,9 +105,9 @@ class KeyTable:
             state, until = "indexed", float("inf")
         else:
             few = f"SELECT count(*) FROM (SELECT 1 FROM {self.name} WHERE part = :part LIMIT :most) AS own"
-            asked = {"part": part_of(namespace), "most": self._exact_below + 1}
-            size = int(connection.execute(text(few), asked).scalar() or 0)
-            state, until = ("large" if size > self._exact_below else "small"), time.monotonic() + LOOKED_AGAIN
+            parameters = {"part": part_of(namespace), "most": self._exact_below + 1}
+            size = int(connection.execute(text(few), parameters).scalar() or 0)
+            state, until = ("large" if size > self._exact_below else "small"), time.monotonic() + RECHECK_SECONDS
         self._states[namespace] = state, until
         return state
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from agentcascade._util import forking
 from agentcascade.errors import ConfigError, MissingExtra, describe
-from agentcascade.retrievers.folders import folder_of, space_of
+from agentcascade.retrievers.folders import model_folder, vector_space
 
 if TYPE_CHECKING:
     from agentcascade.protocols import Vectors
@@ -23,7 +23,7 @@ class SentenceTransformerEmbedder:
 
     def __init__(self, model: str = "minilm", *, batch_size: int = 32, threads: int = 1) -> None:
         local = model == "minilm"
-        source = str(folder_of(model)) if local else model
+        source = str(model_folder(model)) if local else model
         try:
             import torch
             from sentence_transformers import SentenceTransformer
@@ -37,8 +37,9 @@ class SentenceTransformerEmbedder:
                 f"embedding model '{model}' cannot be loaded ({describe(error)}): give a folder or a model of the hub "
                 "in retrieval.embedder: sentence-transformers:NAME"
             ) from error
-        self.name = space_of(model)
-        self._batch_size, self._lock = batch_size, forking.lock()
+        self.name = vector_space(model)
+        self._batch_size = batch_size
+        self._lock = forking.lock()
         self.dimension = self._model.encode([""], show_progress_bar=False).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -52,8 +53,8 @@ class SentenceTransformerEmbedder:
     def token_vectors(self, texts: Sequence[str]) -> list[Vectors]:
         """For each text float32 (tokens, dimension), rows of unit length."""
         with self._lock:
-            found = self._model.encode(
+            encoded = self._model.encode(
                 list(texts), batch_size=self._batch_size, output_value="token_embeddings", show_progress_bar=False
             )
-        rows = [np.asarray(row, dtype=np.float32) for row in found]
+        rows = [np.asarray(row, dtype=np.float32) for row in encoded]
         return [row / np.linalg.norm(row, axis=1, keepdims=True) for row in rows]

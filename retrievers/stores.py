@@ -1,4 +1,4 @@
-"""Keys in memory, and the nearest of them by inner product: as floats, or as bytes behind an inverted file.
+"""Stores of keys in memory, searched by inner product: as floats, or quantized to bytes behind an inverted file.
 
 Positions count from 0 in the order of adding. Neither store locks: their owner does.
 """
@@ -60,7 +60,8 @@ class CompressedStore:
     """Keys as signed bytes with one scale each (28 % of their float32 size with the inverted file)."""
 
     def __init__(self, dimension: int, seed: int) -> None:
-        self._dimension, self._seed = dimension, seed
+        self._dimension = dimension
+        self._seed = seed
         self._codes = np.empty((0, dimension), dtype=np.int8)
         self._scales = np.empty(0, dtype=np.float32)
         self._size = self._trained_on = 0
@@ -76,7 +77,7 @@ class CompressedStore:
             capacity = max(end, int(1.25 * len(self._codes)), 1024)
             self._codes.resize((capacity, self._dimension), refcheck=False)
             self._scales.resize(capacity, refcheck=False)
-        self._codes[start:end], self._scales[start:end] = encode(keys)
+        self._codes[start:end], self._scales[start:end] = quantize(keys)
         if self._file is not None:
             self._file.add(keys)
         self._size = end
@@ -109,12 +110,15 @@ class CompressedStore:
         return file
 
     def use(self, file: InvertedFile) -> None:
-        self._file, self._trained_on = file, self._size
+        self._file = file
+        self._trained_on = self._size
 
     def only(self, positions: Ids) -> CompressedStore:
         """A new store of these keys alone, with a file of its own."""
         store = CompressedStore(self._dimension, self._seed)
-        store._codes, store._scales, store._size = self._codes[positions], self._scales[positions], len(positions)
+        store._codes = self._codes[positions]
+        store._scales = self._scales[positions]
+        store._size = len(positions)
         store.use(store.trained(len(positions), store.keys))
         return store
 
@@ -153,7 +157,7 @@ class InvertedFile:
         return positions
 
 
-def encode(keys: Vectors) -> tuple[np.ndarray, Vectors]:
+def quantize(keys: Vectors) -> tuple[np.ndarray, Vectors]:
     """Signed bytes (n, d) and the scale of each row (n,), so that bytes × scale ≈ keys."""
     scales = np.abs(keys).max(axis=1, initial=0) / 127
     scales[scales == 0] = 1.0

@@ -15,7 +15,7 @@ from fake_openai import FakeOpenAI
 
 from agentcascade.config.load import CascadeConfig
 from agentcascade.server.app import create_app
-from agentcascade.server.connections import impatient
+from agentcascade.server.connections import limited_protocol
 from agentcascade.storage import open_database
 from agentcascade.storage.keys import Keys
 
@@ -82,7 +82,7 @@ def serving(config: CascadeConfig) -> Iterator[Proxy]:
     server = uvicorn.Server(
         uvicorn.Config(
             app, host="127.0.0.1", port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5,
-            http=impatient(config.server.header_seconds),
+            http=limited_protocol(config.server.header_seconds),
         )
     )  # fmt: skip
     thread = threading.Thread(target=server.run, name="proxy", daemon=True)

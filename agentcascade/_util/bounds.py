@@ -50,20 +50,20 @@ def loads(text: str, *, longest: int = LONGEST, deepest: int = DEEPEST, most: in
     except RecursionError:
         raise OutOfBounds(f"nested too deep: {deepest} levels are the most") from None
     if text.count("[") + text.count("{") > deepest or len(text) > most:
-        measure(value, deepest=deepest, most=most)
+        count_values(value, deepest=deepest, most=most)
     return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for i, name in enumerate(names) if name in names[:i]) if len(names) < 1000 else ""
         raise ValueError(f"the field {twice[:40]!r} is there twice" if twice else "a field is there twice")
-    return found
+    return fields
 
 
-def measure(value: Any, *, deepest: int = DEEPEST, most: int = MOST) -> int:
+def count_values(value: Any, *, deepest: int = DEEPEST, most: int = MOST) -> int:
     """The number of values in lists and mappings, `value` included. Raises `OutOfBounds`; never recurses."""
     level, count, depth = [value], 0, 0
     while level:
@@ -91,13 +91,15 @@ class Pattern:
     def __init__(self, pattern: str, *, ignore_case: bool = False, seconds: float = MATCH_SECONDS) -> None:
         if len(pattern) > LONGEST_PATTERN:
             raise OutOfBounds(f"{len(pattern):,} characters: {LONGEST_PATTERN:,} are the most")
-        self.pattern, self._seconds = pattern, seconds
+        self.pattern = pattern
+        self._seconds = seconds
         flags = regex.VERSION0 | (regex.IGNORECASE if ignore_case else 0)
         try:
             self._compiled = regex.compile(pattern, flags)
         except (regex.error, RecursionError, MemoryError, OverflowError) as error:
             raise ValueError(str(error) or type(error).__name__) from error
-        self.groups, self.groupindex = self._compiled.groups, self._compiled.groupindex
+        self.groups = self._compiled.groups
+        self.groupindex = self._compiled.groupindex
 
     def finditer(self, text: str) -> Iterator[regex.Match[str]]:
         """Raises `OutOfBounds` when all matches together take too long."""
@@ -121,8 +123,8 @@ class Pattern:
         )
 
 
-def linear(pattern: str, *, ignore_case: bool = False) -> Any:
-    """A stranger's regular expression on RE2, whose time is linear in the text and whose memory is bounded.
+def linear_pattern(pattern: str, *, ignore_case: bool = False) -> Any:
+    """A stranger's regular expression compiled by RE2, whose time is linear in the text and whose memory is bounded.
 
     None for one that RE2 does not know (look-around, back references) or that is too long or too large. ``\\u00e9`` is
     understood as in ECMAScript.
@@ -130,8 +132,8 @@ def linear(pattern: str, *, ignore_case: bool = False) -> Any:
     return _linear(pattern, ignore_case)[0]
 
 
-def cost_of(pattern: str) -> int:
-    """What compiling it for `linear` costs at most, in units of some 10 µs: repeated classes of Unicode take 50 ms."""
+def compile_cost(pattern: str) -> int:
+    """Most that `linear_pattern` takes to compile, in units of some 10 µs: repeated classes of Unicode take 50 ms."""
     compiled, too_large = _linear(pattern, False)
     if compiled is not None:
         return int(compiled.programsize) // 20
@@ -146,7 +148,9 @@ def _linear(pattern: str, ignore_case: bool) -> tuple[Any, bool]:
     if len(pattern) > LONGEST_LINEAR:
         return None, False
     options = re2.Options()
-    options.max_mem, options.log_errors, options.case_sensitive = 1 << 20, False, not ignore_case
+    options.max_mem = 1 << 20
+    options.log_errors = False
+    options.case_sensitive = not ignore_case
     try:
         return re2.compile(_ESCAPED.sub(r"\\x{\1}", pattern), options), False
     except (re2.error, UnicodeError) as error:
@@ -157,10 +161,10 @@ _ESCAPED = re.compile(r"\\u([0-9A-Fa-f]{4})")
 
 
 async def off_loop(slow: bool, work: Callable[..., T], *args: Any) -> T:
-    """`work(*args)`; in a thread where it is slow, so that nobody else waits for it."""
+    """What ``work(*args)`` returns; called in a thread where it is slow, so that the event loop goes on."""
     return await apart(work, *args) if slow else work(*args)
 
 
-def printable(text: str) -> str:
-    """`text` with lone surrogates, which no encoding takes, written as escapes."""
+def escape_surrogates(text: str) -> str:
+    """`text` with lone surrogates, which UTF-8 cannot encode, written as escapes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -96,8 +96,8 @@ def child_environment(prefixes: Sequence[str] = (), secrets: Sequence[str] = ())
 
 def installer_environment() -> dict[str, str]:
     """For pip, whose index and proxy may need a password."""
-    own = {name: value for name, value in os.environ.items() if name.startswith(INSTALLER)}
-    return child_environment() | own
+    installer_variables = {name: value for name, value in os.environ.items() if name.startswith(INSTALLER)}
+    return child_environment() | installer_variables
 
 
 def _secret(name: str, value: str) -> bool:

@@ -1,4 +1,4 @@
-"""Control characters made visible: what a bank, a model or a client wrote cannot command a terminal or forge a line."""
+"""Control characters, written out: what a bank, a model or a client wrote cannot command a terminal or forge a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files: written so that a crash leaves the old one or the new one; and where those go that can be made again."""
+"""Files: atomic and private writes, and the cache folder for what can be made again."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 def cache_folder(name: str) -> Path:
     """A folder of what can be made again: under $AGENTCASCADE_CACHE, else the user's cache. It may not exist yet."""
-    own = os.environ.get("AGENTCASCADE_CACHE")
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agentcascade"
+    configured = os.environ.get("AGENTCASCADE_CACHE")
+    base = (
+        Path(configured)
+        if configured
+        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agentcascade"
+    )
     return base / name

@@ -15,16 +15,16 @@ _hooks: dict[str, list[WeakMethod[Callable[[], None]]]] = {"before": [], "parent
 
 def lock() -> Any:
     """A `threading.Lock` that is free in a child process, whoever held it when the parent forked."""
-    made = threading.Lock()
-    _locks.add(made)
-    return made
+    new_lock = threading.Lock()
+    _locks.add(new_lock)
+    return new_lock
 
 
 def rlock() -> Any:
     """The same of `threading.RLock`."""
-    made = threading.RLock()
-    _locks.add(made)
-    return made
+    new_lock = threading.RLock()
+    _locks.add(new_lock)
+    return new_lock
 
 
 def on_fork(
@@ -45,8 +45,8 @@ def _call(name: str) -> None:
 
 
 def _child() -> None:
-    for made in list(_locks):
-        made._at_fork_reinit()
+    for held_lock in list(_locks):
+        held_lock._at_fork_reinit()
     _call("child")
 
 

@@ -1,7 +1,7 @@
 """Known secrets, removed by value: keys of the configuration and the environment, whatever form they have.
 
 A provider that echoes the key it was sent, whole, cut off, percent-encoded or in base64, must not hand it on to
-clients, logs, the database or other tenants. What only looks like a key is `patterns`' business.
+clients, logs, the database or other tenants. What only looks like a key is `secret_patterns`' business.
 """
 
 from __future__ import annotations
@@ -52,38 +52,38 @@ HEADER = re.compile(r"\s*[:=]\s*")
 
 _of_request: ContextVar[tuple[str, ...]] = ContextVar("agentcascade_secrets_of_request", default=())
 _lock = forking.lock()
-_given: dict[str, None] = {}
+_registered: dict[str, None] = {}
 _environment: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
 
 
 def register(*secrets: str | None) -> None:
     """From now on `hide` removes them; what is too short to be a secret is passed over."""
-    new = [s for s in secrets if s and _is_secret(s) and s not in _given]
+    new = [s for s in secrets if s and _is_secret(s) and s not in _registered]
     if new:
         with _lock:
             for secret in new:
-                _given[secret] = None
-                if len(_given) > MOST:
-                    _given.pop(next(iter(_given)))
+                _registered[secret] = None
+                if len(_registered) > MOST:
+                    _registered.pop(next(iter(_registered)))
 
 
-def of_request(*secrets: str) -> None:
-    """Those that a request was sent with: `hide` removes them in its own task, and in those that it starts."""
+def register_for_request(*secrets: str) -> None:
+    """Secrets that a request was sent with: `hide` removes them in its own task, and in those that it starts."""
     _of_request.set(tuple(s for s in secrets if _is_secret(s)))
 
 
 def register_fields(options: Mapping[str, Any], depth: int = 4) -> None:
-    """The same for values under keys such as ``Authorization`` or ``api_key``, however deep."""
+    """Register values under keys such as ``Authorization`` or ``api_key``, however deep."""
     for name, value in options.items():
         if isinstance(value, Mapping) and depth:
             register_fields(value, depth - 1)
         elif isinstance(value, str) and SECRET_FIELD.fullmatch(str(name)):
             register(value, value.partition(" ")[2])
         elif isinstance(value, str) and "://" in value:
-            register(*of_url(value))
+            register(*secrets_in_url(value))
 
 
-def of_url(url: str, *, path: bool = True) -> Iterable[str]:
+def secrets_in_url(url: str, *, path: bool = True) -> Iterable[str]:
     """The secrets in an address: its password, or a token in the user's place, in a query, or as a part of the path."""
     try:
         parts = urlsplit(url)
@@ -103,7 +103,7 @@ def of_url(url: str, *, path: bool = True) -> Iterable[str]:
 
 def hide(text: str) -> str:
     """`text` without any known secret. Takes microseconds where none is in it."""
-    for secret in (*_of_request.get(), *known()):
+    for secret in (*_of_request.get(), *known_secrets()):
         for probe, patterns in _forms(secret):
             if probe in text:
                 for pattern in patterns:
@@ -111,32 +111,32 @@ def hide(text: str) -> str:
     return text
 
 
-def known() -> Iterable[str]:
-    """Longest first, so that of two secrets the one that holds the other goes as a whole."""
+def known_secrets() -> Iterable[str]:
+    """All known secrets, longest first, so that of two the one that holds the other goes as a whole."""
     global _environment
-    at, found = _environment
+    at, from_environment = _environment
     if time.monotonic() - at > FRESH_SECONDS:
-        found = frozenset(_of_environment())
-        _environment = time.monotonic(), found
-    return _ordered(found, tuple(_given))
+        from_environment = frozenset(_of_environment())
+        _environment = time.monotonic(), from_environment
+    return _ordered(from_environment, tuple(_registered))
 
 
 @lru_cache(maxsize=4)
-def _ordered(environment: frozenset[str], given: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted({*environment, *given}, key=lambda s: (-len(s), s)))
+def _ordered(environment: frozenset[str], registered: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({*environment, *registered}, key=lambda s: (-len(s), s)))
 
 
 def _of_environment() -> Iterable[str]:
     for name, value in os.environ.items():
-        found: Iterable[str] = ()
+        secrets: Iterable[str] = ()
         if "://" in value and len(value) < 4096:
-            found = of_url(value, path=False)
+            secrets = secrets_in_url(value, path=False)
         elif name.endswith("_HEADERS"):  # "name=value,name=value" or "name: value" (OpenTelemetry's exporters, SDKs)
             pairs = [HEADER.split(pair.strip(), maxsplit=1)[-1] for pair in re.split(r"[,\n]", value)]
-            found = [secret for pair in pairs for secret in (pair, unquote(pair).partition(" ")[2])]
+            secrets = [secret for pair in pairs for secret in (pair, unquote(pair).partition(" ")[2])]
         elif SECRET_VARIABLE.search(name) and (not SETTING.fullmatch(value) or _is_no_path(value)):
-            found = (value,)
-        yield from (secret for secret in found if _is_secret(secret))
+            secrets = (value,)
+        yield from (secret for secret in secrets if _is_secret(secret))
 
 
 def _is_no_path(value: str) -> bool:
@@ -165,8 +165,8 @@ def _forms(secret: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
         heads.setdefault(text[:SHOWN], []).append(re.escape(text))
     tail = secret[-SHOWN:]
     # whole; cut off, with what is left of it; or starred in its middle
-    found = [(head, (*wholes, rf"{re.escape(head)}[\w*.…~+/=%-]*")) for head, wholes in heads.items()]
-    return (*found, (tail, (rf"[\w*.…~+/=%-]{{0,256}}{re.escape(tail)}",)))
+    forms = [(head, (*wholes, rf"{re.escape(head)}[\w*.…~+/=%-]*")) for head, wholes in heads.items()]
+    return (*forms, (tail, (rf"[\w*.…~+/=%-]{{0,256}}{re.escape(tail)}",)))
 
 
 def _percent(secret: str) -> Iterable[str]:
@@ -192,6 +192,6 @@ def _base64(raw: bytes) -> Iterable[str]:
     """As it stands in base64 of a longer text (``user:key``), whatever is before and behind it."""
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
-        own = encoded[(0, 2, 3)[before] : -1 if (before + len(raw)) % 3 else None]
-        yield own
-        yield own.replace("+", "-").replace("/", "_")
+        inner = encoded[(0, 2, 3)[before] : -1 if (before + len(raw)) % 3 else None]
+        yield inner
+        yield inner.replace("+", "-").replace("/", "_")

@@ -1,4 +1,4 @@
-"""A bounded mapping that forgets what was not used for longest."""
+"""LRU cache: a bounded mapping that drops its least recently used items."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """Least recently used goes first. Safe to share between threads."""
+    """At most `size` items; the least recently used goes first. Thread-safe."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._lock = size, forking.lock()
+        self._size = size
+        self._lock = forking.lock()
         self._items: OrderedDict[K, V] = OrderedDict()
 
     def get(self, key: K) -> V | None:
@@ -35,11 +36,11 @@ class Cache(Generic[K, V]):
     def setdefault(self, key: K, value: V) -> V:
         """The value that is there, else `value`, put there: for many threads that make one thing."""
         with self._lock:
-            found = self._items.setdefault(key, value)
+            present = self._items.setdefault(key, value)
             self._items.move_to_end(key)
             while len(self._items) > self._size:
                 self._items.popitem(last=False)
-            return found
+            return present
 
     def drop(self, key: K) -> None:
         with self._lock:

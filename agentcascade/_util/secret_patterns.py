@@ -1,4 +1,4 @@
-"""What keys, e-mail addresses and phone numbers look like.
+"""Patterns of secrets and personal data: keys, e-mail addresses, phone numbers.
 
 Every pattern takes time linear in the text: a run of characters is entered at its beginning only, or its length is
 bounded. Each begins with something that a search can skip to quickly and looks at its left afterwards: a pass over 3 kB
@@ -11,20 +11,20 @@ import re
 from typing import NamedTuple
 
 
-class Rule(NamedTuple):
-    """Tried where there are no `hints`, or one of them occurs in the text in small letters."""
+class SecretPattern(NamedTuple):
+    """A regular expression and what replaces its matches. Tried where one of its `hints` occurs in small letters."""
 
     pattern: re.Pattern[str]
     placeholder: str
     hints: tuple[str, ...] = ()
 
 
-def _prefixed(prefix: str, rest: str) -> Rule:
+def _prefixed(prefix: str, rest: str) -> SecretPattern:
     """Keys that begin so, where a word begins, also after a line break that JSON has escaped.
 
     `rest` takes the whole word: nothing may become a beginning because a key before it was replaced.
     """
-    return Rule(re.compile(rf"{prefix}(?:(?<![\w-]{prefix})|(?<=\\[nrt]{prefix}))(?:{rest})"), "[key]")
+    return SecretPattern(re.compile(rf"{prefix}(?:(?<![\w-]{prefix})|(?<=\\[nrt]{prefix}))(?:{rest})"), "[key]")
 
 
 OWNERS_OF_KEYS = ("api", "access", "secret", "private", "signing", "encryption", "account")
@@ -45,14 +45,14 @@ REST = r"(?=[A-Za-z_-]*\d)[\w-]{16,}"
 """Of a key by chance, not of a name that begins like one: it has a digit."""
 
 KEYS = (
-    Rule(
+    SecretPattern(
         re.compile(
             r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:[\w+/=\s\\:,.]+|-(?!----))*"
             r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?"
         ),
         "[key]",
     ),
-    Rule(
+    SecretPattern(
         re.compile(
             rf"({NAME}[\\\"']{{0,4}}[ \t]{{0,3}}[:=][ \t]{{0,3}})"
             r"(?:(\\?[\"'])(?:(?!\2)(?:\\.|[^\\\n]))+"
@@ -61,7 +61,7 @@ KEYS = (
         r"\1\2[key]",
         ("key", "token", "secret", "passw", "passphrase"),
     ),
-    Rule(
+    SecretPattern(
         re.compile(
             r"([aA](?i:uthorization)[\\\"']{0,4}[ \t]{0,3}[:=][ \t]{0,3}[\\\"']{0,2}(?i:bearer|basic|token)[ \t]{1,3}"
             r"|[bB](?i:earer)[ \t]{1,3}(?=[\w.~+/=-]{20}|[A-Za-z._~+/=-]*\d))[\w.~+/=-]{6,}"
@@ -77,11 +77,11 @@ KEYS = (
     _prefixed("x", rf"ai-{REST}|(?:ox[abeoprs]|app)-[\w-]{{10,}}"),
     _prefixed("A", r"(?:KIA|SIA)[A-Z0-9]{16}(?![A-Z0-9])[\w-]*|Iza[\w-]{30,}"),
     _prefixed("eyJ", r"[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*"),
-    Rule(re.compile(r"://[^\s/:@\[\]\"']{0,100}:[^\s/@\[\]\"']{1,200}(?=@)"), "://[key]"),
+    SecretPattern(re.compile(r"://[^\s/:@\[\]\"']{0,100}:[^\s/@\[\]\"']{1,200}(?=@)"), "://[key]"),
 )
 
 PHONES = tuple(
-    Rule(re.compile(rf"[{first}](?<![\w.,#/+$€£-].)(?:{rest})(?![\w-]|[.:/,+(]\d)"), "[phone]")
+    SecretPattern(re.compile(rf"[{first}](?<![\w.,#/+$€£-].)(?:{rest})(?![\w-]|[.:/,+(]\d)"), "[phone]")
     for first, rest in (
         (
             "+",
@@ -103,17 +103,17 @@ LOCAL = re.compile(r"[\w.%+-]+")
 DOMAIN = re.compile(r"@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b")
 
 
-def replaced(text: str, rules: tuple[Rule, ...]) -> str:
-    """`text` after every rule in turn."""
+def replace_secrets(text: str, patterns: tuple[SecretPattern, ...]) -> str:
+    """`text` after every pattern in turn."""
     small = text.lower()
-    for pattern, placeholder, hints in rules:
+    for pattern, placeholder, hints in patterns:
         if not hints or any(hint in small for hint in hints):
             text = pattern.sub(placeholder, text)
     return text
 
 
-def without_emails(text: str) -> str:
-    """Addresses are found from their ``@`` on: it is rare, while every word could begin one."""
+def replace_emails(text: str) -> str:
+    """`text` with ``[email]`` for every address, found from its ``@`` on, since every word could begin one."""
     if "@" not in text:
         return text
     parts, at = [], 0

@@ -1,4 +1,4 @@
-"""Which episodes are in, and what falls to whom: by lot, but the same on every machine."""
+"""Deterministic sampling by hash: include an id with a given probability, or pick one of several options for it."""
 
 from __future__ import annotations
 

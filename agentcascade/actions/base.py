@@ -48,12 +48,12 @@ def readable(message: Message) -> str:
 
 def canonical_text(text: str) -> str:
     """The text without white space around it; line ends are ``\\n``."""
-    return bounds.printable(text.strip().replace("\r\n", "\n"))
+    return bounds.escape_surrogates(text.strip().replace("\r\n", "\n"))
 
 
 def folded_text(text: str) -> str:
     """Unicode-normalised, case-folded, white space folded, without surrounding quotes and final full stop."""
-    folded = " ".join(unicodedata.normalize("NFKC", bounds.printable(text)).casefold().split())
+    folded = " ".join(unicodedata.normalize("NFKC", bounds.escape_surrogates(text)).casefold().split())
     while (bare := folded.strip("`'\"* ").rstrip(".").rstrip()) != folded:
         folded = bare
     return folded
@@ -75,11 +75,11 @@ def canonical_json(value: Any) -> str:
         return [plain(x) for x in v] if isinstance(v, (list, tuple)) else v
 
     try:
-        bounds.measure(value)
+        bounds.count_values(value)
         text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidAction(f"not a JSON value that can be compared: {str(error)[:120]}") from error
-    return bounds.printable(text)
+    return bounds.escape_surrogates(text)
 
 
 class TextActions:
@@ -123,7 +123,7 @@ class RegexActions:
         key = self._canonical(found) if found else ""
         if last is None or found is None or not key:
             raise InvalidAction(f"no action in {text[:80]!r}")
-        reasoning = bounds.printable(text[: last.start()].strip())
+        reasoning = bounds.escape_surrogates(text[: last.start()].strip())
         return Action(key=key, text=canonical_text(found), reasoning=_THOUGHT.sub("", reasoning))
 
 
@@ -187,7 +187,7 @@ class ToolCallActions:
         except ValueError as error:
             why = f" ({str(error)[:80]})" if isinstance(error, bounds.OutOfBounds) else ""
             raise InvalidAction(f"arguments of '{name}' are not JSON: {str(raw)[:80]!r}{why}") from error
-        key = f"{bounds.printable(name)}({canonical_json(arguments)})"
+        key = f"{bounds.escape_surrogates(name)}({canonical_json(arguments)})"
         if known is not None and known[name]:
             json_schema.check(arguments, known[name], f"arguments of '{name}'")
         return name, key

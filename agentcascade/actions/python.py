@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from agentcascade._util.bounds import printable
+from agentcascade._util.bounds import escape_surrogates
 from agentcascade.actions.base import readable
 from agentcascade.errors import InvalidAction
 from agentcascade.types import Action, Message, Tool
@@ -57,7 +57,7 @@ class PythonActions:
     at_once = 500
 
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
-        text = printable(readable(message))
+        text = escape_surrogates(readable(message))
         block, label = _last(_FENCE, text), _last(_LABEL, text)
         if block:
             before, code = text[: block.start()], block[1]
@@ -87,7 +87,7 @@ def canonical_python(code: str) -> str:
         raise
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError, SystemError) as error:
         said = str(getattr(error, "msg", None) or error)[:200]
-        raise InvalidAction(printable(f"not Python: {said}: {code[:80]!r}")) from error
+        raise InvalidAction(escape_surrogates(f"not Python: {said}: {code[:80]!r}")) from error
     try:
         unseen = _only_called(tree)
         tree = _Plainer(unseen).visit(tree)
@@ -98,7 +98,7 @@ def canonical_python(code: str) -> str:
         raise InvalidAction(f"not Python that can be read: {code[:80]!r}") from error
     if not key.strip():
         raise InvalidAction("the program does nothing")
-    return printable(key)
+    return escape_surrogates(key)
 
 
 def _measure(tree: ast.AST) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from agentcascade._util.bounds import printable
+from agentcascade._util.bounds import escape_surrogates
 from agentcascade.actions.base import canonical_text, folded_text, readable
 from agentcascade.errors import ConfigError, InvalidAction, MissingExtra
 from agentcascade.types import Action, Message, Tool
@@ -62,7 +62,7 @@ class SqlActions:
         self._dialect, self._fold = dialect, fold
 
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
-        text = printable(readable(message))
+        text = escape_surrogates(readable(message))
         last = next(iter(deque(_ACTION.finditer(text), maxlen=1)), None)
         reasoning, said = (text[: last.start()], text[last.end() :]) if last else ("", text)
         statement = statement_of(said)

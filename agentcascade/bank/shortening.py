@@ -111,8 +111,13 @@ class Shortener:
         door: Door | None = None,
         accounts: Callable[[str], Sequence[Account]] = lambda namespace: (),
     ) -> None:
-        self._prompts, self._door, self._accounts = prompts, door or Door(), accounts
-        self.bank, self.model, self.count, self.words = bank, model, count, words or WordLimits()
+        self._prompts = prompts
+        self._door = door or Door()
+        self._accounts = accounts
+        self.bank = bank
+        self.model = model
+        self.count = count
+        self.words = words or WordLimits()
         if min(self.words) < 1:
             raise BankError(f"words {tuple(self.words)}: a thought has at least one word")
 

@@ -27,7 +27,8 @@ class SuccessRanking:
     """Adds weight × (posterior mean − prior mean) to the scores of an index's hits. Blocks; thread-safe."""
 
     def __init__(self, database: Database, weight: float) -> None:
-        self._database, self._weight = database, weight
+        self._database = database
+        self._weight = weight
         self._known: Cache[int, tuple[float, float]] = Cache(CACHED)  # until when, worth
         self._rates: Cache[str, tuple[float, float]] = Cache(CACHED)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import console, say
 
 
@@ -32,20 +32,20 @@ def command(
     from agentcascade.routers.step.drift_guard import PREFIX
     from agentcascade.storage.shared_value import SharedValue
 
-    settings = load(config, url)
-    known = variants(settings)
-    if name not in known:
-        raise ConfigError(f"there is no cascade '{name}': {did_you_mean(name, known)}")
+    settings = load_config(config, url)
+    cascades = variants(settings)
+    if name not in cascades:
+        raise ConfigError(f"there is no cascade '{name}': {did_you_mean(name, cascades)}")
     with database(settings) as opened:
-        kept = SharedValue(opened, PREFIX + name)
-        found = _state(kept.read(), opened, name, max_risk or known[name].audit.risk)
+        watch_text = SharedValue(opened, PREFIX + name)
+        state = _state(watch_text.read(), opened, name, max_risk or cascades[name].audit.risk)
         if reset:
-            kept.drop()
+            watch_text.drop()
     if as_json:
-        say(json.dumps(found | {"reset": reset}, indent=2))
+        say(json.dumps(state | {"reset": reset}, indent=2))
         return
     to = console()
-    for line in _lines(found):
+    for line in _lines(state):
         to.print(line, style="bold red" if line.startswith("ALARM") else None)
     if reset:
         to.print("the watch begins anew")
@@ -58,7 +58,7 @@ def _state(text: str | None, opened: Any, name: str, risk: float | None) -> dict
 
     accepted, differing, dollars = count_audits(opened, name)
     low, high = confidence_sequence(differing, accepted)
-    found: dict[str, Any] = {
+    state: dict[str, Any] = {
         "cascade": name,
         "audited": accepted,
         "differing": differing,
@@ -70,7 +70,7 @@ def _state(text: str | None, opened: Any, name: str, risk: float | None) -> dict
     }
     if text is not None:
         watch = Watch.restored(json.loads(text))
-        found["watch"] = {
+        state["watch"] = {
             "risk": watch.risk,
             "audits": watch.audits,
             "losses": watch.losses,
@@ -81,22 +81,22 @@ def _state(text: str | None, opened: Any, name: str, risk: float | None) -> dict
             "alarmed": watch.alarmed,
             "alarm_at": watch.alarm_at,
         }
-    return found
+    return state
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    if not found["audited"] and found["watch"] is None:
+def _lines(state: dict[str, Any]) -> list[str]:
+    if not state["audited"] and state["watch"] is None:
         return ["no step was audited: set audit.rate, e.g. 0.05, and audit.risk to what was certified"]
-    low, high = found["interval"]
-    money = "at unknown dollars" if found["dollars"] is None else f"for ${float(found['dollars']):.4f}"
+    low, high = state["interval"]
+    money = "at unknown dollars" if state["dollars"] is None else f"for ${float(state['dollars']):.4f}"
     lines = [
-        f"audited: {found['audited']:,} steps that the student took, {money}; in {found['differing']:,} the teacher "
+        f"audited: {state['audited']:,} steps that the student took, {money}; in {state['differing']:,} the teacher "
         f"would have acted otherwise"
     ]
-    if found["audited"]:
-        share = found["selective_risk"]
+    if state["audited"]:
+        share = state["selective_risk"]
         lines.append(f"selective risk: {share:.4f}, 95 % at any time: {low:.4f} to {high:.4f}")
-    watch = found["watch"]
+    watch = state["watch"]
     if watch is None:
         return [*lines, "no risk is watched: set audit.risk to what was certified"]
     observed = "none yet" if watch["observed"] is None else f"{watch['observed']:.4f}"

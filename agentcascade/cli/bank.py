@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Column, Table
 
-from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import console, say
 from agentcascade.config.load import CascadeConfig
 
@@ -38,7 +38,7 @@ def list_(config: Path | None, url: str | None, namespace: str | None, limit: in
     from agentcascade.bank.catalog import Catalog
 
     to = console()
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         catalog = Catalog(opened)
         counts, entries = catalog.counts(), catalog.list(namespace, limit=limit, offset=offset)
     if namespace is not None:
@@ -65,7 +65,7 @@ def show(config: Path | None, url: str | None, id: str, as_json: bool) -> None:
     from agentcascade.prompts.demonstrations import render_step
     from agentcascade.prompts.prompts import UNQUOTED
 
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         trajectory = Catalog(opened).get(id)
     if as_json:
         say(trajectory.model_dump_json(indent=2))
@@ -84,7 +84,7 @@ def export(config: Path | None, url: str | None, namespace: str | None, path: Pa
     """Write the bank to PATH, one JSON object a line."""
     from agentcascade.bank.catalog import Catalog
 
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         say(f"wrote {Catalog(opened).export(path, namespace):,} trajectories to {path}")
 
 
@@ -96,9 +96,9 @@ def import_(config: Path | None, url: str | None, namespace: str | None, path: P
     """Bank the trajectories of an export: all of them, or none where a line is bad."""
     from agentcascade.bank.catalog import import_export
 
-    with opened_bank(load(config, url)) as bank:
-        added, known = asyncio.run(import_export(bank, path, namespace))
-    say(f"added {added:,} trajectories; {known:,} were there already")
+    with opened_bank(load_config(config, url)) as bank:
+        added, duplicates = asyncio.run(import_export(bank, path, namespace))
+    say(f"added {added:,} trajectories; {duplicates:,} were there already")
 
 
 @command.command()
@@ -117,9 +117,9 @@ def prune(
         raise click.UsageError("say what to prune: --keep N, --before DAY, or both")
     if not yes:
         click.confirm(f"Remove demonstrations from {namespace or 'every namespace'}?", abort=True)
-    with database(load(config, url)) as opened:
-        gone = Catalog(opened).prune(namespace, keep=keep, before=before.replace(tzinfo=UTC) if before else None)
-    say(f"removed {gone:,} trajectories")
+    with database(load_config(config, url)) as opened:
+        removed = Catalog(opened).prune(namespace, keep=keep, before=before.replace(tzinfo=UTC) if before else None)
+    say(f"removed {removed:,} trajectories")
 
 
 @command.command()
@@ -129,7 +129,7 @@ def remove(config: Path | None, url: str | None, ids: tuple[str, ...]) -> None:
     """Remove trajectories by id."""
     from agentcascade.bank.catalog import Catalog
 
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         catalog = Catalog(opened)
         for id in ids:
             catalog.remove(id)
@@ -140,7 +140,7 @@ def remove(config: Path | None, url: str | None, ids: tuple[str, ...]) -> None:
 @database_options
 def reembed(config: Path | None, url: str | None) -> None:
     """Embed the whole bank anew with the configured embedder, after retrieval.embedder was changed."""
-    with opened_bank(load(config, url)) as bank:
+    with opened_bank(load_config(config, url)) as bank:
         say(f"embedded {bank.reembed():,} texts with {bank.embedder.name}")
 
 
@@ -182,7 +182,7 @@ def shorten(
     from agentcascade.prompts.prompts import prompts_of
     from agentcascade.storage.budgets import DatabaseBudgets
 
-    settings, count = load(config, url), token_counter()
+    settings, count = load_config(config, url), token_counter()
     if undo:
         with database(settings) as opened:
             say(f"{Catalog(opened).restore(namespace):,} steps have their own reasoning again")
@@ -200,8 +200,8 @@ def shorten(
         if dry_run:
             report = shortener.estimate(tasks)
         else:
-            most = None if max_dollars is None else Decimal(str(max_dollars))
-            report = asyncio.run(shortener.run(tasks, parallel=parallel, max_dollars=most))
+            limit_dollars = None if max_dollars is None else Decimal(str(max_dollars))
+            report = asyncio.run(shortener.run(tasks, parallel=parallel, max_dollars=limit_dollars))
     dollars = "of unknown price" if report.dollars is None else f"${report.dollars:.4f}"
     say(
         f"{'would rewrite' if dry_run else 'rewrote'} {report.easy:,} easy and {report.hard:,} other steps of "

@@ -14,7 +14,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from agentcascade.cli.settings import answer_options, load
+from agentcascade.cli.settings import answer_options, load_config
 from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
     reward: Any = options["reward"] or ("f1" if options["answer_model"] else "evidence")
     if reward != "evidence" and not options["answer_model"]:
         raise click.UsageError(f"--reward {reward} needs answers: give --answer-model, e.g. offline/reader")
-    settings = load(config, None)
+    settings = load_config(config, None)
     conversations = _chosen(load_suite(name, options["data"]), options, reward)
     routers = {
         path.stem if len(options["routers"]) == 1 else str(path): open_router(path, None) for path in options["routers"]

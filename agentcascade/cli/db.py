@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import say
 
 
@@ -27,7 +27,7 @@ def info(config: Path | None, url: str | None, as_json: bool) -> None:
     from agentcascade.storage.database import revision
     from agentcascade.storage.engine import redacted_url
 
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         with opened.begin() as connection:
             count = {
                 t.name: connection.execute(select(func.count()).select_from(t)).scalar_one()
@@ -54,7 +54,7 @@ def upgrade(config: Path | None, url: str | None) -> None:
     """Bring the tables up to date (every command and `build` do so as well)."""
     from agentcascade.storage.database import revision
 
-    with database(load(config, url), create=True) as opened:
+    with database(load_config(config, url), create=True) as opened:
         say(f"the tables are at revision {revision(opened)}")
 
 
@@ -72,11 +72,11 @@ def prune(config: Path | None, url: str | None, dry_run: bool, **days: int | Non
     """
     from agentcascade.storage import retention
 
-    settings = load(config, url)
+    settings = load_config(config, url)
     changed: dict[str, Any] = {k.removesuffix("_days"): v for k, v in days.items() if v is not None}
-    kept = retention.RetentionPolicy(**settings.retention.model_dump() | changed)
+    policy = retention.RetentionPolicy(**settings.retention.model_dump() | changed)
     with database(settings) as opened:
-        pruned = retention.prune(opened, kept, dry_run=dry_run)
+        pruned = retention.prune(opened, policy, dry_run=dry_run)
     words = ", ".join(f"{count:,} {table}" for table, count in pruned.model_dump().items())
     say(f"{'would remove' if dry_run else 'removed'} {words}")
 
@@ -87,6 +87,6 @@ def vacuum(config: Path | None, url: str | None) -> None:
     """Give the room of removed records back."""
     from agentcascade.storage import retention
 
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         before, after = retention.vacuum(opened)
     say(f"{before:,} bytes before, {after:,} after")

@@ -72,7 +72,7 @@ def command(config: Path | None, call: bool) -> None:
 
 def _models(settings: CascadeConfig) -> list[tuple[str, ModelConfig]]:
     """Every model that a configuration names, its cascades' included, each once."""
-    found: dict[str, ModelConfig] = {}
+    models: dict[str, ModelConfig] = {}
     for one in variants(settings).values():
         named = {
             "teacher": one.teacher,
@@ -83,9 +83,9 @@ def _models(settings: CascadeConfig) -> list[tuple[str, ModelConfig]]:
             **{f"memory.models.{size}": model for size, model in one.memory.models.items()},
         }
         for role, model in named.items():
-            if model is not None and model not in found.values():
-                found[role if role not in found else f"{role} ({model.name})"] = model
-    return list(found.items())
+            if model is not None and model not in models.values():
+                models[role if role not in models else f"{role} ({model.name})"] = model
+    return list(models.items())
 
 
 def _parts(to: Console, settings: CascadeConfig) -> bool:
@@ -199,7 +199,7 @@ def _keys(model: ModelConfig) -> str | None:
 
 def _shown(address: str) -> str:
     """Without the secrets that an address may hold, which the log of a build would show to others."""
-    known_secrets.register(*known_secrets.of_url(address))
+    known_secrets.register(*known_secrets.secrets_in_url(address))
     return without_secrets(address)
 
 
@@ -222,7 +222,7 @@ def _call(model: ModelConfig) -> str | None:
 
     chat = make_model(model.model_copy(update={"max_tokens": 1, "retries": 0}), token_counter())
     try:
-        asked = Door().call(
+        call = Door().call(
             chat,
             [{"role": "user", "content": "Say yes."}],
             {"timeout": 20},
@@ -230,7 +230,7 @@ def _call(model: ModelConfig) -> str | None:
             purpose="other",
             bill=Tab(),
         )
-        asyncio.run(asked)
+        asyncio.run(call)
     except Exception as error:
         return describe(error)
     return None

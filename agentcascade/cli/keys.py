@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.table import Column, Table
 
-from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import console, say
 from agentcascade.types import now
 
@@ -62,7 +62,7 @@ def create(config: Path | None, url: str | None, rpm: int | None, quiet: bool, *
     """Make a key and print it, once."""
     from agentcascade.storage.keys import Keys
 
-    with database(load(config, url), create=True) as opened:
+    with database(load_config(config, url), create=True) as opened:
         key, token = Keys(opened).create(
             options.pop("name"), requests_per_minute=rpm, expires_at=options.pop("expires"), **options
         )
@@ -79,7 +79,7 @@ def show(config: Path | None, url: str | None, as_json: bool) -> None:
     from agentcascade.storage.budgets import DatabaseBudgets
     from agentcascade.storage.keys import Keys
 
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         budgets = DatabaseBudgets(opened)
         lines = [(key, budgets.balance(a).spent if (a := key.account()) else None) for key in Keys(opened).list()]
     if as_json:
@@ -112,6 +112,6 @@ def revoke(key_id: str, config: Path | None, url: str | None) -> None:
     """Make a key useless, within seconds and for good."""
     from agentcascade.storage.keys import Keys
 
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         Keys(opened).revoke(key_id)
     say(f"revoked {key_id}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.table import Column, Table
 
-from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import console, say
 
 
@@ -31,7 +31,7 @@ def command(
     from agentcascade.ledger.ledger import Ledger, break_even
 
     start = since.replace(tzinfo=UTC) if since else None
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         ledger = Ledger(opened)
         lines = ledger.summary(by, namespace=namespace, since=start)
         spending = ledger.spending(namespace=namespace, since=start)
@@ -52,10 +52,10 @@ def command(
         return
     table = _table(by, "steps", "deferred", "dollars", "alone", "saved")
     for s in lines:
-        own = _dollars(s.dollars, s.known_dollars, s.estimated_calls)
+        spent = _dollars(s.dollars, s.known_dollars, s.estimated_calls)
         alone = _at_least(s.known_teacher_dollars, s.unestimated_steps, s.steps)
         saved = _at_least(s.known_saved_dollars, s.unestimated_steps, s.steps) if s.dollars is not None else "unknown"
-        money = own, alone, saved
+        money = spent, alone, saved
         table.add_row(s.group or f"(no {by})", f"{s.steps:,}", f"{s.deferral_share:.1%}", *money)
     to.print(table)
     if left_out := sum(s.unestimated_steps for s in lines):

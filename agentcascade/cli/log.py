@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
@@ -66,13 +66,13 @@ def import_(
     else:
         if teacher is None:
             raise click.UsageError("--teacher says which model of the log is the teacher: it is needed for this format")
-        found = match_calls(
+        matches = match_calls(
             (call for path in files for call in foreign.read_model_calls(path, form)),
             teacher,
             students,
             formats=make_format(actions, fold=fold),
         )
-        steps, left_out = found.steps, found.left_out
+        steps, left_out = matches.steps, matches.left_out
     for reason, number in left_out.most_common():
         say(f"left out: {number:,} {reason}")
     if not steps:
@@ -110,7 +110,7 @@ def export(
     from agentcascade.steplog.database import export as read
     from agentcascade.steplog.files import write_log
 
-    settings = load(config, url)
+    settings = load_config(config, url)
     since = None if days is None else datetime.now(UTC) - timedelta(days=days)
     with database(settings) as opened:
         steps = read(opened, namespace=namespace, since=since, cascade=cascade, prices=price_table(settings))
@@ -136,7 +136,7 @@ def _facts(steps: list[LoggedStep]) -> dict[str, str]:
     samples = Counter(len(d.samples) for s in steps for d in s.students)
     agreed = [_majority(s) for s in steps]
     both = [(m, s.teacher) for m, s in zip(agreed, steps) if m is not None and s.teacher is not None]
-    known = [(m, s.gold) for m, s in zip(agreed, steps) if m is not None and s.gold is not None]
+    with_gold = [(m, s.gold) for m, s in zip(agreed, steps) if m is not None and s.gold is not None]
     facts: dict[str, Any] = {
         "steps": f"{len(steps):,}",
         "episodes": f"{len({s.cluster for s in steps}):,}",
@@ -147,7 +147,7 @@ def _facts(steps: list[LoggedStep]) -> dict[str, str]:
         "outcome known": _share(sum(s.success is not None for s in steps), len(steps)),
         "audits": f"{sum(s.kind == 'audit' for s in steps):,}",
         "majority is the teacher's": _share(sum(m == t for m, t in both), len(both)),
-        "majority is right": _share(sum(m == g for m, g in known), len(known)),
+        "majority is right": _share(sum(m == g for m, g in with_gold), len(with_gold)),
         "dollars known": _share(
             sum(s.teacher_price is not None and s.teacher_usage is not None for s in steps), len(steps)
         ),

@@ -1,4 +1,4 @@
-"""What commands that read a log of steps share: where it comes from, and prices that it lacks."""
+"""Options that commands on a log of steps share: where it comes from, and prices that it lacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.settings import database, database_options, load_config
 
 if TYPE_CHECKING:
     from agentcascade.config.load import CascadeConfig
@@ -44,10 +44,11 @@ def log_options(function: F) -> F:
 
 
 def source_files(options: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The files of --log."""
     return tuple(options["logs"])
 
 
-def read(options: Mapping[str, Any]) -> list[LoggedStep]:
+def read_steps(options: Mapping[str, Any]) -> list[LoggedStep]:
     """The steps of all sources. Raises `InvalidRequest`."""
     from agentcascade.errors import InvalidRequest
     from agentcascade.steplog.files import read_log as load_log
@@ -57,14 +58,14 @@ def read(options: Mapping[str, Any]) -> list[LoggedStep]:
     else:
         from agentcascade.steplog.database import export
 
-        settings = load(options["config"], options["url"])
+        settings = load_config(options["config"], options["url"])
         with database(settings) as opened:
             steps = list(export(opened, prices=price_table(settings)))
         if not steps:
             raise InvalidRequest(
                 "the database holds no shadows: run mode shadow first (shadow.samples: 5), or give --log FILE"
             )
-    student, teacher = (price(options[f"{role}_price"], role) for role in ("student", "teacher"))
+    student, teacher = (price_option(options[f"{role}_price"], role) for role in ("student", "teacher"))
     if student is None and teacher is None:
         return steps
     return [_priced(step, student, teacher) for step in steps]
@@ -78,12 +79,13 @@ def price_table(settings: CascadeConfig) -> PriceTable:
     return PriceTable({m.name: dict(m.price or {}) for m in models})
 
 
-def price(text: str | None, role: str) -> Price | None:
+def price_option(text: str | None, role: str) -> Price | None:
+    """The price that --student-price or --teacher-price names, in dollars per million tokens."""
     from agentcascade.cli.bench_run import price as parse
     from agentcascade.models.pricing import Price
 
-    given = parse(role, "", text)
-    return Price(**given) if given else None
+    rates = parse(role, "", text)
+    return Price(**rates) if rates else None
 
 
 def _priced(step: LoggedStep, student: Price | None, teacher: Price | None) -> LoggedStep:

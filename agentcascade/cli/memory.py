@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentcascade.cli.settings import answer_options, database, database_options, load, ray_option
+from agentcascade.cli.settings import answer_options, database, database_options, load_config, ray_option
 from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def add(config: Path | None, url: str | None, history: str, file: Any, namespace
     from agentcascade.memory.files import read_turns
     from agentcascade.types import new_id
 
-    settings, problems = load(config, url), list[str]()
+    settings, problems = load_config(config, url), list[str]()
     # What is piped in has no name of its own: two of them are never the same lines.
     turns = read_turns(file, new_id("in") if file.name == "<stdin>" else file.name, problems)
     before = _sizes(settings, namespace).get(history, 0)
@@ -88,10 +88,10 @@ def ask(
     from agentcascade.assembly.memory import build_memory
     from agentcascade.errors import did_you_mean
 
-    settings = load(config, url)
-    known = _sizes(settings, namespace, create=False)
-    if history not in known:
-        hint = did_you_mean(history, known) if known else "add one with `agentcascade memory add`"
+    settings = load_config(config, url)
+    sizes = _sizes(settings, namespace, create=False)
+    if history not in sizes:
+        hint = did_you_mean(history, sizes) if sizes else "add one with `agentcascade memory add`"
         raise click.ClickException(f"there is no history '{history}': {hint}")
     with build_memory(settings) as memory:
         recall = asyncio.run(
@@ -123,7 +123,7 @@ def remove(config: Path | None, url: str | None, history: str, namespace: str | 
     """Delete HISTORY with all its turns."""
     from agentcascade.storage.histories import Histories
 
-    settings = load(config, url)
+    settings = load_config(config, url)
     with database(settings) as opened:
         if not Histories(opened).remove(namespace or settings.bank.namespace, history):
             raise click.ClickException(f"there is no history '{history}' in {namespace or settings.bank.namespace}")
@@ -142,7 +142,7 @@ def score(config: Path | None, url: str | None, recall: str, score: float) -> No
     from agentcascade.cli.settings import database
     from agentcascade.storage.histories import score_recall
 
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         score_recall(opened, recall, score)
     say(f"{recall}: {score:g}")
 
@@ -152,7 +152,7 @@ def score(config: Path | None, url: str | None, recall: str, score: float) -> No
 @click.option("--namespace", default=None)
 def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
     """List the histories of a namespace, with their turns."""
-    sizes = _sizes(load(config, url), namespace, create=False)
+    sizes = _sizes(load_config(config, url), namespace, create=False)
     for name, size in sorted(sizes.items()):
         say(f"{size:>8,}  {name}")
     if not sizes:
@@ -213,11 +213,11 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
     """
     from agentcascade.bench.memory.train_job import TrainJob
     from agentcascade.bench.memory.training import write
-    from agentcascade.cli.memory_report import notes, table
+    from agentcascade.cli.memory_report import results_notes, results_table
 
     if sum(map(bool, (options["data"], options["offline"], options["live"]))) != 1:
         raise click.UsageError("give one of --data FILE, --offline LOG and --live")
-    settings = load(config, url)
+    settings = load_config(config, url)
     if options["live"]:
         with database(settings):
             pass  # a database that is not there is a mistake, not a new one
@@ -226,8 +226,8 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
         job = TrainJob(settings, out, options, lambda text: status.update(text))
         outcome = job.run()
     if outcome.points:
-        to.print(table(outcome))
-        for note in notes(outcome):
+        to.print(results_table(outcome))
+        for note in results_notes(outcome):
             to.print(note, style="dim")
     else:
         to.print(
@@ -273,21 +273,21 @@ def estimate(
     if (router_path is None) == (tiers is None):
         raise click.UsageError("give one of --router FILE and --tiers low|mid|high|module=tier,...")
     if embedder is None:
-        settings = load(None, None)
+        settings = load_config(None, None)
         embedder = settings.memory.embedder or settings.retrieval.embedder
     log, router = open_log(offline, embedder), open_router(router_path, tiers)
     if hasattr(router, "check") and log.about.get("encoder"):
         router.check(str(log.about["encoder"]), log.query.shape[1])
-    found = estimated(log, router, tradeoff=tradeoff, value=value)  # type: ignore[arg-type]
+    estimates = estimated(log, router, tradeoff=tradeoff, value=value)  # type: ignore[arg-type]
     if as_json:
-        say(json.dumps(_without_nan(asdict(found)), indent=2, default=str))
+        say(json.dumps(_without_nan(asdict(estimates)), indent=2, default=str))
         return
     for name in ("ips", "snips", "dr"):
-        one = getattr(found, name)
-        known = f"{one.mean:.4f}  ({one.low:.4f} to {one.high:.4f})"
-        say(f"{name:<6} {'unknown' if isnan(one.mean) else known}")
-    say(f"effective rows {found.effective:.0f} of {len(log)}", err=True)
-    for warning in found.warnings:
+        one = getattr(estimates, name)
+        estimate_text = f"{one.mean:.4f}  ({one.low:.4f} to {one.high:.4f})"
+        say(f"{name:<6} {'unknown' if isnan(one.mean) else estimate_text}")
+    say(f"effective rows {estimates.effective:.0f} of {len(log)}", err=True)
+    for warning in estimates.warnings:
         say(f"warning: {warning}", err=True)
 
 

@@ -10,26 +10,26 @@ if TYPE_CHECKING:
     from agentcascade.bench.memory.training import Outcome
 
 
-def table(outcome: Outcome) -> Table:
+def results_table(outcome: Outcome) -> Table:
     """What the held-out conversations say of the router and its peers."""
     unit = {"milliseconds": "ms", "": "cost"}.get(outcome.cost_unit, outcome.cost_unit)
-    found = Table("policy", "score", "95 %", unit, "above fixed tiers", box=None)
+    table = Table("policy", "score", "95 %", unit, "above fixed tiers", box=None)
     for p in outcome.points:
         gap = ""
         if p.above_hull is not None and p.above_hull_ci is not None:
             gap = f"{p.above_hull:+.3f} ({p.above_hull_ci[0]:+.3f} to {p.above_hull_ci[1]:+.3f})"
         interval = f"{p.score_ci[0]:.3f}-{p.score_ci[1]:.3f}"
-        found.add_row(p.name, f"{p.score:.4f}", interval, f"{p.cost:.4g}", gap)
+        table.add_row(p.name, f"{p.score:.4f}", interval, f"{p.cost:.4g}", gap)
     if outcome.oracle is not None:
-        found.add_row("oracle", f"{outcome.oracle:.4f}")
-    return found
+        table.add_row("oracle", f"{outcome.oracle:.4f}")
+    return table
 
 
-def notes(outcome: Outcome) -> list[str]:
+def results_notes(outcome: Outcome) -> list[str]:
     """What the table's words mean."""
-    found = ["of the conversations held out for the test; " + ", ".join(outcome.test_groups[:8])]
+    notes = ["of the conversations held out for the test; " + ", ".join(outcome.test_groups[:8])]
     if any(p.above_hull is not None for p in outcome.points):
-        found.append("above fixed tiers: score beyond the hull of all 243, which mixtures of them reach at equal cost")
+        notes.append("above fixed tiers: score beyond the hull of all 243, which mixtures of them reach at equal cost")
     if outcome.oracle is not None:
-        found.append("oracle: the best tiers of every question, known only afterwards")
-    return found
+        notes.append("oracle: the best tiers of every question, known only afterwards")
+    return notes

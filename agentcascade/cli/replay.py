@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentcascade.cli.logs import log_options, read
+from agentcascade.cli.logs import log_options, read_steps
 from agentcascade.cli.settings import ray_option
 from agentcascade.cli.terminal import console as safe_console
 from agentcascade.cli.terminal import say
@@ -57,7 +57,7 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
         return [Threshold(n, needed) for n in sizes for needed in range(n, 0, -1)]
 
     check(options["sample_cost"])
-    steps = read(options)
+    steps = read_steps(options)
     if lost := sum(bool(s.students) and failed(s.students[0]) for s in steps):
         say(f"{lost} of {len(steps)} steps are left out: their shadow failed", err=True)
     chosen: list[Rule] = [read_rule(path) for path in rules]
@@ -88,8 +88,8 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
 
 
 def _plain(row: Replayed) -> dict[str, Any]:
-    made = dataclasses.asdict(row)
-    return {**made, "rule": row.rule.name, "router": dict(row.rule.router), "arm": row.arm._asdict()}
+    fields = dataclasses.asdict(row)
+    return {**fields, "rule": row.rule.name, "router": dict(row.rule.router), "arm": row.arm._asdict()}
 
 
 def _table(rows: list[Replayed]) -> Any:
@@ -97,14 +97,14 @@ def _table(rows: list[Replayed]) -> Any:
 
     from agentcascade.cli.tune import arm_names
 
-    found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    found.add_column("rule", no_wrap=True, max_width=44)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("rule", no_wrap=True, max_width=44)
     for name in ("student acts", "wrong", "≠ teacher", "accuracy", "cost", "saving", "95 %"):
-        found.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     several = arm_names({row.arm for row in rows})
     for row in rows:
         figures = (row.risks["wrong"], row.risks["teacher-disagreement"], row.accuracy)
-        found.add_row(
+        table.add_row(
             f"{row.rule.name} {several[row.arm]}".strip(),
             f"{row.acceptance:.1%}",
             *("–" if value is None else f"{value:.4f}" for value in figures),
@@ -112,4 +112,4 @@ def _table(rows: list[Replayed]) -> Any:
             f"{row.saving.value:.1%}",
             f"{row.saving.low:.1%} to {row.saving.high:.1%}",
         )
-    return found
+    return table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import say
 
 MOST_DAYS = 1000
@@ -50,7 +50,7 @@ def command(
     else:
         from agentcascade.reports.live import write_live_report as write_live
 
-        settings = load(config, url)
+        settings = load_config(config, url)
         with database(settings) as opened:
             write_live(out, opened, namespace=namespace, since=datetime.now(UTC) - timedelta(days=days))
     say(f"wrote {out}")

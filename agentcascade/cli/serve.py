@@ -33,7 +33,7 @@ def command(
     for module in ("fastapi", "uvicorn", "httptools", "prometheus_client", "opentelemetry.sdk"):
         if not find_module(module):
             raise MissingExtra(module, "server", "agentcascade serve")
-    from agentcascade.server.run import CONFIG, LOG_FORMAT, LOG_LEVEL, OVERRIDES, check_port, log, serve
+    from agentcascade.server.run import CONFIG, LOG_FORMAT, LOG_LEVEL, OVERRIDES, check_port, configure_logs, serve
 
     path = config or config_path()
     changed: dict[str, Any] = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
@@ -43,7 +43,7 @@ def command(
     os.environ |= {f"{OVERRIDES}{k.upper()}": str(v) for k, v in changed.items()}
     os.environ |= {LOG_LEVEL: log_level, LOG_FORMAT: log_format}
     check_port(settings)
-    log(settings)
+    configure_logs(settings)
     names = ", ".join(sorted(settings.cascades) or ["default"])
     say(f"agentcascade serves {names} on http://{settings.server.host}:{settings.server.port}/v1", err=True)
     say(reached_by(settings), err=True)

@@ -1,4 +1,4 @@
-"""What commands that look into a database share: which configuration, and its database."""
+"""Options and helpers that commands share: which configuration, and its database."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ray_option = click.option(
 )
 
 
-def load(config: Path | None, url: str | None) -> CascadeConfig:
+def load_config(config: Path | None, url: str | None) -> CascadeConfig:
     """The configuration that is named or found, with `url` in place of its database."""
     return CascadeConfig.load(config or config_path(), **({"bank": {"url": url}} if url else {}))
 

@@ -32,9 +32,9 @@ def _dollars(context: click.Context, parameter: click.Parameter, value: str | No
     if value is None:
         return None
     with suppress(InvalidOperation):
-        made = Decimal(value)
-        if made.is_finite() and made > 0:
-            return made
+        amount = Decimal(value)
+        if amount.is_finite() and amount > 0:
+            return amount
     raise click.BadParameter(f"'{value}' is not a number of dollars above 0")
 
 
@@ -66,8 +66,8 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
         raise click.UsageError("--port is of a single replica")
     called = name or Path(model).name
     registry = Registry()
-    there = registry.all().get(called)
-    if there is not None and there.alive:
+    running_student = registry.all().get(called)
+    if running_student is not None and running_student.alive:
         raise ConfigError(f"student '{called}' is running already: stop it, or give this one another --name")
     settings = engine_settings(model, called, options, extra, tool_parser=options["tool_parser"])
     command_ = launch_command(options["vllm"])
@@ -136,10 +136,10 @@ def _priced(student: Student, hour_dollars: Decimal, **load: int) -> Student:
 
     from agentcascade.vllm.throughput import measure_throughput
 
-    found = asyncio.run(measure_throughput(student.api_bases, student.name, **load))
-    rates = f"reads {found.input:,.0f}, from its cache {found.cached_input:,.0f}, writes {found.output:,.0f}"
+    measured = asyncio.run(measure_throughput(student.api_bases, student.name, **load))
+    rates = f"reads {measured.input:,.0f}, from its cache {measured.cached_input:,.0f}, writes {measured.output:,.0f}"
     say(f"tokens a second: {rates}")
-    return student.model_copy(update={"hour_dollars": hour_dollars, "price": found.price(hour_dollars)})
+    return student.model_copy(update={"hour_dollars": hour_dollars, "price": measured.price(hour_dollars)})
 
 
 @command.command()
@@ -181,10 +181,10 @@ def list_() -> None:
     from agentcascade.vllm.registry import Registry
     from agentcascade.vllm.throughput import read_gauges
 
-    known = Registry().all()
-    if not known:
+    students = Registry().all()
+    if not students:
         say("no student is running here")
-    for student in known.values():
+    for student in students.values():
         price = "no price"
         if student.price is not None:
             price = f"${student.price.input:.4f}/{student.price.output:.4f} a million tokens"
@@ -193,12 +193,12 @@ def list_() -> None:
             say(f"{student.name}  {replica.api_base}  {price}  {state}")
 
 
-def _state(seen: dict[str, float]) -> str:
-    if not seen:
+def _state(gauges: dict[str, float]) -> str:
+    if not gauges:
         return "does not answer"
-    asked, hits = (seen.get(f"prefix_cache_{what}_total", 0.0) for what in ("queries", "hits"))
-    cached = f", {hits / asked:.0%} of prompt tokens from cache" if asked else ""
-    running, waiting = (seen.get(f"num_requests_{what}", 0.0) for what in ("running", "waiting"))
+    queries, hits = (gauges.get(f"prefix_cache_{what}_total", 0.0) for what in ("queries", "hits"))
+    cached = f", {hits / queries:.0%} of prompt tokens from cache" if queries else ""
+    running, waiting = (gauges.get(f"num_requests_{what}", 0.0) for what in ("running", "waiting"))
     return f"{running:.0f} running, {waiting:.0f} waiting{cached}"
 
 
@@ -211,10 +211,10 @@ def stop(name: str) -> None:
     from agentcascade.vllm.registry import Registry
 
     registry = Registry()
-    known = registry.all()
-    if name not in known:
-        raise ConfigError(f"there is no student '{name}': {did_you_mean(name, known)}")
-    for replica in known[name].replicas:
+    students = registry.all()
+    if name not in students:
+        raise ConfigError(f"there is no student '{name}': {did_you_mean(name, students)}")
+    for replica in students[name].replicas:
         if replica.alive:
             end_process_group(replica.pid, lambda replica=replica: not replica.alive)  # type: ignore[misc]
     registry.drop(name)

@@ -17,7 +17,7 @@ FROM = "Default: $AGENTCASCADE_VLLM, else what `students install` made, else vll
 
 
 def engine_options(function: F) -> F:
-    made = (
+    options = (
         click.option("--vllm", help=f"vLLM's executable or virtual environment. {FROM}"),
         click.option("--max-model-len", type=click.IntRange(1), help="Tokens of prompt and answer together."),
         click.option("--dtype", help="As vLLM names it."),
@@ -34,7 +34,7 @@ def engine_options(function: F) -> F:
             "--wait", type=click.FloatRange(1), default=WAIT, show_default=True, help="Seconds until it is ready."
         ),
     )
-    for option in reversed(made):
+    for option in reversed(options):
         function = option(function)
     return function
 

@@ -53,15 +53,15 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     from agentcascade._util.files import cache_folder
     from agentcascade.actions.formats import make_format
     from agentcascade.bench.sampling import Plan, key, sample_steps, with_samples
-    from agentcascade.cli.logs import price
-    from agentcascade.cli.settings import load
+    from agentcascade.cli.logs import price_option
+    from agentcascade.cli.settings import load_config
     from agentcascade.errors import InvalidRequest
     from agentcascade.models.quirks import HOSTED_VLLM
     from agentcascade.steplog.files import write_log
     from agentcascade.vllm.offline import SamplingSettings, environment_python
     from agentcascade.vllm.registry import Registry
 
-    config = load(options["config"], options["url"])
+    config = load_config(options["config"], options["url"])
     formats = make_format(
         options["actions"] or config.actions.format,
         config.actions.pattern,
@@ -85,24 +85,24 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
         options["wait"],
         options["seed"],
     )
-    kept = out.with_name(f"{out.name}.partial")
+    partial = out.with_name(f"{out.name}.partial")
     answers = sample_steps(
         items,
         plan,
-        kept,
+        partial,
         at_once=options["at_once"],
         workers=options["workers"],
         ray=options["ray"],
         on_progress=lambda done, of: say(f"{done:,} of {of:,} steps", err=True),
     )
     served = Registry().all().get(called)
-    rates = price(options["student_price"], "student") or (served.price if served else None)
+    rates = price_option(options["student_price"], "student") or (served.price if served else None)
     steps = [
         with_samples(item, answers[key(item.step)], plan, model=HOSTED_VLLM + called, formats=formats, price=rates)
         for item in items
     ]
     say(f"wrote {write_log(out, steps):,} steps to {out}")
-    kept.unlink()
+    partial.unlink()
     failed = Counter(a["error"] for a in answers.values() if "error" in a)
     for reason, number in failed.most_common(3):
         say(f"{number:,} steps have no samples: {reason}")
@@ -118,10 +118,10 @@ def _items(log: Path, form: str, teacher: str | None, formats: ActionFormat) -> 
     if form == "steps" or (form == "auto" and is_steps(log)):
         steps = read(log)
         texts = ("\n\n".join(dict.fromkeys(t for t in (s.goal, s.observation) if t)) for s in steps)
-        asked = [Item(step, [{"role": "user", "content": text}]) for step, text in zip(steps, texts) if text]
-        return asked, +Counter({"steps without goal and observation": len(steps) - len(asked)})
-    found, left_out = teacher_steps(foreign.read_model_calls(log, form), teacher or "", formats=formats)
-    return [Item(step, messages) for step, messages in found], left_out
+        items = [Item(step, [{"role": "user", "content": text}]) for step, text in zip(steps, texts) if text]
+        return items, +Counter({"steps without goal and observation": len(steps) - len(items)})
+    taught, left_out = teacher_steps(foreign.read_model_calls(log, form), teacher or "", formats=formats)
+    return [Item(step, messages) for step, messages in taught], left_out
 
 
 def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats: ActionFormat) -> list[Item]:
@@ -138,19 +138,21 @@ def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats:
     count = token_counter()
 
     async def shown() -> list[Item]:
-        made = []
+        demonstrated = []
         for item in items:
             step = item.step
             situation = conversation.read(item.messages, formats, namespace=config.bank.namespace, episode=step.episode)
-            found = await bank.retrieve(situation, k)
+            retrieved = await bank.retrieve(situation, k)
             prompts, room = prompts_of(config.prompt), config.prompt.token_budget
             prompt = demonstrations.build(
-                item.messages, found.demonstrations, budget=room, count=count, prompts=prompts
+                item.messages, retrieved.demonstrations, budget=room, count=count, prompts=prompts
             )
             windows = tuple(f"{d.trajectory}:{d.start}-{d.start + len(d.steps)}" for d in prompt.shown)
             similarity = max((d.score for d in prompt.shown), default=None)
-            made.append(item._replace(messages=prompt.messages, k=k, demonstrations=windows, similarity=similarity))
-        return made
+            demonstrated.append(
+                item._replace(messages=prompt.messages, k=k, demonstrations=windows, similarity=similarity)
+            )
+        return demonstrated
 
     with database(config) as opened:
         bank = components.open_bank(config, opened, components.make_embedder(config.retrieval.embedder))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agentcascade.cli.settings import database, database_options, load
+from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import say
 
 
@@ -18,12 +18,12 @@ def command(position: str, reason: str, config: Path | None, url: str | None) ->
     """The kill switch: `teacher` sends every step to the teacher within about a second, `normal` ends that."""
     from agentcascade.storage.switch import Switch
 
-    with database(load(config, url)) as opened:
+    with database(load_config(config, url)) as opened:
         switch = Switch(opened)
         if position != "show":
             switch.set(position == "teacher", reason)
-        said = switch.reason
-    if said is None:
+        stated_reason = switch.reason
+    if stated_reason is None:
         say("normal: the configured modes count")
     else:
-        say("teacher: every step goes to the teacher" + (f" ({said})" if said else ""))
+        say("teacher: every step goes to the teacher" + (f" ({stated_reason})" if stated_reason else ""))

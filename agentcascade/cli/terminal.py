@@ -1,4 +1,4 @@
-"""The one way from a command to the terminal: what others wrote is shown, and never obeyed.
+"""Terminal output: the one way from a command to the terminal. What others wrote is shown, and never obeyed.
 
 Goals, model names and errors come from banks, clients and providers. Printed as they are, they could clear the screen,
 write to the clipboard, hide text or forge lines. Every command prints through `say` and `console`
@@ -35,8 +35,8 @@ def console(*, stderr: bool = False, width: int = 120) -> Console:
             return super().render_str(visible(text), **options)
 
     options: dict[str, Any] = {"stderr": stderr, "markup": False, "emoji": False, "highlight": False}
-    made = Safe(**options)
-    return made if made.is_terminal else Safe(width=width, **options)
+    safe_console = Safe(**options)
+    return safe_console if safe_console.is_terminal else Safe(width=width, **options)
 
 
 def marked(to: Console, mark: str, style: str, text: str, *, dim: bool = False) -> None:
@@ -54,5 +54,5 @@ def cleaned(error: click.ClickException) -> click.ClickException:
 
 def show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """In place of Python's own: an error that nobody foresaw may quote a key, or a hostile text."""
-    said = "".join(traceback.format_exception(kind, error, trace))
-    sys.stderr.write(visible(without_secrets(said)))
+    text = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(visible(without_secrets(text)))

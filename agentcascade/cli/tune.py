@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentcascade.cli.logs import log_options, read, source_files
+from agentcascade.cli.logs import log_options, read_steps, source_files
 from agentcascade.cli.terminal import console as safe_console
 from agentcascade.cli.terminal import say
 from agentcascade.errors import InvalidRequest
@@ -118,13 +118,13 @@ def command(**options: Any) -> None:
 
     settings = _settings(options)
     console = safe_console(stderr=options["as_json"])
-    steps = read(options)
+    steps = read_steps(options)
     with console.status("replaying"):
         tuned = tune(steps, settings)
-        made = certificate(tuned, source_files(options))
-        paths = write(options["out"], tuned, steps, made)
+        proof = certificate(tuned, source_files(options))
+        paths = write(options["out"], tuned, steps, proof)
     if options["as_json"]:
-        say(json.dumps(made, indent=2))
+        say(json.dumps(proof, indent=2))
     else:
         console.print(table(tuned))
         for line in notes(tuned):
@@ -154,7 +154,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     )
 
 
-def write(folder: Path, tuned: Tuned, steps: Sequence[Any], made: dict[str, Any]) -> list[Path]:
+def write(folder: Path, tuned: Tuned, steps: Sequence[Any], proof: dict[str, Any]) -> list[Path]:
     """The three files; returns their paths."""
     from agentcascade._util.files import write_atomically
     from agentcascade.reports.tuning import write_tuning_report
@@ -162,40 +162,40 @@ def write(folder: Path, tuned: Tuned, steps: Sequence[Any], made: dict[str, Any]
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("rule.yaml", "certificate.json", "report.html")]
-    comment = f"agentcascade tune, {made['created_at']}\n{made['statement']}\nSee certificate.json and report.html."
+    comment = f"agentcascade tune, {proof['created_at']}\n{proof['statement']}\nSee certificate.json and report.html."
     risk = tuned.settings.risk
     if tuned.chosen is not None and risk.kind == "teacher-disagreement" and not risk.by_episode:  # audits are of steps
         watch = f"{{rate: 0.05, risk: {tuned.settings.max_risk:g}, count: {risk.count}}}"
         comment += f"\nTo keep watching, and to pay for one teacher answer in twenty steps: audit: {watch}"
-    write_atomically(paths[0], dump(made["rule"], comment))
-    write_atomically(paths[1], json.dumps(made, indent=2, ensure_ascii=False) + "\n")
-    write_tuning_report(paths[2], tuned, steps, made)
+    write_atomically(paths[0], dump(proof["rule"], comment))
+    write_atomically(paths[1], json.dumps(proof, indent=2, ensure_ascii=False) + "\n")
+    write_tuning_report(paths[2], tuned, steps, proof)
     return paths
 
 
-def table(tuned: Tuned, most: int = 12) -> Any:
+def table(tuned: Tuned, limit: int = 12) -> Any:
     """The chosen rule first, then the cheapest others that are certified, then those that come nearest."""
     from rich.table import Table
 
-    found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    found.add_column("rule", no_wrap=True, max_width=52)
+    rows_table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    rows_table.add_column("rule", no_wrap=True, max_width=52)
     for heading in ("student acts", "risk", "p", "certified", "saving", "95 %"):
-        found.add_column(heading, justify="left" if heading == "certified" else "right", no_wrap=True)
+        rows_table.add_column(heading, justify="left" if heading == "certified" else "right", no_wrap=True)
     shown = [(c.replayed.cost if c.certified else c.replayed.risk or 0.0, c) for c in tuned.candidates]
     shown.sort(key=lambda pair: (pair[1] is not tuned.chosen, not pair[1].certified, pair[0]))
     several = arm_names({c.replayed.arm for c in tuned.candidates})
-    for _, one in shown[:most]:
-        seen = one.replayed
-        found.add_row(
-            f"{one.rule.name} {several[seen.arm]}".strip(),
-            f"{seen.acceptance:.1%}",
-            "–" if seen.risk is None else f"{seen.risk:.4f}",
+    for _, one in shown[:limit]:
+        replayed = one.replayed
+        rows_table.add_row(
+            f"{one.rule.name} {several[replayed.arm]}".strip(),
+            f"{replayed.acceptance:.1%}",
+            "–" if replayed.risk is None else f"{replayed.risk:.4f}",
             "–" if one.p is None else f"{one.p:.2g}",
             "yes" if one.certified else "no",
-            f"{seen.saving.value:.1%}",
-            f"{seen.saving.low:.1%} to {seen.saving.high:.1%}",
+            f"{replayed.saving.value:.1%}",
+            f"{replayed.saving.low:.1%} to {replayed.saving.high:.1%}",
         )
-    return found
+    return rows_table
 
 
 def arm_names(arms: Collection[Arm]) -> dict[Arm, str]:

@@ -85,7 +85,9 @@ def check(value: Any, schema: object, what: str) -> None:
         error = errors[0]
     if error is not None:
         where = ".".join(str(p)[:40] for p in list(error.absolute_path)[:10])
-        raise InvalidAction(bounds.printable(f"{what}{f' at {where}' if where else ''}: {error.message[:SHOWN]}"))
+        raise InvalidAction(
+            bounds.escape_surrogates(f"{what}{f' at {where}' if where else ''}: {error.message[:SHOWN]}")
+        )
 
 
 def slow(schema: object) -> bool:
@@ -144,7 +146,7 @@ def _compile(text: str) -> Compiled:
 
     try:
         loaded = json.loads(text)
-        bounds.measure(loaded, most=MOST)
+        bounds.count_values(loaded, most=MOST)
         kind = jsonschema.validators.validator_for(loaded, default=jsonschema.validators.Draft202012Validator)
         validator = _limited(kind)(loaded, registry=_specifications())
     except Exception:  # a schema's `$id` that is no address, a `$schema` that is no text …
@@ -233,13 +235,13 @@ def _found(pattern: Any, text: str) -> bool:
 
 
 def _linear(pattern: Any) -> Any:
-    """`bounds.linear`, whose compiling is paid for once a check: up to 50 ms where repeated classes make it large."""
+    """`bounds.linear_pattern`, compiled once a check: up to 50 ms where repeated classes make it large."""
     if not isinstance(pattern, str):
         return None
-    compiled = bounds.linear(pattern)
+    compiled = bounds.linear_pattern(pattern)
     if pattern not in _spent.patterns:
         _spent.patterns.add(pattern)
-        _spend(bounds.cost_of(pattern))
+        _spend(bounds.compile_cost(pattern))
     return compiled
 
 
@@ -279,7 +281,7 @@ def _unique_items(validator: Any, wanted: Any, instance: Any, schema: Any) -> It
     from jsonschema import ValidationError
 
     if wanted and isinstance(instance, list):
-        _spend(bounds.measure(instance) // 8)
+        _spend(bounds.count_values(instance) // 8)
         seen = {json.dumps(_plain(item), sort_keys=True) for item in instance}
         if len(seen) < len(instance):
             yield ValidationError("there are items that are not unique")

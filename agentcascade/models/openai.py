@@ -102,7 +102,7 @@ class OpenAIModel:
         self._price = self._prices.lookup(name)
         self._temperature, self._timeout, self._retries = temperature, timeout, retries
         self._base, self._key = api_base, api_key
-        known_secrets.register(api_key, *known_secrets.of_url(api_base or ""))
+        known_secrets.register(api_key, *known_secrets.secrets_in_url(api_base or ""))
         known_secrets.register_fields(options or {})
         self._options = dict(options or {}) | ({} if max_tokens is None else {"max_tokens": max_tokens})
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, ClientModel] = WeakKeyDictionary()

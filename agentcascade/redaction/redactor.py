@@ -1,4 +1,4 @@
-"""What is replaced before anything is stored: keys, e-mail addresses, phone numbers, the user's own patterns.
+"""Redaction of texts before anything is stored: keys, e-mail addresses, phone numbers, the user's own patterns.
 
 Placeholders are stable, so two actions that differ in such a value alone become one in the records. The answers that an
 agent gets are never touched.
@@ -35,10 +35,26 @@ UNWANTED_ENTITIES = {"DATE_TIME", "URL", "EMAIL_ADDRESS", "NRP", "ORGANIZATION"}
 class Redactor:
     """Replaces what must not be stored by ``[key]``, ``[email]``, ``[phone]`` or the name of a pattern.
 
-    `patterns` maps names to regular expressions and goes first; `hooks` are functions of a text and go last. With
-    `presidio`, `presidio_hook` is one of them. Redacting a second time changes nothing, as far as hooks and lookarounds
-    in patterns do not. A pattern that takes too long on a text raises: what it was to redact is withheld. Raises
-    `ConfigError` for a pattern that does not compile, `MissingExtra` without Presidio.
+    Redacting a second time changes nothing, as far as hooks and lookarounds in patterns do not. A pattern that takes
+    too long on a text raises `OutOfBounds`: `RedactingRecorder` withholds that text.
+
+    Args:
+        keys: Whether keys, passwords and tokens are replaced, by form and by value.
+        emails: Whether e-mail addresses are replaced.
+        phones: Whether phone numbers are replaced.
+        patterns: Name → regular expression in Python's syntax, replaced by the name in brackets; they go first.
+        presidio: Whether `presidio_hook` is one of the hooks.
+        hooks: Functions from a text to a redacted text; they go last, in this order.
+
+    Raises:
+        ConfigError: For a pattern that does not compile, or whose name cannot stand in brackets.
+        MissingExtra: For `presidio` without presidio-analyzer.
+
+    >>> redactor = Redactor(patterns={"ticket": r"TCK-[0-9]+"})
+    >>> redactor.text("ada@example.com asks for TCK-1234 with password=hunter22")
+    '[email] asks for [ticket] with password=[key]'
+    >>> redactor.value({"password": "hunter22", "room": "4"})
+    {'password': '[key]', 'room': '4'}
     """
 
     def __init__(
@@ -52,46 +68,61 @@ class Redactor:
         hooks: Sequence[Callable[[str], str]] = (),
     ) -> None:
         self._own = [(f"[{name}]", _compiled(name, pattern)) for name, pattern in (patterns or {}).items()]
-        self._keys, self._emails, self._phones = keys, emails, phones
+        self._keys = keys
+        self._emails = emails
+        self._phones = phones
         self._hooks = [*hooks, *([presidio_hook()] if presidio else [])]
-        own = "|".join(re.escape(placeholder) for placeholder, _ in self._own)
-        self._placeholders = re.compile(rf"\[(?:key|email|phone)\]{'|' + own if own else ''}")
+        names = "|".join(re.escape(placeholder) for placeholder, _ in self._own)
+        self._placeholders = re.compile(rf"\[(?:key|email|phone)\]{'|' + names if names else ''}")
 
     def is_quick(self, item: Frozen) -> bool:
         """Whether the record is redacted in less time than handing it to another thread would take."""
         return not self._hooks and _characters(item) <= QUICK_CHARACTERS
 
     def text(self, text: str) -> str:
-        """`text` with placeholders. Raises whatever a hook raises."""
+        """A text with placeholders for what must not be stored.
+
+        Args:
+            text: Any text, of any length.
+
+        Raises:
+            OutOfBounds: When one of `patterns` takes longer than 0.1 s.
+            Exception: Whatever a hook raises.
+        """
         for placeholder, pattern in self._own:
             text = self._replaced(text, pattern, placeholder)
         if self._keys:
-            text = secret_patterns.replaced(known_secrets.hide(text), secret_patterns.KEYS)
+            text = secret_patterns.replace_secrets(known_secrets.hide(text), secret_patterns.KEYS)
         if self._emails:
-            text = secret_patterns.without_emails(text)
+            text = secret_patterns.replace_emails(text)
         if self._phones:
-            text = secret_patterns.replaced(text, secret_patterns.PHONES)
+            text = secret_patterns.replace_secrets(text, secret_patterns.PHONES)
         for hook in self._hooks:
             text = hook(text)
         return text
 
     def _replaced(self, text: str, pattern: Pattern, placeholder: str) -> str:
         """Whatever `pattern` finds outside placeholders, and is not empty."""
-        kept = deque(m.span() for m in self._placeholders.finditer(text))
+        spans = deque(m.span() for m in self._placeholders.finditer(text))
 
         def put(match: Any) -> str:
             start, end = match.span()
-            while kept and kept[0][1] <= start:
-                kept.popleft()
-            same = start == end or (kept and kept[0][0] < end)
+            while spans and spans[0][1] <= start:
+                spans.popleft()
+            same = start == end or (spans and spans[0][0] < end)
             return str(match[0]) if same else placeholder
 
         return pattern.sub(put, text)
 
     def value(self, value: Any) -> Any:
-        """The same for every text in lists, tuples and mappings, keys included.
+        """A value with every text in it redacted.
 
-        A text under a key such as ``password`` is replaced as a whole.
+        Args:
+            value: A text, or lists, tuples and mappings of such, keys included; anything else stays as it is. A text
+                under a key such as ``password`` is replaced as a whole.
+
+        Raises:
+            Exception: As `text` does.
         """
         if isinstance(value, str):
             return self.text(value)
@@ -108,6 +139,7 @@ class Redactor:
         return named and secret_patterns.SECRET_FIELD.fullmatch(str(key)[:100]) is not None
 
     def decision(self, decision: Decision) -> Decision:
+        """A record with its texts redacted, as the methods below; votes for actions that become one are added up."""
         votes: dict[str, int] = {}
         for key, count in decision.votes.items():
             key = self.text(key)
@@ -150,13 +182,25 @@ class Redactor:
 
 
 class RedactingRecorder:
-    """A recorder that stores nothing unredacted. Where a hook fails, contents are withheld and the money is kept.
+    """A `Recorder` that stores nothing unredacted. Where a hook fails, contents are withheld and the money is kept.
 
-    What takes long, hooks and long texts, is redacted behind the answer: until then `without_texts` stands for it.
+    What takes long, hooks and long texts, is redacted in the background where `recorder` can defer: until then
+    `without_texts` stands for it.
+
+    Args:
+        recorder: Gets the redacted records. `flush` and `close` go to it.
+        redactor: What redacts them.
+
+    >>> from agentcascade.ledger import MemoryRecorder
+    >>> stored = MemoryRecorder()
+    >>> recorder = RedactingRecorder(stored, Redactor())
+    >>> recorder.flush()
+    True
     """
 
     def __init__(self, recorder: Recorder, redactor: Redactor) -> None:
-        self._recorder, self._redactor = recorder, redactor
+        self._recorder = recorder
+        self._redactor = redactor
         self._withholding = Redactor(keys=False, emails=False, phones=False, hooks=[lambda text: WITHHELD])
         self._later = recorder if isinstance(recorder, DeferringRecorder) else None
 
@@ -237,21 +281,32 @@ def _compiled(name: str, pattern: str) -> Pattern:
 
 
 def presidio_hook(engine: Any = None, *, threshold: float = 0.5) -> Callable[[str], str]:
-    """Microsoft Presidio as a hook: what it finds with a score of `threshold` becomes ``[person]``, ``[location]`` ….
+    """Microsoft Presidio as a hook of a `Redactor`: entities become ``[person]``, ``[location]`` ….
 
-    `engine` is an `AnalyzerEngine`, by default one on the largest English spaCy model that is installed: nothing is
-    downloaded. Exercised with presidio-analyzer 2.2.366 on its pattern recognizers (an engine on `NoOpNlpEngine`),
-    not with a spaCy model's names. Raises `MissingExtra`, and `ConfigError` where no such model is installed.
+    Exercised with presidio-analyzer 2.2.366 on its pattern recognizers (an engine on `NoOpNlpEngine`), not with a spaCy
+    model's names.
+
+    Args:
+        engine: An `AnalyzerEngine`; by default one on the largest English spaCy model that is installed. Nothing is
+            downloaded.
+        threshold: The score in [0, 1] from which an entity is replaced.
+
+    Returns:
+        A function from a text to the redacted text.
+
+    Raises:
+        MissingExtra: Without presidio-analyzer.
+        ConfigError: Where no English spaCy model is installed.
     """
     engine = engine or _engine()
     entities = sorted(set(engine.get_supported_entities(language="en")) - UNWANTED_ENTITIES)
 
     def hook(text: str) -> str:
-        found = engine.analyze(text=text, language="en", entities=entities, score_threshold=threshold)
-        taken = [m.span() for m in re.finditer(r"\[[\w .-]{1,60}\]", text)]
+        entities_found = engine.analyze(text=text, language="en", entities=entities, score_threshold=threshold)
+        placeholders = [m.span() for m in re.finditer(r"\[[\w .-]{1,60}\]", text)]
         parts, at = [], 0
-        for result in sorted(found, key=lambda r: (r.start, -r.end)):
-            if result.start >= at and not any(start < result.end and result.start < end for start, end in taken):
+        for result in sorted(entities_found, key=lambda r: (r.start, -r.end)):
+            if result.start >= at and not any(start < result.end and result.start < end for start, end in placeholders):
                 parts += [text[at : result.start], f"[{result.entity_type.lower()}]"]
                 at = result.end
         return "".join([*parts, text[at:]])

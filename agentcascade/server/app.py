@@ -1,4 +1,4 @@
-"""The application: routes, and what they work with. Stateless: all that outlives a request is in the database."""
+"""The proxy's application (FastAPI): its routes. Stateless: all that outlives a request is in the database."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from agentcascade.episodes.identity import ID
 from agentcascade.errors import InvalidKey
 from agentcascade.server import dashboard, wire
 from agentcascade.server.auth import Gate, Tenant
-from agentcascade.server.bodies import Bodies
-from agentcascade.server.browsers import Browsers
+from agentcascade.server.bodies import BodyLimits
+from agentcascade.server.browsers import BrowserGuard
 from agentcascade.server.chat import Chat
 from agentcascade.server.errors import Problem, Refused, explain, invalid
 from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
 from agentcascade.server.interrupts import short_grace
-from agentcascade.server.metrics import Meter
+from agentcascade.server.metrics import RequestMetrics
 from agentcascade.server.readiness import Readiness
 
 if TYPE_CHECKING:
@@ -72,7 +72,26 @@ STATUSES = {
 
 
 def create_app(config: CascadeConfig) -> FastAPI:
-    """The proxy for every cascade of `config`. Databases and models are opened now; a bad configuration raises."""
+    """The proxy for every cascade of a configuration, as an ASGI application.
+
+    Args:
+        config: Databases and models of all its cascades are opened now, and closed when the application's lifespan
+            ends.
+
+    Returns:
+        An application for any ASGI server; `agentcascade serve` runs it under uvicorn.
+
+    Raises:
+        ConfigError: For a configuration that cannot be built.
+        MissingExtra: Without the packages of the extra ``server``, or those of a configured part.
+        StorageError: For a database that cannot be opened.
+
+    >>> from agentcascade import CascadeConfig
+    >>> parts = {"teacher": {"name": "gpt-4.1"}, "retrieval": {"k": 0}, "bank": {"url": "sqlite:///:memory:"}}
+    >>> app = create_app(CascadeConfig.load(None, mode="teacher", **parts))
+    >>> [path for path in app.openapi()["paths"] if path.startswith("/v1/")]
+    ['/v1/chat/completions', '/v1/episodes/{episode}/feedback', '/v1/models', '/v1/models/{model}']
+    """
     from agentcascade.assembly.cascade import build_all
     from agentcascade.storage.keys import Keys
     from agentcascade.storage.rate_limiter import RateLimiter
@@ -92,7 +111,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
             await asyncio.gather(*(c.bank.refresh() for c in cascades.values() if c.bank is not None))
             gc.collect()
             gc.freeze()  # what was loaded stays: walking through all of it again takes a tenth of a second each time
-            async with app.state.meter.siblings.listening():
+            async with app.state.meter.worker_metrics.listening():
                 with short_grace(app.state.chat.cancel):
                     yield
                 await app.state.chat.idle()
@@ -104,7 +123,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
             title="agentcascade", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
             description="An OpenAI-compatible proxy: demonstrations for a cheap student, a teacher where it disagrees.",
         )  # fmt: skip
-        _routes(app, cascades, gate, database, Meter(telemetry, render), config.server)
+        _routes(app, cascades, gate, database, RequestMetrics(telemetry, render), config.server)
         app.add_exception_handler(HTTPException, _unrouted)
         app.include_router(dashboard.router(database, lambda request: _sees(gate, request)))
     except BaseException:
@@ -114,10 +133,10 @@ def create_app(config: CascadeConfig) -> FastAPI:
     app.add_middleware(
         Gateway,
         meter=app.state.meter,
-        bodies=Bodies(
-            max_bytes=settings.max_body_bytes, seconds=settings.body_seconds, most=settings.max_incoming_bytes
+        bodies=BodyLimits(
+            max_bytes=settings.max_body_bytes, seconds=settings.body_seconds, max_incoming=settings.max_incoming_bytes
         ),
-        browsers=Browsers(settings.hosts, settings.origins, gate.guarded, settings.host),
+        browsers=BrowserGuard(settings.hosts, settings.origins, gate.guarded, settings.host),
     )
     if settings.origins:
         app.add_middleware(
@@ -140,7 +159,12 @@ async def _settle(cascades: Iterable[Cascade], seconds: float) -> None:
 
 
 def _routes(
-    app: FastAPI, cascades: dict[str, Cascade], gate: Gate, database: Database, meter: Meter, settings: ServerConfig
+    app: FastAPI,
+    cascades: dict[str, Cascade],
+    gate: Gate,
+    database: Database,
+    meter: RequestMetrics,
+    settings: ServerConfig,
 ) -> None:
     app.state.meter = meter
     chat, feedback = (
@@ -193,7 +217,7 @@ def _routes(
     async def metrics(request: Request) -> Response:
         if not (await gate.enter(request.headers, counted=False)).admin:
             raise InvalidKey("metrics need an admin key. `agentcascade keys create NAME --admin` makes one")
-        body, media_type = await meter.siblings.page()
+        body, media_type = await meter.worker_metrics.page()
         return Response(body, media_type=media_type)
 
 

@@ -1,4 +1,4 @@
-"""Who asks: a key's namespace, accounts and cascades, or the server's own namespace where no key is needed."""
+"""Authentication by API key: a tenant's namespace, accounts and cascades, or the server's own where none is needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATE_SECONDS = 2.0
 
 
 class Tenant(NamedTuple):
-    """What the caller may do."""
+    """The caller of a request, and what it may do."""
 
     namespace: str | None
     """None: that of the cascade."""
@@ -30,6 +30,7 @@ class Tenant(NamedTuple):
     key: str = ""
 
     def may_use(self, cascade: str) -> bool:
+        """Whether the tenant may use the cascade of that name."""
         return not self.cascades or cascade in self.cascades
 
 
@@ -40,16 +41,18 @@ class Gate:
     """Lets requests in. Keys are needed as soon as there is one, unless the server is open."""
 
     def __init__(self, keys: Keys, rates: RateLimiter, *, open: bool) -> None:
-        self._keys, self._rates, self._open = keys, rates, open
+        self._keys = keys
+        self._rates = rates
+        self._open = open
 
     async def enter(self, headers: Mapping[str, str], *, counted: bool = True) -> Tenant:
         """The tenant of a request. Raises `InvalidKey` and, where the request counts, `RateLimited`."""
         if not await self.guarded():
             return OPEN
-        key = await self._keys.check(token(headers))
+        key = await self._keys.check(api_key_of(headers))
         if counted and key.requests_per_minute is not None:
             await self._count(key.id, key.requests_per_minute)
-        return tenant(key)
+        return tenant_of(key)
 
     async def guarded(self) -> bool:
         """Whether a key is needed. Raises `StorageError` while nobody knows."""
@@ -64,16 +67,17 @@ class Gate:
             log.warning("a request is not counted: %s", describe(error))
 
 
-def tenant(key: ApiKey) -> Tenant:
+def tenant_of(key: ApiKey) -> Tenant:
+    """The tenant that a valid key stands for."""
     account = key.account()
     return Tenant(key.namespace, (account,) if account else (), key.cascades, key.admin, key.id)
 
 
-def token(headers: Mapping[str, str]) -> str:
+def api_key_of(headers: Mapping[str, str]) -> str:
     """The key in ``Authorization: Bearer …`` or ``X-Api-Key``; raises `InvalidKey` when there is none."""
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value.strip():
         return value.strip()
-    if found := headers.get("x-api-key"):
-        return found.strip()
+    if sent := headers.get("x-api-key"):
+        return sent.strip()
     raise InvalidKey("this server needs an API key, sent as 'Authorization: Bearer ac-…'")

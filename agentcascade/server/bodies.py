@@ -13,21 +13,25 @@ SMALL = 64 * 1024
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
-class Bodies:
+class BodyLimits:
     """Reads bodies for the routes that ask for one, which they do when they know who sends it.
 
-    Each must come whole within `seconds` and `max_bytes`; of those that are still coming in, `most` bytes are held.
+    Each must come whole within `seconds` and `max_bytes`; of those still coming in, `max_incoming` bytes are held.
     """
 
-    def __init__(self, *, max_bytes: int, seconds: float, most: int) -> None:
-        self.max_bytes, self.seconds, self._most = max_bytes, seconds, max(most, max_bytes)
+    def __init__(self, *, max_bytes: int, seconds: float, max_incoming: int) -> None:
+        self.max_bytes = max_bytes
+        self.seconds = seconds
+        self._max_incoming = max(max_incoming, max_bytes)
         self._held = 0
 
-    def of(self, announced: bytes, receive: Receive) -> Body:
-        return Body(self, announced, receive)
+    def bounded(self, announced: bytes, receive: Receive) -> BoundedBody:
+        """A request's body; `announced` is its Content-Length header, empty without one."""
+        return BoundedBody(self, announced, receive)
 
-    def hold(self, size: int, own: int) -> None:
-        if own > SMALL and self._held + size > self._most:
+    def hold(self, size: int, body_size: int) -> None:
+        """Count `size` more bytes of a body that has `body_size` by now. Raises `Refused` (503) for too many."""
+        if body_size > SMALL and self._held + size > self._max_incoming:
             raise Refused(
                 Problem(503, "too many long requests are coming in: try again", "server_error", "overloaded",
                         retry_after=1)
@@ -35,20 +39,23 @@ class Bodies:
         self._held += size
 
     def release(self, size: int) -> None:
+        """Count them no longer."""
         self._held -= size
 
 
-class Body:
+class BoundedBody:
     """One request's `receive`, which raises `Refused` (408, 413, 503) when a limit is passed."""
 
-    def __init__(self, bodies: Bodies, announced: bytes, receive: Receive) -> None:
-        self._bodies, self._announced, self._receive = bodies, announced, receive
+    def __init__(self, bodies: BodyLimits, announced: bytes, receive: Receive) -> None:
+        self._bodies = bodies
+        self._announced = announced
+        self._receive = receive
         self._deadline: float | None = None
         self._size = 0
-        self._whole = False
+        self._ended = False
 
     async def receive(self) -> MutableMapping[str, Any]:
-        if self._whole:
+        if self._ended:
             return await self._receive()  # whether the client is still there
         bodies = self._bodies
         if self._announced.isdigit() and int(self._announced) > bodies.max_bytes:
@@ -72,10 +79,10 @@ class Body:
 
     def end(self) -> None:
         """It is whole, or nobody wants it any more."""
-        if not self._whole:
-            self._whole = True
+        if not self._ended:
+            self._ended = True
             self._bodies.release(self._size)
 
     def _too_long(self) -> Refused:
-        most = f"the body has more than {self._bodies.max_bytes} bytes (server.max_body_bytes)"
-        return Refused(Problem(413, most, "invalid_request_error", "body_too_large"))
+        message = f"the body has more than {self._bodies.max_bytes} bytes (server.max_body_bytes)"
+        return Refused(Problem(413, message, "invalid_request_error", "body_too_large"))

@@ -18,7 +18,7 @@ ONCE = frozenset({b"host", b"origin", b"sec-fetch-site", b"content-type"})
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-class Browsers:
+class BrowserGuard:
     """Refuses what only a foreign page would ask.
 
     `hosts` are the names that this server is reached by (``*.example.com`` for all below, ``*`` for any), `origins`
@@ -27,10 +27,10 @@ class Browsers:
     """
 
     def __init__(
-        self, hosts: Iterable[str], origins: Iterable[str], guarded: Callable[[], Awaitable[bool]], own: str = ""
+        self, hosts: Iterable[str], origins: Iterable[str], guarded: Callable[[], Awaitable[bool]], own_host: str = ""
     ) -> None:
         named = [h.lower().rstrip(".") for h in hosts]
-        self._hosts = frozenset(named) | ({own.lower()} if own else set())
+        self._hosts = frozenset(named) | ({own_host.lower()} if own_host else set())
         self._below = tuple(h[1:] for h in named if h.startswith("*."))
         self._listed = bool(named)
         self._origins = frozenset(o.lower().rstrip("/").encode() for o in origins)
@@ -62,7 +62,7 @@ class Browsers:
         """An address, a name without a dot (which no public name server has), or one of the list."""
         if not host or "*" in self._hosts:
             return True
-        name = name_of(host)
+        name = host_name(host)
         if name is None:
             return False
         return (
@@ -82,8 +82,8 @@ class Browsers:
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
         if origin is not None and origin.lower() in self._origins:
             return
-        own = origin is None or origin.lower().partition(b"://")[2] == host.lower()
-        if site == b"same-origin" or (own and site in (None, b"none")):  # "none": the address was typed
+        same_origin = origin is None or origin.lower().partition(b"://")[2] == host.lower()
+        if site == b"same-origin" or (same_origin and site in (None, b"none")):  # "none": the address was typed
             return
         if site is not None and method == "GET" and path == "/" and headers.get(b"sec-fetch-mode") == b"navigate":
             return  # a link to the dashboard, which holds no data itself, harms nobody
@@ -95,7 +95,7 @@ class Browsers:
         )
 
 
-def name_of(host: bytes) -> str | None:
+def host_name(host: bytes) -> str | None:
     """The lower-case name or address in a `Host` header, without port and brackets; None for one that is none."""
     text = host.decode("latin-1").lower()
     if text.startswith("["):

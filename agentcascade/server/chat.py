@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agentcascade.server.auth import Gate, Tenant
 
 T = TypeVar("T")
-Work = set[asyncio.Future[Any]]
+RunningTasks = set[asyncio.Future[Any]]
 """What requests are waiting for."""
 
 
@@ -34,9 +34,11 @@ class Chat:
     """Answers chat requests with the cascade that their `model` names; at most `max_requests` at once."""
 
     def __init__(self, cascades: Mapping[str, Cascade], gate: Gate, max_requests: int) -> None:
-        self._cascades, self._gate, self._max = cascades, gate, max_requests
+        self._cascades = cascades
+        self._gate = gate
+        self._max = max_requests
         self._under_way = 0
-        self._work: Work = set()
+        self._work: RunningTasks = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
 
@@ -44,7 +46,7 @@ class Chat:
         tenant = await self._gate.enter(request.headers)
         body = await request.body()  # only of those who may ask, and without a place for as long as it takes
         with self._place():
-            data = wire.read(body, wire.ChatRequest)
+            data = wire.parse_body(body, wire.ChatRequest)
             del body
             cascade = self.find(data["model"], tenant)
             episode = identity.episode_of(
@@ -55,7 +57,7 @@ class Chat:
                 namespace=tenant.namespace,
                 accounts=tenant.accounts,
             )
-            request.state.said = {"cascade": cascade.name, "key": tenant.key, "episode": episode.id}
+            request.state.log_fields = {"cascade": cascade.name, "key": tenant.key, "episode": episode.id}
             options, ignored = wire.options_of(data)
             if metadata := identity.upstream(data.get("metadata")):
                 options["metadata"] = metadata
@@ -80,34 +82,34 @@ class Chat:
 
     def find(self, name: str, tenant: Tenant) -> Cascade:
         """The cascade of that name, if the tenant may use it."""
-        found = self._cascades.get(name)
-        if found is None or not tenant.may_use(name):
+        cascade = self._cascades.get(name)
+        if cascade is None or not tenant.may_use(name):
             raise invalid(
                 f"there is no model '{name[:80]}' here: GET /v1/models lists those that there are",
                 param="model", status=404, code="model_not_found",
             )  # fmt: skip
-        return found
+        return cascade
 
     async def _whole(
         self, request: Request, episode: Episode, data: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Response:
         work = episode.answer(data["messages"], tools=data.get("tools"), options=options)
         completion, messages, decision = await _unless_gone(request, work, self._work)
-        body = as_json(completion, messages, decision, wire.said(decision))
+        body = as_json(completion, messages, decision, wire.decision_fields(decision))
         return Response(to_json(body), media_type="application/json", headers=_headers(decision))
 
     async def _streamed(
         self, request: Request, episode: Episode, data: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Response:
-        asked = {"stream_options": data.get("stream_options") or {}, **options}
+        stream_options = {"stream_options": data.get("stream_options") or {}, **options}
         async with AsyncExitStack() as stack:
             stack.enter_context(self._place())
             stream = await stack.enter_async_context(
-                episode.stream(data["messages"], tools=data.get("tools"), said=wire.said, **asked)
+                episode.stream(data["messages"], tools=data.get("tools"), said=wire.decision_fields, **stream_options)
             )
             await _unless_gone(request, stream.begin(), self._work)
             headers = {"x-agentcascade-episode": episode.id}
-            return Events(_events(stream), stack.pop_all(), headers, self._work)
+            return EventStream(_events(stream), stack.pop_all(), headers, self._work)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -125,7 +127,7 @@ class Chat:
                 self._nobody.set()
 
 
-async def _unless_gone(request: Request, work: Awaitable[T], all_work: Work) -> T:
+async def _unless_gone(request: Request, work: Awaitable[T], all_work: RunningTasks) -> T:
     """What `work` gives; it is cancelled when the client goes away. Raises `ClientDisconnect` then.
 
     While it runs it is among `all_work`; raises `Refused` (503) when it is cancelled there.
@@ -168,17 +170,19 @@ async def _events(stream: StepStream) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
-class Events(Response):
+class EventStream(Response):
     """Server-sent events. A client that goes away, also between two events, closes `stack` at once."""
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[bytes], stack: AsyncExitStack, headers: Mapping[str, str], all_work: Work
+        self, events: AsyncIterator[bytes], stack: AsyncExitStack, headers: Mapping[str, str], all_work: RunningTasks
     ) -> None:
         super().__init__(headers={**headers, "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._events, self._stack, self._all_work = events, stack, all_work
+        self._events = events
+        self._stack = stack
+        self._all_work = all_work
 
     async def __call__(
         self,

@@ -17,7 +17,7 @@ UNREAD_SECONDS = 30.0
 """For the rest of a body that is thrown away, since its request was refused before it was read."""
 
 
-class Impatient(HttpToolsProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """A client must send its request's head within `header_seconds` and `HEAD_BYTES`, and end what it has begun.
 
     The body of a request that was answered before it was read is thrown away as it comes: who sends it to its end gets
@@ -28,7 +28,8 @@ class Impatient(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._header_seconds = header_seconds
         self._cutoff: asyncio.TimerHandle | None = None
-        self._in_head, self._begun = True, False
+        self._in_head = True
+        self._begun = False
         self._stopping = False
         self._size = self._count = 0
 
@@ -46,7 +47,10 @@ class Impatient(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._begun, self._size, self._count = True, True, 0, 0
+        self._in_head = True
+        self._begun = True
+        self._size = 0
+        self._count = 0
         if self._cutoff is None:  # a further request on a kept connection
             self._wait(self._header_seconds)
 
@@ -67,7 +71,8 @@ class Impatient(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
-        self._begun, self._in_head = False, True
+        self._begun = False
+        self._in_head = True
         self._stop_waiting()
         super().on_message_complete()
         if self.cycle is not None and self.cycle.response_complete:  # the data stopped the clock of an idle connection
@@ -122,6 +127,6 @@ class Impatient(HttpToolsProtocol):
             self.transport.close()
 
 
-def impatient(header_seconds: float) -> Callable[..., Impatient]:
-    """What makes uvicorn's protocols, for its option `http`."""
-    return partial(Impatient, header_seconds=header_seconds)
+def limited_protocol(header_seconds: float) -> Callable[..., LimitedProtocol]:
+    """A factory of protocols for uvicorn's option `http`."""
+    return partial(LimitedProtocol, header_seconds=header_seconds)

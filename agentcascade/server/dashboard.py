@@ -41,7 +41,7 @@ def router(database: Database, authorize: Authorize) -> APIRouter:
     """
     insights = DashboardQueries(database)
     page, headers = load_page()
-    answers = Answers()
+    answers = AnswerCache()
     routes = APIRouter(include_in_schema=False)
 
     async def answered(request: Request, ask: Callable[[str | None, Mapping[str, str]], bytes]) -> Response:
@@ -57,7 +57,9 @@ def router(database: Database, authorize: Authorize) -> APIRouter:
         return Response(body, media_type="application/json", headers=PRIVATE)
 
     def data(namespace: str | None, question: Mapping[str, str]) -> bytes:
-        return to_json(figures(insights, namespace, _hours(question), cast(Bucket, question.get("bucket", "hour"))))
+        return to_json(
+            dashboard_data(insights, namespace, _hours(question), cast(Bucket, question.get("bucket", "hour")))
+        )
 
     def older(namespace: str | None, question: Mapping[str, str]) -> bytes:
         since = now() - timedelta(hours=_hours(question))
@@ -82,7 +84,7 @@ def router(database: Database, authorize: Authorize) -> APIRouter:
 PRIVATE = {"cache-control": "no-store", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 
 
-class Answers:
+class AnswerCache:
     """Bodies that are fresh enough to be given again. One question at a time goes to the database."""
 
     def __init__(self) -> None:
@@ -92,7 +94,7 @@ class Answers:
     async def get(self, question: Any, answer: Callable[[], bytes]) -> bytes:
         async with self._busy:
             started = time.monotonic()
-            self._bodies = {q: kept for q, kept in self._bodies.items() if kept[0] > started}
+            self._bodies = {q: cached for q, cached in self._bodies.items() if cached[0] > started}
             if question not in self._bodies:
                 body = await run_in_threadpool(answer)
                 ended = time.monotonic()
@@ -100,13 +102,13 @@ class Answers:
             return self._bodies[question][1]
 
 
-def figures(insights: DashboardQueries, namespace: str | None, hours: float, bucket: Bucket) -> dict[str, Any]:
+def dashboard_data(insights: DashboardQueries, namespace: str | None, hours: float, bucket: Bucket) -> dict[str, Any]:
     """Everything on the page, of the last `hours`. Dollars are decimal texts, or null where a price is unknown."""
-    asked = now()
-    period: Any = {"namespace": namespace, "since": asked - timedelta(hours=hours)}
+    present = now()
+    period: Any = {"namespace": namespace, "since": present - timedelta(hours=hours)}
     spending = insights.spending(bucket, **period)
     return {
-        "time": asked,
+        "time": present,
         "namespace": namespace,
         "hours": hours,
         "bucket": bucket,

@@ -1,4 +1,4 @@
-"""Every failure as an HTTP status in OpenAI's error shape. Nothing of our insides reaches the client."""
+"""Errors as HTTP statuses in OpenAI's error shape. Nothing of our insides reaches the client."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def explain(error: BaseException) -> Problem:
         case EmptyCompletion():
             return Problem(502, describe(error), "upstream_error", "empty_completion", retry=False)
         case ProviderError():
-            return upstream.problem(error, error.status_code)
+            return upstream.upstream_problem(error, error.status_code)
         case TimeoutError():
             return Problem(504, "the step took longer than its deadline", "timeout_error", "deadline_exceeded")
         case StorageError():
@@ -74,7 +74,7 @@ def explain(error: BaseException) -> Problem:
             return Problem(500, "the server is not set up for this request", "server_error", type(error).__name__)
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
-        return upstream.problem(error, status)
+        return upstream.upstream_problem(error, status)
     if _is_of(error, "openai:APITimeoutError", "httpx:TimeoutException"):
         return Problem(504, "the model's provider took too long", "timeout_error", "upstream_timeout")
     if isinstance(error, ConnectionError | socket.gaierror | ssl.SSLError) or _is_of(
@@ -90,7 +90,7 @@ def _is_of(error: BaseException, *classes: str) -> bool:
     """Whether the error is of one of these ``module:Class``, which are not imported for the question."""
     for path in classes:
         module, _, name = path.partition(":")
-        found = getattr(sys.modules.get(module), name, None)
-        if found is not None and isinstance(error, found):
+        loaded_class = getattr(sys.modules.get(module), name, None)
+        if loaded_class is not None and isinstance(error, loaded_class):
             return True
     return False

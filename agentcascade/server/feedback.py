@@ -32,13 +32,15 @@ class FeedbackRoute:
     """
 
     def __init__(self, cascades: Mapping[str, Cascade], gate: Gate, seconds: float) -> None:
-        self._cascades, self._gate, self._seconds = cascades, gate, seconds
+        self._cascades = cascades
+        self._gate = gate
+        self._seconds = seconds
         self._places = asyncio.Semaphore(AT_WORK)
         self._running: dict[tuple[Any, ...], asyncio.Task[dict[str, Any]]] = {}
 
     async def __call__(self, request: Request, episode: str) -> dict[str, Any]:
         tenant = await self._gate.enter(request.headers)
-        data = wire.read(await request.body(), wire.Feedback)
+        data = wire.parse_body(await request.body(), wire.Feedback)
         id = identity.checked_id(episode)
         same = (tenant.key, tenant.namespace, id, data.get("success"))
         task = self._running.get(same)
@@ -71,13 +73,13 @@ class FeedbackRoute:
             return await self._closed(tenant, data, id)
 
     async def _closed(self, tenant: Tenant, data: Mapping[str, Any], id: str) -> dict[str, Any]:
-        found = await self._find(tenant, id)
-        cascade = self._cascades.get(found.cascade)
-        if cascade is None or not tenant.may_use(found.cascade):
+        unfinished = await self._find(tenant, id)
+        cascade = self._cascades.get(unfinished.cascade)
+        if cascade is None or not tenant.may_use(unfinished.cascade):
             raise UnknownEpisode(f"there is no episode '{id}' here")
         if data.get("success") is None and cascade.context.judge is None:
             raise invalid("success must be true or false: the cascade has no judge (judge.model)", param="success")
-        banked = await stateless.finish(cascade.engine, found, data.get("success"), tenant.accounts)
+        banked = await stateless.finish(cascade.engine, unfinished, data.get("success"), tenant.accounts)
         return {"episode": id, "banked": banked}
 
     async def _find(self, tenant: Tenant, episode: str) -> Unfinished:
@@ -87,12 +89,12 @@ class FeedbackRoute:
             for name, c in self._cascades.items()
             if tenant.may_use(name) and c.context.database is not None
         }
-        tries = [stateless.settled(cascade.engine, namespace, episode) for (_, namespace), cascade in places.items()]
-        for found in await asyncio.gather(*tries, return_exceptions=True):
-            if isinstance(found, Unfinished):
-                return found
-            if not isinstance(found, UnknownEpisode):
-                raise found
+        lookups = [stateless.settled(cascade.engine, namespace, episode) for (_, namespace), cascade in places.items()]
+        for outcome in await asyncio.gather(*lookups, return_exceptions=True):
+            if isinstance(outcome, Unfinished):
+                return outcome
+            if not isinstance(outcome, UnknownEpisode):
+                raise outcome
         raise UnknownEpisode(f"there is no episode '{episode}' here")
 
 

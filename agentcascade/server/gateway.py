@@ -1,4 +1,4 @@
-"""What stands before every route, in plain ASGI: foreign pages, limits of bodies, request ids, metrics, logs."""
+"""ASGI middleware before every route: foreign pages, limits of bodies, request ids, metrics, access logs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from agentcascade._util import known_secrets
-from agentcascade.server.bodies import Bodies
-from agentcascade.server.browsers import Browsers
+from agentcascade.server.bodies import BodyLimits
+from agentcascade.server.browsers import BrowserGuard
 from agentcascade.server.errors import Problem, explain
-from agentcascade.server.metrics import Meter
+from agentcascade.server.metrics import RequestMetrics
 from agentcascade.types import new_id
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -35,8 +35,11 @@ SECURITY = [
 class Gateway:
     """Wraps the application: foreign pages are refused, and bodies are read only when a route asks for them."""
 
-    def __init__(self, app: App, meter: Meter, bodies: Bodies, browsers: Browsers) -> None:
-        self._app, self._meter, self._bodies, self._browsers = app, meter, bodies, browsers
+    def __init__(self, app: App, meter: RequestMetrics, bodies: BodyLimits, browsers: BrowserGuard) -> None:
+        self._app = app
+        self._meter = meter
+        self._bodies = bodies
+        self._browsers = browsers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,9 +48,9 @@ class Gateway:
         started = time.perf_counter()
         headers = dict(scope["headers"])
         sent = (headers.get(name, b"").decode("latin-1") for name in (b"authorization", b"x-api-key", b"api-key"))
-        known_secrets.of_request(*(value.rpartition(" ")[2] for value in sent))
-        given = headers.get(b"x-request-id", b"")
-        request_id = given if REQUEST_ID.fullmatch(given) else new_id("req").encode()
+        known_secrets.register_for_request(*(value.rpartition(" ")[2] for value in sent))
+        client_id = headers.get(b"x-request-id", b"")
+        request_id = client_id if REQUEST_ID.fullmatch(client_id) else new_id("req").encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode()
         status = 0
 
@@ -59,23 +62,23 @@ class Gateway:
             await send(message)
 
         # The server itself leaves the body of an answer to HEAD away.
-        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
-        body = self._bodies.of(headers.get(b"content-length", b""), receive)
+        routed_scope = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        body = self._bodies.bounded(headers.get(b"content-length", b""), receive)
         try:
             names = [name for name, _ in scope["headers"]]
             await self._browsers.check(scope["method"], scope["path"], headers, names)
-            await self._app(asked, body.receive, sending)
+            await self._app(routed_scope, body.receive, sending)
         except ClientDisconnect:  # nobody is there to be told
             status = status or 499
         except Exception as error:
             if status:  # the answer has begun: all that is left is to break it off
                 raise
-            await answer(sending, explain(error))
+            await send_problem(sending, explain(error))
         finally:
             body.end()
             seconds = time.perf_counter() - started
-            route = getattr(asked.get("route"), "path", None) or "unmatched"
-            self._meter.request(scope["method"], route, status, seconds)
+            route = getattr(routed_scope.get("route"), "path", None) or "unmatched"
+            self._meter.record(scope["method"], route, status, seconds)
             if log.isEnabledFor(logging.INFO):
                 log.info(
                     "request",
@@ -85,12 +88,12 @@ class Gateway:
                         "status": status,
                         "ms": round(seconds * 1000, 1),
                         "request_id": request_id.decode(),
-                        **scope["state"].get("said", {}),
+                        **scope["state"].get("log_fields", {}),
                     },
                 )
 
 
-async def answer(send: Send, problem: Problem) -> None:
+async def send_problem(send: Send, problem: Problem) -> None:
     """The problem as a whole response."""
     body = to_json(problem.body())
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

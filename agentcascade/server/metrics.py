@@ -1,17 +1,17 @@
-"""What the proxy counts about its own requests, and the page on which Prometheus reads it all."""
+"""Request metrics of the proxy, and the page on which Prometheus reads all metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from agentcascade.server.workers import Siblings
+from agentcascade.server.workers import WorkerMetrics
 
 if TYPE_CHECKING:
     from agentcascade.telemetry.observer import Telemetry
 
 
-class Meter:
+class RequestMetrics:
     """Requests by method, route and status, and how long they took."""
 
     def __init__(self, telemetry: Telemetry, render: Callable[[], tuple[bytes, str]]) -> None:
@@ -20,9 +20,11 @@ class Meter:
         self._seconds = meter.create_histogram(
             "http.server.request.duration", unit="s", description="time until the whole answer was sent"
         )
-        self.telemetry, self.siblings = telemetry, Siblings.of_environment(render)
+        self.telemetry = telemetry
+        self.worker_metrics = WorkerMetrics.of_environment(render)
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+    def record(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
         labels = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
         self._requests.add(1, labels)
         self._seconds.record(seconds, labels)

@@ -24,17 +24,17 @@ class Problem(NamedTuple):
     """The provider's id of the request, for its support."""
 
     def body(self) -> dict[str, Any]:
-        told = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return {"error": {name: without_secrets(text) if text else text for name, text in told.items()}}
+        fields = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": {name: without_secrets(text) if text else text for name, text in fields.items()}}
 
     def headers(self) -> dict[str, str]:
-        found = {} if self.retry_after is None else {"retry-after": str(math.ceil(self.retry_after))}
+        headers = {} if self.retry_after is None else {"retry-after": str(math.ceil(self.retry_after))}
         if self.status == 401:
-            found["www-authenticate"] = "Bearer"
+            headers["www-authenticate"] = "Bearer"
         if self.status == 408:  # what is left of the request would be taken for the next one
-            found["connection"] = "close"
+            headers["connection"] = "close"
         if not self.retry:
-            found["x-should-retry"] = "false"
+            headers["x-should-retry"] = "false"
         if self.upstream_id:
-            found["x-upstream-request-id"] = known_secrets.hide(self.upstream_id)
-        return found
+            headers["x-upstream-request-id"] = known_secrets.hide(self.upstream_id)
+        return headers

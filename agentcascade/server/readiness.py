@@ -22,12 +22,12 @@ class Readiness:
 
     async def check(self) -> None:
         """Raises `TimeoutError` when the database does not answer in time, `StorageError` when it fails."""
-        asked = self._asked
-        if asked is None or asked.done():
-            asked = self._asked = Future()
-            Thread(target=self._ask, args=(asked,), name="agentcascade-ready", daemon=True).start()
+        pending = self._asked
+        if pending is None or pending.done():
+            pending = self._asked = Future()
+            Thread(target=self._ask, args=(pending,), name="agentcascade-ready", daemon=True).start()
         async with asyncio.timeout(SECONDS):
-            await asyncio.shield(asyncio.wrap_future(asked))
+            await asyncio.shield(asyncio.wrap_future(pending))
 
     def _ask(self, answer: Future[None]) -> None:
         try:

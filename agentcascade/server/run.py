@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import AgentCascadeError, ConfigError, describe
 from agentcascade.server import workers as processes
-from agentcascade.server.connections import impatient
+from agentcascade.server.connections import limited_protocol
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 CONFIG, OVERRIDES = "AGENTCASCADE_CONFIG", "AGENTCASCADE_SERVER__"
@@ -40,7 +40,7 @@ def from_environment() -> FastAPI:
 
     processes.end_with_parent()
     config = _read()
-    log(config)
+    configure_logs(config)
     return create_app(config)
 
 
@@ -49,12 +49,12 @@ def _read() -> CascadeConfig:
     return CascadeConfig.load(Path(path) if path else None)
 
 
-def log(config: CascadeConfig) -> None:
+def configure_logs(config: CascadeConfig) -> None:
     """Structured logs of this process, as the command line wants them."""
     from agentcascade.redaction.redactor import Redactor
-    from agentcascade.telemetry.logs import configure
+    from agentcascade.telemetry.logs import configure_logging
 
-    configure(
+    configure_logging(
         level=os.environ.get(LOG_LEVEL, "info"),
         json=os.environ.get(LOG_FORMAT, "json") == "json",
         redactor=Redactor(**config.redaction.model_dump()),
@@ -92,17 +92,17 @@ def _serve_here(config: CascadeConfig, log_config: dict[str, Any] | None) -> Non
     from agentcascade.server.app import create_app
 
     listener: socket.socket | None = None
-    fresh: CascadeConfig | None = config
+    next_config: CascadeConfig | None = config
     try:
-        while fresh is not None:
-            config, fresh = fresh, None
+        while next_config is not None:
+            config, next_config = next_config, None
             server = uvicorn.Server(uvicorn.Config(create_app(config), workers=1, **_options(config, log_config)))
             listener = listener or server.config.bind_socket()
 
             def reload(*_: object, server: uvicorn.Server = server) -> None:
-                nonlocal fresh
+                nonlocal next_config
                 try:
-                    fresh = _read()
+                    next_config = _read()
                 except AgentCascadeError as error:
                     logger.error("the configuration is not read again, the old one goes on: %s", describe(error))
                 else:
@@ -125,7 +125,7 @@ def _options(config: CascadeConfig, log_config: dict[str, Any] | None) -> dict[s
     return {
         "host": settings.host,
         "port": settings.port,
-        "http": impatient(settings.header_seconds),
+        "http": limited_protocol(settings.header_seconds),
         "timeout_graceful_shutdown": round(settings.shutdown_seconds),
         "server_header": False,
         "access_log": False,

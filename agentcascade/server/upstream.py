@@ -28,8 +28,8 @@ CLASSES = {"ContextWindowExceededError": CONTEXT, "ContentPolicyViolationError":
 TOO_LONG = re.compile(r"(?i)maximum context length|context[ _-](?:length|window)|prompt is too long|too many tokens")
 
 
-class Said(NamedTuple):
-    """What the provider's own error object holds; empty where it has none."""
+class ProviderMessage(NamedTuple):
+    """The provider's own error object; empty where it has none."""
 
     message: str = ""
     type: str | None = None
@@ -37,54 +37,54 @@ class Said(NamedTuple):
     param: str | None = None
 
 
-def problem(error: BaseException, status: int) -> Problem:
+def upstream_problem(error: BaseException, status: int) -> Problem:
     """What the client is told of a provider's error with this HTTP status."""
-    said = read(error)
+    sent = read_provider_message(error)
     name = type(error).__name__
-    code = CLASSES.get(name) or said.code
-    if code is None and status in (400, 413, 422) and TOO_LONG.search(said.message):
+    code = CLASSES.get(name) or sent.code
+    if code is None and status in (400, 413, 422) and TOO_LONG.search(sent.message):
         code = CONTEXT
     wait, id = _headers(error)
     if code in CLASSES.values() and status >= 500:  # litellm knows better than the status it was given
         status = 400
-    kind = said.type or "invalid_request_error"
+    kind = sent.type or "invalid_request_error"
     if status == 429:
-        words = said.message or "the model's provider is rate limited"
-        kind = said.type or "rate_limit_error"
-        found = Problem(429, words, kind, code or "upstream_rate_limit", said.param, wait)
+        words = sent.message or "the model's provider is rate limited"
+        kind = sent.type or "rate_limit_error"
+        problem = Problem(429, words, kind, code or "upstream_rate_limit", sent.param, wait)
     elif status in (400, 413, 422):
-        words = said.message or describe(error)
-        found = Problem(status, words, kind, code or "upstream_refused", said.param)
+        words = sent.message or describe(error)
+        problem = Problem(status, words, kind, code or "upstream_refused", sent.param)
     elif status in (401, 402, 403):
         log.error("the provider refuses our credentials: %s", describe(error))
         words = "the model's provider refuses the server's credentials"
-        found = Problem(502, words, "upstream_error", "upstream_auth", retry=False)
+        problem = Problem(502, words, "upstream_error", "upstream_auth", retry=False)
     elif status == 404:
         log.error("the provider does not know the model: %s", describe(error))
         words = "the model's provider does not know the model"
-        found = Problem(502, words, "upstream_error", "upstream_model", retry=False)
+        problem = Problem(502, words, "upstream_error", "upstream_model", retry=False)
     elif status in (408, 504):
-        found = Problem(504, "the model's provider took too long", "timeout_error", "upstream_timeout", None, wait)
+        problem = Problem(504, "the model's provider took too long", "timeout_error", "upstream_timeout", None, wait)
     elif isinstance(error, ProviderError):
-        found = Problem(502, describe(error), "upstream_error", code or "upstream_answer", said.param, wait)
+        problem = Problem(502, describe(error), "upstream_error", code or "upstream_answer", sent.param, wait)
     else:
         log.warning("the provider failed: %s", describe(error))
         words = f"the model's provider failed ({name}, status {status})"
-        found = Problem(502, words, "upstream_error", code or f"upstream_{status}", said.param, wait)
-    return found._replace(upstream_id=id)
+        problem = Problem(502, words, "upstream_error", code or f"upstream_{status}", sent.param, wait)
+    return problem._replace(upstream_id=id)
 
 
-def read(error: BaseException) -> Said:
+def read_provider_message(error: BaseException) -> ProviderMessage:
     """The error object that the provider sent: of the client's exception, or else out of its message."""
-    found = _object(getattr(error, "body", None)) or _object(_json_in(str(error)))
-    if found is None:
-        return Said()
-    message = found.get("message")
-    return Said(
+    sent = _object(getattr(error, "body", None)) or _object(_json_in(str(error)))
+    if sent is None:
+        return ProviderMessage()
+    message = sent.get("message")
+    return ProviderMessage(
         clean(message) if isinstance(message, str) else "",
-        _matching(WORD, found.get("type")),
-        _matching(WORD, found.get("code")),
-        _matching(PARAM, found.get("param")),
+        _matching(WORD, sent.get("type")),
+        _matching(WORD, sent.get("code")),
+        _matching(PARAM, sent.get("param")),
     )
 
 

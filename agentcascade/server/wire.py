@@ -1,4 +1,4 @@
-"""What clients send and get: OpenAI's chat API as far as the proxy reads it, and what it adds."""
+"""Requests and answers of the HTTP API: OpenAI's chat API as far as the proxy reads it, and what it adds."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ OPTIONS = (
 )
 """What a client may set of a model call, by the names that every adapter knows."""
 
-OWN = frozenset({"model", "messages", "tools", "stream", "stream_options", "metadata"})
+PROXY_FIELDS = frozenset({"model", "messages", "tools", "stream", "stream_options", "metadata"})
 """What the proxy reads itself."""
 
-SERVERS = frozenset(
+SERVER_SETTINGS = frozenset(
     {
         *("api_base", "api_key", "api_version", "api_type", "base_url", "organization", "custom_llm_provider"),
         *("extra_headers", "extra_query", "extra_body", "headers", "timeout", "request_timeout", "ssl_verify"),
@@ -50,12 +50,12 @@ def options_of(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     What no adapter knows by name goes into the request's body as it is (`extra_body`): a provider may know it, and
     refuses it otherwise. Under a budget, `surcharges` looks through both.
     """
-    given = {k: v for k, v in data.items() if v is not None and k not in OWN}
-    options = {k: v for k, v in given.items() if k in OPTIONS}
-    others = {k: v for k, v in given.items() if k not in OPTIONS and k not in SERVERS}
+    set_options = {k: v for k, v in data.items() if v is not None and k not in PROXY_FIELDS}
+    options = {k: v for k, v in set_options.items() if k in OPTIONS}
+    others = {k: v for k, v in set_options.items() if k not in OPTIONS and k not in SERVER_SETTINGS}
     if others:
         options["extra_body"] = others
-    return options, sorted(given.keys() & SERVERS)
+    return options, sorted(set_options.keys() & SERVER_SETTINGS)
 
 
 MOST_BRACKETS = 500_000
@@ -192,7 +192,7 @@ class ChatAnswer(BaseModel):
     agentcascade: dict[str, Any]
 
 
-def read(body: bytes, model: type[BaseModel]) -> dict[str, Any]:
+def parse_body(body: bytes, model: type[BaseModel]) -> dict[str, Any]:
     """The body as plain data that `model` allows. Raises `Refused` (400) naming the field at fault."""
     if body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
         raise invalid(f"the body has more than {MOST_BRACKETS:,} lists and objects", code="invalid_json")
@@ -214,9 +214,9 @@ def read(body: bytes, model: type[BaseModel]) -> dict[str, Any]:
     return data
 
 
-def said(decision: Decision) -> dict[str, Any]:
+def decision_fields(decision: Decision) -> dict[str, Any]:
     """The decision for a client: without the texts of failures, which may name hosts and paths of the server."""
-    shown = decision.model_dump(mode="json")
-    shown["saved_dollars"] = None if decision.saved_dollars is None else str(decision.saved_dollars)
-    shown["failures"] = [":".join(f.split(":")[:2]).strip() for f in decision.failures]
-    return shown
+    fields = decision.model_dump(mode="json")
+    fields["saved_dollars"] = None if decision.saved_dollars is None else str(decision.saved_dollars)
+    fields["failures"] = [":".join(f.split(":")[:2]).strip() for f in decision.failures]
+    return fields

@@ -37,15 +37,16 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, name="agentcascade-parent", daemon=True).start()
 
 
-class Siblings:
-    """What all workers count. Without a folder there is one process, whose page is given as it is."""
+class WorkerMetrics:
+    """Metrics of all workers. Without a folder there is one process, whose page is given as it is."""
 
     def __init__(self, render: Callable[[], tuple[bytes, str]], folder: Path | None = None) -> None:
-        self._render, self._folder = render, folder
+        self._render = render
+        self._folder = folder
         self.name = str(os.getpid())
 
     @classmethod
-    def of_environment(cls, render: Callable[[], tuple[bytes, str]]) -> Siblings:
+    def of_environment(cls, render: Callable[[], tuple[bytes, str]]) -> WorkerMetrics:
         named = os.environ.get(FOLDER)
         return cls(render, Path(named) if named else None)
 
@@ -72,12 +73,12 @@ class Siblings:
 
     async def page(self) -> tuple[bytes, str]:
         """The metrics of all workers as (text, media type)."""
-        own, media_type = self._render()
+        own_page, media_type = self._render()
         if self._folder is None:
-            return own, media_type
+            return own_page, media_type
         others = [path for path in self._folder.iterdir() if path.name != self.name]
         pages = await asyncio.gather(*(self._ask(path) for path in others))
-        return merged({self.name: own} | {p.name: found for p, found in zip(others, pages) if found}), media_type
+        return merge_pages({self.name: own_page} | {p.name: page for p, page in zip(others, pages) if page}), media_type
 
     async def _ask(self, path: Path) -> bytes:
         try:
@@ -94,7 +95,7 @@ class Siblings:
         return b""
 
 
-def merged(pages: Mapping[str, bytes]) -> bytes:
+def merge_pages(pages: Mapping[str, bytes]) -> bytes:
     """Prometheus's text pages by worker as one, each series with its worker."""
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.core import Metric

@@ -91,7 +91,8 @@ class Journal:
                     self._let_go(segment)
                 elif segment is self._open[-1]:
                     os.ftruncate(segment.descriptor, 0)
-                    segment.size, self._torn = 0, False
+                    segment.size = 0
+                    self._torn = False
                 else:
                     segment.path.unlink(missing_ok=True)
                     self._let_go(segment)
@@ -125,7 +126,8 @@ class Journal:
         for segment in self._open:
             with suppress(OSError):
                 segment.close()
-        self._open, self._torn = [], False
+        self._open = []
+        self._torn = False
 
     def _current(self) -> Segment:
         if not self._open or self._open[-1].size >= SEGMENT_BYTES or self._open[-1].retained:

@@ -199,7 +199,8 @@ class Keys:
         if not self._fresh(id):
             with self._lock:
                 if not self._fresh(id):
-                    self._known, self._read = self._load(), time.monotonic()
+                    self._known = self._load()
+                    self._read = time.monotonic()
         return self._known
 
     def _load(self) -> dict[str, tuple[str, ApiKey]]:

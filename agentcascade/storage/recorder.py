@@ -76,7 +76,8 @@ class DatabaseRecorder:
 
     def _begin(self) -> None:
         self._waiting: queue.Queue[QueuedRecord | None] = queue.Queue(MAX_WAITING)
-        self._hurry, self._starting = threading.Event(), forking.lock()
+        self._hurry = threading.Event()
+        self._starting = forking.lock()
         self._thread: threading.Thread | None = None
 
     def _start(self) -> None:

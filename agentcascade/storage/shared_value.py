@@ -63,7 +63,8 @@ class Setting:
             self._reading.release()
 
     def _remember(self, value: str | None) -> str | None:
-        self._latest, self._read_at = value, time.monotonic()
+        self._latest = value
+        self._read_at = time.monotonic()
         return value
 
     def close(self) -> None:

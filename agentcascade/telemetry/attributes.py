@@ -1,4 +1,4 @@
-"""Every name and value of ours in traces and metrics.
+"""Names of spans, attributes and metrics, and buckets of histograms.
 
 What begins with ``gen_ai`` follows OpenTelemetry's semantic conventions for generative AI as the package
 opentelemetry-semantic-conventions 0.66b2 (schema 1.44.0) lists them; their status is "development". ``agentcascade``

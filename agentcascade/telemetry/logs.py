@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, secrets left out, contents only where they are asked for."""
+"""Structured logging: one line an event, secrets left out, contents only where they are asked for."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ DEEP = 7
 """Levels of nesting that are shown as they are; what lies deeper is shown as its text."""
 
 
-class Structured(logging.Formatter):
+class StructuredFormatter(logging.Formatter):
     """A record as one line, JSON or text. Whatever a value holds, it cannot begin another line, and nothing raises."""
 
     def __init__(self, *, as_json: bool = True, redactor: Redactor | None = None, contents: bool = False) -> None:
         super().__init__()
-        self._json, self._redactor, self._contents = as_json, redactor or Redactor(), contents
+        self._json = as_json
+        self._redactor = redactor or Redactor()
+        self._contents = contents
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
@@ -93,7 +95,7 @@ def _trace() -> dict[str, str]:
     return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"} if context.is_valid else {}
 
 
-def configure(
+def configure_logging(
     level: str = "info",
     json: bool = True,
     redactor: Redactor | None = None,
@@ -108,7 +110,7 @@ def configure(
     if level.lower() not in LEVELS:
         raise ConfigError(f"log level {level!r} is unknown: use one of {', '.join(LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Structured(as_json=json, redactor=redactor, contents=contents))
+    handler.setFormatter(StructuredFormatter(as_json=json, redactor=redactor, contents=contents))
     for name in ("agentcascade", *(["uvicorn"] if uvicorn else [])):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]

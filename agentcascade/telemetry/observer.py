@@ -1,4 +1,4 @@
-"""Steps and model calls as OpenTelemetry spans and metrics. It never fails what it watches."""
+"""OpenTelemetry spans and metrics of steps and model calls. Telemetry never fails what it observes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,25 @@ OTLP = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class Telemetry:
-    """An observer. Without providers of its own it uses the process's, which the program sets up (or nobody does).
+    """An `Observer` that makes OpenTelemetry spans and metrics. What fails in it is logged once, and fails no step.
 
     A step is a span ``agentcascade.step``, neither an agent's run nor one model call; each call in it is a client span
-    ``chat MODEL``. Metrics carry no ids and no texts. Spans carry ids, and texts only with `record_content`, redacted.
-    Raises `MissingExtra`.
+    ``chat MODEL``. Durations are in seconds, the overhead of a step in milliseconds, money in dollars. Metrics carry no
+    ids and no texts; spans carry ids.
+
+    Args:
+        tracer_provider: Where spans go; by default the process's provider, which the program sets up (or nobody does).
+        meter_provider: Where metrics go; by default the process's provider.
+        record_content: Whether spans carry goals, messages and actions, too, redacted.
+        redactor: Redacts those; by default one of keys, e-mail addresses and phone numbers.
+
+    Raises:
+        MissingExtra: Without opentelemetry-api.
+
+    >>> from agentcascade.types import Situation
+    >>> telemetry = Telemetry()
+    >>> with telemetry.step(Situation(goal="leave the room", observation="a door"), "cascade") as decided:
+    ...     pass  # `decided` is called with the step's decision
     """
 
     def __init__(
@@ -67,6 +81,7 @@ class Telemetry:
         return self.meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
 
     def step(self, situation: Situation, mode: Mode) -> AbstractContextManager[Callable[[Decision], None]]:
+        """The span of a step; it gives a function to call with the step's decision."""
         about: dict[str, Any] = {
             a.CONVERSATION: situation.episode,
             a.EPISODE: situation.episode,
@@ -74,13 +89,14 @@ class Telemetry:
             a.STEP: situation.step,
             a.MODE: mode,
         }
-        return Watch(
+        return ObservedSpan(
             self, a.STEP_SPAN, "INTERNAL", about, lambda span, decision: self._decided(span, decision, situation)
         )
 
     def call(
         self, role: Role, purpose: Purpose, model: str, **request: Any
     ) -> AbstractContextManager[Callable[[Completion], None]]:
+        """The span of a model call; it gives a function to call with the completion. `request` holds its options."""
         provider, bare = a.model_of(model)
         labels = {a.OPERATION: "chat", a.PROVIDER: provider, a.REQUEST_MODEL: bare, a.ROLE: role, a.PURPOSE: purpose}
         about: dict[str, Any] = dict(labels)
@@ -102,7 +118,7 @@ class Telemetry:
             if isinstance(completion, Completion):
                 self._called(span, completion, labels)
 
-        return Watch(self, f"chat {bare}", "CLIENT", about, called, left)
+        return ObservedSpan(self, f"chat {bare}", "CLIENT", about, called, left)
 
     def audited(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
         try:
@@ -123,7 +139,7 @@ class Telemetry:
             self._dollars.add(float(completion.dollars), labels)
         if span is None or not span.is_recording():
             return
-        seen: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             a.RESPONSE_MODEL: a.model_of(completion.model)[1],
             a.FINISH_REASONS: list(completion.finish_reasons),
             a.INPUT_TOKENS: usage.prompt,
@@ -133,10 +149,10 @@ class Telemetry:
             a.REASONING_TOKENS: usage.reasoning,
         }
         if completion.dollars is not None:
-            seen[a.DOLLARS] = float(completion.dollars)
+            attributes[a.DOLLARS] = float(completion.dollars)
         if self._redactor is not None:
-            seen[a.OUTPUT_MESSAGES] = self._json([_message(m) for m in completion.messages])
-        span.set_attributes(seen)
+            attributes[a.OUTPUT_MESSAGES] = self._json([_message(m) for m in completion.messages])
+        span.set_attributes(attributes)
 
     def _decided(self, span: Any, decision: Decision, situation: Situation) -> None:
         labels = {a.CASCADE: decision.cascade, a.MODE: decision.mode}
@@ -153,7 +169,7 @@ class Telemetry:
             self._failures.add(1, {**labels, a.KIND: _word(what), a.ERROR: error})
         if span is None or not span.is_recording():
             return
-        seen: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             **labels,
             a.DECISION: decision.id,
             a.ANSWERED_BY: decision.answered_by,
@@ -169,13 +185,13 @@ class Telemetry:
         if self._redactor is not None:
             observed = [{"role": "user", "parts": [{"type": "text", "content": situation.observation}]}]
             text = self._redactor.text
-            seen |= {
+            attributes |= {
                 a.GOAL: text(situation.goal),
                 a.ACTION: text(decision.action or ""),
                 a.REASON: text(decision.reason),
             }
-            seen[a.INPUT_MESSAGES] = self._json(observed)
-        span.set_attributes({name: value for name, value in seen.items() if value is not None})
+            attributes[a.INPUT_MESSAGES] = self._json(observed)
+        span.set_attributes({name: value for name, value in attributes.items() if value is not None})
 
     def _json(self, messages: list[dict[str, Any]]) -> str:
         assert self._redactor is not None
@@ -188,20 +204,24 @@ class Telemetry:
             log.warning("telemetry fails, steps go on: %s", describe(error))
 
 
-class Watch:
-    """A span around some work. `told` gets it with what the work reports, `left` with how the work ended (seconds)."""
+class ObservedSpan:
+    """A span around some work. `on_result` gets the span and a result, `on_exit` the span, an error and seconds."""
 
     def __init__(
         self,
         telemetry: Telemetry,
         name: str,
         kind: str,
-        about: dict[str, Any],
-        told: Callable[[Any, Any], None],
-        left: Callable[[Any, BaseException | None, float], None] | None = None,
+        attributes: dict[str, Any],
+        on_result: Callable[[Any, Any], None],
+        on_exit: Callable[[Any, BaseException | None, float], None] | None = None,
     ) -> None:
-        self._telemetry, self._name, self._kind, self._about = telemetry, name, kind, about
-        self._told, self._left = told, left
+        self._telemetry = telemetry
+        self._name = name
+        self._kind = kind
+        self._attributes = attributes
+        self._on_result = on_result
+        self._on_exit = on_exit
         self._span: Any = None
         self._token: Any = None
 
@@ -210,15 +230,15 @@ class Watch:
         self._started = time.perf_counter()
         try:
             kind = getattr(telemetry.trace.SpanKind, self._kind)
-            self._span = telemetry.tracer.start_span(self._name, kind=kind, attributes=self._about)
+            self._span = telemetry.tracer.start_span(self._name, kind=kind, attributes=self._attributes)
             self._token = telemetry.context.attach(telemetry.trace.set_span_in_context(self._span))
         except Exception as error:
             telemetry.complain(error)
-        return lambda item: self._quietly(self._told, self._span, item)
+        return lambda item: self._quietly(self._on_result, self._span, item)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._left is not None:
-            self._quietly(self._left, self._span, error, time.perf_counter() - self._started)
+        if self._on_exit is not None:
+            self._quietly(self._on_exit, self._span, error, time.perf_counter() - self._started)
         if self._token is not None:
             self._quietly(self._telemetry.context.detach, self._token)
         if self._span is not None:
@@ -254,8 +274,8 @@ def _message(message: Message) -> dict[str, Any]:
     parts: list[dict[str, Any]] = [{"type": "text", "content": text} for text in texts if text]
     for call in message.get("tool_calls") or ():
         function = call.get("function") or {}
-        asked = {"name": function.get("name"), "arguments": function.get("arguments")}
-        parts.append({"type": "tool_call", "id": call.get("id"), **asked})
+        named_call = {"name": function.get("name"), "arguments": function.get("arguments")}
+        parts.append({"type": "tool_call", "id": call.get("id"), **named_call})
     return {"role": "assistant", "parts": parts}
 
 

@@ -7,7 +7,7 @@ import re
 import sqlite3
 from typing import Any
 
-from agentcascade._util.bounds import linear
+from agentcascade._util.bounds import linear_pattern
 
 _FORMATS = {"%M": "%B", "%i": "%M", "%s": "%S", "%e": "%d", "%c": "%m", "%h": "%I", "%k": "%H", "%b": "%b", "%D": "%d"}
 
@@ -30,7 +30,7 @@ def _regexp(pattern: Any, value: Any) -> Any:
     """`value REGEXP pattern`: found anywhere, in any case."""
     if pattern is None or value is None:
         return None
-    compiled = linear(str(pattern), ignore_case=True)
+    compiled = linear_pattern(str(pattern), ignore_case=True)
     if compiled is None:
         raise ValueError("a regular expression that is too long, or with look-around or back references")
     return compiled.search(str(value)) is not None

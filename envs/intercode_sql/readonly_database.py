@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentcascade._util.bounds import linear
+from agentcascade._util.bounds import linear_pattern
 from agentcascade.envs.intercode_sql import functions
 from agentcascade.envs.intercode_sql.dialect import Rejected, told, translate
 from agentcascade.envs.intercode_sql.dump import COLUMNS
@@ -119,7 +119,7 @@ class ReadOnlyDatabase:
         return [(name,) for name in sorted(self._tables)]
 
     def _like(self, pattern: str) -> list[Row]:
-        wanted = linear(f"^{re.escape(pattern.lower()).replace('%', '.*').replace('_', '.')}$")
+        wanted = linear_pattern(f"^{re.escape(pattern.lower()).replace('%', '.*').replace('_', '.')}$")
         return [(name,) for name in sorted(self._tables) if wanted is not None and wanted.search(name)]
 
     def _described(self, name: str) -> list[Row]:

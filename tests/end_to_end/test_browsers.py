@@ -20,7 +20,7 @@ pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import Proxy, serving, settings
 
 from agentcascade.config.load import CascadeConfig
-from agentcascade.server.browsers import Browsers, name_of
+from agentcascade.server.browsers import BrowserGuard, host_name
 
 ASK = json.dumps({"model": "default", "messages": [{"role": "user", "content": "pay"}]})
 CHAT = "/v1/chat/completions"
@@ -155,10 +155,10 @@ def test_with_keys_any_name_does_unless_names_are_listed(fake: FakeOpenAI, tmp_p
 
 @given(st.text(alphabet="abc.:[]@%/-_*é\0 127", max_size=20))
 def test_no_host_of_any_shape_breaks_the_check(host: str) -> None:
-    browsers = Browsers(["*.good.example"], [], _unguarded)
+    browsers = BrowserGuard(["*.good.example"], [], _unguarded)
     raw = host.encode("latin-1")
     if browsers.knows(raw) and raw:
-        name = name_of(raw)
+        name = host_name(raw)
         assert name is not None
         assert "." not in name or name.replace(".", "").isdigit() or ":" in name
 

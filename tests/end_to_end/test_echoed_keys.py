@@ -17,7 +17,7 @@ pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import serving, settings
 
 from agentcascade.config.load import CascadeConfig
-from agentcascade.telemetry.logs import Structured
+from agentcascade.telemetry.logs import StructuredFormatter
 
 KEY = "Zq7/plain+form=0123456789xyz"
 """Of no form that a pattern knows."""
@@ -65,7 +65,7 @@ def test_a_key_that_a_provider_echoes_goes_no_further(tmp_path: Path) -> None:
 
     log = io.StringIO()
     handler = logging.StreamHandler(log)
-    handler.setFormatter(Structured())
+    handler.setFormatter(StructuredFormatter())
     logger = logging.getLogger("agentcascade")
     logger.addHandler(handler)
     said: list[str] = []

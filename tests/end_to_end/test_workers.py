@@ -29,7 +29,7 @@ pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import settings
 from sqlalchemy import select
 
-from agentcascade.server.workers import merged
+from agentcascade.server.workers import merge_pages
 from agentcascade.storage import open_database, tables
 
 
@@ -233,7 +233,7 @@ def test_workers_on_one_locked_sqlite_book_every_call(tmp_path: Path) -> None:
 def test_pages_of_workers_become_one() -> None:
     one = b'# HELP a_total b\n# TYPE a_total counter\na_total{x="1"} 2.0\n'
     two = b'# HELP a_total b\n# TYPE a_total counter\na_total{x="1"} 3.0\n# HELP g c\n# TYPE g gauge\ng 1.0\n'
-    text = merged({"7": one, "8": two}).decode()
+    text = merge_pages({"7": one, "8": two}).decode()
     assert text.count("# TYPE a_total counter") == 1
     assert 'a_total{worker="7",x="1"} 2.0' in text or 'a_total{x="1",worker="7"} 2.0' in text
     assert 'a_total{worker="8",x="1"} 3.0' in text or 'a_total{x="1",worker="8"} 3.0' in text

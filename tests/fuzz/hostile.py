@@ -296,7 +296,7 @@ def parsers() -> dict[str, Parser]:
         "steplog.jsonl": Parser(("rows",), lambda t, rng: file(t, jsonl.read_jsonl), request),
         "steplog.foreign": Parser(("rows",), lambda t, rng: file(t, logged), request),
         "wire": Parser(
-            ("rows", "json"), plain(lambda t: wire.read(t.encode(errors="replace"), wire.ChatRequest)), (Refused,)
+            ("rows", "json"), plain(lambda t: wire.parse_body(t.encode(errors="replace"), wire.ChatRequest)), (Refused,)
         ),
         "alfworld": Parser(("text",), plain(alfworld.parse_action), ()),
         "appworld": Parser(("python", "text"), plain(appworld.parse_code), ()),

@@ -18,14 +18,14 @@ from agentcascade._util.known_secrets import hide, register, register_fields
 from agentcascade.errors import describe
 from agentcascade.redaction.redactor import Redactor
 from agentcascade.server.errors import invalid
-from agentcascade.telemetry.logs import Structured
+from agentcascade.telemetry.logs import StructuredFormatter
 
 KEY = "vL9+kq/Zt7=mPx2 wQ"
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(known_secrets, "_given", {})
+    monkeypatch.setattr(known_secrets, "_registered", {})
     monkeypatch.setattr(known_secrets, "FRESH_SECONDS", 0.0)
     yield
     known_secrets._forms.cache_clear()
@@ -101,11 +101,11 @@ def test_addresses_hold_keys_too() -> None:
 
 @given(st.text(alphabet=st.characters(codec="ascii", min_codepoint=33), min_size=16, max_size=80), st.text(max_size=30))
 def test_any_key_is_removed_and_other_texts_stay(key: str, other: str) -> None:
-    known_secrets._given.clear()
+    known_secrets._registered.clear()
     register(key)
     if known_secrets._is_secret(key):
         assert key not in hide(f"{other}{key}{other}")
-    known_secrets._given.clear()
+    known_secrets._registered.clear()
     assert hide(other) == other
 
 
@@ -165,4 +165,4 @@ def test_tracebacks_in_logs_hold_no_key() -> None:
         raise ValueError(f"the provider said {KEY}")
     except ValueError as error:
         record = logging.LogRecord("agentcascade", 40, "f", 1, "failed: %s", (error,), (type(error), error, None))
-    assert not leaked(Structured().format(record))
+    assert not leaked(StructuredFormatter().format(record))

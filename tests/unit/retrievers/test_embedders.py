@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from agentcascade.errors import ConfigError, MissingExtra
 from agentcascade.protocols import Embedder
-from agentcascade.retrievers.folders import MINILM, folder_of
+from agentcascade.retrievers.folders import MINILM, model_folder
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.onnx import OnnxEmbedder
 from agentcascade.retrievers.sentence_transformer import SentenceTransformerEmbedder
@@ -117,13 +117,13 @@ def test_threads_share_one_session(minilm: OnnxEmbedder) -> None:
 def test_the_checkpoint_is_converted_once(minilm: OnnxEmbedder, cache: Path) -> None:
     (file,) = (cache / "onnx").iterdir()
     before = file.stat().st_mtime_ns
-    again = OnnxEmbedder(folder_of("minilm"))
+    again = OnnxEmbedder(model_folder("minilm"))
     assert [f.stat().st_mtime_ns for f in (cache / "onnx").iterdir()] == [before]
     assert np.array_equal(again.embed(["a mug"]), minilm.embed(["a mug"]))
 
 
 def test_a_folder_is_named_after_its_weights_not_after_where_it_lies(tmp_path: Path, cache: Path) -> None:
-    source = folder_of("minilm")
+    source = model_folder("minilm")
     for name in ("one", "two"):
         shutil.copytree(source, tmp_path / name / "model")
     with (tmp_path / "two" / "model" / "model.safetensors").open("r+b") as file:
@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_used_says_why(
     name: str, content: str, message: str, tmp_path: Path, cache: Path
 ) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(folder_of("minilm"), folder)
+    shutil.copytree(model_folder("minilm"), folder)
     (folder / name).write_text(content)
     with pytest.raises(ConfigError, match=message):
         OnnxEmbedder(folder)

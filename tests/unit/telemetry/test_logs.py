@@ -28,7 +28,7 @@ def written(capfd: pytest.CaptureFixture[str]) -> Iterator[Any]:
 
     def lines(**options: Any) -> list[str]:
         if options:
-            logs.configure(**options)
+            logs.configure_logging(**options)
         return capfd.readouterr().err.splitlines()
 
     yield lines
@@ -44,7 +44,7 @@ def record(message: str, *args: object, **extra: Any) -> logging.LogRecord:
 
 
 def shown(message: str, *args: object, **extra: Any) -> Any:
-    return json.loads(logs.Structured().format(record(message, *args, **extra)))
+    return json.loads(logs.StructuredFormatter().format(record(message, *args, **extra)))
 
 
 def test_a_line_of_json_holds_time_level_logger_message_and_fields(written: Any) -> None:
@@ -89,7 +89,7 @@ def test_configuring_again_replaces_the_handler(written: Any) -> None:
 
 def test_an_unknown_level_is_named() -> None:
     with pytest.raises(ConfigError, match="log level 'loud' is unknown: use one of debug, info"):
-        logs.configure("loud")
+        logs.configure_logging("loud")
 
 
 def test_secrets_are_left_out_everywhere() -> None:
@@ -105,7 +105,7 @@ def test_secrets_are_left_out_everywhere() -> None:
         )
         failed.exc_info = (ValueError, error, error.__traceback__)
     failed.stack_info = f"Stack: {KEY}"
-    line = logs.Structured().format(failed)
+    line = logs.StructuredFormatter().format(failed)
     assert "Ab3dEf" not in line
     said = json.loads(line)
     assert said["message"] == "[key] [key]"
@@ -120,19 +120,21 @@ def test_contents_are_shown_by_their_length_unless_asked_for() -> None:
     assert said["messages"] == "[1 long]"
     assert said["request"] == {"arguments": "[8 long]", "n": 2}
     assert said["prompt"] is None
-    asked = json.loads(logs.Structured(contents=True).format(record("x", messages=messages, prompt=f"use {KEY}")))
+    asked = json.loads(
+        logs.StructuredFormatter(contents=True).format(record("x", messages=messages, prompt=f"use {KEY}"))
+    )
     assert asked["messages"] == messages
     assert asked["prompt"] == "use [key]"
 
 
 def test_own_redactor_is_used_and_a_failing_hook_shows_nothing() -> None:
-    orders = logs.Structured(redactor=Redactor(patterns={"order": r"#W\d+"}))
+    orders = logs.StructuredFormatter(redactor=Redactor(patterns={"order": r"#W\d+"}))
     assert json.loads(orders.format(record("order #W123")))["message"] == "order [order]"
 
     def broken(text: str) -> str:
         raise RuntimeError
 
-    line = logs.Structured(redactor=Redactor(hooks=[broken])).format(record("the patient"))
+    line = logs.StructuredFormatter(redactor=Redactor(hooks=[broken])).format(record("the patient"))
     assert json.loads(line)["message"] == "[withheld: redaction failed with RuntimeError]"
 
 
@@ -160,7 +162,7 @@ def test_cycles_end() -> None:
 
 @given(st.text(), st.booleans())
 def test_no_value_begins_a_second_line(text: str, as_json: bool) -> None:
-    line = logs.Structured(as_json=as_json).format(
+    line = logs.StructuredFormatter(as_json=as_json).format(
         record("%s", text + "\r\n\u2028\x85{", name_of_it=text, k={text: text})
     )
     assert len(line.splitlines()) == 1
@@ -170,7 +172,7 @@ def test_no_value_begins_a_second_line(text: str, as_json: bool) -> None:
 
 
 def test_plain_text_keeps_letters_of_every_language() -> None:
-    line = logs.Structured(as_json=False).format(record("größer 漢字", städte="Zürich"))
+    line = logs.StructuredFormatter(as_json=False).format(record("größer 漢字", städte="Zürich"))
     assert (
         line.endswith("Z INFO agentcascade.x: größer 漢字 städte=Zürich")
         or "INFO agentcascade.x: größer 漢字 st" in line
