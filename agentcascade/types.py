@@ -178,6 +178,8 @@ class Sample(Frozen):
     invalid: str | None = None
     logprob: float | None = None
     tokens: int | None = None
+    member: str = Field(default="", description="model of a committee that gave it; empty where there is one student")
+    weight: int = Field(default=1, ge=1, description="votes that it counts")
 
 
 class Tally(Frozen):
@@ -300,6 +302,11 @@ class LoggedSample(Frozen):
     invalid: str | None = None
     logprob: float | None = Field(default=None, le=0, description="mean log-probability of its tokens, where known")
     tokens: int | None = Field(default=None, ge=0, description="generated tokens, where they are known one by one")
+    member: str = Field(
+        default="",
+        exclude_if=lambda member: not member,  # what is logged of one student stays as it always was
+        description="model of a committee that gave it; empty where there is one student",
+    )
 
 
 class Shadow(Frozen):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 from agentcascade.protocols import Router
 from agentcascade.types import Sample, Situation, Tally
@@ -15,8 +15,13 @@ def tally(samples: Sequence[Sample], similarity: float | None = None) -> Tally:
 
     `similarity` is the score of the best demonstration that the samples were shown.
     """
-    counts = Counter(s.action.key for s in samples if s.action is not None)
-    return Tally(counts=dict(counts), total=len(samples), logprobs=_logprobs(samples), similarity=similarity)
+    counts: dict[str, int] = {}
+    total = 0
+    for sample in samples:
+        total += sample.weight
+        if sample.action is not None:
+            counts[sample.action.key] = counts.get(sample.action.key, 0) + sample.weight
+    return Tally(counts=counts, total=total, logprobs=_logprobs(samples), similarity=similarity)
 
 
 def _logprobs(samples: Sequence[Sample]) -> dict[str, float]:
@@ -49,3 +54,31 @@ def next_wave(router: Router, situation: Situation, votes: Tally, remaining: int
             if router.judge(situation, Tally(counts=counts, total=votes.total + size), remaining - size) is not None:
                 return size
     return remaining
+
+
+class Seat(NamedTuple):
+    """What a member gives to a committee: so many samples, each of so many votes."""
+
+    samples: int = 1
+    weight: int = 1
+
+    @property
+    def votes(self) -> int:
+        return self.samples * self.weight
+
+
+def next_members(router: Router, situation: Situation, votes: Tally, n: int, seats: Sequence[Seat]) -> int:
+    """The fewest of the members to come after whose votes `router` could have a verdict on `n`.
+
+    `next_wave` for votes that come a member at a time: they all join the largest class, or each is one of its own.
+    """
+    top = votes.top[0] if votes.top else "first"
+    joined, apart, total = dict(votes.counts), dict(votes.counts), votes.total
+    for size, seat in enumerate(seats[:-1], 1):
+        joined[top] = joined.get(top, 0) + seat.votes
+        apart |= {f"new class {size}.{i}": seat.weight for i in range(seat.samples)}
+        total += seat.votes
+        for counts in (joined, apart):
+            if router.judge(situation, Tally(counts=counts, total=total), max(0, n - total)) is not None:
+                return size
+    return len(seats)

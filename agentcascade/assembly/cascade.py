@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias, Unpack
 
 from agentcascade.actions.base import Validator
 from agentcascade.assembly import components
+from agentcascade.assembly.committee import check_committee, make_committee_router, seat_of
 from agentcascade.assembly.components import MakeModel
 from agentcascade.assembly.memory import shared_memory
 from agentcascade.assembly.resources import Resources
@@ -15,7 +17,7 @@ from agentcascade.billing.door import NullObserver
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig, variants
 from agentcascade.config.overrides import ConfigOverrides
-from agentcascade.config.sections import ModelConfig
+from agentcascade.config.sections import LinkConfig, ModelConfig
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.models.structured_output import Choices
 from agentcascade.models.structured_output import check as check_constraints
@@ -23,6 +25,7 @@ from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder,
 from agentcascade.step.context import FurtherStudent, StepContext, check_models
 
 ModelSettings: TypeAlias = str | Mapping[str, Any]
+SETTINGS = (str, Mapping, LinkConfig)
 
 
 def build(
@@ -38,6 +41,7 @@ def build(
     judge: Judge | Mapping[str, Any] | None = None,
     observer: Observer | None = None,
     models: MakeModel | None = None,
+    students: Sequence[ChatModel | ModelSettings | LinkConfig] = (),
     **overrides: Unpack[ConfigOverrides],
 ) -> Cascade:
     """A ready `Cascade` from a config, a YAML file, the environment or keyword arguments; close it when done.
@@ -46,6 +50,7 @@ def build(
         config: a configuration, or the path of a YAML file; with a `CascadeConfig`, no keys of it are taken beside it.
         cascade: one of the configuration's `cascades`.
         teacher, student: a model's name, its settings (``{"name": …, "price": …}``), or a model of your own.
+        students: further ones, each likewise.
         validators: say which actions are impossible.
         mergers: say which actions are the same though their keys differ, before those of the configuration.
         choices: which actions are admissible, for ``sampling.constrain: choice``.
@@ -62,6 +67,8 @@ def build(
     for role, model in (("teacher", teacher), ("student", student)):
         if isinstance(model, (str, Mapping)):
             settings[role] = {"name": model} if isinstance(model, str) else model
+    if students:
+        settings["students"] = [_settings(model) for model in students]
     if isinstance(judge, Mapping):
         settings["judge"], judge = judge, None
     if not isinstance(config, CascadeConfig):
@@ -81,6 +88,7 @@ def build(
             name=cascade or "default",
             teacher=None if isinstance(teacher, (str, Mapping)) else teacher,
             student=None if isinstance(student, (str, Mapping)) else student,
+            students={i: model for i, model in enumerate(students) if not isinstance(model, SETTINGS)},
             validators=validators,
             mergers=mergers,
             choices=choices,
@@ -94,6 +102,12 @@ def build(
         raise
     made.on_close(resources.close)
     return made
+
+
+def _settings(model: ChatModel | ModelSettings | LinkConfig) -> LinkConfig | Mapping[str, Any]:
+    if isinstance(model, (Mapping, LinkConfig)):
+        return model
+    return {"name": model if isinstance(model, str) else model.name}
 
 
 def build_all(
@@ -119,6 +133,7 @@ def _cascade(
     name: str,
     teacher: ChatModel | None = None,
     student: ChatModel | None = None,
+    students: Mapping[int, ChatModel] = MappingProxyType({}),
     judge: Judge | None = None,
     validators: Sequence[Validator] = (),
     mergers: Sequence[Merger] = (),
@@ -136,6 +151,8 @@ def _cascade(
         opened.append(make_model(model, count))
         return opened[-1]
 
+    check_committee(config)
+    committee = config.sampling.across == "students"
     teacher = teacher or (made(config.teacher, count) if config.teacher else None)
     student = student or (made(config.student, count) if config.student else None)
     all_mergers = (*mergers, *components.make_mergers(config, count, made))
@@ -147,13 +164,14 @@ def _cascade(
     embedder = resources.embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
     context = StepContext(
         config=config,
-        router=components.make_router(config.router),
+        router=make_committee_router(config) if committee else components.make_router(config.router),
         count=count,
         name=name,
         teacher=teacher,
         student=student,
         students=tuple(
-            FurtherStudent(made(link, count), components.make_router(link.router)) for link in config.students
+            FurtherStudent(students.get(i) or made(link, count), components.make_router(link.router), seat_of(link))
+            for i, link in enumerate(config.students)
         ),
         database=resources.database(config),
         bank=resources.bank(config, embedder) if embedder is not None else None,

@@ -93,15 +93,19 @@ def _parts(to: Console, settings: CascadeConfig) -> bool:
     from agentcascade.assembly.cascade import build_all
     from agentcascade.assembly.components import make_model
     from agentcascade.models.scripted import ScriptedModel
+    from agentcascade.step.committee import committee_of
 
     def made(model: ModelConfig, count: TokenCounter) -> ChatModel:
-        return ScriptedModel(["wrap"]) if model.name.startswith(OWN) else make_model(model, count)
+        return ScriptedModel(["wrap"], name=model.name) if model.name.startswith(OWN) else make_model(model, count)
 
     try:
-        _, shared = build_all(settings, models=made)
+        cascades, shared = build_all(settings, models=made)
         shared.close()
     except (AgentCascadeError, OSError, ValueError) as error:
         return _report(to, "the configuration", str(error))
+    for name, cascade in cascades.items():
+        if said := committee_of(cascade.context):
+            marked(to, "✓", "green", f"cascade {name}: {said}")
     return _report(to, "the configuration", None, "can be built")
 
 

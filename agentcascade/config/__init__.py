@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from agentcascade.config.sections import SamplingConfig as SamplingConfig
     from agentcascade.config.sections import ServerConfig as ServerConfig
     from agentcascade.config.sections import ShadowConfig as ShadowConfig
+    from agentcascade.config.sections import StudentConfig as StudentConfig
     from agentcascade.config.sections import TelemetryConfig as TelemetryConfig
     from agentcascade.config.sections import ToolsConfig as ToolsConfig
 
@@ -53,6 +54,7 @@ __all__, __getattr__, __dir__ = public_names(
         "SamplingConfig": "sections",
         "ServerConfig": "sections",
         "ShadowConfig": "sections",
+        "StudentConfig": "sections",
         "TelemetryConfig": "sections",
         "ToolsConfig": "sections",
         "config_path": "load",

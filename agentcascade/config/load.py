@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agentcascade._util import known_secrets
@@ -39,6 +39,7 @@ from agentcascade.config.sections import (
     SamplingConfig,
     ServerConfig,
     ShadowConfig,
+    StudentConfig,
     TelemetryConfig,
     ToolsConfig,
 )
@@ -58,9 +59,11 @@ class CascadeConfig(BaseSettings):
 
     mode: Mode = "cascade"
     teacher: ModelConfig | None = None
-    student: ModelConfig | None = None
+    student: StudentConfig | None = None
     students: tuple[LinkConfig, ...] = Field(
-        default=(), description="further students, asked in turn where the one before is not accepted"
+        default=(),
+        description="further students, asked in turn where the one before is not accepted; with `sampling.across: "
+        "students` they vote together with `student`",
     )
     bank: BankConfig = BankConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
@@ -85,6 +88,12 @@ class CascadeConfig(BaseSettings):
     )
     deadline_seconds: float = Field(default=180.0, gt=0, description="wall-clock limit of one step")
     seed: int = 0
+
+    @field_validator("student", mode="before")
+    @classmethod
+    def _read_student(cls, setting: object) -> object:
+        """A `ModelConfig` is a student's, too."""
+        return setting.model_dump(exclude_unset=True) if type(setting) is ModelConfig else setting
 
     @classmethod
     def settings_customise_sources(

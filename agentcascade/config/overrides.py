@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ class ConfigOverrides(MemoryOverrides, total=False):
     """
 
     mode: Mode
-    students: Sequence[sections.LinkConfig | Mapping[str, Any]]
     router: sections.RouterConfig | Mapping[str, Any]
     sampling: sections.SamplingConfig | Mapping[str, Any]
     actions: sections.ActionsConfig | Mapping[str, Any]

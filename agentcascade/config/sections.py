@@ -36,6 +36,13 @@ class ModelConfig(Section):
     options: Mapping[str, Any] = Field(default_factory=dict, description="passed on to the provider as they are")
 
 
+class StudentConfig(ModelConfig):
+    """A student, and what it gives where students vote together (`sampling.across: students`)."""
+
+    samples: int = Field(default=1, ge=1, le=100, description="answers that it gives to a committee")
+    weight: int = Field(default=1, ge=1, le=100, description="votes in a committee that each of them counts")
+
+
 class BankConfig(Section):
     url: str = Field(default="sqlite:///agentcascade.db", description="SQLAlchemy URL; postgresql://… to share it")
     namespace: str = "default"
@@ -93,18 +100,24 @@ class RouterConfig(PartConfig):
     name: str = "unanimity"
 
 
-class LinkConfig(ModelConfig):
-    """A further student of a chain, with the rule that it is accepted by."""
+class LinkConfig(StudentConfig):
+    """A further student: of a chain, with the rule that it is accepted by, or of a committee."""
 
     router: RouterConfig = RouterConfig()
 
 
 class SamplingConfig(Section):
+    across: Literal["samples", "students"] = Field(
+        default="samples",
+        description="what must agree; samples: those of one student, and further `students` are a chain; students: "
+        "`student` and `students` are a committee; each gives `samples` of `weight` votes, and `router` judges all",
+    )
     temperature: float | None = Field(default=0.1, ge=0, le=2)
     staged: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="buy only as many samples at a time as could settle the vote; auto: in the waves with the least "
-        "expected dollars; without a known price, and for the first 20 votes, where every sample pays for its prompt",
+        "expected dollars; without a known price, and for the first 20 votes, where every sample pays for its prompt. "
+        "A committee's members are asked in such waves, cheapest first; never: all at once",
     )
     cached_from_tokens: int = Field(
         default=1024, ge=0, description="shortest prompt that the student's provider reads from its cache"
@@ -112,7 +125,9 @@ class SamplingConfig(Section):
     second_dollars: float = Field(
         default=0.0, ge=0, description="what a second of waiting for samples is worth, when waves are planned"
     )
-    timeout_seconds: float = Field(default=30.0, gt=0, description="deadline of the student's part of a step")
+    timeout_seconds: float = Field(
+        default=30.0, gt=0, description="deadline of the student's part of a step; in a committee of each call"
+    )
     logprobs: bool = Field(default=False, description="ask for log-probabilities, where the student's provider can")
     constrain: Literal["none", "choice", "schema", "regex", "grammar"] = Field(
         default="none",
@@ -191,7 +206,11 @@ class ToolsConfig(Section):
 
 class ShadowConfig(Section):
     rate: float = Field(default=1.0, ge=0, le=1, description="share of the steps that are sampled")
-    samples: int | None = Field(default=None, ge=1, description="per step; default: as many as the router would draw")
+    samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="per step, in a committee of each member; default: as many as the router would draw",
+    )
     temperatures: tuple[Annotated[float, Field(ge=0, le=2)], ...] = Field(
         default=(), description="each step is sampled at one of them, so that the log holds several to choose from"
     )

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentcascade.actions.base import ActionFormat, AutoActions, Validator
+from agentcascade.actions.voting import Seat
 from agentcascade.billing.door import Door, NullObserver
 from agentcascade.errors import ConfigError
 from agentcascade.models.structured_output import Choices
@@ -35,10 +36,15 @@ if TYPE_CHECKING:
 
 
 class FurtherStudent(NamedTuple):
-    """A student that is asked when those before it were not accepted, and the router that judges its samples."""
+    """A student beside the first.
+
+    In a chain it is asked when those before it were not accepted, and `router` judges its samples; in a committee it
+    has a `seat`.
+    """
 
     model: ChatModel
     router: Router
+    seat: Seat = Seat()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +58,7 @@ class StepContext:
         name: Of the cascade, as decisions name it.
         teacher: Takes the steps that are deferred.
         student: Takes the steps on which its samples agree.
-        students: Asked in order after `student`.
+        students: Asked in order after `student`, or with it where they are a committee (`sampling.across: students`).
         bank: Where demonstrations are retrieved from and banked.
         memory: What is recalled before a step and remembered after it.
         actions: Reads actions off messages.

@@ -29,6 +29,7 @@ from agentcascade.models import structured_output, tool_call_ids
 from agentcascade.protocols import Router, Verdict
 from agentcascade.step.audit import AuditFailures, Audits
 from agentcascade.step.background import BackgroundTasks
+from agentcascade.step.committee import Committee
 from agentcascade.step.context import StepContext, check_models
 from agentcascade.step.model_calls import NOTHING, ModelCalls
 from agentcascade.step.recall import StepMemory
@@ -79,7 +80,11 @@ class Engine:
             state.life.waits_for(state.shadows.pending)
             state.life.waits_for(state.audits.pending)
         self.state = state
-        self._policies = [StudentPolicy(*of_one) for of_one in zip(contexts, state.learned)]
+        self._students = [StudentPolicy(*of_one) for of_one in zip(contexts, state.learned)]
+        committee = context.config.sampling.across == "students" and len(self._students) > 1
+        self._policies: Sequence[StudentPolicy] = self._students
+        if committee:
+            self._policies = [Committee(context, self._students)]
         self._shadows = Shadows(self._policies[0], self.state.shadows)
         self._audits = Audits(context, self.state.audits, self.state.audit_failures)
         self._memory = StepMemory(context, context.memory) if context.memory is not None else None
@@ -95,7 +100,7 @@ class Engine:
         return Engine(context, self.state)
 
     def _learned_of(self, context: StepContext) -> tuple[Learned, ...]:
-        known = {id(policy.context.student): policy.learned for policy in self._policies}
+        known = {id(policy.context.student): policy.learned for policy in self._students}
         students = (context.student, *(further.model for further in context.students))
         return tuple(known.get(id(student)) or new_learned() for student in students)
 
@@ -170,7 +175,7 @@ class Engine:
         prompted = request
         for policy in self._policies if mode == "cascade" else self._policies[:1]:
             try:
-                async with asyncio.timeout(context.config.sampling.timeout_seconds):
+                async with asyncio.timeout(policy.seconds):
                     router = self._router(policy, mode, request, record)
                     n = router.samples(situation) if router is not None else 0
                     if router is None or n == 0:

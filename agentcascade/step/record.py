@@ -39,9 +39,10 @@ class StepRecord:
         self.answered_by: Role = "student" if mode in ("cascade", "student") else "teacher"
         self._started = time.perf_counter()
         self._model_seconds = self._embedding_seconds = 0.0
+        self._under_way, self._waiting_since = 0, 0.0
         self._calls: list[Call] = list(before)
         self._failures: list[str] = []
-        self._fields: Mapping[str, Any] = {}
+        self._fields: dict[str, Mapping[str, Any]] = {}
         self._votes: Tally | None = None
         self._samples: Sequence[Sample] = ()
         self._prompt: Prompt | None = None
@@ -50,12 +51,16 @@ class StepRecord:
 
     @contextmanager
     def model_time(self) -> Iterator[None]:
-        """Time inside is the models', not ours."""
-        started = time.perf_counter()
+        """Time inside is the models', not ours; that of several calls at once counts once."""
+        if not self._under_way:
+            self._waiting_since = time.perf_counter()
+        self._under_way += 1
         try:
             yield
         finally:
-            self._model_seconds += time.perf_counter() - started
+            self._under_way -= 1
+            if not self._under_way:
+                self._model_seconds += time.perf_counter() - self._waiting_since
 
     def add_embedding(self, seconds: float) -> None:
         """Seconds that embedding the query took."""
@@ -70,10 +75,11 @@ class StepRecord:
         if completion is not None:
             self._calls.append(Call.of(role, purpose, completion))
             if role == "student" and purpose == "sample":
-                self._fields = completion.fields
+                self._fields[completion.model] = completion.fields
 
-    def add_failure(self, what: str, error: BaseException) -> None:
-        self._failures.append(f"{what}: {describe(error)}")
+    def add_failure(self, what: str, error: BaseException, member: str = "") -> None:
+        """Something broke, of one `member` where a committee was asked."""
+        self._failures.append(f"{what}: {describe(error)}" + (f" ({member})" if member else ""))
         self.reason = f"{what} failed: {type(error).__name__}"
 
     def end_in(self, error: BaseException) -> None:
@@ -108,19 +114,24 @@ class StepRecord:
         `answered` is that model's own completion, whose finish reasons and other fields are handed on.
         """
         of_role = [c for c in self._calls if c.role == self.answered_by and c.purpose in ("act", "sample")]
-        own = [c for c in of_role if c.model == of_role[-1].model]
+        own = self._of_chosen(of_role) or [c for c in of_role if c.model == of_role[-1].model]
         return Completion(
             model=own[-1].model,
             messages=tuple(messages),
             finish_reasons=(answered.finish_reasons if answered else ())
             or ("tool_calls" if messages[0].get("tool_calls") else "stop",),
-            fields=answered.fields if answered else self._fields,
+            fields=answered.fields if answered else self._fields.get(own[-1].model, {}),
             choice_fields=answered.choice_fields if answered else (),
             usage=sum((c.usage for c in own), Usage()),
             dollars=total(own),
             seconds=self._model_seconds,
             calls=len(own),
         )
+
+    def _of_chosen(self, calls: Sequence[Call]) -> list[Call]:
+        """Those of the committee's member whose sample was chosen."""
+        member = self._chosen.member if self._chosen else ""
+        return [c for c in calls if member and c.model == member]
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -156,10 +167,11 @@ class StepRecord:
         return max((d.score for d in self._prompt.shown), default=None) if self._prompt else None
 
     def agreement_on(self, chosen: Sample) -> str:
-        """How many of the samples say what `chosen` says."""
+        """How many of the votes say what `chosen` says, and whose sample it is where a committee votes."""
         assert self._votes is not None
         assert chosen.action is not None
-        return f"agreement {self._votes.counts[chosen.action.key]}/{self._votes.total}"
+        said = f"agreement {self._votes.counts[chosen.action.key]}/{self._votes.total}"
+        return f"{said}, answer of {chosen.member}" if chosen.member else said
 
     def close(self, teacher: ChatModel | None) -> Decision:
         wall = self.seconds
@@ -208,8 +220,11 @@ class StepRecord:
             usage = sum((c.usage for c in acts), Usage())
             return teacher.dollars(Usage(input=max(0, usage.prompt - extra), output=usage.completion))
         sampled = [c for c in self._calls if c.purpose == "sample"]
-        if not sampled or not self._samples:
+        samples = self._samples
+        if own := self._of_chosen(sampled):
+            sampled, samples = own, [s for s in samples if s.member == own[0].model]
+        if not sampled or not samples:
             return None
-        output = sum(c.usage.completion for c in sampled) / len(self._samples)
+        output = sum(c.usage.completion for c in sampled) / len(samples)
         prompt = round(sampled[0].usage.prompt / sampled[0].requests)
         return teacher.dollars(Usage(input=max(0, prompt - extra), output=round(output)))

@@ -16,7 +16,7 @@ from agentcascade.step.context import StepContext
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.step.student import StudentPolicy
-from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation, Tally
+from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation
 
 SAMPLES = 3
 """Of a shadow, where neither configuration nor router names a number: the paper's."""
@@ -51,8 +51,7 @@ class Shadows:
         try:
             async with asyncio.timeout(context.config.shadow.timeout_seconds):
                 shown = await policy.add_demonstrations(situation, "shadow", request, record) or request
-                n = samples_of(context, situation)
-                samples, _ = await policy.sample_and_vote(_All(n), situation, n, shown, record, "shadow")
+                samples = await policy.sample_all(samples_of(context, situation), situation, shown, record, "shadow")
         except Exception as error:
             record.add_failure("shadow", error)
         except asyncio.CancelledError as error:
@@ -67,12 +66,13 @@ class Shadows:
             return
         router, config = context.router, context.config
         n = router.samples(situation)
-        votes = voting.tally(samples[:n], record.similarity)
+        votes = voting.tally(self._policy.samples_voted_on(samples, n), record.similarity)
         k = 0 if context.bank is None else config.retrieval.k if request.k is None else request.k
         taught = not k or len(record.demonstrations) >= config.prompt.min_demonstrations
         if isinstance(router, LearningRouter) and samples:
-            router.checked(situation, voting.tally(samples[: n or len(samples)]), decision.action)
-        accepted = taught and 0 < n <= len(samples) and router.judge(situation, votes, 0) is Verdict.ACCEPT
+            known = self._policy.samples_voted_on(samples, n or voting.tally(samples).total)
+            router.checked(situation, voting.tally(known), decision.action)
+        accepted = taught and 0 < n <= votes.total and router.judge(situation, votes, 0) is Verdict.ACCEPT
         context.recorder.shadowed(
             Shadow(
                 decision=decision.id,
@@ -125,19 +125,5 @@ def logged(sample: Sample) -> LoggedSample:
         invalid=sample.invalid,
         logprob=sample.logprob,
         tokens=sample.tokens,
+        member=sample.member,
     )
-
-
-class _All:
-    """Wants every sample; has no opinion."""
-
-    name = "shadow"
-
-    def __init__(self, n: int) -> None:
-        self._n = n
-
-    def samples(self, situation: Situation) -> int:
-        return self._n
-
-    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
-        return None if remaining else Verdict.DEFER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from agentcascade._util.bounds import off_loop
@@ -24,6 +24,10 @@ from agentcascade.step.sample_batches import MOST, BatchPlanner, SampleStatistic
 from agentcascade.types import Completion, Message, Mode, Purpose, Sample, Situation, Tally
 
 log = logging.getLogger("agentcascade.student")
+
+
+Draw = Callable[[Tally, int], Awaitable[list[Sample]]]
+"""Votes so far and votes to come → the next samples."""
 
 
 class Learned(NamedTuple):
@@ -49,6 +53,11 @@ class StudentPolicy:
     def __init__(self, context: StepContext, learned: Learned) -> None:
         self.context = context
         self.learned = learned
+
+    @property
+    def seconds(self) -> float:
+        """Deadline of the student's part of a step."""
+        return self.context.config.sampling.timeout_seconds
 
     async def add_demonstrations(
         self, situation: Situation, mode: Mode, request: Request, record: StepRecord
@@ -87,12 +96,12 @@ class StudentPolicy:
         purpose: Purpose = "sample",
     ) -> tuple[list[Sample], Verdict]:
         """Sample until the router has a verdict, all at once or in batches, or until there are `n` samples."""
-        next_size = self._batch_sizes(router, situation, n, request)
         calls = ModelCalls(self.context, request, record)
-        statistics = self.learned.statistics
+        draw = self._make_draw(router, situation, n, request, record, calls, purpose)
         samples: list[Sample] = []
         while True:
-            votes, remaining = voting.tally(samples, record.similarity), n - len(samples)
+            votes = voting.tally(samples, record.similarity)
+            remaining = max(0, n - votes.total)
             verdict = router.judge(situation, votes, remaining) if samples else None
             if (
                 verdict is Verdict.DEFER
@@ -101,15 +110,46 @@ class StudentPolicy:
             ):
                 continue
             if verdict is not None:
-                statistics.add_vote(samples)
+                self.learned.statistics.add_vote(samples)
                 return samples, verdict
-            if remaining <= 0:  # a router that has no verdict is no reason to go on buying
+            batch = await draw(votes, remaining) if remaining else []
+            if not batch:  # a router that has no verdict is no reason to go on buying
                 return samples, Verdict.DEFER
+            samples += batch
+
+    async def sample_all(
+        self, n: int, situation: Situation, request: Request, record: StepRecord, purpose: Purpose
+    ) -> list[Sample]:
+        """`n` samples, whatever they say."""
+        samples, _ = await self.sample_and_vote(_All(n), situation, n, request, record, purpose)
+        return samples
+
+    def samples_voted_on(self, samples: Sequence[Sample], n: int) -> Sequence[Sample]:
+        """Of all `samples` of a step those on which a router that wants `n` votes would have voted."""
+        return samples[:n]
+
+    def _make_draw(
+        self,
+        router: Router,
+        situation: Situation,
+        n: int,
+        request: Request,
+        record: StepRecord,
+        calls: ModelCalls,
+        purpose: Purpose,
+    ) -> Draw:
+        """How samples are bought, a batch at a time."""
+        next_size, statistics = self._batch_sizes(router, situation, n, request), self.learned.statistics
+
+        async def draw(votes: Tally, remaining: int) -> list[Sample]:
             size = min(max(next_size(votes), 1), remaining)
-            batch = await calls.sample(size, len(samples), purpose)
-            samples += [await self._sample(reply, situation, request) for reply in batch.replies]
+            batch = await calls.sample(size, votes.total, purpose)
+            samples = [await self._sample(reply, situation, request) for reply in batch.replies]
             if batch.call is not None:
                 statistics.add_request(batch.call, size)
+            return samples
+
+        return draw
 
     def _batch_sizes(self, router: Router, situation: Situation, n: int, request: Request) -> Callable[[Tally], int]:
         """Votes so far → samples to buy next, as `sampling.staged` says."""
@@ -155,8 +195,7 @@ class StudentPolicy:
             return True
         more = settings.side_effects_samples - len(samples)
         if more > 0:
-            batch = await ModelCalls(self.context, request, record).sample(more, len(samples))
-            samples += [await self._sample(reply, situation, request) for reply in batch.replies]
+            await self._add_samples(more, samples, situation, request, record)
         votes = voting.tally(samples)
         record.add_votes(votes, samples)
         share = votes.counts.get(chosen.action.key, 0) / votes.total
@@ -166,6 +205,12 @@ class StudentPolicy:
             f"agreement {share:.2f} on {', '.join(sorted(named))}, {settings.side_effects_agreement:g} needed"
         )
         return False
+
+    async def _add_samples(
+        self, more: int, samples: list[Sample], situation: Situation, request: Request, record: StepRecord
+    ) -> None:
+        batch = await ModelCalls(self.context, request, record).sample(more, len(samples))
+        samples += [await self._sample(reply, situation, request) for reply in batch.replies]
 
     async def _sample(self, reply: StudentReply, situation: Situation, request: Request) -> Sample:
         sample = await parse(self.context, reply.message, situation, request)
@@ -207,3 +252,18 @@ class FirstSample:
 
 
 FIRST_SAMPLE = FirstSample()
+
+
+class _All:
+    """Router that wants every sample and has no opinion."""
+
+    name = "shadow"
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def samples(self, situation: Situation) -> int:
+        return self._n
+
+    def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        return None if remaining else Verdict.DEFER

@@ -32,7 +32,7 @@ class StudentHealth:
             self._said.add(student)
         since = "has not worked yet" if new else f"failed {count} times in a row"
         log.warning(
-            "student %s %s, and the teacher takes its steps: %s. Check its name, address and key with "
+            "student %s %s, and steps are taken without it: %s. Check its name, address and key with "
             "`agentcascade doctor --call`; this is said once, each decision records its failures",
             student,
             since,

@@ -57,18 +57,21 @@ class AlwaysStudent:
 class AgreementThreshold(Agreement):
     """Accept when at least `threshold` of `n` samples agree on one action; as soon as that is settled (`Agreement`).
 
-    Raises `ConfigError` for n < 1 or a threshold outside (0, 1].
+    `needed` says it in votes: 2 of 3, not at least 0.66 of them. Raises `ConfigError` for n < 1, a threshold outside
+    (0, 1], and for votes that n samples do not have.
     """
 
     name = "threshold"
 
-    def __init__(self, n: int = 3, threshold: float = 1.0) -> None:
+    def __init__(self, n: int = 3, threshold: float = 1.0, needed: int | None = None) -> None:
         if not isinstance(n, int) or n < 1:
             raise ConfigError(f"router.n is {n!r}: it is a number of samples, at least 1")
         if not 0 < threshold <= 1:
             raise ConfigError(f"router.threshold is {threshold}: it is a share of samples, above 0 and at most 1")
-        super().__init__(n, max(1, math.ceil(threshold * n - 1e-9)))
-        self.threshold = threshold
+        if needed is not None and (not isinstance(needed, int) or not 1 <= needed <= n):
+            raise ConfigError(f"router.needed is {needed!r}: it is a number of votes, 1 to {n}")
+        super().__init__(n, needed or max(1, math.ceil(threshold * n - 1e-9)))
+        self.threshold = needed / n if needed else threshold
 
     def as_rule(self) -> Rule:
         from agentcascade.routers.tuning.rules import Threshold

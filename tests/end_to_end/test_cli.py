@@ -157,6 +157,21 @@ def test_doctor_refuses_what_build_refuses(
     assert "can be built" in run("doctor").output
 
 
+def test_doctor_shows_a_committee(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cheap, dear = (
+        {"name": f"openai/{name}", "api_key": "sk-1", "price": {"input": price, "output": price}}
+        for name, price in (("cheap", "1"), ("dear", "9"))
+    )
+    whole = {"teacher": {"name": "offline/expert"}, "retrieval": {"k": 0}, "sampling": {"across": "students"}}
+    Path("agentcascade.yaml").write_text(
+        yaml.safe_dump(whole | {"student": dear, "students": [{**cheap, "weight": 2}]})
+    )
+    out = " ".join(run("doctor").output.split())
+    assert "committee, 3 of 3 votes must agree; asked in this order" in out
+    assert "openai/cheap (2 votes, $0.0011), openai/dear (1 vote, $0.0099)" in out
+
+
 def test_doctor_says_what_a_missing_extra_would_bring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "faiss", None)

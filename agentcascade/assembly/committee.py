@@ -1,0 +1,56 @@
+"""Committee of a configuration (`sampling.across: students`): who sits in it, and the router of as many votes."""
+
+from __future__ import annotations
+
+import inspect
+
+from agentcascade import registry
+from agentcascade.actions.voting import Seat
+from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import StudentConfig
+from agentcascade.errors import ConfigError
+from agentcascade.protocols import Router
+
+
+def seat_of(student: StudentConfig | None) -> Seat:
+    """What a student gives to a committee."""
+    return Seat() if student is None else Seat(student.samples, student.weight)
+
+
+def check_committee(config: CascadeConfig) -> None:
+    """Raises `ConfigError` for students who are no committee, and for a committee's settings where there is none."""
+    students = {"student": config.student, **{f"students.{i}": link for i, link in enumerate(config.students)}}
+    if config.sampling.across == "samples":
+        for where, student in students.items():
+            if seat_of(student) != Seat():
+                raise ConfigError(
+                    f"{where}: samples and weight are those of a committee: set sampling.across to students, or leave "
+                    "them out (how many samples one student gives is router.options.n)"
+                )
+        return
+    if not config.students:
+        raise ConfigError(
+            "sampling.across is students, and there is one student: name further `students`, or leave it out for "
+            "several samples of the one"
+        )
+    for i, link in enumerate(config.students):
+        if "router" in link.model_fields_set:
+            raise ConfigError(
+                f"students.{i}.router: all votes of a committee are judged by `router`: leave it out, or leave "
+                "sampling.across out for a chain"
+            )
+
+
+def make_committee_router(config: CascadeConfig) -> Router:
+    """The configured router, whose `n` is how many votes the committee has. Raises `ConfigError`."""
+    key, name = "router.name", config.router.name
+    votes = sum(seat_of(student).votes for student in (config.student, *config.students))
+    part = registry.load(registry.find("routers", name, key), key)
+    options = dict(config.router.options)
+    if "n" in inspect.signature(part).parameters and options.setdefault("n", votes) != votes:
+        raise ConfigError(
+            f"router.options.n is {options['n']!r}, and the committee has {votes} votes: leave n out, or change the "
+            "students' samples and weight"
+        )
+    router: Router = registry.make(part, f"{key} '{name}'", options)
+    return router
