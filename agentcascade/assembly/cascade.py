@@ -20,7 +20,7 @@ from agentcascade.config.overrides import ConfigOverrides
 from agentcascade.config.sections import LinkConfig, ModelConfig
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.models.structured_output import Choices
-from agentcascade.models.structured_output import check as check_constraints
+from agentcascade.models.structured_output import check_config as check_constraints
 from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
 from agentcascade.step.context import FurtherStudent, StepContext, check_models
 

@@ -100,17 +100,16 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
     A registered one (entry-point group ``agentcascade.models``: a function of this function's arguments, by the whole
     name or, with a slash at its end, by prefix), `module:Class` of the user's, or anything litellm knows.
     """
-    from agentcascade.models.priced import priced
-    from agentcascade.models.pricing import PriceTable
+    from agentcascade.models.pricing import PriceTable, with_price
 
     prices = PriceTable({config.name: dict(config.price)} if config.price else {})
     point = _registered_model(config.name)
     if point is not None:
         model: ChatModel = registry.load(point, "model")(config, count)
-        return priced(model, prices.lookup(config.name) if config.price else None)
+        return with_price(model, prices.lookup(config.name) if config.price else None)
     if OWN_CLASS.fullmatch(config.name):
         own: ChatModel = registry.make(load(config.name), config.name, config.options)
-        return priced(own, prices.lookup(config.name) if config.price else None)
+        return with_price(own, prices.lookup(config.name) if config.price else None)
     if config.name.startswith(OWN):
         raise ConfigError(
             f"model '{config.name}' is reached through a wrapped client: use agentcascade.wrap(client, ...), or name "

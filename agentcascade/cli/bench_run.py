@@ -31,7 +31,7 @@ from agentcascade.cli.terminal import console as safe_console
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import BenchError, ConfigError, MissingExtra, describe
 from agentcascade.models.pricing import PriceTable
-from agentcascade.models.structured_output import check as check_constraints
+from agentcascade.models.structured_output import check_config as check_constraints
 
 PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
 """Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""

@@ -168,6 +168,6 @@ def _structured(config: CascadeConfig) -> dict[str, Any] | None:
     sampling = config.sampling
     if sampling.constrain == "choice":
         raise ConfigError("sampling.constrain 'choice': a log does not say what was admissible; set it to none")
-    structured_output.check(sampling, config.actions, [])
-    asked = structured_output.option(sampling, config.actions, HOSTED_VLLM, {})
+    structured_output.check_config(sampling, config.actions, [])
+    asked = structured_output.vllm_option(sampling, config.actions, HOSTED_VLLM, {})
     return asked.get(structured_output.OPTION)

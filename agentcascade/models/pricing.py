@@ -1,10 +1,10 @@
-"""What a token costs: the user's own table first, then litellm's bundled list, else unknown (never zero)."""
+"""Prices of models, in dollars per million tokens: the user's, else litellm's list's, else unknown (never zero)."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from importlib.util import find_spec
@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from agentcascade.errors import ConfigError, did_you_mean
-from agentcascade.types import Frozen, Usage
+from agentcascade.models.quirks import LOCAL_PROVIDERS
+from agentcascade.protocols import ChatModel, StreamingModel
+from agentcascade.types import Completion, Delta, Frozen, Message, Usage
 
 if TYPE_CHECKING:
     from agentcascade.config.sections import ModelConfig
 
 MILLION = Decimal(1_000_000)
-CLASSES = ("input", "cached_input", "cache_write", "cache_write_1h", "output", "reasoning")
+TOKEN_CLASSES = ("input", "cached_input", "cache_write", "cache_write_1h", "output", "reasoning")
 
 
-class Rates(Frozen):
+class TokenRates(Frozen):
     """Dollars per million tokens of each class. What has no rate of its own is billed as the class it belongs to."""
 
     input: Decimal = Field(ge=0, allow_inf_nan=False)
@@ -33,51 +35,76 @@ class Rates(Frozen):
     cache_write_1h: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False, description="default: cache_write")
     reasoning: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False, description="default: output")
 
-    def bill(self, usage: Usage) -> Decimal:
-        """Exact dollars."""
-        write = _or(self.cache_write, self.input)
+    def cost(self, usage: Usage) -> Decimal:
+        """Exact US dollars of `usage`, whatever the length of its prompt."""
+        write = _default_to(self.cache_write, self.input)
         return (
             usage.input * self.input
-            + usage.cached_input * _or(self.cached_input, self.input)
+            + usage.cached_input * _default_to(self.cached_input, self.input)
             + usage.cache_write * write
-            + usage.cache_write_1h * _or(self.cache_write_1h, write)
+            + usage.cache_write_1h * _default_to(self.cache_write_1h, write)
             + usage.output * self.output
-            + usage.reasoning * _or(self.reasoning, self.output)
+            + usage.reasoning * _default_to(self.reasoning, self.output)
         ) / MILLION
 
 
-class Price(Rates):
-    """A model's rates, and those that replace them for requests with a long prompt."""
+class Price(TokenRates):
+    """A model's price: dollars per million tokens of each class, and others for requests with a long prompt.
 
-    long_context: tuple[tuple[int, Rates], ...] = Field(
+    Args:
+        input: Of prompt tokens.
+        output: Of answer tokens.
+        cached_input: Of prompt tokens that the provider had cached; default: `input`.
+        cache_write: Of prompt tokens that are written to its cache; default: `input`.
+        cache_write_1h: The same for an hour; default: `cache_write`.
+        reasoning: Of answer tokens that are thinking; default: `output`.
+        long_context: (tokens, rates) for requests whose prompt has more than so many tokens.
+
+    Raises:
+        ValidationError: A price that is negative or no number.
+
+    >>> from agentcascade.types import Usage
+    >>> Price(input="0.4", cached_input="0.1", output="1.6").dollars(Usage(input=1000, cached_input=2000, output=50))
+    Decimal('0.00068')
+    """
+
+    long_context: tuple[tuple[int, TokenRates], ...] = Field(
         default=(), description="(tokens, rates): rates of a request whose prompt has more than so many tokens"
     )
 
     def dollars(self, usage: Usage) -> Decimal:
-        """What one request costs."""
-        rates: Rates = self
-        for above, long in sorted(self.long_context, key=lambda tier: tier[0]):
-            if usage.prompt > above:
-                rates = long
-        return rates.bill(usage)
+        """Exact US dollars of one request with `usage`, in tokens."""
+        rates: TokenRates = self
+        for tokens, long_rates in sorted(self.long_context, key=lambda tier: tier[0]):
+            if usage.prompt > tokens:
+                rates = long_rates
+        return rates.cost(usage)
 
 
 class PriceTable:
-    """Prices by model name. `overrides` maps names to a `Price` or to dollars per million tokens by class.
+    """Prices by model name.
 
-    Raises `ConfigError` naming the model and the class of an impossible price.
+    Args:
+        overrides: Name of a model → its `Price`, or dollars per million tokens by class. What is not in it is looked up
+            in the list that comes with litellm; nothing is fetched.
+
+    Raises:
+        ConfigError: An impossible price; it names the model and the class.
+
+    >>> PriceTable({"mine": {"input": 1, "output": 2}}).lookup("hosted_vllm/mine").output
+    Decimal('2')
     """
 
     def __init__(self, overrides: Mapping[str, Price | Mapping[str, Any]] | None = None) -> None:
-        self._own = {name: _price(name, value) for name, value in (overrides or {}).items()}
+        self._overrides = {name: _checked_price(name, value) for name, value in (overrides or {}).items()}
 
     def lookup(self, model: str) -> Price | None:
-        """The price of `model`, tried as it is and without its provider's prefix; None when it is not known."""
+        """The price of `model` (litellm's name), also without its provider's prefix; None when it is not known."""
         provider, _, bare = model.partition("/")
         for name in (model, bare):
-            if name in self._own:
-                return self._own[name]
-        return _listed(model) or _listed(bare, provider)
+            if name in self._overrides:
+                return self._overrides[name]
+        return _listed_price(model) or _listed_price(bare, provider)
 
 
 def price_of(config: ModelConfig, *aliases: str) -> Callable[[Usage], Decimal | None]:
@@ -91,15 +118,15 @@ def price_of(config: ModelConfig, *aliases: str) -> Callable[[Usage], Decimal | 
         A function of `Usage`, which returns None where no price is known.
     """
     prices = PriceTable({config.name: dict(config.price)} if config.price else {})
-    price = next((found for name in (config.name, *aliases) if (found := prices.lookup(name)) is not None), None)
+    price = next((p for name in (config.name, *aliases) if (p := prices.lookup(name)) is not None), None)
     return lambda usage: None if price is None else price.dollars(usage)
 
 
-def _or(value: Decimal | None, default: Decimal) -> Decimal:
+def _default_to(value: Decimal | None, default: Decimal) -> Decimal:
     return default if value is None else value
 
 
-def _price(model: str, value: Price | Mapping[str, Any]) -> Price:
+def _checked_price(model: str, value: Price | Mapping[str, Any]) -> Price:
     if isinstance(value, Price):
         return value
     if not isinstance(value, Mapping):
@@ -108,7 +135,7 @@ def _price(model: str, value: Price | Mapping[str, Any]) -> Price:
         )
     for name in value:
         if name not in Price.model_fields:
-            raise ConfigError(f"price of {model}: unknown class '{name}': {did_you_mean(name, CLASSES)}")
+            raise ConfigError(f"price of {model}: unknown class '{name}': {did_you_mean(name, TOKEN_CLASSES)}")
     try:
         return Price(**{k: str(v) if isinstance(v, float) else v for k, v in value.items()})
     except ValidationError as error:
@@ -117,7 +144,7 @@ def _price(model: str, value: Price | Mapping[str, Any]) -> Price:
 
 
 @lru_cache(maxsize=1)
-def _list() -> dict[str, dict[str, Any]]:
+def _price_list() -> dict[str, dict[str, Any]]:
     """litellm's list, read from its file: importing litellm takes seconds, and would fetch a newer one."""
     spec = find_spec("litellm")
     if spec is None or not spec.submodule_search_locations:
@@ -129,7 +156,7 @@ def _list() -> dict[str, dict[str, Any]]:
     return entries
 
 
-KEYS = {
+LIST_KEYS = {
     "input": "input_cost_per_token",
     "output": "output_cost_per_token",
     "cached_input": "cache_read_input_token_cost",
@@ -143,43 +170,73 @@ KEYS = {
 def max_output_tokens(model: str) -> int | None:
     """The most tokens of one answer that litellm's list gives `model`, tried like its price; None: not known."""
     provider, _, bare = model.partition("/")
-    entry = _list().get(model)
+    entry = _price_list().get(model)
     if entry is None:
-        entry = _list().get(bare)
+        entry = _price_list().get(bare)
         if entry is None or not str(entry.get("litellm_provider", "")).startswith(provider):
             return None
     limit = entry.get("max_output_tokens") or entry.get("max_tokens")  # of some models one, of some the other
     return limit if isinstance(limit, int) and limit > 0 and model != "sample_spec" else None
 
 
-FREE = {"ollama", "lemonade"}
-"""Providers that run on the user's own machine: their listed 0 is a price."""
-
-
 @lru_cache(maxsize=256)
-def _listed(model: str, provider: str = "") -> Price | None:
+def _listed_price(model: str, provider: str = "") -> Price | None:
     """The list's price of `model`; of a bare name only when the entry is the provider's own, as served by it.
 
     A `hosted_vllm/gpt-4o` is not OpenAI's, whatever it is called.
     """
-    entry = _list().get(model)
+    entry = _price_list().get(model)
     if entry is None or model == "sample_spec":
         return None
     if provider and not str(entry.get("litellm_provider", "")).startswith(provider):
         return None
-    base = _rates(entry, "")
+    base = _listed_rates(entry, "")
     if base is None:
         return None
-    free = entry.get("litellm_provider") in FREE and not model.endswith("-cloud")
+    free = entry.get("litellm_provider") in LOCAL_PROVIDERS and not model.endswith("-cloud")
     if not (base["input"] or base["output"] or free):
         # The list writes 0 also for prices that nobody filled in.
         return None
     above = {int(m[1]) for key in entry if (m := re.fullmatch(r"input_cost_per_token_above_(\d+)k_tokens", key))}
-    tiers = tuple((k * 1000, Rates(**(base | (_rates(entry, f"_above_{k}k_tokens") or {})))) for k in sorted(above))
-    return Price(**base, long_context=tiers)
+    long_rates = {k * 1000: base | (_listed_rates(entry, f"_above_{k}k_tokens") or {}) for k in sorted(above)}
+    return Price(**base, long_context=tuple((k, TokenRates(**rates)) for k, rates in long_rates.items()))
 
 
-def _rates(entry: Mapping[str, Any], suffix: str) -> dict[str, Decimal] | None:
+def _listed_rates(entry: Mapping[str, Any], suffix: str) -> dict[str, Decimal] | None:
     """Dollars per million tokens under the keys with `suffix`; None without both input and output."""
-    found = {name: Decimal(v) * MILLION for name, key in KEYS.items() if (v := entry.get(key + suffix)) is not None}
-    return found if "input" in found and "output" in found else None
+    listed = {name: entry.get(key + suffix) for name, key in LIST_KEYS.items()}
+    rates = {name: Decimal(value) * MILLION for name, value in listed.items() if value is not None}
+    return rates if "input" in rates and "output" in rates else None
+
+
+def with_price(model: ChatModel, price: Price | None) -> ChatModel:
+    """`model` with completions and estimates that cost what `price` says; `model` itself where no price is given."""
+    if price is None:
+        return model
+    return (_PricedStreaming if isinstance(model, StreamingModel) else _Priced)(model, price)
+
+
+class _Priced:
+    def __init__(self, model: ChatModel, price: Price) -> None:
+        self._model, self._price = model, price
+        self.name, self.supports_n = model.name, model.supports_n
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def dollars(self, usage: Usage) -> Decimal | None:
+        return self._price.dollars(usage)
+
+    async def complete(self, messages: Sequence[Message], **options: Any) -> Completion:
+        return self._billed(await self._model.complete(messages, **options))
+
+    def _billed(self, completion: Completion) -> Completion:
+        return completion.model_copy(update={"dollars": self._price.dollars(completion.usage)})
+
+
+class _PricedStreaming(_Priced):
+    async def stream(
+        self, messages: Sequence[Message], on_delta: Callable[[Delta], None], **options: Any
+    ) -> Completion:
+        model: Any = self._model
+        return self._billed(await model.stream(messages, on_delta, **options))

@@ -18,10 +18,27 @@ Script: TypeAlias = Callable[[Sequence[Message], int], Answer]
 
 
 class ScriptedModel:
-    """Answers from `script`: a list, told in turn (the last one for ever), or a function of (messages, sample index).
+    """A deterministic chat model that says what it was told to say, for tests and examples; its tokens are counted.
 
-    Tokens are counted for real; an exception in the script is raised. `requests` keeps what was asked. A message's
-    ``logprobs``, a list of its tokens', are told where they are asked for.
+    `requests` keeps the messages of each call.
+
+    Args:
+        script: A list of answers, given in turn (the last one for ever), or a function of (messages, sample index). An
+            answer is a text, a message, or an exception, which is raised. A message's ``logprobs``, a list of its
+            tokens', are told where they are asked for.
+        name: What records call the model.
+        price: Of its tokens; None: dollars are None.
+        delay: Seconds before each answer.
+        supports_n: Whether it takes several samples in one request.
+
+    Raises:
+        ConfigError: The script is a text, or empty.
+
+    >>> import asyncio
+    >>> model = ScriptedModel(["go north", "take the lamp"])
+    >>> completion = asyncio.run(model.complete([{"role": "user", "content": "What next?"}]))
+    >>> completion.messages[0]["content"]
+    'go north'
     """
 
     bills_failures = True
@@ -40,9 +57,10 @@ class ScriptedModel:
             raise ConfigError("the script of a ScriptedModel is a list of at least one answer, or a function")
         self.name, self.supports_n, self.price, self.delay = name, supports_n, price, delay
         self.requests: list[list[Message]] = []
-        self._script, self._told = script, 0
+        self._script, self._position = script, 0
 
     def dollars(self, usage: Usage) -> Decimal | None:
+        """What such usage of one request costs; None without a price."""
         return self.price.dollars(usage) if self.price else None
 
     async def complete(
@@ -56,6 +74,22 @@ class ScriptedModel:
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
+        """The next `n` answers of the script.
+
+        Args:
+            messages: Kept in `requests`, and counted.
+            n: Number of samples.
+            temperature: Ignored, as are `seed` and `tools`.
+            seed: Ignored.
+            tools: Ignored.
+            timeout: Seconds; None: no limit.
+            options: With ``logprobs=True``, log-probabilities that the script has are told.
+
+        Raises:
+            EmptyCompletion: No answer says anything.
+            TimeoutError: `delay` is longer than `timeout`.
+            BaseException: What the script says is raised.
+        """
         self.requests.append(list(messages))
         async with asyncio.timeout(timeout):
             await asyncio.sleep(self.delay)
@@ -84,14 +118,14 @@ class ScriptedModel:
     def _next(self, messages: Sequence[Message], sample: int) -> Answer:
         if callable(self._script):
             return self._script(messages, sample)
-        answer = self._script[min(self._told, len(self._script) - 1)]
-        self._told += 1
+        answer = self._script[min(self._position, len(self._script) - 1)]
+        self._position += 1
         return answer
 
     async def stream(
         self, messages: Sequence[Message], on_delta: Callable[[Delta], None], **options: Any
     ) -> Completion:
-        """The same answer, a few words at a time."""
+        """One answer as of `complete`, a few words at a time to `on_delta`."""
         from agentcascade.models.deltas import split_into_deltas
 
         completion = await self.complete(messages, **options)

@@ -1,4 +1,4 @@
-"""Answers that a student cannot but give in a certain form: vLLM's `structured_outputs`.
+"""Structured outputs of vLLM: a student's answers held to choices, a JSON schema, a regular expression or a grammar.
 
 Clouds have JSON schemas at most; vLLM masks every token that would leave a choice, a schema, a regular expression or a
 grammar. What the admissible actions are is known to the caller (`choices` of a request) or to the environment
@@ -18,18 +18,18 @@ from agentcascade.types import Situation
 if TYPE_CHECKING:
     from agentcascade.config.sections import ActionsConfig, SamplingConfig
 
-THOUGHT = 240
+MAX_THOUGHT = 240
 """Characters of a thought before a constrained action: without a limit a weak student never comes to the action."""
 OPTION, CHOICES = "structured_outputs", "choices"
 """What vLLM calls it; the option of a request that lists what may be chosen, which no model is sent"""
-FIELDS = {"schema": "json", "regex": "regex", "grammar": "grammar"}
-CHOOSING = ("text", "auto", "react")
+VLLM_FIELDS = {"schema": "json", "regex": "regex", "grammar": "grammar"}
+CHOICE_FORMATS = ("text", "auto", "react")
 
 Choices = Callable[[Situation], Sequence[str]]
 """The admissible actions of a situation."""
 
 
-def check(sampling: SamplingConfig, actions: ActionsConfig, students: Sequence[str]) -> None:
+def check_config(sampling: SamplingConfig, actions: ActionsConfig, students: Sequence[str]) -> None:
     """Raises `ConfigError` where no student can be constrained so. `students` are models' names."""
     kind, value = sampling.constrain, sampling.constraint
     if kind == "none":
@@ -44,9 +44,9 @@ def check(sampling: SamplingConfig, actions: ActionsConfig, students: Sequence[s
     if kind == "choice":
         if value is not None:
             raise ConfigError("sampling.constraint goes with schema, regex and grammar: choices come with each request")
-        if actions.format not in CHOOSING:
+        if actions.format not in CHOICE_FORMATS:
             raise ConfigError(
-                f"sampling.constrain 'choice' needs actions.format {', '.join(CHOOSING)}, not '{actions.format}'"
+                f"sampling.constrain 'choice' needs actions.format {', '.join(CHOICE_FORMATS)}, not '{actions.format}'"
             )
     elif kind == "schema":
         _check_schema(value)
@@ -94,7 +94,9 @@ def with_choices(
         return options
 
 
-def option(sampling: SamplingConfig, actions: ActionsConfig, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def vllm_option(
+    sampling: SamplingConfig, actions: ActionsConfig, model: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a call of `model` is asked on top of a request's `options`; {} where it is not constrained.
 
     Raises `ConfigError` when the actions to choose from are not known.
@@ -103,19 +105,19 @@ def option(sampling: SamplingConfig, actions: ActionsConfig, model: str, options
     if kind == "none" or not model.startswith(HOSTED_VLLM):
         return {}
     if kind != "choice":
-        return {OPTION: {FIELDS[kind]: sampling.constraint}}
+        return {OPTION: {VLLM_FIELDS[kind]: sampling.constraint}}
     listed = list(dict.fromkeys(str(choice) for choice in options.get(CHOICES) or () if str(choice).strip()))
     if not listed:
         raise ConfigError(
             "sampling.constrain is 'choice', but the admissible actions of this step are not known: give the request "
             "choices=[...], or agentcascade.build(choices=function of the situation)"
         )
-    return {OPTION: {"regex": react(listed)} if actions.format == "react" else {"choice": listed}}
+    return {OPTION: {"regex": react_pattern(listed)} if actions.format == "react" else {"choice": listed}}
 
 
-def react(choices: Sequence[str]) -> str:
+def react_pattern(choices: Sequence[str]) -> str:
     """A regular expression: one thought, and one of `choices` as the action."""
-    return rf"Thought: [^\n]{{1,{THOUGHT}}}\nAction: ({'|'.join(_literal(choice) for choice in choices)})"
+    return rf"Thought: [^\n]{{1,{MAX_THOUGHT}}}\nAction: ({'|'.join(_literal(choice) for choice in choices)})"
 
 
 def _literal(text: str) -> str:

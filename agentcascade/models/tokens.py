@@ -1,4 +1,4 @@
-"""Counting tokens with a real tokenizer, without a network."""
+"""Token counter: tiktoken's encodings, without a network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from agentcascade.messages import text_of
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Message
 
-PER_MESSAGE = 3
-"""Tokens that a chat format adds to each message (OpenAI's figure for its chat models)."""
-
-
-FILES = {
+TOKENS_PER_MESSAGE = 3
+"""That a chat format adds to each message (OpenAI's figure for its chat models)."""
+BUNDLED_FILES = {
     "cl100k_base": "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
     "o200k_base": "fb374d419588a4632f3f557e76b4b70aebbca790",
 }
@@ -52,10 +50,11 @@ def _encoding(name: str) -> Any:
             known = tiktoken.list_encoding_names()
             raise ConfigError(f"unknown encoding '{name}': {did_you_mean(name, known)}") from None
 
-    made = import_module("tiktoken_ext.openai_public").ENCODING_CONSTRUCTORS[name]
-    # Its constructor as it is, but for where it looks for the function that would load the file from an address.
-    own = FunctionType(made.__code__, {**made.__globals__, "load_tiktoken_bpe": lambda *_, **__: _ranks(bundled)})
-    return tiktoken.Encoding(**own())
+    constructor = import_module("tiktoken_ext.openai_public").ENCODING_CONSTRUCTORS[name]
+    # The constructor as it is, but for where it looks for the function that would load the file from an address.
+    names = {**constructor.__globals__, "load_tiktoken_bpe": lambda *_, **__: _ranks(bundled)}
+    offline = FunctionType(constructor.__code__, names)
+    return tiktoken.Encoding(**offline())
 
 
 def _ranks(path: Path) -> dict[bytes, int]:
@@ -67,17 +66,17 @@ def _ranks(path: Path) -> dict[bytes, int]:
 def _bundled(name: str) -> Path | None:
     """The file of encoding `name` inside litellm's package, where there is one (tiktoken names it by its address)."""
     spec = find_spec("litellm")
-    if name not in FILES or spec is None or not spec.submodule_search_locations:
+    if name not in BUNDLED_FILES or spec is None or not spec.submodule_search_locations:
         return None
-    path = Path(spec.submodule_search_locations[0], "litellm_core_utils", "tokenizers", FILES[name])
+    path = Path(spec.submodule_search_locations[0], "litellm_core_utils", "tokenizers", BUNDLED_FILES[name])
     return path if path.exists() else None
 
 
 def count_messages(messages: Sequence[Message], count: TokenCounter) -> int:
     """Tokens of a prompt: text, tool calls, and the chat format's own."""
-    total = PER_MESSAGE
+    total = TOKENS_PER_MESSAGE
     for message in messages:
-        total += PER_MESSAGE + count(text_of(message))
+        total += TOKENS_PER_MESSAGE + count(text_of(message))
         for call in message.get("tool_calls") or ():
             function = call.get("function") or {}
             total += count(f"{function.get('name', '')}{function.get('arguments', '')}")

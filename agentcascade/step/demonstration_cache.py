@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agentcascade._util.lru_cache import Cache
 from agentcascade._util.threads import apart
-from agentcascade.models.tokens import PER_MESSAGE, count_messages
+from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
 from agentcascade.prompts import demonstrations
 from agentcascade.prompts.demonstrations import Prompt
 from agentcascade.protocols import ChatModel, TokenCounter
@@ -124,15 +124,15 @@ def cached_prompt(
 
     Of the message that the demonstrations stand in, its own text in front of them is shared as well.
     """
-    sizes = [count_messages([m], count) - PER_MESSAGE for m in prompt.messages]
+    sizes = [count_messages([m], count) - TOKENS_PER_MESSAGE for m in prompt.messages]
     shared = 0
     for message, size, earlier in zip(prompt.messages, sizes, last.messages):
         if _hash(message) != earlier:
             break
         shared += size
     first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), 0)
-    shared = max(shared, count_messages(messages[: first + 1], count) - PER_MESSAGE)
-    total = sum(sizes) + PER_MESSAGE
+    shared = max(shared, count_messages(messages[: first + 1], count) - TOKENS_PER_MESSAGE)
+    total = sum(sizes) + TOKENS_PER_MESSAGE
     return CachedPrompt(prompt, total, shared if shared >= cached_from and caches(student, total) else 0)
 
 

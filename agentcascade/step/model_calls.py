@@ -65,7 +65,7 @@ class ModelCalls:
         }
         if settings.logprobs:
             options["logprobs"] = True
-        constrained = structured_output.option(settings, context.config.actions, model.name, request.options)
+        constrained = structured_output.vllm_option(settings, context.config.actions, model.name, request.options)
         if constrained:  # a second form would contradict it
             options = {k: v for k, v in options.items() if k != "response_format"} | constrained
         try:

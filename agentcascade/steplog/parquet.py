@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from agentcascade._util.files import PRIVATE, append_to
 from agentcascade.errors import InvalidRequest, MissingExtra
-from agentcascade.models.pricing import CLASSES
+from agentcascade.models.pricing import TOKEN_CLASSES
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import Usage
 
@@ -90,7 +90,7 @@ def _prices(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _schema(pa: Any) -> Any:
     text, number, real, exact = pa.string(), pa.int64(), pa.float64(), pa.decimal128(38, 15)
     usage = pa.struct([(name, number) for name in Usage.model_fields])
-    rates = [(name, exact) for name in CLASSES]
+    rates = [(name, exact) for name in TOKEN_CLASSES]
     tiers = pa.list_(pa.struct([("above", number), ("rates", pa.struct(rates))]))
     price = pa.struct([*rates, ("long_context", tiers)])
     sample = pa.struct([("action", text), ("text", text), ("invalid", text), ("logprob", real), ("tokens", number)])

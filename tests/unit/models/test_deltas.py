@@ -214,3 +214,12 @@ def test_a_custom_tools_call_in_parts_is_one_call_and_back() -> None:
     for delta in split_into_deltas({"role": "assistant", "content": None, "tool_calls": [whole]}):
         again.add(delta)
     assert again.message["tool_calls"] == [whole]
+
+
+def test_log_probabilities_of_a_streamed_choice_grow_list_by_list() -> None:
+    parts: list[Any] = [None, {"content": ["a"], "refusal": ["x"]}, {"content": ["b"]}, {"content": None}, 7]
+    joined = None
+    for part in parts[:-1]:
+        joined = message_fields.join_choice_field(joined, "logprobs", part)
+    assert joined == {"content": ["a", "b"], "refusal": ["x"]}
+    assert message_fields.join_choice_field(joined, "logprobs", parts[-1]) == 7, "what is no log-probability"

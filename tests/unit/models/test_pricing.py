@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentcascade.errors import ConfigError
-from agentcascade.models.pricing import Price, PriceTable, Rates
+from agentcascade.models.pricing import Price, PriceTable, TokenRates
 from agentcascade.types import Usage
 
 FULL = Price(input="3", cached_input="0.3", cache_write="3.75", cache_write_1h="6", output="15", reasoning="20")
@@ -41,7 +41,7 @@ class TestDollars:
 
     @pytest.mark.parametrize(("prompt", "expected"), [(1000, "0.001"), (1001, "0.002002"), (5001, "0.015003")])
     def test_long_prompts_change_the_price_of_the_whole_request(self, prompt: int, expected: str) -> None:
-        tiers = ((5000, Rates(input=3, output=3)), (1000, Rates(input=2, output=2)))
+        tiers = ((5000, TokenRates(input=3, output=3)), (1000, TokenRates(input=2, output=2)))
         price = Price(input=1, output=1, long_context=tiers)
         assert price.dollars(Usage(input=prompt - 500, cached_input=500)) == Decimal(expected)
 

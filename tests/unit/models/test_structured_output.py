@@ -149,8 +149,8 @@ def test_other_providers_are_refused() -> None:
             bank={"url": "sqlite://"},
         )
     sampling = SamplingConfig(constrain="choice")
-    structured_output.check(sampling, ActionsConfig(), ["openai/gpt-4.1-mini", VLLM])
-    assert structured_output.option(sampling, ActionsConfig(), "openai/gpt-4.1-mini", {"choices": ["a"]}) == {}
+    structured_output.check_config(sampling, ActionsConfig(), ["openai/gpt-4.1-mini", VLLM])
+    assert structured_output.vllm_option(sampling, ActionsConfig(), "openai/gpt-4.1-mini", {"choices": ["a"]}) == {}
 
 
 def test_a_misspelt_form_names_those_that_there_are() -> None:
@@ -160,7 +160,7 @@ def test_a_misspelt_form_names_those_that_there_are() -> None:
 
 @pytest.mark.parametrize("command", ["go to shelf 1", "a.b", "x|y", "f(x) [1]{2}", "back\\slash", "50% + 3?", "a/b-c"])
 def test_commands_with_signs_of_regular_expressions_are_taken_literally(command: str) -> None:
-    pattern = structured_output.react([command, "other"])
+    pattern = structured_output.react_pattern([command, "other"])
     answer = f"Thought: why\nAction: {command}"
     assert re.fullmatch(pattern, answer)
     assert make_format("react").parse({"role": "assistant", "content": answer}).key == canonical_text(command)

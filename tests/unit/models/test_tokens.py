@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentcascade.errors import ConfigError
-from agentcascade.models.tokens import PER_MESSAGE, _bundled, _encoding, count_messages, token_counter
+from agentcascade.models.tokens import TOKENS_PER_MESSAGE, _bundled, _encoding, count_messages, token_counter
 
 NO_NETWORK = (
     "import socket\n"
@@ -77,13 +77,13 @@ def test_unknown_encoding() -> None:
 def test_messages_cost_their_text_and_their_frame() -> None:
     count = token_counter()
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello world"}]
-    assert count_messages(messages, count) == 3 * PER_MESSAGE + count("be brief") + 2
+    assert count_messages(messages, count) == 3 * TOKENS_PER_MESSAGE + count("be brief") + 2
 
 
 def test_parts_and_tool_calls_count() -> None:
     count = token_counter()
     parts = [{"type": "text", "text": "hello world"}, {"type": "image_url", "image_url": {"url": "data:x"}}]
-    assert count_messages([{"role": "user", "content": parts}], count) == 2 * PER_MESSAGE + 2
+    assert count_messages([{"role": "user", "content": parts}], count) == 2 * TOKENS_PER_MESSAGE + 2
     call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": '{"at": "desk"}'}}
     said = {"role": "assistant", "content": None, "tool_calls": [call]}
-    assert count_messages([said], count) == 2 * PER_MESSAGE + count('look{"at": "desk"}')
+    assert count_messages([said], count) == 2 * TOKENS_PER_MESSAGE + count('look{"at": "desk"}')

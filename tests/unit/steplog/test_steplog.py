@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.models.pricing import Price, Rates
+from agentcascade.models.pricing import Price, TokenRates
 from agentcascade.steplog import jsonl, parquet
 from agentcascade.steplog.files import read_log, write_log
 from agentcascade.steplog.types import LoggedStep, StudentSamples, action_type
@@ -32,7 +32,7 @@ prices = st.none() | st.builds(
     output=dollars,
     cached_input=st.none() | dollars,
     long_context=st.lists(
-        st.tuples(st.integers(1, 9), st.builds(Rates, input=dollars, output=dollars)), max_size=1
+        st.tuples(st.integers(1, 9), st.builds(TokenRates, input=dollars, output=dollars)), max_size=1
     ).map(tuple),
 )
 samples = st.builds(
