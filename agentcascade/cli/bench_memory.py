@@ -134,13 +134,14 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             "answer_price": _price(options),
             "judge_model": options["judge_model"],
             "memory": settings.memory.model_dump(mode="json", exclude={"models"}),
+            **({"prompts": dict(settings.prompt.template)} if settings.prompt.template else {}),
             "encoder": memory.encoder,
             "seed": settings.seed,
             "versions": {"agentcascade": version("agentcascade")},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         rows = question_answering.Rows(folder, manifest, resume=resume)
-        scorer = make_scorer(name, reward, **asked)
+        scorer = make_scorer(name, reward, prompt=settings.prompt, **asked)
         bars = Progress(TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
             with bars:

@@ -1,9 +1,10 @@
-"""Every text that agentcascade says to a model, as templates by name; `prompt.template` replaces any of them."""
+"""Default prompt templates by name: every text that is said to a model; `prompt.template` replaces any of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agentcascade.prompts.benchmarks import AGENTS, MEMORY_BENCHMARKS
 from agentcascade.prompts.template import Template
 
 DEMONSTRATIONS = {
@@ -183,72 +184,15 @@ $task""",
 answer (`memory_facts`) and how it is to reason.
 """
 
-AGENTS = {
-    "alfworld": Template(
-        """\
-You act in a simulated household, by text. Solve the task you are given.
-
-Each turn you are told what you observe. Answer with one thought and one action, in exactly this form:
-Thought: <what you think>
-Action: <one command>
-
-The commands are:
-- go to {recep}
-- open {recep}
-- close {recep}
-- take {obj} from {recep}
-- move {obj} to {recep}
-- clean {obj} with {recep}
-- heat {obj} with {recep}
-- cool {obj} with {recep}
-- use {obj}
-- slice {obj} with {obj}
-- examine {obj}
-- inventory
-- look
-
-Name things with their number, as you see them, e.g. "go to countertop 1". You can carry one thing at a time. You must
-be at a place to see or use what is there, and open what is closed to see inside. A command that is impossible is
-answered with "Nothing happens."."""
-    ),
-    "appworld": Template(
-        """\
-You do everyday tasks for your supervisor, by writing Python code that uses the supervisor's apps.
-
-Each turn you see what your last code printed. Answer with one thought and one block of code, in exactly this form:
-Thought: <what you think>
-Action:
-```python
-<code>
-```
-
-Apps are called as apis.<app>.<api>(...), arguments by name. Variables live on from block to block. You know no API by
-heart: these calls tell you what there is.
-print(apis.api_docs.show_app_descriptions())
-print(apis.api_docs.show_api_descriptions(app_name='...'))
-print(apis.api_docs.show_api_doc(app_name='...', api_name='...'))
-
-The supervisor's account passwords, addresses and cards are in the app supervisor. Lists come in pages: go through all
-of them. Only what is printed is seen. Do no more than the task asks, ask nobody, and write no code that only pretends.
-When the task is done, call apis.supervisor.complete_task(); where it asks a question, complete_task(answer=...) with
-the bare answer: a name, a number, yes or no."""
-    ),
-    "intercode_sql": Template(
-        """\
-You answer a question by querying a MySQL database.
-
-Each turn you see what your last action returned. Answer with one thought and one action, in exactly this form:
-Thought: <what you think>
-Action: execute[<one SQL statement>]
-
-You do not know the schema: SHOW TABLES and DESCRIBE tell it. The database can only be read. Rows and their order count,
-names of columns do not. When your last statement returned the answer to the question, and nothing else, end with:
-Action: submit"""
-    ),
+TEMPLATES: Mapping[str, Template] = {
+    **DEMONSTRATIONS,
+    **PLANNING,
+    **VERDICTS,
+    **BANK,
+    **MEMORY,
+    **MEMORY_BENCHMARKS,
+    **AGENTS,
 }
-"""Systems' words to the agents that play benchmarks; each is named as its suite."""
-
-TEMPLATES: Mapping[str, Template] = {**DEMONSTRATIONS, **PLANNING, **VERDICTS, **BANK, **MEMORY, **AGENTS}
 
 
 def texts() -> dict[str, str]:

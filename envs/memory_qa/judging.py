@@ -9,27 +9,15 @@ from agentcascade.billing.door import Door, Tab
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.errors import InvalidAction
 from agentcascade.messages import text_of
+from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.prompts.quoting import FENCED
 from agentcascade.prompts.yes_no import verdict
 from agentcascade.protocols import ChatModel
 from agentcascade.types import Call
 
 JUDGE_SECONDS = 600.0
-GRADED = (
-    "You grade an answer against the right one. Give 1 when it says the same, whatever the wording or form of dates; "
-    "0.5 when it is partly right or lacks a part; 0 when it is wrong or refuses. Answer with the number alone."
-)
-BY_TYPE = {
-    "temporal-reasoning": "An error of one in a number of days, weeks or months still counts as right.",
-    "knowledge-update": "It is right if it has the updated fact, even if it tells older ones too.",
-    "single-session-preference": "The right answer describes what a good reply would respect: it is right if it does.",
-}
-UNANSWERABLE = (
-    "The question cannot be answered from the history. Is the answer right in saying so? Answer yes or no alone."
-)
-YES_NO = "You check an answer against the right one. Does it contain the right answer? Answer yes or no alone."
-
-
+RULES = ("temporal-reasoning", "knowledge-update", "single-session-preference")
+"""Types of LongMemEval's questions that have a rule of their own: a template each."""
 GRADE = r"(?<![\d.])(0\.50?|\.5|1(?:\.0)?|0(?:\.0)?)(?![\d.]*\d)"
 
 
@@ -39,21 +27,25 @@ class Judged(NamedTuple):
     readable: bool = True
 
 
-async def judge(model: ChatModel, question: Question, prediction: str, suite: str) -> Judged:
+async def judge(
+    model: ChatModel, question: Question, prediction: str, suite: str, prompts: Prompts = DEFAULT
+) -> Judged:
     """What `model` thinks of `prediction`: 0, 0.5 or 1; for LongMemEval 0 or 1, with the rule of the question's type.
 
     An answer that cannot be read is worth 0, and `readable` says so.
     """
     yes_no = suite == "longmemeval" or not question.answerable
     if not question.answerable:
-        task = UNANSWERABLE
+        task = prompts.render("memory_judge_unanswerable")
     elif yes_no:
-        task = f"{YES_NO} {BY_TYPE.get(question.category, '')}".strip()
+        category = question.category
+        rule = prompts.render(f"memory_judge_{category.replace('-', '_')}") if category in RULES else ""
+        task = prompts.render("memory_judge_yes_no", rule=rule).strip()
     else:
-        task = GRADED
+        task = prompts.render("memory_judge_graded")
     right = question.answers[0] if question.answers else ""
     asked, right, said = (FENCED.text(text) for text in (question.text, right, prediction or "(none)"))
-    text = f"{task}\n\nQuestion: {asked}\nRight answer: {right}\nAnswer: {said}"
+    text = prompts.render("memory_judge", task=task, question=asked, right=right, answer=said)
     completion = await Door().call(
         model,
         [{"role": "user", "content": text}],

@@ -14,8 +14,8 @@ from typing import Any
 from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.memory.dates import time_expressions
 from agentcascade.memory.tokenization import term_overlap, terms
-from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
+from agentcascade.prompts.additions import rendered
 from agentcascade.types import Completion, Message, Tool, Usage
 
 UNKNOWN = "No information available."
@@ -26,7 +26,7 @@ YES_NO = re.compile(r"^(is|are|was|were|do|does|did|has|have|had|can|could|would
 
 
 class Reader(StandIn):
-    """Answers from what stands under ``# Memory`` in the last message, to what stands under ``# Question``."""
+    """Answers the question of the template ``memory_answer`` from the memory that it was filled with."""
 
     name = "offline/reader"
 
@@ -42,7 +42,8 @@ class Reader(StandIn):
         **options: Any,
     ) -> Completion:
         started = time.perf_counter()
-        answer = read(text_of(messages[-1]))
+        asked = rendered(messages[-1], "memory_answer") if messages else None
+        answer = read(asked["memory"], asked["question"]) if asked else UNKNOWN
         usage = Usage(input=count_messages(messages, self._count), output=n * self._count(answer))
         return Completion(
             model=self.name,
@@ -54,10 +55,8 @@ class Reader(StandIn):
         )
 
 
-def read(prompt: str) -> str:
-    """The answer to the question of `prompt` in its memory."""
-    memory, _, question = prompt.rpartition("# Question")
-    memory = memory.rpartition("# Memory")[2]
+def read(memory: str, question: str) -> str:
+    """The answer to a question in a memory."""
     asked = terms(question)
     lines = [m for line in memory.splitlines() if line.strip() and (m := LINE.match(line.strip()))]
     if not lines or not asked:

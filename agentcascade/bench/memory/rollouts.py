@@ -69,7 +69,11 @@ def _start(setting: Setting) -> None:
     from agentcascade.bench.memory.scoring import make_scorer
 
     global _made
-    _made = build_bench_memory(setting.config), make_scorer(**setting.scoring), setting.concurrency
+    _made = (
+        build_bench_memory(setting.config),
+        make_scorer(prompt=setting.config.prompt, **setting.scoring),
+        setting.concurrency,
+    )
 
 
 def _play(work: Work) -> list[tuple[int, Result]]:

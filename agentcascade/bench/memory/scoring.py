@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from agentcascade.bench.early_stop import check_answers
 from agentcascade.billing.door import Door, Tab
 from agentcascade.config.load import CascadeConfig
-from agentcascade.config.sections import ModelConfig
+from agentcascade.config.sections import ModelConfig, PromptConfig
 from agentcascade.envs.memory_qa import scoring
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.errors import BenchError, describe
 from agentcascade.messages import text_of
+from agentcascade.prompts.additions import Composed, Rendered
+from agentcascade.prompts.prompts import DEFAULT, Prompts, prompts_of
 from agentcascade.prompts.quoting import FENCED
 from agentcascade.types import Call
 
@@ -23,10 +25,6 @@ if TYPE_CHECKING:
 RewardName = Literal["evidence", "f1", "em", "judge"]
 
 ANSWER_SECONDS = 600.0
-ANSWER = (
-    "Answer the question from the memory alone, in as few words as it takes (a name, a date, a short phrase). "
-    "Dates as day month year. If the memory does not say, answer: No information available."
-)
 
 
 class Scored(NamedTuple):
@@ -48,8 +46,14 @@ class Scorer:
     question are answered once."""
 
     def __init__(
-        self, suite: str, reward: RewardName, answerer: ChatModel | None = None, judge: ChatModel | None = None
+        self,
+        suite: str,
+        reward: RewardName,
+        answerer: ChatModel | None = None,
+        judge: ChatModel | None = None,
+        prompts: Prompts = DEFAULT,
     ) -> None:
+        self._prompts = prompts
         self.suite, self.reward, self._answerer, self._judge = suite, reward, answerer, judge or answerer
         self._known: dict[tuple[str, str], tuple[str, tuple[Call, ...]]] = {}
 
@@ -77,9 +81,9 @@ class Scorer:
             return known
         assert self._answerer is not None
         asked = f" (asked on {question.asked_at:%d %B %Y})" if question.asked_at else ""
-        memory, question_text = FENCED.text(text) or "(nothing)", FENCED.text(question.text)
-        content = f"{ANSWER}\n\n# Memory\n{memory}\n\n# Question\n{question_text}{asked}"
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        values = {"memory": FENCED.text(text) or "(nothing)", "question": f"{FENCED.text(question.text)}{asked}"}
+        told_to = self._prompts.render("memory_answer", **values)
+        messages = [Composed({"role": "user", "content": ""}, told_to, Rendered("memory_answer", values))]
         try:
             options = {"temperature": 0.0, "max_tokens": 64}
             completion = await Door().call(
@@ -97,7 +101,7 @@ class Scorer:
 
         assert self._judge is not None
         try:
-            return await judge(self._judge, question, answer, self.suite)
+            return await judge(self._judge, question, answer, self.suite, self._prompts)
         except Exception as error:
             raise _failed("judge", self._judge, error) from error
 
@@ -123,13 +127,16 @@ def scoring_models(
     }
 
 
-def make_scorer(suite: str, reward: RewardName, answerer: str | None, judge: str | None, **settings: Any) -> Scorer:
+def make_scorer(
+    suite: str, reward: RewardName, answerer: str | None, judge: str | None, prompt: PromptConfig, **settings: Any
+) -> Scorer:
     """A scorer whose models are named as in a configuration; `settings` are those of `scoring_models`."""
     from agentcascade.assembly.components import make_model
     from agentcascade.models.tokens import token_counter
 
     configs = scoring_models(answerer, judge, **settings).values()
-    return Scorer(suite, reward, *(None if c is None else make_model(c, token_counter()) for c in configs))
+    answering, judging = (None if c is None else make_model(c, token_counter()) for c in configs)
+    return Scorer(suite, reward, answering, judging, prompts_of(prompt))
 
 
 def check_models(config: CascadeConfig, scoring: Mapping[str, ModelConfig | None]) -> None:

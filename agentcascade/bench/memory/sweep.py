@@ -47,7 +47,8 @@ class Sweep:
     def describe(self) -> dict[str, Any]:
         """What must be the same for a folder to be gone on with."""
         memory = self.config.memory.model_dump(mode="json", exclude={"router", "tradeoff", "explore"})
-        return {"memory": memory, "embedder": self.config.retrieval.embedder, "conversations": self.digest}
+        said = {"prompts": dict(self.config.prompt.template)} if self.config.prompt.template else {}
+        return {"memory": memory, **said, "embedder": self.config.retrieval.embedder, "conversations": self.digest}
 
     @property
     def digest(self) -> str:

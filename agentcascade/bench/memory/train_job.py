@@ -156,7 +156,7 @@ class TrainJob:
         return Live(memory, conversations, self._scorer(), concurrency=4 * workers, on_prepared=embedded)
 
     def _scorer(self) -> Scorer:
-        return make_scorer(**self._scoring())
+        return make_scorer(prompt=self._config.prompt, **self._scoring())
 
     def _scoring(self) -> dict[str, Any]:
         options = self._options

@@ -119,20 +119,14 @@ async def test_a_judge_is_asked_by_the_rules_of_the_suite() -> None:
     assert "cannot be answered" in prompts[2]
 
 
-def prompt(memory: str, question: str) -> str:
-    return f"Answer.\n\n# Memory\n{memory}\n\n# Question\n{question}"
-
-
 def test_the_stand_in_reads_answers_off_the_memory() -> None:
     memory = (
         "- [08 May 2023] Ann: I adopted a dog yesterday. (yesterday = 07 May 2023)\n- [09 May 2023] Bob: I never paint"
     )
-    assert answer_of(prompt(memory, "When did Ann adopt a dog?")) == "07 May 2023"
-    assert answer_of(prompt(memory, "Does Bob paint?")) == "no"
-    assert answer_of(prompt(memory, "Which submarine sank?")) == UNKNOWN
-    assert answer_of(prompt("(nothing)", "When did Ann adopt a dog?")) == UNKNOWN
-    said = answer_of(
-        prompt("- [08 May 2023] Ann: My favourite colour is deep purple", "What is Ann's favourite colour?")
-    )
+    assert answer_of(memory, "When did Ann adopt a dog?") == "07 May 2023"
+    assert answer_of(memory, "Does Bob paint?") == "no"
+    assert answer_of(memory, "Which submarine sank?") == UNKNOWN
+    assert answer_of("(nothing)", "When did Ann adopt a dog?") == UNKNOWN
+    said = answer_of("- [08 May 2023] Ann: My favourite colour is deep purple", "What is Ann's favourite colour?")
     assert "deep purple" in said
     assert refuses(UNKNOWN)
