@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from agentcascade.types import Recall
 
     Vectors = NDArray[np.float32]
-    Ids = NDArray[np.int64]
+    IdArray = NDArray[np.int64]
 
 
 @runtime_checkable
@@ -106,7 +106,7 @@ class Embedder(Protocol):
 class Retriever(Protocol):
     """An index over steps, grouped by trajectory, one partition per namespace. Thread-safe; never the only copy."""
 
-    def add(self, namespace: str, rows: Ids, groups: Ids, keys: Vectors) -> None:
+    def add(self, namespace: str, rows: IdArray, groups: IdArray, keys: Vectors) -> None:
         """Add steps `rows` (n,) of trajectories `groups` (n,) under `keys` (n, d)."""
         ...
 
@@ -178,7 +178,7 @@ class Router(Protocol):
 class LearningRouter(Router, Protocol):
     """A router that learns from steps which both models answered: shadows and audits."""
 
-    def checked(self, situation: Situation, tally: Tally, teacher: str | None) -> None:
+    def update(self, situation: Situation, tally: Tally, teacher: str | None) -> None:
         """The student's votes at a step, and the teacher's action key there. Returns at once."""
         ...
 
@@ -206,13 +206,13 @@ class Recorder(Protocol):
 
     def record(self, decision: Decision) -> None: ...
 
-    def shadowed(self, shadow: Shadow) -> None: ...
+    def record_shadow(self, shadow: Shadow) -> None: ...
 
-    def drafted(self, draft: Draft) -> None: ...
+    def record_draft(self, draft: Draft) -> None: ...
 
-    def finished(self, end: EpisodeEnd) -> None: ...
+    def record_end(self, end: EpisodeEnd) -> None: ...
 
-    def recalled(self, recall: Recall) -> None: ...
+    def record_recall(self, recall: Recall) -> None: ...
 
     def flush(self, seconds: float | None = None) -> bool:
         """False when it is not all durable after so many seconds."""
@@ -296,7 +296,7 @@ class Observer(Protocol):
         """Around one model call; the function takes its completion. `request` holds n, temperature, stream ...."""
         ...
 
-    def audited(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
+    def on_audit(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
         """One audit; `evidence` is that of the drift watch, if there is one."""
         ...
 

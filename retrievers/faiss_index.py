@@ -17,7 +17,7 @@ from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, ch
 from agentcascade.retrievers.stores import CompressedStore, FlatStore, portions
 
 if TYPE_CHECKING:
-    from agentcascade.protocols import Ids, Vectors
+    from agentcascade.protocols import IdArray, Vectors
 
 OVERFETCH = 24
 """Candidates per wanted group: steps of one trajectory share goal and plan, so they come in bunches."""
@@ -47,7 +47,7 @@ class FaissRetriever:
         self._partitions: dict[str, _Partition] = {}
         self._lock = forking.lock()
 
-    def add(self, namespace: str, rows: Ids, groups: Ids, keys: Vectors) -> None:
+    def add(self, namespace: str, rows: IdArray, groups: IdArray, keys: Vectors) -> None:
         rows, groups, keys = check_rows(rows, groups, keys, self.dimension)
         # of the calling thread only: a few keys gain nothing from more threads, and lose much beside busy ones
         self._faiss.omp_set_num_threads(1)
@@ -106,7 +106,7 @@ class _Partition:
     def alive(self) -> int:
         return self._size - self._dead
 
-    def add(self, rows: Ids, groups: Ids, keys: Vectors) -> None:
+    def add(self, rows: IdArray, groups: IdArray, keys: Vectors) -> None:
         with self._write:
             for start in range(0, len(rows), ADDED_AT_ONCE):
                 part = slice(start, start + ADDED_AT_ONCE)
@@ -114,7 +114,7 @@ class _Partition:
                     self._append(rows[part], groups[part], keys[part])
                 self._train_when_due()
 
-    def _append(self, rows: Ids, groups: Ids, keys: Vectors) -> None:
+    def _append(self, rows: IdArray, groups: IdArray, keys: Vectors) -> None:
         start, end = self._size, self._size + len(rows)
         if end > len(self._rows):
             capacity = max(end, int(1.25 * len(self._rows)), 1024)
@@ -135,7 +135,7 @@ class _Partition:
     def _train(self, store: FlatStore | CompressedStore, size: int) -> None:
         """Go over to bytes, or make a larger inverted file, for the first `size` steps; add what came meanwhile."""
 
-        def read(positions: Ids) -> Vectors:
+        def read(positions: IdArray) -> Vectors:
             with self._lock:
                 return store.keys(positions)
 

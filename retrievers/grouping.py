@@ -10,7 +10,7 @@ import numpy as np
 from agentcascade.errors import EmbeddingError
 
 if TYPE_CHECKING:
-    from agentcascade.protocols import Ids, Vectors
+    from agentcascade.protocols import IdArray, Vectors
 
 Hit = tuple[int, int, float]
 """(row, group, inner product)"""
@@ -19,7 +19,7 @@ SORTED_AT_FIRST = 2_048
 """Of many scores only so many of the best are sorted; more when they hold too few groups."""
 
 
-def best_per_group(rows: Ids, groups: Ids, scores: Vectors, k: int, exclude: Collection[int] = ()) -> list[Hit]:
+def best_per_group(rows: IdArray, groups: IdArray, scores: Vectors, k: int, exclude: Collection[int] = ()) -> list[Hit]:
     """The best row of each of the k best groups, best first; ties go to the lower row."""
     if exclude:
         keep = ~np.isin(groups, list(exclude))
@@ -35,7 +35,7 @@ def best_per_group(rows: Ids, groups: Ids, scores: Vectors, k: int, exclude: Col
     return _take_groups(rows, groups, scores, k)
 
 
-def _take_groups(rows: Ids, groups: Ids, scores: Vectors, k: int) -> list[Hit]:
+def _take_groups(rows: IdArray, groups: IdArray, scores: Vectors, k: int) -> list[Hit]:
     taken_groups: set[int] = set()
     hits: list[Hit] = []
     for i in np.lexsort((rows, -scores)):
@@ -48,7 +48,7 @@ def _take_groups(rows: Ids, groups: Ids, scores: Vectors, k: int) -> list[Hit]:
     return hits
 
 
-def check_rows(rows: Ids, groups: Ids, keys: Vectors, dimension: int) -> tuple[Ids, Ids, Vectors]:
+def check_rows(rows: IdArray, groups: IdArray, keys: Vectors, dimension: int) -> tuple[IdArray, IdArray, Vectors]:
     """Rows, groups and keys as arrays of one length; raises `EmbeddingError` where `check_keys` does."""
     keys = check_keys(keys, dimension)
     rows, groups = np.asarray(rows, dtype=np.int64), np.asarray(groups, dtype=np.int64)

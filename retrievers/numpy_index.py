@@ -11,7 +11,7 @@ from agentcascade._util import forking
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
 
 if TYPE_CHECKING:
-    from agentcascade.protocols import Ids, Vectors
+    from agentcascade.protocols import IdArray, Vectors
 
 
 class ExactRetriever:
@@ -22,7 +22,7 @@ class ExactRetriever:
         self._lock = forking.lock()
         self._parts: dict[str, _Part] = {}
 
-    def add(self, namespace: str, rows: Ids, groups: Ids, keys: Vectors) -> None:
+    def add(self, namespace: str, rows: IdArray, groups: IdArray, keys: Vectors) -> None:
         rows, groups, keys = check_rows(rows, groups, keys, self.dimension)
         with self._lock:
             self._parts.setdefault(namespace, _Part(self.dimension)).append(rows, groups, keys)
@@ -62,10 +62,10 @@ class _Part:
         self._groups = np.empty(0, dtype=np.int64)
         self._keys = np.empty((0, dimension), dtype=np.float32)
 
-    def view(self) -> tuple[Ids, Ids, Vectors]:
+    def view(self) -> tuple[IdArray, IdArray, Vectors]:
         return self._rows[: self.size], self._groups[: self.size], self._keys[: self.size]
 
-    def append(self, rows: Ids, groups: Ids, keys: Vectors) -> None:
+    def append(self, rows: IdArray, groups: IdArray, keys: Vectors) -> None:
         start, end = self.size, self.size + len(rows)
         if end > len(self._rows):
             capacity = max(end, len(self._rows) * 3 // 2)

@@ -20,7 +20,7 @@ from agentcascade.retrievers.pgvector_table import KeyTable, part_of
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from agentcascade.protocols import Ids, Vectors
+    from agentcascade.protocols import IdArray, Vectors
     from agentcascade.storage import Database
 
 WIDEST = 4_000
@@ -68,7 +68,7 @@ class PgvectorRetriever:
     def reached(self, watermark: int) -> None:
         self._keys.reached(watermark)
 
-    def add(self, namespace: str, rows: Ids, groups: Ids, keys: Vectors) -> None:
+    def add(self, namespace: str, rows: IdArray, groups: IdArray, keys: Vectors) -> None:
         """Rows that are there already stay as they are: several processes may add the same at once."""
         rows, groups, keys = check_rows(rows, groups, keys, self.dimension)
         if len(keys) and np.abs(keys).max() > LARGEST:

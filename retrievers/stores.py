@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from agentcascade.protocols import Ids, Vectors
+    from agentcascade.protocols import IdArray, Vectors
 
-    Nearest = tuple[Ids, Vectors]
+    Nearest = tuple[IdArray, Vectors]
     """positions and their inner products, fewer than asked for only where the store holds fewer"""
 
 COMPONENTS = 128
@@ -41,7 +41,7 @@ class FlatStore:
     def add(self, keys: Vectors) -> None:
         self._index.add(keys)
 
-    def keys(self, positions: Ids) -> Vectors:
+    def keys(self, positions: IdArray) -> Vectors:
         keys: Vectors = self._index.reconstruct_batch(positions)
         return keys
 
@@ -49,7 +49,7 @@ class FlatStore:
         scores, positions = self._index.search(key[None], count)
         return positions[0], scores[0]
 
-    def only(self, positions: Ids) -> FlatStore:
+    def only(self, positions: IdArray) -> FlatStore:
         """A new store of these keys alone."""
         store = FlatStore(self._dimension)
         store.add(self.keys(positions))
@@ -82,7 +82,7 @@ class CompressedStore:
             self._file.add(keys)
         self._size = end
 
-    def keys(self, positions: Ids) -> Vectors:
+    def keys(self, positions: IdArray) -> Vectors:
         keys: Vectors = self._codes[positions].astype(np.float32)
         keys *= self._scales[positions, None]
         return keys
@@ -101,7 +101,7 @@ class CompressedStore:
         """The size at which the inverted file should be made anew."""
         return GROWTH * self._trained_on
 
-    def trained(self, size: int, read: Callable[[Ids], Vectors]) -> InvertedFile:
+    def trained(self, size: int, read: Callable[[IdArray], Vectors]) -> InvertedFile:
         """An inverted file made for the first `size` keys, read by `read`. The store keeps its own until `use`."""
         order = np.random.default_rng(self._seed).permutation(size)[: 40 * _lists(size)]
         file = InvertedFile((read(part) for part in portions(order)), size, self._dimension, self._seed)
@@ -113,7 +113,7 @@ class CompressedStore:
         self._file = file
         self._trained_on = self._size
 
-    def only(self, positions: Ids) -> CompressedStore:
+    def only(self, positions: IdArray) -> CompressedStore:
         """A new store of these keys alone, with a file of its own."""
         store = CompressedStore(self._dimension, self._seed)
         store._codes = self._codes[positions]
@@ -148,12 +148,12 @@ class InvertedFile:
     def add(self, keys: Vectors) -> None:
         self._index.add(keys @ self._basis.T)
 
-    def candidates(self, key: Vectors, count: int) -> Ids:
+    def candidates(self, key: Vectors, count: int) -> IdArray:
         query = np.einsum("cd,d->c", self._basis, key, optimize=False)[None]
         found = self._index.search(query, count)[1][0]
         if count and found[-1] < 0:  # the probed lists hold fewer
             found = self._index.search(query, count, params=self._every)[1][0]
-        positions: Ids = found[found >= 0]
+        positions: IdArray = found[found >= 0]
         return positions
 
 
@@ -168,5 +168,5 @@ def _lists(size: int) -> int:
     return int(max(1, min(4096, 4 * np.sqrt(size), size / 39)))
 
 
-def portions(positions: Ids) -> Iterator[Ids]:
+def portions(positions: IdArray) -> Iterator[IdArray]:
     return (positions[start : start + AT_ONCE] for start in range(0, len(positions), AT_ONCE))

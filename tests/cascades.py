@@ -71,16 +71,16 @@ class Recorder:
     def record(self, decision):
         self.decisions.append(decision)
 
-    def shadowed(self, shadow):
+    def record_shadow(self, shadow):
         self.shadows.append(shadow)
 
-    def drafted(self, draft):
+    def record_draft(self, draft):
         self.drafts.append(draft)
 
-    def finished(self, end):
+    def record_end(self, end):
         self.ends.append(end)
 
-    def recalled(self, recall):
+    def record_recall(self, recall):
         self.recalls.append(recall)
 
     def flush(self): ...

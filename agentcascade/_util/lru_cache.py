@@ -11,7 +11,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Cache(Generic[K, V]):
+class LRUCache(Generic[K, V]):
     """At most `size` items; the least recently used goes first. Thread-safe."""
 
     def __init__(self, size: int) -> None:

@@ -9,12 +9,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def chosen(what: str, share: float, salt: str = "rollout") -> bool:
+def included(what: str, share: float, salt: str = "rollout") -> bool:
     """Whether `what` (an episode's id, say) is among `share` of all. Nothing else counts; a larger share keeps it."""
     return share >= 1 or _fraction(what, salt) < share
 
 
-def drawn(what: str, options: Sequence[T], salt: str) -> T:
+def pick(what: str, options: Sequence[T], salt: str) -> T:
     """One of `options`, each as often as the others; the same one for `what` on every machine."""
     return options[int(_fraction(what, salt) * len(options))]
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from agentcascade._util import bounds
-from agentcascade._util.lru_cache import Cache
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
 from agentcascade.messages import text_of
 from agentcascade.prompts.prompts import DEFAULT, Prompts
@@ -91,7 +91,7 @@ class Verifier:
 
     def __init__(self, model: ChatModel, prompts: Prompts = DEFAULT) -> None:
         self.model, self._prompts = model, prompts
-        self._known: Cache[tuple[str, str, tuple[str, ...]], Mapping[str, str]] = Cache(CACHED)
+        self._known: LRUCache[tuple[str, str, tuple[str, ...]], Mapping[str, str]] = LRUCache(CACHED)
 
     async def merge(self, situation: Situation, actions: Sequence[Action], ask: Ask) -> Mapping[str, str]:
         question = situation.goal, situation.observation[-OBSERVATION:], tuple(sorted(a.key for a in actions))

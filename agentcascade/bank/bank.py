@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection
 
-from agentcascade._util.lru_cache import Cache
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
 from agentcascade.bank.embedding_space import check_embedding_model, reembed, text_vectors
 from agentcascade.bank.step_index import StepIndex
@@ -97,7 +97,7 @@ class Bank:
         self._shortened = shortened
         self._edit_mark = "0"
         self._texts = TextVectors(embedder)
-        self._trajectories: Cache[int, Trajectory] = Cache(CACHED_TRAJECTORIES)
+        self._trajectories: LRUCache[int, Trajectory] = LRUCache(CACHED_TRAJECTORIES)
         self._index = StepIndex(
             database,
             embedder,
@@ -291,7 +291,7 @@ class Bank:
     def _drop_if_edited(self, connection: Connection) -> None:
         """Forget the trajectories that were read when other reasonings are to be shown by now."""
         if self._shortened and (edit_mark := bank_metadata.edit_mark(connection)) != self._edit_mark:
-            self._trajectories = Cache(CACHED_TRAJECTORIES)
+            self._trajectories = LRUCache(CACHED_TRAJECTORIES)
             self._edit_mark = edit_mark
 
     def reembed(self) -> int:

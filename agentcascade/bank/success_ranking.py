@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from agentcascade._util.lru_cache import Cache
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade.storage import Database, bank_metadata
 
 PRIOR = 10.0
@@ -29,8 +29,8 @@ class SuccessRanking:
     def __init__(self, database: Database, weight: float) -> None:
         self._database = database
         self._weight = weight
-        self._known: Cache[int, tuple[float, float]] = Cache(CACHED)  # until when, worth
-        self._rates: Cache[str, tuple[float, float]] = Cache(CACHED)
+        self._known: LRUCache[int, tuple[float, float]] = LRUCache(CACHED)  # until when, worth
+        self._rates: LRUCache[str, tuple[float, float]] = LRUCache(CACHED)
 
     def ranked(self, namespace: str, hits: Sequence[RankedHit]) -> tuple[list[RankedHit], float]:
         """The hits, best first by score and worth, and the most that a trajectory which is not among them can have."""

@@ -89,7 +89,7 @@ class Worker:
         trajectory = None
         if job.policy == "demos" and success:
             trajectory = episode.trajectory(success).model_copy(update={"id": f"demo-{job.seed}-{job.index:05d}"})
-        decisions, shadows = self._recorder.taken(), tuple(self._recorder.shadows)
+        decisions, shadows = self._recorder.take_decisions(), tuple(self._recorder.shadows)
         self._recorder.shadows.clear()
         calls = [c for d in decisions for c in d.calls] + [c for s in shadows for c in s.calls]
         alone = [d.teacher_dollars for d in decisions]

@@ -265,7 +265,7 @@ class NullObserver:
     ) -> AbstractContextManager[Callable[[Completion], None]]:
         return nullcontext(_ignore)
 
-    def audited(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
+    def on_audit(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
         pass
 
 

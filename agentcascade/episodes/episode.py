@@ -35,7 +35,7 @@ from agentcascade.types import (
 if TYPE_CHECKING:
     from agentcascade.episodes.responses import CascadeCompletion
     from agentcascade.episodes.stream import Answer, StepStream
-    from agentcascade.storage.drafts import Unfinished
+    from agentcascade.storage.drafts import UnfinishedEpisode
 
 
 class Episode:
@@ -83,7 +83,7 @@ class Episode:
         engine.check_mode(self.mode)
 
     @classmethod
-    def restored(cls, engine: Engine, unfinished: Unfinished, accounts: Sequence[Account] = ()) -> Episode:
+    def restored(cls, engine: Engine, unfinished: UnfinishedEpisode, accounts: Sequence[Account] = ()) -> Episode:
         """An episode as the database knows it, to be finished."""
         episode = cls(
             engine,
@@ -220,7 +220,7 @@ class Episode:
                 cascade=self._context.name,
                 **step.model_dump(),
             )
-            self._context.recorder.drafted(draft)
+            self._context.recorder.record_draft(draft)
 
     async def _prepare(self, messages: Sequence[Message], situation: Situation) -> None:
         """The plan and the first thought, where the configuration asks for them: on the bill of the first step.
@@ -243,10 +243,10 @@ class Episode:
         self._preparation = list(record.calls)
 
     async def _remember_plan(self) -> None:
-        from agentcascade.storage.drafts import plan_of
+        from agentcascade.storage.drafts import read_plan
 
         if not self.plan and self._context.database is not None:
-            self.plan = await plan_of(self._context.database, self.namespace, self.id)
+            self.plan = await read_plan(self._context.database, self.namespace, self.id)
 
     async def _ask(
         self, record: StepRecord, messages: Sequence[Message], purpose: Literal["plan", "first-thought"]
@@ -298,7 +298,7 @@ class Episode:
             banked = await self._context.bank.add(self.trajectory(success))
         self._closed = True
         if self._context.recorder is not None:
-            self._context.recorder.finished(self._end(success, judged))
+            self._context.recorder.record_end(self._end(success, judged))
         return banked
 
     async def _judged(self) -> tuple[bool, tuple[Call, ...]]:
@@ -312,7 +312,7 @@ class Episode:
             verdict = await judge.ask(context.judge, self.trajectory(False), context.door, accounts, tab, seconds)
         except BaseException:
             if tab.calls and context.recorder is not None:
-                context.recorder.finished(self._end(None, tuple(tab.calls)))
+                context.recorder.record_end(self._end(None, tuple(tab.calls)))
             raise
         return verdict.success, verdict.calls
 

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from agentcascade._util.threads import apart
 from agentcascade.errors import StorageError, UnknownEpisode
-from agentcascade.storage.drafts import Unfinished, find, forget
+from agentcascade.storage.drafts import UnfinishedEpisode, delete_drafts, find_unfinished
 from agentcascade.types import Account
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FLUSH_SECONDS = 10.0
 log = logging.getLogger("agentcascade.drafts")
 
 
-async def settled(engine: Engine, namespace: str, episode: str) -> Unfinished:
+async def settled(engine: Engine, namespace: str, episode: str) -> UnfinishedEpisode:
     """The same after a short wait for records that are still on their way, here or in another process.
 
     Raises `StorageError` when the database does not take them: what it knows may lack the last steps.
@@ -38,7 +38,7 @@ async def settled(engine: Engine, namespace: str, episode: str) -> Unfinished:
         if engine.context.recorder is not None and not await apart(engine.context.recorder.flush, FLUSH_SECONDS):
             raise StorageError("the database does not take the last records of this episode: say how it ended later")
         try:
-            return await apart(find, engine.context.database, namespace, episode)
+            return await apart(find_unfinished, engine.context.database, namespace, episode)
         except UnknownEpisode:
             if wait is None:
                 raise
@@ -46,7 +46,9 @@ async def settled(engine: Engine, namespace: str, episode: str) -> Unfinished:
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-async def finish(engine: Engine, found: Unfinished, success: bool | None, accounts: Sequence[Account] = ()) -> bool:
+async def finish(
+    engine: Engine, found: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account] = ()
+) -> bool:
     """Close the episode as `Episode.finish` does, then forget its drafts. Returns whether the bank grew.
 
     Asked again how an episode ended, the judge's first word stands: it is not bought a second time. The judge must
@@ -61,16 +63,16 @@ async def finish(engine: Engine, found: Unfinished, success: bool | None, accoun
         return await _finish(engine, found, None, accounts)
 
 
-def _one_at_a_time(found: Unfinished) -> asyncio.Lock:
+def _one_at_a_time(found: UnfinishedEpisode) -> asyncio.Lock:
     """Of those who ask for a judgement of one episode, in this event loop."""
     return _judging.setdefault((id(asyncio.get_running_loop()), found.namespace, found.episode), asyncio.Lock())
 
 
-async def _finish(engine: Engine, found: Unfinished, success: bool | None, accounts: Sequence[Account]) -> bool:
+async def _finish(engine: Engine, found: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account]) -> bool:
     from agentcascade.episodes.episode import Episode
 
     episode = Episode.restored(engine, found, accounts)
     banked = await episode.finish(success)
     if found.steps and engine.context.database is not None:
-        await apart(forget, engine.context.database, found)
+        await apart(delete_drafts, engine.context.database, found)
     return banked

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from agentcascade._util.lru_cache import Cache
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
 from agentcascade.billing.door import Door
 from agentcascade.errors import InvalidRequest, describe
@@ -92,7 +92,7 @@ class Memory:
         self._charging = charging
         self._answers = AnswerCache(4000, results)
         self._lines = LineVectorCache(vectors, encoder, dimension, results)
-        self._indexes: Cache[tuple[str, str], LiveIndex] = Cache(config.max_histories)
+        self._indexes: LRUCache[tuple[str, str], LiveIndex] = LRUCache(config.max_histories)
         self.life = Lifetime()
         self.life.add(pipeline.close)
 
@@ -232,7 +232,7 @@ class Memory:
             tradeoff=strength,
         )
         if self.recorder is not None:
-            self.recorder.recalled(recall)
+            self.recorder.record_recall(recall)
         return recall
 
     def append_sync(self, history: str, turns: Sequence[Turn | str], *, namespace: str | None = None) -> None:

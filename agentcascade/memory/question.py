@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from agentcascade._util import forking
-from agentcascade._util.lru_cache import Cache
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade.memory.chunking import Line
 from agentcascade.memory.dates import Period, named_periods
 from agentcascade.memory.index import HistorySnapshot
@@ -128,7 +128,7 @@ class SmallModels:
         self.vectors = vectors
         self._tokens = tokens
         self.count = count
-        self._known: Cache[tuple[str, str], tuple[Any, float]] = Cache(cached)
+        self._known: LRUCache[tuple[str, str], tuple[Any, float]] = LRUCache(cached)
 
     def token_vectors(self, texts: Sequence[str], meter: ColdCacheMeter) -> list[Vector]:
         return self.compute_cached("tokens", texts, self._tokens, meter)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from agentcascade._util.lru_cache import Cache
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade.models.embeddings import TextVectors
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class AnswerCache:
     KIND = "answer"
 
     def __init__(self, size: int, store: ResultStore | None = None) -> None:
-        self._known: Cache[str, str] = Cache(size)
+        self._known: LRUCache[str, str] = LRUCache(size)
         self._store = store
 
     def get(self, key: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentcascade._util.lru_cache import Cache
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade.errors import EmbeddingError
 from agentcascade.protocols import Embedder
 
@@ -22,7 +22,7 @@ class TextVectors:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
-        self._known: Cache[str, np.ndarray] = Cache(CACHED_TEXTS)
+        self._known: LRUCache[str, np.ndarray] = LRUCache(CACHED_TEXTS)
         self._zero = np.zeros(embedder.dimension, dtype=np.float32)
 
     def cached(self, texts: Collection[str]) -> bool:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from agentcascade._util import bounds
-from agentcascade._util.lru_cache import Cache
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade.errors import InvalidAction, InvalidRequest
 
 LONGEST = 200_000
@@ -138,7 +138,7 @@ def compiled(schema: object) -> Compiled:
     return found
 
 
-_kept: Cache[str, Compiled] = Cache(COMPILED)
+_kept: LRUCache[str, Compiled] = LRUCache(COMPILED)
 
 
 def _compile(text: str) -> Compiled:

@@ -207,17 +207,17 @@ class RedactingRecorder:
     def record(self, decision: Decision) -> None:
         self._hand_on(self._recorder.record, Redactor.decision, decision)
 
-    def shadowed(self, shadow: Shadow) -> None:
-        self._hand_on(self._recorder.shadowed, Redactor.shadow, shadow)
+    def record_shadow(self, shadow: Shadow) -> None:
+        self._hand_on(self._recorder.record_shadow, Redactor.shadow, shadow)
 
-    def drafted(self, draft: Draft) -> None:
-        self._hand_on(self._recorder.drafted, Redactor.draft, draft)
+    def record_draft(self, draft: Draft) -> None:
+        self._hand_on(self._recorder.record_draft, Redactor.draft, draft)
 
-    def finished(self, end: EpisodeEnd) -> None:
-        self._hand_on(self._recorder.finished, Redactor.end, end)
+    def record_end(self, end: EpisodeEnd) -> None:
+        self._hand_on(self._recorder.record_end, Redactor.end, end)
 
-    def recalled(self, recall: Recall) -> None:
-        self._hand_on(self._recorder.recalled, Redactor.recall, recall)
+    def record_recall(self, recall: Recall) -> None:
+        self._hand_on(self._recorder.record_recall, Redactor.recall, recall)
 
     def flush(self, seconds: float | None = None) -> bool:
         return self._recorder.flush(seconds)

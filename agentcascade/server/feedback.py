@@ -11,7 +11,7 @@ from agentcascade.episodes import identity, stateless
 from agentcascade.errors import UnknownEpisode, describe
 from agentcascade.server import wire
 from agentcascade.server.errors import Problem, Refused, invalid
-from agentcascade.storage.drafts import Unfinished
+from agentcascade.storage.drafts import UnfinishedEpisode
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -82,7 +82,7 @@ class FeedbackRoute:
         banked = await stateless.finish(cascade.engine, unfinished, data.get("success"), tenant.accounts)
         return {"episode": id, "banked": banked}
 
-    async def _find(self, tenant: Tenant, episode: str) -> Unfinished:
+    async def _find(self, tenant: Tenant, episode: str) -> UnfinishedEpisode:
         """Looked for once in each namespace and database that the tenant's cascades work with."""
         places = {
             (id(c.context.database), tenant.namespace or c.config.bank.namespace): c
@@ -91,7 +91,7 @@ class FeedbackRoute:
         }
         lookups = [stateless.settled(cascade.engine, namespace, episode) for (_, namespace), cascade in places.items()]
         for outcome in await asyncio.gather(*lookups, return_exceptions=True):
-            if isinstance(outcome, Unfinished):
+            if isinstance(outcome, UnfinishedEpisode):
                 return outcome
             if not isinstance(outcome, UnknownEpisode):
                 raise outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from agentcascade._util.stable_draw import chosen
+from agentcascade._util.stable_draw import included
 from agentcascade._util.threads import apart
 from agentcascade.actions import voting
 from agentcascade.errors import describe
@@ -67,7 +67,7 @@ class Audits:
         A chosen step that the teacher took is a loss of 0 for the marginal risk, and nothing for the selective.
         """
         context, settings = self._context, self._context.config.audit
-        if context.teacher is None or not chosen(f"{situation.episode}:{situation.step}", settings.rate, "audit"):
+        if context.teacher is None or not included(f"{situation.episode}:{situation.step}", settings.rate, "audit"):
             return
         if decision.answered_by == "student":
             self._tasks.start("an audit", settings.max_pending, lambda: self._run(situation, request, step, decision))
@@ -100,7 +100,7 @@ class Audits:
         self._failures.add(answered)
         if answered:  # a teacher that could not be asked says nothing of the student
             if isinstance(context.router, LearningRouter):
-                context.router.checked(situation, voting.tally(step.samples), taught)
+                context.router.update(situation, voting.tally(step.samples), taught)
             await self._judge(float(taught != decision.action))
 
     async def _judge(self, loss: float) -> None:
@@ -113,7 +113,7 @@ class Audits:
                 evidence = context.guard.evidence
             except Exception as error:
                 log.warning("an audit is lost to the drift watch: %s", describe(error))
-        context.observer.audited(context.name, loss, evidence, alarmed)
+        context.observer.on_audit(context.name, loss, evidence, alarmed)
 
     def _log(
         self, record: StepRecord, step: StepRecord, decision: Decision, request: Request, taught: str | None
@@ -121,7 +121,7 @@ class Audits:
         context, situation = self._context, record.situation
         if context.recorder is None:
             return
-        context.recorder.shadowed(
+        context.recorder.record_shadow(
             Shadow(
                 decision=decision.id,
                 kind="audit",

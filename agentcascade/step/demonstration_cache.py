@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from agentcascade._util.lru_cache import Cache
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
 from agentcascade.prompts import demonstrations
@@ -58,7 +58,7 @@ class DemonstrationCache:
     """The demonstrations that the episodes of a cascade were shown last."""
 
     def __init__(self) -> None:
-        self._sent: Cache[tuple[str, str], SentPrompt] = Cache(EPISODES)
+        self._sent: LRUCache[tuple[str, str], SentPrompt] = LRUCache(EPISODES)
 
     async def choose(
         self,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from agentcascade import conversation
-from agentcascade._util.stable_draw import chosen as included
+from agentcascade._util.stable_draw import included as included
 from agentcascade.actions import voting
 from agentcascade.errors import (
     BudgetExceeded,

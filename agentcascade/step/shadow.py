@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agentcascade._util.stable_draw import chosen, drawn
+from agentcascade._util.stable_draw import included, pick
 from agentcascade.actions import voting
 from agentcascade.messages import text_of
 from agentcascade.protocols import LearningRouter, Verdict
@@ -36,11 +36,11 @@ class Shadows:
         The request is made at one of the settings that the log is to hold.
         """
         settings, step = self._context.config.shadow, f"{situation.episode}:{situation.step}"
-        if not chosen(step, settings.rate, "shadow"):
+        if not included(step, settings.rate, "shadow"):
             return
         shadowed = request.behind(
-            temperature=drawn(step, settings.temperatures, "temperature") if settings.temperatures else None,
-            k=drawn(step, settings.ks, "k") if settings.ks else None,
+            temperature=pick(step, settings.temperatures, "temperature") if settings.temperatures else None,
+            k=pick(step, settings.ks, "k") if settings.ks else None,
         )
         self._tasks.start("a shadow", settings.max_pending, lambda: self._run(situation, shadowed, decision))
 
@@ -71,9 +71,9 @@ class Shadows:
         taught = not k or len(record.demonstrations) >= config.prompt.min_demonstrations
         if isinstance(router, LearningRouter) and samples:
             known = self._policy.samples_voted_on(samples, n or voting.tally(samples).total)
-            router.checked(situation, voting.tally(known), decision.action)
+            router.update(situation, voting.tally(known), decision.action)
         accepted = taught and 0 < n <= votes.total and router.judge(situation, votes, 0) is Verdict.ACCEPT
-        context.recorder.shadowed(
+        context.recorder.record_shadow(
             Shadow(
                 decision=decision.id,
                 episode=situation.episode,

@@ -17,7 +17,7 @@ from agentcascade.types import Mode, Step
 log = logging.getLogger("agentcascade.drafts")
 
 
-class Unfinished(NamedTuple):
+class UnfinishedEpisode(NamedTuple):
     """What the database knows of an episode. `steps` are empty unless it collects."""
 
     namespace: str
@@ -37,7 +37,7 @@ class Unfinished(NamedTuple):
     """When its first step began, as far as that is recorded."""
 
 
-def find(database: Database, namespace: str, episode: str) -> Unfinished:
+def find_unfinished(database: Database, namespace: str, episode: str) -> UnfinishedEpisode:
     """The episode with that id in that namespace. Raises `UnknownEpisode`, also for one of another namespace."""
     drafted_steps = (
         select(drafts).where(drafts.c.namespace == namespace, drafts.c.episode == episode).order_by(drafts.c.position)
@@ -69,7 +69,7 @@ def find(database: Database, namespace: str, episode: str) -> Unfinished:
     starts += (
         [first_decision.created_at - timedelta(seconds=first_decision.seconds)] if first_decision is not None else []
     )
-    return Unfinished(
+    return UnfinishedEpisode(
         namespace=namespace,
         episode=episode,
         goal=steps[0]["goal"] if steps else head["goal"],
@@ -87,7 +87,7 @@ def find(database: Database, namespace: str, episode: str) -> Unfinished:
     )
 
 
-async def plan_of(database: Database, namespace: str, episode: str) -> str:
+async def read_plan(database: Database, namespace: str, episode: str) -> str:
     """The plan made before the first step of an episode that collects; empty when there is none."""
     query = select(drafts.c.plan).where(drafts.c.namespace == namespace, drafts.c.episode == episode).limit(1)
 
@@ -98,7 +98,7 @@ async def plan_of(database: Database, namespace: str, episode: str) -> str:
     return await apart(read)
 
 
-def forget(database: Database, unfinished: Unfinished) -> None:
+def delete_drafts(database: Database, unfinished: UnfinishedEpisode) -> None:
     of_episode = (drafts.c.namespace == unfinished.namespace) & (drafts.c.episode == unfinished.episode)
     with database.begin(write=True) as connection:
         connection.execute(delete(drafts).where(of_episode))

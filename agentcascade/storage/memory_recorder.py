@@ -26,19 +26,19 @@ class MemoryRecorder:
         """Append to `decisions`; the other methods append to their own lists."""
         self.decisions.append(decision)
 
-    def shadowed(self, shadow: Shadow) -> None:
+    def record_shadow(self, shadow: Shadow) -> None:
         self.shadows.append(shadow)
 
-    def drafted(self, draft: Draft) -> None:
+    def record_draft(self, draft: Draft) -> None:
         self.drafts.append(draft)
 
-    def finished(self, end: EpisodeEnd) -> None:
+    def record_end(self, end: EpisodeEnd) -> None:
         self.ends.append(end)
 
-    def recalled(self, recall: Recall) -> None:
+    def record_recall(self, recall: Recall) -> None:
         self.recalls.append(recall)
 
-    def taken(self) -> list[Decision]:
+    def take_decisions(self) -> list[Decision]:
         """The decisions so far; they are kept no longer."""
         taken, self.decisions = self.decisions, []
         return taken

@@ -96,16 +96,16 @@ class DatabaseRecorder:
         """
         self._put(decision)
 
-    def shadowed(self, shadow: Shadow) -> None:
+    def record_shadow(self, shadow: Shadow) -> None:
         self._put(shadow)
 
-    def drafted(self, draft: Draft) -> None:
+    def record_draft(self, draft: Draft) -> None:
         self._put(draft)
 
-    def finished(self, end: EpisodeEnd) -> None:
+    def record_end(self, end: EpisodeEnd) -> None:
         self._put(end)
 
-    def recalled(self, recall: Recall) -> None:
+    def record_recall(self, recall: Recall) -> None:
         self._put(without_recalled_text(recall))
 
     def defer(self, make: Callable[[], Record], meanwhile: Record | None) -> None:

@@ -120,7 +120,7 @@ class Telemetry:
 
         return ObservedSpan(self, f"chat {bare}", "CLIENT", about, called, left)
 
-    def audited(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
+    def on_audit(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
         try:
             self._audits.add(1, {a.CASCADE: cascade, a.DIFFERS: loss > 0})
             if evidence is not None:

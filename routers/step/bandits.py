@@ -23,7 +23,7 @@ import numpy as np
 
 from agentcascade._util import forking
 from agentcascade._util.files import write_atomically
-from agentcascade._util.lru_cache import Cache
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.protocols import Verdict
 from agentcascade.routers.ridge import RewardSpread, TierRegressions, best_probabilities
@@ -67,7 +67,7 @@ class _StepBandit:
         self.n, self.budget, self.price, self.explore = n, budget, price, explore
         self.sample_cost, self.seed = sample_cost, seed
         self._lock = forking.lock()
-        self._chosen: Cache[tuple[str, str, int], int] = Cache(REMEMBERED)
+        self._chosen: LRUCache[tuple[str, str, int], int] = LRUCache(REMEMBERED)
         self.steps, self.tried, self.charged = 0, 0, 0.0
         self._arms, self._spread = TierRegressions.fresh(FEATURES + 1), RewardSpread()
         self._arms.weights[0, :, -1] = (1.0, 1.0)  # the teacher does what the teacher does, for one answer:
@@ -119,7 +119,7 @@ class _StepBandit:
     def _usual(self) -> float:
         return self._spread.reward - self.price * self._spread.cost
 
-    def checked(self, situation: Situation, tally: Tally, teacher: str | None) -> None:
+    def update(self, situation: Situation, tally: Tally, teacher: str | None) -> None:
         """Learn from a step for which samples and the teacher's action are both known (an audit, a shadow).
 
         What strict and bold would have done with these samples are both learned, whichever took the step.

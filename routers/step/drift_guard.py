@@ -17,7 +17,7 @@ PREFIX = "drift:"
 """Begins the names under which watches are kept."""
 
 
-class Text(Protocol):
+class SharedText(Protocol):
     """A text that outlives the process and is shared with others; see `storage.kept.Kept`."""
 
     def read(self) -> str | None: ...
@@ -37,7 +37,7 @@ class DriftGuard:
 
     def __init__(
         self,
-        kept: Text,
+        kept: SharedText,
         risk: float,
         delta: float = 0.05,
         promise: Promise = "ever",

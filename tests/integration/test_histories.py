@@ -287,7 +287,7 @@ def record(database: Database, *entries: Recall | Decision) -> None:
     recorder = DatabaseRecorder(database)
     for entry in entries:
         if isinstance(entry, Recall):
-            recorder.recalled(entry)
+            recorder.record_recall(entry)
         else:
             recorder.record(entry)
     recorder.close()
@@ -347,7 +347,7 @@ def test_recalls_outlive_a_failing_database(
     monkeypatch.setattr(Database, "begin", broken)
     spill = tmp_path / "spill.jsonl"
     recorder = DatabaseRecorder(database, spill)
-    recorder.recalled(recall(1, call(), call(None)))
+    recorder.record_recall(recall(1, call(), call(None)))
     recorder.close()
     (line,) = spill.read_text().splitlines()
     assert json.loads(line)["question"] == "where is the mug?"
@@ -374,7 +374,7 @@ def test_a_recall_s_question_may_be_long_and_its_history_have_any_name(database:
 
 def test_the_memory_recorder_keeps_recalls() -> None:
     recorder = MemoryRecorder()
-    recorder.recalled(recall(1))
+    recorder.record_recall(recall(1))
     assert recorder.recalls == [recall(1)]
 
 

@@ -21,7 +21,7 @@ from agentcascade.errors import BudgetExceeded, ConfigError, InvalidKey, RateLim
 from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import open_database, tables
 from agentcascade.storage.budgets import DatabaseBudgets
-from agentcascade.storage.drafts import find
+from agentcascade.storage.drafts import find_unfinished
 from agentcascade.storage.keys import REFUSED, Keys
 from agentcascade.storage.rate_limiter import RateLimiter
 from agentcascade.storage.retention import RetentionPolicy, prune, prune_daily, vacuum
@@ -290,8 +290,8 @@ def test_old_records_go_with_what_belongs_to_them_and_young_ones_stay(database: 
     recorder = DatabaseRecorder(database)
     for number, age in enumerate((100, 91, 89, 0)):
         recorder.record(decided(number, age))
-        recorder.shadowed(shadow_of(number))
-    recorder.finished(EpisodeEnd(episode="e", goal="g", mode="teacher", success=True, steps=1, started_at=now()))
+        recorder.record_shadow(shadow_of(number))
+    recorder.record_end(EpisodeEnd(episode="e", goal="g", mode="teacher", success=True, steps=1, started_at=now()))
     recorder.close()
     assert prune(database, RetentionPolicy(), dry_run=True).decisions == 2
     assert counted(database, "decisions", "calls", "shadows") == [4, 8, 4]
@@ -328,7 +328,7 @@ def test_a_shadow_is_written_with_its_bill_once_whatever_comes_twice(database: A
     for _ in range(2):
         recorder = DatabaseRecorder(database)
         recorder.record(decided(1))
-        recorder.shadowed(shadow_of(1))
+        recorder.record_shadow(shadow_of(1))
         recorder.close()
     assert counted(database, "decisions", "shadows", "calls") == [1, 1, 2]
     with database.begin() as connection:
@@ -339,7 +339,7 @@ def test_a_shadow_is_written_with_its_bill_once_whatever_comes_twice(database: A
 def test_a_shadow_that_comes_before_its_decision_is_not_lost(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path}/a.db")
     recorder = DatabaseRecorder(database)
-    recorder.shadowed(shadow_of(1))
+    recorder.record_shadow(shadow_of(1))
     recorder.flush()
     recorder.record(decided(1))
     recorder.close()
@@ -355,7 +355,7 @@ def test_an_id_used_in_two_namespaces_is_two_episodes(database: Any) -> None:
         end = EpisodeEnd(
             episode="e", namespace=namespace, goal=namespace, mode="teacher", success=success, steps=1, started_at=now()
         )
-        recorder.finished(end)
+        recorder.record_end(end)
     recorder.close()
     with database.begin() as connection:
         rows = connection.execute(select(tables.episodes.c.namespace, tables.episodes.c.success)).all()
@@ -371,27 +371,27 @@ def draft(position: int, namespace: str = "a", action: str = "go") -> Draft:
 def test_drafts_are_found_in_their_namespace_alone_and_a_new_run_replaces_the_old(database: Any) -> None:
     recorder = DatabaseRecorder(database)
     for item in (draft(0), draft(1), draft(2), draft(1, action="look")):
-        recorder.drafted(item)
+        recorder.record_draft(item)
     recorder.flush()
-    found = find(database, "a", "e")
+    found = find_unfinished(database, "a", "e")
     assert [s.action for s in found.steps] == ["go", "look", "go"]
     for namespace, episode in (("b", "e"), ("a", "f")):
         with pytest.raises(UnknownEpisode):
-            find(database, namespace, episode)
-    recorder.drafted(draft(0, action="again"))
+            find_unfinished(database, namespace, episode)
+    recorder.record_draft(draft(0, action="again"))
     recorder.close()
-    assert [s.action for s in find(database, "a", "e").steps] == ["again"]
+    assert [s.action for s in find_unfinished(database, "a", "e").steps] == ["again"]
 
 
 def test_an_episode_that_lacks_a_step_teaches_nothing_and_one_began_with_its_first(database: Any) -> None:
     recorder = DatabaseRecorder(database)
-    recorder.drafted(draft(0))
-    recorder.drafted(draft(2))
+    recorder.record_draft(draft(0))
+    recorder.record_draft(draft(2))
     recorder.record(decided(1, age_days=1, seconds=60.0))
     recorder.close()
-    found = find(database, "a", "e")
+    found = find_unfinished(database, "a", "e")
     assert (found.steps, found.taken) == ((), 2)
-    found = find(database, "default", "e")
+    found = find_unfinished(database, "default", "e")
     assert found.started is not None
     assert timedelta(days=1, seconds=59) < now() - found.started < timedelta(days=1, seconds=120)
 

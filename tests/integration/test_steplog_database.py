@@ -233,7 +233,7 @@ def test_records_of_a_running_program_come_out(database: Database) -> None:
     recorder = DatabaseRecorder(database)
     decision, shadow = records(5, behind=(call("student", "shadow", Usage(input=10, output=6), requests=2),))
     recorder.record(decision)
-    recorder.shadowed(shadow.model_copy(update={"samples": samples(("a", None), ("b", None)), "k": 3}))
+    recorder.record_shadow(shadow.model_copy(update={"samples": samples(("a", None), ("b", None)), "k": 3}))
     recorder.close()
     [step] = steplog.export(database)
     assert (step.student.k, step.student.prompt) == (3, Usage(input=5))

@@ -189,7 +189,7 @@ def test_the_ledger_adds_up(database):
     for made in (decision("e1", "student", "0.000000000001"), decision("e1", "teacher", "0.004")):
         recorder.record(made)
     recorder.record(decision("e2", "student", None))
-    recorder.finished(EpisodeEnd(episode="e1", goal="g", mode="cascade", success=True, steps=2, started_at=now()))
+    recorder.record_end(EpisodeEnd(episode="e1", goal="g", mode="cascade", success=True, steps=2, started_at=now()))
     recorder.close()
     ledger = Ledger(database)
     (total,) = ledger.summary()

@@ -142,7 +142,7 @@ def test_records_outlive_a_failing_database(database, caplog):
     faulty = Faulty(database)
     recorder = DatabaseRecorder(faulty)
     recorder.record(decision(1, reason="line\u2028break"))
-    recorder.finished(EpisodeEnd(episode="e", goal="g", mode="cascade", success=None, steps=1, started_at=now()))
+    recorder.record_end(EpisodeEnd(episode="e", goal="g", mode="cascade", success=None, steps=1, started_at=now()))
     recorder.flush()
     assert "the disk is full" in caplog.text
     spill = database.path.with_name("ledger.db.spill.jsonl")

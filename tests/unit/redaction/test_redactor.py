@@ -292,7 +292,7 @@ class Kept:
     def __init__(self) -> None:
         self.items: list[Any] = []
         self.closed = False
-        self.record = self.shadowed = self.drafted = self.finished = self.recalled = self.items.append
+        self.record = self.record_shadow = self.record_draft = self.record_end = self.record_recall = self.items.append
 
     def flush(self, seconds: float | None = None) -> None:
         self.items.append("flushed")
@@ -305,7 +305,7 @@ def test_the_recorder_behind_gets_nothing_unredacted() -> None:
     kept = Kept()
     recorder = RedactingRecorder(kept, Redactor())
     recorder.record(DECISION)
-    recorder.shadowed(Shadow(decision="de_1", episode="e", step=0, teacher_action="bob@example.com"))
+    recorder.record_shadow(Shadow(decision="de_1", episode="e", step=0, teacher_action="bob@example.com"))
     recorder.flush()
     recorder.close()
     assert [getattr(i, "action", None) or getattr(i, "teacher_action", i) for i in kept.items] == [
@@ -326,7 +326,7 @@ def test_recalls_are_redacted_down_to_what_failed() -> None:
         left_out=("a@example.com",),
     )
     kept = Kept()
-    RedactingRecorder(kept, Redactor()).recalled(made)
+    RedactingRecorder(kept, Redactor()).record_recall(made)
     (stored,) = kept.items
     assert "example.com" not in stored.model_dump_json()
     assert (stored.id, stored.question, stored.text) == (made.id, "who is [email]?", "- [email]")
@@ -414,11 +414,11 @@ def test_the_real_presidio_finds_credit_cards_by_its_patterns() -> None:
 def test_a_pattern_that_takes_too_long_withholds_what_it_was_to_redact(caplog):
     """In the event loop, the standard library's engine would take 2⁴⁰ steps on this tool's output."""
     kept = []
-    inner = SimpleNamespace(drafted=kept.append)
+    inner = SimpleNamespace(record_draft=kept.append)
     recorder = RedactingRecorder(inner, Redactor(patterns={"words": r"(?:a|aa)+$"}))
     draft = Draft(
         namespace="n", episode="e", position=0, goal="g", mode="collect", observation="a" * 60 + "!", action="go"
     )
-    recorder.drafted(draft)
+    recorder.record_draft(draft)
     assert kept[0].observation == "[withheld]"
     assert "repetitions inside repetitions" in caplog.text

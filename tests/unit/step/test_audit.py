@@ -32,7 +32,7 @@ class Seen(NullObserver):
     def __init__(self) -> None:
         self.audits: list[Any] = []
 
-    def audited(self, *what: Any) -> None:
+    def on_audit(self, *what: Any) -> None:
         self.audits.append(what)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
-from agentcascade._util.stable_draw import chosen, drawn
+from agentcascade._util.stable_draw import included, pick
 from agentcascade.assembly.components import make_router
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
@@ -117,10 +117,10 @@ def test_shadow_needs_both_models():
 
 def test_a_share_is_sticky_and_grows():
     ids = [f"ep_{i}" for i in range(2000)]
-    few, many = ({i for i in ids if chosen(i, share)} for share in (0.2, 0.5))
+    few, many = ({i for i in ids if included(i, share)} for share in (0.2, 0.5))
     assert few < many
     assert 300 < len(few) < 500
-    assert all(chosen(i, 1.0) and not chosen(i, 0.0) for i in ids)
+    assert all(included(i, 1.0) and not included(i, 0.0) for i in ids)
 
 
 async def test_a_shadow_says_what_tuning_needs():
@@ -159,7 +159,7 @@ async def test_a_log_holds_several_settings_each_step_one_of_them_the_same_in_ev
 
 def test_lots_fall_evenly_and_apart_from_each_other():
     steps = [f"ep_{i}:{j}" for i in range(500) for j in range(6)]
-    counts = Counter((drawn(s, (0.1, 0.7), "temperature"), drawn(s, (0, 3, 6), "k")) for s in steps)
+    counts = Counter((pick(s, (0.1, 0.7), "temperature"), pick(s, (0, 3, 6), "k")) for s in steps)
     assert len(counts) == 6
     assert all(400 < count < 600 for count in counts.values())
 

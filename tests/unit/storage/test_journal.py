@@ -38,10 +38,10 @@ for i in range(int(sys.argv[2])):
     id = f"{sys.argv[3]}{i}"
     values = {"mode": "shadow", "answered_by": "teacher", "reason": "r", "calls": (call,)}
     recorder.record(Decision(id=id, episode=f"e{id}", step=0, **values))
-    recorder.shadowed(Shadow(decision=id, episode=f"e{id}", step=0))
-    recorder.drafted(Draft(namespace="n", episode=f"e{id}", position=0, goal="g", mode="collect", observation="o",
+    recorder.record_shadow(Shadow(decision=id, episode=f"e{id}", step=0))
+    recorder.record_draft(Draft(namespace="n", episode=f"e{id}", position=0, goal="g", mode="collect", observation="o",
                            action="a"))
-    recorder.finished(EpisodeEnd(episode=f"e{id}", goal="g", mode="shadow", success=True, steps=1, started_at=now()))
+    recorder.record_end(EpisodeEnd(episode=f"e{id}", goal="g", mode="shadow", success=True, steps=1, started_at=now()))
     print(id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -157,10 +157,10 @@ def test_a_crash_does_not_bring_back_what_the_database_knows_better(database: Da
     early = now()
     recorder = DatabaseRecorder(database)
     draft = {"namespace": "n", "episode": "e", "goal": "g", "mode": "collect", "observation": "o"}
-    recorder.finished(EpisodeEnd(episode="e", namespace="n", goal="g", mode="collect", success=True, steps=1,
+    recorder.record_end(EpisodeEnd(episode="e", namespace="n", goal="g", mode="collect", success=True, steps=1,
                                  started_at=early))  # fmt: skip
-    recorder.drafted(Draft(**draft | {"episode": "f"}, position=0, action="new"))
-    recorder.drafted(Draft(**draft | {"episode": "f"}, position=1, action="new"))
+    recorder.record_draft(Draft(**draft | {"episode": "f"}, position=0, action="new"))
+    recorder.record_draft(Draft(**draft | {"episode": "f"}, position=1, action="new"))
     recorder.close()
     left = [
         Draft(**draft, position=0, action="old", created_at=early),
@@ -188,9 +188,9 @@ def test_nothing_unredacted_is_on_the_disk_at_any_time(database: Database, tmp_p
     secret = "mail ann@example.com" + (" for Ann" if hooked else " x" * 5000)
     recorder = RedactingRecorder(DatabaseRecorder(database), Redactor(hooks=[hook] if hooked else []))
     recorder.record(decision("d1", action=secret, votes={secret: 3}, goal="Ann"))
-    recorder.drafted(Draft(namespace="n", episode="e", position=0, goal="Ann", mode="collect", observation=secret,
+    recorder.record_draft(Draft(namespace="n", episode="e", position=0, goal="Ann", mode="collect", observation=secret,
                            action="a"))  # fmt: skip
-    recorder.shadowed(Shadow(decision="d1", episode="e", step=0, samples=(LoggedSample(action=secret),)))
+    recorder.record_shadow(Shadow(decision="d1", episode="e", step=0, samples=(LoggedSample(action=secret),)))
     if hooked:
         assert reached.wait(20)
         (left,) = (tmp_path / "a.db.journal").iterdir()

@@ -123,11 +123,11 @@ def test_for_ever_is_for_ever(database: Database) -> None:
     decide(database, 5000)
     recorder = DatabaseRecorder(database)
     old = now() - timedelta(days=5000)
-    recorder.drafted(
+    recorder.record_draft(
         Draft(namespace="n", episode="e", position=0, goal="g", mode="collect", observation="o", action="a",
               created_at=old)
     )  # fmt: skip
-    recorder.finished(
+    recorder.record_end(
         EpisodeEnd(episode="e", goal="g", mode="collect", success=None, steps=1, started_at=old, finished_at=old)
     )
     recorder.close()

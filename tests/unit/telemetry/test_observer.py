@@ -115,9 +115,9 @@ async def test_metrics_add_up_and_name_neither_episodes_nor_goals() -> None:
 
 def test_audits_and_alarms_are_metrics() -> None:
     watched = Watched()
-    watched.telemetry.audited("default", 0.0, 0.4, False)
-    watched.telemetry.audited("default", 1.0, 25.0, True)
-    watched.telemetry.audited("other", 1.0, None, False)  # audited, not watched
+    watched.telemetry.on_audit("default", 0.0, 0.4, False)
+    watched.telemetry.on_audit("default", 1.0, 25.0, True)
+    watched.telemetry.on_audit("other", 1.0, None, False)  # audited, not watched
     audits = {(p.attributes[attributes.CASCADE], p.attributes[attributes.DIFFERS]): p.value
               for p in watched.points("agentcascade.audits")}  # fmt: skip
     assert audits == {("default", False): 1, ("default", True): 1, ("other", True): 1}

@@ -37,7 +37,7 @@ def test_trying_never_costs_more_than_its_budget(make: Any, budget: float, seed:
         here = situation(i, int(rng.integers(5)))
         router.way(here)
         assert router.charged <= budget * router.steps + 1e-9
-        router.checked(here, votes(2, 1), "action 0" if rng.random() < 0.7 else "other")
+        router.update(here, votes(2, 1), "action 0" if rng.random() < 0.7 else "other")
     if not budget:
         assert router.tried == 0
 
@@ -47,8 +47,8 @@ def test_the_bold_way_is_taken_where_it_is_right_and_left_where_it_is_wrong(make
     router = make(price=0.5, budget=0.1)
     for i in range(400):
         right, wrong = situation(i, category="easy"), situation(i, category="hard")
-        router.checked(right, votes(2, 1), "action 0")
-        router.checked(wrong, votes(2, 1), "action 1")
+        router.update(right, votes(2, 1), "action 0")
+        router.update(wrong, votes(2, 1), "action 1")
     first = {"easy": 1000, "hard": 2000}
     ways = {k: [router.way(situation(start + i, category=k)) for i in range(100)] for k, start in first.items()}
     assert ways["easy"].count("bold") > 90
@@ -69,10 +69,10 @@ def test_a_step_is_taken_one_way_however_often_it_is_asked(make: Any) -> None:
 def test_strict_and_bold_are_learned_from_the_same_samples() -> None:
     router = StepLinUCB(threshold=0.6)
     for i in range(50):
-        router.checked(situation(i), votes(2, 1), "action 0")
+        router.update(situation(i), votes(2, 1), "action 0")
     worth, _ = router._arms.predict(np.r_[np.zeros(8), 1.0], router.price, 0.0)
     assert worth[2] > worth[1]  # strict would have paid the teacher for nothing
-    router.checked(situation(99), Tally(counts={}, total=3), "a")  # no valid sample teaches nothing
+    router.update(situation(99), Tally(counts={}, total=3), "a")  # no valid sample teaches nothing
 
 
 @pytest.mark.parametrize("make", BANDITS)
@@ -80,7 +80,7 @@ def test_what_was_learned_and_spent_survives(make: Any, tmp_path: Path) -> None:
     router = make(budget=0.2)
     for i in range(100):
         router.way(situation(i))
-        router.checked(situation(i), votes(3), "action 0")
+        router.update(situation(i), votes(3), "action 0")
     router.rewarded(situation(5), 1.0, 0.2)
     router.save(tmp_path / "b.json")
     again = make(budget=0.2, path=tmp_path / "b.json")
