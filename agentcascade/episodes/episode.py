@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentcascade import conversation
 from agentcascade.billing.door import Tab
 from agentcascade.episodes import judge
+from agentcascade.episodes.keywords import request, takes
 from agentcascade.errors import ConfigError, EpisodeClosed, InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.prompts import planning
@@ -39,14 +40,41 @@ if TYPE_CHECKING:
 
 
 class Episode:
-    """Answers the model calls of one agent run; `finish` closes it.
+    """Episode of an agent: answers the model calls of one run on one task; `finish` closes it.
 
-    `goal` defaults to the first user message; `id` to a random one; `mode` (by `rollout`) and `namespace` to the
-    configuration's. In mode ``collect`` a successful episode is banked by `finish`. One call at a time: the steps of an
-    agent are a sequence. What it spends must fit into `accounts`, beside the configured budgets.
+    Make one with `Cascade.episode`. One call at a time: the steps of an agent are a sequence. In mode ``collect`` a
+    successful episode is banked by `finish`.
 
-    `stateless`: the steps so far are read off the messages at every call, and in mode ``collect`` each step is kept in
-    the database, where `agentcascade.episodes.stateless.finish` finds it.
+    Args:
+        engine: Takes the steps.
+        goal: The task in words; default: the first user message.
+        plan: How the agent means to reach the goal; default: none, or the teacher's (`collect.plan`).
+        category: Kind of task, for routers that treat kinds differently.
+        id: Names the episode in all records; default: a random one.
+        namespace: Whose demonstrations, budgets and histories; default: `bank.namespace`.
+        mode: Default: `mode` of the configuration, as `rollout` shares it out.
+        seed: Of all sampling in the episode; default: `seed` of the configuration.
+        accounts: Budgets that its calls must fit into, beside the configured ones.
+        stateless: Read the steps so far off the messages at every call. In mode ``collect`` each step is then kept in
+            the database, where `agentcascade.episodes.stateless.finish` finds it.
+
+    Attributes:
+        steps: The steps taken so far.
+        decisions: What the cascade decided at each of them, with its bill.
+
+    Raises:
+        ConfigError: `mode` needs a model that the cascade lacks.
+
+    >>> import asyncio
+    >>> from agentcascade import ScriptedModel, build
+    >>> async def play():
+    ...     async with build(teacher=ScriptedModel(["look"]), mode="teacher") as cascade:
+    ...         episode = cascade.episode(goal="find the mug")
+    ...         answer = await episode.complete([{"role": "user", "content": "You are in a kitchen."}])
+    ...         await episode.finish(success=True)
+    ...         return answer.choices[0].message.content, answer.agentcascade.answered_by
+    >>> asyncio.run(play())
+    ('look', 'teacher')
     """
 
     def __init__(
@@ -101,14 +129,27 @@ class Episode:
         episode._started = unfinished.started or episode._started
         return episode
 
+    @takes(request)
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any
     ) -> CascadeCompletion:
         """The next assistant message, as an OpenAI `ChatCompletion` with the `Decision` in its `agentcascade` field.
 
-        `messages` is the whole conversation, as for any chat API. `n` > 1 answers all come from the teacher.
-        Raises `EpisodeClosed` after `finish`, `InvalidRequest` for unusable messages or options, `BudgetExceeded`,
-        and the provider's own error when the teacher fails. To stream, use `stream`.
+        Args:
+            messages: The whole conversation, as for any chat API.
+            tools: Definitions of tools that may be called, in OpenAI's shape.
+            options: ``temperature``, ``max_tokens``, ``stop`` and so on: `agentcascade.episodes.keywords.request` lists
+                them. What it does not list goes to the teacher's provider as it is.
+
+        Returns:
+            The answer, with the tokens of the model that gave it; the bill of the whole step is in ``agentcascade``.
+
+        Raises:
+            EpisodeClosed: After `finish`, or when the cascade was closed.
+            InvalidRequest: Messages or options cannot be used. To stream, use `stream`.
+            BudgetExceeded: A call could cost more than is left.
+            TimeoutError: Past `deadline_seconds`.
+            Exception: The provider's own error, when the teacher fails.
         """
         from agentcascade.episodes.responses import chat_completion
 
@@ -117,6 +158,7 @@ class Episode:
         answer = await self.answer(messages, tools=tools, options=options)
         return chat_completion(*answer)
 
+    @takes(request)
     def stream(
         self,
         messages: Sequence[Message],
@@ -125,10 +167,20 @@ class Episode:
         said: Callable[[Decision], Any] | None = None,
         **options: Any,
     ) -> StepStream:
-        """The same as a stream of chunks (plain data; `response.chunk` makes OpenAI's objects of them).
+        """Stream the next assistant message as chunks; it starts a task, so a loop must be running.
 
-        Nothing is shown before the verdict; a deferral streams live from the teacher; usage and `Decision` are in the
-        last chunk (`said` renders it). Closing the stream cancels the step.
+        Nothing is shown before the verdict; a deferral streams live from the teacher. Closing the stream cancels the
+        step.
+
+        Args:
+            messages: The whole conversation, as for `complete`.
+            tools: Definitions of tools that may be called, in OpenAI's shape.
+            said: Renders the decision for the last chunk; default: as it is.
+            options: As for `complete`.
+
+        Returns:
+            Chunks in OpenAI's shape, as plain data (`responses.chunk` makes its objects of them); the last one has
+            ``usage`` and, in ``agentcascade``, the decision. Reading them raises what `complete` raises.
         """
         from agentcascade.episodes.stream import StepStream
 
@@ -150,7 +202,20 @@ class Episode:
         options: Mapping[str, Any] | None = None,
         on_delta: Callable[[Delta], None] | None = None,
     ) -> Answer:
-        """The next step as (completion, messages for the agent, decision); see `complete`."""
+        """The next step as (completion, messages for the agent, decision).
+
+        Args:
+            messages: The whole conversation, as for `complete`.
+            tools: Definitions of tools that may be called, in OpenAI's shape.
+            options: Those of `complete`, by name.
+            on_delta: Gets the parts of a teacher's answer as they come; of a student's it gets nothing.
+
+        Returns:
+            The model's completion, the messages that the agent is to see, and the decision.
+
+        Raises:
+            Exception: As `complete` does.
+        """
         if self._closed:
             raise EpisodeClosed(f"episode {self.id} was finished: start a new one with cascade.episode()")
         asked = dict(options or {})
@@ -266,7 +331,11 @@ class Episode:
         return taken
 
     def trajectory(self, success: bool) -> Trajectory:
-        """The episode so far, without the steps that `collect.drop_observations` rules out."""
+        """The trajectory so far, without the steps that `collect.drop_observations` rules out.
+
+        Args:
+            success: Whether it reached its goal.
+        """
         return Trajectory(
             namespace=self.namespace,
             goal=self.goal,
@@ -279,10 +348,20 @@ class Episode:
         )
 
     async def finish(self, success: bool | None = None) -> bool:
-        """Close the episode; in mode ``collect`` a success is banked. Returns whether the bank grew.
+        """Close the episode; in mode ``collect`` a success is banked.
 
-        Without `success` the cascade's judge decides. When judge or banking fails the error is raised, the episode
-        stays open and `finish` can be called again.
+        When judge or banking fails, the episode stays open and `finish` can be called again.
+
+        Args:
+            success: Whether it reached its goal; default: what the cascade's judge says.
+
+        Returns:
+            Whether the bank grew.
+
+        Raises:
+            EpisodeClosed: It was finished already.
+            InvalidRequest: Neither `success` nor a judge says how it ended.
+            StorageError: The bank cannot be written.
         """
         if self._closed:
             raise EpisodeClosed(f"episode {self.id} was finished already")

@@ -1,12 +1,13 @@
-"""The thin sync face: every call is handed to one event loop in a background thread."""
+"""Blocking episodes, for programs without an event loop: one in a background thread runs every call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from agentcascade._util import forking
 from agentcascade.episodes.episode import Episode
+from agentcascade.episodes.keywords import EpisodeKeywords, request, takes
 from agentcascade.errors import CascadeClosed
 from agentcascade.event_loop import CLOSED, LoopThread
 from agentcascade.lifetime import Lifetime
@@ -22,7 +23,10 @@ _lock = forking.lock()
 
 
 def loop_of(life: Lifetime) -> LoopThread:
-    """The loop of a cascade's blocking episodes, started on first use and stopped when its life ends."""
+    """The event loop of a cascade's blocking calls, started on first use and stopped when its life ends.
+
+    Raises `CascadeClosed` afterwards.
+    """
     with _lock:
         if life.closed:
             raise CascadeClosed(CLOSED)
@@ -33,15 +37,35 @@ def loop_of(life: Lifetime) -> LoopThread:
 
 
 class SyncEpisode:
-    """An `Episode` for programs without an event loop; same methods, same errors, blocking."""
+    """Blocking `Episode`, for programs without an event loop: the same methods and errors.
 
-    def __init__(self, engine: Engine, **options: Any) -> None:
-        self.episode = Episode(engine, **options)
+    Make one with `Cascade.sync_episode`.
+
+    Args:
+        engine: Takes the steps.
+        goal: The task in words; default: the first user message.
+        keywords: Those of `Episode`.
+
+    Attributes:
+        episode: The episode that answers.
+
+    >>> from agentcascade import ScriptedModel, build
+    >>> with build(teacher=ScriptedModel(["look", "take mug"]), mode="teacher") as cascade:
+    ...     episode = cascade.sync_episode(goal="take the mug")
+    ...     first = episode.complete([{"role": "user", "content": "You are in a kitchen."}])
+    ...     [chunk["choices"][0]["delta"] for chunk in episode.stream([{"role": "user", "content": "A mug."}])]
+    [{'role': 'assistant', 'content': 'take mug'}, {}]
+    """
+
+    def __init__(self, engine: Engine, goal: str = "", **keywords: Unpack[EpisodeKeywords]) -> None:
+        self.episode = Episode(engine, goal=goal, **keywords)
         self._loop = loop_of(engine.state.life)
 
+    @takes(request)
     def complete(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any
     ) -> CascadeCompletion:
+        """The next assistant message; arguments, result and errors are those of `Episode.complete`."""
         return self._loop.run(self.episode.complete(messages, tools=tools, **options))
 
     def answer(
@@ -51,25 +75,27 @@ class SyncEpisode:
         tools: Sequence[Tool] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """The next step as (completion, messages for the agent, decision); see `Episode.answer`."""
+        """The next step as (completion, messages for the agent, decision), as `Episode.answer` gives it."""
         return self._loop.run(self.episode.answer(messages, tools=tools, options=options))
 
+    @takes(request)
     def stream(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any
     ) -> Iterator[dict[str, Any]]:
-        """The chunks of `Episode.stream`; leaving the loop early cancels the step."""
-        opened = self._loop.run(_open(self.episode, messages, tools=tools, **options))
+        """Iterate over the chunks of `Episode.stream`, with its arguments and errors; leaving early cancels the step."""
+        stream = self._loop.run(_open(self.episode, messages, tools=tools, **options))
         try:
-            while (part := self._loop.run(_next(opened))) is not None:
-                yield part
+            while (chunk := self._loop.run(_next(stream))) is not None:
+                yield chunk
         finally:
-            self._loop.run(opened.aclose())
+            self._loop.run(stream.aclose())
 
     def trajectory(self, success: bool) -> Trajectory:
+        """The trajectory so far, as `Episode.trajectory` gives it."""
         return self.episode.trajectory(success)
 
     def finish(self, success: bool | None = None) -> bool:
-        """Close the episode; without `success` the cascade's judge decides."""
+        """Close the episode, as `Episode.finish` does; returns whether the bank grew."""
         return self._loop.run(self.episode.finish(success))
 
 

@@ -1,0 +1,310 @@
+"""Keywords of a configuration: typed dictionaries that editors complete and type checkers check.
+
+Each holds the fields of the section of its name, with what pydantic accepts for them: a section may be its object or a
+mapping, dollars a number or a text. `tests/unit/config/test_keywords.py` compares them with the models. Settings of
+unknown shape, such as parsed JSON, go in as ``RetrievalConfig(**settings)`` or, all together, ``build(**settings)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from pydantic import SecretStr
+
+from agentcascade.config.sections import (
+    ActionsConfig,
+    AuditConfig,
+    BankConfig,
+    BudgetsConfig,
+    CollectConfig,
+    JudgeConfig,
+    LinkConfig,
+    MemoryConfig,
+    ModelConfig,
+    PromptConfig,
+    RedactionConfig,
+    RetentionConfig,
+    RetrievalConfig,
+    RolloutConfig,
+    RouterConfig,
+    SamplingConfig,
+    ServerConfig,
+    ShadowConfig,
+    TelemetryConfig,
+    ToolsConfig,
+    WeightsConfig,
+)
+from agentcascade.types import Mode
+
+
+class ModelKeywords(TypedDict, total=False):
+    """Fields of `ModelConfig`."""
+
+    name: str
+    temperature: float | None
+    max_tokens: int | None
+    timeout_seconds: float
+    retries: int
+    api_base: str | None
+    api_key: SecretStr | str | None
+    price: Mapping[str, Decimal | float | str] | None
+    options: Mapping[str, Any]
+
+
+class BankKeywords(TypedDict, total=False):
+    """Fields of `BankConfig`."""
+
+    url: str
+    namespace: str
+    journal: Path | str | None
+
+
+class WeightsKeywords(TypedDict, total=False):
+    """Fields of `WeightsConfig`."""
+
+    goal: float
+    plan: float
+    observation: float
+
+
+class RetrievalKeywords(TypedDict, total=False):
+    """Fields of `RetrievalConfig`."""
+
+    embedder: str
+    index: str
+    k: int
+    window_before: int
+    window_after: int
+    weights: WeightsConfig | WeightsKeywords
+    sticky: Literal["never", "always", "auto"]
+    sticky_sensitivity: float
+    utility_weight: float
+
+
+class RouterKeywords(TypedDict, total=False):
+    """Fields of `RouterConfig`."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+class LinkKeywords(ModelKeywords, total=False):
+    """Fields of `LinkConfig`."""
+
+    router: RouterConfig | RouterKeywords
+
+
+class SamplingKeywords(TypedDict, total=False):
+    """Fields of `SamplingConfig`."""
+
+    temperature: float | None
+    staged: Literal["auto", "always", "never"]
+    cached_from_tokens: int
+    second_dollars: float
+    timeout_seconds: float
+    logprobs: bool
+    constrain: Literal["none", "choice", "schema", "regex", "grammar"]
+    constraint: str | Mapping[str, Any] | None
+
+
+class PromptKeywords(TypedDict, total=False):
+    """Fields of `PromptConfig`."""
+
+    token_budget: int
+    min_demonstrations: int
+    teacher_sees_demonstrations: bool
+    quoting: Literal["fenced", "plain"]
+    shortened: bool
+    template: str | Mapping[str, str | Mapping[str, str]]
+
+
+class ActionsKeywords(TypedDict, total=False):
+    """Fields of `ActionsConfig`."""
+
+    format: str
+    pattern: str | None
+    fold: bool
+    verifier: ModelConfig | ModelKeywords | None
+    dry_run: bool
+
+
+class CollectKeywords(TypedDict, total=False):
+    """Fields of `CollectConfig`."""
+
+    plan: bool
+    first_thought: bool
+    drop_observations: Sequence[str]
+
+
+class ToolsKeywords(TypedDict, total=False):
+    """Fields of `ToolsConfig`."""
+
+    keep_model: bool
+    side_effects: Sequence[str]
+    side_effects_agreement: float
+    side_effects_samples: int
+
+
+class ShadowKeywords(TypedDict, total=False):
+    """Fields of `ShadowConfig`."""
+
+    rate: float
+    samples: int | None
+    temperatures: Sequence[float]
+    ks: Sequence[int]
+    timeout_seconds: float
+    max_pending: int
+
+
+class AuditKeywords(TypedDict, total=False):
+    """Fields of `AuditConfig`."""
+
+    rate: float
+    risk: float | None
+    count: Literal["marginal", "selective"]
+    delta: float
+    promise: Literal["ever", "rate"]
+    when_alarmed: Literal["warn", "tighten", "teacher"]
+    timeout_seconds: float
+    max_pending: int
+
+
+class RolloutKeywords(TypedDict, total=False):
+    """Fields of `RolloutConfig`."""
+
+    share: float
+    otherwise: Mode
+
+
+class BudgetsKeywords(TypedDict, total=False):
+    """Fields of `BudgetsConfig`."""
+
+    per_episode: Decimal | float | str | None
+    per_namespace: Decimal | float | str | None
+    period: Literal["total", "day", "month"]
+    when_exceeded: Literal["error", "student"]
+    when_unavailable: Literal["allow", "refuse"]
+    output_tokens: int | None
+
+
+class JudgeKeywords(TypedDict, total=False):
+    """Fields of `JudgeConfig`."""
+
+    model: ModelConfig | ModelKeywords | None
+    question: str
+
+
+class RedactionKeywords(TypedDict, total=False):
+    """Fields of `RedactionConfig`."""
+
+    keys: bool
+    emails: bool
+    phones: bool
+    patterns: Mapping[str, str]
+    presidio: bool
+
+
+class RetentionKeywords(TypedDict, total=False):
+    """Fields of `RetentionConfig`."""
+
+    decisions: int | None
+    episodes: int | None
+    drafts: int | None
+    recalls: int | None
+    max_decisions: int | None
+
+
+class TelemetryKeywords(TypedDict, total=False):
+    """Fields of `TelemetryConfig`."""
+
+    opentelemetry: bool
+    contents: bool
+
+
+class MemoryKeywords(TypedDict, total=False):
+    """Fields of `MemoryConfig`."""
+
+    enabled: bool
+    teacher_sees_memory: bool
+    remember: bool
+    history: str
+    axis: str
+    tiers: Mapping[str, Mapping[str, str]]
+    models: Mapping[Literal["small", "medium", "large"], ModelConfig | ModelKeywords]
+    router: RouterConfig | RouterKeywords
+    tradeoff: float
+    explore: float
+    embedder: str
+    retrieval: Literal["hybrid", "dense", "lexical"]
+    chunk_tokens: int
+    k: int
+    top_k: int
+    token_budget: int
+    deadline_seconds: float
+    max_dollars: Decimal | float | str | None
+    max_history_tokens: int
+    max_histories: int
+
+
+class ServerKeywords(TypedDict, total=False):
+    """Fields of `ServerConfig`."""
+
+    host: str
+    port: int
+    open: bool
+    hosts: Sequence[str]
+    origins: Sequence[str]
+    max_body_bytes: int
+    max_incoming_bytes: int
+    max_requests: int
+    header_seconds: float
+    body_seconds: float
+    feedback_seconds: float
+    shutdown_seconds: float
+
+
+class SharedKeywords(TypedDict, total=False):
+    """Fields of `CascadeConfig` that every call takes by these names and types."""
+
+    mode: Mode
+    students: Sequence[LinkConfig | LinkKeywords]
+    bank: BankConfig | BankKeywords
+    retrieval: RetrievalConfig | RetrievalKeywords
+    sampling: SamplingConfig | SamplingKeywords
+    prompt: PromptConfig | PromptKeywords
+    actions: ActionsConfig | ActionsKeywords
+    collect: CollectConfig | CollectKeywords
+    tools: ToolsConfig | ToolsKeywords
+    shadow: ShadowConfig | ShadowKeywords
+    audit: AuditConfig | AuditKeywords
+    rollout: RolloutConfig | RolloutKeywords
+    budgets: BudgetsConfig | BudgetsKeywords
+    memory: MemoryConfig | MemoryKeywords
+    redaction: RedactionConfig | RedactionKeywords
+    retention: RetentionConfig | RetentionKeywords
+    telemetry: TelemetryConfig | TelemetryKeywords
+    server: ServerConfig | ServerKeywords
+    cascades: Mapping[str, Mapping[str, Any]]
+    deadline_seconds: float
+    seed: int
+
+
+class BuildKeywords(SharedKeywords, total=False):
+    """Configuration keywords of `build` and `wrap`, whose models and judge may also be objects."""
+
+    router: RouterConfig | RouterKeywords
+
+
+class BuildMemoryKeywords(SharedKeywords, total=False):
+    """Configuration keywords of `build_memory`, whose `router` chooses tiers."""
+
+    teacher: ModelConfig | ModelKeywords | None
+    student: ModelConfig | ModelKeywords | None
+    judge: JudgeConfig | JudgeKeywords
+
+
+class ConfigKeywords(BuildKeywords, BuildMemoryKeywords, total=False):
+    """Fields of `CascadeConfig`, with what each may be given as."""
