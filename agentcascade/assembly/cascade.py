@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from agentcascade.actions.base import Validator
 from agentcascade.assembly import components
@@ -16,64 +16,79 @@ from agentcascade.assembly.resources import Resources
 from agentcascade.billing.door import NullObserver
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig, variants
-from agentcascade.config.overrides import ConfigOverrides
-from agentcascade.config.sections import LinkConfig, ModelConfig
+from agentcascade.config.sections import JudgeConfig, ModelConfig
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.models.structured_output import Choices
 from agentcascade.models.structured_output import check_config as check_constraints
 from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
 from agentcascade.step.context import FurtherStudent, StepContext, check_models
 
-ModelSettings: TypeAlias = str | Mapping[str, Any]
-SETTINGS = (str, Mapping, LinkConfig)
+if TYPE_CHECKING:
+    from agentcascade.config.keywords import BuildKeywords, JudgeKeywords, LinkKeywords, ModelKeywords, StudentKeywords
+    from agentcascade.config.sections import LinkConfig
+
+
+SECTION = (str, Mapping, ModelConfig)
+"""What names a model in place of being one."""
 
 
 def build(
     config: CascadeConfig | str | Path | None = None,
     *,
     cascade: str | None = None,
-    teacher: ChatModel | ModelSettings | None = None,
-    student: ChatModel | ModelSettings | None = None,
+    teacher: ChatModel | ModelConfig | ModelKeywords | str | None = None,
+    student: ChatModel | ModelConfig | StudentKeywords | str | None = None,
+    students: Sequence[ChatModel | LinkConfig | LinkKeywords | str] = (),
     validators: Sequence[Validator] = (),
     mergers: Sequence[Merger] = (),
     choices: Choices | None = None,
     recorder: Recorder | None = None,
-    judge: Judge | Mapping[str, Any] | None = None,
+    judge: Judge | JudgeConfig | JudgeKeywords | None = None,
     observer: Observer | None = None,
     models: MakeModel | None = None,
-    students: Sequence[ChatModel | ModelSettings | LinkConfig] = (),
-    **overrides: Unpack[ConfigOverrides],
+    **keywords: Unpack[BuildKeywords],
 ) -> Cascade:
-    """A ready `Cascade` from a config, a YAML file, the environment or keyword arguments; close it when done.
+    """Build a `Cascade` from a configuration, a YAML file, the environment or keywords; close it when done.
 
     Args:
-        config: a configuration, or the path of a YAML file; with a `CascadeConfig`, no keys of it are taken beside it.
-        cascade: one of the configuration's `cascades`.
-        teacher, student: a model's name, its settings (``{"name": …, "price": …}``), or a model of your own.
-        students: further ones, each likewise.
-        validators: say which actions are impossible.
-        mergers: say which actions are the same though their keys differ, before those of the configuration.
-        choices: which actions are admissible, for ``sampling.constrain: choice``.
-        recorder: replaces the database's.
-        judge: says whether an episode succeeded where `finish` does not: a function, or the section `judge`.
-        observer: watches steps and calls.
-        models: makes the models that the configuration names, in place of `make_model`.
-        overrides: further keys of the configuration, before those of the file and of the environment.
+        config: A checked configuration, or the path of a YAML file, over which environment and keywords are laid.
+        cascade: Name of one of its `cascades`.
+        teacher: A model's name, its section (``{"name": …, "price": …}``), or a model of your own.
+        student: Likewise.
+        students: Further ones, each likewise: a chain, or a committee (``sampling.across: students``).
+        validators: Say which actions are impossible in a situation.
+        mergers: Say which actions are the same though their keys differ: `DryRun`, `Verifier`, or your own.
+        choices: Lists a situation's admissible actions, for ``sampling.constrain: choice``.
+        recorder: Keeps decisions, in place of the database.
+        judge: Says whether an episode succeeded where `Episode.finish` is not told; or the section of a judging model.
+        observer: Watches steps and model calls.
+        models: Makes the models that the configuration names, in place of `agentcascade.assembly.make_model`.
+        keywords: Sections and fields of `CascadeConfig`, such as ``mode="shadow"`` or ``retrieval={"k": 4}``.
 
     Raises:
-        ConfigError, MissingExtra, StorageError: each names the fix; nothing is left open then.
+        ConfigError: A value is missing, unknown or impossible; the message names key and fix.
+        MissingExtra: A part that is asked for is not installed.
+        StorageError: The database cannot be opened. Whatever is raised, nothing is left open.
+
+    >>> from agentcascade import ScriptedModel, build
+    >>> with build(teacher="openai/gpt-4.1", student=ScriptedModel(["look"]), mode="student") as cascade:
+    ...     cascade.sync_episode().complete([{"role": "user", "content": "Go."}]).choices[0].message.content
+    'look'
+    >>> build(teacher="openai/gpt-4.1", mode="teacher", retrieval={"kk": 4})
+    Traceback (most recent call last):
+    agentcascade.errors.ConfigError: the configuration: unknown key 'retrieval.kk': did you mean 'k'?...
     """
-    settings: dict[str, Any] = dict(overrides)
+    overrides: dict[str, Any] = dict(keywords)
     for role, model in (("teacher", teacher), ("student", student)):
-        if isinstance(model, (str, Mapping)):
-            settings[role] = {"name": model} if isinstance(model, str) else model
+        if isinstance(model, SECTION):
+            overrides[role] = _section(model)
     if students:
-        settings["students"] = [_settings(model) for model in students]
-    if isinstance(judge, Mapping):
-        settings["judge"], judge = judge, None
+        overrides["students"] = [_section(model) for model in students]
+    if isinstance(judge, (Mapping, JudgeConfig)):
+        overrides["judge"], judge = judge, None
     if not isinstance(config, CascadeConfig):
-        config = CascadeConfig.load(config, **settings)
-    elif settings:
+        config = CascadeConfig.load(config, **overrides)
+    elif overrides:
         raise ConfigError("give either a CascadeConfig or keyword arguments, not both: use CascadeConfig.load(...)")
     if cascade is not None:
         known = variants(config)
@@ -82,13 +97,13 @@ def build(
         config = known[cascade]
     resources = Resources()
     try:
-        made = _cascade(
+        built = _cascade(
             config,
             resources,
             name=cascade or "default",
-            teacher=None if isinstance(teacher, (str, Mapping)) else teacher,
-            student=None if isinstance(student, (str, Mapping)) else student,
-            students={i: model for i, model in enumerate(students) if not isinstance(model, SETTINGS)},
+            teacher=None if isinstance(teacher, SECTION) else teacher,
+            student=None if isinstance(student, SECTION) else student,
+            students={i: model for i, model in enumerate(students) if not isinstance(model, SECTION)},
             validators=validators,
             mergers=mergers,
             choices=choices,
@@ -100,12 +115,13 @@ def build(
     except BaseException:
         resources.close()
         raise
-    made.on_close(resources.close)
-    return made
+    built.on_close(resources.close)
+    return built
 
 
-def _settings(model: ChatModel | ModelSettings | LinkConfig) -> LinkConfig | Mapping[str, Any]:
-    if isinstance(model, (Mapping, LinkConfig)):
+def _section(model: ChatModel | ModelConfig | ModelKeywords | str) -> ModelConfig | Mapping[str, Any]:
+    """The section of the configuration that names a model, as it was given or for what was given."""
+    if isinstance(model, (Mapping, ModelConfig)):
         return model
     return {"name": model if isinstance(model, str) else model.name}
 
@@ -113,7 +129,19 @@ def _settings(model: ChatModel | ModelSettings | LinkConfig) -> LinkConfig | Map
 def build_all(
     config: CascadeConfig, *, observer: Observer | None = None, models: MakeModel | None = None
 ) -> tuple[dict[str, Cascade], Resources]:
-    """Every cascade of the configuration by name, and what they share, which closes them all."""
+    """Build every cascade of a configuration.
+
+    Args:
+        config: Names them in `cascades`; without any there is one, ``default``.
+        observer: Watches the steps and model calls of all.
+        models: Makes the models that the configuration names, in place of `make_model`.
+
+    Returns:
+        The cascades by name, and the resources that they share, which close them all.
+
+    Raises:
+        ConfigError, MissingExtra, StorageError: As `build`.
+    """
     resources = Resources()
     cascades: dict[str, Cascade] = {}
     make_model = models or components.make_model
@@ -147,19 +175,19 @@ def _cascade(
     count = token_counter()
     opened: list[ChatModel] = []
 
-    def made(model: ModelConfig, count: TokenCounter) -> ChatModel:
+    def open_model(model: ModelConfig, count: TokenCounter) -> ChatModel:
         opened.append(make_model(model, count))
         return opened[-1]
 
     check_committee(config)
     committee = config.sampling.across == "students"
-    teacher = teacher or (made(config.teacher, count) if config.teacher else None)
-    student = student or (made(config.student, count) if config.student else None)
-    all_mergers = (*mergers, *components.make_mergers(config, count, made))
+    teacher = teacher or (open_model(config.teacher, count) if config.teacher else None)
+    student = student or (open_model(config.student, count) if config.student else None)
+    all_mergers = (*mergers, *components.make_mergers(config, count, open_model))
     check_constraints(config.sampling, config.actions, [m.name for m in (student, *config.students) if m is not None])
     for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
         check_models(mode, teacher, student)
-    judge = judge or components.make_judge(config, count, made)
+    judge = judge or components.make_judge(config, count, open_model)
     banked = config.retrieval.k or config.mode == "collect"
     embedder = resources.embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
     context = StepContext(
@@ -170,7 +198,9 @@ def _cascade(
         teacher=teacher,
         student=student,
         students=tuple(
-            FurtherStudent(students.get(i) or made(link, count), components.make_router(link.router), seat_of(link))
+            FurtherStudent(
+                students.get(i) or open_model(link, count), components.make_router(link.router), seat_of(link)
+            )
             for i, link in enumerate(config.students)
         ),
         database=resources.database(config),

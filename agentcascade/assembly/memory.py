@@ -1,4 +1,4 @@
-"""A configuration becomes a `Memory`."""
+"""Memories built from a configuration."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from agentcascade import registry
 from agentcascade.assembly import components
 from agentcascade.assembly.resources import Resources, fingerprint
 from agentcascade.config.load import CascadeConfig
-from agentcascade.config.overrides import MemoryOverrides
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
 from agentcascade.protocols import Embedder, Recorder
 
 if TYPE_CHECKING:
+    from agentcascade.config.keywords import BuildMemoryKeywords
     from agentcascade.memory.memory import Memory
     from agentcascade.memory.types import TierRouter
 
@@ -25,23 +25,31 @@ def build_memory(
     router: TierRouter | None = None,
     recorder: Recorder | None = None,
     stored: bool = True,
-    **overrides: Unpack[MemoryOverrides],
+    **keywords: Unpack[BuildMemoryKeywords],
 ) -> Memory:
-    """A ready `Memory` from a config, a YAML file, the environment or keyword arguments; close it when done.
+    """Build a `Memory` from a configuration, a YAML file, the environment or keywords; close it when done.
 
     Args:
-        config: a configuration, or the path of a YAML file; with a `CascadeConfig`, no keys of it are taken beside it.
-        router: chooses tiers in place of the configured one.
-        recorder: replaces the database's.
-        stored: whether histories, and what was recalled of them, go to the database; else they stay in this process.
-        overrides: further keys of the configuration, before those of the file and of the environment.
+        config: A checked configuration, or the path of a YAML file, over which environment and keywords are laid.
+        router: Chooses tiers, in place of `memory.router`.
+        recorder: Keeps what was recalled, in place of the database.
+        stored: Keep histories, and what was recalled of them, in the database; else in this process.
+        keywords: Sections and fields of `CascadeConfig`, such as ``memory={"token_budget": 500}``.
 
     Raises:
-        ConfigError, MissingExtra, StorageError: each names the fix; nothing is left open then.
+        ConfigError: A value is missing, unknown or impossible; the message names key and fix.
+        MissingExtra: A part that is asked for is not installed.
+        StorageError: The database cannot be opened. Whatever is raised, nothing is left open.
+
+    >>> from agentcascade import build_memory
+    >>> with build_memory(retrieval={"embedder": "hashing"}, bank={"url": "sqlite:///memory.db"}) as memory:
+    ...     memory.append_sync("ann", ["I work in Rome.", "My dog is called Rex."])
+    ...     memory.recall_sync("Where do I work?", "ann").text
+    '- I work in Rome.'
     """
     if not isinstance(config, CascadeConfig):
-        config = CascadeConfig.load(config, **overrides)
-    elif overrides:
+        config = CascadeConfig.load(config, **keywords)
+    elif keywords:
         raise ConfigError("give either a CascadeConfig or keyword arguments, not both: use CascadeConfig.load(...)")
     resources = Resources()
     try:
@@ -102,13 +110,13 @@ def make_memory(
             "{large: {name: openai/gpt-4.1-mini}}, or use axis 'local'"
         )
     embedder = resources.embedder(settings.embedder or config.retrieval.embedder)
-    chosen = router or make_tier_router(settings.router, embedder)
+    tier_router = router or make_tier_router(settings.router, embedder)
     vectors = TextVectors(embedder)
     prompts = prompts_of(config.prompt)
     redactor = resources.redactor(config)
     return Memory(
         settings,
-        pipeline=Pipeline(modules, chosen, explore=settings.explore),
+        pipeline=Pipeline(modules, tier_router, explore=settings.explore),
         small_models=SmallModels(vectors, token_vectors_of(embedder), count, cached, prompts),
         vectors=vectors,
         encoder=embedder.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,9 @@ from agentcascade.assembly.components import find_module
 from agentcascade.cli.terminal import say
 from agentcascade.config.load import CascadeConfig, config_path
 from agentcascade.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from agentcascade.config.keywords import ServerKeywords
 
 
 @click.command("serve")
@@ -36,8 +39,12 @@ def command(
     from agentcascade.server.run import CONFIG, LOG_FORMAT, LOG_LEVEL, OVERRIDES, check_port, configure_logs, serve
 
     path = config or config_path()
-    changed: dict[str, Any] = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
-    settings = CascadeConfig.load(path, **({"server": changed} if changed else {}))
+    changed: ServerKeywords = {}
+    if host is not None:
+        changed["host"] = host
+    if port is not None:
+        changed["port"] = port
+    settings = CascadeConfig.load(path, server=changed)
     if path is not None:
         os.environ[CONFIG] = str(path)  # for worker processes
     os.environ |= {f"{OVERRIDES}{k.upper()}": str(v) for k, v in changed.items()}

@@ -12,6 +12,7 @@ import click
 from agentcascade.config.load import CascadeConfig, config_path
 
 if TYPE_CHECKING:
+    from agentcascade.config.keywords import ConfigKeywords
     from agentcascade.storage import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,7 +46,8 @@ ray_option = click.option(
 
 def load_config(config: Path | None, url: str | None) -> CascadeConfig:
     """The configuration that is named or found, with `url` in place of its database."""
-    return CascadeConfig.load(config or config_path(), **({"bank": {"url": url}} if url else {}))
+    overrides: ConfigKeywords = {"bank": {"url": url}} if url else {}
+    return CascadeConfig.load(config or config_path(), **overrides)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from agentcascade.config.sections import (
     LinkConfig,
     MemoryConfig,
     ModelConfig,
+    PartConfig,
     PromptConfig,
     RedactionConfig,
     RetentionConfig,
@@ -52,6 +53,13 @@ class ModelKeywords(TypedDict, total=False):
     api_key: SecretStr | str | None
     price: Mapping[str, Decimal | float | str] | None
     options: Mapping[str, Any]
+
+
+class StudentKeywords(ModelKeywords, total=False):
+    """Fields of `StudentConfig`."""
+
+    samples: int
+    weight: int
 
 
 class BankKeywords(TypedDict, total=False):
@@ -84,14 +92,18 @@ class RetrievalKeywords(TypedDict, total=False):
     utility_weight: float
 
 
-class RouterKeywords(TypedDict, total=False):
-    """Fields of `RouterConfig`."""
+class PartKeywords(TypedDict, total=False):
+    """Fields of `PartConfig`."""
 
     name: str
     options: Mapping[str, Any]
 
 
-class LinkKeywords(ModelKeywords, total=False):
+class RouterKeywords(PartKeywords, total=False):
+    """Fields of `RouterConfig`."""
+
+
+class LinkKeywords(StudentKeywords, total=False):
     """Fields of `LinkConfig`."""
 
     router: RouterConfig | RouterKeywords
@@ -100,6 +112,7 @@ class LinkKeywords(ModelKeywords, total=False):
 class SamplingKeywords(TypedDict, total=False):
     """Fields of `SamplingConfig`."""
 
+    across: Literal["samples", "students"]
     temperature: float | None
     staged: Literal["auto", "always", "never"]
     cached_from_tokens: int
@@ -128,6 +141,7 @@ class ActionsKeywords(TypedDict, total=False):
     pattern: str | None
     fold: bool
     verifier: ModelConfig | ModelKeywords | None
+    mergers: Sequence[PartConfig | PartKeywords]
     dry_run: bool
 
 
@@ -195,6 +209,8 @@ class JudgeKeywords(TypedDict, total=False):
 
     model: ModelConfig | ModelKeywords | None
     question: str
+    name: str | None
+    options: Mapping[str, Any]
 
 
 class RedactionKeywords(TypedDict, total=False):
@@ -270,7 +286,6 @@ class SharedKeywords(TypedDict, total=False):
     """Fields of `CascadeConfig` that every call takes by these names and types."""
 
     mode: Mode
-    students: Sequence[LinkConfig | LinkKeywords]
     bank: BankConfig | BankKeywords
     retrieval: RetrievalConfig | RetrievalKeywords
     sampling: SamplingConfig | SamplingKeywords
@@ -302,7 +317,8 @@ class BuildMemoryKeywords(SharedKeywords, total=False):
     """Configuration keywords of `build_memory`, whose `router` chooses tiers."""
 
     teacher: ModelConfig | ModelKeywords | None
-    student: ModelConfig | ModelKeywords | None
+    student: ModelConfig | StudentKeywords | None
+    students: Sequence[LinkConfig | LinkKeywords]
     judge: JudgeConfig | JudgeKeywords
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -47,11 +47,23 @@ from agentcascade.errors import ConfigError, did_you_mean, without_secrets
 from agentcascade.prompts.settings import with_folder
 from agentcascade.types import Mode
 
+if TYPE_CHECKING:
+    from agentcascade.config.keywords import ConfigKeywords
+
 log = logging.getLogger("agentcascade.config")
 
 
 class CascadeConfig(BaseSettings):
-    """Everything that `agentcascade.build` needs. Unknown keys are errors that name the nearest known one."""
+    """Configuration of cascades and memories. Unknown keys are errors that name the nearest known one.
+
+    `agentcascade.build` takes its fields as keywords; `agentcascade init` writes a commented YAML file of them. What a
+    section's fields mean, their defaults and units are in `agentcascade.config.sections`. It is frozen.
+
+    >>> from agentcascade import CascadeConfig
+    >>> config = CascadeConfig.load(student={"name": "openai/gpt-4.1-mini"}, mode="student", retrieval={"k": 4})
+    >>> config.student.name, config.retrieval.k, config.retrieval.window_before
+    ('openai/gpt-4.1-mini', 4, 2)
+    """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         extra="forbid", frozen=True, env_prefix="AGENTCASCADE_", env_nested_delimiter="__", env_ignore_empty=True
@@ -107,8 +119,16 @@ class CascadeConfig(BaseSettings):
         return (init_settings,)
 
     @classmethod
-    def load(cls, path: str | Path | None = None, **overrides: Any) -> CascadeConfig:
-        """Read `path` (YAML) if given, the environment and `overrides`; raises `ConfigError` naming key and fix."""
+    def load(cls, path: str | Path | None = None, **overrides: Unpack[ConfigKeywords]) -> CascadeConfig:
+        """Load a configuration: keywords win over the environment, which wins over the YAML file.
+
+        Args:
+            path: Of the file; default: none.
+            overrides: Sections and fields, such as ``mode="shadow"`` or ``retrieval={"k": 4}``.
+
+        Raises:
+            ConfigError: A value is missing, unknown or impossible; the message names key and fix.
+        """
         _check_environment()
         data = _with_folder(_read_yaml(Path(path)), Path(path).parent) if path is not None else {}
         try:

@@ -88,7 +88,9 @@ def request(
     """
 
 
-def takes(parameters: Callable[P, object]) -> Callable[[Callable[..., Result]], Callable[Concatenate[Owner, P], Result]]:
+def takes(
+    parameters: Callable[P, object],
+) -> Callable[[Callable[..., Result]], Callable[Concatenate[Owner, P], Result]]:
     """Decorator: to type checkers, the method takes `parameters`; it is returned as it is.
 
     >>> class Model:

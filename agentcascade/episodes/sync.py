@@ -82,7 +82,7 @@ class SyncEpisode:
     def stream(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any
     ) -> Iterator[dict[str, Any]]:
-        """Iterate over the chunks of `Episode.stream`, with its arguments and errors; leaving early cancels the step."""
+        """Iterate over the chunks of `Episode.stream`, as it makes them; leaving early cancels the step."""
         stream = self._loop.run(_open(self.episode, messages, tools=tools, **options))
         try:
             while (chunk := self._loop.run(_next(stream))) is not None:

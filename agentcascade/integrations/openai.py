@@ -7,11 +7,11 @@ stays as it is. What a caller may rely on: the class, `create` with all its argu
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 import httpx
 from openai import NOT_GIVEN, AsyncOpenAI, AsyncStream, OpenAI, Stream
@@ -19,6 +19,7 @@ from openai.resources.chat import AsyncChat, Chat
 from openai.resources.chat.completions import AsyncCompletions, Completions
 
 from agentcascade.assembly.components import OWN
+from agentcascade.config.sections import ModelConfig
 from agentcascade.episodes import identity, stateless
 from agentcascade.episodes.responses import CascadeCompletion, chat_completion, chunk
 from agentcascade.episodes.sync import loop_of
@@ -31,13 +32,19 @@ from agentcascade.models.pricing import PriceTable
 from agentcascade.types import Decision
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agentcascade.actions.base import Validator
     from agentcascade.cascade import Cascade
-    from agentcascade.config.sections import ModelConfig
+    from agentcascade.config.keywords import BuildKeywords, JudgeKeywords, LinkKeywords, ModelKeywords, StudentKeywords
+    from agentcascade.config.load import CascadeConfig
+    from agentcascade.config.sections import JudgeConfig, LinkConfig
     from agentcascade.episodes.episode import Episode
     from agentcascade.episodes.stream import StepStream
-    from agentcascade.protocols import ChatModel, TokenCounter
+    from agentcascade.models.structured_output import Choices
+    from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
 
-C = TypeVar("C", OpenAI, AsyncOpenAI)
+C = TypeVar("C", bound=OpenAI | AsyncOpenAI)
 T = TypeVar("T")
 log = logging.getLogger("agentcascade.integrations")
 
@@ -55,7 +62,23 @@ class Running:
 
 
 class Wrapped:
-    """`client.agentcascade`: what a wrapped client can do besides being a client."""
+    """Control of a wrapped client, its attribute ``agentcascade``: names and finishes episodes, closes the cascade.
+
+    Args:
+        cascade: Answers the client's chat completions.
+    """
+
+    @classmethod
+    def of(cls, client: OpenAI | AsyncOpenAI) -> Wrapped:
+        """The control of a client that `wrap` gave: ``client.agentcascade``, as type checkers read it.
+
+        Raises:
+            ConfigError: The client was not wrapped.
+        """
+        control = getattr(client, "agentcascade", None)
+        if not isinstance(control, cls):
+            raise ConfigError("this client was not wrapped: use what agentcascade.wrap(client, …) returned")
+        return control
 
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
@@ -64,7 +87,12 @@ class Wrapped:
 
     @contextmanager
     def episode(self, id: str | None = None, goal: str = "") -> Iterator[Running]:
-        """Every call inside belongs to this episode; after the first one, `.id` says which it is."""
+        """Name the episode that every call inside belongs to; after the first one, `.id` says which it is.
+
+        Args:
+            id: Names the episode in all records; default: read off the conversation.
+            goal: The task in words; default: the first user message.
+        """
         running = Running(id, goal)
         token = self._running.set(running)
         try:
@@ -73,13 +101,24 @@ class Wrapped:
             self._running.reset(token)
 
     def finish(self, episode: str | Running, success: bool | None = None) -> bool:
-        """Close an episode, by id or as `episode` gave it; in mode ``collect`` a success is banked.
+        """Finish an episode; in mode ``collect`` a success is banked.
 
-        Returns whether the bank grew. Raises `UnknownEpisode`, `InvalidRequest` for what names no episode.
+        Args:
+            episode: Its id, or what `episode` gave.
+            success: Whether it reached its goal; default: what the cascade's judge says.
+
+        Returns:
+            Whether the bank grew.
+
+        Raises:
+            UnknownEpisode: No call was made in it.
+            InvalidRequest: It names no episode, or neither `success` nor a judge says how it ended.
+            ConfigError: The cascade has no database.
         """
         return loop_of(self.cascade.engine.state.life).run(self.afinish(episode, success))
 
     async def afinish(self, episode: str | Running, success: bool | None = None) -> bool:
+        """`finish` without blocking the running loop."""
         cascade = self.cascade
         name = episode.id if isinstance(episode, Running) else episode
         if not isinstance(name, str):
@@ -96,6 +135,7 @@ class Wrapped:
         self.cascade.close()
 
     async def aclose(self) -> None:
+        """`close` without blocking the running loop."""
         await self.cascade.aclose()
 
     def __enter__(self) -> Wrapped:
@@ -145,13 +185,56 @@ class Wrapped:
         return PriceTable({teacher.name.removeprefix(OWN): dict(teacher.price)} if teacher and teacher.price else {})
 
 
-def wrap(client: C, config: Any = None, **options: Any) -> C:
-    """`client` with its chat completions cascaded: a client of the same class that shares its connections.
+def wrap(
+    client: C,
+    config: CascadeConfig | str | Path | None = None,
+    *,
+    cascade: str | None = None,
+    teacher: ModelConfig | ModelKeywords | str | None = None,
+    student: ChatModel | ModelConfig | StudentKeywords | str | None = None,
+    students: Sequence[ChatModel | LinkConfig | LinkKeywords | str] = (),
+    validators: Sequence[Validator] = (),
+    mergers: Sequence[Merger] = (),
+    choices: Choices | None = None,
+    recorder: Recorder | None = None,
+    judge: Judge | JudgeConfig | JudgeKeywords | None = None,
+    observer: Observer | None = None,
+    **keywords: Unpack[BuildKeywords],
+) -> C:
+    """Wrap an OpenAI client: chat completions go through a cascade, everything else about the client stays as it is.
 
-    `config` and `options` are those of `agentcascade.build`; models named ``client/MODEL`` are reached through
-    `client`. The teacher is the model that each call names; `teacher` in configuration or options gives the price of
-    the model that it names. Answers are OpenAI's own objects with a field
-    `agentcascade`; `wrapped.agentcascade` finishes episodes and closes the cascade.
+    The teacher is the model that each call names. Answers are OpenAI's own objects with the `Decision` in a field
+    ``agentcascade``. ``client.agentcascade``, to type checkers ``Wrapped.of(client)``, names and finishes episodes and
+    closes the cascade.
+
+    Args:
+        client: An `openai.OpenAI` or `AsyncOpenAI`, or of a subclass; it is not changed.
+        config: As for `agentcascade.build`; models named ``client/MODEL`` are reached through the client.
+        cascade: Name of one of the configuration's `cascades`.
+        teacher: Gives the price of the model that it names: ``{"name": …, "price": …}``.
+        student: A model's name, its section, or a model of your own.
+        students: Further ones, each likewise.
+        validators: As for `build`, and so are the others.
+        mergers: Say which actions are the same though their keys differ.
+        choices: Lists a situation's admissible actions.
+        recorder: Keeps decisions, in place of the database.
+        judge: Says whether an episode succeeded where `finish` is not told.
+        observer: Watches steps and model calls.
+        keywords: Sections and fields of `CascadeConfig`, such as ``mode="shadow"`` or ``retrieval={"k": 4}``.
+
+    Returns:
+        A client of the same class that shares the connections of `client`.
+
+    Raises:
+        ConfigError, MissingExtra, StorageError: As `build`.
+
+    >>> import openai
+    >>> from agentcascade import ScriptedModel, wrap
+    >>> client = wrap(openai.OpenAI(api_key="none"), student=ScriptedModel(["look"]), retrieval={"k": 0})
+    >>> with client.agentcascade:
+    ...     answer = client.chat.completions.create(model="gpt-4.1", messages=[{"role": "user", "content": "Go."}])
+    >>> type(client).__name__, answer.choices[0].message.content, answer.agentcascade.answered_by
+    ('OpenAI', 'look', 'student')
     """
     from agentcascade.assembly.cascade import build
     from agentcascade.assembly.components import make_model
@@ -164,15 +247,28 @@ def wrap(client: C, config: Any = None, **options: Any) -> C:
     def make(model: ModelConfig, count: TokenCounter) -> ChatModel:
         return _through(client, model) if model.name.startswith(OWN) else make_model(model, count)
 
-    named = ClientModel(client, "(the model that a call names)")
-    teacher = options.pop("teacher", None) or named
-    if not isinstance(teacher, (str, Mapping, ClientModel)):
+    placeholder = ClientModel(client, "(the model that a call names)")
+    if teacher and not isinstance(teacher, (str, Mapping, ModelConfig)):
         raise ConfigError(
             "wrap: the teacher is the model that each call names, so teacher cannot be a model of your own: leave it "
             "out, give {'name': …, 'price': …} for a price, or use agentcascade.build(teacher=…)"
         )
-    cascade = build(config, teacher=teacher, models=make, **options)
-    return _attached(client.copy(), Wrapped(cascade))
+    built = build(
+        config,
+        cascade=cascade,
+        teacher=teacher or placeholder,
+        student=student,
+        students=students,
+        validators=validators,
+        mergers=mergers,
+        choices=choices,
+        recorder=recorder,
+        judge=judge,
+        observer=observer,
+        models=make,
+        **keywords,
+    )
+    return cast("C", _attached(client.copy(), Wrapped(built)))
 
 
 def _through(client: OpenAI | AsyncOpenAI, model: ModelConfig) -> ClientModel:
@@ -187,8 +283,9 @@ def _through(client: OpenAI | AsyncOpenAI, model: ModelConfig) -> ClientModel:
     return ClientModel(client, name, prices=PriceTable({name: dict(model.price)}) if model.price else None, fixed=fixed)
 
 
-def _attached(client: C, wrapped: Wrapped) -> C:
-    kind = type(client)
+def _attached(client: Any, wrapped: Wrapped) -> OpenAI | AsyncOpenAI:
+    """The client, a copy that is ours to change, with its chat completions cascaded."""
+    kind: Any = type(client)
     chat: Any = _AsyncChat if isinstance(client, AsyncOpenAI) else _Chat
 
     def copy(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -204,11 +301,9 @@ def _attached(client: C, wrapped: Wrapped) -> C:
         "__module__": kind.__module__,
     }
     client.__dict__.pop("chat", None)
-    client._client = http_limits.limited_twin(
-        client._client
-    )  # of this copy alone: the program's own client stays as it is
-    client.__class__ = cast("type[C]", type(kind.__name__, (kind,), body))
-    return client
+    client._client = http_limits.limited_twin(client._client)  # the program's own client keeps its own
+    client.__class__ = type(kind.__name__, (kind,), body)
+    return cast("OpenAI | AsyncOpenAI", client)
 
 
 class _Chat(Chat):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from agentcascade.actions.base import ActionFormat, AutoActions, Validator
 from agentcascade.actions.voting import Seat
@@ -108,6 +108,33 @@ class StepContext:
     def door(self) -> Door:
         """Where every model of the cascade is called."""
         return Door(budgets=self.budgets, observer=self.observer, count=self.count, settings=self.config.budgets)
+
+
+class ContextParts(TypedDict, total=False):
+    """Fields of `StepContext`, any of which `Cascade.twin` and `Engine.twin` take by name."""
+
+    config: CascadeConfig
+    router: Router
+    count: TokenCounter
+    name: str
+    teacher: ChatModel | None
+    student: ChatModel | None
+    students: tuple[FurtherStudent, ...]
+    bank: Bank | None
+    memory: Memory | None
+    actions: ActionFormat
+    validators: tuple[Validator, ...]
+    mergers: tuple[Merger, ...]
+    choices: Choices | None
+    judge: Judge | None
+    recorder: Recorder | None
+    database: Database | None
+    budgets: Budgets | None
+    switch: Switch | None
+    guard: Guard | None
+    observer: Observer
+    ids: ToolCallIds
+    health: StudentHealth
 
 
 def check_models(mode: Mode, teacher: ChatModel | None, student: ChatModel | None) -> None:

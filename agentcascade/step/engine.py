@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
 from agentcascade import conversation
 from agentcascade._util.stable_draw import included as included
@@ -30,7 +30,7 @@ from agentcascade.protocols import Router, Verdict
 from agentcascade.step.audit import AuditFailures, Audits
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.committee import Committee
-from agentcascade.step.context import StepContext, check_models
+from agentcascade.step.context import ContextParts, StepContext, check_models
 from agentcascade.step.model_calls import NOTHING, ModelCalls
 from agentcascade.step.recall import StepMemory
 from agentcascade.step.record import StepRecord
@@ -89,7 +89,7 @@ class Engine:
         self._audits = Audits(context, self.state.audits, self.state.audit_failures)
         self._memory = StepMemory(context, context.memory) if context.memory is not None else None
 
-    def twin(self, **parts: Any) -> Engine:
+    def twin(self, **parts: Unpack[ContextParts]) -> Engine:
         """An engine of the same cascade with other `parts` of its context (``teacher=…``).
 
         What is under way, and what was learnt of students that stay, is shared.

@@ -23,7 +23,8 @@ MODULES = sorted(
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples(name: str) -> None:
+def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where their databases come to lie
     result = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.attempted
     assert not result.failed

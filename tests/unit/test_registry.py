@@ -11,7 +11,6 @@ from plugins import install_here
 from agentcascade import ScriptedModel, build, registry
 from agentcascade.assembly.components import format_of, make_model, make_router
 from agentcascade.config.load import CascadeConfig
-from agentcascade.config.overrides import ConfigOverrides
 from agentcascade.config.sections import ModelConfig, RouterConfig
 from agentcascade.errors import ConfigError, MissingExtra
 from agentcascade.types import Usage
@@ -170,10 +169,6 @@ def test_a_judge_and_a_merger_of_another_package(tmp_path: Path, monkeypatch: py
         build(teacher=ScriptedModel(["a"]), mode="teacher", judge={"name": "lenient"}, bank={"url": "sqlite://"})
     with pytest.raises(ConfigError, match=r"both judge\.name 'strict' and judge\.model are set"):
         CascadeConfig.load(judge={"name": "strict", "model": {"name": "offline/reader"}})
-
-
-def test_keywords_of_build_are_the_keys_of_a_configuration() -> None:
-    assert {*ConfigOverrides.__annotations__} == {*CascadeConfig.model_fields} - {"teacher", "student", "judge"}
 
 
 def test_a_group_that_is_empty_says_so() -> None:

@@ -21,7 +21,10 @@ SECTIONS = {
     for name, section in vars(sections).items()
     if isinstance(section, type) and issubclass(section, sections.Section) and section is not sections.Section
 }
-READ_BY_A_VALIDATOR = {("PromptConfig", "template"): str | Mapping[str, str | Mapping[str, str]]}
+READ_BY_A_VALIDATOR = {
+    ("PromptConfig", "template"): str | Mapping[str, str | Mapping[str, str]],
+    ("CascadeConfig", "student"): sections.ModelConfig | keywords.StudentKeywords | None,
+}
 
 
 def keywords_of(section: type[BaseModel]) -> type:
