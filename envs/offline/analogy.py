@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from agentcascade.envs.offline.prompt_parser import ENTITY, Entity, Reading, Turn, entities, verb, words
+from agentcascade.envs.offline.prompt_parser import ENTITY, Entity, ParsedPrompt, Turn, entities, verb, words
 from agentcascade.envs.offline.step_features import Moment, Present, moment, releasing_verbs
 
 FUNCTION_WORDS = frozenset(
@@ -31,11 +31,11 @@ class Candidate:
     score: float
 
 
-def candidates(reading: Reading) -> list[Candidate]:
+def candidates(prompt: ParsedPrompt) -> list[Candidate]:
     """Every action the prompt suggests, best first; equal actions are one, a little better for each repetition."""
-    present = Present(reading)
+    present = Present(prompt)
     found: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in [*by_analogy(present), *from_commands(present, 0.1 if reading.examples else 1.0)]:
+    for candidate in [*by_analogy(present), *from_commands(present, 0.1 if prompt.examples else 1.0)]:
         found[candidate.action].append(candidate)
     merged = []
     for action, same in found.items():
@@ -46,14 +46,14 @@ def candidates(reading: Reading) -> list[Candidate]:
 
 
 def by_analogy(present: Present) -> Iterator[Candidate]:
-    reading = present.reading
-    plain = template_words(reading)
-    own = slots(reading.goal, plain)
-    releasing = releasing_verbs(reading.examples)
-    for example in reading.examples:
+    prompt = present.prompt
+    plain = template_words(prompt)
+    own = slots(prompt.goal, plain)
+    releasing = releasing_verbs(prompt.examples)
+    for example in prompt.examples:
         theirs = slots(example.goal, plain)
         names = dict(zip(theirs, own))
-        kinship = overlap(content(example.goal, theirs), content(reading.goal, own))
+        kinship = overlap(content(example.goal, theirs), content(prompt.goal, own))
         for i, turn in enumerate(example.turns):
             then = moment(example.turns, i, turn.observation, releasing, whole=example.start == 0)
             alike = (0.1 + 0.9 * kinship) * likeness(then, present.now, names)
@@ -61,13 +61,13 @@ def by_analogy(present: Present) -> Iterator[Candidate]:
                 yield Candidate(action, retell(turn, names, chosen), alike * fit * present.novelty(action))
 
 
-def template_words(reading: Reading) -> frozenset[str]:
+def template_words(prompt: ParsedPrompt) -> frozenset[str]:
     """Words that say what to do rather than with what: those of goals that never name a numbered thing."""
-    texts = [t for e in reading.examples for turn in e.turns for t in (turn.observation, turn.action)]
-    things = {w for text in (*texts, reading.observation) for w, _ in entities(text)}
-    things |= {w for turn in reading.history for w, _ in entities(turn.observation)}
-    said = Counter(w for e in reading.examples for w in set(words(e.goal)))
-    told = {w for w, times in said.items() if times > 1} | {w for c in reading.commands for w in words(c)}
+    texts = [t for e in prompt.examples for turn in e.turns for t in (turn.observation, turn.action)]
+    things = {w for text in (*texts, prompt.observation) for w, _ in entities(text)}
+    things |= {w for turn in prompt.history for w, _ in entities(turn.observation)}
+    said = Counter(w for e in prompt.examples for w in set(words(e.goal)))
+    told = {w for w, times in said.items() if times > 1} | {w for c in prompt.commands for w in words(c)}
     return (FUNCTION_WORDS | told) - things
 
 
@@ -163,7 +163,7 @@ def elsewhere(
     elif thing[1] == 1:
         meant = wanted, 1
     rank: Counter[str] = Counter()
-    for place in present.reading.places:
+    for place in present.prompt.places:
         if place == now.place:
             continue
         kind = "same" if place[0] == wanted else "other"
@@ -200,11 +200,11 @@ def retell(turn: Turn, names: Mapping[str, str], chosen: Sequence[Entity]) -> st
 
 def from_commands(present: Present, weight: float) -> Iterator[Candidate]:
     """Without demonstrations, and where they do not help: the instructions' commands, by overlap with the goal."""
-    goal = set(words(present.reading.goal)) - FUNCTION_WORDS
-    places = present.reading.places
+    goal = set(words(present.prompt.goal)) - FUNCTION_WORDS
+    places = present.prompt.places
     near = [e for e in present.here if e not in places]
     near += [present.now.carried] if present.now.carried else []
-    for command in present.reading.commands:
+    for command in present.prompt.commands:
         holes = command.count("{")
         wish = 0.3 * bool(set(words(command.split("{")[0])) & goal)
         things = near if "{obj}" in command else [("", 0)]

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Any
 
 from agentcascade.envs.offline.analogy import Candidate, candidates
-from agentcascade.envs.offline.prompt_parser import read
+from agentcascade.envs.offline.prompt_parser import parse_prompt
 from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.errors import InvalidRequest
 from agentcascade.models.tokens import count_messages
@@ -56,7 +56,7 @@ class Imitator(StandIn):
         if not messages:
             raise InvalidRequest("messages is empty: send at least one user message")
         started = time.perf_counter()
-        found = candidates(read(messages)) or [NOTHING_KNOWN]
+        found = candidates(parse_prompt(messages)) or [NOTHING_KNOWN]
         words = json.dumps([by_default(m) for m in messages], sort_keys=True, default=str)
         digest = blake2b(words.encode(), digest_size=8).hexdigest()
         chosen = [

@@ -46,7 +46,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedPrompt:
     """A whole prompt."""
 
     commands: tuple[str, ...]
@@ -58,8 +58,8 @@ class Reading:
     """Entities of the first observation, in the order they were named."""
 
 
-def read(messages: Sequence[Message]) -> Reading:
-    """Any conversation, however odd; what is not there is empty."""
+def parse_prompt(messages: Sequence[Message]) -> ParsedPrompt:
+    """The parts of a student's prompt; of any conversation, however odd: what is not there is empty."""
     shown = next((demonstrations_in(m) for m in messages if m["role"] == "user"), None)
     messages = [by_default(without_demonstrations(m)) for m in messages]
     system = "\n".join(text_of(m) for m in messages if m["role"] in ("system", "developer"))
@@ -74,7 +74,7 @@ def read(messages: Sequence[Message]) -> Reading:
             seen = ""
         elif message["role"] in ("user", "tool") and turns:
             seen = f"{seen}\n{text}".strip()
-    return Reading(
+    return ParsedPrompt(
         commands=tuple(c for c in _COMMAND.findall(system)),
         goal=(task.group(1) if task else own).lower(),
         examples=tuple(_example(d, shown) for d in shown.demonstrations) if shown else (),

@@ -43,7 +43,7 @@ class Reader(StandIn):
     ) -> Completion:
         started = time.perf_counter()
         asked = rendered(messages[-1], "memory_answer") if messages else None
-        answer = read(asked["memory"], asked["question"]) if asked else UNKNOWN
+        answer = answer_of(asked["memory"], asked["question"]) if asked else UNKNOWN
         usage = Usage(input=count_messages(messages, self._count), output=n * self._count(answer))
         return Completion(
             model=self.name,
@@ -55,8 +55,8 @@ class Reader(StandIn):
         )
 
 
-def read(memory: str, question: str) -> str:
-    """The answer to a question in a memory."""
+def answer_of(memory: str, question: str) -> str:
+    """The answer to `question` that stands in `memory`, by the words that they share."""
     asked = terms(question)
     lines = [m for line in memory.splitlines() if line.strip() and (m := LINE.match(line.strip()))]
     if not lines or not asked:

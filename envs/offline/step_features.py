@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from agentcascade.envs.offline.prompt_parser import Entity, Example, Reading, Turn, entities, verb
+from agentcascade.envs.offline.prompt_parser import Entity, Example, ParsedPrompt, Turn, entities, verb
 
 FAILURE = "nothing happens"
 """How the instructions say that an impossible command is answered."""
@@ -76,13 +76,13 @@ def releasing_verbs(examples: tuple[Example, ...]) -> frozenset[str]:
 class Present:
     """Where the imitator stands: what it remembers of its own conversation."""
 
-    def __init__(self, reading: Reading) -> None:
-        self.reading = reading
-        observations = [*(t.observation for t in reading.history), reading.observation]
-        self.done = Counter(t.action for t in reading.history)
+    def __init__(self, prompt: ParsedPrompt) -> None:
+        self.prompt = prompt
+        observations = [*(t.observation for t in prompt.history), prompt.observation]
+        self.done = Counter(t.action for t in prompt.history)
         worked, self.failed = [], set[str]()
-        tried, in_vain = Counter(verb(t.action) for t in reading.history), Counter[str]()
-        for turn, after in zip(reading.history, observations[1:]):
+        tried, in_vain = Counter(verb(t.action) for t in prompt.history), Counter[str]()
+        for turn, after in zip(prompt.history, observations[1:]):
             if after.strip().lower().startswith(FAILURE):
                 self.failed.add(turn.action)  # in vain until something works
                 in_vain[verb(turn.action)] += 1
@@ -91,19 +91,19 @@ class Present:
                 self.failed.clear()
         self.luck = {v: 1 - in_vain[v] / (times + 1) for v, times in tried.items()}
         said = [o for o in observations if not o.strip().lower().startswith(FAILURE)]
-        releasing = releasing_verbs(reading.examples)
+        releasing = releasing_verbs(prompt.examples)
         self.now = moment(worked, len(worked), said[-1] if said else "", releasing, whole=True)
-        self.here = [e for e in entities(self.now.observation) if worked or e not in reading.places]
+        self.here = [e for e in entities(self.now.observation) if worked or e not in prompt.places]
         self.visited: set[Entity] = set()
         self.seen_at: dict[Entity, Entity] = {}
         place = None
         for turn, after in zip(worked, said[1:]):
             named = entities(turn.action)
-            if len(named) == 1 and named[0] in reading.places:
+            if len(named) == 1 and named[0] in prompt.places:
                 place = named[0]
                 self.visited.add(place)
             for entity in entities(after):
-                if place is not None and entity not in reading.places:
+                if place is not None and entity not in prompt.places:
                     self.seen_at[entity] = place
         pairs = [entities(t.action) for t in worked if len(entities(t.action)) == 2]
         self.served = {place for _, place in pairs}

@@ -126,17 +126,27 @@ async def test_cascades_of_one_configuration_have_their_own(tmp_path: Path) -> N
     both = CascadeConfig.load(
         mode="student",
         student={"name": "agentcascade.models.scripted:ScriptedModel", "options": {"script": ["a"]}},
-        retrieval={"k": 0},
+        retrieval={"k": 0, "embedder": "hashing"},
+        memory={"enabled": True},
         bank={"url": f"sqlite:///{tmp_path}/a.db"},
         prompt={"template": {"judge": "Base: $episode"}},
-        cascades={"own": {"prompt": {"template": {"planned": "Own: $plan"}}}, "base": {}},
+        cascades={
+            "own": {"prompt": {"template": {"planned": "Own: $plan"}}},
+            "base": {},
+            "plain": {"prompt": {"quoting": "plain"}},
+            "twin": {},
+        },
     )
     made, resources = build_all(both)
     try:
+        memories = {name: id(c.context.memory) for name, c in made.items()}
         renders: dict[str, Any] = {
             name: (c.context.prompts.render("judge", episode="e"), c.context.prompts.render("planned", plan="p"))
             for name, c in made.items()
+            if name in ("own", "base")
         }
     finally:
         resources.close()
     assert renders == {"own": ("Base: e", "Own: p"), "base": ("Base: e", "Your plan:\np")}
+    assert memories["twin"] == memories["base"]
+    assert len({*memories.values()}) == 3, "a memory asks its models in the words of its cascade"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agentcascade.envs.alfworld.agent import SYSTEM
 from agentcascade.envs.offline.analogy import candidates, releasing_verbs
 from agentcascade.envs.offline.imitator import Imitator
-from agentcascade.envs.offline.prompt_parser import read
+from agentcascade.envs.offline.prompt_parser import parse_prompt
 from agentcascade.errors import InvalidRequest
 from agentcascade.models.tokens import count_messages
 from agentcascade.prompts import demonstrations
@@ -170,7 +170,7 @@ def test_an_unknown_price_stays_unknown() -> None:
 @pytest.mark.parametrize("seed", [None, 0, 1, 2, 3])
 def test_at_temperature_zero_it_always_says_what_fits_best(seed: int | None) -> None:
     messages = prompt(TURNS[:1], shown=())
-    best, second = candidates(read(messages))[:2]
+    best, second = candidates(parse_prompt(messages))[:2]
     assert best.action != second.action
     assert texts(messages, n=4, seed=seed) == [f"Thought: {best.thought}\nAction: {best.action}"] * 4
     assert texts(messages, n=4, seed=seed, temperature=0.0) == texts(messages, n=4)
@@ -218,7 +218,7 @@ def test_where_the_thing_is_not_it_looks_elsewhere_and_in_every_place_once() -> 
         turns.append((f"go to {place}", f"You arrive at {place}. On the {place}, you see a pen 1."))
     assert action(prompt(turns[:1], first=first)) == "go to cabinet 1"
     assert action(prompt(turns[:2], first=first)) == "go to cabinet 2"
-    places = [c.action for c in candidates(read(prompt(turns, first=first))) if c.action.startswith("go to ")]
+    places = [c.action for c in candidates(parse_prompt(prompt(turns, first=first))) if c.action.startswith("go to ")]
     assert places[0] == "go to shelf 1"  # the only one it has not been to
 
 
@@ -264,7 +264,7 @@ INVENTED = demonstration(
 
 def test_it_learns_from_the_demonstrations_which_verbs_release_a_thing() -> None:
     def releasing(*shown: Demonstration) -> frozenset[str]:
-        return releasing_verbs(read(prompt(shown=shown)).examples)
+        return releasing_verbs(parse_prompt(prompt(shown=shown)).examples)
 
     assert releasing(INVENTED) == {"leave at"}
     assert releasing(MUG) == {"move to"}

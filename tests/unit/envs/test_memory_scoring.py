@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from agentcascade.envs.memory_qa.judging import judge, read
 from agentcascade.envs.memory_qa.scoring import evidence, exact_match, f1, overlap, refuses, supporting_facts
 from agentcascade.envs.memory_qa.types import Question
-from agentcascade.envs.offline.reader import UNKNOWN
-from agentcascade.envs.offline.reader import read as answer_of
+from agentcascade.envs.offline.reader import UNKNOWN, answer_of
 from agentcascade.errors import InvalidAction
 from agentcascade.models.scripted import ScriptedModel
 
