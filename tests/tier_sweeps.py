@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from agentcascade.memory.combinations import COMBINATIONS
 from agentcascade.memory.types import Probabilities, State
-from agentcascade.routers.tier.log import COMBINATIONS, TierLog
+from agentcascade.routers.tier.log import TierLog
 from agentcascade.types import MODULES, ModuleName
 
 D = 6

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from agentcascade.memory.combinations import COMBINATIONS
+
 if TYPE_CHECKING:
     from agentcascade.bench.memory.training import Outcome
 
@@ -29,7 +31,10 @@ def results_notes(outcome: Outcome) -> list[str]:
     """What the table's words mean."""
     notes = ["of the conversations held out for the test; " + ", ".join(outcome.test_groups[:8])]
     if any(p.above_hull is not None for p in outcome.points):
-        notes.append("above fixed tiers: score beyond the hull of all 243, which mixtures of them reach at equal cost")
+        notes.append(
+            f"above fixed tiers: score beyond the hull of all {COMBINATIONS}, which mixtures of them reach at equal "
+            "cost"
+        )
     if outcome.oracle is not None:
         notes.append("oracle: the best tiers of every question, known only afterwards")
     return notes

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from agentcascade.routers.tier.log import STAGES, TierLog
+from agentcascade.memory.combinations import STAGES
+from agentcascade.routers.tier.log import TierLog
 from agentcascade.types import MODULES
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ class DecisionValues(NamedTuple):
     """Values of every row and decision, cross-fitted: from regressions without the row's own fold."""
 
     state: Floats
-    """(N, 5): before the tier is chosen, if the router chooses it and all after"""
+    """(N, modules): before the tier is chosen, if the router chooses it and all after"""
     taken: Floats
-    """(N, 5): after the logged tier"""
+    """(N, modules): after the logged tier"""
 
 
 def fit_values(log: TierLog, values: Floats, chances: Floats, units: Ints, seed: int = 0) -> DecisionValues:
-    """Fit the values of a router with probabilities `chances` (N, 5, 3); rows of one unit (N,) share a fold."""
+    """Fit the values of a router with probabilities `chances` (N, modules, tiers); rows of a unit (N,) share a fold."""
     folds = _folds(units, seed)
     n, names = len(log), np.unique(folds)
     states = _states(log)

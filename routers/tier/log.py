@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agentcascade.errors import InvalidRequest, describe, did_you_mean
+from agentcascade.memory.combinations import COMBINATIONS, PLACES, STAGES
 from agentcascade.memory.types import State
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES
-from agentcascade.types import MODULES, TIERS, ModuleName, Tier
+from agentcascade.types import MODULES, TIERS, ModuleName
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 FORMAT = 1
-STAGES = (0, 1, 1, 1, 2)
 """By module, the column of `TierLog.reads` that its tier was chosen on"""
 NO_PROPENSITIES = (
     "the log lacks propensities: log with memory.router random or memory.explore above 0, which record them, "
-    "or pass assume_uniform=True if all 243 combinations were drawn alike"
+    "or pass assume_uniform=True if all combinations were drawn alike"
 )
 
 
@@ -45,7 +44,7 @@ class TierLog:
     question: NDArray[np.int32]
     """(N,), index of each row's question"""
     tiers: NDArray[np.int8]
-    """(N, 5), 0 to 2, in the order of `MODULES`"""
+    """(N, modules), indices of `TIERS`, in the order of `MODULES`"""
     propensity: Floats | None
     """(N,), joint probability with which the tiers were chosen; NaN where it is not known"""
     score: Floats
@@ -59,7 +58,7 @@ class TierLog:
     metrics: dict[str, Floats] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     propensities: Floats | None = None
-    """(N, 5), the factors of `propensity` by module, where a log has them"""
+    """(N, modules), the factors of `propensity` by module, where a log has them"""
 
     def __post_init__(self) -> None:
         rows, question_count = len(self.question), len(self.questions)
@@ -68,7 +67,7 @@ class TierLog:
         shapes: dict[str, tuple[Any, Any]] = {
             "groups": (len(self.groups), question_count),
             "query": (self.query.shape[:1], (question_count,)),
-            "tiers": (self.tiers.shape, (rows, 5)),
+            "tiers": (self.tiers.shape, (rows, len(MODULES))),
             "score": (self.score.shape, (rows,)),
             "cost": (self.cost.shape, (rows,)),
             "reads": (self.reads.shape, (rows, 3)),
@@ -78,7 +77,7 @@ class TierLog:
         if self.propensity is not None:
             shapes["propensity"] = (self.propensity.shape, (rows,))
         if self.propensities is not None:
-            shapes["propensities"] = (self.propensities.shape, (rows, 5))
+            shapes["propensities"] = (self.propensities.shape, (rows, len(MODULES)))
         for name, (size, wanted) in shapes.items():
             if size != wanted:
                 raise InvalidRequest(
@@ -88,7 +87,7 @@ class TierLog:
             worst = int(np.argmin(np.isfinite(self.query).all(axis=1)))
             raise InvalidRequest(f"question {worst}: its vector holds values that are no numbers: embed it again")
         self._check("question", (self.question < 0) | (self.question >= question_count), "names no question")
-        self._check("tiers", (self.tiers < 0) | (self.tiers > 2), "are not all 0, 1 or 2 (low, mid, high)")
+        self._check("tiers", (self.tiers < 0) | (self.tiers >= len(TIERS)), "are not all 0, 1 or 2 (low, mid, high)")
         self._check("reads", (self.reads < -1) | (self.reads >= len(self.vectors)), "name no vector: use -1")
         self._check("score", ~np.isfinite(self.score), "is no number: leave the row out, or score it again")
         self._check("score", (self.score < 0) | (self.score > 1), "is not between 0 and 1: scale it")
@@ -251,16 +250,6 @@ def load_log(path: Path) -> TierLog:
     except Exception as error:
         raise InvalidRequest(f"{path} is no log of tier choices ({describe(error)})") from error
     return TierLog(**texts, **{"propensity": None, **arrays}, metrics=metrics)
-
-
-def combination_number(tiers: Sequence[Tier] | Sequence[int]) -> int:
-    """Number of a combination of tiers, by name or index, in the order of `MODULES`."""
-    return sum(3 ** (4 - i) * (TIERS.index(t) if isinstance(t, str) else int(t)) for i, t in enumerate(tiers))
-
-
-def combination_tiers(number: int) -> tuple[Tier, ...]:
-    """Tiers of a combination's number, in the order of `MODULES`."""
-    return tuple(TIERS[number // place % 3] for place in PLACES)
 
 
 def _draw_groups(names: Sequence[str], shares: Sequence[Any], seed: int) -> list[list[str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from agentcascade.errors import MissingExtra
+from agentcascade.memory.combinations import STAGES
 from agentcascade.routers.tier.policy import HEAD, WIDTH
 from agentcascade.types import MODULES
 
@@ -92,15 +93,16 @@ class Network:
         return (inner @ w["critic2.weight"].T + w["critic2.bias"])[:, 0]
 
     def joint(self, query: Tensor, reads: Tensor, tiers: Tensor, tradeoff: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(log-probability of the five tiers, their entropy, value), each (batch,).
+        """(log-probability of all tiers, their entropy, value), each (batch,).
 
-        `reads` is (batch, 3, d), what was read at the filter, by the extractors, by the summary; `tiers` (batch, 5).
+        `reads` (batch, 3, d) is what was read at the filter, by the extractors, by the summary; `tiers` is
+        (batch, modules).
         """
         total = entropy = 0.0
         value = None
         states = [self.state(query, reads[:, stage], tradeoff) for stage in range(3)]
         for module in range(len(MODULES)):
-            hidden = self.hidden(states[stage_of(module)], module)
+            hidden = self.hidden(states[STAGES[module]], module)
             value = self.critic(hidden) if value is None else value
             log = self.actor(hidden)
             total = total + log.gather(1, tiers[:, module : module + 1])[:, 0]
@@ -116,8 +118,3 @@ class Network:
         with self.torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(self.torch.from_numpy(np.array(arrays[name])))
-
-
-def stage_of(module: int) -> int:
-    """0 for the filter, 1 for the three extractors, 2 for the summary."""
-    return 0 if module == 0 else 2 if module == len(MODULES) - 1 else 1

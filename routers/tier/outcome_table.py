@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from agentcascade.memory.combinations import PLACES
+from agentcascade.types import MODULES, TIERS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -14,10 +17,6 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
     Floats = NDArray[np.float64]
-
-COMBINATIONS = 243
-PLACES = np.array([81, 27, 9, 3, 1])
-"""A combination's number is its five tiers read as digits of base three, the filter's first."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class PlayedBatch:
     reads: Vector
     """(batch, 3, d)"""
     tiers: Ints
-    """(batch, 5)"""
+    """(batch, modules)"""
     score: Floats
     cost: Floats
 
@@ -76,8 +75,8 @@ class PlayedBatch:
 class OutcomeTable:
     """Every outcome of every question.
 
-    `raw` (n, d), `kept` (n, 3, d) by the filter's tier and `found` (n, 81, d) by the first four tiers are what the
-    decisions are made on; `score` and `cost` are (n, 243).
+    Decisions are made on `retrieved` (n, d), `filtered` (n, tiers, d) by the filter's tier, and `extracted` (n, p, d)
+    by the tiers of all modules but the last; `score` and `cost` are (n, combinations).
     """
 
     query: Vector
@@ -97,13 +96,15 @@ class OutcomeTable:
     def play(self, questions: Ints, policy: TierPolicy, tradeoff: Vector) -> PlayedBatch:
         """Play one episode for each of `questions` (batch,), at λ `tradeoff` (batch,)."""
         query, retrieved = self.query[questions], self.retrieved[questions]
-        tiers = np.zeros((len(questions), 5), dtype=np.int64)
+        tiers = np.zeros((len(questions), len(MODULES)), dtype=np.int64)
         tiers[:, 0] = policy(0, query, retrieved, tradeoff)
         filtered = self.filtered[questions, tiers[:, 0]].astype(np.float32)
-        for module in (1, 2, 3):
+        last = len(MODULES) - 1
+        for module in range(1, last):
             tiers[:, module] = policy(module, query, filtered, tradeoff)
-        extracted = self.extracted[questions, tiers[:, :4] @ (PLACES[:4] // 3)].astype(np.float32)
-        tiers[:, 4] = policy(4, query, extracted, tradeoff)
+        before_last = tiers[:, :last] @ (np.array(PLACES[:last]) // len(TIERS))
+        extracted = self.extracted[questions, before_last].astype(np.float32)
+        tiers[:, last] = policy(last, query, extracted, tradeoff)
         combination = tiers @ PLACES
         return PlayedBatch(
             query=query,

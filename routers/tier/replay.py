@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from agentcascade.errors import InvalidRequest
+from agentcascade.memory.combinations import COMBINATIONS, PLACES, STAGES
 from agentcascade.memory.types import Probabilities, TierRouter
-from agentcascade.routers.tier.log import STAGES, TierLog
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, Reward
-from agentcascade.types import MODULES
+from agentcascade.routers.tier.log import TierLog
+from agentcascade.routers.tier.outcome_table import Reward
+from agentcascade.types import MODULES, TIERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,19 +41,19 @@ class RouterAnswers:
             module = MODULES[place]
             probabilities = self.router.probabilities(module, self.log.state_at(question, read), self.tradeoff)
             # Not "sum > ...": NaN must fail as well.
-            if len(probabilities) != 3 or not (
+            if len(probabilities) != len(TIERS) or not (
                 min(probabilities) >= 0 and math.isclose(sum(probabilities), 1, abs_tol=1e-4)
             ):
                 raise InvalidRequest(
                     f"the router {self.router.name} gave {tuple(probabilities)} for {module}: "
-                    "three probabilities that sum to 1"
+                    f"{len(TIERS)} probabilities that sum to 1"
                 )
             self._known[key] = probabilities
         return self._known[key]
 
     def rows(self) -> Floats:
-        """Probabilities (N, 5, 3) at the states of all rows."""
-        probabilities = np.empty((len(self.log), len(MODULES), 3))
+        """Probabilities (N, modules, tiers) at the states of all rows."""
+        probabilities = np.empty((len(self.log), len(MODULES), len(TIERS)))
         for place in range(len(MODULES)):
             reads = self.log.reads[:, STAGES[place]].astype(np.int64)
             span = len(self.log.vectors) + 1
@@ -89,25 +91,22 @@ class ExactValue:
     values: Floats
     """(n,), of each question"""
     chances: Floats
-    """(n, 243), of each combination"""
+    """(n, combinations), of each combination"""
 
 
 def exact_value(sweep: TierLog, router: TierRouter, tradeoff: float = 0.0, value: Value = "score") -> ExactValue:
     """Exact value of a router on a sweep, summed over its paths through the table and their probabilities."""
-    rows = sweep.table_rows()
+    rows, final = sweep.table_rows(), len(MODULES) - 1
     answers, chances = RouterAnswers(sweep, router, tradeoff), np.zeros((len(rows), COMBINATIONS))
     for question, reads in enumerate(sweep.reads[rows]):
         for first, p_first in _possible_tiers(answers.at(question, 0, int(reads[0, 0]))):
-            filtered_read = int(reads[81 * first, 1])
-            entity, temporal, topic = (
-                _possible_tiers(answers.at(question, place, filtered_read)) for place in (1, 2, 3)
-            )
-            for a, p_a in entity:
-                for b, p_b in temporal:
-                    for c, p_c in topic:
-                        number = 81 * first + 27 * a + 9 * b + 3 * c
-                        last = answers.at(question, 4, int(reads[number, 2]))
-                        chances[question, number : number + 3] = [p_first * p_a * p_b * p_c * p for p in last]
+            filtered_read = int(reads[PLACES[0] * first, 1])
+            middle = [_possible_tiers(answers.at(question, place, filtered_read)) for place in range(1, final)]
+            for path in product(*middle):
+                number = PLACES[0] * first + sum(place * tier for place, (tier, _) in zip(PLACES[1:], path))
+                chance = math.prod((p for _, p in path), start=p_first)
+                last = answers.at(question, final, int(reads[number, 2]))
+                chances[question, number : number + len(TIERS)] = [chance * p for p in last]
 
     def mean(of: Floats) -> Floats:
         means: Floats = (chances * of[rows]).sum(axis=1)
@@ -141,18 +140,21 @@ def simulate_log(
     rows, rng = sweep.table_rows(), np.random.default_rng(seed)
     answers = None if behaviour == "uniform" else RouterAnswers(sweep, behaviour, tradeoff)
     questions: Ints = np.repeat(np.arange(len(rows)), times)
-    tiers, propensities = np.zeros((len(questions), 5), dtype=np.int64), np.full((len(questions), 5), 1 / 3)
-    draws = rng.random((len(questions), 5))
+    shape = len(questions), len(MODULES)
+    tiers, propensities = np.zeros(shape, dtype=np.int64), np.full(shape, 1 / len(TIERS))
+    draws = rng.random(shape)
     if answers is None:
-        tiers = (draws * 3).astype(np.int64)
+        tiers = (draws * len(TIERS)).astype(np.int64)
     else:
         for row, question in enumerate(questions.tolist()):
-            for place in range(5):
+            for place in range(len(MODULES)):
                 # What is read depends only on the tiers before, so any combination that begins with them will do.
                 read = int(sweep.reads[rows[question, tiers[row] @ PLACES], STAGES[place]])
-                mixed = (1 - explore) * np.array(answers.at(question, place, read)) + explore / 3
+                mixed = (1 - explore) * np.array(answers.at(question, place, read)) + explore / len(TIERS)
                 mixed /= mixed.sum()
-                tiers[row, place] = min(2, int(np.searchsorted(mixed.cumsum(), draws[row, place], side="right")))
+                tiers[row, place] = min(
+                    len(TIERS) - 1, int(np.searchsorted(mixed.cumsum(), draws[row, place], side="right"))
+                )
                 propensities[row, place] = mixed[tiers[row, place]]
     logged = sweep.rows(rows[questions, tiers @ PLACES])
     about = {**sweep.about, "behaviour": behaviour if answers is None else answers.router.name, "seed": seed}
@@ -160,7 +162,7 @@ def simulate_log(
 
 
 def module_propensities(log: TierLog, propensity: NDArray[np.float64]) -> Floats | None:
-    """Propensities (N, 5) by module where the log has them or all combinations were equally likely, else None."""
+    """Propensities (N, modules) by module where the log has them or all combinations were equally likely, else None."""
     if log.propensities is not None and not np.isnan(log.propensities).any():
         return log.propensities
-    return np.full((len(log), 5), 1 / 3) if np.allclose(propensity, 1 / COMBINATIONS) else None
+    return np.full((len(log), len(MODULES)), 1 / len(TIERS)) if np.allclose(propensity, 1 / COMBINATIONS) else None

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agentcascade.errors import ConfigError
+from agentcascade.memory.combinations import COMBINATIONS, PLACES
 from agentcascade.memory.types import Probabilities, State
 from agentcascade.routers.tier import checkpoints
 from agentcascade.routers.tier.baselines import check_tradeoff
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, OutcomeTable, Reward
-from agentcascade.types import MODULES, ModuleName
+from agentcascade.routers.tier.outcome_table import OutcomeTable, Reward
+from agentcascade.types import MODULES, TIERS, ModuleName
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
@@ -81,7 +82,7 @@ class ValueRouter:
             best = int(self.worth(state.query, tradeoff).argmax())
             self._last = state.query, tradeoff, best
         place = MODULES.index(module)
-        return CERTAIN[best // int(PLACES[place]) % 3]
+        return CERTAIN[best // PLACES[place] % len(TIERS)]
 
     def worth(self, query: Vector, tradeoff: float) -> Vector:
         """Predicted reward (combinations,) for one question (d,), or (n, combinations) for (n, d)."""
@@ -143,8 +144,8 @@ def fit_log(log: TierLog, reward: Reward, card: Mapping[str, Any], strength: flo
     y = np.stack([log.score, reward.efficiency(log.cost)], axis=1)
     usual = y.mean(axis=0)
     left = features.T @ features + strength * np.eye(features.shape[1])
-    parts = np.linalg.solve(left, features.T @ (y - usual)).T.reshape(2, len(MODULES), 3, -1)
-    places = np.arange(COMBINATIONS)[:, None] // PLACES % 3
+    parts = np.linalg.solve(left, features.T @ (y - usual)).T.reshape(2, len(MODULES), len(TIERS), -1)
+    places = np.arange(COMBINATIONS)[:, None] // np.array(PLACES) % len(TIERS)
     whole = parts[:, np.arange(len(MODULES)), places].sum(axis=2).reshape(2 * COMBINATIONS, -1)
     constants = np.repeat(usual, COMBINATIONS) + CONSTANT * whole[:, -1]
     return FittedRouter(

@@ -71,7 +71,7 @@ def fresh_policy(dimension: int) -> TierRouter:
 
 
 def fresh_values(dimension: int) -> TierRouter:
-    from agentcascade.routers.tier.outcome_table import COMBINATIONS
+    from agentcascade.memory.combinations import COMBINATIONS
     from agentcascade.routers.tier.values import ValueRouter
 
     rng = np.random.default_rng(0)

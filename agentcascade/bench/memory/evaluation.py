@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agentcascade.bench.frontier import Point, clusters, hull, point
+from agentcascade.memory.combinations import COMBINATIONS, STAGES, combination_tiers
 from agentcascade.memory.types import State, TierRouter
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, OutcomeTable
-from agentcascade.types import MODULES
+from agentcascade.routers.tier.outcome_table import OutcomeTable
+from agentcascade.types import MODULES, TIERS
 
 if TYPE_CHECKING:
     from agentcascade.routers.tier.outcome_table import Ints
@@ -46,17 +47,17 @@ def decide(router: TierRouter, table: OutcomeTable, tradeoff: float) -> Ints:
         for place, module in enumerate(MODULES):
             if place == 1:
                 reads[1] = table.filtered[i, number].astype(np.float32)
-            if place == 4:
+            if place == len(MODULES) - 1:
                 reads[2] = table.extracted[i, number].astype(np.float32)
-            read = reads[0 if place == 0 else 2 if place == 4 else 1]
+            read = reads[STAGES[place]]
             assert read is not None
             chances = router.probabilities(module, State("", query, read), tradeoff)
-            number = 3 * number + int(np.argmax(chances))
+            number = len(TIERS) * number + int(np.argmax(chances))
         found[i] = number
     return found
 
 
 def name_of(combination: int) -> str:
     """``low-low-mid-low-high``, or ``all-low``."""
-    names = [("low", "mid", "high")[combination // 3 ** (4 - i) % 3] for i in range(5)]
+    names = combination_tiers(combination)
     return f"all-{names[0]}" if len(set(names)) == 1 else "-".join(names)

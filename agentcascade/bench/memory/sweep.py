@@ -21,12 +21,13 @@ from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa.scoring import evidence
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import BenchError
+from agentcascade.memory.combinations import COMBINATIONS, PLACES, PREFIXES
+from agentcascade.types import TIERS
 
 if TYPE_CHECKING:
     from agentcascade.memory.memory import Memory
     from agentcascade.routers.tier.log import TierLog
 
-COMBINATIONS = 243
 METRICS = ("milliseconds", "tokens", "precision", "recall")
 CACHED = 12_000
 """Token vectors kept by a worker: those of a long conversation, 30 KiB each."""
@@ -124,8 +125,8 @@ def _play(conversation: Conversation) -> tuple[str, dict[str, Any]]:
         rows["ids"].append(question.id)
         rows["query"].append(work.query.vector)
         rows["raw"].append(outcomes[0].reads[0])
-        rows["kept"].append([outcomes[i].reads[1] for i in range(0, COMBINATIONS, COMBINATIONS // 3)])
-        rows["found"].append([outcomes[i].reads[2] for i in range(0, COMBINATIONS, 3)])
+        rows["kept"].append([outcomes[i].reads[1] for i in range(0, COMBINATIONS, PLACES[0])])
+        rows["found"].append([outcomes[i].reads[2] for i in range(0, COMBINATIONS, len(TIERS))])
         rows["score"].append([s.f1 for s in scores])
         metrics["milliseconds"].append([o.milliseconds for o in outcomes])
         metrics["tokens"].append([float(o.text.tokens) for o in outcomes])
@@ -160,13 +161,15 @@ def _merge(sweep: Sweep, parts: Sequence[tuple[Conversation, Path]]) -> TierLog:
     questions = [texts[str(name)] for part in loaded for name in part["ids"]]
     groups = [c.id for (c, _), part in zip(parts, loaded) for _ in part["ids"]]
     n, d = whole["query"].shape
-    combinations = np.stack(np.unravel_index(np.arange(COMBINATIONS), (3,) * 5), axis=1).astype(np.int8)
+    combinations = (np.arange(COMBINATIONS)[:, None] // np.array(PLACES) % len(TIERS)).astype(np.int8)
     row = np.arange(n * COMBINATIONS)
     question, combination = row // COMBINATIONS, row % COMBINATIONS
-    states = 1 + 3 + 81  # vectors of one question, in this order
+    states = 1 + len(TIERS) + PREFIXES  # vectors of one question, in this order
     first = question * states
-    reads = np.stack([first, first + 1 + combination // 81, first + 4 + combination // 3], axis=1)
-    vectors = np.concatenate([whole["raw"][:, None], whole["kept"], whole["found"].reshape(n, 81, d)], axis=1)
+    filtered = first + 1 + combination // PLACES[0]
+    extracted = first + 1 + len(TIERS) + combination // len(TIERS)
+    reads = np.stack([first, filtered, extracted], axis=1)
+    vectors = np.concatenate([whole["raw"][:, None], whole["kept"], whole["found"].reshape(n, PREFIXES, d)], axis=1)
     encoder = embedder_of(sweep.config).name
     return TierLog(
         questions=questions,

@@ -19,6 +19,7 @@ from agentcascade.bench.pools.open import check
 from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import ConfigError
+from agentcascade.memory.combinations import COMBINATIONS
 from agentcascade.memory.tiers import make_modules, needs_chat_models
 from agentcascade.routers.tier import log as tier_log
 from agentcascade.routers.tier import log_import
@@ -105,8 +106,8 @@ class TrainJob:
         modules = make_modules(self._config.memory.axis, self._config.memory.tiers)
         if needs_chat_models(modules):
             raise ConfigError(
-                f"memory.axis '{self._config.memory.axis}' asks chat models, and a sweep would ask them for 243 "
-                "combinations a question: use --collect random or on-policy"
+                f"memory.axis '{self._config.memory.axis}' asks chat models, and a sweep would ask them for "
+                f"{COMBINATIONS} combinations a question: use --collect random or on-policy"
             )
         if self._options["reward"] != "evidence":
             raise ConfigError("a sweep is scored by its evidence: use --collect random for rewards that need answers")
@@ -251,8 +252,8 @@ class Seeded:
         self.chosen: dict[str, int] = {}
 
     def probabilities(self, module: Any, state: Any, tradeoff: float = 0.0) -> Any:
-        tier = self.chosen.setdefault(module, int(self._rng.integers(3)))
-        return tuple(float(i == tier) for i in range(3))
+        tier = self.chosen.setdefault(module, int(self._rng.integers(len(TIERS))))
+        return tuple(float(i == tier) for i in range(len(TIERS)))
 
 
 def log_of(played: list[tuple[Asked, Result]], dollars: bool, config: CascadeConfig, *, propensity: bool) -> TierLog:
@@ -269,7 +270,7 @@ def log_of(played: list[tuple[Asked, Result]], dollars: bool, config: CascadeCon
         query=np.stack([query for _, _, query in names.values()]).astype(np.float32),
         question=np.array([names[asked.question.id][0] for asked, _ in played], dtype=np.int32),
         tiers=np.array([[TIERS.index(r.recall.tiers[m]) for m in MODULES] for _, r in played], dtype=np.int8),
-        propensity=np.full(len(played), 3.0**-5) if propensity else None,
+        propensity=np.full(len(played), 1 / COMBINATIONS) if propensity else None,
         score=np.array([r.scored.score for _, r in played]),
         cost=np.array([cost_of(r, dollars) for _, r in played]),
         reads=np.arange(3 * len(played), dtype=np.int32).reshape(-1, 3),

@@ -17,13 +17,14 @@ from agentcascade.bench.frontier import Point, clusters, point
 from agentcascade.bench.memory.evaluation import GRID, measure
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import ConfigError
+from agentcascade.memory.combinations import COMBINATIONS, PLACES
 from agentcascade.memory.tiers import MODULE_CLASSES
 from agentcascade.memory.types import TierRouter
 from agentcascade.routers.tier import checkpoints, values
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, OutcomeTable, Reward, TierPolicy
+from agentcascade.routers.tier.outcome_table import OutcomeTable, Reward, TierPolicy
 from agentcascade.routers.tier.policy import PolicyRouter
 from agentcascade.routers.tier.ppo import PassMetrics, Recipe, TierWorld, Trainer, TrainingResult, train_policy
-from agentcascade.types import MODULES
+from agentcascade.types import MODULES, TIERS
 
 if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
@@ -79,11 +80,11 @@ def table_of(log: TierLog) -> OutcomeTable:
     """A complete log as a table. Raises `ConfigError` for one that lacks combinations."""
     if not log.is_sweep:
         raise ConfigError(
-            "the log does not hold all 243 combinations of every question, which this needs: "
+            f"the log does not hold all {COMBINATIONS} combinations of every question, which this needs: "
             "train --router values, which fills the gaps, or log a sweep"
         )
     n = len(log.query)
-    number = log.tiers.astype(np.int64) @ np.array([81, 27, 9, 3, 1])
+    number = log.combinations
     rows = np.empty((n, COMBINATIONS), dtype=np.int64)
     rows[log.question, number] = np.arange(len(number))
     reads = log.reads[rows].astype(np.int64)
@@ -98,8 +99,8 @@ def table_of(log: TierLog) -> OutcomeTable:
     return OutcomeTable(
         query=log.query,
         retrieved=vectors(reads[:, 0, 0]).astype(np.float32),
-        filtered=vectors(reads[:, ::81, 1]),
-        extracted=vectors(reads[:, ::3, 2]),
+        filtered=vectors(reads[:, :: PLACES[0], 1]),
+        extracted=vectors(reads[:, :: len(TIERS), 2]),
         score=log.score[rows],
         cost=log.cost[rows],
     )

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from tier_sweeps import make_sweep
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.routers.tier.log import COMBINATIONS, TierLog, combination_number, combination_tiers, load_log
+from agentcascade.memory.combinations import COMBINATIONS, combination_number, combination_tiers
+from agentcascade.routers.tier.log import TierLog, load_log
 from agentcascade.routers.tier.log_import import from_jsonl, from_recalls, from_rows, to_jsonl
 from agentcascade.routers.tier.replay import simulate_log
 from agentcascade.types import MODULES, TIERS, ModuleRun, Recall

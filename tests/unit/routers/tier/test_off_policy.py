@@ -11,10 +11,11 @@ import pytest
 from tier_sweeps import TIERS_OF, Hard, Soft, make_sweep
 
 from agentcascade.errors import InvalidRequest
+from agentcascade.memory.combinations import STAGES
 from agentcascade.memory.types import TierRouter
 from agentcascade.routers.tier import fitted_q, off_policy
 from agentcascade.routers.tier.baselines import FixedTiers, RandomTiers
-from agentcascade.routers.tier.log import STAGES, TierLog
+from agentcascade.routers.tier.log import TierLog
 from agentcascade.routers.tier.off_policy import OffPolicyEstimates, estimate_value
 from agentcascade.routers.tier.outcome_table import Reward
 from agentcascade.routers.tier.replay import RouterAnswers, exact_value, simulate_log

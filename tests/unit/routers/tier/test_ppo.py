@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from agentcascade.errors import ConfigError
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, OutcomeTable, PlayedBatch, Reward
+from agentcascade.memory.combinations import COMBINATIONS, PLACES
+from agentcascade.routers.tier.outcome_table import OutcomeTable, PlayedBatch, Reward
 from agentcascade.routers.tier.policy import PolicyRouter
 from agentcascade.routers.tier.ppo import Recipe, Trainer, TrainingResult, train_policy
 from agentcascade.types import MODULES

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from agentcascade.bench.memory.evaluation import decide
+from agentcascade.memory.combinations import COMBINATIONS, PLACES
 from agentcascade.memory.types import State
 from agentcascade.routers.tier.log import TierLog
-from agentcascade.routers.tier.outcome_table import COMBINATIONS, PLACES, OutcomeTable, Reward
+from agentcascade.routers.tier.outcome_table import OutcomeTable, Reward
 from agentcascade.routers.tier.values import ValueRouter, fit_log, fit_table
 from agentcascade.types import MODULES
 
