@@ -266,7 +266,7 @@ def slow(
         else []
     )
     known = _known(tools or ()) if called else {}
-    if any(json_schema.slow(known.get(str(f.get("name")))) for f in called) or json_schema.slow(
+    if any(json_schema.is_slow(known.get(str(f.get("name")))) for f in called) or json_schema.is_slow(
         _asked(response_format)
     ):
         return True

@@ -18,19 +18,19 @@ from agentcascade._util import bounds
 from agentcascade._util.lru_cache import LRUCache
 from agentcascade.errors import InvalidAction, InvalidRequest
 
-LONGEST = 200_000
+MAX_CHARACTERS = 200_000
 """Characters of a schema that is still checked against"""
-MOST = 10_000
+MAX_VALUES = 10_000
 """Values in it"""
-COMPILED = 200
+CACHED_SCHEMAS = 200
 """Schemas that are kept compiled: an agent's few recur at every step"""
-DEEPEST = 60
+MAX_DEPTH = 60
 """Keywords within keywords: each takes four frames, and the library's Rust panics where Python's stack is full"""
-LONGEST_KEPT = 20_000
-"""Characters of a schema that is kept: `COMPILED` of them are some 40 MB"""
-STEPS = 10_000
+MAX_CACHED_CHARACTERS = 20_000
+"""Characters of a schema that is kept: `CACHED_SCHEMAS` of them are some 40 MB"""
+MAX_STEPS = 10_000
 """What one check may cost, in evaluated keywords (5 to 40 µs each)"""
-SHOWN = 120
+MAX_ERROR_CHARACTERS = 120
 """Characters of an error that are told"""
 
 _LINEAR = 5_000
@@ -43,7 +43,7 @@ _LISTS = ("enum", "required")
 """Keywords that would take a text for a list of its characters"""
 _SLOW = ('"pattern', 'Ref":', '"$ref":')
 
-MOST_INLINED = 20_000
+MAX_INLINED_VALUES = 20_000
 """Values of a schema when every reference is replaced by what it leads to"""
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[Any]]
@@ -74,11 +74,13 @@ def check(value: Any, schema: object, what: str) -> None:
     validator = compiled(schema).validator
     if validator is None:
         return
-    _spent.left, _spent.depth, _spent.patterns = STEPS, 0, set()
+    _spent.left, _spent.depth, _spent.patterns = MAX_STEPS, 0, set()
     try:
         errors = list(validator.iter_errors(value))
     except (_GivenUp, RecursionError):
-        raise InvalidAction(f"{what} cannot be checked against their schema: {STEPS:,} steps are the most") from None
+        raise InvalidAction(
+            f"{what} cannot be checked against their schema: {MAX_STEPS:,} steps are the most"
+        ) from None
     try:
         error = best_match(errors)
     except Exception:  # it looks the type of an error's part of the schema up, and there is no such type
@@ -86,11 +88,11 @@ def check(value: Any, schema: object, what: str) -> None:
     if error is not None:
         where = ".".join(str(p)[:40] for p in list(error.absolute_path)[:10])
         raise InvalidAction(
-            bounds.escape_surrogates(f"{what}{f' at {where}' if where else ''}: {error.message[:SHOWN]}")
+            bounds.escape_surrogates(f"{what}{f' at {where}' if where else ''}: {error.message[:MAX_ERROR_CHARACTERS]}")
         )
 
 
-def slow(schema: object) -> bool:
+def is_slow(schema: object) -> bool:
     """Whether a check against it belongs into a thread."""
     return bool(schema) and compiled(schema).slow
 
@@ -101,12 +103,14 @@ def check_inlined(schema: object, what: str) -> None:
     Twenty definitions that each name the next one twice are a million values then, in the event loop.
     """
     waiting: list[tuple[object, Mapping[str, object], tuple[str, ...]]] = [(schema, {}, ())]
-    left = MOST_INLINED
+    left = MAX_INLINED_VALUES
     while waiting:
         part, known, chain = waiting.pop()
         left -= 1 + (len(part) // 50 if isinstance(part, str) else 0)
         if left < 0:
-            raise InvalidRequest(f"{what}: its references make more than {MOST_INLINED:,} values when they are inlined")
+            raise InvalidRequest(
+                f"{what}: its references make more than {MAX_INLINED_VALUES:,} values when they are inlined"
+            )
         if isinstance(part, list):
             waiting += [(item, known, chain) for item in part]
         elif isinstance(part, Mapping):
@@ -128,17 +132,17 @@ def compiled(schema: object) -> Compiled:
         text = json.dumps(schema)
     except (TypeError, ValueError, RecursionError):
         return _NOTHING
-    if len(text) > LONGEST:
+    if len(text) > MAX_CHARACTERS:
         return _NOTHING
     found = _kept.get(text)
     if found is None:
         found = _compile(text)
-        if len(text) <= LONGEST_KEPT:
+        if len(text) <= MAX_CACHED_CHARACTERS:
             _kept.put(text, found)
     return found
 
 
-_kept: LRUCache[str, Compiled] = LRUCache(COMPILED)
+_kept: LRUCache[str, Compiled] = LRUCache(CACHED_SCHEMAS)
 
 
 def _compile(text: str) -> Compiled:
@@ -146,7 +150,7 @@ def _compile(text: str) -> Compiled:
 
     try:
         loaded = json.loads(text)
-        bounds.count_values(loaded, most=MOST)
+        bounds.count_values(loaded, most=MAX_VALUES)
         kind = jsonschema.validators.validator_for(loaded, default=jsonschema.validators.Draft202012Validator)
         validator = _limited(kind)(loaded, registry=_specifications())
     except Exception:  # a schema's `$id` that is no address, a `$schema` that is no text …
@@ -199,7 +203,7 @@ def _counted(name: str, keyword: Keyword) -> Keyword:
         kind = type(value)
         if listed and kind is not list:
             return
-        if _spent.depth >= DEEPEST:
+        if _spent.depth >= MAX_DEPTH:
             raise _GivenUp
         _spend(1 + len(value) // 8 if kind is list or kind is dict else 1)
         if leads and kind is str and value != "#" and not value.startswith("#/"):
@@ -249,7 +253,7 @@ def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterat
     from jsonschema import ValidationError
 
     if isinstance(instance, str) and not _found(pattern, instance):
-        yield ValidationError(f"{instance[:SHOWN]!r} does not match {pattern!r}")
+        yield ValidationError(f"{instance[:MAX_ERROR_CHARACTERS]!r} does not match {pattern!r}")
 
 
 def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: Any) -> Iterator[Any]:
