@@ -94,7 +94,7 @@ class Resources:
     def recorder(self, config: CascadeConfig) -> Recorder:
         """Writes what happened to the database, redacted; old rows are removed as `retention` says."""
         from agentcascade.ledger.ledger import DatabaseRecorder
-        from agentcascade.redaction.redactor import RedactingRecorder
+        from agentcascade.redaction.recorder import RedactingRecorder
         from agentcascade.storage.retention_thread import RetentionThread
 
         database, url, journal = self.database(config), config.bank.url, config.bank.journal

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from agentcascade._util.lazy import public_names
 
 if TYPE_CHECKING:
-    from agentcascade.redaction.redactor import RedactingRecorder as RedactingRecorder
+    from agentcascade.redaction.presidio import presidio_hook as presidio_hook
+    from agentcascade.redaction.recorder import RedactingRecorder as RedactingRecorder
     from agentcascade.redaction.redactor import Redactor as Redactor
-    from agentcascade.redaction.redactor import presidio_hook as presidio_hook
 
 __all__, __getattr__, __dir__ = public_names(
     __name__,
     {
-        "RedactingRecorder": "redactor",
+        "RedactingRecorder": "recorder",
         "Redactor": "redactor",
-        "presidio_hook": "redactor",
+        "presidio_hook": "presidio",
     },
 )

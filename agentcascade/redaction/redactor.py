@@ -12,24 +12,18 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from agentcascade._util import known_secrets, secret_patterns
 from agentcascade._util.bounds import Pattern
-from agentcascade.errors import ConfigError, MissingExtra, describe
-from agentcascade.protocols import DeferringRecorder, Recorder
+from agentcascade.errors import ConfigError
+from agentcascade.redaction.presidio import presidio_hook
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Frozen, Recall, Shadow, Trajectory
 
 F = TypeVar("F", bound=Frozen)
 log = logging.getLogger("agentcascade.redaction")
 
 QUICK_CHARACTERS = 8_000
-WITHHELD = "[withheld]"
-UNREDACTED = "the process ended before the texts of this record were redacted: they are not kept"
-
-UNWANTED_ENTITIES = {"DATE_TIME", "URL", "EMAIL_ADDRESS", "NRP", "ORGANIZATION"}
-"""What Presidio is not asked for: agents act on dates and links, and addresses are replaced before."""
 
 
 class Redactor:
@@ -181,80 +175,6 @@ class Redactor:
         return item.model_copy(update=changed) if changed else item
 
 
-class RedactingRecorder:
-    """A `Recorder` that stores nothing unredacted. Where a hook fails, contents are withheld and the money is kept.
-
-    What takes long, hooks and long texts, is redacted in the background where `recorder` can defer: until then
-    `without_texts` stands for it.
-
-    Args:
-        recorder: Gets the redacted records. `flush` and `close` go to it.
-        redactor: What redacts them.
-
-    >>> from agentcascade.ledger import MemoryRecorder
-    >>> stored = MemoryRecorder()
-    >>> recorder = RedactingRecorder(stored, Redactor())
-    >>> recorder.flush()
-    True
-    """
-
-    def __init__(self, recorder: Recorder, redactor: Redactor) -> None:
-        self._recorder = recorder
-        self._redactor = redactor
-        self._withholding = Redactor(keys=False, emails=False, phones=False, hooks=[lambda text: WITHHELD])
-        self._later = recorder if isinstance(recorder, DeferringRecorder) else None
-
-    def record(self, decision: Decision) -> None:
-        self._hand_on(self._recorder.record, Redactor.decision, decision)
-
-    def record_shadow(self, shadow: Shadow) -> None:
-        self._hand_on(self._recorder.record_shadow, Redactor.shadow, shadow)
-
-    def record_draft(self, draft: Draft) -> None:
-        self._hand_on(self._recorder.record_draft, Redactor.draft, draft)
-
-    def record_end(self, end: EpisodeEnd) -> None:
-        self._hand_on(self._recorder.record_end, Redactor.end, end)
-
-    def record_recall(self, recall: Recall) -> None:
-        self._hand_on(self._recorder.record_recall, Redactor.recall, recall)
-
-    def flush(self, seconds: float | None = None) -> bool:
-        return self._recorder.flush(seconds)
-
-    def close(self, seconds: float | None = None) -> None:
-        self._recorder.close(seconds)
-
-    def _hand_on(self, give: Callable[[F], None], redact: Callable[[Redactor, F], F], item: F) -> None:
-        if self._later is None or self._redactor.is_quick(item):
-            give(self._safe(redact, item))
-        else:
-            self._later.defer(lambda: self._safe(redact, item), without_texts(item))
-
-    def _safe(self, redact: Callable[[Redactor, F], F], item: F) -> F:
-        try:
-            return redact(self._redactor, item)
-        except Exception as error:
-            log.error("redaction fails, contents are withheld from the records: %s", describe(error))
-            return redact(self._withholding, item)
-
-
-def without_texts(item: F) -> F | None:
-    """The record with ids, outcome and bill alone, to be kept while its texts are redacted; None for a mere text."""
-    changed: dict[str, Any] = {}
-    if isinstance(item, Decision):
-        changed = {"goal": "", "reason": WITHHELD, "votes": {}, "action": None, "failures": (UNREDACTED,)}
-    elif isinstance(item, Shadow):  # with no samples it is none that tuning learns from
-        changed = dict.fromkeys(("goal", "observation"), "") | dict.fromkeys(("teacher_action", "gold", "agreement"))
-        changed |= {"samples": (), "accepted": False, "failures": (UNREDACTED,)}
-    elif isinstance(item, EpisodeEnd):
-        changed = {"goal": WITHHELD, "plan": ""}
-    elif isinstance(item, Recall):
-        runs = tuple(run.model_copy(update={"failures": ()}) for run in item.runs)
-        changed = {"question": WITHHELD, "text": "", "left_out": (UNREDACTED,), "runs": runs}
-    return item.model_copy(update=changed) if changed else None
-
-
 def _characters(value: Any) -> int:
     """Of all texts in a record, as far as a few of its levels go; of calls there are many, and none holds a text."""
     if isinstance(value, str):
@@ -278,53 +198,3 @@ def _compiled(name: str, pattern: str) -> Pattern:
         return Pattern(pattern)
     except ValueError as error:
         raise ConfigError(f"redaction.patterns.{name} {pattern!r} is not a regular expression: {error}") from error
-
-
-def presidio_hook(engine: Any = None, *, threshold: float = 0.5) -> Callable[[str], str]:
-    """Microsoft Presidio as a hook of a `Redactor`: entities become ``[person]``, ``[location]`` ….
-
-    Exercised with presidio-analyzer 2.2.366 on its pattern recognizers (an engine on `NoOpNlpEngine`), not with a spaCy
-    model's names.
-
-    Args:
-        engine: An `AnalyzerEngine`; by default one on the largest English spaCy model that is installed. Nothing is
-            downloaded.
-        threshold: The score in [0, 1] from which an entity is replaced.
-
-    Returns:
-        A function from a text to the redacted text.
-
-    Raises:
-        MissingExtra: Without presidio-analyzer.
-        ConfigError: Where no English spaCy model is installed.
-    """
-    engine = engine or _engine()
-    entities = sorted(set(engine.get_supported_entities(language="en")) - UNWANTED_ENTITIES)
-
-    def hook(text: str) -> str:
-        entities_found = engine.analyze(text=text, language="en", entities=entities, score_threshold=threshold)
-        placeholders = [m.span() for m in re.finditer(r"\[[\w .-]{1,60}\]", text)]
-        parts, at = [], 0
-        for result in sorted(entities_found, key=lambda r: (r.start, -r.end)):
-            if result.start >= at and not any(start < result.end and result.start < end for start, end in placeholders):
-                parts += [text[at : result.start], f"[{result.entity_type.lower()}]"]
-                at = result.end
-        return "".join([*parts, text[at:]])
-
-    return hook
-
-
-def _engine() -> Any:
-    try:
-        from presidio_analyzer import AnalyzerEngine
-        from presidio_analyzer.nlp_engine import NlpEngineProvider
-    except ImportError as error:
-        raise MissingExtra("presidio-analyzer", "redaction", "redaction.presidio") from error
-    models = [m for m in ("en_core_web_lg", "en_core_web_md", "en_core_web_sm") if find_spec(m)]
-    if not models:
-        raise ConfigError(
-            "redaction.presidio finds no English spaCy model: python -m spacy download en_core_web_lg, or pass "
-            "presidio_hook(engine) of your own analyzer as one of the hooks"
-        )
-    settings = {"nlp_engine_name": "spacy", "models": [{"lang_code": "en", "model_name": models[0]}]}
-    return AnalyzerEngine(nlp_engine=NlpEngineProvider(nlp_configuration=settings).create_engine())

@@ -95,7 +95,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
     from agentcascade.assembly.cascade import build_all
     from agentcascade.storage.keys import Keys
     from agentcascade.storage.rate_limiter import RateLimiter
-    from agentcascade.telemetry.observer import prometheus
+    from agentcascade.telemetry.prometheus import prometheus
 
     telemetry, render = prometheus(record_content=config.telemetry.contents)
     cascades, shared = build_all(config, observer=telemetry)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade.errors import ConfigError, MissingExtra
-from agentcascade.redaction.redactor import RedactingRecorder, Redactor, presidio_hook
+from agentcascade.redaction import RedactingRecorder, Redactor, presidio_hook
 from agentcascade.types import Decision, Draft, EpisodeEnd, LoggedSample, ModuleRun, Recall, Shadow, Step, Trajectory
 
 SECRETS = {
@@ -377,7 +377,7 @@ def fake_presidio(monkeypatch: pytest.MonkeyPatch, *models: str) -> list[dict[st
     package.AnalyzerEngine, engines.NlpEngineProvider = AnalyzerEngine, NlpEngineProvider  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "presidio_analyzer", package)
     monkeypatch.setitem(sys.modules, "presidio_analyzer.nlp_engine", engines)
-    monkeypatch.setattr("agentcascade.redaction.redactor.find_spec", lambda name: name in models or None)
+    monkeypatch.setattr("agentcascade.redaction.presidio.find_spec", lambda name: name in models or None)
     return made
 
 

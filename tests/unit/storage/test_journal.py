@@ -18,7 +18,8 @@ from sqlalchemy import make_url, select
 
 from agentcascade._util.files import append_to, write_atomically
 from agentcascade.ledger.ledger import DatabaseRecorder
-from agentcascade.redaction.redactor import WITHHELD, RedactingRecorder, Redactor
+from agentcascade.redaction.recorder import WITHHELD, RedactingRecorder
+from agentcascade.redaction.redactor import Redactor
 from agentcascade.storage import Database, journal, open_database, tables
 from agentcascade.storage.journal import Journal, state_folder
 from agentcascade.storage.spill import SpillFile

@@ -23,8 +23,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from agentcascade.errors import EmptyCompletion, MissingExtra
 from agentcascade.redaction.redactor import Redactor
-from agentcascade.telemetry import attributes, observer
-from agentcascade.telemetry.observer import Telemetry, prometheus
+from agentcascade.telemetry import attributes
+from agentcascade.telemetry import prometheus as prometheus_module
+from agentcascade.telemetry.observer import Telemetry
+from agentcascade.telemetry.prometheus import prometheus
 from agentcascade.types import Completion, Decision, Situation, Usage
 
 
@@ -307,7 +309,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes
 
 def test_spans_go_to_the_collector_that_the_environment_names(collector: list[tuple[str, bytes]]) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
-    provider = observer._collector()
+    provider = prometheus_module._collector()
     with Telemetry(provider).step(conversation_of("ep_1"), "teacher"):
         pass
     provider.shutdown()
