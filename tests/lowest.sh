@@ -16,5 +16,5 @@ uv pip install --quiet --constraint "$held" pytest pytest-asyncio hypothesis pix
 LITELLM_LOCAL_MODEL_COST_MAP=True "$venv/bin/python" -m pytest -q -p no:cacheprovider -m "not slow and not engine" \
   tests/unit/{actions,assembly,bank,episodes,ledger,memory,models,prompts,redaction,retrievers,step,steplog,storage,telemetry} \
   tests/unit/test_{conversation,public_paths}.py \
-  tests/integration/test_{histories,langchain,litellm_provider,pgvector}.py \
+  tests/integration/test_{histories,langchain,litellm_provider,models,openai_model,pgvector}.py \
   tests/integration/test_{serving_storage,shared_storage,storage,streaming,wrap}.py tests/end_to_end/test_proxy.py
