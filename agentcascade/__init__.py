@@ -14,6 +14,7 @@ _HOME = {
     "Action": "types",
     "ActionFormat": "actions.base",
     "AgentCascadeError": "errors",
+    "Ask": "protocols",
     "Bank": "bank.bank",
     "BankError": "errors",
     "BenchError": "errors",
@@ -126,6 +127,7 @@ if TYPE_CHECKING:
     from agentcascade.models.pricing import Price as Price
     from agentcascade.models.pricing import PriceTable as PriceTable
     from agentcascade.models.scripted import ScriptedModel as ScriptedModel
+    from agentcascade.protocols import Ask as Ask
     from agentcascade.protocols import Budgets as Budgets
     from agentcascade.protocols import ChatModel as ChatModel
     from agentcascade.protocols import Embedder as Embedder
@@ -158,10 +160,12 @@ if TYPE_CHECKING:
 __all__ = sorted(_HOME)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"agentcascade.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'agentcascade' has no attribute '{name}'")
+if not TYPE_CHECKING:  # to a type checker it would stand for every name
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            return getattr(import_module(f"agentcascade.{_HOME[name]}"), name)
+        raise AttributeError(f"module 'agentcascade' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from agentcascade.actions.equivalence import DryRun as DryRun
     from agentcascade.actions.equivalence import Verifier as Verifier
     from agentcascade.actions.formats import make_format as make_format
-
-__all__, __getattr__, __dir__ = public_names(
-    __name__,
-    {
-        "ActionFormat": "base",
-        "AutoActions": "base",
-        "DryRun": "equivalence",
-        "JsonActions": "base",
-        "RegexActions": "base",
-        "TextActions": "base",
-        "ToolCallActions": "base",
-        "Validator": "base",
-        "Verifier": "equivalence",
-        "make_format": "formats",
-        "one_of": "base",
-        "parse_as": "base",
-    },
-)
+else:  # to a type checker `__getattr__` would stand for every name
+    __all__, __getattr__, __dir__ = public_names(
+        __name__,
+        {
+            "ActionFormat": "base",
+            "AutoActions": "base",
+            "DryRun": "equivalence",
+            "JsonActions": "base",
+            "RegexActions": "base",
+            "TextActions": "base",
+            "ToolCallActions": "base",
+            "Validator": "base",
+            "Verifier": "equivalence",
+            "make_format": "formats",
+            "one_of": "base",
+            "parse_as": "base",
+        },
+    )

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from agentcascade.assembly.components import make_model as make_model
     from agentcascade.assembly.memory import build_memory as build_memory
     from agentcascade.config.load import config_path as config_path
-
-__all__, __getattr__, __dir__ = public_names(
-    __name__,
-    {
-        "build": "cascade",
-        "build_all": "cascade",
-        "build_memory": "memory",
-        "config_path": "agentcascade.config.load",
-        "make_model": "components",
-    },
-)
+else:  # to a type checker `__getattr__` would stand for every name
+    __all__, __getattr__, __dir__ = public_names(
+        __name__,
+        {
+            "build": "cascade",
+            "build_all": "cascade",
+            "build_memory": "memory",
+            "config_path": "agentcascade.config.load",
+            "make_model": "components",
+        },
+    )

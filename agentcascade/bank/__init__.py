@@ -8,10 +8,10 @@ from agentcascade._util.lazy import public_names
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank as Bank
-
-__all__, __getattr__, __dir__ = public_names(
-    __name__,
-    {
-        "Bank": "bank",
-    },
-)
+else:  # to a type checker `__getattr__` would stand for every name
+    __all__, __getattr__, __dir__ = public_names(
+        __name__,
+        {
+            "Bank": "bank",
+        },
+    )

@@ -31,33 +31,33 @@ if TYPE_CHECKING:
     from agentcascade.config.sections import StudentConfig as StudentConfig
     from agentcascade.config.sections import TelemetryConfig as TelemetryConfig
     from agentcascade.config.sections import ToolsConfig as ToolsConfig
-
-__all__, __getattr__, __dir__ = public_names(
-    __name__,
-    {
-        "ActionsConfig": "sections",
-        "AuditConfig": "sections",
-        "BankConfig": "sections",
-        "BudgetsConfig": "sections",
-        "CascadeConfig": "load",
-        "CollectConfig": "sections",
-        "JudgeConfig": "sections",
-        "LinkConfig": "sections",
-        "MemoryConfig": "sections",
-        "ModelConfig": "sections",
-        "PromptConfig": "sections",
-        "RedactionConfig": "sections",
-        "RetentionConfig": "sections",
-        "RetrievalConfig": "sections",
-        "RolloutConfig": "sections",
-        "RouterConfig": "sections",
-        "SamplingConfig": "sections",
-        "ServerConfig": "sections",
-        "ShadowConfig": "sections",
-        "StudentConfig": "sections",
-        "TelemetryConfig": "sections",
-        "ToolsConfig": "sections",
-        "config_path": "load",
-        "variants": "load",
-    },
-)
+else:  # to a type checker `__getattr__` would stand for every name
+    __all__, __getattr__, __dir__ = public_names(
+        __name__,
+        {
+            "ActionsConfig": "sections",
+            "AuditConfig": "sections",
+            "BankConfig": "sections",
+            "BudgetsConfig": "sections",
+            "CascadeConfig": "load",
+            "CollectConfig": "sections",
+            "JudgeConfig": "sections",
+            "LinkConfig": "sections",
+            "MemoryConfig": "sections",
+            "ModelConfig": "sections",
+            "PromptConfig": "sections",
+            "RedactionConfig": "sections",
+            "RetentionConfig": "sections",
+            "RetrievalConfig": "sections",
+            "RolloutConfig": "sections",
+            "RouterConfig": "sections",
+            "SamplingConfig": "sections",
+            "ServerConfig": "sections",
+            "ShadowConfig": "sections",
+            "StudentConfig": "sections",
+            "TelemetryConfig": "sections",
+            "ToolsConfig": "sections",
+            "config_path": "load",
+            "variants": "load",
+        },
+    )

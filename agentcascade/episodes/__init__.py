@@ -9,11 +9,11 @@ from agentcascade._util.lazy import public_names
 if TYPE_CHECKING:
     from agentcascade.episodes.episode import Episode as Episode
     from agentcascade.episodes.sync import SyncEpisode as SyncEpisode
-
-__all__, __getattr__, __dir__ = public_names(
-    __name__,
-    {
-        "Episode": "episode",
-        "SyncEpisode": "sync",
-    },
-)
+else:  # to a type checker `__getattr__` would stand for every name
+    __all__, __getattr__, __dir__ = public_names(
+        __name__,
+        {
+            "Episode": "episode",
+            "SyncEpisode": "sync",
+        },
+    )

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from agentcascade.ledger.ledger import DatabaseRecorder as DatabaseRecorder
     from agentcascade.ledger.ledger import Ledger as Ledger
     from agentcascade.ledger.ledger import MemoryRecorder as MemoryRecorder
-
-__all__, __getattr__, __dir__ = public_names(
-    __name__,
-    {
-        "DatabaseRecorder": "ledger",
-        "Ledger": "ledger",
-        "MemoryRecorder": "ledger",
-    },
-)
+else:  # to a type checker `__getattr__` would stand for every name
+    __all__, __getattr__, __dir__ = public_names(
+        __name__,
+        {
+            "DatabaseRecorder": "ledger",
+            "Ledger": "ledger",
+            "MemoryRecorder": "ledger",
+        },
+    )

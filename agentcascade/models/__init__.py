@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from agentcascade.models.pricing import Price as Price
     from agentcascade.models.pricing import PriceTable as PriceTable
     from agentcascade.models.scripted import ScriptedModel as ScriptedModel
-
-__all__, __getattr__, __dir__ = public_names(
-    __name__,
-    {
-        "ClientModel": "openai_client",
-        "LiteLLMModel": "litellm",
-        "OpenAIModel": "openai",
-        "Price": "pricing",
-        "PriceTable": "pricing",
-        "ScriptedModel": "scripted",
-    },
-)
+else:  # to a type checker `__getattr__` would stand for every name
+    __all__, __getattr__, __dir__ = public_names(
+        __name__,
+        {
+            "ClientModel": "openai_client",
+            "LiteLLMModel": "litellm",
+            "OpenAIModel": "openai",
+            "Price": "pricing",
+            "PriceTable": "pricing",
+            "ScriptedModel": "scripted",
+        },
+    )

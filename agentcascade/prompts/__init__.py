@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from agentcascade.prompts.demonstrations import HEADER as HEADER
     from agentcascade.prompts.demonstrations import build as build
     from agentcascade.prompts.prompts import Prompts as Prompts
-
-__all__, __getattr__, __dir__ = public_names(
-    __name__,
-    {
-        "FOOTER": "demonstrations",
-        "HEADER": "demonstrations",
-        "Prompts": "prompts",
-        "build": "demonstrations",
-        "with_text": "agentcascade.messages",
-    },
-)
+else:  # to a type checker `__getattr__` would stand for every name
+    __all__, __getattr__, __dir__ = public_names(
+        __name__,
+        {
+            "FOOTER": "demonstrations",
+            "HEADER": "demonstrations",
+            "Prompts": "prompts",
+            "build": "demonstrations",
+            "with_text": "agentcascade.messages",
+        },
+    )

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from agentcascade.redaction.presidio import presidio_hook as presidio_hook
     from agentcascade.redaction.recorder import RedactingRecorder as RedactingRecorder
     from agentcascade.redaction.redactor import Redactor as Redactor
-
-__all__, __getattr__, __dir__ = public_names(
-    __name__,
-    {
-        "RedactingRecorder": "recorder",
-        "Redactor": "redactor",
-        "presidio_hook": "presidio",
-    },
-)
+else:  # to a type checker `__getattr__` would stand for every name
+    __all__, __getattr__, __dir__ = public_names(
+        __name__,
+        {
+            "RedactingRecorder": "recorder",
+            "Redactor": "redactor",
+            "presidio_hook": "presidio",
+        },
+    )

@@ -15,16 +15,9 @@ of a configuration that act by the chosen rule. `Settings` and `Risk` say what t
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "Risk": "risks",
-    "Settings": "tuner",
-    "certificate": "certification",
-    "fragment": "fragments",
-    "tune": "tuner",
-}
+from agentcascade._util.lazy import public_names
 
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.certification import certificate as certificate
@@ -32,15 +25,14 @@ if TYPE_CHECKING:
     from agentcascade.routers.tuning.risks import Risk as Risk
     from agentcascade.routers.tuning.tuner import Settings as Settings
     from agentcascade.routers.tuning.tuner import tune as tune
-
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"agentcascade.routers.tuning.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'agentcascade.routers.tuning' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+else:  # to a type checker `__getattr__` would stand for every name
+    __all__, __getattr__, __dir__ = public_names(
+        __name__,
+        {
+            "Risk": "risks",
+            "Settings": "tuner",
+            "certificate": "certification",
+            "fragment": "fragments",
+            "tune": "tuner",
+        },
+    )

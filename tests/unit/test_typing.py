@@ -1,0 +1,81 @@
+"""Users' code against the public names is checked by mypy; keywords that are typed apart are those that calls take."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+import agentcascade
+from agentcascade import protocols
+from agentcascade.config.keywords import ConfigKeywords
+from agentcascade.episodes.keywords import EpisodeKeywords, request
+from agentcascade.memory.types import RecallOptions
+from agentcascade.step.context import ContextParts, StepContext
+from agentcascade.step.model_calls import FORWARDED_OPTIONS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_users_code_is_typed() -> None:
+    """What is right is accepted, and what is wrong is an error: mypy complains of each `type: ignore` without one."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "pyproject.toml", "tests/typing/api.py"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def annotations(function: Any) -> dict[str, Any]:
+    return {
+        name: parameter.annotation
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    }
+
+
+def test_keywords_of_episodes_are_those_that_an_episode_takes() -> None:
+    taken = annotations(agentcascade.Episode.__init__)
+    assert {"self", "engine", "goal"} == taken.keys() - EpisodeKeywords.__annotations__.keys()
+    assert {name: hint.__forward_arg__ for name, hint in EpisodeKeywords.__annotations__.items()} == {
+        name: hint for name, hint in taken.items() if name not in ("self", "engine", "goal")
+    }
+
+
+def test_parts_of_a_twin_are_the_fields_of_a_context() -> None:
+    fields = {field.name: field.type for field in dataclasses.fields(StepContext)}
+    assert {name: hint.__forward_arg__ for name, hint in ContextParts.__annotations__.items()} == fields
+
+
+def test_keywords_of_recall_sync_are_those_of_recall() -> None:
+    taken = annotations(agentcascade.Memory.recall)
+    typed = {name: hint.__forward_arg__ for name, hint in RecallOptions.__annotations__.items()}
+    assert {name: hint for name, hint in taken.items() if name in typed} == typed
+    assert taken.keys() - typed.keys() == {"self", "question", "history", "decision", "caller"}  # of an agent's step
+
+
+@pytest.mark.parametrize("call", [agentcascade.build, agentcascade.wrap, agentcascade.build_memory])
+def test_every_key_of_a_configuration_is_a_keyword(call: Any) -> None:
+    keywords = inspect.signature(call).parameters["keywords"].annotation
+    typed = get_type_hints(importlib.import_module("agentcascade.config.keywords").__dict__[keywords[7:-1]])
+    explicit = annotations(call).keys()
+    assert typed.keys() | explicit >= get_type_hints(ConfigKeywords).keys()
+    assert not typed.keys() & explicit
+
+
+def test_every_option_that_a_student_is_sent_is_a_keyword() -> None:
+    assert annotations(request).keys() >= FORWARDED_OPTIONS
+
+
+def test_errors_and_protocols_are_handed_on() -> None:
+    errors = importlib.import_module("agentcascade.errors")
+    tree = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    users = {"ChatModel", "Embedder", "Judge", "Merger", "Observer", "Recorder", "Retriever", "Router", "Verdict"}
+    assert tree | users | {"DryRun", "Verifier", "Validator"} <= {*agentcascade.__all__}
+    assert agentcascade.Router is protocols.Router
+    for name in agentcascade.__all__:
+        assert getattr(agentcascade, name) is not None
