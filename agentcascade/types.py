@@ -48,7 +48,13 @@ class Frozen(BaseModel):
 
 
 class Usage(Frozen):
-    """Tokens of one call, in disjoint classes."""
+    """Usage of a model call: its tokens in disjoint classes, so that a bill is a dot product.
+
+    >>> from agentcascade import Usage
+    >>> usage = Usage(input=100, cached_input=900, output=20) + Usage(input=50, output=5, reasoning=30)
+    >>> usage.prompt, usage.completion
+    (1050, 55)
+    """
 
     input: int = Field(default=0, ge=0, description="prompt tokens billed at the full input price")
     cached_input: int = Field(default=0, ge=0, description="prompt tokens read from the provider's cache")
@@ -79,38 +85,56 @@ class Usage(Frozen):
 
 
 class Step(Frozen):
-    """One model call of the agent: what it observed, what it reasoned, what it did."""
+    """Step of an agent, one model call: what it observed, what it reasoned, what it did.
 
-    observation: str
-    reasoning: str = ""
-    action: str
+    >>> from agentcascade import Step
+    >>> Step(observation="You see a mug.", reasoning="The mug is wanted.", action="take mug").action
+    'take mug'
+    """
+
+    observation: str = Field(description="what was said since the step before")
+    reasoning: str = Field(default="", description="of the answer, what is no action")
+    action: str = Field(description="as a demonstration shows it")
 
 
 class Trajectory(Frozen):
-    """The ordered steps of an episode, with what became of it."""
+    """Trajectory of an episode: its ordered steps, and what became of it. The bank holds them.
+
+    >>> from agentcascade import Step, Trajectory
+    >>> steps = (Step(observation="You see a mug.", action="take mug"), Step(observation="You have it.", action="done"))
+    >>> trajectory = Trajectory(goal="take the mug", steps=steps, success=True)
+    >>> len(trajectory.steps), trajectory.namespace
+    (2, 'default')
+    """
 
     id: str = Field(default_factory=lambda: new_id("tr"))
     namespace: str = "default"
     goal: str
     plan: str = ""
-    category: str = ""
+    category: str = Field(default="", description="kind of task")
     steps: tuple[Step, ...]
-    success: bool
-    model: str = ""
-    metadata: Mapping[str, Any] = Field(default_factory=dict)
+    success: bool = Field(description="whether it reached its goal")
+    model: str = Field(default="", description="that took the last step")
+    metadata: Mapping[str, Any] = Field(default_factory=dict, description="kept with it, and not read")
     created_at: datetime = Field(default_factory=now)
 
 
 class Situation(Frozen):
-    """What is known when a step begins: the query of retrieval and the router's input."""
+    """Situation of an agent when a step begins: the query of retrieval and the router's input.
+
+    >>> from agentcascade import Situation, Step
+    >>> before = (Step(observation="You see a mug.", action="take mug"),)
+    >>> Situation(goal="take the mug", history=before, observation="You have it.").step
+    1
+    """
 
     goal: str
     plan: str = ""
-    history: tuple[Step, ...] = ()
-    observation: str = ""
-    category: str = ""
-    namespace: str = "default"
-    episode: str = ""
+    history: tuple[Step, ...] = Field(default=(), description="the steps so far, oldest first")
+    observation: str = Field(default="", description="to act on: what was said since the last step")
+    category: str = Field(default="", description="kind of task")
+    namespace: str = Field(default="default", description="whose demonstrations and budgets")
+    episode: str = Field(default="", description="its id")
 
     @property
     def step(self) -> int:
@@ -119,7 +143,13 @@ class Situation(Frozen):
 
 
 class Demonstration(Frozen):
-    """A window of a banked trajectory, retrieved for one step."""
+    """Demonstration: a window of a banked trajectory, retrieved for one step.
+
+    >>> from agentcascade import Demonstration, Step
+    >>> window = (Step(observation="You see a mug.", action="take mug"),)
+    >>> Demonstration(trajectory="tr_1", goal="take a mug", steps=window, start=3, match=3, length=9, score=0.8).score
+    0.8
+    """
 
     trajectory: str = Field(description="id of the trajectory it was cut from")
     goal: str
@@ -240,32 +270,40 @@ class Judgement(NamedTuple):
 
 
 class Decision(Frozen):
-    """What the cascade did at one step, and why. Attached to every answer as ``agentcascade``."""
+    """Decision of the cascade at one step: who answered, why, and the bill. Every answer has it as ``agentcascade``.
+
+    >>> from decimal import Decimal
+    >>> from agentcascade import Decision
+    >>> decision = Decision(episode="ep_1", step=0, mode="cascade", answered_by="student", reason="agreement 3/3",
+    ...                     dollars=Decimal("0.002"), teacher_dollars=Decimal("0.010"))
+    >>> decision.saved_dollars
+    Decimal('0.008')
+    """
 
     id: str = Field(default_factory=lambda: new_id("de"))
-    episode: str
+    episode: str = Field(description="its id")
     namespace: str = "default"
-    step: int
+    step: int = Field(description="index in the episode, from 0")
     goal: str = Field(default="", description="its first 300 characters")
     cascade: str = Field(default="", description="the configured cascade that took the step")
-    mode: Mode
+    mode: Mode = Field(description="that the step was taken in")
     answered_by: Role
     reason: str = Field(description="why this model answered, e.g. 'agreement 3/3' or 'student failed: Timeout'")
-    agreement: float | None = None
-    votes: Mapping[str, int] = Field(default_factory=dict)
-    samples: int = 0
-    invalid_samples: int = 0
+    agreement: float | None = Field(default=None, description="share of the samples in the largest class, 0 to 1")
+    votes: Mapping[str, int] = Field(default_factory=dict, description="action key: votes of the student's samples")
+    samples: int = Field(default=0, description="drawn of the student")
+    invalid_samples: int = Field(default=0, description="of these, without a usable action")
     action: str | None = Field(default=None, description="action key taken, if one could be parsed")
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
     dropped_demonstrations: int = Field(default=0, description="retrieved, but over the token budget")
-    calls: tuple[Call, ...] = ()
+    calls: tuple[Call, ...] = Field(default=(), description="the bill, line by line")
     dollars: Decimal | None = Field(default=None, description="all calls of this step; None if any price is unknown")
     teacher_dollars: Decimal | None = Field(
         default=None,
         description="estimate: what the teacher alone, without demonstrations, would have cost for this step",
     )
     overhead_ms: float = Field(default=0.0, description="the step's wall time less model calls and embedding")
-    embedding_ms: float = 0.0
+    embedding_ms: float = Field(default=0.0, description="wall time of embedding the query")
     seconds: float = Field(default=0.0, description="wall time of the whole step")
     failures: tuple[str, ...] = Field(default=(), description="what failed and was worked around")
     created_at: datetime = Field(default_factory=now)
@@ -382,7 +420,12 @@ MODULES: tuple[ModuleName, ...] = ("filter", "entity", "temporal", "topic", "sum
 
 
 class Turn(Frozen):
-    """One entry of a history: something said, seen or written."""
+    """Turn of a history that `Memory` holds: something said, seen or written.
+
+    >>> from agentcascade import Turn
+    >>> Turn(text="My dog is called Rex.", speaker="Ann", session="monday").speaker
+    'Ann'
+    """
 
     id: str = Field(default_factory=lambda: new_id("tu"), description="unique within its history")
     text: str
@@ -406,7 +449,15 @@ class ModuleRun(Frozen):
 
 
 class Recall(Frozen):
-    """The memory made for one question, and what it cost."""
+    """Recall of a memory: the text made for one question, where it comes from, and what it cost.
+
+    >>> from agentcascade import build_memory
+    >>> with build_memory(stored=False, retrieval={"embedder": "hashing"}) as memory:
+    ...     memory.append_sync("ann", ["My dog is called Rex."])
+    ...     recall = memory.recall_sync("What is the dog called?", "ann")
+    >>> recall.text, len(recall.sources), recall.dollars
+    ('- My dog is called Rex.', 1, Decimal('0'))
+    """
 
     id: str = Field(default_factory=lambda: new_id("re"))
     history: str

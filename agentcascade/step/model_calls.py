@@ -55,11 +55,12 @@ class ModelCalls:
         context, request = self._context, self._request
         model, settings = context.student, context.config.sampling
         assert model is not None
+        seed = request.options.get("seed")
         options = {
             **{k: v for k, v in request.options.items() if k in FORWARDED_OPTIONS},
             "n": size,
             "temperature": settings.temperature if request.temperature is None else request.temperature,
-            "seed": request.options.get("seed", request.seed) + drawn,
+            "seed": (request.seed if seed is None else seed) + drawn,
             "tools": request.tools,
             "timeout": settings.timeout_seconds,
         }

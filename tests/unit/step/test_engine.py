@@ -219,6 +219,13 @@ async def test_staged_sampling_buys_no_more_than_could_settle_the_vote():
     assert len({r["seed"] for r in agreeing.requests}) == 2
 
 
+async def test_a_seed_of_none_is_none_given():
+    student = Model("s", act("a"))
+    _, decision = await make(student, Model("t", act("go"))).step(MESSAGES, seed=7, options={"seed": None})
+    assert (decision.answered_by, decision.failures) == ("student", ())
+    assert {r["seed"] for r in student.requests} == {7}
+
+
 @pytest.mark.parametrize("messages", [[], [{"role": "system", "content": "x"}], [{"content": "x"}]])
 async def test_unusable_messages_are_refused_before_anything_is_bought(messages):
     student = Model("s", act("look"))
