@@ -9,8 +9,8 @@ from typing import Any
 
 from agentcascade.bench import runner
 from agentcascade.bench.policies import POLICIES
-from agentcascade.bench.records import EpisodeRecord, RunStore
-from agentcascade.bench.runner import Plan
+from agentcascade.bench.records import EpisodeRecord, EpisodeRunFolder
+from agentcascade.bench.runner import RunPlan
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.bench.worker import Setup
 from agentcascade.config.load import CascadeConfig
@@ -49,9 +49,9 @@ def play(
             "prompt": dict(prompt),
         }
     )
-    store = RunStore(folder, SETTINGS, resume=True)
+    store = EpisodeRunFolder(folder, SETTINGS, resume=True)
     setup = Setup(suite, config, {s: bank_is or store.bank_url(s, bank) for s in seeds})
-    plan = Plan(setup, policies, dict.fromkeys(seeds, demos), dict.fromkeys(seeds, tasks), workers, ray)
+    plan = RunPlan(setup, policies, dict.fromkeys(seeds, demos), dict.fromkeys(seeds, tasks), workers, ray)
     plan.stopped = {} if stopped is None else stopped
     fresh = 0
 
@@ -62,7 +62,7 @@ def play(
             raise KeyboardInterrupt
 
     try:
-        return runner.run(plan, store, on_record)
+        return runner.run_benchmark(plan, store, on_record)
     finally:
         store.close()
 

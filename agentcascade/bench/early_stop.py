@@ -14,19 +14,19 @@ from agentcascade.errors import BenchError, EmptyCompletion, describe
 from agentcascade.models.tokens import token_counter
 from agentcascade.types import Message
 
-ALIKE = 5
+MAX_ALIKE_FAILURES = 5
 """Failures of one kind in a row that end a policy."""
 QUESTION: list[Message] = [{"role": "user", "content": "Say yes."}]
 _VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f-]{16,}\b|\d+")
 
 
-def check_answers(models: Mapping[str, ModelConfig | None]) -> None:
+def check_models_answer(models: Mapping[str, ModelConfig | None]) -> None:
     """Ask each model that is reached over a network one short question, all at once; by what they are called.
 
     Raises `BenchError` with every model that gave no answer, and why.
     """
-    asked = {f"{role} {m.name}": m for role, m in models.items() if m is not None and _remote(m.name)}
-    failures = asyncio.run(_ask(asked)) if asked else []
+    remote = {f"{role} {m.name}": m for role, m in models.items() if m is not None and _is_remote(m.name)}
+    failures = asyncio.run(_ask_all(remote)) if remote else []
     if failures:
         raise BenchError(
             f"{'; '.join(failures)}: see the model's name, its key, and its address (--api-base) and --timeout where "
@@ -34,11 +34,11 @@ def check_answers(models: Mapping[str, ModelConfig | None]) -> None:
         )
 
 
-def _remote(name: str) -> bool:
+def _is_remote(name: str) -> bool:
     return not name.startswith(("offline/", RECORDED)) and OWN_CLASS.fullmatch(name) is None
 
 
-async def _ask(models: Mapping[str, ModelConfig]) -> list[str]:
+async def _ask_all(models: Mapping[str, ModelConfig]) -> list[str]:
     async def one(what: str, config: ModelConfig) -> str | None:
         try:
             model, seconds = components.make_model(config, token_counter()), config.timeout_seconds
@@ -52,24 +52,24 @@ async def _ask(models: Mapping[str, ModelConfig]) -> list[str]:
     return [f for f in await asyncio.gather(*(one(*each) for each in models.items())) if f is not None]
 
 
-class Breaker:
+class FailureBreaker:
     """Counts failures that are alike, in a row, by what they are failures of."""
 
-    def __init__(self, alike: int = ALIKE) -> None:
+    def __init__(self, alike: int = MAX_ALIKE_FAILURES) -> None:
         self._alike = alike
         self._last: dict[str, tuple[str, int]] = {}
 
-    def broke(self, what: str, failure: str | None) -> bool:
+    def is_one_too_many(self, what: str, failure: str | None) -> bool:
         """Whether this failure of `what` is one too many; None is a success, after which counting begins anew."""
         if failure is None:
             self._last.pop(what, None)
             return False
-        kind = kind_of(failure)
+        kind = failure_kind(failure)
         before, count = self._last.get(what, ("", 0))
         self._last[what] = kind, count + 1 if before == kind else 1
         return self._last[what][1] >= self._alike
 
 
-def kind_of(failure: str) -> str:
+def failure_kind(failure: str) -> str:
     """A failure without what varies between two of the same kind: numbers and ids."""
     return _VARYING.sub("#", failure)[:80]

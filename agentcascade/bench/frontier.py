@@ -17,7 +17,7 @@ RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Point:
+class PolicyPoint:
     """A policy on some questions: means, with 95 % bootstrap intervals over clusters of questions."""
 
     name: str
@@ -30,17 +30,17 @@ class Point:
     above_hull_ci: tuple[float, float] | None = None
 
 
-def hull(costs: Floats, scores: Floats) -> list[int]:
+def upper_hull(costs: Floats, scores: Floats) -> list[int]:
     """Indices of the policies on the upper left hull, cheapest first: no mix of others is both cheaper and better."""
     order = np.lexsort((-scores, costs))
-    found: list[int] = []
+    corners: list[int] = []
     for i in (int(i) for i in order):
-        if found and scores[i] <= scores[found[-1]]:
+        if corners and scores[i] <= scores[corners[-1]]:
             continue
-        while len(found) >= 2 and _below(found[-2], found[-1], i, costs, scores):
-            found.pop()
-        found.append(i)
-    return found
+        while len(corners) >= 2 and _below(corners[-2], corners[-1], i, costs, scores):
+            corners.pop()
+        corners.append(i)
+    return corners
 
 
 def _below(a: int, b: int, c: int, costs: Floats, scores: Floats) -> bool:
@@ -48,13 +48,15 @@ def _below(a: int, b: int, c: int, costs: Floats, scores: Floats) -> bool:
     return bool((scores[b] - scores[a]) * (costs[c] - costs[a]) <= (scores[c] - scores[a]) * (costs[b] - costs[a]))
 
 
-def on_hull(costs: Floats, scores: Floats, cost: float) -> float:
+def hull_score(costs: Floats, scores: Floats, cost: float) -> float:
     """The hull's score at `cost`; what is cheaper than the cheapest policy gets that one's."""
-    corners = hull(costs, scores)
+    corners = upper_hull(costs, scores)
     return float(np.interp(cost, costs[corners], scores[corners]))
 
 
-def clusters(groups: Sequence[str], seed: int = 0, resamples: int = RESAMPLES, least: int = 8) -> NDArray[np.int64]:
+def cluster_bootstrap(
+    groups: Sequence[str], seed: int = 0, resamples: int = RESAMPLES, least: int = 8
+) -> NDArray[np.int64]:
     """Bootstrap draws (resamples, n) of questions: of whole groups where there are at least `least`, else of questions.
 
     A handful of groups says too little of how groups differ; then the interval is one for these very groups.
@@ -64,45 +66,45 @@ def clusters(groups: Sequence[str], seed: int = 0, resamples: int = RESAMPLES, l
     n = len(groups)
     if len(names) < least:
         return rng.integers(0, n, (resamples, n))
-    own = {name: np.flatnonzero(np.array(groups) == name) for name in names}
+    rows_of_group = {name: np.flatnonzero(np.array(groups) == name) for name in names}
     drawn = rng.integers(0, len(names), (resamples, len(names)))
-    rows = [np.concatenate([own[names[i]] for i in draw]) for draw in drawn]
+    rows = [np.concatenate([rows_of_group[names[i]] for i in draw]) for draw in drawn]
     # Draws differ in length; each is filled up, or cut, at random to the same n, which leaves its mean unbiased.
-    return np.stack([row[rng.permutation(len(row))[:n]] if len(row) >= n else _filled(row, n, rng) for row in rows])
+    return np.stack([row[rng.permutation(len(row))[:n]] if len(row) >= n else _padded(row, n, rng) for row in rows])
 
 
-def _filled(row: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _padded(row: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return np.concatenate([row, row[rng.integers(0, len(row), n - len(row))]])
 
 
-def point(
+def policy_point(
     name: str, score: Floats, cost: Floats, draws: NDArray[np.int64], fixed: tuple[Floats, Floats] | None = None
-) -> Point:
+) -> PolicyPoint:
     """A policy with `score` (n,) and `cost` (n,) of each question; `fixed` are (n, policies) of the fixed ones."""
     scores, costs = score[draws].mean(axis=1), cost[draws].mean(axis=1)
     above, above_ci = None, None
     if fixed is not None:
         fixed_score, fixed_cost = fixed
-        above = float(score.mean()) - on_hull(fixed_cost.mean(axis=0), fixed_score.mean(axis=0), float(cost.mean()))
+        above = float(score.mean()) - hull_score(fixed_cost.mean(axis=0), fixed_score.mean(axis=0), float(cost.mean()))
         # The same corners in every draw: those that the means have.
-        corners = hull(fixed_cost.mean(axis=0), fixed_score.mean(axis=0))
+        corners = upper_hull(fixed_cost.mean(axis=0), fixed_score.mean(axis=0))
         gaps = []
         for draw, s, c in zip(draws, scores, costs):
             x, y = fixed_cost[draw][:, corners].mean(axis=0), fixed_score[draw][:, corners].mean(axis=0)
             order = np.argsort(x)
             gaps.append(s - np.interp(c, x[order], y[order]))
-        above_ci = interval(np.array(gaps))
-    return Point(
+        above_ci = percentile_interval(np.array(gaps))
+    return PolicyPoint(
         name,
         float(score.mean()),
-        interval(scores),
+        percentile_interval(scores),
         float(cost.mean()),
-        interval(costs),
+        percentile_interval(costs),
         above,
         above_ci,
     )
 
 
-def interval(values: Floats) -> tuple[float, float]:
+def percentile_interval(values: Floats) -> tuple[float, float]:
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)

@@ -12,13 +12,13 @@ from agentcascade.bench.statistics import PolicyResult
 from agentcascade.errors import MissingExtra
 
 
-def plain(name: str) -> str:
+def escape_tex(name: str) -> str:
     """A name for a figure whose texts may hold TeX: none of it is."""
     return titled(name).replace("$", r"\$")
 
 
 @contextmanager
-def drawing(path: Path, rows: int = 1, height: float = 4.5) -> Iterator[Any]:
+def figure_axes(path: Path, rows: int = 1, height: float = 4.5) -> Iterator[Any]:
     """The axes of a new figure (a list of them for more than one row), which is written to `path` at the end."""
     try:
         from matplotlib import rc_context
@@ -26,15 +26,15 @@ def drawing(path: Path, rows: int = 1, height: float = 4.5) -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtra("matplotlib", "bench", "a plot") from error
     with rc_context({"text.parse_math": False}):  # a ``$`` in a name is a dollar, not TeX
-        made = Figure(figsize=(7, height), layout="constrained")
-        axes = made.subplots(rows, squeeze=False)[:, 0]
+        figure = Figure(figsize=(7, height), layout="constrained")
+        axes = figure.subplots(rows, squeeze=False)[:, 0]
         for one in axes:
             one.grid(alpha=0.25)
         yield axes[0] if rows == 1 else axes
-        made.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def pareto(rows: Sequence[PolicyResult], title: str, paths: Sequence[Path]) -> None:
+def plot_pareto(rows: Sequence[PolicyResult], title: str, paths: Sequence[Path]) -> None:
     """Draw `rows` to every path, the format by its ending. Policies without a known price are left out."""
     try:
         from matplotlib.figure import Figure
@@ -54,12 +54,12 @@ def pareto(rows: Sequence[PolicyResult], title: str, paths: Sequence[Path]) -> N
             fmt="o",
             capsize=3,
         )
-        axes.annotate(plain(row.policy), (dollars, row.accuracy), textcoords="offset points", xytext=(7, 6))
+        axes.annotate(escape_tex(row.policy), (dollars, row.accuracy), textcoords="offset points", xytext=(7, 6))
         if row.accuracy > best:
             best = row.accuracy
             frontier.append((dollars, row.accuracy))
     axes.plot(*zip(*frontier), color="0.6", linewidth=1, zorder=0) if frontier else None
-    axes.set(title=plain(title), xlabel="dollars per episode", ylabel="accuracy", ylim=(-0.03, 1.08))
+    axes.set(title=escape_tex(title), xlabel="dollars per episode", ylabel="accuracy", ylim=(-0.03, 1.08))
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     axes.margins(x=0.15)

@@ -17,7 +17,7 @@ OPTIONAL = (SHADOW, TUNED)
 SECTIONS = ("router", "sampling", "retrieval", "prompt")
 
 
-def check(names: tuple[str, ...]) -> tuple[str, ...]:
+def check_policies(names: tuple[str, ...]) -> tuple[str, ...]:
     """`names` in running order, without repeats; raises `BenchError` for an unknown one."""
     for name in names:
         if name not in (*POLICIES, *OPTIONAL):
@@ -27,7 +27,7 @@ def check(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(p for p in (*OPTIONAL, *POLICIES) if p in names)
 
 
-def with_rule(base: CascadeConfig, rule: Mapping[str, Any]) -> CascadeConfig:
+def apply_rule(base: CascadeConfig, rule: Mapping[str, Any]) -> CascadeConfig:
     """`base` with the sections of `rule`, the part of a configuration that `agentcascade tune` writes.
 
     Raises `ConfigError` for what is wrong in it, `BenchError` for sections that no rule has.
@@ -35,13 +35,13 @@ def with_rule(base: CascadeConfig, rule: Mapping[str, Any]) -> CascadeConfig:
     for name in rule:
         if name not in SECTIONS:
             raise BenchError(f"rule: section '{name}' is not part of a rule: {did_you_mean(name, SECTIONS)}")
-    whole = base.model_dump(mode="json", exclude={"teacher", "student"})
-    merged = {name: rule[name] if name == "router" else {**whole[name], **rule[name]} for name in rule}
-    made = CascadeConfig.model_validate(whole | merged)
-    return base.model_copy(update={name: getattr(made, name) for name in rule})
+    settings = base.model_dump(mode="json", exclude={"teacher", "student"})
+    merged = {name: rule[name] if name == "router" else {**settings[name], **rule[name]} for name in rule}
+    validated = CascadeConfig.model_validate(settings | merged)
+    return base.model_copy(update={name: getattr(validated, name) for name in rule})
 
 
-def configure(policy: str, base: CascadeConfig, *, teacher_share: float | None, seed: int) -> CascadeConfig:
+def configure_policy(policy: str, base: CascadeConfig, *, teacher_share: float | None, seed: int) -> CascadeConfig:
     """`base` as `policy` runs it. `teacher_share` is the share of steps that `random` gives to the teacher."""
     changes: dict[str, Any] = {"seed": seed, "mode": "cascade"}
     no_demonstrations = {"retrieval": base.retrieval.model_copy(update={"k": 0})}

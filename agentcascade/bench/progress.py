@@ -11,14 +11,15 @@ from rich import progress
 from rich.console import Console
 
 from agentcascade.bench.records import EpisodeRecord
-from agentcascade.bench.runner import OnRecord, Plan, needs_bank
+from agentcascade.bench.runner import OnRecord, RunPlan, needs_bank
 
 
-class Progress:
+class RunProgress:
     """Shows what a run does; on Ctrl-C it says how to go on."""
 
     def __init__(self, console: Console, *, resume_hint: str) -> None:
-        self._console, self._hint = console, resume_hint
+        self._console = console
+        self._hint = resume_hint
         self._bar = progress.Progress(
             progress.TextColumn("{task.description:<18}"),
             progress.BarColumn(),
@@ -28,7 +29,7 @@ class Progress:
             console=console,
         )
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> RunProgress:
         self._bar.start()
         return self
 
@@ -46,7 +47,7 @@ class Progress:
         yield lambda done, total: self._bar.update(task, completed=done, total=total)
         self._bar.remove_task(task)
 
-    def expecting(self, plan: Plan) -> OnRecord:
+    def expecting(self, plan: RunPlan) -> OnRecord:
         """Bars for all of `plan`; returns what must be called with each record."""
         totals = {p: sum(len(t) for t in plan.tasks.values()) for p in plan.policies}
         if any(needs_bank(p, plan) for p in plan.policies):

@@ -18,11 +18,11 @@ from rich.table import Table
 
 from agentcascade._util.files import write_atomically
 from agentcascade.bench.records import EpisodeRecord
-from agentcascade.bench.statistics import PolicyResult, demonstrations_dollars, dollars_per_episode, summarise
+from agentcascade.bench.statistics import PolicyResult, demonstrations_dollars, dollars_per_episode, summarise_policies
 from agentcascade.ledger.ledger import break_even
 
 
-class Report:
+class RunReport:
     """All figures of a run. `stopped` policies have none: they were ended since their episodes broke alike."""
 
     def __init__(
@@ -32,8 +32,9 @@ class Report:
         policies: Sequence[str],
         stopped: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.run, self.stopped = run, stopped
-        self.rows = summarise(records, [p for p in policies if p not in stopped])
+        self.run = run
+        self.stopped = stopped
+        self.rows = summarise_policies(records, [p for p in policies if p not in stopped])
         self.failures = {
             p: Counter(f for r in records if r.policy == p and (f := r.failure) is not None)
             for p in dict.fromkeys(("demos", *policies))
@@ -42,7 +43,8 @@ class Report:
         self.demonstrations = demonstrations_dollars(records)
         self.banked = sum(r.trajectory is not None for r in records)
         by_policy = {p: dollars_per_episode([r for r in records if r.policy == p]) for p in ("teacher", "cascade")}
-        self.teacher_dollars, self.cascade_dollars = by_policy["teacher"], by_policy["cascade"]
+        self.teacher_dollars = by_policy["teacher"]
+        self.cascade_dollars = by_policy["cascade"]
         self.break_even = None
         if self.demonstrations is not None and self.teacher_dollars is not None and self.cascade_dollars is not None:
             self.break_even = break_even(self.demonstrations, self.teacher_dollars, self.cascade_dollars)
@@ -63,7 +65,7 @@ class Report:
         table = Table(title=title, box=None, padding=(0, 2, 0, 0), pad_edge=False)
         for name in HEADINGS:
             table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
-        for row in map(cells, self.rows):
+        for row in map(table_cells, self.rows):
             table.add_row(*row)
         return table
 
@@ -87,26 +89,26 @@ class Report:
     @property
     def faults(self) -> list[str]:
         """Why these figures are none, or not of all episodes; a run that has any did not succeed."""
-        found = [f"{policy} was stopped, its episodes broke alike: {why}" for policy, why in self.stopped.items()]
+        faults = [f"{policy} was stopped, its episodes broke alike: {why}" for policy, why in self.stopped.items()]
         for policy, failures in self.failures.items():
             if failures:
                 why, count = failures.most_common(1)[0]
                 often = "" if len(failures) == 1 else f" ({count} times)"
-                found.append(f"{failures.total()} episodes of {policy} broke: {why}{often}; see episodes.jsonl")
-        if self.rows and not found and not any(row.accuracy for row in self.rows):
-            found.append("no episode of any policy was won, which is a fault and no result: see episodes.jsonl")
-        return found
+                faults.append(f"{failures.total()} episodes of {policy} broke: {why}{often}; see episodes.jsonl")
+        if self.rows and not faults and not any(row.accuracy for row in self.rows):
+            faults.append("no episode of any policy was won, which is a fault and no result: see episodes.jsonl")
+        return faults
 
     def write(self, folder: Path) -> list[Path]:
         """Write all files; returns their paths. The plot needs matplotlib (extra ``bench``)."""
-        from agentcascade.bench.plots import pareto
+        from agentcascade.bench.plots import plot_pareto
 
         paths = {
             name: folder / name for name in ("results.json", "results.csv", "report.html", "pareto.png", "pareto.svg")
         }
         write_atomically(paths["results.json"], json.dumps(self.data(), indent=2))
         write_atomically(paths["results.csv"], self._csv())
-        pareto(
+        plot_pareto(
             self.rows,
             f"{self.run['suite']} ({self.run['models_are']} models)",
             [paths["pareto.png"], paths["pareto.svg"]],
@@ -118,14 +120,16 @@ class Report:
         out = io.StringIO()
         fields = [f for f in PolicyResult.model_fields if f != "accuracy_by_seed"]
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(_flat(fields))
+        writer.writerow(_csv_columns(fields))
         for row in self.rows:
-            writer.writerow([_cell(v) for f in fields for v in _values(getattr(row, f), f)])
+            writer.writerow([_spreadsheet_cell(v) for f in fields for v in _csv_values(getattr(row, f), f)])
         return out.getvalue()
 
     def _html(self, svg: str) -> str:
         head = "".join(f"<th>{escape(h)}</th>" for h in HEADINGS)
-        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells(row)) + "</tr>" for row in self.rows)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(c)}</td>" for c in table_cells(row)) + "</tr>" for row in self.rows
+        )
         settings = "".join(
             f"<tr><th>{escape(str(k))}</th><td>{escape(v if isinstance(v, str) else json.dumps(v))}</td></tr>"
             for k, v in self.run.items()
@@ -141,7 +145,7 @@ class Report:
         )
 
 
-def _cell(value: Any) -> Any:
+def _spreadsheet_cell(value: Any) -> Any:
     """A text that a spreadsheet does not take for a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
@@ -149,7 +153,7 @@ def _cell(value: Any) -> Any:
 HEADINGS = ("policy", "n", "accuracy", "95 % CI", "$/episode", "relative", "steps", "deferred")
 
 
-def cells(row: PolicyResult) -> list[str]:
+def table_cells(row: PolicyResult) -> list[str]:
     low, high = row.accuracy_ci
     return [
         row.policy,
@@ -163,11 +167,11 @@ def cells(row: PolicyResult) -> list[str]:
     ]
 
 
-def _flat(fields: Sequence[str]) -> list[str]:
+def _csv_columns(fields: Sequence[str]) -> list[str]:
     return [name for f in fields for name in ([f"{f}_low", f"{f}_high"] if f.endswith("_ci") else [f])]
 
 
-def _values(value: Any, field: str) -> list[Any]:
+def _csv_values(value: Any, field: str) -> list[Any]:
     if field.endswith("_ci"):
         return list(value) if value is not None else ["", ""]
     return ["" if value is None else value]

@@ -14,11 +14,11 @@ from types import TracebackType
 
 from agentcascade.assembly import components
 from agentcascade.bench import worker
-from agentcascade.bench.early_stop import ALIKE, Breaker
+from agentcascade.bench.early_stop import MAX_ALIKE_FAILURES, FailureBreaker
 from agentcascade.bench.policies import SHADOW, TUNED
 from agentcascade.bench.pools.base import Pool, WorkersDied
 from agentcascade.bench.pools.open import open_pool
-from agentcascade.bench.records import EpisodeRecord, Job, RunStore
+from agentcascade.bench.records import EpisodeJob, EpisodeRecord, EpisodeRunFolder
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.errors import BenchError
 from agentcascade.types import Trajectory
@@ -29,7 +29,7 @@ Done = dict[tuple[str, int, str], EpisodeRecord]
 
 
 @dataclass
-class Plan:
+class RunPlan:
     """What to run: tasks by seed for the demonstrations and for the policies."""
 
     setup: worker.Setup
@@ -44,10 +44,10 @@ class Plan:
 
 
 MAX_BROKEN_POOLS = 5
-DEMOS = "demos"
+DEMONSTRATIONS = "demos"
 
 
-def run(plan: Plan, store: RunStore, on_record: OnRecord) -> list[EpisodeRecord]:
+def run_benchmark(plan: RunPlan, store: EpisodeRunFolder, on_record: OnRecord) -> list[EpisodeRecord]:
     """Play what is not played yet, and what broke, again; returns all records.
 
     A policy whose episodes break alike is ended, and told in `plan.stopped`. Raises `BenchError`, also where the
@@ -56,17 +56,24 @@ def run(plan: Plan, store: RunStore, on_record: OnRecord) -> list[EpisodeRecord]
     done = {r.key: r for r in store if r.failure is None}
     for record in done.values():
         on_record(record, True)
-    with _Crew(plan, store, done, on_record) as crew:
+    with _Workers(plan, store, done, on_record) as crew:
         if any(needs_bank(p, plan) for p in plan.policies):
             demonstrations = plan.demonstrations.items()
-            jobs = [Job(DEMOS, s, i, t.id, t.path) for s, tasks in demonstrations for i, t in enumerate(tasks)]
+            jobs = [
+                EpisodeJob(DEMONSTRATIONS, s, i, t.id, t.path)
+                for s, tasks in demonstrations
+                for i, t in enumerate(tasks)
+            ]
             crew.play(jobs)
-            if DEMOS in plan.stopped:
+            if DEMONSTRATIONS in plan.stopped:
                 raise BenchError(
-                    f"no demonstrations were collected: {ALIKE} episodes in a row broke alike, of {plan.stopped[DEMOS]}"
+                    f"no demonstrations were collected: {MAX_ALIKE_FAILURES} episodes in a row broke alike, "
+                    f"of {plan.stopped[DEMONSTRATIONS]}"
                 )
             for seed in plan.tasks:
-                _bank(plan, seed, [r.trajectory for j in jobs if j.seed == seed and (r := done[j.key]).trajectory])
+                _bank_demonstrations(
+                    plan, seed, [r.trajectory for j in jobs if j.seed == seed and (r := done[j.key]).trajectory]
+                )
         for policies in _stages(plan.policies):
             if policies == ["random"] and "cascade" in plan.stopped:
                 plan.stopped["random"] = f"{plan.stopped['cascade']} (of the cascade, at whose share it mixes)"
@@ -75,7 +82,7 @@ def run(plan: Plan, store: RunStore, on_record: OnRecord) -> list[EpisodeRecord]
                 share = _teacher_share(done.values(), seed)
                 # Task by task, since the engine keeps a game that it has just translated.
                 jobs += [
-                    Job(p, seed, i, t.id, t.path, share, t.category, t.group)
+                    EpisodeJob(p, seed, i, t.id, t.path, share, t.category, t.group)
                     for i, t in enumerate(tasks)
                     for p in policies
                 ]
@@ -83,7 +90,7 @@ def run(plan: Plan, store: RunStore, on_record: OnRecord) -> list[EpisodeRecord]
     return list(done.values())
 
 
-def needs_bank(policy: str, plan: Plan) -> bool:
+def needs_bank(policy: str, plan: RunPlan) -> bool:
     setup = plan.setup
     config = setup.tuned if policy == TUNED and setup.tuned else setup.config
     return policy in ("student+demos", "cascade", "random", SHADOW, TUNED) and config.retrieval.k > 0
@@ -95,33 +102,36 @@ def _stages(policies: Sequence[str]) -> list[list[str]]:
 
 
 def _teacher_share(records: Iterable[EpisodeRecord], seed: int) -> float:
-    own = [r for r in records if r.policy == "cascade" and r.seed == seed]
-    return sum(r.teacher_steps for r in own) / max(1, sum(r.steps for r in own))
+    of_cascade = [r for r in records if r.policy == "cascade" and r.seed == seed]
+    return sum(r.teacher_steps for r in of_cascade) / max(1, sum(r.steps for r in of_cascade))
 
 
-def _bank(plan: Plan, seed: int, trajectories: Sequence[Trajectory | None]) -> None:
+def _bank_demonstrations(plan: RunPlan, seed: int, trajectories: Sequence[Trajectory | None]) -> None:
     """Bank a seed's demonstrations in task order, so that ties rank alike in every run; repeats are ignored."""
     from agentcascade.storage import open_database
 
-    found = [t for t in trajectories if t is not None]
-    if not found:
+    successes = [t for t in trajectories if t is not None]
+    if not successes:
         raise BenchError("no demonstration episode succeeded: the bank is empty. Raise --demos or change --teacher")
     config = plan.setup.config
     with closing(open_database(plan.setup.bank_urls[seed])) as database:
         bank = components.open_bank(config, database, worker.embedder(config.retrieval.embedder))
-        asyncio.run(bank.add_many(found))
+        asyncio.run(bank.add_many(successes))
 
 
-class _Crew:
+class _Workers:
     """Workers, from the first episode of a run to its last; new ones where they died."""
 
-    def __init__(self, plan: Plan, store: RunStore, done: Done, on_record: OnRecord) -> None:
-        self._plan, self._store, self._done, self._on_record = plan, store, done, on_record
-        self._breaker = Breaker()
+    def __init__(self, plan: RunPlan, store: EpisodeRunFolder, done: Done, on_record: OnRecord) -> None:
+        self._plan = plan
+        self._store = store
+        self._done = done
+        self._on_record = on_record
+        self._breaker = FailureBreaker()
         self._stack = ExitStack()
         self._pool: Pool | None = None
 
-    def __enter__(self) -> _Crew:
+    def __enter__(self) -> _Workers:
         self._stack.__enter__()
         return self
 
@@ -130,7 +140,7 @@ class _Crew:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def play(self, jobs: Sequence[Job]) -> None:
+    def play(self, jobs: Sequence[EpisodeJob]) -> None:
         """Play those that are not played yet. A worker that dies takes its episode back to the queue, a few times."""
         broken, stopped = 0, self._plan.stopped
         while waiting := [j for j in jobs if j.key not in self._done and j.policy not in stopped]:
@@ -139,7 +149,7 @@ class _Crew:
                     self._store.append(record)
                     self._done[record.key] = record
                     self._on_record(record, False)
-                    if self._breaker.broke(record.policy, record.failure) and record.failure is not None:
+                    if self._breaker.is_one_too_many(record.policy, record.failure) and record.failure is not None:
                         stopped.setdefault(record.policy, record.failure)
             except WorkersDied as error:
                 broken += 1

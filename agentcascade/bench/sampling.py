@@ -25,11 +25,11 @@ from agentcascade.types import LoggedSample, Message, Usage
 from agentcascade.vllm.engine import EngineSettings
 from agentcascade.vllm.offline import OfflineEngine, SamplingSettings, SeededPrompt
 
-HOPELESS = 100
+MAX_UNANSWERED = 100
 """Steps without an answer, and none with one, that end a run."""
 
 
-class Item(NamedTuple):
+class StepPrompt(NamedTuple):
     """A step, what the student is asked there, and the demonstrations in it."""
 
     step: LoggedStep
@@ -40,7 +40,7 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """How the student is run and sampled; picklable."""
 
     python: Path
@@ -52,9 +52,9 @@ class Plan:
 
 
 def sample_steps(
-    items: Sequence[Item],
-    plan: Plan,
-    kept: Path,
+    items: Sequence[StepPrompt],
+    plan: SamplingPlan,
+    path: Path,
     *,
     at_once: int = 256,
     workers: int = 1,
@@ -65,54 +65,67 @@ def sample_steps(
 
     Raises `InvalidRequest` where `kept` is of another run, `EnvironmentFailed`, and what `open_pool` raises.
     """
-    asked = {key(item.step): _asked(item, plan.seed) for item in items}
-    found = _begin(kept, _identity(plan, asked), asked)
-    on_progress(len(found), len(asked))
-    left = [one for name, one in asked.items() if name not in found]
+    prompts = {step_key(item.step): _seeded_prompt(item, plan.seed) for item in items}
+    answers = _open_answers(path, _run_digest(plan, prompts), prompts)
+    on_progress(len(answers), len(prompts))
+    left = [one for name, one in prompts.items() if name not in answers]
     chunks = [left[i : i + at_once] for i in range(0, len(left), at_once)]
     if not chunks:
-        return found
+        return answers
     try:
         with (
-            append_to(kept) as file,
+            append_to(path) as file,
             open_pool(min(workers, len(chunks)), _start, plan, ray=ray) as pool,
         ):
-            for answers in pool.map(_sample, chunks):
-                for answer in answers:
+            for batch in pool.map(_sample, chunks):
+                for answer in batch:
                     file.write(json.dumps(answer) + "\n")
-                    found[answer["id"]] = answer
+                    answers[answer["id"]] = answer
                 file.flush()
-                on_progress(len(found), len(asked))
-                if len(found) >= min(len(asked), HOPELESS) and all("error" in answer for answer in found.values()):
+                on_progress(len(answers), len(prompts))
+                if len(answers) >= min(len(prompts), MAX_UNANSWERED) and all(
+                    "error" in answer for answer in answers.values()
+                ):
                     raise EnvironmentFailed(
-                        f"none of the first {len(found)} steps was answered ({next(iter(found.values()))['error']}): "
+                        f"none of the first {len(answers)} steps was answered "
+                        f"({next(iter(answers.values()))['error']}): "
                         f"see the model and its log beside {plan.log}"
                     )
     except WorkersDied as error:
         raise EnvironmentFailed(
-            f"a worker died ({error}); {len(found)} of {len(asked)} steps are kept in {kept}: see memory, and run again"
+            f"a worker died ({error}); {len(answers)} of {len(prompts)} steps are kept in {path}: see memory, and run "
+            "again"
         ) from error
-    return found
+    return answers
 
 
 def with_samples(
-    item: Item, answer: dict[str, Any], plan: Plan, *, model: str, formats: ActionFormat, price: Price | None
+    item: StepPrompt,
+    answer: dict[str, Any],
+    plan: SamplingPlan,
+    *,
+    model: str,
+    formats: ActionFormat,
+    price: Price | None,
 ) -> LoggedStep:
     """The item's step with the student's samples, in place of those that `model` gave before."""
     samples: list[LoggedSample] = []
-    for said in answer.get("samples", ()):
-        message: Message = {"role": "assistant", "content": said["text"]}
-        own = {"logprob": None if said["logprob"] is None else min(0.0, said["logprob"]), "tokens": said["tokens"]}
+    for sample in answer.get("samples", ()):
+        message: Message = {"role": "assistant", "content": sample["text"]}
+        details = {
+            "logprob": None if sample["logprob"] is None else min(0.0, sample["logprob"]),
+            "tokens": sample["tokens"],
+        }
         try:
             action = parse_as(formats, message, None)
         except InvalidAction as error:
-            samples.append(LoggedSample(action=None, text=said["text"], invalid=str(error), **own))
+            samples.append(LoggedSample(action=None, text=sample["text"], invalid=str(error), **details))
         else:
-            samples.append(LoggedSample(action=action.key, text=action.text, **own))
+            samples.append(LoggedSample(action=action.key, text=action.text, **details))
     if not samples:
         samples = [LoggedSample(action=None, invalid=answer["error"])] * plan.sampling.n
     prompt, cached = answer.get("prompt", 0), answer.get("cached", 0)
-    drawn = StudentSamples(
+    student = StudentSamples(
         model=model,
         samples=tuple(samples),
         n=plan.sampling.n,
@@ -124,44 +137,44 @@ def with_samples(
         price=price,
     )
     others = tuple(d for d in item.step.students if d.model != model)
-    return item.step.model_copy(update={"students": (*others, drawn)})
+    return item.step.model_copy(update={"students": (*others, student)})
 
 
-def key(step: LoggedStep) -> str:
+def step_key(step: LoggedStep) -> str:
     return f"{step.namespace}/{step.id}"
 
 
-def _asked(item: Item, seed: int) -> SeededPrompt:
-    name = key(item.step)
-    own = blake2b(f"{seed} {name}".encode(), digest_size=4).digest()
-    return SeededPrompt(id=name, messages=list(item.messages), seed=int.from_bytes(own) >> 1)
+def _seeded_prompt(item: StepPrompt, seed: int) -> SeededPrompt:
+    name = step_key(item.step)
+    seed_bytes = blake2b(f"{seed} {name}".encode(), digest_size=4).digest()
+    return SeededPrompt(id=name, messages=list(item.messages), seed=int.from_bytes(seed_bytes) >> 1)
 
 
-def _identity(plan: Plan, asked: dict[str, SeededPrompt]) -> str:
+def _run_digest(plan: SamplingPlan, prompts: dict[str, SeededPrompt]) -> str:
     """Of everything that the answers hang on."""
-    what = [plan.settings.model, plan.settings.chat_template, plan.settings.dtype, asdict(plan.sampling), plan.seed]
-    written = json.dumps([what, list(asked.values())], sort_keys=True, default=str)
+    settings = [plan.settings.model, plan.settings.chat_template, plan.settings.dtype, asdict(plan.sampling), plan.seed]
+    written = json.dumps([settings, list(prompts.values())], sort_keys=True, default=str)
     return blake2b(written.encode(), digest_size=12).hexdigest()
 
 
-def _begin(kept: Path, identity: str, asked: dict[str, SeededPrompt]) -> dict[str, dict[str, Any]]:
+def _open_answers(path: Path, identity: str, prompts: dict[str, SeededPrompt]) -> dict[str, dict[str, Any]]:
     """The answers in `kept`; a line that a crash cut off is dropped. A new file names its run in the first line."""
-    lines = kept.read_text(encoding="utf-8").splitlines(keepends=True) if kept.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     if not lines:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, json.dumps({"run": identity}) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({"run": identity}) + "\n")
         return {}
-    good = list(_whole(lines))
+    good = list(_whole_lines(lines))
     if not good or good[0].get("run") != identity:
         raise InvalidRequest(
-            f"{kept} is what another run left, of another log, model or sampling: finish that one, or delete the file"
+            f"{path} is what another run left, of another log, model or sampling: finish that one, or delete the file"
         )
     if len(good) < len(lines):
-        write_atomically(kept, "".join(lines[: len(good)]))
-    return {answer["id"]: answer for answer in good[1:] if answer["id"] in asked and "error" not in answer}
+        write_atomically(path, "".join(lines[: len(good)]))
+    return {answer["id"]: answer for answer in good[1:] if answer["id"] in prompts and "error" not in answer}
 
 
-def _whole(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _whole_lines(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Up to the first that a crash cut off."""
     for line in lines:
         try:
@@ -171,10 +184,10 @@ def _whole(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 _engine: OfflineEngine | Exception | None = None
-_plan: Plan | None = None
+_plan: SamplingPlan | None = None
 
 
-def _start(plan: Plan) -> None:
+def _start(plan: SamplingPlan) -> None:
     """In a worker, which ends with its engine; the engine ends with it."""
     global _engine, _plan
     _plan = plan
@@ -186,9 +199,9 @@ def _start(plan: Plan) -> None:
         _engine = error
 
 
-def _sample(asked: list[SeededPrompt]) -> list[dict[str, Any]]:
+def _sample(prompts: list[SeededPrompt]) -> list[dict[str, Any]]:
     if isinstance(_engine, Exception):
         raise EnvironmentFailed(str(_engine))
     assert _engine is not None
     assert _plan is not None
-    return _engine.sample(asked, _plan.sampling)
+    return _engine.sample(prompts, _plan.sampling)

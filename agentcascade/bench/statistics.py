@@ -31,7 +31,7 @@ class PolicyResult(Frozen):
     """Share of groups of tasks that are solved whole, by seed and group; None where tasks stand alone"""
 
 
-def summarise(records: Sequence[EpisodeRecord], policies: Sequence[str]) -> list[PolicyResult]:
+def summarise_policies(records: Sequence[EpisodeRecord], policies: Sequence[str]) -> list[PolicyResult]:
     """One row per policy that has records, in the given order."""
     by_policy = {p: [r for r in records if r.policy == p] for p in policies}
     teacher = dollars_per_episode(by_policy.get("teacher", []))
@@ -46,10 +46,10 @@ def _row(policy: str, rows: Sequence[EpisodeRecord], teacher: Decimal | None) ->
         policy=policy,
         episodes=len(rows),
         accuracy=float(wins.mean()),
-        accuracy_ci=bootstrap(wins),
+        accuracy_ci=bootstrap_interval(wins),
         accuracy_by_seed={s: float(np.mean([r.success for r in rows if r.seed == s])) for s in seeds},
         dollars_per_episode=None if dollars is None else float(dollars),
-        dollars_ci=None if dollars is None else bootstrap(np.array([float(r.dollars or 0) for r in rows])),
+        dollars_ci=None if dollars is None else bootstrap_interval(np.array([float(r.dollars or 0) for r in rows])),
         relative_cost=float(dollars / teacher) if dollars is not None and teacher else None,
         steps=float(np.mean([r.steps for r in rows])),
         deferral_share=sum(r.teacher_steps for r in rows) / max(1, sum(r.steps for r in rows)),
@@ -81,7 +81,7 @@ def demonstrations_dollars(records: Sequence[EpisodeRecord]) -> Decimal | None:
     return None if per_episode is None else per_episode * len(rows) / len({r.seed for r in rows})
 
 
-def bootstrap(
+def bootstrap_interval(
     values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, *, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of `statistic` over `values` (n,)."""

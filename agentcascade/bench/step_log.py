@@ -11,11 +11,11 @@ from agentcascade.steplog.records import PriceLookup, logged_step
 from agentcascade.steplog.types import LoggedStep
 
 
-def logged(records: Iterable[EpisodeRecord], table: PriceTable) -> Iterator[LoggedStep]:
+def logged_steps(records: Iterable[EpisodeRecord], table: PriceTable) -> Iterator[LoggedStep]:
     """One step for each that both models answered, by seed, task and position. Broken episodes count as lost."""
     prices = PriceLookup(table)
-    own = [record for record in records if record.policy == SHADOW]
-    for record in sorted(own, key=lambda r: (r.seed, r.index)):
+    shadowed = [record for record in records if record.policy == SHADOW]
+    for record in sorted(shadowed, key=lambda r: (r.seed, r.index)):
         decided = {decision.id: decision for decision in record.decisions}
         for shadow in sorted(record.shadows, key=lambda s: s.step):
             decision = decided[shadow.decision]

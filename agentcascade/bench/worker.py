@@ -17,8 +17,8 @@ from typing import Any
 
 from agentcascade.actions.equivalence import DryRun
 from agentcascade.assembly import components
-from agentcascade.bench.policies import TUNED, configure
-from agentcascade.bench.records import EpisodeRecord, Job
+from agentcascade.bench.policies import TUNED, configure_policy
+from agentcascade.bench.records import EpisodeJob, EpisodeRecord
 from agentcascade.bench.suites.protocol import Suite
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig
@@ -55,7 +55,7 @@ class Worker:
         self._recorder = MemoryRecorder()
         self._cascades: dict[tuple[str, int], Cascade] = {}
 
-    def play(self, job: Job) -> EpisodeRecord:
+    def play(self, job: EpisodeJob) -> EpisodeRecord:
         """Play one episode; whatever breaks in it is its record's `error`, and a loss.
 
         Raises `BenchError` where the task is a file that this machine does not have.
@@ -64,7 +64,7 @@ class Worker:
             raise BenchError(f"{socket.gethostname()} has no {job.path}: put the tasks where every worker finds them")
         return asyncio.run(self._play(job))
 
-    async def _play(self, job: Job) -> EpisodeRecord:
+    async def _play(self, job: EpisodeJob) -> EpisodeRecord:
         started = time.perf_counter()
         cascade = self._cascade(job)
         seed = job.seed * 1_000_003 + job.index * 1009
@@ -111,11 +111,11 @@ class Worker:
             trajectory=trajectory,
         )
 
-    def _cascade(self, job: Job) -> Cascade:
+    def _cascade(self, job: EpisodeJob) -> Cascade:
         key = job.policy, job.seed
         if key not in self._cascades:
             base = self.setup.tuned if job.policy == TUNED and self.setup.tuned else self.setup.config
-            config = configure(job.policy, base, teacher_share=job.teacher_share, seed=job.seed)
+            config = configure_policy(job.policy, base, teacher_share=job.teacher_share, seed=job.seed)
             self._cascades[key] = self._build(config, job.seed)
         return self._cascades[key]
 
@@ -186,7 +186,7 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def play(job: Job) -> EpisodeRecord:
+def play(job: EpisodeJob) -> EpisodeRecord:
     if isinstance(_worker, Exception):
         raise _worker
     assert _worker is not None

@@ -18,7 +18,8 @@ from agentcascade.cli.settings import answer_options, load_config
 from agentcascade.cli.terminal import console, say
 
 if TYPE_CHECKING:
-    from agentcascade.bench.memory.question_answering import Line, Plan, Row
+    from agentcascade.bench.memory.question_rows import EvaluationPlan, QuestionRow
+    from agentcascade.bench.memory.summaries import PolicySummary
     from agentcascade.bench.suites.memory import MemorySuite
 
 BASELINES = ("all-low", "all-mid", "all-high", "random", "top-k", "full-context")
@@ -86,11 +87,13 @@ def command_of(name: str, suite: MemorySuite) -> click.Command:
 def _run(name: str, config: Path | None, out: Path | None, resume: bool, options: Mapping[str, Any]) -> None:
     from agentcascade._util.files import write_atomically
     from agentcascade.assembly.memory import build_bench_memory
-    from agentcascade.bench.memory import question_answering
     from agentcascade.bench.memory.inputs import load_suite, open_router
-    from agentcascade.bench.memory.plots import frontier
+    from agentcascade.bench.memory.plots import plot_frontier
+    from agentcascade.bench.memory.question_answering import run_questions
+    from agentcascade.bench.memory.question_rows import EvaluationPlan, QuestionRunFolder
     from agentcascade.bench.memory.scoring import check_models, make_scorer, scoring_models
-    from agentcascade.bench.memory.sweep import Sweep
+    from agentcascade.bench.memory.summaries import summarise_rows
+    from agentcascade.bench.memory.sweep import SweepPlan
     from agentcascade.errors import AgentCascadeError, BenchError
 
     if resume and out is None:
@@ -112,7 +115,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
         "timeout": options["timeout"],
     }
     check_models(settings, scoring_models(**asked))
-    plan = question_answering.Plan(name, options["policies"] or BASELINES, routers, options["tradeoffs"])
+    plan = EvaluationPlan(name, options["policies"] or BASELINES, routers, options["tradeoffs"])
     with build_bench_memory(settings) as memory:
         for router in routers.values():
             if hasattr(router, "check"):
@@ -121,7 +124,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
         manifest = {
             "suite": name,
             "data": options["data"].name,
-            "data_digest": Sweep(settings, conversations).digest,
+            "data_digest": SweepPlan(settings, conversations).digest,
             "conversations": [c.id for c in conversations],
             "questions": sum(len(c.questions) for c in conversations),
             "problems": [f"{c.id}: {p}" for c in conversations for p in c.problems],
@@ -140,14 +143,14 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             "versions": {"agentcascade": version("agentcascade")},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        rows = question_answering.Rows(folder, manifest, resume=resume)
+        rows = QuestionRunFolder(folder, manifest, resume=resume)
         scorer = make_scorer(name, reward, prompt=settings.prompt, **asked)
         bars = Progress(TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
             with bars:
                 total = manifest["questions"]
                 tasks = {run: bars.add_task(_name(*run), total=total) for run in plan.runs()}
-                found = question_answering.run(
+                found = run_questions(
                     plan,
                     memory,
                     conversations,
@@ -163,14 +166,14 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             raise
         finally:
             rows.close()
-    lines = question_answering.summarise(found, plan, cost)
+    lines = summarise_rows(found, plan, cost)
     to = console(width=150)
     to.print(table(lines, reward))
     for note in [*notes(plan, options, manifest), *_cut_short(found)]:
         to.print(note, style="dim")
     results = {**manifest, "lines": [asdict(line) for line in lines]}
     write_atomically(folder / "results.json", json.dumps(results, indent=2, default=str))
-    picture = frontier([line.point for line in lines], folder / "frontier.png", cost=cost, score=reward)
+    picture = plot_frontier([line.point for line in lines], folder / "frontier.png", cost=cost, score=reward)
     to.print(f"wrote {folder / 'results.json'}, {folder / 'rows.jsonl'}, {picture}", soft_wrap=True)
     if not any(row.score for row in found):
         raise BenchError(
@@ -212,7 +215,7 @@ def _chosen(conversations: Sequence[Any], options: Mapping[str, Any], reward: st
     return found
 
 
-def table(lines: Sequence[Line], reward: str) -> Table:
+def table(lines: Sequence[PolicySummary], reward: str) -> Table:
     """Dollars stand in it where any were spent, precision and recall of the evidence where no answer is scored."""
     spent = any(d != 0 for line in lines for d in (line.memory_dollars, line.answer_dollars))
     hidden = {reward, "evidence"} | (set() if reward == "evidence" else {"precision", "recall"})
@@ -238,7 +241,7 @@ def table(lines: Sequence[Line], reward: str) -> Table:
     return found
 
 
-def notes(plan: Plan, options: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
+def notes(plan: EvaluationPlan, options: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
     model = options["answer_model"]
     size = len(manifest["conversations"])
     found = [f"{manifest['questions']:,} questions of {size} conversations, seed {manifest['seed']}"]
@@ -256,7 +259,7 @@ def notes(plan: Plan, options: Mapping[str, Any], manifest: Mapping[str, Any]) -
     return found
 
 
-def _cut_short(rows: Sequence[Row]) -> list[str]:
+def _cut_short(rows: Sequence[QuestionRow]) -> list[str]:
     """What must be said of memories that a limit cut."""
     count = sum(row.left_out > 0 for row in rows)
     if not count:

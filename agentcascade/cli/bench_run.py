@@ -16,15 +16,14 @@ from click.core import ParameterSource
 
 from agentcascade import registry
 from agentcascade.assembly import components
-from agentcascade.bench.early_stop import check_answers
-from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, with_rule
-from agentcascade.bench.policies import check as check_policies
-from agentcascade.bench.pools.open import check
-from agentcascade.bench.progress import Progress
-from agentcascade.bench.records import RunStore
-from agentcascade.bench.report import Report
-from agentcascade.bench.runner import Plan, run
-from agentcascade.bench.step_log import logged
+from agentcascade.bench.early_stop import check_models_answer
+from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, apply_rule, check_policies
+from agentcascade.bench.pools.open import check_pool
+from agentcascade.bench.progress import RunProgress
+from agentcascade.bench.records import EpisodeRunFolder
+from agentcascade.bench.report import RunReport
+from agentcascade.bench.runner import RunPlan, run_benchmark
+from agentcascade.bench.step_log import logged_steps
 from agentcascade.bench.suites.protocol import PlayableSuite, Source
 from agentcascade.bench.worker import Setup
 from agentcascade.cli.terminal import console as safe_console
@@ -54,18 +53,18 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
     models = {role: model(role, options) for role in ("teacher", "student", "verifier") if options[role]}
     config = configuration(suite, models, options)
     rule = read_rule(options["rule"])
-    tuned = with_rule(config, rule) if rule else None
+    tuned = apply_rule(config, rule) if rule else None
     suite.check()
-    check(options["ray"])
+    check_pool(options["ray"])
     check_parts(config, point.name)
     if tuned is not None:
         check_parts(tuned, point.name)
     student = config.student if set(chosen) != {"teacher"} else None
-    check_answers({"teacher": config.teacher, "student": student, "verifier": config.actions.verifier})
+    check_models_answer({"teacher": config.teacher, "student": student, "verifier": config.actions.verifier})
     console, workers = safe_console(), options["workers"]
     again = "".join(f" --{name} {options[name]}" for name in ("log", "rule") if isinstance(options[name], Path))
     again += f" --ray {options['ray']}" * bool(options["ray"]) + " --bank URL" * bool(options["bank"])
-    with Progress(console, resume_hint=f"agentcascade bench {point.name} --resume --out {folder}{again}") as bar:
+    with RunProgress(console, resume_hint=f"agentcascade bench {point.name} --resume --out {folder}{again}") as bar:
         demonstrations, tasks = {}, {}
         source: Source = "official"
         for seed in dict.fromkeys(options["seeds"]):
@@ -92,15 +91,15 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
             "notes": [*suite.notes(source, [m["name"] for m in models.values()]), *constrained(suite, options)],
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        store = RunStore(folder, manifest, resume=resume)
+        store = EpisodeRunFolder(folder, manifest, resume=resume)
         try:
             banks = {s: store.bank_url(s, options["bank"]) for s in tasks}
             setup = Setup(point.value, config, banks, tuned, own)
-            plan = Plan(setup, chosen, demonstrations, tasks, workers, options["ray"])
-            records = run(plan, store, bar.expecting(plan))
+            plan = RunPlan(setup, chosen, demonstrations, tasks, workers, options["ray"])
+            records = run_benchmark(plan, store, bar.expecting(plan))
         finally:
             store.close()
-    report = Report(manifest, records, chosen, plan.stopped)
+    report = RunReport(manifest, records, chosen, plan.stopped)
     try:
         paths = report.write(folder)
     except OSError as error:
@@ -111,7 +110,7 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
         from agentcascade.steplog import jsonl
 
         table = PriceTable({m["name"]: m["price"] for m in models.values() if m["price"]})
-        jsonl.write_jsonl(options["log"], logged(records, table))
+        jsonl.write_jsonl(options["log"], logged_steps(records, table))
         paths.append(options["log"])
     console.print(report.table())
     for line in report.footnotes():

@@ -212,7 +212,7 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
     --offline, costs nothing.
     """
     from agentcascade.bench.memory.train_job import TrainJob
-    from agentcascade.bench.memory.training import write
+    from agentcascade.bench.memory.training import write_results
     from agentcascade.cli.memory_report import results_notes, results_table
 
     if sum(map(bool, (options["data"], options["offline"], options["live"]))) != 1:
@@ -236,7 +236,7 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
             soft_wrap=True,
         )
     logs = [] if options["offline"] or options["live"] else [out / "log.npz"]
-    for path in [*logs, outcome.path, *write(outcome, out)]:
+    for path in [*logs, outcome.path, *write_results(outcome, out)]:
         to.print(f"wrote {path}", soft_wrap=True)
     to.print(
         f"use it with  memory: {{router: {{name: {outcome.kind}, options: {{path: {outcome.path}}}}}}}", soft_wrap=True

@@ -9,10 +9,10 @@ from rich.table import Table
 from agentcascade.memory.combinations import COMBINATIONS
 
 if TYPE_CHECKING:
-    from agentcascade.bench.memory.training import Outcome
+    from agentcascade.bench.memory.training import TrainingOutcome
 
 
-def results_table(outcome: Outcome) -> Table:
+def results_table(outcome: TrainingOutcome) -> Table:
     """What the held-out conversations say of the router and its peers."""
     unit = {"milliseconds": "ms", "": "cost"}.get(outcome.cost_unit, outcome.cost_unit)
     table = Table("policy", "score", "95 %", unit, "above fixed tiers", box=None)
@@ -27,7 +27,7 @@ def results_table(outcome: Outcome) -> Table:
     return table
 
 
-def results_notes(outcome: Outcome) -> list[str]:
+def results_notes(outcome: TrainingOutcome) -> list[str]:
     """What the table's words mean."""
     notes = ["of the conversations held out for the test; " + ", ".join(outcome.test_groups[:8])]
     if any(p.above_hull is not None for p in outcome.points):

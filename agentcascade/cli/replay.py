@@ -47,7 +47,7 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     Without --rule and --n: the teacher alone, the student alone, and every threshold of 3 and 5 samples, as far as the
     log has as many; else of as many as it has.
     """
-    from agentcascade.bench.replay import Pair, replay_all
+    from agentcascade.bench.rule_replay import RuleOnLog, replay_rules
     from agentcascade.routers.tuning.columns import arms, chain, columns, failed
     from agentcascade.routers.tuning.costs import Bill, check
     from agentcascade.routers.tuning.fragments import read as read_rule
@@ -65,18 +65,18 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     bill = Bill(options["sampling"], not options["no_cache_discounts"], options["sample_cost"])
     logs = [columns(steps, arm=arm) for arm in arms(steps)]
     if rules or sizes:
-        pairs = [Pair(i, rule) for i in range(len(logs)) for rule in chosen if not isinstance(rule, Chain)]
+        pairs = [RuleOnLog(i, rule) for i in range(len(logs)) for rule in chosen if not isinstance(rule, Chain)]
     else:
         first: list[Rule] = [TeacherAlone(), Threshold(1, 1)]
         pairs = [
-            Pair(i, rule)
+            RuleOnLog(i, rule)
             for i, log in enumerate(logs)
             for rule in first + thresholds([n for n in (3, 5) if n <= log.most] or [log.most][: log.most - 1])
         ]
     if chains := [rule for rule in chosen if isinstance(rule, Chain)]:
-        pairs += [Pair(len(logs), rule) for rule in chains]
+        pairs += [RuleOnLog(len(logs), rule) for rule in chains]
         logs.append(chain(steps))
-    rows = replay_all(logs, pairs, bill, ray=options["ray"], workers=options["workers"])
+    rows = replay_rules(logs, pairs, bill, ray=options["ray"], workers=options["workers"])
     if as_json:
         say(json.dumps([_plain(row) for row in rows], indent=2))
         return

@@ -15,7 +15,7 @@ from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
     from agentcascade.actions.base import ActionFormat
-    from agentcascade.bench.sampling import Item
+    from agentcascade.bench.sampling import StepPrompt
     from agentcascade.config.load import CascadeConfig
 
 FORMATS = ("auto", "steps", "openai", "litellm", "langfuse")
@@ -52,7 +52,7 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     """
     from agentcascade._util.files import cache_folder
     from agentcascade.actions.formats import make_format
-    from agentcascade.bench.sampling import Plan, key, sample_steps, with_samples
+    from agentcascade.bench.sampling import SamplingPlan, sample_steps, step_key, with_samples
     from agentcascade.cli.logs import price_option
     from agentcascade.cli.settings import load_config
     from agentcascade.errors import InvalidRequest
@@ -77,7 +77,7 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
         raise InvalidRequest(f"{log} holds no step that a student could be asked")
     if options["k"]:
         items = _demonstrated(items, config, options["k"], formats)
-    plan = Plan(
+    plan = SamplingPlan(
         python,
         engine_settings(model, called, options, extra),
         SamplingSettings(options["n"], options["temperature"], options["max_tokens"], _structured(config)),
@@ -98,7 +98,7 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
     served = Registry().all().get(called)
     rates = price_option(options["student_price"], "student") or (served.price if served else None)
     steps = [
-        with_samples(item, answers[key(item.step)], plan, model=HOSTED_VLLM + called, formats=formats, price=rates)
+        with_samples(item, answers[step_key(item.step)], plan, model=HOSTED_VLLM + called, formats=formats, price=rates)
         for item in items
     ]
     say(f"wrote {write_log(out, steps):,} steps to {out}")
@@ -108,8 +108,8 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
         say(f"{number:,} steps have no samples: {reason}")
 
 
-def _items(log: Path, form: str, teacher: str | None, formats: ActionFormat) -> tuple[list[Item], Counter[str]]:
-    from agentcascade.bench.sampling import Item
+def _items(log: Path, form: str, teacher: str | None, formats: ActionFormat) -> tuple[list[StepPrompt], Counter[str]]:
+    from agentcascade.bench.sampling import StepPrompt
     from agentcascade.cli.log import is_steps
     from agentcascade.steplog import foreign
     from agentcascade.steplog.files import read_log as read
@@ -118,13 +118,15 @@ def _items(log: Path, form: str, teacher: str | None, formats: ActionFormat) -> 
     if form == "steps" or (form == "auto" and is_steps(log)):
         steps = read(log)
         texts = ("\n\n".join(dict.fromkeys(t for t in (s.goal, s.observation) if t)) for s in steps)
-        items = [Item(step, [{"role": "user", "content": text}]) for step, text in zip(steps, texts) if text]
+        items = [StepPrompt(step, [{"role": "user", "content": text}]) for step, text in zip(steps, texts) if text]
         return items, +Counter({"steps without goal and observation": len(steps) - len(items)})
     taught, left_out = teacher_steps(foreign.read_model_calls(log, form), teacher or "", formats=formats)
-    return [Item(step, messages) for step, messages in taught], left_out
+    return [StepPrompt(step, messages) for step, messages in taught], left_out
 
 
-def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats: ActionFormat) -> list[Item]:
+def _demonstrated(
+    items: Sequence[StepPrompt], config: CascadeConfig, k: int, formats: ActionFormat
+) -> list[StepPrompt]:
     """The items with what the bank shows at their steps, as a cascade would show it."""
     import asyncio
 
@@ -137,7 +139,7 @@ def _demonstrated(items: Sequence[Item], config: CascadeConfig, k: int, formats:
 
     count = token_counter()
 
-    async def shown() -> list[Item]:
+    async def shown() -> list[StepPrompt]:
         demonstrated = []
         for item in items:
             step = item.step

@@ -6,9 +6,9 @@ import json
 import tempfile
 from pathlib import Path
 
-from agentcascade.bench.plots import pareto
+from agentcascade.bench.plots import plot_pareto
 from agentcascade.bench.records import EpisodeRecord
-from agentcascade.bench.report import HEADINGS, Report, cells
+from agentcascade.bench.report import HEADINGS, RunReport, table_cells
 from agentcascade.errors import InvalidRequest, describe
 from agentcascade.reports.page import Page
 
@@ -19,14 +19,14 @@ def write_run_report(path: Path, folder: Path) -> None:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         with (folder / "episodes.jsonl").open(encoding="utf-8") as file:
             records = [EpisodeRecord.model_validate_json(line) for line in file if line.endswith("\n")]
-        report = Report(run, records, list(dict.fromkeys(r.policy for r in records if r.policy not in ("demos",))))
+        report = RunReport(run, records, list(dict.fromkeys(r.policy for r in records if r.policy not in ("demos",))))
     except (OSError, ValueError, KeyError) as error:
         raise InvalidRequest(f"{folder} holds no run of a benchmark: {describe(error)}") from None
     page = Page(f"agentcascade bench {run['suite']}")
-    page.table(HEADINGS, [cells(row) for row in report.rows])
+    page.table(HEADINGS, [table_cells(row) for row in report.rows])
     with tempfile.TemporaryDirectory() as temporary:
         plot = Path(temporary) / "pareto.svg"
-        pareto(report.rows, f"{run['suite']} ({run['models_are']} models)", [plot])
+        plot_pareto(report.rows, f"{run['suite']} ({run['models_are']} models)", [plot])
         svg = plot.read_text(encoding="utf-8")
     page.figure(svg[svg.index("<svg") :], "Accuracy against dollars per episode, with 95 % intervals.")
     for line in report.footnotes():

@@ -29,7 +29,7 @@ import numpy as np
 
 from agentcascade.assembly import components
 from agentcascade.bank.shortening import Shortener, WordLimits
-from agentcascade.bench.records import EpisodeRecord, Job
+from agentcascade.bench.records import EpisodeJob, EpisodeRecord
 from agentcascade.bench.suites import alfworld
 from agentcascade.bench.worker import Setup, Worker, embedder
 from agentcascade.config.load import CascadeConfig
@@ -93,7 +93,9 @@ def configured(**sections: dict[str, Any]) -> CascadeConfig:
     return CascadeConfig.model_validate(merged | {k: v for k, v in sections.items() if k not in base})
 
 
-def play(config: CascadeConfig, bank: str, jobs: Sequence[Job], *, supports_n: bool = True) -> list[EpisodeRecord]:
+def play(
+    config: CascadeConfig, bank: str, jobs: Sequence[EpisodeJob], *, supports_n: bool = True
+) -> list[EpisodeRecord]:
     worker = CachingWorker(
         Setup("agentcascade.bench.suites.alfworld:AlfworldSuite", config, {j.seed: bank for j in jobs})
     )
@@ -119,7 +121,7 @@ def tell(name: str, records: Sequence[EpisodeRecord]) -> None:
     )
 
 
-def sticky(bank: str, jobs: Sequence[Job]) -> None:
+def sticky(bank: str, jobs: Sequence[EpisodeJob]) -> None:
     for how in ("never", "always", "auto"):
         for sensitivity in (1.0, 3.0, 5.0, 10.0) if how == "auto" else (1.0,):
             retrieval = {"sticky": how, "sticky_sensitivity": sensitivity}
@@ -127,14 +129,14 @@ def sticky(bank: str, jobs: Sequence[Job]) -> None:
             tell(f"sticky {how}" + (f", sensitivity {sensitivity:g}" if how == "auto" else ""), records)
 
 
-def waves(bank: str, jobs: Sequence[Job]) -> None:
+def waves(bank: str, jobs: Sequence[EpisodeJob]) -> None:
     for supports_n in (True, False):
         for staged in ("never", "always", "auto"):
             records = play(configured(sampling={"staged": staged}), bank, jobs, supports_n=supports_n)
             tell(f"staged {staged}, {'one prompt for n' if supports_n else 'a prompt a sample'}", records)
 
 
-def utility(bank: str, jobs: Sequence[Job], practice: Sequence[Job]) -> None:
+def utility(bank: str, jobs: Sequence[EpisodeJob], practice: Sequence[EpisodeJob]) -> None:
     """The student alone practises on other tasks; what it was shown where it succeeded then ranks higher."""
     started = now()
     records = play(configured(), bank, practice)
@@ -153,7 +155,7 @@ def utility(bank: str, jobs: Sequence[Job], practice: Sequence[Job]) -> None:
         tell(f"utility weight {weight:g}, student alone", play(config, bank, alone))
 
 
-def shortened(bank: str, jobs: Sequence[Job]) -> None:
+def shortened(bank: str, jobs: Sequence[EpisodeJob]) -> None:
     count = token_counter()
     tell("as the teacher wrote it", play(configured(), bank, jobs))
     for words in (WordLimits(8, 14), WordLimits(5, 10)):
@@ -181,9 +183,9 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, help="Keep the demonstrations in this file, or take them from it.")
     options = parser.parse_args()
 
-    def games(split: str, number: int, policy: str) -> list[Job]:
+    def games(split: str, number: int, policy: str) -> list[EpisodeJob]:
         found, _ = alfworld.tasks(split, number, options.seed, workers=2, on_progress=lambda done, of: None)
-        return [Job(policy, options.seed, i, t.id, t.path) for i, t in enumerate(found)]
+        return [EpisodeJob(policy, options.seed, i, t.id, t.path) for i, t in enumerate(found)]
 
     with tempfile.TemporaryDirectory() as folder:
         own = f"{folder}/bank.db"

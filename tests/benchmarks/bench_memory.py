@@ -25,8 +25,8 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 import numpy as np
 
 from agentcascade.assembly.memory import build_memory
-from agentcascade.bench.memory.sweep import Sweep, collect
-from agentcascade.bench.memory.training import embedder_of, train_router
+from agentcascade.bench.memory.sweep import SweepPlan, collect_sweep
+from agentcascade.bench.memory.training import question_embedder, train_router
 from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa import locomo
 from agentcascade.memory.types import State
@@ -90,7 +90,7 @@ def training(conversations: list[Any], path: Path | None, skip_policy: bool) -> 
     with tempfile.TemporaryDirectory() as folder:
         if path is None:
             started = time.perf_counter()
-            log = collect(Sweep(config, conversations), Path(folder) / "sweep")
+            log = collect_sweep(SweepPlan(config, conversations), Path(folder) / "sweep")
             print(
                 f"sweep of {len(log.questions):,} questions, {len(log):,} rows: {time.perf_counter() - started:.0f} s"
             )
@@ -98,7 +98,7 @@ def training(conversations: list[Any], path: Path | None, skip_policy: bool) -> 
             log = tier_log.load_log(path)
         for kind in ("values",) if skip_policy else ("values", "policy"):
             started = time.perf_counter()
-            embedder = embedder_of(config) if kind == "policy" else None
+            embedder = question_embedder(config) if kind == "policy" else None
             outcome = train_router(log, Path(folder) / kind, kind, recipe=Recipe(), embedder=embedder)  # type: ignore[arg-type]
             passes = f", {len(outcome.history)} passes" if outcome.history else ""
             print(

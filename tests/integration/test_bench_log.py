@@ -15,10 +15,10 @@ import pytest
 from test_bench_runs import play as play_policies
 
 from agentcascade.bench import runner
-from agentcascade.bench.policies import SHADOW, TUNED, with_rule
-from agentcascade.bench.records import EpisodeRecord, RunStore
-from agentcascade.bench.runner import Plan
-from agentcascade.bench.step_log import logged
+from agentcascade.bench.policies import SHADOW, TUNED, apply_rule
+from agentcascade.bench.records import EpisodeRecord, EpisodeRunFolder
+from agentcascade.bench.runner import RunPlan
+from agentcascade.bench.step_log import logged_steps
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.bench.worker import Setup
 from agentcascade.cli.bench_run import chosen_policies, read_rule
@@ -43,11 +43,13 @@ BASE = {
 
 def play(folder: Path, policies: tuple[str, ...], rule: Any = None, tasks: list[Task] = TASKS) -> list[EpisodeRecord]:
     config = CascadeConfig.model_validate(BASE)
-    store = RunStore(folder, {"suite": "tiny"}, resume=True)
-    tuned = with_rule(config, rule) if rule else None
+    store = EpisodeRunFolder(folder, {"suite": "tiny"}, resume=True)
+    tuned = apply_rule(config, rule) if rule else None
     setup = Setup("tiny_suite:Suite", config, {0: store.bank_url(0)}, tuned)
     try:
-        return runner.run(Plan(setup, policies, {0: DEMOS}, {0: tasks}, 2), store, lambda record, resumed: None)
+        return runner.run_benchmark(
+            RunPlan(setup, policies, {0: DEMOS}, {0: tasks}, 2), store, lambda record, resumed: None
+        )
     finally:
         store.close()
 
@@ -64,7 +66,7 @@ def records(folder: Path) -> list[EpisodeRecord]:
 
 @pytest.fixture(scope="module")
 def steps(records: list[EpisodeRecord]) -> list[LoggedStep]:
-    return list(logged(records, PRICES))
+    return list(logged_steps(records, PRICES))
 
 
 def test_every_step_of_the_teacher_is_in_the_log_once_with_all_samples(
@@ -113,9 +115,9 @@ def test_the_same_run_gives_the_same_log_and_a_file_gives_it_back(
     folder: Path, steps: list[LoggedStep], tmp_path: Path
 ) -> None:
     again = play(tmp_path / "again", (SHADOW,), tasks=[*TASKS, Task("broken", "break")])
-    assert list(logged(again, PRICES)) == steps
+    assert list(logged_steps(again, PRICES)) == steps
     resumed = play(folder, (SHADOW,), tasks=[*TASKS, Task("broken", "break")])
-    assert list(logged(resumed, PRICES)) == steps
+    assert list(logged_steps(resumed, PRICES)) == steps
     assert jsonl.write_jsonl(tmp_path / "log.jsonl", steps) == len(steps)
     assert jsonl.read_jsonl(tmp_path / "log.jsonl") == steps
 
@@ -123,7 +125,7 @@ def test_the_same_run_gives_the_same_log_and_a_file_gives_it_back(
 def test_other_policies_log_nothing(tmp_path: Path) -> None:
     records = play_policies(tmp_path, policies=("cascade",), seeds=(0,))
     assert not [shadow for record in records for shadow in record.shadows]
-    assert list(logged(records, PRICES)) == []
+    assert list(logged_steps(records, PRICES)) == []
 
 
 def test_the_tuned_rule_is_played_beside_the_cascade(tmp_path: Path) -> None:
@@ -150,12 +152,12 @@ def test_the_tuned_rule_is_played_beside_the_cascade(tmp_path: Path) -> None:
 )
 def test_a_rule_that_cannot_be_played_is_refused(rule: dict[str, Any], complaint: str) -> None:
     with pytest.raises((AgentCascadeError, ValueError), match=complaint):
-        with_rule(CascadeConfig.model_validate(BASE), rule)
+        apply_rule(CascadeConfig.model_validate(BASE), rule)
 
 
 def test_a_rules_sections_leave_the_rest_as_it_is() -> None:
     base = CascadeConfig.model_validate(BASE)
-    made = with_rule(base, {"router": {"name": "unanimity", "options": {"n": 2}}, "sampling": {"temperature": 0.5}})
+    made = apply_rule(base, {"router": {"name": "unanimity", "options": {"n": 2}}, "sampling": {"temperature": 0.5}})
     assert made.sampling == base.sampling.model_copy(update={"temperature": 0.5})
     assert (made.teacher, made.retrieval) == (base.teacher, base.retrieval)
 

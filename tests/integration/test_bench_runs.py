@@ -18,9 +18,9 @@ from tiny_runs import DEMOS, SEEDS, SETTINGS, TASKS, comparable, play
 
 from agentcascade.bench import runner
 from agentcascade.bench.policies import POLICIES
-from agentcascade.bench.records import EpisodeRecord, RunStore
-from agentcascade.bench.runner import Plan
-from agentcascade.bench.statistics import summarise
+from agentcascade.bench.records import EpisodeRecord, EpisodeRunFolder
+from agentcascade.bench.runner import RunPlan
+from agentcascade.bench.statistics import summarise_policies
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.bench.worker import Setup
 from agentcascade.config.load import CascadeConfig
@@ -42,7 +42,7 @@ def test_every_policy_plays_every_task_of_every_seed_once(whole: list[EpisodeRec
 
 
 def test_policies_differ_as_they_should(whole: list[EpisodeRecord]) -> None:
-    rows = {row.policy: row for row in summarise(whole, POLICIES)}
+    rows = {row.policy: row for row in summarise_policies(whole, POLICIES)}
     assert [r.trajectory is not None for r in whole] == [r.policy == "demos" for r in whole]
     assert (rows["teacher"].accuracy, rows["teacher"].steps, rows["teacher"].deferral_share) == (1.0, 3.0, 1.0)
     assert rows["student"].deferral_share == rows["student+demos"].deferral_share == 0.0
@@ -62,7 +62,7 @@ def test_random_gives_the_teacher_about_the_cascades_share(whole: list[EpisodeRe
     by_chance = [d for r in whole if r.policy == "random" for d in r.decisions]
     assert {d.reason.split(" ")[0] for d in by_chance} <= {"router", "agreement"}
     share = sum(d.answered_by == "teacher" for d in by_chance) / len(by_chance)
-    rows = {row.policy: row for row in summarise(whole, POLICIES)}
+    rows = {row.policy: row for row in summarise_policies(whole, POLICIES)}
     assert share == pytest.approx(rows["cascade"].deferral_share, abs=0.25)
 
 
@@ -70,7 +70,7 @@ def test_random_gives_the_teacher_about_the_cascades_share(whole: list[EpisodeRe
 def test_a_stopped_run_goes_on_to_the_same_records(whole: list[EpisodeRecord], tmp_path: Path, played: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         play(tmp_path, workers=1, stop_after=played)
-    before = RunStore(tmp_path, SETTINGS, resume=True)
+    before = EpisodeRunFolder(tmp_path, SETTINGS, resume=True)
     kept = list(before)
     before.close()
     assert len(kept) == played
@@ -118,19 +118,19 @@ def test_an_episode_whose_world_breaks_is_a_loss_with_the_reason(tmp_path: Path)
     assert broken.steps == len(broken.decisions) == 2
     assert broken.dollars == sum(d.dollars or 0 for d in broken.decisions) > 0
     assert all(r.success for r in others)
-    (row,) = summarise(records, ["teacher"])
+    (row,) = summarise_policies(records, ["teacher"])
     assert (row.errors, row.accuracy, row.episodes) == (1, 0.8, 5)
 
 
 def test_without_a_successful_demonstration_there_is_nothing_to_learn_from(tmp_path: Path) -> None:
-    store = RunStore(tmp_path, SETTINGS, resume=True)
+    store = EpisodeRunFolder(tmp_path, SETTINGS, resume=True)
     config = CascadeConfig.model_validate(
         {"teacher": {"name": "tiny_suite:Student"}, "student": {"name": "tiny_suite:Student"}}
     )
     setup = Setup("tiny_suite:Suite", config, {0: store.bank_url(0)})
-    plan = Plan(setup, ("cascade",), {0: [Task("broken", "break")]}, {0: TASKS})
+    plan = RunPlan(setup, ("cascade",), {0: [Task("broken", "break")]}, {0: TASKS})
     with pytest.raises(BenchError, match=r"no demonstration episode succeeded: .* Raise --demos or change --teacher"):
-        runner.run(plan, store, lambda record, resumed: None)
+        runner.run_benchmark(plan, store, lambda record, resumed: None)
     store.close()
 
 

@@ -20,8 +20,8 @@ from tiny_runs import play
 from tiny_suite import right
 
 from agentcascade.assembly.components import make_model
-from agentcascade.bench.early_stop import ALIKE, Breaker, check_answers
-from agentcascade.bench.report import Report
+from agentcascade.bench.early_stop import MAX_ALIKE_FAILURES, FailureBreaker, check_models_answer
+from agentcascade.bench.report import RunReport
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.cli.bench_run import configuration
 from agentcascade.config.load import CascadeConfig
@@ -124,11 +124,11 @@ def test_what_fails_alike_is_stopped_and_goes_on_when_it_is_mended(
     assert all("AuthenticationError" in why and "no such key" in why for why in stopped.values())
     played = Counter(r.policy for r in records)
     assert (played["teacher"], played["demos"]) == (8, 6)
-    assert ALIKE <= played["student"] <= ALIKE + 2  # what was under way is not thrown away
-    assert ALIKE <= played["cascade"] <= ALIKE + 2
+    assert MAX_ALIKE_FAILURES <= played["student"] <= MAX_ALIKE_FAILURES + 2  # what was under way is not thrown away
+    assert MAX_ALIKE_FAILURES <= played["cascade"] <= MAX_ALIKE_FAILURES + 2
     assert "random" not in played
 
-    report = Report({**RUN, "seeds": [0, 1]}, records, policies, stopped)
+    report = RunReport({**RUN, "seeds": [0, 1]}, records, policies, stopped)
     assert [row.policy for row in report.rows] == ["teacher"]  # a few losses are no figure of a policy
     assert len(report.faults) == 3
     assert "student was stopped, its episodes broke alike: AuthenticationError" in report.faults[0]
@@ -139,7 +139,7 @@ def test_what_fails_alike_is_stopped_and_goes_on_when_it_is_mended(
     assert stopped == {}
     assert Counter(r.policy for r in mended) == {"demos": 6, "teacher": 8, "student": 8, "cascade": 8, "random": 8}
     assert all(r.success for r in mended)
-    assert Report({**RUN, "seeds": [0, 1]}, mended, policies).faults == []
+    assert RunReport({**RUN, "seeds": [0, 1]}, mended, policies).faults == []
 
 
 def test_demonstrations_that_break_alike_end_the_run(fake_openai: Callable[..., FakeOpenAI], tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_demonstrations_that_break_alike_end_the_run(fake_openai: Callable[..., 
 
 
 def test_now_and_then_is_not_again_and_again() -> None:
-    breaker = Breaker(3)
+    breaker = FailureBreaker(3)
     assert not any(breaker.broke("a", f) for f in ("x 1", "x 2", None, "x 3", "x 4", "y", "x 5", "x 6"))
     assert breaker.broke("a", "x 7")
     assert not breaker.broke("b", "x 8")
@@ -192,11 +192,11 @@ def test_models_are_asked_once_before_anything_is_paid_for(
         return ModelConfig.model_validate(broken(fake) | more)
 
     stand_ins = {"teacher": ModelConfig(name="offline/expert"), "recorded": ModelConfig(name="recorded/gpt-4")}
-    check_answers({**stand_ins, "own": ModelConfig(name="tiny_suite:Student"), "none": None})
-    check_answers({"student": model(good), "verifier": model(silent)})
+    check_models_answer({**stand_ins, "own": ModelConfig(name="tiny_suite:Student"), "none": None})
+    check_models_answer({"student": model(good), "verifier": model(silent)})
     assert len(good.requests) == len(silent.requests) == 1
     with pytest.raises(BenchError) as error:
-        check_answers(
+        check_models_answer(
             {
                 "teacher": model(good),
                 "student": model(denied),

@@ -20,10 +20,10 @@ from tiny_runs import SETTINGS, TASKS, comparable, play
 
 from agentcascade.assembly.components import find_module
 from agentcascade.bench.policies import POLICIES
-from agentcascade.bench.pools.base import LOCAL
-from agentcascade.bench.pools.open import check
-from agentcascade.bench.records import RunStore
-from agentcascade.bench.statistics import summarise
+from agentcascade.bench.pools.base import LOCAL_CLUSTER
+from agentcascade.bench.pools.open import check_pool
+from agentcascade.bench.records import EpisodeRunFolder
+from agentcascade.bench.statistics import summarise_policies
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.cli import main
 from agentcascade.errors import BenchError, ConfigError, MissingExtra
@@ -55,12 +55,12 @@ def _disconnected() -> Iterator[None]:
 @pytest.mark.slow
 def test_two_ray_workers_give_what_one_process_gives(tmp_path: Path) -> None:
     alone = play(tmp_path / "alone", workers=1)
-    together = play(tmp_path / "together", ray=LOCAL)
+    together = play(tmp_path / "together", ray=LOCAL_CLUSTER)
     assert comparable(together) == comparable(alone)
     assert (tmp_path / "together" / "episodes.jsonl").read_bytes().count(b"\n") == len(alone)
 
     def rows(records: Any) -> list[Any]:
-        return summarise(sorted(records, key=lambda r: r.key), POLICIES)
+        return summarise_policies(sorted(records, key=lambda r: r.key), POLICIES)
 
     assert [(r.policy, r.accuracy, r.dollars_per_episode) for r in rows(together)] == [
         (r.policy, r.accuracy, r.dollars_per_episode) for r in rows(alone)
@@ -108,7 +108,7 @@ def test_a_task_that_kills_every_ray_worker_ends_the_run_and_keeps_the_rest(
     monkeypatch.setattr(ray_pool, "ATTEMPTS", 1)
     tasks = [*TASKS, Task("deadly", "die")]
     with pytest.raises(BenchError, match=r"worker processes died .* continue with --resume"):
-        play(tmp_path, policies=("teacher",), tasks=tasks, seeds=(0,), workers=1, ray=LOCAL)
+        play(tmp_path, policies=("teacher",), tasks=tasks, seeds=(0,), workers=1, ray=LOCAL_CLUSTER)
     records = play(tmp_path, policies=("teacher",), seeds=(0,), workers=1)
     assert sorted(r.task for r in records) == [t.id for t in TASKS]
 
@@ -117,8 +117,8 @@ def test_a_task_that_kills_every_ray_worker_ends_the_run_and_keeps_the_rest(
 @pytest.mark.slow
 def test_a_run_that_was_stopped_on_ray_goes_on_without(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        play(tmp_path / "run", stop_after=9, ray=LOCAL)
-    store = RunStore(tmp_path / "run", SETTINGS, resume=True)
+        play(tmp_path / "run", stop_after=9, ray=LOCAL_CLUSTER)
+    store = EpisodeRunFolder(tmp_path / "run", SETTINGS, resume=True)
     assert len(list(store)) == 9
     store.close()
     assert comparable(play(tmp_path / "run")) == comparable(play(tmp_path / "whole"))
@@ -152,7 +152,7 @@ def test_ctrl_c_ends_a_run_on_ray_and_its_cluster(tmp_path: Path) -> None:
     assert not psutil.wait_procs(cluster, timeout=30)[1]
     kept = episodes.read_bytes().count(b"\n")
     assert 20 <= kept < 800
-    store = RunStore(folder, SETTINGS, resume=True)
+    store = EpisodeRunFolder(folder, SETTINGS, resume=True)
     assert len({r.key for r in store}) == kept
     store.close()
 
@@ -163,7 +163,7 @@ def test_more_workers_than_cpus_and_broken_suites_are_told(cluster: str, tmp_pat
     with pytest.raises(BenchError, match=r"the Ray cluster has 2 CPUs, one for each worker: --workers 2 at most"):
         play(tmp_path / "many", workers=3, ray=cluster)
     with pytest.raises(ConfigError, match="'no:Suite' cannot be loaded"):
-        play(tmp_path / "none", policies=("teacher",), suite="no:Suite", ray=LOCAL)
+        play(tmp_path / "none", policies=("teacher",), suite="no:Suite", ray=LOCAL_CLUSTER)
 
 
 @needs_ray
@@ -184,7 +184,7 @@ def test_replay_on_ray_prints_the_same(tmp_path: Path) -> None:
 
     alone = replay()
     assert len(alone) == 5
-    assert replay("--ray", LOCAL) == alone
+    assert replay("--ray", LOCAL_CLUSTER) == alone
 
 
 def test_without_a_cluster_at_the_address_it_is_told_at_once() -> None:
@@ -194,16 +194,16 @@ def test_without_a_cluster_at_the_address_it_is_told_at_once() -> None:
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         for given in (address, f"ray://{address}"):
             with pytest.raises(BenchError, match=rf"no Ray cluster answers at {given} .*ray start --head"):
-                check(given)
+                check_pool(given)
     for wrong in ("nowhere", "host:", ":6379", "host:99999999", ""):
         with pytest.raises(BenchError, match="is no address: give HOST:PORT"):
-            check(wrong)
+            check_pool(wrong)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r'--ray needs ray: pip install "agentcascade\[ray\]"'):
-        check(LOCAL)
+        check_pool(LOCAL_CLUSTER)
     (tmp_path / "log.jsonl").write_text('{"id": 1, "student": ["a", "a"], "gold": "a", "teacher": "a"}\n')
     done = CliRunner().invoke(main, ["replay", "--log", str(tmp_path / "log.jsonl"), "--n", "2", "--ray", "local"])
     assert done.exit_code == 1

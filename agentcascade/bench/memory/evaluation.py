@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentcascade.bench.frontier import Point, clusters, hull, point
+from agentcascade.bench.frontier import PolicyPoint, cluster_bootstrap, policy_point, upper_hull
 from agentcascade.memory.combinations import COMBINATIONS, STAGES, combination_tiers
 from agentcascade.memory.types import State, TierRouter
 from agentcascade.routers.tier.outcome_table import OutcomeTable
@@ -19,27 +19,31 @@ if TYPE_CHECKING:
 GRID = (0.0, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
 
 
-def measure(
+def evaluate_router(
     table: OutcomeTable, groups: Sequence[str], router: TierRouter, grid: Sequence[float] = GRID
-) -> tuple[list[Point], float]:
+) -> tuple[list[PolicyPoint], float]:
     """The fixed policies on the hull and the uniform ones, the random one, and the router at each λ; and the oracle."""
-    draws, fixed = clusters(groups), (table.score, table.cost)
+    draws, fixed = cluster_bootstrap(groups), (table.score, table.cost)
     costs, scores = table.cost.mean(axis=0), table.score.mean(axis=0)
-    shown = sorted({*hull(costs, scores), 0, COMBINATIONS // 2, COMBINATIONS - 1}, key=lambda i: costs[i])
-    points = [point(name_of(i), table.score[:, i], table.cost[:, i], draws, fixed) for i in shown]
-    points.append(point("random", table.score.mean(axis=1), table.cost.mean(axis=1), draws, fixed))
+    combinations = sorted({*upper_hull(costs, scores), 0, COMBINATIONS // 2, COMBINATIONS - 1}, key=lambda i: costs[i])
+    points = [
+        policy_point(combination_name(i), table.score[:, i], table.cost[:, i], draws, fixed) for i in combinations
+    ]
+    points.append(policy_point("random", table.score.mean(axis=1), table.cost.mean(axis=1), draws, fixed))
     for tradeoff in grid:
-        chosen = decide(router, table, tradeoff)
+        chosen = greedy_combinations(router, table, tradeoff)
         rows = np.arange(len(table))
         points.append(
-            point(f"{router.name} λ={tradeoff:g}", table.score[rows, chosen], table.cost[rows, chosen], draws, fixed)
+            policy_point(
+                f"{router.name} λ={tradeoff:g}", table.score[rows, chosen], table.cost[rows, chosen], draws, fixed
+            )
         )
     return points, float(table.score.max(axis=1).mean())
 
 
-def decide(router: TierRouter, table: OutcomeTable, tradeoff: float) -> Ints:
+def greedy_combinations(router: TierRouter, table: OutcomeTable, tradeoff: float) -> Ints:
     """The combination (n,) that the router likes best for each question, decision by decision."""
-    found = np.zeros(len(table), dtype=np.int64)
+    combinations = np.zeros(len(table), dtype=np.int64)
     for i in range(len(table)):
         query = np.ascontiguousarray(table.query[i])
         reads = [table.retrieved[i], None, None]
@@ -53,11 +57,11 @@ def decide(router: TierRouter, table: OutcomeTable, tradeoff: float) -> Ints:
             assert read is not None
             chances = router.probabilities(module, State("", query, read), tradeoff)
             number = len(TIERS) * number + int(np.argmax(chances))
-        found[i] = number
-    return found
+        combinations[i] = number
+    return combinations
 
 
-def name_of(combination: int) -> str:
+def combination_name(combination: int) -> str:
     """``low-low-mid-low-high``, or ``all-low``."""
     names = combination_tiers(combination)
     return f"all-{names[0]}" if len(set(names)) == 1 else "-".join(names)

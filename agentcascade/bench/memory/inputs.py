@@ -29,17 +29,17 @@ def load_suite(suite: str, path: Path) -> list[Conversation]:
     kind = registry.load(registry.find("suites", suite, "suite"), "suite")
     if not isinstance(kind, MemorySuite):
         raise ConfigError(f"suite '{suite}' is not one of memory: it has no file of conversations")
-    found = kind.load(path)
+    conversations = kind.load(path)
     names: set[str] = set()
-    for place, conversation in enumerate(found):
+    for place, conversation in enumerate(conversations):
         if conversation.id in names:
             raise InvalidRequest(f"{path} has two conversations called '{conversation.id}': rename one")
         names.add(conversation.id)
-        kept = tuple(q for q in conversation.questions if q.text.strip())
-        if gone := len(conversation.questions) - len(kept):
-            problems = (*conversation.problems, f"{gone} questions have no text: dropped")
-            found[place] = conversation.model_copy(update={"questions": kept, "problems": problems})
-    return found
+        asking = tuple(q for q in conversation.questions if q.text.strip())
+        if dropped := len(conversation.questions) - len(asking):
+            problems = (*conversation.problems, f"{dropped} questions have no text: dropped")
+            conversations[place] = conversation.model_copy(update={"questions": asking, "problems": problems})
+    return conversations
 
 
 def open_log(path: Path, embedder: str) -> TierLog:
@@ -48,8 +48,8 @@ def open_log(path: Path, embedder: str) -> TierLog:
         return log.load_log(path)
     from agentcascade.assembly import components
 
-    made = components.make_embedder(embedder)
-    return log_import.from_jsonl(path, made.embed, {"encoder": made.name})
+    encoder = components.make_embedder(embedder)
+    return log_import.from_jsonl(path, encoder.embed, {"encoder": encoder.name})
 
 
 def _tiers(text: str) -> str | dict[str, str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from agentcascade.bench.early_stop import ALIKE, Breaker
-from agentcascade.bench.memory.scoring import Scored, Scorer
+from agentcascade.bench.early_stop import MAX_ALIKE_FAILURES, FailureBreaker
+from agentcascade.bench.memory.scoring import MemoryScore, MemoryScorer
 from agentcascade.envs.memory_qa.types import Conversation, Question
 from agentcascade.errors import BenchError
 from agentcascade.memory.types import Probabilities, State, TierRouter
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agentcascade.routers.tier.outcome_table import Ints
 
 
-class Asked(NamedTuple):
+class HistoryQuestion(NamedTuple):
     """A question and the history that it is about."""
 
     history: str
@@ -31,7 +31,7 @@ class Asked(NamedTuple):
 
 
 @dataclass
-class Watched:
+class RecordingRouter:
     """A router that remembers on what states it was asked, and what it gave."""
 
     router: TierRouter
@@ -43,11 +43,11 @@ class Watched:
         return self.router.probabilities(module, state, tradeoff)
 
 
-class Result(NamedTuple):
+class AnsweredQuestion(NamedTuple):
     """One question answered."""
 
     recall: Recall
-    scored: Scored
+    scored: MemoryScore
     reads: tuple[Vector, Vector, Vector]
     query: Vector
 
@@ -56,7 +56,7 @@ class Result(NamedTuple):
         return sum(run.milliseconds for run in self.recall.runs)
 
 
-class Live:
+class LiveMemory:
     """Conversations in a memory, asked about. `concurrency` questions are under way at once.
 
     No more than `memory.max_histories` conversations are held at a time, in the order of the files.
@@ -66,15 +66,18 @@ class Live:
         self,
         memory: Memory,
         conversations: Sequence[Conversation],
-        scorer: Scorer,
+        scorer: MemoryScorer,
         *,
         concurrency: int = 8,
         on_prepared: Callable[[int], None] = lambda done: None,
     ) -> None:
-        self.memory, self.scorer, self._concurrency = memory, scorer, concurrency
-        self._conversations, self._on_prepared = conversations, on_prepared
+        self.memory = memory
+        self.scorer = scorer
+        self._concurrency = concurrency
+        self._conversations = conversations
+        self._on_prepared = on_prepared
         self._held: set[str] = set()
-        self._breaker = Breaker()
+        self._breaker = FailureBreaker()
 
     async def prepared(self, histories: Collection[str]) -> AsyncIterator[Set[str]]:
         """The `histories` in blocks; one is embedded when it is handed out, and those before it are forgotten.
@@ -105,61 +108,64 @@ class Live:
         self._held.add(conversation.id)
 
     @property
-    def asked(self) -> list[Asked]:
+    def questions(self) -> list[HistoryQuestion]:
         """Every question, in the order of the files."""
-        return [Asked(c.id, q) for c in self._conversations for q in c.questions]
+        return [HistoryQuestion(c.id, q) for c in self._conversations for q in c.questions]
 
-    async def ask(self, asked: Asked, router: TierRouter, tradeoff: float = 0.0) -> Result:
+    async def ask(self, item: HistoryQuestion, router: TierRouter, tradeoff: float = 0.0) -> AnsweredQuestion:
         """One question, with `router` in place of the memory's own."""
-        watched = Watched(router, router.name)
-        question = asked.question
+        watched = RecordingRouter(router, router.name)
+        question = item.question
         recall = await self.memory.recall(
-            question.text, asked.history, router=watched, tradeoff=tradeoff, asked_at=question.asked_at
+            question.text, item.history, router=watched, tradeoff=tradeoff, asked_at=question.asked_at
         )
         self._check(recall)
         scored = await self.scorer(question, recall.text, recall.sources)
         states = [watched.states[name] for name in ("filter", "entity", "summary")]
         first, second, third = (np.asarray(state.read, dtype=np.float32) for state in states)
-        return Result(recall, scored, (first, second, third), states[0].query)
+        return AnsweredQuestion(recall, scored, (first, second, third), states[0].query)
 
     def _check(self, recall: Recall) -> None:
         """Raises `BenchError` when tiers fall for one reason again and again: that would measure the lower ones."""
         fell = (r.failures[-1] for r in recall.runs if r.used != r.asked and r.failures)
         failure = next(fell, None) if self.memory.models else None
-        if self._breaker.broke("memory", failure):
-            raise BenchError(f"{ALIKE} memories in a row were made by lower tiers than asked for: {failure}")
+        if self._breaker.is_one_too_many("memory", failure):
+            raise BenchError(
+                f"{MAX_ALIKE_FAILURES} memories in a row were made by lower tiers than asked for: {failure}"
+            )
 
     async def ask_all(
         self,
-        asked: Sequence[Asked],
+        items: Sequence[HistoryQuestion],
         routers: Sequence[TierRouter],
         tradeoffs: Sequence[float],
-        on_done: Callable[[Result], None] | None = None,
-    ) -> list[Result]:
+        on_done: Callable[[AnsweredQuestion], None] | None = None,
+    ) -> list[AnsweredQuestion]:
         """Each question with its router and λ; results in the order given."""
         room = asyncio.Semaphore(self._concurrency)
 
-        async def one(item: Asked, router: TierRouter, tradeoff: float) -> Result:
+        async def one(item: HistoryQuestion, router: TierRouter, tradeoff: float) -> AnsweredQuestion:
             async with room:
                 result = await self.ask(item, router, tradeoff)
             if on_done:
                 on_done(result)
             return result
 
-        found: dict[int, Result] = {}
-        async for block in self.prepared({a.history for a in asked}):
-            own = [i for i, a in enumerate(asked) if a.history in block]
-            found |= zip(own, await asyncio.gather(*(one(asked[i], routers[i], tradeoffs[i]) for i in own)))
-        return [found[i] for i in range(len(asked))]
+        answers: dict[int, AnsweredQuestion] = {}
+        async for block in self.prepared({a.history for a in items}):
+            in_block = [i for i, a in enumerate(items) if a.history in block]
+            answers |= zip(in_block, await asyncio.gather(*(one(items[i], routers[i], tradeoffs[i]) for i in in_block)))
+        return [answers[i] for i in range(len(items))]
 
 
-class _Drawn:
+class _PolicyRouter:
     """One episode's router: asks the policy in training for its draw."""
 
     name = "drawn"
 
     def __init__(self, policy: TierPolicy, tradeoff: float) -> None:
-        self._policy, self._tradeoff = policy, np.array([tradeoff], dtype=np.float32)
+        self._policy = policy
+        self._tradeoff = np.array([tradeoff], dtype=np.float32)
 
     def probabilities(self, module: ModuleName, state: State, tradeoff: float = 0.0) -> Probabilities:
         place = MODULES.index(module)
@@ -169,34 +175,39 @@ class _Drawn:
 
 
 class LiveWorld:
-    """The pipeline as the world that PPO trains in: every rollout is played for real, `Live.concurrency` at once.
+    """The pipeline as the world that PPO trains in: every rollout is played for real, `LiveMemory.concurrency` at once.
 
     Costs are dollars where a chat model is asked, else milliseconds. `results` keeps all that was played, for a log.
     """
 
-    def __init__(self, live: Live, asked: Sequence[Asked], runner: asyncio.Runner, *, dollars: bool) -> None:
-        self._live, self._asked, self._runner, self._dollars = live, list(asked), runner, dollars
-        self.results: list[tuple[Asked, Result]] = []
+    def __init__(
+        self, live: LiveMemory, items: Sequence[HistoryQuestion], runner: asyncio.Runner, *, dollars: bool
+    ) -> None:
+        self._live = live
+        self._items = list(items)
+        self._runner = runner
+        self._dollars = dollars
+        self.results: list[tuple[HistoryQuestion, AnsweredQuestion]] = []
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return len(self._items)
 
     def play(self, questions: Ints, policy: TierPolicy, tradeoff: Vector) -> PlayedBatch:
-        asked = [self._asked[int(i)] for i in questions]
+        items = [self._items[int(i)] for i in questions]
         strengths = [float(t) for t in tradeoff]
-        routers = [_Drawn(policy, t) for t in strengths]
-        results = self._runner.run(self._live.ask_all(asked, routers, strengths))
-        self.results += zip(asked, results)
+        routers = [_PolicyRouter(policy, t) for t in strengths]
+        results = self._runner.run(self._live.ask_all(items, routers, strengths))
+        self.results += zip(items, results)
         tiers = [[TIERS.index(r.recall.tiers[name]) for name in MODULES] for r in results]
         return PlayedBatch(
             query=np.stack([r.query for r in results]).astype(np.float32),
             reads=np.stack([np.stack(r.reads) for r in results]),
             tiers=np.array(tiers, dtype=np.int64),
             score=np.array([r.scored.score for r in results]),
-            cost=np.array([cost_of(r, self._dollars) for r in results]),
+            cost=np.array([answer_cost(r, self._dollars) for r in results]),
         )
 
 
-def cost_of(result: Result, dollars: bool) -> float:
+def answer_cost(result: AnsweredQuestion, dollars: bool) -> float:
     """Dollars of the memory's calls, or milliseconds."""
     return float(result.recall.dollars or 0) if dollars else result.milliseconds

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentcascade.bench.memory.live import Asked, Live, Result
-from agentcascade.bench.memory.scoring import Scorer
+from agentcascade.bench.memory.live import AnsweredQuestion, HistoryQuestion, LiveMemory
+from agentcascade.bench.memory.scoring import MemoryScorer
 from agentcascade.bench.pools.base import WorkersDied
 from agentcascade.bench.pools.open import open_pool
 from agentcascade.config.load import CascadeConfig
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setting:
+class WorkerSettings:
     """What a worker makes its memory and its scorer of; picklable. `scoring` are the arguments of `make_scorer`."""
 
     config: CascadeConfig
@@ -29,56 +29,56 @@ class Setting:
     concurrency: int
 
 
-class Work(NamedTuple):
+class ConversationJob(NamedTuple):
     """One conversation, and what is asked about it: each question with its number and its router."""
 
     conversation: Conversation
-    asked: Sequence[tuple[int, Asked, TierRouter]]
+    items: Sequence[tuple[int, HistoryQuestion, TierRouter]]
 
 
-def play(
-    setting: Setting,
+def play_rollouts(
+    settings: WorkerSettings,
     conversations: Sequence[Conversation],
-    asked: Sequence[Asked],
+    items: Sequence[HistoryQuestion],
     routers: Sequence[TierRouter],
     *,
     ray: str,
     workers: int,
     on_done: Callable[[int], None],
-) -> list[Result]:
+) -> list[AnsweredQuestion]:
     """Each question with its router, in the order given. `on_done` is told how many are answered."""
-    numbered = list(zip(range(len(asked)), asked, routers))
-    works = [Work(c, [each for each in numbered if each[1].history == c.id]) for c in conversations]
-    works = sorted((w for w in works if w.asked), key=lambda w: -len(w.conversation.turns) * len(w.asked))
-    found: dict[int, Result] = {}
+    numbered = list(zip(range(len(items)), items, routers))
+    jobs = [ConversationJob(c, [each for each in numbered if each[1].history == c.id]) for c in conversations]
+    jobs = sorted((w for w in jobs if w.items), key=lambda w: -len(w.conversation.turns) * len(w.items))
+    answers: dict[int, AnsweredQuestion] = {}
     try:
-        with open_pool(min(workers, max(1, len(works))), _start, setting, ray=ray) as pool:
-            for results in pool.map(_play, works):
-                found.update(results)
-                on_done(len(found))
+        with open_pool(min(workers, max(1, len(jobs))), _start, settings, ray=ray) as pool:
+            for results in pool.map(_play, jobs):
+                answers.update(results)
+                on_done(len(answers))
     except WorkersDied as error:
         raise BenchError(f"a worker died ({error}): see its memory, and run again") from error
-    return [found[number] for number in range(len(asked))]
+    return [answers[number] for number in range(len(items))]
 
 
-_made: tuple[Memory, Scorer, int] | None = None
+_worker: tuple[Memory, MemoryScorer, int] | None = None
 
 
-def _start(setting: Setting) -> None:
+def _start(settings: WorkerSettings) -> None:
     from agentcascade.assembly.memory import build_bench_memory
     from agentcascade.bench.memory.scoring import make_scorer
 
-    global _made
-    _made = (
-        build_bench_memory(setting.config),
-        make_scorer(prompt=setting.config.prompt, **setting.scoring),
-        setting.concurrency,
+    global _worker
+    _worker = (
+        build_bench_memory(settings.config),
+        make_scorer(prompt=settings.config.prompt, **settings.scoring),
+        settings.concurrency,
     )
 
 
-def _play(work: Work) -> list[tuple[int, Result]]:
-    assert _made is not None
-    memory, scorer, concurrency = _made
-    live = Live(memory, [work.conversation], scorer, concurrency=concurrency)
-    numbers, asked, routers = zip(*work.asked)
-    return list(zip(numbers, asyncio.run(live.ask_all(asked, routers, [0.0] * len(asked)))))
+def _play(job: ConversationJob) -> list[tuple[int, AnsweredQuestion]]:
+    assert _worker is not None
+    memory, scorer, concurrency = _worker
+    live = LiveMemory(memory, [job.conversation], scorer, concurrency=concurrency)
+    numbers, items, routers = zip(*job.items)
+    return list(zip(numbers, asyncio.run(live.ask_all(items, routers, [0.0] * len(items)))))

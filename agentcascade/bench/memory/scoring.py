@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from agentcascade.bench.early_stop import check_answers
+from agentcascade.bench.early_stop import check_models_answer
 from agentcascade.billing.door import Door, Tab
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig, PromptConfig
@@ -27,7 +27,7 @@ RewardName = Literal["evidence", "f1", "em", "judge"]
 ANSWER_SECONDS = 600.0
 
 
-class Scored(NamedTuple):
+class MemoryScore(NamedTuple):
     """`score` from 0 to 1; `answer` is empty where no model was asked."""
 
     score: float
@@ -41,7 +41,7 @@ class Scored(NamedTuple):
         return None if None in prices else sum((p for p in prices if p is not None), Decimal(0))
 
 
-class Scorer:
+class MemoryScorer:
     """Scores memories of one suite. `answerer` and, for reward ``judge``, `judge` are chat models; equal memories of a
     question are answered once."""
 
@@ -54,18 +54,21 @@ class Scorer:
         prompts: Prompts = DEFAULT,
     ) -> None:
         self._prompts = prompts
-        self.suite, self.reward, self._answerer, self._judge = suite, reward, answerer, judge or answerer
+        self.suite = suite
+        self.reward = reward
+        self._answerer = answerer
+        self._judge = judge or answerer
         self._known: dict[tuple[str, str], tuple[str, tuple[Call, ...]]] = {}
 
-    async def __call__(self, question: Question, text: str, sources: tuple[str, ...]) -> Scored:
+    async def __call__(self, question: Question, text: str, sources: tuple[str, ...]) -> MemoryScore:
         """The score of a memory with this text, drawn from these turns."""
         metrics: dict[str, float] = {}
         if question.evidence:
-            found = scoring.evidence(sources, question.evidence)
-            if found is not None:
-                metrics = {"precision": found.precision, "recall": found.recall, "evidence": found.f1}
+            evidence = scoring.evidence(sources, question.evidence)
+            if evidence is not None:
+                metrics = {"precision": evidence.precision, "recall": evidence.recall, "evidence": evidence.f1}
         if self._answerer is None:
-            return Scored(metrics.get("evidence", 0.0), "", metrics)
+            return MemoryScore(metrics.get("evidence", 0.0), "", metrics)
         answer, calls = await self._answer(question, text)
         metrics["f1"] = scoring.f1(self.suite, answer, question)
         metrics["em"] = float(scoring.exact_match(self.suite, answer, question))
@@ -73,28 +76,28 @@ class Scorer:
             judged = await self._judged(question, answer)
             metrics["judge"], calls = judged.score, (*calls, *judged.calls)
             metrics["judge readable"] = float(judged.readable)
-        return Scored(metrics.get(self.reward, 0.0), answer, metrics, calls)
+        return MemoryScore(metrics.get(self.reward, 0.0), answer, metrics, calls)
 
     async def _answer(self, question: Question, text: str) -> tuple[str, tuple[Call, ...]]:
         known = self._known.get((question.id, text))
         if known is not None:
             return known
         assert self._answerer is not None
-        asked = f" (asked on {question.asked_at:%d %B %Y})" if question.asked_at else ""
-        values = {"memory": FENCED.text(text) or "(nothing)", "question": f"{FENCED.text(question.text)}{asked}"}
-        told_to = self._prompts.render("memory_answer", **values)
-        messages = [Composed({"role": "user", "content": ""}, told_to, Rendered("memory_answer", values))]
+        date_note = f" (asked on {question.asked_at:%d %B %Y})" if question.asked_at else ""
+        values = {"memory": FENCED.text(text) or "(nothing)", "question": f"{FENCED.text(question.text)}{date_note}"}
+        prompt = self._prompts.render("memory_answer", **values)
+        messages = [Composed({"role": "user", "content": ""}, prompt, Rendered("memory_answer", values))]
         try:
             options = {"temperature": 0.0, "max_tokens": 64}
             completion = await Door().call(
                 self._answerer, messages, options, role="teacher", purpose="act", bill=Tab(), seconds=ANSWER_SECONDS
             )
-            told = text_of(completion.messages[0])
+            text_of_answer = text_of(completion.messages[0])
         except Exception as error:
             raise _failed("answer", self._answerer, error) from error
-        found = told.strip(), (Call.of("teacher", "act", completion),)
-        self._known[question.id, text] = found
-        return found
+        answer = text_of_answer.strip(), (Call.of("teacher", "act", completion),)
+        self._known[question.id, text] = answer
+        return answer
 
     async def _judged(self, question: Question, answer: str) -> Any:
         from agentcascade.envs.memory_qa.judging import judge
@@ -129,14 +132,14 @@ def scoring_models(
 
 def make_scorer(
     suite: str, reward: RewardName, answerer: str | None, judge: str | None, prompt: PromptConfig, **settings: Any
-) -> Scorer:
+) -> MemoryScorer:
     """A scorer whose models are named as in a configuration; `settings` are those of `scoring_models`."""
     from agentcascade.assembly.components import make_model
     from agentcascade.models.tokens import token_counter
 
     configs = scoring_models(answerer, judge, **settings).values()
     answering, judging = (None if c is None else make_model(c, token_counter()) for c in configs)
-    return Scorer(suite, reward, answering, judging, prompts_of(prompt))
+    return MemoryScorer(suite, reward, answering, judging, prompts_of(prompt))
 
 
 def check_models(config: CascadeConfig, scoring: Mapping[str, ModelConfig | None]) -> None:
@@ -145,4 +148,4 @@ def check_models(config: CascadeConfig, scoring: Mapping[str, ModelConfig | None
 
     needed = needs_chat_models(make_modules(config.memory.axis, config.memory.tiers))
     tiers = {f"memory's {size} model": model for size, model in config.memory.models.items() if needed}
-    check_answers({**scoring, **tiers})
+    check_models_answer({**scoring, **tiers})

@@ -37,7 +37,7 @@ OnDone = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepPlan:
     """What to sweep: conversations under a configuration whose tiers ask no chat model."""
 
     config: CascadeConfig
@@ -54,42 +54,42 @@ class Sweep:
     @property
     def digest(self) -> str:
         """Of all that was asked and said."""
-        found = blake2b(digest_size=12)
+        digest = blake2b(digest_size=12)
         for conversation in self.conversations:
             text = json.dumps(conversation.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False)
-            found.update(text.encode(errors="replace"))
-        return found.hexdigest()
+            digest.update(text.encode(errors="replace"))
+        return digest.hexdigest()
 
 
-def collect(sweep: Sweep, folder: Path, on_done: OnDone | None = None) -> TierLog:
+def collect_sweep(sweep: SweepPlan, folder: Path, on_done: OnDone | None = None) -> TierLog:
     """The complete table, of questions that have evidence. Raises `BenchError` for a folder of another sweep."""
     folder.mkdir(parents=True, exist_ok=True)
-    about, manifest = sweep.describe(), folder / "sweep.json"
-    if manifest.exists() and json.loads(manifest.read_text(encoding="utf-8")) != about:
+    description, manifest = sweep.describe(), folder / "sweep.json"
+    if manifest.exists() and json.loads(manifest.read_text(encoding="utf-8")) != description:
         raise BenchError(f"{folder} holds another sweep: choose another --out, or the settings it was begun with")
-    write_atomically(manifest, json.dumps(about, indent=2))
-    asked = [c for c in sweep.conversations if any(q.evidence and q.answerable for q in c.questions)]
-    if not asked:
+    write_atomically(manifest, json.dumps(description, indent=2))
+    conversations = [c for c in sweep.conversations if any(q.evidence and q.answerable for q in c.questions)]
+    if not conversations:
         raise BenchError("no question of these data has evidence: nothing can be scored without an answer model")
-    parts = {c.id: folder / f"{blake2b(c.id.encode(), digest_size=8).hexdigest()}.npz" for c in asked}
-    waiting = [c for c in asked if not parts[c.id].exists()]
-    done = len(asked) - len(waiting)
+    parts = {c.id: folder / f"{blake2b(c.id.encode(), digest_size=8).hexdigest()}.npz" for c in conversations}
+    waiting = [c for c in conversations if not parts[c.id].exists()]
+    done = len(conversations) - len(waiting)
     if on_done:
-        on_done(done, len(asked))
+        on_done(done, len(conversations))
     if waiting:
         longest = sorted(waiting, key=lambda c: -len(c.turns) * len(c.questions))
         try:
             with open_pool(sweep.workers, _start, sweep.config, ray=sweep.ray) as pool:
                 for name, arrays in pool.map(_play, longest):
-                    _keep(parts[name], arrays)
+                    _write_part(parts[name], arrays)
                     done += 1
                     if on_done:
-                        on_done(done, len(asked))
+                        on_done(done, len(conversations))
         except WorkersDied as error:
             raise BenchError(
                 f"a worker died ({error}): see its memory; what was swept is kept, continue with --resume"
             ) from error
-    return _merge(sweep, [(c, parts[c.id]) for c in asked])
+    return _merge_parts(sweep, [(c, parts[c.id]) for c in conversations])
 
 
 _memory: Memory | None = None
@@ -143,16 +143,16 @@ def _play(conversation: Conversation) -> tuple[str, dict[str, Any]]:
     return conversation.id, arrays
 
 
-def _keep(path: Path, arrays: Mapping[str, Any]) -> None:
+def _write_part(path: Path, arrays: Mapping[str, Any]) -> None:
     """All of it, or nothing."""
     temporary = path.with_suffix(".tmp.npz")
     np.savez(temporary, **arrays)
     temporary.replace(path)
 
 
-def _merge(sweep: Sweep, parts: Sequence[tuple[Conversation, Path]]) -> TierLog:
+def _merge_parts(sweep: SweepPlan, parts: Sequence[tuple[Conversation, Path]]) -> TierLog:
     """One log of all conversations."""
-    from agentcascade.bench.memory.training import embedder_of
+    from agentcascade.bench.memory.training import question_embedder
     from agentcascade.routers.tier.log import TierLog
 
     loaded: list[Mapping[str, Any]] = [np.load(path) for _, path in parts]
@@ -170,7 +170,7 @@ def _merge(sweep: Sweep, parts: Sequence[tuple[Conversation, Path]]) -> TierLog:
     extracted = first + 1 + len(TIERS) + combination // len(TIERS)
     reads = np.stack([first, filtered, extracted], axis=1)
     vectors = np.concatenate([whole["raw"][:, None], whole["kept"], whole["found"].reshape(n, PREFIXES, d)], axis=1)
-    encoder = embedder_of(sweep.config).name
+    encoder = question_embedder(sweep.config).name
     return TierLog(
         questions=questions,
         groups=groups,

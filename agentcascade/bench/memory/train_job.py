@@ -11,11 +11,17 @@ import numpy as np
 
 from agentcascade.bench.memory import rollouts
 from agentcascade.bench.memory.inputs import load_suite, open_log
-from agentcascade.bench.memory.live import Asked, Live, LiveWorld, Result, cost_of
-from agentcascade.bench.memory.scoring import Scorer, check_models, make_scorer, scoring_models
-from agentcascade.bench.memory.sweep import Sweep, collect
-from agentcascade.bench.memory.training import Outcome, embedder_of, split, train_router, train_world
-from agentcascade.bench.pools.open import check
+from agentcascade.bench.memory.live import AnsweredQuestion, HistoryQuestion, LiveMemory, LiveWorld, answer_cost
+from agentcascade.bench.memory.scoring import MemoryScorer, check_models, make_scorer, scoring_models
+from agentcascade.bench.memory.sweep import SweepPlan, collect_sweep
+from agentcascade.bench.memory.training import (
+    TrainingOutcome,
+    question_embedder,
+    split_questions,
+    train_router,
+    train_world,
+)
+from agentcascade.bench.pools.open import check_pool
 from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import ConfigError
@@ -38,7 +44,10 @@ class TrainJob:
     """One call of ``memory train``."""
 
     def __init__(self, config: CascadeConfig, out: Path, options: Mapping[str, Any], say: Say) -> None:
-        self._config, self._out, self._options, self._say = config, out, options, say
+        self._config = config
+        self._out = out
+        self._options = options
+        self._say = say
         self._recipe = Recipe(
             seed=options["seed"],
             tradeoff=options["tradeoff"],
@@ -46,18 +55,18 @@ class TrainJob:
             patience=options["patience"],
         )
 
-    def run(self) -> Outcome:
+    def run(self) -> TrainingOutcome:
         """Collect, or read, a log; train; measure. Raises `ConfigError` and `InvalidRequest`."""
         options = self._options
         if options["ray"]:
             self._check_ray()
         if options["data"] and options["collect"] != "sweep":
-            asked = {k: v for k, v in self._scoring().items() if k not in ("suite", "reward")}
-            check_models(self._config, scoring_models(**asked))
+            scoring = {k: v for k, v in self._scoring().items() if k not in ("suite", "reward")}
+            check_models(self._config, scoring_models(**scoring))
         if options["data"] and options["collect"] == "on-policy":
             return self._on_policy()
         log = self._log()
-        embedder = embedder_of(self._config) if options["router"] == "policy" else None
+        embedder = question_embedder(self._config) if options["router"] == "policy" else None
         encoder = log.about.get("encoder")
         if embedder and encoder and encoder != embedder.name:
             raise ConfigError(
@@ -90,15 +99,15 @@ class TrainJob:
         if options["collect"] == "sweep":  # which goes on by itself, from what it kept of every conversation
             log = self._sweep()
         else:
-            asked = {k: options[k] for k in ("suite", "questions", "rollouts", "reward", "answer_model", "seed")}
-            asked |= self._sweep_of_all().describe()
+            settings = {k: options[k] for k in ("suite", "questions", "rollouts", "reward", "answer_model", "seed")}
+            settings |= self._sweep_of_all().describe()
             if options["resume"] and path.exists():
                 log = tier_log.load_log(path)
-                if log.about.get("asked") != asked:
+                if log.about.get("asked") != settings:
                     raise ConfigError(f"{path} was collected with other settings: choose another --out")
                 return log
             log = self._random()
-            log.about["asked"] = asked
+            log.about["asked"] = settings
         log.save(path)
         return log
 
@@ -111,17 +120,19 @@ class TrainJob:
             )
         if self._options["reward"] != "evidence":
             raise ConfigError("a sweep is scored by its evidence: use --collect random for rewards that need answers")
-        return collect(
+        return collect_sweep(
             self._sweep_of_all(), self._out / "sweep", lambda d, n: self._say(f"sweeping: {d} of {n} conversations")
         )
 
-    def _sweep_of_all(self) -> Sweep:
-        return Sweep(self._config, self._conversations(), self._options["workers"], self._options["ray"])
+    def _sweep_of_all(self) -> SweepPlan:
+        return SweepPlan(self._config, self._conversations(), self._options["workers"], self._options["ray"])
 
     def _conversations(self) -> list[Conversation]:
-        found = load_suite(self._options["suite"], self._options["data"])
+        conversations = load_suite(self._options["suite"], self._options["data"])
         most = self._options["questions"]
-        return [c.model_copy(update={"questions": c.questions[:most]}) for c in found] if most else found
+        return (
+            [c.model_copy(update={"questions": c.questions[:most]}) for c in conversations] if most else conversations
+        )
 
     def _recalls(self) -> TierLog:
         from agentcascade.storage import open_database
@@ -137,26 +148,26 @@ class TrainJob:
                 f"none of the {len(pairs)} recalls in the database was scored: tell what they were worth with "
                 "agentcascade.storage.histories.score_recall"
             )
-        embedder = embedder_of(self._config)
+        embedder = question_embedder(self._config)
         return log_import.from_recalls(pairs, embedder.embed, about={"encoder": embedder.name})
 
     def _check_ray(self) -> None:
-        check(self._options["ray"])
+        check_pool(self._options["ray"])
         if not self._options["data"]:
             raise ConfigError("--ray collects from --data: a log that is there is trained on here")
         if self._options["collect"] == "on-policy":
             raise ConfigError("--ray is for --collect sweep and random: on policy, each rollout waits for the training")
 
-    def _live(self, memory: Memory) -> Live:
+    def _live(self, memory: Memory) -> LiveMemory:
         conversations = self._conversations()
 
         def embedded(done: int) -> None:
             self._say(f"embedding: {done} of {len(conversations)} conversations")
 
         workers = self._options["workers"]
-        return Live(memory, conversations, self._scorer(), concurrency=4 * workers, on_prepared=embedded)
+        return LiveMemory(memory, conversations, self._scorer(), concurrency=4 * workers, on_prepared=embedded)
 
-    def _scorer(self) -> Scorer:
+    def _scorer(self) -> MemoryScorer:
         return make_scorer(prompt=self._config.prompt, **self._scoring())
 
     def _scoring(self) -> dict[str, Any]:
@@ -178,77 +189,78 @@ class TrainJob:
             return self._random_on_ray()
         with self._memory() as memory, asyncio.Runner() as runner:
             live = self._live(memory)
-            asked = [a for a in live.asked if self._usable(a)] * self._options["rollouts"]
-            routers = [Seeded(self._options["seed"] + i) for i in range(len(asked))]
+            items = [a for a in live.questions if self._is_usable(a)] * self._options["rollouts"]
+            routers = [SeededRandomTiers(self._options["seed"] + i) for i in range(len(items))]
             done = [0]
 
-            def on_done(_: Result) -> None:
+            def on_done(_: AnsweredQuestion) -> None:
                 done[0] += 1
-                self._say(f"playing: {done[0]:,} of {len(asked):,}")
+                self._say(f"playing: {done[0]:,} of {len(items):,}")
 
-            results = runner.run(live.ask_all(asked, routers, [0.0] * len(asked), on_done))
-            return log_of(list(zip(asked, results)), self._dollars, self._config, propensity=True)
+            results = runner.run(live.ask_all(items, routers, [0.0] * len(items), on_done))
+            return rollout_log(list(zip(items, results)), self._dollars, self._config, propensity=True)
 
     def _random_on_ray(self) -> TierLog:
         options, conversations = self._options, self._conversations()
-        asked = [a for c in conversations for q in c.questions if self._usable(a := Asked(c.id, q))]
-        asked *= options["rollouts"]
-        results = rollouts.play(
-            rollouts.Setting(self._config, self._scoring(), 4),
+        items = [a for c in conversations for q in c.questions if self._is_usable(a := HistoryQuestion(c.id, q))]
+        items *= options["rollouts"]
+        results = rollouts.play_rollouts(
+            rollouts.WorkerSettings(self._config, self._scoring(), 4),
             conversations,
-            asked,
-            [Seeded(options["seed"] + i) for i in range(len(asked))],
+            items,
+            [SeededRandomTiers(options["seed"] + i) for i in range(len(items))],
             ray=options["ray"],
             workers=options["workers"],
-            on_done=lambda done: self._say(f"playing: {done:,} of {len(asked):,}"),
+            on_done=lambda done: self._say(f"playing: {done:,} of {len(items):,}"),
         )
-        return log_of(list(zip(asked, results)), self._dollars, self._config, propensity=True)
+        return rollout_log(list(zip(items, results)), self._dollars, self._config, propensity=True)
 
-    def _usable(self, asked: Asked) -> bool:
+    def _is_usable(self, item: HistoryQuestion) -> bool:
         if self._options["reward"] == "evidence":
-            return bool(asked.question.evidence) and asked.question.answerable
+            return bool(item.question.evidence) and item.question.answerable
         return True
 
     @property
     def _dollars(self) -> bool:
         return needs_chat_models(make_modules(self._config.memory.axis, self._config.memory.tiers))
 
-    def _on_policy(self) -> Outcome:
+    def _on_policy(self) -> TrainingOutcome:
         """PPO against the real pipeline; what it played is kept as a log."""
         if self._options["router"] != "policy":
             raise ConfigError("--collect on-policy trains the policy: add --router policy")
         with self._memory() as memory, asyncio.Runner() as runner:
             live = self._live(memory)
-            asked = [a for a in live.asked if self._usable(a)]
-            parts = split([a.history for a in asked], self._recipe.seed)
+            items = [a for a in live.questions if self._is_usable(a)]
+            parts = split_questions([a.history for a in items], self._recipe.seed)
             worlds = [
-                LiveWorld(live, [asked[int(i)] for i in part], runner, dollars=self._dollars)
+                LiveWorld(live, [items[int(i)] for i in part], runner, dollars=self._dollars)
                 for part in (parts.train, parts.validation, parts.test)
             ]
             outcome = train_world(
                 worlds[0],
                 worlds[1],
                 worlds[2],
-                [asked[int(i)].history for i in parts.test],
+                [items[int(i)].history for i in parts.test],
                 self._out,
                 self._recipe,
-                embedder_of(self._config),
+                question_embedder(self._config),
                 cost_unit="dollars" if self._dollars else "milliseconds",
                 resume=self._options["resume"],
                 on_pass=self._pass,
             )
             played = [pair for world in worlds for pair in world.results]
-            log_of(played, self._dollars, self._config, propensity=False).save(self._out / "log.npz")
+            rollout_log(played, self._dollars, self._config, propensity=False).save(self._out / "log.npz")
             return outcome
 
 
-class Seeded:
+class SeededRandomTiers:
     """Random tiers that hang on a number, not on the order in which questions are played."""
 
     name = "random"
 
     def __init__(self, seed: int) -> None:
-        self._rng, self._random = np.random.default_rng(seed), RandomTiers()
+        self._rng = np.random.default_rng(seed)
+        self._random = RandomTiers()
         self.chosen: dict[str, int] = {}
 
     def probabilities(self, module: Any, state: Any, tradeoff: float = 0.0) -> Any:
@@ -256,23 +268,25 @@ class Seeded:
         return tuple(float(i == tier) for i in range(len(TIERS)))
 
 
-def log_of(played: list[tuple[Asked, Result]], dollars: bool, config: CascadeConfig, *, propensity: bool) -> TierLog:
+def rollout_log(
+    played: list[tuple[HistoryQuestion, AnsweredQuestion]], dollars: bool, config: CascadeConfig, *, propensity: bool
+) -> TierLog:
     """What was played, as a log; with `propensity` the tiers were drawn uniformly."""
-    names: dict[str, tuple[int, Asked, Any]] = {}
-    for asked, result in played:
-        names.setdefault(asked.question.id, (len(names), asked, result.query))
+    names: dict[str, tuple[int, HistoryQuestion, Any]] = {}
+    for item, result in played:
+        names.setdefault(item.question.id, (len(names), item, result.query))
     vectors = np.stack([read for _, result in played for read in result.reads]).astype(np.float16)
-    encoder = embedder_of(config).name
+    encoder = question_embedder(config).name
     metrics = sorted({name for _, result in played for name in result.scored.metrics})
     return TierLog(
-        questions=[asked.question.text for _, asked, _ in names.values()],
-        groups=[asked.history for _, asked, _ in names.values()],
+        questions=[item.question.text for _, item, _ in names.values()],
+        groups=[item.history for _, item, _ in names.values()],
         query=np.stack([query for _, _, query in names.values()]).astype(np.float32),
-        question=np.array([names[asked.question.id][0] for asked, _ in played], dtype=np.int32),
+        question=np.array([names[item.question.id][0] for item, _ in played], dtype=np.int32),
         tiers=np.array([[TIERS.index(r.recall.tiers[m]) for m in MODULES] for _, r in played], dtype=np.int8),
         propensity=np.full(len(played), 1 / COMBINATIONS) if propensity else None,
         score=np.array([r.scored.score for _, r in played]),
-        cost=np.array([cost_of(r, dollars) for _, r in played]),
+        cost=np.array([answer_cost(r, dollars) for _, r in played]),
         reads=np.arange(3 * len(played), dtype=np.int32).reshape(-1, 3),
         vectors=vectors,
         metrics={name: np.array([r.scored.metrics.get(name, np.nan) for _, r in played]) for name in metrics},

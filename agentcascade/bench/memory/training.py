@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from agentcascade._util.files import write_atomically
-from agentcascade.bench.frontier import Point, clusters, point
-from agentcascade.bench.memory.evaluation import GRID, measure
+from agentcascade.bench.frontier import PolicyPoint, cluster_bootstrap, policy_point
+from agentcascade.bench.memory.evaluation import GRID, evaluate_router
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import ConfigError
 from agentcascade.memory.combinations import COMBINATIONS, PLACES
@@ -36,7 +36,7 @@ Kind = Literal["values", "policy"]
 
 
 @dataclass(frozen=True)
-class Parts:
+class QuestionSplit:
     """Questions by what they are for; no conversation is in two of them."""
 
     train: Ints
@@ -45,20 +45,20 @@ class Parts:
 
 
 @dataclass
-class Outcome:
+class TrainingOutcome:
     """A trained router, and how it and its peers do on the test questions."""
 
     kind: Kind
     path: Path
     cost_unit: str = "milliseconds"
-    points: list[Point] = field(default_factory=list)
+    points: list[PolicyPoint] = field(default_factory=list)
     oracle: float | None = None
     """Mean of the best score of every question: what a router that knew the future would get; known of a sweep."""
     history: list[PassMetrics] = field(default_factory=list)
     test_groups: Sequence[str] = ()
 
 
-def split(groups: Sequence[str], seed: int, train: float = 0.6, validation: float = 0.1) -> Parts:
+def split_questions(groups: Sequence[str], seed: int, train: float = 0.6, validation: float = 0.1) -> QuestionSplit:
     """By group, drawn with `seed`. Raises `ConfigError` for fewer than three groups."""
     names = sorted(set(groups))
     if len(names) < 3:
@@ -68,15 +68,15 @@ def split(groups: Sequence[str], seed: int, train: float = 0.6, validation: floa
     order = np.random.default_rng(seed).permutation(len(names))
     first = max(1, min(len(names) - 2, round(train * len(names))))
     second = max(1, min(len(names) - first - 1, round(validation * len(names))))
-    own = np.array(groups)
+    group_names = np.array(groups)
 
     def of(places: Ints) -> Ints:
-        return np.flatnonzero(np.isin(own, [names[i] for i in places]))
+        return np.flatnonzero(np.isin(group_names, [names[i] for i in places]))
 
-    return Parts(of(order[:first]), of(order[first : first + second]), of(order[first + second :]))
+    return QuestionSplit(of(order[:first]), of(order[first : first + second]), of(order[first + second :]))
 
 
-def table_of(log: TierLog) -> OutcomeTable:
+def outcome_table(log: TierLog) -> OutcomeTable:
     """A complete log as a table. Raises `ConfigError` for one that lacks combinations."""
     if not log.is_sweep:
         raise ConfigError(
@@ -115,20 +115,20 @@ def train_router(
     embedder: Embedder | None = None,
     resume: bool = False,
     on_pass: Callable[[PassMetrics], None] | None = None,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train on the log's conversations and write the router into `folder`; the test conversations measure it.
 
     `embedder` gives the policy network the vectors of the modules' descriptions.
     """
-    parts = split(log.groups, recipe.seed)
-    card = card_of(log, parts, recipe, kind)
+    parts = split_questions(log.groups, recipe.seed)
+    card = checkpoint_card(log, parts, recipe, kind)
     path = folder / f"{kind}.safetensors"
-    outcome = Outcome(kind, path, str(log.about.get("cost_unit", "")), test_groups=card["test_groups"])
+    outcome = TrainingOutcome(kind, path, str(log.about.get("cost_unit", "")), test_groups=card["test_groups"])
     if kind == "values":
         learn = np.sort(np.concatenate([parts.train, parts.validation]))
         router = _train_values(log, learn, card, path)
     else:
-        table = table_of(log)
+        table = outcome_table(log)
         if embedder is None:
             raise ConfigError("the policy network needs the encoder of the log, for the modules' descriptions")
         trained = _train_policy(table, parts, folder, recipe, embedder, resume, on_pass)
@@ -137,8 +137,8 @@ def train_router(
         router = PolicyRouter.of(weights, card)
         checkpoints.save_checkpoint(path, kind, weights, {**card, "passes": [asdict(p) for p in trained.history]})
     if log.is_sweep:
-        outcome.points, outcome.oracle = measure(
-            table_of(log).select(parts.test), [log.groups[i] for i in parts.test], router
+        outcome.points, outcome.oracle = evaluate_router(
+            outcome_table(log).select(parts.test), [log.groups[i] for i in parts.test], router
         )
     return outcome
 
@@ -155,10 +155,10 @@ def train_world(
     cost_unit: str,
     resume: bool = False,
     on_pass: Callable[[PassMetrics], None] | None = None,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train the policy network in worlds that play for real, and measure it in the last of them."""
     probe = learn.play(
-        np.arange(min(len(learn), 2 * recipe.batch)), _uniform(recipe.seed), np.zeros(len(learn), np.float32)
+        np.arange(min(len(learn), 2 * recipe.batch)), _uniform_policy(recipe.seed), np.zeros(len(learn), np.float32)
     )
     reward = Reward.of(probe.score, probe.cost)
     trainer = _trainer(learn, validation, reward, recipe, embedder, folder, resume)
@@ -170,21 +170,21 @@ def train_world(
         "data": {"cost_unit": cost_unit},
         "questions": {"train": len(learn), "validation": len(validation), "test": len(test)},
         "recipe": asdict(recipe),
-        **_made_by(),
+        **_provenance(),
     }
     checkpoints.save_checkpoint(
         path, "policy", trained.weights, {**card, "passes": [asdict(p) for p in trained.history]}
     )
     trainer.network.load(trained.weights)
-    outcome = Outcome("policy", path, cost_unit, history=trained.history, test_groups=sorted(set(test_groups)))
-    draws = clusters(test_groups)
+    outcome = TrainingOutcome("policy", path, cost_unit, history=trained.history, test_groups=sorted(set(test_groups)))
+    draws = cluster_bootstrap(test_groups)
     for tradeoff in GRID if recipe.tradeoff is None else (recipe.tradeoff,):
         score, cost = trainer.greedy(test, tradeoff)
-        outcome.points.append(point(f"policy λ={tradeoff:g}", score, cost, draws))
+        outcome.points.append(policy_point(f"policy λ={tradeoff:g}", score, cost, draws))
     return outcome
 
 
-def _uniform(seed: int) -> TierPolicy:
+def _uniform_policy(seed: int) -> TierPolicy:
     rng = np.random.default_rng(seed)
 
     def draw(module: int, query: Vector, read: Vector, tradeoff: Vector) -> Ints:
@@ -214,7 +214,7 @@ def _trainer(
 def _train_values(log: TierLog, learn: Ints, card: dict[str, Any], path: Path) -> TierRouter:
     groups = [log.groups[i] for i in learn]
     if log.is_sweep:
-        table = table_of(log).select(learn)
+        table = outcome_table(log).select(learn)
         fitted = values.fit_table(table, groups, Reward.of(table.score, table.cost), card)
     else:
         part = log.select(learn)
@@ -225,7 +225,7 @@ def _train_values(log: TierLog, learn: Ints, card: dict[str, Any], path: Path) -
 
 def _train_policy(
     table: OutcomeTable,
-    parts: Parts,
+    parts: QuestionSplit,
     folder: Path,
     recipe: Recipe,
     embedder: Embedder,
@@ -238,14 +238,14 @@ def _train_policy(
     return train_policy(trainer, on_pass=on_pass, keep=folder / "training.pt")
 
 
-def embedder_of(config: CascadeConfig) -> Embedder:
+def question_embedder(config: CascadeConfig) -> Embedder:
     """The encoder of the questions."""
     from agentcascade.assembly import components
 
     return components.make_embedder(config.memory.embedder or config.retrieval.embedder)
 
 
-def card_of(log: TierLog, parts: Parts, recipe: Recipe, kind: Kind) -> dict[str, Any]:
+def checkpoint_card(log: TierLog, parts: QuestionSplit, recipe: Recipe, kind: Kind) -> dict[str, Any]:
     """What a checkpoint says of itself."""
     about = dict(log.about)
     return {
@@ -256,29 +256,29 @@ def card_of(log: TierLog, parts: Parts, recipe: Recipe, kind: Kind) -> dict[str,
         "test_groups": sorted({log.groups[i] for i in parts.test}),
         "recipe": asdict(recipe) if kind == "policy" else {"seed": recipe.seed},
         "tradeoff": recipe.tradeoff,
-        **_made_by(),
+        **_provenance(),
     }
 
 
-def _made_by() -> dict[str, Any]:
+def _provenance() -> dict[str, Any]:
     return {
         "versions": {name: version(name) for name in ("agentcascade", "numpy")},
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def write(outcome: Outcome, folder: Path) -> list[Path]:
+def write_results(outcome: TrainingOutcome, folder: Path) -> list[Path]:
     """results.json, the frontier and, for a policy, the curves."""
-    from agentcascade.bench.memory.plots import curves, frontier
+    from agentcascade.bench.memory.plots import plot_frontier, plot_training
 
     results = folder / "results.json"
     write_atomically(
         results,
         json.dumps({"points": [asdict(p) for p in outcome.points], "oracle": outcome.oracle}, indent=2),
     )
-    made = [results]
+    paths = [results]
     if outcome.points:
-        made.append(frontier(outcome.points, folder / "frontier.png"))
+        paths.append(plot_frontier(outcome.points, folder / "frontier.png"))
     if outcome.history:
-        made.append(curves(outcome.history, folder / "curves.png"))
-    return made
+        paths.append(plot_training(outcome.history, folder / "curves.png"))
+    return paths

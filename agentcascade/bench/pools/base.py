@@ -12,7 +12,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
-LOCAL = "local"
+LOCAL_CLUSTER = "local"
 """In place of a cluster's address: start one on this machine, for this run."""
 
 

@@ -23,9 +23,9 @@ def open_pool(workers: int, start: Callable[..., None], *arguments: Any, ray: st
     return RayPool(ray, workers, start, *arguments)
 
 
-def check(ray: str | None) -> None:
+def check_pool(ray: str | None) -> None:
     """Raises what `open_pool` would, as far as it can be known before there is work."""
     if ray is not None:
         from agentcascade.bench.pools import ray as ray_pool
 
-        ray_pool.check(ray)
+        ray_pool.check_ray_address(ray)

@@ -10,7 +10,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar
 
-from agentcascade.bench.pools.base import LOCAL, WorkersDied
+from agentcascade.bench.pools.base import LOCAL_CLUSTER, WorkersDied
 from agentcascade.errors import BenchError, MissingExtra, describe
 
 J = TypeVar("J")
@@ -51,7 +51,7 @@ class RayPool:
     """`workers` actors of one CPU each. The cluster's machines need the same packages, data and keys as this one."""
 
     def __init__(self, address: str, workers: int, start: Callable[..., None], *arguments: Any) -> None:
-        check(address)
+        check_ray_address(address)
         import ray
 
         self._ray: Any = ray
@@ -71,10 +71,10 @@ class RayPool:
 
     def _nodes(self) -> set[str]:
         """Where the workers are; returns when all have started."""
-        asked = [actor.node.remote() for actor in self._actors]
-        ready, late = self._ray.wait(asked, num_returns=len(asked), timeout=START_SECONDS)
+        requests = [actor.node.remote() for actor in self._actors]
+        ready, late = self._ray.wait(requests, num_returns=len(requests), timeout=START_SECONDS)
         try:
-            found = set(self._ray.get(ready))
+            nodes = set(self._ray.get(ready))
         except self._ray.exceptions.RayError as error:
             raise BenchError(
                 f"a Ray worker cannot start ({describe(error)}): install the same agentcascade on every machine of the "
@@ -83,10 +83,10 @@ class RayPool:
         if late:
             free = self._ray.available_resources().get("CPU", 0)
             raise BenchError(
-                f"{len(late)} of {len(asked)} Ray workers did not start within {START_SECONDS} s, {free:g} CPUs are "
+                f"{len(late)} of {len(requests)} Ray workers did not start within {START_SECONDS} s, {free:g} CPUs are "
                 "free: lower --workers, or wait for the cluster"
             )
-        return found
+        return nodes
 
     def map(self, function: Callable[[J], R], items: Iterable[J]) -> Iterator[R]:
         from ray.util import ActorPool
@@ -129,13 +129,14 @@ class RayPool:
 def _connect(ray: Any, address: str, workers: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
-    if address == LOCAL:
+    if address == LOCAL_CLUSTER:
         options |= {"num_cpus": workers, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init(address=address, **options)
     except Exception as error:  # ray raises bare ConnectionError, RuntimeError, ValueError and ImportError
         raise BenchError(
-            f"--ray {address}: {describe(error)}. Start a cluster with `ray start --head`, or give --ray {LOCAL}"
+            f"--ray {address}: {describe(error)}. Start a cluster with `ray start --head`, "
+            f"or give --ray {LOCAL_CLUSTER}"
         ) from error
     cpus = ray.cluster_resources().get("CPU", 0)
     if cpus < workers:
@@ -143,21 +144,21 @@ def _connect(ray: Any, address: str, workers: int) -> None:
         raise BenchError(f"the Ray cluster has {cpus:g} CPUs, one for each worker: --workers {cpus:g} at most")
 
 
-def check(address: str) -> None:
+def check_ray_address(address: str) -> None:
     """Raises `MissingExtra` without Ray, and `BenchError` where nobody listens: Ray itself would try for a minute."""
     try:
         import ray  # noqa: F401
     except ImportError as error:
         raise MissingExtra("ray", "ray", "--ray") from error
-    if address in (LOCAL, "auto"):
+    if address in (LOCAL_CLUSTER, "auto"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit() or int(port) > 65_535:
-        raise BenchError(f"--ray {address} is no address: give HOST:PORT, ray://HOST:PORT, auto or {LOCAL}")
+        raise BenchError(f"--ray {address} is no address: give HOST:PORT, ray://HOST:PORT, auto or {LOCAL_CLUSTER}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
     except OSError as error:
         raise BenchError(
             f"no Ray cluster answers at {address} ({describe(error)}): start one with `ray start --head`, or give "
-            f"--ray {LOCAL}"
+            f"--ray {LOCAL_CLUSTER}"
         ) from error

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from agentcascade.bench.policies import POLICIES, check, configure
-from agentcascade.bench.records import EpisodeRecord, RunStore
-from agentcascade.bench.report import Report
-from agentcascade.bench.statistics import bootstrap, demonstrations_dollars, summarise
+from agentcascade.bench.policies import POLICIES, check_policies, configure_policy
+from agentcascade.bench.records import EpisodeRecord, EpisodeRunFolder
+from agentcascade.bench.report import RunReport
+from agentcascade.bench.statistics import bootstrap_interval, demonstrations_dollars, summarise_policies
 from agentcascade.bench.suites.alfworld import GENERATED, STAND_IN, AlfworldSuite
 from agentcascade.cli.bench_run import kind_of
 from agentcascade.config.load import CascadeConfig
@@ -66,7 +66,7 @@ def record(policy: str = "cascade", index: int = 0, dollars: str | None = "0.5",
     return EpisodeRecord.model_validate(made | values)
 
 
-def printed(report: Report) -> str:
+def printed(report: RunReport) -> str:
     console = Console(width=80, file=io.StringIO())
     console.print(report.table())
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
@@ -74,19 +74,19 @@ def printed(report: Report) -> str:
 
 
 def test_policies_run_in_their_own_order_and_once() -> None:
-    assert check(("random", "cascade", "teacher", "cascade")) == ("teacher", "cascade", "random")
-    assert check(POLICIES) == POLICIES
+    assert check_policies(("random", "cascade", "teacher", "cascade")) == ("teacher", "cascade", "random")
+    assert check_policies(POLICIES) == POLICIES
     assert POLICIES.index("cascade") < POLICIES.index("random")
 
 
 def test_an_unknown_policy_names_the_nearest() -> None:
     with pytest.raises(BenchError, match=r"no policy 'cascde': did you mean 'cascade'\?"):
-        check(("teacher", "cascde"))
+        check_policies(("teacher", "cascde"))
 
 
 def test_random_needs_the_cascades_share() -> None:
     with pytest.raises(BenchError, match="run 'cascade' too"):
-        check(("teacher", "random"))
+        check_policies(("teacher", "random"))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_random_needs_the_cascades_share() -> None:
 def test_a_policy_changes_this_and_nothing_else(policy: str, changes: Mapping[str, Any]) -> None:
     before = BASE.model_copy(deep=True)
     expected = BASE.model_copy(update={"seed": 7, "mode": "cascade"} | dict(changes))
-    assert configure(policy, BASE, teacher_share=0.25, seed=7) == expected
+    assert configure_policy(policy, BASE, teacher_share=0.25, seed=7) == expected
     assert before == BASE
 
 
@@ -118,26 +118,26 @@ def test_what_was_appended_is_there_after_reopening(tmp_path: Path) -> None:
         record(index=0, decisions=(decision,), error="ValueError: line\nbreak, ü and \u2028"),
         record("demos", 1, None, trajectory=trajectory, seed=3),
     ]
-    store = RunStore(tmp_path / "run", SETTINGS, resume=False)
+    store = EpisodeRunFolder(tmp_path / "run", SETTINGS, resume=False)
     for one in records:
         store.append(one)
     assert list(store) == records
     store.close()
-    again = RunStore(tmp_path / "run", SETTINGS, resume=True)
+    again = EpisodeRunFolder(tmp_path / "run", SETTINGS, resume=True)
     assert list(again) == records
     again.close()
 
 
 @pytest.mark.parametrize("left", [1, 40, -1])
 def test_a_torn_last_line_did_not_happen(tmp_path: Path, left: int) -> None:
-    store = RunStore(tmp_path, SETTINGS, resume=False)
+    store = EpisodeRunFolder(tmp_path, SETTINGS, resume=False)
     store.append(record(index=0))
     store.append(record(index=1))
     store.close()
     episodes = tmp_path / "episodes.jsonl"
     first, second = episodes.read_bytes().splitlines(keepends=True)
     episodes.write_bytes(first + second[:left])
-    store = RunStore(tmp_path, SETTINGS, resume=True)
+    store = EpisodeRunFolder(tmp_path, SETTINGS, resume=True)
     assert [r.index for r in store] == [0]
     assert episodes.read_bytes() == first
     store.append(record(index=1))
@@ -146,11 +146,11 @@ def test_a_torn_last_line_did_not_happen(tmp_path: Path, left: int) -> None:
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:
-    store = RunStore(tmp_path, SETTINGS, resume=False)
+    store = EpisodeRunFolder(tmp_path, SETTINGS, resume=False)
     store.append(record())
     store.close()
     with pytest.raises(BenchError, match=r"holds a run already: add --resume"):
-        RunStore(tmp_path, SETTINGS, resume=False)
+        EpisodeRunFolder(tmp_path, SETTINGS, resume=False)
     assert (tmp_path / "episodes.jsonl").read_bytes().count(b"\n") == 1
 
 
@@ -167,12 +167,12 @@ def test_a_folder_that_is_no_run_is_told(files: Mapping[str, str], says: str, tm
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(BenchError, match=says):
-        list(RunStore(tmp_path, {"suite": "x"}, resume=True))
+        list(EpisodeRunFolder(tmp_path, {"suite": "x"}, resume=True))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_ends_a_run_that_can_be_continued(tmp_path: Path) -> None:
-    store = RunStore(tmp_path, {"suite": "x"}, resume=False)
+    store = EpisodeRunFolder(tmp_path, {"suite": "x"}, resume=False)
     store.append(record(index=0))
     store.close()
     store._file = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115 - closed by the store
@@ -181,11 +181,11 @@ def test_a_full_disk_ends_a_run_that_can_be_continued(tmp_path: Path) -> None:
     ):
         store.append(record(index=1))
     store.close()
-    assert len(list(RunStore(tmp_path, {"suite": "x"}, resume=True))) == 1
+    assert len(list(EpisodeRunFolder(tmp_path, {"suite": "x"}, resume=True))) == 1
 
 
 def test_resuming_without_a_run_starts_one(tmp_path: Path) -> None:
-    store = RunStore(tmp_path / "new" / "run", SETTINGS, resume=True)
+    store = EpisodeRunFolder(tmp_path / "new" / "run", SETTINGS, resume=True)
     assert list(store) == []
     store.close()
     assert json.loads((tmp_path / "new" / "run" / "run.json").read_text()) == SETTINGS
@@ -202,19 +202,19 @@ def test_resuming_without_a_run_starts_one(tmp_path: Path) -> None:
 def test_resuming_with_other_settings_names_the_first_that_differs(
     tmp_path: Path, changed: Mapping[str, Any], said: str
 ) -> None:
-    RunStore(tmp_path, SETTINGS, resume=False).close()
+    EpisodeRunFolder(tmp_path, SETTINGS, resume=False).close()
     with pytest.raises(BenchError, match=said):
-        RunStore(tmp_path, {**SETTINGS, **changed}, resume=True)
+        EpisodeRunFolder(tmp_path, {**SETTINGS, **changed}, resume=True)
 
 
 def test_resuming_later_with_newer_packages_is_fine(tmp_path: Path) -> None:
-    RunStore(tmp_path, SETTINGS, resume=False).close()
-    RunStore(tmp_path, SETTINGS | {"versions": {"python": "3.13"}, "started": "later"}, resume=True).close()
-    RunStore(tmp_path, {k: v for k, v in SETTINGS.items() if k != "started"}, resume=True).close()
+    EpisodeRunFolder(tmp_path, SETTINGS, resume=False).close()
+    EpisodeRunFolder(tmp_path, SETTINGS | {"versions": {"python": "3.13"}, "started": "later"}, resume=True).close()
+    EpisodeRunFolder(tmp_path, {k: v for k, v in SETTINGS.items() if k != "started"}, resume=True).close()
 
 
 def test_every_seed_has_its_own_bank_in_the_runs_folder(tmp_path: Path) -> None:
-    store = RunStore(tmp_path, SETTINGS, resume=False)
+    store = EpisodeRunFolder(tmp_path, SETTINGS, resume=False)
     assert store.bank_url(0) == f"sqlite:///{tmp_path}/bank-0.db"
     assert store.bank_url(0) != store.bank_url(1)
     store.close()
@@ -228,7 +228,7 @@ def test_a_row_holds_the_figures_of_its_policys_episodes() -> None:
         record("cascade", 0, "0.50", steps=3, teacher_steps=0, seed=5),
         record("demos", 0, "9"),
     ]
-    teacher, cascade = summarise(records, ["student", "teacher", "cascade"])
+    teacher, cascade = summarise_policies(records, ["student", "teacher", "cascade"])
     assert (teacher.policy, teacher.episodes, teacher.deferral_share, teacher.relative_cost) == ("teacher", 1, 1.0, 1.0)
     assert (cascade.policy, cascade.episodes, cascade.errors) == ("cascade", 3, 1)
     assert cascade.accuracy == pytest.approx(2 / 3)
@@ -247,23 +247,23 @@ def test_rows_come_in_the_given_order_and_do_not_depend_on_who_finished_first() 
         for seed in (0, 1)
         for i in range(20)
     ]
-    rows = summarise(records, ["student", "cascade", "teacher"])
+    rows = summarise_policies(records, ["student", "cascade", "teacher"])
     assert [r.policy for r in rows] == ["student", "cascade", "teacher"]
     rng.shuffle(records)
-    assert summarise(records, ["student", "cascade", "teacher"]) == rows
+    assert summarise_policies(records, ["student", "cascade", "teacher"]) == rows
 
 
 def test_an_unknown_price_is_unknown_and_never_zero() -> None:
     records = [record("teacher", 0, "1"), record("cascade", 0, "0.2"), record("cascade", 1, None)]
-    teacher, cascade = summarise(records, ["teacher", "cascade"])
+    teacher, cascade = summarise_policies(records, ["teacher", "cascade"])
     assert teacher.dollars_per_episode == 1.0
     assert (cascade.dollars_per_episode, cascade.dollars_ci, cascade.relative_cost) == (None, None, None)
-    assert "unknown" in printed(Report(RUN, records, ["teacher", "cascade"]))
+    assert "unknown" in printed(RunReport(RUN, records, ["teacher", "cascade"]))
 
 
 @pytest.mark.parametrize("teacher", [[], [record("teacher", 0, None)], [record("teacher", 0, "0")]])
 def test_without_the_teachers_cost_there_is_no_relative_cost(teacher: list[EpisodeRecord]) -> None:
-    row = summarise([*teacher, record("cascade")], ["teacher", "cascade"])[-1]
+    row = summarise_policies([*teacher, record("cascade")], ["teacher", "cascade"])[-1]
     assert (row.policy, row.dollars_per_episode, row.relative_cost) == ("cascade", 0.5, None)
 
 
@@ -278,7 +278,7 @@ def test_demonstrations_cost_what_one_seed_of_them_cost_failures_included() -> N
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=25))
 def test_an_interval_lies_within_the_values_and_around_their_mean(values: list[float]) -> None:
     array = np.array(values)
-    low, high = bootstrap(array)
+    low, high = bootstrap_interval(array)
     slack = 1e-9 * max(values)
     assert min(values) - slack <= low <= array.mean() + slack
     assert array.mean() - slack <= high <= max(values) + slack
@@ -286,16 +286,16 @@ def test_an_interval_lies_within_the_values_and_around_their_mean(values: list[f
 
 def test_an_interval_is_the_same_every_time_and_narrows_with_the_data() -> None:
     wins = np.array([1.0, 0.0, 1.0, 1.0] * 25)
-    low, high = bootstrap(wins)
-    assert (low, high) == bootstrap(wins)
+    low, high = bootstrap_interval(wins)
+    assert (low, high) == bootstrap_interval(wins)
     assert (low, high) == pytest.approx((0.75 - 1.96 * 0.0433, 0.75 + 1.96 * 0.0433), abs=0.015)
-    few = bootstrap(wins[:12])
+    few = bootstrap_interval(wins[:12])
     assert few[1] - few[0] > 2 * (high - low)
-    assert bootstrap(wins, level=0.5)[0] > low
+    assert bootstrap_interval(wins, level=0.5)[0] > low
 
 
 def test_an_interval_of_equal_values_is_a_point() -> None:
-    (row,) = summarise([record(index=i) for i in range(5)], ["cascade"])
+    (row,) = summarise_policies([record(index=i) for i in range(5)], ["cascade"])
     assert row.accuracy_ci == (1.0, 1.0)
     assert row.dollars_ci == (0.5, 0.5)
 
@@ -307,7 +307,7 @@ def records_of_a_run(*, cascade: str | None = "0.4", demos: str | None = "1.5") 
 
 
 def test_the_data_have_exactly_the_published_shape() -> None:
-    data = json.loads(json.dumps(Report(RUN, records_of_a_run(), ["teacher", "cascade"]).data()))
+    data = json.loads(json.dumps(RunReport(RUN, records_of_a_run(), ["teacher", "cascade"]).data()))
     assert set(data) == {"run", "policies", "demonstrations_dollars", "break_even_episodes"}
     assert data["run"] == RUN
     assert [p["policy"] for p in data["policies"]] == ["teacher", "cascade"]
@@ -322,7 +322,7 @@ def test_the_data_have_exactly_the_published_shape() -> None:
 
 
 def test_break_even_is_one_seeds_demonstrations_over_what_an_episode_saves() -> None:
-    report = Report(RUN, records_of_a_run(), ["teacher", "cascade"])
+    report = RunReport(RUN, records_of_a_run(), ["teacher", "cascade"])
     assert report.data()["demonstrations_dollars"] == 6.0
     assert report.data()["break_even_episodes"] == pytest.approx(6 / (1 - 0.4))
     assert "demonstrations: $6.0000 a seed; break-even after 10 episodes" in report.footnotes()
@@ -330,7 +330,7 @@ def test_break_even_is_one_seeds_demonstrations_over_what_an_episode_saves() -> 
 
 @pytest.mark.parametrize("cascade", ["1", "1.2"])
 def test_a_cascade_that_is_not_cheaper_never_pays_off(cascade: str) -> None:
-    report = Report(RUN, records_of_a_run(cascade=cascade), ["teacher", "cascade"])
+    report = RunReport(RUN, records_of_a_run(cascade=cascade), ["teacher", "cascade"])
     assert report.data()["break_even_episodes"] is None
     assert "never pays off at these prices" in report.footnotes()[0]
 
@@ -342,12 +342,12 @@ def test_break_even_is_unknown_where_a_price_or_a_policy_is_missing() -> None:
         [r for r in records_of_a_run() if r.policy != "teacher"],
         [r for r in records_of_a_run() if r.policy != "demos"],
     ):
-        assert Report(RUN, records, ["teacher", "cascade"]).data()["break_even_episodes"] is None
+        assert RunReport(RUN, records, ["teacher", "cascade"]).data()["break_even_episodes"] is None
 
 
 def test_what_is_unknown_is_not_said_to_never_pay_off() -> None:
     for records in (records_of_a_run(cascade=None), [r for r in records_of_a_run() if r.policy != "cascade"]):
-        assert "never" not in Report(RUN, records, ["teacher", "cascade"]).footnotes()[0]
+        assert "never" not in RunReport(RUN, records, ["teacher", "cascade"]).footnotes()[0]
 
 
 class Page(HTMLParser):
@@ -369,7 +369,7 @@ class Page(HTMLParser):
 
 
 def test_everything_is_written_and_readable(tmp_path: Path) -> None:
-    report = Report(RUN, records_of_a_run(cascade=None), ["teacher", "cascade"])
+    report = RunReport(RUN, records_of_a_run(cascade=None), ["teacher", "cascade"])
     paths = report.write(tmp_path)
     names = ["pareto.png", "pareto.svg", "report.html", "results.csv", "results.json"]
     assert sorted(p.name for p in paths) == sorted(p.name for p in tmp_path.iterdir()) == names
@@ -387,7 +387,7 @@ def test_everything_is_written_and_readable(tmp_path: Path) -> None:
 
 
 def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
-    Report(RUN, records_of_a_run(), ["teacher", "cascade"]).write(tmp_path)
+    RunReport(RUN, records_of_a_run(), ["teacher", "cascade"]).write(tmp_path)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(html)
     assert not {"script", "link", "iframe", "img"} & set(page.tags)
@@ -402,7 +402,7 @@ def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
 
 def test_the_page_escapes_names(tmp_path: Path) -> None:
     nasty = "<script>alert('$x')</script>"
-    Report({**RUN, "suite": nasty, nasty: [nasty]}, [record(nasty)], [nasty]).write(tmp_path)
+    RunReport({**RUN, "suite": nasty, nasty: [nasty]}, [record(nasty)], [nasty]).write(tmp_path)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "script" not in page.tags
     assert page.text.count(nasty) >= 4
@@ -411,7 +411,7 @@ def test_the_page_escapes_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("models", "told"), [("offline/expert", True), ("gpt-4.1-mini", False)])
 def test_stand_ins_are_named_as_such_wherever_figures_are(tmp_path: Path, models: str, told: bool) -> None:
     run = {**RUN, "notes": AlfworldSuite().notes("official", [models]), "models_are": kind_of([models, "gpt-5"])}
-    report = Report(run, records_of_a_run(), ["teacher", "cascade"])
+    report = RunReport(run, records_of_a_run(), ["teacher", "cascade"])
     report.write(tmp_path)
     assert (STAND_IN in report.footnotes()) == told
     assert (STAND_IN in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text) == told
@@ -421,24 +421,24 @@ def test_stand_ins_are_named_as_such_wherever_figures_are(tmp_path: Path, models
 def test_footnotes_tell_of_generated_games_and_broken_episodes() -> None:
     records = [record(index=0, error="ValueError: x", success=False), record(index=1)]
     generated, official = ({**RUN, "notes": AlfworldSuite().notes(s, [])} for s in ("generated", "official"))
-    said = " ".join(Report(generated, records, ["cascade"]).footnotes())
+    said = " ".join(RunReport(generated, records, ["cascade"]).footnotes())
     assert GENERATED in said
     assert "1 episodes of cascade broke: ValueError: x; see episodes.jsonl" in said
-    assert not any("generated" in line for line in Report(official, records, ["cascade"]).footnotes())
-    assert not any("broke " in line for line in Report(official, records[1:], ["cascade"]).footnotes())
+    assert not any("generated" in line for line in RunReport(official, records, ["cascade"]).footnotes())
+    assert not any("broke " in line for line in RunReport(official, records[1:], ["cascade"]).footnotes())
 
 
 def test_tasks_that_belong_together_are_solved_whole_or_not() -> None:
     records = [record(index=i, success=i != 1, group=group) for i, group in enumerate(["a", "a", "b", "b", "b"])]
-    report = Report(RUN, records, ["cascade"])
+    report = RunReport(RUN, records, ["cascade"])
     assert report.rows[0].accuracy == 0.8
     assert report.rows[0].group_accuracy == 0.5
     assert "scenarios solved whole: cascade 0.500" in report.footnotes()
-    assert not any("whole" in line for line in Report(RUN, [record()], ["cascade"]).footnotes())
+    assert not any("whole" in line for line in RunReport(RUN, [record()], ["cascade"]).footnotes())
 
 
 def test_the_table_shows_every_policy_and_fits_a_terminal() -> None:
-    text = printed(Report(RUN, records_of_a_run(), ["teacher", "cascade"]))
+    text = printed(RunReport(RUN, records_of_a_run(), ["teacher", "cascade"]))
     assert "tiny · test · seeds 0, 1" in text
     assert "…" not in text
     lines = text.splitlines()

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tier_sweeps import D, make_sweep
 
-from agentcascade.bench.frontier import clusters, hull, interval, on_hull, point
-from agentcascade.bench.memory.evaluation import decide, measure, name_of
-from agentcascade.bench.memory.training import split, table_of
+from agentcascade.bench.frontier import cluster_bootstrap, hull_score, percentile_interval, policy_point, upper_hull
+from agentcascade.bench.memory.evaluation import combination_name, evaluate_router, greedy_combinations
+from agentcascade.bench.memory.training import outcome_table, split_questions
 from agentcascade.errors import ConfigError
 from agentcascade.memory.types import State
 from agentcascade.routers.tier.baselines import FixedTiers
@@ -44,14 +44,14 @@ def best_mix(costs: Any, scores: Any, cost: float) -> float:
 def test_the_hull_is_the_best_that_mixes_of_policies_reach(points: list[tuple[float, float]], share: float) -> None:
     costs, scores = apart(points)
     cost = float(costs.min() + share * (1.2 - costs.min()))
-    assert on_hull(costs, scores, cost) == pytest.approx(best_mix(costs, scores, cost), abs=1e-6)
+    assert hull_score(costs, scores, cost) == pytest.approx(best_mix(costs, scores, cost), abs=1e-6)
 
 
 @given(policies)
 @settings(deadline=None, max_examples=300)
 def test_corners_rise_in_cost_and_score_and_no_mix_of_two_beats_one(points: list[tuple[float, float]]) -> None:
     costs, scores = apart(points)
-    corners = hull(costs, scores)
+    corners = upper_hull(costs, scores)
     assert (np.diff(costs[corners]) > 0).all()
     assert (np.diff(scores[corners]) > 0).all()
     assert costs[corners[0]] == costs.min()
@@ -64,14 +64,14 @@ def test_corners_rise_in_cost_and_score_and_no_mix_of_two_beats_one(points: list
 
 def test_what_is_cheaper_than_all_is_held_against_the_cheapest() -> None:
     costs, scores = np.array([2.0, 4.0]), np.array([0.4, 0.8])
-    assert [on_hull(costs, scores, c) for c in (1.0, 3.0, 9.0)] == pytest.approx([0.4, 0.6, 0.8])
+    assert [hull_score(costs, scores, c) for c in (1.0, 3.0, 9.0)] == pytest.approx([0.4, 0.6, 0.8])
 
 
 def test_intervals_hold_the_true_mean_as_often_as_they_say() -> None:
     rng, held = np.random.default_rng(0), 0
     for repeat in range(150):
         score, cost = rng.beta(2, 3, 60), rng.exponential(2.0, 60)
-        found = point("x", score, cost, clusters(["one"] * 60, seed=repeat, resamples=300))
+        found = policy_point("x", score, cost, cluster_bootstrap(["one"] * 60, seed=repeat, resamples=300))
         assert found.score == score.mean()
         assert found.score_ci[0] < found.score < found.score_ci[1]
         held += (found.score_ci[0] <= 0.4 <= found.score_ci[1]) + (found.cost_ci[0] <= 2.0 <= found.cost_ci[1])
@@ -85,7 +85,7 @@ def test_intervals_of_groups_that_differ_hold_it_too_where_those_of_questions_wo
     for repeat in range(80):
         score = 0.5 + 0.2 * rng.normal(size=25)[np.arange(250) % 25] + 0.05 * rng.normal(size=250)
         for name, of in (("groups", groups), ("questions", ["one"] * 250)):
-            low, high = point("x", score, score, clusters(of, seed=repeat, resamples=300)).score_ci
+            low, high = policy_point("x", score, score, cluster_bootstrap(of, seed=repeat, resamples=300)).score_ci
             held[name] += low <= 0.5 <= high
     assert held["groups"] / 80 > 0.85
     assert held["questions"] / 80 < 0.7
@@ -93,24 +93,24 @@ def test_intervals_of_groups_that_differ_hold_it_too_where_those_of_questions_wo
 
 def test_draws_take_whole_groups_where_there_are_enough_of_them() -> None:
     groups = [f"g{i // 5}" for i in range(50)]
-    draws = clusters(groups, resamples=50)
+    draws = cluster_bootstrap(groups, resamples=50)
     assert draws.shape == (50, 50)
     for draw in draws:
         times = np.bincount(draw, minlength=50).reshape(10, 5)
         assert (times == times[:, :1]).all(), "groups of one size are drawn as they are"
-    assert not (clusters(groups, seed=1, resamples=50) == draws).all()
-    assert (clusters(groups, resamples=50) == draws).all()
-    few = clusters(["a"] * 25 + ["b"] * 25, resamples=50)
+    assert not (cluster_bootstrap(groups, seed=1, resamples=50) == draws).all()
+    assert (cluster_bootstrap(groups, resamples=50) == draws).all()
+    few = cluster_bootstrap(["a"] * 25 + ["b"] * 25, resamples=50)
     assert any(len(set(np.bincount(draw, minlength=50)[:25])) > 1 for draw in few), "two groups: questions are drawn"
 
 
 def test_groups_of_unlike_size_leave_means_unbiased() -> None:
     groups = [f"g{g}" for g in range(12) for _ in range(1 + 3 * (g % 4))]
     score = np.arange(len(groups)) / len(groups)
-    draws = clusters(groups, resamples=3000)
+    draws = cluster_bootstrap(groups, resamples=3000)
     assert draws.shape == (3000, len(groups))
     assert score[draws].mean() == pytest.approx(score.mean(), abs=0.02)
-    assert (clusters(["a"], resamples=5) == 0).all()
+    assert (cluster_bootstrap(["a"], resamples=5) == 0).all()
 
 
 def test_a_policy_above_the_hull_is_said_to_be_so_and_a_mix_is_not() -> None:
@@ -119,10 +119,10 @@ def test_a_policy_above_the_hull_is_said_to_be_so_and_a_mix_is_not() -> None:
     hard = rng.random(n) < 0.5
     fixed_score = np.stack([np.where(hard, 0.1, 0.9), np.full(n, 0.9)], axis=1) + 0.05 * rng.normal(size=(n, 2))
     fixed_cost = np.stack([np.full(n, 1.0), np.full(n, 5.0)], axis=1)
-    draws, rows = clusters(["one"] * n, resamples=500), np.arange(n)
+    draws, rows = cluster_bootstrap(["one"] * n, resamples=500), np.arange(n)
 
     def measured(chosen: Any) -> Any:
-        return point("p", fixed_score[rows, chosen], fixed_cost[rows, chosen], draws, (fixed_score, fixed_cost))
+        return policy_point("p", fixed_score[rows, chosen], fixed_cost[rows, chosen], draws, (fixed_score, fixed_cost))
 
     clever, blind = measured(hard.astype(int)), measured(rng.integers(0, 2, n))
     assert clever.above_hull == pytest.approx(0.2, abs=0.03)
@@ -133,13 +133,13 @@ def test_a_policy_above_the_hull_is_said_to_be_so_and_a_mix_is_not() -> None:
         alone = measured(np.full(n, place))
         assert alone.above_hull == pytest.approx(0)
         assert alone.above_hull_ci == pytest.approx((0, 0), abs=1e-9)
-    assert point("p", fixed_score[:, 0], fixed_cost[:, 0], draws).above_hull is None
+    assert policy_point("p", fixed_score[:, 0], fixed_cost[:, 0], draws).above_hull is None
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50))
 @settings(deadline=None)
 def test_an_interval_lies_within_what_was_drawn(drawn: list[float]) -> None:
-    low, high = interval(np.array(drawn))
+    low, high = percentile_interval(np.array(drawn))
     assert min(drawn) <= low <= high <= max(drawn)
 
 
@@ -151,21 +151,21 @@ names = st.sampled_from([f"conversation {i}" for i in range(12)])
 def test_a_split_shares_no_group_and_forgets_no_question(groups: list[str], seed: int) -> None:
     if len(set(groups)) < 3:
         with pytest.raises(ConfigError, match=rf"the log has {len(set(groups))} conversation\(s\): training, valid"):
-            split(groups, seed)
+            split_questions(groups, seed)
         return
-    parts = split(groups, seed)
+    parts = split_questions(groups, seed)
     own = [{groups[i] for i in part} for part in (parts.train, parts.validation, parts.test)]
     assert all(own), "none is empty"
     assert sum(len(part) for part in own) == len(set(groups)), "no group is in two of them"
     assert sorted(np.concatenate([parts.train, parts.validation, parts.test]).tolist()) == list(range(len(groups)))
-    again = split(groups, seed)
+    again = split_questions(groups, seed)
     assert (again.train == parts.train).all()
     assert (again.test == parts.test).all()
 
 
 def test_ten_conversations_are_split_as_the_benchmark_says() -> None:
     groups = [f"c{i}" for i in range(10)]
-    found = [split(groups, seed) for seed in range(3)]
+    found = [split_questions(groups, seed) for seed in range(3)]
     assert {(len(p.train), len(p.validation), len(p.test)) for p in found} == {(6, 1, 3)}
     assert len({tuple(p.test) for p in found}) > 1, "another seed, other conversations"
 
@@ -173,7 +173,7 @@ def test_ten_conversations_are_split_as_the_benchmark_says() -> None:
 def test_the_table_of_a_shuffled_sweep_is_that_of_the_sorted_one() -> None:
     log = make_sweep(n=9)
     order = np.random.default_rng(0).permutation(len(log))
-    one, other = table_of(log), table_of(log.rows(order))
+    one, other = outcome_table(log), outcome_table(log.rows(order))
     for name in one.__dataclass_fields__:
         assert (getattr(one, name) == getattr(other, name)).all(), name
     scores, costs = log.tables()
@@ -191,12 +191,12 @@ def test_a_sweep_without_vectors_is_a_table_of_zeros_and_an_incomplete_log_is_no
 
     log = make_sweep(n=3)
     bare = replace(log, reads=np.full_like(log.reads, -1), vectors=log.vectors[:0])
-    assert not table_of(bare).extracted.any()
+    assert not outcome_table(bare).extracted.any()
     partly = replace(log, reads=np.where(np.arange(3) == 2, -1, log.reads).astype(np.int32))
-    assert not table_of(partly).extracted.any()
-    assert (table_of(partly).filtered == table_of(log).filtered).all()
+    assert not outcome_table(partly).extracted.any()
+    assert (outcome_table(partly).filtered == outcome_table(log).filtered).all()
     with pytest.raises(ConfigError, match="does not hold all 243 combinations"):
-        table_of(log.rows(np.arange(1, len(log))))
+        outcome_table(log.rows(np.arange(1, len(log))))
 
 
 class Reader:
@@ -215,22 +215,22 @@ class Reader:
 
 def test_a_router_is_asked_before_what_its_own_choices_lead_to() -> None:
     log: TierLog = make_sweep(n=12)
-    table, router = table_of(log), Reader()
-    chosen = decide(router, table, 0.3)
+    table, router = outcome_table(log), Reader()
+    chosen = greedy_combinations(router, table, 0.3)
     for i, number in enumerate(chosen.tolist()):
         tiers = [number // 3**p % 3 for p in (4, 3, 2, 1, 0)]
         seen = [table.retrieved[i], *[table.filtered[i, tiers[0]]] * 3, table.extracted[i, number // 3]]
         assert all((router.asked[5 * i + m].read == seen[m]).all() for m in range(5))
         assert tiers == [int(np.digitize(float(seen[m][m]), [-0.1, 0.1])) for m in range(5)]
     assert len(set(chosen.tolist())) > 5
-    assert (decide(FixedTiers("mid"), table, 0.0) == 121).all()
+    assert (greedy_combinations(FixedTiers("mid"), table, 0.0) == 121).all()
     assert table.query.shape == (12, D)
 
 
 def test_measuring_shows_the_fixed_policies_and_the_router_at_each_tradeoff() -> None:
     log = make_sweep(n=40)
-    table = table_of(log)
-    points, oracle = measure(table, log.groups, FixedTiers("mid"), grid=(0.0, 0.5))
+    table = outcome_table(log)
+    points, oracle = evaluate_router(table, log.groups, FixedTiers("mid"), grid=(0.0, 0.5))
     by_name = {p.name: p for p in points}
     assert {"all-low", "all-mid", "all-high", "random", "fixed λ=0", "fixed λ=0.5"} <= set(by_name)
     assert by_name["fixed λ=0"].score == by_name["all-mid"].score == pytest.approx(table.score[:, 121].mean())
@@ -241,6 +241,6 @@ def test_measuring_shows_the_fixed_policies_and_the_router_at_each_tradeoff() ->
         if "λ" not in p.name and p.name != "random":
             assert p.above_hull is not None
             assert p.above_hull <= 1e-9, "no fixed policy is above their hull"
-    assert name_of(0) == "all-low"
-    assert name_of(242) == "all-high"
-    assert name_of(int("00102", 3)) == "low-low-mid-low-high"
+    assert combination_name(0) == "all-low"
+    assert combination_name(242) == "all-high"
+    assert combination_name(int("00102", 3)) == "low-low-mid-low-high"

@@ -20,7 +20,7 @@ import agentcascade
 from agentcascade import build
 from agentcascade.actions.equivalence import Verifier
 from agentcascade.bank.shortening import Shortener, ShorteningTask
-from agentcascade.bench.memory.scoring import Scorer
+from agentcascade.bench.memory.scoring import MemoryScorer
 from agentcascade.billing import bill, door, reservation
 from agentcascade.billing.door import Door, Tab
 from agentcascade.billing.surcharges import refuse_surcharges
@@ -537,7 +537,7 @@ async def test_rewriting_scoring_and_judging_answers_go_through_the_door(
     await shortener.run([ShorteningTask(1, trajectory, {0: 3})])
     assert kept.balance(KEY) == (PRICE.dollars(Usage(input=10, output=5)), 0)
     question = Question(id="q", text="who?", answers=("me",), evidence=())
-    await Scorer("locomo", "judge", spies("answerer"), spies("grader", "1"))(question, "a memory", ())
+    await MemoryScorer("locomo", "judge", spies("answerer"), spies("grader", "1"))(question, "a memory", ())
 
 
 async def test_a_budget_of_nothing_buys_neither_plan_nor_judge(tmp_path: Path) -> None:

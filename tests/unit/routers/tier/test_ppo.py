@@ -102,14 +102,14 @@ def test_a_high_price_of_cost_alone_makes_it_cheap() -> None:
 
 
 def test_the_router_plays_as_the_network_did() -> None:
-    from agentcascade.bench.memory.evaluation import decide
+    from agentcascade.bench.memory.evaluation import greedy_combinations
 
     made = trainer(replace(QUICK, passes=4))
     made.network.load(train_policy(made).weights)
     unseen = world(40, 2)
     router = PolicyRouter.of(made.network.arrays(), {})
     for tradeoff in (0.0, 0.3, 0.9):
-        rows, chosen = np.arange(40), decide(router, unseen, tradeoff)
+        rows, chosen = np.arange(40), greedy_combinations(router, unseen, tradeoff)
         score, cost = made.greedy(unseen, tradeoff)
         assert (unseen.score[rows, chosen] == score).all()
         assert (unseen.cost[rows, chosen] == cost).all()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agentcascade.bench.memory.evaluation import decide
+from agentcascade.bench.memory.evaluation import greedy_combinations
 from agentcascade.memory.combinations import COMBINATIONS, PLACES
 from agentcascade.memory.types import State
 from agentcascade.routers.tier.log import TierLog
@@ -93,7 +93,7 @@ def test_the_router_answers_by_module_what_its_best_combination_says() -> None:
     router = fit_table(table, ["g"] * 60, Reward.of(table.score, table.cost), {}).router
     for tradeoff in (0.0, 0.4):
         best = router.worth(table.query, tradeoff).argmax(axis=1)
-        assert (decide(router, table, tradeoff) == best).all()
+        assert (greedy_combinations(router, table, tradeoff) == best).all()
         assert len(set(best.tolist())) > 10
         state = State("", np.ascontiguousarray(table.query[0]), table.retrieved[0])
         alone = [router.probabilities(m, state, tradeoff) for m in reversed(MODULES)]

@@ -12,24 +12,24 @@ from agentcascade.routers.tuning.replay import Replayed, replay
 from agentcascade.routers.tuning.rules import Rule
 
 
-class Pair(NamedTuple):
+class RuleOnLog(NamedTuple):
     """A rule, and the number of the log that it is replayed on."""
 
     log: int
     rule: Rule
 
 
-def replay_all(
-    logs: Sequence[Columns], pairs: Sequence[Pair], bill: Bill, *, ray: str | None = None, workers: int = 1
+def replay_rules(
+    logs: Sequence[Columns], pairs: Sequence[RuleOnLog], bill: Bill, *, ray: str | None = None, workers: int = 1
 ) -> list[Replayed]:
     """The figures of every pair, in their order. Raises `InvalidRequest`; with `ray` what `open_pool` raises, too."""
     if ray is None:
         return [replay(logs[log], rule, [bill]) for log, rule in pairs]
-    found: dict[int, Replayed] = {}
+    results: dict[int, Replayed] = {}
     with open_pool(min(workers, len(pairs)), _start, list(logs), bill, ray=ray) as pool:
         for number, row in pool.map(_replay, list(enumerate(pairs))):
-            found[number] = row
-    return [found[number] for number in range(len(pairs))]
+            results[number] = row
+    return [results[number] for number in range(len(pairs))]
 
 
 _logs: Sequence[Columns] = ()
@@ -41,6 +41,6 @@ def _start(logs: Sequence[Columns], bill: Bill) -> None:
     _logs, _bill = logs, bill
 
 
-def _replay(job: tuple[int, Pair]) -> tuple[int, Replayed]:
+def _replay(job: tuple[int, RuleOnLog]) -> tuple[int, Replayed]:
     number, pair = job
     return number, replay(_logs[pair.log], pair.rule, [_bill])
