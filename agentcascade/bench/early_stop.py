@@ -1,4 +1,4 @@
-"""A run that cannot succeed ends early: models are tried first, and what fails alike again and again is stopped."""
+"""Early stopping of a run: models are checked before it, and a policy that keeps failing alike is ended."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from agentcascade.models.tokens import token_counter
 from agentcascade.types import Message
 
 MAX_ALIKE_FAILURES = 5
-"""Failures of one kind in a row that end a policy."""
+"""Failures of one kind in a row that end a policy"""
 QUESTION: list[Message] = [{"role": "user", "content": "Say yes."}]
 _VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f-]{16,}\b|\d+")
 
 
 def check_models_answer(models: Mapping[str, ModelConfig | None]) -> None:
-    """Ask each model that is reached over a network one short question, all at once; by what they are called.
+    """Check that each remote model, by its role, answers one short question; all are asked at once.
 
     Raises `BenchError` with every model that gave no answer, and why.
     """
@@ -53,14 +53,14 @@ async def _ask_all(models: Mapping[str, ModelConfig]) -> list[str]:
 
 
 class FailureBreaker:
-    """Counts failures that are alike, in a row, by what they are failures of."""
+    """Circuit breaker: counts consecutive failures of one kind, by what failed."""
 
     def __init__(self, alike: int = MAX_ALIKE_FAILURES) -> None:
         self._alike = alike
         self._last: dict[str, tuple[str, int]] = {}
 
     def is_one_too_many(self, what: str, failure: str | None) -> bool:
-        """Whether this failure of `what` is one too many; None is a success, after which counting begins anew."""
+        """Count a failure of `what` (None: a success, which resets the count); whether it is one too many."""
         if failure is None:
             self._last.pop(what, None)
             return False
@@ -71,5 +71,5 @@ class FailureBreaker:
 
 
 def failure_kind(failure: str) -> str:
-    """A failure without what varies between two of the same kind: numbers and ids."""
+    """Kind of a failure: its message with numbers and ids replaced."""
     return _VARYING.sub("#", failure)[:80]

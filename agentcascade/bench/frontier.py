@@ -1,4 +1,4 @@
-"""Quality against cost: the convex hull of fixed policies, and where another policy stands against it."""
+"""Quality-cost frontier: the upper convex hull of fixed policies, and other policies' score above it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class PolicyPoint:
-    """A policy on some questions: means, with 95 % bootstrap intervals over clusters of questions."""
+    """Mean score and cost of a policy, with 95 % bootstrap intervals over clusters of questions."""
 
     name: str
     score: float
@@ -26,12 +26,12 @@ class PolicyPoint:
     cost: float
     cost_ci: tuple[float, float]
     above_hull: float | None = None
-    """Score less the hull of the fixed policies at the same cost, which random mixes of them reach."""
+    """Score minus that of the fixed policies' hull at the same cost, which random mixes of them reach"""
     above_hull_ci: tuple[float, float] | None = None
 
 
 def upper_hull(costs: Floats, scores: Floats) -> list[int]:
-    """Indices of the policies on the upper left hull, cheapest first: no mix of others is both cheaper and better."""
+    """Indices of the policies on the upper hull, cheapest first: no mix of others is both cheaper and better."""
     order = np.lexsort((-scores, costs))
     corners: list[int] = []
     for i in (int(i) for i in order):
@@ -44,12 +44,12 @@ def upper_hull(costs: Floats, scores: Floats) -> list[int]:
 
 
 def _below(a: int, b: int, c: int, costs: Floats, scores: Floats) -> bool:
-    """Whether b lies on or under the line from a to c."""
+    """Whether b lies on or below the line from a to c."""
     return bool((scores[b] - scores[a]) * (costs[c] - costs[a]) <= (scores[c] - scores[a]) * (costs[b] - costs[a]))
 
 
 def hull_score(costs: Floats, scores: Floats, cost: float) -> float:
-    """The hull's score at `cost`; what is cheaper than the cheapest policy gets that one's."""
+    """The hull's score at `cost`; below the cheapest policy's cost that policy's score."""
     corners = upper_hull(costs, scores)
     return float(np.interp(cost, costs[corners], scores[corners]))
 
@@ -57,9 +57,9 @@ def hull_score(costs: Floats, scores: Floats, cost: float) -> float:
 def cluster_bootstrap(
     groups: Sequence[str], seed: int = 0, resamples: int = RESAMPLES, least: int = 8
 ) -> NDArray[np.int64]:
-    """Bootstrap draws (resamples, n) of questions: of whole groups where there are at least `least`, else of questions.
+    """Cluster bootstrap: draws (resamples, n) of whole groups where there are at least `least`, else of questions.
 
-    A handful of groups says too little of how groups differ; then the interval is one for these very groups.
+    Fewer groups say too little of how groups differ; then the interval is conditional on these groups.
     """
     rng = np.random.default_rng(seed)
     names = sorted(set(groups))
@@ -80,7 +80,7 @@ def _padded(row: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray
 def policy_point(
     name: str, score: Floats, cost: Floats, draws: NDArray[np.int64], fixed: tuple[Floats, Floats] | None = None
 ) -> PolicyPoint:
-    """A policy with `score` (n,) and `cost` (n,) of each question; `fixed` are (n, policies) of the fixed ones."""
+    """Means and intervals of a policy from `score` (n,), `cost` (n,); `fixed` are (n, policies) of the fixed ones."""
     scores, costs = score[draws].mean(axis=1), cost[draws].mean(axis=1)
     above, above_ci = None, None
     if fixed is not None:

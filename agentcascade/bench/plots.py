@@ -1,4 +1,4 @@
-"""Figures to files, and the Pareto plot: accuracy against dollars per episode, with intervals."""
+"""Matplotlib figures in files, and the Pareto plot of accuracy against dollars per episode."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from agentcascade.errors import MissingExtra
 
 
 def escape_tex(name: str) -> str:
-    """A name for a figure whose texts may hold TeX: none of it is."""
+    """Escape a name for a figure whose texts may hold TeX."""
     return titled(name).replace("$", r"\$")
 
 
 @contextmanager
 def figure_axes(path: Path, rows: int = 1, height: float = 4.5) -> Iterator[Any]:
-    """The axes of a new figure (a list of them for more than one row), which is written to `path` at the end."""
+    """Axes of a new figure (a list for more than one row), which is written to `path` at the end."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def figure_axes(path: Path, rows: int = 1, height: float = 4.5) -> Iterator[Any]
 
 
 def plot_pareto(rows: Sequence[PolicyResult], title: str, paths: Sequence[Path]) -> None:
-    """Draw `rows` to every path, the format by its ending. Policies without a known price are left out."""
+    """Plot the Pareto front to every path, in the format of its suffix. Policies without a known price are left out."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

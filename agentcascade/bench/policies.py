@@ -12,13 +12,13 @@ from agentcascade.errors import BenchError, did_you_mean
 POLICIES = ("teacher", "student", "student+demos", "cascade", "cascade-no-demos", "random")
 """In running order: `random` needs the cascade's teacher share."""
 SHADOW, TUNED = "shadow", "tuned"
-"""The teacher plays and the student is sampled at every step, for a log; the rule that was tuned on one."""
+"""Policies that are run on demand: the teacher plays and the student is sampled for a log; a tuned rule"""
 OPTIONAL = (SHADOW, TUNED)
 SECTIONS = ("router", "sampling", "retrieval", "prompt")
 
 
 def check_policies(names: tuple[str, ...]) -> tuple[str, ...]:
-    """`names` in running order, without repeats; raises `BenchError` for an unknown one."""
+    """Check policy names; returns them in running order without repeats. Raises `BenchError` for an unknown one."""
     for name in names:
         if name not in (*POLICIES, *OPTIONAL):
             raise BenchError(f"there is no policy '{name}': {did_you_mean(name, (*POLICIES, *OPTIONAL))}")
@@ -28,7 +28,7 @@ def check_policies(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def apply_rule(base: CascadeConfig, rule: Mapping[str, Any]) -> CascadeConfig:
-    """`base` with the sections of `rule`, the part of a configuration that `agentcascade tune` writes.
+    """Apply a tuned rule, the sections of a configuration that `agentcascade tune` writes, to `base`.
 
     Raises `ConfigError` for what is wrong in it, `BenchError` for sections that no rule has.
     """
@@ -42,7 +42,7 @@ def apply_rule(base: CascadeConfig, rule: Mapping[str, Any]) -> CascadeConfig:
 
 
 def configure_policy(policy: str, base: CascadeConfig, *, teacher_share: float | None, seed: int) -> CascadeConfig:
-    """`base` as `policy` runs it. `teacher_share` is the share of steps that `random` gives to the teacher."""
+    """Configuration of a policy; `teacher_share` is the share of steps that `random` gives to the teacher."""
     changes: dict[str, Any] = {"seed": seed, "mode": "cascade"}
     no_demonstrations = {"retrieval": base.retrieval.model_copy(update={"k": 0})}
     match policy:

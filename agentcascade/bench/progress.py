@@ -1,4 +1,4 @@
-"""A progress bar per policy, with running accuracy and dollars."""
+"""Progress bars of a run, one a policy, with running accuracy and dollars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agentcascade.bench.runner import OnRecord, RunPlan, needs_bank
 
 
 class RunProgress:
-    """Shows what a run does; on Ctrl-C it says how to go on."""
+    """Progress bars of a run; on Ctrl-C they say how to resume it."""
 
     def __init__(self, console: Console, *, resume_hint: str) -> None:
         self._console = console
@@ -42,13 +42,13 @@ class RunProgress:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar that is told (done, total)."""
+        """Bar of one phase; the function that it yields takes (done, total)."""
         task = self._bar.add_task(name, total=None, note="")
         yield lambda done, total: self._bar.update(task, completed=done, total=total)
         self._bar.remove_task(task)
 
     def expecting(self, plan: RunPlan) -> OnRecord:
-        """Bars for all of `plan`; returns what must be called with each record."""
+        """Make the bars of a plan; returns the callback for each record."""
         totals = {p: sum(len(t) for t in plan.tasks.values()) for p in plan.policies}
         if any(needs_bank(p, plan) for p in plan.policies):
             totals = {"demos": sum(len(t) for t in plan.demonstrations.values()), **totals}

@@ -48,7 +48,7 @@ class EpisodeRecord(Frozen):
     seconds: float
     error: str | None = None
     group: str = ""
-    """Of tasks that are only solved when all of them are"""
+    """Group of tasks that counts as solved when all of them are"""
     decisions: tuple[Decision, ...] = ()
     shadows: tuple[Shadow, ...] = ()
     trajectory: Trajectory | None = None
@@ -59,7 +59,7 @@ class EpisodeRecord(Frozen):
 
     @property
     def failure(self) -> str | None:
-        """Why it is no episode of its policy: it broke, or the student failed at each step that it was asked at."""
+        """Why the episode does not count: it broke, or the student failed at each step that asked it."""
         if self.error is not None:
             return self.error
         student_steps = [
@@ -72,7 +72,7 @@ class EpisodeRecord(Frozen):
 
 
 def _student_failure(failures: Sequence[str]) -> str | None:
-    """What the student failed of."""
+    """The student's failure among a step's."""
     return next((f for f in failures if f.startswith("student: ")), None)
 
 
@@ -86,7 +86,7 @@ class EpisodeRunFolder(RunFolder[EpisodeRecord]):
         super().__init__(EpisodeRecord, folder, settings, resume=resume)
 
     def bank_url(self, seed: int, shared: str | None = None) -> str:
-        """The bank of a seed: a file beside the records, or a schema of this run's in the database at `shared`."""
+        """URL of a seed's bank: a file beside the records, or a schema of this run in the database at `shared`."""
         if shared is None:
             return f"sqlite:///{self.folder / f'bank-{seed}.db'}"
         from agentcascade.storage.schemas import within_schema

@@ -1,4 +1,4 @@
-"""What a run leaves behind for people and programs: table, JSON, CSV, plot and one HTML page."""
+"""Report of a run: table, JSON, CSV, Pareto plot and one HTML page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from agentcascade.ledger.ledger import break_even
 
 
 class RunReport:
-    """All figures of a run. `stopped` policies have none: they were ended since their episodes broke alike."""
+    """Results of a run; `stopped` policies have none, since their episodes kept failing alike."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class RunReport:
             self.break_even = break_even(self.demonstrations, self.teacher_dollars, self.cascade_dollars)
 
     def data(self) -> dict[str, Any]:
-        """The content of `results.json`."""
+        """Content of `results.json`."""
         return {
             "run": dict(self.run),
             "policies": [row.model_dump(mode="json") for row in self.rows],
@@ -59,7 +59,7 @@ class RunReport:
         }
 
     def table(self) -> Table:
-        """For the terminal."""
+        """Table for the terminal."""
         seeds = self.run["seeds"]
         title = f"{self.run['suite']} · {self.run['split']} · seeds {', '.join(map(str, seeds))}"
         table = Table(title=title, box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -70,7 +70,7 @@ class RunReport:
         return table
 
     def footnotes(self) -> list[str]:
-        """What must be said beside the table."""
+        """Footnotes of the table."""
         lines = []
         if self.demonstrations is not None:
             pays = "break-even unknown: it takes the teacher's and the cascade's dollars"
@@ -88,7 +88,7 @@ class RunReport:
 
     @property
     def faults(self) -> list[str]:
-        """Why these figures are none, or not of all episodes; a run that has any did not succeed."""
+        """Reasons why results are missing or not of all episodes; a run that has any did not succeed."""
         faults = [f"{policy} was stopped, its episodes broke alike: {why}" for policy, why in self.stopped.items()]
         for policy, failures in self.failures.items():
             if failures:
@@ -146,7 +146,7 @@ class RunReport:
 
 
 def _spreadsheet_cell(value: Any) -> Any:
-    """A text that a spreadsheet does not take for a formula."""
+    """Escape a text that a spreadsheet would take for a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 

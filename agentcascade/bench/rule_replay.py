@@ -1,4 +1,4 @@
-"""Many rules on the arms of a log, here or on a Ray cluster: each pair stands alone, and their order is kept."""
+"""Replay many acceptance rules on a log's arms, in worker processes here or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agentcascade.routers.tuning.rules import Rule
 
 
 class RuleOnLog(NamedTuple):
-    """A rule, and the number of the log that it is replayed on."""
+    """A rule, and the index of the log that it is replayed on."""
 
     log: int
     rule: Rule
@@ -22,7 +22,7 @@ class RuleOnLog(NamedTuple):
 def replay_rules(
     logs: Sequence[Columns], pairs: Sequence[RuleOnLog], bill: Bill, *, ray: str | None = None, workers: int = 1
 ) -> list[Replayed]:
-    """The figures of every pair, in their order. Raises `InvalidRequest`; with `ray` what `open_pool` raises, too."""
+    """Replay every pair, results in their order. Raises `InvalidRequest`, and with `ray` what `open_pool` raises."""
     if ray is None:
         return [replay(logs[log], rule, [bill]) for log, rule in pairs]
     results: dict[int, Replayed] = {}

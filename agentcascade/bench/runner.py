@@ -1,7 +1,7 @@
-"""Runs a benchmark: demonstrations first, then every policy over every task and seed, in a pool of workers.
+"""Run a benchmark: demonstrations first, then every policy over every task and seed, in a pool of workers.
 
-Every random choice hangs on (seed, policy, task), never on which worker played it or when, so a run that was killed
-and resumed ends in the same table as one that was not.
+Every random choice is seeded by (seed, policy, task), never by worker or time, so a run that was killed and resumed
+gives the same table as one that was not.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from agentcascade.errors import BenchError
 from agentcascade.types import Trajectory
 
 OnRecord = Callable[[EpisodeRecord, bool], None]
-"""Called with every record, and whether it was read from an earlier run."""
+"""Callback with every record, and whether it was read from an earlier run"""
 Done = dict[tuple[str, int, str], EpisodeRecord]
 
 
 @dataclass
 class RunPlan:
-    """What to run: tasks by seed for the demonstrations and for the policies."""
+    """Plan of a run: policies, and tasks by seed for them and for the demonstrations."""
 
     setup: worker.Setup
     policies: Sequence[str]
@@ -40,7 +40,7 @@ class RunPlan:
     ray: str | None = None
     """Address of a Ray cluster to play on, instead of processes of this machine"""
     stopped: dict[str, str] = field(default_factory=dict)
-    """Policies that were ended since their episodes broke alike, and of what"""
+    """Policies that were ended since their episodes kept failing alike, and the failure"""
 
 
 MAX_BROKEN_POOLS = 5
@@ -48,10 +48,10 @@ DEMONSTRATIONS = "demos"
 
 
 def run_benchmark(plan: RunPlan, store: EpisodeRunFolder, on_record: OnRecord) -> list[EpisodeRecord]:
-    """Play what is not played yet, and what broke, again; returns all records.
+    """Run the episodes that are not played yet or broke; returns all records.
 
-    A policy whose episodes break alike is ended, and told in `plan.stopped`. Raises `BenchError`, also where the
-    demonstrations break so. KeyboardInterrupt leaves a resumable run.
+    A policy whose episodes keep failing alike is ended and listed in `plan.stopped`. Raises `BenchError`, also where
+    the demonstrations fail so. KeyboardInterrupt leaves a resumable run.
     """
     done = {r.key: r for r in store if r.failure is None}
     for record in done.values():
@@ -91,13 +91,14 @@ def run_benchmark(plan: RunPlan, store: EpisodeRunFolder, on_record: OnRecord) -
 
 
 def needs_bank(policy: str, plan: RunPlan) -> bool:
+    """Whether a policy retrieves demonstrations from a bank."""
     setup = plan.setup
     config = setup.tuned if policy == TUNED and setup.tuned else setup.config
     return policy in ("student+demos", "cascade", "random", SHADOW, TUNED) and config.retrieval.k > 0
 
 
 def _stages(policies: Sequence[str]) -> list[list[str]]:
-    """`random` waits for the cascade's teacher share; all else can run side by side."""
+    """Stages of a run: `random` waits for the cascade's teacher share, all else runs side by side."""
     return [s for s in ([p for p in policies if p != "random"], [p for p in policies if p == "random"]) if s]
 
 
@@ -107,7 +108,7 @@ def _teacher_share(records: Iterable[EpisodeRecord], seed: int) -> float:
 
 
 def _bank_demonstrations(plan: RunPlan, seed: int, trajectories: Sequence[Trajectory | None]) -> None:
-    """Bank a seed's demonstrations in task order, so that ties rank alike in every run; repeats are ignored."""
+    """Bank a seed's demonstrations in task order, so that ties rank alike in every run; duplicates are ignored."""
     from agentcascade.storage import open_database
 
     successes = [t for t in trajectories if t is not None]
@@ -120,7 +121,7 @@ def _bank_demonstrations(plan: RunPlan, seed: int, trajectories: Sequence[Trajec
 
 
 class _Workers:
-    """Workers, from the first episode of a run to its last; new ones where they died."""
+    """Worker pool of a run, replaced when workers die."""
 
     def __init__(self, plan: RunPlan, store: EpisodeRunFolder, done: Done, on_record: OnRecord) -> None:
         self._plan = plan
@@ -141,7 +142,7 @@ class _Workers:
         self._stack.__exit__(kind, error, trace)
 
     def play(self, jobs: Sequence[EpisodeJob]) -> None:
-        """Play those that are not played yet. A worker that dies takes its episode back to the queue, a few times."""
+        """Play the jobs that are not played yet; a dead worker's episode is played again, a few times."""
         broken, stopped = 0, self._plan.stopped
         while waiting := [j for j in jobs if j.key not in self._done and j.policy not in stopped]:
             try:

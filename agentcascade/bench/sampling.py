@@ -1,6 +1,6 @@
-"""A log's steps sampled by a student that nobody serves: vLLM in worker processes, here or on a Ray cluster.
+"""Sample a student at the steps of a log, offline: vLLM in worker processes, here or on a Ray cluster.
 
-What came back is kept line by line beside the log that is made, so that a run that was stopped goes on where it was.
+Answers are kept line by line beside the log that is made, so that a stopped run resumes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from agentcascade.vllm.engine import EngineSettings
 from agentcascade.vllm.offline import OfflineEngine, SamplingSettings, SeededPrompt
 
 MAX_UNANSWERED = 100
-"""Steps without an answer, and none with one, that end a run."""
+"""Steps without an answer that end a run which has no answer at all"""
 
 
 class StepPrompt(NamedTuple):
-    """A step, what the student is asked there, and the demonstrations in it."""
+    """Prompt of a step: its messages, and the demonstrations in them."""
 
     step: LoggedStep
     messages: Sequence[Message]
@@ -41,7 +41,7 @@ class StepPrompt(NamedTuple):
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """How the student is run and sampled; picklable."""
+    """Plan of a sampling run: engine and sampling parameters; picklable."""
 
     python: Path
     settings: EngineSettings
@@ -61,9 +61,9 @@ def sample_steps(
     ray: str | None = None,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, dict[str, Any]]:
-    """The answer to each item by its step's `key`. `kept` holds those that came so far, and is read first.
+    """Sample each item; returns the answers by `step_key`. The file at `path` keeps them, and is read first.
 
-    Raises `InvalidRequest` where `kept` is of another run, `EnvironmentFailed`, and what `open_pool` raises.
+    Raises `InvalidRequest` where the file is of another run, `EnvironmentFailed`, and what `open_pool` raises.
     """
     prompts = {step_key(item.step): _seeded_prompt(item, plan.seed) for item in items}
     answers = _open_answers(path, _run_digest(plan, prompts), prompts)
@@ -108,7 +108,7 @@ def with_samples(
     formats: ActionFormat,
     price: Price | None,
 ) -> LoggedStep:
-    """The item's step with the student's samples, in place of those that `model` gave before."""
+    """The item's step with the student's samples, which replace earlier ones of `model`."""
     samples: list[LoggedSample] = []
     for sample in answer.get("samples", ()):
         message: Message = {"role": "assistant", "content": sample["text"]}
@@ -151,14 +151,14 @@ def _seeded_prompt(item: StepPrompt, seed: int) -> SeededPrompt:
 
 
 def _run_digest(plan: SamplingPlan, prompts: dict[str, SeededPrompt]) -> str:
-    """Of everything that the answers hang on."""
+    """Digest of everything that the answers depend on."""
     settings = [plan.settings.model, plan.settings.chat_template, plan.settings.dtype, asdict(plan.sampling), plan.seed]
     written = json.dumps([settings, list(prompts.values())], sort_keys=True, default=str)
     return blake2b(written.encode(), digest_size=12).hexdigest()
 
 
 def _open_answers(path: Path, identity: str, prompts: dict[str, SeededPrompt]) -> dict[str, dict[str, Any]]:
-    """The answers in `kept`; a line that a crash cut off is dropped. A new file names its run in the first line."""
+    """Read the answers in the file at `path`, without a torn last line; a new file begins with its run's digest."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     if not lines:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def _open_answers(path: Path, identity: str, prompts: dict[str, SeededPrompt]) -
 
 
 def _whole_lines(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Up to the first that a crash cut off."""
+    """Parsed lines up to the first that a crash cut off."""
     for line in lines:
         try:
             yield json.loads(line)
@@ -188,7 +188,7 @@ _plan: SamplingPlan | None = None
 
 
 def _start(plan: SamplingPlan) -> None:
-    """In a worker, which ends with its engine; the engine ends with it."""
+    """Start the engine in a worker; either ends with the other."""
     global _engine, _plan
     _plan = plan
     try:

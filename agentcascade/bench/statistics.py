@@ -1,4 +1,4 @@
-"""From episode records to the figures of a table."""
+"""Statistics of episode records: accuracy, dollars and deferral share of each policy, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESAMPLES = 10_000
 
 
 class PolicyResult(Frozen):
-    """One row of the table; intervals are 95 % percentile bootstrap over episodes."""
+    """Results of one policy; intervals are 95 % percentile bootstrap over episodes."""
 
     policy: str
     episodes: int
@@ -32,7 +32,7 @@ class PolicyResult(Frozen):
 
 
 def summarise_policies(records: Sequence[EpisodeRecord], policies: Sequence[str]) -> list[PolicyResult]:
-    """One row per policy that has records, in the given order."""
+    """Results of each policy that has records, in the given order."""
     by_policy = {p: [r for r in records if r.policy == p] for p in policies}
     teacher = dollars_per_episode(by_policy.get("teacher", []))
     return [_row(p, sorted(rows, key=lambda r: r.key), teacher) for p, rows in by_policy.items() if rows]
@@ -67,7 +67,7 @@ def _groups(rows: Sequence[EpisodeRecord]) -> float | None:
 
 
 def dollars_per_episode(rows: Sequence[EpisodeRecord]) -> Decimal | None:
-    """Mean of the bills; None without episodes or when a price is unknown."""
+    """Mean dollars of an episode; None without episodes or where a price is unknown."""
     bills = [r.dollars for r in rows]
     if not bills or None in bills:
         return None
@@ -75,7 +75,7 @@ def dollars_per_episode(rows: Sequence[EpisodeRecord]) -> Decimal | None:
 
 
 def demonstrations_dollars(records: Sequence[EpisodeRecord]) -> Decimal | None:
-    """What collecting the demonstrations of one seed cost on average, failures included."""
+    """Mean dollars of collecting one seed's demonstrations, failed episodes included."""
     rows = [r for r in records if r.policy == "demos"]
     per_episode = dollars_per_episode(rows)
     return None if per_episode is None else per_episode * len(rows) / len({r.seed for r in rows})

@@ -1,4 +1,4 @@
-"""The log of steps of a benchmark's episodes of policy ``shadow``: the same run gives the same lines."""
+"""Step log of a benchmark's episodes of policy ``shadow``; the same run gives the same lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agentcascade.steplog.types import LoggedStep
 
 
 def logged_steps(records: Iterable[EpisodeRecord], table: PriceTable) -> Iterator[LoggedStep]:
-    """One step for each that both models answered, by seed, task and position. Broken episodes count as lost."""
+    """Steps that both models answered, by seed, task and position. Broken episodes count as lost."""
     prices = PriceLookup(table)
     shadowed = [record for record in records if record.policy == SHADOW]
     for record in sorted(shadowed, key=lambda r: (r.seed, r.index)):

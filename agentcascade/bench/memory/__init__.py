@@ -1,1 +1,1 @@
-"""Benchmarks of memory: sweeps, training and evaluation of tier routers."""
+"""Memory benchmarks: question answering, tier sweeps, and training and evaluation of tier routers."""

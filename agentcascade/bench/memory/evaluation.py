@@ -1,4 +1,4 @@
-"""A tier router on the questions that were held out, beside the fixed policies and the oracle."""
+"""Evaluate a tier router on held-out questions of a sweep, beside fixed policies, a random one and the oracle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRID = (0.0, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
 def evaluate_router(
     table: OutcomeTable, groups: Sequence[str], router: TierRouter, grid: Sequence[float] = GRID
 ) -> tuple[list[PolicyPoint], float]:
-    """The fixed policies on the hull and the uniform ones, the random one, and the router at each λ; and the oracle."""
+    """Points of the fixed policies on the hull, the uniform ones, the random one, the router by λ; and the oracle."""
     draws, fixed = cluster_bootstrap(groups), (table.score, table.cost)
     costs, scores = table.cost.mean(axis=0), table.score.mean(axis=0)
     combinations = sorted({*upper_hull(costs, scores), 0, COMBINATIONS // 2, COMBINATIONS - 1}, key=lambda i: costs[i])
@@ -42,7 +42,7 @@ def evaluate_router(
 
 
 def greedy_combinations(router: TierRouter, table: OutcomeTable, tradeoff: float) -> Ints:
-    """The combination (n,) that the router likes best for each question, decision by decision."""
+    """Combination (n,) of each question's likeliest tiers, chosen decision by decision."""
     combinations = np.zeros(len(table), dtype=np.int64)
     for i in range(len(table)):
         query = np.ascontiguousarray(table.query[i])
@@ -62,6 +62,6 @@ def greedy_combinations(router: TierRouter, table: OutcomeTable, tradeoff: float
 
 
 def combination_name(combination: int) -> str:
-    """``low-low-mid-low-high``, or ``all-low``."""
+    """Name of a combination: ``low-low-mid-low-high``, or ``all-low``."""
     names = combination_tiers(combination)
     return f"all-{names[0]}" if len(set(names)) == 1 else "-".join(names)

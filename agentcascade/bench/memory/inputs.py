@@ -1,4 +1,4 @@
-"""What the memory commands are given: a benchmark's file, a log, a router."""
+"""Inputs of the memory commands: a benchmark's file, a tier log, a tier router."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def load_suite(suite: str, path: Path) -> list[Conversation]:
 
 
 def open_log(path: Path, embedder: str) -> TierLog:
-    """A log of ours (.npz) or a foreign one (.jsonl), whose questions are embedded."""
+    """Open a tier log: .npz, or .jsonl, whose questions are embedded."""
     if path.suffix != ".jsonl":
         return log.load_log(path)
     from agentcascade.assembly import components
@@ -53,7 +53,7 @@ def open_log(path: Path, embedder: str) -> TierLog:
 
 
 def _tiers(text: str) -> str | dict[str, str]:
-    """``low``, ``filter=low,summary=high``, or as the tables name them: ``all-low``, ``low-low-mid-low-high``."""
+    """Parse tiers: ``low``, ``filter=low,summary=high``, ``all-low`` or ``low-low-mid-low-high``."""
     if "=" in text:
         pairs = [part.partition("=") for part in text.split(",")]
         return {name.strip(): tier.strip() for name, _, tier in pairs}
@@ -62,7 +62,7 @@ def _tiers(text: str) -> str | dict[str, str]:
 
 
 def open_router(path: Path | None, tiers: str | None) -> TierRouter:
-    """A trained router by its file, whatever its kind, or fixed tiers by their names."""
+    """Open a trained router by its checkpoint, or make one of fixed tiers by their names."""
     if path is None:
         return FixedTiers(_tiers(tiers or ""))  # type: ignore[arg-type]
     from agentcascade.routers.tier.checkpoints import checkpoint_kind

@@ -1,4 +1,4 @@
-"""Questions put to the real pipeline, many at once: for benchmarks, logs of random tiers and training on policy."""
+"""Ask questions of the real memory pipeline, many at once: for benchmarks, logs of random tiers, on-policy training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class HistoryQuestion(NamedTuple):
 
 @dataclass
 class RecordingRouter:
-    """A router that remembers on what states it was asked, and what it gave."""
+    """Tier router that records the states it was asked at."""
 
     router: TierRouter
     name: str = "watched"
@@ -44,7 +44,7 @@ class RecordingRouter:
 
 
 class AnsweredQuestion(NamedTuple):
-    """One question answered."""
+    """One question with its recall, its score, and the vectors that tiers were chosen on."""
 
     recall: Recall
     scored: MemoryScore
@@ -57,9 +57,9 @@ class AnsweredQuestion(NamedTuple):
 
 
 class LiveMemory:
-    """Conversations in a memory, asked about. `concurrency` questions are under way at once.
+    """Conversations in a memory, with `concurrency` questions at once.
 
-    No more than `memory.max_histories` conversations are held at a time, in the order of the files.
+    At most `memory.max_histories` conversations are held at a time, in the order of the files.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class LiveMemory:
         self._breaker = FailureBreaker()
 
     async def prepared(self, histories: Collection[str]) -> AsyncIterator[Set[str]]:
-        """The `histories` in blocks; one is embedded when it is handed out, and those before it are forgotten.
+        """Yield `histories` in blocks; a block is embedded when it is yielded, and earlier ones are removed.
 
         Raises `BenchError` for a memory that does not hold what it was given.
         """
@@ -100,7 +100,7 @@ class LiveMemory:
             yield names
 
     async def _hold(self, conversation: Conversation) -> None:
-        """Append and embed it."""
+        """Append and embed a conversation."""
         await self.memory.append(conversation.id, conversation.turns)
         lines = await self.memory.prepare(conversation.id)
         if not lines and any(turn.text.strip() for turn in conversation.turns):
@@ -113,7 +113,7 @@ class LiveMemory:
         return [HistoryQuestion(c.id, q) for c in self._conversations for q in c.questions]
 
     async def ask(self, item: HistoryQuestion, router: TierRouter, tradeoff: float = 0.0) -> AnsweredQuestion:
-        """One question, with `router` in place of the memory's own."""
+        """Ask one question, with `router` in place of the memory's own."""
         watched = RecordingRouter(router, router.name)
         question = item.question
         recall = await self.memory.recall(
@@ -126,7 +126,7 @@ class LiveMemory:
         return AnsweredQuestion(recall, scored, (first, second, third), states[0].query)
 
     def _check(self, recall: Recall) -> None:
-        """Raises `BenchError` when tiers fall for one reason again and again: that would measure the lower ones."""
+        """Raises `BenchError` when tiers keep falling back for one reason, since that measures the lower tiers."""
         fell = (r.failures[-1] for r in recall.runs if r.used != r.asked and r.failures)
         failure = next(fell, None) if self.memory.models else None
         if self._breaker.is_one_too_many("memory", failure):
@@ -141,7 +141,7 @@ class LiveMemory:
         tradeoffs: Sequence[float],
         on_done: Callable[[AnsweredQuestion], None] | None = None,
     ) -> list[AnsweredQuestion]:
-        """Each question with its router and λ; results in the order given."""
+        """Ask each question with its router and λ; results in the order given."""
         room = asyncio.Semaphore(self._concurrency)
 
         async def one(item: HistoryQuestion, router: TierRouter, tradeoff: float) -> AnsweredQuestion:
@@ -159,7 +159,7 @@ class LiveMemory:
 
 
 class _PolicyRouter:
-    """One episode's router: asks the policy in training for its draw."""
+    """Tier router of one rollout, which asks the policy in training for its draws."""
 
     name = "drawn"
 
@@ -175,9 +175,9 @@ class _PolicyRouter:
 
 
 class LiveWorld:
-    """The pipeline as the world that PPO trains in: every rollout is played for real, `LiveMemory.concurrency` at once.
+    """The real pipeline as the world that PPO trains in.
 
-    Costs are dollars where a chat model is asked, else milliseconds. `results` keeps all that was played, for a log.
+    Costs are dollars where a chat model is asked, else milliseconds. `results` keeps all rollouts for a log.
     """
 
     def __init__(
@@ -209,5 +209,5 @@ class LiveWorld:
 
 
 def answer_cost(result: AnsweredQuestion, dollars: bool) -> float:
-    """Dollars of the memory's calls, or milliseconds."""
+    """Cost of an answer: dollars of the memory's calls, or milliseconds."""
     return float(result.recall.dollars or 0) if dollars else result.milliseconds

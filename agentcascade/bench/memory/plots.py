@@ -1,4 +1,4 @@
-"""The pictures of the memory benchmarks: frontiers and learning curves."""
+"""Plots of the memory benchmarks: frontiers and learning curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agentcascade.routers.tier.ppo import PassMetrics
 def plot_frontier(
     points: Sequence[PolicyPoint], path: Path, *, cost: str = "milliseconds", score: str = "evidence F1"
 ) -> Path:
-    """Score against cost with intervals: fixed policies, and the routers' curve over λ."""
+    """Plot score against cost with intervals: fixed policies, and the routers' curve over λ."""
     with figure_axes(path) as axes:
         of_router = [p for p in points if "λ=" in p.name]
         others = [p for p in points if "λ=" not in p.name]
@@ -32,7 +32,7 @@ def plot_frontier(
 
 
 def plot_training(history: Sequence[PassMetrics], path: Path) -> Path:
-    """Reward, cost and entropy by pass."""
+    """Plot reward, cost and entropy by pass."""
     with figure_axes(path, rows=3, height=8) as (reward, cost, entropy):
         passes = [p.number for p in history]
         reward.plot(passes, [p.reward for p in history], label="training")

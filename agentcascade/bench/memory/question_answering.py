@@ -1,6 +1,6 @@
-"""LoCoMo, LongMemEval and HotpotQA: every policy answers every question, then one table and one frontier.
+"""Run the memory benchmarks (LoCoMo, LongMemEval, HotpotQA): every policy answers every question.
 
-One JSON line a question is the only state, as in `records`: a killed run goes on from there.
+One JSON line a question is the only state (see `run_folder`): a killed run resumes from there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run_questions(
     *,
     concurrency: int = 4,
 ) -> list[QuestionRow]:
-    """Play what is not played yet; returns all rows."""
+    """Play the questions that are not played yet; returns all rows."""
     done = {row.key: row for row in rows}
     for row in done.values():
         on_row(row, True)
@@ -72,7 +72,7 @@ def run_questions(
 
 
 def router_for_policy(name: str, plan: EvaluationPlan) -> TierRouter | None:
-    """None for the baselines that run no pipeline."""
+    """Tier router of a policy; None for the baselines that run no pipeline."""
     if name in plan.routers:
         return plan.routers[name]
     if name == "random":
@@ -83,7 +83,7 @@ def router_for_policy(name: str, plan: EvaluationPlan) -> TierRouter | None:
 
 
 async def _play_without_pipeline(live: LiveMemory, name: str, item: HistoryQuestion) -> QuestionRow:
-    """Plain retrieval, or all there is."""
+    """Play a baseline without a pipeline: plain retrieval, or the full context."""
     work = await asyncio.to_thread(live.memory.question_context, item.question.text, item.history)
     full_context = name == "full-context"
     lines = (

@@ -47,7 +47,7 @@ class QuestionRow(Frozen):
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What to run. `routers` are learned ones by name, each played at every λ of `tradeoffs`."""
+    """Plan of a run; `routers` are learned ones by name, each played at every λ of `tradeoffs`."""
 
     suite: str
     policies: Sequence[str]

@@ -1,4 +1,4 @@
-"""Rollouts of random tiers on a Ray cluster: a worker takes a conversation with all that is asked about it."""
+"""Rollouts of random tiers on a Ray cluster: a worker takes a conversation with all its questions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker makes its memory and its scorer of; picklable. `scoring` are the arguments of `make_scorer`."""
+    """Settings of a worker's memory and scorer; picklable. `scoring` are the arguments of `make_scorer`."""
 
     config: CascadeConfig
     scoring: Mapping[str, Any]
@@ -30,7 +30,7 @@ class WorkerSettings:
 
 
 class ConversationJob(NamedTuple):
-    """One conversation, and what is asked about it: each question with its number and its router."""
+    """One conversation with its questions, each with its number and its router."""
 
     conversation: Conversation
     items: Sequence[tuple[int, HistoryQuestion, TierRouter]]
@@ -46,7 +46,7 @@ def play_rollouts(
     workers: int,
     on_done: Callable[[int], None],
 ) -> list[AnsweredQuestion]:
-    """Each question with its router, in the order given. `on_done` is told how many are answered."""
+    """Ask each question with its router; answers in the order given. `on_done` gets the number of answers so far."""
     numbered = list(zip(range(len(items)), items, routers))
     jobs = [ConversationJob(c, [each for each in numbered if each[1].history == c.id]) for c in conversations]
     jobs = sorted((w for w in jobs if w.items), key=lambda w: -len(w.conversation.turns) * len(w.items))

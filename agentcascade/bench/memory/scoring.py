@@ -1,4 +1,4 @@
-"""What a memory is worth: by the evidence it holds, or by the answer that a model gives from it."""
+"""Score memories: by the evidence they hold, or by the answer that a model gives from them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANSWER_SECONDS = 600.0
 
 
 class MemoryScore(NamedTuple):
-    """`score` from 0 to 1; `answer` is empty where no model was asked."""
+    """Score of a memory from 0 to 1, with its metrics; `answer` is empty where no model was asked."""
 
     score: float
     answer: str
@@ -42,8 +42,10 @@ class MemoryScore(NamedTuple):
 
 
 class MemoryScorer:
-    """Scores memories of one suite. `answerer` and, for reward ``judge``, `judge` are chat models; equal memories of a
-    question are answered once."""
+    """Scorer of one suite's memories, with a chat model that answers and, for reward ``judge``, one that judges.
+
+    Equal memories of a question are answered once.
+    """
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ def scoring_models(
     api_base: str | None = None,
     timeout: float | None = None,
 ) -> dict[str, ModelConfig | None]:
-    """The models that score, by their roles. `price` and `api_base` are the answering model's."""
+    """Configurations of the scoring models by role; `price` and `api_base` are the answering model's."""
     limit = {} if timeout is None else {"timeout_seconds": timeout}
     return {
         "answer model": ModelConfig(name=answerer, price=price, api_base=api_base, **limit) if answerer else None,
@@ -133,7 +135,7 @@ def scoring_models(
 def make_scorer(
     suite: str, reward: RewardName, answerer: str | None, judge: str | None, prompt: PromptConfig, **settings: Any
 ) -> MemoryScorer:
-    """A scorer whose models are named as in a configuration; `settings` are those of `scoring_models`."""
+    """Make a scorer whose models are named as in a configuration; `settings` are those of `scoring_models`."""
     from agentcascade.assembly.components import make_model
     from agentcascade.models.tokens import token_counter
 
@@ -143,7 +145,7 @@ def make_scorer(
 
 
 def check_models(config: CascadeConfig, scoring: Mapping[str, ModelConfig | None]) -> None:
-    """Try all models that a benchmark of memories asks. Raises `BenchError`."""
+    """Check that all models of a memory benchmark answer. Raises `BenchError`."""
     from agentcascade.memory.tiers import make_modules, needs_chat_models
 
     needed = needs_chat_models(make_modules(config.memory.axis, config.memory.tiers))

@@ -15,7 +15,7 @@ from agentcascade.bench.memory.question_rows import EvaluationPlan, QuestionRow
 
 @dataclass(frozen=True)
 class PolicySummary:
-    """One row of the report's table."""
+    """Summary of one policy at one λ."""
 
     point: PolicyPoint
     questions: int
@@ -28,7 +28,7 @@ class PolicySummary:
 
 
 def summarise_rows(rows: Sequence[QuestionRow], plan: EvaluationPlan, cost: str) -> list[PolicySummary]:
-    """A line for each policy and λ; `cost` is milliseconds, tokens or dollars."""
+    """Summarise the rows of each policy and λ; `cost` is milliseconds, tokens or dollars."""
     by_name: dict[tuple[str, float], list[QuestionRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda r: r.question):
         by_name[row.policy, row.tradeoff].append(row)

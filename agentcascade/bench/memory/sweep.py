@@ -1,6 +1,6 @@
-"""Fills the table that a tier router is trained on: every combination of tiers for every question, scored.
+"""Sweep a benchmark: score every tier combination of every question, into the log that a tier router is trained on.
 
-Workers take one conversation at a time; what is done is kept in a folder, so that a killed run goes on.
+Workers take one conversation at a time, and a folder keeps its part, so that a killed run resumes.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 METRICS = ("milliseconds", "tokens", "precision", "recall")
 CACHED = 12_000
-"""Token vectors kept by a worker: those of a long conversation, 30 KiB each."""
+"""Token vectors in a worker's cache, as many as a long conversation has, 30 KiB each"""
 
 OnDone = Callable[[int, int], None]
-"""Called with conversations done, and of how many."""
+"""Callback with the numbers of conversations done and in all"""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What to sweep: conversations under a configuration whose tiers ask no chat model."""
+    """Plan of a sweep: conversations, and a configuration whose tiers ask no chat model."""
 
     config: CascadeConfig
     conversations: Sequence[Conversation]
@@ -46,14 +46,14 @@ class SweepPlan:
     ray: str | None = None
 
     def describe(self) -> dict[str, Any]:
-        """What must be the same for a folder to be gone on with."""
+        """Settings that must be the same where a sweep is resumed."""
         memory = self.config.memory.model_dump(mode="json", exclude={"router", "tradeoff", "explore"})
         said = {"prompts": dict(self.config.prompt.template)} if self.config.prompt.template else {}
         return {"memory": memory, **said, "embedder": self.config.retrieval.embedder, "conversations": self.digest}
 
     @property
     def digest(self) -> str:
-        """Of all that was asked and said."""
+        """Digest of all questions and turns."""
         digest = blake2b(digest_size=12)
         for conversation in self.conversations:
             text = json.dumps(conversation.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False)
@@ -62,7 +62,7 @@ class SweepPlan:
 
 
 def collect_sweep(sweep: SweepPlan, folder: Path, on_done: OnDone | None = None) -> TierLog:
-    """The complete table, of questions that have evidence. Raises `BenchError` for a folder of another sweep."""
+    """Sweep the questions with evidence into a complete log. Raises `BenchError` for another sweep's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     description, manifest = sweep.describe(), folder / "sweep.json"
     if manifest.exists() and json.loads(manifest.read_text(encoding="utf-8")) != description:
@@ -105,7 +105,7 @@ def _start(config: CascadeConfig) -> None:
 
 
 def _play(conversation: Conversation) -> tuple[str, dict[str, Any]]:
-    """Sweep one conversation's questions: its id, and what there is to keep."""
+    """Sweep one conversation's questions; returns its id and the arrays of its part."""
     import asyncio
 
     from agentcascade.memory.sweep import sweep_tiers
@@ -144,14 +144,14 @@ def _play(conversation: Conversation) -> tuple[str, dict[str, Any]]:
 
 
 def _write_part(path: Path, arrays: Mapping[str, Any]) -> None:
-    """All of it, or nothing."""
+    """Write a conversation's part, whole or not at all."""
     temporary = path.with_suffix(".tmp.npz")
     np.savez(temporary, **arrays)
     temporary.replace(path)
 
 
 def _merge_parts(sweep: SweepPlan, parts: Sequence[tuple[Conversation, Path]]) -> TierLog:
-    """One log of all conversations."""
+    """Merge the parts of all conversations into one log."""
     from agentcascade.bench.memory.training import question_embedder
     from agentcascade.routers.tier.log import TierLog
 

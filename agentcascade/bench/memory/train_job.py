@@ -1,4 +1,4 @@
-"""What ``memory train`` does: get a log by one of several ways, then train on it."""
+"""Job of ``agentcascade memory train``: collect or read a tier log, then train a tier router on it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TrainJob:
         )
 
     def run(self) -> TrainingOutcome:
-        """Collect, or read, a log; train; measure. Raises `ConfigError` and `InvalidRequest`."""
+        """Collect or read a log, train, and evaluate. Raises `ConfigError` and `InvalidRequest`."""
         options = self._options
         if options["ray"]:
             self._check_ray()
@@ -184,7 +184,7 @@ class TrainJob:
         return build_bench_memory(self._config)
 
     def _random(self) -> TierLog:
-        """Each question `rollouts` times with random tiers, through the real pipeline."""
+        """Collect a log: each question `rollouts` times with random tiers, through the real pipeline."""
         if self._options["ray"]:
             return self._random_on_ray()
         with self._memory() as memory, asyncio.Runner() as runner:
@@ -225,7 +225,7 @@ class TrainJob:
         return needs_chat_models(make_modules(self._config.memory.axis, self._config.memory.tiers))
 
     def _on_policy(self) -> TrainingOutcome:
-        """PPO against the real pipeline; what it played is kept as a log."""
+        """Train by PPO against the real pipeline; its rollouts are written as a log."""
         if self._options["router"] != "policy":
             raise ConfigError("--collect on-policy trains the policy: add --router policy")
         with self._memory() as memory, asyncio.Runner() as runner:
@@ -254,7 +254,7 @@ class TrainJob:
 
 
 class SeededRandomTiers:
-    """Random tiers that hang on a number, not on the order in which questions are played."""
+    """Random tiers with a seed for each question, whatever the order in which questions are played."""
 
     name = "random"
 
@@ -271,7 +271,7 @@ class SeededRandomTiers:
 def rollout_log(
     played: list[tuple[HistoryQuestion, AnsweredQuestion]], dollars: bool, config: CascadeConfig, *, propensity: bool
 ) -> TierLog:
-    """What was played, as a log; with `propensity` the tiers were drawn uniformly."""
+    """Tier log of rollouts; with `propensity` the tiers were drawn uniformly."""
     names: dict[str, tuple[int, HistoryQuestion, Any]] = {}
     for item, result in played:
         names.setdefault(item.question.id, (len(names), item, result.query))

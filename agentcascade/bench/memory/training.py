@@ -1,4 +1,4 @@
-"""From a log of tier choices to a trained router: split by conversation, train, and measure on what was held out."""
+"""Train a tier router on a tier log: split by conversation, train, and evaluate on the held-out conversations."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Kind = Literal["values", "policy"]
 
 @dataclass(frozen=True)
 class QuestionSplit:
-    """Questions by what they are for; no conversation is in two of them."""
+    """Indices of training, validation and test questions; no conversation is in two of them."""
 
     train: Ints
     validation: Ints
@@ -46,20 +46,20 @@ class QuestionSplit:
 
 @dataclass
 class TrainingOutcome:
-    """A trained router, and how it and its peers do on the test questions."""
+    """Outcome of a training: the checkpoint, and the points of the router and its baselines on the test questions."""
 
     kind: Kind
     path: Path
     cost_unit: str = "milliseconds"
     points: list[PolicyPoint] = field(default_factory=list)
     oracle: float | None = None
-    """Mean of the best score of every question: what a router that knew the future would get; known of a sweep."""
+    """Mean of the best score of every question, known of a sweep"""
     history: list[PassMetrics] = field(default_factory=list)
     test_groups: Sequence[str] = ()
 
 
 def split_questions(groups: Sequence[str], seed: int, train: float = 0.6, validation: float = 0.1) -> QuestionSplit:
-    """By group, drawn with `seed`. Raises `ConfigError` for fewer than three groups."""
+    """Split questions by group, drawn with `seed`. Raises `ConfigError` for fewer than three groups."""
     names = sorted(set(groups))
     if len(names) < 3:
         raise ConfigError(
@@ -77,7 +77,7 @@ def split_questions(groups: Sequence[str], seed: int, train: float = 0.6, valida
 
 
 def outcome_table(log: TierLog) -> OutcomeTable:
-    """A complete log as a table. Raises `ConfigError` for one that lacks combinations."""
+    """Outcome table of a complete log. Raises `ConfigError` for one that lacks combinations."""
     if not log.is_sweep:
         raise ConfigError(
             f"the log does not hold all {COMBINATIONS} combinations of every question, which this needs: "
@@ -116,7 +116,7 @@ def train_router(
     resume: bool = False,
     on_pass: Callable[[PassMetrics], None] | None = None,
 ) -> TrainingOutcome:
-    """Train on the log's conversations and write the router into `folder`; the test conversations measure it.
+    """Train a router on a log, write its checkpoint into `folder`, and evaluate it on the test conversations.
 
     `embedder` gives the policy network the vectors of the modules' descriptions.
     """
@@ -156,7 +156,7 @@ def train_world(
     resume: bool = False,
     on_pass: Callable[[PassMetrics], None] | None = None,
 ) -> TrainingOutcome:
-    """Train the policy network in worlds that play for real, and measure it in the last of them."""
+    """Train the policy network on policy in live worlds, and evaluate it in the last of them."""
     probe = learn.play(
         np.arange(min(len(learn), 2 * recipe.batch)), _uniform_policy(recipe.seed), np.zeros(len(learn), np.float32)
     )
@@ -239,14 +239,14 @@ def _train_policy(
 
 
 def question_embedder(config: CascadeConfig) -> Embedder:
-    """The encoder of the questions."""
+    """Embedder of the questions."""
     from agentcascade.assembly import components
 
     return components.make_embedder(config.memory.embedder or config.retrieval.embedder)
 
 
 def checkpoint_card(log: TierLog, parts: QuestionSplit, recipe: Recipe, kind: Kind) -> dict[str, Any]:
-    """What a checkpoint says of itself."""
+    """Card of a checkpoint: encoder, data, questions by split, recipe, versions."""
     about = dict(log.about)
     return {
         "encoder": about.get("encoder"),
@@ -268,7 +268,7 @@ def _provenance() -> dict[str, Any]:
 
 
 def write_results(outcome: TrainingOutcome, folder: Path) -> list[Path]:
-    """results.json, the frontier and, for a policy, the curves."""
+    """Write results.json, the frontier and, for a policy, the learning curves; returns their paths."""
     from agentcascade.bench.memory.plots import plot_frontier, plot_training
 
     results = folder / "results.json"

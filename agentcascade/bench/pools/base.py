@@ -1,4 +1,4 @@
-"""What a pool of workers promises."""
+"""Protocol of worker pools."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 J = TypeVar("J")
-
-
 R = TypeVar("R")
 
-
 LOCAL_CLUSTER = "local"
-"""In place of a cluster's address: start one on this machine, for this run."""
+"""In place of a Ray cluster's address: start one on this machine for this run"""
 
 
 class WorkersDied(Exception):
-    """A worker died at work. What it had returned before is good; `for_good`: others have tried its work and died."""
+    """A worker died; results that came before are good. `for_good`: several workers died of the same item."""
 
     def __init__(self, message: str, *, for_good: bool = False) -> None:
         super().__init__(message)
@@ -25,13 +22,13 @@ class WorkersDied(Exception):
 
 
 class Pool(Protocol):
-    """Workers that are ready. Leaving the context with an error stops them at once, in the middle of their work."""
+    """Pool of workers that are ready. Leaving the context with an error stops them at once."""
 
     shares_files: bool
-    """Whether every worker is on this machine, so that it sees its files."""
+    """Whether every worker is on this machine and sees its files"""
 
     def map(self, function: Callable[[J], R], items: Iterable[J]) -> Iterator[R]:
-        """`function` of each item, as results come in. Raises what `function` raised, or `WorkersDied`."""
+        """Yield `function` of each item as results come in. Raises what `function` raised, or `WorkersDied`."""
         ...
 
     def __enter__(self) -> Pool: ...

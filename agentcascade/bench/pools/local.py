@@ -1,4 +1,4 @@
-"""Where work is played: worker processes of this machine, or a Ray cluster. Whoever hands out work knows neither."""
+"""Worker processes of this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agentcascade.bench.pools.base import J, R, WorkersDied
 
 
 class ProcessPool:
-    """Fresh processes of this machine."""
+    """Pool of spawned processes on this machine."""
 
     shares_files = True
 

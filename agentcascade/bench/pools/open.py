@@ -1,4 +1,4 @@
-"""Pools by name: processes of this machine, or a Ray cluster."""
+"""Open a worker pool: processes of this machine, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agentcascade.bench.pools.base import Pool
 
 
 def open_pool(workers: int, start: Callable[..., None], *arguments: Any, ray: str | None = None) -> Pool:
-    """`workers` workers, on each of which ``start(*arguments)`` has run; all of it picklable.
+    """Open a pool of `workers`, on each of which ``start(*arguments)`` has run; all of it picklable.
 
     `ray` is the address of a cluster (``host:port``, ``ray://host:port``, ``auto``) or `LOCAL`. Raises `MissingExtra`
     and `BenchError`.
@@ -24,7 +24,7 @@ def open_pool(workers: int, start: Callable[..., None], *arguments: Any, ray: st
 
 
 def check_pool(ray: str | None) -> None:
-    """Raises what `open_pool` would, as far as it can be known before there is work."""
+    """Raises what `open_pool` would, as far as it can be known beforehand."""
     if ray is not None:
         from agentcascade.bench.pools import ray as ray_pool
 

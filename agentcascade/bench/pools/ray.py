@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: actors, which Ray places, restarts and gives their work again when they die."""
+"""Workers on a Ray cluster: actors, which Ray places, and restarts with their work when they die."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 ATTEMPTS = 5
-"""Workers that may die of the same piece of work, before nobody tries it again."""
+"""Workers that may die of the same item before it is given up"""
 PROBE_SECONDS = 5
 START_SECONDS = 300
-"""Within which all workers must have started: a busy cluster makes them wait."""
+"""Seconds within which all workers must have started, since a busy cluster makes them wait"""
 OBJECT_STORE_BYTES = 256 * 2**20
-"""Of a cluster on this machine; what is handed out and comes back is small."""
+"""Object store of a cluster on this machine; items and results are small"""
 
 
 class _Actor:
-    """One worker. It finds modules where its driver does, as far as it has the folders."""
+    """One worker, with its driver's module paths as far as it has the folders."""
 
     def __init__(self, path: Sequence[str]) -> None:
         sys.path += [folder for folder in path if folder not in sys.path and os.path.isdir(folder)]
         self._ready = False
 
     def call(self, start: Callable[..., None], arguments: Sequence[Any], function: Callable[[J], R], item: J) -> R:
-        """`arguments` is a reference in a list, so that Ray hands over what is behind it once, not with every call."""
+        """`arguments` is a reference in a list, so that Ray transfers its object once, not with every call."""
         import ray
 
         if not self._ready:
@@ -48,7 +48,7 @@ class _Actor:
 
 
 class RayPool:
-    """`workers` actors of one CPU each. The cluster's machines need the same packages, data and keys as this one."""
+    """Pool of actors with one CPU each; the cluster's machines need this one's packages, data and keys."""
 
     def __init__(self, address: str, workers: int, start: Callable[..., None], *arguments: Any) -> None:
         check_ray_address(address)
@@ -70,7 +70,7 @@ class RayPool:
             raise
 
     def _nodes(self) -> set[str]:
-        """Where the workers are; returns when all have started."""
+        """Ids of the workers' nodes; returns when all have started."""
         requests = [actor.node.remote() for actor in self._actors]
         ready, late = self._ray.wait(requests, num_returns=len(requests), timeout=START_SECONDS)
         try:
@@ -145,7 +145,7 @@ def _connect(ray: Any, address: str, workers: int) -> None:
 
 
 def check_ray_address(address: str) -> None:
-    """Raises `MissingExtra` without Ray, and `BenchError` where nobody listens: Ray itself would try for a minute."""
+    """Raises `MissingExtra` without Ray, and `BenchError` where nothing listens, which Ray would try for a minute."""
     try:
         import ray  # noqa: F401
     except ImportError as error:
