@@ -115,7 +115,7 @@ def _appworld(to: Console) -> None:
 
     try:
         installation.interpreter()
-        where = f"AppWorld {installation.VERSION}, in {installation.root()}: agentcascade bench appworld"
+        where = f"AppWorld {installation.VERSION}, in {installation.appworld_root()}: agentcascade bench appworld"
         marked(to, "✓", "green", where)
     except EnvironmentFailed as error:
         marked(to, "–", "dim", str(error), dim=True)

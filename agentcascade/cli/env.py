@@ -29,13 +29,15 @@ def install(name: str, fresh: bool) -> None:
     from agentcascade.envs.appworld import installation
 
     if fresh:
-        shutil.rmtree(installation.home(), ignore_errors=True)
+        shutil.rmtree(installation.install_folder(), ignore_errors=True)
     columns = TextColumn("{task.description:<30}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns) as bar:
         shown = bar.add_task("", total=None)
-        installation.install(lambda what, done, total: bar.update(shown, description=what, completed=done, total=total))
+        installation.install_appworld(
+            lambda what, done, total: bar.update(shown, description=what, completed=done, total=total)
+        )
         bar.update(shown, description="done", completed=1, total=1)
-    say(f"{installation.home()} has AppWorld {installation.VERSION}: agentcascade bench appworld")
+    say(f"{installation.install_folder()} has AppWorld {installation.VERSION}: agentcascade bench appworld")
 
 
 @command.command("list")
@@ -46,10 +48,10 @@ def list_() -> None:
 
     try:
         installation.interpreter()
-        root = installation.root()
+        root = installation.appworld_root()
     except EnvironmentFailed as error:
         say(f"appworld  {error}")
     else:
         splits = ", ".join(f"{s} {len(installation.task_ids(root, s))}" for s in installation.splits(root))
-        kind = "official" if installation.official() else "generated"
+        kind = "official" if installation.official_root() else "generated"
         say(f"appworld  {installation.VERSION}, {kind} worlds in {root}: {splits}")

@@ -53,7 +53,7 @@ def load_games(
                 "that holds json_2.1.1, or unset ALFWORLD_DATA to play generated games"
             )
         return _official(folder, split, count, seed)
-    paths = games.generate(
+    paths = games.generate_games(
         root or cache_folder("alfworld"), split, count, seed, workers=workers, on_progress=on_progress
     )
     return [
@@ -72,7 +72,7 @@ def _named_folder() -> Path | None:
 
 def _official(folder: Path, split: str, count: int, seed: int) -> list[Game]:
     """Solvable text games of the official data, without the kinds that ALFWorld itself leaves out."""
-    found = []
+    games_found = []
     for path in sorted(folder.rglob("game.tw-pddl")):
         name = str(path.parent.relative_to(folder))
         if "movable" in name or "Sliced" in name:
@@ -86,8 +86,8 @@ def _official(folder: Path, split: str, count: int, seed: int) -> list[Game]:
                 "alfworld-download writes them; delete the folder to play without it"
             ) from error
         if solvable:
-            found.append(Game(f"{split}/{name}", path, kind, split, False))
-    if not found:
+            games_found.append(Game(f"{split}/{name}", path, kind, split, False))
+    if not games_found:
         raise EnvironmentFailed(f"{folder} holds no solvable games: run alfworld-generate, or unset ALFWORLD_DATA")
-    random.Random(seed).shuffle(found)
-    return found[:count]
+    random.Random(seed).shuffle(games_found)
+    return games_found[:count]

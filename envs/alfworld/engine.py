@@ -21,7 +21,7 @@ from agentcascade.errors import MissingExtra
 
 
 @lru_cache(maxsize=1)
-def modules() -> Any:
+def engine_modules() -> Any:
     """(textworld, PddlEnv, Demangler, mementos), with the engine's repeated work cached once per process."""
     data = os.environ.get("ALFWORLD_DATA")
     try:
@@ -42,7 +42,7 @@ def modules() -> Any:
 
 
 @contextmanager
-def translating() -> Iterator[None]:
+def translator_guard() -> Iterator[None]:
     """Around the translator: it overwrites the program's arguments, and spends half its time in the collector."""
     arguments, collecting = sys.argv, gc.isenabled()
     gc.disable()
@@ -65,7 +65,7 @@ def _keep_translations(logic: Any) -> None:
         @staticmethod
         @lru_cache(maxsize=4)
         def _translate(domain: str, problem: str) -> Any:
-            with translating():
+            with translator_guard():
                 return downward.pddl2sas(domain, problem)
 
         def pddl2sas(self, domain: str, problem: str, verbose: bool = False, optimize: bool = False) -> Any:
@@ -109,7 +109,7 @@ def _keep_parses(textgen: Any) -> None:
 
 def make_engine() -> Any:
     """A PddlEnv with ALFWorld's names for things ("mug 1"), whose commands are derived once per wording and game."""
-    textworld, PddlEnv, Demangler, mementos = modules()
+    textworld, PddlEnv, Demangler, mementos = engine_modules()
 
     class Engine(PddlEnv):  # type: ignore[misc, valid-type]
         def load(self, path: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentcascade.envs.alfworld.engine import make_engine
-from agentcascade.envs.alfworld.knowledge import Belief
-from agentcascade.envs.alfworld.planner import Planner, reduced
-from agentcascade.envs.alfworld.verbalize import outline, thought
+from agentcascade.envs.alfworld.knowledge import Knowledge
+from agentcascade.envs.alfworld.planner import Planner, reduce_problem
+from agentcascade.envs.alfworld.verbalize import explain_command, outline_plan
 from agentcascade.errors import EnvironmentFailed, describe
 
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
@@ -29,7 +29,7 @@ class AlfworldEnvironment:
         self._steps = 0
         self._plan: list[str] | None = None
         self._advised: list[str] = []
-        self._belief: Belief | None = None
+        self._belief: Knowledge | None = None
 
     def reset(self, task: str) -> str:
         """Start the game in file `task`; returns the room and the task as the engine words them."""
@@ -43,9 +43,11 @@ class AlfworldEnvironment:
             raise EnvironmentFailed(
                 f"{task} is not an ALFWorld game ({describe(error)}): delete it to have it made again"
             ) from error
-        self._steps, self._plan, self._advised = 0, None, []
+        self._steps = 0
+        self._plan = None
+        self._advised = []
         first = str(self._state.feedback).replace(BANNER, "").strip()
-        self._belief = Belief(first, self._engine._game_data["pddl_problem"]) if self._planner else None
+        self._belief = Knowledge(first, self._engine._game_data["pddl_problem"]) if self._planner else None
         return first
 
     def step(self, action: str) -> tuple[str, bool]:
@@ -101,24 +103,24 @@ class AlfworldEnvironment:
 
     def expert_outline(self) -> str:
         """The plan to the goal in a few lines."""
-        return outline(self.expert_plan())
+        return outline_plan(self.expert_plan())
 
     def expert_answer(self) -> str:
         """The first advised command, and a thought that says what it is for."""
         commands, searching = self.expert_advice()
-        return f"Thought: {thought(commands, searching)}\nAction: {commands[0] if commands else 'look'}"
+        return f"Thought: {explain_command(commands, searching)}\nAction: {commands[0] if commands else 'look'}"
 
     def _commands(self, facts: Iterable[Any]) -> list[str]:
         if self._planner is None:
             raise EnvironmentFailed("this environment has no expert: make it with expert=True")
         state, game = self._engine._pddl_state, self._engine._game_data
-        types = {name: kind for name, kind in state.name2type.items() if kind in KINDS}
+        types = {name: kind for name, kind in state.name2type.items() if kind in PLANNED_TYPES}
         facts = [f for f in facts if all(a.name in types for a in f.arguments)]
         domain, problem = game["pddl_domain"], game["pddl_problem"]
         try:
-            operators = self._planner.plan(domain, reduced(problem, facts, types))
+            operators = self._planner.plan(domain, reduce_problem(problem, facts, types))
         except EnvironmentFailed:  # what was left out may be needed after all
-            operators = self._planner.plan(domain, reduced(problem, facts, types, thrifty=False))
+            operators = self._planner.plan(domain, reduce_problem(problem, facts, types, thrifty=False))
         return list(state.plan_to_templated_actions(operators, self._engine._entity_infos))
 
     def close(self) -> None:
@@ -132,4 +134,4 @@ class Advice(NamedTuple):
     searching: str = ""
 
 
-KINDS = {"agent", "location", "receptacle", "object", "rtype", "otype"}
+PLANNED_TYPES = {"agent", "location", "receptacle", "object", "rtype", "otype"}

@@ -31,13 +31,13 @@ def task_type(index: int, seed: int) -> str:
     return schedule[index % CYCLE]
 
 
-def path_of(root: Path, split: str, seed: int, index: int) -> Path:
+def game_path(root: Path, split: str, seed: int, index: int) -> Path:
     """Where the game lies: ALFWorld's layout, one folder per game."""
     kind = task_type(index, seed)
     return root / f"recipe-{RECIPE}" / split / f"{kind}-{seed}-{index:05d}" / "trial_generated" / "game.tw-pddl"
 
 
-def generate(
+def generate_games(
     root: Path,
     split: str,
     count: int,
@@ -47,11 +47,11 @@ def generate(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
     """Games 0 … `count` − 1 of (split, seed), made where they are missing. The same arguments give the same bytes."""
-    paths = [path_of(root, split, seed, i) for i in range(count)]
+    paths = [game_path(root, split, seed, i) for i in range(count)]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     done = count - len(missing)
     on_progress(done, count)
-    for _ in _each(partial(make, root, split, seed), missing, workers):
+    for _ in _each(partial(make_game, root, split, seed), missing, workers):
         done += 1
         on_progress(done, count)
     return paths
@@ -65,7 +65,7 @@ def _each(work: Callable[[int], None], items: list[int], workers: int) -> Iterat
         yield from pool.map(work, items, chunksize=4)
 
 
-def make(root: Path, split: str, seed: int, index: int) -> None:
+def make_game(root: Path, split: str, seed: int, index: int) -> None:
     """Write one game; it appears whole or not at all."""
     rng = random.Random(f"game {RECIPE} {split} {seed} {index}")
     kind = task_type(index, seed)
@@ -74,23 +74,23 @@ def make(root: Path, split: str, seed: int, index: int) -> None:
         scene = scenes.furnish(rng.choice(plans), rng)
         task = scenes.choose_task(kind, scene, rng)
         if task is not None:
-            placed = scenes.scatter(scene, task, rng)
-            words = scenes.description(task, rng)
-            if winnable(scene, task, placed):
-                problem = scenes.problem(scene, task, placed, f"{split}_{seed}_{index}")
-                _write(path_of(root, split, seed, index), scene, task, problem, words)
+            placed = scenes.place_objects(scene, task, rng)
+            words = scenes.goal_text(task, rng)
+            if is_winnable(scene, task, placed):
+                problem = scenes.pddl_problem(scene, task, placed, f"{split}_{seed}_{index}")
+                _write(game_path(root, split, seed, index), scene, task, problem, words)
                 return
     raise EnvironmentFailed(f"no winnable '{kind}' game in {MAX_TRIES} tries for seed {seed}: choose another seed")
 
 
-def winnable(scene: scenes.Scene, task: scenes.Task, placed: list[tuple[str, str, str]]) -> bool:
+def is_winnable(scene: scenes.Scene, task: scenes.HouseholdTask, placed: list[tuple[str, str, str]]) -> bool:
     """Whether the planner reaches the goal, and needs at least one step to.
 
     Planned with the task's own things alone: other objects only add actions (see `planner`).
     """
     concerned = [p for p in placed if p[1] in (task.thing, task.lamp)]
     try:
-        return bool(_planner().plan(_domain(), scenes.problem(scene, task, concerned, "check")))
+        return bool(_planner().plan(_domain(), scenes.pddl_problem(scene, task, concerned, "check")))
     except EnvironmentFailed:
         return False
 
@@ -102,13 +102,13 @@ def _planner() -> Planner:
 
 @cache
 def _domain() -> str:
-    _, _, folder = scenes.alfred()
+    _, _, folder = scenes.alfred_modules()
     domain: Path = folder / "data" / "alfred.pddl"
     return domain.read_text()
 
 
-def _write(path: Path, scene: scenes.Scene, task: scenes.Task, problem: str, words: str) -> None:
-    _, _, folder = scenes.alfred()
+def _write(path: Path, scene: scenes.Scene, task: scenes.HouseholdTask, problem: str, words: str) -> None:
+    _, _, folder = scenes.alfred_modules()
     grammar = (folder / "data" / "alfred.twl2").read_text().replace("UNKNOWN GOAL", words)
     trial = {
         "task_id": path.parent.parent.name,
@@ -132,13 +132,13 @@ def _write(path: Path, scene: scenes.Scene, task: scenes.Task, problem: str, wor
     }
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent.parent) as temporary:
-        made = Path(temporary) / "trial"
-        made.mkdir()
-        (made / "initial_state.pddl").write_text(problem)
-        (made / "traj_data.json").write_text(json.dumps(trial, indent=1))
-        (made / "game.tw-pddl").write_text(json.dumps(game))
+        trial_folder = Path(temporary) / "trial"
+        trial_folder.mkdir()
+        (trial_folder / "initial_state.pddl").write_text(problem)
+        (trial_folder / "traj_data.json").write_text(json.dumps(trial, indent=1))
+        (trial_folder / "game.tw-pddl").write_text(json.dumps(game))
         try:
-            os.rename(made, path.parent)
+            os.rename(trial_folder, path.parent)
         except OSError:
             if not path.exists():  # another process made the same game meanwhile
                 raise

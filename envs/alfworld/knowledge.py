@@ -12,7 +12,7 @@ _LOOKED = re.compile(r"(go to|open|examine) ([a-z]+ \d+)")
 _OF_TYPE = re.compile(r"\(objectType (\?\w+) (\w+)Type\)", re.IGNORECASE)
 
 
-class Belief:
+class Knowledge:
     """Knows the rules of the house (what fits where, what opens), and of this house what `observe` was told."""
 
     def __init__(self, first: str, problem: str) -> None:
@@ -20,7 +20,8 @@ class Belief:
         self.seen: set[str] = set()
         self._searched: set[str] = set()
         self._closed_here = ""
-        self._beside, self._tried = "", set[str]()
+        self._beside = ""
+        self._tried = set[str]()
         """A place at this spot that was not looked into, and how that was tried in vain"""
         goal = problem[problem.lower().index("(:goal") :]
         kinds = [kind.lower() for _, kind in sorted(set(_OF_TYPE.findall(goal)))]
@@ -41,13 +42,17 @@ class Belief:
         if arrived or (place in self._places and verb != "go to"):
             place = arrived[1] if arrived else place
             if f"The {place} is closed" in feedback:
-                self._closed_here, self._beside, self._tried = place, "", set()
+                self._closed_here = place
+                self._beside = ""
+                self._tried = set()
             else:
                 self._into(place)
 
     def _into(self, place: str) -> None:
         """`place` is here, and what is in it is known."""
-        self._closed_here, self._beside, self._tried = "", "", set()
+        self._closed_here = ""
+        self._beside = ""
+        self._tried = set()
         self._searched.add(place)
 
     def known(self, facts: Iterable[Any], names: dict[str, str]) -> list[Any]:
@@ -80,8 +85,8 @@ class Belief:
 
 def _looked_into(command: str) -> tuple[str, str]:
     """Verb and place of a command that shows what is in a place, else two empty strings."""
-    found = _LOOKED.fullmatch(command)
-    return (found[1], found[2]) if found else ("", "")
+    match = _LOOKED.fullmatch(command)
+    return (match[1], match[2]) if match else ("", "")
 
 
 def _class(name: str) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from agentcascade.envs.alfworld.engine import translating
+from agentcascade.envs.alfworld.engine import translator_guard
 from agentcascade.errors import EnvironmentFailed, MissingExtra
 
 
@@ -31,7 +31,7 @@ class Planner:
 
         Raises `EnvironmentFailed` when there is no plan.
         """
-        with translating():
+        with translator_guard():
             _, plain = self._downward.pddl2sas(domain, problem)
             _, optimised = self._downward.pddl2sas(domain, problem, optimize=True)
         self._library.load_sas(plain.encode())
@@ -45,7 +45,7 @@ class Planner:
         return [operator.name for operator in operators]
 
 
-def reduced(problem: str, facts: Iterable[Any], types: dict[str, str], *, thrifty: bool = True) -> str:
+def reduce_problem(problem: str, facts: Iterable[Any], types: dict[str, str], *, thrifty: bool = True) -> str:
     """The PDDL problem with the present `facts` (propositions), and only what its goal concerns.
 
     `types` maps every entity to its PDDL type. `thrifty` leaves out receptacles too: kept are those that hold
@@ -55,16 +55,18 @@ def reduced(problem: str, facts: Iterable[Any], types: dict[str, str], *, thrift
     facts = list(facts)
     goal = problem[problem.lower().index("(:goal") :]
     wanted = {kind.lower() for kind in re.findall(r"\b(\w+Type)\b", goal, re.IGNORECASE)}
-    kept = _concerned(facts, wanted)
+    concerned = _goal_objects(facts, wanted)
     if thrifty:
-        kept |= _places(facts, kept, wanted) | wanted
-        kept |= {f.arguments[1].name for f in facts if f.name in KINDS_OF and f.arguments[0].name in kept}
-        kept |= {name for name, kind in types.items() if kind == "agent"}
+        concerned |= _needed_receptacles(facts, concerned, wanted) | wanted
+        concerned |= {f.arguments[1].name for f in facts if f.name in KINDS_OF and f.arguments[0].name in concerned}
+        concerned |= {name for name, kind in types.items() if kind == "agent"}
     else:
-        kept |= {name for name, kind in types.items() if kind != "object"}
-    told = [f for f in facts if all(a.name in kept for a in f.arguments)]
-    objects = "\n".join(f"  {name} - {types[name]}" for name in sorted({a.name for f in told for a in f.arguments}))
-    init = "\n".join(f"  ({fact.name} {' '.join(a.name for a in fact.arguments)})" for fact in told)
+        concerned |= {name for name, kind in types.items() if kind != "object"}
+    kept_facts = [f for f in facts if all(a.name in concerned for a in f.arguments)]
+    objects = "\n".join(
+        f"  {name} - {types[name]}" for name in sorted({a.name for f in kept_facts for a in f.arguments})
+    )
+    init = "\n".join(f"  ({fact.name} {' '.join(a.name for a in fact.arguments)})" for fact in kept_facts)
     head = f"(define (problem reduced)\n(:domain alfred)\n(:objects\n{objects})\n(:init\n  (= (total-cost) 0)\n{init})"
     return f"{head}\n{goal}"
 
@@ -73,22 +75,22 @@ STATIONS = ("sinkbasintype", "microwavetype", "fridgetype")
 KINDS_OF = ("objecttype", "receptacletype")
 
 
-def _concerned(facts: list[Any], wanted: set[str]) -> set[str]:
+def _goal_objects(facts: list[Any], wanted: set[str]) -> set[str]:
     """Objects of the wanted types, what is in hand, and movable receptacles around them."""
-    kept = set()
+    objects = set()
     for fact in facts:
         if fact.name == "objecttype" and fact.arguments[1].name.lower() in wanted:
-            kept.add(fact.arguments[0].name)
+            objects.add(fact.arguments[0].name)
         if fact.name == "holds":
-            kept.add(fact.arguments[1].name)
+            objects.add(fact.arguments[1].name)
     for fact in facts:  # a target may lie in a movable receptacle, or be one
         names = {a.name for a in fact.arguments}
-        if fact.name == "inreceptacleobject" and names & kept:
-            kept |= names
-    return kept
+        if fact.name == "inreceptacleobject" and names & objects:
+            objects |= names
+    return objects
 
 
-def _places(facts: list[Any], things: set[str], wanted: set[str]) -> set[str]:
+def _needed_receptacles(facts: list[Any], things: set[str], wanted: set[str]) -> set[str]:
     """Receptacles that a plan for `things` needs, and the locations of these and of the agent."""
     pairs: dict[str, list[tuple[str, str]]] = {}
     for fact in facts:

@@ -48,11 +48,11 @@ PREDICATES = {
 
 
 @lru_cache(maxsize=1)
-def alfred() -> Any:
+def alfred_modules() -> Any:
     """(constants, goal library, package folder) of alfworld."""
-    from agentcascade.envs.alfworld.engine import modules
+    from agentcascade.envs.alfworld.engine import engine_modules
 
-    modules()
+    engine_modules()
     try:
         import alfworld
         from alfworld.gen import constants, goal_library
@@ -80,7 +80,7 @@ class Scene:
 
 
 @dataclass
-class Task:
+class HouseholdTask:
     """What a game asks for."""
 
     kind: str
@@ -91,7 +91,7 @@ class Task:
 
 @lru_cache(maxsize=128)
 def containable(receptacle: str) -> frozenset[str]:
-    constants, _, _ = alfred()
+    constants, _, _ = alfred_modules()
     held = constants.VAL_RECEPTACLE_OBJECTS.get(receptacle, set())
     return frozenset(o for o in held if not o.endswith("Sliced"))
 
@@ -105,7 +105,7 @@ def receptacle_type(identifier: str) -> str:
 
 def floor_plans(kind: str, split: str) -> list[int]:
     """Scene numbers whose rooms suit a task type; the unseen split's are never used by the others."""
-    constants, _, _ = alfred()
+    constants, _, _ = alfred_modules()
     rooms = [n for room in sorted(constants.GOALS_VALID[kind]) for n in constants.SCENE_TYPE[room]]
     seen = set(constants.TRAIN_SCENE_NUMBERS)
     return [n for n in rooms if (n in seen) == (split != "valid_unseen")]
@@ -113,7 +113,7 @@ def floor_plans(kind: str, split: str) -> list[int]:
 
 @lru_cache(maxsize=256)
 def _layout(number: int) -> tuple[dict[str, list[float]], list[str]]:
-    _, _, folder = alfred()
+    _, _, folder = alfred_modules()
     layouts = folder / "gen" / "layouts"
     openable = json.loads((layouts / f"FloorPlan{number}-openable.json").read_text())
     return openable, sorted(json.loads((layouts / f"FloorPlan{number}-objects.json").read_text()))
@@ -121,7 +121,7 @@ def _layout(number: int) -> tuple[dict[str, list[float]], list[str]]:
 
 def furnish(number: int, rng: random.Random) -> Scene:
     """The floor plan's receptacles where its layout has them, and those that it only names somewhere."""
-    constants, _, _ = alfred()
+    constants, _, _ = alfred_modules()
     layout, classes = _layout(number)
     receptacles = {
         r: f"loc|{round(x * 4)}|{round(z * 4)}|{round(turn / 90) % 4}|{int(horizon)}"
@@ -137,16 +137,16 @@ def furnish(number: int, rng: random.Random) -> Scene:
     return Scene(number, receptacles, [c for c in classes if c in portable or c == LAMP])
 
 
-def choose_task(kind: str, scene: Scene, rng: random.Random) -> Task | None:
+def choose_task(kind: str, scene: Scene, rng: random.Random) -> HouseholdTask | None:
     """A task of `kind` that makes sense in `scene`; None where there is none."""
-    constants, _, _ = alfred()
+    constants, _, _ = alfred_modules()
     present = set(scene.types.values())
     things = [c for c in scene.classes if c != LAMP and scene.places_for(c)]
     if kind == "look_at_obj_in_light":
         things = [c for c in things if c not in constants.VAL_ACTION_OBJECTS["Toggleable"]]
         if LAMP not in scene.classes or not present & LAMP_STANDS or not things:
             return None
-        return Task(kind, rng.choice(things), lamp=LAMP)
+        return HouseholdTask(kind, rng.choice(things), lamp=LAMP)
     affordance, station = STATIONS.get(kind, ("", ""))
     if station and station not in present:
         return None
@@ -157,12 +157,12 @@ def choose_task(kind: str, scene: Scene, rng: random.Random) -> Task | None:
         for place in scene.places_for(thing)
         if place != station and len(scene.places_for(thing)) >= 2
     ]
-    return Task(kind, *rng.choice(options)) if options else None
+    return HouseholdTask(kind, *rng.choice(options)) if options else None
 
 
-def scatter(scene: Scene, task: Task, rng: random.Random) -> list[tuple[str, str, str]]:
+def place_objects(scene: Scene, task: HouseholdTask, rng: random.Random) -> list[tuple[str, str, str]]:
     """(object id, class, receptacle id) of everything in the room; the task's things start elsewhere."""
-    constants, _, _ = alfred()
+    constants, _, _ = alfred_modules()
     placed = []
     for name in scene.classes:
         count = 1 if name == LAMP else rng.randint(1, constants.MAX_NUM_OF_OBJ_INSTANCES)
@@ -176,9 +176,9 @@ def scatter(scene: Scene, task: Task, rng: random.Random) -> list[tuple[str, str
     return placed
 
 
-def problem(scene: Scene, task: Task, placed: list[tuple[str, str, str]], name: str) -> str:
+def pddl_problem(scene: Scene, task: HouseholdTask, placed: list[tuple[str, str, str]], name: str) -> str:
     """The game as a PDDL problem of ALFWorld's domain, with the objects of `placed`."""
-    constants, goals, _ = alfred()
+    constants, goals, _ = alfred_modules()
     present = set(scene.types.values())
     fixed = set(constants.RECEPTACLES) - MOVABLE
     object_types = sorted((set(constants.OBJECTS) - fixed) | {c for _, c, _ in placed})
@@ -187,40 +187,42 @@ def problem(scene: Scene, task: Task, placed: list[tuple[str, str, str]], name: 
     start = next(s for s in ("loc|0|0|0|30", "loc|99|0|0|30") if s not in spots)
     lines = [f"(define (problem plan_{name})", "(:domain alfred)", "(:objects", "agent1 - agent"]
     lines += [f"{t}Type - otype" for t in object_types] + [f"{t}Type - rtype" for t in receptacle_types]
-    lines += [f"{mangle(o)} - object" for o, _, _ in placed] + [f"{mangle(r)} - receptacle" for r in scene.receptacles]
-    lines += [f"{mangle(s)} - location" for s in [*spots, start]] + [")", "(:init", "(= (total-cost) 0)"]
+    lines += [f"{pddl_name(o)} - object" for o, _, _ in placed] + [
+        f"{pddl_name(r)} - receptacle" for r in scene.receptacles
+    ]
+    lines += [f"{pddl_name(s)} - location" for s in [*spots, start]] + [")", "(:init", "(= (total-cost) 0)"]
     for receptacle, spot in scene.receptacles.items():
         kind = scene.types[receptacle]
-        lines.append(f"(receptacleType {mangle(receptacle)} {kind}Type)")
-        lines.append(f"(receptacleAtLocation {mangle(receptacle)} {mangle(spot)})")
+        lines.append(f"(receptacleType {pddl_name(receptacle)} {kind}Type)")
+        lines.append(f"(receptacleAtLocation {pddl_name(receptacle)} {pddl_name(spot)})")
         if kind in constants.OPENABLE_CLASS_LIST:
-            lines.append(f"(openable {mangle(receptacle)})")
+            lines.append(f"(openable {pddl_name(receptacle)})")
     for kind in receptacle_types:
         lines += [f"(canContain {kind}Type {o}Type)" for o in sorted(containable(kind)) if o in object_types]
     for identifier, kind, receptacle in placed:
-        me = mangle(identifier)
+        me = pddl_name(identifier)
         lines.append(f"(objectType {me} {kind}Type)")
-        lines.append(f"(inReceptacle {me} {mangle(receptacle)})")
-        lines.append(f"(objectAtLocation {me} {mangle(scene.receptacles[receptacle])})")
+        lines.append(f"(inReceptacle {me} {pddl_name(receptacle)})")
+        lines.append(f"(objectAtLocation {me} {pddl_name(scene.receptacles[receptacle])})")
         if kind != LAMP:
             lines.append(f"(pickupable {me})")
         lines += [f"({p} {me})" for a, p in PREDICATES.items() if kind in constants.VAL_ACTION_OBJECTS[a]]
         if kind in MOVABLE:
             lines.append(f"(isReceptacleObject {me})")
-    lines += [f"(atLocation agent1 {mangle(start)})", ")"]
+    lines += [f"(atLocation agent1 {pddl_name(start)})", ")"]
     template: str = goals.gdict[task.kind]["pddl"]
     goal = template.format(obj=task.thing, recep=task.place, toggle=task.lamp, mrecep="").replace("#", "-")
     return "\n".join(lines) + "\n" + goal  # the goal's template closes "(define"
 
 
-def description(task: Task, rng: random.Random) -> str:
+def goal_text(task: HouseholdTask, rng: random.Random) -> str:
     """The goal in ALFRED's own words."""
-    _, goals, _ = alfred()
+    _, goals, _ = alfred_modules()
     template: str = rng.choice(goals.gdict[task.kind]["templates"])
     return template.format(obj=task.thing.lower(), recep=task.place.lower(), toggle=task.lamp.lower(), mrecep="")
 
 
-def mangle(identifier: str) -> str:
+def pddl_name(identifier: str) -> str:
     for sign, word in (("|", "_bar_"), ("+", "_plus_"), ("-", "_minus_"), (".", "_dot_"), (",", "_comma_")):
         identifier = identifier.replace(sign, word)
     return identifier

@@ -29,7 +29,7 @@ NOW = {
 }
 
 
-def thought(plan: Sequence[str], searching: str = "") -> str:
+def explain_command(plan: Sequence[str], searching: str = "") -> str:
     """One sentence on the first command, and what it is for where it only prepares another."""
     if not plan:
         return "The task is done."
@@ -50,7 +50,7 @@ def thought(plan: Sequence[str], searching: str = "") -> str:
     return f"{why} {what}".strip()
 
 
-def outline(plan: Sequence[str]) -> str:
+def outline_plan(plan: Sequence[str]) -> str:
     """The plan's purposeful commands without the numbers of things, nor where they are yet to be found."""
     steps = [re.sub(r"^take (\w+).*", r"take \1", re.sub(r" [0-9]+", "", c)) for c in plan]
     steps = [c for c in steps if not c.startswith(("go to", "open"))]

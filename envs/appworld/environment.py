@@ -17,13 +17,13 @@ MAX_STEPS = 50
 SECONDS = 60
 """That a block of code may run, by AppWorld's own clock; it is killed when that does not stop it"""
 GRACE = 20
-SHOWN = 20_000
+MAX_CHARACTERS = 20_000
 """Characters of an observation that an agent sees"""
 FAILED = "Execution failed."
 SILENT = "Execution successful."
 
 
-class Ran(NamedTuple):
+class ExecutedBlock(NamedTuple):
     """A block of code that was run, and what came of it. `lost`: its world is gone, with all that it did there."""
 
     code: str
@@ -51,11 +51,13 @@ class AppWorldEnvironment:
         """`experiment`: the name under which AppWorld keeps its outputs in its root, for `appworld evaluate`. Without
         one they are removed in the end.
         """
-        self.server = server or AppWorldServer(installation.root(), keep_outputs=experiment is not None)
-        self.max_steps, self.seconds, self._expert = max_steps, seconds, expert
+        self.server = server or AppWorldServer(installation.appworld_root(), keep_outputs=experiment is not None)
+        self.max_steps = max_steps
+        self.seconds = seconds
+        self._expert = expert
         self.experiment = experiment or "agentcascade"
         self.task = ""
-        self._ran: list[Ran] = []
+        self._blocks: list[ExecutedBlock] = []
         self._steps = 0
         self._verdict: dict[str, Any] | None = None
 
@@ -65,8 +67,11 @@ class AppWorldEnvironment:
         if not task or not (known / task / "specs.json").is_file():
             near = did_you_mean(task, sorted(f.name for f in known.glob("*")))
             raise EnvironmentFailed(f"there is no AppWorld task '{task}': {near[:500]}")
-        self.task, self._ran, self._steps, self._verdict = task, [], 0, None
-        started = self._patiently(self._initialize)
+        self.task = task
+        self._blocks = []
+        self._steps = 0
+        self._verdict = None
+        started = self._call_twice(self._initialize)
         who = started["supervisor"]
         return (
             f"My name is {who['first_name']} {who['last_name']}. My personal email is {who['email']} and phone number "
@@ -74,15 +79,15 @@ class AppWorldEnvironment:
         )
 
     def step(self, action: str) -> tuple[str, bool]:
-        """Run a block of code; (what it printed, or why it failed, cut to `SHOWN` characters, done)."""
+        """Run a block of code; (what it printed, or why it failed, cut to `MAX_CHARACTERS` characters, done)."""
         if not self.task:
             raise EnvironmentFailed("no task is running: call reset first")
         self._steps += 1
         self._verdict = None
-        ran = self._execute(action)
-        self._ran.append(ran)
-        done = self._steps >= self.max_steps or self._again(lambda: self._call("task_completed"))
-        return shown(ran.output), bool(done)
+        block = self._execute(action)
+        self._blocks.append(block)
+        done = self._steps >= self.max_steps or self._call_restored(lambda: self._call("task_completed"))
+        return visible_output(block.output), bool(done)
 
     @property
     def success(self) -> bool:
@@ -95,7 +100,7 @@ class AppWorldEnvironment:
         if not self.task:
             raise EnvironmentFailed("no task is running: call reset first")
         if self._verdict is None:
-            self._verdict = self._again(lambda: self._call("verdict", seconds=self.seconds))
+            self._verdict = self._call_restored(lambda: self._call("verdict", seconds=self.seconds))
         if self._verdict is None:
             raise EnvironmentFailed(f"AppWorld's evaluator gave no verdict on {self.task} within {self.seconds} s")
         return self._verdict
@@ -104,18 +109,18 @@ class AppWorldEnvironment:
         """What code would print, or the variables it would leave where it prints nothing: run in a fork of the world
         that is thrown away. None where it would write to an app, fail, or do neither.
         """
-        return reading(self.trial(action.text))
+        return dry_run_answer(self.trial(action.text))
 
     def trial(self, code: str) -> dict[str, str] | None:
         """What code would do, in a fork of the world: its `output`, and digests of what it `wrote` and of the values
         that it `left` in variables, empty where there are none. None where the fork did not come to an end.
         """
-        arguments = {"code": plain(code), "seconds": min(self.seconds, 20)}
+        arguments = {"code": encodable_code(code), "seconds": min(self.seconds, 20)}
         try:
-            found: dict[str, str] | None = self._again(lambda: self._call("dry_run", **arguments))
+            outcome: dict[str, str] | None = self._call_restored(lambda: self._call("dry_run", **arguments))
         except ServerGone:  # the next step brings it back
             return None
-        return found
+        return outcome
 
     def expert_steps(self) -> list[tuple[str, str]]:
         """Thought and code of the steps of a known solution that are yet to be done. Raises `EnvironmentFailed`."""
@@ -124,9 +129,9 @@ class AppWorldEnvironment:
             raise EnvironmentFailed(
                 "offline/expert knows the solutions of generated worlds alone: name a model as --teacher"
             )
-        done = {key(ran.code) for ran in self._ran if not ran.output.startswith(FAILED)}
+        done = {code_key(ran.code) for ran in self._blocks if not ran.output.startswith(FAILED)}
         steps = [(step["thought"], step["code"]) for step in json.loads(file.read_text(encoding="utf-8"))]
-        return [(thought, code) for thought, code in steps if key(code) not in done] or steps[-1:]
+        return [(thought, code) for thought, code in steps if code_key(code) not in done] or steps[-1:]
 
     def expert_outline(self) -> str:
         """The solution in words."""
@@ -135,29 +140,31 @@ class AppWorldEnvironment:
     def expert_answer(self) -> str:
         """The next step as an agent writes it."""
         thought, code = self.expert_steps()[0]
-        return written(thought, code)
+        return agent_answer(thought, code)
 
     def close(self) -> None:
         self.server.stop()
         self.task = ""
 
     def _initialize(self) -> Any:
-        asked = {"timeout_seconds": self.seconds, "max_interactions": 10**6, "experiment_name": self.experiment}
-        return self.server.call("initialize", {"task_id": self.task, **asked}, START_SECONDS)  # loads all databases
+        limits = {"timeout_seconds": self.seconds, "max_interactions": 10**6, "experiment_name": self.experiment}
+        return self.server.call("initialize", {"task_id": self.task, **limits}, START_SECONDS)  # loads all databases
 
-    def _execute(self, code: str) -> Ran:
+    def _execute(self, code: str) -> ExecutedBlock:
         """Code that takes its server with it once gets a second chance, since servers die of other things too."""
-        code = plain(code)
+        code = encodable_code(code)
         for _ in range(2):
             try:
-                return Ran(code, self._again(lambda: str(self._call("execute", code=code)), retries=0))
+                return ExecutedBlock(
+                    code, self._call_restored(lambda: str(self._call("execute", code=code)), retries=0)
+                )
             except ServerGone as error:
                 why = f"Execution timed out after {self.seconds} seconds." if error.hung else "The process ended."
                 if error.hung:
                     break
-        return Ran(code, f"{FAILED} Traceback:\nException: {why}", lost=True)
+        return ExecutedBlock(code, f"{FAILED} Traceback:\nException: {why}", lost=True)
 
-    def _again(self, ask: Callable[[], Any], *, retries: int = 1) -> Any:
+    def _call_restored(self, ask: Callable[[], Any], *, retries: int = 1) -> Any:
         """Ask in this episode's world, in one that is brought back where the server is gone."""
         for attempt in range(retries + 1):
             if self.server.pid is None:
@@ -171,15 +178,15 @@ class AppWorldEnvironment:
 
     def _restore(self) -> None:
         """The world as it was before the server went."""
-        self._patiently(self._initialize)
-        for ran in self._ran:
-            if not ran.lost and not same(str(self._call("execute", code=ran.code)), ran.output):
+        self._call_twice(self._initialize)
+        for ran in self._blocks:
+            if not ran.lost and not is_same_output(str(self._call("execute", code=ran.code)), ran.output):
                 raise EnvironmentFailed(
                     f"task {self.task} cannot be brought back after its server went: code that is run again answers "
                     "otherwise"
                 )
 
-    def _patiently(self, ask: Callable[[], Any]) -> Any:
+    def _call_twice(self, ask: Callable[[], Any]) -> Any:
         try:
             return ask()
         except ServerGone:
@@ -189,29 +196,29 @@ class AppWorldEnvironment:
         return self.server.call(method, {"task_id": self.task, **arguments}, self.seconds + GRACE)
 
 
-def plain(code: str) -> str:
+def encodable_code(code: str) -> str:
     """Code that can be sent: half a character becomes a question mark."""
     return code.encode("utf-8", "replace").decode("utf-8")
 
 
-def reading(tried: dict[str, str] | None) -> str | None:
+def dry_run_answer(tried: dict[str, str] | None) -> str | None:
     """What a trial says where it only read; see `AppWorldEnvironment.dry_run`."""
     if tried is None or tried["wrote"] or tried["output"].startswith(FAILED):
         return None
     return tried["left"] or None if tried["output"].strip() == SILENT else tried["output"]
 
 
-def same(output: str, before: str) -> bool:
+def is_same_output(output: str, before: str) -> bool:
     """Whether two outputs are equal but for addresses in memory."""
     return re.sub(r"\b0x[0-9a-f]+", "0x", output) == re.sub(r"\b0x[0-9a-f]+", "0x", before)
 
 
-def written(thought: str, code: str) -> str:
+def agent_answer(thought: str, code: str) -> str:
     """A step in the form that the agent's instructions ask for."""
     return f"Thought: {thought}\nAction:\n```python\n{code}\n```"
 
 
-def key(code: str) -> str:
+def code_key(code: str) -> str:
     """The code as it is compared with others."""
     try:
         return canonical_python(code)
@@ -219,8 +226,8 @@ def key(code: str) -> str:
         return code
 
 
-def shown(output: str) -> str:
+def visible_output(output: str) -> str:
     """What an agent sees of an output."""
-    if len(output) <= SHOWN:
+    if len(output) <= MAX_CHARACTERS:
         return output.strip()
-    return f"{output[:SHOWN]}\n[{len(output) - SHOWN:,} more characters are not shown]"
+    return f"{output[:MAX_CHARACTERS]}\n[{len(output) - MAX_CHARACTERS:,} more characters are not shown]"

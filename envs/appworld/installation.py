@@ -33,19 +33,19 @@ OnProgress = Callable[[str, int, int], None]
 """Told what is done now, and how much of how much"""
 
 
-def home() -> Path:
+def install_folder() -> Path:
     """Where the virtual environment and generated worlds lie; it may not exist yet."""
     return cache_folder("appworld") / VERSION
 
 
 def interpreter() -> Path:
     """AppWorld's. Raises `EnvironmentFailed` where it is not installed."""
-    if not (home() / "installed").exists():
+    if not (install_folder() / "installed").exists():
         raise EnvironmentFailed(f"AppWorld is not installed here: run `{INSTALL}`")
-    return home() / "venv" / "bin" / "python"
+    return install_folder() / "venv" / "bin" / "python"
 
 
-def official() -> Path | None:
+def official_root() -> Path | None:
     """The folder that $APPWORLD_ROOT names. Raises `EnvironmentFailed` where it holds no tasks."""
     named = os.environ.get("APPWORLD_ROOT")
     if not named:
@@ -59,32 +59,32 @@ def official() -> Path | None:
     return folder
 
 
-def worlds() -> Path:
+def generated_root() -> Path:
     """Where generated worlds lie, once they are made; their programs and numbers name the folder."""
-    return home() / f"worlds-{_fingerprint()}"
+    return install_folder() / f"worlds-{_fingerprint()}"
 
 
-def root() -> Path:
+def appworld_root() -> Path:
     """The AppWorld root that is played in. Raises `EnvironmentFailed` where there is none yet."""
-    found = official() or worlds()
-    if not (found / "data" / "datasets").is_dir():
+    folder = official_root() or generated_root()
+    if not (folder / "data" / "datasets").is_dir():
         raise EnvironmentFailed(f"there are no AppWorld worlds yet: run `{INSTALL}`")
-    return found
+    return folder
 
 
-def install(on_progress: OnProgress = lambda what, done, total: None) -> None:
+def install_appworld(on_progress: OnProgress = lambda what, done, total: None) -> None:
     """Make what is missing of package and worlds; a second call costs nothing. Raises `EnvironmentFailed`."""
     install_package(on_progress)
-    if official() is None and not worlds().is_dir():
-        generate(worlds(), WORLD_SEED, SCENARIOS, on_progress)
+    if official_root() is None and not generated_root().is_dir():
+        generate_worlds(generated_root(), WORLD_SEED, SCENARIOS, on_progress)
 
 
 def install_package(on_progress: OnProgress = lambda what, done, total: None) -> None:
     """AppWorld, where it is not there yet. Raises `EnvironmentFailed` with what pip said."""
-    if (home() / "installed").exists():
+    if (install_folder() / "installed").exists():
         return
-    home().mkdir(parents=True, exist_ok=True)
-    venv = home() / "venv"
+    install_folder().mkdir(parents=True, exist_ok=True)
+    venv = install_folder() / "venv"
     shutil.rmtree(venv, ignore_errors=True)
     python = str(venv / "bin" / "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
@@ -96,10 +96,10 @@ def install_package(on_progress: OnProgress = lambda what, done, total: None) ->
     for i, (what, command) in enumerate(steps):
         on_progress(what, i, len(steps))
         _run(what, command)
-    (home() / "installed").touch()
+    (install_folder() / "installed").touch()
 
 
-def generate(
+def generate_worlds(
     folder: Path, seed: int, scenarios: Mapping[str, int], on_progress: OnProgress = lambda what, done, total: None
 ) -> None:
     """Make worlds in `folder`, which is there whole or not at all. Raises `EnvironmentFailed`."""
@@ -109,15 +109,17 @@ def generate(
         command = [str(interpreter()), str(INSIDE / "generate.py"), temporary, str(seed), *numbers]
         with (
             tempfile.TemporaryFile("w+") as errors,
-            subprocess.Popen(command, env=environment(Path(temporary)), stdout=-1, stderr=errors, text=True) as made,
+            subprocess.Popen(
+                command, env=child_variables(Path(temporary)), stdout=-1, stderr=errors, text=True
+            ) as process,
         ):
-            assert made.stdout is not None
+            assert process.stdout is not None
             on_progress("generating worlds", 0, sum(scenarios.values()))
-            for line in made.stdout:
+            for line in process.stdout:
                 with suppress(ValueError, KeyError, TypeError):
-                    said = json.loads(line)
-                    on_progress("generating worlds", said["made"], said["of"])
-            if made.wait() != 0:
+                    progress = json.loads(line)
+                    on_progress("generating worlds", progress["made"], progress["of"])
+            if process.wait() != 0:
                 errors.seek(0)
                 raise EnvironmentFailed(f"worlds could not be generated: {_last_line(errors.read())}")
         with suppress(OSError):  # another process was faster
@@ -127,9 +129,9 @@ def generate(
         raise EnvironmentFailed(f"{folder} could not be written")
 
 
-def environment(root: Path) -> dict[str, str]:
+def child_variables(root: Path) -> dict[str, str]:
     """Variables for AppWorld's processes, which run what models wrote: its root, and no key of ours."""
-    cache = str(home() / "cache")
+    cache = str(install_folder() / "cache")
     return child_environment() | {"APPWORLD_ROOT": str(root), "APPWORLD_CACHE": cache, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -151,7 +153,12 @@ def task_ids(folder: Path, split: str) -> tuple[str, ...]:
 
 def _run(what: str, command: list[str]) -> None:
     done = subprocess.run(
-        command, env=installer_environment() | environment(home()), stdout=-1, stderr=-1, text=True, check=False
+        command,
+        env=installer_environment() | child_variables(install_folder()),
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise EnvironmentFailed(f"{what} failed: {_last_line(done.stderr or done.stdout)} ({' '.join(command)})")

@@ -114,7 +114,7 @@ class AppWorldServer:
             (folder / "data").symlink_to(self.root / "data")
         self._process = subprocess.Popen(
             [*command, *self._limits, *([str(self._scratch)] if self._scratch else [])],
-            env=installation.environment(folder),
+            env=installation.child_variables(folder),
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -139,10 +139,10 @@ class AppWorldServer:
             line += part
         return int(json.loads(line)["port"])
 
-    def _why(self, said: str = "") -> str:
+    def _why(self, words: str = "") -> str:
         """The last that it logged, or said."""
         if self._log is not None:
             self._log.seek(0)
             logged = self._log.read()[-20_000:].decode("utf-8", "replace").strip().splitlines()
-            said = logged[-1] if logged else said
-        return said[:500] or "it said nothing"
+            words = logged[-1] if logged else words
+        return words[:500] or "it said nothing"

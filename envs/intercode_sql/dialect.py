@@ -63,10 +63,10 @@ _KNOWN = (
 )
 
 
-def told(error: sqlite3.Error, database: str) -> str:
+def mysql_message(error: sqlite3.Error, database: str) -> str:
     """SQLite's message in MySQL's words, where it has some."""
     text = str(error)
     for pattern, words in _KNOWN:
-        if found := pattern.search(text):
-            return words.format(*found.groups(), db=database)
+        if match := pattern.search(text):
+            return words.format(*match.groups(), db=database)
     return text

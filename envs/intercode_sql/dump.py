@@ -40,7 +40,7 @@ class Column(NamedTuple):
     extra: str
 
 
-def convert(dump: Path, folder: Path) -> list[str]:
+def convert_dump(dump: Path, folder: Path) -> list[str]:
     """Write `<database>.sqlite` for every database of `dump` into `folder`; returns their names.
 
     Files that are there stay. Raises `EnvironmentFailed` for a file that is no such dump.
@@ -52,11 +52,11 @@ def convert(dump: Path, folder: Path) -> list[str]:
         raise EnvironmentFailed(f"{dump} cannot be read as a MySQL dump: {error}") from error
     names = []
     for part in re.split(r"^CREATE DATABASE\s+IF NOT EXISTS ", text, flags=re.MULTILINE)[1:]:
-        found = re.match(_NAME, part)
-        if found is None:
+        name = re.match(_NAME, part)
+        if name is None:
             raise EnvironmentFailed(f"{dump} is no MySQL dump: a database without a name near {part[:60]!r}")
-        names.append(found[1])
-        path = folder / f"{found[1]}.sqlite"
+        names.append(name[1])
+        path = folder / f"{name[1]}.sqlite"
         if not path.exists():
             _write(path, part, dump)
     if not names:
@@ -108,7 +108,7 @@ def _create(database: sqlite3.Connection, statement: str) -> None:
             kind = "PRI" if key[1] == "PRIMARY KEY" else "UNI" if key[1] == "UNIQUE KEY" and len(fields) == 1 else "MUL"
             for field in fields if kind == "PRI" else fields[:1]:
                 keys.setdefault(field, kind)
-    made, rows = [], []
+    columns, rows = [], []
     for line in lines[1:]:
         column = _COLUMN.match(line)
         if column is None:
@@ -119,10 +119,10 @@ def _create(database: sqlite3.Connection, statement: str) -> None:
         extra = "auto_increment" if "AUTO_INCREMENT" in rest else ""
         null = "NO" if "NOT NULL" in rest else "YES"
         rows.append((table[1], *Column(field, kind, null, keys.get(field, ""), value, extra)))
-        made.append(f'"{field}" {kind}' + (" COLLATE NOCASE" if kind.split("(")[0] in TEXTS else ""))
+        columns.append(f'"{field}" {kind}' + (" COLLATE NOCASE" if kind.split("(")[0] in TEXTS else ""))
     if primary:
-        made.append("PRIMARY KEY (" + ", ".join(f'"{f}"' for f in primary) + ")")
-    database.execute(f'CREATE TABLE "{table[1]}" ({", ".join(made)})')
+        columns.append("PRIMARY KEY (" + ", ".join(f'"{f}"' for f in primary) + ")")
+    database.execute(f'CREATE TABLE "{table[1]}" ({", ".join(columns)})')
     database.executemany(f"INSERT INTO {COLUMNS} VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
@@ -132,8 +132,8 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "", "Z": "", "b": ""}
 def _literals(statement: str) -> str:
     """MySQL's backslash escapes within quotes as SQLite writes them."""
 
-    def plain(found: re.Match[str]) -> str:
-        inner = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), found[1].replace("''", "'"), flags=re.DOTALL)
+    def plain(match: re.Match[str]) -> str:
+        inner = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), match[1].replace("''", "'"), flags=re.DOTALL)
         return "'" + inner.replace("'", "''") + "'"
 
     return re.sub(r"'((?:[^'\\]|\\.|'')*)'", plain, statement, flags=re.DOTALL)

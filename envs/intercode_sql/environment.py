@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from agentcascade.actions.sql import SUBMIT, statement_of
-from agentcascade.envs.intercode_sql.readonly_database import Answer, ReadOnlyDatabase
-from agentcascade.envs.intercode_sql.rewards import reward
-from agentcascade.envs.intercode_sql.tasks import databases, questions
+from agentcascade.envs.intercode_sql.readonly_database import QueryResult, ReadOnlyDatabase
+from agentcascade.envs.intercode_sql.rewards import rows_reward
+from agentcascade.envs.intercode_sql.tasks import database_folder, load_tasks
 from agentcascade.errors import EnvironmentFailed
 from agentcascade.types import Action, Situation
 
@@ -20,22 +20,26 @@ class IntercodeSqlEnvironment:
     """One task at a time, named by its id. Not thread-safe. Raises `EnvironmentFailed` for a task that is none."""
 
     def __init__(self, folder: Path | None = None, *, max_turns: int = MAX_TURNS, seconds: float = 10.0) -> None:
-        self._folder, self._max_turns, self._seconds = folder, max_turns, seconds
+        self._folder = folder
+        self._max_turns = max_turns
+        self._seconds = seconds
         self._open: dict[str, ReadOnlyDatabase] = {}
         self._database: ReadOnlyDatabase | None = None
-        self._last: Answer | None = None
-        self._gold: Answer | None = None
+        self._last: QueryResult | None = None
+        self._gold: QueryResult | None = None
         self._turns = 0
         self.task = -1
         """Id of the task that is played"""
 
     def reset(self, task: str) -> str:
-        known = questions()
+        known = load_tasks()
         if not task.isdigit() or int(task) >= len(known):
             raise EnvironmentFailed(f"there is no task '{task}': ids are 0 to {len(known) - 1}")
         question = known[int(task)]
-        self.task, self._turns, self._last = int(task), 0, None
-        self._folder = self._folder or databases()
+        self.task = int(task)
+        self._turns = 0
+        self._last = None
+        self._folder = self._folder or database_folder()
         if question.db not in self._open:
             path = self._folder / f"{question.db}.sqlite"
             self._open[question.db] = ReadOnlyDatabase(path, seconds=self._seconds)
@@ -50,16 +54,16 @@ class IntercodeSqlEnvironment:
         self._turns += 1
         statement = statement_of(action)
         if statement.lower() == SUBMIT:
-            return shown(self._last), True
+            return visible_rows(self._last), True
         self._last = self._database.run(statement)
-        return shown(self._last), self._turns >= self._max_turns
+        return visible_rows(self._last), self._turns >= self._max_turns
 
     @property
     def reward(self) -> float:
         """InterCode's, of the last answer."""
         if self._last is None or self._gold is None:
             return 0.0
-        return reward(self._last.rows, self._gold.rows)
+        return rows_reward(self._last.rows, self._gold.rows)
 
     @property
     def success(self) -> bool:
@@ -85,7 +89,7 @@ class IntercodeSqlEnvironment:
         self._database = None
 
 
-def shown(answer: Answer | None) -> str:
+def visible_rows(answer: QueryResult | None) -> str:
     """What an agent sees of an answer."""
     if answer is None:
         return "No output"

@@ -12,7 +12,7 @@ from agentcascade._util.bounds import linear_pattern
 _FORMATS = {"%M": "%B", "%i": "%M", "%s": "%S", "%e": "%d", "%c": "%m", "%h": "%I", "%k": "%H", "%b": "%b", "%D": "%d"}
 
 
-def add(database: sqlite3.Connection) -> None:
+def add_mysql_functions(database: sqlite3.Connection) -> None:
     """Make them known to the queries of a connection."""
     for name, arguments, function in (
         ("REGEXP", 2, _regexp),
@@ -40,7 +40,7 @@ def _number_to_str(value: Any, digits: Any) -> str | None:
     return None if value is None else f"{float(value):,.{min(max(int(digits), 0), 30)}f}"
 
 
-def moment(value: Any) -> datetime.datetime | None:
+def parse_datetime(value: Any) -> datetime.datetime | None:
     """A text as a point in time; None where it is none."""
     try:
         return datetime.datetime.fromisoformat(str(value))
@@ -49,12 +49,12 @@ def moment(value: Any) -> datetime.datetime | None:
 
 
 def _part(value: Any, name: str) -> int | None:
-    found = moment(value)
-    return None if found is None else int(getattr(found, name))
+    parsed = parse_datetime(value)
+    return None if parsed is None else int(getattr(parsed, name))
 
 
 def _timestampdiff(unit: Any, start: Any, end: Any) -> int | None:
-    one, other = moment(start), moment(end)
+    one, other = parse_datetime(start), parse_datetime(end)
     if one is None or other is None:
         return None
     months = (other.year - one.year) * 12 + other.month - one.month
@@ -67,7 +67,7 @@ def _timestampdiff(unit: Any, start: Any, end: Any) -> int | None:
 def _str_to_date(value: Any, pattern: Any) -> str | None:
     if value is None or pattern is None:
         return None
-    translated = re.sub(r"%.", lambda found: _FORMATS.get(found[0], found[0]), str(pattern))
+    translated = re.sub(r"%.", lambda match: _FORMATS.get(match[0], match[0]), str(pattern))
     try:
         return datetime.datetime.strptime(str(value)[:1_000], translated[:100]).isoformat(" ")
     except ValueError:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from agentcascade._util.bounds import linear_pattern
 from agentcascade.envs.intercode_sql import functions
-from agentcascade.envs.intercode_sql.dialect import Rejected, told, translate
+from agentcascade.envs.intercode_sql.dialect import Rejected, mysql_message, translate
 from agentcascade.envs.intercode_sql.dump import COLUMNS
 from agentcascade.errors import EnvironmentFailed
 
@@ -28,7 +28,7 @@ _READS = {
 }
 
 
-class Answer(NamedTuple):
+class QueryResult(NamedTuple):
     """Rows, or what went wrong."""
 
     rows: list[Row] | None
@@ -44,7 +44,9 @@ class ReadOnlyDatabase:
     """A SQLite file of `dump.convert`. Not thread-safe. Raises `EnvironmentFailed` where the file is none."""
 
     def __init__(self, path: Path, *, seconds: float = 10.0, rows: int = 50_000) -> None:
-        self.name, self._seconds, self._rows = path.stem, seconds, rows
+        self.name = path.stem
+        self._seconds = seconds
+        self._rows = rows
         if not path.is_file():
             raise EnvironmentFailed(f"there is no database {path}: delete its folder to have it made again")
         self._deadline = 0.0
@@ -54,7 +56,7 @@ class ReadOnlyDatabase:
         self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         self._database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         self._tables = self._schema()
-        functions.add(self._database)
+        functions.add_mysql_functions(self._database)
         self._database.set_authorizer(_only_reads)
         self._database.set_progress_handler(lambda: time.monotonic() > self._deadline, _STEPS)
 
@@ -64,39 +66,39 @@ class ReadOnlyDatabase:
             rows = self._database.execute(f"SELECT * FROM {COLUMNS} ORDER BY rowid").fetchall()
         except sqlite3.Error as error:
             raise EnvironmentFailed(f"{self.name}: {error}: delete its folder to have it made again") from error
-        found: dict[str, tuple[str, list[Row]]] = {}
+        tables: dict[str, tuple[str, list[Row]]] = {}
         for table, *column in rows:
-            found.setdefault(table.lower(), (table, []))[1].append(tuple(column))
-        return found
+            tables.setdefault(table.lower(), (table, []))[1].append(tuple(column))
+        return tables
 
     @property
     def tables(self) -> dict[str, list[str]]:
         """Tables and their columns."""
         return {name: [row[0] for row in rows] for name, rows in self._tables.values()}
 
-    def run(self, statement: str) -> Answer:
+    def run(self, statement: str) -> QueryResult:
         """A query's rows, or what `SHOW` and `DESCRIBE` tell. Whatever goes wrong is an answer too."""
         statement = statement.strip().rstrip(";").strip()
         try:
-            told_ = self._told(statement)
-            return Answer(self._query(translate(statement)) if told_ is None else told_)
+            rows = self._answer_statement(statement)
+            return QueryResult(self._query(translate(statement)) if rows is None else rows)
         except Rejected as error:
-            return Answer(None, str(error))
+            return QueryResult(None, str(error))
         except sqlite3.Error as error:
-            return Answer(None, told(error, self.name))
+            return QueryResult(None, mysql_message(error, self.name))
         except (OverflowError, MemoryError, UnicodeDecodeError) as error:
-            return Answer(None, f"the result cannot be read: {type(error).__name__}")
+            return QueryResult(None, f"the result cannot be read: {type(error).__name__}")
 
     def plan(self, statement: str) -> str | None:
         """Why a query cannot run, by `EXPLAIN`, or None. Statements that are no queries run or do not, unexplained."""
         statement = statement.strip().rstrip(";").strip()
         try:
-            if self._told(statement) is None:
+            if self._answer_statement(statement) is None:
                 self._query(f"EXPLAIN {translate(statement)}")
         except Rejected as error:
             return str(error)
         except sqlite3.Error as error:
-            return told(error, self.name)
+            return mysql_message(error, self.name)
         return None
 
     def _query(self, sql: str) -> list[Row]:
@@ -108,28 +110,28 @@ class ReadOnlyDatabase:
             raise Rejected(f"more than {self._rows:,} rows: narrow the query down")
         return [tuple(_typed(value) for value in row) for row in rows]
 
-    def _told(self, statement: str) -> list[Row] | None:
+    def _answer_statement(self, statement: str) -> list[Row] | None:
         """None: a query."""
         for pattern, tell in _STATEMENTS:
-            if found := pattern.fullmatch(statement):
-                return tell(self, *found.groups())
+            if match := pattern.fullmatch(statement):
+                return tell(self, *match.groups())
         return None
 
-    def _shown(self) -> list[Row]:
+    def _show_tables(self) -> list[Row]:
         return [(name,) for name in sorted(self._tables)]
 
-    def _like(self, pattern: str) -> list[Row]:
+    def _show_tables_like(self, pattern: str) -> list[Row]:
         wanted = linear_pattern(f"^{re.escape(pattern.lower()).replace('%', '.*').replace('_', '.')}$")
         return [(name,) for name in sorted(self._tables) if wanted is not None and wanted.search(name)]
 
-    def _described(self, name: str) -> list[Row]:
+    def _describe(self, name: str) -> list[Row]:
         _, _, bare = name.strip("`\"' ").rpartition(".")
         table = self._tables.get(bare.strip("`\"' ").lower())
         if table is None:
             raise Rejected(f"Table '{self.name}.{bare}' doesn't exist")
         return table[1]
 
-    def _used(self, name: str) -> list[Row]:
+    def _use(self, name: str) -> list[Row]:
         if name.strip("`\"' ").lower() != self.name.lower():
             raise Rejected(f"Access denied for user 'admin' to database '{name}'")
         return []
@@ -152,9 +154,9 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d)?")
 
 def _typed(value: Any) -> Any:
     """Dates as MySQL's driver gives them; SQLite keeps them as text."""
-    if isinstance(value, str) and (found := _MOMENT.fullmatch(value)):
-        moment = functions.moment(value)
-        return value if moment is None else moment if found[1] else moment.date()
+    if isinstance(value, str) and (match := _MOMENT.fullmatch(value)):
+        moment = functions.parse_datetime(value)
+        return value if moment is None else moment if match[1] else moment.date()
     return value
 
 
@@ -163,9 +165,9 @@ def _says(pattern: str) -> re.Pattern[str]:
 
 
 _STATEMENTS: tuple[tuple[re.Pattern[str], Callable[..., list[Row]]], ...] = (
-    (_says(r"SHOW(?: FULL)? TABLES(?: (?:FROM|IN) \S+)?"), ReadOnlyDatabase._shown),
-    (_says(r"(?:DESCRIBE|DESC|SHOW(?: FULL)? (?:COLUMNS|FIELDS) (?:FROM|IN)) (\S+)"), ReadOnlyDatabase._described),
-    (_says(r"SHOW TABLES LIKE '([^']*)'"), ReadOnlyDatabase._like),
+    (_says(r"SHOW(?: FULL)? TABLES(?: (?:FROM|IN) \S+)?"), ReadOnlyDatabase._show_tables),
+    (_says(r"(?:DESCRIBE|DESC|SHOW(?: FULL)? (?:COLUMNS|FIELDS) (?:FROM|IN)) (\S+)"), ReadOnlyDatabase._describe),
+    (_says(r"SHOW TABLES LIKE '([^']*)'"), ReadOnlyDatabase._show_tables_like),
     (_says(r"SHOW DATABASES"), lambda self: [(self.name,)]),
-    (_says(r"USE (\S+)"), ReadOnlyDatabase._used),
+    (_says(r"USE (\S+)"), ReadOnlyDatabase._use),
 )

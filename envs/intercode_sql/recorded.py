@@ -14,7 +14,7 @@ from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from agentcascade.envs.intercode_sql.tasks import questions, read, source
+from agentcascade.envs.intercode_sql.tasks import data_file, load_tasks, read_json
 from agentcascade.errors import ConfigError, EnvironmentFailed, did_you_mean
 from agentcascade.messages import text_of
 from agentcascade.models.pricing import price_of
@@ -31,14 +31,14 @@ PREFIX = "recorded/"
 MODELS = ("recorded/gpt-4", "recorded/gpt-3.5-turbo")
 
 
-class World(Protocol):
+class TaskWorld(Protocol):
     task: int
 
 
-class Run(NamedTuple):
+class RecordedRun(NamedTuple):
     """One model's run of one task."""
 
-    said: list[str]
+    answers: list[str]
     """Its messages, the last of them a submission"""
     actions: list[str]
     observations: list[str]
@@ -47,24 +47,26 @@ class Run(NamedTuple):
 
 
 @cache
-def runs(name: str) -> dict[int, Run]:
+def recorded_runs(name: str) -> dict[int, RecordedRun]:
     """By task. Raises `EnvironmentFailed` where a run is of another question than its task asks."""
-    path = source(name)
-    found, tasks = {}, questions()
-    for key, run in read(path).items():
+    path = data_file(name)
+    runs, tasks = {}, load_tasks()
+    for key, run in read_json(path).items():
         place = int(key) if str(key).isdigit() else -1
         if not 0 <= place < len(tasks) or run.get("query") != tasks[place].query:
             raise EnvironmentFailed(f"{path}: run '{key}' is not of the question of task {key}: another version?")
         turns = run["turn_history"]
         actions = [str(action) for action in turns["actions"]]
-        said = [f"Action: {_wrapped(action)}" for action in actions]
+        answers = [f"Action: {_wrapped(action)}" for action in actions]
         if "thoughts" in turns:
-            said = [f"Thought: {' '.join(thought.split())}\n{text}" for thought, text in zip(turns["thoughts"], said)]
+            answers = [
+                f"Thought: {' '.join(thought.split())}\n{text}" for thought, text in zip(turns["thoughts"], answers)
+            ]
         if actions[-1].strip() != "submit":
-            said.append("Action: submit")
+            answers.append("Action: submit")
         rewards = [float(reward) for reward in turns["rewards"]]
-        found[place] = Run(said, actions, turns["observations"], rewards, float(run["summary"]["max_reward"]))
-    return found
+        runs[place] = RecordedRun(answers, actions, turns["observations"], rewards, float(run["summary"]["max_reward"]))
+    return runs
 
 
 def _wrapped(action: str) -> str:
@@ -80,15 +82,17 @@ class RecordedModel:
     def __init__(self, name: str, count: TokenCounter, dollars: Callable[[Usage], Decimal | None]) -> None:
         if name not in MODELS:
             raise ConfigError(f"there are no recorded runs of '{name}': {did_you_mean(name, MODELS)}")
-        self.name, self._count, self._dollars = name, count, dollars
-        self._world: World | None = None
+        self.name = name
+        self._count = count
+        self._dollars = dollars
+        self._world: TaskWorld | None = None
 
     @classmethod
     def from_config(cls, config: ModelConfig, count: TokenCounter) -> Self:
         """As the entry-point group ``agentcascade.models`` makes it, at the real model's price."""
         return cls(config.name, count, price_of(config, config.name.removeprefix(PREFIX)))
 
-    def bind(self, world: World) -> None:
+    def bind(self, world: TaskWorld) -> None:
         """Play in this world from now on."""
         self._world = world
 
@@ -113,11 +117,11 @@ class RecordedModel:
         task = getattr(self._world, "task", None)
         if task is None:
             raise ConfigError(f"{self.name} plays recorded runs: it works only in `agentcascade bench intercode-sql`")
-        run = runs(self.name.removeprefix(PREFIX)).get(task)
+        run = recorded_runs(self.name.removeprefix(PREFIX)).get(task)
         if run is None:
             raise EnvironmentFailed(f"there is no recorded run of task {task} by {self.name}")
         started = time.perf_counter()
-        text = run.said[min(place(run.said, messages), len(run.said) - 1)]
+        text = run.answers[min(played_turns(run.answers, messages), len(run.answers) - 1)]
         usage = Usage(input=count_messages(messages, self._count), output=n * self._count(text))
         return Completion(
             model=self.name,
@@ -129,10 +133,10 @@ class RecordedModel:
         )
 
 
-def place(said: Sequence[str], messages: Sequence[Message]) -> int:
+def played_turns(answers: Sequence[str], messages: Sequence[Message]) -> int:
     """How much of a run the conversation holds, in its order."""
-    found = 0
+    count = 0
     for message in messages:
-        if message["role"] == "assistant" and found < len(said) and text_of(message) == said[found]:
-            found += 1
-    return found
+        if message["role"] == "assistant" and count < len(answers) and text_of(message) == answers[count]:
+            count += 1
+    return count

@@ -10,7 +10,7 @@ from typing import Any
 from agentcascade.errors import MissingExtra
 
 
-def reward(rows: Sequence[Any] | None, gold: Sequence[Any] | None) -> float:
+def rows_reward(rows: Sequence[Any] | None, gold: Sequence[Any] | None) -> float:
     """Intersection over union of the rows as multisets, times Kendall's τ of the rows in common, 0 to 1 (InterCode).
 
     Rows compare as they print. None, an answer that is no list of rows, earns 0; two empty answers are equal.
@@ -26,19 +26,19 @@ def reward(rows: Sequence[Any] | None, gold: Sequence[Any] | None) -> float:
     share = shared.total() / union.total()
     if not shared:
         return share
-    order = _kendall(_kept(ours, shared), _kept(theirs, shared))
+    order = _kendall(_common_rows(ours, shared), _common_rows(theirs, shared))
     return share if math.isnan(order) else round(order * share, 2)
 
 
-def _kept(rows: list[str], shared: Counter[str]) -> list[str]:
+def _common_rows(rows: list[str], shared: Counter[str]) -> list[str]:
     """Of each row as many, from the first, as both have."""
     left = shared.copy()
-    kept = []
+    common = []
     for row in rows:
         if left[row] > 0:
             left[row] -= 1
-            kept.append(row)
-    return kept
+            common.append(row)
+    return common
 
 
 def _kendall(one: list[str], other: list[str]) -> float:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from agentcascade._util.files import cache_folder
-from agentcascade.envs.intercode_sql.dump import convert
+from agentcascade.envs.intercode_sql.dump import convert_dump
 from agentcascade.errors import EnvironmentFailed, did_you_mean
 from agentcascade.types import Frozen
 
@@ -36,7 +36,7 @@ FILES = {
 """Of the repository princeton-nlp/intercode (MIT): their names in one folder, and in a checkout."""
 
 
-class Question(Frozen):
+class SqlTask(Frozen):
     """One task."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -47,7 +47,7 @@ class Question(Frozen):
     hardness: str = ""
 
 
-def source(name: str) -> Path:
+def data_file(name: str) -> Path:
     """One of `FILES` in $INTERCODE_DATA. Raises `EnvironmentFailed` that says how to get it."""
     folder = os.environ.get("INTERCODE_DATA")
     if not folder:
@@ -62,12 +62,12 @@ def source(name: str) -> Path:
 
 
 @cache
-def questions() -> list[Question]:
+def load_tasks() -> list[SqlTask]:
     """All tasks, in InterCode's order: a task's place is its id. Raises `EnvironmentFailed`."""
-    return TypeAdapter(list[Question]).validate_python(read(source("tasks")))
+    return TypeAdapter(list[SqlTask]).validate_python(read_json(data_file("tasks")))
 
 
-def read(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """A JSON file. Raises `EnvironmentFailed`."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -75,27 +75,27 @@ def read(path: Path) -> Any:
         raise EnvironmentFailed(f"{path} cannot be read: {error}") from error
 
 
-def databases() -> Path:
+def database_folder() -> Path:
     """The folder of the SQLite files, made from the dump where it is not there yet; the dump's content names it."""
-    dump = source("dump")
+    dump = data_file("dump")
     with dump.open("rb") as file:
         folder = cache_folder("intercode_sql") / hashlib.file_digest(file, "sha256").hexdigest()[:16]
     if not (folder / "complete").exists():
-        convert(dump, folder)
+        convert_dump(dump, folder)
         (folder / "complete").touch()
     return folder
 
 
-def chosen(split: str, count: int, seed: int) -> list[int]:
+def choose_tasks(split: str, count: int, seed: int) -> list[int]:
     """Ids of `count` tasks of a split, or of all where it has fewer, in an order that hangs on the seed."""
     if split not in SPLITS:
         raise EnvironmentFailed(f"there is no split '{split}': {did_you_mean(split, SPLITS)}")
-    found = divided(questions(), seed)[split]
-    random.Random(f"{split} {seed}").shuffle(found)
-    return found[:count]
+    ids = split_tasks(load_tasks(), seed)[split]
+    random.Random(f"{split} {seed}").shuffle(ids)
+    return ids[:count]
 
 
-def divided(tasks: Sequence[Question], seed: int) -> dict[str, list[int]]:
+def split_tasks(tasks: Sequence[SqlTask], seed: int) -> dict[str, list[int]]:
     """Ids by split. The same seed divides alike."""
     names = sorted({task.db for task in tasks})
     random.Random(seed).shuffle(names)
@@ -105,25 +105,25 @@ def divided(tasks: Sequence[Question], seed: int) -> dict[str, list[int]]:
         answers.setdefault((task.db, task.gold.strip().rstrip(";").strip().lower()), []).append(i)
     groups = sorted(answers)
     random.Random(f"groups {seed}").shuffle(groups)
-    made: dict[str, list[int]] = {split: [] for split in SPLITS}
+    ids_by_split: dict[str, list[int]] = {split: [] for split in SPLITS}
     for group in groups:
         ids = answers[group]
-        smaller = "train" if len(made["train"]) <= len(made["test"]) else "test"
-        made["unseen_databases" if group[0] in unseen else smaller] += ids
-    return made
+        smaller = "train" if len(ids_by_split["train"]) <= len(ids_by_split["test"]) else "test"
+        ids_by_split["unseen_databases" if group[0] in unseen else smaller] += ids
+    return ids_by_split
 
 
-def check() -> None:
+def check_data() -> None:
     """Raises `EnvironmentFailed` where data lack or a file is not what it should be."""
     try:
-        known = questions()
+        known = load_tasks()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise EnvironmentFailed(
-            f"{source('tasks')} is not InterCode's list of tasks: {where}: {first['msg']}"
+            f"{data_file('tasks')} is not InterCode's list of tasks: {where}: {first['msg']}"
         ) from error
-    folder = databases()
+    folder = database_folder()
     for name in {task.db for task in known}:
         if not (folder / f"{name}.sqlite").exists():
-            raise EnvironmentFailed(f"database '{name}' of the tasks is not in {source('dump')}")
+            raise EnvironmentFailed(f"database '{name}' of the tasks is not in {data_file('dump')}")

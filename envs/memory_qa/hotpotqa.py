@@ -16,7 +16,7 @@ from agentcascade.types import Turn
 WHAT = "HotpotQA is published as hotpot_dev_distractor_v1.json and hotpot_train_v1.1.json"
 
 
-def load(path: str | Path) -> list[Conversation]:
+def load_conversations(path: str | Path) -> list[Conversation]:
     """One conversation a question: a paragraph is a session, a sentence a turn ``title:index``.
 
     Reads both layouts that are published: pairs (the authors' files), and columns, where paragraphs are ``{"title":
@@ -38,15 +38,15 @@ def _pairs(value: Any, first: str, second: str, where: str) -> list[Any]:
     return list(zip(*columns))
 
 
-def _name(entry: Any, where: str) -> str:
+def _entry_id(entry: Any, where: str) -> str:
     """The entry's id; a digest of what is asked, and of what, where none is published."""
-    asked = json.dumps([field(entry, "question", where), field(entry, "context", where)])
+    content = json.dumps([field(entry, "question", where), field(entry, "context", where)])
     name = entry.get("_id") or entry.get("id")
-    return str(name) if name else blake2b(asked.encode(), digest_size=8).hexdigest()
+    return str(name) if name else blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def _conversation(entry: Any, where: str) -> Conversation:
-    name, problems = _name(entry, where), list[str]()
+    name, problems = _entry_id(entry, where), list[str]()
     turns, sessions = list[Turn](), dict[str, str]()
     seen: dict[str, int] = {}
     context = _pairs(field(entry, "context", where), "title", "sentences", f"{where} ({name}): context")

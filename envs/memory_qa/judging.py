@@ -21,15 +21,15 @@ RULES = ("temporal-reasoning", "knowledge-update", "single-session-preference")
 GRADE = r"(?<![\d.])(0\.50?|\.5|1(?:\.0)?|0(?:\.0)?)(?![\d.]*\d)"
 
 
-class Judged(NamedTuple):
+class Judgement(NamedTuple):
     score: float
     calls: tuple[Call, ...] = ()
     readable: bool = True
 
 
-async def judge(
+async def judge_answer(
     model: ChatModel, question: Question, prediction: str, suite: str, prompts: Prompts = DEFAULT
-) -> Judged:
+) -> Judgement:
     """What `model` thinks of `prediction`: 0, 0.5 or 1; for LongMemEval 0 or 1, with the rule of the question's type.
 
     An answer that cannot be read is worth 0, and `readable` says so.
@@ -44,8 +44,8 @@ async def judge(
     else:
         task = prompts.render("memory_judge_graded")
     right = question.answers[0] if question.answers else ""
-    asked, right, said = (FENCED.text(text) for text in (question.text, right, prediction or "(none)"))
-    text = prompts.render("memory_judge", task=task, question=asked, right=right, answer=said)
+    question_text, right, answer_text = (FENCED.text(text) for text in (question.text, right, prediction or "(none)"))
+    text = prompts.render("memory_judge", task=task, question=question_text, right=right, answer=answer_text)
     completion = await Door().call(
         model,
         [{"role": "user", "content": text}],
@@ -57,20 +57,20 @@ async def judge(
     )
     calls = (Call.of("teacher", "judge", completion),)
     try:
-        return Judged(read(text_of(completion.messages[0]), yes_no, model.name), calls)
+        return Judgement(parse_judgement(text_of(completion.messages[0]), yes_no, model.name), calls)
     except InvalidAction:
-        return Judged(0.0, calls, readable=False)
+        return Judgement(0.0, calls, readable=False)
 
 
-def read(said: str, yes_no: bool, name: str = "the judge") -> float:
+def parse_judgement(text: str, yes_no: bool, name: str = "the judge") -> float:
     """The score in a judge's words: what it begins with, a line of its own, or the only one that it names."""
     if yes_no:
-        found = verdict(said)
-        if found is not None:
-            return float(found)
+        yes = verdict(text)
+        if yes is not None:
+            return float(yes)
     else:
-        begins = re.match(rf"[\s*_`\"'(\[]*(?:(?:score|grade|answer)\W{{0,4}})?{GRADE}", said, re.IGNORECASE)
-        named = [begins[1]] if begins else re.findall(GRADE, said)
+        begins = re.match(rf"[\s*_`\"'(\[]*(?:(?:score|grade|answer)\W{{0,4}})?{GRADE}", text, re.IGNORECASE)
+        named = [begins[1]] if begins else re.findall(GRADE, text)
         if len({float(n) for n in named}) == 1:
             return float(named[0])
-    raise InvalidAction(f"{name} gave no judgement that can be read: {said[:80]!r}")
+    raise InvalidAction(f"{name} gave no judgement that can be read: {text[:80]!r}")

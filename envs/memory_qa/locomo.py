@@ -17,7 +17,7 @@ CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 
 EVIDENCE = re.compile(r"D:?(\d+):(\d+)")
 
 
-def load(path: str | Path) -> list[Conversation]:
+def load_conversations(path: str | Path) -> list[Conversation]:
     """The conversations of ``locomo10.json``; raises `InvalidRequest` naming entry and field."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -32,22 +32,22 @@ def load(path: str | Path) -> list[Conversation]:
 
 def _conversation(entry: Any, where: str) -> Conversation:
     try:
-        spoken, asked = entry["conversation"], entry["qa"]
+        spoken, entries = entry["conversation"], entry["qa"]
         name = str(entry.get("sample_id") or where)
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidRequest(f"{where} lacks {error}: LoCoMo's entries have 'conversation' and 'qa'") from None
-    if not isinstance(spoken, Mapping) or not isinstance(asked, list):
+    if not isinstance(spoken, Mapping) or not isinstance(entries, list):
         raise InvalidRequest(f"{where}: 'conversation' must be an object and 'qa' a list")
     problems: list[str] = []
     turns = tuple(_turns(spoken, where, problems))
     known = {turn.id for turn in turns}
-    questions = tuple(_question(q, f"{name}:{i}", known, where, problems) for i, q in enumerate(asked))
+    questions = tuple(_question(q, f"{name}:{i}", known, where, problems) for i, q in enumerate(entries))
     return Conversation(id=name, turns=turns, questions=questions, problems=tuple(problems))
 
 
 def _turns(spoken: Mapping[str, Any], where: str, problems: list[str]) -> list[Turn]:
     sessions = sorted(int(m[1]) for key in spoken if (m := re.fullmatch(r"session_(\d+)", key)))
-    found = []
+    turns = []
     for number in sessions:
         name = f"session_{number}"
         stamp = str(spoken.get(f"{name}_date_time", ""))
@@ -59,10 +59,10 @@ def _turns(spoken: Mapping[str, Any], where: str, problems: list[str]) -> list[T
                 text = str(turn["text"])
                 if turn.get("blip_caption"):
                     text += f" [shares {turn['blip_caption']}]"
-                found.append(Turn(id=turn["dia_id"], text=text, speaker=turn["speaker"], session=name, at=at))
+                turns.append(Turn(id=turn["dia_id"], text=text, speaker=turn["speaker"], session=name, at=at))
             except (KeyError, TypeError) as error:
                 raise InvalidRequest(f"{where} {name}: a turn lacks {error}") from None
-    return found
+    return turns
 
 
 def _question(entry: Mapping[str, Any], name: str, known: set[str], where: str, problems: list[str]) -> Question:

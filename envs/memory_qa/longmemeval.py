@@ -19,12 +19,12 @@ from agentcascade.types import Turn
 WHAT = "LongMemEval is published as longmemeval_oracle.json, longmemeval_s.json and longmemeval_m.json"
 
 
-def load(path: str | Path) -> list[Conversation]:
+def load_conversations(path: str | Path) -> list[Conversation]:
     """All of a file; for the m file, of gigabytes, take `iterate`."""
-    return list(iterate(path))
+    return list(iterate_conversations(path))
 
 
-def iterate(path: str | Path) -> Iterator[Conversation]:
+def iterate_conversations(path: str | Path) -> Iterator[Conversation]:
     """One conversation after the other, in the memory that one needs. Raises `InvalidRequest` naming the field."""
     for number, entry in enumerate(iterate_list(path, WHAT)):
         yield _conversation(entry, f"{path} entry {number}")
@@ -37,28 +37,28 @@ def _conversation(entry: Any, where: str) -> Conversation:
     if not len(ids) == len(sessions) == len(dates):
         raise InvalidRequest(f"{where} ({name}): haystack ids, sessions and dates differ in number")
     turns, marked, by_session, seen = list[Turn](), list[str](), dict[str, list[str]](), dict[str, int]()
-    for session, said, date in zip(map(str, ids), sessions, dates):
+    for session, session_turns, date in zip(map(str, ids), sessions, dates):
         seen[session] = seen.get(session, 0) + 1
-        own = session if seen[session] == 1 else f"{session}#{seen[session]}"
-        at = _time(str(date), f"{name} {own}", problems)
-        for place, turn in enumerate(said):
-            spot = f"{where} ({name}), session {own}, turn {place}"
-            made = Turn(
-                id=f"{own}:{place}",
+        session_name = session if seen[session] == 1 else f"{session}#{seen[session]}"
+        at = _parse_date(str(date), f"{name} {session_name}", problems)
+        for place, turn in enumerate(session_turns):
+            spot = f"{where} ({name}), session {session_name}, turn {place}"
+            turn_made = Turn(
+                id=f"{session_name}:{place}",
                 text=str(field(turn, "content", spot)),
                 speaker=str(field(turn, "role", spot)),
-                session=own,
+                session=session_name,
                 at=at,
             )
-            turns.append(made)
-            by_session.setdefault(session, []).append(made.id)
+            turns.append(turn_made)
+            by_session.setdefault(session, []).append(turn_made.id)
             if turn.get("has_answer"):
-                marked.append(made.id)
+                marked.append(turn_made.id)
     answerable = not name.endswith("_abs")
     if answerable and not marked:
         marked = [i for session in entry.get("answer_session_ids") or () for i in by_session.get(str(session), ())]
         problems.append(f"{name}: no turn is marked, so all of the answer sessions are evidence")
-    asked_at = _time(str(entry.get("question_date", "")), f"{name} question", problems)
+    asked_at = _parse_date(str(entry.get("question_date", "")), f"{name} question", problems)
     question = Question(
         id=name,
         text=str(field(entry, "question", where)),
@@ -71,7 +71,7 @@ def _conversation(entry: Any, where: str) -> Conversation:
     return Conversation(id=name, turns=tuple(turns), questions=(question,), problems=tuple(problems))
 
 
-def _time(text: str, what: str, problems: list[str]) -> Any:
+def _parse_date(text: str, what: str, problems: list[str]) -> Any:
     """``2023/05/20 (Sat) 02:21`` and what else parses."""
     plain = " ".join(part for part in text.replace("(", " (").split() if not part.startswith("("))
     at = parse_timestamp(plain.replace("/", "-")) if plain else None

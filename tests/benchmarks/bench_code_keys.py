@@ -20,7 +20,14 @@ from typing import NamedTuple
 
 from agentcascade.actions.python import PythonActions
 from agentcascade.envs.appworld import agent, installation
-from agentcascade.envs.appworld.environment import FAILED, SILENT, AppWorldEnvironment, key, reading, written
+from agentcascade.envs.appworld.environment import (
+    FAILED,
+    SILENT,
+    AppWorldEnvironment,
+    agent_answer,
+    code_key,
+    dry_run_answer,
+)
 from agentcascade.envs.offline.copier import Copier, kinship
 from agentcascade.models.tokens import token_counter
 from agentcascade.prompts import demonstrations as prompts
@@ -85,8 +92,8 @@ def judged(one: str, other: str, tried: Mapping[str, Trial]) -> Pair | None:
         return None
     silent = a["output"].strip() == SILENT
     same = a["output"] == b["output"] and a["wrote"] == b["wrote"] and (not silent or a["left"] == b["left"])
-    text, tree = one == other, key(one) == key(other)
-    return Pair(same, (text, tree, tree or (reading(a) is not None and reading(a) == reading(b))))
+    text, tree = one == other, code_key(one) == code_key(other)
+    return Pair(same, (text, tree, tree or (dry_run_answer(a) is not None and dry_run_answer(a) == dry_run_answer(b))))
 
 
 def told(name: str, pairs: Sequence[Pair]) -> None:
@@ -159,12 +166,12 @@ def main() -> None:
             for i, layer in enumerate(LAYERS):
                 agreed[layer] += unanimous(texts, [p for p, v in pairs.items() if v is not None and v.joined[i]])
             agreed["truth"] += unanimous(texts, [p for p, v in pairs.items() if v is not None and v.same])
-            left = len({key(t) for t in texts})
+            left = len({code_key(t) for t in texts})
             if left > 1:
                 candidates = "\n".join(dict.fromkeys(texts))
                 tokens += count(DEFAULT.render("verifier", goal=goal, observation="", candidates=candidates, note=""))
             observation, _ = world.step(code)
-            messages.append({"role": "assistant", "content": written(thought, code)})
+            messages.append({"role": "assistant", "content": agent_answer(thought, code)})
             messages.append({"role": "user", "content": observation})
     told(f"sampled at {steps} steps, {given.samples} a step, temperature {given.temperature:g}", found)
     for layer in (*LAYERS, "truth"):

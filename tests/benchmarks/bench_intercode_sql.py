@@ -23,8 +23,8 @@ from agentcascade.assembly import components
 from agentcascade.bank.bank import Bank
 from agentcascade.envs.intercode_sql import tasks
 from agentcascade.envs.intercode_sql.readonly_database import ReadOnlyDatabase
-from agentcascade.envs.intercode_sql.recorded import Run, runs
-from agentcascade.envs.intercode_sql.rewards import reward
+from agentcascade.envs.intercode_sql.recorded import RecordedRun, recorded_runs
+from agentcascade.envs.intercode_sql.rewards import rows_reward
 from agentcascade.errors import InvalidAction
 from agentcascade.storage import open_database
 from agentcascade.types import Situation, Step, Trajectory
@@ -42,11 +42,11 @@ class Databases:
 
     def __getitem__(self, name: str) -> ReadOnlyDatabase:
         if name not in self._open:
-            self._open[name] = ReadOnlyDatabase(tasks.databases() / f"{name}.sqlite")
+            self._open[name] = ReadOnlyDatabase(tasks.database_folder() / f"{name}.sqlite")
         return self._open[name]
 
 
-def queries(run: Run) -> list[str]:
+def queries(run: RecordedRun) -> list[str]:
     found = (statement_of(action) for action in run.actions)
     return [s for s in found if s.lower() != SUBMIT]
 
@@ -55,12 +55,12 @@ def rewards(databases: Databases) -> None:
     for name, title in NAMES.items():
         same: Counter[str] = Counter()
         steps = like = 0
-        for task, run in runs(name).items():
-            question = tasks.questions()[task]
+        for task, run in recorded_runs(name).items():
+            question = tasks.load_tasks()[task]
             database = databases[question.db]
             gold = database.run(question.gold)
             answers = [database.run(q) for q in queries(run)]
-            ours = [reward(a.rows, gold.rows) for a in answers]
+            ours = [rows_reward(a.rows, gold.rows) for a in answers]
             if name == "gpt-4":
                 steps += len(ours)
                 like += sum(abs(a - b) < 0.006 for a, b in zip(ours, run.rewards))
@@ -99,11 +99,11 @@ def keys(databases: Databases) -> None:
     pairs: Counter[tuple[bool, bool]] = Counter()
     wrong: list[tuple[str, str]] = []
     invalid = 0
-    for task, question in enumerate(tasks.questions()):
+    for task, question in enumerate(tasks.load_tasks()):
         database = databases[question.db]
         said = {question.gold.rstrip("; ")}
         for name in NAMES:
-            said |= {*queries(runs(name)[task])} if task in runs(name) else set()
+            said |= {*queries(recorded_runs(name)[task])} if task in recorded_runs(name) else set()
         known = []
         for statement in sorted(said):
             try:
@@ -145,7 +145,7 @@ def skills(statement: str, tables: bool = False) -> frozenset[str]:
 
 
 async def retrieval(failed: int, k: int) -> None:
-    questions, teacher, student = tasks.questions(), runs("gpt-4"), runs("gpt-3.5-turbo")
+    questions, teacher, student = tasks.load_tasks(), recorded_runs("gpt-4"), recorded_runs("gpt-3.5-turbo")
     with tempfile.TemporaryDirectory() as folder, closing(open_database(f"sqlite:///{folder}/b.db")) as database:
         embedder = components.make_embedder("minilm")
         bank = Bank(database, embedder, components.make_retriever("exact", 3 * embedder.dimension))
@@ -187,7 +187,7 @@ async def retrieval(failed: int, k: int) -> None:
                 )
 
 
-def same_gold(one: tasks.Question, other: tasks.Question) -> bool:
+def same_gold(one: tasks.SqlTask, other: tasks.SqlTask) -> bool:
     return one.gold.rstrip("; ").lower() == other.gold.rstrip("; ").lower()
 
 
@@ -199,7 +199,7 @@ def union(statements: list[str], tables: bool) -> set[str]:
     return set().union(*(skills(statement_of(s), tables) for s in statements)) if statements else set()
 
 
-def trajectory(task: int, question: tasks.Question, run: Run) -> Trajectory:
+def trajectory(task: int, question: tasks.SqlTask, run: RecordedRun) -> Trajectory:
     before = [f"The MySQL database is `{question.db}`.", *run.observations]
     steps = [Step(observation=o[:350], action=f"execute[{statement_of(a)}]") for o, a in zip(before, run.actions)]
     return Trajectory(id=f"task-{task}", goal=question.query, steps=tuple(steps), success=True, model="recorded/gpt-4")

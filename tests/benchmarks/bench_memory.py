@@ -46,7 +46,7 @@ def main() -> None:
     if options.data is None:
         print("skipped: --data takes LoCoMo's published locomo10.json")
         return
-    conversations = locomo.load(options.data)
+    conversations = locomo.load_conversations(options.data)
     asyncio.run(recalls(conversations, options.questions))
     training(conversations, options.log, options.skip_policy)
 

@@ -302,7 +302,7 @@ def parsers() -> dict[str, Parser]:
         "appworld": Parser(("python", "text"), plain(appworld.parse_code), ()),
         "intercode": Parser(("sql", "text"), plain(intercode.parse_action), ()),
         "intercode.translate": Parser(("sql",), plain(translate.__wrapped__), (Rejected,)),
-        "memory_qa.judge": Parser(("lines",), lambda t, rng: qa.read(t, rng.random() < 0.5), invalid),
+        "memory_qa.judge": Parser(("lines",), lambda t, rng: qa.parse_judgement(t, rng.random() < 0.5), invalid),
         "config.pattern": Parser(("regex",), plain(lambda t: make_format("regex", t)), (ConfigError,)),
     }
 

@@ -64,9 +64,9 @@ def test_games_have_alfworlds_layout(made: list[Game]) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes_by_any_number_of_workers(made: list[Game], tmp_path: Path) -> None:
-    again = games.generate(tmp_path, "valid_unseen", 5, SEED, workers=2)
+    again = games.generate_games(tmp_path, "valid_unseen", 5, SEED, workers=2)
     assert contents(again) == contents([g.path for g in made[:5]])
-    other = games.generate(tmp_path, "valid_unseen", 1, SEED + 1)
+    other = games.generate_games(tmp_path, "valid_unseen", 1, SEED + 1)
     assert contents(other).values() != contents(again[:1]).values()
 
 
@@ -79,7 +79,7 @@ def test_unseen_floor_plans_are_never_trained_on(made: list[Game], tmp_path: Pat
     played = {json.loads((g.path.parent / "traj_data.json").read_text())["scene"]["scene_num"] for g in made}
     trained = {
         json.loads((p.parent / "traj_data.json").read_text())["scene"]["scene_num"]
-        for p in games.generate(tmp_path, "train", 6, SEED)
+        for p in games.generate_games(tmp_path, "train", 6, SEED)
     }
     assert not played & trained
 
@@ -90,13 +90,13 @@ def test_a_killed_generation_resumes(made: list[Game], tmp_path: Path) -> None:
         f"games.generate(Path(sys.argv[1]), 'valid_unseen', {COUNT}, {SEED})"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-    first, deadline = games.path_of(tmp_path, "valid_unseen", SEED, 0), time.monotonic() + 60
+    first, deadline = games.game_path(tmp_path, "valid_unseen", SEED, 0), time.monotonic() + 60
     while not first.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     progress: list[tuple[int, int]] = []
-    paths = games.generate(
+    paths = games.generate_games(
         tmp_path, "valid_unseen", COUNT, SEED, on_progress=lambda done, total: progress.append((done, total))
     )
     assert 0 < progress[0][0] < COUNT

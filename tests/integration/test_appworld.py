@@ -41,7 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with small worlds."""
     made = tmp_path_factory.mktemp("worlds") / "root"
-    installation.generate(made, 7, SCENARIOS)
+    installation.generate_worlds(made, 7, SCENARIOS)
     return made
 
 
@@ -194,7 +194,7 @@ def test_appworlds_own_command_line_gives_the_same_verdicts(root: Path) -> None:
     world.close()
     assert sorted(set(ours.values())) == [False, True]
     command = [str(installation.interpreter()), "-m", "appworld.cli", "evaluate", "ours", split, "--root", str(root)]
-    subprocess.run(command, check=True, env=installation.environment(root), capture_output=True)
+    subprocess.run(command, check=True, env=installation.child_variables(root), capture_output=True)
     said = json.loads((root / "experiments" / "outputs" / "ours" / "evaluations" / f"{split}.json").read_text())
     assert {task: verdict["success"] for task, verdict in said["individual"].items()} == ours
     scenarios = {task.partition("_")[0] for task in ours}
@@ -204,12 +204,12 @@ def test_appworlds_own_command_line_gives_the_same_verdicts(root: Path) -> None:
 
 
 def test_the_benchmark_plays_and_resumes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = installation.home()
+    installed = installation.install_folder()
     monkeypatch.setenv("AGENTCASCADE_CACHE", str(tmp_path / "cache"))  # which the workers see, too
-    installation.home().mkdir(parents=True)
+    installation.install_folder().mkdir(parents=True)
     for name in ("venv", "installed", "cache"):
-        (installation.home() / name).symlink_to(installed / name)
-    installation.worlds().symlink_to(root)
+        (installation.install_folder() / name).symlink_to(installed / name)
+    installation.generated_root().symlink_to(root)
     monkeypatch.delenv("APPWORLD_ROOT", raising=False)
     out = str(tmp_path / "run")
     options = [

@@ -66,13 +66,13 @@ class MemoryScorer:
         """The score of a memory with this text, drawn from these turns."""
         metrics: dict[str, float] = {}
         if question.evidence:
-            evidence = scoring.evidence(sources, question.evidence)
+            evidence = scoring.score_evidence(sources, question.evidence)
             if evidence is not None:
                 metrics = {"precision": evidence.precision, "recall": evidence.recall, "evidence": evidence.f1}
         if self._answerer is None:
             return MemoryScore(metrics.get("evidence", 0.0), "", metrics)
         answer, calls = await self._answer(question, text)
-        metrics["f1"] = scoring.f1(self.suite, answer, question)
+        metrics["f1"] = scoring.answer_f1(self.suite, answer, question)
         metrics["em"] = float(scoring.exact_match(self.suite, answer, question))
         if self.reward == "judge":
             judged = await self._judged(question, answer)
@@ -102,11 +102,11 @@ class MemoryScorer:
         return answer
 
     async def _judged(self, question: Question, answer: str) -> Any:
-        from agentcascade.envs.memory_qa.judging import judge
+        from agentcascade.envs.memory_qa.judging import judge_answer
 
         assert self._judge is not None
         try:
-            return await judge(self._judge, question, answer, self.suite, self._prompts)
+            return await judge_answer(self._judge, question, answer, self.suite, self._prompts)
         except Exception as error:
             raise _failed("judge", self._judge, error) from error
 

@@ -18,7 +18,7 @@ from agentcascade._util.files import write_atomically
 from agentcascade.bench.pools.base import WorkersDied
 from agentcascade.bench.pools.open import open_pool
 from agentcascade.config.load import CascadeConfig
-from agentcascade.envs.memory_qa.scoring import evidence
+from agentcascade.envs.memory_qa.scoring import score_evidence
 from agentcascade.envs.memory_qa.types import Conversation
 from agentcascade.errors import BenchError
 from agentcascade.memory.combinations import COMBINATIONS, PLACES, PREFIXES
@@ -121,7 +121,7 @@ def _play(conversation: Conversation) -> tuple[str, dict[str, Any]]:
             continue
         work = memory.question_context(question.text, conversation.id)
         outcomes = list(sweep_tiers(work, memory.pipeline.modules, memory.config.token_budget))
-        scores = [evidence(o.text.sources, question.evidence) for o in outcomes]
+        scores = [score_evidence(o.text.sources, question.evidence) for o in outcomes]
         rows["ids"].append(question.id)
         rows["query"].append(work.query.vector)
         rows["raw"].append(outcomes[0].reads[0])

@@ -49,7 +49,7 @@ class AppWorldSuite:
 
     def check(self) -> None:
         installation.interpreter()
-        installation.root()
+        installation.appworld_root()
 
     def environment(self, *, expert: bool) -> Environment:
         return AppWorldEnvironment(max_steps=MAX_STEPS, expert=expert)
@@ -65,13 +65,13 @@ class AppWorldSuite:
     ) -> tuple[list[Task], Source]:
         """Whole scenarios, in an order that hangs on the seed."""
         scenarios: dict[str, list[str]] = {}
-        for task in installation.task_ids(installation.root(), split):
+        for task in installation.task_ids(installation.appworld_root(), split):
             scenarios.setdefault(task.partition("_")[0], []).append(task)
         order = sorted(scenarios)
         random.Random(f"{split} {seed}").shuffle(order)
         found = [Task(t, t, group=name) for name in order for t in scenarios[name]][:count]
         on_progress(len(found), len(found))
-        return found, "official" if installation.official() is not None else "generated"
+        return found, "official" if installation.official_root() is not None else "generated"
 
     def notes(self, source: Source, models: Sequence[str]) -> list[str]:
         lines = [ENGINE] + ([GENERATED] if source == "generated" else [])

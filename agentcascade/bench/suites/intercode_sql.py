@@ -51,7 +51,7 @@ class IntercodeSqlSuite:
         for package in self.packages:
             if not find_module(package):
                 raise MissingExtra(package, "intercode-sql", "agentcascade bench intercode-sql")
-        tasks.check()
+        tasks.check_data()
 
     def environment(self, *, expert: bool) -> Environment:
         return IntercodeSqlEnvironment()
@@ -65,8 +65,8 @@ class IntercodeSqlSuite:
     def tasks(
         self, split: str, count: int, seed: int, *, workers: int, on_progress: Callable[[int, int], None]
     ) -> tuple[list[Task], Source]:
-        known = tasks.questions()
-        found = tasks.chosen(split, count, seed)
+        known = tasks.load_tasks()
+        found = tasks.choose_tasks(split, count, seed)
         on_progress(len(found), len(found))
         return [Task(f"{split}/{i}", str(i), known[i].hardness) for i in found], "official"
 

@@ -23,8 +23,10 @@ class MemorySuite:
     load: Callable[[Path], list[Conversation]]
 
 
-LOCOMO = MemorySuite("LoCoMo: questions on conversations of months, with the evidence of each answer.", locomo.load)
-LONGMEMEVAL = MemorySuite(
-    "LongMemEval: questions on what a user told an assistant over many sessions.", longmemeval.load
+LOCOMO = MemorySuite(
+    "LoCoMo: questions on conversations of months, with the evidence of each answer.", locomo.load_conversations
 )
-HOTPOTQA = MemorySuite("HotpotQA (distractor): questions that need two of ten paragraphs.", hotpotqa.load)
+LONGMEMEVAL = MemorySuite(
+    "LongMemEval: questions on what a user told an assistant over many sessions.", longmemeval.load_conversations
+)
+HOTPOTQA = MemorySuite("HotpotQA (distractor): questions that need two of ten paragraphs.", hotpotqa.load_conversations)

@@ -32,12 +32,12 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_neither_models_code_nor_engines_nor_installers_inherit_a_key() -> None:
     for made in (
-        installation.environment(Path("/tmp/x")), child_environment(ENGINE, HUB), installer_environment(),
+        installation.child_variables(Path("/tmp/x")), child_environment(ENGINE, HUB), installer_environment(),
     ):  # fmt: skip
         assert "canary" not in json.dumps(made)
         assert made["PATH"]
     assert {"HF_TOKEN", "CUDA_VISIBLE_DEVICES"} <= child_environment(ENGINE, HUB).keys()
-    assert "HF_TOKEN" not in installation.environment(Path("/tmp/x"))
+    assert "HF_TOKEN" not in installation.child_variables(Path("/tmp/x"))
     assert installer_environment()["PIP_INDEX_URL"] == "https://u:p@i"
 
 

@@ -103,7 +103,7 @@ def test_the_folder_that_importing_alfworld_names_is_nobodys_choice(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / ".cache" / "alfworld"))
-    monkeypatch.setattr(games, "generate", lambda *args, **options: [])
+    monkeypatch.setattr(games, "generate_games", lambda *args, **options: [])
     assert dataset.load_games("train", 3, seed=0) == []
     monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "elsewhere"))
     with pytest.raises(EnvironmentFailed, match="alfworld-download"):

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from agentcascade.cli import main
 from agentcascade.envs.appworld import agent, installation
 from agentcascade.envs.appworld import environment as module
-from agentcascade.envs.appworld.environment import AppWorldEnvironment, shown
+from agentcascade.envs.appworld.environment import AppWorldEnvironment, visible_output
 from agentcascade.envs.appworld.server import AppWorldServer, ServerGone
 from agentcascade.errors import EnvironmentFailed
 from agentcascade.types import Action, Message
@@ -152,8 +152,8 @@ def test_a_world_that_comes_out_otherwise_ends_the_episode(world: AppWorldEnviro
 
 
 def test_addresses_in_memory_do_not_make_another_world(world: AppWorldEnvironment, root: Path) -> None:
-    assert module.same("<function at 0x7f00>", "<function at 0x7fff>")
-    assert not module.same("0x7f00 a", "0x7f00 b")
+    assert module.is_same_output("<function at 0x7f00>", "<function at 0x7fff>")
+    assert not module.is_same_output("0x7f00 a", "0x7f00 b")
 
 
 def test_a_server_that_cannot_start_says_why(world: AppWorldEnvironment, root: Path) -> None:
@@ -208,11 +208,11 @@ def test_the_expert_goes_on_with_what_is_not_done(root: Path) -> None:
     made.reset(TASK)
     assert made.expert_outline() == "1. I greet.\n2. I end."
     assert made.expert_answer() == "Thought: I greet.\nAction:\n```python\nsay('hello')\n```"
-    made._ran.append(module.Ran('say("hello")  # as it was written by another', "hello"))
+    made._ran.append(module.ExecutedBlock('say("hello")  # as it was written by another', "hello"))
     assert "I end." in made.expert_answer()
-    made._ran.append(module.Ran("say('done')", "Execution failed. Traceback"))
+    made._ran.append(module.ExecutedBlock("say('done')", "Execution failed. Traceback"))
     assert "I end." in made.expert_answer()
-    made._ran.append(module.Ran("say('done')", "done"))
+    made._ran.append(module.ExecutedBlock("say('done')", "done"))
     assert "I end." in made.expert_answer()
     made.close()
     plain = AppWorldEnvironment(server=AppWorldServer(root))
@@ -221,8 +221,8 @@ def test_the_expert_goes_on_with_what_is_not_done(root: Path) -> None:
 
 
 def test_long_outputs_are_cut_for_the_agent_alone() -> None:
-    assert shown("x" * module.SHOWN) == "x" * module.SHOWN
-    assert shown("x" * (module.SHOWN + 1000)).endswith("[1,000 more characters are not shown]")
+    assert visible_output("x" * module.MAX_CHARACTERS) == "x" * module.MAX_CHARACTERS
+    assert visible_output("x" * (module.MAX_CHARACTERS + 1000)).endswith("[1,000 more characters are not shown]")
 
 
 def test_what_a_server_writes_is_gone_with_it(world: AppWorldEnvironment) -> None:
@@ -275,17 +275,17 @@ def test_splits_are_read_without_tags_and_unknown_ones_are_named(root: Path) -> 
 def test_what_is_not_installed_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTCASCADE_CACHE", str(tmp_path))
     monkeypatch.delenv("APPWORLD_ROOT", raising=False)
-    for ask in (installation.interpreter, installation.root):
+    for ask in (installation.interpreter, installation.appworld_root):
         with pytest.raises(EnvironmentFailed, match="agentcascade env install appworld"):
             ask()
 
 
 def test_a_root_without_data_is_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APPWORLD_ROOT", str(root))
-    assert installation.official() == installation.root() == root
+    assert installation.official_root() == installation.appworld_root() == root
     monkeypatch.setenv("APPWORLD_ROOT", str(tmp_path / "elsewhere"))
     with pytest.raises(EnvironmentFailed, match="holds no data/tasks"):
-        installation.official()
+        installation.official_root()
 
 
 def test_an_installation_that_fails_tells_the_last_line_and_is_not_taken_for_one(
@@ -297,7 +297,7 @@ def test_an_installation_that_fails_tells_the_last_line_and_is_not_taken_for_one
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(EnvironmentFailed, match="making a virtual environment failed: No space left on device"):
-        installation.install()
+        installation.install_appworld()
     with pytest.raises(EnvironmentFailed, match="is not installed"):
         installation.interpreter()
 
@@ -309,7 +309,7 @@ def test_worlds_that_fail_half_way_are_not_left_behind(tmp_path: Path, monkeypat
     monkeypatch.setattr(installation, "interpreter", lambda: broken)
     told: list[tuple[str, int, int]] = []
     with pytest.raises(EnvironmentFailed, match="worlds could not be generated: sqlite is broken"):
-        installation.generate(tmp_path / "made" / "worlds", 0, {"train": 2}, lambda *said: told.append(said))
+        installation.generate_worlds(tmp_path / "made" / "worlds", 0, {"train": 2}, lambda *said: told.append(said))
     assert told == [("generating worlds", 0, 2), ("generating worlds", 1, 2)]
     assert list((tmp_path / "made").iterdir()) == []
 
@@ -346,11 +346,11 @@ def test_the_command_line_lists_and_installs(tmp_path: Path, monkeypatch: pytest
 
     def made(on_progress: installation.OnProgress) -> None:
         on_progress("installing", 1, 2)
-        installation.home().mkdir(parents=True)
-        (installation.home() / "installed").touch()
+        installation.install_folder().mkdir(parents=True)
+        (installation.install_folder() / "installed").touch()
 
-    monkeypatch.setattr(installation, "install", made)
-    monkeypatch.setattr(installation, "worlds", lambda: root)
+    monkeypatch.setattr(installation, "install_appworld", made)
+    monkeypatch.setattr(installation, "generated_root", lambda: root)
     done = CliRunner().invoke(main, ["env", "install", "appworld"])
     assert done.exit_code == 0, done.output
     assert "agentcascade bench appworld" in done.output

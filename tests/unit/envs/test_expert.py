@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from agentcascade.envs.alfworld.verbalize import outline, thought
+from agentcascade.envs.alfworld.verbalize import explain_command, outline_plan
 from agentcascade.envs.offline.expert import Expert
 from agentcascade.errors import ConfigError
 from agentcascade.prompts.planning import asking
@@ -28,10 +28,10 @@ class World:
         self.plan = plan
 
     def expert_outline(self) -> str:
-        return outline(self.plan)
+        return outline_plan(self.plan)
 
     def expert_answer(self) -> str:
-        return f"Thought: {thought(self.plan)}\nAction: {self.plan[0]}"
+        return f"Thought: {explain_command(self.plan)}\nAction: {self.plan[0]}"
 
 
 def words(text: str) -> int:
@@ -79,7 +79,7 @@ async def test_an_unknown_price_stays_unknown() -> None:
     ],
 )
 def test_thoughts_say_what_the_command_is_for(done: int, says: str) -> None:
-    assert thought(PLAN_TO_HEAT[done:]) == says
+    assert explain_command(PLAN_TO_HEAT[done:]) == says
 
 
 async def test_asked_for_a_plan_it_outlines_one_without_numbers() -> None:

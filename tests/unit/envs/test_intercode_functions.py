@@ -12,7 +12,7 @@ from agentcascade.envs.intercode_sql import functions
 @pytest.fixture
 def database() -> sqlite3.Connection:
     made = sqlite3.connect(":memory:")
-    functions.add(made)
+    functions.add_mysql_functions(made)
     return made
 
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade.envs.intercode_sql import agent, recorded, tasks
-from agentcascade.envs.intercode_sql.dump import convert
+from agentcascade.envs.intercode_sql.dump import convert_dump
 from agentcascade.envs.intercode_sql.environment import IntercodeSqlEnvironment
 from agentcascade.envs.intercode_sql.readonly_database import ReadOnlyDatabase
-from agentcascade.envs.intercode_sql.rewards import reward
+from agentcascade.envs.intercode_sql.rewards import rows_reward
 from agentcascade.errors import ConfigError, EnvironmentFailed
 from agentcascade.types import Action, Message, Situation, Usage
 
@@ -71,17 +71,17 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "ic_sql_react_10_turns.json").write_text(json.dumps(gpt3), encoding="utf-8")
     monkeypatch.setenv("INTERCODE_DATA", str(tmp_path))
     monkeypatch.setenv("AGENTCASCADE_CACHE", str(tmp_path / "cache"))
-    for function in (tasks.questions, recorded.runs):
+    for function in (tasks.load_tasks, recorded.recorded_runs):
         function.cache_clear()
     yield tmp_path
-    for function in (tasks.questions, recorded.runs):
+    for function in (tasks.load_tasks, recorded.recorded_runs):
         function.cache_clear()
 
 
 @pytest.fixture
 def zoo(tmp_path: Path) -> ReadOnlyDatabase:
     (tmp_path / "dump.sql").write_text(DUMP, encoding="utf-8")
-    assert convert(tmp_path / "dump.sql", tmp_path / "made") == ["zoo", "empty_one"]
+    assert convert_dump(tmp_path / "dump.sql", tmp_path / "made") == ["zoo", "empty_one"]
     return ReadOnlyDatabase(tmp_path / "made" / "zoo.sqlite", seconds=0.3, rows=1000)
 
 
@@ -196,13 +196,13 @@ def test_answers_are_bounded(zoo: ReadOnlyDatabase) -> None:
 def test_a_file_that_is_no_dump_is_an_error_that_says_so(tmp_path: Path, text: str) -> None:
     (tmp_path / "dump.sql").write_text(text, encoding="utf-8")
     with pytest.raises(EnvironmentFailed, match="no MySQL dump"):
-        convert(tmp_path / "dump.sql", tmp_path / "made")
+        convert_dump(tmp_path / "dump.sql", tmp_path / "made")
 
 
 def test_a_dump_that_breaks_off_leaves_no_half_database(tmp_path: Path) -> None:
     (tmp_path / "dump.sql").write_text(DUMP.replace("'2010-05-01')", "'2010-05-01','more')"), encoding="utf-8")
     with pytest.raises(EnvironmentFailed, match="zoo cannot be converted"):
-        convert(tmp_path / "dump.sql", tmp_path / "made")
+        convert_dump(tmp_path / "dump.sql", tmp_path / "made")
     assert not (tmp_path / "made" / "zoo.sqlite").exists()
 
 
@@ -211,8 +211,8 @@ rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ab")), max_size=6)
 
 @given(rows, rows)
 def test_a_reward_is_one_for_the_same_rows_and_never_for_others(one: list[Any], other: list[Any]) -> None:
-    assert reward(one, one) == 1.0
-    found = reward(one, other)
+    assert rows_reward(one, one) == 1.0
+    found = rows_reward(one, other)
     assert -1 <= found <= 1
     if sorted(one) != sorted(other):
         assert found < 1
@@ -220,15 +220,15 @@ def test_a_reward_is_one_for_the_same_rows_and_never_for_others(one: list[Any], 
 
 def test_rewards_are_intercodes() -> None:
     """By hand: shared rows over all rows, times Kendall's τ of the shared ones, as InterCode's own tests have it."""
-    assert reward([], []) == 1.0
-    assert reward([(1,)], []) == 0.0
-    assert reward(None, [(1,)]) == 0.0
-    assert reward([(1,), (2,)], [(1,), (2,), (3,)]) == pytest.approx(round(2 / 3, 2))
-    assert reward([(1,), (1,)], [(1,)]) == 0.5
-    assert reward([(3,), (2,), (1,)], [(1,), (2,), (3,)]) == -1.0
-    assert reward([(1,), (3,), (2,)], [(1,), (2,), (3,)]) == pytest.approx(round(1 / 3, 2))
-    assert reward([(1, "a")], [(1, "a")]) == 1.0  # one row has no order
-    assert not math.isnan(reward([(1,), (1,)], [(1,), (1,)]))
+    assert rows_reward([], []) == 1.0
+    assert rows_reward([(1,)], []) == 0.0
+    assert rows_reward(None, [(1,)]) == 0.0
+    assert rows_reward([(1,), (2,)], [(1,), (2,), (3,)]) == pytest.approx(round(2 / 3, 2))
+    assert rows_reward([(1,), (1,)], [(1,)]) == 0.5
+    assert rows_reward([(3,), (2,), (1,)], [(1,), (2,), (3,)]) == -1.0
+    assert rows_reward([(1,), (3,), (2,)], [(1,), (2,), (3,)]) == pytest.approx(round(1 / 3, 2))
+    assert rows_reward([(1, "a")], [(1, "a")]) == 1.0  # one row has no order
+    assert not math.isnan(rows_reward([(1,), (1,)], [(1,), (1,)]))
 
 
 async def test_a_task_is_played_and_judged_by_the_last_answer(data: Path) -> None:
@@ -277,17 +277,17 @@ def test_samples_that_cannot_run_are_impossible_and_reading_ones_can_be_tried(da
 
 
 def test_paraphrases_of_a_question_are_never_apart(data: Path) -> None:
-    many = [tasks.Question(db=f"d{i % 8}", query=str(i), gold=f"SELECT {i // 2}") for i in range(400)]
+    many = [tasks.SqlTask(db=f"d{i % 8}", query=str(i), gold=f"SELECT {i // 2}") for i in range(400)]
     for seed in range(5):
-        found = tasks.divided(many, seed)
+        found = tasks.split_tasks(many, seed)
         assert sorted(i for ids in found.values() for i in ids) == list(range(400))
         answers = {split: {(many[i].db, many[i].gold) for i in ids} for split, ids in found.items()}
         assert not answers["train"] & answers["test"]
         held = {many[i].db for i in found["unseen_databases"]}
         assert len(held) == 2
         assert held.isdisjoint({many[i].db for i in found["train"]})
-    assert tasks.divided(many, 1) == tasks.divided(many, 1) != tasks.divided(many, 2)
-    together = next(ids for ids in tasks.divided(tasks.questions(), 0).values() if 1 in ids)
+    assert tasks.split_tasks(many, 1) == tasks.split_tasks(many, 1) != tasks.split_tasks(many, 2)
+    together = next(ids for ids in tasks.split_tasks(tasks.load_tasks(), 0).values() if 1 in ids)
     assert 2 in together  # the same gold, written otherwise
 
 
@@ -336,18 +336,18 @@ def test_a_run_of_another_question_is_found_out(data: Path) -> None:
     path = data / "ic_sql_react_10_turns.json"
     path.write_text(json.dumps({"0": _run("Another question?", ["submit"])}), encoding="utf-8")
     with pytest.raises(EnvironmentFailed, match="run '0' is not of the question of task 0"):
-        recorded.runs("gpt-3.5-turbo")
+        recorded.recorded_runs("gpt-3.5-turbo")
 
 
 def test_missing_data_say_where_to_get_them(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks.check()
+    tasks.check_data()
     (data / "ic_spider_dev.json").write_text('[{"query": "no database"}]', encoding="utf-8")
-    tasks.questions.cache_clear()
+    tasks.load_tasks.cache_clear()
     with pytest.raises(EnvironmentFailed, match=r"not InterCode's list of tasks: 0.db"):
-        tasks.check()
+        tasks.check_data()
     monkeypatch.setenv("INTERCODE_DATA", str(data / "nowhere"))
     with pytest.raises(EnvironmentFailed, match="holds neither"):
-        tasks.source("dump")
+        tasks.data_file("dump")
     monkeypatch.delenv("INTERCODE_DATA")
     with pytest.raises(EnvironmentFailed, match="git clone"):
-        tasks.source("dump")
+        tasks.data_file("dump")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from agentcascade.envs.alfworld.knowledge import Belief
+from agentcascade.envs.alfworld.knowledge import Knowledge
 
 FIRST = (
     "You are in the middle of a room. Looking quickly around you, you see a cabinet 2, a cabinet 1, a countertop 1, "
@@ -48,8 +48,8 @@ RULES = [
 ]
 
 
-def belief(problem: str = ONE_MUG, *told: tuple[str, str]) -> Belief:
-    made = Belief(FIRST, problem)
+def belief(problem: str = ONE_MUG, *told: tuple[str, str]) -> Knowledge:
+    made = Knowledge(FIRST, problem)
     for command, feedback in told:
         made.observe(command, feedback)
     return made

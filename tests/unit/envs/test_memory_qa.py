@@ -42,7 +42,7 @@ def dialogue() -> dict[str, Any]:
 
 
 def test_locomo(tmp_path: Path) -> None:
-    (found,) = locomo.load(write(tmp_path / "l.json", [dialogue()]))
+    (found,) = locomo.load_conversations(write(tmp_path / "l.json", [dialogue()]))
     assert [(t.id, t.session, t.speaker) for t in found.turns] == [
         ("D1:1", "session_1", "Ann"),
         ("D1:2", "session_1", "Bob"),
@@ -62,7 +62,7 @@ def test_locomo(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not LOCOMO.exists(), reason="the real LoCoMo lies beside the checkout only where it is developed")
 def test_the_real_locomo() -> None:
-    found = locomo.load(LOCOMO)
+    found = locomo.load_conversations(LOCOMO)
     questions = [q for c in found for q in c.questions]
     assert len(found) == 10
     assert (len(questions), sum(q.answerable for q in questions)) == (1986, 1540)
@@ -92,7 +92,7 @@ def haystack(name: str = "q1", marked: bool = True) -> dict[str, Any]:
 
 def test_longmemeval(tmp_path: Path) -> None:
     data = [haystack(), haystack("q2", marked=False), haystack("q3_abs", marked=False)]
-    first, second, absent = longmemeval.load(write(tmp_path / "m.json", data))
+    first, second, absent = longmemeval.load_conversations(write(tmp_path / "m.json", data))
     (question,) = first.questions
     assert question.evidence == ("s1:0",)
     assert [t.id for t in first.turns] == ["s1:0", "s2:0", "s2:1", "s1#2:0"]
@@ -112,7 +112,7 @@ def test_a_huge_file_is_read_entry_by_entry(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("agentcascade.envs.memory_qa.files.PIECE", 2000)
     original = longmemeval._conversation
     monkeypatch.setattr(longmemeval, "_conversation", lambda e, w: (read.append(1), original(e, w))[1])
-    stream = longmemeval.iterate(path)
+    stream = longmemeval.iterate_conversations(path)
     assert next(stream).id == "q0"
     assert len(read) == 1
     assert [c.id for c in stream] == [f"q{i}" for i in range(1, 300)]
@@ -135,7 +135,7 @@ def paragraph_question() -> dict[str, Any]:
 
 
 def test_hotpotqa(tmp_path: Path) -> None:
-    (found,) = hotpotqa.load(write(tmp_path / "h.json", [paragraph_question()]))
+    (found,) = hotpotqa.load_conversations(write(tmp_path / "h.json", [paragraph_question()]))
     assert [t.id for t in found.turns] == ["Ann:0", "Ann:1", "Bob:0", "Bob:1", "Ann#2:0"]
     assert found.questions[0].evidence == ("Ann:0", "Bob:1")
     assert found.questions[0].category == "comparison"
@@ -155,12 +155,12 @@ def as_columns(entry: dict[str, Any]) -> dict[str, Any]:
 
 def test_both_published_layouts_of_hotpotqa_say_the_same(tmp_path: Path) -> None:
     pairs, columns = paragraph_question(), as_columns(paragraph_question())
-    (first,), (second,) = (hotpotqa.load(write(tmp_path / "h.json", [e])) for e in (pairs, columns))
+    (first,), (second,) = (hotpotqa.load_conversations(write(tmp_path / "h.json", [e])) for e in (pairs, columns))
     assert second.turns == first.turns
     assert second.questions[0].model_copy(update={"id": "h1"}) == first.questions[0]
-    (named,) = hotpotqa.load(write(tmp_path / "h.json", [columns | {"id": "h9"}]))
+    (named,) = hotpotqa.load_conversations(write(tmp_path / "h.json", [columns | {"id": "h9"}]))
     assert (named.id, named.questions[0].id) == ("h9", "h9")
-    other = hotpotqa.load(write(tmp_path / "h.json", [columns, columns | {"question": "Or in Bonn?"}]))
+    other = hotpotqa.load_conversations(write(tmp_path / "h.json", [columns, columns | {"question": "Or in Bonn?"}]))
     assert len({c.id for c in other} | {first.id}) == 3  # without an id, what is asked names it
 
 
@@ -180,7 +180,7 @@ def test_a_third_layout_of_hotpotqa_is_refused_by_entry_and_field(
     change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidRequest, match=rf"h\.json entry 1 .*{message}"):
-        hotpotqa.load(write(tmp_path / "h.json", [paragraph_question(), paragraph_question() | change]))
+        hotpotqa.load_conversations(write(tmp_path / "h.json", [paragraph_question(), paragraph_question() | change]))
 
 
 HOTPOT = LOCOMO.parents[1] / "hotpotqa"
@@ -189,7 +189,7 @@ HOTPOT = LOCOMO.parents[1] / "hotpotqa"
 @pytest.mark.skipif(not HOTPOT.exists(), reason="the real HotpotQA lies beside the checkout only where it is developed")
 def test_the_real_hotpotqa() -> None:
     for file, count in (("hotpot_train_500.json", 500), ("hotpot_dev_100.json", 100)):
-        found = hotpotqa.load(HOTPOT / file)
+        found = hotpotqa.load_conversations(HOTPOT / file)
         assert len({c.id for c in found}) == len(found) == count
         assert sum(len(c.problems) for c in found) <= count / 100
         assert all(len({t.session for t in c.turns}) > 1 and len(c.questions[0].evidence) > 1 for c in found)

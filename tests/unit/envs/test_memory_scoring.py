@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcascade.envs.memory_qa.judging import judge, read
-from agentcascade.envs.memory_qa.scoring import evidence, exact_match, f1, overlap, refuses, supporting_facts
+from agentcascade.envs.memory_qa.judging import judge_answer, parse_judgement
+from agentcascade.envs.memory_qa.scoring import (
+    answer_f1,
+    exact_match,
+    refuses,
+    score_evidence,
+    score_supporting_facts,
+    token_f1,
+)
 from agentcascade.envs.memory_qa.types import Question
 from agentcascade.envs.offline.reader import UNKNOWN, answer_of
 from agentcascade.errors import InvalidAction
@@ -37,7 +44,7 @@ def asked(answer: str, category: str = "single-hop", answerable: bool = True, **
     ],
 )
 def test_f1(suite: str, said: str, question: Question, score: float) -> None:
-    assert f1(suite, said, question) == pytest.approx(score)
+    assert answer_f1(suite, said, question) == pytest.approx(score)
 
 
 def test_exact_match_is_of_normalised_texts() -> None:
@@ -51,25 +58,25 @@ words = st.lists(st.sampled_from(["dog", "cat", "the", "red", "blue"]), max_size
 
 @given(words, words, st.randoms())
 def test_overlap_is_symmetric_bounded_and_blind_to_order(a: list[str], b: list[str], random: object) -> None:
-    score = overlap(a, b)
+    score = token_f1(a, b)
     assert 0 <= score <= 1
-    assert score == pytest.approx(overlap(b, a))
-    assert overlap(a[::-1], b) == pytest.approx(score)
-    assert overlap(a, a) == (1.0 if a else 0.0)
+    assert score == pytest.approx(token_f1(b, a))
+    assert token_f1(a[::-1], b) == pytest.approx(score)
+    assert token_f1(a, a) == (1.0 if a else 0.0)
 
 
 def test_evidence() -> None:
-    assert evidence(["a", "b", "c", "d"], ["a", "b"]) == (0.5, 1.0, pytest.approx(2 / 3))
-    assert evidence([], ["a"]) == (0.0, 0.0, 0.0)
-    assert evidence(["a"], []) == (0.0, 0.0, 0.0)
-    assert evidence(["a", "a"], ["a"]).precision == 1.0
+    assert score_evidence(["a", "b", "c", "d"], ["a", "b"]) == (0.5, 1.0, pytest.approx(2 / 3))
+    assert score_evidence([], ["a"]) == (0.0, 0.0, 0.0)
+    assert score_evidence(["a"], []) == (0.0, 0.0, 0.0)
+    assert score_evidence(["a", "a"], ["a"]).precision == 1.0
 
 
 def test_supporting_facts_of_hotpotqa() -> None:
     question = asked("Rome", evidence=("A:0", "B:1"))
-    whole = supporting_facts("Rome", ["A:0", "B:1"], question)
+    whole = score_supporting_facts("Rome", ["A:0", "B:1"], question)
     assert whole == (1.0, 1.0, 1.0, 1.0)
-    half = supporting_facts("in Rome", ["A:0"], question)
+    half = score_supporting_facts("in Rome", ["A:0"], question)
     # answer precision 1/2, recall 1; facts precision 1, recall 1/2
     assert (half.em, half.f1, half.joint_em) == (0.0, pytest.approx(2 / 3), 0.0)
     assert half.joint_f1 == pytest.approx(2 * 0.5 * 0.5 / 1.0)
@@ -86,7 +93,7 @@ def test_supporting_facts_of_hotpotqa() -> None:
     ],
 )
 def test_judgements_are_read_through_chatter(said: str, yes_no: bool, score: float) -> None:
-    assert read(said, yes_no) == score
+    assert parse_judgement(said, yes_no) == score
 
 
 @pytest.mark.parametrize(
@@ -102,15 +109,15 @@ def test_judgements_are_read_through_chatter(said: str, yes_no: bool, score: flo
 )
 def test_what_is_no_judgement_is_an_error(said: str, yes_no: bool) -> None:
     with pytest.raises(InvalidAction, match="no judgement"):
-        read(said, yes_no)
+        parse_judgement(said, yes_no)
 
 
 async def test_a_judge_is_asked_by_the_rules_of_the_suite() -> None:
     model = ScriptedModel(["0.5", "yes", "yes"])
-    assert (await judge(model, asked("dog"), "a dog?", "locomo")).score == 0.5
-    assert (await judge(model, asked("May", "temporal-reasoning"), "June", "longmemeval")).score == 1.0
-    assert (await judge(model, asked("x", answerable=False), "cannot say", "longmemeval")).score == 1.0
-    vague = await judge(ScriptedModel(["perhaps"]), asked("dog"), "a dog?", "locomo")
+    assert (await judge_answer(model, asked("dog"), "a dog?", "locomo")).score == 0.5
+    assert (await judge_answer(model, asked("May", "temporal-reasoning"), "June", "longmemeval")).score == 1.0
+    assert (await judge_answer(model, asked("x", answerable=False), "cannot say", "longmemeval")).score == 1.0
+    vague = await judge_answer(ScriptedModel(["perhaps"]), asked("dog"), "a dog?", "locomo")
     assert (vague.score, vague.readable, len(vague.calls)) == (0.0, False, 1)
     prompts = [request[0]["content"] for request in model.requests]
     assert "0.5 when it is partly right" in prompts[0]
