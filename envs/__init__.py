@@ -1,1 +1,1 @@
-"""Benchmark worlds, and the offline stand-ins for models."""
+"""Benchmark environments (ALFWorld, AppWorld, InterCode-SQL, memory QA), and offline stand-ins for models."""

@@ -1,4 +1,4 @@
-"""Which games a run plays: ALFWorld's own where they are on disk, else generated ones."""
+"""Load the games of a run: ALFWorld's own where they are on disk, else generated ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLITS = ("train", "valid_seen", "valid_unseen")
 
 @dataclass(frozen=True)
 class Game:
-    """One game file."""
+    """Game file with its task type and split."""
 
     id: str
     path: Path
@@ -36,7 +36,7 @@ def load_games(
     workers: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Game]:
-    """`count` games of a split, the same for the same seed.
+    """Load `count` games of a split, the same for the same seed.
 
     Official games where $ALFWORLD_DATA is set, from its ``json_2.1.1/<split>`` (at most as many as there are, in an
     order drawn from `seed`; the whole split for count ≥ its size), else generated ones under `root` (default: the
@@ -71,7 +71,7 @@ def _named_folder() -> Path | None:
 
 
 def _official(folder: Path, split: str, count: int, seed: int) -> list[Game]:
-    """Solvable text games of the official data, without the kinds that ALFWorld itself leaves out."""
+    """Solvable text games of the official data, without the types that ALFWorld itself leaves out."""
     games_found = []
     for path in sorted(folder.rglob("game.tw-pddl")):
         name = str(path.parent.relative_to(folder))

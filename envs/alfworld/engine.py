@@ -1,4 +1,4 @@
-"""The TextWorld engine for ALFWorld's games, without the work that it repeats.
+"""TextWorld engine for ALFWorld's games, with caches for the work that it repeats.
 
 As shipped, loading a game translates its problem four times, and every step parses the same grammar strings anew and
 copies the world's description for every name it prints: 1.6 s to load and 70 ms a step. The texts and the rules are
@@ -43,7 +43,7 @@ def engine_modules() -> Any:
 
 @contextmanager
 def translator_guard() -> Iterator[None]:
-    """Around the translator: it overwrites the program's arguments, and spends half its time in the collector."""
+    """Guard around the translator, which overwrites ``sys.argv`` and spends half its time in the garbage collector."""
     arguments, collecting = sys.argv, gc.isenabled()
     gc.disable()
     try:
@@ -55,7 +55,7 @@ def translator_guard() -> Iterator[None]:
 
 
 def _keep_translations(logic: Any) -> None:
-    """A game's problem is translated once, not for each of load and reset, and never for the unused planner."""
+    """Cache translations: a game's problem is translated once, not for each of load and reset, nor for the planner."""
     downward = logic.fast_downward
 
     class Cached:
@@ -75,7 +75,7 @@ def _keep_translations(logic: Any) -> None:
 
 
 def _keep_parses(textgen: Any) -> None:
-    """Grammar strings and conditions are parsed once, and contexts shared where the engine copies them deeply.
+    """Cache parses of grammar strings and conditions, and share contexts where the engine copies them deeply.
 
     The engine writes into parsed symbols, so each use gets a copy; it never writes into what a context holds, only
     into the context's own two mappings.
@@ -108,7 +108,7 @@ def _keep_parses(textgen: Any) -> None:
 
 
 def make_engine() -> Any:
-    """A PddlEnv with ALFWorld's names for things ("mug 1"), whose commands are derived once per wording and game."""
+    """Make a PddlEnv with ALFWorld's names ("mug 1"), whose commands are derived once per wording and game."""
     textworld, PddlEnv, Demangler, mementos = engine_modules()
 
     class Engine(PddlEnv):  # type: ignore[misc, valid-type]
@@ -151,5 +151,5 @@ def make_engine() -> Any:
 
 @lru_cache(maxsize=256)
 def _words(template: str) -> frozenset[str]:
-    """The placeholders that a command's template can mention."""
+    """Placeholders that a command's template can mention."""
     return frozenset(re.findall(r"\w+", template))

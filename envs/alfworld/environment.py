@@ -1,4 +1,4 @@
-"""One ALFWorld game at a time, behind the `Environment` protocol."""
+"""ALFWorld environment: one game at a time, behind the `Environment` protocol, with an optional expert."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class AlfworldEnvironment:
         return first
 
     def step(self, action: str) -> tuple[str, bool]:
-        """(observation, done); an impossible action is answered "Nothing happens."."""
+        """Run a command; returns (observation, done). An impossible one is answered "Nothing happens."."""
         if self._state is None:
             raise EnvironmentFailed("no game is running: call reset first")
         command = " ".join(action.split())
@@ -74,15 +74,15 @@ class AlfworldEnvironment:
         return list(self._state["admissible_commands"]) if self._state is not None else []
 
     def expert_plan(self) -> list[str]:
-        """Commands from here to the goal by someone who sees everything; anew only after a deviation from the last."""
+        """Plan with full knowledge: commands from here to the goal, planned anew only after a deviation."""
         if not self._plan:
             self._plan = self._commands(self._engine._pddl_state.facts)
         return list(self._plan)
 
     def expert_advice(self) -> Advice:
-        """What the planner would do that knows the rules of the game, but of this game only what has been seen.
+        """Plan with a player's knowledge: the rules of the game, and of this game what has been seen.
 
-        While something that the goal needs has not been seen, it looks for it.
+        While something that the goal needs has not been seen, it searches for it.
         """
         if self._planner is None or self._belief is None:
             raise EnvironmentFailed("this environment has no expert: make it with expert=True, and reset it")
@@ -102,11 +102,11 @@ class AlfworldEnvironment:
         return Advice(list(self._advised))
 
     def expert_outline(self) -> str:
-        """The plan to the goal in a few lines."""
+        """Outline of the plan to the goal."""
         return outline_plan(self.expert_plan())
 
     def expert_answer(self) -> str:
-        """The first advised command, and a thought that says what it is for."""
+        """ReAct answer with the first advised command, and a thought on its purpose."""
         commands, searching = self.expert_advice()
         return f"Thought: {explain_command(commands, searching)}\nAction: {commands[0] if commands else 'look'}"
 
@@ -128,7 +128,7 @@ class AlfworldEnvironment:
 
 
 class Advice(NamedTuple):
-    """Commands to follow, and the kind of thing that they look for where they only look for something."""
+    """Advised commands, and the kind of thing that they search for, if they do."""
 
     commands: list[str]
     searching: str = ""

@@ -1,4 +1,4 @@
-"""Makes ALFWorld games: drawn from a seed, proven winnable by the planner, cached on disk."""
+"""Generate ALFWorld games: drawn from a seed, proven winnable by the planner, cached on disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_TRIES = 200
 
 
 def task_type(index: int, seed: int) -> str:
-    """The task type of game `index`: every 134 games hold ALFWorld's proportions, and any run of them a fair mix."""
+    """Task type of game `index`: every 134 games have ALFWorld's proportions, in a shuffled order."""
     rng = random.Random(f"schedule {seed} {index // CYCLE}")
     schedule = [kind for kind, count in scenes.PROPORTIONS.items() for _ in range(count)]
     rng.shuffle(schedule)
@@ -32,7 +32,7 @@ def task_type(index: int, seed: int) -> str:
 
 
 def game_path(root: Path, split: str, seed: int, index: int) -> Path:
-    """Where the game lies: ALFWorld's layout, one folder per game."""
+    """Path of a game, in ALFWorld's layout of one folder per game."""
     kind = task_type(index, seed)
     return root / f"recipe-{RECIPE}" / split / f"{kind}-{seed}-{index:05d}" / "trial_generated" / "game.tw-pddl"
 
@@ -46,7 +46,7 @@ def generate_games(
     workers: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
-    """Games 0 … `count` − 1 of (split, seed), made where they are missing. The same arguments give the same bytes."""
+    """Generate the missing games 0 … `count` − 1 of (split, seed). The same arguments give the same bytes."""
     paths = [game_path(root, split, seed, i) for i in range(count)]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     done = count - len(missing)
@@ -66,7 +66,7 @@ def _each(work: Callable[[int], None], items: list[int], workers: int) -> Iterat
 
 
 def make_game(root: Path, split: str, seed: int, index: int) -> None:
-    """Write one game; it appears whole or not at all."""
+    """Make one game and write it, whole or not at all."""
     rng = random.Random(f"game {RECIPE} {split} {seed} {index}")
     kind = task_type(index, seed)
     plans = scenes.floor_plans(kind, split)

@@ -1,4 +1,4 @@
-"""What a player knows: the places named at the start, and what has been seen since. The expert plans on this alone."""
+"""Knowledge of a player, which the expert plans on: the places named at the start, and what has been seen since."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OF_TYPE = re.compile(r"\(objectType (\?\w+) (\w+)Type\)", re.IGNORECASE)
 
 
 class Knowledge:
-    """Knows the rules of the house (what fits where, what opens), and of this house what `observe` was told."""
+    """Player's knowledge: the rules (what fits where, what opens), and what `observe` was told of this game."""
 
     def __init__(self, first: str, problem: str) -> None:
         self._places = _NAME.findall(first)
@@ -49,23 +49,23 @@ class Knowledge:
                 self._into(place)
 
     def _into(self, place: str) -> None:
-        """`place` is here, and what is in it is known."""
+        """Note that the player is at `place` and has seen what is in it."""
         self._closed_here = ""
         self._beside = ""
         self._tried = set()
         self._searched.add(place)
 
     def known(self, facts: Iterable[Any], names: dict[str, str]) -> list[Any]:
-        """Those of `facts` that concern no unseen object; `names` maps ids of objects to their names."""
+        """Facts that concern no unseen object; `names` maps ids of objects to their names."""
         return [f for f in facts if all(names.get(a.name, "") in self.seen or a.name not in names for a in f.arguments)]
 
     def missing(self) -> str:
-        """A kind of thing that the goal needs more of than have been seen, else nothing."""
+        """Kind of thing that the goal needs more of than have been seen, else an empty string."""
         have = [name.rsplit(" ", 1)[0] for name in self.seen]
         return next((kind for kind, count in self.needed.items() if have.count(kind) < count), "")
 
     def search(self, kind: str, facts: Iterable[Any]) -> list[str]:
-        """Commands that look for a `kind` in the place that is cheapest to look into: what is open costs one step."""
+        """Commands that search for a `kind` in the cheapest place: an open one costs one step."""
         if self._closed_here:
             return [f"open {self._closed_here}"]
         pairs: dict[str, set[str]] = {"openable": set(), "cancontain": set()}

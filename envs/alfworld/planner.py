@@ -1,4 +1,4 @@
-"""Plans for ALFWorld games with the engine's own planner (Fast Downward), on a reduced problem.
+"""Plan ALFWorld games with the engine's own planner (Fast Downward), on a reduced problem.
 
 A kitchen holds fifty objects, and planning over all of them takes up to twenty seconds. A task concerns one or two of
 them, so the problem is planned with those alone: leaving objects out only takes actions away, so a plan of the reduced
@@ -16,7 +16,7 @@ from agentcascade.errors import EnvironmentFailed, MissingExtra
 
 
 class Planner:
-    """One instance of the planner's library; not thread-safe. Kept for the life of the process: unloading crashes."""
+    """Fast Downward, one instance of its library. Not thread-safe, and never unloaded, since that crashes."""
 
     def __init__(self) -> None:
         try:
@@ -46,7 +46,7 @@ class Planner:
 
 
 def reduce_problem(problem: str, facts: Iterable[Any], types: dict[str, str], *, thrifty: bool = True) -> str:
-    """The PDDL problem with the present `facts` (propositions), and only what its goal concerns.
+    """Reduce a PDDL problem to the present `facts` (propositions) on what its goal concerns.
 
     `types` maps every entity to its PDDL type. `thrifty` leaves out receptacles too: kept are those that hold
     something concerned, and one of each type that the goal names, that cleans, heats or cools, or that takes what is
@@ -76,7 +76,7 @@ KINDS_OF = ("objecttype", "receptacletype")
 
 
 def _goal_objects(facts: list[Any], wanted: set[str]) -> set[str]:
-    """Objects of the wanted types, what is in hand, and movable receptacles around them."""
+    """Objects of the wanted types or in hand, and movable receptacles around them."""
     objects = set()
     for fact in facts:
         if fact.name == "objecttype" and fact.arguments[1].name.lower() in wanted:

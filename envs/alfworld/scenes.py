@@ -1,4 +1,4 @@
-"""Rooms and tasks from what the alfworld wheel ships: AI2-THOR floor plans, affordances, goal templates.
+"""Scenes and tasks of generated games, from the alfworld wheel: AI2-THOR floor plans, affordances, goal templates.
 
 A game made here uses ALFWorld's own PDDL domain, grammar, receptacles and containment rules; only which objects lie
 where is drawn at random.
@@ -63,7 +63,7 @@ def alfred_modules() -> Any:
 
 @dataclass
 class Scene:
-    """A furnished room: receptacle id → PDDL location, and the object classes that belong there."""
+    """Furnished room: PDDL location by receptacle id, and the object classes that belong there."""
 
     number: int
     receptacles: dict[str, str]
@@ -81,7 +81,7 @@ class Scene:
 
 @dataclass
 class HouseholdTask:
-    """What a game asks for."""
+    """Task of a generated game: type, object, receptacle and lamp."""
 
     kind: str
     thing: str
@@ -120,7 +120,7 @@ def _layout(number: int) -> tuple[dict[str, list[float]], list[str]]:
 
 
 def furnish(number: int, rng: random.Random) -> Scene:
-    """The floor plan's receptacles where its layout has them, and those that it only names somewhere."""
+    """Furnish a floor plan with the receptacles of its layout and those that it only names."""
     constants, _, _ = alfred_modules()
     layout, classes = _layout(number)
     receptacles = {
@@ -138,7 +138,7 @@ def furnish(number: int, rng: random.Random) -> Scene:
 
 
 def choose_task(kind: str, scene: Scene, rng: random.Random) -> HouseholdTask | None:
-    """A task of `kind` that makes sense in `scene`; None where there is none."""
+    """Choose a task of `kind` that is possible in `scene`; None where there is none."""
     constants, _, _ = alfred_modules()
     present = set(scene.types.values())
     things = [c for c in scene.classes if c != LAMP and scene.places_for(c)]
@@ -161,7 +161,7 @@ def choose_task(kind: str, scene: Scene, rng: random.Random) -> HouseholdTask | 
 
 
 def place_objects(scene: Scene, task: HouseholdTask, rng: random.Random) -> list[tuple[str, str, str]]:
-    """(object id, class, receptacle id) of everything in the room; the task's things start elsewhere."""
+    """Place objects: (object id, class, receptacle id) of each; the task's things start away from their goal."""
     constants, _, _ = alfred_modules()
     placed = []
     for name in scene.classes:
@@ -177,7 +177,7 @@ def place_objects(scene: Scene, task: HouseholdTask, rng: random.Random) -> list
 
 
 def pddl_problem(scene: Scene, task: HouseholdTask, placed: list[tuple[str, str, str]], name: str) -> str:
-    """The game as a PDDL problem of ALFWorld's domain, with the objects of `placed`."""
+    """PDDL problem of a game in ALFWorld's domain, with the objects of `placed`."""
     constants, goals, _ = alfred_modules()
     present = set(scene.types.values())
     fixed = set(constants.RECEPTACLES) - MOVABLE
@@ -216,7 +216,7 @@ def pddl_problem(scene: Scene, task: HouseholdTask, placed: list[tuple[str, str,
 
 
 def goal_text(task: HouseholdTask, rng: random.Random) -> str:
-    """The goal in ALFRED's own words."""
+    """Text of the goal by ALFRED's own templates."""
     _, goals, _ = alfred_modules()
     template: str = rng.choice(goals.gdict[task.kind]["templates"])
     return template.format(obj=task.thing.lower(), recep=task.place.lower(), toggle=task.lamp.lower(), mrecep="")
@@ -229,6 +229,6 @@ def pddl_name(identifier: str) -> str:
 
 
 def coordinates(rng: random.Random) -> str:
-    """A position in AI2-THOR's notation, which makes an id unique."""
+    """Random position in AI2-THOR's notation, which makes an id unique."""
     values = (rng.uniform(-3, 3), rng.uniform(0.1, 2), rng.uniform(-3, 3))
     return "|".join(f"{'+' if v >= 0 else '-'}{abs(v):05.2f}" for v in values)

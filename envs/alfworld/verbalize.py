@@ -1,4 +1,4 @@
-"""A plan in words: what its first command is for, and its outline."""
+"""Verbalize plans: a thought on a plan's first command, and its outline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REASONS = {
     "cool": "I carry the {a}; it must be cooled with the {b}.",
     "use": "I need the light of the {a}.",
 }
-"""What the plan's next purposeful command is for."""
+"""Purposes of a plan's next purposeful command"""
 
 NOW = {
     "take": "I see the {a} I need. I take it.",
@@ -30,7 +30,7 @@ NOW = {
 
 
 def explain_command(plan: Sequence[str], searching: str = "") -> str:
-    """One sentence on the first command, and what it is for where it only prepares another."""
+    """Explain a plan's first command, with its purpose where it only prepares another."""
     if not plan:
         return "The task is done."
     parsed = [m for command in plan if (m := COMMAND.fullmatch(command))]
@@ -51,7 +51,7 @@ def explain_command(plan: Sequence[str], searching: str = "") -> str:
 
 
 def outline_plan(plan: Sequence[str]) -> str:
-    """The plan's purposeful commands without the numbers of things, nor where they are yet to be found."""
+    """Outline a plan: its purposeful commands without numbers and places."""
     steps = [re.sub(r"^take (\w+).*", r"take \1", re.sub(r" [0-9]+", "", c)) for c in plan]
     steps = [c for c in steps if not c.startswith(("go to", "open"))]
     return "\n".join(f"{i}. {step}" for i, step in enumerate(steps, 1))

@@ -1,4 +1,4 @@
-"""AppWorld behind the `Environment` protocol: a task, blocks of code, AppWorld's own verdict."""
+"""AppWorld environment: a task, blocks of code and AppWorld's own evaluation, behind the `Environment` protocol."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from agentcascade.types import Action
 
 MAX_STEPS = 50
 SECONDS = 60
-"""That a block of code may run, by AppWorld's own clock; it is killed when that does not stop it"""
+"""Seconds that a block of code may run by AppWorld's own clock"""
 GRACE = 20
 MAX_CHARACTERS = 20_000
-"""Characters of an observation that an agent sees"""
+"""Characters of an observation"""
 FAILED = "Execution failed."
 SILENT = "Execution successful."
 
 
 class ExecutedBlock(NamedTuple):
-    """A block of code that was run, and what came of it. `lost`: its world is gone, with all that it did there."""
+    """Block of code that was run, and its output. `lost`: its server died, with the block's effects."""
 
     code: str
     output: str
@@ -48,9 +48,7 @@ class AppWorldEnvironment:
         experiment: str | None = None,
         expert: bool = False,
     ) -> None:
-        """`experiment`: the name under which AppWorld keeps its outputs in its root, for `appworld evaluate`. Without
-        one they are removed in the end.
-        """
+        """With `experiment` AppWorld keeps outputs under that name, for `appworld evaluate`; else they are removed."""
         self.server = server or AppWorldServer(installation.appworld_root(), keep_outputs=experiment is not None)
         self.max_steps = max_steps
         self.seconds = seconds
@@ -62,7 +60,7 @@ class AppWorldEnvironment:
         self._verdict: dict[str, Any] | None = None
 
     def reset(self, task: str) -> str:
-        """Start a task; gives the instruction and who asks for it."""
+        """Start a task; returns its instruction and who asks for it."""
         known = self.server.root / "data" / "tasks"
         if not task or not (known / task / "specs.json").is_file():
             near = did_you_mean(task, sorted(f.name for f in known.glob("*")))
@@ -79,7 +77,7 @@ class AppWorldEnvironment:
         )
 
     def step(self, action: str) -> tuple[str, bool]:
-        """Run a block of code; (what it printed, or why it failed, cut to `MAX_CHARACTERS` characters, done)."""
+        """Run a block of code; returns (output or error, cut to `MAX_CHARACTERS`, done)."""
         if not self.task:
             raise EnvironmentFailed("no task is running: call reset first")
         self._steps += 1
@@ -96,7 +94,7 @@ class AppWorldEnvironment:
 
     @property
     def verdict(self) -> dict[str, Any]:
-        """What AppWorld's evaluator says of the world as it is: `success`, `difficulty`, `passes`, `failures`."""
+        """Verdict of AppWorld's evaluator on the present world: `success`, `difficulty`, `passes`, `failures`."""
         if not self.task:
             raise EnvironmentFailed("no task is running: call reset first")
         if self._verdict is None:
@@ -106,14 +104,16 @@ class AppWorldEnvironment:
         return self._verdict
 
     def dry_run(self, action: Action) -> str | None:
-        """What code would print, or the variables it would leave where it prints nothing: run in a fork of the world
-        that is thrown away. None where it would write to an app, fail, or do neither.
+        """Dry run of code in a fork of the world: what it prints, or else the variables that it leaves.
+
+        None where it would write to an app, fail, or do neither.
         """
         return dry_run_answer(self.trial(action.text))
 
     def trial(self, code: str) -> dict[str, str] | None:
-        """What code would do, in a fork of the world: its `output`, and digests of what it `wrote` and of the values
-        that it `left` in variables, empty where there are none. None where the fork did not come to an end.
+        """Run code in a fork of the world: its `output`, and digests of what it `wrote` and of the variables it `left`.
+
+        Digests are empty where there is nothing. None where the fork did not end.
         """
         arguments = {"code": encodable_code(code), "seconds": min(self.seconds, 20)}
         try:
@@ -123,7 +123,7 @@ class AppWorldEnvironment:
         return outcome
 
     def expert_steps(self) -> list[tuple[str, str]]:
-        """Thought and code of the steps of a known solution that are yet to be done. Raises `EnvironmentFailed`."""
+        """(thought, code) of the known solution's steps that are not done yet. Raises `EnvironmentFailed`."""
         file = self.server.root / "data" / "tasks" / self.task / "ground_truth" / "solution.json"
         if not self._expert or not file.is_file():
             raise EnvironmentFailed(
@@ -134,11 +134,11 @@ class AppWorldEnvironment:
         return [(thought, code) for thought, code in steps if code_key(code) not in done] or steps[-1:]
 
     def expert_outline(self) -> str:
-        """The solution in words."""
+        """Outline of the solution."""
         return "\n".join(f"{i}. {thought}" for i, (thought, _) in enumerate(self.expert_steps(), 1))
 
     def expert_answer(self) -> str:
-        """The next step as an agent writes it."""
+        """ReAct answer with the next step."""
         thought, code = self.expert_steps()[0]
         return agent_answer(thought, code)
 
@@ -151,7 +151,7 @@ class AppWorldEnvironment:
         return self.server.call("initialize", {"task_id": self.task, **limits}, START_SECONDS)  # loads all databases
 
     def _execute(self, code: str) -> ExecutedBlock:
-        """Code that takes its server with it once gets a second chance, since servers die of other things too."""
+        """Run code; where its server dies it is tried once more, since servers die of other things too."""
         code = encodable_code(code)
         for _ in range(2):
             try:
@@ -165,7 +165,7 @@ class AppWorldEnvironment:
         return ExecutedBlock(code, f"{FAILED} Traceback:\nException: {why}", lost=True)
 
     def _call_restored(self, ask: Callable[[], Any], *, retries: int = 1) -> Any:
-        """Ask in this episode's world, in one that is brought back where the server is gone."""
+        """Call in this episode's world, which is restored first where the server is gone."""
         for attempt in range(retries + 1):
             if self.server.pid is None:
                 self._restore()
@@ -177,7 +177,7 @@ class AppWorldEnvironment:
         raise AssertionError("unreachable")
 
     def _restore(self) -> None:
-        """The world as it was before the server went."""
+        """Restore the world on a new server, by running the episode's blocks again."""
         self._call_twice(self._initialize)
         for ran in self._blocks:
             if not ran.lost and not is_same_output(str(self._call("execute", code=ran.code)), ran.output):
@@ -197,29 +197,29 @@ class AppWorldEnvironment:
 
 
 def encodable_code(code: str) -> str:
-    """Code that can be sent: half a character becomes a question mark."""
+    """Code in which lone surrogates, which cannot be encoded as UTF-8, are question marks."""
     return code.encode("utf-8", "replace").decode("utf-8")
 
 
 def dry_run_answer(tried: dict[str, str] | None) -> str | None:
-    """What a trial says where it only read; see `AppWorldEnvironment.dry_run`."""
+    """Answer of a dry run from a trial that only read; see `AppWorldEnvironment.dry_run`."""
     if tried is None or tried["wrote"] or tried["output"].startswith(FAILED):
         return None
     return tried["left"] or None if tried["output"].strip() == SILENT else tried["output"]
 
 
 def is_same_output(output: str, before: str) -> bool:
-    """Whether two outputs are equal but for addresses in memory."""
+    """Whether two outputs are equal but for memory addresses."""
     return re.sub(r"\b0x[0-9a-f]+", "0x", output) == re.sub(r"\b0x[0-9a-f]+", "0x", before)
 
 
 def agent_answer(thought: str, code: str) -> str:
-    """A step in the form that the agent's instructions ask for."""
+    """ReAct answer with a thought and a code block."""
     return f"Thought: {thought}\nAction:\n```python\n{code}\n```"
 
 
 def code_key(code: str) -> str:
-    """The code as it is compared with others."""
+    """Canonical key of code; the code itself where it does not parse."""
     try:
         return canonical_python(code)
     except InvalidAction:
@@ -227,7 +227,7 @@ def code_key(code: str) -> str:
 
 
 def visible_output(output: str) -> str:
-    """What an agent sees of an output."""
+    """Part of an output that an agent sees."""
     if len(output) <= MAX_CHARACTERS:
         return output.strip()
     return f"{output[:MAX_CHARACTERS]}\n[{len(output) - MAX_CHARACTERS:,} more characters are not shown]"

@@ -1,4 +1,4 @@
-"""AppWorld in a virtual environment of its own (its packages do not fit ours), and worlds to play in.
+"""Install AppWorld into a virtual environment of its own (its packages clash with ours), and generate worlds.
 
 The official worlds are used where $APPWORLD_ROOT names their folder; else small ones are generated through AppWorld's
 own models. AppWorld's licence lets its protected part be passed on only encrypted: nothing of it is in this package.
@@ -23,30 +23,30 @@ from agentcascade.errors import EnvironmentFailed, did_you_mean
 
 VERSION = "0.1.3.post1"
 INSIDE = Path(__file__).parent / "inside"
-"""What AppWorld's own interpreter runs"""
+"""Folder of the scripts that AppWorld's own interpreter runs"""
 SCENARIOS = {"train": 30, "dev": 6, "test_normal": 40, "test_challenge": 16}
-"""Of generated worlds; three tasks each"""
+"""Scenarios of generated worlds by split, with three tasks each"""
 WORLD_SEED = 0
 INSTALL = "agentcascade env install appworld"
 
 OnProgress = Callable[[str, int, int], None]
-"""Told what is done now, and how much of how much"""
+"""Callback with what is done now, and how much of how much"""
 
 
 def install_folder() -> Path:
-    """Where the virtual environment and generated worlds lie; it may not exist yet."""
+    """Folder of the virtual environment and generated worlds; it may not exist yet."""
     return cache_folder("appworld") / VERSION
 
 
 def interpreter() -> Path:
-    """AppWorld's. Raises `EnvironmentFailed` where it is not installed."""
+    """AppWorld's Python interpreter. Raises `EnvironmentFailed` where it is not installed."""
     if not (install_folder() / "installed").exists():
         raise EnvironmentFailed(f"AppWorld is not installed here: run `{INSTALL}`")
     return install_folder() / "venv" / "bin" / "python"
 
 
 def official_root() -> Path | None:
-    """The folder that $APPWORLD_ROOT names. Raises `EnvironmentFailed` where it holds no tasks."""
+    """Root of the official worlds, $APPWORLD_ROOT. Raises `EnvironmentFailed` where it holds no tasks."""
     named = os.environ.get("APPWORLD_ROOT")
     if not named:
         return None
@@ -60,12 +60,12 @@ def official_root() -> Path | None:
 
 
 def generated_root() -> Path:
-    """Where generated worlds lie, once they are made; their programs and numbers name the folder."""
+    """Root of the generated worlds, named by a digest of their programs and numbers; it may not exist yet."""
     return install_folder() / f"worlds-{_fingerprint()}"
 
 
 def appworld_root() -> Path:
-    """The AppWorld root that is played in. Raises `EnvironmentFailed` where there is none yet."""
+    """Root that is played in, official or generated. Raises `EnvironmentFailed` where there is none yet."""
     folder = official_root() or generated_root()
     if not (folder / "data" / "datasets").is_dir():
         raise EnvironmentFailed(f"there are no AppWorld worlds yet: run `{INSTALL}`")
@@ -73,14 +73,14 @@ def appworld_root() -> Path:
 
 
 def install_appworld(on_progress: OnProgress = lambda what, done, total: None) -> None:
-    """Make what is missing of package and worlds; a second call costs nothing. Raises `EnvironmentFailed`."""
+    """Install what is missing of package and worlds; a second call does nothing. Raises `EnvironmentFailed`."""
     install_package(on_progress)
     if official_root() is None and not generated_root().is_dir():
         generate_worlds(generated_root(), WORLD_SEED, SCENARIOS, on_progress)
 
 
 def install_package(on_progress: OnProgress = lambda what, done, total: None) -> None:
-    """AppWorld, where it is not there yet. Raises `EnvironmentFailed` with what pip said."""
+    """Install the package unless it is there. Raises `EnvironmentFailed` with pip's last line."""
     if (install_folder() / "installed").exists():
         return
     install_folder().mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def install_package(on_progress: OnProgress = lambda what, done, total: None) ->
 def generate_worlds(
     folder: Path, seed: int, scenarios: Mapping[str, int], on_progress: OnProgress = lambda what, done, total: None
 ) -> None:
-    """Make worlds in `folder`, which is there whole or not at all. Raises `EnvironmentFailed`."""
+    """Generate worlds in `folder`, whole or not at all. Raises `EnvironmentFailed`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         numbers = [f"{split}={count}" for split, count in scenarios.items()]
@@ -130,7 +130,7 @@ def generate_worlds(
 
 
 def child_variables(root: Path) -> dict[str, str]:
-    """Variables for AppWorld's processes, which run what models wrote: its root, and no key of ours."""
+    """Environment variables of AppWorld's processes, which run models' code: its root, and no key of ours."""
     cache = str(install_folder() / "cache")
     return child_environment() | {"APPWORLD_ROOT": str(root), "APPWORLD_CACHE": cache, "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -141,7 +141,7 @@ def splits(folder: Path) -> list[str]:
 
 @cache
 def task_ids(folder: Path, split: str) -> tuple[str, ...]:
-    """Of a split of the worlds in `folder`, in AppWorld's order. Raises `EnvironmentFailed`."""
+    """Task ids of a split of the worlds in `folder`, in AppWorld's order. Raises `EnvironmentFailed`."""
     file = folder / "data" / "datasets" / f"{split}.txt"
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

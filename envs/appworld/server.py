@@ -1,4 +1,4 @@
-"""One AppWorld environment server as a child process: started when it is needed, replaced when it dies or hangs."""
+"""AppWorld environment server as a child process: started on demand, replaced when it dies or hangs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from agentcascade.errors import EnvironmentFailed
 
 START_SECONDS = 120.0
 OUTPUT_LIMIT = 100_000
-"""Characters of what one block of code prints that leave the server"""
+"""Characters of a block's output that leave the server"""
 MEMORY_MIB = 8_192
-"""Address space of a server"""
+"""Address space of a server, in MiB"""
 
 
 class ServerGone(EnvironmentFailed):
-    """The server died, or did not answer in time. `hung`: it was killed for its silence."""
+    """The server died, or did not answer in time. `hung`: it was killed after a time-out."""
 
     def __init__(self, message: str, *, hung: bool = False) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class ServerGone(EnvironmentFailed):
 
 
 class AppWorldServer:
-    """Not thread-safe: AppWorld's server has one world. It ends when this process does."""
+    """AppWorld server, which has one world and ends with this process. Not thread-safe."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class AppWorldServer:
         """
         self.root = root
         self.starts = 0
-        """How often a process was started"""
+        """Number of processes started"""
         self._command = command
         self._limits = [str(output_limit), str(memory_mib)]
         self._process: subprocess.Popen[bytes] | None = None
@@ -60,11 +60,11 @@ class AppWorldServer:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs, if one does."""
+        """Id of the running process, if there is one."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def call(self, method: str, arguments: Mapping[str, Any], seconds: float) -> Any:
-        """What AppWorld answers. Raises `ServerGone` where it dies or stays silent; the next call starts another one.
+        """Call a method. Raises `ServerGone` where the server dies or times out; the next call starts another one.
 
         Raises `EnvironmentFailed` where it cannot be started, or says that the call is wrong.
         """
@@ -86,7 +86,7 @@ class AppWorldServer:
         return answer.json()["output"]
 
     def stop(self) -> None:
-        """End the process. It may be called twice."""
+        """End the process; a second call does nothing."""
         if self._client is not None:
             self._client.close()
         if self._process is not None:

@@ -1,4 +1,4 @@
-"""MySQL's words over SQLite: statements translated, errors and schemas told as MySQL tells them."""
+"""MySQL dialect over SQLite: statements are translated, and errors worded as MySQL's."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DENIED = "command denied to user 'admin': this database is read-only"
 
 
 class Rejected(Exception):
-    """What MySQL answers instead of rows."""
+    """Error message that MySQL answers instead of rows."""
 
 
 @lru_cache(maxsize=4096)
 def translate(statement: str) -> str:
-    """One MySQL query as SQLite writes it. Raises `Rejected` for what does not parse, or is more than one statement."""
+    """Translate one MySQL query to SQLite. Raises `Rejected` for what does not parse or is no single query."""
     sqlglot, exp = parser()
     failures = sqlglot.errors.SqlglotError, RecursionError, ValueError, AttributeError, TypeError
     try:
@@ -64,7 +64,7 @@ _KNOWN = (
 
 
 def mysql_message(error: sqlite3.Error, database: str) -> str:
-    """SQLite's message in MySQL's words, where it has some."""
+    """MySQL's message for a SQLite error, where it has one."""
     text = str(error)
     for pattern, words in _KNOWN:
         if match := pattern.search(text):

@@ -1,4 +1,4 @@
-"""A MySQL dump of several databases becomes SQLite files, one a database, and what MySQL would say of their columns.
+"""Convert a MySQL dump to SQLite files, one a database, each with a table of MySQL's column descriptions.
 
 Types keep their MySQL names, which SQLite reads as affinities; text compares without regard to case, as MySQL's default
 collations do. Foreign keys are kept for `SHOW CREATE TABLE` alone: the dump's own data break some.
@@ -30,7 +30,7 @@ _KEY = re.compile(r"^\s*(PRIMARY KEY|UNIQUE KEY|KEY)[^(]*\((.*)\),?$")
 
 
 class Column(NamedTuple):
-    """One row of MySQL's `DESCRIBE`."""
+    """Row of MySQL's `DESCRIBE`."""
 
     field: str
     type: str
@@ -65,7 +65,7 @@ def convert_dump(dump: Path, folder: Path) -> list[str]:
 
 
 def _write(path: Path, dump: str, source: Path) -> None:
-    """Whole or not at all."""
+    """Write one database, whole or not at all."""
     temporary = path.with_suffix(".partial")
     temporary.unlink(missing_ok=True)
     with closing(sqlite3.connect(temporary)) as database:
@@ -85,7 +85,7 @@ def _write(path: Path, dump: str, source: Path) -> None:
 
 
 def statements(dump: str) -> Iterator[str]:
-    """Those that end with a semicolon at the end of a line, without comments."""
+    """Statements of a dump, which end with a semicolon at the end of a line, without comments."""
     text = re.sub(r"^--.*$", "", dump, flags=re.MULTILINE)
     for part in re.split(r";[ \t]*\n", text):
         statement = re.sub(r"/\*!.*?\*/", "", part) if not part.lstrip().startswith("INSERT") else part
@@ -130,7 +130,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "", "Z": "", "b": ""}
 
 
 def _literals(statement: str) -> str:
-    """MySQL's backslash escapes within quotes as SQLite writes them."""
+    """Convert MySQL's backslash escapes within quotes to SQLite's."""
 
     def plain(match: re.Match[str]) -> str:
         inner = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), match[1].replace("''", "'"), flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""InterCode-SQL behind the `Environment` protocol: a question, queries, the last answer counts (Yang et al. 2023)."""
+"""InterCode-SQL environment (Yang et al. 2023): queries to answer a question, of which the last result counts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class IntercodeSqlEnvironment:
         return f"Your task is to: {question.query}\nThe MySQL database is `{question.db}`."
 
     def step(self, action: str) -> tuple[str, bool]:
-        """Run a query (bare or in ``execute[…]``), or ``submit``; (what is shown of the answer, done)."""
+        """Run a query (bare or in ``execute[…]``), or ``submit``; returns (visible result, done)."""
         if self._database is None:
             raise EnvironmentFailed("no task is running: call reset first")
         self._turns += 1
@@ -60,7 +60,7 @@ class IntercodeSqlEnvironment:
 
     @property
     def reward(self) -> float:
-        """InterCode's, of the last answer."""
+        """InterCode's reward of the last result, from 0 to 1."""
         if self._last is None or self._gold is None:
             return 0.0
         return rows_reward(self._last.rows, self._gold.rows)
@@ -70,13 +70,13 @@ class IntercodeSqlEnvironment:
         return self.reward == 1.0
 
     def impossible(self, action: Action, situation: Situation) -> str | None:
-        """Why a query cannot run here, by `EXPLAIN`; a validator of samples."""
+        """Validator of samples: why a query cannot run here, by `EXPLAIN`, or None."""
         if self._database is None or action.key == SUBMIT:
             return None
         return self._database.plan(statement_of(action.text))
 
     def dry_run(self, action: Action) -> str | None:
-        """What the action would answer; None where it would do more than read, or fail."""
+        """Rows that an action would return; None where it is no query or fails."""
         if self._database is None or action.key == SUBMIT:
             return None
         answer = self._database.run(statement_of(action.text))
@@ -90,7 +90,7 @@ class IntercodeSqlEnvironment:
 
 
 def visible_rows(answer: QueryResult | None) -> str:
-    """What an agent sees of an answer."""
+    """Part of a result that an agent sees."""
     if answer is None:
         return "No output"
     if answer.rows is None:

@@ -1,4 +1,4 @@
-"""Functions that MySQL has and SQLite lacks, as far as queries about the twenty databases use them."""
+"""MySQL functions that SQLite lacks, as far as queries about the twenty databases use them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FORMATS = {"%M": "%B", "%i": "%M", "%s": "%S", "%e": "%d", "%c": "%m", "%h": "%
 
 
 def add_mysql_functions(database: sqlite3.Connection) -> None:
-    """Make them known to the queries of a connection."""
+    """Register the functions with a connection."""
     for name, arguments, function in (
         ("REGEXP", 2, _regexp),
         ("YEAR", 1, lambda value: _part(value, "year")),
@@ -41,7 +41,7 @@ def _number_to_str(value: Any, digits: Any) -> str | None:
 
 
 def parse_datetime(value: Any) -> datetime.datetime | None:
-    """A text as a point in time; None where it is none."""
+    """Parse an ISO date or time; None where it is none."""
     try:
         return datetime.datetime.fromisoformat(str(value))
     except ValueError:

@@ -1,4 +1,4 @@
-"""One database that can only be read: queries with a limit on time, rows and memory, answered in MySQL's words."""
+"""Read-only database: SQLite queries with limits on time, rows and memory, answered as MySQL would."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from agentcascade.errors import EnvironmentFailed
 
 Row = tuple[Any, ...]
 LONGEST_VALUE = 1_000_000
-"""Bytes; a text that a query makes is never longer"""
+"""Bytes of a value that a query makes"""
 _STEPS = 2_000
-"""Instructions of SQLite's machine between two looks at the clock"""
+"""Instructions of SQLite's machine between two checks of the deadline"""
 _READS = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -29,19 +29,19 @@ _READS = {
 
 
 class QueryResult(NamedTuple):
-    """Rows, or what went wrong."""
+    """Result of a statement: its rows, or an error."""
 
     rows: list[Row] | None
     error: str = ""
 
     @property
     def text(self) -> str:
-        """As InterCode shows it to an agent."""
+        """Text of the result as InterCode shows it to an agent."""
         return f"Error executing query: {self.error}" if self.rows is None else str(self.rows)
 
 
 class ReadOnlyDatabase:
-    """A SQLite file of `dump.convert`. Not thread-safe. Raises `EnvironmentFailed` where the file is none."""
+    """Read-only SQLite file of `dump.convert_dump`. Not thread-safe. Raises `EnvironmentFailed` for another file."""
 
     def __init__(self, path: Path, *, seconds: float = 10.0, rows: int = 50_000) -> None:
         self.name = path.stem
@@ -61,7 +61,7 @@ class ReadOnlyDatabase:
         self._database.set_progress_handler(lambda: time.monotonic() > self._deadline, _STEPS)
 
     def _schema(self) -> dict[str, tuple[str, list[Row]]]:
-        """By name in lower case: the name as it was created, and `DESCRIBE`'s rows."""
+        """Schema by lower-case table name: the name as it was created, and `DESCRIBE`'s rows."""
         try:
             rows = self._database.execute(f"SELECT * FROM {COLUMNS} ORDER BY rowid").fetchall()
         except sqlite3.Error as error:
@@ -73,11 +73,11 @@ class ReadOnlyDatabase:
 
     @property
     def tables(self) -> dict[str, list[str]]:
-        """Tables and their columns."""
+        """Columns by table."""
         return {name: [row[0] for row in rows] for name, rows in self._tables.values()}
 
     def run(self, statement: str) -> QueryResult:
-        """A query's rows, or what `SHOW` and `DESCRIBE` tell. Whatever goes wrong is an answer too."""
+        """Run a query, `SHOW` or `DESCRIBE`; errors are part of the result."""
         statement = statement.strip().rstrip(";").strip()
         try:
             rows = self._answer_statement(statement)
@@ -90,7 +90,7 @@ class ReadOnlyDatabase:
             return QueryResult(None, f"the result cannot be read: {type(error).__name__}")
 
     def plan(self, statement: str) -> str | None:
-        """Why a query cannot run, by `EXPLAIN`, or None. Statements that are no queries run or do not, unexplained."""
+        """Why a query cannot run, by `EXPLAIN`, or None; `SHOW` and `DESCRIBE` always can."""
         statement = statement.strip().rstrip(";").strip()
         try:
             if self._answer_statement(statement) is None:
@@ -111,7 +111,7 @@ class ReadOnlyDatabase:
         return [tuple(_typed(value) for value in row) for row in rows]
 
     def _answer_statement(self, statement: str) -> list[Row] | None:
-        """None: a query."""
+        """Rows of a `SHOW`, `DESCRIBE` or `USE` statement; None for a query."""
         for pattern, tell in _STATEMENTS:
             if match := pattern.fullmatch(statement):
                 return tell(self, *match.groups())
@@ -153,7 +153,7 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d)?")
 
 
 def _typed(value: Any) -> Any:
-    """Dates as MySQL's driver gives them; SQLite keeps them as text."""
+    """Value with dates as MySQL's driver gives them; SQLite keeps them as text."""
     if isinstance(value, str) and (match := _MOMENT.fullmatch(value)):
         moment = functions.parse_datetime(value)
         return value if moment is None else moment if match[1] else moment.date()

@@ -1,4 +1,4 @@
-"""`recorded/gpt-4`, `recorded/gpt-3.5-turbo`: what these models said on InterCode-SQL's tasks, played again.
+"""Recorded models `recorded/gpt-4` and `recorded/gpt-3.5-turbo`: their published runs of InterCode-SQL's tasks.
 
 GPT-4 was told its reward after every turn and tried until it was 1 (InterCode's "Try Again", no thoughts); GPT-3.5
 thought aloud and submitted by itself (ReAct). Each has one run of a task, so n samples are n times the same, and where
@@ -36,10 +36,10 @@ class TaskWorld(Protocol):
 
 
 class RecordedRun(NamedTuple):
-    """One model's run of one task."""
+    """Run of one model on one task."""
 
     answers: list[str]
-    """Its messages, the last of them a submission"""
+    """The model's messages, the last of them a submission"""
     actions: list[str]
     observations: list[str]
     rewards: list[float]
@@ -48,7 +48,7 @@ class RecordedRun(NamedTuple):
 
 @cache
 def recorded_runs(name: str) -> dict[int, RecordedRun]:
-    """By task. Raises `EnvironmentFailed` where a run is of another question than its task asks."""
+    """Runs by task. Raises `EnvironmentFailed` where a run is of another question than its task asks."""
     path = data_file(name)
     runs, tasks = {}, load_tasks()
     for key, run in read_json(path).items():
@@ -75,7 +75,7 @@ def _wrapped(action: str) -> str:
 
 
 class RecordedModel:
-    """Implements `ChatModel` in the world that it is bound to."""
+    """Chat model that replays recorded runs in the world that it is bound to."""
 
     supports_n = True
 
@@ -110,7 +110,7 @@ class RecordedModel:
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
-        """Its next words: the first of its run that the conversation does not hold yet, `n` times.
+        """The first message of its run that the conversation does not hold yet, `n` times.
 
         Raises `ConfigError` outside a bound world, and `EnvironmentFailed` for a task without a run.
         """
@@ -134,7 +134,7 @@ class RecordedModel:
 
 
 def played_turns(answers: Sequence[str], messages: Sequence[Message]) -> int:
-    """How much of a run the conversation holds, in its order."""
+    """Number of a run's messages that the conversation holds, in order."""
     count = 0
     for message in messages:
         if message["role"] == "assistant" and count < len(answers) and text_of(message) == answers[count]:

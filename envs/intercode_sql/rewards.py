@@ -1,4 +1,4 @@
-"""InterCode's reward for SQL: how many rows are shared with the gold answer, times how alike they are ordered."""
+"""InterCode's reward for SQL: the share of rows in common with the gold result, times Kendall's τ of their order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rows_reward(rows: Sequence[Any] | None, gold: Sequence[Any] | None) -> float
 
 
 def _common_rows(rows: list[str], shared: Counter[str]) -> list[str]:
-    """Of each row as many, from the first, as both have."""
+    """Rows in common, each as often as both have it, in order."""
     left = shared.copy()
     common = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""The 1,034 tasks of InterCode-SQL (Spider's development set), and which of them are there to learn from.
+"""Tasks of InterCode-SQL (the 1,034 of Spider's development set), and their splits.
 
 Nothing else is published to learn from, so we divide. Questions with one gold answer (Spider paraphrases most) stay
 together, else a demonstration would give the answer away. A quarter of the databases is held out whole.
@@ -33,11 +33,11 @@ FILES = {
     ),
     "gpt-3.5-turbo": ("ic_sql_react_10_turns.json", "data/results/sql/gpt-3.5/ic_sql_react_10_turns.json"),
 }
-"""Of the repository princeton-nlp/intercode (MIT): their names in one folder, and in a checkout."""
+"""Files of the repository princeton-nlp/intercode (MIT): their names in one folder, and in a checkout"""
 
 
 class SqlTask(Frozen):
-    """One task."""
+    """Task: a question about a database, and its gold query."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -48,7 +48,7 @@ class SqlTask(Frozen):
 
 
 def data_file(name: str) -> Path:
-    """One of `FILES` in $INTERCODE_DATA. Raises `EnvironmentFailed` that says how to get it."""
+    """Path of one of `FILES` in $INTERCODE_DATA. Raises `EnvironmentFailed` that says how to get it."""
     folder = os.environ.get("INTERCODE_DATA")
     if not folder:
         raise EnvironmentFailed(
@@ -63,12 +63,12 @@ def data_file(name: str) -> Path:
 
 @cache
 def load_tasks() -> list[SqlTask]:
-    """All tasks, in InterCode's order: a task's place is its id. Raises `EnvironmentFailed`."""
+    """Load all tasks, in InterCode's order: a task's index is its id. Raises `EnvironmentFailed`."""
     return TypeAdapter(list[SqlTask]).validate_python(read_json(data_file("tasks")))
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file. Raises `EnvironmentFailed`."""
+    """Read a JSON file. Raises `EnvironmentFailed`."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -76,7 +76,7 @@ def read_json(path: Path) -> Any:
 
 
 def database_folder() -> Path:
-    """The folder of the SQLite files, made from the dump where it is not there yet; the dump's content names it."""
+    """Folder of the SQLite files, named by a digest of the dump, which is converted where it is missing."""
     dump = data_file("dump")
     with dump.open("rb") as file:
         folder = cache_folder("intercode_sql") / hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -87,7 +87,7 @@ def database_folder() -> Path:
 
 
 def choose_tasks(split: str, count: int, seed: int) -> list[int]:
-    """Ids of `count` tasks of a split, or of all where it has fewer, in an order that hangs on the seed."""
+    """Choose ids of up to `count` tasks of a split, in an order drawn with the seed."""
     if split not in SPLITS:
         raise EnvironmentFailed(f"there is no split '{split}': {did_you_mean(split, SPLITS)}")
     ids = split_tasks(load_tasks(), seed)[split]
@@ -96,7 +96,7 @@ def choose_tasks(split: str, count: int, seed: int) -> list[int]:
 
 
 def split_tasks(tasks: Sequence[SqlTask], seed: int) -> dict[str, list[int]]:
-    """Ids by split. The same seed divides alike."""
+    """Split task ids by a seed: whole databases are held out, and tasks with one gold answer stay together."""
     names = sorted({task.db for task in tasks})
     random.Random(seed).shuffle(names)
     unseen = set(names[: len(names) // 4])
@@ -114,7 +114,7 @@ def split_tasks(tasks: Sequence[SqlTask], seed: int) -> dict[str, list[int]]:
 
 
 def check_data() -> None:
-    """Raises `EnvironmentFailed` where data lack or a file is not what it should be."""
+    """Check InterCode's data. Raises `EnvironmentFailed` where a file is missing or not what it should be."""
     try:
         known = load_tasks()
     except ValidationError as error:

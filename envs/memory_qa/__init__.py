@@ -1,1 +1,1 @@
-"""Questions on long histories: LoCoMo, LongMemEval and HotpotQA as they are published."""
+"""Memory benchmarks, questions on long histories: LoCoMo, LongMemEval and HotpotQA as published."""

@@ -1,4 +1,4 @@
-"""Published files, read with errors that say where."""
+"""Read published JSON files, with errors that name entry and field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PIECE = 1 << 20
 
 
 def load_list(path: str | Path, what: str) -> list[Any]:
-    """The JSON list in `path`; raises `InvalidRequest`."""
+    """Load the JSON list in `path`; raises `InvalidRequest`."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -26,7 +26,7 @@ def load_list(path: str | Path, what: str) -> list[Any]:
 
 
 def iterate_list(path: str | Path, what: str) -> Iterator[Any]:
-    """The entries of the JSON list in `path`, one after the other: no more than one of them is held at once."""
+    """Iterate over the entries of the JSON list in `path`, one in memory at a time."""
     try:
         with Path(path).open(encoding="utf-8") as file:
             yield from _entries(file, str(path), what)

@@ -17,7 +17,7 @@ WHAT = "HotpotQA is published as hotpot_dev_distractor_v1.json and hotpot_train_
 
 
 def load_conversations(path: str | Path) -> list[Conversation]:
-    """One conversation a question: a paragraph is a session, a sentence a turn ``title:index``.
+    """Load one conversation a question: a paragraph is a session, a sentence a turn ``title:index``.
 
     Reads both layouts that are published: pairs (the authors' files), and columns, where paragraphs are ``{"title":
     […], "sentences": […]}`` and facts ``{"title": […], "sent_id": […]}`` (Hugging Face's), often without an id. Raises
@@ -27,7 +27,7 @@ def load_conversations(path: str | Path) -> list[Conversation]:
 
 
 def _pairs(value: Any, first: str, second: str, where: str) -> list[Any]:
-    """Pairs, whether they are published as such or as two columns."""
+    """Pairs, published as such or as two columns."""
     if not isinstance(value, Mapping):
         if not isinstance(value, (list, tuple)):
             raise InvalidRequest(f"{where} is neither a list of pairs nor columns '{first}' and '{second}'")
@@ -39,7 +39,7 @@ def _pairs(value: Any, first: str, second: str, where: str) -> list[Any]:
 
 
 def _entry_id(entry: Any, where: str) -> str:
-    """The entry's id; a digest of what is asked, and of what, where none is published."""
+    """Id of an entry; a digest of its question and context where none is published."""
     content = json.dumps([field(entry, "question", where), field(entry, "context", where)])
     name = entry.get("_id") or entry.get("id")
     return str(name) if name else blake2b(content.encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""A chat model as the judge of answers: right, half right or wrong (BudgetMem); right or not (LongMemEval)."""
+"""Judge answers with a chat model: right, half right or wrong (BudgetMem); right or wrong (LongMemEval)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Judgement(NamedTuple):
 async def judge_answer(
     model: ChatModel, question: Question, prediction: str, suite: str, prompts: Prompts = DEFAULT
 ) -> Judgement:
-    """What `model` thinks of `prediction`: 0, 0.5 or 1; for LongMemEval 0 or 1, with the rule of the question's type.
+    """Judge `prediction`: 0, 0.5 or 1; for LongMemEval 0 or 1, with the rule of the question's type.
 
-    An answer that cannot be read is worth 0, and `readable` says so.
+    A judgement that cannot be read scores 0, and `readable` says so.
     """
     yes_no = suite == "longmemeval" or not question.answerable
     if not question.answerable:
@@ -63,7 +63,7 @@ async def judge_answer(
 
 
 def parse_judgement(text: str, yes_no: bool, name: str = "the judge") -> float:
-    """The score in a judge's words: what it begins with, a line of its own, or the only one that it names."""
+    """Parse the score of a judge's text: the one that it begins with, or the only one that it names."""
     if yes_no:
         yes = verdict(text)
         if yes is not None:

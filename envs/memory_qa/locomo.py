@@ -18,7 +18,7 @@ EVIDENCE = re.compile(r"D:?(\d+):(\d+)")
 
 
 def load_conversations(path: str | Path) -> list[Conversation]:
-    """The conversations of ``locomo10.json``; raises `InvalidRequest` naming entry and field."""
+    """Load the conversations of ``locomo10.json``; raises `InvalidRequest` naming entry and field."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -20,12 +20,12 @@ WHAT = "LongMemEval is published as longmemeval_oracle.json, longmemeval_s.json 
 
 
 def load_conversations(path: str | Path) -> list[Conversation]:
-    """All of a file; for the m file, of gigabytes, take `iterate`."""
+    """Load all of a file; for the m file, of gigabytes, take `iterate_conversations`."""
     return list(iterate_conversations(path))
 
 
 def iterate_conversations(path: str | Path) -> Iterator[Conversation]:
-    """One conversation after the other, in the memory that one needs. Raises `InvalidRequest` naming the field."""
+    """Iterate over the conversations, one in memory at a time. Raises `InvalidRequest` naming the field."""
     for number, entry in enumerate(iterate_list(path, WHAT)):
         yield _conversation(entry, f"{path} entry {number}")
 
@@ -72,7 +72,7 @@ def _conversation(entry: Any, where: str) -> Conversation:
 
 
 def _parse_date(text: str, what: str, problems: list[str]) -> Any:
-    """``2023/05/20 (Sat) 02:21`` and what else parses."""
+    """Parse a date such as ``2023/05/20 (Sat) 02:21``."""
     plain = " ".join(part for part in text.replace("(", " (").split() if not part.startswith("("))
     at = parse_timestamp(plain.replace("/", "-")) if plain else None
     if at is None:

@@ -1,4 +1,4 @@
-"""How the benchmarks score answers, as their papers' code does, and memories by their evidence."""
+"""Score answers as the benchmarks' own code does, and memories by their evidence."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ REFUSALS = ("no information available", "not mentioned")
 
 
 class EvidenceScore(NamedTuple):
+    """Precision, recall and F1 of a memory's sources."""
+
     precision: float
     recall: float
     f1: float
 
 
 def score_evidence(sources: Collection[str], gold: Collection[str]) -> EvidenceScore:
-    """Of the turns that a memory draws on, against those that prove the answer. Without gold all is 0."""
+    """Score the turns that a memory draws on against those that prove the answer. Without gold all is 0."""
     hits = len(set(sources) & set(gold))
     precision = hits / len(set(sources)) if sources else 0.0
     recall = hits / len(set(gold)) if gold else 0.0
@@ -45,7 +47,7 @@ def exact_match(suite: str, prediction: str, question: Question) -> bool:
 
 
 def refuses(prediction: str) -> bool:
-    """LoCoMo's rule for questions that the conversation does not answer."""
+    """Whether a prediction refuses to answer, by LoCoMo's rule for unanswerable questions."""
     return any(words in prediction.lower() for words in REFUSALS)
 
 
@@ -92,19 +94,19 @@ def token_f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
 
 
 def normalise_squad(text: str) -> str:
-    """SQuAD's: lower case, no punctuation, no articles, single spaces."""
+    """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
     plain = "".join(c for c in text.lower() if c not in PUNCTUATION)
     return " ".join(ARTICLES.sub(" ", plain).split())
 
 
 def normalise_locomo(text: str) -> str:
-    """LoCoMo's: the same without 'and', commas gone first."""
+    """LoCoMo's normalisation: as SQuAD's, also without 'and', commas removed first."""
     plain = "".join(c for c in text.replace(",", "").lower() if c not in PUNCTUATION)
     return " ".join(LOCOMO_WORDS.sub(" ", plain).split())
 
 
 class SupportingFacts(NamedTuple):
-    """HotpotQA's supporting facts, and answer and facts jointly."""
+    """HotpotQA's scores of supporting facts, and of answer and facts jointly."""
 
     em: float
     f1: float
@@ -113,7 +115,7 @@ class SupportingFacts(NamedTuple):
 
 
 def score_supporting_facts(prediction: str, sources: Collection[str], question: Question) -> SupportingFacts:
-    """HotpotQA's measures of the facts used; jointly, precisions and recalls of answer and facts are multiplied."""
+    """Score supporting facts as HotpotQA does; jointly, precisions and recalls of answer and facts are multiplied."""
     facts = score_evidence(sources, question.evidence)
     em = float(set(sources) == set(question.evidence))
     answer = question.answers[0]

@@ -1,4 +1,4 @@
-"""A benchmark's conversations and the questions asked of them."""
+"""Conversations of a memory benchmark, and the questions about them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agentcascade.types import Frozen, Turn
 
 
 class Question(Frozen):
-    """One question with its answers and the turns that prove them."""
+    """Question with its answers and the turns that prove them."""
 
     id: str
     text: str
@@ -22,7 +22,7 @@ class Question(Frozen):
 
 
 class Conversation(Frozen):
-    """One history and its questions."""
+    """Conversation (history) and its questions."""
 
     id: str
     turns: tuple[Turn, ...]

@@ -208,11 +208,11 @@ def test_the_expert_goes_on_with_what_is_not_done(root: Path) -> None:
     made.reset(TASK)
     assert made.expert_outline() == "1. I greet.\n2. I end."
     assert made.expert_answer() == "Thought: I greet.\nAction:\n```python\nsay('hello')\n```"
-    made._ran.append(module.ExecutedBlock('say("hello")  # as it was written by another', "hello"))
+    made._blocks.append(module.ExecutedBlock('say("hello")  # as it was written by another', "hello"))
     assert "I end." in made.expert_answer()
-    made._ran.append(module.ExecutedBlock("say('done')", "Execution failed. Traceback"))
+    made._blocks.append(module.ExecutedBlock("say('done')", "Execution failed. Traceback"))
     assert "I end." in made.expert_answer()
-    made._ran.append(module.ExecutedBlock("say('done')", "done"))
+    made._blocks.append(module.ExecutedBlock("say('done')", "done"))
     assert "I end." in made.expert_answer()
     made.close()
     plain = AppWorldEnvironment(server=AppWorldServer(root))

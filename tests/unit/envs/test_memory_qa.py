@@ -201,6 +201,6 @@ def test_other_files_are_refused_by_name(module: Any, text: str, message: str, t
     path = tmp_path / "other.json"
     path.write_text(text)
     with pytest.raises(InvalidRequest, match=message):
-        module.load(path)
+        module.load_conversations(path)
     with pytest.raises(InvalidRequest, match=r"missing\.json"):
-        module.load(tmp_path / "missing.json")
+        module.load_conversations(tmp_path / "missing.json")
