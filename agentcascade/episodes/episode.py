@@ -164,7 +164,7 @@ class Episode:
         messages: Sequence[Message],
         *,
         tools: Sequence[Tool] | None = None,
-        said: Callable[[Decision], Any] | None = None,
+        render_decision: Callable[[Decision], Any] | None = None,
         **options: Any,
     ) -> StepStream:
         """Stream the next assistant message as chunks; it starts a task, so a loop must be running.
@@ -175,7 +175,7 @@ class Episode:
         Args:
             messages: The whole conversation, as for `complete`.
             tools: Definitions of tools that may be called, in OpenAI's shape.
-            said: Renders the decision for the last chunk; default: as it is.
+            render_decision: Makes the field ``agentcascade`` of the last chunk; default: the decision itself.
             options: As for `complete`.
 
         Returns:
@@ -191,7 +191,7 @@ class Episode:
             lambda on_delta: self.answer(messages, tools=tools, options=options, on_delta=on_delta),
             teacher=teacher.name if teacher else "",
             usage_apart=apart,
-            said=said or (lambda decision: decision),
+            render_decision=render_decision or (lambda decision: decision),
         )
 
     async def answer(

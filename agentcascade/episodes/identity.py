@@ -32,15 +32,15 @@ def episode_of(
     namespace: str | None = None,
     accounts: Sequence[Account] = (),
 ) -> Episode:
-    """The stateless episode that the conversation belongs to. Raises `InvalidRequest` for an impossible id or goal."""
+    """Stateless episode that the conversation belongs to. Raises `InvalidRequest` for an impossible id or goal."""
     metadata, headers = metadata or {}, headers or {}
     space = namespace or engine.context.config.bank.namespace
-    given = headers.get(EPISODE_HEADER) or metadata.get(EPISODE)
+    episode = headers.get(EPISODE_HEADER) or metadata.get(EPISODE)
     named = headers.get(GOAL_HEADER)
     return Episode(
         engine,
         goal=checked_goal(decoded(named) if named else metadata.get(GOAL) or ""),
-        id=checked_id(given) if given is not None else derived(messages, space, engine.context.name),
+        id=checked_id(episode) if episode is not None else derived(messages, space, engine.context.name),
         namespace=space,
         accounts=accounts,
         stateless=True,
@@ -86,6 +86,6 @@ def derived(messages: Sequence[Message], namespace: str, cascade: str) -> str:
     return f"{DERIVED}{digest.hexdigest()}"
 
 
-def upstream(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def provider_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The metadata without our own keys; None when nothing is left."""
     return {k: v for k, v in (metadata or {}).items() if k not in (EPISODE, GOAL)} or None

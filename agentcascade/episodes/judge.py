@@ -23,30 +23,31 @@ async def ask(
     bill: Bill | None = None,
     seconds: float = SECONDS,
 ) -> Judgement:
-    """What `judge` says of `trajectory`; its own errors are raised.
+    """Ask a judge whether a trajectory reached its goal; its own errors are raised.
 
     A model is asked through `door`, within `accounts`, and on `bill`, which knows of a call that failed, too.
     """
     if isinstance(judge, ModelJudge):
-        return await judge.asked(trajectory, door or Door(), accounts, bill or Tab(), seconds)
-    said = judge(trajectory)
-    if inspect.isawaitable(said):
-        said = await said
-    return said if isinstance(said, Judgement) else Judgement(bool(said))
+        return await judge.ask(trajectory, door or Door(), accounts, bill or Tab(), seconds)
+    verdict = judge(trajectory)
+    if inspect.isawaitable(verdict):
+        verdict = await verdict
+    return verdict if isinstance(verdict, Judgement) else Judgement(bool(verdict))
 
 
 class ModelJudge:
-    """A chat model as a judge. Raises `InvalidAction` when it answers neither yes nor no."""
+    """Judge that asks a chat model. Raises `InvalidAction` when it answers neither yes nor no."""
 
     def __init__(self, model: ChatModel, question: str, prompts: Prompts = DEFAULT) -> None:
         self._model, self._question, self._prompts = model, question, prompts
 
     async def __call__(self, trajectory: Trajectory) -> Judgement:
-        return await self.asked(trajectory, Door(), (), Tab())
+        return await self.ask(trajectory, Door(), (), Tab())
 
-    async def asked(
+    async def ask(
         self, trajectory: Trajectory, door: Door, accounts: Sequence[Account], bill: Bill, seconds: float = SECONDS
     ) -> Judgement:
+        """Judge a trajectory through `door`, within `accounts` and so many seconds, on `bill`."""
         prompts, quoting = self._prompts, self._prompts.quoting
         steps = "\n".join(render_step(step, prompts) for step in trajectory.steps)
         episode = prompts.render("episode", goal=quoting.text(trajectory.goal), steps=steps)

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 _judging: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDictionary()
 PATIENCE = (0.1, 0.4, 1.0)
-"""Seconds to wait for records before an episode is called unknown."""
+"""Waits for records, in seconds, before an episode is called unknown."""
 FLUSH_SECONDS = 10.0
-"""For records of this process on their way into a database that is busy."""
+"""Wait, in seconds, for this process' own records while the database is busy."""
 log = logging.getLogger("agentcascade.drafts")
 
 
-async def settled(engine: Engine, namespace: str, episode: str) -> UnfinishedEpisode:
-    """The same after a short wait for records that are still on their way, here or in another process.
+async def find_recorded(engine: Engine, namespace: str, episode: str) -> UnfinishedEpisode:
+    """Find an unfinished episode, after a short wait for records that are still on their way, here or elsewhere.
 
-    Raises `StorageError` when the database does not take them: what it knows may lack the last steps.
+    Raises `UnknownEpisode`, and `StorageError` when the database does not take the records: its last steps may lack.
     """
     assert engine.context.database is not None
     for wait in (*PATIENCE, None):
@@ -47,32 +47,36 @@ async def settled(engine: Engine, namespace: str, episode: str) -> UnfinishedEpi
 
 
 async def finish(
-    engine: Engine, found: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account] = ()
+    engine: Engine, unfinished: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account] = ()
 ) -> bool:
-    """Close the episode as `Episode.finish` does, then forget its drafts. Returns whether the bank grew.
+    """Finish an episode as `Episode.finish` does, then delete its drafts; returns whether the bank grew.
 
-    Asked again how an episode ended, the judge's first word stands: it is not bought a second time. The judge must
-    fit into `accounts`, beside the configured budgets.
+    A judge is paid once: a second call without `success` changes nothing. The judge must fit into `accounts`, beside
+    the configured budgets.
     """
     if success is not None or engine.context.judge is None or engine.context.database is None:
-        return await _finish(engine, found, success, accounts)
-    async with _one_at_a_time(found):
-        found = await settled(engine, found.namespace, found.episode)
-        if found.judged is not None:
+        return await _finish(engine, unfinished, success, accounts)
+    async with _one_at_a_time(unfinished):
+        unfinished = await find_recorded(engine, unfinished.namespace, unfinished.episode)
+        if unfinished.judged is not None:
             return False
-        return await _finish(engine, found, None, accounts)
+        return await _finish(engine, unfinished, None, accounts)
 
 
-def _one_at_a_time(found: UnfinishedEpisode) -> asyncio.Lock:
-    """Of those who ask for a judgement of one episode, in this event loop."""
-    return _judging.setdefault((id(asyncio.get_running_loop()), found.namespace, found.episode), asyncio.Lock())
+def _one_at_a_time(unfinished: UnfinishedEpisode) -> asyncio.Lock:
+    """Lock of those who ask for a judgement of one episode, in this event loop."""
+    return _judging.setdefault(
+        (id(asyncio.get_running_loop()), unfinished.namespace, unfinished.episode), asyncio.Lock()
+    )
 
 
-async def _finish(engine: Engine, found: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account]) -> bool:
+async def _finish(
+    engine: Engine, unfinished: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account]
+) -> bool:
     from agentcascade.episodes.episode import Episode
 
-    episode = Episode.restored(engine, found, accounts)
+    episode = Episode.restored(engine, unfinished, accounts)
     banked = await episode.finish(success)
-    if found.steps and engine.context.database is not None:
-        await apart(delete_drafts, engine.context.database, found)
+    if unfinished.steps and engine.context.database is not None:
+        await apart(delete_drafts, engine.context.database, unfinished)
     return banked

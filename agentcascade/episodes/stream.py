@@ -1,4 +1,4 @@
-"""One step as a stream. Nothing of a sample is shown before the verdict; a deferral streams live from the teacher.
+"""Stream of one step. Nothing of a sample is shown before the verdict; a deferral streams live from the teacher.
 
 The contract: ordinary chunks, never retracted; usage and decision in the last one; who stops reading cancels everything
 upstream.
@@ -17,7 +17,7 @@ from agentcascade.types import Completion, Decision, Delta, Message, new_id
 
 
 class Answer(NamedTuple):
-    """What one step gave: the model's completion, the messages that the agent gets, the decision."""
+    """Answer of one step: the model's completion, the messages that the agent gets, the decision."""
 
     completion: Completion
     messages: list[Message]
@@ -25,14 +25,22 @@ class Answer(NamedTuple):
 
 
 Work = Callable[[Callable[[Delta], None]], Awaitable[Answer]]
-"""Takes the function that gets live deltas, and gives the whole answer."""
+"""Makes the whole answer; takes the function that gets live deltas."""
 
 
 class StepStream:
-    """The chunks of one step, as plain data in OpenAI's shape. Close it, or read it to its end.
+    """Chunks of one step, as plain data in OpenAI's shape. Close it, or read it to its end.
 
-    `teacher` is the name of the model that a live answer comes from; `said` renders the decision for the last chunk.
-    An error is raised where the chunk would be that it prevents.
+    An error is raised where the chunk would be that it prevents. An event loop must be running.
+
+    Args:
+        work: Makes the answer.
+        teacher: Name of the model that a live answer comes from.
+        usage_apart: Put usage and decision into a chunk without choices, as OpenAI's ``include_usage`` does.
+        render_decision: Makes the field ``agentcascade`` of the last chunk.
+
+    Attributes:
+        answer: The whole answer, once all chunks were read.
     """
 
     def __init__(
@@ -41,12 +49,12 @@ class StepStream:
         *,
         teacher: str,
         usage_apart: bool = False,
-        said: Callable[[Decision], Any] = lambda decision: decision,
+        render_decision: Callable[[Decision], Any] = lambda decision: decision,
     ) -> None:
         self._queue: asyncio.Queue[Delta | None] = asyncio.Queue()
         self._task = asyncio.ensure_future(work(self._queue.put_nowait))
         self._task.add_done_callback(lambda _: self._queue.put_nowait(None))
-        self._teacher, self._usage_apart, self._said = teacher, usage_apart, said
+        self._teacher, self._usage_apart, self._render_decision = teacher, usage_apart, render_decision
         self._chunks = self._run()
         self._first: dict[str, Any] | None = None
         self.answer: Answer | None = None
@@ -64,7 +72,9 @@ class StepStream:
                 for index, message in enumerate(answer.messages):
                     for delta in split_into_deltas(message):
                         yield chunks.part(delta, index)
-            for last in chunks.end(answer.completion, self._said(answer.decision), usage_apart=self._usage_apart):
+            for last in chunks.end(
+                answer.completion, self._render_decision(answer.decision), usage_apart=self._usage_apart
+            ):
                 yield last
         finally:
             await self._stop()

@@ -31,18 +31,33 @@ from agentcascade.models import message_fields
 from agentcascade.types import Decision, Message
 
 IN_LANGCHAIN = frozenset({"role", "content", "tool_calls", "name", "parsed", message_fields.EXTRA})
-"""What of an answer has a place of its own in LangChain's messages; the rest goes into `additional_kwargs`."""
+"""Fields of an answer with a place of their own in LangChain's messages; others go into `additional_kwargs`."""
 OF_CALLS = "tool_call_fields"
-"""Key of `additional_kwargs` for what tool calls hold besides, by id: Gemini wants its signatures back with them."""
+"""Key of `additional_kwargs` for further fields of tool calls, by id: Gemini wants its signatures back with them."""
+NOT_OPTIONS = frozenset({"stream", "ls_structured_output_format"})
+"""LangChain's own arguments of a call, which no model is sent."""
 CUT = frozenset({"text", "summary", "thinking", "index", "type"})
 """Fields of a block that come in parts, or in each of them."""
 
 
 class ChatAgentCascade(BaseChatModel):
-    """`ChatAgentCascade(cascade=agentcascade.build(…))`.
+    """Chat model of LangChain that answers by a cascade.
 
     Episode and goal are taken from the run's metadata (``config={"metadata": {"agentcascade_episode": …}}``), else read
-    off the messages. What the cascade did is in `response_metadata["agentcascade"]`.
+    off the messages. The decision is in `response_metadata["agentcascade"]`.
+
+    Args:
+        cascade: Answers; it is not closed with the model.
+        temperature: Of the teacher, 0 to 2; the student's is ``sampling.temperature``.
+        max_tokens: Tokens of an answer at most.
+        stop: Texts that end an answer.
+        options: Further keywords of `Episode.complete` for every call.
+
+    >>> from agentcascade import ScriptedModel, build
+    >>> with build(teacher=ScriptedModel(["look"]), mode="teacher") as cascade:
+    ...     answer = ChatAgentCascade(cascade=cascade).invoke("Find the mug.")
+    >>> answer.content, answer.response_metadata["agentcascade"]["answered_by"]
+    ('look', 'teacher')
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -81,7 +96,7 @@ class ChatAgentCascade(BaseChatModel):
         tool_choice: dict[str, Any] | str | bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model with `tools`; `tool_choice` may be a tool's name, 'any', 'auto', 'none' or OpenAI's own form."""
+        """Bind `tools` to the model; `tool_choice` may be a tool's name, 'any', 'auto', 'none' or OpenAI's own form."""
         formatted = [convert_to_openai_tool(tool) for tool in tools]
         if tool_choice:
             kwargs["tool_choice"] = _choice(tool_choice, [t["function"]["name"] for t in formatted if "function" in t])
@@ -90,22 +105,22 @@ class ChatAgentCascade(BaseChatModel):
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
-        """By a tool call, or, with `method` 'json_schema' or 'json_mode', by `response_format`."""
+        """Structured output by a tool call, or, with `method` 'json_schema' or 'json_mode', by `response_format`."""
         method = kwargs.get("method", "function_calling")
         if method == "function_calling":
             return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
         if method not in ("json_schema", "json_mode"):
             raise ValueError(f"method={method!r}: use 'function_calling', 'json_schema' or 'json_mode'")
         shape = convert_to_json_schema(schema)
-        asked: dict[str, Any] = {"type": "json_object"}
+        response_format: dict[str, Any] = {"type": "json_object"}
         if method == "json_schema":
             named = {"name": shape["title"], "schema": shape}
             strict = {"strict": kwargs["strict"]} if kwargs.get("strict") is not None else {}
-            asked = {"type": "json_schema", "json_schema": named | strict}
+            response_format = {"type": "json_schema", "json_schema": named | strict}
         typed = isinstance(schema, type) and is_basemodel_subclass(schema)
         parser: Runnable[Any, Any] = PydanticOutputParser(pydantic_object=schema) if typed else JsonOutputParser()
-        told = {"kwargs": {"method": method}, "schema": schema}
-        model = self.bind(response_format=asked, ls_structured_output_format=told)
+        tracing = {"kwargs": {"method": method}, "schema": schema}
+        model = self.bind(response_format=response_format, ls_structured_output_format=tracing)
         if not include_raw:
             return model | parser
         parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
@@ -119,8 +134,8 @@ class ChatAgentCascade(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        episode, asked = self._begin(messages, stop, run_manager, kwargs)
-        return loop_of(self.cascade.engine.state.life).run(_result(episode, asked))
+        episode, request = self._begin(messages, stop, run_manager, kwargs)
+        return loop_of(self.cascade.engine.state.life).run(_result(episode, request))
 
     async def _agenerate(
         self,
@@ -138,18 +153,18 @@ class ChatAgentCascade(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        episode, asked = self._begin(messages, stop, run_manager, kwargs)
+        episode, request = self._begin(messages, stop, run_manager, kwargs)
         loop = loop_of(self.cascade.engine.state.life)
-        stream, chunks = loop.run(_open(episode, asked)), _Chunks()
+        stream, chunks = loop.run(_open(episode, request)), _Chunks()
         try:
             while True:
                 try:
-                    made = chunks.chunk(loop.run(_next(stream)))
+                    chunk = chunks.chunk(loop.run(_next(stream)))
                 except StopAsyncIteration:
                     return
                 if run_manager:
-                    run_manager.on_llm_new_token(str(made.message.content), chunk=made)
-                yield made
+                    run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
+                yield chunk
         finally:
             loop.run(stream.aclose())
 
@@ -160,27 +175,27 @@ class ChatAgentCascade(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        episode, asked = self._begin(messages, stop, run_manager, kwargs)
+        episode, request = self._begin(messages, stop, run_manager, kwargs)
         chunks = _Chunks()
-        async with await _open(episode, asked) as stream:
+        async with await _open(episode, request) as stream:
             async for data in stream:
-                made = chunks.chunk(data)
+                chunk = chunks.chunk(data)
                 if run_manager:
-                    await run_manager.on_llm_new_token(str(made.message.content), chunk=made)
-                yield made
+                    await run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
+                yield chunk
 
     def _begin(
-        self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, given: dict[str, Any]
+        self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, options: dict[str, Any]
     ) -> tuple[Episode, dict[str, Any]]:
         plain: list[Message] = [_message(m) for m in messages]
-        asked = {**self.options, "temperature": self.temperature, "max_tokens": self.max_tokens, **given}
-        if asked.pop("model", self.cascade.name) != self.cascade.name:
-            raise InvalidRequest(f"model={given['model']!r}: make a ChatAgentCascade of that cascade instead")
-        asked["stop"] = stop or self.stop
-        asked = {k: v for k, v in asked.items() if v is not None and k not in ("stream", "ls_structured_output_format")}
-        metadata = {**(getattr(run_manager, "metadata", None) or {}), **(asked.pop("metadata", None) or {})}
+        request = {**self.options, "temperature": self.temperature, "max_tokens": self.max_tokens, **options}
+        if request.pop("model", self.cascade.name) != self.cascade.name:
+            raise InvalidRequest(f"model={options['model']!r}: make a ChatAgentCascade of that cascade instead")
+        request["stop"] = stop or self.stop
+        request = {k: v for k, v in request.items() if v is not None and k not in NOT_OPTIONS}
+        metadata = {**(getattr(run_manager, "metadata", None) or {}), **(request.pop("metadata", None) or {})}
         episode = identity.episode_of(self.cascade.engine, plain, metadata=metadata)
-        return episode, {**asked, "messages": plain}
+        return episode, {**request, "messages": plain}
 
 
 def _choice(choice: dict[str, Any] | str | bool, names: Sequence[str]) -> Any:
@@ -196,12 +211,12 @@ def _message(message: BaseMessage) -> Message:
     assert isinstance(converted, dict)
     if not isinstance(message, AIMessage):
         return converted
-    kept = {k: v for k, v in message.additional_kwargs.items() if v and k not in IN_LANGCHAIN}
-    beside = kept.pop(OF_CALLS, None)
-    if isinstance(beside, dict) and converted.get("tool_calls"):
-        converted["tool_calls"] = [_whole_call(c, beside.get(c.get("id")) or {}) for c in converted["tool_calls"]]
+    extra = {k: v for k, v in message.additional_kwargs.items() if v and k not in IN_LANGCHAIN}
+    call_fields = extra.pop(OF_CALLS, None)
+    if isinstance(call_fields, dict) and converted.get("tool_calls"):
+        converted["tool_calls"] = [_whole_call(c, call_fields.get(c.get("id")) or {}) for c in converted["tool_calls"]]
     # The chunks of a stream are added up by LangChain, which does not know where a block goes on.
-    return {**{k: message_fields.join_field(None, k, v) for k, v in kept.items()}, **converted}
+    return {**{k: message_fields.join_field(None, k, v) for k, v in extra.items()}, **converted}
 
 
 def _whole_call(call: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
@@ -210,23 +225,25 @@ def _whole_call(call: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in call.items() if k != "function"}, "type": "custom", **beside}
 
 
-async def _result(episode: Episode, asked: dict[str, Any]) -> ChatResult:
-    messages, tools = asked.pop("messages"), asked.pop("tools", None)
-    completion, answers, decision = await episode.answer(messages, tools=tools, options=asked)
+async def _result(episode: Episode, request: dict[str, Any]) -> ChatResult:
+    messages, tools = request.pop("messages"), request.pop("tools", None)
+    completion, answers, decision = await episode.answer(messages, tools=tools, options=request)
     usage = completion.usage
     generations = []
     for index, answer in enumerate(answers):
         reasons = completion.finish_reasons
         reason = reasons[index] if index < len(reasons) else "stop"
-        beside = completion.choice_fields[index] if index < len(completion.choice_fields) else {}
-        said = {**completion.fields, **beside, **_metadata(completion.model, reason, decision)}
-        made = _assistant(answer, said)
+        choice_fields = completion.choice_fields[index] if index < len(completion.choice_fields) else {}
+        metadata = {**completion.fields, **choice_fields, **_metadata(completion.model, reason, decision)}
+        message = _assistant(answer, metadata)
         if index == 0:
-            made.usage_metadata = _usage(
+            message.usage_metadata = _usage(
                 usage.prompt, usage.completion, usage.cached_input, usage.cache_write + usage.cache_write_1h,
                 usage.reasoning,
             )  # fmt: skip
-        generations.append(ChatGeneration(message=made, generation_info={"finish_reason": said["finish_reason"]}))
+        generations.append(
+            ChatGeneration(message=message, generation_info={"finish_reason": metadata["finish_reason"]})
+        )
     return ChatResult(generations=generations, llm_output={"model_name": completion.model})
 
 
@@ -239,7 +256,7 @@ def _metadata(model: str, reason: str, decision: Decision) -> dict[str, Any]:
     }
 
 
-def _assistant(answer: Message, said: dict[str, Any]) -> AIMessage:
+def _assistant(answer: Message, metadata: dict[str, Any]) -> AIMessage:
     good, bad = [], []
     for call in answer.get("tool_calls") or ():
         if "custom" in call:  # its input is a text: LangChain's own name for the one argument of such a tool
@@ -259,14 +276,14 @@ def _assistant(answer: Message, said: dict[str, Any]) -> AIMessage:
         tool_calls=good,
         invalid_tool_calls=bad,
         additional_kwargs=_extra(answer) | _of_calls({c["id"]: c for c in answer.get("tool_calls") or ()}),
-        response_metadata=said,
-        id=said["agentcascade"]["id"],
+        response_metadata=metadata,
+        id=metadata["agentcascade"]["id"],
     )
 
 
-def _extra(found: Message) -> dict[str, Any]:
-    """What LangChain's messages have no field of their own for."""
-    return {k: v for k, v in found.items() if v and k not in IN_LANGCHAIN}
+def _extra(message: Message) -> dict[str, Any]:
+    """Fields of a message that LangChain's have no place for."""
+    return {k: v for k, v in message.items() if v and k not in IN_LANGCHAIN}
 
 
 def _usage(prompt: int, completion: int, cached: int, written: int, reasoning: int) -> UsageMetadata:
@@ -279,9 +296,9 @@ def _usage(prompt: int, completion: int, cached: int, written: int, reasoning: i
     )
 
 
-async def _open(episode: Episode, asked: dict[str, Any]) -> StepStream:
-    messages, tools = asked.pop("messages"), asked.pop("tools", None)
-    stream = episode.stream(messages, tools=tools, **asked)
+async def _open(episode: Episode, request: dict[str, Any]) -> StepStream:
+    messages, tools = request.pop("messages"), request.pop("tools", None)
+    stream = episode.stream(messages, tools=tools, **request)
     await stream.begin()
     return stream
 
@@ -291,17 +308,17 @@ async def _next(stream: StepStream) -> dict[str, Any]:
 
 
 def _of_calls(calls: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """By id, what calls hold beside what LangChain's have a place for."""
+    """Fields of tool calls, by id, that LangChain's have no place for."""
     known = ("id", "type", "index", "function")
-    found = {id: rest for id, call in calls.items() if (rest := {k: v for k, v in call.items() if k not in known})}
-    return {OF_CALLS: found} if found else {}
+    fields = {id: rest for id, call in calls.items() if (rest := {k: v for k, v in call.items() if k not in known})}
+    return {OF_CALLS: fields} if fields else {}
 
 
 class _Chunks:
-    """Chunks of one stream. LangChain adds up the texts of blocks of one index: what is said again is left out."""
+    """Chunks of one stream. LangChain adds up the texts of blocks of one index: what is repeated is left out."""
 
     def __init__(self) -> None:
-        self._said: dict[tuple[str, Any], dict[str, Any]] = {}
+        self._blocks: dict[tuple[str, Any], dict[str, Any]] = {}
         self._ids: dict[Any, str] = {}
 
     def chunk(self, data: dict[str, Any]) -> ChatGenerationChunk:
@@ -317,9 +334,9 @@ class _Chunks:
     def _new(self, name: str, block: Any) -> Any:
         if not isinstance(block, dict) or block.get("index") is None:
             return block
-        said = self._said.setdefault((name, block["index"]), {})
-        new = {k: v for k, v in block.items() if k in CUT or k not in said or said[k] != v}
-        said.update(block)
+        known = self._blocks.setdefault((name, block["index"]), {})
+        new = {k: v for k, v in block.items() if k in CUT or k not in known or known[k] != v}
+        known.update(block)
         return new
 
 

@@ -35,7 +35,11 @@ NOT_OPTIONS = {"tools", "stream", "stream_options", "metadata", "extra_headers",
 
 
 class Provider(CustomLLM):  # type: ignore[misc]
-    """Every cascade of a configuration, built on first use."""
+    """Provider of litellm's: every cascade of a configuration, built on first use.
+
+    Args:
+        config: A configuration, or the path of a YAML file; default: $AGENTCASCADE_CONFIG or ./agentcascade.yaml.
+    """
 
     def __init__(self, config: CascadeConfig | str | Path | None = None) -> None:
         super().__init__()
@@ -46,7 +50,7 @@ class Provider(CustomLLM):  # type: ignore[misc]
         self._lock = forking.lock()
 
     def cascade(self, name: str) -> Cascade:
-        """Raises `ConfigError` for a name that the configuration lacks."""
+        """Cascade of that name. Raises `ConfigError` for one that the configuration lacks."""
         with self._lock:
             if not self._cascades:
                 self._open()
@@ -79,7 +83,7 @@ class Provider(CustomLLM):  # type: ignore[misc]
         episode, options = self._begin(model, messages, call)
         tools = (call.get("optional_params") or {}).get("tools")
         completion, answers, decision = await episode.answer(_plain(messages), tools=tools, options=options)
-        response = ModelResponse(**as_json(completion, answers, decision, _said(decision)))
+        response = ModelResponse(**as_json(completion, answers, decision, _decision_fields(decision)))
         if decision.dollars is not None:
             response._hidden_params["response_cost"] = float(decision.dollars)
         return response
@@ -99,7 +103,7 @@ class Provider(CustomLLM):  # type: ignore[misc]
     async def astreaming(self, model: str, messages: list[Any], **call: Any) -> AsyncIterator[Any]:
         episode, options = self._begin(model, messages, call)
         tools = (call.get("optional_params") or {}).get("tools")
-        async with episode.stream(_plain(messages), tools=tools, said=_said, **options) as stream:
+        async with episode.stream(_plain(messages), tools=tools, render_decision=_decision_fields, **options) as stream:
             async for data in stream:
                 yield _last(data) if "usage" in data else ModelResponseStream(**data)
 
@@ -109,19 +113,19 @@ class Provider(CustomLLM):  # type: ignore[misc]
         return self._loop
 
     def _begin(self, model: str, messages: list[Any], call: Mapping[str, Any]) -> tuple[Episode, dict[str, Any]]:
-        given = call.get("optional_params") or {}
+        optional_params = call.get("optional_params") or {}
         litellm_params = call.get("litellm_params") or {}
-        metadata = {**(litellm_params.get("metadata") or {}), **(given.get("metadata") or {})}
-        headers = {**(call.get("headers") or {}), **(given.get("extra_headers") or {})}
+        metadata = {**(litellm_params.get("metadata") or {}), **(optional_params.get("metadata") or {})}
+        headers = {**(call.get("headers") or {}), **(optional_params.get("extra_headers") or {})}
         episode = identity.episode_of(
             self.cascade(_name(model)).engine,
             _plain(messages),
             metadata=metadata,
             headers={str(k).lower(): v for k, v in headers.items()},
         )
-        options = {k: v for k, v in given.items() if k not in NOT_OPTIONS and v is not None}
-        if given.get("n"):
-            options["n"] = given["n"]
+        options = {k: v for k, v in optional_params.items() if k not in NOT_OPTIONS and v is not None}
+        if optional_params.get("n"):
+            options["n"] = optional_params["n"]
         return episode, options
 
 
@@ -133,12 +137,12 @@ def _plain(messages: list[Any]) -> list[dict[str, Any]]:
     return [m if isinstance(m, dict) else m.model_dump(exclude_none=True) for m in messages]
 
 
-def _said(decision: Decision) -> dict[str, Any]:
+def _decision_fields(decision: Decision) -> dict[str, Any]:
     return decision.model_dump(mode="json")
 
 
 def _last(data: dict[str, Any]) -> dict[str, Any]:
-    """litellm takes usage only from a chunk in its own generic form."""
+    """Last chunk, in litellm's own generic form: it takes usage from no other."""
     return {
         "text": "",
         "tool_use": None,
@@ -163,7 +167,14 @@ handler = Provider()
 
 
 def register(config: CascadeConfig | str | Path | None = None) -> Provider:
-    """Make `agentcascade/NAME` a model of litellm's. Close what it returns when done."""
+    """Register the provider: ``agentcascade/NAME`` is a model of litellm's from then on.
+
+    Args:
+        config: A configuration, or the path of a YAML file; default: $AGENTCASCADE_CONFIG or ./agentcascade.yaml.
+
+    Returns:
+        The provider; close it when done.
+    """
     from litellm.utils import custom_llm_setup
 
     provider = Provider(config)

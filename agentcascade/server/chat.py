@@ -59,7 +59,7 @@ class Chat:
             )
             request.state.log_fields = {"cascade": cascade.name, "key": tenant.key, "episode": episode.id}
             options, ignored = wire.options_of(data)
-            if metadata := identity.upstream(data.get("metadata")):
+            if metadata := identity.provider_metadata(data.get("metadata")):
                 options["metadata"] = metadata
             if not data.get("stream"):
                 response = await self._whole(request, episode, data, options)
@@ -105,7 +105,9 @@ class Chat:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._place())
             stream = await stack.enter_async_context(
-                episode.stream(data["messages"], tools=data.get("tools"), said=wire.decision_fields, **stream_options)
+                episode.stream(
+                    data["messages"], tools=data.get("tools"), render_decision=wire.decision_fields, **stream_options
+                )
             )
             await _unless_gone(request, stream.begin(), self._work)
             headers = {"x-agentcascade-episode": episode.id}

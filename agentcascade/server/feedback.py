@@ -89,7 +89,9 @@ class FeedbackRoute:
             for name, c in self._cascades.items()
             if tenant.may_use(name) and c.context.database is not None
         }
-        lookups = [stateless.settled(cascade.engine, namespace, episode) for (_, namespace), cascade in places.items()]
+        lookups = [
+            stateless.find_recorded(cascade.engine, namespace, episode) for (_, namespace), cascade in places.items()
+        ]
         for outcome in await asyncio.gather(*lookups, return_exceptions=True):
             if isinstance(outcome, UnfinishedEpisode):
                 return outcome

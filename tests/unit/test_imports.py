@@ -34,7 +34,10 @@ OWNERS = {
     "faiss": {"retrievers.faiss_index", "retrievers.stores"},
     "litellm": {"models.litellm_setup", "integrations.litellm"},
     "stamina": {"models.litellm"},
-    "openai": {"episodes.responses", "models.openai_client", "models.openai", "integrations.openai"},
+    "openai": {
+        *("episodes.responses", "models.openai_client", "models.openai"),
+        *("integrations.openai", "integrations.openai_chat", "integrations.openai_control"),
+    },
     "langchain_core": {"integrations.langchain"},
     "opentelemetry": {"telemetry.observer", "telemetry.prometheus"},
     "prometheus_client": {"server.workers", "telemetry.prometheus"},

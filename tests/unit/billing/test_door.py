@@ -576,7 +576,7 @@ async def test_a_judgement_is_bought_once_however_often_it_is_asked_for(tmp_path
     judge = Spy("judge")
     cascade = cascade_of(tmp_path, mode="teacher", teacher=Spy("t"), judge=ModelJudge(judge, "Did it?"))
     await cascade.episode("x", id="ep_1").complete(ASK)
-    found = await stateless.settled(cascade.engine, "default", "ep_1")
+    found = await stateless.find_recorded(cascade.engine, "default", "ep_1")
     await asyncio.gather(*(stateless.finish(cascade.engine, found, None) for _ in range(5)))
     for _ in range(3):
         await stateless.finish(cascade.engine, found, None)

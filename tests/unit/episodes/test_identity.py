@@ -81,9 +81,11 @@ def test_the_derived_id_depends_on_the_beginning_alone(first: str, later: str, o
 
 
 def test_our_keys_do_not_go_upstream() -> None:
-    assert identity.upstream({"agentcascade_episode": "a", "agentcascade_goal": "b", "mine": "c"}) == {"mine": "c"}
-    assert identity.upstream({"agentcascade_episode": "a"}) is None
-    assert identity.upstream(None) is None
+    assert identity.provider_metadata({"agentcascade_episode": "a", "agentcascade_goal": "b", "mine": "c"}) == {
+        "mine": "c"
+    }
+    assert identity.provider_metadata({"agentcascade_episode": "a"}) is None
+    assert identity.provider_metadata(None) is None
 
 
 async def play(cascade: Cascade, namespace: str = "default") -> str:
@@ -99,7 +101,7 @@ async def play(cascade: Cascade, namespace: str = "default") -> str:
 
 async def test_the_steps_of_separate_requests_become_one_demonstration(cascade: Cascade) -> None:
     id = await play(cascade)
-    found = await stateless.settled(cascade.engine, "default", id)
+    found = await stateless.find_recorded(cascade.engine, "default", id)
     assert [(s.observation, s.action) for s in found.steps] == [("find the mug", "look"), ("a table", "take the mug")]
     assert await stateless.finish(cascade.engine, found, True)
     assert cascade.bank is not None
@@ -112,15 +114,15 @@ async def test_the_steps_of_separate_requests_become_one_demonstration(cascade: 
 
 async def test_drafts_go_when_the_episode_is_closed_and_a_second_word_banks_nothing(cascade: Cascade) -> None:
     id = await play(cascade)
-    assert await stateless.finish(cascade.engine, await stateless.settled(cascade.engine, "default", id), True)
-    again = await stateless.settled(cascade.engine, "default", id)
+    assert await stateless.finish(cascade.engine, await stateless.find_recorded(cascade.engine, "default", id), True)
+    again = await stateless.find_recorded(cascade.engine, "default", id)
     assert again.steps == ()
     assert again.taken == 2
     assert not await stateless.finish(cascade.engine, again, True)
 
 
 async def test_a_failure_is_recorded_and_not_banked(cascade: Cascade) -> None:
-    found = await stateless.settled(cascade.engine, "default", await play(cascade))
+    found = await stateless.find_recorded(cascade.engine, "default", await play(cascade))
     assert not await stateless.finish(cascade.engine, found, False)
     assert len(cascade.bank.retriever) == 0  # type: ignore[union-attr]
 
@@ -130,10 +132,10 @@ async def test_an_episode_of_another_namespace_does_not_exist(
 ) -> None:
     monkeypatch.setattr(stateless, "PATIENCE", (0.01,))
     id = await play(cascade, namespace="a")
-    await stateless.settled(cascade.engine, "a", id)
+    await stateless.find_recorded(cascade.engine, "a", id)
     for namespace, episode in (("b", id), ("a", "ep_none")):
         with pytest.raises(UnknownEpisode):
-            await stateless.settled(cascade.engine, namespace, episode)
+            await stateless.find_recorded(cascade.engine, namespace, episode)
 
 
 async def test_a_plan_made_at_the_first_request_is_followed_at_the_next(tmp_path: Path) -> None:
@@ -151,5 +153,5 @@ async def test_a_plan_made_at_the_first_request_is_followed_at_the_next(tmp_path
         messages += [{"role": "assistant", "content": "look"}, {"role": "user", "content": "a table"}]
         await identity.episode_of(cascade.engine, messages).complete(messages)
         assert "1. look 2. take" in teacher.requests[-1][1]["content"]
-        found = await stateless.settled(cascade.engine, "default", first.agentcascade.episode)
+        found = await stateless.find_recorded(cascade.engine, "default", first.agentcascade.episode)
         assert found.plan == "1. look 2. take"

@@ -1,0 +1,170 @@
+"""Control of a wrapped OpenAI client: the episode that a call belongs to, the teacher that it names, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from agentcascade.assembly.components import OWN
+from agentcascade.episodes import identity, stateless
+from agentcascade.episodes.sync import loop_of
+from agentcascade.errors import ConfigError, InvalidRequest
+from agentcascade.models.endpoint import EndpointQuirks
+from agentcascade.models.openai_client import ClientModel
+from agentcascade.models.pricing import PriceTable
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI, OpenAI
+
+    from agentcascade.cascade import Cascade
+    from agentcascade.episodes.episode import Episode
+
+TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
+"""Arguments that only the teacher's own call takes."""
+SAMPLING = ("temperature", "seed")
+"""Arguments that the teacher gets from the program alone; the cascade has its own for the student."""
+
+
+class Running:
+    """Episode that calls belong to inside ``with client.agentcascade.episode(…)``; `id` is set at the first of them."""
+
+    def __init__(self, id: str | None, goal: str) -> None:
+        self.id, self.goal = id, goal
+
+
+class Wrapped:
+    """Control of a wrapped client, its attribute ``agentcascade``: names and finishes episodes, closes the cascade.
+
+    Args:
+        cascade: Answers the client's chat completions.
+    """
+
+    @classmethod
+    def of(cls, client: OpenAI | AsyncOpenAI) -> Wrapped:
+        """The control of a client that `wrap` gave: ``client.agentcascade``, as type checkers read it.
+
+        Raises:
+            ConfigError: The client was not wrapped.
+        """
+        control = getattr(client, "agentcascade", None)
+        if not isinstance(control, cls):
+            raise ConfigError("this client was not wrapped: use what agentcascade.wrap(client, …) returned")
+        return control
+
+    def __init__(self, cascade: Cascade) -> None:
+        self.cascade = cascade
+        self._endpoints = lru_cache(maxsize=256)(lambda base_url, model: EndpointQuirks())
+        self._running: ContextVar[Running | None] = ContextVar("agentcascade_episode", default=None)
+
+    @contextmanager
+    def episode(self, id: str | None = None, goal: str = "") -> Iterator[Running]:
+        """Name the episode that every call inside belongs to; after the first one, `.id` says which it is.
+
+        Args:
+            id: Names the episode in all records; default: read off the conversation.
+            goal: The task in words; default: the first user message.
+        """
+        running = Running(id, goal)
+        token = self._running.set(running)
+        try:
+            yield running
+        finally:
+            self._running.reset(token)
+
+    def finish(self, episode: str | Running, success: bool | None = None) -> bool:
+        """Finish an episode; in mode ``collect`` a success is banked.
+
+        Args:
+            episode: Its id, or what `episode` gave.
+            success: Whether it reached its goal; default: what the cascade's judge says.
+
+        Returns:
+            Whether the bank grew.
+
+        Raises:
+            UnknownEpisode: No call was made in it.
+            InvalidRequest: It names no episode, or neither `success` nor a judge says how it ended.
+            ConfigError: The cascade has no database.
+        """
+        return loop_of(self.cascade.engine.state.life).run(self.afinish(episode, success))
+
+    async def afinish(self, episode: str | Running, success: bool | None = None) -> bool:
+        """`finish` without blocking the running loop."""
+        cascade = self.cascade
+        name = episode.id if isinstance(episode, Running) else episode
+        if not isinstance(name, str):
+            raise InvalidRequest(
+                "finish needs an episode that made a call: its id, or what client.agentcascade.episode() gave"
+            )
+        if cascade.context.database is None:
+            raise ConfigError("episodes are finished in the database: this cascade has none")
+        unfinished = await stateless.find_recorded(cascade.engine, cascade.config.bank.namespace, name)
+        return await stateless.finish(cascade.engine, unfinished, success)
+
+    def close(self) -> None:
+        """Flush the records and release the database. The client itself stays open."""
+        self.cascade.close()
+
+    async def aclose(self) -> None:
+        """`close` without blocking the running loop."""
+        await self.cascade.aclose()
+
+    def __enter__(self) -> Wrapped:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin(
+        self, client: Any, create: Callable[..., Any], arguments: dict[str, Any]
+    ) -> tuple[Episode, dict[str, Any]]:
+        """Begin a call of ``chat.completions.create``: its episode, and the request to make of it."""
+        options = {k: v for k, v in arguments.items() if not is_omitted(v)}
+        if missing := [k for k in ("messages", "model") if options.get(k) is None]:
+            raise TypeError(f"create: missing required argument{'s' * (len(missing) > 1)}: {' and '.join(missing)}")
+        messages = [plain_message(m) for m in options.pop("messages")]
+        model, metadata = options.pop("model"), options.pop("metadata", None)
+        fixed = {k: options.pop(k) for k in TRANSPORT if k in options}
+        fixed |= {k: options[k] for k in SAMPLING if k in options}
+        if provider_metadata := identity.provider_metadata(metadata):
+            fixed["metadata"] = provider_metadata
+        endpoint = self._endpoints(str(client.base_url), str(model))
+        teacher = ClientModel(
+            client, model, prices=self._prices, fixed=fixed, exact=True, endpoint=endpoint, create=create
+        )
+        running = self._running.get()
+        headers = {k.lower(): v for k, v in (fixed.get("extra_headers") or {}).items()}
+        if running is not None:  # it is the program's own word, and wins over headers
+            names = {identity.EPISODE: running.id, identity.GOAL: running.goal}
+            metadata = {**(metadata or {}), **{k: v for k, v in names.items() if v}}
+            overruled = {identity.EPISODE_HEADER: running.id, identity.GOAL_HEADER: running.goal}
+            headers = {k: v for k, v in headers.items() if not overruled.get(k)}
+        episode = identity.episode_of(
+            self.cascade.engine.twin(teacher=teacher), messages, metadata=metadata, headers=headers
+        )
+        if running is not None:
+            running.id = episode.id
+        stream = bool(options.pop("stream", False))
+        return episode, {**options, "messages": messages, "stream": stream}
+
+    @cached_property
+    def _prices(self) -> PriceTable:
+        teacher = self.cascade.config.teacher
+        return PriceTable({teacher.name.removeprefix(OWN): dict(teacher.price)} if teacher and teacher.price else {})
+
+
+def is_omitted(value: Any) -> bool:
+    """Whether an argument is the SDK's own word for one that was left out."""
+    return type(value).__name__ in ("Omit", "NotGiven")
+
+
+def plain_message(message: Any) -> dict[str, Any]:
+    """Message as plain data: programs append the SDK's own message objects to their conversations."""
+    if isinstance(message, Mapping):
+        return dict(message)
+    plain: dict[str, Any] = message.model_dump(mode="json", exclude_unset=True)  # as the SDK itself sends them
+    plain.pop("parsed", None)
+    return plain
