@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from agentcascade.actions.base import Validator
 from agentcascade.assembly import components
-from agentcascade.assembly.committee import check_committee, make_committee_router, seat_of
+from agentcascade.assembly.committee import check_committee, committee_router, seat_of
 from agentcascade.assembly.components import MakeModel
 from agentcascade.assembly.memory import shared_memory
 from agentcascade.assembly.resources import Resources
@@ -192,7 +192,7 @@ def _cascade(
     embedder = resources.embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
     context = StepContext(
         config=config,
-        router=make_committee_router(config) if committee else components.make_router(config.router),
+        router=committee_router(config) if committee else components.make_router(config.router),
         count=count,
         name=name,
         teacher=teacher,

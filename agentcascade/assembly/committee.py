@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-
-from agentcascade import registry
 from agentcascade.actions.voting import Seat
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import StudentConfig
 from agentcascade.errors import ConfigError
 from agentcascade.protocols import Router
+from agentcascade.routers.committee import make_committee_router
 
 
 def seat_of(student: StudentConfig | None) -> Seat:
@@ -41,16 +39,7 @@ def check_committee(config: CascadeConfig) -> None:
             )
 
 
-def make_committee_router(config: CascadeConfig) -> Router:
+def committee_router(config: CascadeConfig) -> Router:
     """The configured router, whose `n` is how many votes the committee has. Raises `ConfigError`."""
-    key, name = "router.name", config.router.name
     votes = sum(seat_of(student).votes for student in (config.student, *config.students))
-    part = registry.load(registry.find("routers", name, key), key)
-    options = dict(config.router.options)
-    if "n" in inspect.signature(part).parameters and options.setdefault("n", votes) != votes:
-        raise ConfigError(
-            f"router.options.n is {options['n']!r}, and the committee has {votes} votes: leave n out, or change the "
-            "students' samples and weight"
-        )
-    router: Router = registry.make(part, f"{key} '{name}'", options)
-    return router
+    return make_committee_router(config.router.name, config.router.options, votes)

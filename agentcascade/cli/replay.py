@@ -45,11 +45,13 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     """Evaluate rules on a log: how often the student acts, what goes wrong, what it costs.
 
     Without --rule and --n: the teacher alone, the student alone, and every threshold of 3 and 5 samples, as far as the
-    log has as many; else of as many as it has.
+    log has as many; else of as many as it has. Where several students answered, also a sample of each as a committee.
     """
     from agentcascade.bench.rule_replay import RuleOnLog, replay_rules
     from agentcascade.routers.tuning.columns import arms, chain, columns, failed
+    from agentcascade.routers.tuning.committees import Committee, committee
     from agentcascade.routers.tuning.costs import Bill, check
+    from agentcascade.routers.tuning.families import committees
     from agentcascade.routers.tuning.fragments import read as read_rule
     from agentcascade.routers.tuning.rules import Chain, TeacherAlone, Threshold
 
@@ -65,7 +67,8 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     bill = Bill(options["sampling"], not options["no_cache_discounts"], options["sample_cost"])
     logs = [columns(steps, arm=arm) for arm in arms(steps)]
     if rules or sizes:
-        pairs = [RuleOnLog(i, rule) for i in range(len(logs)) for rule in chosen if not isinstance(rule, Chain)]
+        alone = [rule for rule in chosen if not isinstance(rule, Chain | Committee)]
+        pairs = [RuleOnLog(i, rule) for i in range(len(logs)) for rule in alone]
     else:
         first: list[Rule] = [TeacherAlone(), Threshold(1, 1)]
         pairs = [
@@ -76,6 +79,14 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     if chains := [rule for rule in chosen if isinstance(rule, Chain)]:
         pairs += [RuleOnLog(len(logs), rule) for rule in chains]
         logs.append(chain(steps))
+    for rule in chosen:
+        if isinstance(rule, Committee):
+            pairs.append(RuleOnLog(len(logs), rule))
+            logs.append(committee(steps, rule.members))
+    if not chosen and any(len({student.model for student in step.students}) > 1 for step in steps):
+        logs.append(committee(steps))
+        names = [member.arm.student for member in logs[-1].members]
+        pairs += [RuleOnLog(len(logs) - 1, rule) for rules in committees(names, [1]) for rule in rules]
     rows = replay_rules(logs, pairs, bill, ray=options["ray"], workers=options["workers"])
     if as_json:
         say(json.dumps([_plain(row) for row in rows], indent=2))

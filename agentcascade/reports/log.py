@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from agentcascade.errors import InvalidRequest
@@ -10,8 +11,9 @@ from agentcascade.reports import figures
 from agentcascade.reports.page import Page, percent
 from agentcascade.reports.sections import ReferenceLog, add_agreement, add_coverage, add_groups, add_savings
 from agentcascade.routers.tuning.columns import arms, columns, failed
+from agentcascade.routers.tuning.committees import alone, committee
 from agentcascade.routers.tuning.costs import Bill
-from agentcascade.routers.tuning.families import SIZES, consistency
+from agentcascade.routers.tuning.families import SIZES, committees, consistency
 from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.rules import Rule, TeacherAlone, Threshold
 from agentcascade.steplog.types import LoggedStep
@@ -58,4 +60,17 @@ def write_log_report(path: Path, steps: Sequence[LoggedStep], title: str, bill: 
     rules.append(("student alone, first sample", Threshold(1, 1)))
     add_savings(page, log, rules, bill)
     add_groups(page, reference, Threshold(min(3, log.most), min(3, log.most)))
+    if any(len({student.model for student in step.students}) > 1 for step in usable):
+        _add_committees(page, usable, bill)
     page.write(path)
+
+
+def _add_committees(page: Page, steps: Sequence[LoggedStep], bill: Bill) -> None:
+    """Add what the students' votes together would have done, a sample of each."""
+    log = committee(steps)
+    names = [member.arm.student for member in log.members]
+    page.heading("Committees of the students")
+    page.text(f"{len(log):,} steps that {', '.join(names)} all answered; members are asked until the verdict is known.")
+    rules: list[tuple[str, Rule]] = [(rule.name, rule) for chain in committees(names, [1]) for rule in chain]
+    rules += [(f"{member.arm.student} alone, first sample", alone(member)) for member in log.members]
+    add_savings(page, log, rules, replace(bill, sampling="staged"))

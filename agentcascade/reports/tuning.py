@@ -12,6 +12,7 @@ from agentcascade.reports import figures
 from agentcascade.reports.page import Page, money, percent
 from agentcascade.reports.sections import ReferenceLog, add_agreement, add_coverage, add_groups, add_savings
 from agentcascade.routers.tuning.columns import Columns, arms, columns, failed
+from agentcascade.routers.tuning.committees import Committee, alone, committee
 from agentcascade.routers.tuning.costs import SAMPLINGS, Bill, known
 from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.risks import labelled
@@ -67,7 +68,10 @@ def _labelled_log(tuned: Tuned, steps: Sequence[LoggedStep]) -> Columns:
     usable = [s for s in steps if s.kind != "audit" and s.students and not failed(s.students[0])]
     all_arms = arms(usable)
     arm = tuned.chosen.replayed.arm if tuned.chosen is not None else all_arms[0]
-    log = columns(usable, arm=arm if arm in all_arms else None)
+    if tuned.chosen is not None and isinstance(tuned.chosen.rule, Committee):
+        log = committee(usable)
+    else:
+        log = columns(usable, arm=arm if arm in all_arms else None)
     rows = labelled(log, tuned.settings.risk.kind)
     return log if rows.all() or not rows.any() else log.take(rows)
 
@@ -87,7 +91,9 @@ def _add_frontier(page: Page, tuned: Tuned, log: Columns) -> None:
     points = [(cost, risk, certified) for cost, risk, certified in replayed if risk is not None]
     bill = _bill(tuned)
     rules: dict[str, Rule] = {"teacher": TeacherAlone(), "student": Threshold(1, 1)}
-    if log.most >= 3:
+    if log.members:
+        rules["student"] = alone(log.members[0])
+    elif log.most >= 3:
         rules["unanimity of 3"] = Threshold(3, 3)
     ends = {name: replay(log, rule, [bill], tuned.settings.risk) for name, rule in rules.items()}
     if tuned.chosen is not None:
@@ -117,10 +123,14 @@ def _add_savings(page: Page, tuned: Tuned, log: Columns) -> None:
     rules: list[tuple[str, Rule]] = [("teacher alone", TeacherAlone())]
     if chosen is not None and not isinstance(chosen.rule, Chain):
         rules.append((f"chosen: {chosen.rule.name}", chosen.rule))
-        rules.append(("random mix, as often the student", RandomMix(1 - min(1.0, chosen.replayed.acceptance))))
-    if log.most >= 3:
-        rules.append(("unanimity of 3", Threshold(3, 3)))
-    rules.append(("student alone, first sample", Threshold(1, 1)))
+    if log.members:
+        rules += [(f"{member.arm.student} alone, first sample", alone(member)) for member in log.members]
+    else:
+        if chosen is not None and not isinstance(chosen.rule, Chain):
+            rules.append(("random mix, as often the student", RandomMix(1 - min(1.0, chosen.replayed.acceptance))))
+        if log.most >= 3:
+            rules.append(("unanimity of 3", Threshold(3, 3)))
+        rules.append(("student alone, first sample", Threshold(1, 1)))
     add_savings(page, log, rules, _bill(tuned), chosen=1 if chosen is not None else None)
     if chosen is None or isinstance(chosen.rule, Chain):
         return

@@ -96,7 +96,7 @@ def _schema(pa: Any) -> Any:
     sample = pa.struct([("action", text), ("text", text), ("invalid", text), ("logprob", real), ("tokens", number)])
     student = pa.struct(
         [
-            *(("model", text), ("samples", pa.list_(sample)), ("temperature", real), ("k", number)),
+            *(("model", text), ("samples", pa.list_(sample)), ("n", number), ("temperature", real), ("k", number)),
             *(("demonstrations", pa.list_(text)), ("similarity", real), ("prompt", usage), ("price", price)),
         ]
     )

@@ -15,7 +15,7 @@ from typing import Literal
 
 from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.steplog.types import LoggedStep, StudentSamples, usage_dollars
-from agentcascade.types import Call, Decision, LoggedSample, Shadow, Usage, total
+from agentcascade.types import Call, Decision, LoggedSample, Purpose, Shadow, Usage, total
 
 STUDENT_PURPOSES = ("sample", "shadow")
 TEACHER_PURPOSES = {"shadow": "act", "audit": "audit"}
@@ -39,18 +39,9 @@ def logged_step(shadow: Shadow, calls: Sequence[Call], success: bool | None, pri
     """The logged step of a shadow; `calls` are those of its decision and its own, `success` is its episode's."""
     student_calls = [call for call in calls if call.purpose in STUDENT_PURPOSES]
     teacher_calls = [call for call in calls if call.purpose == TEACHER_PURPOSES[shadow.kind]]
-    student, teacher = student_calls[0].model if student_calls else "", teacher_calls[-1].model if teacher_calls else ""
-    sampled = StudentSamples(
-        model=student,
-        samples=_with_tokens(shadow.samples, sum(call.usage.completion for call in student_calls)),
-        n=len(shadow.samples),
-        temperature=shadow.temperature,
-        k=shadow.k,
-        demonstrations=shadow.demonstrations,
-        similarity=shadow.similarity,
-        prompt=_one_prompt(student_calls[0]) if student_calls else None,
-        price=prices.of(student),
-    )
+    teacher = teacher_calls[-1].model if teacher_calls else ""
+    members = dict.fromkeys(sample.member for sample in shadow.samples) or {"": None}
+    students = tuple(_student_samples(shadow, student_calls, member, prices) for member in members)
     usage = sum((call.usage for call in teacher_calls), Usage())
     return LoggedStep(
         id=shadow.decision,
@@ -60,7 +51,7 @@ def logged_step(shadow: Shadow, calls: Sequence[Call], success: bool | None, pri
         goal=shadow.goal,
         category=shadow.category,
         observation=shadow.observation,
-        students=(sampled,),
+        students=students,
         teacher=shadow.teacher_action,
         teacher_model=teacher,
         teacher_usage=None if usage == Usage() else usage,
@@ -71,6 +62,24 @@ def logged_step(shadow: Shadow, calls: Sequence[Call], success: bool | None, pri
         kind=shadow.kind,
         accepted=shadow.accepted,
         created_at=shadow.created_at,
+    )
+
+
+def _student_samples(shadow: Shadow, calls: Sequence[Call], member: str, prices: PriceLookup) -> StudentSamples:
+    """Samples of one student of a shadow: of a committee's `member`, or of the only one."""
+    samples = [sample.model_copy(update={"member": ""}) for sample in shadow.samples if sample.member == member]
+    calls = [call for call in calls if not member or call.model == member]
+    model = member or (calls[0].model if calls else "")
+    return StudentSamples(
+        model=model,
+        samples=_with_tokens(samples, sum(call.usage.completion for call in calls)),
+        n=len(samples),
+        temperature=shadow.temperature,
+        k=shadow.k,
+        demonstrations=shadow.demonstrations,
+        similarity=shadow.similarity,
+        prompt=_one_prompt(calls[0]) if calls else None,
+        price=prices.of(model),
     )
 
 
@@ -94,20 +103,14 @@ def _with_tokens(samples: Sequence[LoggedSample], generated: int) -> tuple[Logge
 
 
 def decision_and_shadow(step: LoggedStep, default_time: datetime) -> tuple[Decision, Shadow]:
-    """Records of a logged step and its first student; an id that is not a decision's is replaced by a digest of it."""
+    """Records of a logged step; an id that is not a decision's is replaced by a digest of it."""
     sampled, time = step.student, step.created_at or default_time
     audit = step.kind == "audit"
     kind: Literal["shadow", "audit"] = "audit" if audit else "shadow"
     id = step.id if step.id.startswith("de_") and len(step.id) <= 40 else _id(step)
-    generated = sum(sample.tokens or 0 for sample in sampled.samples)
-    usage = (sampled.prompt or Usage()) + Usage(output=generated)
-    student = Call(
-        role="student",
-        purpose="sample" if audit else "shadow",
-        model=sampled.model,
-        usage=usage,
-        dollars=_quantized(usage_dollars(sampled.price, usage if sampled.prompt else None)),
-    )
+    members = _members(step.students)
+    samples = [sample for student in members for sample in student.samples]
+    student_calls = tuple(_student_call(student, "sample" if audit else "shadow") for student in members)
     teacher = Call(
         role="teacher",
         purpose="audit" if audit else "act",
@@ -115,10 +118,10 @@ def decision_and_shadow(step: LoggedStep, default_time: datetime) -> tuple[Decis
         usage=step.teacher_usage or Usage(),
         dollars=_quantized(usage_dollars(step.teacher_price, step.teacher_usage)),
     )
-    votes = Counter(sample.action for sample in sampled.samples if sample.action is not None)
+    votes = Counter(sample.action for sample in samples if sample.action is not None)
     best = votes.most_common(1)
-    agreement = (best[0][1] if best else 0) / len(sampled.samples) if sampled.samples else None
-    acting_calls = (student,) if audit else (teacher,)
+    agreement = (best[0][1] if best else 0) / len(samples) if samples else None
+    acting_calls = student_calls if audit else (teacher,)
     episode = step.episode or id
     decision = Decision(
         id=id,
@@ -131,8 +134,8 @@ def decision_and_shadow(step: LoggedStep, default_time: datetime) -> tuple[Decis
         reason="loaded from a log",
         agreement=agreement if audit else None,
         votes=dict(votes) if audit else {},
-        samples=len(sampled.samples) if audit else 0,
-        invalid_samples=sum(sample.action is None for sample in sampled.samples) if audit else 0,
+        samples=len(samples) if audit else 0,
+        invalid_samples=sum(sample.action is None for sample in samples) if audit else 0,
         action=(best[0][0] if best else None) if audit else step.teacher,
         demonstrations=sampled.demonstrations if audit else (),
         calls=acting_calls,
@@ -155,14 +158,38 @@ def decision_and_shadow(step: LoggedStep, default_time: datetime) -> tuple[Decis
         propensity=step.propensity,
         teacher_action=step.teacher,
         gold=step.gold,
-        samples=sampled.samples,
+        samples=tuple(samples),
         accepted=audit if step.accepted is None else step.accepted,
         agreement=agreement,
         demonstrations=sampled.demonstrations,
-        calls=(teacher,) if audit else (student,),
+        calls=(teacher,) if audit else student_calls,
         created_at=time,
     )
     return decision, shadow
+
+
+def _members(students: Sequence[StudentSamples]) -> list[StudentSamples]:
+    """Students whose samples say whose they are, each by a name of its own, where there are several."""
+    if len(students) < 2:
+        return list(students) or [StudentSamples()]
+    members: dict[str, StudentSamples] = {}
+    for i, student in enumerate(students, 1):
+        name = student.model if student.model and student.model not in members else f"student {i}"
+        samples = tuple(sample.model_copy(update={"member": name}) for sample in student.samples)
+        members[name] = student.model_copy(update={"model": name, "samples": samples})
+    return list(members.values())
+
+
+def _student_call(student: StudentSamples, purpose: Purpose) -> Call:
+    generated = sum(sample.tokens or 0 for sample in student.samples)
+    usage = (student.prompt or Usage()) + Usage(output=generated)
+    return Call(
+        role="student",
+        purpose=purpose,
+        model=student.model,
+        usage=usage,
+        dollars=_quantized(usage_dollars(student.price, usage if student.prompt else None)),
+    )
 
 
 def _id(step: LoggedStep) -> str:

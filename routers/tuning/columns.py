@@ -89,6 +89,8 @@ class Columns:
     """category, tool: what the numbers stand for"""
     others: tuple[Columns, ...] = ()
     """Further students at the same steps"""
+    members: tuple[Columns, ...] = ()
+    """Of a committee: each member by itself; `codes` are of all, one member's samples after the other's"""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -97,6 +99,11 @@ class Columns:
     def most(self) -> int:
         """M"""
         return int(self.codes.shape[1])
+
+    @property
+    def students(self) -> tuple[Columns, ...]:
+        """Those whose samples are paid for."""
+        return self.members or (self, *self.others)
 
     @cached_property
     def clusters(self) -> int:
@@ -175,6 +182,7 @@ class Columns:
             dollars=dollars,
             names=self.names,
             others=tuple(other.take(chosen) for other in self.others),
+            members=tuple(member.take(chosen) for member in self.members),
             **parts,
         )
 

@@ -38,10 +38,12 @@ class Bill:
 
     def steps(self, log: Columns, outcome: Outcome) -> Floats:
         """(N,), expected cost of each step."""
-        students = (log, *log.others)
         spent = (1 - outcome.accept) * self.teacher(log)
-        for asked, student in zip(outcome.asked, students):
-            spent = spent + asked.reach * self._student(student, asked, known(log)) * self.student_price
+        for asked, student in zip(outcome.asked, log.students):
+            if not asked.n:
+                continue
+            reach = asked.reach if asked.staged is None or self.sampling != "staged" else asked.staged
+            spent = spent + reach * self._student(student, asked, known(log)) * self.student_price
         return spent
 
     def teacher(self, log: Columns) -> Floats:
@@ -67,7 +69,7 @@ class Bill:
 
 def known(log: Columns) -> bool:
     """Whether the log has dollars for all that was asked, of most of its steps; the others are left out of means."""
-    needed = [log.dollars.get("teacher"), *(s.dollars.get(k) for s in (log, *log.others) for k in ("prompt", "sample"))]
+    needed = [log.dollars.get("teacher"), *(s.dollars.get(k) for s in log.students for k in ("prompt", "sample"))]
     return all(values is not None and np.isnan(values).mean() < 0.5 for values in needed)
 
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from agentcascade import registry
+from agentcascade.actions.voting import Seat
 from agentcascade.errors import ConfigError, InvalidRequest, MissingExtra
 from agentcascade.routers import signals
 from agentcascade.routers.tuning.columns import Columns
+from agentcascade.routers.tuning.committees import Committee
 from agentcascade.routers.tuning.risks import Kind, labelled
 from agentcascade.routers.tuning.rules import Chain, Grouped, Rule, Scored, Threshold
 
@@ -69,6 +71,18 @@ def scored(name: str, sizes: Sequence[int], model: Mapping[str, Any] | None = No
 def chains(sizes: Sequence[int], students: int) -> list[list[Rule]]:
     """Every student by the same number of votes, from unanimity down."""
     return [[Chain((Threshold(n, needed),) * students) for needed in range(n, 0, -1)] for n in sizes]
+
+
+def committees(names: Sequence[str], sizes: Sequence[int]) -> list[list[Rule]]:
+    """The first two students, the first three … all, with a sample or the most of `sizes` of each, down to one vote."""
+    return [
+        [
+            Committee(tuple(names[:first]), (Seat(samples),) * first, Threshold(first * samples, needed))
+            for needed in range(first * samples, 0, -1)
+        ]
+        for first in range(2, len(names) + 1)
+        for samples in sorted({1, max(sizes)})
+    ]
 
 
 @dataclass(frozen=True)
@@ -214,8 +228,12 @@ def _of_students(log: Columns, sizes: Sequence[int], kind: Kind, seed: int) -> l
     return chains(sizes, 1 + len(log.others))
 
 
-CHAIN = "chain"
-"""The family that is tried on the log of all students together"""
+def _of_committee(log: Columns, sizes: Sequence[int], kind: Kind, seed: int) -> list[list[Rule]]:
+    return committees([member.arm.student for member in log.members], sizes)
+
+
+CHAIN, COMMITTEE = "chain", "committee"
+"""Families that are tried on the log of all students together"""
 FAMILIES: dict[str, Family] = {
     "consistency": Family(lambda log, sizes, kind, seed: [consistency(sizes)]),
     "entropy": _by_score("entropy"),
@@ -225,6 +243,7 @@ FAMILIES: dict[str, Family] = {
     "tool": _by_type("tool"),
     "category": _by_type("category"),
     CHAIN: Family(_of_students),
+    COMMITTEE: Family(_of_committee),
 }
 
 

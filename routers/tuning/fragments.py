@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from agentcascade import registry
+from agentcascade.actions.voting import Seat
+from agentcascade.config.sections import StudentConfig
 from agentcascade.errors import ConfigError
+from agentcascade.protocols import Router
+from agentcascade.routers.committee import make_committee_router
 from agentcascade.routers.tuning.columns import Arm
+from agentcascade.routers.tuning.committees import Committee
 from agentcascade.routers.tuning.costs import Sampling
 from agentcascade.routers.tuning.rules import Chain, Replayable, Rule, Threshold
+
+SEAT_KEYS = ("name", "samples", "weight")
 
 
 def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call") -> dict[str, Any]:
@@ -21,8 +29,16 @@ def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call"
     if isinstance(rule, Chain):
         first, *others = rule.links
         sections = {"router": dict(first.router), "students": [_link(i, link) for i, link in enumerate(others, 2)]}
+    if isinstance(rule, Committee):
+        student, *students = (
+            {"name": name, "samples": seat.samples, "weight": seat.weight}
+            for name, seat in zip(rule.members, rule.seats)
+        )
+        sections |= {"student": student, "students": students}
     if rule.samples:
         sections["sampling"] = {"staged": "always" if sampling == "staged" else "never"}
+        if isinstance(rule, Committee):
+            sections["sampling"]["across"] = "students"
         if rule.logprobs:
             sections["sampling"]["logprobs"] = True
         if arm is not None and arm.temperature is not None:
@@ -53,6 +69,8 @@ def read(path: Path) -> Rule:
         raise ConfigError(
             f"{path} holds no rule: it needs e.g. 'router: {{name: threshold, options: {{n: 3, threshold: 1}}}}'"
         )
+    if _section(data, "sampling").get("across") == "students":
+        return _committee(path, data, router)
     rule = rule_of(router["name"], router.get("options") or {})
     links = [rule_of(**(link.get("router") or {"name": "unanimity"})) for link in data.get("students") or ()]
     if not links:
@@ -63,13 +81,35 @@ def read(path: Path) -> Rule:
     return Chain(votes)
 
 
+def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = data.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _committee(path: Path, data: Mapping[str, Any], router: Mapping[str, Any]) -> Rule:
+    students = [_section(data, "student"), *(data.get("students") or ())]
+    if len(students) < 2 or any(not isinstance(s, Mapping) or not s.get("name") for s in students):
+        raise ConfigError(f"{path}: a committee (sampling.across: students) needs `student` and `students` with names")
+    try:
+        checked = [StudentConfig.model_validate({k: s[k] for k in SEAT_KEYS if k in s}) for s in students]
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {error.errors(include_url=False)[0]['msg']} (samples and weight)") from None
+    seats = tuple(Seat(student.samples, student.weight) for student in checked)
+    votes = sum(seat.votes for seat in seats)
+    own = make_committee_router(router["name"], router.get("options") or {}, votes)
+    return Committee(tuple(student.name for student in checked), seats, _rule(own, router["name"]))
+
+
 def rule_of(name: str, options: Mapping[str, Any] | None = None) -> Rule:
     """The rule of a router, by the name that it is registered under and its options.
 
     Raises:
         ConfigError: as the router itself would, and where it has no `as_rule`.
     """
-    router = registry.construct("routers", name, "router.name", options or {})
+    return _rule(registry.construct("routers", name, "router.name", options or {}), name)
+
+
+def _rule(router: Router, name: str) -> Rule:
     if not isinstance(router, Replayable):
         raise ConfigError(
             f"router '{name}' cannot be replayed: {type(router).__name__} has no method as_rule, which says how it "

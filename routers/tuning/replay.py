@@ -10,6 +10,7 @@ import numpy as np
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.routers.tuning.columns import Arm, Columns
+from agentcascade.routers.tuning.committees import Committee
 from agentcascade.routers.tuning.costs import Bill
 from agentcascade.routers.tuning.risks import Losses, Risk, labelled, losses
 from agentcascade.routers.tuning.rules import Outcome, Rule
@@ -117,8 +118,10 @@ def _risks(log: Columns, outcome: Outcome) -> dict[str, float | None]:
 def enough(log: Columns, rule: Rule) -> Columns:
     """The steps at which every student gave as many samples as `rule` asks for. Raises `InvalidRequest` without any."""
     rows = np.ones(len(log), bool)
-    for n, student in zip(rule.samples, (log, *log.others)):
-        rows &= student.enough(n)
+    samples = rule.samples_on(log) if isinstance(rule, Committee) else rule.samples
+    for n, student in zip(samples, log.students):
+        if n:
+            rows &= student.enough(n)
     if not rows.any():
         raise InvalidRequest(
             f"rule '{rule.name}' needs {max(rule.samples)} samples, and no step of the log has as many"

@@ -41,6 +41,8 @@ class Asked(NamedTuple):
     n: int
     votes: Threshold | None = None
     """Whose verdict could come earlier, when samples are bought in stages"""
+    staged: Floats | None = None
+    """(N,), how likely it is asked where a committee's members are asked until the verdict is known"""
 
 
 class Rule(Protocol):

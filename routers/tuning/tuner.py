@@ -16,9 +16,10 @@ import numpy as np
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.routers.tuning import costs, families, multiple
 from agentcascade.routers.tuning.columns import Arm, Columns, arm_of, arms, chain, columns, failed
+from agentcascade.routers.tuning.committees import committee
 from agentcascade.routers.tuning.conformal import conformal
 from agentcascade.routers.tuning.costs import SAMPLINGS, Bill, Sampling
-from agentcascade.routers.tuning.families import CHAIN, FAMILIES
+from agentcascade.routers.tuning.families import CHAIN, COMMITTEE, FAMILIES
 from agentcascade.routers.tuning.pvalues import FUNCTIONS, TESTS, Test, upper_bound
 from agentcascade.routers.tuning.replay import Replayed, drawn, replay
 from agentcascade.routers.tuning.risks import Losses, Risk
@@ -129,7 +130,8 @@ def tune(steps: Sequence[LoggedStep], settings: Settings) -> Tuned:
     every = [columns(usable, arm=arm) for arm in arms(usable)]
     logs = [log for log in every if log.clusters >= max(2, 0.01 * len(usable))] or every[:1]
     chained = chain(usable) if CHAIN in settings.rules else None
-    tuned = search(logs, settings, left_out=left_out, chained=chained)
+    seated = committee(usable) if COMMITTEE in settings.rules else None
+    tuned = search(logs, settings, left_out=left_out, chained=chained, seated=seated)
     return replace(
         tuned,
         steps=len(usable),
@@ -144,13 +146,15 @@ def search(
     *,
     left_out: dict[str, int] | None = None,
     chained: Columns | None = None,
+    seated: Columns | None = None,
 ) -> Tuned:
     """The same on columns, one log for each way in which the student was asked, every step labelled."""
-    settings = replace(settings, risk=_bounded(settings.risk, [*logs, chained] if chained is not None else logs))
-    alone = [name for name in settings.rules if name != CHAIN]
+    together = {name: log for name, log in ((CHAIN, chained), (COMMITTEE, seated)) if log is not None}
+    settings = replace(settings, risk=_bounded(settings.risk, [*logs, *together.values()]))
+    alone = [name for name in settings.rules if name not in (CHAIN, COMMITTEE)]
     made = [c for log in logs for c in _chains(log, alone, settings)]
-    if chained is not None:
-        made += _chains(chained, [CHAIN], settings)
+    for name, log in together.items():
+        made += _chains(log, [name], settings)
     bills = _bills(settings)
     candidates = []
     for i, (one, verdicts) in enumerate(zip(made, _tested(made, settings))):
@@ -255,7 +259,7 @@ def _chains(log: Columns, names: Iterable[str], settings: Settings) -> list[_Cha
 
 
 def _sizes(log: Columns, settings: Settings) -> list[int]:
-    most = min(student.most for student in (log, *log.others))
+    most = min(student.most for student in log.students)
     return [n for n in settings.sizes or families.SIZES if n <= most] or [most]
 
 

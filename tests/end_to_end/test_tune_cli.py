@@ -200,3 +200,30 @@ def test_recorded_samples_of_real_models(tmp_path: Path) -> None:
     wrong, accepted = held_out(tmp_path / "out" / "rule.yaml", lines[200:])
     assert wrong <= 0.1
     assert accepted > 0.1
+
+
+def test_committees_of_a_log_with_several_students(tmp_path: Path) -> None:
+    log, rng = tmp_path / "log.jsonl", random.Random(4)
+    lines = []
+    for i in range(700):
+        answers = {name: [str(i) if rng.random() < 0.85 else str(rng.randrange(10**6))] for name in ("x", "y", "z")}
+        lines.append(json.dumps({"id": i, "student": answers, "teacher": str(i)}))
+    log.write_text("\n".join(lines))
+    shown = json.loads(run("replay", "--log", log, "--json").output)
+    rules = [row["rule"] for row in shown]
+    assert rules[-5:] == [
+        "2 of 2: x + y",
+        "1 of 2: x + y",
+        "3 of 3: x + y + z",
+        "2 of 3: x + y + z",
+        "1 of 3: x + y + z",
+    ]
+    run("tune", "--log", log, "--max-risk", "0.05", "--rules", "committee", "--out", tmp_path / "out")
+    rule = yaml.safe_load((tmp_path / "out" / "rule.yaml").read_text())
+    assert rule["sampling"]["across"] == "students"
+    [row] = json.loads(run("replay", "--log", log, "--rule", tmp_path / "out" / "rule.yaml", "--json").output)
+    certified = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert row["acceptance"] == certified["observed"]["acceptance"]
+    (tmp_path / "out" / "rule.yaml").write_text(yaml.safe_dump(rule | {"student": {"name": "w"}}))
+    refused = run("replay", "--log", log, "--rule", tmp_path / "out" / "rule.yaml")
+    assert "the log has no samples of 'w'" in refused.output

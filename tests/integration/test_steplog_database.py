@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from agentcascade.ledger.ledger import DatabaseRecorder, Ledger
 from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.steplog import database as steplog
+from agentcascade.steplog.files import read_log, write_log
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.storage import Database, open_database, tables
 from agentcascade.storage.record_rows import write_records
@@ -204,6 +205,43 @@ def test_a_log_that_is_loaded_into_an_empty_database_comes_out_the_same(database
     assert bills["teacher", "big"] == Decimal("0.0112") + Decimal("0.00145")
     assert bills["student", "small"] == Decimal("0.00236") + Decimal("0.00022")
     with_file.close()
+
+
+def test_a_committees_shadow_is_a_step_of_several_students_and_comes_out_again(
+    database: Database, tmp_path: Path
+) -> None:
+    votes = [("small", "look", 50), ("small", "go", None), ("large", "look", None), ("down", None, None)]
+    three = tuple(LoggedSample(action=action, tokens=tokens, member=member) for member, action, tokens in votes)
+    small = call("student", "shadow", Usage(input=2000, output=80))
+    large = small.model_copy(update={"model": "large", "usage": Usage(input=1900, output=40)})
+    acted = call("teacher", "act", Usage(input=700, output=40))
+    fill(database, *records(1, calls=(acted,), behind=(large, small), samples=three, accepted=True, k=2))
+    with database.begin() as connection:
+        stored = connection.execute(select(tables.shadows.c.samples)).scalar_one()
+    assert [sample["member"] for sample in stored] == ["small", "small", "large", "down"]
+    steps = list(steplog.export(database, prices=PRICES))
+    assert [(s.model, [x.action for x in s.samples], s.n, s.price) for s in steps[0].students] == [
+        ("small", ["look", "go"], 2, CHEAP),
+        ("large", ["look"], 1, None),
+        ("down", [None], 1, None),
+    ]
+    assert [[x.tokens for x in s.samples] for s in steps[0].students] == [[50, 30], [40], [None]]
+    assert [s.prompt for s in steps[0].students] == [Usage(input=2000), Usage(input=1900), None]
+    for name in ("log.jsonl", "log.parquet"):
+        assert write_log(tmp_path / name, steps) == 1
+        assert read_log(tmp_path / name) == steps
+    assert "member" not in (tmp_path / "log.jsonl").read_text()  # so that older versions read it
+    other = open_database(tmp_path / "other.db")
+    assert steplog.import_steps(other, steps) == 1
+    assert list(steplog.export(other, prices=PRICES)) == steps
+    other.close()
+
+
+def test_what_is_stored_of_one_students_samples_has_no_new_key(database: Database) -> None:
+    fill(database, *records(1, samples=samples(("a", 3))))
+    with database.begin() as connection:
+        [stored] = connection.execute(select(tables.shadows.c.samples)).scalar_one()
+    assert set(stored) == {"action", "text", "invalid", "logprob", "tokens"}
 
 
 def test_loading_does_not_change_what_the_database_knows_of_its_own(database: Database) -> None:

@@ -47,6 +47,7 @@ drawn = st.builds(
     StudentSamples,
     model=texts,
     samples=st.lists(samples, max_size=4).map(tuple),
+    n=st.none() | st.integers(0, 9),
     temperature=st.none() | st.floats(0, 2),
     k=st.none() | st.integers(0, 9),
     demonstrations=st.lists(texts, max_size=2).map(tuple),

@@ -235,7 +235,7 @@ def test_a_chain_is_split_with_all_its_students() -> None:
     assert tuned.chosen is None or (tuned.chosen.replayed.risks["teacher-disagreement"] or 0) <= 0.1
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("chain", "category")])
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("chain", "committee", "category")])
 def test_every_family_of_rules_is_found_and_can_be_configured(family: Any, tmp_path: Path) -> None:
     steps = log(1200, tool=True, sure=True)
     tuned = tune(steps, Settings(max_risk=0.08, rules=(family,), sizes=(3, 5)))
