@@ -149,7 +149,8 @@ def _registered_model(name: str) -> EntryPoint | None:
     """None where litellm is to be asked. Raises `ConfigError` for a name that only resembles registered ones."""
     points = registry.registered("models")
     prefix = f"{name.partition('/')[0]}/"
-    point = points.get(name) or points.get(prefix)
+    longest = max((known for known in points if known.endswith("/") and name.startswith(known)), key=len, default="")
+    point = points.get(name) or points.get(longest)
     if point is None and any(known.startswith(prefix) for known in points):
         from agentcascade.models.litellm_setup import import_litellm
 

@@ -79,6 +79,7 @@ class RunReport:
             elif self.teacher_dollars is not None and self.cascade_dollars is not None:
                 pays = "never pays off at these prices"
             lines.append(f"demonstrations: ${self.demonstrations:.4f} a seed; {pays}")
+        lines += [line for row in self.rows if (line := against_teacher(row))]
         lines += self.faults
         whole = {row.policy: row.group_accuracy for row in self.rows if row.group_accuracy is not None}
         if whole:
@@ -143,6 +144,17 @@ class RunReport:
             notes="".join(f"<p>{escape(line)}</p>" for line in self.footnotes()),
             plot=svg[svg.index("<svg") :],
         )
+
+
+def against_teacher(row: PolicyResult) -> str:
+    """What a policy gets and costs beside the teacher on the same tasks, in words; empty where that is not known."""
+    if row.difference is None or row.difference_ci is None:
+        return ""
+    low, high = row.difference_ci
+    said = f"{row.policy}: accuracy {row.difference:+.3f} [{low:+.3f}, {high:+.3f}] against the teacher, task by task"
+    if row.relative_cost is None or row.relative_ci is None:
+        return said
+    return f"{said}, at {row.relative_cost:.3f} [{row.relative_ci[0]:.3f}, {row.relative_ci[1]:.3f}] of its cost"
 
 
 def _spreadsheet_cell(value: Any) -> Any:

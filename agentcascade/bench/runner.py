@@ -15,7 +15,7 @@ from types import TracebackType
 from agentcascade.assembly import components
 from agentcascade.bench import worker
 from agentcascade.bench.early_stop import MAX_ALIKE_FAILURES, FailureBreaker
-from agentcascade.bench.policies import SHADOW, TUNED
+from agentcascade.bench.policies import TUNED, uses_demonstrations
 from agentcascade.bench.pools.base import Pool, WorkersDied
 from agentcascade.bench.pools.open import open_pool
 from agentcascade.bench.records import EpisodeJob, EpisodeRecord, EpisodeRunFolder
@@ -94,7 +94,7 @@ def needs_bank(policy: str, plan: RunPlan) -> bool:
     """Whether a policy retrieves demonstrations from a bank."""
     setup = plan.setup
     config = setup.tuned if policy == TUNED and setup.tuned else setup.config
-    return policy in ("student+demos", "cascade", "random", SHADOW, TUNED) and config.retrieval.k > 0
+    return uses_demonstrations(policy) and config.retrieval.k > 0
 
 
 def _stages(policies: Sequence[str]) -> list[list[str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,11 @@ class PolicyResult(Frozen):
     steps: float
     deferral_share: float
     errors: int
+    difference: float | None = None
+    """Accuracy less the teacher's on the same tasks; None for the teacher, and where it did not play them all"""
+    difference_ci: tuple[float, float] | None = None
+    relative_ci: tuple[float, float] | None = None
+    """Of `relative_cost`; like `difference_ci` from the paired bootstrap over tasks"""
     group_accuracy: float | None = None
     """Share of groups of tasks that are solved whole, by seed and group; None where tasks stand alone"""
 
@@ -35,10 +41,16 @@ def summarise_policies(records: Sequence[EpisodeRecord], policies: Sequence[str]
     """Results of each policy that has records, in the given order."""
     by_policy = {p: [r for r in records if r.policy == p] for p in policies}
     teacher = dollars_per_episode(by_policy.get("teacher", []))
-    return [_row(p, sorted(rows, key=lambda r: r.key), teacher) for p, rows in by_policy.items() if rows]
+    taught = {(r.seed, r.task): r for r in by_policy.get("teacher", [])}
+    return [_row(p, sorted(rows, key=lambda r: r.key), teacher, taught) for p, rows in by_policy.items() if rows]
 
 
-def _row(policy: str, rows: Sequence[EpisodeRecord], teacher: Decimal | None) -> PolicyResult:
+def _row(
+    policy: str,
+    rows: Sequence[EpisodeRecord],
+    teacher: Decimal | None,
+    taught: Mapping[tuple[int, str], EpisodeRecord],
+) -> PolicyResult:
     dollars = dollars_per_episode(rows)
     seeds = sorted({r.seed for r in rows})
     wins = np.array([r.success for r in rows], dtype=float)
@@ -54,8 +66,27 @@ def _row(policy: str, rows: Sequence[EpisodeRecord], teacher: Decimal | None) ->
         steps=float(np.mean([r.steps for r in rows])),
         deferral_share=sum(r.teacher_steps for r in rows) / max(1, sum(r.steps for r in rows)),
         errors=sum(r.error is not None for r in rows),
+        **({} if policy == "teacher" else _paired(rows, taught)),
         group_accuracy=_groups(rows),
     )
+
+
+def _paired(rows: Sequence[EpisodeRecord], taught: Mapping[tuple[int, str], EpisodeRecord]) -> dict[str, Any]:
+    """The differences from the teacher on the same tasks, with intervals; nothing where it did not play them all."""
+    pairs = [(row, taught.get((row.seed, row.task))) for row in rows]
+    both = [(row, teacher) for row, teacher in pairs if teacher is not None]
+    if len(both) < len(pairs):
+        return {}
+    wins = np.array([float(row.success) - float(teacher.success) for row, teacher in both])
+    found: dict[str, Any] = {"difference": float(wins.mean()), "difference_ci": bootstrap_interval(wins)}
+    dollars = [(row.dollars, teacher.dollars) for row, teacher in both]
+    if not any(None in pair for pair in dollars) and any(teacher for _, teacher in dollars):
+        weights = np.random.default_rng(0).multinomial(len(both), np.full(len(both), 1 / len(both)), RESAMPLES)
+        own, alone = (weights @ np.array(dollars, dtype=float)).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low, high = np.nanquantile(own / alone, [0.025, 0.975])
+        found["relative_ci"] = float(low), float(high)
+    return found
 
 
 def _groups(rows: Sequence[EpisodeRecord]) -> float | None:

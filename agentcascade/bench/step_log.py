@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from agentcascade.bench.policies import SHADOW
 from agentcascade.bench.records import EpisodeRecord
@@ -11,8 +11,15 @@ from agentcascade.steplog.records import PriceLookup, logged_step
 from agentcascade.steplog.types import LoggedStep
 
 
-def logged_steps(records: Iterable[EpisodeRecord], table: PriceTable) -> Iterator[LoggedStep]:
-    """Steps that both models answered, by seed, task and position. Broken episodes count as lost."""
+def logged_steps(
+    records: Iterable[EpisodeRecord],
+    table: PriceTable,
+    label: Callable[[LoggedStep, str], LoggedStep] | None = None,
+) -> Iterator[LoggedStep]:
+    """Steps that both models answered, by seed, task and position. Broken episodes count as lost.
+
+    `label` says of a step and its task what was right.
+    """
     prices = PriceLookup(table)
     shadowed = [record for record in records if record.policy == SHADOW]
     for record in sorted(shadowed, key=lambda r: (r.seed, r.index)):
@@ -21,4 +28,5 @@ def logged_steps(records: Iterable[EpisodeRecord], table: PriceTable) -> Iterato
             decision = decided[shadow.decision]
             step = logged_step(shadow, (*decision.calls, *shadow.calls), record.success, prices)
             # Random ids and times would make every log another one.
-            yield step.model_copy(update={"id": f"{shadow.episode}-{shadow.step}", "created_at": None})
+            step = step.model_copy(update={"id": f"{shadow.episode}-{shadow.step}", "created_at": None})
+            yield step if label is None else label(step, record.task)

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from multiprocessing import parent_process
@@ -17,19 +17,21 @@ from typing import Any
 
 from agentcascade.actions.equivalence import DryRun
 from agentcascade.assembly import components
+from agentcascade.assembly.committee import check_committee, committee_router, seat_of
 from agentcascade.bench.policies import TUNED, configure_policy
 from agentcascade.bench.records import EpisodeJob, EpisodeRecord
 from agentcascade.bench.suites.protocol import Suite
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig
+from agentcascade.episodes.episode import Episode
 from agentcascade.errors import BenchError, describe
 from agentcascade.ledger.ledger import MemoryRecorder
 from agentcascade.prompts.additions import rendered_by
-from agentcascade.prompts.prompts import prompts_of
+from agentcascade.prompts.prompts import Prompts, prompts_of
 from agentcascade.protocols import ChatModel, Embedder, TokenCounter
-from agentcascade.step.context import StepContext
-from agentcascade.types import Message, total
+from agentcascade.step.context import FurtherStudent, StepContext
+from agentcascade.types import Message, Tool, total
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,30 @@ class Setup:
     tuned: CascadeConfig | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """The suite's own"""
+
+
+class Completing:
+    """What a suite's agent loop calls: the conversation in, the cascade's answer out."""
+
+    def __init__(self, cascade: Cascade, episode: Episode, suite: Suite, prompts: Prompts) -> None:
+        self._cascade, self._episode, self._suite, self._prompts = cascade, episode, suite, prompts
+        self._options: dict[str, Any] = {"stop": list(suite.stop)} if suite.stop else {}
+
+    async def __call__(self, messages: list[Message]) -> str:
+        """The assistant's text."""
+        return (await self._answer(messages, None)).choices[0].message.content or ""
+
+    async def message(self, messages: list[Message], *, tools: Sequence[Tool] | None = None) -> Message:
+        """The assistant's message, with its tool calls."""
+        message: Message = (await self._answer(messages, tools)).choices[0].message.model_dump(exclude_none=True)
+        return message
+
+    async def _answer(self, messages: list[Message], tools: Sequence[Tool] | None) -> Any:
+        self._episode.goal = self._episode.goal or self._suite.goal(messages)
+        told = [rendered_by(self._prompts, message) for message in messages]
+        answer = await self._episode.complete(told, tools=tools, **self._options)
+        await self._cascade.settle()  # here nobody waits for the answer, and all must be counted
+        return answer
 
 
 class Worker:
@@ -69,18 +95,7 @@ class Worker:
         cascade = self._cascade(job)
         seed = job.seed * 1_000_003 + job.index * 1009
         episode = cascade.episode(id=f"{job.policy}-{job.seed}-{job.index}", seed=seed, category=job.category)
-
-        options: dict[str, Any] = {"stop": list(self.suite.stop)} if self.suite.stop else {}
-
-        prompts = prompts_of(self.setup.config.prompt)
-
-        async def complete(messages: list[Message]) -> str:
-            episode.goal = episode.goal or self.suite.goal(messages)
-            told = [rendered_by(prompts, message) for message in messages]
-            answer = await episode.complete(told, **options)
-            await cascade.settle()  # here nobody waits for the answer, and all must be counted
-            return answer.choices[0].message.content or ""
-
+        complete = Completing(cascade, episode, self.suite, prompts_of(self.setup.config.prompt))
         error, success = None, False
         try:
             success = (await self.suite.play(self.environment, job.path, complete)).success
@@ -127,15 +142,18 @@ class Worker:
         bank = None
         if config.retrieval.k and config.mode != "collect":
             bank = components.open_bank(config, self._database(seed), embedder(config.retrieval.embedder))
+        check_committee(config)
+        committee = config.sampling.across == "students"
         environment = self.environment
         impossible, admissible = (getattr(environment, name, None) for name in ("impossible", "admissible"))
         dry_run = getattr(environment, "dry_run", None) if config.actions.dry_run else None
         context = StepContext(
             config=config,
-            router=components.make_router(config.router),
+            router=committee_router(config) if committee else components.make_router(config.router),
             count=count,
             teacher=teacher,
             student=student,
+            students=self._further(config, count),
             bank=bank,
             actions=components.format_of(config),
             validators=() if impossible is None else (impossible,),
@@ -144,6 +162,15 @@ class Worker:
             recorder=self._recorder,  # knows of steps that failed, too: they were paid for
         )
         return Cascade(context)
+
+    def _further(self, config: CascadeConfig, count: TokenCounter) -> tuple[FurtherStudent, ...]:
+        """The students beside the first."""
+        made = []
+        for link in config.students:
+            model = self._model(link, count)
+            assert model is not None
+            made.append(FurtherStudent(model, components.make_router(link.router), seat_of(link)))
+        return tuple(made)
 
     def _model(self, config: ModelConfig | None, count: TokenCounter) -> ChatModel | None:
         if config is None:

@@ -125,6 +125,17 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
         ),
         click.option("--teacher-price", metavar="IN/OUT", help=f"{price}; stand-ins 3/15."),
         click.option("--student-price", metavar="IN/OUT", help=f"{price}; stand-ins 0.40/1.60."),
+        click.option(
+            "--member",
+            "members",
+            multiple=True,
+            help="A further student: with --student they vote together, one sample each unless --samples says more. "
+            "Repeatable.",
+        ),
+        click.option(
+            "--needed", type=click.IntRange(2), help="Votes of the members that must agree. Default: more than half."
+        ),
+        click.option("--price", "prices", multiple=True, metavar="NAME=IN/OUT", help=f"{price}. Repeatable."),
         click.option("--verifier", help="A cheap model that is asked which differing samples mean the same."),
         click.option("--verifier-price", metavar="IN/OUT", help=f"{price}."),
         click.option(
@@ -180,7 +191,11 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
             "--k", type=click.IntRange(0), default=suite.k, show_default=True, help="Demonstrations per step."
         ),
         click.option(
-            "--samples", type=click.IntRange(1), default=3, show_default=True, help="Student samples per step."
+            "--samples",
+            type=click.IntRange(1),
+            default=suite.samples,
+            show_default=True,
+            help="Student samples per step.",
         ),
         click.option(
             "--temperature", type=click.FloatRange(0, 2), default=0.1, show_default=True, help="Of the student."
@@ -190,7 +205,13 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
             default=None,
             help="Buy samples one by one, or at once. Default: what should cost less.",
         ),
-        click.option("--policy", "policies", multiple=True, help=f"Repeatable; all by default: {', '.join(POLICIES)}."),
+        click.option(
+            "--policy",
+            "policies",
+            multiple=True,
+            help=f"Repeatable. Default: {', '.join(suite.policies or POLICIES)}; with --member, each of them alone and "
+            "their committees, too. Also: chain, oracle, '2 of 3'.",
+        ),
         click.option(
             "--log",
             type=click.Path(path_type=Path, dir_okay=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import EntryPoint, version
@@ -16,19 +16,32 @@ from click.core import ParameterSource
 
 from agentcascade import registry
 from agentcascade.assembly import components
+from agentcascade.assembly.committee import check_committee, committee_router
 from agentcascade.bench.early_stop import check_models_answer
-from agentcascade.bench.policies import POLICIES, SHADOW, TUNED, apply_rule, check_policies
+from agentcascade.bench.oracle import oracle_records
+from agentcascade.bench.policies import (
+    ALONE,
+    ORACLE,
+    POLICIES,
+    SHADOW,
+    TUNED,
+    apply_rule,
+    check_policies,
+    committees_of,
+    short_name,
+)
 from agentcascade.bench.pools.open import check_pool
 from agentcascade.bench.progress import RunProgress
 from agentcascade.bench.records import EpisodeRunFolder
 from agentcascade.bench.report import RunReport
-from agentcascade.bench.runner import RunPlan, run_benchmark
+from agentcascade.bench.runner import RunPlan, needs_bank, run_benchmark
 from agentcascade.bench.step_log import logged_steps
-from agentcascade.bench.suites.protocol import PlayableSuite, Source
+from agentcascade.bench.suites.protocol import PlayableSuite, Source, Task
 from agentcascade.bench.worker import Setup
 from agentcascade.cli.terminal import console as safe_console
 from agentcascade.config.load import CascadeConfig
-from agentcascade.errors import BenchError, ConfigError, MissingExtra, describe
+from agentcascade.config.sections import ModelConfig
+from agentcascade.errors import BenchError, ConfigError, MissingExtra, describe, did_you_mean
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.structured_output import check_config as check_constraints
 
@@ -49,8 +62,10 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
         options |= remembered(context, folder)
         own |= {name: value for name, value in options.pop("suite_options", {}).items() if is_default(context, name)}
     suite: PlayableSuite = registry.make(registry.load(point, "suite"), f"suite '{point.name}'", own)
-    chosen = chosen_policies(options)
-    models = {role: model(role, options) for role in ("teacher", "student", "verifier") if options[role]}
+    if options["members"] and is_default(context, "samples") and not resume:
+        options["samples"] = 1  # of each member
+    chosen = chosen_policies(options, suite.defaults.policies)
+    models = models_of(suite, options)
     config = configuration(suite, models, options)
     rule = read_rule(options["rule"])
     tuned = apply_rule(config, rule) if rule else None
@@ -59,8 +74,10 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
     check_parts(config, point.name)
     if tuned is not None:
         check_parts(tuned, point.name)
-    student = config.student if set(chosen) != {"teacher"} else None
-    check_models_answer({"teacher": config.teacher, "student": student, "verifier": config.actions.verifier})
+    students: dict[str, ModelConfig | None] = {}
+    if set(chosen) != {"teacher"}:
+        students = {"student": config.student, **{f"member {i}": link for i, link in enumerate(config.students, 2)}}
+    check_models_answer({"teacher": config.teacher, **students, "verifier": config.actions.verifier})
     console, workers = safe_console(), options["workers"]
     again = "".join(f" --{name} {options[name]}" for name in ("log", "rule") if isinstance(options[name], Path))
     again += f" --ray {options['ray']}" * bool(options["ray"]) + " --bank URL" * bool(options["bank"])
@@ -95,11 +112,15 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
         try:
             banks = {s: store.bank_url(s, options["bank"]) for s in tasks}
             setup = Setup(point.value, config, banks, tuned, own)
-            plan = RunPlan(setup, chosen, demonstrations, tasks, workers, options["ray"])
+            plan = RunPlan(setup, [p for p in chosen if p != ORACLE], demonstrations, tasks, workers, options["ray"])
+            if any(needs_bank(policy, plan) for policy in plan.policies):
+                check_apart(demonstrations, tasks, options["split"])
             records = run_benchmark(plan, store, bar.expecting(plan))
         finally:
             store.close()
-    report = RunReport(manifest, records, chosen, plan.stopped)
+    report = RunReport(
+        manifest, [*records, *(oracle_records(records) if ORACLE in chosen else ())], chosen, plan.stopped
+    )
     try:
         paths = report.write(folder)
     except OSError as error:
@@ -110,7 +131,7 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
         from agentcascade.steplog import jsonl
 
         table = PriceTable({m["name"]: m["price"] for m in models.values() if m["price"]})
-        jsonl.write_jsonl(options["log"], logged_steps(records, table))
+        jsonl.write_jsonl(options["log"], logged_steps(records, table, getattr(suite, "label", None)))
         paths.append(options["log"])
     console.print(report.table())
     for line in report.footnotes():
@@ -129,11 +150,14 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
     """Of policy ``cascade``; the others are changes to it."""
     timeout = options.get("timeout")
     limit = {} if timeout is None else {"timeout_seconds": timeout}
+    members = options.get("members")
+    seat = {"samples": options["samples"]} if members else {}
     return CascadeConfig.model_validate(
         {
             "mode": "cascade",
             "teacher": {**models["teacher"], "temperature": 0.1},
-            "student": {**models["student"], **limit},
+            "student": {**models["student"], **limit, **seat},
+            "students": [{**settings, **limit, **seat} for role, settings in models.items() if role.startswith(MEMBER)],
             # The teacher has its own time after the student's.
             **({} if timeout is None else {"deadline_seconds": timeout + DEADLINE_SECONDS}),
             "retrieval": {
@@ -141,8 +165,9 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
                 "embedder": options["embedder"],
                 "sticky": options.get("sticky") or "never",
             },
-            "router": {"name": "unanimity", "options": {"n": options["samples"]}},
+            "router": router_of(options),
             "sampling": {
+                **({"across": "students"} if members else {}),
                 "temperature": options["temperature"],
                 "staged": STAGED[options["staged"]],
                 "constrain": options.get("constrain") or "none",
@@ -150,7 +175,7 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
             },
             "prompt": {"quoting": options.get("quoting") or "fenced", "template": options.get("prompts") or {}},
             "shadow": {
-                "samples": options["log_samples"] or 10,
+                "samples": options["log_samples"] or (options["samples"] if members else 10),
                 "temperatures": options["log_temperatures"],
                 "ks": options["log_ks"],
                 **limit,
@@ -161,6 +186,33 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
     )
 
 
+def router_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of one student: all samples must agree; of a committee: more than half of its votes, or `--needed`.
+
+    Raises `click.UsageError` for votes that it does not have.
+    """
+    if not options.get("members"):
+        if options.get("needed"):
+            raise click.UsageError("--needed counts the votes of a committee: name further students, --member NAME")
+        return {"name": "unanimity", "options": {"n": options["samples"]}}
+    votes = (1 + len(options["members"])) * options["samples"]
+    needed = options["needed"] or votes // 2 + 1
+    if needed > votes:
+        raise click.UsageError(f"--needed {needed}: the committee has {votes} votes")
+    return {"name": "threshold", "options": {"needed": needed}}
+
+
+def check_apart(demonstrations: Mapping[int, Sequence[Task]], tasks: Mapping[int, Sequence[Task]], split: str) -> None:
+    """Raises `click.UsageError` where a task would be played whose own answer is among the demonstrations."""
+    for seed, shown in demonstrations.items():
+        both = {task.id for task in shown} & {task.id for task in tasks[seed]}
+        if both:
+            raise click.UsageError(
+                f"--split {split} holds {len(both)} of the tasks that demonstrations are taken from, '{min(both)}' one "
+                "of them: choose another --split, or --k 0"
+            )
+
+
 def kind_of(models: list[str]) -> str:
     """What the models of a run are: real, unless one of them is recorded or a stand-in."""
     for prefix, kind in (("offline/", "stand-in"), ("recorded/", "recorded")):
@@ -169,8 +221,11 @@ def kind_of(models: list[str]) -> str:
     return "real"
 
 
+MEMBER = "member "
+"""Role of the further students of a committee, numbered from 2"""
 REMEMBERED = ("episodes", "demos", "k", "samples", "temperature", "embedder")
 OPTIONAL = (
+    "needed",
     "staged",
     "log_samples",
     "log_temperatures",
@@ -193,7 +248,18 @@ def remembered(context: click.Context, folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         was: dict[str, Any] = {k: manifest[k] for k in (*REMEMBERED, "split")} | {"seeds": tuple(manifest["seeds"])}
         was |= {k: manifest[k] for k in (*OPTIONAL, "suite_options") if k in manifest}
+        members = [settings for role, settings in manifest["models"].items() if role.startswith(MEMBER)]
+        was |= {
+            "members": tuple(settings["name"] for settings in members),
+            "prices": tuple(
+                f"{settings['name']}={settings['price']['input']}/{settings['price']['output']}"
+                for settings in members
+                if settings["price"]
+            ),
+        }
         for role, settings in manifest["models"].items():
+            if role.startswith(MEMBER):
+                continue
             was[role] = settings["name"]
             if settings["price"]:
                 was[f"{role}_price"] = f"{settings['price']['input']}/{settings['price']['output']}"
@@ -210,16 +276,24 @@ def is_default(context: click.Context, option: str) -> bool:
     return context.get_parameter_source(option) in (None, ParameterSource.DEFAULT)
 
 
-def chosen_policies(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Those that are named, and those that a log or a rule asks for; a log asks for nothing else by itself."""
+def chosen_policies(options: Mapping[str, Any], default: Sequence[str] = ()) -> tuple[str, ...]:
+    """Those that are named, and those that a log or a rule asks for; a log asks for nothing else by itself.
+
+    `default` are those of the suite where none is named, else `POLICIES`.
+    """
     asked = [name for name, option in ((SHADOW, "log"), (TUNED, "rule")) if options[option]]
-    named = options["policies"] or (() if options["log"] else POLICIES)
+    named = options["policies"] or (() if options["log"] else default or POLICIES)
     for name, option in ((SHADOW, "log"), (TUNED, "rule")):
         if name in named and not options[option]:
             raise click.UsageError(f"--policy {name} needs --{option}")
     if options["log_ks"] and not options["k"]:
         raise click.UsageError("--log-k needs --k above 0: without it there are no demonstrations at all")
-    return check_policies((*named, *asked))
+    members = (options["student"], *options["members"]) if options.get("members") else ()
+    if members and not options["policies"] and not options["log"]:
+        alone = [f"{ALONE}{short_name(member)}" for member in members[1:]]
+        own = f"{options['needed'] or len(members) // 2 + 1} of {len(members)}"  # the cascade's
+        named = (*named, *alone, *(name for name in committees_of(min(3, len(members))) if name != own))
+    return check_policies((*named, *asked), members, options["samples"] if members else 1)
 
 
 def read_rule(given: Path | Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -237,11 +311,37 @@ def read_rule(given: Path | Mapping[str, Any] | None) -> dict[str, Any] | None:
     return data
 
 
-def model(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A role's settings, as the configuration and the manifest hold them."""
-    settings = {"name": options[role], "price": price(role, options[role], options[f"{role}_price"])}
-    own = {"api_base": options["api_base"], "max_tokens": options.get("max_tokens")} if role == "student" else {}
-    return settings | own
+def models_of(suite: PlayableSuite, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of all models by role, as the configuration and the manifest hold them.
+
+    Raises `click.BadParameter` for a price that is none, or of no model of the run, and for a student twice.
+    """
+    roles = {role: options[role] for role in ("teacher", "student", "verifier") if options[role]}
+    roles |= {f"{MEMBER}{i}": name for i, name in enumerate(options["members"], 2)}
+    seated = [options["student"], *options["members"]]
+    if twice := [name for i, name in enumerate(seated) if short_name(name) in map(short_name, seated[:i])]:
+        raise click.BadParameter(
+            f"'{twice[0]}' is a student already, and its further votes would be its own: name another model, or more "
+            "--samples",
+            param_hint="--member",
+        )
+    given = dict(text.rpartition("=")[::2] for text in options["prices"])
+    if unknown := [name for name in given if name not in roles.values()]:
+        raise click.BadParameter(
+            f"'{unknown[0]}' is no model of this run: {did_you_mean(unknown[0], sorted(set(roles.values())))}",
+            param_hint="--price",
+        )
+    listed = getattr(suite, "price", lambda name: None)
+    found = {}
+    for role, name in roles.items():
+        known = options.get(f"{role}_price") or given.get(name)
+        settings = {"name": name, "price": price(role, name, known) or listed(name)}
+        if role == "student":
+            settings |= {"api_base": options["api_base"], "max_tokens": options.get("max_tokens")}
+        elif role.startswith(MEMBER):
+            settings |= {"max_tokens": options.get("max_tokens")}
+        found[role] = settings
+    return found
 
 
 def constrained(suite: PlayableSuite, options: Mapping[str, Any]) -> list[str]:
@@ -258,10 +358,11 @@ def check_parts(config: CascadeConfig, suite: str) -> None:
     from agentcascade.bench.worker import embedder
     from agentcascade.models.tokens import token_counter
 
-    for model in (config.teacher, config.student):
+    for model in (config.teacher, config.student, *config.students):
         if model is not None:
             components.make_model(model, token_counter())
-    components.make_router(config.router)
+    check_committee(config)
+    committee_router(config) if config.students else components.make_router(config.router)
     check_constraints(config.sampling, config.actions, [config.student.name] if config.student else [])
     if config.retrieval.k:
         components.make_retriever(config.retrieval.index, embedder(config.retrieval.embedder).dimension)

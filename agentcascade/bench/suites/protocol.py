@@ -57,7 +57,10 @@ class Suite(Protocol):
         ...
 
     async def play(self, environment: Environment, path: str, complete: Callable[..., Any]) -> Outcome:
-        """One episode; `complete` takes the conversation and gives the assistant's text."""
+        """One episode; `complete` takes the conversation and gives the assistant's text.
+
+        ``complete.message(messages, tools=…)`` gives the whole message, with its tool calls.
+        """
         ...
 
 
@@ -72,6 +75,8 @@ class Defaults:
         demonstrations: teacher episodes to learn from.
         k: demonstrations per step.
         training: the split that demonstrations come from.
+        samples: of the student at a step.
+        policies: what is played where none is named; default: all of `bench.policies.POLICIES`.
     """
 
     teacher: str
@@ -81,6 +86,8 @@ class Defaults:
     demonstrations: int
     k: int
     training: str = "train"
+    samples: int = 3
+    policies: tuple[str, ...] = ()
 
 
 class PlayableSuite(Suite, Protocol):
@@ -104,6 +111,9 @@ class PlayableSuite(Suite, Protocol):
     ) -> tuple[list[Task], Source]:
         """`count` tasks of a split, in an order that hangs on the seed; as many as there are, where there are fewer."""
         ...
+
+    # Optional: `price(model) -> {"input": …, "output": …} | None`, dollars per million tokens that the suite knows of a
+    # model; `label(step, task) -> LoggedStep`, a step of the log with what is right at it (`gold`).
 
     def notes(self, source: Source, models: Sequence[str]) -> list[str]:
         """What must be said beside the table: where tasks come from, what the models are that are none."""

@@ -313,7 +313,8 @@ def test_the_data_have_exactly_the_published_shape() -> None:
     assert [p["policy"] for p in data["policies"]] == ["teacher", "cascade"]
     assert set(data["policies"][0]) == {
         "policy", "episodes", "accuracy", "accuracy_ci", "accuracy_by_seed", "dollars_per_episode", "dollars_ci",
-        "relative_cost", "steps", "deferral_share", "errors", "group_accuracy",
+        "relative_cost", "steps", "deferral_share", "errors", "difference", "difference_ci", "relative_ci",
+        "group_accuracy",
     }  # fmt: skip
     cascade = data["policies"][1]
     assert cascade["accuracy"] == pytest.approx(2 / 3)

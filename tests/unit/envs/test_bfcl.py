@@ -14,6 +14,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bfcl_rows import (
+    ALL,
+    POSSIBLE,
+    QUESTIONS,
+    RECORDED,
+    RIGHT,
+    STUDENTS,
+    TEACHER,
+    WEATHER,
+    Write,
+    answers,
+    data_folder,
+    forget,
+    said,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,84 +36,10 @@ from agentcascade.envs.bfcl import keys, policies, prices, recorded, tasks
 from agentcascade.envs.bfcl.check import check
 from agentcascade.errors import ConfigError, EnvironmentFailed, UnknownPrice
 
-STUDENTS, TEACHER = ("gpt-4o-mini-2024-07-18-FC", "open-mistral-nemo-2407-FC-Auto"), "gpt-4-1106-preview-FC"
-WEATHER = {
-    "name": "weather.get",
-    "description": "Weather of a city.",
-    "parameters": {
-        "type": "dict",
-        "properties": {
-            "city": {"type": "string", "description": "Which."},
-            "days": {"type": "integer"},
-            "limits": {"type": "array", "items": {"type": "float"}},
-            "share": {"type": "float", "description": "How much."},
-        },
-        "required": ["city"],
-    },
-}
-QUESTIONS: list[dict[str, Any]] = [
-    {"id": "simple_0", "question": "Weather in Rome?", "function": WEATHER},
-    {"id": "simple_python_1", "question": [[{"role": "user", "content": "In Oslo?"}]], "function": [WEATHER]},
-    {"id": "relevance_0", "question": "Who are you?", "function": WEATHER},
-    {"id": "parallel_function_3", "question": "Rome and Oslo?", "function": WEATHER},
-]
-POSSIBLE: list[dict[str, Any]] = [
-    {"id": "simple_0", "ground_truth": {"weather.get": {"city": ["Rome", "Roma"], "days": [1, ""]}}},
-    {"id": "simple_python_1", "ground_truth": [{"weather.get": {"city": ["Oslo"]}}]},
-    {"id": "parallel_3", "ground_truth": {"weather.get_1": {"city": ["Rome"]}, "weather.get_2": {"city": ["Oslo"]}}},
-]
-
-
-def said(city: str, **more: Any) -> list[dict[str, str]]:
-    return [{"weather_get": json.dumps({"city": city, **more})}]
-
-
-def answers(model: str, given: dict[str, Any], right: dict[str, bool], tokens: int = 100) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": id,
-            "model": model,
-            "answer": answer,
-            "right": right[id],
-            "input_tokens": tokens,
-            "output_tokens": 10,
-            "latency_s": 0.5,
-        }
-        for id, answer in given.items()
-    ]
-
-
-BOTH = [*said("Rome"), *said("Oslo")]
-ALL = {"simple_0": said("Rome"), "simple_1": said("Oslo"), "relevance_0": "I am a model.", "parallel_3": BOTH}
-RIGHT = dict.fromkeys(ALL, True)
-RECORDED = [
-    *answers(STUDENTS[0], ALL | {"simple_1": said("Bergen")}, RIGHT | {"simple_1": False}),
-    *answers(STUDENTS[1], ALL | {"simple_0": said("Paris")}, RIGHT | {"simple_0": False}, tokens=50),
-    *answers(TEACHER, ALL, RIGHT),
-]
-
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Writes the files of a folder like BFCL_DATA, some of them as given."""
-
-    def write(**files: list[Any]) -> Path:
-        for name, rows in ({"questions": QUESTIONS, "possible_answers": POSSIBLE, "answers": RECORDED} | files).items():
-            lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-            with lzma.open(tmp_path / f"{name}.jsonl.xz", "wt", encoding="utf-8") as file:
-                file.write("\n".join(lines) + "\n")
-        forget()
-        return tmp_path
-
-    monkeypatch.setenv("BFCL_DATA", str(tmp_path))
-    write()
-    yield write
-    forget()
-
-
-def forget() -> None:
-    for function in (tasks.tasks, tasks.possible_answers, recorded._by_model, recorded._read, recorded.samples):
-        function.cache_clear()
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    yield from data_folder(tmp_path, monkeypatch)
 
 
 def test_tasks_of_both_editions_are_one_list(data: Callable[..., Path]) -> None:
@@ -187,8 +128,24 @@ def test_files_that_are_not_there_or_no_xz_say_what_to_do(
     with pytest.raises(EnvironmentFailed, match=r"holds no questions.jsonl.xz .* agentcascade.envs.bfcl.gather --help"):
         tasks.tasks()
     monkeypatch.delenv("BFCL_DATA")
-    with pytest.raises(EnvironmentFailed, match=r"BFCL's data are not here: get https://github.com/ShishirPatil"):
-        tasks.tasks()
+    with pytest.raises(
+        EnvironmentFailed, match=r"the answers of BFCL's models are not here: get https://github.com/Huan"
+    ):
+        recorded.models()
+
+
+def test_questions_and_possible_answers_ship_and_are_not_mixed_with_others(
+    data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = data()
+    assert len(tasks.tasks()) == 4
+    (folder / "possible_answers.jsonl.xz").unlink()
+    with pytest.raises(EnvironmentFailed, match="holds no possible_answers"):
+        tasks.possible_answers()
+    (folder / "questions.jsonl.xz").unlink()
+    forget()
+    assert (len(tasks.tasks()), len(tasks.possible_answers())) == (1390, 1390)
+    assert set(recorded.models()) == {*STUDENTS, TEACHER}, "answers are the folder's own"
 
 
 def test_an_unknown_model_or_task_is_refused_with_the_nearest(data: Callable[..., Path]) -> None:
