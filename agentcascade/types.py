@@ -345,6 +345,7 @@ class LoggedSample(Frozen):
         exclude_if=lambda member: not member,  # what is logged of one student stays as it always was
         description="model of a committee that gave it; empty where there is one student",
     )
+    weight: int = Field(default=1, ge=1, exclude_if=lambda weight: weight == 1, description="votes that it counts")
 
 
 class Shadow(Frozen):

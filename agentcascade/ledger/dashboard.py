@@ -219,6 +219,9 @@ def _overhead(connection: Connection, conditions: Conditions, number: int) -> tu
 
 
 def _majority_action(samples: Sequence[Mapping[str, Any]]) -> str | None:
-    """The action that most samples chose; of equals, the one seen first."""
-    counts = Counter(s["action"] for s in samples if s["action"] is not None)
+    """The action with most votes; of equals, the one seen first."""
+    counts: Counter[str] = Counter()
+    for sample in samples:
+        if sample["action"] is not None:
+            counts[sample["action"]] += sample.get("weight", 1)
     return counts.most_common(1)[0][0] if counts else None

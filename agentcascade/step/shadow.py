@@ -126,4 +126,5 @@ def logged(sample: Sample) -> LoggedSample:
         logprob=sample.logprob,
         tokens=sample.tokens,
         member=sample.member,
+        weight=sample.weight,
     )

@@ -67,7 +67,9 @@ def logged_step(shadow: Shadow, calls: Sequence[Call], success: bool | None, pri
 
 def _student_samples(shadow: Shadow, calls: Sequence[Call], member: str, prices: PriceLookup) -> StudentSamples:
     """Samples of one student of a shadow: of a committee's `member`, or of the only one."""
-    samples = [sample.model_copy(update={"member": ""}) for sample in shadow.samples if sample.member == member]
+    samples = [
+        sample.model_copy(update={"member": "", "weight": 1}) for sample in shadow.samples if sample.member == member
+    ]
     calls = [call for call in calls if not member or call.model == member]
     model = member or (calls[0].model if calls else "")
     return StudentSamples(

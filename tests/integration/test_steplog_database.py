@@ -211,7 +211,7 @@ def test_a_committees_shadow_is_a_step_of_several_students_and_comes_out_again(
     database: Database, tmp_path: Path
 ) -> None:
     votes = [("small", "look", 50), ("small", "go", None), ("large", "look", None), ("down", None, None)]
-    three = tuple(LoggedSample(action=action, tokens=tokens, member=member) for member, action, tokens in votes)
+    three = tuple(LoggedSample(action=a, tokens=t, member=m, weight=1 + (m == "large")) for m, a, t in votes)
     small = call("student", "shadow", Usage(input=2000, output=80))
     large = small.model_copy(update={"model": "large", "usage": Usage(input=1900, output=40)})
     acted = call("teacher", "act", Usage(input=700, output=40))
@@ -219,6 +219,7 @@ def test_a_committees_shadow_is_a_step_of_several_students_and_comes_out_again(
     with database.begin() as connection:
         stored = connection.execute(select(tables.shadows.c.samples)).scalar_one()
     assert [sample["member"] for sample in stored] == ["small", "small", "large", "down"]
+    assert [sample.get("weight") for sample in stored] == [None, None, 2, None]
     steps = list(steplog.export(database, prices=PRICES))
     assert [(s.model, [x.action for x in s.samples], s.n, s.price) for s in steps[0].students] == [
         ("small", ["look", "go"], 2, CHEAP),

@@ -204,8 +204,22 @@ async def test_shadows_log_every_member() -> None:
         *(("cheap", "look"), ("dear", "look"), ("dear", "go"), ("bad", None))
     ]
     assert (shadow.accepted, shadow.agreement) == (True, 0.5)
+    assert "weight" not in shadow.samples[0].model_dump()
     assert {c.model: c.purpose for c in shadow.calls} == {"cheap": "shadow", "dear": "shadow"}
     assert "(bad)" in shadow.failures[0]
+
+
+async def test_a_bandit_learns_from_all_votes_of_a_committee(tmp_path: Any) -> None:
+    url = {"url": f"sqlite:///{tmp_path}/a.db"}
+    seats = {"student": {**ONE, "weight": 2}, "students": [TWO], "router": {"name": "linucb"}, "sampling": ACROSS}
+    async with build(mode="shadow", bank=url, **{**OFF, "teacher": Model("t", "look")}, **seats) as cascade:
+        bandit = cascade.context.router
+        assert bandit.n == 3  # type: ignore[attr-defined]
+        seen: list[Any] = []
+        bandit.update = lambda situation, tally, teacher: seen.append((tally.counts, teacher))  # type: ignore[attr-defined]
+        await cascade.step(MESSAGES)
+        await cascade.settle()
+    assert seen == [({"look": 3}, "look")]
 
 
 async def test_more_shadows_than_votes_are_of_each_member() -> None:
