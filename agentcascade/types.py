@@ -162,14 +162,20 @@ class Demonstration(Frozen):
 
 
 class Completion(Frozen):
-    """What one call of a chat model gave: `n` assistant messages and one bill."""
+    """Completion of a chat model: the `n` assistant messages of one call, and its bill.
 
-    model: str
+    >>> from agentcascade import Completion, Usage
+    >>> message = {"role": "assistant", "content": "look"}
+    >>> Completion(model="mine", messages=(message,), usage=Usage(input=12, output=1)).usage.completion
+    1
+    """
+
+    model: str = Field(description="name that the provider gave")
     messages: tuple[Message, ...]
-    finish_reasons: tuple[str, ...] = ()
+    finish_reasons: tuple[str, ...] = Field(default=(), description="of each message, as OpenAI calls them")
     usage: Usage = Usage()
-    dollars: Decimal | None = None
-    seconds: float = 0.0
+    dollars: Decimal | None = Field(default=None, description="None: the price is unknown")
+    seconds: float = Field(default=0.0, description="wall time")
     calls: int = Field(default=1, ge=1, description="provider requests behind it (n parallel calls count n)")
     logprobs: tuple[float | None, ...] = Field(
         default=(), description="mean log-probability of each message's tokens, where it was asked for and told"
@@ -193,10 +199,15 @@ class Completion(Frozen):
 
 
 class Action(Frozen):
-    """A parsed assistant message: the key it votes under, and what a demonstration would show."""
+    """Action of an assistant message: the key it votes under, and what a demonstration would show.
 
-    key: str
-    text: str
+    >>> from agentcascade import Action
+    >>> Action(key="take mug", text="take mug", reasoning="The mug is wanted.").key
+    'take mug'
+    """
+
+    key: str = Field(description="the same for samples that do the same")
+    text: str = Field(description="as a demonstration shows it")
     reasoning: str = ""
 
 
@@ -213,10 +224,16 @@ class Sample(Frozen):
 
 
 class Tally(Frozen):
-    """Votes over action keys; invalid samples count in `total` and in no class."""
+    """Tally of votes over action keys; invalid samples count in `total` and in no class.
 
-    counts: Mapping[str, int]
-    total: int = Field(ge=0)
+    >>> from agentcascade import Tally
+    >>> tally = Tally(counts={"look": 3, "wait": 1}, total=5)
+    >>> tally.top, tally.agreement
+    (('look', 3), 0.6)
+    """
+
+    counts: Mapping[str, int] = Field(description="action key: votes")
+    total: int = Field(ge=0, description="votes of all samples, the invalid ones among them")
     logprobs: Mapping[str, float] = Field(
         default_factory=dict, description="mean log-probability of each class' samples, where it is known of them all"
     )

@@ -33,8 +33,25 @@ _THOUGHT = re.compile(r"^\**(?:Thought|Reasoning)\**:\**\s*", re.IGNORECASE)
 
 
 class ActionFormat(Protocol):
+    """Format of actions: reads them off messages. `actions.format` names one, or another package's.
+
+    >>> from agentcascade import ActionFormat
+    >>> from agentcascade.actions import TextActions
+    >>> words: ActionFormat = TextActions()
+    >>> words.parse({"role": "assistant", "content": " take mug "}).key
+    'take mug'
+    """
+
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
-        """The action that `message` states; raises `InvalidAction`."""
+        """Parse the action of an assistant message.
+
+        Args:
+            message: In OpenAI's shape.
+            tools: That it could call.
+
+        Raises:
+            InvalidAction: It states none, or one that cannot be used.
+        """
         ...
 
 

@@ -63,8 +63,18 @@ async def merged(
 
 
 class DryRun:
-    """Joins actions that answer the same. `run` returns what an action would answer, or None where it must not be
-    tried: where it would do more than read. It runs in a thread, one action after the other.
+    """Merger that tries actions, and joins those that answer the same.
+
+    Args:
+        run: Returns what an action would answer, or None where it must not be tried: where it would do more than read.
+            It runs in a thread, one action after the other.
+
+    >>> import asyncio
+    >>> from agentcascade import Action, DryRun, Situation
+    >>> sums = DryRun(lambda action: str(sum(map(int, action.text.split("+")))))
+    >>> actions = [Action(key=text, text=text) for text in ("1+2", "2+1", "2+2")]
+    >>> asyncio.run(sums.merge(Situation(goal="three"), actions, ask=None))
+    {'1+2': '1+2', '2+1': '1+2', '2+2': '2+2'}
     """
 
     name = "dry run"
@@ -73,6 +83,7 @@ class DryRun:
         self._run = run
 
     async def merge(self, situation: Situation, actions: Sequence[Action], ask: Ask) -> Mapping[str, str]:
+        """Key of each action that was tried → key of the first that answers the same, as `Merger.merge` says."""
         first: dict[str, str] = {}
         joins = {}
         for action in actions:
@@ -83,8 +94,23 @@ class DryRun:
 
 
 class Verifier:
-    """Asks a cheap model which actions mean the same. Each set of actions is asked once for a task; the call is billed
-    to the step, as purpose ``verify``. An answer that is no grouping joins nothing.
+    """Merger that asks a cheap model which actions mean the same.
+
+    Each set of actions is asked once for a task; the call is billed to the step, as purpose ``verify``. An answer that
+    is no grouping joins nothing. `actions.verifier` names one in the configuration.
+
+    Args:
+        model: Is asked.
+        prompts: Templates of the question.
+
+    >>> import asyncio
+    >>> from agentcascade import Action, ScriptedModel, Situation, Verifier
+    >>> verifier = Verifier(ScriptedModel(["[[1, 2], [3]]"]))
+    >>> actions = [Action(key=text, text=text) for text in ("take mug", "pick up mug", "look")]
+    >>> async def ask(model, messages):
+    ...     return await model.complete(messages)
+    >>> asyncio.run(verifier.merge(Situation(goal="take the mug"), actions, ask))
+    {'take mug': 'take mug', 'pick up mug': 'take mug', 'look': 'look'}
     """
 
     name = "verifier"
@@ -94,6 +120,7 @@ class Verifier:
         self._known: LRUCache[tuple[str, str, tuple[str, ...]], Mapping[str, str]] = LRUCache(CACHED)
 
     async def merge(self, situation: Situation, actions: Sequence[Action], ask: Ask) -> Mapping[str, str]:
+        """Key of each action → key of the first of its group, as `Merger.merge` says."""
         question = situation.goal, situation.observation[-OBSERVATION:], tuple(sorted(a.key for a in actions))
         known = self._known.get(question)
         if known is None:

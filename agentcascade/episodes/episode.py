@@ -112,7 +112,7 @@ class Episode:
 
     @classmethod
     def restored(cls, engine: Engine, unfinished: UnfinishedEpisode, accounts: Sequence[Account] = ()) -> Episode:
-        """An episode as the database knows it, to be finished."""
+        """Restore an `unfinished` episode from the database, to be finished by `engine` within `accounts`."""
         episode = cls(
             engine,
             goal=unfinished.goal,

@@ -124,6 +124,10 @@ class Memory:
     async def remove(self, history: str, *, namespace: str | None = None) -> bool:
         """Delete a history, here and, at their next recall, in other processes.
 
+        Args:
+            history: name of the history.
+            namespace: tenant of the history; default: the configured one.
+
         Returns:
             Whether there was such a history.
 
@@ -135,7 +139,18 @@ class Memory:
         return await apart(self._histories.remove, space, history)
 
     async def prepare(self, history: str, *, namespace: str | None = None) -> int:
-        """Embed all of a history now instead of at its first question; returns its number of lines."""
+        """Embed all of a history now instead of at its first question.
+
+        Args:
+            history: name of the history.
+            namespace: tenant of the history; default: the configured one.
+
+        Returns:
+            Its number of lines.
+
+        Raises:
+            StorageError: the database cannot be read.
+        """
         index = await apart(self._current_index, namespace or self.namespace, history)
         await apart(_embed_within, index, float("inf"))
         return len(index)
@@ -236,11 +251,11 @@ class Memory:
         return recall
 
     def append_sync(self, history: str, turns: Sequence[Turn | str], *, namespace: str | None = None) -> None:
-        """`append` for programs without an event loop."""
+        """Append turns to a history, blocking, with the arguments and errors of `Memory.append`."""
         self._loop.run(self.append(history, turns, namespace=namespace))
 
     def recall_sync(self, question: str, history: str = "", **options: Unpack[RecallOptions]) -> Recall:
-        """`recall` for programs without an event loop."""
+        """Recall the memory for a question, blocking, with the arguments and errors of `Memory.recall`."""
         return self._loop.run(self.recall(question, history, **options))
 
     @cached_property
@@ -249,7 +264,13 @@ class Memory:
         return loop
 
     def question_context(self, question: str, history: str, *, namespace: str | None = None) -> QuestionContext:
-        """The modules' context of a question, with all lines embedded: for sweeps and benchmarks."""
+        """The modules' context of a question, with all lines embedded: for sweeps and benchmarks.
+
+        Args:
+            question: what is asked.
+            history: name of the history.
+            namespace: tenant of the history; default: the configured one.
+        """
         index = self._current_index(namespace or self.namespace, history)
         return self._question_context(question, index, float("inf"), None)[0]
 

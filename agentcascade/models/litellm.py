@@ -39,6 +39,10 @@ class LiteLLMModel:
         api_base: The provider's address; None: litellm's own, or what its environment variables say.
         api_key: The provider's key; None: from litellm's environment variables.
         options: Goes with every call, such as ``{"top_p": 0.9}``.
+
+    >>> from agentcascade import LiteLLMModel, Usage
+    >>> float(LiteLLMModel("openai/gpt-4.1-mini").dollars(Usage(input=1_000_000, output=1_000_000)))
+    2.0
     """
 
     bills_failures = True
@@ -158,9 +162,9 @@ class LiteLLMModel:
         timeout: float | None = None,
         **options: Any,
     ) -> Completion:
-        """One answer, each delta of it to `on_delta` as it comes. Tried again only while nothing was handed out.
+        """Stream one answer to `on_delta`, with the arguments, result and errors of `LiteLLMModel.complete`.
 
-        Args and what is returned and raised: as of `complete`.
+        Each delta is handed out as it comes; a request is tried again only while none was.
 
         Raises:
             BrokenStream: The stream ended before its answer did.

@@ -125,7 +125,7 @@ class ScriptedModel:
     async def stream(
         self, messages: Sequence[Message], on_delta: Callable[[Delta], None], **options: Any
     ) -> Completion:
-        """One answer as of `complete`, a few words at a time to `on_delta`."""
+        """Stream one answer to `on_delta`, a few words at a time, with the arguments of `ScriptedModel.complete`."""
         from agentcascade.models.deltas import split_into_deltas
 
         completion = await self.complete(messages, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,32 @@ def test_errors_and_protocols_are_handed_on() -> None:
     assert agentcascade.Router is protocols.Router
     for name in agentcascade.__all__:
         assert getattr(agentcascade, name) is not None
+
+
+PUBLIC = [
+    getattr(agentcascade, name)
+    for name in agentcascade.__all__
+    if inspect.isclass(value := getattr(agentcascade, name)) or inspect.isfunction(value)
+]
+DESCRIBED = [value for value in PUBLIC if value.__module__ not in ("agentcascade.errors", "agentcascade.protocols")]
+
+
+@pytest.mark.parametrize("value", DESCRIBED, ids=lambda value: value.__name__)
+def test_public_docstrings_have_an_example_and_name_every_argument(value: Any) -> None:
+    """`test_doctests` runs the examples. A method may refer to the one whose arguments it takes."""
+    assert ">>> " in inspect.getdoc(value)
+    methods = [value] if inspect.isfunction(value) else [m for k, m in vars(value).items() if not k.startswith("_")]
+    for method in methods:
+        function = inspect.unwrap(getattr(method, "__func__", getattr(method, "fget", method)))
+        if not inspect.isfunction(function) or function.__module__ != value.__module__ or is_pydantics(function):
+            continue
+        text = inspect.getdoc(function)
+        assert text, function.__qualname__
+        if re.search(r"`[A-Z]\w+\.\w+`", text.splitlines()[0]):
+            continue
+        names = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+        assert [name for name in names if not re.search(rf"\b{name}\b", text)] == [], function.__qualname__
+
+
+def is_pydantics(function: Any) -> bool:
+    return function.__name__ == "settings_customise_sources"
