@@ -62,8 +62,9 @@ class Committee(StudentPolicy):
 
     @property
     def seconds(self) -> float:
-        """Of every member's call `sampling.timeout_seconds` is the deadline."""
-        return super().seconds * len(self.members)
+        """`sampling.timeout_seconds` for every member's call, but half of the step's own deadline is the teacher's."""
+        one = super().seconds
+        return min(one * len(self.members), max(one, self.context.config.deadline_seconds / 2))
 
     async def sample_all(
         self, n: int, situation: Situation, request: Request, record: StepRecord, purpose: Purpose

@@ -110,6 +110,16 @@ async def test_a_slow_member_is_waited_for_as_long_as_a_call_may_take() -> None:
     assert "TimeoutError" in decision.failures[0]
 
 
+async def test_members_that_hang_one_after_the_other_leave_the_teacher_its_time() -> None:
+    members = [Model(f"m{i}", LOOK, delay=5) for i in range(6)]
+    first_vote = AlwaysStudent()
+    first_vote.samples = lambda situation: 6  # type: ignore[method-assign]
+    cascade = committee(*members, router=first_vote, sampling={"timeout_seconds": 0.1}, deadline_seconds=0.6)
+    _, decision = await cascade.step(MESSAGES)
+    assert (decision.answered_by, decision.reason) == ("teacher", "student failed: TimeoutError")
+    assert 1 < sum(len(m.requests) for m in members) < 6
+
+
 async def test_all_abstain_and_the_teacher_answers() -> None:
     _, decision = await committee(Model("a", RuntimeError("x")), Model("b", "hm")).step(MESSAGES)
     assert (decision.answered_by, decision.reason, decision.action) == ("teacher", "agreement 0/2", "teach")
