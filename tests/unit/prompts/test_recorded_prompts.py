@@ -1,4 +1,7 @@
-"""The default templates say what was said before there were any, byte for byte: provider's prompt caches hang on it."""
+"""The default templates say what was said before there were any, byte for byte: providers' prompt caches hang on it.
+
+The recording is of d9fb81f, when prompts were constants in eight modules.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prompt_recording import record
+from prompt_recording import RECORDED, record
 
-RECORDED = Path(__file__).parents[2] / "data" / "prompts.json.xz"
-"""By `prompt_recording.record` at d9fb81f, when prompts were constants in eight modules."""
 UNFILLED = "in at most {words} words"
 """What a memory's summary was asked for then: a field that nobody filled."""
 

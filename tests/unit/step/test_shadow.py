@@ -15,6 +15,7 @@ from agentcascade._util.stable_draw import included, pick
 from agentcascade.assembly.components import make_router
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
+from agentcascade.prompts.demonstrations import demonstrations_in
 from agentcascade.types import Situation, Usage
 
 
@@ -37,7 +38,7 @@ async def test_the_teacher_answers_and_every_sample_of_the_student_is_logged():
     assert shadow.agreement == pytest.approx(2 / 3)
     assert [(c.role, c.purpose, c.dollars) for c in shadow.calls] == [("student", "shadow", Decimal(130))]
     assert shadow.demonstrations == ("tr_1:0-1",)
-    assert "What an expert did" in student.requests[0]["messages"][1]["content"]
+    assert demonstrations_in(student.requests[0]["messages"][1])
 
 
 async def test_a_unanimous_shadow_would_have_been_accepted():

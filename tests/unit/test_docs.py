@@ -1,0 +1,103 @@
+"""Documentation names what there is: modules and their names, files, commands, groups of entry points."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+import agentcascade
+from agentcascade import registry
+from agentcascade.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+GROUPS = re.compile(r"^- `(\w+)`|^\| `(\w+)`(?: · `(\w+)`)?(?: · `(\w+)`)? \|", re.MULTILINE)
+FOLDERS = (
+    ROOT,
+    *(ROOT / name for name in ("agentcascade", "agentcascade/routers", "routers/tuning", "tests", "tests/benchmarks")),
+)
+"""Where a path that a page names may begin."""
+OF_USERS = re.compile(r"NEW|NAME|^(?:acme|runs|tuned)/|^(?:agentcascade|rule)\.yaml")
+EXTENSIONS = "(?:yaml|db|jsonl|md|html)"
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def leads_somewhere(dotted: str) -> bool:
+    """Whether a dotted path is a module, or a name in one."""
+    module, names = dotted, []
+    while module:
+        try:
+            target = import_module(module)
+        except ModuleNotFoundError:
+            module, _, name = module.rpartition(".")
+            names.insert(0, name)
+        else:
+            for name in names:
+                target = getattr(target, name, None)
+            return target is not None
+    return False
+
+
+def told_groups() -> set[str]:
+    """Groups of entry points, by ARCHITECTURE.md's table of extension points."""
+    table = text_of(ROOT / "ARCHITECTURE.md").partition("## Extension points")[2].partition("## ")[0]
+    return {name for row in GROUPS.findall(table) for name in row if name}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: page.name)
+def test_dotted_paths_lead_somewhere(page: Path) -> None:
+    text = re.sub(rf"\bagentcascade\.{EXTENSIONS}\b|\bclient\.agentcascade\.\w+|\.agentcascade\.\w+", "", text_of(page))
+    dotted = set(re.findall(r"(?<![\w/.])agentcascade(?:\.[A-Za-z_]\w*)+", text))
+    dotted -= {f"agentcascade.{group}" for group in told_groups()}
+    assert [path for path in sorted(dotted) if not leads_somewhere(path)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_are_there(page: Path) -> None:
+    text = text_of(page)
+    paths = re.findall(r"`([\w./-]*\w/|[\w./-]+\.(?:py|md|sh|toml|txt|yaml))`", text)
+    paths += re.findall(r"\]\(([\w./-]+)\)", text) + re.findall(r"python ((?:tests|examples)/[\w./-]+\.py)", text)
+    assert len(paths) > 5
+    of_ours = {path for path in paths if not OF_USERS.search(path)}
+    assert [path for path in sorted(of_ours) if not any((folder / path).exists() for folder in FOLDERS)] == []
+
+
+def test_commands_are_there() -> None:
+    """Those in code of the README, alternatives (``keys create|list``, ``init | doctor``) each."""
+    code = re.findall(r"```\w*\n(.*?)\n```|`([^`\n]+)`", text_of(ROOT / "README.md"), re.DOTALL)
+    lines = [line for block in code for line in re.split(r"\n|; ", "".join(block))]
+    told = [line.removeprefix("agentcascade ").split("#")[0] for line in lines if line.startswith("agentcascade ")]
+    assert len(told) > 30
+    context = click.Context(main)
+    for line in told:
+        group: click.Group = main
+        for words in (part.split() for part in line.split(" | ")):
+            for name in words[0].split("|"):
+                command = group.get_command(context, name) or main.get_command(context, name)
+                assert command is not None, line
+                group = command if isinstance(command, click.Group) else group
+            if command is group and len(words) > 1 and re.fullmatch(r"[a-z|-]+", words[1]):
+                assert all(group.get_command(context, below) for below in words[1].split("|")), line
+
+
+def test_every_group_that_is_told_is_looked_up_and_ours_are_told() -> None:
+    code = "\n".join(text_of(path) for path in (ROOT / "agentcascade").rglob("*.py"))
+    code += "\n".join(text_of(path) for folder in ("routers", "envs") for path in (ROOT / folder).rglob("*.py"))
+    for group in told_groups():
+        assert f'"{group}"' in code, group
+    ours = re.findall(r'entry-points\."agentcascade\.(\w+)"', text_of(ROOT / "pyproject.toml"))
+    assert {*ours} <= told_groups()
+    assert all(registry.registered(group) for group in ours)
+
+
+def test_public_names_of_the_readme_are_public() -> None:
+    names = set(re.findall(r"(?<!\.)\bagentcascade\.(\w+)\(", text_of(ROOT / "README.md")))
+    assert {"build", "wrap"} <= names <= set(agentcascade.__all__)
