@@ -1,13 +1,15 @@
 """Recorded answers of real models to BFCL's tool calls: is the official verdict reproduced, what is agreement worth?
 
-    BFCL_DATA=../shared/data/bfcl python tests/benchmarks/bench_bfcl.py [check] [policies] [likeness] [auroc]
+    BFCL_DATA=data/bfcl python tests/benchmarks/bench_bfcl.py [check] [policies] [likeness] [auroc] [certify]
         [--teacher gpt-4-1106-preview-FC …] [--members …] [--all] [--declined-alike] [--every-rule] [--price …]
 
 check: on how many answers our check gives the official verdict, by model and category, and what the rest is. policies:
 teachers and members alone, committees of two and three, random mixes at equal teacher share, oracles; rules chosen on
 one half of the tasks and counted on the other. likeness: of the errors of members against those of one model's samples.
 auroc: agreement within a model, across models, and both together, as a sign that an answer is right.
-Dollars are of August 2024 (`agentcascade.envs.bfcl.prices`). Python tasks alone unless --all.
+certify: committees that `agentcascade tune` certifies on one half of the tasks, judged by the official verdicts on the
+other half, over 200 splits. Dollars are of August 2024 (`agentcascade.envs.bfcl.prices`). Python tasks alone unless
+--all.
 """
 
 from __future__ import annotations
@@ -19,11 +21,19 @@ from itertools import combinations
 
 import numpy as np
 
-from agentcascade.envs.bfcl import keys, prices, recorded, tasks
+from agentcascade.envs.bfcl import keys, labels, prices, recorded, tasks
 from agentcascade.envs.bfcl.check import check
+from agentcascade.envs.bfcl.models import PREFIX
 from agentcascade.envs.bfcl.policies import Against, Floats, Played, Table, against, auroc, likeness
 from agentcascade.envs.bfcl.recorded import Answer
 from agentcascade.errors import AgentCascadeError, EnvironmentFailed
+from agentcascade.models.pricing import Price
+from agentcascade.routers.tuning.committees import Committee
+from agentcascade.routers.tuning.risks import Count, Risk
+from agentcascade.routers.tuning.rules import Threshold
+from agentcascade.routers.tuning.tuner import Settings, tune
+from agentcascade.steplog.types import LoggedStep, StudentSamples
+from agentcascade.types import LoggedSample, Usage
 
 PYTHON = ("simple_python", "multiple", "parallel", "parallel_multiple")
 TEACHERS = ["gpt-4-1106-preview-FC", "mistral-large-2407-FC-Auto"]
@@ -312,6 +322,102 @@ def _shared(votes: Sequence[str | None], others: Sequence[Sequence[str | None]])
     )
 
 
+CERTIFIED: list[tuple[Count, float]] = [("marginal", 0.03), ("marginal", 0.05)]
+"""What may go wrong at most: of all tasks, those that the committee takes and gets wrong. Not `total`: a log has one
+gold key, and a teacher whose right answer is another one would count as wrong."""
+
+
+def logged(
+    ids: Sequence[str], members: Sequence[str], teacher: str, known: dict[str, prices.Price]
+) -> list[LoggedStep]:
+    """Steps as `agentcascade bench bfcl --log` writes them, made without playing."""
+    steps = []
+    for id in ids:
+        tools = tasks.task(id).tools
+        given = {name: recorded.answer(name, id) for name in (*members, teacher)}
+        votes = {name: keys.key(answer, tools) for name, answer in given.items()}
+        students = tuple(
+            StudentSamples(
+                model=name,
+                samples=(LoggedSample(action=votes[name], tokens=given[name].output_tokens),),
+                n=1,
+                prompt=Usage(input=given[name].input_tokens or 0),
+                price=_price(name, known),
+            )
+            for name in members
+        )
+        gold = labels.gold(id, [votes[name] for name in members], votes[teacher], [PREFIX + name for name in given])
+        steps.append(
+            LoggedStep(
+                id=id,
+                category=tasks.task(id).category,
+                students=students,
+                teacher=votes[teacher],
+                teacher_model=teacher,
+                teacher_usage=Usage(input=given[teacher].input_tokens or 0, output=given[teacher].output_tokens or 0),
+                teacher_price=_price(teacher, known),
+                gold=gold,
+            )
+        )
+    return steps
+
+
+def _price(name: str, known: dict[str, prices.Price]) -> Price | None:
+    found = prices.price(name, known)
+    return None if found is None else Price(input=found.input, output=found.output)
+
+
+def certified(table: Table, members: Sequence[str], teacher: str, known: dict[str, prices.Price]) -> None:
+    """Rules of `tune` at 95 %, found on one half and counted with the official verdicts on the other."""
+    cheap_first = sorted(members, key=lambda m: float(table[m].dollars.mean()))
+    steps = logged(table.ids, cheap_first, teacher, known)
+    base = table.alone(teacher, teacher=True)
+    key_of = {step.id: step.gold for step in steps}
+    others = [
+        id
+        for i, id in enumerate(table.ids)
+        if any(table[m].right[i] and table[m].votes[i] != key_of[id] for m in cheap_first)
+    ]
+    print(
+        f"\ncertificates, teacher {short(teacher)} (wrong {1 - base.right.mean():.3f}), members"
+        f" {', '.join(map(short, cheap_first))}; on {len(others)} of {len(steps)} tasks a member's"
+        " right answer is not the gold one and counts as wrong"
+    )
+    for count, limit in CERTIFIED:
+        draw = np.random.default_rng(0)
+        over_other = over_all = 0
+        risks, ratios, gains = [], [], []
+        chosen: Counter[str] = Counter()
+        for _ in range(SPLITS):
+            half = draw.permutation(len(steps)) < len(steps) // 2
+            settings = Settings(max_risk=limit, risk=Risk("wrong", count), rules=("committee",))
+            found = tune([step for step, own in zip(steps, half) if own], settings).chosen
+            if found is None:
+                chosen["none"] += 1
+                continue
+            rule = found.rule
+            assert isinstance(rule, Committee)
+            assert isinstance(rule.rule, Threshold)
+            names, needed = rule.members, rule.rule.needed
+            outcome = table.committee(names, needed, teacher) if needed > 1 else table.alone(names[0])
+            bad = (1 - outcome.right) * (1 if count == "total" else 1 - outcome.teacher)
+            chosen[_named((names, needed))] += 1
+            over_other += bad[~half].mean() > limit
+            over_all += bad.mean() > limit
+            risks.append(bad[~half].mean())
+            gains.append(outcome.right[~half].mean() - base.right[~half].mean())
+            ratios.append(outcome.dollars[~half].mean() / base.dollars[~half].mean())
+        made = SPLITS - chosen["none"]
+        said = "none certified"
+        if made:
+            said = (
+                f"risk on the other half {np.mean(risks):.3f}, {np.mean(gains):+.3f} right at {np.mean(ratios):.3f} of"
+                f" the cost; above the limit on all tasks {over_all}, on the other half {over_other} of {made}; chosen:"
+                f" {'; '.join(f'{name} ({n})' for name, n in chosen.most_common(3))}"
+            )
+        print(f"  wrong, {count}, at most {limit}: {said}", flush=True)
+
+
 def readable(models: Sequence[str]) -> None:
     """How a member's answers without a call and votes that count for nothing are spread."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
@@ -324,7 +430,9 @@ def readable(models: Sequence[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["check", "policies", "likeness", "auroc", []], default=[])
+    parser.add_argument(
+        "parts", nargs="*", choices=["check", "policies", "likeness", "auroc", "certify", []], default=[]
+    )
     parser.add_argument("--teacher", nargs="+", default=TEACHERS)
     parser.add_argument("--members", nargs="+", default=MEMBERS)
     parser.add_argument("--models", nargs="+", help="of the check; else all that have answers")
@@ -335,7 +443,7 @@ def main() -> None:
         "--price", action="append", default=[], metavar="NAME=IN,OUT", help="dollars per million tokens"
     )
     given = parser.parse_args()
-    parts = given.parts or ["check", "policies", "likeness", "auroc"]
+    parts = given.parts or ["check", "policies", "likeness", "auroc", "certify"]
     try:
         ids = [id for id, task in tasks.tasks().items() if given.all or task.category in PYTHON]
         known = prices.table(given.price)
@@ -355,6 +463,11 @@ def main() -> None:
                 given.members,
                 given.every_rule,
             )
+        if "certify" in parts:
+            for teacher in given.teacher:
+                names = list(dict.fromkeys([teacher, *given.members]))
+                table = Table(names, ids, known, declined_alike=given.declined_alike)
+                certified(table, given.members, teacher, known)
         if "likeness" in parts:
             alike(given.members, ids)
         if "auroc" in parts:
