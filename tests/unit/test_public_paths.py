@@ -69,3 +69,14 @@ def test_what_is_registered_can_be_loaded(group: str) -> None:
     for point in points.values():
         if point.value.startswith("agentcascade."):
             assert point.load() is not None
+
+
+def test_modules_of_routers_are_found_without_their_family() -> None:
+    from agentcascade.routers import consistency, ppo
+
+    assert (ppo.__name__, consistency.__name__) == (
+        "agentcascade.routers.tier.ppo",
+        "agentcascade.routers.step.consistency",
+    )
+    with pytest.raises(ImportError, match="nothing"):
+        from agentcascade.routers import nothing  # type: ignore[attr-defined] # noqa: F401
