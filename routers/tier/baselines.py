@@ -151,7 +151,7 @@ _SIGNALS_OF_MODULE: Mapping[ModuleName, tuple[str, ...]] = {
     "topic": ("open", "length"),
     "summary": ("gathering", "comparing", "open"),
 }
-"""Signals that ask for a higher tier of each module; the strongest of them counts"""
+"""Signals that ask for a higher tier of each module, where it is not named any of them; the strongest counts."""
 
 _HINT, _HARD, _MISS = 0.6, 0.1, 0.3
 """Weights of the score: the module's strongest signal, the mean of all signals, how badly retrieval matched"""
@@ -193,7 +193,7 @@ class CostThreshold:
         if norm == 0:
             return 0.0
         seen = question_signals(state.question)
-        hint: float = max(getattr(seen, signal) for signal in _SIGNALS_OF_MODULE[module])
+        hint: float = max(getattr(seen, signal) for signal in _SIGNALS_OF_MODULE.get(module, seen._fields))
         miss = 1 - _ramp(float(state.query @ state.read) / norm, 0.0, _MATCHED)
         return min(1.0, _HINT * hint + _HARD * sum(seen) / len(seen) + _MISS * miss)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -65,6 +65,12 @@ def test_fixed_tiers_are_one_for_all_or_one_for_each() -> None:
     mixed = FixedTiers({"filter": "high", "topic": "mid"})
     assert [tier(mixed, m, state(), 1.0) for m in MODULES] == [2, 0, 0, 1, 0]
     assert mixed.tiers["summary"] == "low"
+
+
+@pytest.mark.parametrize("question", asked)
+def test_a_module_that_is_new_looks_as_hard_as_the_hardest(question: str) -> None:
+    threshold, new = CostThreshold(), cast(ModuleName, "place")
+    assert threshold.score(new, state(question)) == max(threshold.score(m, state(question)) for m in MODULES) > 0
 
 
 def test_random_tiers_are_as_likely_as_they_were_told() -> None:
