@@ -55,8 +55,8 @@ def request(
 ) -> None:
     """The parameters of `Episode.complete` and `Episode.stream`, streamed or not, blocking or not.
 
-    Those named here mean what OpenAI's API means by them; None is as good as left out. Whatever else is given goes to
-    the teacher's provider as it is, and to no student. A provider's own option may be given by its name
+    Those named here mean what OpenAI's API means by them; None stands for a provider's default. Whatever else is given
+    goes to the teacher's provider as it is, and to no student. A provider's own option may be given by its name
     (``top_k=20``) or, where the provider's client would refuse the name, in ``extra_body``.
 
     Args:
