@@ -30,7 +30,7 @@ import numpy as np
 from agentcascade.assembly import components
 from agentcascade.bank.shortening import Shortener, WordLimits
 from agentcascade.bench.records import EpisodeJob, EpisodeRecord
-from agentcascade.bench.suites import alfworld
+from agentcascade.bench.suites.alfworld import AlfworldSuite
 from agentcascade.bench.worker import Setup, Worker, embedder
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig
@@ -87,7 +87,7 @@ def configured(**sections: dict[str, Any]) -> CascadeConfig:
         "router": {"name": "unanimity", "options": {"n": 3}},
         "sampling": {"temperature": 0.1, "staged": "never"},
         "actions": {"format": "react"},
-        "collect": {"drop_observations": [alfworld.NOTHING_HAPPENED]},
+        "collect": {"drop_observations": AlfworldSuite.dropped},
     }
     merged = {k: {**v, **sections.get(k, {})} if isinstance(v, dict) else v for k, v in base.items()}
     return CascadeConfig.model_validate(merged | {k: v for k, v in sections.items() if k not in base})
@@ -163,9 +163,9 @@ def shortened(bank: str, jobs: Sequence[EpisodeJob]) -> None:
         shutil.copy(bank.removeprefix("sqlite:///"), copy.removeprefix("sqlite:///"))
         with closing(open_database(copy)) as database:
             config = configured()
-            made = components.open_bank(config, database, embedder("minilm"))
+            copied = components.open_bank(config, database, embedder("minilm"))
             price = components.make_model(ModelConfig.model_validate(TEACHER), count)
-            shortener = Shortener(made, Editor(count, price.dollars), count, words)
+            shortener = Shortener(copied, Editor(count, price.dollars), count, words)
             print(asyncio.run(run(shortener)))
         tell(f"at most {words.easy} and {words.hard} words", play(configured(prompt={"shortened": True}), copy, jobs))
 
@@ -184,22 +184,22 @@ def main() -> None:
     options = parser.parse_args()
 
     def games(split: str, number: int, policy: str) -> list[EpisodeJob]:
-        found, _ = alfworld.tasks(split, number, options.seed, workers=2, on_progress=lambda done, of: None)
-        return [EpisodeJob(policy, options.seed, i, t.id, t.path) for i, t in enumerate(found)]
+        tasks, _ = AlfworldSuite().tasks(split, number, options.seed, workers=2, on_progress=lambda done, of: None)
+        return [EpisodeJob(policy, options.seed, i, t.id, t.path) for i, t in enumerate(tasks)]
 
     with tempfile.TemporaryDirectory() as folder:
-        own = f"{folder}/bank.db"
+        path = f"{folder}/bank.db"
         if options.bank is not None and options.bank.exists():
-            shutil.copy(options.bank, own)
+            shutil.copy(options.bank, path)
         else:
-            records = play(configured(), f"sqlite:///{own}", games("train", options.demos, "demos"))
-            with closing(open_database(own)) as database:
+            records = play(configured(), f"sqlite:///{path}", games("train", options.demos, "demos"))
+            with closing(open_database(path)) as database:
                 bank = components.open_bank(configured(), database, embedder("minilm"))
                 asyncio.run(bank.add_many([r.trajectory for r in records if r.trajectory is not None]))
             if options.bank is not None:
-                shutil.copy(own, options.bank)
+                shutil.copy(path, options.bank)
         jobs = games("valid_unseen", options.episodes, "cascade")
-        url = f"sqlite:///{own}"
+        url = f"sqlite:///{path}"
         if options.only in (None, "waves"):
             waves(url, jobs)
         if options.only in (None, "sticky"):
