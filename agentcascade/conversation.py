@@ -52,7 +52,7 @@ class History:
 
     def __init__(self, formats: ActionFormat) -> None:
         self._formats = formats
-        self._messages: list[Message] = []
+        self._messages: list[Message | None] = []
         self._steps: list[Step] = []
         self._ends: list[int] = []
         """Index of the assistant message that closes each step."""
@@ -67,9 +67,9 @@ class History:
         kept = bisect_left(self._ends, common)
         steps, ends = self._steps[:kept], self._ends[:kept]
         start = ends[-1] + 1 if ends else 0
-        new = messages[start:]
+        earlier, new = self._messages[:start], messages[start:]
         new_steps, new_ends, observation = await _steps_off_loop(new, self._formats)
-        self._messages = [*self._messages[:start], *(deepcopy(message) for message in new)]
+        self._messages = [*earlier, *map(_copied, new)]
         self._steps = [*steps, *new_steps]
         self._ends = [*ends, *(start + end for end in new_ends)]
         return _situation(messages, tuple(self._steps), observation, **given)
@@ -77,9 +77,24 @@ class History:
     def _common(self, messages: Sequence[Message]) -> int:
         """How many of the messages are those of the last call."""
         for index, (known, message) in enumerate(zip(self._messages, messages)):
-            if known != message:
+            if not _is_same(known, message):
                 return index
         return min(len(self._messages), len(messages))
+
+
+def _copied(message: Message) -> Message | None:
+    """A copy; None of a message that holds what cannot be copied, which is then parsed at every call."""
+    try:
+        return deepcopy(message)
+    except Exception:  # whatever objects of a caller do
+        return None
+
+
+def _is_same(known: Message | None, message: Message) -> bool:
+    try:
+        return bool(known == message)
+    except Exception:  # arrays do not say whether they are equal
+        return False
 
 
 async def read_off_loop(messages: Sequence[Message], formats: ActionFormat, **given: str) -> Situation:

@@ -1,4 +1,5 @@
 import asyncio
+from threading import Event, Lock
 
 import pytest
 from hypothesis import given
@@ -109,3 +110,56 @@ async def test_a_history_checks_what_is_new():
     messages[0]["content"] = 7
     with pytest.raises(InvalidRequest, match=r"messages\[0\]\.content is a int"):
         await history.read(messages)
+
+
+class Unequal:
+    """Refuses to be compared, as arrays do."""
+
+    def __eq__(self, other):
+        raise ValueError("the truth value is ambiguous")
+
+    __hash__ = None
+
+
+async def test_messages_that_cannot_be_copied_or_compared_are_read_at_every_call():
+    circle = {}
+    circle["itself"] = circle
+    for value in (Unequal(), (i for i in range(3)), Lock(), circle):
+        formats = Counting()
+        history, messages = conversation.History(formats), [{"role": "user", "content": "go", "extra": value}]
+        for number in range(2):
+            messages = [*messages, {"role": "assistant", "content": f"Action: {number}", "extra": value}]
+            situation = await history.read(messages)
+            assert [step.action for step in situation.history] == ["0", "1"][: number + 1]
+
+
+class Waiting(RegexActions):
+    """Is in no hurry with a message that says so, wherever it is parsed."""
+
+    at_once = 50
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.go_on = Event(), Event()
+
+    def parse(self, message, tools=None):
+        if "slowly" in message["content"]:
+            self.begun.set()
+            assert self.go_on.wait(10)
+        return super().parse(message, tools)
+
+
+async def test_conversations_that_are_read_at_once_do_not_mix():
+    formats = Waiting()
+    history = conversation.History(formats)
+    first = [{"role": "user", "content": "go"}, {"role": "assistant", "content": "Action: a"}]
+    other = [{"role": "user", "content": "go"}, {"role": "assistant", "content": "Action: b"}]
+    await history.read(first)
+    slowly = [*first, {"role": "assistant", "content": f"Action: slowly{' ' * 60}"}]
+    reading = asyncio.create_task(history.read(slowly))
+    await asyncio.to_thread(formats.begun.wait, 10)
+    await history.read(other)
+    formats.go_on.set()
+    await reading
+    both = [*other, *slowly[2:]]
+    assert (await history.read(both)).history == conversation.read(both, formats).history

@@ -4,7 +4,7 @@ import pytest
 from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 from agentcascade.episodes.episode import without_failed
-from agentcascade.errors import BankError, EpisodeClosed, InvalidRequest
+from agentcascade.errors import BankError, CascadeClosed, EpisodeClosed, InvalidRequest
 from agentcascade.types import Step
 
 
@@ -112,3 +112,21 @@ def test_the_sync_face_is_the_same_step():
         episode = cascade.sync_episode()
         assert episode.complete(MESSAGES).agentcascade.answered_by == "student"
         assert episode.finish(success=True) is False
+
+
+@pytest.mark.parametrize(
+    "preparation", [{"plan": True}, {"plan": True, "first_thought": True}, {"first_thought": True}]
+)
+async def test_nothing_is_bought_for_a_first_step_that_cannot_be_taken(preparation):
+    without_user = [{"role": "tool", "tool_call_id": "1", "content": "a mug"}]
+    teacher = Model("t", "words")
+    for stateless in (False, True):
+        cascade = make(None, teacher, FakeBank(), mode="collect", collect=preparation)
+        plan = "" if preparation.get("plan") else "given"
+        with pytest.raises(InvalidRequest, match="a plan needs a user message"):
+            await cascade.episode(stateless=stateless, plan=plan).complete(without_user)
+        episode = cascade.episode(stateless=stateless)
+        await cascade.aclose()
+        with pytest.raises(CascadeClosed):
+            await episode.complete(MESSAGES)
+    assert teacher.requests == []

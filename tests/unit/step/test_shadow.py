@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 import time
 from collections import Counter
 from decimal import Decimal
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
+from agentcascade import lifetime
 from agentcascade._util.stable_draw import included, pick
 from agentcascade.assembly.components import make_router
 from agentcascade.config.sections import RouterConfig
@@ -208,3 +211,33 @@ async def test_a_router_without_a_verdict_ends_with_its_samples():
     cascade = cascade.twin(router=Undecided())
     _, decision = await cascade.step(MESSAGES)
     assert (decision.answered_by, decision.samples) == ("teacher", 2)
+
+
+@pytest.mark.parametrize("mode", ["shadow", "cascade"])
+async def test_a_cascade_that_nobody_holds_is_open_until_its_shadows_and_audits_are_recorded(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifetime, "EXIT_SECONDS", 0.01)
+    asked, go_on, closed = asyncio.Event(), asyncio.Event(), threading.Event()
+
+    class Gated(Model):
+        async def complete(self, messages: Any, **options: Any) -> Any:
+            asked.set()
+            await go_on.wait()
+            return await super().complete(messages, **options)
+
+    gated, quick = Gated("gated", act("look")), Model("quick", act("look"))
+    student, teacher = (gated, quick) if mode == "shadow" else (quick, gated)
+    cascade = make(student, teacher, mode=mode, audit={"rate": 1.0}, retrieval={"k": 0})
+    recorder = cascade.context.recorder
+    cascade.on_close(closed.set)
+    await cascade.step(MESSAGES)
+    await asyncio.wait_for(asked.wait(), 10)
+    del cascade, student, teacher
+    gc.collect()
+    assert not await asyncio.to_thread(closed.wait, 0.2)
+    go_on.set()
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+    assert len(recorder.shadows) == 1
+    gc.collect()
+    assert await asyncio.to_thread(closed.wait, 10)
