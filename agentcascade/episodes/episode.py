@@ -218,6 +218,7 @@ class Episode:
         """
         if self._closed:
             raise EpisodeClosed(f"episode {self.id} was finished: start a new one with cascade.episode()")
+        self._engine.check_open()
         asked = dict(options or {})
         n = asked.pop("n", None)
         n = 1 if n is None else n
@@ -293,6 +294,8 @@ class Episode:
         Where they fail there is no first step: a decision of their own holds what they cost.
         """
         context, settings = self._context, self._context.config.collect
+        if settings.plan or self.plan:
+            planning.place_of_plan(messages)
         record = StepRecord(situation, self.mode, self._take_preparation(), context.name)
         try:
             if settings.plan and not self.plan:

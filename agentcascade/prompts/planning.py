@@ -27,14 +27,20 @@ def asking(messages: Sequence[Message], template: str, prompts: Prompts = DEFAUL
     return [*messages, Composed({"role": "user", "content": ""}, asked, addition)]
 
 
+def place_of_plan(messages: Sequence[Message]) -> int:
+    """Index of the first user message. Raises `InvalidRequest` when there is none."""
+    first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
+    if first is None:
+        raise InvalidRequest("a plan needs a user message to follow: the conversation has none")
+    return first
+
+
 def with_plan(messages: Sequence[Message], plan: str, prompts: Prompts = DEFAULT) -> list[Message]:
     """The plan, quoted, at the end of the first user message, so that the prompt's prefix stays the same at every step.
 
     Raises `InvalidRequest` when there is none.
     """
-    first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
-    if first is None:
-        raise InvalidRequest("a plan needs a user message to follow: the conversation has none")
+    first = place_of_plan(messages)
     values = {"plan": prompts.quoting.text(plan)}
     told = Composed(messages[first], prompts.render("planned", **values), Rendered("planned", values))
     return [*messages[:first], told, *messages[first + 1 :]]

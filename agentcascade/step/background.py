@@ -7,14 +7,22 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from agentcascade.lifetime import Lifetime
+
 log = logging.getLogger("agentcascade.shadow")
 
 
 class BackgroundTasks:
-    """Tasks under way, each with a deadline of its own. Twins of a cascade share them."""
+    """Tasks under way, each with a deadline of its own. Twins of a cascade share them.
 
-    def __init__(self) -> None:
+    Args:
+        life: Of the cascade, which does not end before them when nobody holds the cascade any more.
+    """
+
+    def __init__(self, life: Lifetime) -> None:
         self.pending: set[asyncio.Task[None]] = set()
+        self._life = life
+        life.waits_for(self.pending)
 
     def start(self, what: str, most: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start `work`, unless `most` tasks are under way already."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Unpack
 
 from agentcascade import conversation
@@ -56,11 +56,11 @@ class StepOutcome(NamedTuple):
 class EngineState:
     """What engines of one cascade share, whichever teacher they have: tasks under way, and what was learnt."""
 
-    life: Lifetime = field(default_factory=Lifetime)
-    shadows: BackgroundTasks = field(default_factory=BackgroundTasks)
-    audits: BackgroundTasks = field(default_factory=BackgroundTasks)
-    audit_failures: AuditFailures = field(default_factory=AuditFailures)
-    learned: tuple[Learned, ...] = ()
+    life: Lifetime
+    shadows: BackgroundTasks
+    audits: BackgroundTasks
+    audit_failures: AuditFailures
+    learned: tuple[Learned, ...]
     """Of each student, in the order in which they are asked."""
 
 
@@ -76,9 +76,8 @@ class Engine:
         self.context = context
         contexts = [context, *(replace(context, student=s.model, router=s.router) for s in context.students)]
         if state is None:
-            state = EngineState(learned=tuple(new_learned() for _ in contexts))
-            state.life.waits_for(state.shadows.pending)
-            state.life.waits_for(state.audits.pending)
+            life, learned = Lifetime(), tuple(new_learned() for _ in contexts)
+            state = EngineState(life, BackgroundTasks(life), BackgroundTasks(life), AuditFailures(), learned)
         self.state = state
         self._students = [StudentPolicy(*of_one) for of_one in zip(contexts, state.learned)]
         committee = context.config.sampling.across == "students" and len(self._students) > 1
@@ -104,6 +103,12 @@ class Engine:
         students = (context.student, *(further.model for further in context.students))
         return tuple(known.get(id(student)) or new_learned() for student in students)
 
+    def check_open(self) -> None:
+        """Raises `CascadeClosed` when the cascade was closed: what is bought from then on would be on no bill."""
+        if self.state.life.closed:
+            name = self.context.name
+            raise CascadeClosed(f"cascade '{name}' was closed, and would record nothing: build another one")
+
     def check_mode(self, mode: Mode) -> None:
         """Raises `ConfigError` when the mode lacks a model that it needs."""
         check_models(mode, self.context.teacher, self.context.student)
@@ -121,8 +126,7 @@ class Engine:
         The decision's bill includes the calls made `before`. See `Cascade.step` for the errors.
         """
         context = self.context
-        if self.state.life.closed:
-            raise CascadeClosed(f"cascade '{context.name}' was closed, and would record nothing: build another one")
+        self.check_open()
         self.check_mode(mode)
         if request.n > 1 and context.teacher is None:
             raise InvalidRequest(
