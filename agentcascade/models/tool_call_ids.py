@@ -34,21 +34,26 @@ class ToolCallIds:
 
     def __init__(self, size: int = MAX_IDS) -> None:
         self._size = size
-        self._provider_ids: OrderedDict[str, str] = OrderedDict()
+        self._provider_ids: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        """Assigned id → the provider's, and the name of the model that made the call."""
         self._lock = forking.lock()
 
-    def remember(self, answer: Message, renamed: Message) -> None:
-        """Note the provider's ids in `answer` under those that `assign_ids` gave it in `renamed`."""
+    def remember(self, answer: Message, renamed: Message, model: str = "") -> None:
+        """Note the provider's ids in the `answer` of `model` under those that `assign_ids` gave it in `renamed`."""
         with self._lock:
             for call, renamed_call in zip(tool_calls_of(answer), tool_calls_of(renamed)):
-                self._provider_ids[renamed_call["id"]] = str(call.get("id") or renamed_call["id"])
+                self._provider_ids[renamed_call["id"]] = str(call.get("id") or renamed_call["id"]), model
                 self._provider_ids.move_to_end(renamed_call["id"])
             while len(self._provider_ids) > self._size:
                 self._provider_ids.popitem(last=False)
 
     def provider_id(self, id: str) -> str:
         """The provider's id, or `id` itself where this process never saw it."""
-        return self._provider_ids.get(id, id)
+        return self._provider_ids.get(id, (id, ""))[0]
+
+    def made_by(self, id: str) -> str:
+        """Name of the model that made the call; empty where this process never saw it."""
+        return self._provider_ids.get(id, (id, ""))[1]
 
 
 def tool_calls_of(message: Message) -> list[dict[str, Any]]:
@@ -132,12 +137,15 @@ def _last_assistant_before_results(messages: Sequence[Message]) -> Message | Non
     return next((m for m in reversed(messages) if m.get("role") == "assistant"), None)
 
 
-def messages_for_model(messages: Sequence[Message], role: Role, ids: ToolCallIds | None = None) -> list[Message]:
+def messages_for_model(
+    messages: Sequence[Message], role: Role, ids: ToolCallIds | None = None, model: str = ""
+) -> list[Message]:
     """The conversation as the model in `role` may be sent it: its own ids, and no thinking but its own.
 
-    Messages that need no change are the same objects.
+    Where several models have that role, `model` is the name of the one that is asked. Messages that need no change are
+    the same objects.
     """
-    rewriter = _ConversationRewriter(role, ids)
+    rewriter = _ConversationRewriter(role, ids, model)
     return [rewriter.rewrite(m) if _may_need_rewriting(m) else m for m in messages]
 
 
@@ -149,8 +157,8 @@ def _may_need_rewriting(message: Message) -> bool:
 class _ConversationRewriter:
     """Tool-call ids of one conversation, as one model knows them. `rewrite` takes its messages in order."""
 
-    def __init__(self, role: Role, ids: ToolCallIds | None) -> None:
-        self._role, self._ids = role, ids
+    def __init__(self, role: Role, ids: ToolCallIds | None, model: str = "") -> None:
+        self._role, self._ids, self._model = role, ids, model
         self._awaiting_result: dict[str, list[str]] = {}
         """Ids of calls as they come → ids as they are sent, of calls whose results may follow."""
         self._used: set[str] = set()
@@ -159,7 +167,7 @@ class _ConversationRewriter:
         if message["role"] == "tool":
             return self._rewrite_result(message)
         ids = [call.get("id") for call in tool_calls_of(message)]
-        is_own = bool(ids) and all(caller_of(id) == self._role for id in ids)
+        is_own = bool(ids) and all(map(self._is_own, ids))
         rewritten = {k: v for k, v in message.items() if k != "agentcascade" and (is_own or k in PORTABLE_FIELDS)}
         content = message.get("content")
         if not is_own and isinstance(content, list):
@@ -176,13 +184,19 @@ class _ConversationRewriter:
             id = str(call.get("id") or "")
             sent_id = self._sent_id(id)
             self._awaiting_result.setdefault(id, []).append(sent_id)
-            if caller_of(id) not in (None, self._role) and not call.keys() <= PORTABLE_CALL_FIELDS:
+            if caller_of(id) is not None and not self._is_own(id) and not call.keys() <= PORTABLE_CALL_FIELDS:
                 call = {k: v for k, v in call.items() if k in PORTABLE_CALL_FIELDS}
             yield call if sent_id == call.get("id") else {**call, "id": sent_id}
 
+    def _is_own(self, id: object) -> bool:
+        """Whether the model that is asked made the call."""
+        if caller_of(id) != self._role:
+            return False
+        return not self._model or (self._ids is not None and self._ids.made_by(str(id)) == self._model)
+
     def _sent_id(self, id: str) -> str:
-        """The provider's own where the same role made it; `id` where every provider takes it; else made from it."""
-        is_own = self._ids is not None and caller_of(id) == self._role
+        """The provider's own where the same model made it; `id` where every provider takes it; else made from it."""
+        is_own = self._ids is not None and self._is_own(id)
         sent_id = self._ids.provider_id(id) if is_own and self._ids is not None else id
         if not is_own and not PORTABLE_ID.fullmatch(sent_id):
             sent_id = make_id("teacher", f"foreign:{id}", 0)

@@ -144,13 +144,18 @@ class ModelCalls:
         return send
 
     def _sent(self, messages: Sequence[Message], role: Role) -> Sequence[Message]:
-        return tool_call_ids.messages_for_model(messages, role, self._context.ids) if self._switching else messages
+        if not self._switching:
+            return messages
+        student = self._context.student
+        one_of_several = student.name if student and role == "student" and self._context.students else ""
+        return tool_call_ids.messages_for_model(messages, role, self._context.ids, one_of_several)
 
     def _named(self, message: Message, role: Role, index: int) -> Message:
         if not self._switching or not message.get("tool_calls"):
             return message
         named = tool_call_ids.assign_ids(message, role, self._salt(index))
-        self._context.ids.remember(message, named)
+        model = self._context.student if role == "student" else self._context.teacher
+        self._context.ids.remember(message, named, model.name if model else "")
         return named
 
     def _salt(self, index: int) -> str:

@@ -368,3 +368,28 @@ async def test_models_of_ones_own_are_a_committee(tmp_path: Any) -> None:
 def test_what_is_no_committee_is_refused(config: dict[str, Any], message: str, tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match=message):
         build(bank={"url": f"sqlite:///{tmp_path}/a.db"}, **OFF, **config)
+
+
+@pytest.mark.parametrize("across", ["students", "samples"])
+async def test_no_student_is_sent_ids_and_thoughts_of_another(across: str) -> None:
+    """Neither in a committee nor in a chain: providers refuse ids and signed thoughts that are not their own."""
+    thought = {"reasoning_content": "hm", "thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "x"}]}
+    calls = {name: {**call("look", x=1), **thought} for name in "ab"}
+    for name, answer in calls.items():
+        answer["tool_calls"] = [{**answer["tool_calls"][0], "id": f"call_of_{name}", "signature": "x"}]
+    members = [Model("a", calls["a"]), Model("b", calls["b"])]
+    routers = {"students": AgreementThreshold(2, needed=2), "samples": AlwaysStudent()}
+    cascade = committee(*members, router=routers[across], actions=ToolCallActions(), sampling={"across": across})
+    completion, _ = await cascade.step(MESSAGES, tools=TOOLS)
+    (answer,) = completion.messages
+    assert answer["reasoning_content"] == "hm"
+    result = {"role": "tool", "tool_call_id": answer["tool_calls"][0]["id"], "content": "1"}
+    for model in members:
+        model.answers = [call("look", x=2)] if across == "students" else [RuntimeError("down")]
+    await cascade.step([*MESSAGES, answer, result], tools=TOOLS)
+    own, others = (model.requests[-1]["messages"][-2:] for model in members)
+    assert own[0] == calls["a"]
+    assert own[1]["tool_call_id"] == "call_of_a"
+    assert others[1] == result
+    assert others[0]["tool_calls"] == [{k: v for k, v in answer["tool_calls"][0].items() if k != "signature"}]
+    assert not others[0].keys() & thought.keys()
