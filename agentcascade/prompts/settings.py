@@ -15,6 +15,8 @@ from agentcascade.prompts.defaults import TEMPLATES
 from agentcascade.prompts.template import replaced
 
 REGISTERED = re.compile(r"[\w-]+")
+MAX_CHARACTERS = 1_000_000
+"""Of a file of templates."""
 
 
 def read_texts(setting: object) -> dict[str, str]:
@@ -44,7 +46,7 @@ def _referred(setting: str) -> object:
         return {"demonstrations": text}
     try:
         return with_folder(yaml.safe_load(text) or {}, Path(setting).parent)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{setting} is not YAML: {error}") from error
 
 
@@ -66,11 +68,17 @@ def _text(name: str, value: object) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():  # a pipe is waited for, a device never ends
+            raise OSError("it is no regular file")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"{path} has more than {MAX_CHARACTERS:,} characters: it is no template")
+    return text
 
 
 def with_folder(setting: object, folder: Path) -> object:

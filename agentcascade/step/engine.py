@@ -266,7 +266,8 @@ class Engine:
             if context.student is None or context.config.budgets.when_exceeded == "error":
                 raise
             return await self._without_teacher(request, record, error)
-        record.add_teacher_action(await parse(context, completion.messages[0], record.situation, request), shown)
+        sample = await parse(context, completion.messages[0], record.situation, request)
+        record.add_teacher_action(sample, request.demonstration_tokens if shown else 0)
         return record.completion(completion.messages, completion)
 
     async def _without_teacher(self, request: Request, record: StepRecord, error: BudgetExceeded) -> Completion:

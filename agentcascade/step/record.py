@@ -47,7 +47,7 @@ class StepRecord:
         self._samples: Sequence[Sample] = ()
         self._prompt: Prompt | None = None
         self._chosen: Sample | None = None
-        self._teacher_saw_demonstrations = self._raised = False
+        self._raised, self._teacher_shown = False, 0
 
     @contextmanager
     def model_time(self) -> Iterator[None]:
@@ -103,10 +103,10 @@ class StepRecord:
         self.answered_by = "teacher"
         self.reason = reason
 
-    def add_teacher_action(self, sample: Sample, saw_demonstrations: bool) -> None:
-        """The teacher's own action."""
+    def add_teacher_action(self, sample: Sample, demonstration_tokens: int) -> None:
+        """The teacher's own action, and the tokens of the demonstrations that it was shown."""
         self._chosen = sample
-        self._teacher_saw_demonstrations = saw_demonstrations
+        self._teacher_shown = demonstration_tokens
 
     def completion(self, messages: Sequence[Message], answered: Completion | None = None) -> Completion:
         """The answer that the caller gets, with the usage of the model that answered.
@@ -213,12 +213,12 @@ class StepRecord:
             return None
         if self._raised and not self._calls:  # it gave no answer and cost nothing, as it would with the teacher alone
             return Decimal(0)
-        extra = self._prompt.tokens if self._prompt else 0
         if acts:
-            if not self._teacher_saw_demonstrations:
+            if not self._teacher_shown:
                 return total(acts)
             usage = sum((c.usage for c in acts), Usage())
-            return teacher.dollars(Usage(input=max(0, usage.prompt - extra), output=usage.completion))
+            return teacher.dollars(Usage(input=max(0, usage.prompt - self._teacher_shown), output=usage.completion))
+        extra = self._prompt.tokens if self._prompt else 0
         sampled = [c for c in self._calls if c.purpose == "sample"]
         samples = self._samples
         if own := self._of_chosen(sampled):

@@ -85,6 +85,8 @@ def test_each_template_is_checked_for_its_fields_at_load(name: str, tmp_path: Pa
         ({"judge": {"path": "nowhere.txt"}}, "template 'judge': a text or {file: path} is needed"),
         ({"judge": 5}, "template 'judge': a text or {file: path} is needed, not int"),
         ("nowhere.yaml", "there is no file nowhere.yaml"),
+        ("/dev/null", "/dev/null cannot be read: it is no regular file"),
+        ("no\0where.txt", "cannot be read"),
         ("nobodys", "template 'nobodys' is unknown: known: default"),
         (["$examples"], "a mapping of templates to texts, a text or a file is needed, not list"),
     ],
@@ -92,6 +94,15 @@ def test_each_template_is_checked_for_its_fields_at_load(name: str, tmp_path: Pa
 def test_what_is_wrong_with_a_template_is_said(setting: Any, problem: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(problem)):
         CascadeConfig.load(prompt={"template": setting})
+
+
+def test_what_is_no_file_of_templates_by_size_or_depth_is_refused(tmp_path: Path) -> None:
+    large, deep = tmp_path / "large.txt", tmp_path / "deep.yaml"
+    large.write_text("$examples" * 200_000, encoding="utf-8")
+    deep.write_text("[" * 5_000, encoding="utf-8")
+    for path, problem in ((large, "more than 1,000,000 characters"), (deep, "is not YAML")):
+        with pytest.raises(ConfigError, match=problem):
+            CascadeConfig.load(prompt={"template": str(path)})
 
 
 def test_texts_come_from_files_beside_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,16 @@ async def test_the_teacher_sees_demonstrations_only_when_configured():
         assert ("Goal: g" in teacher.requests[0]["messages"][1]["content"]) is shown
 
 
+@pytest.mark.parametrize(("needed", "less"), [(1, True), (2, False)])
+async def test_the_teachers_bill_alone_is_less_by_the_demonstrations_that_it_was_shown(needed, less):
+    settings = {"teacher_sees_demonstrations": True, "min_demonstrations": needed}
+    student, teacher = Model("s", [act("a"), act("b"), act("c")]), Model("t", act("go"))
+    _, decision = await make(student, teacher, FakeBank(DEMONSTRATION), prompt=settings).step(MESSAGES)
+    assert ("Goal: g" in teacher.requests[0]["messages"][1]["content"]) is less
+    bill = decision.calls[-1].dollars
+    assert (decision.teacher_dollars < bill) if less else (decision.teacher_dollars == bill)
+
+
 async def test_a_router_may_send_the_step_straight_to_the_teacher():
     student = Model("s", act("look"))
     _, decision = await make(student, Model("t", act("go")), router=AlwaysTeacher()).step(MESSAGES)
