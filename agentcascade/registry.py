@@ -79,7 +79,7 @@ def load(point: EntryPoint, key: str) -> Any:
         return point.load()
     except AgentCascadeError:
         raise
-    except Exception as error:  # whatever a strange module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a strange module does when it is imported
         raise ConfigError(
             f"{key} '{point.name}' cannot be loaded: {distribution_of(point)} registers {point.value} for it "
             f"({describe(error)})"

@@ -159,14 +159,17 @@ class Committee(StudentPolicy):
     async def _add_samples(
         self, more: int, samples: list[Sample], situation: Situation, request: Request, record: StepRecord
     ) -> None:
-        """Of members that were not asked yet, then further ones of the first."""
+        """Of members that were not asked yet, then as many of each: none outvotes the others by repeating itself."""
         silent = [m for m in self.members if all(s.member != m.name for s in samples)]
         while silent and more > 0:
             member = silent.pop(0)
             samples += await self._ask([member], None, len(samples), situation, request, record)
             more -= member.seat.samples
         if more > 0:
-            samples += await self._ask(self.members[:1], more, len(samples), situation, request, record)
+            each, left = divmod(more, len(self.members))
+            for members, size in ((self.members[:left], each + 1), (self.members[left:], each)):
+                if size:
+                    samples += await self._ask(members, size, len(samples), situation, request, record)
 
 
 def committee_of(context: StepContext) -> str:

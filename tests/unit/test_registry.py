@@ -37,6 +37,7 @@ def test_a_router_of_another_package_is_named_like_ours(tmp_path: Path, monkeypa
     [
         ("import a_package_that_nobody_has", "broken:Router", "ModuleNotFoundError: No module named 'a_package"),
         ("1 / 0", "broken:Router", "ZeroDivisionError"),
+        ("raise SystemExit(3)", "broken:Router", "SystemExit: 3"),
         ("", "broken:Router", "AttributeError"),
         ("", "not_there_at_all:Router", "ModuleNotFoundError"),
     ],

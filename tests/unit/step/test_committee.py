@@ -190,6 +190,17 @@ async def test_a_call_with_side_effects_asks_those_that_were_not_asked_yet() -> 
         assert (decision.answered_by, len(members[2].requests)) == (answered, 1)
 
 
+async def test_further_samples_before_side_effects_are_those_of_all_members() -> None:
+    tools = {"side_effects": ["pay"], "side_effects_samples": 7, "side_effects_agreement": 0.8}
+    members = Model("a", call("pay")), Model("b", call("pay")), Model("c", call("look"), price="5")
+    cascade = committee(*members, needed=2, actions=ToolCallActions(), tools=tools)
+    _, decision = await cascade.step(MESSAGES, tools=TOOLS)
+    assert [sum(r["n"] for r in m.requests) for m in members] == [3, 2, 2]
+    assert (decision.answered_by, decision.reason) == ("teacher", "agreement 0.71 on pay, 0.8 needed")
+    seeds = [(m.name, r["seed"] + i) for m in members for r in m.requests for i in range(r["n"])]
+    assert len({seed for _, seed in seeds}) == 7
+
+
 @pytest.mark.parametrize(("router", "asked"), [(AlwaysStudent(), [1, 0]), (RandomMix(0.0), [1, 0]), (None, [1, 0])])
 async def test_one_vote_is_the_cheapest_members(router: Any, asked: list[int]) -> None:
     members = Model("a", LOOK), Model("b", GO, price="2")
