@@ -28,6 +28,7 @@ from agentcascade.messages import text_of
 from agentcascade.models.tokens import count_messages
 from agentcascade.prompts.additions import by_default
 from agentcascade.prompts.demonstrations import Shown, demonstrations_in, without_demonstrations
+from agentcascade.prompts.read_back import with_structure
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage
 
@@ -83,6 +84,7 @@ class Copier(StandIn):
         if not messages:
             raise InvalidRequest("messages is empty: send at least one user message")
         started = time.perf_counter()
+        messages = with_structure(messages)  # it may have come over HTTP
         found = candidates(messages)
         words = json.dumps([by_default(m) for m in messages], sort_keys=True, default=str)
         digest = blake2b(words.encode(), digest_size=8).hexdigest()

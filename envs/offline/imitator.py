@@ -21,6 +21,7 @@ from agentcascade.envs.offline.stand_in import StandIn
 from agentcascade.errors import InvalidRequest
 from agentcascade.models.tokens import count_messages
 from agentcascade.prompts.additions import by_default
+from agentcascade.prompts.read_back import with_structure
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage
 
@@ -56,6 +57,7 @@ class Imitator(StandIn):
         if not messages:
             raise InvalidRequest("messages is empty: send at least one user message")
         started = time.perf_counter()
+        messages = with_structure(messages)  # it may have come over HTTP
         found = candidates(parse_prompt(messages)) or [NOTHING_KNOWN]
         words = json.dumps([by_default(m) for m in messages], sort_keys=True, default=str)
         digest = blake2b(words.encode(), digest_size=8).hexdigest()

@@ -149,10 +149,10 @@ def test_demonstrations_that_break_alike_end_the_run(fake_openai: Callable[..., 
 
 def test_now_and_then_is_not_again_and_again() -> None:
     breaker = FailureBreaker(3)
-    assert not any(breaker.broke("a", f) for f in ("x 1", "x 2", None, "x 3", "x 4", "y", "x 5", "x 6"))
-    assert breaker.broke("a", "x 7")
-    assert not breaker.broke("b", "x 8")
-    assert breaker.broke("a", "x 9")
+    assert not any(breaker.is_one_too_many("a", f) for f in ("x 1", "x 2", None, "x 3", "x 4", "y", "x 5", "x 6"))
+    assert breaker.is_one_too_many("a", "x 7")
+    assert not breaker.is_one_too_many("b", "x 8")
+    assert breaker.is_one_too_many("a", "x 9")
 
 
 async def listens(
