@@ -112,7 +112,7 @@ def decisions(path: Path, kind: str, log: Any) -> None:
     from agentcascade.bench.memory.inputs import open_router
 
     router = open_router(path, None)
-    states = [State("", log.query[i], log.vectors[i].astype(np.float32)) for i in range(400)]
+    states = [State("", log.query[i], log.vectors[i].astype(np.float32)) for i in range(min(400, len(log.query)))]
     took = []
     for state in states:
         for module in MODULES:
