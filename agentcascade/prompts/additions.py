@@ -41,7 +41,7 @@ class Composed(dict[str, Any]):
 
     def __init__(self, base: Message, text: str, addition: Addition) -> None:
         super().__init__(with_text(base, text))
-        self.base, self.addition = base, addition
+        self.base, self.text, self.addition = base, text, addition
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         """Copied and pickled as a plain message."""
@@ -61,6 +61,16 @@ def rendered(message: Message, template: str) -> Mapping[str, str] | None:
         if isinstance(addition, Rendered) and addition.template == template:
             return addition.values
     return None
+
+
+def without(message: Message, template: str) -> Message:
+    """The message without what `template` was rendered to in it, and with all else that was added."""
+    if not isinstance(message, Composed):
+        return message
+    base = without(message.base, template)
+    if isinstance(message.addition, Rendered) and message.addition.template == template:
+        return base
+    return message if base is message.base else Composed(base, message.text, message.addition)
 
 
 def rendered_by(prompts: Prompts, message: Message) -> Message:

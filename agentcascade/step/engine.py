@@ -26,6 +26,7 @@ from agentcascade.errors import (
 )
 from agentcascade.lifetime import Lifetime
 from agentcascade.models import structured_output, tool_call_ids
+from agentcascade.prompts.additions import without
 from agentcascade.protocols import Router, Verdict
 from agentcascade.step.audit import AuditFailures, Audits
 from agentcascade.step.background import BackgroundTasks
@@ -259,9 +260,11 @@ class Engine:
         context = self.context
         record.defer(reason)
         shown = context.config.prompt.teacher_sees_demonstrations
-        plain = request.remembered if context.config.memory.teacher_sees_memory else request.messages
+        sent = request.prompt if shown else request.remembered
+        if request.memory_tokens and not context.config.memory.teacher_sees_memory:
+            sent = [without(message, "memory") for message in sent[: len(request.messages)]]
         try:
-            completion = await ModelCalls(context, request, record).ask_teacher(request.prompt if shown else plain)
+            completion = await ModelCalls(context, request, record).ask_teacher(sent)
         except BudgetExceeded as error:
             if context.student is None or context.config.budgets.when_exceeded == "error":
                 raise

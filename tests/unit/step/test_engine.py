@@ -9,7 +9,7 @@ from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 from agentcascade.actions.base import ToolCallActions, one_of
 from agentcascade.errors import ConfigError, EmptyCompletion, InvalidRequest
 from agentcascade.routers.step.consistency import AlwaysTeacher
-from agentcascade.types import Completion, Usage
+from agentcascade.types import Completion, Recall, Usage
 
 
 async def test_agreeing_samples_are_taken_and_the_teacher_is_not_asked():
@@ -198,6 +198,30 @@ async def test_the_teacher_sees_demonstrations_only_when_configured():
         )
         await cascade.step(MESSAGES)
         assert ("Goal: g" in teacher.requests[0]["messages"][1]["content"]) is shown
+
+
+class Reminding:
+    async def recall(self, question, history, **options):
+        return Recall(text="The code is 1234.", history=history, question=question)
+
+
+@pytest.mark.parametrize("demonstrations", [True, False])
+@pytest.mark.parametrize("memory", [True, False])
+async def test_the_teacher_sees_a_memory_only_when_configured(memory, demonstrations):
+    student, teacher = Model("s", [act("a"), act("b"), act("c")]), Model("t", act("go"))
+    settings = {"memory": {"teacher_sees_memory": memory, "remember": False}}
+    settings["prompt"] = {"teacher_sees_demonstrations": demonstrations}
+    cascade = make(student, teacher, FakeBank(DEMONSTRATION), **settings).twin(memory=Reminding())
+    for messages in (
+        MESSAGES,
+        [*MESSAGES, {"role": "assistant", "content": act("go")}, {"role": "user", "content": "ok"}],
+    ):
+        await cascade.step(messages)
+        sent = teacher.requests[-1]["messages"]
+        assert "1234" in str(student.requests[-1]["messages"])
+        assert ("1234" in str(sent)) is memory
+        assert ("Goal: g" in str(sent)) is demonstrations
+        assert memory or demonstrations or sent == messages
 
 
 @pytest.mark.parametrize(("needed", "less"), [(1, True), (2, False)])
