@@ -55,7 +55,7 @@ class RunProgress:
         bars = {p: self._bar.add_task(p, total=n, note="") for p, n in totals.items()}
         wins = dict.fromkeys(bars, 0)
         played = dict.fromkeys(bars, 0)
-        dollars = dict.fromkeys(bars, Decimal(0))
+        dollars: dict[str, Decimal | None] = dict.fromkeys(bars, Decimal(0))
 
         def on_record(record: EpisodeRecord, resumed: bool) -> None:
             name = record.policy
@@ -63,7 +63,9 @@ class RunProgress:
                 return
             played[name] += 1
             wins[name] += record.success
-            dollars[name] += record.dollars or 0
-            self._bar.update(bars[name], advance=1, note=f"{wins[name] / played[name]:.1%} ${dollars[name]:.3f}")
+            so_far = dollars[name]
+            dollars[name] = spent = None if so_far is None or record.dollars is None else so_far + record.dollars
+            cost = "$ unknown" if spent is None else f"${spent:.3f}"
+            self._bar.update(bars[name], advance=1, note=f"{wins[name] / played[name]:.1%} {cost}")
 
         return on_record
