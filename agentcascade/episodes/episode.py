@@ -363,6 +363,7 @@ class Episode:
 
         Raises:
             EpisodeClosed: It was finished already.
+            CascadeClosed: A judge is to be asked, and the cascade was closed.
             InvalidRequest: Neither `success` nor a judge says how it ended.
             StorageError: The bank cannot be written.
         """
@@ -388,6 +389,7 @@ class Episode:
         context = self._context
         if context.judge is None:
             raise InvalidRequest("finish needs success=True or False: no judge is configured (judge.model)")
+        self._engine.check_open()
         situation = Situation(goal=self.goal, namespace=self.namespace, episode=self.id)
         tab, accounts, seconds = Tab(), self._accounts(situation), context.config.deadline_seconds
         try:

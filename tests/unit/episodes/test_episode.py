@@ -4,6 +4,7 @@ import pytest
 from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 from agentcascade.episodes.episode import without_failed
+from agentcascade.episodes.judge import ModelJudge
 from agentcascade.errors import BankError, CascadeClosed, EpisodeClosed, InvalidRequest
 from agentcascade.types import Step
 
@@ -130,3 +131,15 @@ async def test_nothing_is_bought_for_a_first_step_that_cannot_be_taken(preparati
         with pytest.raises(CascadeClosed):
             await episode.complete(MESSAGES)
     assert teacher.requests == []
+
+
+async def test_no_judge_is_paid_when_the_cascade_is_closed():
+    judge = Model("j", "yes")
+    cascade = make(None, Model("t", act("look")), FakeBank(), mode="collect").twin(judge=ModelJudge(judge, "Done?"))
+    episode = cascade.episode()
+    await episode.complete(MESSAGES)
+    await cascade.aclose()
+    with pytest.raises(CascadeClosed):
+        await episode.finish()
+    assert judge.requests == []
+    assert await episode.finish(success=True)
