@@ -51,7 +51,7 @@ ADAPTERS = {
     "vllm/replicas.py": "a model: litellm's router",
 }
 """What implements `ChatModel` calls what is below it."""
-AGENTS = {"episode", "self.episode", "self"}
+AGENTS = {"episode", "self.episode", "self._episode", "self"}
 """`complete` and `stream` of an episode are a step, whose calls are the door's."""
 SENDING = {"complete", "stream", "acompletion", "create", "parse"}
 
