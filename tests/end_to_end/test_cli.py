@@ -13,6 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 import agentcascade
+from agentcascade.bench import worker
 from agentcascade.cli import main
 
 ANSWERS = ["Thought: It is shut.\nAction: open door 1", "Thought: Now in.\nAction: go in"]
@@ -195,6 +196,7 @@ def test_a_bench_without_an_extra_says_what_to_install_before_it_plays(
     missing: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    worker.embedder.cache_clear()  # an earlier test in this process may have made one
     for module in missing:
         monkeypatch.setitem(sys.modules, module, None)
     assert says in " ".join(run("bench", "alfworld", ok=False).output.split())
