@@ -71,6 +71,6 @@ def test_every_child_process_is_given_an_environment() -> None:
                     "subprocess.Popen", "subprocess.run", "subprocess.check_output", "os.system", "os.popen",
                 ):  # fmt: skip
                     named = {k.arg: ast.unparse(k.value) for k in node.keywords}
-                    if "environment(" not in named.get("env", ""):
+                    if not any(made in named.get("env", "") for made in ("environment(", "child_variables(")):
                         wrong.append(f"{path}:{node.lineno}")
     assert wrong == []

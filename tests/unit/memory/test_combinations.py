@@ -18,8 +18,8 @@ SIX = """
 import agentcascade.types as types
 types.MODULES = (*types.MODULES[:-1], "place", types.MODULES[-1])
 import numpy as np
-from agentcascade.bench.memory.evaluation import decide, name_of
-from agentcascade.bench.memory.training import table_of
+from agentcascade.bench.memory.evaluation import combination_name, greedy_combinations
+from agentcascade.bench.memory.training import outcome_table
 from agentcascade.memory.combinations import COMBINATIONS, EXTRACTORS, PLACES, STAGES, combination_tiers
 from agentcascade.routers.tier.baselines import FixedTiers, RandomTiers
 from agentcascade.routers.tier.log import TierLog
@@ -37,13 +37,14 @@ log = TierLog(
     reads=np.stack([first, first + 1 + combination // PLACES[0], first + 4 + combination // 3], 1).astype(np.int32),
     vectors=rng.random((n * states, d)).astype(np.float16),
 )
-table = table_of(log)
+table = outcome_table(log)
 assert table.score.shape == (2, 729) and table.extracted.shape == (2, 243, d)
 high = exact_value(log, FixedTiers("high"))
 assert high.cost == 12 and np.allclose(high.values, table.score[:, -1])
 assert np.isclose(exact_value(log, RandomTiers()).score, table.score.mean())
-assert decide(FixedTiers("mid"), table, 0.0).tolist() == [364, 364] and combination_tiers(364) == ("mid",) * 6
-assert name_of(5) == "low-low-low-low-mid-high"
+assert greedy_combinations(FixedTiers("mid"), table, 0.0).tolist() == [364, 364]
+assert combination_tiers(364) == ("mid",) * 6
+assert combination_name(5) == "low-low-low-low-mid-high"
 played = table.play(np.array([0, 1]), lambda module, query, read, tradeoff: np.full(2, module % 3), np.zeros(2))
 assert played.tiers.tolist() == [[0, 1, 2, 0, 1, 2]] * 2
 assert np.isclose(simulate_log(log, seed=1).propensity, 3.0**-6).all()
