@@ -14,6 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256  # five, as by default, refuse some of the connections that come at once
+
+
 @dataclass(frozen=True)
 class Reply:
     """One answer. `texts` holds one text per choice; a single one is repeated for all `n` that were asked for."""
@@ -64,9 +70,7 @@ class FakeOpenAI:
         """Requests whose replies are being delayed, now and at most."""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
     @property

@@ -23,6 +23,8 @@ from agentcascade._util import forking
 PLACEHOLDER = "[key]"
 SHORTEST = 8
 """Characters of a secret; what is shorter occurs by chance."""
+WORD_CHARACTERS = 16
+"""Letters alone, and fewer of them, may be a word: such a secret is removed where it stands by itself."""
 SHOWN = 8
 """Characters at either end of a secret by which one that is cut off is recognised."""
 MOST = 1000
@@ -156,9 +158,9 @@ def _forms(secret: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if len(secret) >= 12:
         raw = secret.encode(errors="surrogatepass")
         texts |= {raw.hex(), raw.hex().upper(), *_base64(raw)}
-    if secret.isalpha():  # "postgres": not the beginning of "postgresql"
+    if secret.isalpha() and len(secret) < WORD_CHARACTERS:  # "postgres": not the beginning of "postgresql"
         return tuple((text, (rf"(?<!\w){re.escape(text)}(?!\w)",)) for text in texts)
-    if len(secret) < 2 * SHOWN:
+    if secret.isalpha() or len(secret) < 2 * SHOWN:
         return tuple((text, (re.escape(text),)) for text in sorted(texts, key=len, reverse=True))
     heads: dict[str, list[str]] = {}
     for text in sorted(texts, key=len, reverse=True):

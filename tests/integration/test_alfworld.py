@@ -87,7 +87,7 @@ def test_unseen_floor_plans_are_never_trained_on(made: list[Game], tmp_path: Pat
 def test_a_killed_generation_resumes(made: list[Game], tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from agentcascade.envs.alfworld import games\n"
-        f"games.generate(Path(sys.argv[1]), 'valid_unseen', {COUNT}, {SEED})"
+        f"games.generate_games(Path(sys.argv[1]), 'valid_unseen', {COUNT}, {SEED})"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     first, deadline = games.game_path(tmp_path, "valid_unseen", SEED, 0), time.monotonic() + 60

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentcascade._util import known_secrets
@@ -99,6 +99,7 @@ def test_addresses_hold_keys_too() -> None:
     assert said == "[key] [key] [key] https://gw.example/v1/chat 10000001"
 
 
+@example(key="A" * 16, other="0")
 @given(st.text(alphabet=st.characters(codec="ascii", min_codepoint=33), min_size=16, max_size=80), st.text(max_size=30))
 def test_any_key_is_removed_and_other_texts_stay(key: str, other: str) -> None:
     known_secrets._registered.clear()
