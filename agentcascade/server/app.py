@@ -26,13 +26,15 @@ from agentcascade.server import dashboard, wire
 from agentcascade.server.auth import Gate, Tenant
 from agentcascade.server.bodies import BodyLimits
 from agentcascade.server.browsers import BrowserGuard
-from agentcascade.server.chat import Chat
+from agentcascade.server.chat import ChatProtocol
 from agentcascade.server.errors import Problem, Refused, explain, invalid
 from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
 from agentcascade.server.interrupts import short_grace
 from agentcascade.server.metrics import RequestMetrics
+from agentcascade.server.problem import error_body
 from agentcascade.server.readiness import Readiness
+from agentcascade.server.step_route import StepRoutes
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
@@ -112,9 +114,9 @@ def create_app(config: CascadeConfig) -> FastAPI:
             gc.collect()
             gc.freeze()  # what was loaded stays: walking through all of it again takes a tenth of a second each time
             async with app.state.meter.worker_metrics.listening():
-                with short_grace(app.state.chat.cancel):
+                with short_grace(app.state.steps.cancel):
                     yield
-                await app.state.chat.idle()
+                await app.state.steps.idle()
                 await app.state.feedback.settle(CLOSING_SECONDS)
             await _settle(cascades.values(), config.server.shutdown_seconds)
             await asyncio.to_thread(shared.close)
@@ -167,18 +169,15 @@ def _routes(
     settings: ServerConfig,
 ) -> None:
     app.state.meter = meter
-    chat, feedback = (
-        Chat(cascades, gate, settings.max_requests),
-        FeedbackRoute(cascades, gate, settings.feedback_seconds),
-    )
-    app.state.feedback, ready = feedback, Readiness(database)
-    app.state.chat = chat
+    app.state.steps = steps = StepRoutes(cascades, gate, settings.max_requests)
+    app.state.feedback = feedback = FeedbackRoute(cascades, gate, settings.feedback_seconds)
+    ready, chat = Readiness(database), ChatProtocol()
     started = int(time.time())
 
     @app.post("/v1/chat/completions", **_documented("Chat", wire.ChatAnswer, wire.ChatRequest, stream=True))
     @_guarded
     async def completions(request: Request) -> Response:
-        return await chat(request)
+        return await steps.answer(request, chat)
 
     @app.post(
         "/v1/episodes/{episode:path}/feedback", **_documented("Episodes", wire.FeedbackAnswer, wire.Feedback)
@@ -198,7 +197,7 @@ def _routes(
     @app.get("/v1/models/{model:path}", **_documented("Chat", wire.Model))
     @_guarded
     async def retrieved(request: Request, model: str) -> Response:
-        chat.find(model, await gate.enter(request.headers, counted=False))
+        steps.find(model, await gate.enter(request.headers, counted=False))
         return _json({"id": model, "object": "model", "created": started, "owned_by": "agentcascade"})
 
     @app.get("/healthz", tags=["Health"])
@@ -228,14 +227,14 @@ async def _sees(gate: Gate, request: Request) -> str | None:
 
 
 def _guarded(handler: Handler) -> Handler:
-    """Whatever goes wrong inside is answered in OpenAI's error shape."""
+    """Whatever goes wrong inside is answered in the error shape of the route's API."""
 
     @wraps(handler)
     async def answered(request: Request, **path: str) -> Response:
         try:
             return await handler(request, **path)
         except Exception as error:
-            return respond(explain(error))
+            return respond(explain(error), request.url.path)
 
     return answered
 
@@ -246,15 +245,14 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     what = f"{request.method[:20]} {request.url.path[:80]}: {error.detail}"
     if error.status_code == 404 and request.url.path.startswith("/v1/"):
         what += ". Here are POST /v1/chat/completions, GET /v1/models and POST /v1/episodes/ID/feedback"
-    response = respond(invalid(what, status=error.status_code).problem)
+    response = respond(invalid(what, status=error.status_code).problem, request.url.path)
     response.headers.update(error.headers or {})
     return response
 
 
-def respond(problem: Problem) -> Response:
-    return Response(
-        to_json(problem.body()), problem.status, problem.headers(), media_type="application/json"
-    )  # fmt: skip
+def respond(problem: Problem, path: str) -> Response:
+    body = error_body(problem, path)
+    return Response(to_json(body), problem.status, problem.headers(), media_type="application/json")
 
 
 def _json(data: Any) -> Response:

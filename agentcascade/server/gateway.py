@@ -16,6 +16,7 @@ from agentcascade.server.bodies import BodyLimits
 from agentcascade.server.browsers import BrowserGuard
 from agentcascade.server.errors import Problem, explain
 from agentcascade.server.metrics import RequestMetrics
+from agentcascade.server.problem import error_body
 from agentcascade.types import new_id
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -73,7 +74,7 @@ class Gateway:
         except Exception as error:
             if status:  # the answer has begun: all that is left is to break it off
                 raise
-            await send_problem(sending, explain(error))
+            await send_problem(sending, explain(error), scope["path"])
         finally:
             body.end()
             seconds = time.perf_counter() - started
@@ -93,9 +94,9 @@ class Gateway:
                 )
 
 
-async def send_problem(send: Send, problem: Problem) -> None:
-    """The problem as a whole response."""
-    body = to_json(problem.body())
+async def send_problem(send: Send, problem: Problem, path: str) -> None:
+    """The problem as a whole response, as the API of `path` says it."""
+    body = to_json(error_body(problem, path))
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(k.encode(), v.encode()) for k, v in problem.headers().items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})

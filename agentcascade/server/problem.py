@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: status, body and headers."""
+"""Errors as the client is told them: status, body and headers."""
 
 from __future__ import annotations
 
@@ -38,3 +38,8 @@ class Problem(NamedTuple):
         if self.upstream_id:
             headers["x-upstream-request-id"] = known_secrets.hide(self.upstream_id)
         return headers
+
+
+def error_body(problem: Problem, path: str) -> dict[str, Any]:
+    """The body of an error in the shape of the API that `path` belongs to: OpenAI's unless it has one of its own."""
+    return problem.body()
