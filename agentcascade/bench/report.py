@@ -18,7 +18,13 @@ from rich.table import Table
 
 from agentcascade._util.files import write_atomically
 from agentcascade.bench.records import EpisodeRecord
-from agentcascade.bench.statistics import PolicyResult, demonstrations_dollars, dollars_per_episode, summarise_policies
+from agentcascade.bench.statistics import (
+    PolicyResult,
+    accuracy_difference,
+    demonstrations_dollars,
+    dollars_per_episode,
+    summarise_policies,
+)
 from agentcascade.ledger.ledger import break_even
 
 
@@ -40,6 +46,9 @@ class RunReport:
             for p in dict.fromkeys(("demos", *policies))
             if p not in stopped
         }
+        self._against_random = accuracy_difference(
+            *([r for r in records if r.policy == policy] for policy in ("random", "cascade"))
+        )
         self.demonstrations = demonstrations_dollars(records)
         self.banked = sum(r.trajectory is not None for r in records)
         by_policy = {p: dollars_per_episode([r for r in records if r.policy == p]) for p in ("teacher", "cascade")}
@@ -80,12 +89,32 @@ class RunReport:
                 pays = "never pays off at these prices"
             lines.append(f"demonstrations: ${self.demonstrations:.4f} a seed; {pays}")
         lines += [line for row in self.rows if (line := against_teacher(row))]
+        lines += [line] if (line := self.random_is_as_good()) else []
         lines += self.faults
         whole = {row.policy: row.group_accuracy for row in self.rows if row.group_accuracy is not None}
         if whole:
             shares = ", ".join(f"{policy} {share:.3f}" for policy, share in whole.items())
             lines.append(f"{self.run['group']}s solved whole: {shares}")
         return [*lines, *self.run["notes"]]
+
+    def random_is_as_good(self) -> str:
+        """The sentence that says that a random mix is cheaper than the cascade and as accurate; empty where not.
+
+        As accurate: its accuracy is no lower, or lower by no more than chance (paired 95 % interval) explains.
+        """
+        row = {r.policy: r for r in self.rows}
+        cascade, mix = row.get("cascade"), row.get("random")
+        if cascade is None or mix is None or self._against_random is None:
+            return ""
+        spent, spent_mix = cascade.dollars_per_episode, mix.dollars_per_episode
+        difference, (low, high) = self._against_random
+        if spent is None or spent_mix is None or spent_mix >= spent or high < 0:
+            return ""
+        return (
+            f"a random mix at the cascade's teacher share is cheaper (${spent_mix:.5f} against ${spent:.5f} an "
+            f"episode) and as accurate ({difference:+.3f} [{low:+.3f}, {high:+.3f}], task by task): "
+            "here the vote does not pay"
+        )
 
     @property
     def faults(self) -> list[str]:
@@ -162,18 +191,19 @@ def _spreadsheet_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-HEADINGS = ("policy", "n", "accuracy", "95 % CI", "$/episode", "relative", "steps", "deferred")
+HEADINGS = ("policy", "$/teacher's", "$/episode", "accuracy", "95 % CI", "n", "steps", "deferred")
+"""Of a run's table: dollars as a share of the teacher's come first"""
 
 
 def table_cells(row: PolicyResult) -> list[str]:
     low, high = row.accuracy_ci
     return [
         row.policy,
-        str(row.episodes),
+        "–" if row.relative_cost is None else f"{row.relative_cost:.2f}",
+        "unknown" if row.dollars_per_episode is None else f"{row.dollars_per_episode:.5f}",
         f"{row.accuracy:.3f}",
         f"{low:.2f}–{high:.2f}",
-        "unknown" if row.dollars_per_episode is None else f"{row.dollars_per_episode:.5f}",
-        "–" if row.relative_cost is None else f"{row.relative_cost:.2f}",
+        str(row.episodes),
         f"{row.steps:.1f}",
         f"{row.deferral_share:.1%}",
     ]

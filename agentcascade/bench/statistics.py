@@ -89,6 +89,21 @@ def _paired(rows: Sequence[EpisodeRecord], taught: Mapping[tuple[int, str], Epis
     return found
 
 
+def accuracy_difference(
+    rows: Sequence[EpisodeRecord], others: Sequence[EpisodeRecord]
+) -> tuple[float, tuple[float, float]] | None:
+    """Accuracy of `rows` less that of `others`, with the 95 % interval of the bootstrap paired over tasks.
+
+    None without a task that both played.
+    """
+    won = {(r.seed, r.task): r.success for r in others}
+    pairs = [(r.success, won[r.seed, r.task]) for r in rows if (r.seed, r.task) in won]
+    if not pairs:
+        return None
+    wins = np.array([float(one) - float(other) for one, other in pairs])
+    return float(wins.mean()), bootstrap_interval(wins)
+
+
 def _groups(rows: Sequence[EpisodeRecord]) -> float | None:
     solved: dict[tuple[int, str], bool] = {}
     for row in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -15,8 +16,10 @@ from agentcascade import registry
 from agentcascade.bench.policies import POLICIES
 from agentcascade.bench.suites.protocol import Defaults
 from agentcascade.cli.settings import ray_option
+from agentcascade.config.sections import RetrievalConfig
 from agentcascade.errors import ConfigError, did_you_mean
 
+WINDOW = "/".join(str(RetrievalConfig.model_fields[f"window_{side}"].default) for side in ("before", "after"))
 LOG_SETTING = "Repeatable; each step of the log is sampled at one of them. Default: the option of the cascade."
 
 
@@ -113,6 +116,13 @@ def templates(context: click.Context, option: click.Parameter, setting: str | No
     return None if setting is None else read_texts(setting)
 
 
+def window(context: click.Context, option: click.Parameter, setting: str | None) -> str | None:
+    """``BEFORE/AFTER``, the steps of a demonstration's window around the one that matches."""
+    if setting is not None and not re.fullmatch(r"\d{1,4}/\d{1,4}", setting):
+        raise click.BadParameter(f"'{setting}' is not BEFORE/AFTER, numbers of steps, e.g. 2/2", context, option)
+    return setting
+
+
 def agent_options(suite: Defaults) -> Callable[..., Any]:
     """The options that every suite of agents has, with its own defaults."""
     price = "Dollars per million tokens. Default: the price list"
@@ -189,6 +199,15 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
         ),
         click.option(
             "--k", type=click.IntRange(0), default=suite.k, show_default=True, help="Demonstrations per step."
+        ),
+        click.option(
+            "--window",
+            metavar="BEFORE/AFTER",
+            callback=window,
+            default=suite.window,
+            show_default=bool(suite.window),
+            help="Steps that a demonstration shows around the one that matches."
+            + ("" if suite.window else f" Default: {WINDOW}."),
         ),
         click.option(
             "--samples",

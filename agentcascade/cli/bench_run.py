@@ -164,6 +164,7 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
                 "k": options["k"],
                 "embedder": options["embedder"],
                 "sticky": options.get("sticky") or "never",
+                **window_of(options),
             },
             "router": router_of(options),
             "sampling": {
@@ -184,6 +185,12 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
             "collect": {"drop_observations": suite.dropped},
         }
     )
+
+
+def window_of(options: Mapping[str, Any]) -> dict[str, int]:
+    """What `--window` says of the section `retrieval`."""
+    sides = ("window_before", "window_after")
+    return dict(zip(sides, map(int, options["window"].split("/")))) if options.get("window") else {}
 
 
 def router_of(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,6 +233,7 @@ MEMBER = "member "
 REMEMBERED = ("episodes", "demos", "k", "samples", "temperature", "embedder")
 OPTIONAL = (
     "needed",
+    "window",
     "staged",
     "log_samples",
     "log_temperatures",

@@ -74,6 +74,7 @@ class Defaults:
         episodes: tasks per policy and seed.
         demonstrations: teacher episodes to learn from.
         k: demonstrations per step.
+        window: ``BEFORE/AFTER``, the steps of each around the one that matches; default: the configuration's.
         training: the split that demonstrations come from.
         samples: of the student at a step.
         policies: what is played where none is named; default: all of `bench.policies.POLICIES`.
@@ -87,6 +88,7 @@ class Defaults:
     k: int
     training: str = "train"
     samples: int = 3
+    window: str | None = None
     policies: tuple[str, ...] = ()
 
 

@@ -351,6 +351,33 @@ def test_what_is_unknown_is_not_said_to_never_pay_off() -> None:
         assert "never" not in RunReport(RUN, records, ["teacher", "cascade"]).footnotes()[0]
 
 
+def test_dollars_against_the_teacher_come_first() -> None:
+    heads, _, cascade = printed(RunReport(RUN, records_of_a_run(), ["teacher", "cascade"])).splitlines()[1:4]
+    assert heads.split()[:3] == ["policy", "$/teacher's", "$/episode"]
+    assert cascade.split()[:3] == ["cascade", "0.40", "0.40000"]
+
+
+@pytest.mark.parametrize(
+    ("mix", "lost", "told"),
+    [
+        ("0.3", 0, True),  # cheaper, and it wins as often
+        ("0.3", 1, True),  # one task of twenty fewer: no more than chance
+        ("0.3", 12, False),  # cheaper, and worse
+        ("0.4", 0, False),  # as good for the same money
+        (None, 0, False),
+    ],
+)
+def test_a_random_mix_that_is_cheaper_and_as_accurate_is_named(mix: str | None, lost: int, told: bool) -> None:
+    cascade = [record("cascade", i, "0.4") for i in range(20)]
+    random_mix = [record("random", i, mix, success=i >= lost) for i in range(20)]
+    lines = RunReport(RUN, [*cascade, *random_mix], ["cascade", "random"]).footnotes()
+    said = [line for line in lines if line.startswith("a random mix at the cascade's teacher share is cheaper")]
+    assert bool(said) == told
+    if told:
+        assert "$0.30000 against $0.40000 an episode" in said[0]
+        assert said[0].endswith("here the vote does not pay")
+
+
 class Page(HTMLParser):
     """Tags, what they point to, and the text around them."""
 
