@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from agentcascade.envs.bfcl import rows
 from agentcascade.envs.bfcl.tasks import _LATER, CATEGORIES, canonical
+from agentcascade.envs.recorded.rows import read
 from agentcascade.errors import AgentCascadeError, EnvironmentFailed, did_you_mean
 
 OLD: dict[str, str] = {later: old for old, later in _LATER.items()}
@@ -43,7 +43,7 @@ def _data(gorilla: Path) -> Path:
 
 def questions(data: Path) -> Iterator[dict[str, Any]]:
     for category in CATEGORIES:
-        for i, (_, row) in enumerate(rows.read(_file(data, category))):
+        for i, (_, row) in enumerate(read(_file(data, category))):
             id = str(row.get("id") or f"{category}_{i}")
             yield {"id": canonical(id), "question": row.get("question"), "function": row.get("function")}
 
@@ -51,7 +51,7 @@ def questions(data: Path) -> Iterator[dict[str, Any]]:
 def possible_answers(data: Path) -> Iterator[dict[str, Any]]:
     for category in CATEGORIES:
         if category != "irrelevance":
-            for i, (_, row) in enumerate(rows.read(_file(data / "possible_answer", category))):
+            for i, (_, row) in enumerate(read(_file(data / "possible_answer", category))):
                 id = str(row.get("id") or f"{category}_{i}")
                 yield {"id": canonical(id), "ground_truth": row.get("ground_truth")}
 
@@ -73,10 +73,10 @@ def answers(results: Path, models: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _answers(model: str, category: str, given: Path, scored: Path) -> Iterator[dict[str, Any]]:
-    wrong = {row["id"] for _, row in rows.read(scored) if row.get("valid") is False and isinstance(row.get("id"), int)}
-    total = next((row.get("total_count") for _, row in rows.read(scored)), None)
+    wrong = {row["id"] for _, row in read(scored) if row.get("valid") is False and isinstance(row.get("id"), int)}
+    total = next((row.get("total_count") for _, row in read(scored)), None)
     count = 0
-    for count, (_, row) in enumerate(rows.read(given), 1):
+    for count, (_, row) in enumerate(read(given), 1):
         yield {
             "id": canonical(str(row.get("id") or f"{category}_{count - 1}")),
             "category": category,

@@ -11,6 +11,7 @@ from agentcascade.envs.bfcl import calls, keys, models, tasks
 from agentcascade.envs.bfcl.calls import Call
 from agentcascade.envs.bfcl.check import check
 from agentcascade.envs.bfcl.environment import verdict
+from agentcascade.envs.recorded.models import split
 from agentcascade.errors import InvalidAction
 
 NO_CALL = "answer:no call"
@@ -40,7 +41,7 @@ def _verdicts(task: str, names: Iterable[str]) -> dict[str, bool]:
     tools = tasks.task(task).tools
     for name in names:
         if name.startswith(models.PREFIX):
-            for answer in models.answers(models.split(name)[0], task).answers:
+            for answer in models.LIBRARY.answers(split(name, models.LIBRARY)[0], task).answers:
                 key = keys.key(answer, tools)
                 if key is not None:
                     found.setdefault(key, verdict(answer))

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from agentcascade.envs.bfcl import calls, rows, tasks
 from agentcascade.envs.bfcl.calls import Call, Form
+from agentcascade.envs.recorded.models import nearest
+from agentcascade.envs.recorded.rows import read
 from agentcascade.errors import ConfigError, EnvironmentFailed, InvalidAction, did_you_mean
 from agentcascade.types import Message
 
@@ -50,6 +52,10 @@ class Answer(NamedTuple):
     copies were never judged there. By the official rule it is wrong, and `right` is False."""
 
     @property
+    def finish(self) -> str:
+        return "tool_calls" if self.calls else "stop"
+
+    @property
     def message(self) -> Message:
         return calls.message(self.calls or (), self.text)
 
@@ -73,7 +79,7 @@ def answers(model: str) -> dict[str, Answer]:
     """A model's answers by task. Raises `ConfigError` for an unknown name and `EnvironmentFailed` for a bad file."""
     name, known = model.removeprefix(PREFIX), _by_model()
     if name not in known:
-        raise ConfigError(f"there are no recorded answers of '{name[:80]}': {_nearest(name, known)}")
+        raise ConfigError(f"there are no recorded answers of '{name[:80]}': {nearest(name, list(known))}")
     return _read(name)
 
 
@@ -104,17 +110,12 @@ def matrix(names: Sequence[str], wanted: Sequence[str] | None = None) -> dict[st
     return found
 
 
-def _nearest(name: str, known: dict[str, Any]) -> str:
-    longer = [f"'{other}'" for other in known if name and name.lower() in other.lower()]
-    return f"did you mean {' or '.join(longer[:4])}?" if longer else did_you_mean(name, known)
-
-
 @cache
 def _by_model() -> dict[str, dict[str, dict[str, Any]]]:
     known = tasks.tasks()
     path = rows.source("answers")
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for where, row in rows.read(path):
+    for where, row in read(path):
         model, id = row.get("model"), row.get("id")
         if not isinstance(model, str) or not model or not isinstance(id, str):
             raise EnvironmentFailed(f"{where}: an answer needs an id and a model")
@@ -184,7 +185,7 @@ def samples(model: str, lenient: bool = False) -> dict[str, Samples]:
     if name not in sampled():
         raise ConfigError(f"there are no recorded samples of '{name[:80]}': {did_you_mean(name, sampled())}")
     found: dict[str, Samples] = {}
-    for where, row in rows.read(RECORDINGS / f"{name}.jsonl.xz"):
+    for where, row in read(RECORDINGS / f"{name}.jsonl.xz"):
         try:
             id = tasks.canonical(str(row["task"]))
             given = tuple(_sample(id, name, sample, lenient) for sample in row["samples"])

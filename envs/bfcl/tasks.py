@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from pydantic import Field
 
 from agentcascade.envs.bfcl import rows
+from agentcascade.envs.recorded.rows import read
 from agentcascade.errors import EnvironmentFailed, did_you_mean
 from agentcascade.types import Frozen, Message, Tool
 
@@ -92,7 +93,7 @@ def canonical(id: str) -> str:
 def tasks() -> dict[str, Task]:
     """All tasks by id, in the file's order. Raises `EnvironmentFailed`."""
     found: dict[str, Task] = {}
-    for where, row in rows.read(rows.source("questions")):
+    for where, row in read(rows.source("questions")):
         task = _task(where, row)
         if task.id in found:
             raise EnvironmentFailed(f"{where}: task '{task.id}' is there twice")
@@ -168,7 +169,7 @@ def possible_answers() -> dict[str, tuple[Expected, ...]]:
     """
     known = tasks()
     found: dict[str, tuple[Expected, ...]] = {id: () for id, task in known.items() if task.category == "irrelevance"}
-    for where, row in rows.read(rows.source("possible_answers")):
+    for where, row in read(rows.source("possible_answers")):
         id = _id(where, row)
         if id not in known:
             raise EnvironmentFailed(f"{where}: possible answers of '{id}', which is no task: {_near(id, known)}")

@@ -17,21 +17,16 @@ from __future__ import annotations
 import argparse
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import combinations
 
-import numpy as np
+from committees import Limit, Rule, Voter, print_auroc, print_certified, print_likeness, print_policies
 
 from agentcascade.envs.bfcl import keys, labels, prices, recorded, tasks
 from agentcascade.envs.bfcl.check import check
 from agentcascade.envs.bfcl.models import PREFIX
-from agentcascade.envs.bfcl.policies import Against, Floats, Played, Table, against, auroc, likeness
+from agentcascade.envs.bfcl.policies import Table
 from agentcascade.envs.bfcl.recorded import Answer
 from agentcascade.errors import AgentCascadeError, EnvironmentFailed
 from agentcascade.models.pricing import Price
-from agentcascade.routers.tuning.committees import Committee
-from agentcascade.routers.tuning.risks import Count, Risk
-from agentcascade.routers.tuning.rules import Threshold
-from agentcascade.routers.tuning.tuner import Settings, tune
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample, Usage
 
@@ -58,9 +53,6 @@ SHORT = {
     "gpt-4o-2024-08-06-FC": "gpt-4o-08",
     "claude-3-5-sonnet-20240620-FC": "sonnet-3.5",
 }
-SPLITS = 200
-Rule = tuple[tuple[str, ...], int]
-"""Members in the order in which they are asked, and how many must agree"""
 NAMED: list[Rule] = [
     (("gpt-4o-mini-2024-07-18-FC", "open-mistral-nemo-2407-FC-Auto"), 2),
     (("gpt-4o-mini-2024-07-18", "open-mistral-nemo-2407-FC-Auto"), 2),
@@ -111,111 +103,6 @@ def unjudged(models: Sequence[str]) -> None:
         )
 
 
-def row(name: str, found: Against) -> None:
-    right, difference, ratio = (
-        f"[{low:.3f}, {high:.3f}]"
-        for low, high in (found.right_interval, found.difference_interval, found.ratio_interval)
-    )
-    print(
-        f"{name[:60]:60} {found.right:.3f} {right}  {found.difference:+.3f} {difference:16}  ${found.per_thousand:6.3f}"
-        f"  {found.ratio:5.3f} {ratio}  {found.teacher_share:.3f}  {found.seconds:5.2f}"
-    )
-
-
-def rules(members: Sequence[str]) -> list[Rule]:
-    pairs: list[Rule] = [(pair, 2) for pair in combinations(members, 2)]
-    return pairs + [(triple, need) for triple in combinations(members, 3) for need in (2, 3)]
-
-
-def played(table: Table, teachers: Sequence[str], members: Sequence[str], every: bool) -> None:
-    costs = {m: float(table[m].dollars.mean()) for m in members}
-    cheap_first = sorted(members, key=lambda m: costs[m])
-    for teacher in teachers:
-        base = table.alone(teacher, teacher=True)
-        print(
-            f"\n{'teacher ' + short(teacher):58} right [95 %]           against the teacher       $/1,000"
-            "   of its cost            asked  s in turn"
-        )
-        row(f"teacher alone: {short(teacher)}", against(base, base))
-        for member in cheap_first:
-            row(f"alone: {short(member)}", against(table.alone(member), base))
-        found = {rule: table.committee(*rule, teacher) for rule in rules(cheap_first)}
-        for rule in NAMED:
-            if rule not in found and set(rule[0]) <= set(members):
-                found[rule] = table.committee(*rule, teacher)
-        front = _front(found)
-        for rule, outcome in found.items():
-            if every or rule in NAMED:
-                row(_named(rule), against(outcome, base))
-        print(f"of {len(found)} rules those that no other beats in both, chosen in hindsight:")
-        for rule in front:
-            row("  " + _named(rule), against(found[rule], base))
-        for rule in NAMED:
-            if rule in found:
-                share = float(found[rule].teacher.mean())
-                mix = table.mixed(rule[0][0], teacher, share)
-                row(f"random mix, {short(rule[0][0])}, share of {_named(rule)}", against(mix, base))
-        for member in cheap_first:
-            row(f"oracle behind {short(member)}", against(table.oracle(member, teacher), base))
-        _halves(found, base)
-
-
-def _named(rule: Rule) -> str:
-    return f"{rule[1]} of {len(rule[0])}: {', '.join(map(short, rule[0]))}"
-
-
-def _front(found: dict[Rule, Played]) -> list[Rule]:
-    """From the cheapest: every one that is more often right than all that are cheaper."""
-    best, front = -1.0, []
-    for rule in sorted(found, key=lambda r: found[r].dollars.mean()):
-        if found[rule].right.mean() > best:
-            best = found[rule].right.mean()
-            front.append(rule)
-    return front
-
-
-def _halves(found: dict[Rule, Played], base: Played) -> None:
-    """The cheapest rule that is no worse than the teacher on one half of the tasks, counted on the other."""
-    draw = np.random.default_rng(0)
-    n = len(base.right)
-    gains, ratios, chosen = [], [], Counter[str]()
-    for _ in range(SPLITS):
-        half = draw.permutation(n) < n // 2
-        good = [
-            (p.dollars[half].mean(), r) for r, p in found.items() if p.right[half].mean() >= base.right[half].mean()
-        ]
-        if not good:
-            continue
-        rule = min(good)[1]
-        chosen[_named(rule)] += 1
-        gains.append(found[rule].right[~half].mean() - base.right[~half].mean())
-        ratios.append(found[rule].dollars[~half].mean() / base.dollars[~half].mean())
-    if gains:
-        worse = sum(g < 0 for g in gains)
-        print(
-            f"the cheapest rule no worse than the teacher on one half, on the other ({len(gains)} of {SPLITS} splits"
-            f" have one): {np.mean(gains):+.4f} right at {np.mean(ratios):.3f} of the cost; worse than the teacher in"
-            f" {worse}; chosen most: {'; '.join(f'{name} ({count})' for name, count in chosen.most_common(3))}"
-        )
-
-
-class Voter:
-    """One voter on the tasks that all are compared on."""
-
-    def __init__(self, name: str, answers: dict[str, Answer]) -> None:
-        self.name, self._answers = name, answers
-        self._votes: dict[str, str | None] = {}
-
-    def right(self, ids: Sequence[str]) -> Floats:
-        return np.array([float(_right(self._answers[id])) for id in ids])
-
-    def votes(self, ids: Sequence[str]) -> list[str | None]:
-        for id in ids:
-            if id not in self._votes:
-                self._votes[id] = keys.key(self._answers[id], tasks.task(id).tools)
-        return [self._votes[id] for id in ids]
-
-
 def _right(answer: Answer) -> bool:
     if answer.right is not None:
         return answer.right
@@ -223,106 +110,7 @@ def _right(answer: Answer) -> bool:
     return check(answer.calls, tasks.possible_answers()[task.id], task.language).right
 
 
-def sampled(model: str, ids: Sequence[str]) -> list[Voter]:
-    given = recorded.samples(model, lenient=True)
-    count = min(len(given[id].answers) for id in ids)
-    return [Voter(f"{model} #{i}", {id: given[id].answers[i] for id in ids}) for i in range(count)]
-
-
-def _mean_likeness(pairs: Sequence[tuple[Voter, Voter]], ids: Sequence[str]) -> str:
-    found = [likeness(a.right(ids), b.right(ids), a.votes(ids), b.votes(ids)) for a, b in pairs]
-    wrong = np.mean([f.wrong for f in found])
-    both, chance, kappa, same, agree, right, deceived = (
-        float(np.nanmean(values))
-        for values in zip(
-            *(
-                (f.both_wrong, f.by_chance, f.kappa, f.same_answer, f.agree, f.right_when_agreed, f.agreed_and_wrong)
-                for f in found
-            )
-        )
-    )
-    return (
-        f"wrong {wrong:.3f}  both wrong {both:.3f} ({both / chance:.2f} of chance)  kappa {kappa:.3f}  same wrong"
-        f" answer {same:.3f}  agree {agree:.3f}  right when agreed {right:.3f}  agreed and wrong {deceived:.3f}"
-    )
-
-
-def alike(members: Sequence[str], wanted: Sequence[str]) -> None:
-    voters = {name: Voter(name, recorded.answers(name)) for name in members}
-    print(f"\nerrors of members, pairs on {len(wanted):,} tasks")
-    for a, b in combinations(members, 2):
-        print(f"  {short(a) + ', ' + short(b):28} {_mean_likeness([(voters[a], voters[b])], wanted)}")
-    different = [(voters[a], voters[b]) for a, b in combinations(members, 2)]
-    print(f"  {'mean of all pairs':28} {_mean_likeness(different, wanted)}")
-    try:
-        tasks.possible_answers()
-    except EnvironmentFailed as error:
-        print(f"no verdicts for our own samples: {error}")
-        return
-    for model in recorded.sampled():
-        ids = [id for id in wanted if id in recorded.samples(model, lenient=True)]
-        if not ids:
-            continue
-        samples = sampled(model, ids)
-        print(f"\nsamples of {model}, on {len(ids)} tasks")
-        print(f"  {'two samples of it':28} {_mean_likeness(list(combinations(samples, 2)), ids)}")
-        for name in members:
-            pairs = [(sample, voters[name]) for sample in samples]
-            print(f"  {'a sample and ' + short(name):28} {_mean_likeness(pairs, ids)}")
-        print(f"  {'two members':28} {_mean_likeness(different, ids)}")
-        for other in recorded.sampled():
-            shared = [id for id in ids if id in recorded.samples(other, lenient=True)]
-            if other > model and shared:
-                crossed = [(a, b) for a in sampled(model, shared)[:5] for b in sampled(other, shared)[:5]]
-                print(f"  {'a sample of each Qwen':28} {_mean_likeness(crossed, shared)} ({len(shared)} tasks)")
-
-
-def separated(members: Sequence[str], wanted: Sequence[str]) -> None:
-    """AUROC of agreement: of one member with the others; of a sampled model with itself, with others, with both."""
-    voters = {name: Voter(name, recorded.answers(name)) for name in members}
-    print("\nAUROC of agreement with the others (members), for each member's own answer")
-    for name in members:
-        share = _shared(voters[name].votes(wanted), [voters[o].votes(wanted) for o in members if o != name])
-        print(f"  {short(name):24} {auroc(share, voters[name].right(wanted)):.3f} on {len(wanted):,} tasks")
-    try:
-        tasks.possible_answers()
-    except EnvironmentFailed:
-        return
-    for model in recorded.sampled():
-        ids = [id for id in wanted if id in recorded.samples(model, lenient=True)]
-        if not ids:
-            continue
-        samples = sampled(model, ids)
-        votes = [sample.votes(ids) for sample in samples]
-        rights = [sample.right(ids) for sample in samples]
-        chosen, within, right = [], [], []
-        for i in range(len(ids)):
-            counted = Counter(v[i] for v in votes if v[i] is not None)
-            best = counted.most_common(1)[0] if counted else (None, 0)
-            chosen.append(best[0])
-            within.append(best[1] / len(votes))
-            right.append(next((r[i] for r, v in zip(rights, votes) if v[i] == best[0]), 0.0))
-        own, hit = np.array(within), np.array(right)
-        print(f"\nAUROC for the plurality of ten samples of {model}, right in {hit.mean():.3f} of {len(ids)} tasks")
-        print(f"  within: share of its ten samples {'':24} {auroc(own, hit):.3f}")
-        for k in (1, 2, len(members)):
-            for group in combinations(members, k) if k < 3 else [tuple(members)]:
-                across = _shared(chosen, [voters[o].votes(ids) for o in group])
-                names = ", ".join(map(short, group)) if k < 3 else f"all {k} members"
-                if k != 2:
-                    print(
-                        f"  across: agreement with {names:32} {auroc(across, hit):.3f}   together"
-                        f" {auroc(across * k + own, hit):.3f}"
-                    )
-
-
-def _shared(votes: Sequence[str | None], others: Sequence[Sequence[str | None]]) -> Floats:
-    return np.array(
-        [np.mean([v is not None and v == other[i] for other in others]) for i, v in enumerate(votes)], dtype=float
-    )
-
-
-CERTIFIED: list[tuple[Count, float]] = [("marginal", 0.03), ("marginal", 0.05)]
+CERTIFIED: list[Limit] = [("marginal", 0.03), ("marginal", 0.05)]
 """What may go wrong at most: of all tasks, those that the committee takes and gets wrong. Not `total`: a log has one
 gold key, and a teacher whose right answer is another one would count as wrong."""
 
@@ -371,7 +159,6 @@ def certified(table: Table, members: Sequence[str], teacher: str, known: dict[st
     """Rules of `tune` at 95 %, found on one half and counted with the official verdicts on the other."""
     cheap_first = sorted(members, key=lambda m: float(table[m].dollars.mean()))
     steps = logged(table.ids, cheap_first, teacher, known)
-    base = table.alone(teacher, teacher=True)
     key_of = {step.id: step.gold for step in steps}
     others = [
         id
@@ -379,43 +166,25 @@ def certified(table: Table, members: Sequence[str], teacher: str, known: dict[st
         if any(table[m].right[i] and table[m].votes[i] != key_of[id] for m in cheap_first)
     ]
     print(
-        f"\ncertificates, teacher {short(teacher)} (wrong {1 - base.right.mean():.3f}), members"
+        f"\ncertificates, teacher {short(teacher)} (wrong {1 - table[teacher].right.mean():.3f}), members"
         f" {', '.join(map(short, cheap_first))}; on {len(others)} of {len(steps)} tasks a member's"
         " right answer is not the gold one and counts as wrong"
     )
-    for count, limit in CERTIFIED:
-        draw = np.random.default_rng(0)
-        over_other = over_all = 0
-        risks, ratios, gains = [], [], []
-        chosen: Counter[str] = Counter()
-        for _ in range(SPLITS):
-            half = draw.permutation(len(steps)) < len(steps) // 2
-            settings = Settings(max_risk=limit, risk=Risk("wrong", count), rules=("committee",))
-            found = tune([step for step, own in zip(steps, half) if own], settings).chosen
-            if found is None:
-                chosen["none"] += 1
-                continue
-            rule = found.rule
-            assert isinstance(rule, Committee)
-            assert isinstance(rule.rule, Threshold)
-            names, needed = rule.members, rule.rule.needed
-            outcome = table.committee(names, needed, teacher) if needed > 1 else table.alone(names[0])
-            bad = (1 - outcome.right) * (1 if count == "total" else 1 - outcome.teacher)
-            chosen[_named((names, needed))] += 1
-            over_other += bad[~half].mean() > limit
-            over_all += bad.mean() > limit
-            risks.append(bad[~half].mean())
-            gains.append(outcome.right[~half].mean() - base.right[~half].mean())
-            ratios.append(outcome.dollars[~half].mean() / base.dollars[~half].mean())
-        made = SPLITS - chosen["none"]
-        said = "none certified"
-        if made:
-            said = (
-                f"risk on the other half {np.mean(risks):.3f}, {np.mean(gains):+.3f} right at {np.mean(ratios):.3f} of"
-                f" the cost; above the limit on all tasks {over_all}, on the other half {over_other} of {made}; chosen:"
-                f" {'; '.join(f'{name} ({n})' for name, n in chosen.most_common(3))}"
-            )
-        print(f"  wrong, {count}, at most {limit}: {said}", flush=True)
+    print_certified(table, steps, teacher, CERTIFIED, short)
+
+
+def voter(answers: dict[str, Answer], ids: Sequence[str]) -> Voter:
+    return Voter(
+        {id: float(_right(answers[id])) for id in ids if id in answers},
+        {id: keys.key(answers[id], tasks.task(id).tools) for id in ids if id in answers},
+    )
+
+
+def sampled(model: str, ids: Sequence[str]) -> list[Voter]:
+    wanted = {*ids}
+    given = {id: samples.answers for id, samples in recorded.samples(model, lenient=True).items() if id in wanted}
+    count = min((len(answers) for answers in given.values()), default=0)
+    return [voter({id: answers[i] for id, answers in given.items()}, ids) for i in range(count)]
 
 
 def readable(models: Sequence[str]) -> None:
@@ -457,21 +226,25 @@ def main() -> None:
                 cost = prices.price(name, known)
                 print(f"{name}: {f'${cost.input} in, ${cost.output} out, {cost.source}' if cost else 'no price'}")
             names = list(dict.fromkeys([*given.teacher, *given.members]))
-            played(
-                Table(names, ids, known, declined_alike=given.declined_alike),
-                given.teacher,
-                given.members,
-                given.every_rule,
-            )
+            table = Table(names, ids, known, declined_alike=given.declined_alike)
+            print_policies(table, given.teacher, given.members, NAMED, short, given.every_rule)
         if "certify" in parts:
             for teacher in given.teacher:
                 names = list(dict.fromkeys([teacher, *given.members]))
                 table = Table(names, ids, known, declined_alike=given.declined_alike)
                 certified(table, given.members, teacher, known)
-        if "likeness" in parts:
-            alike(given.members, ids)
-        if "auroc" in parts:
-            separated(given.members, ids)
+        if {"likeness", "auroc"} & set(parts):
+            members = {name: voter(recorded.answers(name), ids) for name in given.members}
+            samples = {}
+            try:
+                tasks.possible_answers()
+                samples = {name: sampled(name, ids) for name in recorded.sampled()}
+            except EnvironmentFailed as error:
+                print(f"no verdicts for our own samples: {error}")
+            if "likeness" in parts:
+                print_likeness(members, samples, ids, short)
+            if "auroc" in parts:
+                print_auroc(members, samples, ids, short)
     except AgentCascadeError as error:
         parser.exit(1, f"{error}\n")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from agentcascade.bench.suites.protocol import Defaults, Outcome, Source, Task
 from agentcascade.envs.bfcl import environment, labels, models, recorded, tasks
+from agentcascade.envs.recorded.models import price
 from agentcascade.messages import text_of
 from agentcascade.protocols import Environment
 from agentcascade.steplog.types import LoggedStep
@@ -79,7 +80,7 @@ class BfclSuite:
 
     def price(self, model: str) -> Mapping[str, str] | None:
         """Dollars per million tokens of the time, of a recorded model."""
-        return models.price(model) if model.startswith(models.PREFIX) else None
+        return price(model, models.LIBRARY) if model.startswith(models.PREFIX) else None
 
     def label(self, step: LoggedStep, task: str) -> LoggedStep:
         """A step of the log with `gold`: an answer that is right."""

@@ -34,6 +34,7 @@ from hypothesis import strategies as st
 
 from agentcascade.envs.bfcl import keys, policies, prices, recorded, tasks
 from agentcascade.envs.bfcl.check import check
+from agentcascade.envs.recorded.policies import Played, against, auroc, likeness
 from agentcascade.errors import ConfigError, EnvironmentFailed, UnknownPrice
 
 
@@ -249,10 +250,10 @@ def test_a_model_without_a_price_is_not_compared_in_dollars(data: Callable[..., 
     ids = ["simple_python_0"]
     table = policies.Table(["somebody-FC", TEACHER], ids)
     with pytest.raises(UnknownPrice, match="NAME=INPUT,OUTPUT"):
-        policies.against(table.alone("somebody-FC"), table.alone(TEACHER))
+        against(table.alone("somebody-FC"), table.alone(TEACHER))
 
     table = policies.Table(["somebody-FC", TEACHER], ids, prices.table(["somebody=1,2"]))
-    assert policies.against(table.alone("somebody-FC"), table.alone(TEACHER)).per_thousand == pytest.approx(0.12)
+    assert against(table.alone("somebody-FC"), table.alone(TEACHER)).per_thousand == pytest.approx(0.12)
 
 
 def test_prices_name_their_source_and_the_users_go_first() -> None:
@@ -275,8 +276,8 @@ def test_a_price_that_is_none_is_refused(text: str) -> None:
 def test_bootstrap_is_paired() -> None:
     right = np.array([1.0, 0.0] * 50)
     cost = np.linspace(1, 2, 100)
-    one = policies.Played(right, cost, cost, cost)
-    found = policies.against(one._replace(dollars=cost / 2), one)
+    one = Played(right, cost, cost, cost)
+    found = against(one._replace(dollars=cost / 2), one)
 
     assert found.difference_interval == (0, 0)
     assert found.ratio_interval == pytest.approx((0.5, 0.5))
@@ -287,7 +288,7 @@ def test_bootstrap_is_paired() -> None:
 def test_auroc_is_the_chance_that_right_outscores_wrong(rows: list[tuple[int, bool]]) -> None:
     scores, right = np.array([float(s) for s, _ in rows]), np.array([float(r) for _, r in rows])
     pairs = [(a > b) + (a == b) / 2 for a, r in rows if r for b, q in rows if not q]
-    found = policies.auroc(scores, right)
+    found = auroc(scores, right)
 
     assert found == pytest.approx(np.mean(pairs)) if pairs else np.isnan(found)
 
@@ -297,10 +298,10 @@ def test_likeness_is_one_for_a_voter_and_itself_and_zero_beyond_chance_for_indep
     a = np.array([1.0, 1, 1, 1, 0, 0, 0, 0])
     b = np.array([1.0, 0, 1, 0, 1, 0, 1, 0])
 
-    itself = policies.likeness(a, a, votes, votes)
+    itself = likeness(a, a, votes, votes)
     assert (itself.kappa, itself.same_answer, itself.agree, itself.right_when_agreed) == (1, 1, 1, 0.5)
     assert itself.agreed_and_wrong == 0.5
-    apart = policies.likeness(a, b, votes, [None] * 8)
+    apart = likeness(a, b, votes, [None] * 8)
     assert (apart.kappa, apart.both_wrong, apart.by_chance, apart.agree) == (0, 0.25, 0.25, 0)
 
 

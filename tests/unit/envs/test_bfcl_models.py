@@ -21,7 +21,8 @@ from agentcascade.config.sections import ModelConfig
 from agentcascade.envs.bfcl import calls, labels, recorded, tasks
 from agentcascade.envs.bfcl.calls import Call
 from agentcascade.envs.bfcl.environment import BfclEnvironment, play
-from agentcascade.envs.bfcl.models import PREFIX, RecordedModel, plurality
+from agentcascade.envs.bfcl.models import LIBRARY, PREFIX, RecordedModel
+from agentcascade.envs.recorded.models import plurality
 from agentcascade.errors import ConfigError, EnvironmentFailed, UnknownPrice
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import Completion, LoggedSample, Message
@@ -136,9 +137,9 @@ def test_a_plurality_is_the_largest_class_and_never_one_that_cannot_vote(data: W
 
     rome, oslo = Call("weather_get", {"city": "Rome"}), Call("weather_get", {"city": "Oslo"})
     unknown = Call("weather", {"city": "Rome"})
-    assert plurality([one(oslo), one(unknown), one(unknown), one(rome), one(rome)]).calls == (rome,)
-    assert plurality([one(unknown), one(text="?")]).text == "?"
-    assert plurality([one(unknown), one(unknown)]).calls == (unknown,)
+    assert plurality([one(oslo), one(unknown), one(unknown), one(rome), one(rome)], LIBRARY).calls == (rome,)
+    assert plurality([one(unknown), one(text="?")], LIBRARY).text == "?"
+    assert plurality([one(unknown), one(unknown)], LIBRARY).calls == (unknown,)
 
 
 class Live:
