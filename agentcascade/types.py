@@ -170,7 +170,7 @@ class Completion(Frozen):
     1
     """
 
-    model: str = Field(description="name that the provider gave")
+    model: str = Field(description="name of the model that was asked; `fields` may hold what its provider calls it")
     messages: tuple[Message, ...]
     finish_reasons: tuple[str, ...] = Field(default=(), description="of each message, as OpenAI calls them")
     usage: Usage = Usage()

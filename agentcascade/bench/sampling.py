@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from agentcascade._util.files import append_to, write_atomically
 from agentcascade.actions.base import ActionFormat, parse_as
+from agentcascade.actions.refusals import refusal
 from agentcascade.bench.pools.base import WorkersDied
 from agentcascade.bench.pools.open import open_pool
 from agentcascade.errors import EnvironmentFailed, InvalidAction, InvalidRequest
@@ -121,7 +122,9 @@ def with_samples(
         except InvalidAction as error:
             samples.append(LoggedSample(action=None, text=sample["text"], invalid=str(error), **details))
         else:
-            samples.append(LoggedSample(action=action.key, text=action.text, **details))
+            refused = refusal(message, action)
+            key = None if refused else action.key
+            samples.append(LoggedSample(action=key, text=action.text, invalid=refused, **details))
     if not samples:
         samples = [LoggedSample(action=None, invalid=answer["error"])] * plan.sampling.n
     prompt, cached = answer.get("prompt", 0), answer.get("cached", 0)

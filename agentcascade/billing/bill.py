@@ -24,7 +24,14 @@ PRIORITY_FACTOR = 2
 
 
 def bookable(completion: Completion, call: PlannedCall) -> Completion:
-    """The completion with a bill that can be booked; requests whose answers were lost are in it, at their worst."""
+    """The completion with a bill that can be booked; requests whose answers were lost are in it, at their worst.
+
+    It is the bill of the model that was asked. What the answer calls itself (``gpt-4o-mini-2024-07-18``) is kept among
+    its fields: two members of a committee may share it.
+    """
+    if completion.model != call.model.name:
+        fields = {"model": completion.model, **completion.fields}
+        completion = completion.model_copy(update={"model": call.model.name, "fields": fields})
     answered = completion.calls - completion.lost
     usage, estimated = completion.usage, completion.estimated
     if answered > 0:

@@ -195,7 +195,9 @@ class CollectConfig(Section):
 
 class ToolsConfig(Section):
     keep_model: bool = Field(
-        default=False, description="the model that called a tool also reads its result, whatever the router says"
+        default=False,
+        description="the model that called a tool also reads its result, whatever the router says; in a committee that "
+        "member, whose answer is taken without the others' votes (where it is not known, all vote)",
     )
     side_effects: tuple[str, ...] = Field(
         default=(), description="tools whose calls cannot be taken back: they need side_effects_agreement"

@@ -117,6 +117,13 @@ def open_exchange_owner(messages: Sequence[Message]) -> Role | None:
     return owners.pop() if len(owners) == 1 else None
 
 
+def open_exchange_model(messages: Sequence[Message], ids: ToolCallIds) -> str:
+    """Name of the model that made the tool calls whose results the conversation ends in; empty where not known."""
+    message = _last_assistant_before_results(messages)
+    makers = {ids.made_by(str(call.get("id") or "")) for call in tool_calls_of(message)} if message else set()
+    return makers.pop() if len(makers) == 1 else ""
+
+
 def ends_in_unthinking_calls(messages: Sequence[Message]) -> bool:
     """Whether the conversation ends in results of tool calls that were made without thinking, by another model.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from math import inf
+from math import ceil, inf
 
 from agentcascade.actions import voting
 from agentcascade.actions.voting import Seat
@@ -48,9 +48,10 @@ class Committee(StudentPolicy):
     Args:
         context: Its student is the first member, its `students` are the others, and its router judges all votes.
         students: The same, each with a context of its own.
+        kept: Name of the member that goes on with a tool exchange of its own, and is asked first.
     """
 
-    def __init__(self, context: StepContext, students: Sequence[StudentPolicy]) -> None:
+    def __init__(self, context: StepContext, students: Sequence[StudentPolicy], kept: str = "") -> None:
         super().__init__(context, students[0].learned)
         seats = seats_of(context)
         members = [Member(student, seat) for student, seat in zip(students, seats)]
@@ -58,7 +59,20 @@ class Committee(StudentPolicy):
             raise ConfigError(
                 f"'{twice[0]}' sits twice in the committee: a member's further votes are its `samples` or its `weight`"
             )
-        self.members = sorted(members, key=lambda m: call_dollars(m.model, m.seat))  # stable: of equals, as configured
+        # Stable: of equals, as configured.
+        self.members = sorted(members, key=lambda m: (m.name != kept, call_dollars(m.model, m.seat)))
+        self._students, self._kept = students, bool(kept)
+
+    @property
+    def keeps_exchanges(self) -> bool:
+        """A member that called a tool reads the result alone; where nobody knows whose call it was, all vote."""
+        return self._kept
+
+    def kept_for(self, model: str) -> Committee | None:
+        """The committee with this member in front, which is asked alone where one vote is enough."""
+        if all(member.name != model for member in self.members):
+            return None
+        return Committee(self.context, self._students, kept=model)
 
     @property
     def seconds(self) -> float:
@@ -67,11 +81,19 @@ class Committee(StudentPolicy):
         return min(one * len(self.members), max(one, self.context.config.deadline_seconds / 2))
 
     async def sample_all(
-        self, n: int, situation: Situation, request: Request, record: StepRecord, purpose: Purpose
-    ) -> list[Sample]:
-        """Those of all members, `shadow.samples` of each where that is set."""
+        self,
+        n: int,
+        situation: Situation,
+        request: Request,
+        record: StepRecord,
+        purpose: Purpose,
+        *,
+        samples: list[Sample],
+        until: float,
+    ) -> None:
+        """Those of all members, `shadow.samples` of each where that is set. Who is late has no vote, as live."""
         more = self.context.config.shadow.samples
-        return await self._ask(self.members, more, 0, situation, request, record, purpose)
+        await self._ask(self.members, more, samples, situation, request, record, purpose, until)
 
     def samples_voted_on(self, samples: Sequence[Sample], n: int) -> Sequence[Sample]:
         chosen: list[Sample] = []
@@ -94,40 +116,48 @@ class Committee(StudentPolicy):
         waiting = list(self.members)
         while waiting and sum(m.seat.votes for m in waiting[:-1]) >= n:
             waiting.pop()
-        drawn = 0
 
-        async def draw(votes: Tally, remaining: int) -> list[Sample]:
-            nonlocal drawn
+        async def draw(samples: list[Sample], votes: Tally, remaining: int) -> None:
             seats = [m.seat for m in waiting]
             size = voting.next_members(router, situation, votes, n, seats) if staged else len(waiting)
             wave, waiting[:size] = waiting[:size], []
-            samples = await self._ask(wave, None, drawn, situation, request, record, purpose)
-            drawn += len(samples)
-            return samples
+            few = [ceil(n / m.seat.weight) for m in wave if n < m.seat.votes]  # then nobody else is asked
+            await self._ask(wave, min(few, default=None), samples, situation, request, record, purpose)
 
         return draw
 
     async def _ask(
         self,
         members: Sequence[Member],
-        samples: int | None,
-        drawn: int,
+        each: int | None,
+        samples: list[Sample],
         situation: Situation,
         request: Request,
         record: StepRecord,
         purpose: Purpose = "sample",
-    ) -> list[Sample]:
-        """The samples of some members, asked side by side, in the members' order. Raises `InvalidRequest`."""
-        calls = []
+        until: float | None = None,
+    ) -> None:
+        """Add to `samples` those of some members, asked side by side, in the members' order, `each` of every member.
+
+        Where it is cancelled those are added that came. Raises `InvalidRequest`.
+        """
+        answers: dict[str, list[Sample] | InvalidRequest] = {}
+
+        async def ask(member: Member, size: int, drawn: int) -> None:
+            answers[member.name] = await self._ask_one(member, size, drawn, situation, request, record, purpose, until)
+
+        calls, drawn = [], len(samples)
         for member in members:
-            size = samples or member.seat.samples
-            calls.append(self._ask_one(member, size, drawn, situation, request, record, purpose))
+            size = each or member.seat.samples
+            calls.append(ask(member, size, drawn))
             drawn += size
-        answers = await asyncio.gather(*calls)
-        for answer in answers:
-            if isinstance(answer, InvalidRequest):
-                raise answer
-        return [sample for answer in answers if not isinstance(answer, InvalidRequest) for sample in answer]
+        try:
+            await asyncio.gather(*calls)
+        finally:
+            given = [answers.get(member.name, ()) for member in members]
+            samples += [sample for answer in given if not isinstance(answer, InvalidRequest) for sample in answer]
+        if refused := next((answer for answer in given if isinstance(answer, InvalidRequest)), None):
+            raise refused
 
     async def _ask_one(
         self,
@@ -138,11 +168,13 @@ class Committee(StudentPolicy):
         request: Request,
         record: StepRecord,
         purpose: Purpose,
+        until: float | None = None,
     ) -> list[Sample] | InvalidRequest:
-        """A member's samples, of which each that failed votes for nothing."""
+        """A member's samples, of which each that failed, or did not come until then, votes for nothing."""
         student = member.student
         try:
-            batch = await ModelCalls(student.context, request, record).sample(size, drawn, purpose)
+            async with asyncio.timeout_at(until):
+                batch = await ModelCalls(student.context, request, record).sample(size, drawn, purpose)
             samples = [await student._sample(reply, situation, request) for reply in batch.replies]
             if batch.call is not None:
                 student.learned.statistics.add_request(batch.call, size)
@@ -163,13 +195,13 @@ class Committee(StudentPolicy):
         silent = [m for m in self.members if all(s.member != m.name for s in samples)]
         while silent and more > 0:
             member = silent.pop(0)
-            samples += await self._ask([member], None, len(samples), situation, request, record)
+            await self._ask([member], None, samples, situation, request, record)
             more -= member.seat.samples
         if more > 0:
             each, left = divmod(more, len(self.members))
             for members, size in ((self.members[:left], each + 1), (self.members[left:], each)):
                 if size:
-                    samples += await self._ask(members, size, len(samples), situation, request, record)
+                    await self._ask(members, size, samples, situation, request, record)
 
 
 def committee_of(context: StepContext) -> str:

@@ -178,7 +178,7 @@ class Engine:
         if mode not in ("cascade", "student") or (request.n > 1 and context.teacher is not None):
             return await self._teacher(request, record, f"mode {mode}" if request.n == 1 else f"n={request.n} answers")
         prompted = request
-        for policy in self._policies if mode == "cascade" else self._policies[:1]:
+        for policy in self._asked(request) if mode == "cascade" else self._policies[:1]:
             try:
                 async with asyncio.timeout(policy.seconds):
                     router = self._router(policy, mode, request, record)
@@ -211,6 +211,15 @@ class Engine:
             )
         return await self._teacher(prompted, record, record.reason)
 
+    def _asked(self, request: Request) -> Sequence[StudentPolicy]:
+        """Who is asked in turn. A tool exchange that is kept is that student's alone which made the call."""
+        if not self.context.config.tools.keep_model or not self.context.students:
+            return self._policies
+        if tool_call_ids.open_exchange_owner(request.messages) != "student":
+            return self._policies
+        maker = tool_call_ids.open_exchange_model(request.messages, self.context.ids)
+        return [kept for policy in self._policies if (kept := policy.kept_for(maker)) is not None] or self._policies
+
     def _router(self, policy: StudentPolicy, mode: Mode, request: Request, record: StepRecord) -> Router | None:
         """What judges the student's samples at this step; None to defer, and `record.reason` says why."""
         if mode != "cascade":
@@ -221,7 +230,7 @@ class Engine:
             if owner == "teacher":
                 record.reason = "the teacher's tool exchange"
                 return None
-            if owner == "student":
+            if owner == "student" and policy.keeps_exchanges:
                 router = FIRST_SAMPLE
         guard = self.context.guard
         if guard is not None and guard.alarmed:
@@ -242,7 +251,13 @@ class Engine:
         record: StepRecord,
     ) -> Completion | None:
         """The student's accepted answer, or None to defer; `record.reason` says why."""
-        samples, verdict = await policy.sample_and_vote(router, situation, n, request, record)
+        samples: list[Sample] = []
+        try:
+            verdict = await policy.sample_and_vote(router, situation, n, request, record, samples=samples)
+        except BaseException:
+            if samples:  # they were paid for: the record has them, and may be answered from
+                record.add_votes(voting.tally(samples), samples)
+            raise
         votes = voting.tally(samples)
         record.add_votes(votes, samples)
         chosen = voting.winner(samples, votes)
@@ -280,7 +295,8 @@ class Engine:
         if not any(s.action for s in samples):
             policy, situation = self._policies[0], record.situation
             request = await policy.add_demonstrations(situation, "student", request, record) or request
-            samples, _ = await policy.sample_and_vote(FIRST_SAMPLE, situation, 1, request, record)
+            samples = []
+            await policy.sample_and_vote(FIRST_SAMPLE, situation, 1, request, record, samples=samples)
         votes = voting.tally(samples)
         record.add_votes(votes, samples)
         best = voting.winner(samples, votes)

@@ -32,6 +32,7 @@ class StudentReply(NamedTuple):
     message: Message
     logprob: float | None = None
     tokens: int | None = None
+    finish_reason: str = ""
 
 
 class Batch(NamedTuple):
@@ -78,8 +79,11 @@ class ModelCalls:
             return Batch([StudentReply(NOTHING)] * size, Call.of("student", purpose, billed) if billed else None)
         context.health.add_success(model.name)
         n = len(completion.messages)
-        answers = zip_longest(completion.messages, completion.logprobs[:n], completion.tokens[:n])
-        replies = [StudentReply(self._named(m, "student", drawn + i), p, t) for i, (m, p, t) in enumerate(answers)]
+        reasons = completion.finish_reasons[:n]
+        answers = zip_longest(completion.messages, completion.logprobs[:n], completion.tokens[:n], reasons)
+        replies = [
+            StudentReply(self._named(m, "student", drawn + i), p, t, r or "") for i, (m, p, t, r) in enumerate(answers)
+        ]
         replies = [*replies, *[StudentReply(NOTHING)] * size][:size]
         return Batch(replies, Call.of("student", purpose, completion))
 

@@ -48,19 +48,26 @@ class Shadows:
         context, policy = self._context, self._policy
         record = StepRecord(situation, "shadow", cascade=context.name)
         samples: list[Sample] = []
+        until = asyncio.get_running_loop().time() + context.config.shadow.timeout_seconds
+        complete = False
         try:
-            async with asyncio.timeout(context.config.shadow.timeout_seconds):
+            async with asyncio.timeout_at(until):
                 shown = await policy.add_demonstrations(situation, "shadow", request, record) or request
-                samples = await policy.sample_all(samples_of(context, situation), situation, shown, record, "shadow")
+            n = samples_of(context, situation)
+            await policy.sample_all(n, situation, shown, record, "shadow", samples=samples, until=until)
+            complete = True
         except Exception as error:
             record.add_failure("shadow", error)
         except asyncio.CancelledError as error:
             record.add_failure("shadow", error)
-            self._log(record, samples, decision, request)
+            self._log(record, samples, decision, request, complete)
             raise
-        self._log(record, samples, decision, request)
+        self._log(record, samples, decision, request, complete)
 
-    def _log(self, record: StepRecord, samples: list[Sample], decision: Decision, request: Request) -> None:
+    def _log(
+        self, record: StepRecord, samples: list[Sample], decision: Decision, request: Request, complete: bool
+    ) -> None:
+        """Every sample that came; of a shadow that was cut short (not `complete`) the router learns nothing."""
         context, situation = self._context, record.situation
         if context.recorder is None:
             return
@@ -69,7 +76,7 @@ class Shadows:
         votes = voting.tally(self._policy.samples_voted_on(samples, n), record.similarity)
         k = 0 if context.bank is None else config.retrieval.k if request.k is None else request.k
         taught = not k or len(record.demonstrations) >= config.prompt.min_demonstrations
-        if isinstance(router, LearningRouter) and samples:
+        if isinstance(router, LearningRouter) and samples and complete:
             known = self._policy.samples_voted_on(samples, n or voting.tally(samples).total)
             router.update(situation, voting.tally(known), decision.action)
         accepted = taught and 0 < n <= votes.total and router.judge(situation, votes, 0) is Verdict.ACCEPT

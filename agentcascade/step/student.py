@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,6 +12,7 @@ from agentcascade._util.bounds import off_loop
 from agentcascade.actions import voting
 from agentcascade.actions.base import called, parse_as, slow
 from agentcascade.actions.equivalence import merged
+from agentcascade.actions.refusals import refusal
 from agentcascade.errors import InvalidAction, describe
 from agentcascade.models.tokens import count_messages
 from agentcascade.prompts import demonstrations
@@ -26,8 +28,8 @@ from agentcascade.types import Completion, Message, Mode, Purpose, Sample, Situa
 log = logging.getLogger("agentcascade.student")
 
 
-Draw = Callable[[Tally, int], Awaitable[list[Sample]]]
-"""Votes so far and votes to come → the next samples."""
+Draw = Callable[[list[Sample], Tally, int], Awaitable[None]]
+"""Samples so far, their votes and the votes to come: adds the next samples."""
 
 
 class Learned(NamedTuple):
@@ -58,6 +60,16 @@ class StudentPolicy:
     def seconds(self) -> float:
         """Deadline of the student's part of a step."""
         return self.context.config.sampling.timeout_seconds
+
+    @property
+    def keeps_exchanges(self) -> bool:
+        """Whether an open tool exchange of a student's goes on with one sample, without a vote (`tools.keep_model`)."""
+        return True
+
+    def kept_for(self, model: str) -> StudentPolicy | None:
+        """The policy that goes on with a tool exchange of `model`; None where that is another student."""
+        student = self.context.student
+        return self if student is not None and student.name == model else None
 
     async def add_demonstrations(
         self, situation: Situation, mode: Mode, request: Request, record: StepRecord
@@ -94,11 +106,15 @@ class StudentPolicy:
         request: Request,
         record: StepRecord,
         purpose: Purpose = "sample",
-    ) -> tuple[list[Sample], Verdict]:
-        """Sample until the router has a verdict, all at once or in batches, or until there are `n` samples."""
+        *,
+        samples: list[Sample],
+    ) -> Verdict:
+        """Sample until the router has a verdict, all at once or in batches, or until there are `n` samples.
+
+        They are added to `samples` as they come, so that what breaks off leaves those that came.
+        """
         calls = ModelCalls(self.context, request, record)
         draw = self._make_draw(router, situation, n, request, record, calls, purpose)
-        samples: list[Sample] = []
         while True:
             votes = voting.tally(samples, record.similarity)
             remaining = max(0, n - votes.total)
@@ -111,18 +127,27 @@ class StudentPolicy:
                 continue
             if verdict is not None:
                 self.learned.statistics.add_vote(samples)
-                return samples, verdict
-            batch = await draw(votes, remaining) if remaining else []
-            if not batch:  # a router that has no verdict is no reason to go on buying
-                return samples, Verdict.DEFER
-            samples += batch
+                return verdict
+            before = len(samples)
+            if remaining:
+                await draw(samples, votes, remaining)
+            if len(samples) == before:  # a router that has no verdict is no reason to go on buying
+                return Verdict.DEFER
 
     async def sample_all(
-        self, n: int, situation: Situation, request: Request, record: StepRecord, purpose: Purpose
-    ) -> list[Sample]:
-        """`n` samples, whatever they say."""
-        samples, _ = await self.sample_and_vote(_All(n), situation, n, request, record, purpose)
-        return samples
+        self,
+        n: int,
+        situation: Situation,
+        request: Request,
+        record: StepRecord,
+        purpose: Purpose,
+        *,
+        samples: list[Sample],
+        until: float,
+    ) -> None:
+        """Add `n` samples, whatever they say, until that time of the event loop. Raises `TimeoutError`."""
+        async with asyncio.timeout_at(until):
+            await self.sample_and_vote(_All(n), situation, n, request, record, purpose, samples=samples)
 
     def samples_voted_on(self, samples: Sequence[Sample], n: int) -> Sequence[Sample]:
         """Of all `samples` of a step those on which a router that wants `n` votes would have voted."""
@@ -141,13 +166,13 @@ class StudentPolicy:
         """How samples are bought, a batch at a time."""
         next_size, statistics = self._batch_sizes(router, situation, n, request), self.learned.statistics
 
-        async def draw(votes: Tally, remaining: int) -> list[Sample]:
+        async def draw(samples: list[Sample], votes: Tally, remaining: int) -> None:
             size = min(max(next_size(votes), 1), remaining)
             batch = await calls.sample(size, votes.total, purpose)
-            samples = [await self._sample(reply, situation, request) for reply in batch.replies]
+            for reply in batch.replies:
+                samples.append(await self._sample(reply, situation, request))
             if batch.call is not None:
                 statistics.add_request(batch.call, size)
-            return samples
 
         return draw
 
@@ -214,6 +239,9 @@ class StudentPolicy:
 
     async def _sample(self, reply: StudentReply, situation: Situation, request: Request) -> Sample:
         sample = await parse(self.context, reply.message, situation, request)
+        refused = refusal(reply.message, sample.action, reply.finish_reason)
+        if refused is not None:
+            sample = Sample(message=reply.message, invalid=refused)
         if reply.logprob is None and reply.tokens is None:
             return sample
         return sample.model_copy(update={"logprob": reply.logprob, "tokens": reply.tokens})

@@ -12,11 +12,12 @@ from typing import Any
 
 from agentcascade import conversation
 from agentcascade.actions.base import ActionFormat, AutoActions
+from agentcascade.actions.refusals import refusal
 from agentcascade.errors import InvalidAction, InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.models.pricing import PriceTable
 from agentcascade.steplog.types import LoggedStep, StudentSamples
-from agentcascade.types import LoggedSample, Message, Usage
+from agentcascade.types import Action, LoggedSample, Message, Usage
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _student_samples(calls: Sequence[ModelCall], formats: ActionFormat, table: P
     samples: list[LoggedSample] = []
     for call in calls:
         tokens = None if call.usage is None else round(call.usage.completion / len(call.answers))
-        samples += [_sample(a, formats).model_copy(update={"tokens": tokens}) for a in call.answers]
+        samples += [_student_sample(a, formats).model_copy(update={"tokens": tokens}) for a in call.answers]
     first = calls[0]
     usage, price = first.usage, table.lookup(first.model)
     prompt = None if usage is None else usage.model_copy(update={"output": 0, "reasoning": 0})
@@ -193,6 +194,14 @@ def _sample(message: Message, formats: ActionFormat) -> LoggedSample:
     except InvalidAction as error:
         return LoggedSample(action=None, text=text_of(message), invalid=str(error))
     return LoggedSample(action=action.key, text=action.text)
+
+
+def _student_sample(message: Message, formats: ActionFormat) -> LoggedSample:
+    """A refusal votes for nothing, as in a cascade."""
+    sample = _sample(message, formats)
+    read = None if sample.action is None else Action(key=sample.action, text=sample.text)
+    refused = refusal(message, read)
+    return sample if refused is None else sample.model_copy(update={"action": None, "invalid": refused})
 
 
 def _is_model(model: str, name: str) -> bool:

@@ -138,7 +138,7 @@ class Telemetry:
         if span is None or not span.is_recording():
             return
         attributes: dict[str, Any] = {
-            a.RESPONSE_MODEL: a.model_of(completion.model)[1],
+            a.RESPONSE_MODEL: str(completion.fields.get("model") or a.model_of(completion.model)[1])[:200],
             a.FINISH_REASONS: list(completion.finish_reasons),
             a.INPUT_TOKENS: usage.prompt,
             a.OUTPUT_TOKENS: usage.completion,

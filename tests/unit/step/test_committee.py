@@ -12,49 +12,19 @@ from hypothesis import strategies as st
 
 from agentcascade import build
 from agentcascade.actions import voting
-from agentcascade.actions.base import RegexActions, ToolCallActions
+from agentcascade.actions.base import ToolCallActions
 from agentcascade.actions.formats import make_format
 from agentcascade.actions.voting import Seat
-from agentcascade.cascade import Cascade
-from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, InvalidRequest
 from agentcascade.protocols import Verdict
 from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysStudent, RandomMix, Unanimity
-from agentcascade.step.context import FurtherStudent, StepContext
 from agentcascade.types import Action, Sample, Situation
-from tests.cascades import MESSAGES, Model, Recorder, act
+from tests.cascades import MESSAGES, Model, act
+from tests.committees import committee
 from tests.tool_calls import TOOLS, call
 from tests.unit.step.test_rollout import FakeBudgets
 
 LOOK, GO = act("look"), act("go")
-
-
-def committee(
-    *members: Model,
-    needed: int | None = None,
-    seats: tuple[Seat, ...] = (),
-    router: Any = None,
-    teacher: Model | None = None,
-    actions: Any = None,
-    sampling: dict[str, Any] | None = None,
-    **config: Any,
-) -> Cascade:
-    seats = (*seats, *[Seat()] * (len(members) - len(seats)))
-    n = sum(seat.votes for seat in seats)
-    first = {"name": members[0].name, "samples": seats[0].samples, "weight": seats[0].weight}
-    settings = CascadeConfig(student=first, sampling={"across": "students", **(sampling or {})}, **config)
-    return Cascade(
-        StepContext(
-            config=settings,
-            router=router or AgreementThreshold(n, needed=needed),
-            count=lambda text: len(text.split()),
-            teacher=teacher or Model("t", act("teach")),
-            student=members[0],
-            students=tuple(FurtherStudent(m, Unanimity(), seat) for m, seat in zip(members[1:], seats[1:])),
-            actions=actions or RegexActions(),
-            recorder=Recorder(),
-        )
-    )
 
 
 async def test_members_that_agree_are_taken_and_the_cheapest_of_them_answers():

@@ -62,6 +62,15 @@ def test_transcripts_are_matched_as_long_as_they_are_asked_the_same(tmp_path: Pa
     assert found.left_out == {"calls that the teacher did not answer too": 1}
 
 
+def test_a_students_refusal_is_no_vote_in_a_foreign_log_and_the_teachers_is_its_answer(tmp_path: Path) -> None:
+    said = {"role": "assistant", "content": "I'm sorry, but I can't assist with that."}
+    rows = [transcript(said, model=model) for model in ("big", "small", "small")]
+    (step,) = match_calls(foreign.read_model_calls(written(tmp_path / "t.jsonl", rows)), "big").steps
+    assert step.teacher == said["content"]
+    assert [(s.action, s.text) for s in step.student.samples] == [(None, said["content"])] * 2
+    assert str(step.student.samples[0].invalid).startswith("a refusal")
+
+
 def test_taubench_trajectories_are_transcripts(tmp_path: Path) -> None:
     rows = [{"task_id": 3, "trial": t, "reward": 0.0, "traj": [*ASK, call("find")]} for t in range(2)]
     path = tmp_path / "gpt.json"
