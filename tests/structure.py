@@ -29,7 +29,7 @@ episodes routers
 step steplog envs
 vllm memory bank ledger conversation retrievers
 billing actions models telemetry storage
-redaction config prompts
+redaction config prompts wire
 lifetime event_loop registry messages protocols errors
 types
 _util _version
