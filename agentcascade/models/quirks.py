@@ -14,6 +14,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from agentcascade.wire.anthropic_blocks import DETAILS
+
 # Models, by litellm's names for them.
 
 HOSTED_VLLM = "hosted_vllm/"
@@ -140,6 +142,7 @@ MESSAGE_FIELDS: Mapping[str, MessageField] = {
     "annotations": MessageField("list"),
     "citations": MessageField("list"),
     "images": MessageField("list"),
+    DETAILS: MessageField(),  # what of Anthropic's blocks has no other place: see `wire`
 }
 """What is not in the table survives as well, joined as `last`, and goes back to its maker alone."""
 PARTIAL_BLOCKS = frozenset({"thinking", "reasoning.text", "reasoning.summary"})
@@ -175,7 +178,11 @@ USAGE_FIELDS: Mapping[str, tuple[str, ...]] = {
         "prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",
         "input_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",
     ),
-    "reasoning": ("completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens"),
+    "reasoning": (
+        "completion_tokens_details.reasoning_tokens",
+        "output_tokens_details.reasoning_tokens",
+        "output_tokens_details.thinking_tokens",  # Anthropic
+    ),
 }
 """Where reports hold a count: paths into the report, of which the first with a count above zero is read."""
 
