@@ -10,8 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from agentcascade.config.load import CascadeConfig
-from agentcascade.config.sections import ModelConfig, RouterConfig
+from agentcascade.config.sections import LinkConfig, ModelConfig, RouterConfig, StudentConfig
 from agentcascade.errors import BenchError, did_you_mean
 
 POLICIES = ("teacher", "student", "student+demos", "cascade", "cascade-no-demos", "random")
@@ -23,7 +25,10 @@ CHAIN, ORACLE = "chain", "oracle"
 OPTIONAL = (SHADOW, TUNED, CHAIN, ORACLE)
 COMMITTEE = re.compile(r"([1-9]\d?) of ([1-9]\d?)")
 ALONE = "alone "
-SECTIONS = ("router", "sampling", "retrieval", "prompt")
+SECTIONS = ("router", "sampling", "retrieval", "prompt", "student", "students")
+
+SEAT = ("samples", "weight")
+"""What a member gives to a committee"""
 
 
 def check_policies(names: tuple[str, ...], members: Sequence[str] = (), samples: int = 1) -> tuple[str, ...]:
@@ -83,15 +88,62 @@ def uses_demonstrations(policy: str) -> bool:
 def apply_rule(base: CascadeConfig, rule: Mapping[str, Any]) -> CascadeConfig:
     """Apply a tuned rule, the sections of a configuration that `agentcascade tune` writes, to `base`.
 
-    Raises `ConfigError` for what is wrong in it, `BenchError` for sections that no rule has.
+    Raises `ConfigError` for what is wrong in it, `BenchError` for sections that no rule has, and for one of other
+    students than those of `base`.
     """
     for name in rule:
         if name not in SECTIONS:
             raise BenchError(f"rule: section '{name}' is not part of a rule: {did_you_mean(name, SECTIONS)}")
-    settings = base.model_dump(mode="json", exclude={"teacher", "student"})
-    merged = {name: rule[name] if name == "router" else {**settings[name], **rule[name]} for name in rule}
+    seated = _seated(base, rule)
+    settings = base.model_dump(mode="json", exclude={"teacher", "student", "students"})
+    sections = [name for name in rule if name not in ("student", "students")]
+    merged = {name: rule[name] if name == "router" else {**settings[name], **rule[name]} for name in sections}
     validated = CascadeConfig.model_validate(settings | merged)
-    return base.model_copy(update={name: getattr(validated, name) for name in rule})
+    return base.model_copy(update={name: getattr(validated, name) for name in sections} | seated)
+
+
+def members_of(rule: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the members of a committee's rule, in its order; none of any other rule. Raises `BenchError`."""
+    if rule.get("sampling", {}).get("across") != "students":
+        return ()
+    members = [rule.get("student"), *(rule.get("students") or ())]
+    if len(members) < 2 or not all(isinstance(m, Mapping) and isinstance(m.get("name"), str) for m in members):
+        raise BenchError("rule: a committee (sampling.across: students) needs `student` and `students`, each by name")
+    return tuple(str(member["name"]) for member in members if member)
+
+
+def _seated(base: CascadeConfig, rule: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes of a committee's rule to the students of `base`: who sits, in which order, with how many votes."""
+    names = members_of(rule)
+    if not names:
+        if "students" in rule:
+            raise BenchError(
+                "rule: it is a chain's, whose students it does not name: play --policy chain, or see what it would do "
+                "with `agentcascade replay --rule`"
+            )
+        if base.students and "sampling" in rule:  # as `tune` writes it, of the first student of its log alone
+            raise BenchError(
+                "rule: it is one student's, and this run has several: leave out --member, and name with --student the "
+                "one that it was tuned on"
+            )
+        return {}
+    known = {model.name: model for model in (base.student, *base.students) if model is not None}
+    seats = []
+    for name, member in zip(names, (rule["student"], *rule["students"])):
+        model = next((m for m in known.values() if name in (m.name, short_name(m.name))), None)
+        if model is None:
+            raise BenchError(
+                f"rule: its member '{name}' is no student of this run, --student or --member: "
+                f"{did_you_mean(name, known)}"
+            )
+        given = model.model_dump(exclude_unset=True, exclude={"router"})
+        try:
+            seats.append(LinkConfig.model_validate(given | {k: member[k] for k in SEAT if k in member}))
+        except ValidationError as error:
+            why = error.errors(include_url=False)[0]
+            raise BenchError(f"rule: {'.'.join(map(str, why['loc']))} of '{name}': {why['msg']}") from None
+    first = StudentConfig.model_validate(seats[0].model_dump(exclude_unset=True))
+    return {"student": first, "students": tuple(seats[1:])}
 
 
 def configure_policy(policy: str, base: CascadeConfig, *, teacher_share: float | None, seed: int) -> CascadeConfig:

@@ -16,7 +16,9 @@ from typing import Any
 
 from rich.table import Table
 
+from agentcascade._util.control_characters import one_line
 from agentcascade._util.files import write_atomically
+from agentcascade.bench.labels import labels_of, roles_of
 from agentcascade.bench.records import EpisodeRecord
 from agentcascade.bench.statistics import (
     PolicyResult,
@@ -71,12 +73,19 @@ class RunReport:
         """Table for the terminal."""
         seeds = self.run["seeds"]
         title = f"{self.run['suite']} · {self.run['split']} · seeds {', '.join(map(str, seeds))}"
-        table = Table(title=title, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        roles = one_line(roles_of(self.run["models"]))
+        table = Table(
+            title=title, caption=roles, caption_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
+        )
         for name in HEADINGS:
             table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
-        for row in map(table_cells, self.rows):
+        for row in self._cells():
             table.add_row(*row)
         return table
+
+    def _cells(self) -> list[list[str]]:
+        labels = labels_of([row.policy for row in self.rows])
+        return [[labels[row.policy], *table_cells(row)[1:]] for row in self.rows]
 
     def footnotes(self) -> list[str]:
         """Footnotes of the table."""
@@ -157,9 +166,7 @@ class RunReport:
 
     def _html(self, svg: str) -> str:
         head = "".join(f"<th>{escape(h)}</th>" for h in HEADINGS)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(c)}</td>" for c in table_cells(row)) + "</tr>" for row in self.rows
-        )
+        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>" for cells in self._cells())
         settings = "".join(
             f"<tr><th>{escape(str(k))}</th><td>{escape(v if isinstance(v, str) else json.dumps(v))}</td></tr>"
             for k, v in self.run.items()

@@ -134,7 +134,11 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
             "--student", default=suite.student, show_default=True, help="Any litellm model name, or a stand-in."
         ),
         click.option("--teacher-price", metavar="IN/OUT", help=f"{price}; stand-ins 3/15."),
-        click.option("--student-price", metavar="IN/OUT", help=f"{price}; stand-ins 0.40/1.60."),
+        click.option(
+            "--student-price",
+            metavar="IN/OUT",
+            help=f"{price}; stand-ins 0.40/1.60. Of --student alone: for a --member, see --price.",
+        ),
         click.option(
             "--member",
             "members",
@@ -244,7 +248,8 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
         click.option(
             "--rule",
             type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="rule.yaml of `agentcascade tune`: play it too, as policy 'tuned'.",
+            help="rule.yaml of `agentcascade tune`: play it too, as policy 'tuned'. A committee's names its members: "
+            "they are played where no --student and --member is given.",
         ),
         click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Repeatable."),
         click.option("--split", type=click.Choice(suite.splits), default=suite.splits[0], show_default=True),

@@ -28,6 +28,7 @@ from agentcascade.bench.policies import (
     apply_rule,
     check_policies,
     committees_of,
+    members_of,
     short_name,
 )
 from agentcascade.bench.pools.open import check_pool
@@ -62,12 +63,15 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
         options |= remembered(context, folder)
         own |= {name: value for name, value in options.pop("suite_options", {}).items() if is_default(context, name)}
     suite: PlayableSuite = registry.make(registry.load(point, "suite"), f"suite '{point.name}'", own)
+    rule = read_rule(options["rule"])
+    if rule and not resume and all(is_default(context, name) for name in ("student", "members")):
+        first, *others = members_of(rule) or (options["student"],)
+        options |= {"student": first, "members": tuple(others)}
     if options["members"] and is_default(context, "samples") and not resume:
         options["samples"] = 1  # of each member
     chosen = chosen_policies(options, suite.defaults.policies)
     models = models_of(suite, options)
     config = configuration(suite, models, options)
-    rule = read_rule(options["rule"])
     tuned = apply_rule(config, rule) if rule else None
     suite.check()
     check_pool(options["ray"])
@@ -314,9 +318,11 @@ def read_rule(given: Path | Mapping[str, Any] | None) -> dict[str, Any] | None:
         data = yaml.safe_load(given.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{given} cannot be read as a rule: {error}") from error
-    if not isinstance(data, dict) or not all(isinstance(section, dict) for section in data.values()):
+    rule: dict[str, Any] = data if isinstance(data, dict) else {"router": None}
+    sections = [section for name, section in rule.items() if name != "students"]
+    if not all(isinstance(section, dict) for section in sections) or not isinstance(rule.get("students", []), list):
         raise ConfigError(f"{given} holds no rule: it needs e.g. 'router: {{name: unanimity, options: {{n: 3}}}}'")
-    return data
+    return rule
 
 
 def models_of(suite: PlayableSuite, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -386,7 +392,6 @@ def price(role: str, name: str, given: str | None) -> dict[str, str] | None:
     except InvalidOperation:
         parts = []
     if len(parts) != 2:
-        raise click.BadParameter(
-            f"'{text}' is not IN/OUT in dollars per million tokens, e.g. 3/15", param_hint=f"--{role}-price"
-        )
+        option = f"--{role}-price" if role in ("teacher", "student", "verifier") else "--price"
+        raise click.BadParameter(f"'{text}' is not IN/OUT in dollars per million tokens, e.g. 3/15", param_hint=option)
     return {"input": parts[0], "output": parts[1]}

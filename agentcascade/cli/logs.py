@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agentcascade.cli.settings import database, database_options, load_config
+from agentcascade.errors import did_you_mean
 
 if TYPE_CHECKING:
     from agentcascade.config.load import CascadeConfig
@@ -28,8 +29,13 @@ def log_options(function: F) -> F:
             multiple=True,
             help="JSONL or Parquet; repeatable. Default: the shadows of the configured database.",
         ),
-        click.option("--student-price", metavar="IN/OUT", help="Dollars per million tokens, instead of the log's."),
+        click.option(
+            "--student-price",
+            metavar="IN/OUT",
+            help="Dollars per million tokens, instead of the log's; where it has several students, see --price.",
+        ),
         click.option("--teacher-price", metavar="IN/OUT", help="Likewise."),
+        click.option("--price", "prices", multiple=True, metavar="NAME=IN/OUT", help="Of one model. Repeatable."),
         click.option(
             "--sample-cost",
             type=float,
@@ -65,10 +71,38 @@ def read_steps(options: Mapping[str, Any]) -> list[LoggedStep]:
             raise InvalidRequest(
                 "the database holds no shadows: run mode shadow first (shadow.samples: 5), or give --log FILE"
             )
+    return with_prices(steps, options)
+
+
+def with_prices(steps: list[LoggedStep], options: Mapping[str, Any]) -> list[LoggedStep]:
+    """The steps at the prices of --student-price, --teacher-price and --price instead of their own.
+
+    Raises `click.BadParameter` for a price of all students alike where there are several, and of no model of the log.
+    """
     student, teacher = (price_option(options[f"{role}_price"], role) for role in ("student", "teacher"))
-    if student is None and teacher is None:
+    given = dict(text.rpartition("=")[::2] for text in options["prices"])
+    if student is None and teacher is None and not given:
         return steps
-    return [_priced(step, student, teacher) for step in steps]
+    students = list(dict.fromkeys(drawn.model for step in steps for drawn in step.students))
+    if student is not None and len(students) > 1:
+        raise click.BadParameter(
+            f"the log has {len(students)} students: say each one's price, "
+            f"{' '.join(f'--price {name}=IN/OUT' for name in students)}",
+            param_hint="--student-price",
+        )
+    own: dict[str, Price] = {}
+    known = list(dict.fromkeys([*students, *(step.teacher_model for step in steps if step.teacher_model)]))
+    for name, rates in given.items():
+        models = [model for model in known if name in (model, model.rpartition("/")[2])]
+        if len(models) != 1:
+            raise click.BadParameter(
+                f"'{name}' is {'no' if not models else 'more than one'} model of the log: {did_you_mean(name, known)}",
+                param_hint="--price",
+            )
+        made = price_option(rates, name)
+        assert made is not None
+        own[models[0]] = made
+    return [_priced(step, student, teacher, own) for step in steps]
 
 
 def price_table(settings: CascadeConfig) -> PriceTable:
@@ -80,7 +114,7 @@ def price_table(settings: CascadeConfig) -> PriceTable:
 
 
 def price_option(text: str | None, role: str) -> Price | None:
-    """The price that --student-price or --teacher-price names, in dollars per million tokens."""
+    """The price that --student-price, --teacher-price or --price names, in dollars per million tokens."""
     from agentcascade.cli.bench_run import price as parse
     from agentcascade.models.pricing import Price
 
@@ -88,10 +122,8 @@ def price_option(text: str | None, role: str) -> Price | None:
     return Price(**rates) if rates else None
 
 
-def _priced(step: LoggedStep, student: Price | None, teacher: Price | None) -> LoggedStep:
-    changes: dict[str, Any] = {}
-    if student is not None:
-        changes["students"] = tuple(d.model_copy(update={"price": student}) for d in step.students)
-    if teacher is not None:
-        changes["teacher_price"] = teacher
-    return step.model_copy(update=changes)
+def _priced(step: LoggedStep, student: Price | None, teacher: Price | None, own: Mapping[str, Price]) -> LoggedStep:
+    """`own` are prices by model, which go first."""
+    drawn = [d.model_copy(update={"price": own.get(d.model) or student or d.price}) for d in step.students]
+    taught = own.get(step.teacher_model) or teacher or step.teacher_price
+    return step.model_copy(update={"students": tuple(drawn), "teacher_price": taught})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from bfcl_rows import ALL, RECORDED, RIGHT, STUDENTS, TEACHER, Write, answers, data_folder, said
 from click.testing import CliRunner
 
@@ -74,6 +75,8 @@ def test_every_committee_of_the_first_members_is_played_by_default(data: Write) 
     ]  # fmt: skip
     assert "against the teacher, task by task, at" in said_
     assert "official verdicts" in said_
+    assert f"teacher: {JUDGE}; students: {STUDENT}, {MEMBER}, {PREFIX}{third}" in said_
+    assert " gpt-3.5-turbo-FC " in said_, "a row of the table"
 
 
 def test_members_that_abstain_or_call_other_tools_vote_for_nothing(data: Write) -> None:
@@ -117,6 +120,94 @@ def test_what_is_no_committee_is_refused_before_anything_is_played(
     data(answers=[*RECORDED, *answers("nameless", ALL, RIGHT)])
     assert says in bench(*COMMITTEE, *arguments, "--out", "run", code=code)
     assert not Path("run/episodes.jsonl").exists() or not Path("run/episodes.jsonl").read_text()
+
+
+def test_a_tuned_committee_is_played(data: Write) -> None:
+    """From the log to the rule to the table, without naming its members again; and a run that was stopped goes on."""
+    bench(*COMMITTEE, "--log", "log.jsonl", "--out", "logged")
+    tune = ["tune", "--log", "log.jsonl", "--rules", "committee", "--risk", "wrong", "--max-risk", "0.6"]
+    result = CliRunner().invoke(main, [*tune, "--out", "tuned"])
+    assert result.exit_code == 0, result.output
+    rule = yaml.safe_load(Path("tuned/rule.yaml").read_text())
+    assert rule["sampling"]["across"] == "students"
+    policies = [f"--policy={name}" for name in ("teacher", "2 of 2")]
+    play = ["--teacher", JUDGE, "--split", "all", "--workers", "1", "--rule", "tuned/rule.yaml", *policies]
+    bench(*play, "--out", "run")
+    found = rows("run")
+    assert rule["router"]["options"]["needed"] == 2
+    assert found["tuned"] == found["2 of 2"] | {"policy": "tuned"}
+    assert (found["tuned"]["deferral_share"], found["tuned"]["accuracy"]) == (0.5, 1)
+    lines = Path("run/episodes.jsonl").read_text().splitlines()
+    Path("run/episodes.jsonl").write_text("\n".join(lines[:-3]) + "\n")
+    bench("--resume", "--out", "run", "--workers", "1", *policies)
+    assert rows("run") == found
+
+
+def test_a_rules_weights_and_order_are_those_that_are_played(data: Write) -> None:
+    third = "gpt-3.5-turbo-0125-FC"
+    data(answers=[*RECORDED, *answers(third, ALL | {"parallel_3": said("Rome")}, RIGHT | {"parallel_3": False})])
+    rule = {
+        "router": {"name": "threshold", "options": {"needed": 3}},
+        "student": {"name": third, "weight": 2},  # as a hand writes it, without the provider
+        "students": [{"name": PREFIX + STUDENTS[1]}, {"name": PREFIX + STUDENTS[0]}],
+        "sampling": {"across": "students", "staged": "never"},
+    }
+    Path("rule.yaml").write_text(yaml.safe_dump(rule))
+    bench(*COMMITTEE, "--member", PREFIX + third, "--rule", "rule.yaml", "--policy", "teacher", "--out", "run")
+    played = [json.loads(line) for line in Path("run/episodes.jsonl").read_text().splitlines()]
+    votes = {r["decisions"][0]["goal"]: r["decisions"][0]["votes"] for r in played if r["policy"] == "tuned"}
+    assert sorted(votes["Weather in Rome?"].values()) == [1, 3]
+    assert sorted(votes["Rome and Oslo?"].values()) == [2, 2]
+    assert rows("run")["tuned"]["deferral_share"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"students": [{"name": "open-mistral-nem"}]}, "'open-mistral-nem' is no student of this run, --student or"),
+        ({"students": []}, "needs `student` and `students`, each by name"),
+        ({"students": [{"weight": 2}]}, "needs `student` and `students`, each by name"),
+        ({"students": [{"name": STUDENTS[1], "weight": 0}]}, f"weight of '{STUDENTS[1]}': Input should be greater"),
+        ({"router": {"name": "threshold", "options": {"needed": 3}}}, "a number of votes, 1 to 2"),
+        ({"sampling": {"staged": "never"}}, "a chain's, whose students it does not name"),
+        ({"sampling": {"staged": "never"}, "students": None}, "it is one student's, and this run has several"),
+        ({"students": 3}, "holds no rule"),
+    ],
+)
+def test_a_rule_of_other_students_says_so(data: Write, changes: dict[str, Any], says: str) -> None:
+    rule = {
+        "router": {"name": "threshold", "options": {"needed": 2}},
+        "student": {"name": STUDENT},
+        "students": [{"name": MEMBER}],
+        "sampling": {"across": "students"},
+    } | changes
+    Path("rule.yaml").write_text(
+        yaml.safe_dump({name: section for name, section in rule.items() if section is not None})
+    )
+    assert says in bench(*COMMITTEE, "--rule", "rule.yaml", "--out", "run", code=1)
+
+
+def test_each_member_has_its_own_price_in_replay_and_tune(data: Write) -> None:
+    bench(*COMMITTEE, "--log", "log.jsonl", "--out", "logged")
+    for command in (["replay"], ["tune", "--max-risk", "0.6", "--risk", "wrong", "--rules", "committee"]):
+        run = [*command, "--log", "log.jsonl", "--json"]
+
+        def said(*prices: str, run: list[str] = run, code: int = 0) -> str:
+            result = CliRunner().invoke(main, [*run, *prices])
+            assert result.exit_code == code, result.output
+            return result.output
+
+        alike = " ".join(said("--student-price", "1/2", code=2).split())
+        assert "the log has 2 students: say each one's price" in alike
+        assert f"--price {MEMBER}=IN/OUT" in alike
+        assert "'nemo' is no model of the log" in said("--price", "nemo=1/2", code=2)
+        assert "'1' is not IN/OUT" in said("--price", f"{MEMBER}=1", code=2)
+    names = [f"--price={name}={rate}/0" for name, rate in ((STUDENT, 10), (STUDENTS[1], 20), (TEACHER, 1000))]
+    replayed = json.loads(CliRunner().invoke(main, ["replay", "--log", "log.jsonl", "--json", *names]).output)
+    both = next(r for r in replayed if r["rule"].startswith("2 of 2"))
+    per_token = {"student": 10 * 100, "member": 20 * 50, "teacher": 1000 * 100}  # prompts of 100, 50 and 100 tokens
+    expected = (per_token["student"] + per_token["member"] + per_token["teacher"] / 2) / 1e6
+    assert both["cost"] == pytest.approx(expected)
 
 
 def test_one_student_has_no_votes_to_count_and_no_chain(data: Write) -> None:
