@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from responses_provider import as_events, as_response
+
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 BLOCK = b"x" * 65536
 
@@ -53,6 +55,16 @@ class Out:
         for name, value in headers.items():
             self._handler.send_header(name, value)
         self._handler.end_headers()
+
+
+class _ResponsesOut(Out):
+    """Says what it is told to say in the shape of OpenAI's Responses."""
+
+    def json(self, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        super().json(as_response(data), status, headers)
+
+    def events(self, chunks: Iterable[Any], done: bool = True) -> None:
+        super().events(as_events(chunks, done), False)
 
 
 Answer = Callable[[dict[str, Any], Out], None]
@@ -106,7 +118,7 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
             if len(provider.bodies) == 3:
                 provider.all_reached.set()
             try:
-                provider.answer(body, Out(self))
+                provider.answer(body, _ResponsesOut(self) if self.path.endswith("/responses") else Out(self))
             except OSError:
                 self.close_connection = True
 

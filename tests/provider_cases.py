@@ -15,12 +15,15 @@ import openai
 from provider import USAGE, Answer, Out, Provider, last, part, whole
 
 from agentcascade.errors import EmptyCompletion, bill_of
+from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.message_fields import EXTRA
 from agentcascade.models.openai import OpenAIModel
-from agentcascade.models.openai_client import ClientModel
+from agentcascade.models.openai_client import ClientModel, limited_twin
 from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.models.quirks import NO_THINKING
+from agentcascade.models.responses import ResponsesModel
+from agentcascade.models.responses_calls import responses_calls
 from agentcascade.types import Completion, Delta, Usage
 
 PRICE = Price(input="1", output="10", long_context=((1000, Price(input="2", output="20")),))
@@ -53,8 +56,21 @@ def sync_client(url: str) -> Any:
     return ClientModel(openai.OpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=20), "m", prices=PRICES)
 
 
+def responses(url: str) -> Any:
+    return ResponsesModel("openai/responses/m", api_base=url, api_key=KEY, retries=0, prices=PRICES, timeout=20)
+
+
+def responses_client(url: str) -> Any:
+    endpoint, made = EndpointQuirks(), openai.OpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=20)
+    endpoint.supports_n = False
+    limited = limited_twin(made)
+    create = responses_calls(limited, endpoint, limited.responses.create)
+    return ClientModel(made, "m", prices=PRICES, endpoint=endpoint, create=create)
+
+
 ADAPTERS: dict[str, Callable[[str], Any]] = {
-    "litellm": litellm, "by address": by_address, "client": client, "sync client": sync_client
+    "litellm": litellm, "by address": by_address, "client": client, "sync client": sync_client,
+    "responses": responses, "responses client": responses_client,
 }  # fmt: skip
 FORMS = ("whole", "streamed")
 
@@ -112,6 +128,8 @@ class Case:
 
 NOT_LITELLM = ("by address", "client", "sync client")
 """litellm's own classes drop what they do not know."""
+CHAT = ("litellm", *NOT_LITELLM)
+"""For what Responses has not: `n`, `seed`, fields of messages, finish reasons of one's own."""
 
 
 def says(message: dict[str, Any], finish: str | None = "stop", chunks: Any = None, **more: Any) -> Answer:
@@ -396,15 +414,16 @@ CASES = [
     Case("filtered without text", says({"content": None}, "content_filter"), silent("content_filter")),
     Case("stop without text", says({"content": ""}), silent("stop")),
     # n, seed, stream_options, logprobs: llama.cpp, Groq, Gemini, Mistral, older vLLM
-    Case("n honoured", says({"content": "hello"}), three, ("whole",), {"n": 3}),
-    Case("n ignored", ignores_n, one_by_one, ("whole",), {"n": 3}),
-    Case("n refused", refuses("n", "Only one completion choice is allowed"), one_by_one, ("whole",), {"n": 3}),
+    Case("n honoured", says({"content": "hello"}), three, ("whole",), {"n": 3}, adapters=CHAT),
+    Case("n ignored", ignores_n, one_by_one, ("whole",), {"n": 3}, adapters=CHAT),
+    Case("n refused", refuses("n", "Only one completion choice is allowed"), one_by_one, ("whole",), {"n": 3},
+         adapters=CHAT),
     Case("seed refused", refuses("seed", 'Unknown name "seed": Cannot find field.'), after_one_refusal("seed"),
-         options={"seed": 7}),
+         options={"seed": 7}, adapters=CHAT),
     Case("stream_options refused", refuses("stream_options", "body -> stream_options: Extra inputs are not permitted",
-         422), after_one_refusal("stream_options"), ("streamed",)),
+         422), after_one_refusal("stream_options"), ("streamed",), adapters=CHAT),
     Case("logprobs refused", refuses("logprobs", "`logprobs` is not supported"), after_one_refusal("logprobs"),
-         options={"logprobs": True}),
+         options={"logprobs": True}, adapters=CHAT),
     # Bills
     *[Case(f"usage {name}", with_usage(usage), estimated) for name, usage in {
         "missing": None, "empty": {}, "null": {"prompt_tokens": None, "completion_tokens": None},
@@ -430,7 +449,7 @@ CASES = [
          {"content-type": "application/json"}), failed(""), ("whole",)),
     Case("a stream that breaks off", breaks_off, broken, ("streamed",)),
     # Thoughts that go back: DeepSeek
-    Case("thoughts wanted with calls", thoughts_wanted, thoughts_given, messages=CALLED),
-    Case("thoughts refused", thoughts_unknown, answered(), messages=[
+    Case("thoughts wanted with calls", thoughts_wanted, thoughts_given, messages=CALLED, adapters=CHAT),
+    Case("thoughts refused", thoughts_unknown, answered(), adapters=CHAT, messages=[
         {**m, "reasoning_content": "hm"} if m["role"] == "assistant" else m for m in CALLED]),
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from agentcascade.actions.formats import make_format
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig, RouterConfig
 from agentcascade.errors import ConfigError, MissingExtra, did_you_mean
-from agentcascade.models.quirks import HOSTED_VLLM
+from agentcascade.models.quirks import HOSTED_VLLM, RESPONSES_ROUTE
 from agentcascade.prompts.prompts import prompts_of
 from agentcascade.protocols import ChatModel, Embedder, Judge, Merger, Retriever, Router, TokenCounter
 from agentcascade.types import Trajectory
@@ -100,7 +100,7 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
     A registered one (entry-point group ``agentcascade.models``: a function of this function's arguments, by the whole
     name or, with a slash at its end, by prefix), `module:Class` of the user's, or anything litellm knows.
     """
-    from agentcascade.models.pricing import PriceTable, with_price
+    from agentcascade.models.pricing import PriceTable, speaks_responses_only, with_price
 
     prices = PriceTable({config.name: dict(config.price)} if config.price else {})
     point = _registered_model(config.name)
@@ -138,6 +138,11 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
 
             return ReplicatedModel(config.name, bases, prices=prices, **settings)
         api_base = bases[0]
+    if config.name.startswith(RESPONSES_ROUTE) or speaks_responses_only(config.name):
+        from agentcascade.models.responses import ResponsesModel
+
+        key = config.api_key.get_secret_value() if config.api_key else loopback_key(config.name, api_base)
+        return ResponsesModel(config.name, prices=prices, api_base=api_base, api_key=key, **settings)
     plain = needs_no_translation(config.name, api_base, config.options)
     key = config.api_key.get_secret_value() if config.api_key else loopback_key(config.name, api_base)
     return (OpenAIModel if plain else LiteLLMModel)(

@@ -233,7 +233,6 @@ class OpenAIModel:
             from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
             from agentcascade.models.http_limits import limit
-            from agentcascade.models.openai_client import ClientModel
 
             base = self._base or os.environ.get(self._quirks.base_url_variable or "OPENAI_API_BASE") or None
             key_variable = self._quirks.api_key_variable
@@ -244,7 +243,13 @@ class OpenAIModel:
             client = AsyncOpenAI(
                 api_key=key, base_url=base, max_retries=self._retries, timeout=self._timeout + 1, http_client=http
             )
-            self._clients[loop] = ClientModel(
-                client, self._model, prices=self._prices, name=self.name, plain=True, endpoint=self.endpoint
-            )
+            self._clients[loop] = self._chat_client(client)
         return self._clients[loop]
+
+    def _chat_client(self, client: Any) -> ClientModel:
+        """What asks for the model through a client that is this model's own."""
+        from agentcascade.models.openai_client import ClientModel
+
+        return ClientModel(
+            client, self._model, prices=self._prices, name=self.name, plain=True, endpoint=self.endpoint
+        )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from agentcascade.errors import ConfigError, did_you_mean
-from agentcascade.models.quirks import LOCAL_PROVIDERS
+from agentcascade.models.quirks import LOCAL_PROVIDERS, without_route
 from agentcascade.protocols import ChatModel, StreamingModel
 from agentcascade.types import Completion, Delta, Frozen, Message, Usage
 
@@ -100,6 +100,9 @@ class PriceTable:
 
     def lookup(self, model: str) -> Price | None:
         """The price of `model` (litellm's name), also without its provider's prefix; None when it is not known."""
+        if model in self._overrides:
+            return self._overrides[model]
+        model = without_route(model)
         provider, _, bare = model.partition("/")
         for name in (model, bare):
             if name in self._overrides:
@@ -169,14 +172,29 @@ LIST_KEYS = {
 @lru_cache(maxsize=256)
 def max_output_tokens(model: str) -> int | None:
     """The most tokens of one answer that litellm's list gives `model`, tried like its price; None: not known."""
+    entry = _entry(model)
+    if entry is None:
+        return None
+    limit = entry.get("max_output_tokens") or entry.get("max_tokens")  # of some models one, of some the other
+    return limit if isinstance(limit, int) and limit > 0 and model != "sample_spec" else None
+
+
+def speaks_responses_only(model: str) -> bool:
+    """Whether litellm's list says that OpenAI serves `model` by its Responses API and no other."""
+    entry = _entry(model) if model.startswith("openai/") else None
+    return entry is not None and entry.get("mode") == "responses"
+
+
+def _entry(model: str) -> Mapping[str, Any] | None:
+    """The list's entry of `model`; of its bare name only when the entry is the provider's own."""
+    model = without_route(model)
     provider, _, bare = model.partition("/")
     entry = _price_list().get(model)
     if entry is None:
         entry = _price_list().get(bare)
         if entry is None or not str(entry.get("litellm_provider", "")).startswith(provider):
             return None
-    limit = entry.get("max_output_tokens") or entry.get("max_tokens")  # of some models one, of some the other
-    return limit if isinstance(limit, int) and limit > 0 and model != "sample_spec" else None
+    return entry
 
 
 @lru_cache(maxsize=256)

@@ -70,14 +70,23 @@ MODELS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 """(what a model's name begins with, a regular expression; its quirks). Of several rows that fit, later ones win."""
 
 
+RESPONSES_ROUTE = "openai/responses/"
+"""Prefix of OpenAI's models, and of others at an address, that are asked by its Responses API."""
+
+
+def without_route(name: str) -> str:
+    """The litellm name under which lists know a model: without the API that it is asked by."""
+    return f"openai/{name.removeprefix(RESPONSES_ROUTE)}" if name.startswith(RESPONSES_ROUTE) else name
+
+
 @lru_cache(maxsize=1024)
 def model_quirks(name: str) -> ModelQuirks:
     """All rows of `MODELS` that fit the litellm name, as one."""
-    quirks = ModelQuirks()
+    quirks, listed_name = ModelQuirks(), without_route(name)
     for pattern, changes in MODELS:
-        if re.match(pattern, name):
+        if re.match(pattern, listed_name):
             quirks = replace(quirks, **changes)
-    return quirks
+    return quirks if name == listed_name else replace(quirks, wire_format="translated")
 
 
 LIMIT_PARAMETERS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -143,6 +152,7 @@ MESSAGE_FIELDS: Mapping[str, MessageField] = {
     "citations": MessageField("list"),
     "images": MessageField("list"),
     DETAILS: MessageField(),  # what of Anthropic's blocks has no other place: see `wire`
+    "response_items": MessageField(),  # OpenAI's Responses: reasoning, and the order of items (`wire.responses_items`)
 }
 """What is not in the table survives as well, joined as `last`, and goes back to its maker alone."""
 PARTIAL_BLOCKS = frozenset({"thinking", "reasoning.text", "reasoning.summary"})

@@ -8,7 +8,7 @@ from typing import Any
 from agentcascade.types import Message, Usage
 from agentcascade.wire import thoughts
 from agentcascade.wire.responses_items import CALLS, ITEMS, answer_items
-from agentcascade.wire.responses_tools import ToolBook, arguments_of, chat_name
+from agentcascade.wire.responses_tools import ToolBook, arguments_of, as_text, chat_name
 from agentcascade.wire.unusable import UnusableField
 
 THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts")
@@ -240,8 +240,7 @@ def _citations(annotations: object) -> list[Any]:
 
 def _call(item: Mapping[str, Any], kind: str, book: ToolBook) -> dict[str, Any]:
     """A call as chat has it. A name that cannot be is left for the reader of calls to refuse."""
-    text = item.get(CALLS[kind])
-    text = text if isinstance(text, str) else ""
+    text = as_text(item.get(CALLS[kind]))
     name, space = item.get("name"), item.get("namespace")
     name = chat_name(name, space if isinstance(space, str) else None) if isinstance(name, str) else name
     custom = kind == "custom_tool_call"

@@ -8,7 +8,7 @@ from typing import Any
 from agentcascade.types import Delta
 from agentcascade.wire.responses_answer import answer_fields, failure, finish_reason, read_output
 from agentcascade.wire.responses_items import ITEMS
-from agentcascade.wire.responses_tools import ToolBook, arguments_of, chat_name
+from agentcascade.wire.responses_tools import ToolBook, arguments_of, as_text, chat_name
 
 MOST_OUTPUT_ITEMS = 2_000
 
@@ -59,7 +59,10 @@ class EventReader:
             yield from self._end(event.get("response"), kind.rpartition(".")[2])
         elif kind == "response.failed":
             response = event.get("response")
-            yield failure(response if isinstance(response, Mapping) else event)
+            failed = failure(response if isinstance(response, Mapping) else event)
+            if "usage" in failed:  # was paid all the same
+                yield {"choices": [], "usage": failed.pop("usage")}
+            yield failed
         elif kind == "error":
             yield failure(event)
 
@@ -83,10 +86,9 @@ class EventReader:
         self._items[index] = item
         shown = self._shown.get(index, ())
         if kind == "function_call" and "arguments" not in shown:
-            yield from self._arguments(index, item.get("arguments"))
+            yield from self._arguments(index, as_text(item.get("arguments")))
         elif kind == "custom_tool_call":
-            text = item.get("input")
-            text = text if isinstance(text, str) else ""
+            text = as_text(item.get("input"))
             if self._is_book_custom(item):
                 yield from self._arguments(index, arguments_of(text))
             else:

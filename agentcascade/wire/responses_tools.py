@@ -152,6 +152,13 @@ def arguments_of(text: str) -> str:
     return json.dumps({INPUT: text}, ensure_ascii=False)
 
 
+def as_text(arguments: object) -> str:
+    """Arguments or an input as a text; of a server that gives an object, as JSON."""
+    if isinstance(arguments, str):
+        return arguments
+    return "" if arguments is None else json.dumps(arguments, ensure_ascii=False, default=str)
+
+
 def input_of(arguments: str) -> str:
     """A custom tool's input out of the arguments of its function; all of them where they are of another form."""
     try:

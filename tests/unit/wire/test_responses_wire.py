@@ -113,7 +113,7 @@ def put_together(events: Iterable[Any], book: ToolBook = BOOK) -> tuple[Message,
     reader, assembler, chunk = EventReader(book), DeltaAssembler(), {}
     for event in events:
         for chunk in reader.read(event):
-            assembler.add(chunk["choices"][0]["delta"])
+            assembler.add(chunk["choices"][0]["delta"] if chunk["choices"] else {})
     return assembler.message, chunk
 
 
