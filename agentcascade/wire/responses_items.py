@@ -14,6 +14,7 @@ from typing import Any
 
 from agentcascade.types import Message
 from agentcascade.wire import thoughts
+from agentcascade.wire.anthropic_blocks import DETAILS
 from agentcascade.wire.responses_content import read_content, write_content, write_output
 from agentcascade.wire.responses_tools import ToolBook, arguments_of, chat_name, input_of
 from agentcascade.wire.unusable import UnusableField
@@ -143,7 +144,10 @@ class ItemReader:
             )
         turn.open_calls.remove(str(id))
         content = read_content(item.get("output"), f"{where}.output")
-        turn.results.append({"role": "tool", "tool_call_id": id, "content": content})
+        result: Message = {"role": "tool", "tool_call_id": id, "content": content}
+        if isinstance(content, list) and any(part["type"] != "text" for part in content):
+            result[DETAILS] = {}  # chat has no images in results: see `chat_only`
+        turn.results.append(result)
 
     def _read_reasoning(self, item: Mapping[str, Any]) -> None:
         fields = thoughts.unpack(item.get("encrypted_content"), self._models)

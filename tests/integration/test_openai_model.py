@@ -181,7 +181,8 @@ def test_only_names_that_need_no_translation_go_directly(
     if name.startswith("hosted_vllm/") and api_base is None:  # looked up among the students that run
         return
     model = make_model(ModelConfig(name=name, api_base=api_base, options=options), token_counter())
-    assert type(model).__name__ == ("OpenAIModel" if plain else "LiteLLMModel")
+    other = "ResponsesModel" if "/responses/" in name else "LiteLLMModel"
+    assert type(model).__name__ == ("OpenAIModel" if plain else other)
 
 
 @pytest.mark.parametrize("name", ["openai/qwen", "openai/Qwen/Qwen2.5-1.5B", "hosted_vllm/qwen"])  # direct, by litellm
