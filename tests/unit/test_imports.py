@@ -35,7 +35,7 @@ OWNERS = {
     "litellm": {"models.litellm_setup", "integrations.litellm"},
     "stamina": {"models.litellm"},
     "openai": {
-        *("episodes.responses", "models.openai_client", "models.openai"),
+        *("episodes.responses", "models.openai_client", "models.openai", "models.responses_calls"),
         *("integrations.openai", "integrations.openai_chat", "integrations.openai_control"),
     },
     "langchain_core": {"integrations.langchain"},
