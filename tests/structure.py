@@ -25,7 +25,7 @@ reports
 server integrations bench
 assembly
 cascade
-episodes routers
+episodes economics routers
 step steplog envs
 vllm memory bank ledger conversation retrievers
 billing actions models telemetry storage

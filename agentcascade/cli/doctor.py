@@ -12,6 +12,7 @@ import click
 
 from agentcascade._util import known_secrets
 from agentcascade.assembly.components import OWN, OWN_CLASS, RECORDED, find_module
+from agentcascade.cli.economics import say_recorded
 from agentcascade.cli.terminal import console, marked
 from agentcascade.config.load import CascadeConfig, config_path, variants
 from agentcascade.config.sections import ModelConfig
@@ -20,6 +21,7 @@ from agentcascade.errors import AgentCascadeError, describe, without_secrets
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from agentcascade.models.pricing import Price
     from agentcascade.protocols import ChatModel, TokenCounter
 
 EXTRAS = {
@@ -96,17 +98,23 @@ def _parts(to: Console, settings: CascadeConfig) -> bool:
     from agentcascade.step.committee import committee_of
 
     def made(model: ModelConfig, count: TokenCounter) -> ChatModel:
-        return ScriptedModel(["wrap"], name=model.name) if model.name.startswith(OWN) else make_model(model, count)
+        if not model.name.startswith(OWN):
+            return make_model(model, count)
+        return ScriptedModel(["wrap"], name=model.name, price=_price(model))
 
     try:
         cascades, shared = build_all(settings, models=made)
-        shared.close()
     except (AgentCascadeError, OSError, ValueError) as error:
         return _report(to, "the configuration", str(error))
-    for name, cascade in cascades.items():
-        if said := committee_of(cascade.context):
-            marked(to, "✓", "green", f"cascade {name}: {said}")
-    return _report(to, "the configuration", None, "can be built")
+    _report(to, "the configuration", None, "can be built")
+    try:
+        for name, cascade in cascades.items():
+            if said := committee_of(cascade.context):
+                marked(to, "✓", "green", f"cascade {name}: {said}")
+            say_recorded(to, cascade.context)
+    finally:
+        shared.close()
+    return False
 
 
 def _appworld(to: Console) -> None:
@@ -164,12 +172,16 @@ def _embedder(to: Console, settings: CascadeConfig) -> bool:
     return _report(to, f"embedder {name}", None, f"{embedder.name}, {embedder.dimension} dimensions")
 
 
-def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:
+def _price(model: ModelConfig) -> Price | None:
+    """Of the configuration, else of the price list."""
     from agentcascade.models.pricing import PriceTable
 
+    return PriceTable({model.name: dict(model.price)} if model.price else {}).lookup(model.name)
+
+
+def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:
     what = f"{role} {model.name}"
-    priced = PriceTable({model.name: dict(model.price)} if model.price else {}).lookup(model.name)
-    if priced is None:
+    if _price(model) is None:
         marked(to, "!", "yellow", f"{what}: price unknown; set {role}.price, or dollars will be unknown")
     if model.name.startswith("offline/"):
         return _report(to, what, None, "a stand-in that needs no network")

@@ -1,0 +1,60 @@
+"""Break-even acceptance: the share of steps that a cascade must take from its teacher to cost no more than it.
+
+With p the share of accepted steps, A the dollars of an accepted step, F those of a deferred one (its student's samples
+*and* the teacher's answer), T those of a step by the teacher alone, and r the steps of an episode for one of the
+teacher's:
+
+    cascade = r · (p · A + (1 − p) · F)        break-even p* = (F − T / r) / (F − A)
+
+Where a deferral costs the same samples as an acceptance, S, and episodes are as long, p* = S / T. Where A · r ≥ T, no
+acceptance suffices: the cascade cannot save.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+
+class StepCosts(NamedTuple):
+    """Dollars of a step.
+
+    Args:
+        teacher: Of a step by the teacher alone, which is shown no demonstrations.
+        accepted: All that a step costs whose action the student gives: samples, and audits in their share.
+        deferred: All that a deferred step costs: the student's samples, and the teacher's answer.
+        steps_ratio: Steps of the cascade's episodes for one of the teacher's; 1 where it is not known.
+
+    >>> costs = StepCosts(teacher=Decimal(10), accepted=Decimal(4), deferred=Decimal(14))
+    >>> costs.break_even, costs.dollars(0.5), costs.saving(0.5)
+    (0.4, Decimal('9.0'), 0.1)
+    """
+
+    teacher: Decimal
+    accepted: Decimal
+    deferred: Decimal
+    steps_ratio: float = 1.0
+
+    def dollars(self, acceptance: float) -> Decimal:
+        """What the cascade spends for one step of the teacher's, at an acceptance from 0 to 1."""
+        share = Decimal(acceptance)
+        return Decimal(self.steps_ratio) * (share * self.accepted + (1 - share) * self.deferred)
+
+    def saving(self, acceptance: float) -> float:
+        """The share of the teacher's dollars that is not spent; below 0 where more is. 0 where the teacher is free."""
+        return 1 - float(self.dollars(acceptance) / self.teacher) if self.teacher else 0.0
+
+    @property
+    def break_even(self) -> float | None:
+        """The acceptance from which the cascade costs no more than its teacher, 0 to below 1; None: it cannot save."""
+        goal = self.teacher / Decimal(self.steps_ratio)
+        if self.accepted >= goal:
+            return None
+        if self.deferred <= goal:
+            return 0.0
+        return float((self.deferred - goal) / (self.deferred - self.accepted))
+
+    @property
+    def accepted_share(self) -> float | None:
+        """Dollars of an accepted step for one of the teacher's, longer episodes counted; None: the teacher is free."""
+        return float(self.accepted * Decimal(self.steps_ratio) / self.teacher) if self.teacher else None
