@@ -45,3 +45,11 @@ def with_text(message: Message, text: str) -> Message:
     if isinstance(content, list):
         return {**message, "content": [*content, {"type": "text", "text": text}]}
     return {**message, "content": f"{content or ''}\n\n{text}".lstrip("\n")}
+
+
+def with_text_before(message: Message, text: str) -> Message:
+    """A copy of `message` with `text` at its beginning; multi-part content gets one more text part."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return {**message, "content": [{"type": "text", "text": text}, *content]}
+    return {**message, "content": f"{text}\n\n{content or ''}".rstrip("\n")}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
 from agentcascade.errors import InvalidRequest, UnknownPrice
+from agentcascade.models.breakpoints import has_breakpoints
 from agentcascade.models.message_fields import THINKING_FIELDS
 from agentcascade.models.pricing import max_output_tokens
 from agentcascade.models.quirks import LIMIT_PARAMETERS, model_quirks
@@ -119,19 +120,21 @@ class PlannedCall:
     def request_dollars(self, answers: int = 1) -> Decimal | None:
         """The most dollars of one request with so many answers; None where the price is not known."""
         prompts: list[Usage] = [Usage(input=self.prompt_tokens)]
-        if self._writes_cache:
-            prompts += [Usage(cache_write=self.prompt_tokens), Usage(cache_write_1h=self.prompt_tokens)]
+        has_marks = self._has_breakpoints
+        if has_marks or self._quirks.prompt_cache == "automatic":
+            prompts.append(Usage(cache_write=self.prompt_tokens))
+        if has_marks:
+            prompts.append(Usage(cache_write_1h=self.prompt_tokens))
         output = self.output_tokens * answers
         outputs = (Usage(output=output), Usage(reasoning=output))
         prices = [model_dollars(self.model, prompt + output) for prompt in prompts for output in outputs]
         return None if None in prices else max(price for price in prices if price is not None)
 
     @property
-    def _writes_cache(self) -> bool:
-        marks = ("cache_control", "cache_control_injection_points")
-        if any(mark in options for options in self.all_options for mark in marks):
-            return True
-        return any(_has_cache_control(m) for m in self.messages)
+    def _has_breakpoints(self) -> bool:
+        """Whether the prompt is marked for the provider's cache, writing to which can be dearer than the input."""
+        tools = (options.get("tools") for options in self.all_options)
+        return has_breakpoints(self.messages, options=self.all_options) or any(has_breakpoints((), t) for t in tools)
 
     def worst_case_dollars(self) -> Decimal:
         """The most dollars of the whole call. Raises `UnknownPrice`.
@@ -162,12 +165,6 @@ def model_dollars(model: ChatModel, usage: Usage) -> Decimal | None:
     """What the model says that such usage costs; None for anything but a price."""
     price: object = model.dollars(usage)
     return price if isinstance(price, Decimal) and price.is_finite() and price >= 0 else None
-
-
-def _has_cache_control(message: Message) -> bool:
-    content = message.get("content")
-    parts: Iterator[Any] = iter(content) if isinstance(content, list) else iter(())
-    return "cache_control" in message or any(isinstance(p, Mapping) and "cache_control" in p for p in parts)
 
 
 def _as_text(value: Any) -> str:

@@ -115,7 +115,7 @@ class SamplingKeywords(TypedDict, total=False):
     across: Literal["samples", "students"]
     temperature: float | None
     staged: Literal["auto", "always", "never"]
-    cached_from_tokens: int
+    cached_from_tokens: int | None
     second_dollars: float
     timeout_seconds: float
     logprobs: bool
@@ -129,6 +129,7 @@ class PromptKeywords(TypedDict, total=False):
     token_budget: int
     min_demonstrations: int
     teacher_sees_demonstrations: bool
+    place: Literal["auto", "first", "last"]
     quoting: Literal["fenced", "plain"]
     shortened: bool
     template: str | Mapping[str, str | Mapping[str, str]]
@@ -302,6 +303,7 @@ class SharedKeywords(TypedDict, total=False):
     retention: RetentionConfig | RetentionKeywords
     telemetry: TelemetryConfig | TelemetryKeywords
     server: ServerConfig | ServerKeywords
+    caching: bool
     cascades: Mapping[str, Mapping[str, Any]]
     deadline_seconds: float
     seed: int

@@ -95,6 +95,11 @@ class CascadeConfig(BaseSettings):
     retention: RetentionConfig = RetentionConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     server: ServerConfig = ServerConfig()
+    caching: bool = Field(
+        default=True,
+        description="set prompt-cache breakpoints (cache_control) for models that cache only what is marked, where the "
+        "caller sets none; off: requests go out as they are",
+    )
     cascades: Mapping[str, Mapping[str, Any]] = Field(
         default_factory=dict, description="name: what differs from the rest of this configuration"
     )

@@ -119,8 +119,11 @@ class SamplingConfig(Section):
         "expected dollars; without a known price, and for the first 20 votes, where every sample pays for its prompt. "
         "A committee's members are asked in such waves, cheapest first; never: all at once",
     )
-    cached_from_tokens: int = Field(
-        default=1024, ge=0, description="shortest prompt that the student's provider reads from its cache"
+    cached_from_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        description="shortest prompt that the student's provider reads from its cache; default: as published "
+        "(models/quirks.py), 1024 where nothing is",
     )
     second_dollars: float = Field(
         default=0.0, ge=0, description="what a second of waiting for samples is worth, when waves are planned"
@@ -144,6 +147,12 @@ class PromptConfig(Section):
         default=1, ge=0, description="with fewer retrieved the teacher takes the step; ignored when retrieval.k is 0"
     )
     teacher_sees_demonstrations: bool = False
+    place: Literal["auto", "first", "last"] = Field(
+        default="auto",
+        description="where demonstrations stand; first: at the end of the first user message; last: before the new "
+        "observation, behind the history, which the student's prompt cache then holds whatever is shown; auto: where "
+        "the next two steps are expected to cost less, and first where nothing is cached or `caching` is off",
+    )
     quoting: Literal["fenced", "plain"] = Field(
         default="fenced",
         description="how texts of others stand in prompts: fenced, without chat-template tokens, or plain as they are",

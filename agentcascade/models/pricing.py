@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agentcascade.config.sections import ModelConfig
 
 MILLION = Decimal(1_000_000)
+CACHE_CLASSES = frozenset({"cached_input", "cache_write", "cache_write_1h"})
 TOKEN_CLASSES = ("input", "cached_input", "cache_write", "cache_write_1h", "output", "reasoning")
 
 
@@ -224,6 +225,8 @@ def _listed_rates(entry: Mapping[str, Any], suffix: str) -> dict[str, Decimal] |
     """Dollars per million tokens under the keys with `suffix`; None without both input and output."""
     listed = {name: entry.get(key + suffix) for name, key in LIST_KEYS.items()}
     rates = {name: Decimal(value) * MILLION for name, value in listed.items() if value is not None}
+    if rates.get("input"):  # a cache that is free to read or write is one whose price nobody filled in
+        rates = {name: rate for name, rate in rates.items() if rate or name not in CACHE_CLASSES}
     return rates if "input" in rates and "output" in rates else None
 
 

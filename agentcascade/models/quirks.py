@@ -38,6 +38,17 @@ class ModelQuirks:
     """Its tokens for one of cl100k_base, at most: Claude's tokenizer needs about a third more, for most texts."""
     image_tokens: Mapping[str, int] = field(default_factory=lambda: {"low": 300, "": 5_000})
     """The most tokens of an image by its `detail`, "" for any other: no provider bills more, as far as published."""
+    prompt_cache: Literal["automatic", "marked"] | None = None
+    """Whether its provider caches every prompt, or only what `cache_control` marks; None: marked where writing has a
+    price of its own above the input's."""
+    cache_minimum: int = 1024
+    """Tokens of the shortest prefix that is cached."""
+    cache_block: int = 1
+    """Tokens in whose multiples a prefix is read from the cache."""
+    cache_seconds: float = 300.0
+    """How long what was cached is kept after its last use."""
+    user_after_tools: bool = True
+    """Whether a user's message may follow a tool's result."""
     wire_format: Literal["openai", "openai at an address", "translated"] = "translated"
     """Whether it takes OpenAI's requests as they are: always, or only where an address is given; else by litellm."""
     base_url_variable: str | None = None
@@ -48,6 +59,18 @@ class ModelQuirks:
 MODELS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     (r"groq(/|$)", {"supports_n": False}),  # refused, although litellm lists it
     (r".*claude", {"signs_thinking": True}),
+    # `cache_control` goes through to these, by litellm or as it is; other gateways might refuse it.
+    (
+        r"(anthropic|bedrock|vertex_ai|azure_ai|openrouter|openrouter\.ai)/.*claude|claude|([a-z-]+\.)?anthropic\.claude",
+        {"prompt_cache": "marked"},
+    ),
+    (r".*claude.*(opus-4[-.][5-7]|haiku-4[-.]5|4[-.]5-haiku|mythos-preview)", {"cache_minimum": 4096}),
+    (r".*claude.*(haiku-3|3([-.]5)?-haiku)", {"cache_minimum": 2048}),
+    (r".*gemini", {"cache_minimum": 2048}),
+    (r".*gemini-[3-9]", {"cache_minimum": 4096}),
+    (r".*deepseek", {"cache_minimum": 64, "cache_block": 64, "cache_seconds": 3600.0}),
+    (r"(openai|azure)/", {"prompt_cache": "automatic", "cache_block": 128, "cache_seconds": 600.0}),
+    (r".*(mistral|ministral|codestral|magistral)", {"user_after_tools": False}),
     (r".*(gemini|vertex|bedrock|fireworks)", {"inlines_references": True}),
     (r"(openai|azure)/", {"token_factor": Decimal(1)}),
     (r"(openai|azure)/(ft:)?(o\d|gpt-[5-9])", {"limit_parameter": "max_completion_tokens"}),
@@ -55,6 +78,9 @@ MODELS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     (
         HOSTED_VLLM,
         {
+            "cache_minimum": 16,
+            "cache_block": 16,
+            "cache_seconds": 600.0,
             "wire_format": "openai at an address",
             "base_url_variable": "HOSTED_VLLM_API_BASE",
             "api_key_variable": "HOSTED_VLLM_API_KEY",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agentcascade.messages import with_text
+from agentcascade.messages import with_text, with_text_before
 from agentcascade.prompts.defaults import TEMPLATES
 from agentcascade.prompts.prompts import Prompts
 from agentcascade.types import Message
@@ -37,11 +37,15 @@ class Rendered:
 
 
 class Composed(dict[str, Any]):
-    """`base` with `text` at its end, which says `addition`."""
+    """`base` with `text` at its end, or before it, which says `addition`."""
 
-    def __init__(self, base: Message, text: str, addition: Addition) -> None:
-        super().__init__(with_text(base, text))
-        self.base, self.text, self.addition = base, text, addition
+    def __init__(self, base: Message, text: str, addition: Addition, *, before: bool = False) -> None:
+        super().__init__((with_text_before if before else with_text)(base, text))
+        self.base, self.text, self.addition, self.before = base, text, addition, before
+
+    def on(self, base: Message) -> Composed:
+        """The same addition to another message."""
+        return Composed(base, self.text, self.addition, before=self.before)
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         """Copied and pickled as a plain message."""
@@ -70,7 +74,7 @@ def without(message: Message, template: str) -> Message:
     base = without(message.base, template)
     if isinstance(message.addition, Rendered) and message.addition.template == template:
         return base
-    return message if base is message.base else Composed(base, message.text, message.addition)
+    return message if base is message.base else message.on(base)
 
 
 def rendered_by(prompts: Prompts, message: Message) -> Message:
@@ -78,11 +82,12 @@ def rendered_by(prompts: Prompts, message: Message) -> Message:
     if not isinstance(message, Composed) or not isinstance(message.addition, Rendered):
         return message
     text = prompts.render(message.addition.template, **message.addition.values)
-    return Composed(rendered_by(prompts, message.base), text, message.addition)
+    return Composed(rendered_by(prompts, message.base), text, message.addition, before=message.before)
 
 
 def by_default(message: Message) -> Message:
     """The message as the default templates would have made it, without marks around demonstrations."""
     if not isinstance(message, Composed):
         return message
-    return with_text(by_default(message.base), message.addition.default_text())
+    add = with_text_before if message.before else with_text
+    return add(by_default(message.base), message.addition.default_text())

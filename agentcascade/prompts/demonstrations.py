@@ -3,6 +3,8 @@
 Layout: everything up to and including the first user message (role, tools, task) stays as it is and comes first; the
 demonstrations follow at the end of that message; the live conversation comes last. A provider's prefix cache can
 therefore always hit the part before the demonstrations, and the whole prompt while the same windows are shown.
+Or they stand last, before the new observation, so that it hits the whole history, whatever is shown: at the beginning
+of the user's message that holds the observation, or behind tools' results, which nothing may part from their calls.
 Demonstrations are quoted (`quoting`): what stands in one can neither end them nor begin another. Their words are the
 templates ``demonstrations``, ``heading``, ``example`` and ``step``.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.messages import text_of
@@ -23,6 +25,7 @@ from agentcascade.prompts.quoting import mark_of
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Demonstration, Message, Step
 
+Place = Literal["first", "last"]
 MARK = "0a1b2c"
 """As long as one is."""
 HEADER, *_, FOOTER = TEMPLATES["demonstrations"].blocks(mark=MARK)
@@ -166,6 +169,7 @@ def build(
     budget: int,
     count: TokenCounter,
     prompts: Prompts = DEFAULT,
+    place: Place = "first",
 ) -> Prompt:
     """Put as many of `demonstrations` as `budget` tokens hold into `messages`, which are not changed.
 
@@ -175,9 +179,10 @@ def build(
         budget: tokens that they may add.
         count: counts the tokens of a text.
         prompts: templates, and the quoting of what the demonstrations say.
+        place: at the end of the first user message, or the last before the new observation.
 
     Returns:
-        The messages to send, with the demonstrations at the end of the first user message, and which these are.
+        The messages to send, with the demonstrations, and which these are.
 
     Raises:
         InvalidRequest: there is no user message to attach them to.
@@ -190,5 +195,22 @@ def build(
     if first is None:
         raise InvalidRequest("demonstrations need a user message to follow: the conversation has none")
     structure = Shown(tuple(d for d, _ in sorted(shown, key=_place)), prompts.quoting.on)
-    told = Composed(messages[first], render(shown, prompts, text_of(messages[first])), structure)
-    return Prompt([*messages[:first], told, *messages[first + 1 :]], tuple(d for d, _ in shown), dropped, tokens)
+    text = render(shown, prompts, text_of(messages[first]))
+    at = observation_start(messages) if place == "last" else None
+    if at is None:
+        told = [*messages[:first], Composed(messages[first], text, structure), *messages[first + 1 :]]
+    else:
+        user = next((i for i in range(at, len(messages)) if messages[i].get("role") == "user"), None)
+        if user is None:
+            told = [*messages, Composed({"role": "user", "content": ""}, text, structure)]
+        else:
+            told = [*messages[:user], Composed(messages[user], text, structure, before=True), *messages[user + 1 :]]
+    return Prompt(told, tuple(d for d, _ in shown), dropped, tokens)
+
+
+def observation_start(messages: Sequence[Message]) -> int | None:
+    """Index of the first message after the last answer; None where there is no answer or nothing after it."""
+    for i in range(len(messages) - 1, -1, -1):
+        if messages[i].get("role") == "assistant":
+            return i + 1 if any(m.get("role") in ("user", "tool", "function") for m in messages[i + 1 :]) else None
+    return None

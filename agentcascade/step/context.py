@@ -25,6 +25,7 @@ from agentcascade.protocols import (
     Switch,
     TokenCounter,
 )
+from agentcascade.step.breakpoint_worth import BreakpointWorth
 from agentcascade.step.student_health import StudentHealth
 from agentcascade.types import Mode
 
@@ -74,6 +75,7 @@ class StepContext:
         observer: Is told of steps and calls.
         ids: Tool-call ids handed out, and whose they are.
         health: Which students fail.
+        breakpoint_worth: Whether prompt-cache breakpoints are worth what they cost.
     """
 
     config: CascadeConfig
@@ -98,6 +100,7 @@ class StepContext:
     observer: Observer = field(default_factory=NullObserver)
     ids: ToolCallIds = field(default_factory=ToolCallIds)
     health: StudentHealth = field(default_factory=StudentHealth)
+    breakpoint_worth: BreakpointWorth = field(default_factory=BreakpointWorth)
 
     @cached_property
     def prompts(self) -> Prompts:
@@ -135,6 +138,7 @@ class ContextParts(TypedDict, total=False):
     observer: Observer
     ids: ToolCallIds
     health: StudentHealth
+    breakpoint_worth: BreakpointWorth
 
 
 def check_models(mode: Mode, teacher: ChatModel | None, student: ChatModel | None) -> None:

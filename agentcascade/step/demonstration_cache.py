@@ -1,36 +1,42 @@
-"""Demonstration cache: an episode's next prompt begins as its last one did, so that the provider's cache hits.
+"""Demonstration cache: which demonstrations a prompt shows, and where, so that the provider's prompt cache hits.
 
-Fresh demonstrations fit better, but they stand before the conversation, and all that follows a change is billed in
-full. The earlier ones are kept where what the cache saves is more than what the student is expected to lose:
+Fresh demonstrations fit better. At the end of the first user message they stand before the history, and all that
+follows a change is billed in full; behind it, before the new observation, only they are. The earlier ones, kept where
+they stood, are read from the cache with all the rest. Of these three the planner takes the one with the least
 
-    saving = dollars of the fresh prompt − dollars of the kept one, each with what the cache would read of it
-    loss   = (mean score of the fresh − mean score of the kept) × sensitivity × dollars of a teacher's call
+    dollars of this prompt and of the next one like it, each with what the cache holds of it by then
+    + (mean score of the fresh − mean score of the shown) × sensitivity × dollars of a teacher's call
 
-The sensitivity says how many agreements, and so deferrals, one unit of score is worth. What was kept is remembered
-in this process alone; where it is lost, the demonstrations are fresh.
+The sensitivity says how many agreements, and so deferrals, one unit of score is worth. What was sent is remembered in
+this process alone, for as long as the cache lives; where it is lost, nothing counts as cached.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
+from agentcascade.models.prompt_cache import CacheTerms, fingerprint, shared_messages
+from agentcascade.models.quirks import model_quirks
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
 from agentcascade.prompts import demonstrations
-from agentcascade.prompts.demonstrations import Prompt
-from agentcascade.protocols import ChatModel, TokenCounter
+from agentcascade.prompts.demonstrations import Place, Prompt, observation_start
+from agentcascade.step.caching import student_terms, teacher_terms
 from agentcascade.step.context import StepContext
-from agentcascade.step.sample_batches import caches
-from agentcascade.types import Demonstration, Message, Situation, Usage
+from agentcascade.step.request import Request
+from agentcascade.types import Demonstration, Message, Situation
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
 
 EPISODES = 2_000
 """Remembered at once."""
+MARGIN = 1e-9
+"""Relative; a smaller saving is none."""
 
 
 class SentPrompt(NamedTuple):
@@ -38,109 +44,193 @@ class SentPrompt(NamedTuple):
 
     shown: tuple[Demonstration, ...]
     messages: tuple[int, ...]
-    """Hashes."""
+    """Fingerprints."""
+    at: float
+    """On the cache's clock."""
 
 
-class CachedPrompt(NamedTuple):
-    """A prompt, its tokens, and how many of them the provider would find in its cache."""
+class PlannedPrompt(NamedTuple):
+    """A prompt that may be sent."""
 
     prompt: Prompt
+    fresh: bool
     tokens: int
+    stable: int
+    """Tokens in front that the next prompt of this kind begins with."""
     cached: int
+    """Tokens in front that the provider holds now."""
 
-    def dollars(self, model: ChatModel) -> float | None:
-        """Of one request: what the step's later ones send again is read from the cache, whichever prompt it is."""
-        dollars = model.dollars(Usage(input=self.tokens - self.cached, cached_input=self.cached))
-        return None if dollars is None else float(dollars)
+    def dollars(self, context: StepContext, terms: CacheTerms) -> float | None:
+        """Of this prompt and of the next one of its kind: what is sent once more in a step is the same for all."""
+        assert context.student is not None
+        end = self.stable if terms.marked else self.tokens
+        now = context.student.dollars(terms.usage(self.tokens, self.cached, cached=end))
+        then = context.student.dollars(terms.usage(self.tokens, self.stable, cached=end))
+        return None if now is None or then is None else float(now + then)
 
 
 class DemonstrationCache:
-    """The demonstrations that the episodes of a cascade were shown last."""
+    """The demonstrations that the episodes of a cascade were shown last.
 
-    def __init__(self) -> None:
+    Args:
+        clock: Seconds, by which the provider's cache forgets.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._sent: LRUCache[tuple[str, str], SentPrompt] = LRUCache(EPISODES)
+        self._clock = clock
 
     async def choose(
         self,
         context: StepContext,
         situation: Situation,
-        messages: Sequence[Message],
-        fresh: Prompt,
+        request: Request,
+        retrieved: Sequence[Demonstration],
         room: int,
         output: int,
     ) -> Prompt:
-        """`fresh`, or the prompt with the windows that the episode was shown before.
+        """The prompt with demonstrations that is expected to cost least, or as `sticky` and `place` say.
 
-        `messages` are without demonstrations, `room` is their token budget, `output` the tokens of an answer.
+        Args:
+            context: Of the step.
+            situation: Names the episode.
+            request: Without demonstrations.
+            retrieved: Fresh demonstrations, best first.
+            room: Tokens that demonstrations may add.
+            output: Tokens of an answer.
         """
+        messages, sticky, place = request.remembered, context.config.retrieval.sticky, _place(context, request)
+
+        def built(shown: Sequence[Demonstration], where: Place) -> Prompt:
+            return demonstrations.build(
+                messages, shown, budget=room, count=context.count, prompts=context.prompts, place=where
+            )
+
+        terms = student_terms(context, request) if sticky != "never" or place == "auto" else CacheTerms()
+        if place == "auto" and terms.never:
+            place = "first"
+        if sticky == "never" and place != "auto":
+            return built(retrieved, place)
         key = situation.namespace, situation.episode
-        last, chosen = self._sent.get(key), fresh
-        if last is not None and context.bank is not None and _windows(last.shown) != _windows(fresh.shown):
-            kept = await _kept(context.bank, situation, last.shown)
-            again = demonstrations.build(messages, kept, budget=room, count=context.count, prompts=context.prompts)
-            whole = len(again.shown) == len(last.shown) > 0
-            if whole and (
-                context.config.retrieval.sticky == "always" or saves_more(context, messages, last, again, fresh, output)
-            ):
-                chosen = again
+        last = self._sent.get(key)
+        places: list[Place] = [place] if place != "auto" else ["first", "last"]
+        if place == "auto" and observation_start(messages) is None:
+            places = ["first"]  # before the first answer it is the same place
+        prompts = [(built(retrieved, where), True) for where in places]
+        if sticky != "never" and last is not None and context.bank is not None:
+            again = await self._kept(context.bank, situation, last, prompts[0][0], built, places[0])
+            if again is not None:
+                prompts.append((again, False))
+        chosen = prompts[-1 if sticky == "always" and not prompts[-1][1] else 0][0]
+        if sticky != "always" and len(prompts) > 1 and chosen.shown:
+            warm = last if last is not None and self._clock() - last.at <= terms.seconds else None
+            planned = _planned(context, messages, prompts, warm, sticky != "never")
+            chosen = cheapest(context, request, planned, terms, output).prompt
         if chosen.shown:
-            self._sent.put(key, SentPrompt(chosen.shown, tuple(map(_hash, chosen.messages))))
+            self._sent.put(key, SentPrompt(chosen.shown, tuple(map(fingerprint, chosen.messages)), self._clock()))
         return chosen
 
+    async def _kept(
+        self,
+        bank: Bank,
+        situation: Situation,
+        last: SentPrompt,
+        fresh: Prompt,
+        built: Callable[[Sequence[Demonstration], Place], Prompt],
+        place: Place,
+    ) -> Prompt | None:
+        """The prompt with all that the episode was shown last; None where that is what is fresh, or is gone."""
+        if not last.shown or _windows(last.shown) == _windows(fresh.shown):
+            return None
+        scores = await apart(bank.scores, situation, last.shown)
+        kept = [d.model_copy(update={"score": s}) for d, s in zip(last.shown, scores) if s is not None]
+        again = built(sorted(kept, key=lambda d: -d.score), place)
+        return again if len(again.shown) == len(last.shown) else None
 
-def saves_more(
+
+def _place(context: StepContext, request: Request) -> Literal["auto", "first", "last"]:
+    """Where demonstrations may stand: as configured, but never where a provider would refuse them."""
+    place = context.config.prompt.place
+    if place == "auto" and not context.config.caching:
+        return "first"
+    if place != "first" and request.remembered and request.remembered[-1].get("role") in ("tool", "function"):
+        sees = context.config.prompt.teacher_sees_demonstrations
+        models = (context.student, *(s.model for s in context.students), context.teacher if sees else None)
+        if not all(model_quirks(model.name).user_after_tools for model in models if model is not None):
+            return "first"
+    return place
+
+
+def _planned(
     context: StepContext,
     messages: Sequence[Message],
-    last: SentPrompt,
-    kept: Prompt,
-    fresh: Prompt,
-    output: int,
-) -> bool:
-    """Whether keeping saves more than it is expected to lose; False where a price is not known."""
-    student, teacher, settings = context.student, context.teacher, context.config
-    if student is None or teacher is None or not fresh.shown:
-        return False
-    prompts = [
-        cached_prompt(p, last, messages, student, context.count, settings.sampling.cached_from_tokens)
-        for p in (kept, fresh)
-    ]
-    with_kept, with_fresh = (o.dollars(student) for o in prompts)
-    call = teacher.dollars(Usage(input=count_messages(messages, context.count), output=output))
-    if with_kept is None or with_fresh is None or call is None:
-        return False
-    lost = max(0.0, _score(fresh.shown) - _score(kept.shown)) * settings.retrieval.sticky_sensitivity
-    return with_fresh - with_kept > min(1.0, lost) * float(call)
-
-
-def cached_prompt(
-    prompt: Prompt,
-    last: SentPrompt,
-    messages: Sequence[Message],
-    student: ChatModel,
-    count: TokenCounter,
-    cached_from: int,
-) -> CachedPrompt:
-    """What the provider has cached of a prompt: the messages that it shares with the last one, in front.
+    prompts: Sequence[tuple[Prompt, bool]],
+    last: SentPrompt | None,
+    sticky: bool,
+) -> list[PlannedPrompt]:
+    """What the provider has cached of each prompt: the messages in front that it shares with the last one.
 
     Of the message that the demonstrations stand in, its own text in front of them is shared as well.
     """
-    sizes = [count_messages([m], count) - TOKENS_PER_MESSAGE for m in prompt.messages]
-    shared = 0
-    for message, size, earlier in zip(prompt.messages, sizes, last.messages):
-        if _hash(message) != earlier:
-            break
-        shared += size
+    sizes = [count_messages([m], context.count) - TOKENS_PER_MESSAGE for m in messages]
+    ends = [0, *accumulate(sizes)]
+    prints = list(map(fingerprint, messages))
     first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), 0)
-    shared = max(shared, count_messages(messages[: first + 1], count) - TOKENS_PER_MESSAGE)
-    total = sum(sizes) + TOKENS_PER_MESSAGE
-    return CachedPrompt(prompt, total, shared if shared >= cached_from and caches(student, total) else 0)
+    planned = []
+    for prompt, fresh in prompts:
+        at = _composed(prompt.messages, messages)
+        is_behind = at == len(messages) or getattr(prompt.messages[at], "before", False)
+        tokens = ends[-1] + prompt.tokens + TOKENS_PER_MESSAGE
+        stays = not is_behind and (sticky or not fresh)
+        stable = tokens if stays else ends[at if is_behind else at + 1]
+        cached = 0
+        if last is not None:
+            shared = shared_messages(prints[:at] + list(map(fingerprint, prompt.messages[at:])), last.messages)
+            cached = ends[min(shared, len(messages))] + (prompt.tokens if shared > at else 0)
+            if shared >= first:
+                cached = max(cached, ends[first + 1])
+        planned.append(PlannedPrompt(prompt, fresh, tokens, stable, min(cached, tokens)))
+    return planned
 
 
-async def _kept(bank: Bank, situation: Situation, shown: Sequence[Demonstration]) -> list[Demonstration]:
-    """The windows as they score now, best first; without those that the bank no longer holds."""
-    scores = await apart(bank.scores, situation, shown)
-    kept = [d.model_copy(update={"score": s}) for d, s in zip(shown, scores) if s is not None]
-    return sorted(kept, key=lambda d: -d.score)
+def _composed(prompt: Sequence[Message], messages: Sequence[Message]) -> int:
+    """Index of the message that holds the demonstrations."""
+    return next((i for i, (a, b) in enumerate(zip(prompt, messages)) if a is not b), len(messages))
+
+
+def cheapest(
+    context: StepContext, request: Request, planned: Sequence[PlannedPrompt], terms: CacheTerms, output: int
+) -> PlannedPrompt:
+    """The prompt that is expected to cost least; the first, fresh one where a price is not known."""
+    best, *others = planned
+    lowest = best.dollars(context, terms)
+    if lowest is None:
+        return best
+    call: float | None = None
+    for other in others:
+        dollars = other.dollars(context, terms)
+        if dollars is None:
+            continue
+        if not other.fresh:
+            if call is None:
+                call = _teacher_dollars(context, request, output)
+            if call is None:
+                continue
+            lost = max(0.0, _score(best.prompt.shown) - _score(other.prompt.shown))
+            dollars += min(1.0, lost * context.config.retrieval.sticky_sensitivity) * call
+        if dollars < lowest * (1 - MARGIN):
+            best, lowest = other, dollars
+    return best
+
+
+def _teacher_dollars(context: StepContext, request: Request, output: int) -> float | None:
+    """Of the call that a deferral takes: its cache is cold where the student takes the steps."""
+    if context.teacher is None:
+        return None
+    prompt = count_messages(request.remembered, context.count)
+    usage = teacher_terms(context, request).usage(prompt, output=output)
+    dollars = context.teacher.dollars(usage)
+    return None if dollars is None else float(dollars)
 
 
 def _windows(shown: Sequence[Demonstration]) -> set[tuple[str, int, int]]:
@@ -149,7 +239,3 @@ def _windows(shown: Sequence[Demonstration]) -> set[tuple[str, int, int]]:
 
 def _score(shown: Sequence[Demonstration]) -> float:
     return sum(d.score for d in shown) / len(shown)
-
-
-def _hash(message: Message) -> int:
-    return hash(json.dumps(message, sort_keys=True, default=str))

@@ -10,11 +10,14 @@ from agentcascade.errors import EmptyCompletion
 from agentcascade.messages import replace_lone_surrogates
 from agentcascade.models import structured_output, tool_call_ids
 from agentcascade.protocols import ChatModel
+from agentcascade.step.caching import CachedRequest, cached_request
 from agentcascade.step.context import StepContext
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.types import Call, Completion, Delta, Message, Purpose, Role
 
+REPEATED = frozenset({"act", "sample", "shadow", "audit"})
+"""Purposes of calls whose prompts the next step's begin with."""
 NOTHING: Message = {"role": "assistant", "content": ""}
 """Stands for a sample that the model failed to give: it votes for nothing."""
 
@@ -124,10 +127,13 @@ class ModelCalls:
         on_delta: Callable[[Delta], None] | None = None,
     ) -> Completion:
         config = self._context.config
-        return await self._context.door.call(
+        request = CachedRequest(messages, options)
+        if purpose in REPEATED:
+            request = cached_request(self._context, model, messages, options, self._record.situation.episode)
+        completion = await self._context.door.call(
             model,
-            messages,
-            options,
+            request.messages,
+            request.options,
             role=role,
             purpose=purpose,
             bill=self._record,
@@ -135,6 +141,9 @@ class ModelCalls:
             seconds=config.sampling.timeout_seconds if role == "student" else config.deadline_seconds,
             on_delta=on_delta,
         )
+        if request.breakpoints:
+            self._context.breakpoint_worth.add(model, completion.usage)
+        return completion
 
     def _live(self) -> Callable[[Delta], None] | None:
         on_delta = self._request.on_delta

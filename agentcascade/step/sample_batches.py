@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from agentcascade.models.prompt_cache import CacheTerms
 from agentcascade.protocols import ChatModel, Router
 from agentcascade.types import Call, Sample, Situation, Tally, Usage
 
@@ -45,25 +46,25 @@ class BatchPrices(NamedTuple):
         return prompt * (1 if self.once else size) + self.answer * size + self.wait
 
 
-def caches(model: ChatModel, prompt: int) -> bool:
-    """Whether the provider caches prompts by itself: reading them has a lower price, and writing none of its own.
-
-    A provider that charges for writing caches only what it is told to.
-    """
-    whole, read = model.dollars(Usage(input=prompt)), model.dollars(Usage(cached_input=prompt))
-    write = model.dollars(Usage(cache_write=prompt))
-    return whole is not None and read is not None and write is not None and read < whole and write <= whole
-
-
 def batch_prices(
-    model: ChatModel, prompt: int, answer: float, *, cached_from: int, seconds: float = 0.0, second_dollars: float = 0.0
+    model: ChatModel,
+    prompt: int,
+    answer: float,
+    *,
+    terms: CacheTerms,
+    volatile: int = 0,
+    seconds: float = 0.0,
+    second_dollars: float = 0.0,
 ) -> BatchPrices | None:
     """How `model` bills waves of a prompt of so many tokens and answers of `answer`; None where it has no known price.
 
-    A prompt of `cached_from` tokens or more is read from the cache the next time, where the provider caches.
+    By the `terms` of its cache, the first wave writes the prompt and the others read it. Breakpoints leave out tokens
+    that are `volatile`: demonstrations that the next step will not begin with.
     """
-    whole, output = model.dollars(Usage(input=prompt)), model.dollars(Usage(output=1000))
-    again = model.dollars(Usage(cached_input=prompt)) if prompt >= cached_from and caches(model, prompt) else whole
+    cached = max(0, prompt - volatile) if terms.marked else prompt
+    whole = model.dollars(terms.usage(prompt, cached=cached))
+    again = model.dollars(terms.usage(prompt, prompt, cached=cached))
+    output = model.dollars(Usage(output=1000))
     if whole is None or again is None or output is None:
         return None
     each = float(output) * answer / 1000

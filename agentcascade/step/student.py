@@ -15,8 +15,8 @@ from agentcascade.actions.equivalence import merged
 from agentcascade.actions.refusals import refusal
 from agentcascade.errors import InvalidAction, describe
 from agentcascade.models.tokens import count_messages
-from agentcascade.prompts import demonstrations
 from agentcascade.protocols import ChatModel, Router, Verdict
+from agentcascade.step.caching import student_terms
 from agentcascade.step.context import StepContext
 from agentcascade.step.demonstration_cache import DemonstrationCache
 from agentcascade.step.model_calls import ModelCalls, StudentReply
@@ -83,13 +83,10 @@ class StudentPolicy:
         retrieved = await context.bank.retrieve(situation, k)
         record.add_embedding(retrieved.embedding_seconds)
         room = max(0, settings.token_budget - request.memory_tokens)
-        prompt = demonstrations.build(
-            request.remembered, retrieved.demonstrations, budget=room, count=context.count, prompts=context.prompts
+        output = round(self.learned.statistics.answer_tokens)
+        prompt = await self.learned.demonstrations.choose(
+            context, situation, request, retrieved.demonstrations, room, output
         )
-        if context.config.retrieval.sticky != "never":
-            output = round(self.learned.statistics.answer_tokens)
-            cache = self.learned.demonstrations
-            prompt = await cache.choose(context, situation, request.remembered, prompt, room, output)
         record.add_demonstrations(prompt)
         if len(prompt.shown) < settings.min_demonstrations and mode == "cascade":
             record.reason = f"{len(prompt.shown)} demonstrations, {settings.min_demonstrations} needed"
@@ -187,7 +184,8 @@ class StudentPolicy:
                 context.student,
                 prompt,
                 statistics.answer_tokens,
-                cached_from=settings.cached_from_tokens,
+                terms=student_terms(context, request),
+                volatile=request.demonstration_tokens if context.config.retrieval.sticky == "never" else 0,
                 seconds=statistics.seconds,
                 second_dollars=settings.second_dollars,
             )

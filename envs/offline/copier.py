@@ -106,7 +106,7 @@ class Copier(StandIn):
 
 def candidates(messages: Sequence[Message]) -> list[Candidate]:
     """What the demonstrations suggest to write now, best first; without any, a look around and then the end."""
-    shown = next((demonstrations_in(m) for m in messages if m["role"] == "user"), None)
+    shown = next((shown for m in messages if m["role"] == "user" and (shown := demonstrations_in(m))), None)
     messages = [by_default(without_demonstrations(m)) for m in messages]
     own = next((text_of(m) for m in messages if m["role"] == "user"), "")
     goal = own.partition("Your task is to: ")[2].strip() or own.strip()

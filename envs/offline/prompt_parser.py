@@ -60,7 +60,7 @@ class ParsedPrompt:
 
 def parse_prompt(messages: Sequence[Message]) -> ParsedPrompt:
     """The parts of a student's prompt; of any conversation, however odd: what is not there is empty."""
-    shown = next((demonstrations_in(m) for m in messages if m["role"] == "user"), None)
+    shown = next((shown for m in messages if m["role"] == "user" and (shown := demonstrations_in(m))), None)
     messages = [by_default(without_demonstrations(m)) for m in messages]
     system = "\n".join(text_of(m) for m in messages if m["role"] in ("system", "developer"))
     own = next((text_of(m) for m in messages if m["role"] == "user"), "").strip()

@@ -146,13 +146,18 @@ def test_a_server_that_is_known_to_give_several_answers_at_once_is_asked_once() 
 
 def test_writing_a_cache_is_reserved_at_its_own_price() -> None:
     price = Price(input=1, output=1, cache_write=Decimal("1.25"), cache_write_1h=2)
-    model = ScriptedModel(["x"], name="openai/m", price=price)
+    model = ScriptedModel(["x"], name="anthropic/m", price=price)
     marked = [{"role": "user", "content": [{"type": "text", "text": "hi " * 500, "cache_control": {}}]}]
     plain = [{"role": "user", "content": "hi " * 500}]
     assert (
         planned(model, marked, max_tokens=1).worst_case_dollars()
         > Decimal("1.9") * planned(model, plain, max_tokens=1).worst_case_dollars()
     )
+    tool = {"type": "function", "function": {"name": "f"}}
+    of_tool = [planned(model, plain, max_tokens=1, tools=[t]) for t in ({**tool, "cache_control": {}}, tool)]
+    assert of_tool[0].worst_case_dollars() > Decimal("1.9") * of_tool[1].worst_case_dollars(), "a mark on a tool"
+    automatic = ScriptedModel(["x"], name="openai/gpt-6", price=price)  # it caches what nobody marks, at a price
+    assert planned(automatic, plain, max_tokens=1).request_dollars() > Decimal("0.00062")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from agentcascade import CascadeConfig, ScriptedModel
 from agentcascade.actions.base import TextActions
 from agentcascade.cascade import Cascade
 from agentcascade.models.pricing import Price
+from agentcascade.models.prompt_cache import cache_terms
 from agentcascade.routers.step.consistency import AgreementThreshold, Unanimity
 from agentcascade.step.context import StepContext
 from agentcascade.step.sample_batches import ENOUGH, BatchPlanner, BatchPrices, SampleStatistics, batch_prices
@@ -148,16 +149,20 @@ def model(supports_n=False, **price):
 
 
 def test_a_prompt_is_cached_where_reading_has_a_price_writing_has_none_and_it_is_long_enough():
-    paid = batch_prices(model(cached_input="0.1"), 2000, 50, cached_from=1024)
+    def paid_for(student, prompt=2000, **more):
+        return batch_prices(student, prompt, 50, terms=cache_terms(student, breakpoints=False), **more)
+
+    paid = paid_for(model(cached_input="0.1"))
     assert paid == BatchPrices(pytest.approx(0.002), pytest.approx(0.0002), pytest.approx(0.0002), False)
-    assert batch_prices(model(cached_input="0.1"), 1000, 50, cached_from=1024).repeated_prompt == pytest.approx(0.001)
-    assert batch_prices(model(), 2000, 50, cached_from=1024).repeated_prompt == pytest.approx(0.002)
+    assert paid_for(model(cached_input="0.1"), 1000).repeated_prompt == pytest.approx(0.001)
+    assert paid_for(model()).repeated_prompt == pytest.approx(0.002)
     told = model(cached_input="0.1", cache_write="1.25")
-    assert batch_prices(told, 2000, 50, cached_from=1024).repeated_prompt == pytest.approx(0.002), (
-        "only what it is told to cache"
-    )
-    assert batch_prices(ScriptedModel(["look"]), 2000, 50, cached_from=1024) is None
-    assert batch_prices(model(), 2000, 50, cached_from=0, seconds=2.0, second_dollars=0.5).wait == 1.0
+    assert paid_for(told).repeated_prompt == pytest.approx(0.002), "only what it is told to cache"
+    marked = batch_prices(told, 2000, 50, terms=cache_terms(told), volatile=500)
+    assert marked.prompt == pytest.approx((1500 * 1.25 + 500) / 1e6), "demonstrations that change are not written"
+    assert marked.repeated_prompt == pytest.approx((1500 * 0.1 + 500) / 1e6)
+    assert paid_for(ScriptedModel(["look"])) is None
+    assert paid_for(model(), seconds=2.0, second_dollars=0.5).wait == 1.0
 
 
 async def test_the_statistics_learns_and_forgets():

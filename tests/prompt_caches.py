@@ -1,0 +1,120 @@
+"""Providers that keep a prompt cache and account it by bytes, behind HTTP (`FakeOpenAI`): Anthropic's and OpenAI's.
+
+Anthropic: the prefix is tools, system, then content blocks; a request writes one entry for each breakpoint; a read
+looks for an entry in the `LOOKBACK` blocks that end at a breakpoint; entries live for five minutes after their last
+use; more than four breakpoints, or one on an empty text, are refused. OpenAI: any prefix of an earlier request, in
+blocks of 128 tokens, from 1,024 on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from os.path import commonprefix
+from typing import Any
+
+from tests.fake_openai import Reply, Request
+
+BYTES_PER_TOKEN = 4
+LOOKBACK = 20
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def tokens_of(data: bytes) -> int:
+    return len(data) // BYTES_PER_TOKEN
+
+
+class CachingProvider:
+    """A script for `FakeOpenAI` that bills prompts as the provider at the request's path does.
+
+    `say` gives the answer to a request. `usages` keeps what was billed, in order.
+    """
+
+    def __init__(
+        self, say: Callable[[Request], str] = lambda _: "hello", *, minimum: int = 1024, clock: Clock | None = None
+    ) -> None:
+        self.say, self.minimum, self.clock = say, minimum, clock or Clock()
+        self.usages: list[dict[str, Any]] = []
+        self._entries: dict[bytes, float] = {}
+        self._sent: list[tuple[bytes, float]] = []
+
+    def __call__(self, request: Request) -> Reply:
+        if request.path.endswith("/messages"):
+            return self._anthropic(request)
+        return self._openai(request)
+
+    def _anthropic(self, request: Request) -> Reply:
+        blocks, marks = anthropic_blocks(request.body)
+        if len(marks) > 4:
+            return refused(f"A maximum of 4 blocks with cache_control may be provided. Found {len(marks)}.")
+        if any(json.loads(blocks[i]).get("text") == "" for i in marks):
+            return refused("messages: cache_control cannot be set for empty text blocks")
+        ends = [b"\n".join(blocks[: i + 1]) for i in range(len(blocks))]
+        sizes = [tokens_of(end) for end in ends]
+        live = {key for key, at in self._entries.items() if self.clock() - at <= 300}
+        looked = {i for mark in marks for i in range(max(0, mark - LOOKBACK + 1), mark + 1)}
+        hit = max((i for i in looked if ends[i] in live), default=None)
+        read = sizes[hit] if hit is not None else 0
+        cached = [mark for mark in marks if sizes[mark] >= self.minimum]
+        for i in {*cached, *([hit] if hit is not None else [])}:
+            self._entries[ends[i]] = self.clock()
+        written = max(0, max((sizes[mark] for mark in cached), default=0) - read)
+        total = sizes[-1] if sizes else 0
+        usage = {
+            "input_tokens": total - read - written,
+            "cache_read_input_tokens": read,
+            "cache_creation_input_tokens": written,
+            "output_tokens": 20,
+        }
+        self.usages.append(usage)
+        return Reply(texts=(self.say(request),), usage=usage)
+
+    def _openai(self, request: Request) -> Reply:
+        sent = openai_bytes(request.body)
+        whole = tokens_of(sent)
+        live = [data for data, at in self._sent if self.clock() - at <= 600]
+        shared = tokens_of(max((commonprefix([sent, data]) for data in live), key=len, default=b""))  # noqa: RUF071
+        read = shared // 128 * 128 if shared >= self.minimum else 0
+        self._sent.append((sent, self.clock()))
+        n = int(request.body.get("n") or 1)
+        usage = {"prompt_tokens": whole, "completion_tokens": 20 * n, "prompt_tokens_details": {"cached_tokens": read}}
+        self.usages.append(usage)
+        return Reply(texts=(self.say(request),), usage=usage)
+
+
+def refused(message: str) -> Reply:
+    body = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    return Reply(status=400, body=body)
+
+
+def anthropic_blocks(body: Mapping[str, Any]) -> tuple[list[bytes], list[int]]:
+    """The blocks of a prompt in their order, without marks, and the indices of those that are marked."""
+    system = body.get("system") or []
+    blocks: list[dict[str, Any]] = [*(body.get("tools") or [])]
+    blocks += [{"type": "text", "text": system}] if isinstance(system, str) else system
+    for message in body["messages"]:
+        content = message["content"]
+        parts: Sequence[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        blocks += [{"role": message["role"], **part} for part in parts]
+    marks = [i for i, block in enumerate(blocks) if "cache_control" in block]
+    return [json.dumps(unmarked(block)).encode() for block in blocks], marks
+
+
+def unmarked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: unmarked(v) for k, v in value.items() if k != "cache_control"}
+    return [unmarked(v) for v in value] if isinstance(value, list) else value
+
+
+def openai_bytes(body: Mapping[str, Any]) -> bytes:
+    parts = [body.get("tools") or [], *body["messages"]]
+    return b"\n".join(json.dumps(part).encode() for part in parts)
