@@ -317,7 +317,13 @@ class Decision(Frozen):
     dollars: Decimal | None = Field(default=None, description="all calls of this step; None if any price is unknown")
     teacher_dollars: Decimal | None = Field(
         default=None,
-        description="estimate: what the teacher alone, without demonstrations, would have cost for this step",
+        description="estimate: what the teacher alone, without demonstrations, would have cost for this step, with "
+        "its own prompt cache over the episode",
+    )
+    cache_regret: Decimal | None = Field(
+        default=None,
+        description="of `dollars`, what the teacher's call cost more since the student took steps before it, which "
+        "its prompt cache did not see; None where a price is unknown",
     )
     overhead_ms: float = Field(default=0.0, description="the step's wall time less model calls and embedding")
     embedding_ms: float = Field(default=0.0, description="wall time of embedding the query")

@@ -10,9 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from os.path import commonprefix
 from typing import Any
 
+from agentcascade.messages import text_of
+from agentcascade.models.pricing import Price
+from agentcascade.models.prompt_cache import cache_terms, shared_messages
+from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
+from agentcascade.types import Completion, Usage
 from tests.fake_openai import Reply, Request
 
 BYTES_PER_TOKEN = 4
@@ -118,3 +124,40 @@ def unmarked(value: Any) -> Any:
 def openai_bytes(body: Mapping[str, Any]) -> bytes:
     parts = [body.get("tools") or [], *body["messages"]]
     return b"\n".join(json.dumps(part).encode() for part in parts)
+
+
+class CachedModel:
+    """A model of a provider that caches prompts by the message, on `terms`, and bills them at `price`; for any loop."""
+
+    def __init__(
+        self,
+        say: Callable[[Sequence[Any]], str],
+        price: Price,
+        clock: Clock,
+        *,
+        name: str = "acme/one",
+        count: Callable[[str], int] = lambda text: len(text.split()),
+        supports_n: bool = True,
+    ) -> None:
+        self.say, self.price, self.clock, self.name, self.count = say, price, clock, name, count
+        self.supports_n = supports_n
+        self.terms = cache_terms(self)
+        self.usages: list[Usage] = []
+        self._sent: list[tuple[list[str], float]] = []
+
+    def dollars(self, usage: Usage) -> Decimal:
+        return self.price.dollars(usage)
+
+    async def complete(self, messages: Sequence[Any], *, n: int = 1, **_: Any) -> Completion:
+        sent = [json.dumps([m["role"], text_of(m), m.get("tool_calls")]) for m in messages]
+        sizes = [count_messages([m], self.count) - TOKENS_PER_MESSAGE for m in messages]
+        live = [earlier for earlier, at in self._sent if self.clock() - at <= self.terms.seconds]
+        alike = max((shared_messages(list(map(hash, sent)), list(map(hash, e))) for e in live), default=0)
+        self._sent.append((sent, self.clock()))
+        text = self.say(messages)
+        output = (self.count(text) + 2 * TOKENS_PER_MESSAGE) * n
+        prompt = sum(sizes) + TOKENS_PER_MESSAGE
+        usage = self.terms.usage(prompt, sum(sizes[:alike]), output=output)
+        self.usages.append(usage)
+        said = ({"role": "assistant", "content": text},) * n
+        return Completion(model=self.name, messages=said, usage=usage, dollars=self.dollars(usage))

@@ -12,6 +12,11 @@ from rich.table import Column, Table
 from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import console, say
 
+ASSUMPTION = (
+    "the teacher's own prompt cache is simulated over each episode and always hits, so savings are rather too small"
+)
+"""Of the counterfactual, as it is told."""
+
 
 @click.command("ledger")
 @database_options
@@ -24,9 +29,9 @@ def command(
 ) -> None:
     """Say what was spent and what was saved.
 
-    "alone" is what the same steps would have cost with the teacher alone: its own bill where it answered, the
-    student's tokens at the teacher's price, without the demonstrations, where the student did. Mode "memory" is what
-    was recalled outside of agents' steps.
+    "alone" is what the same steps would have cost with the teacher alone, with its own prompt cache over the episode:
+    its own bill where it took the step and the one before, the student's tokens at the teacher's prices, without the
+    demonstrations, where the student did. Mode "memory" is what was recalled outside of agents' steps.
     """
     from agentcascade.ledger.ledger import Ledger, break_even
 
@@ -41,6 +46,7 @@ def command(
         import json
 
         data = {
+            "assumption": ASSUMPTION,
             "groups": [s.model_dump(mode="json") for s in lines],
             "models": [s.model_dump(mode="json") | {"dollars": _plain(s.dollars)} for s in spending],
         }
@@ -58,6 +64,13 @@ def command(
         money = spent, alone, saved
         table.add_row(s.group or f"(no {by})", f"{s.steps:,}", f"{s.deferral_share:.1%}", *money)
     to.print(table)
+    to.print(f"alone: {ASSUMPTION}", style="dim")
+    if regret := sum((s.known_cache_regret for s in lines), Decimal(0)):
+        to.print(f"of the dollars, ${regret:,.4f} paid for the teacher's prompt caches that switches left cold")
+    if uncached := sum(s.uncached_steps for s in lines):
+        to.print(
+            f"{uncached:,} steps are of an earlier version, whose alone knew no prompt cache: it is too high there"
+        )
     if left_out := sum(s.unestimated_steps for s in lines):
         to.print(
             f"≥ {left_out:,} steps are left out of alone, and saved less their bill: see teacher.price, or failures"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentcascade import conversation
@@ -306,7 +307,8 @@ class Episode:
         except BaseException as error:
             record.end_in(error)
             if context.recorder is not None:
-                context.recorder.record(record.close(context.teacher))
+                free = Decimal(0) if record.has_cost_nothing and context.teacher is not None else None
+                context.recorder.record(record.close(free, free))
             raise
         self._preparation = list(record.calls)
 

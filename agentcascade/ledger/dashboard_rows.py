@@ -13,7 +13,7 @@ BILLED = ("unpriced_calls", "estimated_calls")
 COUNTS = ("steps", "cascaded", "deferred", "taught", "failures", "unpriced_steps", *BILLED)
 MONEY = (
     *("known_dollars", "known_teacher_dollars", "known_saved_dollars"),
-    *("dollars", "teacher_dollars", "saved_dollars"),
+    *("dollars", "teacher_dollars", "saved_dollars", "known_cache_regret"),
 )
 
 
@@ -44,6 +44,8 @@ class SpendingPoint(Frozen):
     dollars: Decimal | None = Decimal(0)
     teacher_dollars: Decimal | None = Decimal(0)
     saved_dollars: Decimal | None = Decimal(0)
+    known_cache_regret: Decimal = Decimal(0)
+    """Of the dollars, what teachers' calls cost more since the student's steps before them left their caches cold."""
 
 
 class Totals(SpendingPoint):
@@ -111,6 +113,7 @@ class RecentDecision(Frozen):
     dropped_demonstrations: int
     dollars: Decimal | None
     teacher_dollars: Decimal | None
+    cache_regret: Decimal | None = None
     overhead_ms: float
     embedding_ms: float
     seconds: float

@@ -38,6 +38,10 @@ class Summary(Frozen):
     known_teacher_dollars: Decimal = Decimal(0)
     known_saved_dollars: Decimal = Decimal(0)
     unestimated_steps: int = 0
+    known_cache_regret: Decimal = Decimal(0)
+    """Of the dollars, what teachers' calls cost more since the student's steps before them left their caches cold."""
+    uncached_steps: int = 0
+    """Steps of earlier versions, whose teacher alone was estimated without a prompt cache: dearer than it would be."""
 
     @property
     def deferral_share(self) -> float:
@@ -109,6 +113,8 @@ class Ledger:
                 func.sum(case((decisions.c.answered_by == "teacher", 1), else_=0)).label("deferred"),
                 func.sum(case((decisions.c.teacher_dollars.is_(None), 1), else_=0)).label("unestimated"),
                 func.sum(decisions.c.teacher_dollars).label("teacher"),
+                func.sum(decisions.c.cache_regret).label("regret"),
+                func.sum(case((_is_uncached(), 1), else_=0)).label("uncached"),
             )
             .where(*_conditions(decisions, namespace, since))
             .group_by("name")
@@ -218,6 +224,11 @@ def _conditions(owner: Table, namespace: str | None, since: datetime | None) -> 
     return conditions
 
 
+def _is_uncached() -> ColumnElement[bool]:
+    """Whether a decision's teacher alone was estimated by a version that knew of no cache."""
+    return decisions.c.teacher_dollars.is_not(None) & decisions.c.cache_regret.is_(None)
+
+
 def _usage(row: Any) -> Usage:
     return Usage(**{name: int(row[name] or 0) for name in Usage.model_fields})
 
@@ -244,6 +255,8 @@ def _summary(name: str, head: Any, bill: Any) -> Summary:
         known_teacher_dollars=known_teacher,
         known_saved_dollars=known_teacher - known_dollars,
         unestimated_steps=unestimated,
+        known_cache_regret=(head.regret if head else None) or Decimal(0),
+        uncached_steps=int(head.uncached or 0) if head else 0,
     )
 
 

@@ -58,6 +58,7 @@ def read_points(
         count_rows(own_dollars.is_(None) | teacher.is_(None)).label("unpriced_steps"),
         count_rows(teacher.is_(None)).label("unestimated"),
         func.sum(teacher).label("teacher"),
+        func.sum(decisions.c.cache_regret).label("regret"),
         func.sum(type_coerce(teacher - own_dollars, Dollars)).label("saved"),  # NULL where either is unknown
     )
     heads = heads.where(*within(decisions, namespace, since)).group_by("name")
@@ -95,4 +96,5 @@ def _point(time: datetime, row: Mapping[str, Any]) -> SpendingPoint:
         dollars=dollars,
         teacher_dollars=teacher_dollars,
         saved_dollars=None if dollars is None or teacher_dollars is None else teacher_dollars - dollars,
+        known_cache_regret=row.get("regret") or Decimal(0),
     )

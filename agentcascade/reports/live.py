@@ -32,6 +32,7 @@ def write_live_report(path: Path, database: Database, *, namespace: str | None, 
             "spent": _dollars(totals.dollars),
             "teacher alone": _dollars(totals.teacher_dollars),
             "saved": _dollars(totals.saved_dollars),
+            "for caches left cold": _dollars(totals.known_cache_regret),
             "steps to the teacher": percent(totals.deferral_share),
             "episodes that succeeded": percent(totals.success_share),
         }
@@ -70,7 +71,8 @@ def _add_spending(page: Page, spending: Sequence[SpendingPoint], bucket: str) ->
         figures.plot_curves(
             {"spent": spent_so_far, "the teacher alone, estimated": alone_so_far}, (f"{bucket}s", "dollars so far")
         ),
-        "Known dollars, summed up from the beginning of the period.",
+        "Known dollars, summed up from the beginning of the period. The teacher alone has its own prompt cache, which "
+        "is simulated over each episode.",
     )
     if any(p.dollars is None for p in spending):
         page.note("Some prices are not known; their calls are not in these sums.")

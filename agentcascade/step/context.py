@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
@@ -76,6 +78,7 @@ class StepContext:
         ids: Tool-call ids handed out, and whose they are.
         health: Which students fail.
         breakpoint_worth: Whether prompt-cache breakpoints are worth what they cost.
+        clock: Seconds, by which providers' prompt caches forget.
     """
 
     config: CascadeConfig
@@ -101,6 +104,7 @@ class StepContext:
     ids: ToolCallIds = field(default_factory=ToolCallIds)
     health: StudentHealth = field(default_factory=StudentHealth)
     breakpoint_worth: BreakpointWorth = field(default_factory=BreakpointWorth)
+    clock: Callable[[], float] = time.monotonic
 
     @cached_property
     def prompts(self) -> Prompts:
@@ -139,6 +143,7 @@ class ContextParts(TypedDict, total=False):
     ids: ToolCallIds
     health: StudentHealth
     breakpoint_worth: BreakpointWorth
+    clock: Callable[[], float]
 
 
 def check_models(mode: Mode, teacher: ChatModel | None, student: ChatModel | None) -> None:

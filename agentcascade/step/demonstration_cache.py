@@ -13,7 +13,6 @@ this process alone, for as long as the cache lives; where it is lost, nothing co
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -70,15 +69,10 @@ class PlannedPrompt(NamedTuple):
 
 
 class DemonstrationCache:
-    """The demonstrations that the episodes of a cascade were shown last.
+    """The demonstrations that the episodes of a cascade were shown last."""
 
-    Args:
-        clock: Seconds, by which the provider's cache forgets.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self) -> None:
         self._sent: LRUCache[tuple[str, str], SentPrompt] = LRUCache(EPISODES)
-        self._clock = clock
 
     async def choose(
         self,
@@ -123,11 +117,11 @@ class DemonstrationCache:
                 prompts.append((again, False))
         chosen = prompts[-1 if sticky == "always" and not prompts[-1][1] else 0][0]
         if sticky != "always" and len(prompts) > 1 and chosen.shown:
-            warm = last if last is not None and self._clock() - last.at <= terms.seconds else None
+            warm = last if last is not None and context.clock() - last.at <= terms.seconds else None
             planned = _planned(context, messages, prompts, warm, sticky != "never")
             chosen = cheapest(context, request, planned, terms, output).prompt
         if chosen.shown:
-            self._sent.put(key, SentPrompt(chosen.shown, tuple(map(fingerprint, chosen.messages)), self._clock()))
+            self._sent.put(key, SentPrompt(chosen.shown, tuple(map(fingerprint, chosen.messages)), context.clock()))
         return chosen
 
     async def _kept(

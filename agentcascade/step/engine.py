@@ -10,6 +10,7 @@ Nothing on the student's side can fail the step: whatever breaks there is record
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Unpack
@@ -23,6 +24,7 @@ from agentcascade.errors import (
     EmptyCompletion,
     InvalidRequest,
     UnknownPrice,
+    describe,
 )
 from agentcascade.lifetime import Lifetime
 from agentcascade.models import structured_output, tool_call_ids
@@ -38,7 +40,10 @@ from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.step.shadow import Shadows
 from agentcascade.step.student import FIRST_SAMPLE, Learned, StudentPolicy, new_learned, parse
+from agentcascade.step.teacher_alone import Alone, TeacherAlone
 from agentcascade.types import Call, Completion, Decision, Mode, Sample, Situation
+
+log = logging.getLogger("agentcascade.engine")
 
 PLAIN = ("teacher", "collect")
 """Modes that the kill switch leaves alone."""
@@ -63,6 +68,7 @@ class EngineState:
     audit_failures: AuditFailures
     learned: tuple[Learned, ...]
     """Of each student, in the order in which they are asked."""
+    alone: TeacherAlone
 
 
 class Engine:
@@ -78,7 +84,8 @@ class Engine:
         contexts = [context, *(replace(context, student=s.model, router=s.router) for s in context.students)]
         if state is None:
             life, learned = Lifetime(), tuple(new_learned() for _ in contexts)
-            state = EngineState(life, BackgroundTasks(life), BackgroundTasks(life), AuditFailures(), learned)
+            tasks = BackgroundTasks(life), BackgroundTasks(life)
+            state = EngineState(life, *tasks, AuditFailures(), learned, TeacherAlone())
         self.state = state
         self._students = [StudentPolicy(*of_one) for of_one in zip(contexts, state.learned)]
         committee = context.config.sampling.across == "students" and len(self._students) > 1
@@ -156,7 +163,7 @@ class Engine:
                 record.end_in(error)
                 raise
             finally:
-                decision = record.close(context.teacher)
+                decision = record.close(*self._alone(request, record))
                 decided(decision)
                 if context.recorder is not None:
                     context.recorder.record(decision)
@@ -165,6 +172,14 @@ class Engine:
         elif mode == "cascade" and context.config.audit.rate:
             self._audits.start(situation, request, record, decision)
         return StepOutcome(completion, decision, *(parsed or await self._parsed(completion, request, record)))
+
+    def _alone(self, request: Request, record: StepRecord) -> Alone:
+        """The teacher alone; an estimate that cannot be made is none, and never the end of a step."""
+        try:
+            return self.state.alone.estimate(self.context, request, record)
+        except Exception as error:
+            log.warning("what the teacher alone would have cost is not known: %s", describe(error))
+            return Alone(None, None)
 
     async def _parsed(self, completion: Completion, request: Request, record: StepRecord) -> tuple[str, str]:
         """Reasoning and action of the answer, as a history keeps them: the vote has parsed it, in most cases."""

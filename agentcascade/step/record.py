@@ -10,7 +10,6 @@ from typing import Any
 
 from agentcascade.errors import describe
 from agentcascade.prompts.demonstrations import Prompt
-from agentcascade.protocols import ChatModel
 from agentcascade.types import (
     Action,
     Call,
@@ -173,7 +172,8 @@ class StepRecord:
         said = f"agreement {self._votes.counts[chosen.action.key]}/{self._votes.total}"
         return f"{said}, answer of {chosen.member}" if chosen.member else said
 
-    def close(self, teacher: ChatModel | None) -> Decision:
+    def close(self, teacher_dollars: Decimal | None = None, cache_regret: Decimal | None = None) -> Decision:
+        """The decision, with what the teacher alone would have cost, and what its abandoned cache did."""
         wall = self.seconds
         prompt, votes = self._prompt, self._votes
         return Decision(
@@ -195,29 +195,31 @@ class StepRecord:
             dropped_demonstrations=prompt.dropped if prompt else 0,
             calls=self.calls,
             dollars=total(self._calls),
-            teacher_dollars=self._teacher_alone(teacher),
+            teacher_dollars=teacher_dollars,
+            cache_regret=cache_regret,
             overhead_ms=max(0.0, wall - self._model_seconds - self._embedding_seconds) * 1000,
             embedding_ms=self._embedding_seconds * 1000,
             seconds=wall,
             failures=self.failures,
         )
 
-    def _teacher_alone(self, teacher: ChatModel | None) -> Decimal | None:
-        """What this step would have cost with the teacher alone: its own price for the prompt without demonstrations.
+    @property
+    def has_cost_nothing(self) -> bool:
+        """Whether the step failed before anything was called: it cost nothing, as it would with the teacher alone."""
+        return self._raised and not self._calls
 
-        Where the teacher answered, its bill (less the demonstrations, if it was shown them); where the student did,
-        the student's tokens at the teacher's price. No prompt-cache discount is assumed for an estimate.
-        """
-        acts = [c for c in self._calls if c.role == "teacher" and c.purpose == "act"]
-        if teacher is None:
-            return None
-        if self._raised and not self._calls:  # it gave no answer and cost nothing, as it would with the teacher alone
-            return Decimal(0)
-        if acts:
-            if not self._teacher_shown:
-                return total(acts)
-            usage = sum((c.usage for c in acts), Usage())
-            return teacher.dollars(Usage(input=max(0, usage.prompt - self._teacher_shown), output=usage.completion))
+    @property
+    def acts(self) -> list[Call]:
+        """The teacher's calls that took the step."""
+        return [c for c in self._calls if c.role == "teacher" and c.purpose == "act"]
+
+    @property
+    def teacher_shown(self) -> int:
+        """Tokens of the demonstrations that the teacher was shown."""
+        return self._teacher_shown
+
+    def answer_usage(self) -> Usage | None:
+        """Tokens of one request without demonstrations and one answer of the student's; None where none was sampled."""
         extra = self._prompt.tokens if self._prompt else 0
         sampled = [c for c in self._calls if c.purpose == "sample"]
         samples = self._samples
@@ -227,4 +229,4 @@ class StepRecord:
             return None
         output = sum(c.usage.completion for c in sampled) / len(samples)
         prompt = round(sampled[0].usage.prompt / sampled[0].requests)
-        return teacher.dollars(Usage(input=max(0, prompt - extra), output=round(output)))
+        return Usage(input=max(0, prompt - extra), output=round(output))

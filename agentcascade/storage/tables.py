@@ -183,6 +183,7 @@ decisions = Table(
     Column("dropped_demonstrations", Integer, nullable=False),
     Column("dollars", Dollars, nullable=True),
     Column("teacher_dollars", Dollars, nullable=True),
+    Column("cache_regret", Dollars, nullable=True),
     Column("overhead_ms", Float, nullable=False),
     Column("embedding_ms", Float, nullable=False),
     Column("seconds", Float, nullable=False, server_default="0"),

@@ -165,7 +165,7 @@ def test_the_tiles_show_the_right_figures(page):
     wait_shown(page, "#tile-saved .value")
     tiles = {e.get_attribute("id")[5:]: e.text.split("\n")[1:] for e in page.find_elements("css selector", ".tile")}
     assert tiles == {
-        "saved": ["$45.00", "75 % less than the teacher alone ($60.00)"],
+        "saved": ["$45.00", "75 % less than the teacher alone with its prompt cache ($60.00)"],
         "spent": ["$15.00", "30 steps in 3 episodes"],
         "deferral": ["3.3 %", "1 of 30 steps in mode cascade"],
         "success": ["66.7 %", "of 3 judged episodes"],

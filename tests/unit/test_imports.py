@@ -69,6 +69,7 @@ OWNERS = {
         "storage.migrations.versions.0004_tuning",
         "storage.migrations.versions.0005_demonstrations",
         "storage.migrations.versions.0006_estimated",
+        "storage.migrations.versions.0007_cache_regret",
     },
 }
 """Heavy packages, and the modules that may import them."""
