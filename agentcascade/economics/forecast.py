@@ -16,8 +16,8 @@ from agentcascade.actions.voting import Seat
 from agentcascade.economics.break_even import StepCosts
 from agentcascade.economics.vote_paths import VotePath, vote_paths
 from agentcascade.errors import UnknownPrice
+from agentcascade.models.prompt_cache import CacheTerms, configured_terms
 from agentcascade.protocols import ChatModel, Router
-from agentcascade.step.sample_batches import caches
 from agentcascade.types import Usage
 
 VERIFIER_TOKENS, VERIFIER_ANSWER = 150, 20
@@ -80,7 +80,9 @@ class Plan:
         window: Steps that each shows before and after the one that matches.
         sticky: Whether an episode's demonstrations stay, so that the provider finds the prompt before in its cache.
         staged: `sampling.staged`. For auto what is done before anything is learnt; later it costs no more on average.
-        cached_from: Shortest prompt that a provider reads from its cache.
+        cached_from: Shortest prompt that the student's provider reads from its cache; None: as published.
+        caching: Whether breakpoints are set for models that cache only what is marked.
+        place: `prompt.place`: behind the history, fresh demonstrations leave it in the cache.
         token_budget: Most tokens of demonstrations.
         audits: Share of the accepted steps that the teacher answers as well.
         teacher_sees_demonstrations: When it answers a deferred step.
@@ -93,11 +95,18 @@ class Plan:
     window: tuple[int, int]
     sticky: bool = False
     staged: str = "auto"
-    cached_from: int = 1024
+    cached_from: int | None = None
+    caching: bool = True
+    place: str = "auto"
     token_budget: int = 8000
     audits: float = 0.0
     teacher_sees_demonstrations: bool = False
     verifier: ChatModel | None = None
+
+    def terms(self, model: ChatModel) -> CacheTerms:
+        """Terms on which the model's provider caches its prompts."""
+        minimum = None if model is self.teacher else self.cached_from
+        return configured_terms(model, caching=self.caching, minimum=minimum)
 
     def demonstration_tokens(self, tokens: StepTokens) -> float:
         """What the demonstrations add to a student's prompt: as many as fit into the budget, each whole."""
@@ -151,16 +160,16 @@ def unpriced(plan: Plan) -> list[str]:
 def teacher_dollars(plan: Plan, tokens: StepTokens, shown: float) -> Decimal:
     """One answer of the teacher, of whose prompt an automatic cache has what the step before sent."""
     prompt = tokens.prompt + shown
-    usage = prompt_usage(plan.teacher, prompt, tokens.new, tokens.episode_steps, plan.cached_from)
+    usage = prompt_usage(plan.terms(plan.teacher), prompt, tokens.new, tokens.episode_steps)
     return _dollars(plan.teacher, usage, tokens.teacher_answer, tokens.teacher_reasoning)
 
 
-def prompt_usage(model: ChatModel, prompt: float, new: float, episode_steps: float, cached_from: int) -> Usage:
+def prompt_usage(terms: CacheTerms, prompt: float, new: float, episode_steps: float) -> Usage:
     """A mean prompt of an episode whose steps each begin as the one before; `new` tokens are not in the cache."""
-    cached = max(0.0, prompt - new) * (1 - 1 / max(1.0, episode_steps))
-    if prompt < cached_from or not caches(model, round(prompt)):
-        cached = 0.0
-    return Usage(input=round(prompt) - round(cached), cached_input=round(cached))
+    whole, cached = round(prompt), round(max(0.0, prompt - new) * (1 - 1 / max(1.0, episode_steps)))
+    if whole < terms.minimum:
+        return Usage(input=whole)
+    return terms._replace(minimum=0, block=1).usage(whole, cached)
 
 
 def _students(plan: Plan, tokens: StepTokens, shown: float) -> tuple[list[Decimal], list[Decimal]]:
@@ -202,10 +211,13 @@ def _path(plan: Plan, policy: Policy, path: VotePath, tokens: StepTokens, shown:
 def _requests(plan: Plan, model: ChatModel, samples: int, tokens: StepTokens, shown: float, *, again: bool) -> Decimal:
     """One wave of a student's samples: one request where its endpoint takes n, else as many side by side."""
     prompt = tokens.prompt + shown
-    if again and prompt >= plan.cached_from and caches(model, round(prompt)):
-        usage = Usage(cached_input=round(prompt))
+    terms = plan.terms(model)
+    if again:
+        usage = terms.usage(round(prompt), round(prompt))
     elif plan.sticky or not shown:
-        usage = prompt_usage(model, prompt, tokens.new, tokens.episode_steps, plan.cached_from)
+        usage = prompt_usage(terms, prompt, tokens.new, tokens.episode_steps)
+    elif plan.place == "last" or (plan.place == "auto" and plan.caching):
+        usage = prompt_usage(terms, prompt, tokens.new + shown, tokens.episode_steps)
     else:
         usage = Usage(input=round(prompt))
     requests, answers = (1, samples) if model.supports_n else (samples, 1)

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from agentcascade.economics.forecast import Forecast, Plan, Policy, StepTokens, forecast
 from agentcascade.protocols import ChatModel
 from agentcascade.routers.agreement import Agreement
-from agentcascade.step.sample_batches import caches
 from agentcascade.types import Usage
 
 EVEN = 0.5
@@ -85,7 +84,7 @@ def _changes(plan: Plan, tokens: StepTokens) -> Iterator[tuple[str, Plan]]:
         yield words, replace(plan, window=small)
     prompt = round(tokens.prompt + plan.demonstration_tokens(tokens))
     students = [model for policy in plan.policies for model, _ in policy.members]
-    if plan.k and not plan.sticky and prompt >= plan.cached_from and any(caches(m, prompt) for m in students):
+    if plan.k and not plan.sticky and any(prompt >= plan.terms(model).minimum for model in students):
         yield "retrieval.sticky: always, for the prompt cache", replace(plan, sticky=True)
     for i, policy in enumerate(plan.policies):
         if (smaller := _fewer_samples(policy)) is not None:

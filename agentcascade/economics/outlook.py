@@ -192,6 +192,8 @@ def plan_of(context: StepContext) -> Plan | None:
         sticky=retrieval.sticky == "always",
         staged=config.sampling.staged,
         cached_from=config.sampling.cached_from_tokens,
+        caching=config.caching,
+        place=config.prompt.place,
         token_budget=config.prompt.token_budget,
         audits=config.audit.rate,
         teacher_sees_demonstrations=config.prompt.teacher_sees_demonstrations,

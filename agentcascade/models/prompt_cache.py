@@ -88,6 +88,13 @@ def cache_terms(model: ChatModel, *, minimum: int | None = None, breakpoints: bo
     )
 
 
+def configured_terms(model: ChatModel, *, caching: bool = True, minimum: int | None = None) -> CacheTerms:
+    """Terms of prompts whose only breakpoints are those that a cascade sets, as its `caching` says."""
+    return cache_terms(
+        model, minimum=minimum, breakpoints=caching and model_quirks(model.name).prompt_cache == "marked"
+    )
+
+
 def _dollars(model: ChatModel, usage: Usage) -> Decimal | None:
     price: object = model.dollars(usage)
     return price if isinstance(price, Decimal) and price.is_finite() and price >= 0 else None

@@ -200,11 +200,17 @@ def test_demonstrations_are_in_the_students_prompt_alone():
 def test_prompt_caches_are_read_by_the_later_steps_of_an_episode_where_demonstrations_stay():
     student = model("1", "0", cached_input="0.1")
     size = tokens(prompt=2000, new=500, episode_steps=10)
-    fresh = forecast(plan(1, k=1, student=student), size).most.accepted
+    fresh = forecast(replace(plan(1, k=1, student=student), place="first"), size).most.accepted
     sticky = forecast(plan(1, k=1, student=student, sticky=True), size).most.accepted
     assert fresh == Decimal(2200) / 10**6
     read = Decimal(9) / 10 * 1700  # at nine of ten steps, all but what is new
     assert sticky == (2200 - read + read / 10) / 10**6
+    behind = forecast(plan(1, k=1, student=student), size).most.accepted
+    history = Decimal(9) / 10 * 1500  # behind it, fresh demonstrations leave the history in the cache
+    assert behind == (2200 - history + history / 10) / 10**6
+    claude = model("1", "0", cached_input="0.1", cache_write="1.25", name="anthropic/claude-sonnet-4-5")
+    marked = forecast(plan(1, k=1, student=claude, sticky=True), size).most.accepted
+    assert marked == ((2200 - read) * Decimal("1.25") + read / 10) / 10**6, "what is new is written, at its price"
     writes = model("1", "0", cached_input="0.1", cache_write="1.25")  # it caches nothing that it is not told to
     assert forecast(plan(1, k=1, student=writes, sticky=True), size).most.accepted == fresh
     short = tokens(prompt=700, new=100, episode_steps=10)
