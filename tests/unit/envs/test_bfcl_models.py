@@ -235,4 +235,4 @@ def test_train_and_test_share_no_first_function(shipped: None) -> None:
         return {tasks.task(id).functions[0]["name"] for id in ids}
 
     assert not first(train) & first(test)
-    assert len(of("shipped")) == 437
+    assert len(of("shipped")) == 1296
