@@ -18,6 +18,7 @@ from rich.table import Table
 
 from agentcascade._util.control_characters import one_line
 from agentcascade._util.files import write_atomically
+from agentcascade.bench.economics import needed_acceptance
 from agentcascade.bench.labels import labels_of, roles_of
 from agentcascade.bench.records import EpisodeRecord
 from agentcascade.bench.statistics import (
@@ -51,6 +52,7 @@ class RunReport:
         self._against_random = accuracy_difference(
             *([r for r in records if r.policy == policy] for policy in ("random", "cascade"))
         )
+        self._needed = "" if "cascade" in stopped else needed_acceptance(records)
         self.demonstrations = demonstrations_dollars(records)
         self.banked = sum(r.trajectory is not None for r in records)
         by_policy = {p: dollars_per_episode([r for r in records if r.policy == p]) for p in ("teacher", "cascade")}
@@ -98,7 +100,7 @@ class RunReport:
                 pays = "never pays off at these prices"
             lines.append(f"demonstrations: ${self.demonstrations:.4f} a seed; {pays}")
         lines += [line for row in self.rows if (line := against_teacher(row))]
-        lines += [line] if (line := self.random_is_as_good()) else []
+        lines += [line for line in (self._needed, self.random_is_as_good()) if line]
         lines += self.faults
         whole = {row.policy: row.group_accuracy for row in self.rows if row.group_accuracy is not None}
         if whole:
@@ -121,7 +123,7 @@ class RunReport:
             return ""
         return (
             f"a random mix at the cascade's teacher share is cheaper (${spent_mix:.5f} against ${spent:.5f} an "
-            f"episode) and as accurate ({difference:+.3f} [{low:+.3f}, {high:+.3f}], task by task): "
+            f"episode) and as accurate, within the interval ({difference:+.3f} [{low:+.3f}, {high:+.3f}], task by task): "
             "here the vote does not pay"
         )
 

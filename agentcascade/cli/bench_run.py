@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -18,6 +18,7 @@ from agentcascade import registry
 from agentcascade.assembly import components
 from agentcascade.assembly.committee import check_committee, committee_router
 from agentcascade.bench.early_stop import check_models_answer
+from agentcascade.bench.economics import EarlyOutlook
 from agentcascade.bench.oracle import oracle_records
 from agentcascade.bench.policies import (
     ALONE,
@@ -33,18 +34,22 @@ from agentcascade.bench.policies import (
 )
 from agentcascade.bench.pools.open import check_pool
 from agentcascade.bench.progress import RunProgress
-from agentcascade.bench.records import EpisodeRunFolder
+from agentcascade.bench.records import EpisodeRecord, EpisodeRunFolder
 from agentcascade.bench.report import RunReport
-from agentcascade.bench.runner import RunPlan, needs_bank, run_benchmark
+from agentcascade.bench.runner import OnRecord, RunPlan, needs_bank, run_benchmark
 from agentcascade.bench.step_log import logged_steps
 from agentcascade.bench.suites.protocol import PlayableSuite, Source, Task
 from agentcascade.bench.worker import Setup
+from agentcascade.cli.economics import say_outlook
 from agentcascade.cli.terminal import console as safe_console
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import BenchError, ConfigError, MissingExtra, describe, did_you_mean
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.structured_output import check_config as check_constraints
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PAPER_PRICES = {"teacher": "3/15", "student": "0.40/1.60"}
 """Dollars per million input/output tokens of the paper's models, the default for offline stand-ins."""
@@ -119,7 +124,7 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
             plan = RunPlan(setup, [p for p in chosen if p != ORACLE], demonstrations, tasks, workers, options["ray"])
             if any(needs_bank(policy, plan) for policy in plan.policies):
                 check_apart(demonstrations, tasks, options["split"])
-            records = run_benchmark(plan, store, bar.expecting(plan))
+            records = run_benchmark(plan, store, with_outlook(bar.expecting(plan), plan, console))
         finally:
             store.close()
     report = RunReport(
@@ -143,6 +148,20 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
     console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
     if report.faults:
         raise BenchError("; ".join(report.faults))
+
+
+def with_outlook(on_record: OnRecord, plan: RunPlan, console: Console) -> OnRecord:
+    """`on_record`, beside which the economics of the run's cascade are told as soon as they are known."""
+    if "cascade" not in plan.policies:
+        return on_record
+    banked = any(needs_bank(policy, plan) for policy in plan.policies)
+    early = EarlyOutlook(plan.setup.config, banked, lambda outlook: say_outlook(console, outlook))
+
+    def added(record: EpisodeRecord, resumed: bool) -> None:
+        on_record(record, resumed)
+        early.add(record)
+
+    return added
 
 
 def packages_of(suite: PlayableSuite, point: EntryPoint) -> list[str]:

@@ -60,6 +60,11 @@ class Outlook:
     steps_ratio: float = 1.0
 
     @property
+    def label(self) -> str:
+        """The cascade, by its name where it has one."""
+        return f"cascade {self.name}" if self.name else "the cascade"
+
+    @property
     def pays(self) -> bool:
         """Whether it can save, and does where its acceptance was measured; False where a price is not known."""
         if self.costs is None or not self.costs.can_save:
@@ -70,7 +75,7 @@ class Outlook:
         """The outlook in words, the verdict first."""
         if self.costs is None:
             return [
-                f"what cascade {self.name} saves cannot be said: the price of {' and of '.join(self.unknown)} is not "
+                f"what {self.label} saves cannot be said: the price of {' and of '.join(self.unknown)} is not "
                 "known. Set price: {input: …, output: …} in dollars per million tokens"
             ]
         return [self._verdict(self.costs), *self._record(self.costs), *self._levers(self.costs), self._basis()]
@@ -82,11 +87,12 @@ class Outlook:
         longer = f", in episodes {self.steps_ratio:.2f} times as long" if self.steps_ratio != 1 else ""
         said = f"an accepted step costs {accepted}, {share} of the teacher's ${most.teacher:.3g}{longer}"
         if not costs.can_save:
+            assumed = "" if all(source.measured for source in self.sources) else ", by what is assumed below"
             if least.break_even is not None:
-                return f"cascade {self.name} saves only where votes are settled early: {said}"
-            return f"cascade {self.name} cannot save, whatever its students get right: {said}"
+                return f"{self.label} saves only where votes are settled early: {said}"
+            return f"{self.label} cannot save{assumed}, whatever its students get right: {said}"
         needed = _between(_share(least.break_even), _share(most.break_even))
-        return f"cascade {self.name} saves where more than {needed} of its steps are accepted: {said}"
+        return f"{self.label} saves where more than {needed} of its steps are accepted: {said}"
 
     def _record(self, costs: Forecast) -> list[str]:
         seen = self.measured

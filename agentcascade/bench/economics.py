@@ -1,0 +1,130 @@
+"""Economics of a run: what a cascade will cost beside its teacher, before it plays, and what it needed, afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agentcascade.bench.records import EpisodeRecord
+from agentcascade.economics.break_even import StepCosts
+from agentcascade.types import total
+
+if TYPE_CHECKING:
+    from agentcascade.config.load import CascadeConfig
+    from agentcascade.economics.outlook import Outlook
+    from agentcascade.step.context import StepContext
+
+TEACHER_STEPS, STUDENT_STEPS = 20, 5
+"""By which the tokens of a teacher's and of a student's step are known."""
+
+
+class EarlyOutlook:
+    """The outlook of a run's cascade, told once: as soon as its models' tokens are known, before it has spent much.
+
+    Args:
+        config: Of policy ``cascade``.
+        with_demonstrations: Whether demonstrations are collected first.
+        tell: Is told it.
+    """
+
+    def __init__(self, config: CascadeConfig, with_demonstrations: bool, tell: Callable[[Outlook], None]) -> None:
+        self._config, self._with_demonstrations, self._tell = config, with_demonstrations, tell
+        self._played: list[EpisodeRecord] = []
+        self._left = {"teacher": TEACHER_STEPS, "student": STUDENT_STEPS}
+        self._told = False
+
+    def add(self, record: EpisodeRecord) -> None:
+        """An episode was played."""
+        if self._told or record.policy == "random":
+            return
+        self._played.append(record)
+        for decision in record.decisions:
+            for role in {call.role for call in decision.calls}:
+                self._left[role] = self._left.get(role, 0) - 1
+        if max(self._left.values()) > 0 or (self._with_demonstrations and record.policy == "demos"):
+            return
+        self._told = True
+        if (found := run_outlook(self._config, self._played)) is not None:
+            self._tell(found)
+        self._played.clear()
+
+
+def run_outlook(config: CascadeConfig, played: Sequence[EpisodeRecord]) -> Outlook | None:
+    """What a cascade costs beside its teacher, by the first episodes of a run, those that were banked among them."""
+    from agentcascade.economics.measured import measure, window_tokens
+    from agentcascade.economics.outlook import outlook, plan_of
+
+    context = _context(config)
+    plan = plan_of(context)
+    if plan is None:
+        return None
+    banked = [r.trajectory for r in played if r.trajectory is not None]
+    students = {model.name for policy in plan.policies for model, _ in policy.members}
+    measured = measure([d for r in played for d in r.decisions], teacher=plan.teacher.name, students=students)
+    windows = window_tokens(banked, context.count, context.prompts) if banked else None
+    return outlook(context, measured=measured, windows=windows)
+
+
+def _context(config: CascadeConfig) -> StepContext:
+    """Models and router of a run's cascade, for reckoning: nothing is asked."""
+    from agentcascade.assembly import components
+    from agentcascade.assembly.committee import committee_router, seat_of
+    from agentcascade.models.tokens import token_counter
+    from agentcascade.step.context import FurtherStudent, StepContext
+
+    count = token_counter()
+    teacher, student = (components.make_model(m, count) if m else None for m in (config.teacher, config.student))
+    committee = config.sampling.across == "students"
+    return StepContext(
+        config=config,
+        router=committee_router(config) if committee else components.make_router(config.router),
+        count=count,
+        teacher=teacher,
+        student=student,
+        students=tuple(
+            FurtherStudent(components.make_model(link, count), components.make_router(link.router), seat_of(link))
+            for link in config.students
+        ),
+        mergers=components.make_mergers(config, count),
+    )
+
+
+def step_costs(records: Sequence[EpisodeRecord], policy: str = "cascade") -> tuple[StepCosts, float] | None:
+    """Mean dollars of a policy's accepted and deferred steps, as they were billed, and its acceptance.
+
+    None without a step of each kind, where a price is not known, or where the teacher did not play.
+    """
+    own = [r for r in records if r.policy == policy]
+    alone = [r for r in records if r.policy == "teacher"]
+    steps = [(d.answered_by == "student", total(d.calls)) for r in own for d in r.decisions]
+    accepted, deferred = ([dollars for taken, dollars in steps if taken is kind] for kind in (True, False))
+    taught = sum(r.steps for r in alone)
+    means = [_mean(accepted), _mean(deferred), _mean([r.dollars for r in alone], taught)]
+    if not own or any(mean is None for mean in means):
+        return None
+    a, f, t = (mean for mean in means if mean is not None)
+    ratio = (sum(r.steps for r in own) / len(own)) / (taught / len(alone))
+    return StepCosts(t, a, f, ratio), len(accepted) / len(steps)
+
+
+def _mean(dollars: Sequence[Decimal | None], number: int | None = None) -> Decimal | None:
+    known = [one for one in dollars if one is not None]
+    number = len(dollars) if number is None else number
+    return sum(known, Decimal(0)) / number if number and len(known) == len(dollars) else None
+
+
+def needed_acceptance(records: Sequence[EpisodeRecord]) -> str:
+    """The sentence that holds a run's acceptance against the one that its bills needed; empty where it is not known."""
+    found = step_costs(records)
+    if found is None or not found[0].teacher:
+        return ""
+    costs, acceptance = found
+    accepted, deferred = (float(dollars / costs.teacher) for dollars in (costs.accepted, costs.deferred))
+    said = (
+        f"cascade: an accepted step cost {accepted:.2f} and a deferred one {deferred:.2f} of a step of the teacher's, "
+        f"in episodes {costs.steps_ratio:.2f} times as long"
+    )
+    if costs.break_even is None:
+        return f"{said}: no acceptance would have paid off, and {acceptance:.1%} of the steps were accepted"
+    return f"{said}: it pays off from {costs.break_even:.1%} accepted, and {acceptance:.1%} were"
