@@ -123,8 +123,8 @@ class RunReport:
             return ""
         return (
             f"a random mix at the cascade's teacher share is cheaper (${spent_mix:.5f} against ${spent:.5f} an "
-            f"episode) and as accurate, within the interval ({difference:+.3f} [{low:+.3f}, {high:+.3f}], task by task): "
-            "here the vote does not pay"
+            f"episode) and as accurate, within the interval ({difference:+.3f} [{low:+.3f}, {high:+.3f}], task "
+            "by task): here the vote does not pay"
         )
 
     @property
