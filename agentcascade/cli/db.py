@@ -64,9 +64,10 @@ def upgrade(config: Path | None, url: str | None) -> None:
 @click.option("--episodes-days", type=click.IntRange(1), help="Default: retention.episodes, 365.")
 @click.option("--drafts-days", type=click.IntRange(1), help="Default: retention.drafts, 14.")
 @click.option("--recalls-days", type=click.IntRange(1), help="Default: retention.recalls, 90.")
+@click.option("--responses-days", type=click.IntRange(1), help="Default: retention.responses, 30.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 def prune(config: Path | None, url: str | None, dry_run: bool, **days: int | None) -> None:
-    """Remove old decisions and recalls (with their calls and shadows), ended episodes and drafts.
+    """Remove old decisions and recalls (with their calls and shadows), ended episodes, drafts, responses.
 
     The bank and histories are never touched.
     """

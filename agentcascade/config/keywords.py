@@ -231,6 +231,7 @@ class RetentionKeywords(TypedDict, total=False):
     episodes: int | None
     drafts: int | None
     recalls: int | None
+    responses: int | None
     max_decisions: int | None
 
 
@@ -280,6 +281,7 @@ class ServerKeywords(TypedDict, total=False):
     header_seconds: float
     body_seconds: float
     feedback_seconds: float
+    store_responses: bool
     shutdown_seconds: float
 
 

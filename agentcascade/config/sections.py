@@ -324,6 +324,7 @@ class RetentionConfig(Section):
     episodes: int | None = Field(default=365, ge=1)
     drafts: int | None = Field(default=14, ge=1, description="unfinished episodes of mode collect")
     recalls: int | None = Field(default=90, ge=1, description="what memory was made of, with its calls")
+    responses: int | None = Field(default=30, ge=1, description="of the Responses API, sealed")
     max_decisions: int | None = Field(default=5_000_000, ge=1)
 
 
@@ -386,5 +387,8 @@ class ServerConfig(Section):
     body_seconds: float = Field(default=30.0, gt=0, description="in which its body must have come")
     feedback_seconds: float = Field(
         default=30.0, gt=0, description="a feedback's answer; one that takes longer goes on, and its client asks again"
+    )
+    store_responses: bool = Field(
+        default=True, description="keep what a Responses request lets be stored, for retention.responses days"
     )
     shutdown_seconds: float = Field(default=30.0, ge=0, description="for requests under way when the server stops")

@@ -6,15 +6,13 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import FastAPI, Request
-from pydantic import BaseModel, WithJsonSchema
-from pydantic_core import to_json
+from pydantic import WithJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
@@ -27,14 +25,17 @@ from agentcascade.server.auth import Gate, Tenant
 from agentcascade.server.bodies import BodyLimits
 from agentcascade.server.browsers import BrowserGuard
 from agentcascade.server.chat import ChatProtocol
-from agentcascade.server.errors import Problem, Refused, explain, invalid
+from agentcascade.server.errors import Refused, invalid
 from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
 from agentcascade.server.interrupts import short_grace
 from agentcascade.server.metrics import RequestMetrics
-from agentcascade.server.problem import error_body
 from agentcascade.server.readiness import Readiness
+from agentcascade.server.responses import ResponsesProtocol
+from agentcascade.server.responses_routes import add_responses_routes
+from agentcascade.server.routes import as_json, documented, guarded, respond
 from agentcascade.server.step_route import StepRoutes
+from agentcascade.storage.responses import ResponseStore
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
@@ -43,34 +44,11 @@ if TYPE_CHECKING:
     from agentcascade.storage import Database
 
 log = logging.getLogger("agentcascade.server")
-Handler = Callable[..., Awaitable[Response]]
 EpisodeId = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ID.pattern}$"})]
 """Only documented: the route checks it."""
-EVENT = {
-    "type": "object",
-    "required": ["data"],
-    "properties": {
-        "data": {"type": "string", "description": "a chat.completion.chunk or an error as JSON, or [DONE] at the end"}
-    },
-}
 THREADS = 64
 """Most of them wait for a database or a provider: a few that hang shall not keep all others waiting."""
 CLOSING_SECONDS = 3.0
-STATUSES = {
-    400: "the request cannot be used",
-    401: "no valid API key",
-    402: "over budget",
-    404: "no such model or episode",
-    403: "a page of another site, or a name that the server does not go by",
-    408: "the request did not come in time",
-    413: "the body is too long",
-    415: "the body is not plain JSON",
-    429: "rate limited, here or by the provider",
-    500: "a fault of the server's",
-    502: "the provider failed",
-    503: "busy, or the database does not answer",
-    504: "a deadline passed",
-}
 
 
 def create_app(config: CascadeConfig) -> FastAPI:
@@ -92,7 +70,8 @@ def create_app(config: CascadeConfig) -> FastAPI:
     >>> parts = {"teacher": {"name": "gpt-4.1"}, "retrieval": {"k": 0}, "bank": {"url": "sqlite:///:memory:"}}
     >>> app = create_app(CascadeConfig.load(None, mode="teacher", **parts))
     >>> [path for path in app.openapi()["paths"] if path.startswith("/v1/")]
-    ['/v1/chat/completions', '/v1/episodes/{episode}/feedback', '/v1/models', '/v1/models/{model}']
+    ['/v1/chat/completions', '/v1/episodes/{episode}/feedback', '/v1/responses', '/v1/responses/{id}', \
+'/v1/responses/{id}/input_items', '/v1/models', '/v1/models/{model}']
     """
     from agentcascade.assembly.cascade import build_all
     from agentcascade.storage.keys import Keys
@@ -144,7 +123,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after", "x-agentcascade-episode", "x-agentcascade-answered-by"],
         )
@@ -174,45 +153,48 @@ def _routes(
     ready, chat = Readiness(database), ChatProtocol()
     started = int(time.time())
 
-    @app.post("/v1/chat/completions", **_documented("Chat", wire.ChatAnswer, wire.ChatRequest, stream=True))
-    @_guarded
+    @app.post("/v1/chat/completions", **documented("Chat", wire.ChatAnswer, wire.ChatRequest, stream=True))
+    @guarded
     async def completions(request: Request) -> Response:
         return await steps.answer(request, chat)
 
     @app.post(
-        "/v1/episodes/{episode:path}/feedback", **_documented("Episodes", wire.FeedbackAnswer, wire.Feedback)
+        "/v1/episodes/{episode:path}/feedback", **documented("Episodes", wire.FeedbackAnswer, wire.Feedback)
     )  # fmt: skip
-    @_guarded
+    @guarded
     async def feedback_route(request: Request, episode: EpisodeId) -> Response:
-        return _json(await feedback(request, episode))
+        return as_json(await feedback(request, episode))
 
-    @app.get("/v1/models", **_documented("Chat", wire.Models))
-    @_guarded
+    stores = settings.store_responses
+    add_responses_routes(app, steps, gate, ResponsesProtocol(ResponseStore(database), stores=stores))
+
+    @app.get("/v1/models", **documented("Chat", wire.Models))
+    @guarded
     async def models(request: Request) -> Response:
         tenant = await gate.enter(request.headers, counted=False)
         names = [name for name in cascades if tenant.may_use(name)]
         data = [{"id": n, "object": "model", "created": started, "owned_by": "agentcascade"} for n in names]
-        return _json({"object": "list", "data": data})
+        return as_json({"object": "list", "data": data})
 
-    @app.get("/v1/models/{model:path}", **_documented("Chat", wire.Model))
-    @_guarded
+    @app.get("/v1/models/{model:path}", **documented("Chat", wire.Model))
+    @guarded
     async def retrieved(request: Request, model: str) -> Response:
         steps.find(model, await gate.enter(request.headers, counted=False))
-        return _json({"id": model, "object": "model", "created": started, "owned_by": "agentcascade"})
+        return as_json({"id": model, "object": "model", "created": started, "owned_by": "agentcascade"})
 
     @app.get("/healthz", tags=["Health"])
     async def healthz() -> dict[str, str]:
         """The process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", **_documented("Health", None))
-    @_guarded
+    @app.get("/readyz", **documented("Health", None))
+    @guarded
     async def readyz(request: Request) -> Response:
         await ready.check()
-        return _json({"status": "ready"})
+        return as_json({"status": "ready"})
 
-    @app.get("/metrics", response_class=PlainTextResponse, **_documented("Health", None))
-    @_guarded
+    @app.get("/metrics", response_class=PlainTextResponse, **documented("Health", None))
+    @guarded
     async def metrics(request: Request) -> Response:
         if not (await gate.enter(request.headers, counted=False)).admin:
             raise InvalidKey("metrics need an admin key. `agentcascade keys create NAME --admin` makes one")
@@ -226,73 +208,15 @@ async def _sees(gate: Gate, request: Request) -> str | None:
     return None if tenant.admin else tenant.namespace
 
 
-def _guarded(handler: Handler) -> Handler:
-    """Whatever goes wrong inside is answered in the error shape of the route's API."""
-
-    @wraps(handler)
-    async def answered(request: Request, **path: str) -> Response:
-        try:
-            return await handler(request, **path)
-        except Exception as error:
-            return respond(explain(error), request.url.path)
-
-    return answered
-
-
 async def _unrouted(request: Request, error: Exception) -> Response:
     """There is no such path, or not with that method."""
     assert isinstance(error, HTTPException)
     what = f"{request.method[:20]} {request.url.path[:80]}: {error.detail}"
     if error.status_code == 404 and request.url.path.startswith("/v1/"):
-        what += ". Here are POST /v1/chat/completions, GET /v1/models and POST /v1/episodes/ID/feedback"
+        what += ". Here are POST /v1/chat/completions, /v1/responses and /v1/episodes/ID/feedback, and GET /v1/models"
     response = respond(invalid(what, status=error.status_code).problem, request.url.path)
     response.headers.update(error.headers or {})
     return response
-
-
-def respond(problem: Problem, path: str) -> Response:
-    body = error_body(problem, path)
-    return Response(to_json(body), problem.status, problem.headers(), media_type="application/json")
-
-
-def _json(data: Any) -> Response:
-    return Response(to_json(data), media_type="application/json")
-
-
-def _documented(
-    tag: str, answer: type[BaseModel] | None, body: type[BaseModel] | None = None, *, stream: bool = False
-) -> dict[str, Any]:
-    """What the OpenAPI document says of a route that reads its own body."""
-    responses: dict[int | str, dict[str, Any]] = {
-        status: {"description": words, "model": wire.ErrorAnswer} for status, words in STATUSES.items()
-    }
-    if answer is not None:
-        responses[200] = {"description": "the answer", "model": answer}
-        if stream:
-            responses[200]["content"] = {"text/event-stream": {"itemSchema": EVENT}}
-    route: dict[str, Any] = {"tags": [tag], "responses": responses}
-    if body is not None:
-        schema = body.model_json_schema(ref_template=f"#/components/schemas/{body.__name__}_{{model}}")
-        route["openapi_extra"] = {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": _flat(schema)}}}
-        }
-    return route
-
-
-def _flat(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with its definitions put where they are used: FastAPI collects only those of its own parameters."""
-    definitions = schema.pop("$defs", {})
-
-    def put(node: Any) -> Any:
-        if isinstance(node, dict):
-            if "$ref" in node:
-                name = node["$ref"].rsplit("_", 1)[1]
-                return put(definitions[name])
-            return {k: put(v) for k, v in node.items()}
-        return [put(v) for v in node] if isinstance(node, list) else node
-
-    flat: dict[str, Any] = put(schema)
-    return flat
 
 
 __all__ = ["Refused", "create_app", "respond"]

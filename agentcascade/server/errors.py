@@ -25,6 +25,7 @@ from agentcascade.errors import (
 )
 from agentcascade.server import upstream
 from agentcascade.server.problem import Problem as Problem
+from agentcascade.wire.unusable import UnusableField
 
 log = logging.getLogger("agentcascade.server")
 
@@ -58,6 +59,8 @@ def explain(error: BaseException) -> Problem:
             return Problem(402, str(error), "insufficient_quota", "unknown_price")
         case UnknownEpisode():
             return Problem(404, str(error), "invalid_request_error", "episode_not_found")
+        case UnusableField():
+            return Problem(400, str(error), "invalid_request_error", error.code, error.param)
         case InvalidRequest():
             return Problem(400, str(error), "invalid_request_error")
         case EmptyCompletion():

@@ -25,6 +25,7 @@ from agentcascade.storage.tables import (
     rates,
     recalls,
     reservations,
+    responses,
     settings,
 )
 from agentcascade.storage.upsert import upsert
@@ -42,6 +43,7 @@ class RetentionPolicy(Frozen):
     episodes: int | None = 365
     drafts: int | None = 14
     recalls: int | None = 90
+    responses: int | None = 30
     max_decisions: int | None = 5_000_000
 
 
@@ -52,6 +54,7 @@ class Pruned(Frozen):
     episodes: int = 0
     drafts: int = 0
     recalls: int = 0
+    responses: int = 0
     accounts: int = 0
     rates: int = 0
 
@@ -86,6 +89,7 @@ def prune(
         episodes=old(episodes, episodes.c.finished_at, before(policy.episodes)),
         drafts=old(drafts, drafts.c.created_at, before(policy.drafts)),
         recalls=old(recalls, recalls.c.created_at, before(policy.recalls)),
+        responses=old(responses, responses.c.created_at, before(policy.responses)),
         accounts=old(accounts, accounts.c.updated_at, before(max([*days, 62])) if days else None, ended),
         rates=_remove(database, rates, (rates.c.minute < present.timestamp() // 60 - 60,), dry_run, stop)
         + _remove(database, reservations, (reservations.c.expires_at < present - timedelta(days=1),), dry_run, stop),

@@ -245,6 +245,15 @@ drafts = Table(
     Column("created_at", UtcTime, nullable=False, index=True),
 )
 
+responses = Table(
+    "responses",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("namespace", String(200), nullable=False),
+    Column("created_at", UtcTime, nullable=False, index=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
 keys = Table(
     "keys",
     metadata,

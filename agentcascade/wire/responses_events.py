@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentcascade.types import Delta, Message
@@ -36,14 +36,14 @@ class EventWriter:
         yield self._event("response.created", response=dict(self._head))
         yield self._event("response.in_progress", response=dict(self._head))
 
-    def delta(self, delta: Delta) -> Iterator[Event]:
-        """What a delta of the answer adds."""
+    def delta(self, delta: Delta, logprobs: Sequence[Any] = ()) -> Iterator[Event]:
+        """What a delta of the answer adds, with the log-probabilities of its tokens."""
         for name in THINKING:
             if isinstance(delta.get(name), str) and delta[name]:
                 yield from self._thought(delta[name])
                 break
         if isinstance(delta.get("content"), str) and delta["content"]:
-            yield from self._text("output_text", delta["content"])
+            yield from self._text("output_text", delta["content"], logprobs)
         if isinstance(delta.get("refusal"), str) and delta["refusal"]:
             yield from self._text("refusal", delta["refusal"])
         calls = delta.get("tool_calls")
@@ -114,7 +114,7 @@ class EventWriter:
             yield self._event("response.reasoning_summary_part.done", **at, summary_index=0, part=dict(part))
             yield from self._done("thought")
 
-    def _text(self, kind: str, text: str) -> Iterator[Event]:
+    def _text(self, kind: str, text: str, logprobs: Sequence[Any] = ()) -> Iterator[Event]:
         yield from self._close_thought()
         if "message" not in self._open:
             item = {"type": "message", "status": "in_progress", "role": "assistant", "content": []}
@@ -127,7 +127,9 @@ class EventWriter:
             content = self.items[self._open["message"]]["content"] = [*content, {"type": kind, name: "", **beside}]
             yield self._event("response.content_part.added", **self._in_message(), part=dict(content[-1]))
         self._texts.setdefault("message", []).append(text)
-        told: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
+        told: dict[str, Any] = {"logprobs": list(logprobs)} if kind == "output_text" else {}
+        if logprobs:
+            content[-1]["logprobs"].extend(logprobs)
         yield self._event(f"response.{kind}.delta", **self._in_message(), delta=text, **told)
 
     def _in_message(self) -> dict[str, Any]:
@@ -138,7 +140,7 @@ class EventWriter:
         if content:
             part, name = content[-1], "text" if content[-1]["type"] == "output_text" else "refusal"
             part[name] = self._taken("message")
-            beside: dict[str, Any] = {"logprobs": []} if name == "text" else {}
+            beside: dict[str, Any] = {"logprobs": part["logprobs"]} if name == "text" else {}
             yield self._event(f"response.{part['type']}.done", **self._in_message(), **{name: part[name]}, **beside)
             yield self._event("response.content_part.done", **self._in_message(), part=dict(part))
 

@@ -194,7 +194,7 @@ def test_models_and_what_is_not_there(start: Start) -> None:
     for ask in (
         lambda: client.embeddings.create(model="default", input="x"),
         lambda: client.completions.create(model="default", prompt="x"),
-        lambda: client.responses.create(model="default", input="x"),
+        lambda: client.images.generate(model="default", prompt="x"),
         lambda: client.files.list(),
     ):
         with pytest.raises(openai.NotFoundError) as missing:

@@ -21,6 +21,7 @@ HEAVY = {
     *("sklearn", "pyarrow", "sqlglot", "pgvector", "ray"),
     *("alfworld", "textworld", "jsonschema", "pydantic", "rich"),
     *("fastapi", "starlette", "uvicorn", "opentelemetry", "prometheus_client", "langchain_core", "presidio_analyzer"),
+    "cryptography",
 }
 
 OWNERS = {
@@ -56,6 +57,7 @@ OWNERS = {
     "Stemmer": {"memory.tokenization"},
     "dateparser": {"memory.dates"},
     "tiktoken": {"models.tokens"},
+    "cryptography": {"storage.responses"},
     "jsonschema": {"models.structured_output", "models.json_schema"},
     "matplotlib": {"bench.plots", "reports.figures"},
     "textworld": {"envs.alfworld.engine"},
@@ -70,6 +72,7 @@ OWNERS = {
         "storage.migrations.versions.0005_demonstrations",
         "storage.migrations.versions.0006_estimated",
         "storage.migrations.versions.0007_cache_regret",
+        "storage.migrations.versions.0008_responses",
     },
 }
 """Heavy packages, and the modules that may import them."""

@@ -22,6 +22,7 @@ from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import Database, open_database, retention, tables
 from agentcascade.storage.keys import Keys
+from agentcascade.storage.responses import KeptResponse, ResponseStore
 from agentcascade.storage.retention import RetentionPolicy, prune, vacuum
 from agentcascade.storage.switch import Switch
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Step, Trajectory, Usage, now
@@ -131,13 +132,17 @@ def test_for_ever_is_for_ever(database: Database) -> None:
         EpisodeEnd(episode="e", goal="g", mode="collect", success=None, steps=1, started_at=old, finished_at=old)
     )
     recorder.close()
-    never = RetentionPolicy(decisions=None, episodes=None, drafts=None, max_decisions=None)
+    ResponseStore(database).save("n", KeptResponse("resp_1", "e", (), [], {}))
+    with database.begin(write=True) as connection:
+        connection.execute(tables.responses.update().values(created_at=old))
+    never = RetentionPolicy(decisions=None, episodes=None, drafts=None, responses=None, max_decisions=None)
     assert prune(database, never) == retention.Pruned()
     assert prune(database, RetentionPolicy()).model_dump() == {
         "decisions": 1,
         "episodes": 1,
         "drafts": 1,
         "recalls": 0,
+        "responses": 1,
         "accounts": 0,
         "rates": 0,
     }
@@ -245,6 +250,6 @@ def test_db_upgrade_makes_a_database_and_other_commands_do_not(url: str, tmp_pat
         assert missing.exit_code == 1
         assert "there is no database" in missing.output
     assert not (tmp_path / "cascade.db").exists()
-    assert "revision 0007" in run(url, "upgrade").output
+    assert "revision 0008" in run(url, "upgrade").output
     assert "vacuum" not in run(url, "vacuum").output
     assert "bytes before" in run(url, "vacuum").output
