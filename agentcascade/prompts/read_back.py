@@ -26,20 +26,29 @@ _STEP = re.compile(
 
 def with_structure(messages: Sequence[Message]) -> list[Message]:
     """Messages of `demonstrations.build` with the structure that they lost on their way; others as they are."""
-    at = next((i for i, m in enumerate(messages) if m.get("role") == "user"), None)
-    if at is None or any(isinstance(message, Composed) for message in messages):
+    if any(isinstance(message, Composed) for message in messages):
         return list(messages)
-    message = messages[at]
+    users = [i for i, m in enumerate(messages) if m.get("role") == "user" and _BEGIN in str(m.get("content"))]
+    for at in dict.fromkeys((*users[:1], *users[-1:])):  # where `build` puts them, first or last
+        composed = _composed(messages[at])
+        if composed is not None:
+            return [*messages[:at], composed, *messages[at + 1 :]]
+    return list(messages)
+
+
+def _composed(message: Message) -> Composed | None:
+    """The message as `demonstrations.build` made it: these stand at its end, or before all else that it says."""
     content = message.get("content")
-    if not isinstance(content, str) or not 0 < len(content) <= MAX_CHARACTERS or _BEGIN not in content:
-        return list(messages)
+    if not isinstance(content, str) or not 0 < len(content) <= MAX_CHARACTERS:
+        return None
     own, _, rest = content.partition(_BEGIN)
     body, _, behind = rest.rpartition(_END)
     shown = _demonstrations(_MARK.sub("", body))
-    if not shown or behind:
-        return list(messages)
-    base = {**message, "content": own.rstrip("\n")}
-    return [*messages[:at], Composed(base, content[len(own) :], Shown(shown, quoted=False)), *messages[at + 1 :]]
+    if not shown or (own and behind):
+        return None
+    text = content[len(own) : len(content) - len(behind)]
+    base = {**message, "content": behind.lstrip("\n") if behind else own.rstrip("\n")}
+    return Composed(base, text, Shown(shown, quoted=False), before=bool(behind))
 
 
 @lru_cache(maxsize=64)

@@ -36,6 +36,41 @@ def test_layout_keeps_system_and_task_first_and_the_conversation_last():
     assert MESSAGES[1]["content"] == "Task: put a mug on the desk."
 
 
+TOOL_STEP = [
+    *MESSAGES[:2],
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c", "function": {"name": "look", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "c", "content": "a mug"},
+]
+
+
+def test_last_they_stand_before_the_new_observation_and_leave_the_history_as_it_is():
+    built = demonstrations.build(MESSAGES, [demonstration("a")], budget=1000, count=words, place="last")
+    assert built.messages[:3] == MESSAGES[:3]
+    last = built.messages[3]["content"]
+    assert last.endswith("\n\n" + MESSAGES[3]["content"])
+    assert last.startswith("# Examples")
+    assert demonstrations.without_demonstrations(built.messages[3]) == MESSAGES[3]
+    behind = demonstrations.build(TOOL_STEP, [demonstration("a")], budget=1000, count=words, place="last").messages
+    assert behind[:4] == TOOL_STEP, "nothing may stand between a call and its result"
+    assert [m["role"] for m in behind[4:]] == ["user"]
+    parts = [*MESSAGES[:3], {"role": "user", "content": [{"type": "text", "text": "a mug"}]}]
+    built = demonstrations.build(parts, [demonstration("a")], budget=1000, count=words, place="last")
+    assert [p["text"][:6] for p in built.messages[3]["content"]] == ["# Exam", "a mug"]
+
+
+@pytest.mark.parametrize("messages", [MESSAGES[:2], MESSAGES[:3], [*MESSAGES[:3], {"role": "system", "content": "x"}]])
+def test_where_nothing_new_was_observed_first_and_last_are_the_same(messages):
+    one, other = (
+        demonstrations.build(messages, [demonstration("a")], budget=1000, count=words, place=place).messages
+        for place in ("first", "last")
+    )
+    assert one == other
+
+
 def test_the_same_set_in_another_order_gives_the_same_prompt():
     some = [demonstration(n) for n in "cab"]
     one = demonstrations.build(MESSAGES, some, budget=1000, count=words).messages

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade.prompts.additions import by_default
-from agentcascade.prompts.demonstrations import build, demonstrations_in
+from agentcascade.prompts.demonstrations import build, demonstrations_in, without_demonstrations
 from agentcascade.prompts.prompts import DEFAULT, UNQUOTED, Prompts
 from agentcascade.prompts.read_back import with_structure
 from agentcascade.types import Demonstration, Message, Step
@@ -38,6 +38,23 @@ def test_what_came_as_json_reads_as_what_was_sent(prompts: Prompts, shown: list[
             (d.goal, d.steps, d.start) for d in demonstrations
         ]
     assert by_default(back[1]) == by_default(prompt.messages[1])
+
+
+@pytest.mark.parametrize(
+    "observed", [{"role": "user", "content": "You see # a mug."}, {"role": "tool", "content": "a mug"}]
+)
+def test_what_stood_before_the_observation_is_read_back_too(observed: Message) -> None:
+    step = Step(observation="a mug", action="take it")
+    shown = Demonstration(trajectory="t", goal="g", steps=(step,), start=0, match=0, length=3, score=0.5)
+    sent = [*TASK, {"role": "assistant", "content": "look"}, observed]
+    prompt = build(sent, [shown], budget=10**6, count=len, prompts=UNQUOTED, place="last")
+    back = with_structure(json.loads(json.dumps(prompt.messages)))
+    assert [dict(m) for m in back] == prompt.messages
+    structure = demonstrations_in(back[-1])
+    assert structure is not None
+    assert structure.demonstrations[0].steps == (step,)
+    assert [by_default(without_demonstrations(m)) for m in back][: len(sent)] == sent
+    assert [m.get("content") for m in map(without_demonstrations, back)][len(sent) :] in ([], [""])
 
 
 @pytest.mark.parametrize("content", ["go", "", None, [{"type": "text", "text": "# Examples"}], "# Examples\nno more"])

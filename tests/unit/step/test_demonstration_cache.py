@@ -16,6 +16,7 @@ from agentcascade.routers.step.consistency import Unanimity
 from agentcascade.step.context import StepContext
 from agentcascade.storage import open_database
 from agentcascade.types import Situation, Step, Trajectory
+from tests.prompt_caches import CachedModel, Clock
 
 ROOMS = ("kitchen sink", "garden shed", "attic trunk", "cellar shelf", "garage bench", "hall mirror")
 CACHING = Price(input="1", cached_input="0.1", output="4")
@@ -43,17 +44,21 @@ async def bank(tmp_path):
     database.close()
 
 
-def make(bank, sticky="auto", price=CACHING, teacher_price=CACHING, **retrieval):
+def make(bank, sticky="auto", price=CACHING, teacher_price=CACHING, place="first", student="student", **retrieval):
+    clock = Clock()
     return Cascade(
         StepContext(
             config=CascadeConfig(
                 retrieval={"k": 2, "sticky": sticky, **retrieval},
                 sampling={"cached_from_tokens": 50, "staged": "never"},
+                prompt={"place": place} if place != "caching off" else {},
+                caching=place != "caching off",
             ),
+            clock=clock,
             router=Unanimity(3),
             count=lambda text: len(text.split()),
             teacher=ScriptedModel(["go"], price=teacher_price),
-            student=ScriptedModel(["look"], price=price),
+            student=ScriptedModel(["look"], price=price, name=student),
             bank=bank,
             actions=TextActions(),
         )
@@ -140,3 +145,79 @@ async def test_kept_windows_are_scored_as_retrieval_would_score_them(bank):
         assert bank.scores(situation, found) == pytest.approx([d.score for d in found], abs=1e-6)
     Catalog(bank.database).remove(found[0].trajectory)
     assert bank.scores(situation, found)[0] is None
+
+
+def place_of(request):
+    """Index of the message that the demonstrations stand in."""
+    return next(i for i, message in enumerate(request) if "# Examples" in str(message["content"]))
+
+
+@pytest.mark.parametrize(
+    ("place", "price", "behind"),
+    [
+        ("auto", CACHING, True),
+        ("last", CACHING, True),
+        ("first", CACHING, False),
+        ("caching off", CACHING, False),
+        ("auto", Price(input="1", output="4"), False),
+        ("auto", None, False),
+        ("last", None, True),
+    ],
+    ids=["auto", "last", "first", "caching off", "nothing is cached", "price unknown", "last whatever it costs"],
+)
+async def test_fresh_demonstrations_stand_behind_the_history_where_that_leaves_it_in_the_cache(
+    bank, place, price, behind
+):
+    cascade = make(bank, "never", price=price, place=place)
+    await walk(cascade)
+    requests = cascade.context.student.requests
+    assert place_of(requests[0]) == 0
+    for request in requests[2:]:  # at the second step retrieval finds the same ones, which are cached where they were
+        assert place_of(request) == (len(request) - 1 if behind else 0)
+
+
+async def test_places_are_chosen_by_what_the_provider_bills(bank):
+    """The dollars of the student's episode, by a provider that keeps a cache, are the least where they are planned."""
+
+    async def dollars(place, sticky="never", steps=6, long=400):
+        cascade = make(bank, sticky, place=place, sticky_sensitivity=0.0)
+        student = CachedModel(lambda _: "look", CACHING, cascade.context.clock, name="student")
+        student.terms = student.terms._replace(minimum=50)
+        cascade = cascade.twin(student=student)
+        await walk(cascade, (ROOMS * 3)[:steps], start="find the cup " * long)
+        return float(sum(map(student.dollars, student.usages)))
+
+    first, last, auto, kept = [
+        await dollars(p, s) for p, s in (("first", "never"), ("last", "never"), ("auto", "never"), ("auto", "auto"))
+    ]
+    assert auto <= last
+    assert last < first
+    assert kept < last, "at no loss of agreement, what is kept is read from the cache with all the rest"
+
+
+async def test_what_has_expired_is_not_counted_as_cached(bank):
+    cascade = make(bank, "auto", sticky_sensitivity=0.02)
+    clock = cascade.context.clock
+    messages, shown = [{"role": "user", "content": "find the cup " * 300}], []
+    for i, room in enumerate(ROOMS):
+        clock.now += 10_000 if i == 3 else 1
+        answer, decision = await cascade.step(
+            messages, situation=Situation(goal="find the cup", observation=room, episode="ep_1")
+        )
+        shown.append(tuple(sorted(decision.demonstrations)))
+        messages = [*messages, answer.messages[0], {"role": "user", "content": f"you see: {room}"}]
+    assert shown[0] == shown[1] == shown[2] != shown[3] == shown[4], shown
+
+
+@pytest.mark.parametrize(("student", "at"), [("mistral/large", 0), ("openai/gpt-4.1-mini", 4)])
+async def test_a_provider_that_takes_no_user_behind_a_tool_is_sent_none(bank, student, at):
+    cascade = make(bank, "never", place="last", student=student)
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "find the cup " * 30},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "a shelf"},
+        {"role": "tool", "tool_call_id": "c1", "content": "a sink"},
+    ]
+    await cascade.step(messages, situation=Situation(goal="find the cup", observation=ROOMS[0], episode="e"))
+    assert place_of(cascade.context.student.requests[0]) == at
