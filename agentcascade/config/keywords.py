@@ -102,6 +102,8 @@ class PartKeywords(TypedDict, total=False):
 class RouterKeywords(PartKeywords, total=False):
     """Fields of `RouterConfig`."""
 
+    latch: Literal["never", "auto"]
+
 
 class LinkKeywords(StudentKeywords, total=False):
     """Fields of `LinkConfig`."""

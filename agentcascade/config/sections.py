@@ -98,6 +98,17 @@ class PartConfig(Section):
 
 class RouterConfig(PartConfig):
     name: str = "unanimity"
+    latch: Literal["never", "auto"] = Field(
+        default="never",
+        description="after a deferral the teacher takes further steps while its prompt cache is warm; auto: where that "
+        "is expected to cost less than asking the student, which would often be deferred again",
+    )
+
+    @field_validator("latch", mode="before")
+    @classmethod
+    def _read_latch(cls, setting: object) -> object:
+        """YAML reads ``off`` and ``on`` as booleans."""
+        return {True: "auto", False: "never"}[setting] if isinstance(setting, bool) else setting
 
 
 class LinkConfig(StudentConfig):
@@ -362,6 +373,15 @@ class MemoryConfig(Section):
         default=1_000_000, ge=1000, description="of one history; the oldest beyond are passed over"
     )
     max_histories: int = Field(default=64, ge=1, description="held in memory at once")
+
+    @field_validator("router")
+    @classmethod
+    def _has_no_latch(cls, router: RouterConfig) -> RouterConfig:
+        if router.latch != "never":
+            raise ValueError(
+                "latch is the step router's (router.latch): tiers of memory have no prompt cache to stay with"
+            )
+        return router
 
 
 class ServerConfig(Section):

@@ -34,6 +34,7 @@ from agentcascade.step.audit import AuditFailures, Audits
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.committee import Committee
 from agentcascade.step.context import ContextParts, StepContext, check_models
+from agentcascade.step.latch import Latch
 from agentcascade.step.model_calls import NOTHING, ModelCalls
 from agentcascade.step.recall import StepMemory
 from agentcascade.step.record import StepRecord
@@ -69,6 +70,7 @@ class EngineState:
     learned: tuple[Learned, ...]
     """Of each student, in the order in which they are asked."""
     alone: TeacherAlone
+    latch: Latch
 
 
 class Engine:
@@ -85,7 +87,7 @@ class Engine:
         if state is None:
             life, learned = Lifetime(), tuple(new_learned() for _ in contexts)
             tasks = BackgroundTasks(life), BackgroundTasks(life)
-            state = EngineState(life, *tasks, AuditFailures(), learned, TeacherAlone())
+            state = EngineState(life, *tasks, AuditFailures(), learned, TeacherAlone(), Latch())
         self.state = state
         self._students = [StudentPolicy(*of_one) for of_one in zip(contexts, state.learned)]
         committee = context.config.sampling.across == "students" and len(self._students) > 1
@@ -176,6 +178,7 @@ class Engine:
     def _alone(self, request: Request, record: StepRecord) -> Alone:
         """The teacher alone; an estimate that cannot be made is none, and never the end of a step."""
         try:
+            self.state.latch.add(self.context, request, record)
             return self.state.alone.estimate(self.context, request, record)
         except Exception as error:
             log.warning("what the teacher alone would have cost is not known: %s", describe(error))
@@ -193,6 +196,9 @@ class Engine:
         if mode not in ("cascade", "student") or (request.n > 1 and context.teacher is not None):
             return await self._teacher(request, record, f"mode {mode}" if request.n == 1 else f"n={request.n} answers")
         prompted = request
+        latched = self._latched(situation, mode, request)
+        if latched is not None:
+            return await self._teacher(request, record, latched)
         for policy in self._asked(request) if mode == "cascade" else self._policies[:1]:
             try:
                 async with asyncio.timeout(policy.seconds):
@@ -234,6 +240,15 @@ class Engine:
             return self._policies
         maker = tool_call_ids.open_exchange_model(request.messages, self.context.ids)
         return [kept for policy in self._policies if (kept := policy.kept_for(maker)) is not None] or self._policies
+
+    def _latched(self, situation: Situation, mode: Mode, request: Request) -> str | None:
+        """Why the teacher takes this step though the student was not asked; None where it is to be asked."""
+        config = self.context.config
+        if mode != "cascade" or config.router.latch == "never":
+            return None
+        if config.tools.keep_model and tool_call_ids.open_exchange_owner(request.messages) == "student":
+            return None
+        return self.state.latch.reason(self.context, situation, request)
 
     def _router(self, policy: StudentPolicy, mode: Mode, request: Request, record: StepRecord) -> Router | None:
         """What judges the student's samples at this step; None to defer, and `record.reason` says why."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from agentcascade.errors import InvalidRequest
+from agentcascade.models.quirks import model_quirks
 from agentcascade.routers.tuning.subsets import Pattern
+from agentcascade.routers.tuning.teacher_cache import TeacherCache, teacher_cache
 from agentcascade.steplog.types import LoggedStep, StudentSamples, action_type
 from agentcascade.types import Usage
 
@@ -91,6 +93,8 @@ class Columns:
     """Further students at the same steps"""
     members: tuple[Columns, ...] = ()
     """Of a committee: each member by itself; `codes` are of all, one member's samples after the other's"""
+    cache: TeacherCache | None = None
+    """The teacher's prompt cache; None where nothing was read from it"""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -183,6 +187,7 @@ class Columns:
             names=self.names,
             others=tuple(other.take(chosen) for other in self.others),
             members=tuple(member.take(chosen) for member in self.members),
+            cache=None if self.cache is None else self.cache.take(chosen),
             **parts,
         )
 
@@ -271,6 +276,7 @@ def columns(steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = Non
         category=category.astype(np.int32).reshape(-1),
         tool=tool,
         dollars=_dollars(chosen, student),
+        cache=teacher_cache(chosen),
         names={"tool": list(tools), "category": [str(name) for name in names]},
     )
 
@@ -288,10 +294,6 @@ def chain(steps: Sequence[LoggedStep]) -> Columns:
     return replace(first, others=tuple(others))
 
 
-CACHED_FROM = 1024
-"""Prompt tokens from which providers cache a prefix (OpenAI's and Anthropic's figure)."""
-
-
 def _dollars(steps: Sequence[LoggedStep], student: int) -> dict[str, Floats]:
     names = ("prompt", "again", "sample", "teacher", "plain_prompt", "plain_teacher")
     found = {name: np.full(len(steps), np.nan) for name in names}
@@ -300,7 +302,7 @@ def _dollars(steps: Sequence[LoggedStep], student: int) -> dict[str, Floats]:
         price, usage = drawn.price, drawn.prompt
         if price is not None and usage is not None:
             plain = Usage(input=usage.prompt)
-            cached = price.cached_input is not None and usage.prompt >= CACHED_FROM
+            cached = price.cached_input is not None and usage.prompt >= model_quirks(drawn.model).cache_minimum
             found["prompt"][i] = price.dollars(usage)
             found["plain_prompt"][i] = price.dollars(plain)
             found["again"][i] = price.dollars(Usage(cached_input=usage.prompt) if cached else plain)

@@ -24,7 +24,8 @@ class Bill:
     """Dollars where the log knows them, else teacher answers: `unit` says which.
 
     `sample_cost` is what one sample is assumed to cost, as a share of a teacher's answer, where dollars are not known.
-    `discounts`: with the prompt-cache discounts that were recorded, or all prompt tokens at the full price.
+    `discounts`: with prompt caches as they were recorded, and at deferred steps as the rule would have left the
+    teacher's; or all prompt tokens at the full price.
     """
 
     sampling: Sampling = "one-call"
@@ -38,7 +39,7 @@ class Bill:
 
     def steps(self, log: Columns, outcome: Outcome) -> Floats:
         """(N,), expected cost of each step."""
-        spent = (1 - outcome.accept) * self.teacher(log)
+        spent = (1 - outcome.accept) * self.deferred(log, outcome)
         for asked, student in zip(outcome.asked, log.students):
             if not asked.n:
                 continue
@@ -51,6 +52,13 @@ class Bill:
         if not known(log):
             return np.ones(len(log))
         return log.dollars["teacher" if self.discounts else "plain_teacher"]
+
+    def deferred(self, log: Columns, outcome: Outcome) -> Floats:
+        """(N,), the teacher at a deferred step: its prompt cache holds what it was sent at its own last one."""
+        teacher = self.teacher(log)
+        if not self.discounts or log.cache is None or not known(log):
+            return teacher
+        return teacher + log.cache.cold_dollars(outcome.accept, log.starts)
 
     def _student(self, log: Columns, asked: Asked, priced: bool) -> Floats:
         n: Floats | float = asked.n
