@@ -11,6 +11,8 @@ from typing import Any
 
 from responses_provider import as_events, as_response
 
+from tests import anthropic_shaped
+
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 BLOCK = b"x" * 65536
 
@@ -67,6 +69,19 @@ class _ResponsesOut(Out):
         super().events(as_events(chunks, done), False)
 
 
+class _MessagesOut(Out):
+    """Likewise, in the shape of Anthropic's Messages."""
+
+    def json(self, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        super().json(anthropic_shaped.answer(data) if isinstance(data, dict) else data, status, headers)
+
+    def events(self, chunks: Iterable[Any], done: bool = True) -> None:
+        super().events(anthropic_shaped.events(chunks, done), False)
+
+
+SHAPES = {"responses": _ResponsesOut, "messages": _MessagesOut}
+"""By the last word of a request's path; Chat Completions where there is none."""
+
 Answer = Callable[[dict[str, Any], Out], None]
 
 
@@ -118,7 +133,8 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
             if len(provider.bodies) == 3:
                 provider.all_reached.set()
             try:
-                provider.answer(body, _ResponsesOut(self) if self.path.endswith("/responses") else Out(self))
+                route = self.path.partition("?")[0].rpartition("/")[2]
+                provider.answer(body, SHAPES.get(route, Out)(self))
             except OSError:
                 self.close_connection = True
 

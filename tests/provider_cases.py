@@ -15,6 +15,7 @@ import openai
 from provider import USAGE, Answer, Out, Provider, last, part, whole
 
 from agentcascade.errors import EmptyCompletion, bill_of
+from agentcascade.models.anthropic import AnthropicModel
 from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.message_fields import EXTRA
@@ -27,7 +28,7 @@ from agentcascade.models.responses_calls import responses_calls
 from agentcascade.types import Completion, Delta, Usage
 
 PRICE = Price(input="1", output="10", long_context=((1000, Price(input="2", output="20")),))
-PRICES = PriceTable({"m": PRICE, "openai/m": PRICE, "127.0.0.1/m": PRICE})
+PRICES = PriceTable({"m": PRICE, "openai/m": PRICE, "127.0.0.1/m": PRICE, "anthropic/m": PRICE})
 ASK = [{"role": "user", "content": "Go on, please."}]
 KEY = "sk-contract-0123456789"
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
@@ -68,9 +69,13 @@ def responses_client(url: str) -> Any:
     return ClientModel(made, "m", prices=PRICES, endpoint=endpoint, create=create)
 
 
+def messages(url: str) -> Any:
+    return AnthropicModel("anthropic/m", api_base=url, api_key=KEY, retries=0, prices=PRICES, timeout=20)
+
+
 ADAPTERS: dict[str, Callable[[str], Any]] = {
     "litellm": litellm, "by address": by_address, "client": client, "sync client": sync_client,
-    "responses": responses, "responses client": responses_client,
+    "responses": responses, "responses client": responses_client, "messages": messages,
 }  # fmt: skip
 FORMS = ("whole", "streamed")
 
@@ -129,7 +134,7 @@ class Case:
 NOT_LITELLM = ("by address", "client", "sync client")
 """litellm's own classes drop what they do not know."""
 CHAT = ("litellm", *NOT_LITELLM)
-"""For what Responses has not: `n`, `seed`, fields of messages, finish reasons of one's own."""
+"""For what Responses and Messages have not: `n`, `seed`, fields of messages, finish reasons of one's own."""
 
 
 def says(message: dict[str, Any], finish: str | None = "stop", chunks: Any = None, **more: Any) -> Answer:
@@ -390,14 +395,17 @@ CASES = [
     # Fields: DeepSeek and vLLM; OpenRouter, Groq, Together; OpenAI
     Case("reasoning_content", says({"content": "x", "reasoning_content": "hm"}), kept(reasoning_content="hm")),
     Case("every other field", says(EVERYTHING, chunks=IN_PARTS), kept(**EVERYTHING), adapters=NOT_LITELLM),
-    Case("a refusal", says({"content": None, "refusal": "I must not."}), kept(refusal="I must not.", content=None)),
+    Case("a refusal", says({"content": None, "refusal": "I must not."}), kept(refusal="I must not.", content=None),
+         adapters=CHAT),
     Case("content null beside a call", says({"content": None, "tool_calls": [LOOK]}, "tool_calls",
          [part({"tool_calls": [{"index": 0, **LOOK}]})]), kept(content=None)),
-    Case("what is said beside the message", with_logprobs, beside, options={"logprobs": True, "top_logprobs": 1}),
+    Case("what is said beside the message", with_logprobs, beside, options={"logprobs": True, "top_logprobs": 1},
+         adapters=CHAT),
     # Tool calls: Gemini's OpenAI endpoint, Ollama
     Case("a call", says({"content": None, "tool_calls": [LOOK]}, "tool_calls",
          [part({"tool_calls": [{"index": 0, **LOOK}]})]), called, options={"tools": TOOLS}),
-    Case("call deltas without index", says({}, "tool_calls", LONE), called, ("streamed",), {"tools": TOOLS}),
+    Case("call deltas without index", says({}, "tool_calls", LONE), called, ("streamed",), {"tools": TOOLS},
+         adapters=CHAT),
     Case("a call whose arguments are an object", says({"content": None, "tool_calls": [AS_OBJECT]}, "tool_calls",
          [part({"tool_calls": [{"index": 0, **AS_OBJECT}]})]), called, options={"tools": TOOLS}),
     *[Case(f"calls that are {kind}", says({"content": "hello", "tool_calls": calls}, chunks=[
@@ -408,7 +416,7 @@ CASES = [
       for name in ("thinking", "reasoning_text", "thoughts")],
     # Endings: vLLM with tool parsers, Azure, reasoning models at their limit
     Case("done without a reason", only_done, answered(), ("streamed",)),
-    Case("filter chunks without delta", without_delta, answered(), ("streamed",)),
+    Case("filter chunks without delta", without_delta, answered(), ("streamed",), adapters=CHAT),
     Case("an unknown reason", says({"content": "hello"}, "eos"), answered()),
     Case("length without text", says({"content": None, "reasoning_content": "hm"}, "length"), silent("length")),
     Case("filtered without text", says({"content": None}, "content_filter"), silent("content_filter")),

@@ -115,6 +115,7 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
             f"model '{config.name}' is reached through a wrapped client: use agentcascade.wrap(client, ...), or name "
             f"its provider, e.g. 'openai/{config.name.removeprefix(OWN)}'"
         )
+    from agentcascade.models.anthropic import AnthropicModel, takes_as_messages
     from agentcascade.models.litellm import LiteLLMModel
     from agentcascade.models.openai import OpenAIModel, loopback_key, needs_no_translation
 
@@ -143,6 +144,9 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
 
         key = config.api_key.get_secret_value() if config.api_key else loopback_key(config.name, api_base)
         return ResponsesModel(config.name, prices=prices, api_base=api_base, api_key=key, **settings)
+    if takes_as_messages(config.name, config.options):
+        secret = config.api_key.get_secret_value() if config.api_key else None
+        return AnthropicModel(config.name, prices=prices, api_base=api_base, api_key=secret, **settings)
     plain = needs_no_translation(config.name, api_base, config.options)
     key = config.api_key.get_secret_value() if config.api_key else loopback_key(config.name, api_base)
     return (OpenAIModel if plain else LiteLLMModel)(

@@ -6,9 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from agentcascade._util import known_secrets
@@ -22,8 +20,10 @@ from agentcascade.models.litellm_setup import import_litellm
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.quirks import RETRIED, model_quirks
 from agentcascade.models.response_reader import ResponseReader, StreamReader, billed_errors
+from agentcascade.models.retries import attempts
 from agentcascade.models.tool_call_ids import ends_in_unthinking_calls
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
+from agentcascade.wire.chat_only import as_chat, tools_as_chat
 
 
 class LiteLLMModel:
@@ -190,7 +190,9 @@ class LiteLLMModel:
         limit = self._timeout if timeout is None else min(timeout, self._timeout)
         request = dict(self._options) | dict(options)
         # litellm's own limit only stops what a cancelled task cannot: the thread of a provider without async code.
-        request |= {"model": self.name, "messages": list(messages), "timeout": limit + 1}
+        caches = self._quirks.signs_thinking  # Claude behind Bedrock, Vertex and others
+        tools = tools_as_chat(tools, caches=caches)
+        request |= {"model": self.name, "messages": list(as_chat(messages, caches=caches)), "timeout": limit + 1}
         request |= {"num_retries": 0, "max_retries": 0, "drop_params": True}
         if self._quirks.inlines_references:
             for what, schema in (("tools", tools), ("response_format", request.get("response_format"))):
@@ -218,20 +220,13 @@ class LiteLLMModel:
         reader: StreamReader | None = None,
     ) -> Any:
         """litellm's response; with `reader`, the whole answer that went there."""
-        import stamina
 
-        def retry(error: Exception) -> bool | float:
-            """Whether to try again; a number of seconds where the provider names one, unless they are not left."""
-            if exchange.broken or not _is_passing(litellm, error) or (reader is not None and reader.has_shown):
+        def is_passing(error: Exception) -> bool:
+            if exchange.broken or (reader is not None and reader.has_shown):
                 return False
-            wait = retry_after(error)
-            if wait is None:
-                return True
-            return wait if asyncio.get_running_loop().time() + wait < deadline else False
+            return _is_passing(litellm, error)
 
-        async for attempt in stamina.retry_context(
-            on=retry, attempts=self._retries + 1, timeout=None, wait_initial=0.25, wait_max=20.0, wait_jitter=0.5
-        ):
+        async for attempt in attempts(is_passing, self._retries, deadline):
             with attempt:
                 response = await self._send(litellm, request)
                 if reader is None:
@@ -253,22 +248,6 @@ def _is_passing(litellm: Any, error: Exception) -> bool:
     if isinstance(error, litellm.exceptions.ContextWindowExceededError):
         return False
     return getattr(error, "status_code", None) in RETRIED or isinstance(error, (ConnectionError, TimeoutError))
-
-
-def retry_after(error: Exception) -> float | None:
-    """Seconds that the provider's Retry-After header asks for."""
-    response = getattr(error, "response", None)
-    headers = getattr(error, "litellm_response_headers", None) or getattr(response, "headers", None) or {}
-    value = str(headers.get("retry-after"))
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        until = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (until - datetime.now(UTC)).total_seconds()) if until.tzinfo else None
 
 
 def _what_stopped_reading(error: BaseException, exchange: HttpExchange) -> BaseException:

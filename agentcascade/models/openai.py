@@ -23,6 +23,7 @@ from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.quirks import model_quirks
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
+from agentcascade.wire.chat_only import as_chat, tools_as_chat
 
 if TYPE_CHECKING:
     from agentcascade.models.openai_client import ClientModel
@@ -171,7 +172,7 @@ class OpenAIModel:
                 n=n,
                 temperature=self._temperature if temperature is None else temperature,
                 seed=seed,
-                tools=tools,
+                tools=tools_as_chat(tools),
                 timeout=limit + 1,
                 **self._create_arguments(options),
             )
@@ -198,11 +199,17 @@ class OpenAIModel:
         arguments = self._create_arguments(options)
         async with asyncio.timeout(limit):
             return await self._client_model().stream(
-                self._sendable(messages), on_delta, seed=seed, tools=tools, timeout=limit + 1, **arguments
+                self._sendable(messages),
+                on_delta,
+                seed=seed,
+                tools=tools_as_chat(tools),
+                timeout=limit + 1,
+                **arguments,
             )
 
     def _sendable(self, messages: Sequence[Message]) -> Sequence[Message]:
         """OpenAI knows no thinking in messages; others want that of tool calls back (DeepSeek), or refuse it once."""
+        messages = as_chat(messages)
         if all(message_fields.is_portable(m) for m in messages):
             return messages
         is_openai = self._base is None and self._provider == "openai" and "OPENAI_API_BASE" not in os.environ

@@ -49,8 +49,11 @@ class ModelQuirks:
     """How long what was cached is kept after its last use."""
     user_after_tools: bool = True
     """Whether a user's message may follow a tool's result."""
-    wire_format: Literal["openai", "openai at an address", "translated"] = "translated"
-    """Whether it takes OpenAI's requests as they are: always, or only where an address is given; else by litellm."""
+    wire_format: Literal["openai", "openai at an address", "messages", "translated"] = "translated"
+    """Whether it takes OpenAI's requests as they are: always, or only where an address is given; or Anthropic's, into
+    which they are translated here; else by litellm."""
+    thinks_adaptively: bool = False
+    """Anthropic: it thinks as much as its effort says; others are given a number of tokens to think with."""
     base_url_variable: str | None = None
     api_key_variable: str | None = None
     """Environment variables of its address and key, where they are not those of OpenAI's client."""
@@ -58,6 +61,7 @@ class ModelQuirks:
 
 MODELS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     (r"groq(/|$)", {"supports_n": False}),  # refused, although litellm lists it
+    (r"anthropic/", {"wire_format": "messages"}),
     (r".*claude", {"signs_thinking": True}),
     # `cache_control` goes through to these, by litellm or as it is; other gateways might refuse it.
     (
@@ -71,6 +75,7 @@ MODELS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     (r".*deepseek", {"cache_minimum": 64, "cache_block": 64, "cache_seconds": 3600.0}),
     (r"(openai|azure)/", {"prompt_cache": "automatic", "cache_block": 128, "cache_seconds": 600.0}),
     (r".*(mistral|ministral|codestral|magistral)", {"user_after_tools": False}),
+    (r".*claude-[a-z]+-(4-([6-9]|\d\d)|[5-9])(\D|$)", {"thinks_adaptively": True}),
     (r".*(gemini|vertex|bedrock|fireworks)", {"inlines_references": True}),
     (r"(openai|azure)/", {"token_factor": Decimal(1)}),
     (r"(openai|azure)/(ft:)?(o\d|gpt-[5-9])", {"limit_parameter": "max_completion_tokens"}),
@@ -134,6 +139,21 @@ REFUSALS: Mapping[str, re.Pattern[str]] = {
 """Parameters that an answer can do without, and how a refusal, in lower case, names them."""
 N_REFUSED = re.compile(r"\bn\b|choice|candidate|sample|best_of|multiple", re.IGNORECASE)  # llama.cpp, Groq
 """How a refusal of n > 1 names it: the endpoint is asked for one answer at a time."""
+MESSAGES_REFUSALS: Mapping[str, re.Pattern[str]] = {
+    "top_p": re.compile(r"\btop_p\b"),  # beside temperature, from Claude 4.1 on
+    "temperature": re.compile(r"^(?!.*\btop_p\b).*\btemperature\b", re.DOTALL),
+    "top_k": re.compile(r"\btop_k\b"),
+    "output_config": re.compile(r"\beffort\b"),
+}
+"""Likewise at Anthropic's Messages API."""
+UNSIGNED_REFUSED = re.compile(r"signature.{0,20}thinking|thinking.{0,20}signature", re.IGNORECASE)
+"""How Anthropic refuses thinking that another model did, or that was changed."""
+UNTHINKING_REFUSED = re.compile(r"Expected .?thinking.? or .?redacted_thinking", re.IGNORECASE)
+"""How Anthropic refuses to think on in a tool exchange that began without thinking."""
+EFFORTS: Mapping[str, str] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+"""OpenAI's reasoning_effort → Anthropic's."""
+THINKING_BUDGETS: Mapping[str, int] = {"low": 1024, "medium": 2048, "high": 4096}
+"""Tokens to think with, by reasoning_effort: as litellm has it."""
 THINKING_WANTED = re.compile(r"must be (?:passed|provided|included|present|sent)|required|missing|pass(?:ed)? back")
 """How a refusal, beside the name of a field of thinking, says that it wants it back with tool calls: DeepSeek."""
 NO_THINKING = " "

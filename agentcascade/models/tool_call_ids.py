@@ -19,6 +19,7 @@ from agentcascade.models.deltas import ToolCallIndex
 from agentcascade.models.message_fields import PORTABLE_FIELDS
 from agentcascade.models.quirks import PORTABLE_CALL_FIELDS, THINKING_PARTS
 from agentcascade.types import Delta, Message, Role
+from agentcascade.wire.anthropic_blocks import DETAILS
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ASSIGNED_ID = re.compile(r"[ts][0-9A-Za-z]{8}")
@@ -161,6 +162,15 @@ def _may_need_rewriting(message: Message) -> bool:
     return role == "tool" or (role == "assistant" and (len(message) > 2 or not isinstance(message.get("content"), str)))
 
 
+def _without_thoughts(details: dict[str, Any]) -> dict[str, Any]:
+    """Anthropic's blocks of an answer, all but the thinking: none but Anthropic's models are sent them."""
+    blocks = details.get("blocks")
+    if not isinstance(blocks, list):
+        return details
+    kept = [b for b in blocks if not (isinstance(b, dict) and b.get("type") in THINKING_PARTS)]
+    return {**details, "blocks": kept}
+
+
 class _ConversationRewriter:
     """Tool-call ids of one conversation, as one model knows them. `rewrite` takes its messages in order."""
 
@@ -180,6 +190,8 @@ class _ConversationRewriter:
         if not is_own and isinstance(content, list):
             parts = [p for p in content if not (isinstance(p, dict) and p.get("type") in THINKING_PARTS)]
             rewritten["content"] = parts
+        if not is_own and isinstance(details := message.get(DETAILS), dict):
+            rewritten[DETAILS] = _without_thoughts(details)
         if ids:
             rewritten["tool_calls"] = list(self._rewrite_calls(message))
         return message if rewritten == message else rewritten

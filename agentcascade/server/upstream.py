@@ -119,7 +119,7 @@ def _matching(pattern: re.Pattern[str], value: object) -> str | None:
 
 def _headers(error: BaseException) -> tuple[float | None, str | None]:
     """Seconds to wait, and the provider's id of the request."""
-    from agentcascade.models.litellm import retry_after
+    from agentcascade.models.retries import retry_after
 
     response = getattr(error, "response", None)
     headers = getattr(error, "litellm_response_headers", None) or getattr(response, "headers", None) or {}

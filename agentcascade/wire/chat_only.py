@@ -13,12 +13,13 @@ RESULT_IMAGES = "The images of the results above:"
 ERROR = "Error: "
 
 
-def as_chat(messages: Sequence[Message]) -> Sequence[Message]:
+def as_chat(messages: Sequence[Message], *, caches: bool = False) -> Sequence[Message]:
     """The messages as Chat Completions has them; the same object where there is nothing to change.
 
-    Marks of caches are left out, documents become files or texts, images in tool results go into a message of the user
-    behind them, and a failed call says so in its text.
+    Documents become files or texts, images in tool results go into a message of the user behind them, and a failed call
+    says so in its text. Marks of caches stay only with `caches`, for what reads them in parts of messages.
     """
+    marks = frozenset({"cache_control"} if caches else ())
     if not any(DETAILS in message for message in messages):
         return messages
     written: list[Message] = []
@@ -31,14 +32,18 @@ def as_chat(messages: Sequence[Message]) -> Sequence[Message]:
             written.append(message)
             continue
         details = message[DETAILS]
-        plain = {k: v for k, v in message.items() if k not in (DETAILS, "cache_control")}
+        plain = {k: v for k, v in message.items() if k != DETAILS and (k in marks or k != "cache_control")}
         content = message.get("content")
         if isinstance(content, list):
-            parts = [_plain_part(part) for part in content if isinstance(part, Mapping)]
+            parts = [
+                {**_plain_part(part), **{k: part[k] for k in marks & part.keys()}}
+                for part in content
+                if isinstance(part, Mapping)
+            ]
             if message.get("role") == "tool":
                 images += [p for p in parts if p["type"] == "image_url"]
                 parts = [p for p in parts if p["type"] == "text"] or [{"type": "text", "text": "(an image)"}]
-            texts = all(p["type"] == "text" for p in parts)
+            texts = all(p.keys() == {"type", "text"} for p in parts)
             plain["content"] = "\n".join(p["text"] for p in parts) if texts else parts
         if isinstance(details, Mapping) and details.get("is_error") and "error" not in text_of(plain)[:200].lower():
             plain["content"] = f"{ERROR}{text_of(plain)}"
@@ -48,11 +53,12 @@ def as_chat(messages: Sequence[Message]) -> Sequence[Message]:
     return written
 
 
-def tools_as_chat(tools: Sequence[Tool] | None) -> Sequence[Tool] | None:
+def tools_as_chat(tools: Sequence[Tool] | None, *, caches: bool = False) -> Sequence[Tool] | None:
     """The tools as Chat Completions has them; the same object where there is nothing to change."""
     if not tools or not any(DETAILS in tool for tool in tools):
         return tools
-    return [{k: v for k, v in t.items() if k not in (DETAILS, "cache_control")} if DETAILS in t else t for t in tools]
+    left_out = {DETAILS} if caches else {DETAILS, "cache_control"}
+    return [{k: v for k, v in t.items() if k not in left_out} if DETAILS in t else t for t in tools]
 
 
 def _plain_part(part: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -34,7 +34,7 @@ OWNERS = {
     "tokenizers": {"retrievers.onnx"},
     "faiss": {"retrievers.faiss_index", "retrievers.stores"},
     "litellm": {"models.litellm_setup", "integrations.litellm"},
-    "stamina": {"models.litellm"},
+    "stamina": {"models.retries"},
     "openai": {
         *("episodes.responses", "models.openai_client", "models.openai", "models.responses_calls"),
         *("integrations.openai", "integrations.openai_chat", "integrations.openai_control"),

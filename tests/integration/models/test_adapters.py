@@ -17,6 +17,7 @@ from agentcascade.models import http_limits, response_reader
 from agentcascade.models.openai_client import ClientModel
 from agentcascade.models.response_reader import ResponseReader
 from agentcascade.types import Usage
+from tests import anthropic_shaped
 
 
 def tables() -> list[Any]:
@@ -70,9 +71,12 @@ class TestBounds:
         import gzip
         import json
 
-        data = json.dumps(whole({"content": "hello"})).encode()
+        own = adapter == "messages"
+        said = whole({"content": "hello"})
+        data = json.dumps(anthropic_shaped.answer(said) if own else said).encode()
         if form == "streamed":
             said = [part({"role": "assistant", "content": "hello"}), part({}, "stop"), last()]
+            said = list(anthropic_shaped.events(said, True)) if own else said
             data = b"".join(b"data: " + json.dumps(c).encode() + b"\n\n" for c in said)
         kind = "application/json" if form == "whole" else "text/event-stream"
         headers = {"content-type": kind, "content-encoding": "gzip"}
@@ -103,7 +107,7 @@ class TestBounds:
     async def test_a_redirect_at_the_same_origin_is_followed(self, adapter: str, form: str) -> None:
         def answer(body: dict[str, Any], out: Out) -> None:
             if len(provider.bodies) == 1:
-                out.json({}, 308, {"location": "/v1/chat/completions?moved=1"})
+                out.json({}, 308, {"location": "?moved=1"})
             else:
                 says({"content": "hello"})(body, out)
 

@@ -12,6 +12,7 @@ from agentcascade.models.quirks import MODELS, ModelQuirks, model_quirks
 DEFAULTS = ModelQuirks()
 MARKED = {"prompt_cache": "marked"}
 AUTOMATIC = {"prompt_cache": "automatic", "cache_block": 128, "cache_seconds": 600.0}
+CLAUDE = {"signs_thinking": True, "wire_format": "messages"}
 AT_AN_ADDRESS, TRANSLATED = "openai at an address", "translated"
 
 
@@ -22,8 +23,12 @@ AT_AN_ADDRESS, TRANSLATED = "openai at an address", "translated"
         ("cohere/command", {}),
         ("groq/llama-3.3-70b", {"supports_n": False}),
         ("groqish/llama", {}),
-        ("anthropic/claude-sonnet-4-5", {"signs_thinking": True, **MARKED}),
-        ("claude-opus-4-6", {"signs_thinking": True, "cache_minimum": 4096, **MARKED}),
+        ("anthropic/claude-sonnet-4-5", {**CLAUDE, **MARKED}),
+        ("anthropic/claude-3-7-sonnet-20250219", {**CLAUDE, **MARKED}),
+        ("anthropic/claude-sonnet-4-20250514", {**CLAUDE, **MARKED}),
+        ("anthropic/claude-opus-4-8", {**CLAUDE, **MARKED, "thinks_adaptively": True}),
+        ("anthropic/claude-fable-5", {**CLAUDE, **MARKED, "thinks_adaptively": True}),
+        ("claude-opus-4-6", {"signs_thinking": True, "cache_minimum": 4096, "thinks_adaptively": True, **MARKED}),
         ("openrouter/anthropic/claude-haiku-4.5", {"signs_thinking": True, "cache_minimum": 4096, **MARKED}),
         ("openrouter.ai/anthropic/claude-3.5-haiku", {"signs_thinking": True, "cache_minimum": 2048, **MARKED}),
         ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", {"signs_thinking": True, **MARKED}),
