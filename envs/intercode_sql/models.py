@@ -67,7 +67,7 @@ class RecordedModel:
         return self._dollars(usage) if self._played is None else self._played.dollars(usage)
 
     async def complete(self, messages: Sequence[Message], *, n: int = 1, **options: Any) -> Completion:
-        """Raises what `envs.recorded.models.RecordedModel` and `RunModel` raise, `ConfigError` outside a bound world."""
+        """Raises what `AnswerModel` and `RunModel` raise, and `ConfigError` outside a bound world."""
         if self._played is None:
             raise ConfigError(
                 f"{self.name} plays recorded answers: it works only in `agentcascade bench intercode-sql`"

@@ -72,34 +72,35 @@ class IntercodeSqlSuite:
     flag away.
     """
 
-    schema: bool = field(
-        default=False, metadata={"help": "One query, with the schema in the prompt. Default: turn by turn without it."}
+    schema: bool | None = field(
+        default=None, metadata={"is_flag": True, "help": "One query, with the schema in the prompt."}
     )
-    votes: str = field(
-        default="rows",
-        metadata={
-            "help": "With --schema: queries agree by the rows that they return, or by their text. Default: rows."
-        },
+    votes: str | None = field(
+        default=None,
+        metadata={"help": "With --schema: queries agree by the `rows` they return, or by their `text`. Default: rows."},
     )
 
     name = "intercode-sql"
-    stop: Sequence[str] = react.STOP
-    dropped: Sequence[str] = ("Error executing query",)
-    packages: Sequence[str] = ("sqlglot", "scipy")
+    dropped = ("Error executing query",)
+    packages = ("sqlglot", "scipy")
     group = ""
     defaults = TURNS
 
     def __post_init__(self) -> None:
         from agentcascade.errors import BenchError, did_you_mean
 
-        if self.votes not in ("rows", "text"):
+        if self.votes not in (None, "rows", "text"):
             raise BenchError(f"--votes '{self.votes}': {did_you_mean(self.votes, ('rows', 'text'))}")
         if self.schema:
-            self.defaults, self.stop = ANSWERS, ()
+            self.defaults = ANSWERS
+
+    @property
+    def stop(self) -> Sequence[str]:
+        return () if self.schema else react.STOP
 
     @property
     def actions(self) -> Mapping[str, Any]:
-        return {"format": "sql", "fold": True, "dry_run": self.schema and self.votes == "rows"}
+        return {"format": "sql", "fold": True, "dry_run": bool(self.schema) and self.votes != "text"}
 
     def check(self) -> None:
         from agentcascade.assembly.components import find_module
@@ -118,12 +119,17 @@ class IntercodeSqlSuite:
         return agent.goal(messages)
 
     async def play(self, environment: Environment, path: str, complete: Callable[..., Any]) -> Outcome:
-        return await (one_query if self.schema else agent).play(environment, path, complete)
+        if self.schema:
+            return await one_query.play(environment, path, complete)
+        return await agent.play(environment, path, complete)
 
     def tasks(
         self, split: str, count: int, seed: int, *, workers: int, on_progress: Callable[[int, int], None]
     ) -> tuple[list[Task], Source]:
+        names: dict[int, str] = {}
         if split == "all":
+            if tasks.has_data():  # a task to learn from is known as such
+                names = dict.fromkeys(tasks.split_tasks(tasks.load_tasks(), seed)["train"], "train")
             found = list(range(len(tasks.load_tasks()) if tasks.has_data() else len(shipped.rows())))
             random.Random(f"all {seed}").shuffle(found)
             found = found[:count]
@@ -132,24 +138,34 @@ class IntercodeSqlSuite:
         else:
             found = tasks.choose_tasks(split, count, seed)
         on_progress(len(found), len(found))
-        return [Task(f"{split}/{i}", str(i), _hardness(i)) for i in found], "official"
+        return [Task(f"{names.get(i, split)}/{i}", str(i), _hardness(i)) for i in found], "official"
 
     def price(self, model: str) -> Mapping[str, str] | None:
         """Dollars per million tokens of the time, of a recorded model that answers at once."""
         return price(model, answers.LIBRARY) if self.schema and model.startswith(answers.PREFIX) else None
 
     def label(self, step: LoggedStep, task: str) -> LoggedStep:
-        """A step of the log by results, with `gold`; as it is where models take turns."""
+        """A step of the log with votes by rows, and `gold`; as it is where models take turns."""
         if not self.schema:
             return step
-        return labels.label(step, int(task.rpartition("/")[2]), by_rows=self.votes == "rows")
+        names = dict.fromkeys((*(student.model for student in step.students), step.teacher_model))
+        names |= {sample.member: None for student in step.students for sample in student.samples}
+        judge = labels.Judge(int(task.rpartition("/")[2]), names, by_rows=self.votes != "text")
+        students = []
+        for student in step.students:
+            samples = (s.model_copy(update={"action": judge.vote(s.action, s.text)}) for s in student.samples)
+            students.append(student.model_copy(update={"samples": tuple(samples)}))
+        teacher = judge.vote(step.teacher, step.teacher or "")
+        votes = [sample.action for student in students for sample in student.samples]
+        gold = judge.gold(votes, teacher)
+        return step.model_copy(update={"students": tuple(students), "teacher": teacher, "gold": gold})
 
     def notes(self, source: Source, models: Sequence[str]) -> list[str]:
         recorded = [m for m in models if m.startswith(answers.PREFIX)]
         stand_ins = [STAND_IN] if any(m.startswith("offline/") for m in models) else []
         if not self.schema:
             return [ENGINE, *([RECORDED] if recorded else []), *stand_ins]
-        lines = [BY_ROWS] if self.votes == "rows" else []
+        lines = [BY_ROWS] if self.votes != "text" else []
         if any(m not in map(_prefixed, answers.SAMPLED) for m in recorded):
             lines += [ONE_QUERY, PRICES]
         if any("qwen" in m for m in recorded):
