@@ -9,7 +9,7 @@ blocks of 128 tokens, from 1,024 on.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from os.path import commonprefix
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from agentcascade.messages import text_of
 from agentcascade.models.pricing import Price
 from agentcascade.models.prompt_cache import cache_terms, shared_messages
+from agentcascade.models.quirks import model_quirks
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
 from agentcascade.types import Completion, Usage
 from tests.fake_openai import Reply, Request
@@ -161,3 +162,105 @@ class CachedModel:
         self.usages.append(usage)
         said = ({"role": "assistant", "content": text},) * n
         return Completion(model=self.name, messages=said, usage=usage, dollars=self.dollars(usage))
+
+
+class MeteredModel:
+    """A model whose provider keeps a prompt cache by its rules, on `clock`: OpenAI's, or Anthropic's by name.
+
+    The prompt is cut into content blocks, and these into pieces of `PIECE` characters: a prefix may end inside a
+    text; tokens are those of `count`. Requests for one wave of samples run side by side: none finds what another wrote.
+    """
+
+    PIECE = 400
+
+    def __init__(
+        self,
+        say: Callable[[int], Mapping[str, Any]],
+        name: str,
+        price: Price | None,
+        clock: Clock,
+        count: Callable[[str], int],
+        *,
+        supports_n: bool = True,
+    ) -> None:
+        assert price is not None, name
+        self.say, self.name, self.price, self.clock, self.count = say, name, price, clock, count
+        self.supports_n, self._quirks = supports_n, model_quirks(name)
+        self._held: dict[int, float] = {}
+        """Hash of a prefix → when it was used last."""
+
+    def dollars(self, usage: Usage) -> Decimal:
+        return self.price.dollars(usage)
+
+    async def complete(self, messages: Sequence[Any], *, n: int = 1, tools: Any = None, **_: Any) -> Completion:
+        said = [dict(self.say(i)) for i in range(n)]
+        prompt = (self._marked if self._quirks.prompt_cache == "marked" else self._automatic)(messages, tools)
+        requests = 1 if self.supports_n else n
+        prompt = Usage(**{name: value * requests for name, value in prompt.model_dump().items()})
+        output = sum(self.count(text_of(m) + json.dumps(m.get("tool_calls") or "")) for m in said)
+        one = Usage(**{name: value // requests for name, value in prompt.model_dump().items()})
+        dollars = self.dollars(one) * requests + self.dollars(Usage(output=output))
+        usage = prompt + Usage(output=output)
+        return Completion(model=self.name, messages=tuple(said), usage=usage, dollars=dollars, calls=requests)
+
+    def _pieces(self, messages: Sequence[Any], tools: Any) -> tuple[list[tuple[int, int]], list[tuple[int, bool]]]:
+        """(hash of the prefix, tokens of the prefix) of each piece; (last piece, marked) of each block."""
+        pieces: list[tuple[int, int]] = []
+        blocks: list[tuple[int, bool]] = []
+        chain = tokens = 0
+        for role, text, marked in prompt_blocks(messages, tools):
+            for start in range(0, max(1, len(text)), self.PIECE):
+                piece = text[start : start + self.PIECE]
+                chain = hash((chain, role, piece))
+                tokens += self.count(piece)
+                pieces.append((chain, tokens))
+            blocks.append((len(pieces) - 1, marked))
+        return pieces, blocks
+
+    def _is_held(self, prefix: int) -> bool:
+        at = self._held.get(prefix)
+        return at is not None and self.clock() - at <= self._quirks.cache_seconds
+
+    def _automatic(self, messages: Sequence[Any], tools: Any) -> Usage:
+        pieces, _ = self._pieces(messages, tools)
+        shared = 0
+        for prefix, tokens in pieces:
+            if not self._is_held(prefix):
+                break
+            shared = tokens
+        read = (
+            shared // self._quirks.cache_block * self._quirks.cache_block if shared >= self._quirks.cache_minimum else 0
+        )
+        for prefix, _ in pieces:
+            self._held[prefix] = self.clock()
+        return Usage(input=pieces[-1][1] - read, cached_input=read)
+
+    def _marked(self, messages: Sequence[Any], tools: Any) -> Usage:
+        pieces, blocks = self._pieces(messages, tools)
+        total = pieces[-1][1]
+        marks = [i for i, (_, marked) in enumerate(blocks) if marked]
+        assert len(marks) <= 4, len(marks)
+        looked = {i for mark in marks for i in range(max(0, mark - LOOKBACK + 1), mark + 1)}
+        ends = {i: pieces[blocks[i][0]] for i in looked}
+        hit = max((i for i in looked if self._is_held(ends[i][0])), default=None)
+        read = ends[hit][1] if hit is not None else 0
+        written = [mark for mark in marks if ends[mark][1] >= self._quirks.cache_minimum]
+        for i in {*written, *([hit] if hit is not None else [])}:
+            self._held[ends[i][0]] = self.clock()
+        write = max(0, max((ends[mark][1] for mark in written), default=0) - read)
+        return Usage(input=total - read - write, cached_input=read, cache_write=write)
+
+
+def prompt_blocks(messages: Sequence[Any], tools: Any = None) -> Iterator[tuple[str, str, bool]]:
+    """(role, text, whether marked) of the blocks that messages in OpenAI's shape become at Anthropic's endpoint."""
+    for tool in tools or ():
+        yield "tools", json.dumps(unmarked(tool)), "cache_control" in tool
+    for message in messages:
+        content, role = message.get("content"), message["role"]
+        parts = content if isinstance(content, list) else [{"type": "text", "text": content}] if content else []
+        for i, part in enumerate(parts):
+            whole = role == "tool" and i == len(parts) - 1 and "cache_control" in message
+            text = part["text"] if part.get("type") == "text" else json.dumps(unmarked(part))
+            yield role, text, "cache_control" in part or whole
+        for call in message.get("tool_calls") or ():
+            yield role, json.dumps(call["function"]), False

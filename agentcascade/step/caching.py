@@ -45,7 +45,13 @@ class CachedRequest(NamedTuple):
 
 
 def cached_request(
-    context: StepContext, model: ChatModel, messages: Sequence[Message], options: Mapping[str, Any], episode: str
+    context: StepContext,
+    model: ChatModel,
+    messages: Sequence[Message],
+    options: Mapping[str, Any],
+    episode: str,
+    *,
+    repeats: bool = False,
 ) -> CachedRequest:
     """The request with breakpoints where its model needs them; as it is where the caller set any, or `caching` is off.
 
@@ -55,6 +61,7 @@ def cached_request(
         messages: The prompt, additions included.
         options: Of the call, `tools` among them.
         episode: Its id: where breakpoints were no use lately, some episodes try again.
+        repeats: Whether the step sends the whole prompt more than once, for samples that are bought in waves.
     """
     quirks, tools = model_quirks(model.name), options.get("tools")
     if not context.config.caching or quirks.prompt_cache != "marked":
@@ -65,7 +72,9 @@ def cached_request(
         return CachedRequest(messages, options)
     if not context.breakpoint_worth.tries(model.name, episode):
         return CachedRequest(messages, options)
-    stable = _stable_prompt(messages, context.config.retrieval.sticky != "never")
+    stable = _Stable(messages)
+    if not repeats:
+        stable = _stable_prompt(messages, context.config.retrieval.sticky != "never")
     marked = with_breakpoints(stable.messages, tools, quirks, context.count)
     if not marked.breakpoints:
         return CachedRequest(messages, options)

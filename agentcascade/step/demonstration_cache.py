@@ -58,14 +58,23 @@ class PlannedPrompt(NamedTuple):
     """Tokens in front that the next prompt of this kind begins with."""
     cached: int
     """Tokens in front that the provider holds now."""
+    head: int
+    """Tokens in front of demonstrations that stand first."""
 
     def dollars(self, context: StepContext, terms: CacheTerms) -> float | None:
-        """Of this prompt and of the next one of its kind: what is sent once more in a step is the same for all."""
-        assert context.student is not None
-        end = self.stable if terms.marked else self.tokens
-        now = context.student.dollars(terms.usage(self.tokens, self.cached, cached=end))
-        then = context.student.dollars(terms.usage(self.tokens, self.stable, cached=end))
-        return None if now is None or then is None else float(now + then)
+        """Of this prompt alone."""
+        return _prompt_dollars(context, terms, self.tokens, self.cached, self.stable)
+
+    def next_dollars(self, context: StepContext, terms: CacheTerms) -> float | None:
+        """Of the next one of its kind: what a step adds is the same for all, and left out."""
+        return _prompt_dollars(context, terms, self.tokens, self.stable, self.stable)
+
+
+def _prompt_dollars(context: StepContext, terms: CacheTerms, tokens: int, cached: int, stable: int) -> float | None:
+    assert context.student is not None
+    usage = terms.usage(tokens, cached, cached=stable if terms.marked else None)
+    dollars = context.student.dollars(usage)
+    return None if dollars is None else float(dollars)
 
 
 class DemonstrationCache:
@@ -189,7 +198,7 @@ def _planned(
             cached = ends[min(shared, len(messages))] + (prompt.tokens if shared > at else 0)
             if shared >= first:
                 cached = max(cached, ends[first + 1])
-        planned.append(PlannedPrompt(prompt, fresh, tokens, stable, min(cached, tokens)))
+        planned.append(PlannedPrompt(prompt, fresh, tokens, stable, min(cached, tokens), ends[first + 1]))
     return planned
 
 
@@ -201,25 +210,32 @@ def _composed(prompt: Sequence[Message], messages: Sequence[Message]) -> int:
 def cheapest(
     context: StepContext, request: Request, planned: Sequence[PlannedPrompt], terms: CacheTerms, output: int
 ) -> PlannedPrompt:
-    """The prompt that is expected to cost least; the first, fresh one where a price is not known."""
-    best, *others = planned
-    lowest = best.dollars(context, terms)
-    if lowest is None:
-        return best
-    call: float | None = None
-    for other in others:
-        dollars = other.dollars(context, terms)
-        if dollars is None:
-            continue
-        if not other.fresh:
-            if call is None:
-                call = _teacher_dollars(context, request, output)
-            if call is None:
-                continue
-            lost = max(0.0, _score(best.prompt.shown) - _score(other.prompt.shown))
-            dollars += min(1.0, lost * context.config.retrieval.sticky_sensitivity) * call
+    """The prompt that is expected to cost least, with the next one; the first, fresh one where a price is not known.
+
+    Demonstrations that stay cost agreement, this time where they are kept and the next time wherever they stand first,
+    unless fresh ones follow them then.
+    """
+    first, *_ = planned
+    kept = next((one for one in planned if not one.fresh), None)
+    lost = 0.0
+    if kept is not None:
+        call = _teacher_dollars(context, request, output)
+        if call is None:
+            planned, kept = [one for one in planned if one.fresh], None
+        else:
+            worse = max(0.0, _score(first.prompt.shown) - _score(kept.prompt.shown))
+            lost = min(1.0, worse * context.config.retrieval.sticky_sensitivity) * call
+    best, lowest = first, float("inf")
+    for one in planned:
+        now, then = one.dollars(context, terms), one.next_dollars(context, terms)
+        if now is None or then is None:
+            return first
+        if one.stable >= one.tokens:  # it stays, or is followed by fresh ones in its place
+            afresh = _prompt_dollars(context, terms, one.tokens, first.head, first.head)
+            then = min(then + lost, then + lost if afresh is None else afresh)
+        dollars = now + then + (0.0 if one.fresh else lost)
         if dollars < lowest * (1 - MARGIN):
-            best, lowest = other, dollars
+            best, lowest = one, dollars
     return best
 
 

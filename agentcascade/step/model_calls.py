@@ -54,8 +54,11 @@ class ModelCalls:
         self._record = record
         self._switching = context.teacher is not None and context.student is not None
 
-    async def sample(self, size: int, drawn: int, purpose: Purpose = "sample") -> Batch:
-        """`size` student messages, the first of them number `drawn`; `NOTHING` for each that did not come."""
+    async def sample(self, size: int, drawn: int, purpose: Purpose = "sample", *, more: bool = False) -> Batch:
+        """`size` student messages, the first of them number `drawn`; `NOTHING` for each that did not come.
+
+        `more`: further ones may follow, for which the prompt is sent again.
+        """
         context, request = self._context, self._request
         model, settings = context.student, context.config.sampling
         assert model is not None
@@ -74,7 +77,8 @@ class ModelCalls:
         if constrained:  # a second form would contradict it
             options = {k: v for k, v in options.items() if k != "response_format"} | constrained
         try:
-            completion = await self._call("student", purpose, model, self._sent(request.prompt, "student"), options)
+            sent = self._sent(request.prompt, "student")
+            completion = await self._call("student", purpose, model, sent, options, repeats=more or drawn > 0)
         except EmptyCompletion as error:
             self._record.add_failure("student", error)
             context.health.add_failure(model.name, error)
@@ -125,11 +129,13 @@ class ModelCalls:
         messages: Sequence[Message],
         options: Mapping[str, Any],
         on_delta: Callable[[Delta], None] | None = None,
+        repeats: bool = False,
     ) -> Completion:
         config = self._context.config
         request = CachedRequest(messages, options)
         if purpose in REPEATED:
-            request = cached_request(self._context, model, messages, options, self._record.situation.episode)
+            episode = self._record.situation.episode
+            request = cached_request(self._context, model, messages, options, episode, repeats=repeats)
         completion = await self._context.door.call(
             model,
             request.messages,

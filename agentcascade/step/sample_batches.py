@@ -52,18 +52,14 @@ def batch_prices(
     answer: float,
     *,
     terms: CacheTerms,
-    volatile: int = 0,
     seconds: float = 0.0,
     second_dollars: float = 0.0,
 ) -> BatchPrices | None:
     """How `model` bills waves of a prompt of so many tokens and answers of `answer`; None where it has no known price.
 
-    By the `terms` of its cache, the first wave writes the prompt and the others read it. Breakpoints leave out tokens
-    that are `volatile`: demonstrations that the next step will not begin with.
+    By the `terms` of its cache, the first wave writes the prompt and the others read it.
     """
-    cached = max(0, prompt - volatile) if terms.marked else prompt
-    whole = model.dollars(terms.usage(prompt, cached=cached))
-    again = model.dollars(terms.usage(prompt, prompt, cached=cached))
+    whole, again = model.dollars(terms.usage(prompt)), model.dollars(terms.usage(prompt, prompt))
     output = model.dollars(Usage(output=1000))
     if whole is None or again is None or output is None:
         return None

@@ -165,7 +165,7 @@ class StudentPolicy:
 
         async def draw(samples: list[Sample], votes: Tally, remaining: int) -> None:
             size = min(max(next_size(votes), 1), remaining)
-            batch = await calls.sample(size, votes.total, purpose)
+            batch = await calls.sample(size, votes.total, purpose, more=size < remaining)
             for reply in batch.replies:
                 samples.append(await self._sample(reply, situation, request))
             if batch.call is not None:
@@ -185,7 +185,6 @@ class StudentPolicy:
                 prompt,
                 statistics.answer_tokens,
                 terms=student_terms(context, request),
-                volatile=request.demonstration_tokens if context.config.retrieval.sticky == "never" else 0,
                 seconds=statistics.seconds,
                 second_dollars=settings.second_dollars,
             )
