@@ -127,7 +127,11 @@ def _section(model: ChatModel | ModelConfig | ModelKeywords | str) -> ModelConfi
 
 
 def build_all(
-    config: CascadeConfig, *, observer: Observer | None = None, models: MakeModel | None = None
+    config: CascadeConfig,
+    *,
+    observer: Observer | None = None,
+    models: MakeModel | None = None,
+    teachers: Mapping[str, ChatModel] = MappingProxyType({}),
 ) -> tuple[dict[str, Cascade], Resources]:
     """Build every cascade of a configuration.
 
@@ -135,6 +139,7 @@ def build_all(
         config: Names them in `cascades`; without any there is one, ``default``.
         observer: Watches the steps and model calls of all.
         models: Makes the models that the configuration names, in place of `make_model`.
+        teachers: By cascade, those for which the configuration names none.
 
     Returns:
         The cascades by name, and the resources that they share, which close them all.
@@ -147,7 +152,14 @@ def build_all(
     make_model = models or components.make_model
     try:
         for name, variant in variants(config).items():
-            cascades[name] = _cascade(variant, resources, name=name, observer=observer, make_model=make_model)
+            cascades[name] = _cascade(
+                variant,
+                resources,
+                name=name,
+                teacher=teachers.get(name) if variant.teacher is None else None,
+                observer=observer,
+                make_model=make_model,
+            )
     except BaseException:
         resources.close()
         raise

@@ -285,6 +285,9 @@ class ServerKeywords(TypedDict, total=False):
     feedback_seconds: float
     store_responses: bool
     shutdown_seconds: float
+    passthrough: str
+    upstreams: Mapping[Literal["openai", "anthropic"], str]
+    prices: Mapping[str, Mapping[str, Decimal | float | str]]
 
 
 class SharedKeywords(TypedDict, total=False):

@@ -412,3 +412,14 @@ class ServerConfig(Section):
         default=True, description="keep what a Responses request lets be stored, for retention.responses days"
     )
     shutdown_seconds: float = Field(default=30.0, ge=0, description="for requests under way when the server stops")
+    passthrough: str = Field(
+        default="",
+        description="cascade that answers for models that no cascade is called by: the model that a client names is "
+        "then the teacher, asked at its provider with the client's own key, which is not kept",
+    )
+    upstreams: Mapping[Literal["openai", "anthropic"], str] = Field(
+        default_factory=dict, description="of passthrough: base URLs that clients' keys are sent to instead"
+    )
+    prices: Mapping[str, Mapping[str, Decimal]] = Field(
+        default_factory=dict, description="of passthrough: dollars per million tokens by model, as a model's `price`"
+    )

@@ -67,6 +67,7 @@ class AnthropicModel(MessagesModel):
         api_base: The server's address; None: from ``ANTHROPIC_API_BASE`` or ``ANTHROPIC_BASE_URL``, else Anthropic's.
         api_key: None: from ``ANTHROPIC_API_KEY``, or a token from ``ANTHROPIC_AUTH_TOKEN``.
         options: Goes with every call, such as ``{"thinking": {"type": "adaptive"}}``.
+        model: Its name at the API; None: `name` without its prefix.
 
     >>> from agentcascade import Usage
     >>> float(AnthropicModel("anthropic/claude-sonnet-4-5").dollars(Usage(input=1_000_000)))
@@ -85,6 +86,7 @@ class AnthropicModel(MessagesModel):
         api_base: str | None = None,
         api_key: str | None = None,
         options: Mapping[str, Any] | None = None,
+        model: str | None = None,
         quirks: MessagesQuirks | None = None,
         transport: AnthropicHttp | None = None,
     ) -> None:
@@ -93,7 +95,7 @@ class AnthropicModel(MessagesModel):
         self.http = transport or AnthropicHttp(api_base, api_key, timeout=timeout, retries=retries)
         super().__init__(
             self.http,
-            name.removeprefix(PREFIX),
+            model or name.removeprefix(PREFIX),
             name=name,
             dollars=lambda usage: price.dollars(usage) if price else None,
             fixed=dict(options or {}) | ({} if max_tokens is None else {"max_tokens": max_tokens}),

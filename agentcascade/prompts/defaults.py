@@ -19,10 +19,9 @@ $examples
 $mark
 
 # Your task
-Now your own task, which is none of the examples. Go on with it from here.
-It is: $task""",
+Continue your own task from here.""",
         required=("examples", "mark"),
-        optional=("mark", "task"),
+        optional=("mark",),
     ),
     "heading": Template("## Example $number", others=("number",)),
     "example": Template(

@@ -30,6 +30,7 @@ from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
 from agentcascade.server.interrupts import short_grace
 from agentcascade.server.metrics import RequestMetrics
+from agentcascade.server.passthrough import callers_cascade, nameable, with_passthrough
 from agentcascade.server.readiness import Readiness
 from agentcascade.server.responses import ResponsesProtocol
 from agentcascade.server.responses_routes import add_responses_routes
@@ -79,7 +80,8 @@ def create_app(config: CascadeConfig) -> FastAPI:
     from agentcascade.telemetry.prometheus import prometheus
 
     telemetry, render = prometheus(record_content=config.telemetry.contents)
-    cascades, shared = build_all(config, observer=telemetry)
+    config, teachers = with_passthrough(config)
+    cascades, shared = build_all(config, observer=telemetry, teachers=teachers)
     try:
         database = shared.database(config)
         gate = Gate(Keys(database), RateLimiter(database), open=config.server.open)
@@ -148,8 +150,10 @@ def _routes(
     settings: ServerConfig,
 ) -> None:
     app.state.meter = meter
-    app.state.steps = steps = StepRoutes(cascades, gate, settings.max_requests)
+    callers = callers_cascade(cascades, settings)
     app.state.feedback = feedback = FeedbackRoute(cascades, gate, settings.feedback_seconds)
+    cascades = nameable(cascades)
+    app.state.steps = steps = StepRoutes(cascades, gate, settings.max_requests, callers)
     ready, chat = Readiness(database), ChatProtocol()
     started = int(time.time())
 

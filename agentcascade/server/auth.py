@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("agentcascade.server")
 RATE_SECONDS = 2.0
+KEY_HEADER = "x-agentcascade-key"
+"""Where the usual headers hold a key of the caller's own provider (`passthrough`)."""
 
 
 class Tenant(NamedTuple):
@@ -74,7 +76,9 @@ def tenant_of(key: ApiKey) -> Tenant:
 
 
 def api_key_of(headers: Mapping[str, str]) -> str:
-    """The key in ``Authorization: Bearer …`` or ``X-Api-Key``; raises `InvalidKey` when there is none."""
+    """The key in `KEY_HEADER`, ``Authorization: Bearer …`` or ``X-Api-Key``; raises `InvalidKey` without one."""
+    if sent := headers.get(KEY_HEADER):
+        return sent.strip()
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value.strip():
         return value.strip()

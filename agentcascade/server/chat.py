@@ -16,10 +16,13 @@ from agentcascade.server.wire_protocol import Caller, StepRequest
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
     from agentcascade.episodes.stream import Answer, StepStream
+    from agentcascade.server.passthrough import Api
 
 
 class ChatProtocol:
     """Chat Completions, which the core itself speaks."""
+
+    api: Api = "chat"
 
     async def read(self, body: bytes, caller: Caller) -> tuple[str, dict[str, Any]]:
         data = wire.parse_body(body, wire.ChatRequest)

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from agentcascade._util import known_secrets
+from agentcascade.server.auth import KEY_HEADER
 from agentcascade.server.bodies import BodyLimits
 from agentcascade.server.browsers import BrowserGuard
 from agentcascade.server.errors import Problem, explain
@@ -25,6 +26,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("agentcascade.access")
+SENT_KEYS = b"authorization", b"x-api-key", b"api-key", KEY_HEADER.encode()
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,80}")
 SECURITY = [
     (b"x-content-type-options", b"nosniff"),
@@ -48,7 +50,7 @@ class Gateway:
             return
         started = time.perf_counter()
         headers = dict(scope["headers"])
-        sent = (headers.get(name, b"").decode("latin-1") for name in (b"authorization", b"x-api-key", b"api-key"))
+        sent = (headers.get(name, b"").decode("latin-1") for name in SENT_KEYS)
         known_secrets.register_for_request(*(value.rpartition(" ")[2] for value in sent))
         client_id = headers.get(b"x-request-id", b"")
         request_id = client_id if REQUEST_ID.fullmatch(client_id) else new_id("req").encode()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
     from agentcascade.episodes.stream import Answer, StepStream
     from agentcascade.server.auth import Tenant
+    from agentcascade.server.passthrough import Api
 
 log = logging.getLogger("agentcascade.server")
 MOST_REFERENCES = 200
@@ -60,6 +61,8 @@ class ResponsesProtocol:
         store: Where responses are kept.
         stores: Whether any are kept.
     """
+
+    api: Api = "responses"
 
     def __init__(self, store: ResponseStore, *, stores: bool) -> None:
         self._store, self._stores = store, stores

@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
     from agentcascade.episodes.episode import Episode
     from agentcascade.server.auth import Gate, Tenant
+    from agentcascade.server.passthrough import Api, CallersCascade
 
 
 class StepRoutes:
     """Answers requests with the cascade that their `model` names; at most `max_requests` at once, of all protocols."""
 
-    def __init__(self, cascades: Mapping[str, Cascade], gate: Gate, max_requests: int) -> None:
+    def __init__(
+        self, cascades: Mapping[str, Cascade], gate: Gate, max_requests: int, callers: CallersCascade | None = None
+    ) -> None:
         self._cascades = cascades
+        self._callers = callers
         self._gate = gate
         self._max = max_requests
         self._under_way = 0
@@ -46,7 +50,7 @@ class StepRoutes:
         with self.place():
             model, data = await protocol.read(body, caller)
             del body
-            cascade = self.find(model, tenant)
+            cascade = self.cascade(model, caller, protocol.api)
             step = await protocol.request(data, cascade, caller)
             episode = identity.episode_of(
                 cascade.engine,
@@ -75,6 +79,16 @@ class StepRoutes:
         """End what is under way: its clients see the connection break off, its bills are booked."""
         for task in self._work:
             task.cancel()
+
+    def cascade(self, name: str, caller: Caller, api: Api) -> Cascade:
+        """The cascade that a request's `model` names; or, in pass-through, one whose teacher is that model.
+
+        Raises `Refused` (404), and in pass-through `InvalidKey` without a key of the model's provider.
+        """
+        callers = self._callers
+        if callers is None or name in self._cascades or not caller.tenant.may_use(callers.cascade.name):
+            return self.find(name, caller.tenant)
+        return callers.cascade.twin(teacher=callers.models.teacher(api, name, caller.headers))
 
     def find(self, name: str, tenant: Tenant) -> Cascade:
         """The cascade of that name, if the tenant may use it."""

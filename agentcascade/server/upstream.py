@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from agentcascade._util.control_characters import one_line
 from agentcascade.errors import ProviderError, describe, without_secrets
+from agentcascade.models.callers import is_callers_own
 from agentcascade.server.problem import Problem
 
 log = logging.getLogger("agentcascade.server")
@@ -55,6 +56,9 @@ def upstream_problem(error: BaseException, status: int) -> Problem:
     elif status in (400, 413, 422):
         words = sent.message or describe(error)
         problem = Problem(status, words, kind, code or "upstream_refused", sent.param)
+    elif status in (401, 402, 403, 404) and is_callers_own(error):
+        kind = sent.type or ("authentication_error" if status == 401 else "invalid_request_error")
+        problem = Problem(status, sent.message or describe(error), kind, code or "upstream_refused", sent.param)
     elif status in (401, 402, 403):
         log.error("the provider refuses our credentials: %s", describe(error))
         words = "the model's provider refuses the server's credentials"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
     from agentcascade.episodes.stream import Answer, StepStream
     from agentcascade.server.auth import Tenant
+    from agentcascade.server.passthrough import Api
 
 
 class Caller(NamedTuple):
@@ -50,6 +51,9 @@ class StepRequest:
 
 class WireProtocol(Protocol):
     """An HTTP API through which steps are asked for."""
+
+    api: Api
+    """By which `passthrough` knows whose API it is."""
 
     async def read(self, body: bytes, caller: Caller) -> tuple[str, Any]:
         """(name of the model that is asked for, the request as this protocol reads it).

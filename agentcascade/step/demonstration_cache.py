@@ -106,13 +106,7 @@ class DemonstrationCache:
 
         def built(shown: Sequence[Demonstration], where: Place) -> Prompt:
             return demonstrations.build(
-                messages,
-                shown,
-                budget=room,
-                count=context.count,
-                prompts=context.prompts,
-                place=where,
-                task=situation.goal,
+                messages, shown, budget=room, count=context.count, prompts=context.prompts, place=where
             )
 
         terms = student_terms(context, request) if sticky != "never" or place == "auto" else CacheTerms()
