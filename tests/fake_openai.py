@@ -1,4 +1,4 @@
-"""A local HTTP server that speaks OpenAI's chat completions and Anthropic's messages, and says what it was told to."""
+"""A local HTTP server that speaks OpenAI's chat completions and responses and Anthropic's messages, as it is told."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from responses_provider import as_events, as_response
 
 
 class _Server(ThreadingHTTPServer):
@@ -142,6 +144,8 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             self.close_connection = True
             anthropic = request.path.endswith("/messages")
             events = _anthropic_events(request, reply) if anthropic else _events(request, reply)
+            if request.path.endswith("/responses"):
+                events = _response_events(events)
             if reply.events is not None:
                 events = (f"event: {e.get('type')}\ndata: {json.dumps(e)}\n\n".encode() for e in reply.events)
             try:
@@ -197,7 +201,15 @@ def _body(request: Request, reply: Reply) -> Mapping[str, Any]:
         "model": request.body.get("model"),
         "choices": choices,
     }
-    return body if reply.usage is None else body | {"usage": dict(reply.usage)}
+    body = body if reply.usage is None else body | {"usage": dict(reply.usage)}
+    return as_response(body) if request.path.endswith("/responses") else body
+
+
+def _response_events(events: Iterator[bytes]) -> Iterator[bytes]:
+    chunks = [e.removeprefix(b"data: ").strip() for e in events]
+    for number, event in enumerate(as_events([json.loads(c) for c in chunks if c != b"[DONE]"], True)):
+        data = json.dumps({"sequence_number": number, **event})
+        yield f"event: {event['type']}\ndata: {data}\n\n".encode()
 
 
 def _events(request: Request, reply: Reply) -> Iterator[bytes]:

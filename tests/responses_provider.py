@@ -10,7 +10,8 @@ def as_response(said: Any) -> Any:
     """The body of ``POST /responses`` that says what a chat completion says; anything else as it is."""
     if not isinstance(said, dict) or not isinstance(said.get("choices"), list):
         return said
-    head = {"id": "resp_1", "object": "response", "created_at": 1, "model": said.get("model"), "error": None}
+    head = {"id": "resp_1", "object": "response", "created_at": 1, "model": said.get("model"), "error": None,
+            "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}  # fmt: skip
     more = {k: v for k, v in said.items() if k not in ("id", "object", "created", "choices", "usage")}
     if not said["choices"]:
         return {**head, "status": "completed", "output": [], "usage": _usage(said.get("usage")), **more}

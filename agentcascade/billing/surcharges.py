@@ -11,6 +11,7 @@ from typing import Any
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.types import Message
+from agentcascade.wire.responses_request import NATIVE
 
 
 def _is_given(value: Any) -> bool:
@@ -43,6 +44,10 @@ OPTIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "plugins": (_is_given, "billed by the use"),
     "mcp_servers": (_is_given, "what a remote server adds to a prompt has no bound"),
     "container": (_is_given, "billed by the session"),
+    "prompt": (_is_given, "what a stored prompt adds has no bound"),
+    "conversation": (_is_given, "what a conversation at the provider adds has no bound"),
+    "previous_response_id": (_is_given, "what a conversation at the provider adds has no bound"),
+    "context_management": (_is_given, "what the provider asks of its models beside has no bound"),
     "model": (_is_given, "another model has another price"),
     "models": (_is_given, "another model has another price"),
     "fallbacks": (_is_given, "another model has another price"),
@@ -50,7 +55,7 @@ OPTIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 """Options that change a bill beyond its tokens: when, and why. All others are free, or counted in `worst_case`."""
 
-FUNCTIONS = {"function", "custom"}
+FUNCTIONS = {"function", "custom", "namespace"}
 CLIENTS_OWN = ("bash_", "text_editor_", "computer_", "memory_")
 """Anthropic's tools that run where the client is: they cost their tokens."""
 
@@ -78,7 +83,8 @@ def refuse_surcharges(options: Sequence[Mapping[str, Any]], messages: Sequence[M
 
 
 def _surcharges(options: Sequence[Mapping[str, Any]], messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
-    for given in options:
+    native = [given[NATIVE] for given in options if isinstance(given.get(NATIVE), Mapping)]
+    for given in (*options, *native):
         for name in given.keys() & OPTIONS.keys():
             applies, why = OPTIONS[name]
             if applies(given[name]):

@@ -1,4 +1,4 @@
-"""`wrap(client)`: an OpenAI client whose chat completions go through a cascade.
+"""`wrap(client)`: an OpenAI client whose chat completions and responses go through a cascade.
 
 The teacher is the model that the program asks for, through the program's own client; everything else about the client
 stays as it is. What a caller may rely on: the class, `create` with all its arguments, streams, `parse`, `with_options`.
@@ -6,7 +6,7 @@ stays as it is. What a caller may rely on: the class, `create` with all its argu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
@@ -15,8 +15,10 @@ from openai import AsyncOpenAI, OpenAI
 from agentcascade.assembly.components import OWN
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import ConfigError
+from agentcascade.integrations.openai_bypasses import beta_of, bypasses
 from agentcascade.integrations.openai_chat import AsyncCascadeChat, AsyncCascadeStream, CascadeChat, CascadeStream
 from agentcascade.integrations.openai_control import Running, Wrapped
+from agentcascade.integrations.openai_responses import AsyncCascadeResponses, CascadeResponses
 from agentcascade.models import http_limits
 from agentcascade.models.openai_client import ClientModel, provider
 from agentcascade.models.pricing import PriceTable
@@ -50,7 +52,7 @@ def wrap(
     observer: Observer | None = None,
     **keywords: Unpack[BuildKeywords],
 ) -> C:
-    """Wrap an OpenAI client: chat completions go through a cascade, everything else about the client stays as it is.
+    """Wrap an OpenAI client: chat completions and responses go through a cascade, all else stays as it is.
 
     The teacher is the model that each call names. Answers are OpenAI's own objects with the `Decision` in a field
     ``agentcascade``. ``client.agentcascade``, to type checkers ``Wrapped.of(client)``, names and finishes episodes and
@@ -132,6 +134,12 @@ def _through(client: OpenAI | AsyncOpenAI, model: ModelConfig) -> ClientModel:
     return ClientModel(client, name, prices=PriceTable({name: dict(model.price)}) if model.price else None, fixed=fixed)
 
 
+def _property(kind: type[Any], name: str, read: Callable[[Any], Any]) -> Any:
+    attribute: Any = cached_property(read)
+    attribute.__set_name__(kind, name)
+    return attribute
+
+
 def _attached(client: Any, wrapped: Wrapped) -> OpenAI | AsyncOpenAI:
     """The client, a copy that is ours to change, with its chat completions cascaded."""
     kind: Any = type(client)
@@ -140,16 +148,19 @@ def _attached(client: Any, wrapped: Wrapped) -> OpenAI | AsyncOpenAI:
     def copy(self: Any, *args: Any, **kwargs: Any) -> Any:
         return _attached(kind.copy(self, *args, **kwargs), wrapped)
 
-    chat_property = cached_property(lambda self: chat(self, wrapped))
-    chat_property.__set_name__(kind, "chat")
+    responses: Any = AsyncCascadeResponses if isinstance(client, AsyncOpenAI) else CascadeResponses
     body = {
+        **bypasses(kind),
         "agentcascade": wrapped,
-        "chat": chat_property,
+        "chat": _property(kind, "chat", lambda self: chat(self, wrapped)),
+        "responses": _property(kind, "responses", lambda self: responses(self, wrapped)),
+        "beta": _property(kind, "beta", lambda self: beta_of(self, kind.beta.func(self), wrapped)),
         "copy": copy,
         "with_options": copy,
         "__module__": kind.__module__,
     }
-    client.__dict__.pop("chat", None)
+    for name in body:
+        client.__dict__.pop(name, None)
     client._client = http_limits.limited_twin(client._client)  # the program's own client keeps its own
     client.__class__ = type(kind.__name__, (kind,), body)
     return cast("OpenAI | AsyncOpenAI", client)

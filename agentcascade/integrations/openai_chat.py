@@ -57,7 +57,7 @@ class _Completions(Completions):
         self._wrapped = wrapped
 
     def create(self, **arguments: Any) -> Any:
-        if _raw(arguments):
+        if is_raw(arguments):
             return super().create(**arguments)
         episode, request = self._wrapped.begin(self._client, super().create, arguments)
         loop = loop_of(self._wrapped.cascade.engine.state.life)
@@ -76,7 +76,7 @@ class _AsyncCompletions(AsyncCompletions):
         self._wrapped = wrapped
 
     async def create(self, **arguments: Any) -> Any:
-        if _raw(arguments):
+        if is_raw(arguments):
             return await super().create(**arguments)
         episode, request = self._wrapped.begin(self._client, super().create, arguments)
         if request.pop("stream"):
@@ -179,7 +179,7 @@ def _typed(response_format: Any, arguments: dict[str, Any]) -> tuple[dict[str, A
     return typed, parse
 
 
-def _raw(arguments: Mapping[str, Any]) -> bool:
+def is_raw(arguments: Mapping[str, Any]) -> bool:
     """Whether a call wants the raw HTTP response, which cannot be made up: it goes to the teacher as it is."""
     headers = arguments.get("extra_headers")
     raw = isinstance(headers, Mapping) and RAW in headers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, lru_cache
@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from agentcascade.assembly.components import OWN
 from agentcascade.episodes import identity, stateless
+from agentcascade.episodes.responses_api import Shelf
 from agentcascade.episodes.sync import loop_of
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.openai_client import ClientModel
 from agentcascade.models.pricing import PriceTable
+from agentcascade.storage.responses import ResponseStore
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
 
     from agentcascade.cascade import Cascade
     from agentcascade.episodes.episode import Episode
+    from agentcascade.types import Message
 
 TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
 """Arguments that only the teacher's own call takes."""
@@ -131,10 +134,35 @@ class Wrapped:
         fixed |= {k: options[k] for k in SAMPLING if k in options}
         if provider_metadata := identity.provider_metadata(metadata):
             fixed["metadata"] = provider_metadata
-        endpoint = self._endpoints(str(client.base_url), str(model))
         teacher = ClientModel(
-            client, model, prices=self._prices, fixed=fixed, exact=True, endpoint=endpoint, create=create
+            client,
+            model,
+            prices=self.prices,
+            fixed=fixed,
+            exact=True,
+            endpoint=self.endpoint(client, str(model)),
+            create=create,
         )
+        episode = self.episode_of(teacher, messages, metadata, fixed)
+        stream = bool(options.pop("stream", False))
+        return episode, {**options, "messages": messages, "stream": stream}
+
+    def endpoint(self, client: Any, model: str) -> EndpointQuirks:
+        """What is known of a model at the client's server."""
+        return self._endpoints(str(client.base_url), model)
+
+    def episode_of(
+        self,
+        teacher: ClientModel,
+        messages: Sequence[Message],
+        metadata: Mapping[str, Any] | None,
+        fixed: Mapping[str, Any],
+        *,
+        continues: str = "",
+    ) -> Episode:
+        """The episode of a call: named by the program, the one that it `continues`, or read off the messages."""
+        if continues:
+            metadata = {identity.EPISODE: continues, **(metadata or {})}
         running = self._running.get()
         headers = {k.lower(): v for k, v in (fixed.get("extra_headers") or {}).items()}
         if running is not None:  # it is the program's own word, and wins over headers
@@ -147,11 +175,24 @@ class Wrapped:
         )
         if running is not None:
             running.id = episode.id
-        stream = bool(options.pop("stream", False))
-        return episode, {**options, "messages": messages, "stream": stream}
+        return episode
+
+    @staticmethod
+    def provider_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """What the provider is to keep with a request; None where that is nothing."""
+        return identity.provider_metadata(metadata)
 
     @cached_property
-    def _prices(self) -> PriceTable:
+    def shelf(self) -> Shelf:
+        """Where responses are kept that go on by their id."""
+        database = self.cascade.context.database
+        namespace = self.cascade.config.bank.namespace
+        keeps = database is not None and self.cascade.config.server.store_responses
+        return Shelf(ResponseStore(database) if database is not None and keeps else None, namespace)
+
+    @cached_property
+    def prices(self) -> PriceTable:
+        """The price that the configuration gives of the teacher."""
         teacher = self.cascade.config.teacher
         return PriceTable({teacher.name.removeprefix(OWN): dict(teacher.price)} if teacher and teacher.price else {})
 

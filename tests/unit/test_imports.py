@@ -38,6 +38,7 @@ OWNERS = {
     "openai": {
         *("episodes.responses", "models.openai_client", "models.openai", "models.responses_calls"),
         *("integrations.openai", "integrations.openai_chat", "integrations.openai_control"),
+        *("integrations.openai_bypasses", "integrations.openai_responses"),
     },
     "langchain_core": {"integrations.langchain"},
     "opentelemetry": {"telemetry.observer", "telemetry.prometheus"},
