@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
+from agentcascade._util.threads import apart
 from agentcascade._version import __version__
 from agentcascade.episodes.identity import ID
 from agentcascade.errors import InvalidKey
@@ -30,6 +31,7 @@ from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
 from agentcascade.server.interrupts import short_grace
 from agentcascade.server.metrics import RequestMetrics
+from agentcascade.server.outlook_log import log_outlooks
 from agentcascade.server.passthrough import callers_cascade, nameable, with_passthrough
 from agentcascade.server.readiness import Readiness
 from agentcascade.server.responses import ResponsesProtocol
@@ -94,12 +96,14 @@ def create_app(config: CascadeConfig) -> FastAPI:
             await asyncio.gather(*(c.bank.refresh() for c in cascades.values() if c.bank is not None))
             gc.collect()
             gc.freeze()  # what was loaded stays: walking through all of it again takes a tenth of a second each time
+            told = asyncio.create_task(apart(log_outlooks, list(cascades.values())))
             async with app.state.meter.worker_metrics.listening():
                 with short_grace(app.state.steps.cancel):
                     yield
                 await app.state.steps.idle()
                 await app.state.feedback.settle(CLOSING_SECONDS)
             await _settle(cascades.values(), config.server.shutdown_seconds)
+            await asyncio.wait([told], timeout=CLOSING_SECONDS)
             await asyncio.to_thread(shared.close)
 
         app = FastAPI(
