@@ -387,6 +387,11 @@ class Shadow(Frozen):
     observation: str = ""
     temperature: float | None = Field(default=None, description="of the samples")
     k: int | None = Field(default=None, ge=0, description="demonstrations that were asked for")
+    window: str | None = Field(
+        default=None,
+        exclude_if=lambda window: window is None,
+        description="'BEFORE/AFTER', their steps around the one that matches",
+    )
     similarity: float | None = Field(default=None, description="score of the best demonstration shown")
     propensity: float = Field(default=1.0, gt=0, le=1, description="with which probability this step was logged")
     teacher_action: str | None = None

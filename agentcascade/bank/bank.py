@@ -160,7 +160,7 @@ class Bank:
         self._index.catch_up()
         return new
 
-    async def retrieve(self, situation: Situation, k: int) -> Retrieval:
+    async def retrieve(self, situation: Situation, k: int, *, window: tuple[int, int] | None = None) -> Retrieval:
         """The k best demonstrations for a situation, one window per trajectory, best first.
 
         Left out: other namespaces, the situation's own episode, and windows that show the same actions for the same
@@ -169,6 +169,7 @@ class Bank:
         Args:
             situation: Its goal, plan and observation are compared, in its namespace.
             k: Demonstrations; none for 0.
+            window: Steps before and after the one that matches, in place of the bank's own.
 
         Returns:
             Up to k demonstrations, fewer when the bank holds fewer, with their scores (weighted mean of three cosines,
@@ -205,7 +206,9 @@ class Bank:
             everything = len(hits) < count or count > OVERFETCH * k
             if self._utility is not None:
                 hits, best_of_rest = await apart(self._utility.ranked, situation.namespace, hits)
-            windows = await self._windows(hits, k, exclude_trajectory=situation.episode, exclude_episode=named_episode)
+            windows = await self._windows(
+                hits, k, window, exclude_trajectory=situation.episode, exclude_episode=named_episode
+            )
             if everything or (len(windows) == k and windows[-1].score >= best_of_rest):
                 return Retrieval(windows, seconds)
             count *= 2
@@ -239,7 +242,13 @@ class Bank:
         return [max(score(w, s.observation) for s in w.steps) if w.trajectory in banked else None for w in windows]
 
     async def _windows(
-        self, hits: Sequence[tuple[int, int, float]], k: int, *, exclude_trajectory: str, exclude_episode: str
+        self,
+        hits: Sequence[tuple[int, int, float]],
+        k: int,
+        window: tuple[int, int] | None,
+        *,
+        exclude_trajectory: str,
+        exclude_episode: str,
     ) -> list[Demonstration]:
         """The first k windows of `hits` (row, trajectory, score), without those of the situation's own episode.
 
@@ -248,6 +257,7 @@ class Bank:
         """
         if any(self._trajectories.get(group) is None for _, group, _ in hits):
             await apart(self._load, [group for _, group, _ in hits])
+        before, after = window or (self._before, self._after)
         windows: list[Demonstration] = []
         taught: set[tuple[str, ...]] = set()
         for row, group, score in hits:
@@ -259,11 +269,11 @@ class Bank:
             if exclude_episode and trajectory.metadata.get("episode") == exclude_episode:  # a shared index has it
                 continue
             match = row & ((1 << POSITIONS) - 1)
-            window = cut_window(trajectory, match, score, before=self._before, after=self._after)
-            lesson = (window.goal, *(s.action for s in window.steps))
+            cut = cut_window(trajectory, match, score, before=before, after=after)
+            lesson = (cut.goal, *(s.action for s in cut.steps))
             if lesson not in taught:
                 taught.add(lesson)
-                windows.append(window)
+                windows.append(cut)
                 if len(windows) == k:
                     break
         return windows

@@ -123,6 +123,11 @@ def window(context: click.Context, option: click.Parameter, setting: str | None)
     return setting
 
 
+def windows(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> tuple[str, ...]:
+    """Several of them."""
+    return tuple(checked for setting in settings if (checked := window(context, option, setting)))
+
+
 def agent_options(suite: Defaults) -> Callable[..., Any]:
     """The options that every suite of agents has, with its own defaults."""
     price = "Dollars per million tokens. Default: the price list"
@@ -245,6 +250,9 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
             "--log-temperature", "log_temperatures", type=click.FloatRange(0, 2), multiple=True, help=LOG_SETTING
         ),
         click.option("--log-k", "log_ks", type=click.IntRange(0), multiple=True, help=LOG_SETTING),
+        click.option(
+            "--log-window", "log_windows", metavar="BEFORE/AFTER", callback=windows, multiple=True, help=LOG_SETTING
+        ),
         click.option(
             "--rule",
             type=click.Path(path_type=Path, exists=True, dir_okay=False),

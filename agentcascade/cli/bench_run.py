@@ -202,6 +202,7 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
                 "samples": options["log_samples"] or (options["samples"] if members else 10),
                 "temperatures": options["log_temperatures"],
                 "ks": options["log_ks"],
+                "windows": [window.split("/") for window in options.get("log_windows") or ()],
                 **limit,
             },
             "actions": {**suite.actions, "verifier": models.get("verifier"), "dry_run": bool(options["dry_run"])},
@@ -261,6 +262,7 @@ OPTIONAL = (
     "log_samples",
     "log_temperatures",
     "log_ks",
+    "log_windows",
     "rule",
     "dry_run",
     "constrain",
@@ -317,8 +319,9 @@ def chosen_policies(options: Mapping[str, Any], default: Sequence[str] = ()) -> 
     for name, option in ((SHADOW, "log"), (TUNED, "rule")):
         if name in named and not options[option]:
             raise click.UsageError(f"--policy {name} needs --{option}")
-    if options["log_ks"] and not options["k"]:
-        raise click.UsageError("--log-k needs --k above 0: without it there are no demonstrations at all")
+    for flag, option in (("--log-k", "log_ks"), ("--log-window", "log_windows")):
+        if options.get(option) and not options["k"]:
+            raise click.UsageError(f"{flag} needs --k above 0: without it there are no demonstrations at all")
     members = (options["student"], *options["members"]) if options.get("members") else ()
     if members and not options["policies"] and not options["log"]:
         alone = [f"{ALONE}{short_name(member)}" for member in members[1:]]

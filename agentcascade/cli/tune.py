@@ -19,6 +19,7 @@ from agentcascade.routers.tuning.risks import KINDS
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.columns import Arm
     from agentcascade.routers.tuning.tuner import Settings, Tuned
+    from agentcascade.steplog.types import LoggedStep
 
 
 def known_families(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,6 +97,14 @@ def known_families(context: click.Context, parameter: click.Parameter, names: tu
     show_default=True,
     help="What a wrong action costs later, in teacher answers: where mistakes make episodes longer.",
 )
+@click.option(
+    "--k",
+    "ks",
+    type=click.IntRange(0),
+    multiple=True,
+    help="Reckon what the rule would cost with so many demonstrations, where the log holds another number alone; "
+    "repeatable. Of cost only: how the student agrees then was not observed.",
+)
 @click.option("--no-cache-discounts", is_flag=True, help="Count every prompt token at its full price.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -127,7 +136,7 @@ def command(**options: Any) -> None:
         say(json.dumps(proof, indent=2))
     else:
         console.print(table(tuned))
-        for line in notes(tuned):
+        for line in [*notes(tuned), *other_ks(tuned, steps, options["ks"])]:
             console.print(line, style="dim", soft_wrap=True)
     console.print(statement(tuned), style="bold", soft_wrap=True)
     console.print("wrote " + ", ".join(map(str, paths)), soft_wrap=True)
@@ -221,5 +230,31 @@ def notes(tuned: Tuned) -> list[str]:
         lines.append(
             "the log does not know dollars (usage and prices): costs are counted in teacher answers, and one sample is "
             f"assumed to cost {tuned.settings.sample_cost:g} of one (--sample-cost)"
+        )
+    return lines
+
+
+def other_ks(tuned: Tuned, steps: Sequence[LoggedStep], ks: Sequence[int]) -> list[str]:
+    """What the rule would cost with other numbers of demonstrations, and what a log that shows it would take."""
+    from agentcascade.routers.tuning.costs import Bill
+    from agentcascade.routers.tuning.other_k import at_other_k, single_k
+
+    logged = single_k(steps)
+    if logged is None:
+        held = sorted({step.student.k for step in steps if step.student.k is not None})
+        return [f"--k is for a log of one number of demonstrations: this one holds {held or 'none'}"] if ks else []
+    best = tuned.chosen or max(tuned.candidates, key=lambda one: one.replayed.saving.value)
+    bill = Bill(tuned.sampling, tuned.settings.discounts, tuned.settings.sample_cost)
+    lines = []
+    for k in sorted({*(ks or (max(1, logged // 2),))} - {logged}):
+        try:
+            other = at_other_k(steps, best.replayed.arm, best.rule, bill, k)
+        except InvalidRequest as error:
+            return [f"--k {k}: {error}"] if ks else []
+        known = f"{best.rule.name} would save {other.saving:.1%} instead of {best.replayed.saving.value:.1%}"
+        lines.append(
+            f"k={k} was not observed: were agreement what it is at k={logged}, {known}; that certifies nothing. To "
+            f"know, log about {other.episodes:,} episodes with shadow.ks: [{k}, {logged}] (bench --log-k {k} --log-k "
+            f"{logged}): about ${other.log_dollars:.2f} of samples at it"
         )
     return lines

@@ -172,6 +172,7 @@ class ShadowKeywords(TypedDict, total=False):
     samples: int | None
     temperatures: Sequence[float]
     ks: Sequence[int]
+    windows: Sequence[tuple[int, int]]
     timeout_seconds: float
     max_pending: int
 

@@ -237,6 +237,9 @@ class ShadowConfig(Section):
         default=(), description="each step is sampled at one of them, so that the log holds several to choose from"
     )
     ks: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), description="likewise, numbers of demonstrations")
+    windows: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...] = Field(
+        default=(), description="likewise, steps before and after the one that matches"
+    )
     timeout_seconds: float = Field(default=60.0, gt=0)
     max_pending: int = Field(default=32, ge=1, description="shadows at work at once; more are left out")
 

@@ -19,7 +19,7 @@ from agentcascade.step.context import StepContext
 from agentcascade.step.model_calls import ModelCalls
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
-from agentcascade.step.shadow import logged, temperature_of
+from agentcascade.step.shadow import logged, temperature_of, window_of
 from agentcascade.step.student import parse
 from agentcascade.types import Decision, Shadow, Situation
 
@@ -133,6 +133,7 @@ class Audits:
                 observation=situation.observation,
                 temperature=temperature_of(context, request),
                 k=context.config.retrieval.k if context.bank is not None else 0,
+                window=window_of(context, request) if context.bank is not None else None,
                 similarity=step.similarity,
                 propensity=context.config.audit.rate,
                 teacher_action=taught,

@@ -20,6 +20,7 @@ class Request:
         accounts: Budgets that the step's calls must fit into.
         temperature: Of the student, in place of the configuration's.
         k: Demonstrations, in place of the configuration's.
+        window: Steps before and after the one that matches in each, likewise.
         remembered: `messages` with a memory, where there is one.
         prompt: `remembered` with demonstrations, where there are some.
         memory_tokens: Of the memory in `remembered`.
@@ -35,6 +36,7 @@ class Request:
     accounts: tuple[Account, ...] = ()
     temperature: float | None = None
     k: int | None = None
+    window: tuple[int, int] | None = None
     remembered: Sequence[Message] = ()
     prompt: Sequence[Message] = ()
     memory_tokens: int = 0
@@ -54,8 +56,17 @@ class Request:
         """The same with `messages`, which hold demonstrations of so many tokens beside the memory."""
         return replace(self, prompt=messages, demonstration_tokens=tokens)
 
-    def behind(self, *, temperature: float | None = None, k: int | None = None) -> Request:
+    def behind(
+        self, *, temperature: float | None = None, k: int | None = None, window: tuple[int, int] | None = None
+    ) -> Request:
         """What the caller asked, for a shadow or an audit: one answer, of which nobody hears."""
         return Request(
-            self.messages, self.tools, self.seed, self.options, accounts=self.accounts, temperature=temperature, k=k
+            self.messages,
+            self.tools,
+            self.seed,
+            self.options,
+            accounts=self.accounts,
+            temperature=temperature,
+            k=k,
+            window=window,
         )

@@ -41,6 +41,7 @@ class Shadows:
         shadowed = request.behind(
             temperature=pick(step, settings.temperatures, "temperature") if settings.temperatures else None,
             k=pick(step, settings.ks, "k") if settings.ks else None,
+            window=pick(step, settings.windows, "window") if settings.windows else None,
         )
         self._tasks.start("a shadow", settings.max_pending, lambda: self._run(situation, shadowed, decision))
 
@@ -91,6 +92,7 @@ class Shadows:
                 observation=situation.observation,
                 temperature=temperature_of(context, request),
                 k=k,
+                window=window_of(context, request) if k else None,
                 similarity=record.similarity,
                 propensity=config.shadow.rate,
                 teacher_action=decision.action,
@@ -113,6 +115,13 @@ def samples_of(context: StepContext, situation: Situation) -> int:
     router = context.router
     wanted = context.config.shadow.samples or router.samples(situation) or getattr(router, "n", 0)
     return wanted if isinstance(wanted, int) and wanted > 0 else SAMPLES
+
+
+def window_of(context: StepContext, request: Request) -> str:
+    """Steps before and after the one that matches in each demonstration, as the log says it."""
+    retrieval = context.config.retrieval
+    before, after = request.window or (retrieval.window_before, retrieval.window_after)
+    return f"{before}/{after}"
 
 
 def temperature_of(context: StepContext, request: Request) -> float | None:

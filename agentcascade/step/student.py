@@ -80,7 +80,8 @@ class StudentPolicy:
         if context.bank is None or k == 0:
             return request
         settings = context.config.prompt
-        retrieved = await context.bank.retrieve(situation, k)
+        window = {} if request.window is None else {"window": request.window}
+        retrieved = await context.bank.retrieve(situation, k, **window)
         record.add_embedding(retrieved.embedding_seconds)
         room = max(0, settings.token_budget - request.memory_tokens)
         output = round(self.learned.statistics.answer_tokens)

@@ -97,7 +97,8 @@ def _schema(pa: Any) -> Any:
     student = pa.struct(
         [
             *(("model", text), ("samples", pa.list_(sample)), ("n", number), ("temperature", real), ("k", number)),
-            *(("demonstrations", pa.list_(text)), ("similarity", real), ("prompt", usage), ("price", price)),
+            *(("window", text), ("demonstrations", pa.list_(text)), ("similarity", real), ("prompt", usage)),
+            ("price", price),
         ]
     )
     known = {

@@ -21,6 +21,12 @@ class StudentSamples(Frozen):
     )
     temperature: float | None = None
     k: int | None = Field(default=None, ge=0, description="demonstrations that were asked for")
+    window: str | None = Field(
+        default=None,
+        pattern=r"^\d{1,4}/\d{1,4}$",
+        exclude_if=lambda window: window is None,
+        description="'BEFORE/AFTER', their steps around the one that matches",
+    )
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
     similarity: float | None = Field(default=None, description="score of the best of them")
     prompt: Usage | None = Field(default=None, description="prompt tokens of one request, by class; None: not known")

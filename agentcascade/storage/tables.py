@@ -214,6 +214,7 @@ shadows = Table(
     Column("observation", Text, nullable=False, server_default=""),
     Column("temperature", Float, nullable=True),
     Column("k", Integer, nullable=True),
+    Column("window", String(20), nullable=True),
     Column("similarity", Float, nullable=True),
     Column("propensity", Float, nullable=False, server_default="1"),
     Column("teacher_action", Text, nullable=True),

@@ -33,16 +33,18 @@ class Arm(NamedTuple):
     student: str = ""
     temperature: float | None = None
     k: int | None = None
+    window: str | None = None
 
     def __str__(self) -> str:
         return " ".join(p for p in (self.student, self.setting) if p) or "student"
 
     @property
     def setting(self) -> str:
-        """Temperature and demonstrations, as far as they are known."""
+        """Temperature, demonstrations and their windows, as far as they are known."""
         parts = []
         parts += [f"T={self.temperature:g}"] if self.temperature is not None else []
         parts += [f"k={self.k}"] if self.k is not None else []
+        parts += [f"window={self.window}"] if self.window and self.k != 0 else []
         return " ".join(parts)
 
 
@@ -214,7 +216,8 @@ def failed(drawn: StudentSamples) -> bool:
 
 
 def arm_of(step: LoggedStep, drawn: object) -> Arm:
-    return Arm(getattr(drawn, "model", ""), getattr(drawn, "temperature", None), getattr(drawn, "k", None))
+    names = "temperature", "k", "window"
+    return Arm(getattr(drawn, "model", ""), *(getattr(drawn, name, None) for name in names))
 
 
 def columns(steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = None) -> Columns:

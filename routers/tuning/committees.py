@@ -13,7 +13,7 @@ import numpy as np
 from agentcascade.actions.voting import Seat, next_members
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.routers.agreement import Agreement
-from agentcascade.routers.tuning.columns import ABSENT, Arm, Columns, arm_of, arms, columns, failed
+from agentcascade.routers.tuning.columns import ABSENT, Columns, arm_of, arms, columns, failed
 from agentcascade.routers.tuning.rules import Asked, Outcome, Rule, Threshold
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import LoggedSample, Situation, Tally
@@ -53,7 +53,7 @@ def committee(steps: Sequence[LoggedStep], names: Sequence[str] = ()) -> Columns
     joint = columns([_joined(step, [member.most for member in each]) for step in complete])
     codes = joint.codes.copy()
     codes[np.concatenate([member.codes for member in each], axis=1) == ABSENT] = ABSENT
-    return replace(joint, codes=codes, members=each, arm=Arm(" + ".join(members), arm.temperature, arm.k))
+    return replace(joint, codes=codes, members=each, arm=arm._replace(student=" + ".join(members)))
 
 
 def alone(member: Columns) -> Committee:

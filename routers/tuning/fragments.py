@@ -20,6 +20,7 @@ from agentcascade.routers.tuning.committees import Committee
 from agentcascade.routers.tuning.costs import Sampling
 from agentcascade.routers.tuning.rules import Chain, Replayable, Rule, Threshold
 
+WINDOW_KEYS = ("window_before", "window_after")
 SEAT_KEYS = ("name", "samples", "weight")
 
 
@@ -45,6 +46,8 @@ def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call"
             sections["sampling"]["temperature"] = arm.temperature
         if arm is not None and arm.k is not None:
             sections["retrieval"] = {"k": arm.k}
+            if arm.k and arm.window is not None:
+                sections["retrieval"] |= dict(zip(WINDOW_KEYS, map(int, arm.window.split("/"))))
     return sections
 
 

@@ -74,6 +74,7 @@ OWNERS = {
         "storage.migrations.versions.0006_estimated",
         "storage.migrations.versions.0007_cache_regret",
         "storage.migrations.versions.0008_responses",
+        "storage.migrations.versions.0009_windows",
     },
 }
 """Heavy packages, and the modules that may import them."""

@@ -42,8 +42,9 @@ def accepted(annotation: Any) -> Any:
     if origin in (Union, UnionType):
         return reduce(or_, map(accepted, arguments))
     if origin is tuple:
-        assert arguments[1:] == (Ellipsis,)
-        return Sequence[accepted(arguments[0])]
+        if arguments[1:] == (Ellipsis,):
+            return Sequence[accepted(arguments[0])]
+        return tuple[tuple(accepted(a) for a in arguments)]
     if origin is get_origin(Mapping[str, str]):
         return Mapping[tuple(accepted(a) for a in arguments)]
     assert origin in (None, Literal), annotation
