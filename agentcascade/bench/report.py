@@ -142,18 +142,14 @@ class RunReport:
 
     def write(self, folder: Path) -> list[Path]:
         """Write all files; returns their paths. The plot needs matplotlib (extra ``bench``)."""
-        from agentcascade.bench.plots import plot_pareto
+        from agentcascade.bench.pareto import plot_pareto
 
         paths = {
             name: folder / name for name in ("results.json", "results.csv", "report.html", "pareto.png", "pareto.svg")
         }
         write_atomically(paths["results.json"], json.dumps(self.data(), indent=2))
         write_atomically(paths["results.csv"], self._csv())
-        plot_pareto(
-            self.rows,
-            f"{self.run['suite']} ({self.run['models_are']} models)",
-            [paths["pareto.png"], paths["pareto.svg"]],
-        )
+        plot_pareto(self.rows, self.run, [paths["pareto.png"], paths["pareto.svg"]])
         write_atomically(paths["report.html"], self._html(paths["pareto.svg"].read_text(encoding="utf-8")))
         return list(paths.values())
 

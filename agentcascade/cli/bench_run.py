@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -64,10 +65,14 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the folder of the run to continue")
     folder = out or Path("runs") / f"{point.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    was: Mapping[str, Any] | None = None
     if resume:
         options |= remembered(context, folder)
-        own |= {name: value for name, value in options.pop("suite_options", {}).items() if is_default(context, name)}
+        was = options.pop("suite_options", {})
+        own |= {name: value for name, value in (was or {}).items() if is_default(context, name)}
     suite: PlayableSuite = registry.make(registry.load(point, "suite"), f"suite '{point.name}'", own)
+    if not resume:
+        options |= defaults_of(suite, context)
     rule = read_rule(options["rule"])
     if rule and not resume and all(is_default(context, name) for name in ("student", "members")):
         first, *others = members_of(rule) or (options["student"],)
@@ -81,6 +86,7 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
     suite.check()
     check_pool(options["ray"])
     check_parts(config, point.name)
+    check_recorded(config, suite)
     if tuned is not None:
         check_parts(tuned, point.name)
     students: dict[str, ModelConfig | None] = {}
@@ -109,7 +115,7 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
             "tasks": source,
             "group": suite.group,
             "seeds": list(tasks),
-            **({"suite_options": own} if own else {}),
+            **({"suite_options": stored} if (stored := suite_options(own, suite, was)) else {}),
             **{k: options[k] for k in REMEMBERED},
             **{k: v for k, v in {**options, "rule": rule}.items() if k in OPTIONAL and v is not None and v != ()},
             "versions": {p: version(p) for p in ("agentcascade", "litellm", *packages_of(suite, point))}
@@ -164,6 +170,27 @@ def with_outlook(on_record: OnRecord, plan: RunPlan, console: Console) -> OnReco
     return added
 
 
+def defaults_of(suite: PlayableSuite, context: click.Context) -> dict[str, Any]:
+    """What a suite, as it was made, would have for the options that the command line does not give.
+
+    Members are those of its default student alone.
+    """
+    own = suite.defaults
+    values: dict[str, Any] = {
+        **{name: getattr(own, name) for name in ("teacher", "student", "episodes", "k", "samples")},
+        "split": own.splits[0],
+        "demos": own.demonstrations,
+        "members": own.members if is_default(context, "student") else (),
+    }
+    return {name: value for name, value in values.items() if is_default(context, name)}
+
+
+def suite_options(own: Mapping[str, Any], suite: Any, was: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The suite's own options as a run keeps them; `was`: those of one that is resumed, which may be fewer."""
+    default = {field.name: field.default for field in dataclasses.fields(suite)} if own else {}
+    return was if was is not None and default | dict(was) == own else own
+
+
 def packages_of(suite: PlayableSuite, point: EntryPoint) -> list[str]:
     """Distributions whose versions a report names."""
     return [*dict.fromkeys((*suite.packages, *((point.dist.name,) if point.dist is not None else ())))]
@@ -175,6 +202,7 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
     limit = {} if timeout is None else {"timeout_seconds": timeout}
     members = options.get("members")
     seat = {"samples": options["samples"]} if members else {}
+    dry_run = bool(options["dry_run"] or suite.actions.get("dry_run"))
     return CascadeConfig.model_validate(
         {
             "mode": "cascade",
@@ -205,7 +233,7 @@ def configuration(suite: PlayableSuite, models: Mapping[str, Any], options: Mapp
                 "windows": [window.split("/") for window in options.get("log_windows") or ()],
                 **limit,
             },
-            "actions": {**suite.actions, "verifier": models.get("verifier"), "dry_run": bool(options["dry_run"])},
+            "actions": {**suite.actions, "verifier": models.get("verifier"), "dry_run": dry_run},
             "collect": {"drop_observations": suite.dropped},
         }
     )
@@ -402,6 +430,20 @@ def check_parts(config: CascadeConfig, suite: str) -> None:
     check_constraints(config.sampling, config.actions, [config.student.name] if config.student else [])
     if config.retrieval.k:
         components.make_retriever(config.retrieval.index, embedder(config.retrieval.embedder).dimension)
+
+
+def check_recorded(config: CascadeConfig, suite: PlayableSuite) -> None:
+    """Let each recorded model into a world of the suite once, so that one that cannot play there is told before.
+
+    Raises what its `bind` raises.
+    """
+    from agentcascade.models.tokens import token_counter
+
+    for settings in (config.teacher, config.student, *config.students):
+        if settings is not None and settings.name.startswith("recorded/"):
+            model = components.make_model(settings, token_counter())
+            if hasattr(model, "bind"):
+                model.bind(suite.environment(expert=False))
 
 
 def price(role: str, name: str, given: str | None) -> dict[str, str] | None:

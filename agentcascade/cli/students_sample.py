@@ -147,7 +147,12 @@ def _demonstrated(
             retrieved = await bank.retrieve(situation, k)
             prompts, room = prompts_of(config.prompt), config.prompt.token_budget
             prompt = demonstrations.build(
-                item.messages, retrieved.demonstrations, budget=room, count=count, prompts=prompts
+                item.messages,
+                retrieved.demonstrations,
+                budget=room,
+                count=count,
+                prompts=prompts,
+                task=situation.goal,
             )
             windows = tuple(f"{d.trajectory}:{d.start}-{d.start + len(d.steps)}" for d in prompt.shown)
             similarity = max((d.score for d in prompt.shown), default=None)

@@ -115,5 +115,16 @@ You do not know the schema: SHOW TABLES and DESCRIBE tell it. The database can o
 names of columns do not. When your last statement returned the answer to the question, and nothing else, end with:
 Action: submit"""
     ),
+    "intercode_sql_schema": Template(
+        """\
+You answer a question by writing one MySQL query. The schema of the database follows, with one row of \
+each table as an example.
+Rows and their order count, names of columns do not. The database can only be read.
+Answer with one SQL statement and nothing else.
+
+Schema of `$database`:
+$schema""",
+        required=("database", "schema"),
+    ),
 }
 """System prompts of the agents that play; each is named as its suite."""

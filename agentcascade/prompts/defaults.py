@@ -19,9 +19,10 @@ $examples
 $mark
 
 # Your task
-Continue your own task from here.""",
+Now your own task, which is none of the examples. Go on with it from here.
+It is: $task""",
         required=("examples", "mark"),
-        optional=("mark",),
+        optional=("mark", "task"),
     ),
     "heading": Template("## Example $number", others=("number",)),
     "example": Template(

@@ -5,8 +5,8 @@ demonstrations follow at the end of that message; the live conversation comes la
 therefore always hit the part before the demonstrations, and the whole prompt while the same windows are shown.
 Or they stand last, before the new observation, so that it hits the whole history, whatever is shown: at the beginning
 of the user's message that holds the observation, or behind tools' results, which nothing may part from their calls.
-Demonstrations are quoted (`quoting`): what stands in one can neither end them nor begin another. Their words are the
-templates ``demonstrations``, ``heading``, ``example`` and ``step``.
+Demonstrations are quoted (`quoting`): what stands in one can neither end them nor begin another. Behind them the task
+is said once more. Their words are the templates ``demonstrations``, ``heading``, ``example`` and ``step``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ MARK = "0a1b2c"
 """As long as one is."""
 HEADER, *_, FOOTER = TEMPLATES["demonstrations"].blocks(mark=MARK)
 """What the default template begins and ends with."""
+MAX_TASK = 2_000
+"""Characters of a task that is said once more behind the demonstrations; a longer one stands only where it stood."""
 
 
 class Prompt(NamedTuple):
@@ -107,14 +109,16 @@ def render_demonstration(demonstration: Demonstration, prompts: Prompts = DEFAUL
     )
 
 
-def render(blocks: Sequence[tuple[Demonstration, str]], prompts: Prompts = DEFAULT, key: str = "") -> str:
-    """All demonstrations with their texts, in the order of `ordered`.
+def render(
+    blocks: Sequence[tuple[Demonstration, str]], prompts: Prompts = DEFAULT, key: str = "", task: str = ""
+) -> str:
+    """All demonstrations with their texts, in the order of `ordered`, and the task once more.
 
     They end with a mark that depends on `key`, the conversation, and occurs in none of them.
     """
     examples = _examples(blocks, prompts)
     mark = mark_of(key, examples) if prompts.quoting.on else ""
-    return prompts.render("demonstrations", examples="\n\n".join(examples), mark=mark)
+    return prompts.render("demonstrations", examples="\n\n".join(examples), mark=mark, task=task)
 
 
 def _examples(blocks: Sequence[tuple[Demonstration, str]], prompts: Prompts) -> list[str]:
@@ -141,8 +145,19 @@ def _frame(prompts: Prompts) -> tuple[tuple[str, ...], int]:
     return tuple(blocks), len(template.blocks(mark=MARK)) - 1
 
 
+def _task_blocks(prompts: Prompts, task: str) -> list[str]:
+    """What the template says of the task; nothing where it has no such field."""
+    template = prompts.templates["demonstrations"]
+    without = template.blocks()
+    return [block for block in template.blocks(task=task) if block not in without] if task else []
+
+
 def fit(
-    demonstrations: Sequence[Demonstration], budget: int, count: TokenCounter, prompts: Prompts = DEFAULT
+    demonstrations: Sequence[Demonstration],
+    budget: int,
+    count: TokenCounter,
+    prompts: Prompts = DEFAULT,
+    task: str = "",
 ) -> tuple[list[tuple[Demonstration, str]], int]:
     """The best demonstrations (given best first) that fit into `budget` tokens with their texts, and what they take.
 
@@ -150,7 +165,7 @@ def fit(
     best match does not crowd out smaller ones.
     """
     blocks, between = _frame(prompts)
-    total = frame = sum(map(count, blocks)) + between
+    total = frame = sum(map(count, (*blocks, *_task_blocks(prompts, task)))) + between
     heading = count(_heading(prompts, len(demonstrations))) + 2
     shown = []
     for demonstration in demonstrations:
@@ -170,6 +185,7 @@ def build(
     count: TokenCounter,
     prompts: Prompts = DEFAULT,
     place: Place = "first",
+    task: str = "",
 ) -> Prompt:
     """Put as many of `demonstrations` as `budget` tokens hold into `messages`, which are not changed.
 
@@ -180,6 +196,8 @@ def build(
         count: counts the tokens of a text.
         prompts: templates, and the quoting of what the demonstrations say.
         place: at the end of the first user message, or the last before the new observation.
+        task: said once more behind them unless it is longer than `MAX_TASK`: a small model that is to answer at once
+            takes up the last example else (README, "Real models").
 
     Returns:
         The messages to send, with the demonstrations, and which these are.
@@ -187,7 +205,8 @@ def build(
     Raises:
         InvalidRequest: there is no user message to attach them to.
     """
-    shown, tokens = fit(demonstrations, budget, count, prompts)
+    task = task.strip() if len(task) <= MAX_TASK else ""
+    shown, tokens = fit(demonstrations, budget, count, prompts, task)
     dropped = len(demonstrations) - len(shown)
     if not shown:
         return Prompt(list(messages), (), dropped, 0)
@@ -195,7 +214,7 @@ def build(
     if first is None:
         raise InvalidRequest("demonstrations need a user message to follow: the conversation has none")
     structure = Shown(tuple(d for d, _ in sorted(shown, key=_place)), prompts.quoting.on)
-    text = render(shown, prompts, text_of(messages[first]))
+    text = render(shown, prompts, text_of(messages[first]), task)
     at = observation_start(messages) if place == "last" else None
     if at is None:
         told = [*messages[:first], Composed(messages[first], text, structure), *messages[first + 1 :]]

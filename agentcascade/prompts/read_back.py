@@ -15,6 +15,7 @@ MAX_CHARACTERS = 1_000_000
 """Longer texts are not read."""
 _BEGIN = TEMPLATES["demonstrations"].render(examples="\0").partition("\0")[0].split("\n\n")[0]
 _END = "\n" + TEMPLATES["demonstrations"].render(examples="\0").partition("\0")[2].strip()
+_TASK = TEMPLATES["demonstrations"].blocks(task="\0")[-1].partition("\0")[0]
 _MARK = re.compile(r"\n\n([0-9a-f]{6,32})\n*$")
 _HEADING = re.compile(r"(?:^|\n)## Example \d{1,9}\n")
 _SPAN = re.compile(r"(?:^|\n)\(steps (\d{1,9}) to (\d{1,9}) of (\d{1,9})\)\n")
@@ -44,6 +45,8 @@ def _composed(message: Message) -> Composed | None:
     own, _, rest = content.partition(_BEGIN)
     body, _, behind = rest.rpartition(_END)
     shown = _demonstrations(_MARK.sub("", body))
+    if behind.startswith(f"\n{_TASK}"):  # up to a blank line: what follows is the observation, or nothing
+        behind = "" if own else behind.partition("\n\n")[2]
     if not shown or (own and behind):
         return None
     text = content[len(own) : len(content) - len(behind)]

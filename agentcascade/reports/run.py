@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from agentcascade.bench.plots import plot_pareto
+from agentcascade.bench.pareto import plot_pareto
 from agentcascade.bench.records import EpisodeRecord
 from agentcascade.bench.report import HEADINGS, RunReport, table_cells
 from agentcascade.errors import InvalidRequest, describe
@@ -26,9 +26,11 @@ def write_run_report(path: Path, folder: Path) -> None:
     page.table(HEADINGS, [table_cells(row) for row in report.rows])
     with tempfile.TemporaryDirectory() as temporary:
         plot = Path(temporary) / "pareto.svg"
-        plot_pareto(report.rows, f"{run['suite']} ({run['models_are']} models)", [plot])
+        plot_pareto(report.rows, run, [plot])
         svg = plot.read_text(encoding="utf-8")
-    page.figure(svg[svg.index("<svg") :], "Accuracy against dollars per episode, with 95 % intervals.")
+    page.figure(
+        svg[svg.index("<svg") :], "Accuracy against dollars, with 95 % intervals and the front of what could be chosen."
+    )
     for line in report.footnotes():
         page.note(line)
     page.heading("How it was run")

@@ -106,7 +106,13 @@ class DemonstrationCache:
 
         def built(shown: Sequence[Demonstration], where: Place) -> Prompt:
             return demonstrations.build(
-                messages, shown, budget=room, count=context.count, prompts=context.prompts, place=where
+                messages,
+                shown,
+                budget=room,
+                count=context.count,
+                prompts=context.prompts,
+                place=where,
+                task=situation.goal,
             )
 
         terms = student_terms(context, request) if sticky != "never" or place == "auto" else CacheTerms()

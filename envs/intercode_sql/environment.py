@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agentcascade.actions.sql import SUBMIT, statement_of
+from agentcascade.envs.intercode_sql import schema
 from agentcascade.envs.intercode_sql.readonly_database import QueryResult, ReadOnlyDatabase
 from agentcascade.envs.intercode_sql.rewards import rows_reward
 from agentcascade.envs.intercode_sql.tasks import database_folder, load_tasks
@@ -45,7 +46,7 @@ class IntercodeSqlEnvironment:
             self._open[question.db] = ReadOnlyDatabase(path, seconds=self._seconds)
         self._database = self._open[question.db]
         self._gold = self._database.run(question.gold)
-        return f"Your task is to: {question.query}\nThe MySQL database is `{question.db}`."
+        return schema.question(question)
 
     def step(self, action: str) -> tuple[str, bool]:
         """Run a query (bare or in ``execute[…]``), or ``submit``; returns (visible result, done)."""

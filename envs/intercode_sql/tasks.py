@@ -32,6 +32,15 @@ FILES = {
         "data/results/sql/gpt-4/ic_sql_multiturn_gpt-4_10_turns.json",
     ),
     "gpt-3.5-turbo": ("ic_sql_react_10_turns.json", "data/results/sql/gpt-3.5/ic_sql_react_10_turns.json"),
+    **{
+        model: (file, f"data/results/sql/{folder}/{file}")
+        for model, folder, file in (
+            ("schema gpt-3.5-turbo", "gpt-3.5", "ic_sql_multiturn_gpt-3.5-1_turns_handicap.json"),
+            ("schema gpt-3.5-turbo-retry", "gpt-3.5", "ic_sql_multiturn_gpt-3.5_10_turns_handicap.json"),
+            ("schema text-bison", "text-bison-001", "ic_sql_multiturn_text-bison-001_10_turns_handicap.json"),
+            ("schema chat-bison", "chat-bison-001", "ic_sql_multiturn_chat-bison-001_10_turns_handicap.json"),
+        )
+    },
 }
 """Files of the repository princeton-nlp/intercode (MIT): their names in one folder, and in a checkout"""
 
@@ -47,17 +56,27 @@ class SqlTask(Frozen):
     hardness: str = ""
 
 
+def data_folder() -> Path | None:
+    """The folder of InterCode's data, where one is named."""
+    folder = os.environ.get("INTERCODE_DATA")
+    return Path(folder) if folder else None
+
+
+def has_data() -> bool:
+    return data_folder() is not None
+
+
 def data_file(name: str) -> Path:
     """Path of one of `FILES` in $INTERCODE_DATA. Raises `EnvironmentFailed` that says how to get it."""
-    folder = os.environ.get("INTERCODE_DATA")
-    if not folder:
+    folder = data_folder()
+    if folder is None:
         raise EnvironmentFailed(
             "InterCode's data are not here: git clone https://github.com/princeton-nlp/intercode, and set "
             "INTERCODE_DATA to that folder"
         )
     for file in FILES[name]:
-        if (Path(folder) / file).is_file():
-            return Path(folder) / file
+        if (folder / file).is_file():
+            return folder / file
     raise EnvironmentFailed(f"INTERCODE_DATA is {folder}, which holds neither {' nor '.join(FILES[name])}")
 
 

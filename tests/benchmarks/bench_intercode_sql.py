@@ -23,8 +23,8 @@ from agentcascade.assembly import components
 from agentcascade.bank.bank import Bank
 from agentcascade.envs.intercode_sql import tasks
 from agentcascade.envs.intercode_sql.readonly_database import ReadOnlyDatabase
-from agentcascade.envs.intercode_sql.recorded import RecordedRun, recorded_runs
 from agentcascade.envs.intercode_sql.rewards import rows_reward
+from agentcascade.envs.intercode_sql.runs import RecordedRun, recorded_runs
 from agentcascade.errors import InvalidAction
 from agentcascade.storage import open_database
 from agentcascade.types import Situation, Step, Trajectory

@@ -78,6 +78,10 @@ class Defaults:
         training: the split that demonstrations come from.
         samples: of the student at a step.
         policies: what is played where none is named; default: all of `bench.policies.POLICIES`.
+        members: further students of a committee, where no student is named.
+
+    A suite whose options change what it plays may set another `defaults` when it is made: its figures then stand for
+    the options of the command line that were not given.
     """
 
     teacher: str
@@ -90,6 +94,7 @@ class Defaults:
     samples: int = 3
     window: str | None = None
     policies: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
 
 
 class PlayableSuite(Suite, Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,70 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcascade.envs.intercode_sql import agent, recorded, tasks
+from agentcascade.envs.intercode_sql import agent, runs, tasks
 from agentcascade.envs.intercode_sql.dump import convert_dump
 from agentcascade.envs.intercode_sql.environment import IntercodeSqlEnvironment
 from agentcascade.envs.intercode_sql.readonly_database import ReadOnlyDatabase
 from agentcascade.envs.intercode_sql.rewards import rows_reward
 from agentcascade.errors import ConfigError, EnvironmentFailed
 from agentcascade.types import Action, Message, Situation, Usage
-
-DUMP = """\
--- MySQL dump
-CREATE DATABASE  IF NOT EXISTS `zoo` /*!40100 DEFAULT CHARACTER SET utf8mb4 */;
-USE `zoo`;
-DROP TABLE IF EXISTS `Animal`;
-CREATE TABLE `Animal` (
-  `ID` int NOT NULL AUTO_INCREMENT,
-  `Name` varchar(20) COLLATE utf8mb4_general_ci DEFAULT NULL,
-  `Weight_(kg)` double DEFAULT '0',
-  `Born` date DEFAULT NULL,
-  PRIMARY KEY (`ID`),
-  KEY `name_key` (`Name`)
-) ENGINE=InnoDB AUTO_INCREMENT=5 DEFAULT CHARSET=utf8mb4;
-LOCK TABLES `Animal` WRITE;
-/*!40000 ALTER TABLE `Animal` DISABLE KEYS */;
-INSERT INTO `Animal` VALUES (1,'Leo','190','2010-05-01'),(2,'O\\'Hara; the ''cat''',4,'2019-01-31'),(3,'leo',5.5,NULL);
-UNLOCK TABLES;
-CREATE DATABASE IF NOT EXISTS `empty_one`;
-CREATE TABLE `nothing` (
-  `x` int DEFAULT NULL
-) ENGINE=InnoDB;
-"""
-QUESTIONS = [
-    {"db": "zoo", "gold": "SELECT Name FROM Animal ORDER BY ID", "query": "Names by id?", "hardness": "easy"},
-    {"db": "zoo", "gold": "SELECT count(*) FROM animal", "query": "How many?", "hardness": "easy", "db_tables": {}},
-    {"db": "zoo", "gold": "select COUNT(*) from animal;", "query": "What is the number?", "hardness": "easy"},
-    {"db": "empty_one", "gold": "SELECT x FROM nothing", "query": "What is there?"},
-]
-
-
-def _run(query: str, actions: list[str], thoughts: bool = False, final: float = 1.0) -> dict[str, Any]:
-    turns: dict[str, Any] = {
-        "actions": actions,
-        "observations": ["[]"] * len(actions),
-        "rewards": [final] * len(actions),
-    }
-    if thoughts:
-        turns["thoughts"] = [f"thought\n{i}" for i in range(len(actions))]
-    return {"query": query, "turn_history": turns, "summary": {"max_reward": final}}
+from tests.intercode_data import DUMP, QUESTIONS, data_folder, recorded_run
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder like InterCode's, and a cache of its own."""
-    (tmp_path / "ic_spider_dbs.sql").write_text(DUMP, encoding="utf-8")
-    (tmp_path / "ic_spider_dev.json").write_text(json.dumps(QUESTIONS), encoding="utf-8")
-    gpt4 = {str(i): _run(q["query"], ["SHOW TABLES", q["gold"]]) for i, q in enumerate(QUESTIONS[:3])}
-    (tmp_path / "ic_sql_multiturn_gpt-4_10_turns.json").write_text(json.dumps(gpt4), encoding="utf-8")
-    gpt3 = {"0": _run(QUESTIONS[0]["query"], ["execute[DESC animal]", "submit"], thoughts=True, final=0.0)}
-    (tmp_path / "ic_sql_react_10_turns.json").write_text(json.dumps(gpt3), encoding="utf-8")
-    monkeypatch.setenv("INTERCODE_DATA", str(tmp_path))
-    monkeypatch.setenv("AGENTCASCADE_CACHE", str(tmp_path / "cache"))
-    for function in (tasks.load_tasks, recorded.recorded_runs):
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    for function in (tasks.load_tasks, runs.recorded_runs):
         function.cache_clear()
-    yield tmp_path
-    for function in (tasks.load_tasks, recorded.recorded_runs):
+    yield data_folder(tmp_path, monkeypatch)
+    for function in (tasks.load_tasks, runs.recorded_runs):
         function.cache_clear()
 
 
@@ -296,7 +249,7 @@ class World:
 
 
 async def test_a_recorded_run_is_played_from_wherever_it_is(data: Path) -> None:
-    model = recorded.RecordedModel("recorded/gpt-4", lambda text: len(text.split()), lambda usage: None)
+    model = runs.RunModel("recorded/gpt-4", lambda text: len(text.split()), lambda usage: None)
     with pytest.raises(ConfigError, match="bench intercode-sql"):
         await model.complete([])
     model.bind(World())
@@ -317,7 +270,7 @@ async def test_a_recorded_run_is_played_from_wherever_it_is(data: Path) -> None:
     other: Message = {"role": "assistant", "content": "Action: execute[SELECT 1]"}
     between = [messages[0], other, {"role": "user", "content": "o"}]
     assert (await model.complete(between)).messages[0]["content"] == said[0]
-    student = recorded.RecordedModel("recorded/gpt-3.5-turbo", lambda text: 1, lambda usage: None)
+    student = runs.RunModel("recorded/gpt-3.5-turbo", lambda text: 1, lambda usage: None)
     student.bind(World())
     assert (await student.complete(messages[:1])).messages[0][
         "content"
@@ -329,14 +282,14 @@ async def test_a_recorded_run_is_played_from_wherever_it_is(data: Path) -> None:
     finally:
         World.task = 0
     with pytest.raises(ConfigError, match="did you mean 'recorded/gpt-4'"):
-        recorded.RecordedModel("recorded/gpt4", lambda text: 1, lambda usage: None)
+        runs.RunModel("recorded/gpt4", lambda text: 1, lambda usage: None)
 
 
 def test_a_run_of_another_question_is_found_out(data: Path) -> None:
     path = data / "ic_sql_react_10_turns.json"
-    path.write_text(json.dumps({"0": _run("Another question?", ["submit"])}), encoding="utf-8")
+    path.write_text(json.dumps({"0": recorded_run("Another question?", ["submit"])}), encoding="utf-8")
     with pytest.raises(EnvironmentFailed, match="run '0' is not of the question of task 0"):
-        recorded.recorded_runs("gpt-3.5-turbo")
+        runs.recorded_runs("gpt-3.5-turbo")
 
 
 def test_missing_data_say_where_to_get_them(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

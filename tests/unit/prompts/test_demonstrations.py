@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.prompts import demonstrations
+from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.types import Demonstration, Step
 
 MESSAGES = [
@@ -77,10 +78,36 @@ def test_the_same_set_in_another_order_gives_the_same_prompt():
     assert one == demonstrations.build(MESSAGES, some[::-1], budget=1000, count=words).messages
 
 
-@given(st.lists(st.integers(0, 60), max_size=8), st.integers(0, 300))
-def test_never_over_the_budget_and_whole_or_not_at_all(sizes, budget):
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_the_task_is_said_once_more_behind_them(place):
+    task = "put a mug on the desk"
+    built = demonstrations.build(MESSAGES, [demonstration("a")], budget=1000, count=words, place=place, task=task)
+    (content,) = (m["content"] for m in built.messages if demonstrations.HEADER.split("\n")[0] in m["content"])
+    assert content.rindex(task) > content.rindex("(steps 3 to 4 of 9)")
+    plain = demonstrations.build(MESSAGES, [demonstration("a")], budget=1000, count=words, place=place)
+    assert built.tokens > plain.tokens
+    too_long = "x " * demonstrations.MAX_TASK
+    assert (
+        demonstrations.build(
+            MESSAGES, [demonstration("a")], budget=1000, count=words, place=place, task=too_long
+        ).messages
+        == plain.messages
+    )
+
+
+def test_a_template_of_ones_own_may_leave_the_task_out():
+    texts = {"demonstrations": "$examples\n$mark\nGo on."}
+    prompts = Prompts(DEFAULT.quoting, texts)
+    built = demonstrations.build(
+        MESSAGES, [demonstration("a")], budget=1000, count=words, prompts=prompts, task="put a mug"
+    )
+    assert built.messages[1]["content"].endswith("Go on.")
+
+
+@given(st.lists(st.integers(0, 60), max_size=8), st.integers(0, 300), st.sampled_from(["", "put a mug on the desk"]))
+def test_never_over_the_budget_and_whole_or_not_at_all(sizes, budget, task):
     given_ = [demonstration(f"t{i}", size) for i, size in enumerate(sizes)]
-    built = demonstrations.build(MESSAGES, given_, budget=budget, count=words)
+    built = demonstrations.build(MESSAGES, given_, budget=budget, count=words, task=task)
     added = words(built.messages[1]["content"]) - words(MESSAGES[1]["content"])
     assert added <= built.tokens <= budget or not built.shown
     assert added == 0 or built.shown

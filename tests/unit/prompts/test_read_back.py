@@ -20,13 +20,15 @@ STEPS = st.lists(st.builds(Step, observation=LINE, reasoning=LINE | st.just(""),
 
 
 @pytest.mark.parametrize("prompts", [DEFAULT, UNQUOTED], ids=["fenced", "plain"])
-@given(shown=st.lists(st.tuples(LINE, STEPS, st.integers(0, 3)), min_size=1, max_size=4))
-def test_what_came_as_json_reads_as_what_was_sent(prompts: Prompts, shown: list[tuple[str, list[Step], int]]) -> None:
+@given(shown=st.lists(st.tuples(LINE, STEPS, st.integers(0, 3)), min_size=1, max_size=4), task=LINE | st.just(""))
+def test_what_came_as_json_reads_as_what_was_sent(
+    prompts: Prompts, shown: list[tuple[str, list[Step], int]], task: str
+) -> None:
     demonstrations = [
         Demonstration(trajectory=f"t{i}", goal=goal, steps=tuple(steps), start=start, match=0, length=9, score=0.5)
         for i, (goal, steps, start) in enumerate(shown)
     ]
-    prompt = build(TASK, demonstrations, budget=10**6, count=len, prompts=prompts)
+    prompt = build(TASK, demonstrations, budget=10**6, count=len, prompts=prompts, task=task)
     arrived = json.loads(json.dumps(prompt.messages))
     assert demonstrations_in(arrived[1]) is None
     back = with_structure(arrived)

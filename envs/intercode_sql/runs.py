@@ -1,4 +1,4 @@
-"""Recorded models `recorded/gpt-4` and `recorded/gpt-3.5-turbo`: their published runs of InterCode-SQL's tasks.
+"""Runs that GPT-4 and GPT-3.5 made once of InterCode-SQL's tasks, played again turn by turn.
 
 GPT-4 was told its reward after every turn and tried until it was 1 (InterCode's "Try Again", no thoughts); GPT-3.5
 thought aloud and submitted by itself (ReAct). Each has one run of a task, so n samples are n times the same, and where
@@ -12,23 +12,20 @@ import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from agentcascade.envs.intercode_sql import agent, schema
 from agentcascade.envs.intercode_sql.tasks import data_file, load_tasks, read_json
 from agentcascade.errors import ConfigError, EnvironmentFailed, did_you_mean
 from agentcascade.messages import text_of
-from agentcascade.models.pricing import price_of
 from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Message, Tool, Usage
 
-if TYPE_CHECKING:
-    from typing import Self
-
-    from agentcascade.config.sections import ModelConfig
-
 PREFIX = "recorded/"
 MODELS = ("recorded/gpt-4", "recorded/gpt-3.5-turbo")
+SHOWN = 350
+"""Characters of an observation that a turn is taken to have read"""
 
 
 class TaskWorld(Protocol):
@@ -74,7 +71,7 @@ def _wrapped(action: str) -> str:
     return action if action == "submit" or action.startswith("execute[") else f"execute[{action}]"
 
 
-class RecordedModel:
+class RunModel:
     """Chat model that replays recorded runs in the world that it is bound to."""
 
     supports_n = True
@@ -86,11 +83,6 @@ class RecordedModel:
         self._count = count
         self._dollars = dollars
         self._world: TaskWorld | None = None
-
-    @classmethod
-    def from_config(cls, config: ModelConfig, count: TokenCounter) -> Self:
-        """As the entry-point group ``agentcascade.models`` makes it, at the real model's price."""
-        return cls(config.name, count, price_of(config, config.name.removeprefix(PREFIX)))
 
     def bind(self, world: TaskWorld) -> None:
         """Play in this world from now on."""
@@ -140,3 +132,19 @@ def played_turns(answers: Sequence[str], messages: Sequence[Message]) -> int:
         if message["role"] == "assistant" and count < len(answers) and text_of(message) == answers[count]:
             count += 1
     return count
+
+
+def tokens(task: int, run: RecordedRun, count: TokenCounter) -> tuple[int, int]:
+    """Tokens that all turns of a run read and wrote, counted on our prompts: each reads what was said before it."""
+    messages: list[Message] = [
+        {"role": "system", "content": agent.SYSTEM},
+        {"role": "user", "content": schema.question(load_tasks()[task])},
+    ]
+    prompt = written = 0
+    for answer, observation in zip(run.answers, [*run.observations, ""]):
+        prompt += count_messages(messages, count)
+        written += count(answer)
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": observation[:SHOWN]}]
+        if len(messages) == 2 + 2 * len(run.actions):
+            break
+    return prompt, written
