@@ -142,7 +142,7 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
         click.option(
             "--student-price",
             metavar="IN/OUT",
-            help=f"{price}; stand-ins 0.40/1.60. Of --student alone: for a --member, see --price.",
+            help=f"{price}; stand-ins 0.40/1.60 (alfworld: 0.10/0.40). Of --student alone; of a --member: --price.",
         ),
         click.option(
             "--member",

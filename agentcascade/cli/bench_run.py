@@ -399,7 +399,7 @@ def models_of(suite: PlayableSuite, options: Mapping[str, Any]) -> dict[str, Any
     found = {}
     for role, name in roles.items():
         known = options.get(f"{role}_price") or given.get(name)
-        settings = {"name": name, "price": price(role, name, known) or listed(name)}
+        settings = {"name": name, "price": (None if known else listed(name)) or price(role, name, known)}
         if role == "student":
             settings |= {"api_base": options["api_base"], "max_tokens": options.get("max_tokens")}
         elif role.startswith(MEMBER):

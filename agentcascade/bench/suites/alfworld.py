@@ -19,8 +19,17 @@ GENERATED = "games were generated from ALFWorld's own domain and floor plans; th
 STAND_IN = (
     "offline/expert is the engine's own planner, which plans with what it has seen; offline/imitator is a program that "
     "copies by analogy from its prompt. Neither is a language model: these figures show that the machinery works, and "
-    "are not those of any paper or product. Dollars are the named prices times counted tokens."
+    "are not those of any paper or product. Dollars are counted tokens at the named prices, by default list prices of "
+    "real models: Claude Sonnet 4.5's for the expert, GPT-4.1-nano's for the imitator."
 )
+PRICES = {
+    "offline/expert": {"input": "3", "output": "15"},
+    "offline/imitator": {"input": "0.10", "output": "0.40"},
+}
+"""Dollars per million tokens: of Claude Sonnet 4.5, and of GPT-4.1-nano, the smallest model of its student's family.
+
+The paper's student is GPT-4.1-mini (0.40/1.60), far better than the imitator; at its price this cascade saves little.
+"""
 
 
 class AlfworldSuite:
@@ -67,6 +76,10 @@ class AlfworldSuite:
         games: list[Game] = load_games(split, count, seed, workers=workers, on_progress=on_progress)
         made: Source = "generated" if any(g.generated for g in games) else "official"
         return [Task(g.id, str(Path(g.path)), g.task_type) for g in games], made
+
+    def price(self, model: str) -> Mapping[str, str] | None:
+        """Dollars per million tokens of a stand-in."""
+        return PRICES.get(model)
 
     def notes(self, source: Source, models: Sequence[str]) -> list[str]:
         lines = [GENERATED] if source == "generated" else []

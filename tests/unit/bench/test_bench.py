@@ -23,10 +23,11 @@ from agentcascade.bench.records import EpisodeRecord, EpisodeRunFolder
 from agentcascade.bench.report import RunReport
 from agentcascade.bench.statistics import bootstrap_interval, demonstrations_dollars, summarise_policies
 from agentcascade.bench.suites.alfworld import GENERATED, STAND_IN, AlfworldSuite
-from agentcascade.cli.bench_run import kind_of
+from agentcascade.cli.bench_run import kind_of, models_of
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig, RetrievalConfig, RouterConfig
 from agentcascade.errors import BenchError
+from agentcascade.models.pricing import PriceTable
 from agentcascade.types import Call, Decision, Step, Trajectory, Usage
 
 BASE = CascadeConfig(
@@ -434,6 +435,28 @@ def test_the_page_escapes_names(tmp_path: Path) -> None:
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "script" not in page.tags
     assert page.text.count(nasty) >= 4
+
+
+@pytest.mark.parametrize(
+    ("given", "input"), [({}, "0.10"), ({"student_price": "0.40/1.60"}, "0.40"), ({"student": "gpt-5"}, None)]
+)
+def test_alfworlds_stand_ins_bill_at_list_prices_of_real_models(given: dict[str, Any], input: str | None) -> None:
+    options = {
+        "teacher": "offline/expert",
+        "student": "offline/imitator",
+        "verifier": None,
+        "members": (),
+        "prices": (),
+    }
+    options |= {"teacher_price": None, "student_price": None, "api_base": None, **given}
+    models = models_of(AlfworldSuite(), options)
+    table = PriceTable()
+    paid, billed = models["teacher"]["price"], models["student"]["price"]
+    assert table.lookup("anthropic/claude-sonnet-4-5").input == Decimal(paid["input"])
+    assert (billed and billed["input"]) == input
+    if not given:
+        nano = table.lookup("openai/gpt-4.1-nano")
+        assert (nano.input, nano.output) == (Decimal(billed["input"]), Decimal(billed["output"]))
 
 
 @pytest.mark.parametrize(("models", "told"), [("offline/expert", True), ("gpt-4.1-mini", False)])
