@@ -171,6 +171,8 @@ def _check_messages(messages: Sequence[Mapping[str, Any]], thinks: bool) -> None
         raise Refusal("messages: first message must use the user role")
     turns: list[tuple[str, list[Mapping[str, Any]]]] = []
     for i, message in enumerate(messages):
+        if message["role"] == "system" and turns and message.keys() == {"role", "content"}:
+            continue  # in mid-conversation
         if message["role"] not in ("user", "assistant") or message.keys() - {"role", "content"}:
             raise Refusal(f"messages.{i}: Extra inputs are not permitted")
         content = message["content"]

@@ -30,6 +30,7 @@ from agentcascade.server.errors import Refused, invalid
 from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
 from agentcascade.server.interrupts import short_grace
+from agentcascade.server.messages_routes import add_messages_routes
 from agentcascade.server.metrics import RequestMetrics
 from agentcascade.server.outlook_log import log_outlooks
 from agentcascade.server.passthrough import callers_cascade, nameable, with_passthrough
@@ -73,8 +74,8 @@ def create_app(config: CascadeConfig) -> FastAPI:
     >>> parts = {"teacher": {"name": "gpt-4.1"}, "retrieval": {"k": 0}, "bank": {"url": "sqlite:///:memory:"}}
     >>> app = create_app(CascadeConfig.load(None, mode="teacher", **parts))
     >>> [path for path in app.openapi()["paths"] if path.startswith("/v1/")]
-    ['/v1/chat/completions', '/v1/episodes/{episode}/feedback', '/v1/responses', '/v1/responses/{id}', \
-'/v1/responses/{id}/input_items', '/v1/models', '/v1/models/{model}']
+    ['/v1/chat/completions', '/v1/episodes/{episode}/feedback', '/v1/messages', '/v1/messages/count_tokens', \
+'/v1/responses', '/v1/responses/{id}', '/v1/responses/{id}/input_items', '/v1/models', '/v1/models/{model}']
     """
     from agentcascade.assembly.cascade import build_all
     from agentcascade.storage.keys import Keys
@@ -174,6 +175,7 @@ def _routes(
         return as_json(await feedback(request, episode))
 
     stores = settings.store_responses
+    add_messages_routes(app, steps)
     add_responses_routes(app, steps, gate, ResponsesProtocol(ResponseStore(database), stores=stores))
 
     @app.get("/v1/models", **documented("Chat", wire.Models))
@@ -221,7 +223,10 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = f"{request.method[:20]} {request.url.path[:80]}: {error.detail}"
     if error.status_code == 404 and request.url.path.startswith("/v1/"):
-        what += ". Here are POST /v1/chat/completions, /v1/responses and /v1/episodes/ID/feedback, and GET /v1/models"
+        what += (
+            ". Here are POST /v1/chat/completions, /v1/responses, /v1/messages and /v1/episodes/ID/feedback, "
+            "and GET /v1/models"
+        )
     response = respond(invalid(what, status=error.status_code).problem, request.url.path)
     response.headers.update(error.headers or {})
     return response

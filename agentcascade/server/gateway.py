@@ -17,7 +17,7 @@ from agentcascade.server.bodies import BodyLimits
 from agentcascade.server.browsers import BrowserGuard
 from agentcascade.server.errors import Problem, explain
 from agentcascade.server.metrics import RequestMetrics
-from agentcascade.server.problem import error_body
+from agentcascade.server.problem import ANTHROPIC_PATHS, error_body
 from agentcascade.types import new_id
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -61,7 +61,10 @@ class Gateway:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id), *SECURITY]
+                ids = [(b"x-request-id", request_id)]
+                if scope["path"].startswith(ANTHROPIC_PATHS):
+                    ids.append((b"request-id", request_id))
+                message["headers"] = [*message.get("headers", ()), *ids, *SECURITY]
             await send(message)
 
         # The server itself leaves the body of an answer to HEAD away.

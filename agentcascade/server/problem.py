@@ -40,6 +40,35 @@ class Problem(NamedTuple):
         return headers
 
 
+ANTHROPIC_PATHS = ("/v1/messages",)
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    415: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""Anthropic's type of an error by its status; ``api_error`` for all others."""
+
+
 def error_body(problem: Problem, path: str) -> dict[str, Any]:
     """The body of an error in the shape of the API that `path` belongs to: OpenAI's unless it has one of its own."""
-    return problem.body()
+    return anthropic_body(problem) if path.startswith(ANTHROPIC_PATHS) else problem.body()
+
+
+def anthropic_body(problem: Problem) -> dict[str, Any]:
+    """The body of an error in Anthropic's shape, our code and the field at fault among its details."""
+    detail = problem.body()["error"]
+    kind = ANTHROPIC_TYPES.get(problem.status, "api_error")
+    if problem.code == "upstream_529":
+        kind = "overloaded_error"
+    details = {"error_code": detail["code"], "param": detail["param"]}
+    error = {"type": kind, "message": detail["message"], "details": {k: v for k, v in details.items() if v}}
+    return {"type": "error", "error": error if error["details"] else {k: error[k] for k in ("type", "message")}}

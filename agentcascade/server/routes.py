@@ -16,13 +16,6 @@ from agentcascade.server.errors import Problem, explain
 from agentcascade.server.problem import error_body
 
 Handler = Callable[..., Awaitable[Response]]
-EVENT = {
-    "type": "object",
-    "required": ["data"],
-    "properties": {
-        "data": {"type": "string", "description": "a chat.completion.chunk or an error as JSON, or [DONE] at the end"}
-    },
-}
 STATUSES = {
     400: "the request cannot be used",
     401: "no valid API key",
@@ -63,16 +56,22 @@ def as_json(data: Any) -> Response:
 
 
 def documented(
-    tag: str, answer: type[BaseModel] | None, body: type[BaseModel] | None = None, *, stream: bool = False
+    tag: str,
+    answer: type[BaseModel] | None,
+    body: type[BaseModel] | None = None,
+    *,
+    stream: bool = False,
+    error: type[BaseModel] = wire.ErrorAnswer,
+    event: str = "a chat.completion.chunk or an error as JSON, or [DONE] at the end",
 ) -> dict[str, Any]:
-    """What the OpenAPI document says of a route that reads its own body."""
+    """What the OpenAPI document says of a route that reads its own body; `event` is the data of its events in words."""
     responses: dict[int | str, dict[str, Any]] = {
-        status: {"description": words, "model": wire.ErrorAnswer} for status, words in STATUSES.items()
+        status: {"description": words, "model": error} for status, words in STATUSES.items()
     }
     if answer is not None:
         responses[200] = {"description": "the answer", "model": answer}
         if stream:
-            responses[200]["content"] = {"text/event-stream": {"itemSchema": EVENT}}
+            responses[200]["content"] = {"text/event-stream": {"itemSchema": _event(event)}}
     route: dict[str, Any] = {"tags": [tag], "responses": responses}
     if body is not None:
         schema = body.model_json_schema(ref_template=f"#/components/schemas/{body.__name__}_{{model}}")
@@ -80,6 +79,11 @@ def documented(
             "requestBody": {"required": True, "content": {"application/json": {"schema": _flat(schema)}}}
         }
     return route
+
+
+def _event(data: str) -> dict[str, Any]:
+    properties = {"data": {"type": "string", "description": data}}
+    return {"type": "object", "required": ["data"], "properties": properties}
 
 
 def _flat(schema: dict[str, Any]) -> dict[str, Any]:

@@ -44,9 +44,8 @@ class StepRoutes:
 
     async def answer(self, request: Request, protocol: WireProtocol) -> Response:
         """The answer to a request of `protocol`; raises what went wrong before its first byte."""
-        tenant = await self._gate.enter(request.headers)
-        caller = Caller(tenant, request.headers)
-        body = await request.body()  # only of those who may ask, and without a place for as long as it takes
+        caller, body = await self.enter(request)
+        tenant = caller.tenant
         with self.place():
             model, data = await protocol.read(body, caller)
             del body
@@ -68,6 +67,11 @@ class StepRoutes:
         if step.ignored:
             response.headers["x-agentcascade-ignored"] = ",".join(step.ignored)
         return response
+
+    async def enter(self, request: Request) -> tuple[Caller, bytes]:
+        """The caller of a request that counts, and its body: read only of those who may ask, however long it takes."""
+        caller = Caller(await self._gate.enter(request.headers), request.headers)
+        return caller, await request.body()
 
     async def idle(self, seconds: float = 3.0) -> None:
         """Wait until what a stopping server has cancelled is over and recorded, but no longer than `seconds`."""

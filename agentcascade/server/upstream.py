@@ -70,7 +70,8 @@ def upstream_problem(error: BaseException, status: int) -> Problem:
     elif status in (408, 504):
         problem = Problem(504, "the model's provider took too long", "timeout_error", "upstream_timeout", None, wait)
     elif isinstance(error, ProviderError):
-        problem = Problem(502, describe(error), "upstream_error", code or "upstream_answer", sent.param, wait)
+        own = "upstream_529" if status == 529 else "upstream_answer"  # Anthropic's: it is overloaded
+        problem = Problem(502, describe(error), "upstream_error", code or own, sent.param, wait)
     else:
         log.warning("the provider failed: %s", describe(error))
         words = f"the model's provider failed ({name}, status {status})"
