@@ -77,8 +77,9 @@ def tenant_of(key: ApiKey) -> Tenant:
 
 def api_key_of(headers: Mapping[str, str]) -> str:
     """The key in `KEY_HEADER`, ``Authorization: Bearer …`` or ``X-Api-Key``; raises `InvalidKey` without one."""
-    if sent := headers.get(KEY_HEADER):
-        return sent.strip()
+    own = headers.get(KEY_HEADER, "").strip()
+    if own.startswith("ac-"):
+        return own
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value.strip():
         return value.strip()

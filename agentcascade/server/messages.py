@@ -63,9 +63,7 @@ class MessagesProtocol:
         if identity.GOAL not in metadata and (goal := goal_of(read.messages)):
             metadata[identity.GOAL] = goal
         stops = data.get("stop_sequences") or ()
-        return StepRequest(
-            read.messages, read.tools, options, metadata, read.stream, ignored, wire=frozenset(stops)
-        )
+        return StepRequest(read.messages, read.tools, options, metadata, read.stream, ignored, wire=frozenset(stops))
 
     async def answer(self, request: StepRequest, answer: Answer) -> dict[str, Any]:
         completion = answer.completion
