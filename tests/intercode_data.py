@@ -8,6 +8,13 @@ from typing import Any
 
 import pytest
 
+from agentcascade.envs.intercode_sql import answers, labels, runs, schema, tasks
+from agentcascade.envs.intercode_sql.results import databases
+
+CACHED: tuple[Any, ...] = (
+    *(tasks.load_tasks, runs.recorded_runs, databases, schema.describe_database, labels.first_asked),
+    *(answers._own, answers._samples, answers._intercode, answers.verdicts),
+)
 DUMP = """\
 -- MySQL dump
 CREATE DATABASE  IF NOT EXISTS `zoo` /*!40100 DEFAULT CHARACTER SET utf8mb4 */;
@@ -49,10 +56,17 @@ def recorded_run(query: str, actions: list[str], thoughts: bool = False, final: 
     return {"query": query, "turn_history": turns, "summary": {"max_reward": final}}
 
 
-def data_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Fill `folder`, and make it $INTERCODE_DATA, with a cache of its own."""
+def clear_caches() -> None:
+    """Forget what was read of another folder."""
+    for function in CACHED:
+        function.cache_clear()
+
+
+def data_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, *, copies: int = 1) -> Path:
+    """Fill `folder`, and make it $INTERCODE_DATA, with a cache of its own; questions are there in several copies."""
+    folder.mkdir(exist_ok=True)
     (folder / "ic_spider_dbs.sql").write_text(DUMP, encoding="utf-8")
-    (folder / "ic_spider_dev.json").write_text(json.dumps(QUESTIONS), encoding="utf-8")
+    (folder / "ic_spider_dev.json").write_text(json.dumps(QUESTIONS * copies), encoding="utf-8")
     gpt4 = {str(i): recorded_run(q["query"], ["SHOW TABLES", q["gold"]]) for i, q in enumerate(QUESTIONS[:3])}
     (folder / "ic_sql_multiturn_gpt-4_10_turns.json").write_text(json.dumps(gpt4), encoding="utf-8")
     gpt3 = {"0": recorded_run(QUESTIONS[0]["query"], ["execute[DESC animal]", "submit"], thoughts=True, final=0.0)}
@@ -61,4 +75,5 @@ def data_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / f"ic_sql_multiturn_{model}_turns_handicap.json").write_text("{}", encoding="utf-8")
     monkeypatch.setenv("INTERCODE_DATA", str(folder))
     monkeypatch.setenv("AGENTCASCADE_CACHE", str(folder / "cache"))
+    clear_caches()
     return folder

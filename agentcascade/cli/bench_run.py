@@ -153,7 +153,10 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
         console.print(line, style="dim")
     console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
     if report.faults:
-        raise BenchError("; ".join(report.faults))
+        again = (
+            f": when it answers again: agentcascade bench {point.name} --resume --out {folder}" if plan.stopped else ""
+        )
+        raise BenchError("; ".join(report.faults) + again)
 
 
 def with_outlook(on_record: OnRecord, plan: RunPlan, console: Console) -> OnRecord:

@@ -21,6 +21,7 @@ from agentcascade.errors import EnvironmentFailed
 
 def made() -> Iterator[dict[str, Any]]:
     """The file's lines, made of InterCode's data and our own samples. Raises `EnvironmentFailed`."""
+    groups: dict[tuple[str, str], int] = {}
     names = [answers.TEACHER, *answers.ONE_ANSWER, *answers.SAMPLED]
     for task, asked in enumerate(tasks.load_tasks()):
         places: dict[str, int] = {str(databases().gold(task).rows): 0}
@@ -34,7 +35,8 @@ def made() -> Iterator[dict[str, Any]]:
                 counted = [] if name in answers.SAMPLED else [answer.output_tokens]
                 listed.append([place, int(answer.right), *counted])
             models[name] = {"in": given.input_tokens, "answers": listed}
-        yield {"task": task, "database": asked.db, "hardness": asked.hardness, "models": models}
+        group = groups.setdefault(tasks.gold_key(asked), task)
+        yield {"task": task, "database": asked.db, "hardness": asked.hardness, "group": group, "models": models}
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 
 from agentcascade.actions.sql import canonical_sql, statement_of
 from agentcascade.envs.intercode_sql import answers, shipped, tasks
@@ -63,6 +64,22 @@ class Judge:
         if self._by_rows:
             return str(databases().gold(self._task).rows)
         return FORMAT.parse({"role": "assistant", "content": tasks.load_tasks()[self._task].gold}).key
+
+
+def question_of(task: int) -> str:
+    """The same for tasks that have one gold query: they are no independent evidence."""
+    if not tasks.has_data():
+        return f"question {shipped.rows()[task].group}"
+    return f"question {first_asked()[tasks.gold_key(tasks.load_tasks()[task])]}"
+
+
+@cache
+def first_asked() -> dict[tuple[str, str], int]:
+    """The first task by gold query."""
+    found: dict[tuple[str, str], int] = {}
+    for i, task in enumerate(tasks.load_tasks()):
+        found.setdefault(tasks.gold_key(task), i)
+    return found
 
 
 def _recorded(task: int, names: Iterable[str]) -> dict[str, Answer]:

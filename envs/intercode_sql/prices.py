@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from agentcascade.envs.recorded import prices
+from agentcascade.envs.recorded.prices import Price
 
 OPENAI = "OpenAI's list, 13 June 2023 (8k context)"
 GOOGLE = "Vertex AI's list by characters as of January 2024 ($0.25 read, $0.50 written a million), four to a token"
@@ -16,6 +17,11 @@ AT_THE_TIME: dict[str, tuple[str, str, str]] = {
     "chat-bison": ("1", "2", GOOGLE),
     **prices.OWN,
 }
+
+
+def table(own: Iterable[str] = ()) -> dict[str, Price]:
+    """Prices by model; `own` are the user's, as `NAME=INPUT,OUTPUT`, and go first. Raises `ConfigError`."""
+    return prices.table(AT_THE_TIME, own)
 
 
 def price(model: str) -> Mapping[str, str] | None:

@@ -1,8 +1,9 @@
 """What ships of InterCode-SQL's recorded answers: classes of equal results, verdicts, token counts; nobody's texts.
 
 `data/results.jsonl.xz` is made of InterCode's data by ``python -m agentcascade.envs.intercode_sql.gather``. A line is a
-task: `task`, `database`, `hardness`, and by model `in` (tokens of its prompt) and `answers`, for each its class of
-results (0: the gold query's; null: it failed), 1 where it is right and, but for our own samples, its tokens.
+task: `task`, `database`, `hardness`, `group` (the first task with the same gold query), and by model `in` (tokens of
+its prompt) and `answers`, for each its class of results (0: the gold query's; null: it failed), 1 where it is right
+and, but for our own samples, its tokens.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Entry(NamedTuple):
 class Row(NamedTuple):
     database: str
     hardness: str
+    group: int
+    """The first task with the same gold query: Spider asks most in two ways"""
     models: dict[str, Entry]
 
 
@@ -45,7 +48,7 @@ def rows() -> dict[int, Row]:
             models = {
                 name: Entry(tuple(_results(entry["answers"])), entry["in"]) for name, entry in row["models"].items()
             }
-            found[int(row["task"])] = Row(row["database"], row["hardness"], models)
+            found[int(row["task"])] = Row(row["database"], row["hardness"], row["group"], models)
         except (KeyError, TypeError, ValueError) as error:
             raise EnvironmentFailed(f"{where}: not a row of results: {error}") from error
     return found

@@ -121,7 +121,7 @@ def split_tasks(tasks: Sequence[SqlTask], seed: int) -> dict[str, list[int]]:
     unseen = set(names[: len(names) // 4])
     answers: dict[tuple[str, str], list[int]] = {}
     for i, task in enumerate(tasks):
-        answers.setdefault((task.db, task.gold.strip().rstrip(";").strip().lower()), []).append(i)
+        answers.setdefault(gold_key(task), []).append(i)
     groups = sorted(answers)
     random.Random(f"groups {seed}").shuffle(groups)
     ids_by_split: dict[str, list[int]] = {split: [] for split in SPLITS}
@@ -130,6 +130,11 @@ def split_tasks(tasks: Sequence[SqlTask], seed: int) -> dict[str, list[int]]:
         smaller = "train" if len(ids_by_split["train"]) <= len(ids_by_split["test"]) else "test"
         ids_by_split["unseen_databases" if group[0] in unseen else smaller] += ids
     return ids_by_split
+
+
+def gold_key(task: SqlTask) -> tuple[str, str]:
+    """What tasks that ask for the same have in common: the database, and the gold query in any case."""
+    return task.db, task.gold.strip().rstrip(";").strip().lower()
 
 
 def check_data() -> None:

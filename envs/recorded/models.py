@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from agentcascade.errors import ConfigError, UnknownPrice, did_you_mean
 from agentcascade.models.pricing import PriceTable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from agentcascade.config.sections import ModelConfig
 
+A = TypeVar("A")
 _VOTED = re.compile(r"(.+)\*([1-9]\d?)")
 
 
@@ -155,8 +156,7 @@ class RecordedModel:
                 f"{self.name} plays recorded answers: it works only in `agentcascade bench {self.library.suite}`"
             )
         given = self.library.answers(self._model, self._world.task)
-        order = list(given.answers)
-        random.Random(f"{self._model} {self._world.task}").shuffle(order)
+        order = shuffled(given.answers, self._model, self._world.task)
         drawn = order[-self._votes :] if self._votes else self._next(order, n, self._world)
         counts = [answer.output_tokens for answer in drawn]
         if given.input_tokens is None or None in counts:
@@ -184,6 +184,13 @@ class RecordedModel:
             )
         self._drawn = world.plays, before + n
         return list(order[before : before + n])
+
+
+def shuffled(answers: Sequence[A], model: str, task: str) -> list[A]:
+    """A model's answers to a task in the order in which they are drawn."""
+    order = list(answers)
+    random.Random(f"{model} {task}").shuffle(order)
+    return order
 
 
 def split(name: str, library: Library) -> tuple[str, int]:

@@ -199,6 +199,8 @@ def print_likeness(
         print(f"\nsamples of {model}, on {len(ids):,} tasks")
         print(f"  {'two samples of it':34} {_mean_likeness(list(combinations(own, 2)), ids)}")
         for name, voter in members.items():
+            if name == model.partition(" ")[0]:
+                continue  # its answer is one of the samples
             print(f"  {'a sample and ' + short(name):34} {_mean_likeness([(one, voter) for one in own], ids)}")
         print(f"  {'two members':34} {_mean_likeness(different, ids)}")
         for other, theirs in samples.items():

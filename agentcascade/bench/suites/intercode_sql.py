@@ -145,12 +145,16 @@ class IntercodeSqlSuite:
         return price(model, answers.LIBRARY) if self.schema and model.startswith(answers.PREFIX) else None
 
     def label(self, step: LoggedStep, task: str) -> LoggedStep:
-        """A step of the log with votes by rows, and `gold`; as it is where models take turns."""
+        """A step of the log with votes by rows, and `gold`; paraphrases of a question count as one episode.
+
+        As it is where models take turns.
+        """
         if not self.schema:
             return step
         names = dict.fromkeys((*(student.model for student in step.students), step.teacher_model))
         names |= {sample.member: None for student in step.students for sample in student.samples}
-        judge = labels.Judge(int(task.rpartition("/")[2]), names, by_rows=self.votes != "text")
+        number = int(task.rpartition("/")[2])
+        judge = labels.Judge(number, names, by_rows=self.votes != "text")
         students = []
         for student in step.students:
             samples = (s.model_copy(update={"action": judge.vote(s.action, s.text)}) for s in student.samples)
@@ -158,7 +162,8 @@ class IntercodeSqlSuite:
         teacher = judge.vote(step.teacher, step.teacher or "")
         votes = [sample.action for student in students for sample in student.samples]
         gold = judge.gold(votes, teacher)
-        return step.model_copy(update={"students": tuple(students), "teacher": teacher, "gold": gold})
+        told = {"students": tuple(students), "teacher": teacher, "gold": gold, "episode": labels.question_of(number)}
+        return step.model_copy(update=told)
 
     def notes(self, source: Source, models: Sequence[str]) -> list[str]:
         recorded = [m for m in models if m.startswith(answers.PREFIX)]

@@ -14,40 +14,31 @@ import pytest
 from agentcascade.assembly.components import make_model
 from agentcascade.bench.suites.intercode_sql import IntercodeSqlSuite
 from agentcascade.config.sections import ModelConfig
-from agentcascade.envs.intercode_sql import answers, runs, schema, shipped, tasks
+from agentcascade.envs.intercode_sql import answers, schema, shipped, tasks
 from agentcascade.envs.intercode_sql.one_query import OneQueryEnvironment, play
 from agentcascade.envs.intercode_sql.results import databases
 from agentcascade.errors import AgentCascadeError, ConfigError, EnvironmentFailed, UnknownPrice
 from agentcascade.models.tokens import count_messages, token_counter
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import Action, Completion, LoggedSample, Message, Situation
-from tests.intercode_data import QUESTIONS, data_folder, recorded_run
+from tests.intercode_data import QUESTIONS, clear_caches, data_folder, recorded_run
 
 PUBLISHED = {"gpt-4": 762, "gpt-3.5-turbo": 740, "gpt-3.5-turbo-retry": 703, "text-bison": 635, "chat-bison": 509}
 """Tasks that InterCode's files call solved, of 1,034"""
-CACHED = (
-    *(tasks.load_tasks, runs.recorded_runs, databases, schema.describe_database),
-    *(answers._own, answers._samples, answers._intercode, answers.verdicts),
-)
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """InterCode's data of our own zoo; `recorded/mine` has two answers to a task."""
-    folder = data_folder(tmp_path, monkeypatch)
-    for function in CACHED:
-        function.cache_clear()
-    yield folder
-    for function in CACHED:
-        function.cache_clear()
+    yield data_folder(tmp_path, monkeypatch)
+    clear_caches()
 
 
 @pytest.fixture
 def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """No data but what ships."""
     monkeypatch.delenv("INTERCODE_DATA", raising=False)
-    for function in CACHED:
-        function.cache_clear()
+    clear_caches()
 
 
 def own(folder: Path, *rows: dict[str, Any], name: str = "mine") -> None:
