@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agentcascade.bench.records import EpisodeRecord
-from agentcascade.economics.break_even import StepCosts
+from agentcascade.economics.break_even import BilledSteps, billed_steps
 from agentcascade.types import total
 
 if TYPE_CHECKING:
@@ -90,41 +90,25 @@ def _context(config: CascadeConfig) -> StepContext:
     )
 
 
-def step_costs(records: Sequence[EpisodeRecord], policy: str = "cascade") -> tuple[StepCosts, float] | None:
-    """Mean dollars of a policy's accepted and deferred steps, as they were billed, and its acceptance.
-
-    None without a step of each kind, where a price is not known, or where the teacher did not play.
-    """
-    own = [r for r in records if r.policy == policy]
+def step_costs(records: Sequence[EpisodeRecord], policy: str = "cascade") -> BilledSteps | None:
+    """Dollars of a policy's steps as they were billed; None where they, or the teacher's, are not known."""
+    own = [r for r in records if r.policy == policy and r.steps]
     alone = [r for r in records if r.policy == "teacher"]
-    steps = [(d.answered_by == "student", total(d.calls)) for r in own for d in r.decisions]
-    accepted, deferred = ([dollars for taken, dollars in steps if taken is kind] for kind in (True, False))
-    taught = sum(r.steps for r in alone)
-    means = [_mean(accepted), _mean(deferred), _mean([r.dollars for r in alone], taught)]
-    if not own or any(mean is None for mean in means):
+    taught, spent = sum(r.steps for r in alone), total_dollars([r.dollars for r in alone])
+    if not own or not taught or spent is None:
         return None
-    a, f, t = (mean for mean in means if mean is not None)
+    steps = [(d.answered_by == "student", total(d.calls)) for r in own for d in r.decisions]
     ratio = (sum(r.steps for r in own) / len(own)) / (taught / len(alone))
-    return StepCosts(t, a, f, ratio), len(accepted) / len(steps)
+    return billed_steps(spent / taught, steps, ratio)
 
 
-def _mean(dollars: Sequence[Decimal | None], number: int | None = None) -> Decimal | None:
-    known = [one for one in dollars if one is not None]
-    number = len(dollars) if number is None else number
-    return sum(known, Decimal(0)) / number if number and len(known) == len(dollars) else None
+def total_dollars(bills: Sequence[Decimal | None]) -> Decimal | None:
+    """The sum; None as soon as one is not known."""
+    return None if None in bills else sum((bill for bill in bills if bill is not None), Decimal(0))
 
 
 def needed_acceptance(records: Sequence[EpisodeRecord]) -> str:
     """The sentence that holds a run's acceptance against the one that its bills needed; empty where it is not known."""
     found = step_costs(records)
-    if found is None or not found[0].teacher:
-        return ""
-    costs, acceptance = found
-    accepted, deferred = (float(dollars / costs.teacher) for dollars in (costs.accepted, costs.deferred))
-    said = (
-        f"cascade: an accepted step cost {accepted:.2f} and a deferred one {deferred:.2f} of a step of the teacher's, "
-        f"in episodes {costs.steps_ratio:.2f} times as long"
-    )
-    if costs.break_even is None:
-        return f"{said}: no acceptance would have paid off, and {acceptance:.1%} of the steps were accepted"
-    return f"{said}: it pays off from {costs.break_even:.1%} accepted, and {acceptance:.1%} were"
+    said = "" if found is None else found.sentence()
+    return f"cascade: {said}" if said else ""

@@ -33,7 +33,9 @@ def command(
     its own bill where it took the step and the one before, the student's tokens at the teacher's prices, without the
     demonstrations, where the student did. Mode "memory" is what was recalled outside of agents' steps.
     """
+    from agentcascade.economics.measured import recorded_bills
     from agentcascade.ledger.ledger import Ledger, break_even
+    from agentcascade.ledger.recorded_steps import recorded_steps
 
     start = since.replace(tzinfo=UTC) if since else None
     with database(load_config(config, url)) as opened:
@@ -41,6 +43,7 @@ def command(
         lines = ledger.summary(by, namespace=namespace, since=start)
         spending = ledger.spending(namespace=namespace, since=start)
         teacher, cascade = (ledger.episode_dollars(mode, namespace=namespace) for mode in ("collect", "cascade"))
+        billed = recorded_bills(recorded_steps(opened, namespace=namespace)[0])
         invested = next((s.dollars for s in ledger.summary("mode", namespace=namespace) if s.group == "collect"), None)
     if as_json:
         import json
@@ -87,6 +90,8 @@ def command(
             f"~ {estimated:,} of {sum(m.calls for m in spending):,} calls are estimated: their providers reported no "
             "usage, or their answers were cut off; what may have been generated is counted"
         )
+    if billed is not None and (said := billed.sentence()):
+        to.print(f"of the newest steps of mode cascade, {said}")
     if invested is not None and teacher is not None and cascade is not None:
         episodes = break_even(invested, teacher, cascade)
         when = f"pay off after {episodes:,.0f} episodes" if episodes is not None else "do not pay off at these prices"

@@ -12,6 +12,7 @@ acceptance suffices: the cascade cannot save.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -58,3 +59,49 @@ class StepCosts(NamedTuple):
     def accepted_share(self) -> float | None:
         """Dollars of an accepted step for one of the teacher's, longer episodes counted; None: the teacher is free."""
         return float(self.accepted * Decimal(self.steps_ratio) / self.teacher) if self.teacher else None
+
+
+class BilledSteps(NamedTuple):
+    """Dollars of steps as they were billed, and the share of them whose action the student gave."""
+
+    costs: StepCosts
+    acceptance: float
+
+    def sentence(self) -> str:
+        """The acceptance that was seen beside the one that these bills need; empty where the teacher is free."""
+        costs = self.costs
+        if not costs.teacher:
+            return ""
+        accepted, deferred = (float(dollars / costs.teacher) for dollars in (costs.accepted, costs.deferred))
+        longer = "" if costs.steps_ratio == 1 else f", in episodes {costs.steps_ratio:.2f} times as long"
+        said = (
+            f"an accepted step cost {accepted:.2f} and a deferred one {deferred:.2f} of a step of the teacher's{longer}"
+        )
+        if costs.break_even is None:
+            return f"{said}: no acceptance pays off, and {self.acceptance:.1%} of the steps were accepted"
+        return f"{said}: it pays off from {costs.break_even:.1%} accepted, and {self.acceptance:.1%} were"
+
+
+def billed_steps(
+    teacher: Decimal | None, steps: Sequence[tuple[bool, Decimal | None]], steps_ratio: float = 1.0
+) -> BilledSteps | None:
+    """Means of bills.
+
+    Args:
+        teacher: Dollars of a step by the teacher alone.
+        steps: Of each step whether the student's action was taken, and its bill.
+        steps_ratio: Steps of their episodes for one of the teacher's.
+
+    Returns:
+        The means; None without a step of each kind, and where dollars are not known.
+    """
+    accepted, deferred = (_mean([dollars for taken, dollars in steps if taken is kind]) for kind in (True, False))
+    if teacher is None or accepted is None or deferred is None:
+        return None
+    acceptance = sum(taken for taken, _ in steps) / len(steps)
+    return BilledSteps(StepCosts(teacher, accepted, deferred, steps_ratio), acceptance)
+
+
+def _mean(dollars: Sequence[Decimal | None]) -> Decimal | None:
+    known = [one for one in dollars if one is not None]
+    return sum(known, Decimal(0)) / len(known) if known and len(known) == len(dollars) else None

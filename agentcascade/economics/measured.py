@@ -8,6 +8,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from agentcascade.bank.windows import cut_window
+from agentcascade.economics.break_even import BilledSteps, billed_steps
 from agentcascade.ledger.recorded_steps import ShadowVerdict
 from agentcascade.prompts.demonstrations import render_demonstration
 from agentcascade.prompts.prompts import DEFAULT, Prompts
@@ -164,6 +165,18 @@ def _growth(taught: Sequence[Billed]) -> float | None:
             if prompts[other] >= prompts[one]:  # else its agent has cut the history
                 grown, between = grown + prompts[other] - prompts[one], between + other - one
     return grown / between if between >= FEW else None
+
+
+def recorded_bills(recorded: Sequence[Decision]) -> BilledSteps | None:
+    """Bills of the steps of mode cascade beside what the teacher alone would have cost; None for fewer than `ENOUGH`.
+
+    Steps whose dollars or counterfactual are not known are left out.
+    """
+    known = [d for d in recorded if d.mode == "cascade" and d.dollars is not None and d.teacher_dollars is not None]
+    if len(known) < ENOUGH:
+        return None
+    alone = sum((d.teacher_dollars for d in known if d.teacher_dollars is not None), Decimal(0)) / len(known)
+    return billed_steps(alone, [(d.answered_by == "student", d.dollars) for d in known])
 
 
 def recent_trajectories(database: Database, namespace: str | None = None) -> list[Trajectory]:

@@ -123,7 +123,9 @@ class Outlook:
         if not said:
             return []
         head = "helps" if costs.can_save else "helps most"
-        return [f"{head}: {'; '.join(said)}"]
+        return [
+            f"{head}: {'; '.join(said)}. What each does to the acceptance itself is not reckoned: agentcascade tune"
+        ]
 
     def _basis(self) -> str:
         told = [", ".join(s.what for s in self.sources if s.measured is known) for known in (True, False)]

@@ -7,8 +7,10 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
+from agentcascade.economics.measured import recorded_bills
 from agentcascade.ledger.dashboard import DashboardQueries
 from agentcascade.ledger.dashboard_rows import SpendingPoint
+from agentcascade.ledger.recorded_steps import recorded_steps
 from agentcascade.ledger.spending_series import Bucket
 from agentcascade.reports import figures
 from agentcascade.reports.page import Page, percent
@@ -55,6 +57,10 @@ def write_live_report(path: Path, database: Database, *, namespace: str | None, 
         page.table(["", "steps", "student accepted", "of these as the teacher", "cost"], rows)
     else:
         page.text("There are none: mode shadow logs what the student would do, audit.rate checks what it does.")
+    billed = recorded_bills(recorded_steps(database, namespace=namespace)[0])
+    if billed is not None and (said := billed.sentence()):
+        page.heading("Break-even")
+        page.text(f"Of the newest steps of mode cascade, {said}.")
     _add_goals(page, insights, namespace, since)
     page.write(path)
 

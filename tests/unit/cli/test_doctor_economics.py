@@ -56,7 +56,7 @@ def test_a_cascade_that_saves_says_from_which_acceptance_on(doctor):
 
 def test_one_that_cannot_save_says_so_and_what_helps_most_first(doctor):
     out = doctor(student=student(2))
-    assert "! cascade default cannot save, whatever its students get right" in out
+    assert "! cascade default cannot save, by what is assumed below, whatever its students get right" in out
     assert "an accepted step costs $0.0074, 2.64 of the teacher's" in out
     helps = out[out.index("helps most: ") :]
     assert helps.startswith("helps most: retrieval.k 3 instead of 6 (still 1.79 of the teacher's)")
@@ -94,12 +94,12 @@ def test_without_a_student_nothing_is_said(doctor):
 MESSAGES = [{"role": "system", "content": "Act in the house. " * 30}, {"role": "user", "content": "Put a mug away."}]
 
 
-def record(url: str, steps: int, accepted: int, mode: str) -> None:
+def record(url: str, steps: int, accepted: int, mode: str, price: Price | None = None) -> None:
     """Steps of models that are called like those of the configuration; shadows where the mode is shadow."""
     answers = iter("one" if i < accepted or n else "another" for i in range(steps) for n in range(2))
     cascade = agentcascade.build(
         teacher=ScriptedModel(["one"], name="openai/teacher", price=Price(input=2, output=8)),
-        student=ScriptedModel(lambda messages, sample: next(answers), name="openai/student"),
+        student=ScriptedModel(lambda messages, sample: next(answers), name="openai/student", price=price),
         mode=mode,
         retrieval={"k": 0},
         router={"name": "unanimity", "options": {"n": 2}},
@@ -137,3 +137,15 @@ def test_what_the_database_holds_takes_the_place_of_assumptions(doctor, tmp_path
     assert "assumed" not in out
     if mode == "cascade" and accepted == 6:
         assert "measured: 0.20 of its steps were accepted, which costs 17% more than the teacher alone" in out
+
+
+def test_the_ledger_says_which_acceptance_its_bills_needed(tmp_path):
+    url = f"sqlite:///{tmp_path}/own.db"
+    record(url, 30, 24, "cascade")
+    said = CliRunner().invoke(main, ["ledger", "--url", url])
+    assert said.exit_code == 0
+    assert "accepted step" not in said.output, "the student has no price"
+    record(f"{url}2", 30, 24, "cascade", Price(input="0.8", output="0.8"))
+    out = " ".join(CliRunner().invoke(main, ["ledger", "--url", f"{url}2"]).output.split())
+    assert "of the newest steps of mode cascade, an accepted step cost 0.37 and a deferred one 1.37 of a step" in out
+    assert "it pays off from 37.1% accepted, and 80.0% were" in out

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agentcascade.economics.break_even import StepCosts
+from agentcascade.economics.break_even import StepCosts, billed_steps
 
 dollars = st.decimals("0", "10", places=6)
 positive = st.decimals("0.000001", "10", places=6)
@@ -65,3 +65,19 @@ def test_a_cascade_that_cannot_save_has_none():
     assert StepCosts(Decimal(0), Decimal(0), Decimal(0)).break_even is None  # a free teacher leaves nothing to save
     assert StepCosts(Decimal(3), Decimal(1), Decimal(4), 4.0).break_even is None  # four times as many steps
     assert StepCosts(Decimal(3), Decimal(1), Decimal(4), 2.0).break_even == pytest.approx(2.5 / 3)
+
+
+@given(st.lists(st.tuples(st.booleans(), dollars), min_size=1, max_size=30), positive, ratios)
+def test_bills_are_summed_up_so_that_their_acceptance_gives_back_what_was_spent(steps, teacher, ratio):
+    found = billed_steps(teacher, steps, ratio)
+    if len({taken for taken, _ in steps}) < 2:
+        assert found is None
+        return
+    spent = sum((spent for _, spent in steps), Decimal(0)) / len(steps)
+    assert float(found.costs.dollars(found.acceptance)) == pytest.approx(float(spent) * ratio)
+    needed = found.costs.break_even
+    if needed is None:
+        assert found.costs.saving(found.acceptance) <= 1e-9 or found.costs.deferred < teacher
+    assert ("no acceptance pays off" in found.sentence()) == (needed is None)
+    assert billed_steps(teacher, [*steps, (True, None)], ratio) is None
+    assert billed_steps(None, steps, ratio) is None
