@@ -51,8 +51,8 @@ NAMED: list[Rule] = [
     (("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b", "text-bison", "chat-bison", "gpt-3.5-turbo"), 3),
     (("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b", "text-bison", "chat-bison", "gpt-3.5-turbo"), 5),
 ]
-CERTIFIED: list[Limit] = [("marginal", 0.05), ("marginal", 0.08), ("marginal", 0.10), ("total", 0.27)]
-"""`marginal`: questions that the committee takes and gets wrong. `total`: all that are wrong, GPT-4's, too (.263)."""
+CERTIFIED: list[Limit] = [("marginal", 0.05), ("marginal", 0.10), ("marginal", 0.15)]
+"""Of all questions, those that the committee takes and gets wrong. Not `total`: GPT-4 alone is at .263."""
 
 
 def short(name: str) -> str:

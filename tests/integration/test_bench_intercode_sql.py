@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from fake_openai import FakeOpenAI, Reply, Request
 
 from agentcascade.cli import main
+from agentcascade.envs.intercode_sql import answers, keep
+from agentcascade.errors import ConfigError, EnvironmentFailed
 from tests.intercode_data import clear_caches, data_folder
 
 pytest.importorskip("sqlglot", reason="needs the extra `intercode-sql`")
@@ -117,3 +119,35 @@ def test_a_live_student_is_asked_with_the_schema_and_goes_on_where_its_server_di
     bench("--resume", "--out", "run", "--policy", "student")
     assert len(asked) - before == 20 - 3 + 1, "what was answered is not asked again"
     assert rows("run")["student"]["episodes"] == 20
+
+
+def test_a_live_students_samples_are_kept_and_played_again(
+    fake_openai: Callable[..., FakeOpenAI], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = data_folder(tmp_path / "data", monkeypatch)
+    good, bad = "SELECT Name FROM Animal ORDER BY ID", "I cannot tell"
+    server = fake_openai(
+        [Reply(("yes",)), Reply((good, bad, good), usage={"prompt_tokens": 100, "completion_tokens": 8})]
+    )
+    live = ("--student", "openai/small", "--student-price", "1/1", "--api-base", server.url, "--samples", "3")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    three = ("--teacher", "recorded/gpt-4", "--episodes", "4", "--policy", "student")
+    bench(*live, *three, "--log", "log.jsonl", "--log-samples", "3", "--out", "run", code=1)  # gpt-4 has three of four
+
+    path = keep.keep(Path("run"), "small")
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["task"] for row in kept] == [0, 1, 2]
+    assert kept[0]["prompt_tokens"] == 100
+    assert [(s["text"], s["tokens"]) for s in kept[0]["samples"]] == [
+        (f"execute[{good}]", 3),
+        (bad, 3),
+        (f"execute[{good}]", 2),
+    ]
+    assert answers.LIBRARY.sampled()["small"] == 3
+    assert [answer.right for answer in answers.answers("small", 0).answers] == [True, False, True]
+    for name, says in (("small", "already"), ("gpt-4", "already"), ("../x", "is no name of a file")):
+        with pytest.raises(ConfigError, match=says):
+            keep.keep(Path("run"), name)
+    with pytest.raises(EnvironmentFailed, match="holds no samples of somebody: play it with --log"):
+        keep.rows_of(Path("run"), "somebody")
+    assert folder in path.parents
