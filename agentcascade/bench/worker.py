@@ -182,7 +182,8 @@ class Worker:
         model = components.make_model(config, count)
         if hasattr(model, "bind"):
             model.bind(self.environment)
-        return model
+        adapted = getattr(self.suite, "adapt", None)
+        return model if adapted is None else adapted(model)
 
     @cache  # noqa: B019 - a worker lives as long as its process
     def _database(self, seed: int) -> Any:

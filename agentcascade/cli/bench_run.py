@@ -96,7 +96,8 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
     console, workers = safe_console(), options["workers"]
     again = "".join(f" --{name} {options[name]}" for name in ("log", "rule") if isinstance(options[name], Path))
     again += f" --ray {options['ray']}" * bool(options["ray"]) + " --bank URL" * bool(options["bank"])
-    with RunProgress(console, resume_hint=f"agentcascade bench {point.name} --resume --out {folder}{again}") as bar:
+    go_on = f"agentcascade bench {point.name} --resume --out {folder}{again}"
+    with RunProgress(console, resume_hint=go_on) as bar:
         demonstrations, tasks = {}, {}
         source: Source = "official"
         for seed in dict.fromkeys(options["seeds"]):
@@ -153,10 +154,8 @@ def play(context: click.Context, point: EntryPoint, own: dict[str, Any], options
         console.print(line, style="dim")
     console.print("wrote " + ", ".join(str(p) for p in paths), soft_wrap=True)
     if report.faults:
-        again = (
-            f": when it answers again: agentcascade bench {point.name} --resume --out {folder}" if plan.stopped else ""
-        )
-        raise BenchError("; ".join(report.faults) + again)
+        broken = report.stopped or any(report.failures.values())
+        raise BenchError("; ".join(report.faults) + f": when it answers again: {go_on}" * bool(broken))
 
 
 def with_outlook(on_record: OnRecord, plan: RunPlan, console: Console) -> OnRecord:

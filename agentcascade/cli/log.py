@@ -136,7 +136,7 @@ def _facts(steps: list[LoggedStep]) -> dict[str, str]:
     samples = Counter(len(d.samples) for s in steps for d in s.students)
     agreed = [_majority(s) for s in steps]
     both = [(m, s.teacher) for m, s in zip(agreed, steps) if m is not None and s.teacher is not None]
-    with_gold = [(m, s.gold) for m, s in zip(agreed, steps) if m is not None and s.gold is not None]
+    with_gold = [(m, s.right) for m, s in zip(agreed, steps) if m is not None and s.gold is not None]
     facts: dict[str, Any] = {
         "steps": f"{len(steps):,}",
         "episodes": f"{len({s.cluster for s in steps}):,}",
@@ -147,7 +147,7 @@ def _facts(steps: list[LoggedStep]) -> dict[str, str]:
         "outcome known": _share(sum(s.success is not None for s in steps), len(steps)),
         "audits": f"{sum(s.kind == 'audit' for s in steps):,}",
         "majority is the teacher's": _share(sum(m == t for m, t in both), len(both)),
-        "majority is right": _share(sum(m == g for m, g in with_gold), len(with_gold)),
+        "majority is right": _share(sum(m in right for m, right in with_gold), len(with_gold)),
         "dollars known": _share(
             sum(s.teacher_price is not None and s.teacher_usage is not None for s in steps), len(steps)
         ),

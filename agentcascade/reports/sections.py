@@ -42,7 +42,8 @@ class ReferenceLog(NamedTuple):
         """(N,) votes of the majority of the first n samples, whether it is right, whether that is known."""
         labels = self.log.gold if self.reference == "gold" else self.log.teacher
         draw = self.log.draw(n)
-        return draw.votes, draw.top == labels, labels >= 0
+        right = self.log.is_right(draw.top) if self.reference == "gold" else draw.top == labels
+        return draw.votes, right, labels >= 0
 
 
 def add_agreement(page: Page, reference: ReferenceLog, n: int | None = None) -> None:

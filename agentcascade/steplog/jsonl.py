@@ -85,7 +85,13 @@ def _parse_plain(line: Mapping[str, Any]) -> LoggedStep:
         raise InvalidRequest(f"field '{missing}' is missing: a step has id, student, and teacher or gold")
     if line.get("teacher") is None and line.get("gold") is None and line.get("success") is None:
         raise InvalidRequest("neither teacher nor gold is given: there is nothing to hold the student against")
-    students = line["student"]
+    students, right = line["student"], line.get("gold")
+    every = (
+        [_answer(key, f"gold.{i}") for i, key in enumerate(right)]
+        if isinstance(right, list)
+        else [_answer(right, "gold")]
+    )
+    gold = [key for key in dict.fromkeys(every) if key is not None]
     named = students if isinstance(students, Mapping) else {"": students}
     return LoggedStep(
         id=str(line["id"]),
@@ -95,7 +101,8 @@ def _parse_plain(line: Mapping[str, Any]) -> LoggedStep:
             StudentSamples(model=str(name), samples=_samples(name, answers)) for name, answers in named.items()
         ),
         teacher=_answer(line.get("teacher"), "teacher"),
-        gold=_answer(line.get("gold"), "gold"),
+        gold=gold[0] if gold else None,
+        also_right=tuple(gold[1:]),
         **{name: line[name] for name in COPIED_FIELDS if line.get(name) is not None},
     )
 

@@ -20,7 +20,8 @@ from agentcascade.models.pricing import TOKEN_CLASSES
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import Usage
 
-FORMAT = 1
+FORMAT = 2
+"""2: with `also_right`"""
 MARK = b"agentcascade.steplog"
 ROW_GROUP = 10_000
 """Rows in a row group, which are in memory at once"""
@@ -104,6 +105,7 @@ def _schema(pa: Any) -> Any:
     known = {
         **dict.fromkeys(("id", "episode", "namespace", "goal", "category", "observation"), text),
         **dict.fromkeys(("teacher", "teacher_model", "gold", "kind"), text),
+        "also_right": pa.list_(text),
         "step": number,
         "students": pa.list_(student),
         "teacher_usage": usage,

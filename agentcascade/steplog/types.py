@@ -36,8 +36,9 @@ class StudentSamples(Frozen):
 class LoggedStep(Frozen):
     """One step that student and teacher both answered.
 
-    `teacher` and `gold` are action keys: what the teacher did, and what is known to be right. `success` is the outcome
-    of the whole episode as it was played. Every line of the log's JSONL form is one of these.
+    `teacher` and `gold` are action keys: what the teacher did, and what is known to be right (`also_right`, too, where
+    several answers are). `success` is the outcome of the whole episode as it was played. Every line of the log's JSONL
+    form is one of these.
     """
 
     id: str
@@ -53,6 +54,7 @@ class LoggedStep(Frozen):
     teacher_usage: Usage | None = None
     teacher_price: Price | None = None
     gold: str | None = None
+    also_right: tuple[str, ...] = Field(default=(), description="further action keys that are right, beside `gold`")
     success: bool | None = None
     propensity: float = Field(default=1.0, gt=0, le=1, description="with which probability the step was logged")
     kind: str = Field(default="shadow", description="shadow, or audit: then only accepted steps were logged")
@@ -63,6 +65,11 @@ class LoggedStep(Frozen):
     def cluster(self) -> str:
         """Cluster of the step for tests: its episode, or itself; steps of one cluster are not independent."""
         return f"{self.namespace}/{self.episode}" if self.episode else f"{self.namespace}//{self.id}"
+
+    @property
+    def right(self) -> frozenset[str]:
+        """Action keys that are known to be right."""
+        return frozenset(self.also_right) if self.gold is None else frozenset((self.gold, *self.also_right))
 
     @property
     def student(self) -> StudentSamples:

@@ -17,11 +17,10 @@ from agentcascade.errors import InvalidAction
 NO_CALL = "answer:no call"
 
 
-def gold(task: str, votes: Iterable[str | None], teacher: str | None, names: Iterable[str]) -> str:
-    """Key of an answer that is right: of the right votes at this task the most frequent, else the teacher's.
+def right(task: str, votes: Iterable[str | None], teacher: str | None, names: Iterable[str]) -> list[str]:
+    """Keys of the answers that are right, the most frequent one first: of the votes at this task and of the teacher's.
 
-    Several answers can be right (an optional argument left out), and a log has one gold key: the others count as wrong,
-    which never makes a rule look better than it is. Where no answer is right, gold is made of the possible answers.
+    Several can be right (an optional argument left out). Where none is, one is made of the possible answers.
 
     Args:
         task: id of a task.
@@ -31,8 +30,8 @@ def gold(task: str, votes: Iterable[str | None], teacher: str | None, names: Ite
     """
     known = _verdicts(task, names)
     counted = Counter(vote for vote in votes if vote is not None)
-    candidates = [key for key, _ in counted.most_common()] + ([] if teacher is None else [teacher])
-    return next((key for key in candidates if _is_right(key, task, known)), None) or _possible(task)
+    candidates = dict.fromkeys([*(key for key, _ in counted.most_common()), *([] if teacher is None else [teacher])])
+    return [key for key in candidates if _is_right(key, task, known)] or [_possible(task)]
 
 
 def _verdicts(task: str, names: Iterable[str]) -> dict[str, bool]:

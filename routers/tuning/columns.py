@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Bools = NDArray[np.bool_]
 
+Sizes = tuple[int, ...] | None
+"""Of classes; None: not known"""
 INVALID, ABSENT = -1, -2
 UNKNOWN = -1
 
@@ -67,7 +69,7 @@ class Columns:
     codes: NDArray[np.int16]
     """(N, M), each sample's class, numbered by first appearance; -1: no valid action, -2: not drawn"""
     gold: NDArray[np.int16]
-    """(N,), the class that is right; M: none of them; -1: not known"""
+    """(N,), the class that is right; M: none of them; -1: not known. Of several the one seen first"""
     teacher: NDArray[np.int16]
     """(N,), the teacher's class; M: none of them; -1: the teacher is not logged"""
     teacher_right: NDArray[np.int8]
@@ -91,6 +93,8 @@ class Columns:
     """(N,) each, NaN where not known: prompt, again (it once more), sample, teacher; plain_…: without caches"""
     names: dict[str, list[str]] = field(default_factory=dict)
     """category, tool: what the numbers stand for"""
+    right: Bools | None = None
+    """(N, M), the classes that are right, where a step of the log has several; None: `gold` alone is"""
     others: tuple[Columns, ...] = ()
     """Further students at the same steps"""
     members: tuple[Columns, ...] = ()
@@ -143,17 +147,32 @@ class Columns:
             counts[rows[valid], codes[valid]] += 1
         return counts
 
+    def is_right(self, top: NDArray[np.int16]) -> Bools:
+        """(N,), whether class `top` of each step is right, as far as that is known; -1 is no class."""
+        if self.right is None:
+            return np.asarray(top == self.gold)
+        return (top >= 0) & self.right[np.arange(len(self)), np.maximum(top, 0)]
+
     @cached_property
-    def kinds(self) -> tuple[list[tuple[Pattern, int, int]], Ints]:
-        """Steps that no vote can tell apart: (pattern, size of the right class, of the teacher's), and (N,) which."""
+    def kinds(self) -> tuple[list[tuple[Pattern, Sizes, Sizes]], Ints]:
+        """Steps that no vote can tell apart: (pattern, sizes of right classes, of the teacher's), and (N,) which."""
         drawn = (self.codes != ABSENT).sum(axis=1, dtype=np.int16)
         ordered = -np.sort(-self.sizes, axis=1)
         padded = np.concatenate([self.sizes, np.zeros((len(self), 1), np.int16)], axis=1)
         rows = np.arange(len(self))
-        of = [np.where(label < 0, UNKNOWN, padded[rows, label]) for label in (self.gold, self.teacher)]
-        table = np.column_stack([drawn, *of, ordered])
+        right, teacher = (
+            np.where(label < 0, UNKNOWN, padded[rows, label])[:, None] for label in (self.gold, self.teacher)
+        )
+        if self.right is not None:
+            sizes = -np.sort(-np.where(self.right, self.sizes, 0), axis=1)
+            right = np.where(self.gold[:, None] < 0, UNKNOWN, sizes)
+        table = np.column_stack([drawn, teacher, right, ordered])
         found, which = np.unique(table, axis=0, return_inverse=True)
-        kinds = [((int(row[0]), tuple(int(s) for s in row[3:] if s)), int(row[1]), int(row[2])) for row in found]
+        end = 2 + right.shape[1]
+        kinds = [
+            ((int(row[0]), tuple(int(s) for s in row[end:] if s)), _sizes(row[2:end]), _sizes(row[1:2]))
+            for row in found
+        ]
         return kinds, which.reshape(-1)
 
     def draw(self, n: int) -> Draw:
@@ -190,8 +209,14 @@ class Columns:
             others=tuple(other.take(chosen) for other in self.others),
             members=tuple(member.take(chosen) for member in self.members),
             cache=None if self.cache is None else self.cache.take(chosen),
+            right=None if self.right is None else self.right[chosen],
             **parts,
         )
+
+
+def _sizes(row: NDArray[np.int16]) -> Sizes:
+    """Sizes of classes, without the empty ones; None where they are not known."""
+    return None if row[0] == UNKNOWN else tuple(int(size) for size in row if size)
 
 
 def arms(steps: Sequence[LoggedStep]) -> list[Arm]:
@@ -243,7 +268,8 @@ def columns(steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = Non
     codes = np.full(shape, ABSENT, np.int16)
     logprob = np.full(shape, np.nan)
     labels = {name: np.full(len(chosen), UNKNOWN, np.int16) for name in ("gold", "teacher")}
-    right = np.full(len(chosen), UNKNOWN, np.int8)
+    taught = np.full(len(chosen), UNKNOWN, np.int8)
+    right = np.zeros(shape, bool)
     tool = np.full(shape, -1, np.int16)
     tools: dict[str, int] = {}
     teachers = any(s.teacher is not None for s in chosen)
@@ -256,8 +282,10 @@ def columns(steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = Non
         drawn = step.students[student]
         codes[i, len(drawn.samples) : most if drawn.n is None else drawn.n] = INVALID
         if step.gold is not None:
-            labels["gold"][i] = known.get(step.gold, most)
-            right[i] = step.teacher == step.gold if teachers else UNKNOWN
+            fine = [known[key] for key in known if key in step.right]
+            labels["gold"][i] = min(fine, default=most)
+            right[i, fine] = True
+            taught[i] = step.teacher in step.right if teachers else UNKNOWN
         if teachers:
             labels["teacher"][i] = most if step.teacher is None else known.get(step.teacher, most)
         for action, j in known.items():
@@ -269,7 +297,8 @@ def columns(steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = Non
         codes=codes,
         gold=labels["gold"],
         teacher=labels["teacher"],
-        teacher_right=right,
+        teacher_right=taught,
+        right=right if any(step.also_right for step in chosen) else None,
         success=np.array([UNKNOWN if s.success is None else s.success for s in chosen], np.int8),
         cluster=np.array([first[s.cluster] for s in chosen], np.int64),
         weight=weight / weight.mean(),

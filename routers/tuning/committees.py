@@ -13,7 +13,7 @@ import numpy as np
 from agentcascade.actions.voting import Seat, next_members
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.routers.agreement import Agreement
-from agentcascade.routers.tuning.columns import ABSENT, Columns, arm_of, arms, columns, failed
+from agentcascade.routers.tuning.columns import ABSENT, UNKNOWN, Columns, arm_of, arms, columns, failed
 from agentcascade.routers.tuning.rules import Asked, Outcome, Rule, Threshold
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import LoggedSample, Situation, Tally
@@ -203,6 +203,12 @@ def _renumbered(log: Columns, places: Sequence[int]) -> Columns:
         new = np.where(wide < 0, wide, np.take_along_axis(number, np.maximum(wide, 0).astype(np.int64), axis=1))
         return (new if codes.ndim == 2 else new[:, 0]).astype(np.int16)
 
+    right = None
+    if log.right is not None:
+        right = np.zeros((len(log), max(most, log.most) + 1), bool)
+        np.put_along_axis(right, number[:, : log.most], log.right, axis=1)
+        right[:, most:] = False
+        right = right[:, :most]
     tool = np.full((len(log), most), -1, np.int16)
     width = min(most, log.most)
     tool[:, :width] = np.take_along_axis(np.pad(log.tool, ((0, 0), (0, 1)), constant_values=-1), order, axis=1)[
@@ -211,12 +217,19 @@ def _renumbered(log: Columns, places: Sequence[int]) -> Columns:
     return replace(
         log,
         codes=numbered(chosen),
-        gold=numbered(log.gold),
+        gold=numbered(log.gold) if right is None else _first_right(right, log.gold < 0),
+        right=right,
         teacher=numbered(log.teacher),
         tool=tool,
         logprob=log.logprob[:, places] if log.logprob.shape[1] else log.logprob,
         members=(),
     )
+
+
+def _first_right(right: NDArray[np.bool_], unknown: NDArray[np.bool_]) -> NDArray[np.int16]:
+    """(N,), the first class that is right, the number of classes where none is, -1 where it is `unknown`."""
+    first = np.where(right.any(axis=1), right.argmax(axis=1), right.shape[1])
+    return np.where(unknown, UNKNOWN, first).astype(np.int16)
 
 
 def _bare(name: str) -> str:

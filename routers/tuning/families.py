@@ -126,9 +126,8 @@ def fit(log: Columns, n: int, kind: Kind, seed: int = 0) -> dict[str, Any]:
     except ImportError as error:
         raise MissingExtra("scikit-learn", "tune", "a learned score") from error
     draw = log.draw(n)
-    label = np.where(log.gold >= 0, log.gold, log.teacher) if kind == "episode-loss" else _label(log, kind)
     rows = labelled(log, kind) & (draw.votes > 0)
-    right = (draw.top == label)[rows]
+    right = _is_fine(log, draw.top, kind)[rows]
     if len(right) < 20 or right.all() or not right.any():
         raise InvalidRequest(
             f"a learned score needs steps where the majority is right and others where it is wrong: {right.sum()} of "
@@ -157,8 +156,7 @@ def grouped(log: Columns, by: Literal["tool", "category"], n: int, kind: Kind) -
     """
     draw = log.draw(n)
     groups = np.where(draw.top < 0, -1, log.tool[np.arange(len(log)), draw.top]) if by == "tool" else log.category
-    label = np.where(log.gold >= 0, log.gold, log.teacher) if kind == "episode-loss" else _label(log, kind)
-    bad = draw.top != label
+    bad = ~_is_fine(log, draw.top, kind)
     names = log.names[by]
     own = {i: name for i, name in enumerate(names) if (groups == i).sum() >= 20}
     masks = {name: groups == i for i, name in own.items()}
@@ -178,8 +176,12 @@ def grouped(log: Columns, by: Literal["tool", "category"], n: int, kind: Kind) -
         needed[min(steps)[2]] -= 1
 
 
-def _label(log: Columns, kind: Kind) -> Any:
-    return log.gold if kind == "wrong" else log.teacher
+def _is_fine(log: Columns, top: Any, kind: Kind) -> Any:
+    """(N,), whether class `top` is what a risk of this kind asks for: right, or the teacher's."""
+    if kind == "wrong":
+        return log.is_right(top)
+    same = top == log.teacher
+    return np.where(log.gold >= 0, log.is_right(top), same) if kind == "episode-loss" else same
 
 
 def _logprob(log: Columns, n: int, top: Any) -> Floats:

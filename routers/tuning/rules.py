@@ -106,16 +106,16 @@ class Threshold:
         for i, (of, gold, teacher) in enumerate(kinds):
             chance = {size: winning(of, size, self.n, self.needed) for size in {*of[1]}}
             accept[i] = sum(chance[size] for size in of[1])
-            for name, size in (("gold", gold), ("teacher", teacher)):
-                if size >= 0:
-                    right[name][i] = chance[size] if size else 0.0
+            for name, sizes in (("gold", gold), ("teacher", teacher)):
+                if sizes is not None:
+                    right[name][i] = sum(chance[size] for size in sizes)
         draw = log.draw(self.n)
         taken = draw.votes >= self.needed
         return Outcome(
             accept=accept[which],
             right={name: values[which] for name, values in right.items()},
             taken=taken,
-            fine={"gold": taken & (draw.top == log.gold), "teacher": taken & (draw.top == log.teacher)},
+            fine={"gold": taken & log.is_right(draw.top), "teacher": taken & (draw.top == log.teacher)},
             asked=(Asked(1.0, self.n, self),),
         )
 
@@ -233,7 +233,7 @@ class Scored:
 
 
 def _drawn(log: Columns, taken: Bools, top: Any, n: int) -> Outcome:
-    fine = {"gold": taken & (top == log.gold), "teacher": taken & (top == log.teacher)}
+    fine = {"gold": taken & log.is_right(top), "teacher": taken & (top == log.teacher)}
     right = {
         name: np.where(labels < 0, np.nan, fine[name].astype(float))
         for name, labels in (("gold", log.gold), ("teacher", log.teacher))

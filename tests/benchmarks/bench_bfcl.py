@@ -134,7 +134,8 @@ def logged(
             )
             for name in members
         )
-        gold = labels.gold(id, [votes[name] for name in members], votes[teacher], [PREFIX + name for name in given])
+        names = [PREFIX + name for name in given]
+        gold, *others = labels.right(id, [votes[name] for name in members], votes[teacher], names)
         steps.append(
             LoggedStep(
                 id=id,
@@ -145,6 +146,7 @@ def logged(
                 teacher_usage=Usage(input=given[teacher].input_tokens or 0, output=given[teacher].output_tokens or 0),
                 teacher_price=_price(teacher, known),
                 gold=gold,
+                also_right=tuple(others),
             )
         )
     return steps
@@ -159,16 +161,10 @@ def certified(table: Table, members: Sequence[str], teacher: str, known: dict[st
     """Rules of `tune` at 95 %, found on one half and counted with the official verdicts on the other."""
     cheap_first = sorted(members, key=lambda m: float(table[m].dollars.mean()))
     steps = logged(table.ids, cheap_first, teacher, known)
-    key_of = {step.id: step.gold for step in steps}
-    others = [
-        id
-        for i, id in enumerate(table.ids)
-        if any(table[m].right[i] and table[m].votes[i] != key_of[id] for m in cheap_first)
-    ]
+    several = sum(bool(step.also_right) for step in steps)
     print(
         f"\ncertificates, teacher {short(teacher)} (wrong {1 - table[teacher].right.mean():.3f}), members"
-        f" {', '.join(map(short, cheap_first))}; on {len(others)} of {len(steps)} tasks a member's"
-        " right answer is not the gold one and counts as wrong"
+        f" {', '.join(map(short, cheap_first))}; on {several} of {len(steps)} tasks several answers are right"
     )
     print_certified(table, steps, teacher, CERTIFIED, short)
 

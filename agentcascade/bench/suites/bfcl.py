@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
 from agentcascade.bench.suites.protocol import Defaults, Outcome, Source, Task
 from agentcascade.envs.bfcl import environment, labels, models, recorded, tasks
+from agentcascade.envs.bfcl.text_calls import TextCalls
 from agentcascade.envs.recorded.models import price
 from agentcascade.messages import text_of
-from agentcascade.protocols import Environment
+from agentcascade.protocols import ChatModel, Environment
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import Message
 
@@ -27,7 +28,10 @@ OURS = (
     "their dollars are seconds of two cores at $0.05 an hour"
 )
 VOTED = "…*7 answers what most of seven samples say, and pays for all; the student's, up to three, are other ones"
-LIVE = "answers of live models are judged by BFCL's check re-implemented (the official verdict on 27,799 of 27,800)"
+LIVE = (
+    "answers of live models are judged by BFCL's check re-implemented (the official verdict on 27,799 of 27,800); a "
+    "call that one writes into its text, in a Markdown fence or in <tool_call> tags, is read as a call"
+)
 
 
 class BfclSuite:
@@ -78,27 +82,33 @@ class BfclSuite:
         on_progress(len(found), len(found))
         return found, "official"
 
+    def adapt(self, model: ChatModel) -> ChatModel:
+        """Of a live model, the calls that it writes into its text are read."""
+        return model if model.name.startswith(models.PREFIX) else cast("ChatModel", TextCalls(model))
+
     def price(self, model: str) -> Mapping[str, str] | None:
         """Dollars per million tokens of the time, of a recorded model."""
         return price(model, models.LIBRARY) if model.startswith(models.PREFIX) else None
 
     def label(self, step: LoggedStep, task: str) -> LoggedStep:
-        """A step of the log with `gold`: an answer that is right."""
+        """A step of the log with `gold`, an answer that is right, and the others that are."""
         names = dict.fromkeys((*(student.model for student in step.students), step.teacher_model))
         names |= {sample.member: None for student in step.students for sample in student.samples}
         votes = [sample.action for student in step.students for sample in student.samples]
-        return step.model_copy(update={"gold": labels.gold(task, votes, step.teacher, names)})
+        gold, *others = labels.right(task, votes, step.teacher, names)
+        return step.model_copy(update={"gold": gold, "also_right": tuple(others)})
 
     def notes(self, source: Source, models_: Sequence[str]) -> list[str]:
         lines = []
-        own = [m for m in models_ if any(name in m for name in QWEN)]
-        if any(m.startswith(models.PREFIX) and m not in own for m in models_):
+        played = [m for m in models_ if m.startswith(models.PREFIX)]
+        own = [m for m in played if any(name in m for name in QWEN)]
+        if len(own) < len(played):
             lines.append(RECORDED)
         if own:
             lines.append(OURS)
         if any("*" in m for m in own):
             lines.append(VOTED)
-        return [*lines, LIVE] if any(not m.startswith(models.PREFIX) for m in models_) else lines
+        return [*lines, LIVE] if len(played) < len(models_) else lines
 
 
 def _belongs(task: tasks.Task, split: str) -> bool:

@@ -120,7 +120,8 @@ class PlayableSuite(Suite, Protocol):
         ...
 
     # Optional: `price(model) -> {"input": …, "output": …} | None`, dollars per million tokens that the suite knows of a
-    # model; `label(step, task) -> LoggedStep`, a step of the log with what is right at it (`gold`).
+    # model; `label(step, task) -> LoggedStep`, a step of the log with what is right at it (`gold`); `adapt(model) ->
+    # ChatModel`, a model as the suite's world needs it.
 
     def notes(self, source: Source, models: Sequence[str]) -> list[str]:
         """What must be said beside the table: where tasks come from, what the models are that are none."""

@@ -192,6 +192,7 @@ def test_gold_is_the_right_answer_that_most_gave_else_the_teachers_else_a_possib
     live = ("a", "b", "c")
     several = step(*zip(live, (said("Rome"), said("Roma", days=1), said("Roma", days=1))), teacher=said("Rome"))
     assert several.gold == 'weather_get({"city":"Roma","days":1})'
+    assert several.also_right == ('weather_get({"city":"Rome"})',), "the teacher's is right, too"
     assert step(*zip(live, (said("Paris"), said("Bonn"))), teacher=said("Rome")).gold == 'weather_get({"city":"Rome"})'
     neither = step(("a", said("Paris")), teacher=said("Bonn"))
     assert neither.gold == 'weather_get({"city":"Rome","days":1})'

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from agentcascade.actions.voting import Seat
 from agentcascade.config.load import CascadeConfig
-from agentcascade.errors import ConfigError, InvalidRequest
+from agentcascade.errors import BudgetExceeded, ConfigError, InvalidRequest
 from agentcascade.models.pricing import Price
 from agentcascade.reports.log import write_log_report
 from agentcascade.reports.tuning import write_tuning_report
+from agentcascade.routers.committee import make_committee_router
 from agentcascade.routers.tuning.certification import certificate
 from agentcascade.routers.tuning.committees import Committee, alone, committee
 from agentcascade.routers.tuning.costs import Bill
@@ -33,7 +34,7 @@ from agentcascade.steplog.records import PriceLookup, logged_step
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import LoggedSample, Usage
 from tests.cascades import MESSAGES, Model, act
-from tests.unit.step.test_committee import committee as live
+from tests.committees import committee as live
 
 
 def step(id: Any, teacher: Any = "a", gold: Any = "a", **students: Any) -> LoggedStep:
@@ -119,6 +120,67 @@ def test_a_replay_is_what_the_cascade_did_with_the_same_votes(members: list[Any]
     assert {
         name for name, part in zip(replayed, outcome.asked) if part.staged is not None and part.staged[0] == 1
     } == asked
+
+
+class Member(Model):
+    """Answers, refuses, fails, is over its budget, or does not answer in time; under its provider's own name."""
+
+    async def complete(self, messages: Any, **options: Any) -> Any:
+        completion = await super().complete(messages, **options)
+        return completion.model_copy(update={"model": "gateway/one-name-for-all"})
+
+
+DOES = {
+    "a": act("a"),
+    "b": act("b"),
+    "says nothing": "?",
+    "refuses": act("I'm sorry, but I can't assist with that."),
+    "fails": RuntimeError("down"),
+    "is over budget": BudgetExceeded("no"),
+    "is late": TimeoutError(),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3), st.sampled_from(sorted(DOES))), min_size=2, max_size=4),
+    st.sampled_from(["threshold", "margin", "entropy", "unanimity"]),
+    st.sampled_from(["auto", "never"]),
+    st.data(),
+)
+def test_what_a_member_does_in_a_replay_is_what_it_does_live(
+    members: list[Any], name: str, staged: str, data: st.DataObject
+) -> None:
+    """The cascade's decision is that of the rule on the shadow's log, whatever members do, in whatever order."""
+    seats = tuple(Seat(samples, weight) for samples, weight, _ in members)
+    n = sum(seat.votes for seat in seats)
+    score = data.draw(st.sampled_from([0.2, 0.5, 0.8, 1.0]))
+    options = {
+        "threshold": {"needed": data.draw(st.integers(1, n))},
+        "margin": {"score": "margin", "threshold": score},
+        "entropy": {"score": "entropy", "threshold": score},
+        "unanimity": {},
+    }[name]
+    router = make_committee_router("scored" if "score" in options else name, options, n)
+    prices = data.draw(st.permutations(["1", "2", "4", None][: len(members)]))
+    bought = {"staged": staged}
+
+    async def run(mode: str) -> tuple[Any, Any]:
+        models = [Member(f"m{i}", DOES[does], price=prices[i]) for i, (_, _, does) in enumerate(members)]
+        made = live(*models, seats=seats, router=router, mode=mode, teacher=Model("t", act("a")), sampling=bought)
+        _, decision = await made.step(MESSAGES)
+        await made.settle()
+        return made, decision
+
+    shadowed, decision = asyncio.run(run("shadow"))
+    [shadow] = shadowed.context.recorder.shadows
+    log = committee([logged_step(shadow, (*decision.calls, *shadow.calls), None, PriceLookup(None))])
+    _, acted = asyncio.run(run("cascade"))
+    rule = Committee(tuple(f"m{i}" for i in range(len(members))), seats, router.as_rule())  # type: ignore[attr-defined]
+    outcome = rule.on(log)
+    assert bool(outcome.taken[0]) is shadow.accepted is (acted.answered_by == "student")
+    if shadow.accepted:
+        assert bool(outcome.fine["teacher"][0]) is (acted.action == "a")
 
 
 def records(count: int, rng: random.Random, priced: bool = False) -> list[LoggedStep]:

@@ -1,0 +1,81 @@
+"""Tool calls that a live model wrote into its text: read where its server has no parser of tool calls.
+
+Small models write a call as JSON in a Markdown fence or in ``<tool_call>`` tags. vLLM finds the latter (its option
+``--tool-call-parser``), other servers hand all on as text. Calls of tools that were offered are the answer's calls.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from agentcascade.envs.bfcl import calls
+from agentcascade.errors import InvalidAction
+from agentcascade.messages import text_of
+from agentcascade.protocols import ChatModel
+from agentcascade.types import Completion, Message, Tool
+
+_FENCE = re.compile(r"```\w*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_SPACE = re.compile(r"[\s,]*")
+_BETWEEN = re.compile(r"</?(?:tool_call|tools|function_call)>")
+
+
+class TextCalls:
+    """A chat model whose answers in text are read for tool calls; in all else it is `model` itself."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # of pickling and copying, before there is a model
+            raise AttributeError(name)
+        return getattr(self._model, name)
+
+    async def complete(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any
+    ) -> Completion:
+        """As `model` answers, with calls in place of texts that hold some."""
+        completion = await self._model.complete(messages, tools=tools, **options)
+        read = [with_calls(message, tools or ()) for message in completion.messages]
+        reasons = completion.finish_reasons
+        if len(reasons) == len(read):
+            reasons = tuple(
+                "tool_calls" if now is not was else why for now, was, why in zip(read, completion.messages, reasons)
+            )
+        return completion.model_copy(update={"messages": tuple(read), "finish_reasons": reasons})
+
+
+def with_calls(message: Message, tools: Sequence[Tool]) -> Message:
+    """The message with the calls of `tools` that its text holds; the same object where it holds none, or others."""
+    text = text_of(message)
+    if message.get("tool_calls") or not text:
+        return message
+    try:
+        made = calls.message(calls.read("\n".join(_values(text)) or text, "any"))
+    except InvalidAction:
+        return message
+    names = {call["function"]["name"] for call in made.get("tool_calls", ())}
+    if not names or not names <= {tool["function"]["name"] for tool in tools if "function" in tool}:
+        return message
+    return {**message, **made}
+
+
+def _values(text: str) -> list[str]:
+    """JSON values that stand one behind the other in a fence, in tags or bare, each on a line; none where text is, too.
+
+    Several calls are written so, over as many lines as there are fields.
+    """
+    fence = _FENCE.search(text[: calls.LONGEST])
+    inner = _BETWEEN.sub(" ", fence.group(1) if fence else text[: calls.LONGEST]).strip()
+    found: list[str] = []
+    place, decoder = 0, json.JSONDecoder()
+    try:
+        while place < len(inner) and len(found) <= calls.MOST_CALLS:
+            value, end = decoder.raw_decode(inner, place)
+            found.append(json.dumps(value))
+            place = end + len(_SPACE.match(inner, end)[0])  # type: ignore[index]  # it matches anywhere
+    except (ValueError, RecursionError):
+        return []
+    return found
