@@ -57,7 +57,8 @@ class Committee(StudentPolicy):
         members = [Member(student, seat) for student, seat in zip(students, seats)]
         if twice := [m.name for i, m in enumerate(members) if any(m.name == other.name for other in members[:i])]:
             raise ConfigError(
-                f"'{twice[0]}' sits twice in the committee: a member's further votes are its `samples` or its `weight`"
+                f"'{twice[0]}' sits twice in the committee: a member's further votes are its `samples` or its "
+                "`weight`, and another model that is served under the same name needs one of its own"
             )
         # Stable: of equals, as configured.
         self.members = sorted(members, key=lambda m: (m.name != kept, call_dollars(m.model, m.seat)))

@@ -153,3 +153,30 @@ def test_members_that_refuse_in_whatever_way_have_no_vote(tmp_path: Path) -> Non
     field = got["agentcascade"]
     assert (field["answered_by"], field["votes"], field["samples"]) == ("teacher", {}, 4)
     assert sum(call["role"] == "student" and bool(call["dollars"]) for call in field["calls"]) == 4, "paid for"
+
+
+def test_members_of_one_endpoint_have_their_own_keys_and_a_stream_is_one_members_answer(tmp_path: Path) -> None:
+    with FakeOpenAI(reply) as fake:
+        keys = {name: f"sk-key-of-{name}-0123456789abcdefghij" for name in ("a", "b")}
+        shared = {"api_base": fake.url, "retries": 0, "price": PRICE}
+        config = settings(
+            fake,
+            tmp_path,
+            student={"name": "openai/a", "api_key": keys["a"], **shared},
+            students=[{"name": "openai/b", "api_key": keys["b"], **shared}],
+            router={"name": "threshold", "options": {"needed": 2}},
+            sampling={"across": "students"},
+        )
+        with serving(CascadeConfig.load(None, **config)) as proxy:
+            streamed = proxy.chat(stream=True, stream_options={"include_usage": True}).text
+        sent = {str(r.body["model"]): r.headers["authorization"] for r in fake.requests}
+        assert sent == {name: f"Bearer {key}" for name, key in keys.items()}
+        assert not any(r.body.get("stream") for r in fake.requests), "nothing of a sample is shown before the verdict"
+    chunks = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+    said = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+    assert said == "look"
+    (field,) = [chunk["agentcascade"] for chunk in chunks if "agentcascade" in chunk]
+    assert field["reason"] == "agreement 2/2, answer of openai/a"
+    assert [chunk["usage"]["prompt_tokens"] for chunk in chunks if chunk.get("usage")] == [10], (
+        "of the one that answered"
+    )

@@ -16,6 +16,7 @@ from agentcascade.types import Completion
 from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 from tests.committees import committee
 from tests.tool_calls import TOOLS, call
+from tests.unit.step.test_rollout import FakeBudgets
 
 LOOK, GO = act("look"), act("go")
 DECLINED = "I'm sorry, but I can't assist with that."
@@ -219,3 +220,31 @@ async def test_a_chains_exchange_is_kept_by_the_student_that_made_the_call() -> 
     first.answers, second.answers = ["up again"], ["done"]
     _, decision = await cascade.step(conversation, tools=TOOLS)
     assert (decision.action, decision.samples, len(first.requests)) == ("answer:done", 1, 1)
+
+
+async def test_a_caller_that_goes_away_leaves_the_votes_and_the_bills_of_all() -> None:
+    members = Model("a", LOOK), Hangs("never", price="2")
+    cascade = committee(*members, teacher=Model("t", GO))
+    step = asyncio.ensure_future(cascade.step(MESSAGES))
+    await asyncio.sleep(0.01)
+    step.cancel()
+    await asyncio.gather(step, return_exceptions=True)
+    (decision,) = cascade.context.recorder.decisions  # type: ignore[union-attr]
+    assert decision.votes == {"look": 1}
+    assert {c.model: bool(c.dollars) for c in decision.calls} == {"a": True, "never": True}
+
+
+async def test_a_budget_that_ends_between_two_members_is_a_vote_that_lacks() -> None:
+    """What is reserved for one is not there for the other, nor for the teacher: the vote that was paid for is taken."""
+    members = Model("a", LOOK), Model("b", LOOK, price="1.5")
+    limits: Any = {"budgets": {"per_episode": "60", "output_tokens": 10, "when_exceeded": "student"}}
+    budgets = FakeBudgets("60")
+    _, decision = await committee(*members, teacher=Model("t", GO), **limits).twin(budgets=budgets).step(MESSAGES)
+    assert (decision.action, decision.votes, decision.reason) == ("look", {"look": 1}, "the teacher is over budget")
+    assert [failure.split(": ")[:2] for failure in decision.failures] == [
+        ["student", "BudgetExceeded"],
+        ["teacher", "BudgetExceeded"],
+    ]
+    assert decision.failures[0].endswith("(b)")
+    assert ([len(m.requests) for m in members], budgets.open) == ([1, 0], {})
+    assert sum(budgets.settled) == decision.dollars == 110
