@@ -27,6 +27,7 @@ class Judge:
         self._task, self._by_rows = task, by_rows
         self._known = _recorded(task, names)
         self._right: set[str] = set()
+        self._wrong: set[str] = set()
 
     def vote(self, key: str | None, text: str) -> str | None:
         """What an answer votes for; None for what votes for nothing: no query, or one that fails.
@@ -37,19 +38,21 @@ class Judge:
         """
         result = None if key is None else self._result(key, statement_of(text))
         said = key if result is None or not self._by_rows else result.rows
-        if said is not None and result is not None and result.right:
-            self._right.add(said)
+        if said is not None and result is not None:
+            (self._right if result.right else self._wrong).add(said)
         return said
 
     def gold(self, votes: Iterable[str | None], teacher: str | None) -> str:
         """The right answer that most samples gave, else the teacher's, else the gold query's.
 
-        Several can be right, and a log has one gold key: the others count as wrong, which never makes a rule look
-        better than it is.
+        Several can be right, and a log has one gold key: the others count as wrong, as do rows that were right of one
+        model and wrong of another (their order was left open). That never makes a rule look better than it is.
         """
         counted = Counter(vote for vote in votes if vote is not None)
         candidates = [key for key, _ in counted.most_common()] + ([] if teacher is None else [teacher])
-        return next((key for key in candidates if key in self._right), None) or self._gold()
+        best = next((key for key in candidates if key in self._right - self._wrong), None)
+        gold = best or self._gold()
+        return gold if gold not in self._wrong else f"{gold}, in another order"
 
     def _result(self, key: str, statement: str) -> Result | None:
         """None where it cannot be told without the databases."""

@@ -91,7 +91,9 @@ def logged(ids: Sequence[str], members: Sequence[str], teacher: str, known: dict
         asked = {name: given(name, id) for name in (*members, teacher)}
         first = {name: answers_[0] for name, (answers_, _) in asked.items()}
         votes = [first[name].rows for name in members]
-        right = {answer.rows for answer in first.values() if answer.right and answer.rows is not None}
+        right = {answer.rows for answer in first.values() if answer.right} - {
+            answer.rows for answer in first.values() if not answer.right
+        }
         gold = max((v for v in votes if v in right), key=votes.count, default=first[teacher].rows)
         steps.append(
             LoggedStep(
@@ -111,7 +113,7 @@ def logged(ids: Sequence[str], members: Sequence[str], teacher: str, known: dict
                 teacher_model=teacher,
                 teacher_usage=Usage(input=asked[teacher][1], output=first[teacher].output_tokens or 0),
                 teacher_price=token_price(known[teacher]),
-                gold=gold if gold in right else shipped.GOLD,
+                gold=gold if gold in right else "none of these",
             )
         )
     return steps
