@@ -1,4 +1,4 @@
-"""Prompt caching over HTTP: a provider with Anthropic's rules bills what our requests really hit, by litellm."""
+"""Prompt caching over HTTP: a provider with Anthropic's rules bills what our requests really hit, by every adapter."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from agentcascade import LiteLLMModel, ScriptedModel, build
+from agentcascade.models.anthropic import AnthropicModel
+from agentcascade.types import Step, Trajectory
 from tests.fake_openai import FakeOpenAI
 from tests.prompt_caches import CachingProvider, anthropic_blocks
 
@@ -17,8 +19,8 @@ SYSTEM = "You run errands in a house. " + "Rules are rules. " * 400
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
 
-def teacher(server: FakeOpenAI) -> dict[str, Any]:
-    return {"name": NAME, "api_base": server.root, "api_key": "k", "retries": 0}
+def teacher(server: FakeOpenAI, adapter: Any = LiteLLMModel) -> Any:
+    return adapter(NAME, api_base=server.root, api_key="k", retries=0)
 
 
 def turns(steps: int, system: str = SYSTEM) -> list[dict[str, Any]]:
@@ -40,11 +42,12 @@ async def play(
     return list(episodes.decisions)
 
 
+@pytest.mark.parametrize("adapter", [LiteLLMModel, AnthropicModel])
 @pytest.mark.parametrize("student", [False, True], ids=["teacher", "student"])
-async def test_every_step_reads_what_the_one_before_sent(student: bool) -> None:
+async def test_every_step_reads_what_the_one_before_sent(student: bool, adapter: Any) -> None:
     provider = CachingProvider()
     with FakeOpenAI(provider) as server:
-        models = {"student" if student else "teacher": teacher(server)}
+        models = {"student" if student else "teacher": teacher(server, adapter)}
         off = {
             **models,
             "mode": "student" if student else "teacher",
@@ -74,9 +77,10 @@ async def test_every_step_reads_what_the_one_before_sent(student: bool) -> None:
         assert sum(d.dollars for d in decisions) < Decimal("0.5") * sum(d.dollars for d in uncached)
 
 
-async def test_caching_off_sends_what_the_caller_says_byte_for_byte() -> None:
+@pytest.mark.parametrize("adapter", [LiteLLMModel, AnthropicModel])
+async def test_caching_off_sends_what_the_caller_says_byte_for_byte(adapter: Any) -> None:
     with FakeOpenAI(CachingProvider()) as server:
-        model = LiteLLMModel(NAME, api_base=server.root, api_key="k", retries=0)
+        model = teacher(server, adapter)
         await model.complete(turns(3), tools=[TOOL])
         with build(teacher=model, mode="teacher", caching=False, bank={"url": "sqlite:///:memory:"}) as cascade:
             await cascade.episode(id="e", goal="g").complete(turns(3), tools=[TOOL])
@@ -140,3 +144,27 @@ async def test_prompts_that_are_never_read_again_are_written_no_more() -> None:
     assert all(written[:20])
     assert sum(written[30:]) <= 6, "tried again in a share of the episodes"
     assert not any(usage["cache_read_input_tokens"] for usage in provider.usages)
+
+
+async def test_a_second_wave_reads_all_that_the_first_has_sent() -> None:
+    """An endpoint without n is asked for samples in waves: the whole prompt, what was added to it too, comes again."""
+    provider = CachingProvider(lambda request: "look")
+    with (
+        FakeOpenAI(provider) as server,
+        build(
+            teacher=ScriptedModel(["go"]),
+            student=teacher(server, AnthropicModel),
+            retrieval={"k": 1, "embedder": "hashing"},
+            router={"name": "unanimity", "options": {"n": 3}},
+            bank={"url": "sqlite:///:memory:"},
+        ) as cascade,
+    ):
+        step = Step(observation="a shelf " * 200, action="look")
+        await cascade.bank.add_many([Trajectory(goal="tidy up", steps=(step,), success=True)])
+        await play(cascade, range(1))
+    first, *others = provider.usages
+    assert b"# Examples" in b"".join(anthropic_blocks(server.requests[0].body)[0])
+    assert len(others) == 2
+    for usage in others:
+        assert usage["cache_read_input_tokens"] == first["cache_creation_input_tokens"] > 1024
+        assert usage["input_tokens"] <= 1
