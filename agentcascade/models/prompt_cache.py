@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from agentcascade.models.quirks import model_quirks
-from agentcascade.protocols import ChatModel
+from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
+from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.types import Message, Usage
 
 PROBE = 1_000
@@ -104,8 +105,33 @@ MAX_DEPTH = 32
 """Of a message, that is told apart; what is deeper counts by its type."""
 
 
+class PromptParts(NamedTuple):
+    """Fingerprints of a prompt's messages, and the tokens before each of them and behind the last."""
+
+    prints: tuple[int, ...]
+    ends: tuple[int, ...]
+
+
+def prompt_parts(messages: Sequence[Message], count: TokenCounter) -> PromptParts:
+    """Parts of a prompt, by which it is compared with what was sent before."""
+    prints, ends, end = [], [0], 0
+    for message in messages:
+        content = message.get("content")
+        if type(content) is str and len(message) == 2:  # role and text: most messages, and this is at every step
+            prints.append(hash((message.get("role"), content)))
+            end += TOKENS_PER_MESSAGE + count(content)
+        else:
+            prints.append(fingerprint(message))
+            end += count_messages([message], count) - TOKENS_PER_MESSAGE
+        ends.append(end)
+    return PromptParts(tuple(prints), tuple(ends))
+
+
 def fingerprint(message: Message) -> int:
     """Fingerprint of a message, equal for equal ones in this process: long texts are hashed once."""
+    content = message.get("content")
+    if len(message) == 2 and isinstance(content, str):
+        return hash((message.get("role"), content))
     return hash(_frozen(message, 0))
 
 

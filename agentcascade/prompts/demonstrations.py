@@ -205,26 +205,43 @@ def build(
     Raises:
         InvalidRequest: there is no user message to attach them to.
     """
+    return build_at(messages, demonstrations, (place,), budget=budget, count=count, prompts=prompts, task=task)[0]
+
+
+def build_at(
+    messages: Sequence[Message],
+    demonstrations: Sequence[Demonstration],
+    places: Sequence[Place],
+    *,
+    budget: int,
+    count: TokenCounter,
+    prompts: Prompts = DEFAULT,
+    task: str = "",
+) -> list[Prompt]:
+    """One prompt of `build` for each of `places`, rendered once."""
     task = task.strip() if len(task) <= MAX_TASK else ""
     shown, tokens = fit(demonstrations, budget, count, prompts, task)
     dropped = len(demonstrations) - len(shown)
     if not shown:
-        return Prompt(list(messages), (), dropped, 0)
+        return [Prompt(list(messages), (), dropped, 0) for _ in places]
     first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), None)
     if first is None:
         raise InvalidRequest("demonstrations need a user message to follow: the conversation has none")
     structure = Shown(tuple(d for d, _ in sorted(shown, key=_place)), prompts.quoting.on)
     text = render(shown, prompts, text_of(messages[first]), task)
+    best_first = tuple(d for d, _ in shown)
+    return [Prompt(_placed(messages, first, place, text, structure), best_first, dropped, tokens) for place in places]
+
+
+def _placed(messages: Sequence[Message], first: int, place: Place, text: str, structure: Shown) -> list[Message]:
+    """The messages with `text` at the end of the `first` user message, or before the new observation."""
     at = observation_start(messages) if place == "last" else None
     if at is None:
-        told = [*messages[:first], Composed(messages[first], text, structure), *messages[first + 1 :]]
-    else:
-        user = next((i for i in range(at, len(messages)) if messages[i].get("role") == "user"), None)
-        if user is None:
-            told = [*messages, Composed({"role": "user", "content": ""}, text, structure)]
-        else:
-            told = [*messages[:user], Composed(messages[user], text, structure, before=True), *messages[user + 1 :]]
-    return Prompt(told, tuple(d for d, _ in shown), dropped, tokens)
+        return [*messages[:first], Composed(messages[first], text, structure), *messages[first + 1 :]]
+    user = next((i for i in range(at, len(messages)) if messages[i].get("role") == "user"), None)
+    if user is None:
+        return [*messages, Composed({"role": "user", "content": ""}, text, structure)]
+    return [*messages[:user], Composed(messages[user], text, structure, before=True), *messages[user + 1 :]]
 
 
 def observation_start(messages: Sequence[Message]) -> int | None:

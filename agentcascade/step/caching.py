@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from agentcascade.messages import with_text
 from agentcascade.models.breakpoints import has_breakpoints, with_breakpoints
-from agentcascade.models.prompt_cache import NO_CACHE, CacheTerms, cache_terms, configured_terms
+from agentcascade.models.prompt_cache import NO_CACHE, CacheTerms, cache_terms
 from agentcascade.models.quirks import model_quirks
 from agentcascade.prompts.additions import Composed, Rendered
 from agentcascade.prompts.demonstrations import Shown
@@ -30,7 +30,7 @@ def teacher_terms(context: StepContext, request: Request) -> CacheTerms:
 def _terms(context: StepContext, model: ChatModel | None, request: Request, minimum: int | None) -> CacheTerms:
     if model is None:
         return NO_CACHE
-    terms = configured_terms(model, caching=context.config.caching, minimum=minimum)
+    terms = context.terms(model, minimum)
     if terms.never and has_breakpoints(request.messages, request.tools, [request.options]):
         return cache_terms(model, minimum=minimum)
     return terms

@@ -12,6 +12,7 @@ from agentcascade.actions.base import ActionFormat, AutoActions, Validator
 from agentcascade.actions.voting import Seat
 from agentcascade.billing.door import Door, NullObserver
 from agentcascade.errors import ConfigError
+from agentcascade.models.prompt_cache import CacheTerms, configured_terms
 from agentcascade.models.structured_output import Choices
 from agentcascade.models.tool_call_ids import ToolCallIds
 from agentcascade.prompts.prompts import Prompts, prompts_of
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from agentcascade.config.load import CascadeConfig
     from agentcascade.memory.memory import Memory
     from agentcascade.storage import Database
+
+MODELS = 100
+"""Whose cache terms a cascade keeps."""
 
 
 class FurtherStudent(NamedTuple):
@@ -110,6 +114,19 @@ class StepContext:
     def prompts(self) -> Prompts:
         """What models are told, and how others' texts are quoted in it."""
         return prompts_of(self.config.prompt)
+
+    def terms(self, model: ChatModel, minimum: int | None) -> CacheTerms:
+        """Terms on which the model's provider caches what this cascade sends; read off its prices once."""
+        key, known = (id(model), minimum), self._terms
+        if key not in known or known[key][0] is not model:
+            if len(known) > MODELS:
+                known.clear()
+            known[key] = model, configured_terms(model, caching=self.config.caching, minimum=minimum)
+        return known[key][1]
+
+    @cached_property
+    def _terms(self) -> dict[tuple[int, int | None], tuple[ChatModel, CacheTerms]]:
+        return {}
 
     @cached_property
     def door(self) -> Door:

@@ -14,12 +14,11 @@ this process alone, for as long as the cache lives; where it is lost, nothing co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
-from agentcascade.models.prompt_cache import CacheTerms, fingerprint, shared_messages
+from agentcascade.models.prompt_cache import CacheTerms, PromptParts, fingerprint, shared_messages
 from agentcascade.models.quirks import model_quirks
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
 from agentcascade.prompts import demonstrations
@@ -104,14 +103,14 @@ class DemonstrationCache:
         """
         messages, sticky, place = request.remembered, context.config.retrieval.sticky, _place(context, request)
 
-        def built(shown: Sequence[Demonstration], where: Place) -> Prompt:
-            return demonstrations.build(
+        def built(shown: Sequence[Demonstration], *where: Place) -> list[Prompt]:
+            return demonstrations.build_at(
                 messages,
                 shown,
+                where,
                 budget=room,
                 count=context.count,
                 prompts=context.prompts,
-                place=where,
                 task=situation.goal,
             )
 
@@ -119,13 +118,15 @@ class DemonstrationCache:
         if place == "auto" and terms.never:
             place = "first"
         if sticky == "never" and place != "auto":
-            return built(retrieved, place)
+            return built(retrieved, place)[0]
         key = situation.namespace, situation.episode
         last = self._sent.get(key)
         places: list[Place] = [place] if place != "auto" else ["first", "last"]
         if place == "auto" and observation_start(messages) is None:
             places = ["first"]  # before the first answer it is the same place
-        prompts = [(built(retrieved, where), True) for where in places]
+        prompts = [(prompt, True) for prompt in built(retrieved, *places)]
+        if sticky == "never" and request.parts(context.count).ends[-1] + prompts[0][0].tokens < terms.minimum:
+            return prompts[0][0]
         if sticky != "never" and last is not None and context.bank is not None:
             again = await self._kept(context.bank, situation, last, prompts[0][0], built, places[0])
             if again is not None:
@@ -133,10 +134,11 @@ class DemonstrationCache:
         chosen = prompts[-1 if sticky == "always" and not prompts[-1][1] else 0][0]
         if sticky != "always" and len(prompts) > 1 and chosen.shown:
             warm = last if last is not None and context.clock() - last.at <= terms.seconds else None
-            planned = _planned(context, messages, prompts, warm, sticky != "never")
+            planned = _planned(request.parts(context.count), messages, prompts, warm, sticky != "never")
             chosen = cheapest(context, request, planned, terms, output).prompt
         if chosen.shown:
-            self._sent.put(key, SentPrompt(chosen.shown, tuple(map(fingerprint, chosen.messages)), context.clock()))
+            prints = _prints(chosen, messages, request.parts(context.count))
+            self._sent.put(key, SentPrompt(chosen.shown, prints, context.clock()))
         return chosen
 
     async def _kept(
@@ -145,7 +147,7 @@ class DemonstrationCache:
         situation: Situation,
         last: SentPrompt,
         fresh: Prompt,
-        built: Callable[[Sequence[Demonstration], Place], Prompt],
+        built: Callable[..., list[Prompt]],
         place: Place,
     ) -> Prompt | None:
         """The prompt with all that the episode was shown last; None where that is what is fresh, or is gone."""
@@ -153,7 +155,7 @@ class DemonstrationCache:
             return None
         scores = await apart(bank.scores, situation, last.shown)
         kept = [d.model_copy(update={"score": s}) for d, s in zip(last.shown, scores) if s is not None]
-        again = built(sorted(kept, key=lambda d: -d.score), place)
+        (again,) = built(sorted(kept, key=lambda d: -d.score), place)
         return again if len(again.shown) == len(last.shown) else None
 
 
@@ -171,7 +173,7 @@ def _place(context: StepContext, request: Request) -> Literal["auto", "first", "
 
 
 def _planned(
-    context: StepContext,
+    parts: PromptParts,
     messages: Sequence[Message],
     prompts: Sequence[tuple[Prompt, bool]],
     last: SentPrompt | None,
@@ -181,9 +183,7 @@ def _planned(
 
     Of the message that the demonstrations stand in, its own text in front of them is shared as well.
     """
-    sizes = [count_messages([m], context.count) - TOKENS_PER_MESSAGE for m in messages]
-    ends = [0, *accumulate(sizes)]
-    prints = list(map(fingerprint, messages))
+    ends = parts.ends
     first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), 0)
     planned = []
     for prompt, fresh in prompts:
@@ -194,12 +194,18 @@ def _planned(
         stable = tokens if stays else ends[at if is_behind else at + 1]
         cached = 0
         if last is not None:
-            shared = shared_messages(prints[:at] + list(map(fingerprint, prompt.messages[at:])), last.messages)
+            shared = shared_messages(_prints(prompt, messages, parts), last.messages)
             cached = ends[min(shared, len(messages))] + (prompt.tokens if shared > at else 0)
             if shared >= first:
                 cached = max(cached, ends[first + 1])
         planned.append(PlannedPrompt(prompt, fresh, tokens, stable, min(cached, tokens), ends[first + 1]))
     return planned
+
+
+def _prints(prompt: Prompt, messages: Sequence[Message], parts: PromptParts) -> tuple[int, ...]:
+    """Fingerprints of the prompt, which differs in one message from those that `parts` are of."""
+    at = _composed(prompt.messages, messages)
+    return (*parts.prints[:at], *map(fingerprint, prompt.messages[at : at + 1]), *parts.prints[at + 1 :])
 
 
 def _composed(prompt: Sequence[Message], messages: Sequence[Message]) -> int:

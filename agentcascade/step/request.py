@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agentcascade.models.prompt_cache import PromptParts, prompt_parts
+from agentcascade.protocols import TokenCounter
 from agentcascade.types import Account, Delta, Message, Tool
 
 
@@ -47,6 +49,13 @@ class Request:
             object.__setattr__(self, "remembered", self.messages)
         if not self.prompt:
             object.__setattr__(self, "prompt", self.remembered)
+
+    def parts(self, count: TokenCounter) -> PromptParts:
+        """Parts of `remembered`, made once for the step."""
+        made: PromptParts | None = self.__dict__.get("_parts")
+        if made is None:
+            made = self.__dict__["_parts"] = prompt_parts(self.remembered, count)
+        return made
 
     def with_memory(self, messages: Sequence[Message], tokens: int) -> Request:
         """The same with `messages`, which hold a memory of so many tokens."""

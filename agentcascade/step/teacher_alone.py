@@ -15,18 +15,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import accumulate
 from typing import NamedTuple
 
 from agentcascade._util.lru_cache import LRUCache
-from agentcascade.models.prompt_cache import CacheTerms, fingerprint, shared_messages
-from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
+from agentcascade.models.prompt_cache import CacheTerms, fingerprint, prompt_parts, shared_messages
+from agentcascade.models.tokens import TOKENS_PER_MESSAGE
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.step.caching import teacher_terms
 from agentcascade.step.context import StepContext
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
-from agentcascade.types import Call, Message, Role, Usage, total
+from agentcascade.types import Call, Role, Usage, total
 
 EPISODES = 5_000
 """Remembered at once."""
@@ -85,10 +84,11 @@ class TeacherAlone:
         """(share of the prompt that the teacher alone had cached, who took the step before; None: not known)."""
         if terms.never:
             return 0.0, None
-        messages = request.remembered if context.config.memory.teacher_sees_memory else request.messages
+        sees_memory = context.config.memory.teacher_sees_memory or request.remembered is request.messages
+        messages = request.remembered if sees_memory else request.messages
+        prints, ends = request.parts(context.count) if sees_memory else prompt_parts(messages, context.count)
         key = record.situation.namespace, record.situation.episode, context.teacher.name if context.teacher else ""
         last, now = self._sent.get(key), context.clock()
-        prints = tuple(map(fingerprint, messages))
         answered = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].get("role") == "assistant"), 0)
         if last is None:
             shared, before = answered, None if answered else record.answered_by
@@ -102,7 +102,7 @@ class TeacherAlone:
             shared = max(shared, self._head(key[2], request, prints[:head], terms, now))
         else:
             self._head(key[2], request, prints[:head], terms, now)
-        return _share(messages, shared, request, context.count), before
+        return _share(ends, shared, request, context.count), before
 
     def _head(self, teacher: str, request: Request, prints: tuple[int, ...], terms: CacheTerms, now: float) -> int:
         """How many messages of tools and system prompt other episodes left in the cache."""
@@ -112,14 +112,13 @@ class TeacherAlone:
         return len(prints) if at is not None and now - at <= terms.seconds else 0
 
 
-def _share(messages: Sequence[Message], shared: int, request: Request, count: TokenCounter) -> float:
+def _share(ends: Sequence[int], shared: int, request: Request, count: TokenCounter) -> float:
     """The share of a prompt's tokens that stand in its first `shared` messages, and in the tools before them."""
     if not shared:
         return 0.0
-    ends = list(accumulate(count_messages([m], count) - TOKENS_PER_MESSAGE for m in messages))
     tools = count(json.dumps(request.tools, default=str)) if request.tools else 0
     whole = ends[-1] + tools + TOKENS_PER_MESSAGE
-    return (ends[min(shared, len(ends)) - 1] + tools) / whole
+    return (ends[min(shared, len(ends) - 1)] + tools) / whole
 
 
 def _of_bill(
