@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from agentcascade._util import known_secrets
@@ -96,6 +97,18 @@ class LiteLLMModel:
     def defaults(self) -> Mapping[str, Any]:
         """The options that go with every call."""
         return self._options
+
+    def drops(self, options: Mapping[str, Any]) -> set[str]:
+        """Of `options` that OpenAI's API has, those that litellm leaves out: the provider has no such parameter."""
+        return {name for name in options if name in self._unsupported and options[name] is not None}
+
+    @cached_property
+    def _unsupported(self) -> frozenset[str]:
+        from agentcascade.models.openai import create_parameters
+
+        ours = {"timeout", "extra_headers", "extra_query", "extra_body", "stream_options", "n"}
+        supported = import_litellm().get_supported_openai_params(self.name) or create_parameters()
+        return create_parameters() - ours - set(supported)
 
     def dollars(self, usage: Usage) -> Decimal | None:
         """What such usage of one request costs; None where the price is not known."""

@@ -130,6 +130,12 @@ class OpenAIModel:
         """The options that go with every call."""
         return self._options
 
+    def drops(self, options: Mapping[str, Any]) -> set[str]:
+        """Names of those `options` that OpenAI itself has not, and would refuse."""
+        if self._base or self._quirks.base_url_variable:
+            return set()
+        return {name for name in options if name not in create_parameters() and options[name] is not None}
+
     def dollars(self, usage: Usage) -> Decimal | None:
         """What such usage of one request costs; None where the price is not known."""
         return self._price.dollars(usage) if self._price else None

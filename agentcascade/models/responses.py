@@ -34,6 +34,10 @@ class ResponsesModel(OpenAIModel):
         self._model = self._model.removeprefix(RESPONSES_ROUTE.partition("/")[2])
         self.endpoint.supports_n = False
 
+    def drops(self, options: Mapping[str, Any]) -> set[str]:
+        """Names of those `options` that Responses has not and that an answer can do without."""
+        return {name for name in ("seed",) if options.get(name) is not None}
+
     def _sendable(self, messages: Sequence[Message]) -> Sequence[Message]:
         return messages
 

@@ -12,6 +12,7 @@ from agentcascade.episodes.responses import as_json
 from agentcascade.server import wire
 from agentcascade.server.problem import Problem
 from agentcascade.server.wire_protocol import Caller, StepRequest
+from agentcascade.step.answer_options import dropped
 
 if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
@@ -32,6 +33,7 @@ class ChatProtocol:
         options, ignored = wire.options_of(data)
         if metadata := identity.provider_metadata(data.get("metadata")):
             options["metadata"] = metadata
+        ignored = [*ignored, *dropped(cascade.context.teacher, options)]
         stream = bool(data.get("stream"))
         if stream:
             options = {"stream_options": data.get("stream_options") or {}, **options}

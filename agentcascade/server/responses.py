@@ -17,6 +17,7 @@ from agentcascade.server.errors import explain, invalid
 from agentcascade.server.problem import Problem
 from agentcascade.server.responses_body import ResponsesRequest
 from agentcascade.server.wire_protocol import Caller, StepRequest
+from agentcascade.step.answer_options import dropped
 from agentcascade.storage.responses import KeptResponse, ResponseStore
 from agentcascade.types import Message
 from agentcascade.wire.responses_events import Event
@@ -63,8 +64,9 @@ class ResponsesProtocol:
             metadata.setdefault(identity.EPISODE, episode)
         if goal := goal_of(step.read.messages):
             metadata.setdefault(identity.GOAL, goal)
+        ignored = dropped(cascade.context.teacher, options)
         return StepRequest(
-            step.read.messages, step.read.tools, options, metadata, stream=bool(data.get("stream")), wire=step
+            step.read.messages, step.read.tools, options, metadata, bool(data.get("stream")), ignored, wire=step
         )  # fmt: skip
 
     async def answer(self, request: StepRequest, answer: Answer) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from agentcascade.lifetime import Lifetime
 from agentcascade.models import structured_output, tool_call_ids
 from agentcascade.prompts.additions import without
 from agentcascade.protocols import Router, Verdict
+from agentcascade.step.answer_options import teachers_alone
 from agentcascade.step.audit import AuditFailures, Audits
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.committee import Committee
@@ -143,6 +144,8 @@ class Engine:
                 f"n is {request.n}: several answers come from the teacher, and there is none: "
                 f"ask {request.n} times, or name one"
             )
+        if context.teacher is None and (option := teachers_alone(request.options)):
+            raise InvalidRequest(f"{option}: only a teacher's answer can have it, and there is none: leave it out")
         if context.switch is not None and context.switch.on and context.teacher is not None and mode not in PLAIN:
             mode = "teacher"
         record = StepRecord(situation, mode, before, context.name)
@@ -195,6 +198,8 @@ class Engine:
         context = self.context
         if mode not in ("cascade", "student") or (request.n > 1 and context.teacher is not None):
             return await self._teacher(request, record, f"mode {mode}" if request.n == 1 else f"n={request.n} answers")
+        if option := teachers_alone(request.options):
+            return await self._teacher(request, record, f"{option}: the teacher's alone")
         prompted = request
         latched = self._latched(situation, mode, request)
         if latched is not None:

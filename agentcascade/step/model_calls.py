@@ -10,6 +10,7 @@ from agentcascade.errors import EmptyCompletion
 from agentcascade.messages import replace_lone_surrogates
 from agentcascade.models import structured_output, tool_call_ids
 from agentcascade.protocols import ChatModel
+from agentcascade.step.answer_options import check_essential
 from agentcascade.step.caching import CachedRequest, cached_request
 from agentcascade.step.context import StepContext
 from agentcascade.step.record import StepRecord
@@ -105,6 +106,7 @@ class ModelCalls:
         }
         if request.n > 1:
             options["n"] = request.n
+        check_essential(model, options)
         sent = self._sent(messages, "teacher")
         try:
             completion = await self._call("teacher", purpose, model, sent, options, self._live())
