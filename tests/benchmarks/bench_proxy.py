@@ -27,7 +27,7 @@ import tempfile
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,16 +76,38 @@ class Target(NamedTuple):
     process: psutil.Process
 
 
-def load(folder: Path, target: Target, model: str, connections: int, seconds: float) -> Figures:
+def chat(index: int) -> dict[str, Any]:
+    return {"messages": conversation(index)}
+
+
+def responses(index: int) -> dict[str, Any]:
+    return {"input": [{"type": "message", **m} for m in conversation(index)], "store": False}
+
+
+def stored(index: int) -> dict[str, Any]:
+    return responses(index) | {"store": True}
+
+
+DOORS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
+    "chat": ("/v1/chat/completions", chat),
+    "responses": ("/v1/responses", responses),
+    "responses, stored": ("/v1/responses", stored),
+}
+"""Path and body of a request, by door."""
+
+
+def load(folder: Path, target: Target, model: str, connections: int, seconds: float, door: str = "chat") -> Figures:
     """As many requests as go into `seconds`. Every answer must be a 200."""
-    bodies = [json.dumps({"model": model, "messages": conversation(i)}) for i in range(90)]
+    path, body = DOORS[door]
+    bodies = [json.dumps({"model": model, **body(i)}) for i in range(90)]
     script = folder / "load.lua"
     values = {"BODIES": ",".join(f"[==[{b}]==]" for b in bodies), "KEY": target.key}
     text = LOAD
     for name, value in values.items():
         text = text.replace(name, value)
     script.write_text(text)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s", "-s", str(script), target.url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s", "-s", str(script)]
+    command.append(target.url.replace("/v1/chat/completions", path))
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, Any] = json.loads(shown.strip().splitlines()[-1])
     assert not found["errors"], shown
@@ -193,6 +215,26 @@ def compare(
                 )
 
 
+def doors(folder: Path, url: str, key: str, levels: list[int], rounds: int, seconds: float) -> None:
+    """What each door costs, in turn, against the chat door of the same server."""
+    with server(ours(folder, url, 1), "/readyz", folder, key) as target:
+        for connections in levels:
+            for door in DOORS:
+                load(folder, target, "teacher", connections, 3, door)
+            found: dict[str, list[Figures]] = defaultdict(list)
+            for _ in range(rounds):
+                for door in DOORS:
+                    found[door].append(load(folder, target, "teacher", connections, seconds, door))
+            middle = {door: Figures(*np.median(f, axis=0)) for door, f in found.items()}
+            for door, figures in middle.items():
+                print(
+                    f"{connections:3} connections, {door:18} {figures.rps:7.0f} requests/s "
+                    f"({figures.rps / middle['chat'].rps:5.2f}x)   "
+                    f"p50 {figures.p50:7.1f} ms   p99 {figures.p99:7.1f} ms",
+                    flush=True,
+                )
+
+
 def memory(folder: Path, url: str, key: str, total: int) -> None:
     """The resident memory of one worker, sampled about ten times on the way, both modes in turn."""
     with server(ours(folder, url, 1), "/readyz", folder, key) as target:
@@ -216,6 +258,8 @@ def main(chosen: argparse.Namespace) -> None:
                 compare(
                     folder, url, chosen.litellm_python, key, workers, chosen.connections, chosen.rounds, chosen.seconds
                 )
+        if chosen.doors:
+            doors(folder, url, key, chosen.connections, chosen.rounds, chosen.seconds)
         if chosen.memory:
             memory(folder, url, key, chosen.memory)
 
@@ -223,6 +267,7 @@ def main(chosen: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--litellm-python", help="the python of a virtual environment with litellm[proxy]")
+    parser.add_argument("--doors", action="store_true", help="compare the doors of our own proxy")
     parser.add_argument("--workers", type=int, nargs="+", default=[1])
     parser.add_argument("--connections", type=int, nargs="+", default=[8, 64])
     parser.add_argument("--rounds", type=int, default=3)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +235,59 @@ class TestErrors:
             assert client.models.retrieve("default").id == "default"
             with pytest.raises(openai.NotFoundError):
                 client.models.retrieve("nobody")
+
+
+class TestMoney:
+    """A key's budget: 10 tokens in and 2 out, at 1 and 2 dollars a million."""
+
+    def test_is_reserved_settled_and_in_the_end_refused(self, tmp_path: Path) -> None:
+        with door(tmp_path) as (client, _, proxy):
+            mine = client.with_options(api_key=proxy.key("mine", budget=Decimal("0.000050")))
+            for stream in (False, True):
+                _answer(mine, stream, model="default", input="hi", max_output_tokens=2)
+            with pytest.raises(openai.APIStatusError) as caught:
+                mine.responses.create(model="default", input="hi", max_output_tokens=100)
+            assert (caught.value.status_code, caught.value.code) == (402, "budget_exceeded")
+            with pytest.raises(openai.BadRequestError, match="within a budget"):
+                mine.responses.create(
+                    model="default",
+                    input=[
+                        {
+                            "role": "user",
+                            "content": [
+                                {
+                                    "type": "input_file",
+                                    "filename": "a.pdf",
+                                    "file_data": "data:application/pdf;base64,AA==",
+                                }
+                            ],
+                        }
+                    ],
+                )
+            assert _spent(proxy) == Decimal("0.000028")
+
+    def test_of_a_stream_that_its_client_abandons_is_booked(self, tmp_path: Path) -> None:
+        with door(tmp_path, [Reply(texts=["word " * 60], chunk_delay=0.05)]) as (client, fake, proxy):
+            mine = client.with_options(api_key=proxy.key("mine", budget=Decimal("1")))
+            with mine.responses.create(model="default", input="hi", stream=True) as stream:
+                for event in stream:
+                    if event.type == "response.output_text.delta":
+                        break
+            assert fake.disconnected.wait(10)
+            deadline = time.monotonic() + 10
+            while not _spent(proxy):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert Decimal(0) < _spent(proxy) < Decimal("0.0002")
+
+
+def _spent(proxy: Proxy) -> Decimal:
+    database = open_database(proxy.config.bank.url)
+    try:
+        with database.begin() as connection:
+            return Decimal(connection.execute(select(tables.accounts.c.spent)).scalar() or 0)
+    finally:
+        database.close()
 
 
 class TestCodex:

@@ -149,6 +149,30 @@ def test_nothing_in_a_request_moves_it_into_the_other_namespace(tenants: Tenants
     tenants.steal("student-only", **tricks)
 
 
+@pytest.mark.parametrize("model", SHARED)
+def test_by_responses_nothing_of_the_others_comes_either(tenants: Tenants, model: str) -> None:
+    def ask(key: str, **body: Any) -> httpx.Response:
+        asked = {"model": model, "input": GOAL, **body}
+        return tenants.proxy.http.post("/v1/responses", json=asked, headers={"authorization": f"Bearer {key}"})
+
+    secret = ask(tenants.owner, input=f"{GOAL}: {WORD}").json()
+    before = len(tenants.fake.requests)
+    said = ask(tenants.other).json()
+    tricks = [
+        ask(tenants.other, previous_response_id=secret["id"]),
+        ask(tenants.other, input=[{"type": "item_reference", "id": secret["output"][0]["id"]}]),
+        tenants.get(f"/v1/responses/{secret['id']}"),
+        tenants.get(f"/v1/responses/{secret['id']}/input_items"),
+    ]
+    assert [t.status_code for t in tricks] == [400, 400, 404, 404]
+    for found in (said, *(t.json() for t in tricks), *(r.body for r in tenants.fake.requests[before:])):
+        clean(found, GOAL)
+    assert said["agentcascade"]["namespace"] == "globex"
+    assert said["agentcascade"]["demonstrations"] == []
+    unknown = ask(tenants.other, previous_response_id="resp_" + "0" * 32).json()["error"]
+    assert tricks[0].json()["error"] == {**unknown, "message": unknown["message"].replace("0" * 32, secret["id"][5:])}
+
+
 def test_the_others_episode_is_as_unknown_as_one_that_never_was(tenants: Tenants) -> None:
     """Before the second tenant uses those ids itself: so with a key of a third one."""
     third = tenants.proxy.key("third", namespace="initech")
