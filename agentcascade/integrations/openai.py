@@ -26,6 +26,8 @@ from agentcascade.models.pricing import PriceTable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from anthropic import Anthropic, AsyncAnthropic
+
     from agentcascade.actions.base import Validator
     from agentcascade.config.keywords import BuildKeywords, JudgeKeywords, LinkKeywords, ModelKeywords, StudentKeywords
     from agentcascade.config.load import CascadeConfig
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from agentcascade.models.structured_output import Choices
     from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
 
-C = TypeVar("C", bound=OpenAI | AsyncOpenAI)
+C = TypeVar("C", bound="OpenAI | AsyncOpenAI | Anthropic | AsyncAnthropic")
 
 
 def wrap(
@@ -59,7 +61,8 @@ def wrap(
     closes the cascade.
 
     Args:
-        client: An `openai.OpenAI` or `AsyncOpenAI`, or of a subclass; it is not changed.
+        client: An `openai.OpenAI` or `AsyncOpenAI`, an `anthropic.Anthropic` or `AsyncAnthropic`, or of a subclass; it
+            is not changed.
         config: As for `agentcascade.build`; models named ``client/MODEL`` are reached through the client.
         cascade: Name of one of the configuration's `cascades`.
         teacher: Gives the price of the model that it names: ``{"name": …, "price": …}``.
@@ -90,15 +93,20 @@ def wrap(
     from agentcascade.assembly.cascade import build
     from agentcascade.assembly.components import make_model
 
-    if not isinstance(client, (OpenAI, AsyncOpenAI)):
+    messages = _anthropic(client)
+    if messages is None and not isinstance(client, (OpenAI, AsyncOpenAI)):
         raise ConfigError(
-            f"wrap takes a client, openai.OpenAI(…) or openai.AsyncOpenAI(…) or a subclass: got {type(client).__name__}"
+            "wrap takes a client, openai.OpenAI(…), openai.AsyncOpenAI(…), anthropic.Anthropic(…) or "
+            f"anthropic.AsyncAnthropic(…), or of a subclass: got {type(client).__name__}"
         )
+    own: Any = client
 
     def make(model: ModelConfig, count: TokenCounter) -> ChatModel:
-        return _through(client, model) if model.name.startswith(OWN) else make_model(model, count)
+        if not model.name.startswith(OWN):
+            return make_model(model, count)
+        return messages.model_through(own, model) if messages else _through(own, model)
 
-    placeholder = ClientModel(client, "(the model that a call names)")
+    placeholder: Any = messages.placeholder(own) if messages else ClientModel(own, "(the model that a call names)")
     if teacher and not isinstance(teacher, (str, Mapping, ModelConfig)):
         raise ConfigError(
             "wrap: the teacher is the model that each call names, so teacher cannot be a model of your own: leave it "
@@ -119,7 +127,17 @@ def wrap(
         models=make,
         **keywords,
     )
-    return cast("C", _attached(client.copy(), Wrapped(built)))
+    attach = messages.attached if messages else _attached
+    return cast("C", attach(own.copy(), Wrapped(built)))
+
+
+def _anthropic(client: object) -> Any:
+    """The module that wraps Anthropic's clients, where `client` is one of them; it is not imported otherwise."""
+    if not any(kind.__module__.partition(".")[0] == "anthropic" for kind in type(client).__mro__):
+        return None
+    from agentcascade.integrations import anthropic
+
+    return anthropic if anthropic.is_anthropic(client) else None
 
 
 def _through(client: OpenAI | AsyncOpenAI, model: ModelConfig) -> ClientModel:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from agentcascade.cascade import Cascade
     from agentcascade.episodes.episode import Episode
+    from agentcascade.protocols import ChatModel
     from agentcascade.types import Message
 
 TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
@@ -153,7 +154,7 @@ class Wrapped:
 
     def episode_of(
         self,
-        teacher: ClientModel,
+        teacher: ChatModel,
         messages: Sequence[Message],
         metadata: Mapping[str, Any] | None,
         fixed: Mapping[str, Any],

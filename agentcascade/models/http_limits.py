@@ -10,6 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import httpx
@@ -35,7 +36,7 @@ def limit(client: httpx.Client | httpx.AsyncClient) -> None:
     """Put the hooks on `client`, which must be ours alone. A second time does nothing."""
     if is_limited(client):
         return
-    is_async = isinstance(client, httpx.AsyncClient)
+    is_async = hasattr(client, "aclose")  # httpx2's clients, of newer Anthropic SDKs, have the same hooks
     hooks = client.event_hooks
     client.event_hooks = {
         "request": [*hooks.get("request", ()), _on_request_async if is_async else _on_request],
@@ -94,7 +95,7 @@ async def _on_response_async(response: httpx.Response) -> None:
 def _same_origin(url: httpx.URL, location: str) -> bool:
     try:
         target = url.join(location)
-    except (httpx.InvalidURL, ValueError):
+    except Exception:  # InvalidURL, of httpx or httpx2
         return False
     return (target.scheme, target.host, _port(target)) == (url.scheme, url.host, _port(url))
 
@@ -234,7 +235,17 @@ class _SyncStream(httpx.SyncByteStream):
         self._original.close()
 
 
-def _stream(original: Any, source: _BodyReader | list[bytes]) -> _AsyncStream | _SyncStream:
-    if isinstance(original, httpx.AsyncByteStream):
-        return _AsyncStream(original, source)
-    return _SyncStream(original, source)
+def _stream(original: Any, source: _BodyReader | list[bytes]) -> Any:
+    is_async = hasattr(original, "__aiter__")
+    kind: Any = type(original)
+    return _stream_class(kind, is_async)(original, source)
+
+
+@lru_cache(maxsize=32)
+def _stream_class(kind: Any, is_async: bool) -> Any:
+    """Ours, of the library whose stream it replaces: clients ask for their own base class."""
+    own, name = (_AsyncStream, "AsyncByteStream") if is_async else (_SyncStream, "SyncByteStream")
+    base = next((k for k in kind.__mro__ if k.__name__ == name), None)
+    if base is None or issubclass(own, base):
+        return own
+    return type(own.__name__, (own, base), {"__module__": own.__module__})

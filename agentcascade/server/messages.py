@@ -55,6 +55,11 @@ class MessagesProtocol:
         return data["model"], data
 
     async def request(self, data: dict[str, Any], cascade: Cascade, caller: Caller) -> StepRequest:
+        if data.get("thread") is not None:
+            raise invalid(
+                "thread: a step is decided on the whole conversation, so send all of its messages, without a thread",
+                code="thread_unsupported_request",
+            )  # fmt: skip
         read = read_request(data)
         options, ignored = options_for(cascade.context.teacher, read, caller.headers)
         metadata = dict(data.get("metadata") or {})

@@ -146,6 +146,25 @@ class TestTheSdk:
             assert (raised.value.status_code, raised.value.body["error"]["type"]) == (413, "request_too_large")
 
 
+def test_a_tool_runner_sends_whole_conversations(tmp_path: Path) -> None:
+    """By itself it would have the server keep them (message threads), where no step could be decided on them."""
+    seen: list[str] = []
+
+    @anthropic.beta_tool
+    def look() -> str:
+        """Look around."""
+        seen.append("looked")
+        return "a mug on the desk"
+
+    with FakeAnthropic([call("look", {}), text("On the desk.")]) as claude, door(tmp_path, claude) as proxy:
+        runner = sdk(proxy).beta.messages.tool_runner(model="teacher", max_tokens=99, messages=ASK, tools=[look])
+        last = runner.until_done()
+    assert seen == ["looked"]
+    assert last.content[0].text == "On the desk."
+    assert [len(r.body["messages"]) for r in claude.requests] == [1, 3]
+    assert not claude.refused
+
+
 def test_a_stream_that_fails_in_the_middle_ends_in_an_error_event(tmp_path: Path) -> None:
     broken = text("one two three four five", error_after=6, error=("overloaded_error", "Overloaded"))
     ends_early = text("one two three four five", truncate_after=5)

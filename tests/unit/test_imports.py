@@ -20,7 +20,15 @@ HEAVY = {
     *("litellm", "openai", "tiktoken", "stamina", "sqlalchemy", "alembic", "psycopg", "numpy", "scipy", "matplotlib"),
     *("sklearn", "pyarrow", "sqlglot", "pgvector", "ray"),
     *("alfworld", "textworld", "jsonschema", "pydantic", "rich"),
-    *("fastapi", "starlette", "uvicorn", "opentelemetry", "prometheus_client", "langchain_core", "presidio_analyzer"),
+    *(
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "opentelemetry",
+        "prometheus_client",
+        "langchain_core",
+        "presidio_analyzer",
+    ),
     "cryptography",
 }
 
@@ -40,6 +48,7 @@ OWNERS = {
         *("integrations.openai", "integrations.openai_chat", "integrations.openai_control"),
         *("integrations.openai_bypasses", "integrations.openai_responses"),
     },
+    "anthropic": {"integrations.anthropic", "integrations.anthropic_client", "integrations.openai"},
     "langchain_core": {"integrations.langchain"},
     "opentelemetry": {"telemetry.observer", "telemetry.prometheus"},
     "prometheus_client": {"server.workers", "telemetry.prometheus"},

@@ -1,0 +1,150 @@
+"""AnthropicClientModel: a chat model behind somebody's own Anthropic client, with its key, address and settings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+from anthropic import (
+    Anthropic,
+    AnthropicError,
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    AsyncAnthropic,
+    AsyncStream,
+    Stream,
+)
+
+from agentcascade._util import known_secrets
+from agentcascade._util.threads import apart
+from agentcascade.errors import BrokenStream, ProviderError
+from agentcascade.models.anthropic import PREFIX
+from agentcascade.models.anthropic_quirks import MessagesQuirks
+from agentcascade.models.blocking_stream import open_stream, read_in_thread
+from agentcascade.models.http_exchange import HttpExchange
+from agentcascade.models.messages_model import MessagesModel
+from agentcascade.models.pricing import PriceTable
+
+PATH = "/v1/messages"
+NOT_PASSED = ("extra_json", "post_parser", "follow_redirects")
+"""Options of a request that the model's own requests have otherwise."""
+
+
+class AnthropicClientModel(MessagesModel):
+    """A chat model behind an ``Anthropic`` or ``AsyncAnthropic`` client.
+
+    Args:
+        client: Its HTTP must be limited: see `http_limits`.
+        model: Its name at the client's server.
+        prices: Where its price is looked up.
+        fixed: Options that go with every call, before all others.
+        exact: Temperature is that of `fixed` or none, whatever a call says.
+        options: Of the client's requests: headers, timeout and so on.
+        path: Of its requests.
+        post: Sends them; default: the client's own ``post``.
+        quirks: What is known of the model there.
+    """
+
+    def __init__(
+        self,
+        client: Anthropic | AsyncAnthropic,
+        model: str,
+        *,
+        prices: PriceTable | None = None,
+        fixed: Mapping[str, Any] | None = None,
+        exact: bool = False,
+        options: Mapping[str, Any] | None = None,
+        path: str = PATH,
+        post: Callable[..., Any] | None = None,
+        quirks: MessagesQuirks | None = None,
+    ) -> None:
+        known_secrets.register(client.api_key, client.auth_token)
+        host = client.base_url.host
+        name = f"{PREFIX}{model}" if host.endswith("anthropic.com") else f"{host}/{model}"
+        price = (prices or PriceTable()).lookup(name)
+        super().__init__(
+            SdkTransport(client, post or client.post, path, options or {}),
+            model,
+            name=name,
+            dollars=lambda usage: price.dollars(usage) if price else None,
+            fixed=fixed,
+            exact=exact,
+            quirks=quirks,
+        )
+
+
+class SdkTransport:
+    """Requests by an Anthropic client's own ``post``, whichever class of client it is."""
+
+    def __init__(self, client: Any, post: Callable[..., Any], path: str, options: Mapping[str, Any]) -> None:
+        self._is_async, self._post, self._path = isinstance(client, AsyncAnthropic), post, path
+        self._options = {k: v for k, v in options.items() if k not in NOT_PASSED}
+
+    async def send(self, body: dict[str, Any], headers: Mapping[str, str], seconds: float | None) -> Any:
+        """The answer to a request, as plain data."""
+        arguments = self._arguments(body, headers)
+        if self._is_async:
+            return await self._post(**arguments)
+        return await apart(self._post, **arguments)
+
+    async def events(
+        self, body: dict[str, Any], headers: Mapping[str, str], seconds: float | None
+    ) -> AsyncIterator[Any]:
+        """The events of a streamed answer, as plain data."""
+        kind: Any = AsyncStream if self._is_async else Stream
+        arguments = self._arguments(body, headers) | {"stream": True, "stream_cls": kind[object]}
+        if self._is_async:
+            async with await self._post(**arguments) as stream:
+                async for event in stream:
+                    yield event
+            return
+        blocking = await open_stream(self._post, arguments)
+        async with aclosing(read_in_thread(blocking)) as events:
+            async for event in events:
+                yield event
+
+    def translate(self, error: BaseException, exchange: HttpExchange) -> BaseException:
+        """The error that says what happened: reading was given up, or the answer is no message."""
+        if not isinstance(error, Exception) or isinstance(error, ProviderError):
+            return error
+        if exchange.broken:
+            try:
+                exchange.check()
+            except ProviderError as stopped:
+                return stopped
+        if exchange.state != "answering":
+            return error
+        cause = error.__cause__ if isinstance(error, APIConnectionError) else error
+        if isinstance(cause, (ValueError, TypeError, AttributeError, RecursionError, UnicodeError)):
+            return ProviderError(f"the provider answered with no message: {type(cause).__name__}")
+        if isinstance(error, APIStatusError):  # an error that came as an event of the stream
+            return ProviderError(f"the provider answered with an error: {error.message[:300]}", _status(error))
+        if isinstance(cause, AnthropicError) and not isinstance(cause, APIError):
+            return error
+        if cause is not None and "Timeout" not in type(cause).__name__ and _is_http_error(cause):
+            kind = BrokenStream if exchange.streamed else ProviderError
+            return kind(f"the provider's answer broke off before its end: {type(cause).__name__}")
+        return error
+
+    def _arguments(self, body: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+        options = {**self._options, "headers": {**(self._options.get("headers") or {}), **headers}}
+        return {"path": self._path, "cast_to": object, "body": body, "options": options}
+
+
+def _is_http_error(error: BaseException) -> bool:
+    """Whether it is one of the client's HTTP library, httpx or httpx2."""
+    return any(k.__name__ == "HTTPError" and k.__module__.startswith("httpx") for k in type(error).__mro__) or (
+        isinstance(error, httpx.HTTPError)
+    )
+
+
+def _status(error: APIStatusError) -> int:
+    from agentcascade.wire.anthropic_answer import STATUSES
+
+    body = error.body if isinstance(error.body, Mapping) else {}
+    inner = body.get("error")
+    kind = inner.get("type") if isinstance(inner, Mapping) else None
+    return STATUSES.get(str(kind), 502)
