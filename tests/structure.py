@@ -21,7 +21,7 @@ NAME = "agentcascade"
 
 FLOORS = """
 cli
-reports
+reports launch
 server integrations bench
 assembly
 cascade

@@ -19,6 +19,7 @@ COMMANDS = {
     "env": ("env", "Install the environments that benchmarks play in."),
     "init": ("init", "Write a commented configuration file."),
     "keys": ("keys", "Create, list and revoke API keys of the proxy."),
+    "launch": ("launch", "Run an agent's program as it is, and say what a cascade would save."),
     "ledger": ("ledger", "Say what was spent and what was saved."),
     "log": ("log", "Import, export and show logs of steps."),
     "memory": ("memory", "Keep histories, ask them, and train what decides their cost."),

@@ -193,10 +193,10 @@ def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:
         return _report(to, what, _call(model), "answers")
     if model.api_base:
         return _report(to, what, _endpoint(model.api_base), f"{_shown(model.api_base)} answers")
-    return _report(to, what, _keys(model), "its key is set (add --call to try it)")
+    return _report(to, what, missing_keys(model), "its key is set (add --call to try it)")
 
 
-def _keys(model: ModelConfig) -> str | None:
+def missing_keys(model: ModelConfig) -> str | None:
     """Which environment variables litellm would need and does not find."""
     from agentcascade.models.litellm_setup import import_litellm
 

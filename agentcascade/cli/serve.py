@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentcascade.assembly.components import find_module
+from agentcascade.cli.passthrough import as_environment, is_unconfigured, passing, upstream_option
 from agentcascade.cli.terminal import say
 from agentcascade.config.load import CascadeConfig, config_path
 from agentcascade.errors import MissingExtra
@@ -22,20 +23,30 @@ if TYPE_CHECKING:
 @click.option("--host", help="Default: server.host, 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: server.port, 8080.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes over one database.")
+@click.option("--passthrough", is_flag=True, help="Ask the models that clients name, with the clients' own keys.")
+@upstream_option
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
 @click.option("--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True)
 def command(
-    config: Path | None, host: str | None, port: int | None, workers: int, log_level: str, log_format: str
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    workers: int,
+    passthrough: bool,
+    upstreams: tuple[str, ...],
+    log_level: str,
+    log_format: str,
 ) -> None:
     """Serve every configured cascade under /v1, and a dashboard at /.
 
     Point an agent's base URL at http://HOST:PORT/v1 and name a cascade as its model.
+
+    Without any configuration, or with --passthrough, whatever model a client names is the teacher, asked at its
+    provider with the client's own key, of which nothing is kept.
     """
-    for module in ("fastapi", "uvicorn", "httptools", "prometheus_client", "opentelemetry.sdk"):
-        if not find_module(module):
-            raise MissingExtra(module, "server", "agentcascade serve")
+    require_server("agentcascade serve")
     from agentcascade.server.run import CONFIG, LOG_FORMAT, LOG_LEVEL, OVERRIDES, check_port, configure_logs, serve
 
     path = config or config_path()
@@ -45,16 +56,31 @@ def command(
     if port is not None:
         changed["port"] = port
     settings = CascadeConfig.load(path, server=changed)
+    if passthrough or is_unconfigured(settings):
+        more = passing(settings, upstreams)
+        os.environ |= {f"AGENTCASCADE_{k}": v for k, v in as_environment(more).items()}  # for worker processes
+        settings = CascadeConfig.load(path, server=changed)  # which the environment has the rest of
+    elif upstreams:
+        raise click.UsageError("--upstream is of pass-through: add --passthrough")
     if path is not None:
         os.environ[CONFIG] = str(path)  # for worker processes
-    os.environ |= {f"{OVERRIDES}{k.upper()}": str(v) for k, v in changed.items()}
+    os.environ |= {f"{OVERRIDES}{k.upper()}": str(v) for k, v in changed.items() if k in ("host", "port")}
     os.environ |= {LOG_LEVEL: log_level, LOG_FORMAT: log_format}
     check_port(settings)
     configure_logs(settings)
     names = ", ".join(sorted(settings.cascades) or ["default"])
+    if settings.server.passthrough:
+        names += " (pass-through: the models that clients name, with the clients' own keys)"
     say(f"agentcascade serves {names} on http://{settings.server.host}:{settings.server.port}/v1", err=True)
     say(reached_by(settings), err=True)
     serve(settings, workers=workers)
+
+
+def require_server(command: str) -> None:
+    """Raises `MissingExtra` where the packages of the extra ``server`` are not installed."""
+    for module in ("fastapi", "uvicorn", "httptools", "prometheus_client", "opentelemetry.sdk"):
+        if not find_module(module):
+            raise MissingExtra(module, "server", command)
 
 
 def reached_by(config: CascadeConfig) -> str:

@@ -97,7 +97,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
             await asyncio.gather(*(c.bank.refresh() for c in cascades.values() if c.bank is not None))
             gc.collect()
             gc.freeze()  # what was loaded stays: walking through all of it again takes a tenth of a second each time
-            told = asyncio.create_task(apart(log_outlooks, list(cascades.values())))
+            told = asyncio.create_task(apart(log_outlooks, list(nameable(cascades).values())))
             async with app.state.meter.worker_metrics.listening():
                 with short_grace(app.state.steps.cancel):
                     yield

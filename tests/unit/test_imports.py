@@ -61,7 +61,7 @@ OWNERS = {
     "pyarrow": {"steplog.parquet"},
     "pgvector": {"retrievers.pgvector"},
     "ray": {"bench.pools.ray"},
-    "uvicorn": {"envs.appworld.inside.serve", "server.connections", "server.run"},
+    "uvicorn": {"envs.appworld.inside.serve", "launch.proxy", "server.connections", "server.run"},
     "vllm": {"vllm.offline_engine"},
     "bm25s": {"memory.bm25"},
     "Stemmer": {"memory.tokenization"},

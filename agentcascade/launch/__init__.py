@@ -1,0 +1,1 @@
+"""Agents' programs, run as they are in front of a proxy of their own."""
