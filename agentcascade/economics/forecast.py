@@ -37,6 +37,7 @@ class StepTokens:
         teacher_reasoning: Of its thinking before it.
         demonstration: (steps before, steps after) → tokens of one demonstration with such a window.
         episode_steps: Steps of an episode, the first of which finds nothing in a prompt cache.
+        frame: Tokens of what stands around all demonstrations of a prompt.
     """
 
     prompt: float
@@ -47,6 +48,7 @@ class StepTokens:
     reasoning: float = 0.0
     teacher_reasoning: float = 0.0
     episode_steps: float = 10.0
+    frame: float = 0.0
 
 
 class Policy(NamedTuple):
@@ -111,7 +113,8 @@ class Plan:
     def demonstration_tokens(self, tokens: StepTokens) -> float:
         """What the demonstrations add to a student's prompt: as many as fit into the budget, each whole."""
         each = tokens.demonstration(*self.window) if self.k else 0.0
-        return each * (min(self.k, self.token_budget // each) if each else 0)
+        number = min(self.k, max(0.0, self.token_budget - tokens.frame) // each) if each else 0
+        return tokens.frame + each * number if number else 0.0
 
 
 class Forecast(NamedTuple):

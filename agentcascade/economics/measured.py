@@ -10,7 +10,7 @@ from itertools import pairwise
 from agentcascade.bank.windows import cut_window
 from agentcascade.economics.break_even import BilledSteps, billed_steps
 from agentcascade.ledger.recorded_steps import ShadowVerdict
-from agentcascade.prompts.demonstrations import render_demonstration
+from agentcascade.prompts.demonstrations import MARK, render_demonstration
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.protocols import TokenCounter
 from agentcascade.storage import Database
@@ -184,6 +184,11 @@ def recent_trajectories(database: Database, namespace: str | None = None) -> lis
     with database.begin() as connection:
         newest = connection.execute(newest_first(namespace).limit(RECENT_TRAJECTORIES)).scalars().all()
         return list(read_trajectories(connection, newest).values())
+
+
+def frame_tokens(count: TokenCounter, prompts: Prompts = DEFAULT) -> int:
+    """Tokens of what stands around all demonstrations of a prompt, the mark that ends them included."""
+    return count(prompts.render("demonstrations", examples="", mark=MARK if prompts.quoting.on else ""))
 
 
 def window_tokens(

@@ -14,7 +14,13 @@ from agentcascade.actions.equivalence import Verifier
 from agentcascade.actions.voting import Seat
 from agentcascade.economics.forecast import Forecast, Plan, Policy, StepTokens, forecast, unpriced
 from agentcascade.economics.levers import EVEN, Lever, levers, student_price_for, together
-from agentcascade.economics.measured import Measured, measure, recent_trajectories, window_tokens
+from agentcascade.economics.measured import (
+    Measured,
+    frame_tokens,
+    measure,
+    recent_trajectories,
+    window_tokens,
+)
 from agentcascade.ledger.recorded_steps import recorded_steps
 from agentcascade.protocols import Router
 from agentcascade.step.committee import call_dollars, seats_of
@@ -155,7 +161,7 @@ def outlook(
     if plan is None:
         return None
     seen = measured or Measured()
-    tokens, sources = tokens_of(plan, seen, windows)
+    tokens, sources = tokens_of(plan, seen, windows, frame_tokens(context.count, context.prompts))
     unknown = unpriced(plan)
     costs = None if unknown else forecast(plan, tokens, steps_ratio)
     return Outlook(context.name, plan, tokens, sources, seen, costs, tuple(unknown), steps_ratio)
@@ -210,7 +216,7 @@ def plan_of(context: StepContext) -> Plan | None:
 
 
 def tokens_of(
-    plan: Plan, seen: Measured, windows: Callable[[int, int], float] | None
+    plan: Plan, seen: Measured, windows: Callable[[int, int], float] | None, frame: float = 0.0
 ) -> tuple[StepTokens, tuple[Source, ...]]:
     """Tokens of a step, each measured where it can be, and where each comes from.
 
@@ -236,7 +242,7 @@ def tokens_of(
     if plan.k:
         each = demonstration(*plan.window)
         if seen.demonstration is not None and each:
-            factor, unscaled = seen.demonstration / each, demonstration
+            factor, unscaled, frame = seen.demonstration / each, demonstration, 0.0  # of which it has its share
             each, demonstration = seen.demonstration, lambda before, after: factor * unscaled(before, after)
         where = windows is not None or seen.demonstration is not None
         size = f"{plan.k} demonstrations of {each:,.0f} (windows {plan.window[0]}/{plan.window[1]})"
@@ -245,9 +251,9 @@ def tokens_of(
     new = NEW if seen.new is None else seen.new
     if seen.steps:
         sources.append(Source(f"{seen.steps:,} steps of {seen.episodes:,} episodes", True))
-    return StepTokens(prompt, min(new, prompt), answer, taught, demonstration, student_thought, thought, steps), tuple(
-        sources
-    )
+    return StepTokens(
+        prompt, min(new, prompt), answer, taught, demonstration, student_thought, thought, steps, frame
+    ), tuple(sources)
 
 
 def _samples(router: Router) -> Seat:

@@ -47,9 +47,9 @@ def student(price: Any, name: str = "openai/student", **more: Any) -> dict[str, 
 
 def test_a_cascade_that_saves_says_from_which_acceptance_on(doctor):
     out = doctor(student=student("0.2"))
-    # 3,400 tokens of prompt and three answers of 100 at $0.20; 1,000 and 100 at $2 and $8
-    assert "✓ cascade default saves where more than 0.26 of its steps are accepted" in out
-    assert "an accepted step costs $0.00074, 0.26 of the teacher's $0.0028" in out
+    # 1,000 tokens, 6 × 400 and 81 around them, and three answers of 100 at $0.20; 1,000 and 100 at $2 and $8
+    assert "✓ cascade default saves where more than 0.27 of its steps are accepted" in out
+    assert "an accepted step costs $0.000756, 0.27 of the teacher's $0.0028" in out
     assert "helps: retrieval.k 3 instead of 6 (then from 0.18)" in out
     assert "assumed: prompts of 1,000, teacher's answers of 100, student's answers of 100, no thinking" in out
 
@@ -57,9 +57,9 @@ def test_a_cascade_that_saves_says_from_which_acceptance_on(doctor):
 def test_one_that_cannot_save_says_so_and_what_helps_most_first(doctor):
     out = doctor(student=student(2))
     assert "! cascade default cannot save, by what is assumed below, whatever its students get right" in out
-    assert "an accepted step costs $0.0074, 2.64 of the teacher's" in out
+    assert "an accepted step costs $0.00756, 2.70 of the teacher's" in out
     helps = out[out.index("helps most: ") :]
-    assert helps.startswith("helps most: retrieval.k 3 instead of 6 (still 1.79 of the teacher's)")
+    assert helps.startswith("helps most: retrieval.k 3 instead of 6 (still 1.84 of the teacher's)")
     assert "students at 0.19 of their price (break even at half the steps accepted)" in helps
     assert re.search(r"together \((then from 0\.\d\d|still 1\.\d\d of the teacher's)\)", helps)
 
