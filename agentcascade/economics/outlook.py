@@ -136,7 +136,8 @@ class Outlook:
     def _basis(self) -> str:
         told = [", ".join(s.what for s in self.sources if s.measured is known) for known in (True, False)]
         parts = [f"{how}: {what}" for how, what in zip(("measured", "assumed"), told) if what]
-        return f"tokens, {'; '.join(parts)}"
+        alike = "; in episodes as long as the teacher's, longer ones need more" if self.steps_ratio == 1 else ""
+        return f"tokens, {'; '.join(parts)}{alike}"
 
 
 def outlook(
