@@ -146,9 +146,7 @@ class Worker:
         committee = config.sampling.across == "students"
         environment = self.environment
         impossible, admissible = (getattr(environment, name, None) for name in ("impossible", "admissible"))
-        if (
-            config.router.name == "random"
-        ):  # what cannot be is the student's loss, or the teacher had more than its share
+        if config.router.name == "random":  # else the teacher would have more than its share
             impossible = None
         dry_run = getattr(environment, "dry_run", None) if config.actions.dry_run else None
         context = StepContext(

@@ -12,8 +12,12 @@ import pytest
 from click.testing import CliRunner
 from fake_openai import FakeOpenAI, Reply, Request
 
+from agentcascade.bench.records import EpisodeJob
+from agentcascade.bench.worker import Setup, Worker
 from agentcascade.cli import main
+from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.intercode_sql import answers, keep
+from agentcascade.envs.recorded.models import shuffled
 from agentcascade.errors import ConfigError, EnvironmentFailed
 from tests.intercode_data import clear_caches, data_folder
 
@@ -151,3 +155,28 @@ def test_a_live_students_samples_are_kept_and_played_again(
     with pytest.raises(EnvironmentFailed, match="holds no samples of somebody: play it with --log"):
         keep.rows_of(Path("run"), "somebody")
     assert folder in path.parents
+
+
+def test_a_random_mix_takes_what_cannot_run_or_the_teacher_had_more_than_its_share() -> None:
+    drawn = (
+        (task, shuffled(answers.answers("qwen2.5-coder-1.5b", task).answers, "qwen2.5-coder-1.5b", str(task))[0])
+        for task in range(1034)
+    )
+    task = next(task for task, first in drawn if first.rows is None and "SELECT" in first.text)
+    config = CascadeConfig.model_validate(
+        {
+            "mode": "cascade",
+            "teacher": {"name": "recorded/gpt-4"},
+            "student": {"name": "recorded/qwen2.5-coder-1.5b"},
+            "retrieval": {"k": 0},
+            "router": {"name": "unanimity", "options": {"n": 1}},
+            "actions": {"format": "sql", "fold": True, "dry_run": True},
+        }
+    )
+    suite = "agentcascade.bench.suites.intercode_sql:IntercodeSqlSuite"
+    worker = Worker(Setup(suite, config, {}, options={"schema": True}))
+    share = {
+        policy: worker.play(EpisodeJob(policy, 0, 0, f"all/{task}", str(task), teacher_share=0.0)).teacher_steps
+        for policy in ("random", "cascade")
+    }
+    assert share == {"random": 0, "cascade": 1}
