@@ -88,8 +88,16 @@ def stored(index: int) -> dict[str, Any]:
     return responses(index) | {"store": True}
 
 
+def messages(index: int) -> dict[str, Any]:
+    said = conversation(index)
+    system = "\n".join(str(m["content"]) for m in said if m["role"] == "system")
+    turns = [m for m in said if m["role"] != "system"]
+    return {"messages": turns, "max_tokens": 1000, **({"system": system} if system else {})}
+
+
 DOORS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
     "chat": ("/v1/chat/completions", chat),
+    "messages": ("/v1/messages", messages),
     "responses": ("/v1/responses", responses),
     "responses, stored": ("/v1/responses", stored),
 }

@@ -149,6 +149,28 @@ def test_nothing_in_a_request_moves_it_into_the_other_namespace(tenants: Tenants
     tenants.steal("student-only", **tricks)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", SHARED)
+def test_by_messages_nothing_of_the_others_comes_either(tenants: Tenants, model: str, stream: bool) -> None:
+    before = len(tenants.fake.requests)
+    body = {"model": model, "max_tokens": 99, "messages": [{"role": "user", "content": GOAL}], "stream": stream}
+    tricks: list[dict[str, Any]] = [
+        {},
+        {"metadata": {"user_id": "owner", "agentcascade_episode": EPISODE, "agentcascade_goal": GOAL}},
+    ]
+    for trick in tricks:
+        headers = {"x-api-key": tenants.other, "x-claude-code-session-id": EPISODE}
+        said = tenants.proxy.http.post("/v1/messages", json=body | trick, headers=headers)
+        assert said.status_code == 200, said.text
+        clean(said.text, f"{GOAL} {EPISODE}")
+        assert '"namespace":"globex"' in said.text
+        assert '"demonstrations":[]' in said.text
+    for request in tenants.fake.requests[before:]:
+        clean(request.body, GOAL)
+    private = tenants.proxy.http.post("/v1/messages", json=body | {"model": "acme-private"}, headers=headers)
+    assert (private.status_code, private.json()["error"]["type"]) == (404, "not_found_error")
+
+
 @pytest.mark.parametrize("model", SHARED)
 def test_by_responses_nothing_of_the_others_comes_either(tenants: Tenants, model: str) -> None:
     def ask(key: str, **body: Any) -> httpx.Response:
