@@ -34,7 +34,7 @@ PROVIDERS = {"api.openai.com": "openai", "api.anthropic.com": "anthropic"}
 """Host → the provider in litellm's names, by which prices are listed. Models of other hosts have no listed price."""
 FORWARDED = re.compile(
     r"(?:anthropic|openai)-[a-z0-9-]{1,60}|chatgpt-account-id|originator|session[_-]id|thread-id|conversation_id"
-    r"|x-app|x-codex-[a-z0-9-]{1,60}|x-stainless-[a-z0-9-]{1,60}|user-agent|version"
+    r"|x-app|x-claude-code-[a-z0-9-]{1,60}|x-codex-[a-z0-9-]{1,60}|x-stainless-[a-z0-9-]{1,60}|user-agent|version"
 )
 """Headers beside the credentials that providers go by: betas, versions, accounts, the program."""
 CREDENTIALS = "authorization", "x-api-key"
