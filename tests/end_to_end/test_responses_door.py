@@ -12,7 +12,7 @@ from typing import Any
 
 import openai
 import pytest
-from fake_openai import FakeOpenAI, Reply
+from fake_openai import FakeOpenAI, Reply, Request
 from pydantic import BaseModel
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
@@ -321,3 +321,35 @@ class TestCodex:
             goals = set(connection.execute(select(tables.decisions.c.goal)).scalars())
         database.close()
         assert goals == {"Make made.txt"}, "and not what Codex says of its surroundings"
+
+
+def test_claude_gets_its_signed_thinking_back_and_the_chat_student_none_of_it(tmp_path: Path) -> None:
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
+    use = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+    turns = iter([([thinking, use], "tool_use"), ([{"type": "text", "text": "a mug"}], "end_turn")])
+    usage = {"input_tokens": 10, "output_tokens": 2}
+
+    def script(request: Request) -> Reply:
+        if request.body["model"] == "student":
+            return Reply(texts=("a", "b", "c"))
+        content, reason = next(turns)
+        head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "c"}
+        return Reply(body={**head, "content": content, "stop_reason": reason, "usage": usage})
+
+    with FakeOpenAI(script) as fake:
+        config = settings(fake, tmp_path, mode="cascade", retrieval={"k": 0})
+        config["teacher"] |= {"name": "anthropic/claude-sonnet-4-5", "api_base": fake.root}
+        with serving(CascadeConfig(**config)) as proxy, openai.OpenAI(
+            base_url=f"{proxy.base}/v1", api_key="none", max_retries=0
+        ) as client:  # fmt: skip
+            items: list[Any] = [{"role": "user", "content": "Where is it?"}]
+            first = client.responses.create(model="default", input=items, tools=[LOOK], store=False)
+            call = next(i for i in first.output if i.type == "function_call")
+            items += [i.model_dump(exclude_none=True) for i in first.output]
+            items.append({"type": "function_call_output", "call_id": call.call_id, "output": "a bed"})
+            second = client.responses.create(model="default", input=items, tools=[LOOK], store=False)
+    assert second.output_text == "a mug"
+    claude = [r.body for r in fake.requests if r.body["model"] != "student"]
+    assert claude[1]["messages"][1]["content"] == [thinking, use]
+    students = [r.body for r in fake.requests if r.body["model"] == "student"]
+    assert "hm" not in json.dumps(students[-1]["messages"])
