@@ -43,7 +43,7 @@ class StepCosts(NamedTuple):
 
     def saving(self, acceptance: float) -> float:
         """The share of the teacher's dollars that is not spent; below 0 where more is. 0 where the teacher is free."""
-        return 1 - float(self.dollars(acceptance) / self.teacher) if self.teacher else 0.0
+        return float(1 - self.dollars(acceptance) / self.teacher) if self.teacher else 0.0
 
     @property
     def break_even(self) -> float | None:
