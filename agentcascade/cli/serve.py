@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,24 +58,37 @@ def command(
     if port is not None:
         changed["port"] = port
     settings = CascadeConfig.load(path, server=changed)
-    if passthrough or is_unconfigured(settings):
-        more = passing(settings, upstreams)
-        os.environ |= {f"AGENTCASCADE_{k}": v for k, v in as_environment(more).items()}  # for worker processes
-        settings = CascadeConfig.load(path, server=changed)  # which the environment has the rest of
-    elif upstreams:
-        raise click.UsageError("--upstream is of pass-through: add --passthrough")
-    if path is not None:
-        os.environ[CONFIG] = str(path)  # for worker processes
-    os.environ |= {f"{OVERRIDES}{k.upper()}": str(v) for k, v in changed.items() if k in ("host", "port")}
-    os.environ |= {LOG_LEVEL: log_level, LOG_FORMAT: log_format}
-    check_port(settings)
-    configure_logs(settings)
-    names = ", ".join(sorted(settings.cascades) or ["default"])
-    if settings.server.passthrough:
-        names += " (pass-through: the models that clients name, with the clients' own keys)"
-    say(f"agentcascade serves {names} on http://{settings.server.host}:{settings.server.port}/v1", err=True)
-    say(reached_by(settings), err=True)
-    serve(settings, workers=workers)
+    with _environment_as_before():  # what is set there is for worker processes
+        if passthrough or is_unconfigured(settings):
+            more = passing(settings, upstreams)
+            os.environ |= {f"AGENTCASCADE_{k}": v for k, v in as_environment(more).items()}
+            settings = CascadeConfig.load(path, server=changed)  # which the environment has the rest of
+        elif upstreams:
+            raise click.UsageError("--upstream is of pass-through: add --passthrough")
+        if path is not None:
+            os.environ[CONFIG] = str(path)
+        os.environ |= {f"{OVERRIDES}{k.upper()}": str(v) for k, v in changed.items() if k in ("host", "port")}
+        os.environ |= {LOG_LEVEL: log_level, LOG_FORMAT: log_format}
+        check_port(settings)
+        configure_logs(settings)
+        names = ", ".join(sorted(settings.cascades) or ["default"])
+        if settings.server.passthrough:
+            names += " (pass-through: the models that clients name, with the clients' own keys)"
+        say(f"agentcascade serves {names} on http://{settings.server.host}:{settings.server.port}/v1", err=True)
+        say(reached_by(settings), err=True)
+        serve(settings, workers=workers)
+
+
+@contextmanager
+def _environment_as_before() -> Iterator[None]:
+    """Variables that are set inside are gone behind it, and changed ones as they were."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def require_server(command: str) -> None:

@@ -37,6 +37,8 @@ FORWARDED = re.compile(
     r"|x-app|x-claude-code-[a-z0-9-]{1,60}|x-codex-[a-z0-9-]{1,60}|x-stainless-[a-z0-9-]{1,60}|user-agent|version"
 )
 """Headers beside the credentials that providers go by: betas, versions, accounts, the program."""
+OF_THE_CLIENT = re.compile(r"x-stainless-(?:raw-response|helper-method|poll-helper|custom-poll-interval|read-timeout)")
+"""What a client's SDK tells itself: sent by ours, it would give a raw response in place of an answer."""
 CREDENTIALS = "authorization", "x-api-key"
 OWN_KEY = re.compile(r"(?:bearer\s+)?ac-[a-z0-9]{12}-[\w-]{43}", re.IGNORECASE)
 """A key of this proxy: no provider's business."""
@@ -128,7 +130,7 @@ def forwarded(headers: Mapping[str, str], api: Api) -> dict[str, str]:
     if not keys:
         where = "X-Api-Key or Authorization" if api == "messages" else "Authorization"
         raise InvalidKey(f"this model is asked with your own key, of its provider: send it as {where}")
-    more = {name: value for name, value in headers.items() if FORWARDED.fullmatch(name)}
+    more = {n: value for n, value in headers.items() if FORWARDED.fullmatch(n) and not OF_THE_CLIENT.fullmatch(n)}
     # openai's client knows its own headers by these spellings, and would send both
     return {"-".join(part.capitalize() for part in name.split("-")): value for name, value in (more | keys).items()}
 

@@ -40,7 +40,7 @@ def brain(request: Request) -> Reply:
     """What a model would do next. Of anything difficult the student says something else every time."""
     messages, tools = request.body["messages"], request.body.get("tools") or ()
     names = [t["function"]["name"] for t in tools]
-    asked = [m for m in messages if m["role"] == "user"][-1]["content"]
+    asked = messages[messages_after(messages)]["content"]
     asked = asked if isinstance(asked, str) else " ".join(part.get("text", "") for part in asked)
     results = [m["content"] for m in messages[messages_after(messages) :] if m["role"] == "tool"]
     if request.body["model"] == "student" and "difficult" in asked:
@@ -51,7 +51,7 @@ def brain(request: Request) -> Reply:
             texts=("I go on.",), tool_calls=[("bash", json.dumps({"command": commands[len(results)]}))], ignore_n=True
         )
     if "weather" in names and not results:
-        cities = re.findall(r"Paris|Rome", asked)
+        cities = dict.fromkeys(re.findall(r"Paris|Rome", asked))  # behind demonstrations the task is said once more
         calls = [("weather", json.dumps({"city": city})) for city in cities]
         return Reply(
             texts=(None,), tool_calls=calls, ignore_n=True, usage={"prompt_tokens": 400, "completion_tokens": 30}
@@ -67,8 +67,10 @@ def answers_one(request: Request) -> Reply:
 
 
 def messages_after(messages: Any) -> int:
-    """Where the present task begins: demonstrations may stand before it."""
-    return max(i for i, m in enumerate(messages) if m["role"] == "user")
+    """Where the present task begins: demonstrations may stand before it, or behind tools' results."""
+    return max(
+        i for i, m in enumerate(messages) if m["role"] == "user" and not str(m["content"]).startswith("# Examples\n")
+    )
 
 
 class Served:

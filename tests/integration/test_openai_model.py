@@ -182,6 +182,7 @@ def test_only_names_that_need_no_translation_go_directly(
         return
     model = make_model(ModelConfig(name=name, api_base=api_base, options=options), token_counter())
     other = "ResponsesModel" if "/responses/" in name else "LiteLLMModel"
+    other = "AnthropicModel" if name.startswith("anthropic/") else other
     assert type(model).__name__ == ("OpenAIModel" if plain else other)
 
 
