@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from responses_provider import as_events, as_response
+from tests.responses_provider import as_events, as_response
 
 
 class _Server(ThreadingHTTPServer):

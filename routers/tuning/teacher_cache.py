@@ -44,6 +44,8 @@ class TeacherCache:
     """(N,), seconds; NaN where the time is not known"""
     seconds: Floats
     """(N,), that the cache is kept after its last use"""
+    block: Floats
+    """(N,), tokens in multiples of which the provider counts a prefix as read; 1 where it counts each"""
 
     def take(self, rows: Bools | Ints) -> TeacherCache:
         """The chosen steps."""
@@ -69,7 +71,8 @@ class TeacherCache:
             if not len(rows):
                 break
             before = rows - back
-            sent = np.where(self.prompt[before] <= self.prompt[rows], self.prompt[before], 0.0)  # else it was cut
+            kept = self.prompt[before] // self.block[rows] * self.block[rows]
+            sent = np.where(self.prompt[before] <= self.prompt[rows], kept, 0.0)  # else it was cut
             warm = ~(self.at[rows] - self.at[before] > self.seconds[rows])
             found = np.maximum(head[rows], np.where(warm, np.minimum(self.cached[rows], sent), 0.0))
             held[rows] += reached[rows] * (1 - accept[before]) * found
@@ -82,18 +85,18 @@ def teacher_cache(steps: Sequence[LoggedStep]) -> TeacherCache | None:
     """The teacher's cache at the steps of a log; None where nothing was read from one."""
     if not any(step.teacher_usage is not None and step.teacher_usage.cached_input for step in steps):
         return None
-    table: NDArray[np.float64] = np.zeros((5, len(steps)))
-    table[3] = np.nan
+    table: NDArray[np.float64] = np.zeros((6, len(steps)))
+    table[3], table[5] = np.nan, 1
     for i, step in enumerate(steps):
         usage, price = step.teacher_usage, step.teacher_price
         if usage is None or price is None:
             continue
-        whole, cached = usage.prompt, usage.cached_input
-        written = usage.cache_write > 0 or model_quirks(step.teacher_model).prompt_cache == "marked"
+        whole, cached, quirks = usage.prompt, usage.cached_input, model_quirks(step.teacher_model)
+        written = usage.cache_write > 0 or quirks.prompt_cache == "marked"
         read, new = (price.dollars(Usage(**{name: max(1, whole)})) for name in _classes(written))
         table[:3, i] = whole, cached, max(0.0, float(new - read)) / max(1, whole)
         table[3, i] = step.created_at.timestamp() if step.created_at is not None else np.nan
-        table[4, i] = model_quirks(step.teacher_model).cache_seconds
+        table[4:, i] = quirks.cache_seconds, quirks.cache_block
     return TeacherCache(*table)
 
 

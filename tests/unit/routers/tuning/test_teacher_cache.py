@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentcascade.models.pricing import Price
@@ -66,6 +66,7 @@ def logged(accepts: list[bool], pauses: list[float], price: Price, name: str) ->
     st.lists(st.sampled_from([1.0, 250.0, 650.0]), min_size=8, max_size=8),
     st.sampled_from([(TEACHER, "openai/t"), (WRITES, "anthropic/claude-sonnet-4-5")]),
 )
+@example([False, True, False], [1.0] * 3, (TEACHER, "openai/t"))  # 1,515 tokens sent: 11 blocks of 128 are read
 @settings(max_examples=20, deadline=None)
 def test_a_replayed_rule_costs_what_the_live_cascade_pays(
     accepts: list[bool], pauses: list[float], of: tuple[Price, str]
@@ -94,14 +95,15 @@ def brute_force(cache: TeacherCache, accept: Any) -> Any:
             held = head
             last = next((j for j in range(i - 1, -1, -1) if not taken[j]), None)
             if last is not None and cache.at[i] - cache.at[last] <= cache.seconds[i]:
-                sent = cache.prompt[last] if cache.prompt[last] <= cache.prompt[i] else 0
+                kept = cache.prompt[last] // cache.block[i] * cache.block[i]
+                sent = kept if cache.prompt[last] <= cache.prompt[i] else 0
                 held = max(head, min(cache.cached[i], sent))
             dollars[i] += chance * max(0.0, cache.cached[i] - held) * cache.dearer[i]
     return dollars
 
 
-@given(st.integers(1, 7), st.randoms(use_true_random=False))
-def test_the_expectation_is_over_all_ways_in_which_an_episode_may_go(n: int, random: Any) -> None:
+@given(st.integers(1, 7), st.randoms(use_true_random=False), st.sampled_from([1, 128]))
+def test_the_expectation_is_over_all_ways_in_which_an_episode_may_go(n: int, random: Any, block: int) -> None:
     prompt = np.array([random.randint(1000, 4000) for _ in range(n)], float)
     cache = TeacherCache(
         prompt=prompt,
@@ -109,6 +111,7 @@ def test_the_expectation_is_over_all_ways_in_which_an_episode_may_go(n: int, ran
         dearer=np.array([random.random() for _ in range(n)]),
         at=np.cumsum([random.choice([1.0, 200.0, 400.0]) for _ in range(n)]),
         seconds=np.full(n, 300.0),
+        block=np.full(n, float(block)),
     )
     accept = np.array([random.choice([0.0, 0.5, 0.9, 1.0]) for _ in range(n)])
     expected = brute_force(cache, accept)
