@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from responses_provider import as_events, as_response
-
 from tests import anthropic_shaped
+from tests.responses_provider import as_events, as_response
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 BLOCK = b"x" * 65536
