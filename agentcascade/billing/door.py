@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agentcascade._util.error_secrets import remove_secrets
 from agentcascade.billing import surcharges
 from agentcascade.billing.bill import bill_of_deltas, bill_of_lost, bookable
 from agentcascade.billing.reservation import Reservation, background, keep_until_done
@@ -151,6 +152,7 @@ class Door:
                         completion = await _within(limit, model.complete(messages, **options), reservation, call)
                     completion = clean_completion(bookable(completion, call))
                 except BaseException as error:
+                    remove_secrets(error)
                     if reservation is not None and isinstance(error, GeneratorExit):
                         reservation.is_abandoned = True
                     spent = _bill_of_failure(error, call, deltas)
