@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+from agentcascade._util.control_characters import one_line
+from agentcascade.ledger.failed_steps import ErrorKind, failed_steps
 from agentcascade.ledger.ledger import Ledger, Spending, Summary
 from agentcascade.steplog.database import export
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 FEW_STEPS = 100
 """Below so many shadowed steps, shares are no more than a first impression."""
+MOST_KINDS, MOST_CHARACTERS = 5, 160
+"""Kinds of errors that are told, and characters of the words of one."""
 
 
 class Vote(NamedTuple):
@@ -40,6 +45,7 @@ class RunSummary:
         episodes: Number of conversations.
         students: By student, the rules as they would have done on its shadows; none without shadows.
         lost: Shadows that failed, of any student.
+        failed: Kinds of errors that steps ended in; such steps are among `steps`.
     """
 
     steps: Sequence[Summary]
@@ -47,13 +53,21 @@ class RunSummary:
     episodes: int
     students: Sequence[Sequence[Vote]] = ()
     lost: int = 0
+    failed: Sequence[ErrorKind] = ()
 
     def lines(self) -> list[str]:
         """The figures in words, a line each."""
         count = sum(s.steps for s in self.steps)
         if not self.spending and not count:
             return ["no request came through the proxy: nothing is recorded"]
-        said = [f"{count:,} {_plural(count, 'step')} in {self.episodes:,} {_plural(self.episodes, 'conversation')}"]
+        failed = sum(kind.steps for kind in self.failed)
+        answered = max(0, count - failed)
+        also = f", and {failed:,} that failed" if failed else ""
+        conversations = f"{self.episodes:,} {_plural(self.episodes, 'conversation')}"
+        said = [f"{answered:,} {_plural(answered, 'step')}{also} in {conversations}"]
+        said += [_failure(kind) for kind in self.failed[:MOST_KINDS]]
+        if rest := sum(kind.steps for kind in self.failed[MOST_KINDS:]):
+            said.append(f"{rest:,} failed with other errors: see the records")
         said += [_spent(line) for line in self.spending]
         said += [line for votes in self.students for line in _student(votes)]
         if self.lost:
@@ -84,6 +98,7 @@ def summarize(database: Database, since: datetime, namespace: str, prices: Price
         episodes=sum(bool(s.steps) for s in ledger.summary("episode", namespace=namespace, since=since)),
         students=_replayed(steps, spending),
         lost=_lost(steps),
+        failed=failed_steps(database, namespace=namespace, since=since),
     )
 
 
@@ -123,6 +138,14 @@ def _spent(line: Spending) -> str:
     return (
         f"{line.role} {line.model}: {_money(line)}, {line.calls:,} {_plural(line.calls, 'call')}, "
         f"{tokens.prompt:,} tokens read{cached}, {tokens.output + tokens.reasoning:,} written"
+    )
+
+
+def _failure(kind: ErrorKind) -> str:
+    words = one_line(kind.words)
+    cut = f"{words[: MOST_CHARACTERS - 1]}…" if len(words) > MOST_CHARACTERS else words
+    return f"{kind.steps:,} failed with {one_line(kind.name)[:80]}" + (
+        f": {json.dumps(cut, ensure_ascii=False)}" if cut else ""
     )
 
 
