@@ -188,7 +188,7 @@ def _cascade(
     opened: list[ChatModel] = []
 
     def open_model(model: ModelConfig, count: TokenCounter) -> ChatModel:
-        opened.append(make_model(model, count))
+        opened.append(components.at_configured_effort(make_model(model, count), model))
         return opened[-1]
 
     check_committee(config)

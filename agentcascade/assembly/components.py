@@ -95,6 +95,21 @@ def open_bank(
 
 
 def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
+    """The chat model that a configuration names, at its effort. Raises `ConfigError` for one that it does not know."""
+    return at_configured_effort(_make_plain_model(config, count), config)
+
+
+def at_configured_effort(model: ChatModel, config: ModelConfig) -> ChatModel:
+    """The model at the effort that its configuration has; the same where that is so, or where it has none."""
+    if config.effort is None:
+        return model
+    from agentcascade.config.effort import parse_effort
+    from agentcascade.models.effort import at_effort
+
+    return at_effort(model, parse_effort(config.effort))
+
+
+def _make_plain_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
     """The chat model that a configuration names.
 
     A registered one (entry-point group ``agentcascade.models``: a function of this function's arguments, by the whole

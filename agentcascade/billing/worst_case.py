@@ -12,7 +12,7 @@ from agentcascade.errors import InvalidRequest, UnknownPrice
 from agentcascade.models.breakpoints import has_breakpoints
 from agentcascade.models.message_fields import THINKING_FIELDS
 from agentcascade.models.pricing import max_output_tokens
-from agentcascade.models.quirks import LIMIT_PARAMETERS, model_quirks
+from agentcascade.models.quirks import LIMIT_PARAMETERS, ROOM_TO_ANSWER, THINKING_BUDGETS, model_quirks
 from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.types import Message, Usage
@@ -113,9 +113,19 @@ class PlannedCall:
             thinking, predicted = options.get("thinking"), options.get("prediction")
             budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
             most += budget if isinstance(budget, int) and budget > 0 else 0
+            most = max(most, self._limit_with(options.get("reasoning_effort")))
             if isinstance(predicted, Mapping):  # what is predicted and not said is billed like an answer
                 most += self.count(_as_text(predicted.get("content")))
         return most
+
+    def _limit_with(self, effort: object) -> int:
+        """The least limit that a request to Claude with such an effort has: it holds thoughts and answer."""
+        if not self._quirks.signs_thinking or effort in (None, "none", "minimal"):
+            return 0
+        if not isinstance(effort, int) and self._quirks.thinks_adaptively:
+            return 0
+        budget = effort if isinstance(effort, int) else THINKING_BUDGETS.get(str(effort), THINKING_BUDGETS["high"])
+        return budget + ROOM_TO_ANSWER
 
     def request_dollars(self, answers: int = 1) -> Decimal | None:
         """The most dollars of one request with so many answers; None where the price is not known."""

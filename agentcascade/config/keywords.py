@@ -53,6 +53,7 @@ class ModelKeywords(TypedDict, total=False):
     api_key: SecretStr | str | None
     price: Mapping[str, Decimal | float | str] | None
     options: Mapping[str, Any]
+    effort: str | int | None
 
 
 class StudentKeywords(ModelKeywords, total=False):

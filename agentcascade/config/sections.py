@@ -7,10 +7,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
+from agentcascade.config.effort import parse_effort
 from agentcascade.errors import ConfigError
 from agentcascade.prompts.settings import read_texts
 from agentcascade.types import Account, Mode, Situation
@@ -18,6 +19,10 @@ from agentcascade.types import Account, Mode, Situation
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _read_effort(setting: object) -> str | None:
+    return None if setting is None else str(parse_effort(setting))
 
 
 class ModelConfig(Section):
@@ -34,6 +39,11 @@ class ModelConfig(Section):
         default=None, description="dollars per million tokens: input, cached_input, cache_write, output, reasoning"
     )
     options: Mapping[str, Any] = Field(default_factory=dict, description="passed on to the provider as they are")
+    effort: Annotated[str | int | None, BeforeValidator(_read_effort)] = Field(
+        default=None,
+        description="how much it thinks: none, minimal, low, medium, high, xhigh, max; a number of tokens; or a share "
+        "of what the namespace usually thinks with it (0.5x); default: the provider's own",
+    )
 
 
 class StudentConfig(ModelConfig):

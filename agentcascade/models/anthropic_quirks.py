@@ -10,11 +10,13 @@ from agentcascade.models.quirks import (
     EFFORTS,
     MESSAGES_REFUSALS,
     PARAMETER_REFUSED,
+    ROOM_TO_ANSWER,
     THINKING_BUDGETS,
     UNSIGNED_REFUSED,
     UNTHINKING_REFUSED,
     model_quirks,
 )
+from agentcascade.models.thinking_quirks import thinker
 from agentcascade.models.tool_call_ids import ends_in_unthinking_calls
 from agentcascade.types import Message
 from agentcascade.wire.anthropic_blocks import THINKING
@@ -33,7 +35,7 @@ def with_defaults(
         body["max_tokens"] = min(max_output_tokens(name) or DEFAULT_TOKENS, MOST_DEFAULT_TOKENS)
     effort = options.get("reasoning_effort")
     if effort is not None and "thinking" not in body:
-        _think(body, str(effort), adaptive=model_quirks(name).thinks_adaptively)
+        _think(body, effort, name)
     if (body.get("thinking") or {}).get("type") == "enabled" and ends_in_unthinking_calls(messages):
         without_thinking(body)
     if (body.get("thinking") or {}).get("type") in ("enabled", "adaptive"):
@@ -41,19 +43,33 @@ def with_defaults(
             del body["temperature"]
         if (body.get("tool_choice") or {}).get("type") in ("any", "tool"):
             without_thinking(body)
+            _do_not_think(body, name)
     return body
 
 
-def _think(body: dict[str, Any], effort: str, *, adaptive: bool) -> None:
+def _think(body: dict[str, Any], effort: object, name: str) -> None:
+    """Ask for thinking as OpenAI's `reasoning_effort` says, or with a number of tokens."""
     if effort in ("none", "minimal"):
+        _do_not_think(body, name)
         return
-    if adaptive:
+    if isinstance(effort, int):
+        budget = effort
+    elif model_quirks(name).thinks_adaptively:
         body["thinking"] = {"type": "adaptive"}
-        body["output_config"] = {**(body.get("output_config") or {}), "effort": EFFORTS.get(effort, effort)}
+        effort = EFFORTS.get(str(effort), str(effort))
+        body["output_config"] = {**(body.get("output_config") or {}), "effort": effort}
         return
-    budget = THINKING_BUDGETS.get(effort, THINKING_BUDGETS["high"])
+    else:
+        budget = THINKING_BUDGETS.get(str(effort), THINKING_BUDGETS["high"])
     body["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    body["max_tokens"] = max(body["max_tokens"], budget + 1024)
+    body["max_tokens"] = max(body["max_tokens"], budget + ROOM_TO_ANSWER)
+
+
+def _do_not_think(body: dict[str, Any], name: str) -> None:
+    """Models that think unasked are told not to, as far as they let themselves be told."""
+    known = thinker(name)
+    if known.thinks_unasked and "none" in known.levels:
+        body["thinking"] = {"type": "disabled"}
 
 
 def without_thinking(body: dict[str, Any]) -> None:

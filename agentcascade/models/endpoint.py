@@ -34,6 +34,9 @@ class EndpointQuirks:
         """The request as this endpoint takes it; the same object where nothing is to be changed."""
         if self.refused & request.keys():
             request = {k: v for k, v in request.items() if k not in self.refused}
+        body = request.get("extra_body")
+        if self.refused and isinstance(body, Mapping) and self.refused & body.keys():
+            request = {**request, "extra_body": {k: v for k, v in body.items() if k not in self.refused}}
         if self.portable_only:
             request = {**request, "messages": [portable(m) for m in request["messages"]]}
         elif self.thinking_field:
@@ -45,7 +48,8 @@ class EndpointQuirks:
         if getattr(error, "status_code", None) not in PARAMETER_REFUSED:
             return False
         text = str(error).lower()
-        named = {k for k, pattern in REFUSALS.items() if request.get(k) is not None and pattern.search(text)}
+        given = {**(request.get("extra_body") or {}), **request}
+        named = {k for k, pattern in REFUSALS.items() if given.get(k) is not None and pattern.search(text)}
         if named:
             self.refused |= named
             return True

@@ -107,8 +107,9 @@ class LiteLLMModel:
         from agentcascade.models.openai import create_parameters
 
         ours = {"timeout", "extra_headers", "extra_query", "extra_body", "stream_options", "n"}
-        supported = import_litellm().get_supported_openai_params(self.name) or create_parameters()
-        return create_parameters() - ours - set(supported)
+        all_names = create_parameters() | {"thinking"}
+        supported = import_litellm().get_supported_openai_params(self.name) or all_names
+        return all_names - ours - set(supported)
 
     def dollars(self, usage: Usage) -> Decimal | None:
         """What such usage of one request costs; None where the price is not known."""

@@ -87,6 +87,11 @@ class MessagesModel:
         """The API has no `n`."""
 
     @property
+    def refused(self) -> set[str]:
+        """Parameters that the endpoint refuses."""
+        return self._quirks.refused
+
+    @property
     def defaults(self) -> Mapping[str, Any]:
         """The options that go with every call."""
         return self._fixed

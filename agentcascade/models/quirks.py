@@ -14,6 +14,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from agentcascade.config.effort import LEVEL_TOKENS, LEVELS, plain_name
 from agentcascade.wire.anthropic_blocks import DETAILS
 
 # Models, by litellm's names for them.
@@ -106,7 +107,8 @@ RESPONSES_ROUTE = "openai/responses/"
 
 
 def without_route(name: str) -> str:
-    """The litellm name under which lists know a model: without the API that it is asked by."""
+    """The litellm name under which lists know a model: without its effort, and the API that it is asked by."""
+    name = plain_name(name)
     return f"openai/{name.removeprefix(RESPONSES_ROUTE)}" if name.startswith(RESPONSES_ROUTE) else name
 
 
@@ -117,7 +119,7 @@ def model_quirks(name: str) -> ModelQuirks:
     for pattern, changes in MODELS:
         if re.match(pattern, listed_name):
             quirks = replace(quirks, **changes)
-    return quirks if name == listed_name else replace(quirks, wire_format="translated")
+    return quirks if plain_name(name) == listed_name else replace(quirks, wire_format="translated")
 
 
 LIMIT_PARAMETERS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -135,6 +137,10 @@ REFUSALS: Mapping[str, re.Pattern[str]] = {
     "top_logprobs": re.compile(r"logprob"),
     "seed": re.compile(r"\bseed\b"),  # Gemini, Mistral
     "stream_options": re.compile(r"stream_options|include_usage"),  # older vLLM
+    "reasoning_effort": re.compile(r"reasoning[_. ]effort|thinking_level"),  # a model that does not think
+    "temperature": re.compile(r"(?=.*\btemperature\b).*(unsupported|not support|only the default|may only)", re.DOTALL),
+    "thinking_token_budget": re.compile(r"thinking_token_budget|reasoning_config|reasoning_parser"),
+    "chat_template_kwargs": re.compile(r"chat_template_kwargs"),
 }
 """Parameters that an answer can do without, and how a refusal, in lower case, names them."""
 N_REFUSED = re.compile(r"\bn\b|choice|candidate|sample|best_of|multiple", re.IGNORECASE)  # llama.cpp, Groq
@@ -144,16 +150,19 @@ MESSAGES_REFUSALS: Mapping[str, re.Pattern[str]] = {
     "temperature": re.compile(r"^(?!.*\btop_p\b).*\btemperature\b", re.DOTALL),
     "top_k": re.compile(r"\btop_k\b"),
     "output_config": re.compile(r"\beffort\b"),
+    "thinking": re.compile(r"thinking\.type|does not support thinking"),
 }
 """Likewise at Anthropic's Messages API."""
 UNSIGNED_REFUSED = re.compile(r"signature.{0,20}thinking|thinking.{0,20}signature", re.IGNORECASE)
 """How Anthropic refuses thinking that another model did, or that was changed."""
 UNTHINKING_REFUSED = re.compile(r"Expected .?thinking.? or .?redacted_thinking", re.IGNORECASE)
 """How Anthropic refuses to think on in a tool exchange that began without thinking."""
-EFFORTS: Mapping[str, str] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+EFFORTS: Mapping[str, str] = {level: level for level in LEVELS[2:]}
 """OpenAI's reasoning_effort → Anthropic's."""
-THINKING_BUDGETS: Mapping[str, int] = {"low": 1024, "medium": 2048, "high": 4096}
+THINKING_BUDGETS: Mapping[str, int] = {level: LEVEL_TOKENS[level] for level in LEVELS[2:]}
 """Tokens to think with, by reasoning_effort: as litellm has it."""
+ROOM_TO_ANSWER = 1024
+"""Tokens of an answer behind a budget to think with, where one limit holds both."""
 THINKING_WANTED = re.compile(r"must be (?:passed|provided|included|present|sent)|required|missing|pass(?:ed)? back")
 """How a refusal, beside the name of a field of thinking, says that it wants it back with tool calls: DeepSeek."""
 NO_THINKING = " "

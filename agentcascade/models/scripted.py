@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from agentcascade.config.effort import LEVELS
 from agentcascade.errors import ConfigError, EmptyCompletion
 from agentcascade.models import logprobs, message_fields
 from agentcascade.models.pricing import Price
@@ -43,6 +44,8 @@ class ScriptedModel:
 
     bills_failures = True
     """Nobody bills what failed, unless the error in the script says so."""
+    efforts = LEVELS
+    """It takes all of them, and its script goes on as it is."""
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ ADAPTERS = {
     "billing/door.py": "the door itself",
     "models/pricing.py": "a model around a model",
     "models/callers.py": "a model around a model",
+    "models/effort.py": "a model around a model",
     "models/scripted.py": "a model",
     "models/litellm.py": "a model: litellm",
     "models/openai.py": "a model: OpenAI's client",
