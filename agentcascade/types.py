@@ -313,6 +313,11 @@ class Decision(Frozen):
     action: str | None = Field(default=None, description="action key taken, if one could be parsed")
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
     dropped_demonstrations: int = Field(default=0, description="retrieved, but over the token budget")
+    teacher_drafts: int = Field(
+        default=0,
+        ge=0,
+        description="distinct candidates of the student that the teacher was shown: its answer is no label of its own",
+    )
     calls: tuple[Call, ...] = Field(default=(), description="the bill, line by line")
     dollars: Decimal | None = Field(default=None, description="all calls of this step; None if any price is unknown")
     teacher_dollars: Decimal | None = Field(

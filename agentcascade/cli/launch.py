@@ -137,7 +137,7 @@ def watching(settings: CascadeConfig, cascade: str | None, upstreams: Mapping[st
         "rollout": RolloutConfig(),
         "collect": CollectConfig(drop_observations=one.collect.drop_observations),
         "memory": MemoryConfig(),
-        "prompt": one.prompt.model_copy(update={"teacher_sees_demonstrations": False}),
+        "prompt": one.prompt.model_copy(update={"teacher_sees_demonstrations": False, "teacher_sees_drafts": False}),
         "caching": False,
         "shadow": one.shadow.model_copy(update={"timeout_seconds": max(SHADOW_SECONDS, one.shadow.timeout_seconds)}),
         "sampling": one.sampling.model_copy(

@@ -132,6 +132,8 @@ class PromptKeywords(TypedDict, total=False):
     token_budget: int
     min_demonstrations: int
     teacher_sees_demonstrations: bool
+    teacher_sees_drafts: bool
+    draft_tokens: int
     place: Literal["auto", "first", "last"]
     quoting: Literal["fenced", "plain"]
     shortened: bool

@@ -168,6 +168,14 @@ class PromptConfig(Section):
         default=1, ge=0, description="with fewer retrieved the teacher takes the step; ignored when retrieval.k is 0"
     )
     teacher_sees_demonstrations: bool = False
+    teacher_sees_drafts: bool = Field(
+        default=False,
+        description="a teacher that a step is deferred to reads the student's distinct candidates with their votes, "
+        "behind the history; an audit's teacher never does",
+    )
+    draft_tokens: int = Field(
+        default=1000, ge=0, description="tokens that they may add; a candidate that does not fit is left out"
+    )
     place: Literal["auto", "first", "last"] = Field(
         default="auto",
         description="where demonstrations stand; first: at the end of the first user message; last: before the new "

@@ -8,7 +8,7 @@ come in one request and all are needed, the two are the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ from agentcascade.types import Usage
 
 VERIFIER_TOKENS, VERIFIER_ANSWER = 150, 20
 """Of a verifier's prompt beside the samples in it, and of its answer."""
+DRAFT_FRAME, DRAFT_HEADING = 70, 12
+"""Tokens of what is said around all drafts, and above each."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Plan:
         token_budget: Most tokens of demonstrations.
         audits: Share of the accepted steps that the teacher answers as well.
         teacher_sees_demonstrations: When it answers a deferred step.
+        draft_tokens: Most tokens of the student's drafts in a deferred step's prompt; 0: the teacher sees none.
         verifier: Asked which samples mean the same, where they differ.
     """
 
@@ -103,6 +106,7 @@ class Plan:
     token_budget: int = 8000
     audits: float = 0.0
     teacher_sees_demonstrations: bool = False
+    draft_tokens: int = 0
     verifier: ChatModel | None = None
 
     def terms(self, model: ChatModel) -> CacheTerms:
@@ -144,7 +148,9 @@ def forecast(plan: Plan, tokens: StepTokens, steps_ratio: float = 1.0) -> Foreca
         raise UnknownPrice(f"the price of {' and of '.join(unknown)} is not known")
     shown = plan.demonstration_tokens(tokens)
     alone = teacher_dollars(plan, tokens, 0.0)
-    behind = teacher_dollars(plan, tokens, shown if plan.teacher_sees_demonstrations else 0.0)
+    drafts = draft_tokens(plan, tokens)
+    fresh = replace(tokens, new=tokens.new + drafts)  # drafts stand behind what is cached
+    behind = teacher_dollars(plan, fresh, drafts + (shown if plan.teacher_sees_demonstrations else 0.0))
     accepted, deferred = _students(plan, tokens, shown)
     audits = Decimal(plan.audits) * alone
     least, most = (
@@ -158,6 +164,14 @@ def unpriced(plan: Plan) -> list[str]:
     models = [plan.teacher, *(model for policy in plan.policies for model, _ in policy.members)]
     models += [plan.verifier] if plan.verifier is not None else []
     return list(dict.fromkeys(m.name for m in models if m.dollars(Usage(input=1000, output=1000)) is None))
+
+
+def draft_tokens(plan: Plan, tokens: StepTokens) -> float:
+    """What the drafts of the student that was asked last add to the teacher's prompt, where they all differ."""
+    if not plan.draft_tokens:
+        return 0.0
+    samples = sum(seat.samples for seat in plan.policies[-1].seats)
+    return min(float(plan.draft_tokens), DRAFT_FRAME + samples * (tokens.answer + DRAFT_HEADING))
 
 
 def teacher_dollars(plan: Plan, tokens: StepTokens, shown: float) -> Decimal:

@@ -98,6 +98,8 @@ def _changes(plan: Plan, tokens: StepTokens) -> Iterator[tuple[str, Plan]]:
             yield words, _with(plan, i, policy._replace(members=members))  # type: ignore[arg-type]
     if plan.teacher_sees_demonstrations and plan.k:
         yield "prompt.teacher_sees_demonstrations: false", replace(plan, teacher_sees_demonstrations=False)
+    if plan.draft_tokens:
+        yield "prompt.teacher_sees_drafts: false", replace(plan, draft_tokens=0)
     if plan.audits:
         yield f"no audits (audit.rate {plan.audits:g})", replace(plan, audits=0.0)
 

@@ -111,6 +111,7 @@ class RecentDecision(Frozen):
     action: str | None
     demonstrations: tuple[ShownDemonstration, ...]
     dropped_demonstrations: int
+    teacher_drafts: int = 0
     dollars: Decimal | None
     teacher_dollars: Decimal | None
     cache_regret: Decimal | None = None

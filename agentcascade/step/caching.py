@@ -16,6 +16,9 @@ from agentcascade.step.context import StepContext
 from agentcascade.step.request import Request
 from agentcascade.types import Message
 
+PASSING = ("memory", "drafts")
+"""Templates of what stands in one step's prompt alone."""
+
 
 def student_terms(context: StepContext, request: Request) -> CacheTerms:
     """Terms on which the student's provider caches its prompts, as they are sent."""
@@ -95,7 +98,7 @@ class _Stable(NamedTuple):
 
 
 def _stable_prompt(messages: Sequence[Message], sticky: bool) -> _Stable:
-    """What stays of a prompt: a memory is another one at the next step, and so are demonstrations that do not stick."""
+    """What stays of a prompt: memory and drafts are others at the next step, and demonstrations that do not stick."""
     for i, message in enumerate(messages):
         if not isinstance(message, Composed):
             continue
@@ -118,7 +121,7 @@ def _stable_base(message: Composed, sticky: bool) -> tuple[Message | None, tuple
         return None, ()
     for depth, layer in enumerate(layers):
         addition = layer.addition
-        is_memory = isinstance(addition, Rendered) and addition.template == "memory"
-        if is_memory or (isinstance(addition, Shown) and not sticky):
+        passes = isinstance(addition, Rendered) and addition.template in PASSING
+        if passes or (isinstance(addition, Shown) and not sticky):
             return layer.base, tuple(upper.text for upper in layers[depth:])
     return message, ()

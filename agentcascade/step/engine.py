@@ -30,6 +30,7 @@ from agentcascade.lifetime import Lifetime
 from agentcascade.models import structured_output, tool_call_ids
 from agentcascade.prompts.additions import without
 from agentcascade.protocols import Router, Verdict
+from agentcascade.step import drafts
 from agentcascade.step.answer_options import teachers_alone
 from agentcascade.step.audit import AuditFailures, Audits
 from agentcascade.step.background import BackgroundTasks
@@ -313,14 +314,16 @@ class Engine:
         sent = request.prompt if shown else request.remembered
         if request.memory_tokens and not context.config.memory.teacher_sees_memory:
             sent = [without(message, "memory") for message in sent[: len(request.messages)]]
+        drafted = drafts.behind(context, sent, record.samples)
         try:
-            completion = await ModelCalls(context, request, record).ask_teacher(sent)
+            completion = await ModelCalls(context, request, record).ask_teacher(drafted.messages)
         except BudgetExceeded as error:
             if context.student is None or context.config.budgets.when_exceeded == "error":
                 raise
             return await self._without_teacher(request, record, error)
         sample = await parse(context, completion.messages[0], record.situation, request)
-        record.add_teacher_action(sample, request.demonstration_tokens if shown else 0)
+        tokens = (request.demonstration_tokens if shown else 0) + drafted.tokens
+        record.add_teacher_action(sample, tokens, drafted.shown)
         return record.completion(completion.messages, completion)
 
     async def _without_teacher(self, request: Request, record: StepRecord, error: BudgetExceeded) -> Completion:

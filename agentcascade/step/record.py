@@ -46,7 +46,7 @@ class StepRecord:
         self._samples: Sequence[Sample] = ()
         self._prompt: Prompt | None = None
         self._chosen: Sample | None = None
-        self._raised, self._teacher_shown = False, 0
+        self._raised, self._teacher_shown, self._teacher_drafts = False, 0, 0
 
     @contextmanager
     def model_time(self) -> Iterator[None]:
@@ -102,10 +102,10 @@ class StepRecord:
         self.answered_by = "teacher"
         self.reason = reason
 
-    def add_teacher_action(self, sample: Sample, demonstration_tokens: int) -> None:
-        """The teacher's own action, and the tokens of the demonstrations that it was shown."""
+    def add_teacher_action(self, sample: Sample, shown_tokens: int, drafts: int = 0) -> None:
+        """The teacher's own action, the tokens of demonstrations and drafts that it was shown, and how many drafts."""
         self._chosen = sample
-        self._teacher_shown = demonstration_tokens
+        self._teacher_shown, self._teacher_drafts = shown_tokens, drafts
 
     def completion(self, messages: Sequence[Message], answered: Completion | None = None) -> Completion:
         """The answer that the caller gets, with the usage of the model that answered.
@@ -193,6 +193,7 @@ class StepRecord:
             action=self.action.key if self.action else None,
             demonstrations=self.demonstrations,
             dropped_demonstrations=prompt.dropped if prompt else 0,
+            teacher_drafts=self._teacher_drafts,
             calls=self.calls,
             dollars=total(self._calls),
             teacher_dollars=teacher_dollars,
@@ -215,7 +216,7 @@ class StepRecord:
 
     @property
     def teacher_shown(self) -> int:
-        """Tokens of the demonstrations that the teacher was shown."""
+        """Tokens of the demonstrations and drafts that the teacher was shown."""
         return self._teacher_shown
 
     def answer_usage(self) -> Usage | None:

@@ -16,6 +16,7 @@ from agentcascade.actions.refusals import refusal
 from agentcascade.errors import InvalidAction, InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.models.pricing import PriceTable
+from agentcascade.prompts.drafts import shows_drafts
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import Action, LoggedSample, Message, Usage
 
@@ -36,6 +37,9 @@ class ModelCall:
     """Id of the call, the same where it was exported twice"""
     unusable: str = ""
     """Why the call cannot be used, e.g. its answer came from a cache"""
+
+
+DRAFTS_SEEN = "answers of a teacher that saw the student's drafts"
 
 
 @dataclass
@@ -78,6 +82,9 @@ def match_calls(
             continue
         if not call.answers:
             matched.left_out["calls without an answer"] += 1
+            continue
+        if saw_drafts(call):
+            matched.left_out[DRAFTS_SEEN] += 1
             continue
         seen.add(call.model)
         try:
@@ -128,6 +135,9 @@ def teacher_steps(
         if call.unusable or not call.answers:
             left_out[call.unusable or "calls without an answer"] += 1
             continue
+        if saw_drafts(call):
+            left_out[DRAFTS_SEEN] += 1
+            continue
         try:
             conversation.check(call.messages)
             step = _step(call, {}, formats, prices)
@@ -144,6 +154,11 @@ def teacher_steps(
     if teacher and models and not any(_is_model(model, teacher) for model in models):
         raise InvalidRequest(f"the log has no call of the teacher '{teacher}': it knows {named}")
     return list(steps.values()), left_out
+
+
+def saw_drafts(call: ModelCall) -> bool:
+    """Whether the request showed a student's drafts (`prompt.teacher_sees_drafts`), so that its answer is no label."""
+    return isinstance(call.messages, Sequence) and shows_drafts(call.messages)
 
 
 def _step(

@@ -181,6 +181,7 @@ decisions = Table(
     Column("action", Text, nullable=True),
     Column("demonstrations", JSON, nullable=False),
     Column("dropped_demonstrations", Integer, nullable=False),
+    Column("teacher_drafts", Integer, nullable=False, server_default="0"),
     Column("dollars", Dollars, nullable=True),
     Column("teacher_dollars", Dollars, nullable=True),
     Column("cache_regret", Dollars, nullable=True),

@@ -84,6 +84,7 @@ OWNERS = {
         "storage.migrations.versions.0007_cache_regret",
         "storage.migrations.versions.0008_responses",
         "storage.migrations.versions.0009_windows",
+        "storage.migrations.versions.0010_drafts",
     },
 }
 """Heavy packages, and the modules that may import them."""

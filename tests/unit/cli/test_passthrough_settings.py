@@ -54,12 +54,13 @@ def test_whatever_is_configured_a_launched_program_is_only_watched() -> None:
         rollout={"share": 0.5, "otherwise": "student"},
         collect={"plan": True},
         memory={"enabled": True},
-        prompt={"teacher_sees_demonstrations": True},
+        prompt={"teacher_sees_demonstrations": True, "teacher_sees_drafts": True},
         server={"host": "0.0.0.0", "port": 80},
     )
     config = watching(acting, None, {"openai": "http://gate/v1"}, 0)
     assert (config.mode, config.teacher, config.rollout.share) == ("shadow", None, 1.0)
     assert (config.collect.plan, config.memory.enabled, config.prompt.teacher_sees_demonstrations) == (False,) * 3
     assert not config.caching
+    assert not config.prompt.teacher_sees_drafts
     assert (config.server.host, config.server.port) == ("127.0.0.1", 0)
     assert set(config.server.prices) == {"large"}
