@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
 from agentcascade._util import bounds
@@ -11,6 +11,8 @@ from agentcascade.actions.base import ActionFormat, slow
 from agentcascade.errors import InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.types import Message, Situation, Step
+from agentcascade.wire.anthropic_blocks import DETAILS
+from agentcascade.wire.chat_only import ERROR
 
 ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 
@@ -134,8 +136,15 @@ def _steps(messages: Sequence[Message], formats: ActionFormat) -> tuple[list[Ste
             ends.append(index)
             observed = []
         elif message["role"] not in ("system", "developer"):
-            observed.append(text_of(message))
+            observed.append(_observation(message))
     return steps, ends, "\n".join(observed)
+
+
+def _observation(message: Message) -> str:
+    """What a message says; a tool's result that is marked as an error says so, as models are told (`wire`)."""
+    text, details = text_of(message), message.get(DETAILS)
+    failed = message["role"] == "tool" and isinstance(details, Mapping) and details.get("is_error") is True
+    return f"{ERROR}{text}" if failed and "error" not in text[:200].lower() else text
 
 
 def _situation(messages: Sequence[Message], steps: tuple[Step, ...], observation: str, **given: str) -> Situation:

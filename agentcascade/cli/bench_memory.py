@@ -136,7 +136,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             "answer_model": options["answer_model"],
             "answer_price": _price(options),
             "judge_model": options["judge_model"],
-            "memory": settings.memory.model_dump(mode="json", exclude={"models": True, "router": {"latch"}}),
+            "memory": settings.memory.model_dump(mode="json", exclude={"models": True, "router": {"latch", "stuck"}}),
             **({"prompts": dict(settings.prompt.template)} if settings.prompt.template else {}),
             "encoder": memory.encoder,
             "seed": settings.seed,

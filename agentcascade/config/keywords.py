@@ -38,6 +38,7 @@ from agentcascade.config.sections import (
     ToolsConfig,
     WeightsConfig,
 )
+from agentcascade.config.stuck import StuckConfig
 from agentcascade.types import Mode
 
 
@@ -100,10 +101,28 @@ class PartKeywords(TypedDict, total=False):
     options: Mapping[str, Any]
 
 
+class StuckKeywords(TypedDict, total=False):
+    """Fields of `StuckConfig`."""
+
+    repeated: int | None
+    errors: int | None
+    nothing_new: int | None
+    over_plan: float | None
+    false_done: int | None
+    silence: int | None
+    hold: int
+    most: int
+    error_phrases: Sequence[str]
+    done_phrases: Sequence[str]
+    done_actions: Sequence[str]
+    empty: Sequence[str]
+
+
 class RouterKeywords(PartKeywords, total=False):
     """Fields of `RouterConfig`."""
 
     latch: Literal["never", "auto"]
+    stuck: StuckConfig | StuckKeywords | None
 
 
 class LinkKeywords(StudentKeywords, total=False):

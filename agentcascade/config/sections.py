@@ -7,18 +7,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
 from agentcascade.config.effort import parse_effort
+from agentcascade.config.section import Section as Section
+from agentcascade.config.stuck import StuckConfig
 from agentcascade.errors import ConfigError
 from agentcascade.prompts.settings import read_texts
 from agentcascade.types import Account, Mode, Situation
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _read_effort(setting: object) -> str | None:
@@ -113,6 +111,11 @@ class RouterConfig(PartConfig):
         description="after a deferral the teacher takes further steps while its prompt cache is warm; auto: where that "
         "is expected to cost less than asking the student, which would often be deferred again",
     )
+    stuck: StuckConfig | None = Field(
+        default=None,
+        description="while the run is stuck (repeated actions, errors, nothing new), the teacher takes its steps and "
+        "no student is asked; {} looks at the signals that foretell failure. Default: off",
+    )
 
     @field_validator("latch", mode="before")
     @classmethod
@@ -125,6 +128,13 @@ class LinkConfig(StudentConfig):
     """A further student: of a chain, with the rule that it is accepted by, or of a committee."""
 
     router: RouterConfig = RouterConfig()
+
+    @field_validator("router")
+    @classmethod
+    def _is_not_stuck_alone(cls, router: RouterConfig) -> RouterConfig:
+        if router.stuck is not None:
+            raise ValueError("stuck is of the whole run, whichever student is asked: set it in the cascade's router")
+        return router
 
 
 class SamplingConfig(Section):
@@ -398,6 +408,8 @@ class MemoryConfig(Section):
     @field_validator("router")
     @classmethod
     def _has_no_latch(cls, router: RouterConfig) -> RouterConfig:
+        if router.stuck is not None:
+            raise ValueError("stuck is the step router's (router.stuck): a memory is recalled however the run goes")
         if router.latch != "never":
             raise ValueError(
                 "latch is the step router's (router.latch): tiers of memory have no prompt cache to stay with"

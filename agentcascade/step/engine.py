@@ -42,6 +42,7 @@ from agentcascade.step.recall import StepMemory
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.step.shadow import Shadows
+from agentcascade.step.stuck import find_stuck_off_loop
 from agentcascade.step.student import FIRST_SAMPLE, Learned, StudentPolicy, new_learned, parse
 from agentcascade.step.teacher_alone import Alone, TeacherAlone
 from agentcascade.types import Call, Completion, Decision, Mode, Sample, Situation
@@ -202,7 +203,7 @@ class Engine:
         if option := teachers_alone(request.options):
             return await self._teacher(request, record, f"{option}: the teacher's alone")
         prompted = request
-        latched = self._latched(situation, mode, request)
+        latched = await self._latched(situation, mode, request)
         if latched is not None:
             return await self._teacher(request, record, latched)
         for policy in self._asked(request) if mode == "cascade" else self._policies[:1]:
@@ -247,13 +248,15 @@ class Engine:
         maker = tool_call_ids.open_exchange_model(request.messages, self.context.ids)
         return [kept for policy in self._policies if (kept := policy.kept_for(maker)) is not None] or self._policies
 
-    def _latched(self, situation: Situation, mode: Mode, request: Request) -> str | None:
+    async def _latched(self, situation: Situation, mode: Mode, request: Request) -> str | None:
         """Why the teacher takes this step though the student was not asked; None where it is to be asked."""
         config = self.context.config
-        if mode != "cascade" or config.router.latch == "never":
+        if mode != "cascade" or (config.router.latch == "never" and config.router.stuck is None):
             return None
         if config.tools.keep_model and tool_call_ids.open_exchange_owner(request.messages) == "student":
             return None
+        if config.router.stuck is not None and (found := await find_stuck_off_loop(config.router.stuck, situation)):
+            return str(found)
         return self.state.latch.reason(self.context, situation, request)
 
     def _router(self, policy: StudentPolicy, mode: Mode, request: Request, record: StepRecord) -> Router | None:

@@ -15,6 +15,7 @@ from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.context import StepContext
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
+from agentcascade.step.stuck import find_stuck
 from agentcascade.step.student import StudentPolicy
 from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation
 
@@ -80,7 +81,8 @@ class Shadows:
         if isinstance(router, LearningRouter) and samples and complete:
             known = self._policy.samples_voted_on(samples, n or voting.tally(samples).total)
             router.update(situation, voting.tally(known), decision.action)
-        accepted = taught and 0 < n <= votes.total and router.judge(situation, votes, 0) is Verdict.ACCEPT
+        stuck = config.router.stuck is not None and find_stuck(config.router.stuck, situation) is not None
+        accepted = taught and not stuck and 0 < n <= votes.total and router.judge(situation, votes, 0) is Verdict.ACCEPT
         context.recorder.record_shadow(
             Shadow(
                 decision=decision.id,

@@ -63,6 +63,7 @@ class Telemetry:
         self._tokens = self._histogram(a.M_TOKENS, "{token}", "tokens of a model call", a.TOKEN_BUCKETS)
         self._seconds = self._histogram(a.M_DURATION, "s", "time of a model call", a.SECOND_BUCKETS)
         self._steps = counter(a.M_STEPS, "{step}", "steps taken")
+        self._stuck = counter(a.M_STUCK, "{step}", "steps that the teacher took since their run was stuck")
         self._dollars = counter(a.M_DOLLARS, "{USD}", "dollars spent, as far as prices are known")
         saved = self.meter.create_up_down_counter  # a step can cost more than the teacher alone
         self._saved = saved(a.M_SAVED, "{USD}", "dollars saved against the teacher alone, estimated")
@@ -155,6 +156,8 @@ class Telemetry:
     def _decided(self, span: Any, decision: Decision, situation: Situation) -> None:
         labels = {a.CASCADE: decision.cascade, a.MODE: decision.mode}
         self._steps.add(1, {**labels, a.ANSWERED_BY: decision.answered_by})
+        if decision.reason.startswith("stuck since step "):
+            self._stuck.add(1, {**labels, a.SIGNAL: _word(decision.reason.partition(": ")[2].split(" ")[0])})
         self._overhead.record(decision.overhead_ms, labels)
         if decision.agreement is not None:
             self._agreement.record(decision.agreement, labels)

@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from agentcascade.errors import EmptyCompletion, MissingExtra
 from agentcascade.redaction.redactor import Redactor
+from agentcascade.step.stuck import Stuck
 from agentcascade.telemetry import attributes
 from agentcascade.telemetry import prometheus as prometheus_module
 from agentcascade.telemetry.observer import Telemetry
@@ -282,6 +283,22 @@ def test_what_failures_say_makes_no_new_labels() -> None:
         (p.attributes["agentcascade.kind"], p.attributes["error.type"]) for p in watched.points("agentcascade.failures")
     }
     assert kinds == {("first-thought", "Timeout"), ("other", "other"), ("student", "other")}
+
+
+@pytest.mark.parametrize(
+    ("reason", "signal"),
+    [
+        (str(Stuck("nothing_new", 3, 7)), "nothing_new"),
+        ("stuck since step 2: so it says: x", "so"),
+        ("agreement 2/3", ""),
+    ],
+)
+def test_steps_of_stuck_runs_are_counted_by_their_signal(reason: str, signal: str) -> None:
+    watched = Watched()
+    with watched.telemetry.step(conversation_of("e"), "cascade") as decided:
+        decided(Decision(episode="e", step=9, mode="cascade", answered_by="teacher", reason=reason))
+    counted = watched.points("agentcascade.stuck") if signal else []
+    assert [p.attributes["agentcascade.signal"] for p in counted] == [signal] * bool(signal)
 
 
 class Collector(BaseHTTPRequestHandler):
