@@ -54,6 +54,7 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     from agentcascade.routers.tuning.families import committees
     from agentcascade.routers.tuning.fragments import read as read_rule
     from agentcascade.routers.tuning.rules import Chain, TeacherAlone, Threshold
+    from agentcascade.routers.tuning.unless_stuck import unwrapped
 
     def thresholds(sizes: Iterable[int]) -> list[Rule]:
         return [Threshold(n, needed) for n in sizes for needed in range(n, 0, -1)]
@@ -67,7 +68,7 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
     bill = Bill(options["sampling"], not options["no_cache_discounts"], options["sample_cost"])
     logs = [columns(steps, arm=arm) for arm in arms(steps)]
     if rules or sizes:
-        alone = [rule for rule in chosen if not isinstance(rule, Chain | Committee)]
+        alone = [rule for rule in chosen if not isinstance(unwrapped(rule), Chain | Committee)]
         pairs = [RuleOnLog(i, rule) for i in range(len(logs)) for rule in alone]
     else:
         first: list[Rule] = [TeacherAlone(), Threshold(1, 1)]
@@ -76,13 +77,14 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
             for i, log in enumerate(logs)
             for rule in first + thresholds([n for n in (3, 5) if n <= log.most] or [log.most][: log.most - 1])
         ]
-    if chains := [rule for rule in chosen if isinstance(rule, Chain)]:
+    if chains := [rule for rule in chosen if isinstance(unwrapped(rule), Chain)]:
         pairs += [RuleOnLog(len(logs), rule) for rule in chains]
         logs.append(chain(steps))
     for rule in chosen:
-        if isinstance(rule, Committee):
+        inner = unwrapped(rule)
+        if isinstance(inner, Committee):
             pairs.append(RuleOnLog(len(logs), rule))
-            logs.append(committee(steps, rule.members))
+            logs.append(committee(steps, inner.members))
     if not chosen and any(len({student.model for student in step.students}) > 1 for step in steps):
         logs.append(committee(steps))
         names = [member.arm.student for member in logs[-1].members]

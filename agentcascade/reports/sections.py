@@ -15,6 +15,7 @@ from agentcascade.routers.tuning.pvalues import clopper_pearson
 from agentcascade.routers.tuning.replay import enough, replay
 from agentcascade.routers.tuning.risks import Kind
 from agentcascade.routers.tuning.rules import Rule, Threshold
+from agentcascade.routers.tuning.unless_stuck import unwrapped
 
 MAX_GROUPS = 25
 MIN_STEPS = 20
@@ -122,7 +123,8 @@ def add_groups(page: Page, reference: ReferenceLog, rule: Rule) -> None:
     """Add tables of acceptance and risk by type of action and of goal."""
     log = enough(reference.log, rule)
     outcome = rule.on(log)
-    draw = log.draw(rule.n if isinstance(rule, Threshold) else min(3, log.most))
+    votes = unwrapped(rule)
+    draw = log.draw(votes.n if isinstance(votes, Threshold) else min(3, log.most))
     tools = np.where(draw.top < 0, -1, log.tool[np.arange(len(log)), draw.top])
     wrong = outcome.accept - outcome.right[reference.reference]
     for title, groups, names in (("action", tools, log.names["tool"]), ("goal", log.category, log.names["category"])):

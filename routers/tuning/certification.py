@@ -13,6 +13,7 @@ from typing import Any
 from agentcascade.routers.tuning.fragments import fragment
 from agentcascade.routers.tuning.rules import TeacherAlone
 from agentcascade.routers.tuning.tuner import Tuned
+from agentcascade.routers.tuning.unless_stuck import UnlessStuck
 
 FORMAT = 1
 ASSUMPTIONS = [
@@ -115,6 +116,11 @@ def _assumptions(tuned: Tuned) -> list[str]:
         made.append(f"no episode has more than {longest} steps (unless --longest was given: the log's longest)")
     if rarest < 1:
         made.append(f"no step had a smaller chance of being logged than {rarest:g}, the smallest in the log")
+    if tuned.chosen is not None and isinstance(tuned.chosen.rule, UnlessStuck):
+        made.append(
+            "signals were read off the runs as they were logged, mostly the teacher's steps: how often they hold where "
+            "the student acts, the log does not show (the rule takes only steps that it would take without them)"
+        )
     return made
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.models.quirks import model_quirks
+from agentcascade.routers.tuning.runs import Runs, read_runs
 from agentcascade.routers.tuning.subsets import Pattern
 from agentcascade.routers.tuning.teacher_cache import TeacherCache, teacher_cache
 from agentcascade.steplog.types import LoggedStep, StudentSamples, action_type
@@ -101,6 +102,8 @@ class Columns:
     """Of a committee: each member by itself; `codes` are of all, one member's samples after the other's"""
     cache: TeacherCache | None = None
     """The teacher's prompt cache; None where nothing was read from it"""
+    runs: Runs | None = None
+    """What was observed and done before each step"""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -209,6 +212,7 @@ class Columns:
             others=tuple(other.take(chosen) for other in self.others),
             members=tuple(member.take(chosen) for member in self.members),
             cache=None if self.cache is None else self.cache.take(chosen),
+            runs=None if self.runs is None else self.runs.take(chosen),
             right=None if self.right is None else self.right[chosen],
             **parts,
         )
@@ -245,8 +249,12 @@ def arm_of(step: LoggedStep, drawn: object) -> Arm:
     return Arm(getattr(drawn, "model", ""), *(getattr(drawn, name, None) for name in names))
 
 
-def columns(steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = None) -> Columns:
+def columns(
+    steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = None, *, among: Sequence[LoggedStep] = ()
+) -> Columns:
     """The `student`-th student of every step, or of those whose first student was asked as `arm` says.
+
+    `among` are all steps of the log, where `steps` are a part: an episode's run is made of them all.
 
     Raises `InvalidRequest` where nothing is left.
     """
@@ -309,6 +317,7 @@ def columns(steps: Sequence[LoggedStep], student: int = 0, arm: Arm | None = Non
         tool=tool,
         dollars=_dollars(chosen, student),
         cache=teacher_cache(chosen),
+        runs=read_runs(chosen, [*steps, *among]),
         names={"tool": list(tools), "category": [str(name) for name in names]},
     )
 
@@ -321,8 +330,9 @@ def chain(steps: Sequence[LoggedStep]) -> Columns:
     students = min(len(s.students) for s in steps)
     if students < 2:
         raise InvalidRequest("a chain needs samples of at least two students at every step: see `student` in the log")
+    whole = steps
     steps = [s for s in steps if not any(failed(drawn) for drawn in s.students[:students])]
-    first, *others = (columns(steps, i, arms(steps)[0]) for i in range(students))
+    first, *others = (columns(steps, i, arms(steps)[0], among=whole) for i in range(students))
     return replace(first, others=tuple(others))
 
 

@@ -50,7 +50,7 @@ def committee(steps: Sequence[LoggedStep], names: Sequence[str] = ()) -> Columns
     arm = arms(complete)[0]
     complete = [step for step in complete if arm_of(step, step.students[0]) == arm]
     each = tuple(columns(complete, i) for i in range(len(members)))
-    joint = columns([_joined(step, [member.most for member in each]) for step in complete])
+    joint = columns([_joined(step, [member.most for member in each]) for step in complete], among=steps)
     codes = joint.codes.copy()
     codes[np.concatenate([member.codes for member in each], axis=1) == ABSENT] = ABSENT
     return replace(joint, codes=codes, members=each, arm=arm._replace(student=" + ".join(members)))

@@ -20,6 +20,7 @@ from agentcascade.routers.tuning.columns import Columns
 from agentcascade.routers.tuning.committees import Committee
 from agentcascade.routers.tuning.risks import Kind, labelled
 from agentcascade.routers.tuning.rules import Chain, Grouped, Rule, Scored, Threshold
+from agentcascade.routers.tuning.unless_stuck import UnlessStuck
 
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.columns import Floats
@@ -244,6 +245,7 @@ FAMILIES: dict[str, Family] = {
     "learned": Family(_by_model, fitted=True),
     "tool": _by_type("tool"),
     "category": _by_type("category"),
+    "signals": Family(lambda log, sizes, kind, seed: [[UnlessStuck(rule) for rule in consistency(sizes)]]),
     CHAIN: Family(_of_students),
     COMMITTEE: Family(_of_committee),
 }

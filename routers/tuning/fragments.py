@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from agentcascade import registry
 from agentcascade.actions.voting import Seat
 from agentcascade.config.sections import StudentConfig
+from agentcascade.config.stuck import StuckConfig
 from agentcascade.errors import ConfigError
 from agentcascade.protocols import Router
 from agentcascade.routers.committee import make_committee_router
@@ -19,6 +20,7 @@ from agentcascade.routers.tuning.columns import Arm
 from agentcascade.routers.tuning.committees import Committee
 from agentcascade.routers.tuning.costs import Sampling
 from agentcascade.routers.tuning.rules import Chain, Replayable, Rule, Threshold
+from agentcascade.routers.tuning.unless_stuck import UnlessStuck
 
 WINDOW_KEYS = ("window_before", "window_after")
 SEAT_KEYS = ("name", "samples", "weight")
@@ -26,6 +28,9 @@ SEAT_KEYS = ("name", "samples", "weight")
 
 def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call") -> dict[str, Any]:
     """Sections of a configuration."""
+    if isinstance(rule, UnlessStuck):
+        inner = fragment(rule.rule, arm, sampling)
+        return inner | {"router": {**inner["router"], "stuck": rule.router["stuck"]}}
     sections: dict[str, Any] = {"router": dict(rule.router)}
     if isinstance(rule, Chain):
         first, *others = rule.links
@@ -72,6 +77,19 @@ def read(path: Path) -> Rule:
         raise ConfigError(
             f"{path} holds no rule: it needs e.g. 'router: {{name: threshold, options: {{n: 3, threshold: 1}}}}'"
         )
+    rule = _unwatched(path, data, router)
+    if router.get("stuck") is None:
+        return rule
+    try:
+        return UnlessStuck(rule, StuckConfig.model_validate(router["stuck"]))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(("router", "stuck", *map(str, first["loc"])))
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from None
+
+
+def _unwatched(path: Path, data: Mapping[str, Any], router: Mapping[str, Any]) -> Rule:
+    """The rule for runs that are not stuck."""
     if _section(data, "sampling").get("across") == "students":
         return _committee(path, data, router)
     rule = rule_of(router["name"], router.get("options") or {})

@@ -14,6 +14,7 @@ from agentcascade.routers.tuning.committees import Committee
 from agentcascade.routers.tuning.costs import Bill
 from agentcascade.routers.tuning.risks import Losses, Risk, labelled, losses
 from agentcascade.routers.tuning.rules import Outcome, Rule
+from agentcascade.routers.tuning.unless_stuck import unwrapped
 
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.columns import Bools, Floats
@@ -118,7 +119,8 @@ def _risks(log: Columns, outcome: Outcome) -> dict[str, float | None]:
 def enough(log: Columns, rule: Rule) -> Columns:
     """The steps at which every student gave as many samples as `rule` asks for. Raises `InvalidRequest` without any."""
     rows = np.ones(len(log), bool)
-    samples = rule.samples_on(log) if isinstance(rule, Committee) else rule.samples
+    inner = unwrapped(rule)
+    samples = inner.samples_on(log) if isinstance(inner, Committee) else rule.samples
     for n, student in zip(samples, log.students):
         if n:
             rows &= student.enough(n)

@@ -127,7 +127,7 @@ class _Chain:
 def tune(steps: Sequence[LoggedStep], settings: Settings) -> Tuned:
     """Replay, test, choose. Raises `InvalidRequest` for a log without the labels that the risk needs."""
     usable, left_out = _usable(steps, settings)
-    every = [columns(usable, arm=arm) for arm in arms(usable)]
+    every = [columns(usable, arm=arm, among=steps) for arm in arms(usable)]
     logs = [log for log in every if log.clusters >= max(2, 0.01 * len(usable))] or every[:1]
     chained = chain(usable) if CHAIN in settings.rules else None
     seated = committee(usable) if COMMITTEE in settings.rules else None
