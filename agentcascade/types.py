@@ -142,6 +142,14 @@ class Situation(Frozen):
         return len(self.history)
 
 
+class Tried(Frozen):
+    """Failed action that was tried in the situation of a demonstration's step, and what came of it."""
+
+    step: int = Field(ge=0, description="index of the step in its trajectory")
+    action: str
+    result: str = Field(description="the observation that followed")
+
+
 class Demonstration(Frozen):
     """Demonstration: a window of a banked trajectory, retrieved for one step.
 
@@ -159,6 +167,7 @@ class Demonstration(Frozen):
     match: int = Field(ge=0, description="index in the trajectory of the step that matched")
     length: int = Field(ge=1, description="steps in the whole trajectory")
     score: float = Field(description="weighted mean of the keys' cosine similarities")
+    tried: tuple[Tried, ...] = Field(default=(), description="what is known to fail in the situations of its steps")
 
 
 class Completion(Frozen):
@@ -217,6 +226,7 @@ class Sample(Frozen):
     message: Message
     action: Action | None = None
     invalid: str | None = None
+    struck: str | None = Field(default=None, description="action key that it would vote for, which is known to fail")
     logprob: float | None = None
     tokens: int | None = None
     member: str = Field(default="", description="model of a committee that gave it; empty where there is one student")
@@ -310,6 +320,9 @@ class Decision(Frozen):
     votes: Mapping[str, int] = Field(default_factory=dict, description="action key: votes of the student's samples")
     samples: int = Field(default=0, description="drawn of the student")
     invalid_samples: int = Field(default=0, description="of these, without a usable action")
+    struck: Mapping[str, int] = Field(
+        default_factory=dict, description="action key: votes that were denied, since it is known to fail here"
+    )
     action: str | None = Field(default=None, description="action key taken, if one could be parsed")
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
     dropped_demonstrations: int = Field(default=0, description="retrieved, but over the token budget")
@@ -425,6 +438,23 @@ class Draft(Frozen):
     observation: str
     reasoning: str = ""
     action: str
+    created_at: datetime = Field(default_factory=now)
+
+
+class Outcome(Frozen):
+    """Outcome of an action in a situation: whether it failed there. The bank's shelf of failures is made of them."""
+
+    id: str = Field(default_factory=lambda: new_id("fa"))
+    namespace: str = "default"
+    episode: str = ""
+    step: int = Field(default=0, ge=0, description="index in the episode, from 0")
+    goal: str = ""
+    category: str = Field(default="", description="kind of task")
+    observation: str = Field(description="that was acted on")
+    before: str = Field(default="", description="the action before; empty at the first step")
+    action: str
+    result: str = Field(default="", description="the observation that followed, its first 300 characters")
+    failed: bool
     created_at: datetime = Field(default_factory=now)
 
 

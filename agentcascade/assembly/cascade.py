@@ -217,6 +217,7 @@ def _cascade(
         ),
         database=resources.database(config),
         bank=resources.bank(config, embedder) if embedder is not None else None,
+        failures=resources.failures(config),
         memory=shared_memory(config, resources) if config.memory.enabled else None,
         actions=components.format_of(config),
         validators=tuple(validators),

@@ -23,6 +23,7 @@ from agentcascade.types import Trajectory
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
+    from agentcascade.bank.failures import FailureShelf
     from agentcascade.storage import Database
 
 MakeModel: TypeAlias = Callable[[ModelConfig, TokenCounter], ChatModel]
@@ -74,6 +75,8 @@ def open_bank(
     database: Database,
     embedder: Embedder,
     redact: Callable[[Trajectory], Trajectory] | None = None,
+    *,
+    failures: FailureShelf | None = None,
 ) -> Bank:
     """The bank in `database` as `config.retrieval` wants it searched; what is added goes through `redact`."""
     from agentcascade.bank.bank import Bank
@@ -91,6 +94,7 @@ def open_bank(
         redact=redact,
         utility=SuccessRanking(database, retrieval.utility_weight) if retrieval.utility_weight else None,
         shortened=config.prompt.shortened,
+        failures=failures,
     )
 
 

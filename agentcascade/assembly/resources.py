@@ -16,6 +16,8 @@ from agentcascade.protocols import Budgets, Embedder, Guard, Observer, Recorder
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
+    from agentcascade.bank.failures import FailureShelf
+    from agentcascade.ledger.ledger import DatabaseRecorder
     from agentcascade.redaction.redactor import Redactor
     from agentcascade.storage import Database
     from agentcascade.storage.computed_cache import ComputedCache
@@ -86,21 +88,43 @@ class Resources:
 
     def bank(self, config: CascadeConfig, embedder: Embedder) -> Bank:
         """One for all cascades that search it alike."""
-        database, redact = self.database(config), self.redactor(config).trajectory
+        database, redact, failures = self.database(config), self.redactor(config).trajectory, self.failures(config)
         sections = config.retrieval.model_dump_json(), config.redaction.model_dump_json(), config.prompt.shortened
-        key = ("bank", config.bank.url, *sections)
-        return self.once(key, lambda: self.closing(components.open_bank(config, database, embedder, redact)))
+        key = ("bank", config.bank.url, *sections, config.contrast.model_dump_json())
+        return self.once(
+            key, lambda: self.closing(components.open_bank(config, database, embedder, redact, failures=failures))
+        )
+
+    def failures(self, config: CascadeConfig) -> FailureShelf | None:
+        """The shelf of failures, where the configuration says what a failure is; one for all that see them alike."""
+        if not config.contrast.failed:
+            return None
+        from agentcascade.bank.failures import FailureShelf
+
+        database, redactor, settings = self.database(config), self.redactor(config), config.contrast
+        writer = self._writer(config)
+        key = ("failures", config.bank.url, settings.model_dump_json(), config.redaction.model_dump_json())
+
+        def open_shelf() -> FailureShelf:
+            quick = not config.redaction.presidio
+            return FailureShelf(database, writer.record_outcome, settings, redact=redactor.text, quick=quick)
+
+        return self.once(key, lambda: self.closing(open_shelf()))
+
+    def _writer(self, config: CascadeConfig) -> DatabaseRecorder:
+        from agentcascade.ledger.ledger import DatabaseRecorder
+
+        database, url, journal = self.database(config), config.bank.url, config.bank.journal
+        return self.once(("recorder", url), lambda: self.closing(DatabaseRecorder(database, folder=journal)))
 
     def recorder(self, config: CascadeConfig) -> Recorder:
         """Writes what happened to the database, redacted; old rows are removed as `retention` says."""
-        from agentcascade.ledger.ledger import DatabaseRecorder
         from agentcascade.redaction.recorder import RedactingRecorder
         from agentcascade.storage.retention_thread import RetentionThread
 
-        database, url, journal = self.database(config), config.bank.url, config.bank.journal
+        database, url = self.database(config), config.bank.url
         self.once(("upkeep", url), lambda: self.closing(RetentionThread(database, config.retention)))
-        writer = self.once(("recorder", url), lambda: self.closing(DatabaseRecorder(database, folder=journal)))
-        return RedactingRecorder(writer, self.redactor(config))
+        return RedactingRecorder(self._writer(config), self.redactor(config))
 
     def budgets(self, config: CascadeConfig) -> Budgets:
         from agentcascade.storage.budgets import DatabaseBudgets

@@ -26,6 +26,7 @@ from agentcascade.storage.trajectories import POSITIONS
 from agentcascade.types import DERIVED, Demonstration, Situation, Trajectory
 
 if TYPE_CHECKING:
+    from agentcascade.bank.failures import FailureShelf
     from agentcascade.bank.success_ranking import SuccessRanking
 
 CACHED_TRAJECTORIES = 5_000
@@ -54,6 +55,7 @@ class Bank:
         redact: Applied to every trajectory before it is embedded and stored.
         utility: Ranks trajectories that led to success higher.
         shortened: Whether demonstrations show the shorter reasonings that `agentcascade bank shorten` made.
+        failures: Adds to demonstrations what is known to fail in the situations of their steps.
 
     Raises:
         BankError: For weights that are negative, all zero, or of other keys.
@@ -86,6 +88,7 @@ class Bank:
         redact: Callable[[Trajectory], Trajectory] | None = None,
         utility: SuccessRanking | None = None,
         shortened: bool = False,
+        failures: FailureShelf | None = None,
     ) -> None:
         self.database = database
         self.embedder = embedder
@@ -95,6 +98,7 @@ class Bank:
         self._redact = redact
         self._utility = utility
         self._shortened = shortened
+        self._failures = failures
         self._edit_mark = "0"
         self._texts = TextVectors(embedder)
         self._trajectories: LRUCache[int, Trajectory] = LRUCache(CACHED_TRAJECTORIES)
@@ -273,6 +277,10 @@ class Bank:
             lesson = (cut.goal, *(s.action for s in cut.steps))
             if lesson not in taught:
                 taught.add(lesson)
+                if self._failures and (
+                    tried := self._failures.tried(trajectory, cut.start, cut.start + len(cut.steps))
+                ):
+                    cut = cut.model_copy(update={"tried": tried})
                 windows.append(cut)
                 if len(windows) == k:
                     break

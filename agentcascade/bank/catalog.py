@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import builtins
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +11,15 @@ from typing import NamedTuple
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
+from agentcascade._util.threads import apart
 from agentcascade.bank.bank import Bank
 from agentcascade.errors import BankError, UnknownTrajectory
-from agentcascade.storage import Database, bank_metadata, trajectories
+from agentcascade.storage import Database, bank_metadata, outcomes, trajectories
 from agentcascade.storage.tables import trajectories as table
-from agentcascade.types import Trajectory
+from agentcascade.types import Frozen, Outcome, Trajectory
+
+FORMAT = 2
+"""Of an export with outcomes; one without them has no number, and is read by every version."""
 
 
 class CatalogEntry(NamedTuple):
@@ -59,15 +64,36 @@ class Catalog:
         return by_key[pk]
 
     def remove(self, id: str) -> None:
-        """Raises `UnknownTrajectory`."""
+        """Remove a trajectory, or an outcome from the shelf of failures. Raises `UnknownTrajectory`."""
         with self.database.begin(write=True) as connection:
+            if outcomes.delete_outcomes(connection, [id]):
+                return
             pk = connection.execute(select(table.c.pk).where(table.c.id == id)).scalar()
             if pk is None:
                 raise UnknownTrajectory(f"there is no trajectory '{id}': see `agentcascade bank list`")
             trajectories.delete_trajectories(connection, [pk])
 
+    def failures(
+        self, namespace: str | None = None, *, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[Outcome]:
+        """Outcomes on the shelf of failures, newest first."""
+        with self.database.begin() as connection:
+            return outcomes.newest_outcomes(connection, namespace, limit=limit, offset=offset)
+
+    def failure_counts(self) -> dict[str, int]:
+        """Namespace → outcomes on its shelf of failures."""
+        with self.database.begin() as connection:
+            return outcomes.count_outcomes(connection)
+
+    def prune_failures(
+        self, namespace: str | None = None, *, keep: int | None = None, before: datetime | None = None
+    ) -> int:
+        """Remove all outcomes but the newest `keep`, and all older than `before`; returns how many went."""
+        with self.database.begin(write=True) as connection:
+            return outcomes.prune_outcomes(connection, namespace, keep=keep, before=before)
+
     def prune(self, namespace: str | None = None, *, keep: int | None = None, before: datetime | None = None) -> int:
-        """Remove all but the newest `keep`, and all older than `before`; returns how many went."""
+        """Remove all trajectories but the newest `keep`, and all older than `before`; returns how many went."""
         if keep is None and before is None:
             raise BankError("say what to prune: keep=N, before=TIME, or both")
         with self.database.begin(write=True) as connection:
@@ -95,17 +121,36 @@ class Catalog:
                 by_key = trajectories.read_trajectories(connection, part)
             yield from (by_key[pk] for pk in part if pk in by_key)
 
-    def export(self, path: Path, namespace: str | None = None) -> int:
-        """Write one JSON object a line, oldest first; the file appears whole or not at all."""
+    def export(self, path: Path, namespace: str | None = None) -> Exported:
+        """Write one JSON object a line: trajectories, then outcomes, oldest first; whole or not at all.
+
+        Where there are outcomes the first line says the format.
+        """
         from agentcascade._util.files import write_atomically
 
         lines = [t.model_dump_json() + "\n" for t in self.all(namespace)]
-        write_atomically(path, "".join(reversed(lines)))
-        return len(lines)
+        failures = [f'{{"failure":{o.model_dump_json()}}}\n' for o in self.failures(namespace)]
+        head = [f'{{"format":{FORMAT}}}\n'] if failures else []  # without them it is as it always was
+        write_atomically(path, "".join([*head, *reversed(lines), *reversed(failures)]))
+        return Exported(len(lines), len(failures))
 
 
-def read_export(path: Path, namespace: str | None = None) -> list[Trajectory]:
-    """The trajectories of an export, moved to `namespace` if given.
+class Exported(NamedTuple):
+    """How much an export holds."""
+
+    trajectories: int
+    failures: int
+
+
+class Export(NamedTuple):
+    """What an export holds: both shelves of a bank."""
+
+    trajectories: list[Trajectory]
+    failures: list[Outcome]
+
+
+def read_export(path: Path, namespace: str | None = None) -> Export:
+    """Trajectories and outcomes of an export, moved to `namespace` if given.
 
     Raises `BankError` naming line and field for the first one that cannot be banked.
     """
@@ -113,11 +158,19 @@ def read_export(path: Path, namespace: str | None = None) -> list[Trajectory]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BankError(f"{path} cannot be read: {error}") from error
-    exported = []
+    exported = Export([], [])
+    moved = {"namespace": namespace} if namespace else {}
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
+            if number == 1 and line.startswith('{"format":'):
+                _check_format(_Head.model_validate_json(line).format)
+                continue
+            if line.startswith('{"failure":'):
+                outcome = _Failure.model_validate_json(line).failure
+                exported.failures.append(outcome.model_copy(update=moved))
+                continue
             trajectory = Trajectory.model_validate_json(line)
             trajectories.check_bankable(trajectory)
         except ValidationError as error:
@@ -126,11 +179,44 @@ def read_export(path: Path, namespace: str | None = None) -> list[Trajectory]:
             raise BankError(f"{path} line {number}: {field}: {first['msg']}; nothing was imported") from None
         except BankError as error:
             raise BankError(f"{path} line {number}: {error}; nothing was imported") from None
-        exported.append(trajectory.model_copy(update={"namespace": namespace} if namespace else {}))
+        exported.trajectories.append(trajectory.model_copy(update=moved))
     return exported
 
 
-async def import_export(bank: Bank, path: Path, namespace: str | None = None) -> tuple[int, int]:
-    """(added, duplicates). All lines are checked before any is written, and written in one transaction."""
-    new = await bank.add_many(read_export(path, namespace))
-    return sum(new), len(new) - sum(new)
+class _Head(Frozen):
+    format: int
+
+
+class _Failure(Frozen):
+    failure: Outcome
+
+
+def _check_format(number: int) -> None:
+    if number > FORMAT:
+        raise BankError(f"format {number} is of a newer agentcascade, {FORMAT} is the newest that is read: upgrade")
+
+
+class Imported(NamedTuple):
+    """What an import added, and what was there already."""
+
+    added: int
+    duplicates: int
+    failures: int
+
+
+async def import_export(
+    bank: Bank, path: Path, namespace: str | None = None, *, redact: Callable[[Outcome], Outcome] = lambda item: item
+) -> Imported:
+    """Import both shelves. All lines are checked before any is written; `redact` is for outcomes, `bank` has its own.
+
+    Trajectories are written in one transaction, then outcomes, which can be imported again: their ids are kept.
+    """
+    exported = read_export(path, namespace)
+    failures = [redact(outcome) for outcome in exported.failures]
+    new = await bank.add_many(exported.trajectories)
+
+    def write() -> int:
+        with bank.database.begin(write=True) as connection:
+            return outcomes.insert_outcomes(connection, failures)
+
+    return Imported(sum(new), len(new) - sum(new), await apart(write) if failures else 0)

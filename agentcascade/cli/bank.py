@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +19,7 @@ from agentcascade.config.load import CascadeConfig
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
+    from agentcascade.types import Trajectory
 
 namespace_option = click.option("--namespace", help="Default: all of them.")
 
@@ -81,11 +82,13 @@ def show(config: Path | None, url: str | None, id: str, as_json: bool) -> None:
 @namespace_option
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
 def export(config: Path | None, url: str | None, namespace: str | None, path: Path) -> None:
-    """Write the bank to PATH, one JSON object a line."""
+    """Write the bank, its shelf of failures too, to PATH, one JSON object a line."""
     from agentcascade.bank.catalog import Catalog
 
     with database(load_config(config, url)) as opened:
-        say(f"wrote {Catalog(opened).export(path, namespace):,} trajectories to {path}")
+        exported = Catalog(opened).export(path, namespace)
+    failures = f" and {exported.failures:,} outcomes of the shelf of failures" if exported.failures else ""
+    say(f"wrote {exported.trajectories:,} trajectories{failures} to {path}")
 
 
 @command.command("import")
@@ -93,12 +96,45 @@ def export(config: Path | None, url: str | None, namespace: str | None, path: Pa
 @click.option("--namespace", help="Move all to this one. Default: as exported.")
 @click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def import_(config: Path | None, url: str | None, namespace: str | None, path: Path) -> None:
-    """Bank the trajectories of an export: all of them, or none where a line is bad."""
+    """Bank what an export holds, redacted as this configuration wants it: all of it, or nothing where a line is bad."""
     from agentcascade.bank.catalog import import_export
+    from agentcascade.redaction.redactor import Redactor
 
-    with opened_bank(load_config(config, url)) as bank:
-        added, duplicates = asyncio.run(import_export(bank, path, namespace))
-    say(f"added {added:,} trajectories; {duplicates:,} were there already")
+    settings = load_config(config, url)
+    redactor = Redactor(**settings.redaction.model_dump())
+    with opened_bank(settings, redactor.trajectory) as bank:
+        imported = asyncio.run(import_export(bank, path, namespace, redact=redactor.outcome))
+    failures = f"; {imported.failures:,} outcomes of the shelf of failures" if imported.failures else ""
+    say(f"added {imported.added:,} trajectories; {imported.duplicates:,} were there already{failures}")
+
+
+@command.command()
+@database_options
+@namespace_option
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--offset", type=click.IntRange(0), default=0)
+def failures(config: Path | None, url: str | None, namespace: str | None, limit: int, offset: int) -> None:
+    """The shelf of failures, newest first: what failed in which situation, and what worked there after all."""
+    from agentcascade.bank.catalog import Catalog
+
+    to = console()
+    with database(load_config(config, url)) as opened:
+        catalog = Catalog(opened)
+        counts, entries = catalog.failure_counts(), catalog.failures(namespace, limit=limit, offset=offset)
+    table = Table(
+        Column("id", no_wrap=True), "namespace", "episode", "step", "observation", "action", "result", "failed",
+        box=None, padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    for o in entries:
+        texts = [" ".join(text.split())[:60] for text in (o.observation, o.action, o.result)]
+        table.add_row(o.id, o.namespace, o.episode, str(o.step + 1), *texts, "yes" if o.failed else "no, it worked")
+    to.print(table)
+    total = sum(n for name, n in counts.items() if namespace in (None, name))
+    to.print(
+        f"{len(entries)} of {total:,} outcomes shown."
+        if total
+        else "The shelf of failures is empty: contrast.failed says what a failure is."
+    )
 
 
 @command.command()
@@ -106,27 +142,47 @@ def import_(config: Path | None, url: str | None, namespace: str | None, path: P
 @namespace_option
 @click.option("--keep", type=click.IntRange(0), help="Keep so many, the newest.")
 @click.option("--before", type=click.DateTime(), help="Remove what was banked before this day (UTC).")
+@click.option(
+    "--shelf",
+    type=click.Choice(["both", "demonstrations", "failures"]),
+    default="both",
+    show_default=True,
+    help="Of which shelf; --keep counts each for itself.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(
-    config: Path | None, url: str | None, namespace: str | None, keep: int | None, before: datetime | None, yes: bool
+    config: Path | None,
+    url: str | None,
+    namespace: str | None,
+    keep: int | None,
+    before: datetime | None,
+    shelf: str,
+    yes: bool,
 ) -> None:
-    """Remove old trajectories."""
+    """Remove old trajectories, and old outcomes from the shelf of failures."""
     from agentcascade.bank.catalog import Catalog
 
     if keep is None and before is None:
         raise click.UsageError("say what to prune: --keep N, --before DAY, or both")
     if not yes:
-        click.confirm(f"Remove demonstrations from {namespace or 'every namespace'}?", abort=True)
+        what = "demonstrations and failures" if shelf == "both" else shelf
+        click.confirm(f"Remove {what} from {namespace or 'every namespace'}?", abort=True)
+    day = before.replace(tzinfo=UTC) if before else None
     with database(load_config(config, url)) as opened:
-        removed = Catalog(opened).prune(namespace, keep=keep, before=before.replace(tzinfo=UTC) if before else None)
-    say(f"removed {removed:,} trajectories")
+        catalog = Catalog(opened)
+        if shelf != "failures":
+            say(f"removed {catalog.prune(namespace, keep=keep, before=day):,} trajectories")
+        if shelf != "demonstrations":
+            removed = catalog.prune_failures(namespace, keep=keep, before=day)
+            if removed or shelf == "failures":
+                say(f"removed {removed:,} outcomes of the shelf of failures")
 
 
 @command.command()
 @database_options
 @click.argument("ids", nargs=-1, required=True)
 def remove(config: Path | None, url: str | None, ids: tuple[str, ...]) -> None:
-    """Remove trajectories by id."""
+    """Remove trajectories, and outcomes of the shelf of failures, by id."""
     from agentcascade.bank.catalog import Catalog
 
     with database(load_config(config, url)) as opened:
@@ -215,11 +271,11 @@ def shorten(
 
 
 @contextmanager
-def opened_bank(settings: CascadeConfig) -> Iterator[Bank]:
+def opened_bank(settings: CascadeConfig, redact: Callable[[Trajectory], Trajectory] | None = None) -> Iterator[Bank]:
     from agentcascade.assembly.components import make_embedder, open_bank
 
     with database(settings, create=True) as opened:
-        bank = open_bank(settings, opened, make_embedder(settings.retrieval.embedder))
+        bank = open_bank(settings, opened, make_embedder(settings.retrieval.embedder), redact)
         try:
             yield bank
         finally:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agentcascade.config.sections import BankConfig as BankConfig
     from agentcascade.config.sections import BudgetsConfig as BudgetsConfig
     from agentcascade.config.sections import CollectConfig as CollectConfig
+    from agentcascade.config.sections import ContrastConfig as ContrastConfig
     from agentcascade.config.sections import JudgeConfig as JudgeConfig
     from agentcascade.config.sections import LinkConfig as LinkConfig
     from agentcascade.config.sections import MemoryConfig as MemoryConfig
@@ -41,6 +42,7 @@ else:  # to a type checker `__getattr__` would stand for every name
             "BudgetsConfig": "sections",
             "CascadeConfig": "load",
             "CollectConfig": "sections",
+            "ContrastConfig": "sections",
             "JudgeConfig": "sections",
             "LinkConfig": "sections",
             "MemoryConfig": "sections",

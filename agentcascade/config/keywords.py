@@ -20,6 +20,7 @@ from agentcascade.config.sections import (
     BankConfig,
     BudgetsConfig,
     CollectConfig,
+    ContrastConfig,
     JudgeConfig,
     LinkConfig,
     MemoryConfig,
@@ -178,6 +179,17 @@ class CollectKeywords(TypedDict, total=False):
     drop_observations: Sequence[str]
 
 
+class ContrastKeywords(TypedDict, total=False):
+    """Fields of `ContrastConfig`."""
+
+    failed: Sequence[str]
+    strike: bool
+    show: bool
+    times: int
+    same: Sequence[Literal["goal", "category", "observation", "before"]]
+    keep: int
+
+
 class ToolsKeywords(TypedDict, total=False):
     """Fields of `ToolsConfig`."""
 
@@ -323,6 +335,7 @@ class SharedKeywords(TypedDict, total=False):
     prompt: PromptConfig | PromptKeywords
     actions: ActionsConfig | ActionsKeywords
     collect: CollectConfig | CollectKeywords
+    contrast: ContrastConfig | ContrastKeywords
     tools: ToolsConfig | ToolsKeywords
     shadow: ShadowConfig | ShadowKeywords
     audit: AuditConfig | AuditKeywords

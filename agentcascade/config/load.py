@@ -26,6 +26,7 @@ from agentcascade.config.sections import (
     BankConfig,
     BudgetsConfig,
     CollectConfig,
+    ContrastConfig,
     JudgeConfig,
     LinkConfig,
     MemoryConfig,
@@ -84,6 +85,7 @@ class CascadeConfig(BaseSettings):
     prompt: PromptConfig = PromptConfig()
     actions: ActionsConfig = ActionsConfig()
     collect: CollectConfig = CollectConfig()
+    contrast: ContrastConfig = ContrastConfig()
     tools: ToolsConfig = ToolsConfig()
     shadow: ShadowConfig = ShadowConfig()
     audit: AuditConfig = AuditConfig()

@@ -241,6 +241,40 @@ class CollectConfig(Section):
     )
 
 
+class ContrastConfig(Section):
+    """Known failures: what failed in a situation is kept, denied votes there, and may be shown beside what worked."""
+
+    failed: tuple[str, ...] = Field(
+        default=(), description="an action failed if the next observation contains one of these; none: nothing is kept"
+    )
+    strike: bool = Field(default=True, description="a sample that repeats a known failure votes for nothing")
+    show: bool = Field(default=False, description="demonstrations say what was tried in vain in their situations")
+    times: int = Field(
+        default=2,
+        ge=1,
+        description="that an action must have failed in a situation, and never have worked, to be known",
+    )
+    same: tuple[Literal["goal", "category", "observation", "before"], ...] = Field(
+        default=("category", "observation", "before"),
+        description="what makes two situations the same; before: the action before",
+    )
+    keep: int = Field(default=20_000, ge=1, description="outcomes of a namespace, the newest")
+
+    @field_validator("failed")
+    @classmethod
+    def _are_marks(cls, marks: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not mark.strip() for mark in marks):
+            raise ValueError("an empty text is in every observation: every action would have failed")
+        return marks
+
+    @field_validator("same")
+    @classmethod
+    def _are_situations(cls, parts: tuple[str, ...]) -> tuple[str, ...]:
+        if "observation" not in parts:
+            raise ValueError("situations with different observations are not the same: add observation")
+        return parts
+
+
 class ToolsConfig(Section):
     keep_model: bool = Field(
         default=False,

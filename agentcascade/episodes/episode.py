@@ -382,6 +382,15 @@ class Episode:
                 )
             banked = await self._context.bank.add(self.trajectory(success))
         self._closed = True
+        if self._context.failures is not None:
+            situation = Situation(
+                goal=self.goal,
+                category=self.category,
+                namespace=self.namespace,
+                episode=self.id,
+                history=tuple(self.steps),
+            )
+            await self._context.failures.note_end(situation, success)
         if self._context.recorder is not None:
             self._context.recorder.record_end(self._end(success, judged))
         return banked

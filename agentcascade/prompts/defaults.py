@@ -38,10 +38,11 @@ $steps""",
     "step": Template(
         """\
 Observation: $observation
+Tried before, in vain: $tried
 Thought: $reasoning
 Action: $action""",
         required=("observation", "action"),
-        optional=("reasoning",),
+        optional=("reasoning", "tried"),
     ),
 }
 """At the end of the first user message: all of them, the line above each, one, and one step of it (which `episode`

@@ -80,15 +80,20 @@ REMEMBERED = 2_000
 """Characters of a step whose text is remembered: an episode's demonstrations are shown at every step again."""
 
 
-def render_step(step: Step, prompts: Prompts = DEFAULT) -> str:
-    parts = step.observation, step.reasoning, step.action
+def render_step(step: Step, prompts: Prompts = DEFAULT, tried: str = "") -> str:
+    """A step of a demonstration; `tried` is what was tried in vain in its situation."""
+    parts = step.observation, step.reasoning, step.action, tried
     return (_remembered if sum(map(len, parts)) <= REMEMBERED else _rendered)(prompts, *parts)
 
 
-def _rendered(prompts: Prompts, observation: str, reasoning: str, action: str) -> str:
+def _rendered(prompts: Prompts, observation: str, reasoning: str, action: str, tried: str) -> str:
     quote = prompts.quoting.text
     return prompts.render(
-        "step", observation=quote(observation), reasoning=quote(reasoning) if reasoning else "", action=quote(action)
+        "step",
+        observation=quote(observation),
+        reasoning=quote(reasoning) if reasoning else "",
+        action=quote(action),
+        tried=quote(tried) if tried else "",
     )
 
 
@@ -105,8 +110,15 @@ def render_demonstration(demonstration: Demonstration, prompts: Prompts = DEFAUL
         first=str(demonstration.start + 1),
         last=str(demonstration.start + len(demonstration.steps)),
         length=str(demonstration.length),
-        steps="\n".join([render_step(step, prompts) for step in demonstration.steps]),
+        steps="\n".join(
+            render_step(step, prompts, _tried(demonstration, index) if demonstration.tried else "")
+            for index, step in enumerate(demonstration.steps, demonstration.start)
+        ),
     )
+
+
+def _tried(demonstration: Demonstration, index: int) -> str:
+    return "; ".join(f"{t.action} → {t.result}" for t in demonstration.tried if t.step == index)
 
 
 def render(

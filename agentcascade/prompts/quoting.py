@@ -59,6 +59,7 @@ OURS = (
     r"(?i:examples?|drafts?|your\s+(?:task|plan)|memory|question|system|user|assistant|instructions?|response|input|output"
     r"|history|tools?|rules?|end)\b"
     r"|(?:Goal|Plan|Your plan|Observation|Thought|Action|Human|Assistant|System|User|Question|Answer|Right answer"
+    r"|Tried before, in vain"
     r"|Result|What happened|Passage\s\d{1,6})[ \t]{0,20}[:：]"
     r"|\(steps\s|\[\d{1,6}\]|\d{1,6}:\s*$"
     r"|[<＜]\s{0,3}[/／]?\s{0,3}(?i:examples?|quoted|task|observation|candidates?|episode|history|memory|question|answer"

@@ -80,7 +80,7 @@ def without_texts(item: F) -> F | None:
     """The record with ids, outcome and bill alone, to be kept while its texts are redacted; None for a mere text."""
     changed: dict[str, Any] = {}
     if isinstance(item, Decision):
-        changed = {"goal": "", "reason": WITHHELD, "votes": {}, "action": None, "failures": (UNREDACTED,)}
+        changed = {"goal": "", "reason": WITHHELD, "votes": {}, "struck": {}, "action": None, "failures": (UNREDACTED,)}
     elif isinstance(item, Shadow):  # with no samples it is none that tuning learns from
         changed = dict.fromkeys(("goal", "observation"), "") | dict.fromkeys(("teacher_action", "gold", "agreement"))
         changed |= {"samples": (), "accepted": False, "failures": (UNREDACTED,)}

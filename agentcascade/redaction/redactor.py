@@ -18,7 +18,7 @@ from agentcascade._util import known_secrets, secret_patterns
 from agentcascade._util.bounds import Pattern
 from agentcascade.errors import ConfigError
 from agentcascade.redaction.presidio import presidio_hook
-from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Frozen, Recall, Shadow, Trajectory
+from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Frozen, Outcome, Recall, Shadow, Trajectory
 
 F = TypeVar("F", bound=Frozen)
 log = logging.getLogger("agentcascade.redaction")
@@ -134,12 +134,22 @@ class Redactor:
 
     def decision(self, decision: Decision) -> Decision:
         """A record with its texts redacted, as the methods below; votes for actions that become one are added up."""
-        votes: dict[str, int] = {}
-        for key, count in decision.votes.items():
-            key = self.text(key)
-            votes[key] = votes.get(key, 0) + count
-        changed = {"votes": votes, "goal": self.text(decision.goal)[:300]}  # a column of 300 characters
+        changed = {
+            "votes": self._votes(decision.votes),
+            "struck": self._votes(decision.struck),
+            "goal": self.text(decision.goal)[:300],
+        }  # a column of 300 characters
         return self._with(decision, "action", "reason", "failures").model_copy(update=changed)
+
+    def _votes(self, votes: Mapping[str, int]) -> dict[str, int]:
+        redacted: dict[str, int] = {}
+        for key, count in votes.items():
+            key = self.text(key)
+            redacted[key] = redacted.get(key, 0) + count
+        return redacted
+
+    def outcome(self, outcome: Outcome) -> Outcome:
+        return self._with(outcome, "goal", "observation", "before", "action", "result")
 
     def shadow(self, shadow: Shadow) -> Shadow:
         samples = tuple(self._with(s, "action", "text", "invalid") for s in shadow.samples)

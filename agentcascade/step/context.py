@@ -34,6 +34,7 @@ from agentcascade.types import Mode
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
+    from agentcascade.bank.failures import FailureShelf
     from agentcascade.config.load import CascadeConfig
     from agentcascade.memory.memory import Memory
     from agentcascade.storage import Database
@@ -67,6 +68,7 @@ class StepContext:
         student: Takes the steps on which its samples agree.
         students: Asked in order after `student`, or with it where they are a committee (`sampling.across: students`).
         bank: Where demonstrations are retrieved from and banked.
+        failures: Which actions are known to fail in a situation.
         memory: What is recalled before a step and remembered after it.
         actions: Reads actions off messages.
         validators: Say which actions are impossible.
@@ -93,6 +95,7 @@ class StepContext:
     student: ChatModel | None = None
     students: tuple[FurtherStudent, ...] = ()
     bank: Bank | None = None
+    failures: FailureShelf | None = None
     memory: Memory | None = None
     actions: ActionFormat = field(default_factory=AutoActions)
     validators: tuple[Validator, ...] = ()
@@ -145,6 +148,7 @@ class ContextParts(TypedDict, total=False):
     student: ChatModel | None
     students: tuple[FurtherStudent, ...]
     bank: Bank | None
+    failures: FailureShelf | None
     memory: Memory | None
     actions: ActionFormat
     validators: tuple[Validator, ...]

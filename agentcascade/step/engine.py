@@ -160,6 +160,8 @@ class Engine:
         with context.observer.step(situation, mode) as decided:
             try:
                 async with asyncio.timeout(context.config.deadline_seconds):
+                    if context.failures is not None:
+                        await context.failures.note(situation)
                     if self._memory is not None:
                         request = await self._memory.inject(situation, request, record)
                     completion = await self._answer(situation, mode, request, record)

@@ -190,6 +190,7 @@ class StepRecord:
             votes=votes.counts if votes else {},
             samples=len(self._samples),
             invalid_samples=sum(s.action is None for s in self._samples),
+            struck=_struck(self._samples),
             action=self.action.key if self.action else None,
             demonstrations=self.demonstrations,
             dropped_demonstrations=prompt.dropped if prompt else 0,
@@ -231,3 +232,12 @@ class StepRecord:
         output = sum(c.usage.completion for c in sampled) / len(samples)
         prompt = round(sampled[0].usage.prompt / sampled[0].requests)
         return Usage(input=max(0, prompt - extra), output=round(output))
+
+
+def _struck(samples: Sequence[Sample]) -> dict[str, int]:
+    """Votes by action key of the samples that repeat a known failure."""
+    votes: dict[str, int] = {}
+    for sample in samples:
+        if sample.struck is not None:
+            votes[sample.struck] = votes.get(sample.struck, 0) + sample.weight
+    return votes

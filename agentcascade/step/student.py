@@ -240,6 +240,10 @@ class StudentPolicy:
         refused = refusal(reply.message, sample.action, reply.finish_reason)
         if refused is not None:
             sample = Sample(message=reply.message, invalid=refused)
+        elif self.context.failures is not None and sample.action is not None:
+            known = await self.context.failures.complaint(sample.action, situation)
+            if known is not None:
+                sample = Sample(message=reply.message, invalid=known, struck=sample.action.key)
         if reply.logprob is None and reply.tokens is None:
             return sample
         return sample.model_copy(update={"logprob": reply.logprob, "tokens": reply.tokens})

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import Column, Connection, select
 
 from agentcascade.storage import bank_metadata
-from agentcascade.storage.tables import calls, decisions, drafts, episodes, recall_calls, recalls, shadows
+from agentcascade.storage.tables import calls, decisions, drafts, episodes, outcomes, recall_calls, recalls, shadows
 from agentcascade.storage.trajectories import chunks
 from agentcascade.storage.upsert import upsert
-from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Recall, Shadow
+from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Outcome, Recall, Shadow
 
-Record = Decision | Shadow | Draft | EpisodeEnd | Recall
+Record = Decision | Shadow | Draft | EpisodeEnd | Recall | Outcome
 
 
 def write_records(connection: Connection, records: list[Record]) -> list[Record]:
@@ -35,6 +35,8 @@ def write_records(connection: Connection, records: list[Record]) -> list[Record]
         _write_bills(connection, calls.c.decision, {d.id: d.calls for d in new_decisions})
     if ends:
         _write_ends(connection, ends)
+    if came_out := [r.model_dump() for r in records if isinstance(r, Outcome)]:
+        connection.execute(upsert(connection, outcomes).on_conflict_do_nothing(), came_out)
     shadowed = {s.decision: s for s in records if isinstance(s, Shadow)}
     if shadowed:
         early += _write_shadows(connection, shadowed)
@@ -93,6 +95,7 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
     row = decision.model_dump(exclude={"calls"})
     return row | {
         "votes": dict(decision.votes),
+        "struck": dict(decision.struck),
         "demonstrations": list(decision.demonstrations),
         "failures": list(decision.failures),
     }

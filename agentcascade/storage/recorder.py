@@ -26,7 +26,7 @@ from agentcascade.storage.journal import Journal, Segment, state_folder
 from agentcascade.storage.record_lines import from_line, is_bad_record, record_key, to_line, without_recalled_text
 from agentcascade.storage.record_rows import Record, without_outdated, write_records
 from agentcascade.storage.spill import SpillFile
-from agentcascade.types import Decision, Draft, EpisodeEnd, Recall, Shadow, now
+from agentcascade.types import Decision, Draft, EpisodeEnd, Outcome, Recall, Shadow, now
 
 log = logging.getLogger("agentcascade.ledger")
 
@@ -107,6 +107,9 @@ class DatabaseRecorder:
 
     def record_recall(self, recall: Recall) -> None:
         self._put(without_recalled_text(recall))
+
+    def record_outcome(self, outcome: Outcome) -> None:
+        self._put(outcome)
 
     def defer(self, make: Callable[[], Record], meanwhile: Record | None) -> None:
         """Take a record that is made (redacted, say) in the background. After a crash `meanwhile` stands in for it."""

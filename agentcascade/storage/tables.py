@@ -130,6 +130,26 @@ uses = Table(
     Column("successes", Integer, nullable=False),
 )
 
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("pk", RowKey, primary_key=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("namespace", String(200), nullable=False),
+    Column("episode", String(200), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("goal", Text, nullable=False),
+    Column("category", String(200), nullable=False),
+    Column("observation", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("failed", Boolean, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Index(None, "namespace", "created_at"),
+    sqlite_autoincrement=True,
+)
+
 embeddings = Table(
     "embeddings",
     metadata,
@@ -178,6 +198,7 @@ decisions = Table(
     Column("samples", Integer, nullable=False),
     Column("invalid_samples", Integer, nullable=False),
     Column("votes", JSON, nullable=False),
+    Column("struck", JSON, nullable=False, server_default="{}"),
     Column("action", Text, nullable=True),
     Column("demonstrations", JSON, nullable=False),
     Column("dropped_demonstrations", Integer, nullable=False),

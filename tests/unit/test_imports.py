@@ -85,6 +85,7 @@ OWNERS = {
         "storage.migrations.versions.0008_responses",
         "storage.migrations.versions.0009_windows",
         "storage.migrations.versions.0010_drafts",
+        "storage.migrations.versions.0011_outcomes",
     },
 }
 """Heavy packages, and the modules that may import them."""
