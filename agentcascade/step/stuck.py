@@ -29,6 +29,7 @@ LINES = 200
 """Of an observation, which are new one by one; what is behind them is as one."""
 PERIOD = 8
 """Actions in the longest circle that is seen."""
+BLANK = frozenset((hash(""),))
 PART = 200
 """Steps after which a run is read anew, as if it began there."""
 
@@ -165,13 +166,13 @@ def events(steps: Iterable[Step], settings: StuckConfig) -> Iterator[Event]:
 def event(before: Step | None, observation: str, settings: StuckConfig) -> Event:
     """What an observation says, and what the step `before` it did. Bounded in time, however long the texts are."""
     said = _cut(observation, LONGEST).casefold()
-    lines = (line.strip() for line in said.split("\n", LINES))
+    lines = map(str.strip, said.split("\n", LINES))
     return Event(
         action=None if before is None else hash(folded_text(_cut(before.action, LONGEST))),
-        lines=frozenset(hash(line) for line in lines if line),
+        lines=frozenset(map(hash, lines)) - BLANK,
         error=before is not None and _has(said, settings.error_phrases),
         silent=not said or said.isspace() or said.strip() in settings.empty,
-        done=before is not None and _is_done(before, settings),
+        done=before is not None and settings.false_done is not None and _is_done(before, settings),
     )
 
 

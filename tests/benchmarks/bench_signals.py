@@ -40,7 +40,7 @@ from agentcascade.step.stuck import SIGNALS, Stuck, Watch, events
 from agentcascade.types import Step
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-NEVER = StuckConfig(repeated=None, errors=None, nothing_new=None)
+NEVER = StuckConfig(**dict.fromkeys(SIGNALS, 1_000_000))
 ALARMS = {
     "repeated": StuckConfig(errors=None, nothing_new=None),
     "errors": StuckConfig(repeated=None, nothing_new=None),
