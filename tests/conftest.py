@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 from fake_openai import FakeOpenAI, Reply, Script
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from tests.fresh_databases import replay_migrations
+
+# Modules of tests, whose assertions pytest rewrites, and what subprocesses import are compiled once.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # before numpy is imported: threads of small matrices only wait for each other
 
-
-settings.register_profile("default", deadline=None)  # CPUs are shared
+# CPUs are shared; a night's run looks further: HYPOTHESIS_MAX_EXAMPLES=2000 pytest
+settings.register_profile(
+    "default",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", 50)),
+)
 settings.load_profile("default")
+replay_migrations()
+# Every HTTP client reads the certificates anew, for 20 ms; the servers of tests speak plain HTTP.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
+gc.set_threshold(20_000, 20, 20)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and the libraries are no garbage; looked through again and again, they cost seconds."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def games_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where ALFWorld makes games, once for all: $AGENTCASCADE_CACHE, else a folder that pytest's workers share."""
+    own = tmp_path_factory.getbasetemp()
+    return os.environ.get("AGENTCASCADE_CACHE") or str(
+        (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "games"
+    )
 
 
 @pytest.fixture

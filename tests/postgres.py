@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -92,7 +93,7 @@ def serving(binaries: Path, *packages: Path) -> Iterator[str]:
         )
     url = f"postgresql://tester:hidden-word@127.0.0.1:{port}/postgres"
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 psycopg.connect(url).close()
@@ -103,8 +104,8 @@ def serving(binaries: Path, *packages: Path) -> Iterator[str]:
                 time.sleep(0.1)
         yield url
     finally:
-        server.terminate()
-        server.wait(20)
+        server.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
+        server.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
 
 

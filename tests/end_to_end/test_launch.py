@@ -18,11 +18,14 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from click.testing import CliRunner
 from fake_openai import FakeOpenAI, Reply, Request
 from provider import Out, Provider, last, part
 
+from agentcascade.cli import main
 from tests import fake_anthropic
 from tests.fake_anthropic import FakeAnthropic
 
@@ -230,10 +233,12 @@ def test_ctrl_c_at_a_terminal_ends_the_program_once_and_the_summary_is_said(tmp_
     ],
 )
 def test_what_cannot_be_started_is_said_and_the_program_is_not_run(
-    tmp_path: Path, arguments: list[str], words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
-    done = launched(tmp_path, *arguments, OPENAI_API_KEY="")
-    assert done.returncode in (1, 2), done.stderr
+    monkeypatch.chdir(tmp_path)
+    with patch.dict(os.environ, environment(tmp_path, arguments, OPENAI_API_KEY=""), clear=True):
+        done = CliRunner().invoke(main, ["launch", *arguments], prog_name="agentcascade")
+    assert done.exit_code in (1, 2), done.stderr
     assert words in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "ran").exists()

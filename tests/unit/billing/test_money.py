@@ -149,7 +149,7 @@ async def test_the_books_hold_over_http_whatever_the_provider_does(
                 options["n"] = rng.randrange(1, 4)
             work = asyncio.ensure_future(
                 Door(budgets=kept).call(
-                    model, ASK, options, role="teacher", purpose="act", bill=Tab(), accounts=[KEY], seconds=5,
+                    model, ASK, options, role="teacher", purpose="act", bill=Tab(), accounts=[KEY], seconds=60,
                     on_delta=(lambda delta: None) if stream or kind == "broken" else None,
                 )
             )  # fmt: skip
@@ -171,6 +171,7 @@ async def test_the_books_hold_over_http_whatever_the_provider_does(
 KILLED = """
 import asyncio, sys
 from billed import ASK, KEY, PRICE
+from agentcascade.billing import reservation
 from agentcascade.billing.door import Door, Tab
 from agentcascade.models.openai import OpenAIModel
 from agentcascade.models.pricing import PriceTable
@@ -178,6 +179,7 @@ from agentcascade.storage import open_database
 from agentcascade.storage.budgets import DatabaseBudgets
 
 async def main(url, database):
+    reservation.BUDGET_SECONDS = 60
     kept = DatabaseBudgets(open_database(database))
     model = OpenAIModel("openai/m", prices=PriceTable({"openai/m": PRICE}), api_base=url, api_key="x", retries=0)
     options = {"user": "slow 30", "max_tokens": 40}

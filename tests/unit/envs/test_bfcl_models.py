@@ -205,11 +205,14 @@ def test_the_recorded_verdict_goes_before_the_check(data: Write) -> None:
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3),
+    max_leaves=6,
 )
+names = st.from_regex(r"\w{1,9}", fullmatch=True)
 
 
-@given(st.lists(st.tuples(st.from_regex(r"\w{1,9}", fullmatch=True), st.dictionaries(st.text(), values)), min_size=1))
+@given(st.lists(st.tuples(names, st.dictionaries(st.text(), values, max_size=3)), min_size=1, max_size=3))
 def test_a_vote_key_gives_its_calls_back(made: list[tuple[str, dict[str, Any]]]) -> None:
     key = ToolCallActions().parse(calls.message(tuple(Call(*call) for call in made))).key
     found = labels._calls(key)
