@@ -182,13 +182,15 @@ def _cascade(
     observer: Observer | None = None,
     make_model: MakeModel,
 ) -> Cascade:
+    from agentcascade.models.pricing import with_server_price
     from agentcascade.models.tokens import token_counter
 
     count = token_counter()
     opened: list[ChatModel] = []
 
     def open_model(model: ModelConfig, count: TokenCounter) -> ChatModel:
-        opened.append(components.at_configured_effort(make_model(model, count), model))
+        priced = with_server_price(model, config.server.prices)
+        opened.append(components.at_configured_effort(make_model(priced, count), model))
         return opened[-1]
 
     check_committee(config)

@@ -119,9 +119,9 @@ def _make_plain_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
     A registered one (entry-point group ``agentcascade.models``: a function of this function's arguments, by the whole
     name or, with a slash at its end, by prefix), `module:Class` of the user's, or anything litellm knows.
     """
-    from agentcascade.models.pricing import PriceTable, speaks_responses_only, with_price
+    from agentcascade.models.pricing import PriceTable, configured_prices, speaks_responses_only, with_price
 
-    prices = PriceTable({config.name: dict(config.price)} if config.price else {})
+    prices = configured_prices(config)
     point = _registered_model(config.name)
     if point is not None:
         model: ChatModel = registry.load(point, "model")(config, count)

@@ -174,9 +174,9 @@ def _embedder(to: Console, settings: CascadeConfig) -> bool:
 
 def _price(model: ModelConfig) -> Price | None:
     """Of the configuration, else of the price list."""
-    from agentcascade.models.pricing import PriceTable
+    from agentcascade.models.pricing import configured_prices
 
-    return PriceTable({model.name: dict(model.price)} if model.price else {}).lookup(model.name)
+    return configured_prices(model).lookup(model.name)
 
 
 def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:

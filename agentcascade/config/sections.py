@@ -488,5 +488,7 @@ class ServerConfig(Section):
         default_factory=dict, description="of passthrough: base URLs that clients' keys are sent to instead"
     )
     prices: Mapping[str, Mapping[str, Decimal]] = Field(
-        default_factory=dict, description="of passthrough: dollars per million tokens by model, as a model's `price`"
+        default_factory=dict,
+        description="dollars per million tokens by model, as a model's `price`, of those that have none: configured "
+        "ones, models that clients name (passthrough), and those of a wrapped client's calls",
     )

@@ -193,9 +193,11 @@ class Wrapped:
 
     @cached_property
     def prices(self) -> PriceTable:
-        """The price that the configuration gives of the teacher."""
-        teacher = self.cascade.config.teacher
-        return PriceTable({teacher.name.removeprefix(OWN): dict(teacher.price)} if teacher and teacher.price else {})
+        """The prices that the configuration gives of teachers: `teacher.price`, then `server.prices`."""
+        config = self.cascade.config
+        teacher = config.teacher
+        own = {teacher.name.removeprefix(OWN): dict(teacher.price)} if teacher and teacher.price else {}
+        return PriceTable({**config.server.prices, **own})
 
 
 def is_omitted(value: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.models.provider_hosts import is_at_provider
 from agentcascade.models.quirks import LOCAL_PROVIDERS, without_route
 from agentcascade.protocols import ChatModel, StreamingModel
 from agentcascade.types import Completion, Delta, Frozen, Message, Usage
@@ -88,6 +89,7 @@ class PriceTable:
     Args:
         overrides: Name of a model → its `Price`, or dollars per million tokens by class. What is not in it is looked up
             in the list that comes with litellm; nothing is fetched.
+        listed: False: what is not in `overrides` is not known, whatever its name is.
 
     Raises:
         ConfigError: An impossible price; it names the model and the class.
@@ -96,19 +98,45 @@ class PriceTable:
     Decimal('2')
     """
 
-    def __init__(self, overrides: Mapping[str, Price | Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self, overrides: Mapping[str, Price | Mapping[str, Any]] | None = None, *, listed: bool = True
+    ) -> None:
+        self._listed = listed
         self._overrides = {name: _checked_price(name, value) for name, value in (overrides or {}).items()}
 
     def lookup(self, model: str) -> Price | None:
         """The price of `model` (litellm's name), also without its provider's prefix; None when it is not known."""
+        given = self.given(model)
+        if given is not None or not self._listed:
+            return given
+        model = without_route(model)
+        provider, _, bare = model.partition("/")
+        return _listed_price(model) or _listed_price(bare, provider)
+
+    def given(self, model: str) -> Price | None:
+        """The price that `overrides` hold for `model`, also without its provider's prefix."""
         if model in self._overrides:
             return self._overrides[model]
         model = without_route(model)
-        provider, _, bare = model.partition("/")
-        for name in (model, bare):
-            if name in self._overrides:
-                return self._overrides[name]
-        return _listed_price(model) or _listed_price(bare, provider)
+        return next((self._overrides[n] for n in (model, model.partition("/")[2]) if n in self._overrides), None)
+
+
+def configured_prices(config: ModelConfig) -> PriceTable:
+    """The prices of a configured model: its `price`, else the list's where it is asked at its provider's own address.
+
+    The same rule holds for the models of a wrapped client, in pass-through and before a launched program, where the
+    address is in the model's name.
+    """
+    given = {config.name: dict(config.price)} if config.price else {}
+    return PriceTable(given, listed=is_at_provider(config.name, config.api_base))
+
+
+def with_server_price(config: ModelConfig, prices: Mapping[str, Mapping[str, Any]]) -> ModelConfig:
+    """`config` with its model's price of ``server.prices``, unless it has one of its own."""
+    price = None if config.price or not prices else PriceTable(prices).given(config.name)
+    if price is None:
+        return config
+    return config.model_copy(update={"price": price.model_dump(exclude={"long_context"}, exclude_none=True)})
 
 
 def price_of(config: ModelConfig, *aliases: str) -> Callable[[Usage], Decimal | None]:
@@ -121,7 +149,7 @@ def price_of(config: ModelConfig, *aliases: str) -> Callable[[Usage], Decimal | 
     Returns:
         A function of `Usage`, which returns None where no price is known.
     """
-    prices = PriceTable({config.name: dict(config.price)} if config.price else {})
+    prices = configured_prices(config)
     price = next((p for name in (config.name, *aliases) if (p := prices.lookup(name)) is not None), None)
     return lambda usage: None if price is None else price.dollars(usage)
 
