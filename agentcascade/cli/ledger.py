@@ -75,8 +75,10 @@ def command(
             f"{uncached:,} steps are of an earlier version, whose alone knew no prompt cache: it is too high there"
         )
     if left_out := sum(s.unestimated_steps for s in lines):
+        steps = "1 step" if left_out == 1 else f"{left_out:,} steps"
         to.print(
-            f"≥ {left_out:,} steps are left out of alone, and saved less their bill: see teacher.price, or failures"
+            f"≥ what the teacher alone would have cost is not known for {steps} "
+            "(it has no price, or they failed): alone is without them, and their bill is taken off saved"
         )
     models = _table("model", "role", "calls", "input", "cached", "writes", "output", "reasoning", "dollars")
     for m in spending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentcascade import conversation
 from agentcascade.billing.door import Tab
 from agentcascade.episodes import judge
+from agentcascade.episodes.banking import why_not_banked
 from agentcascade.episodes.keywords import request, takes
 from agentcascade.errors import ConfigError, EpisodeClosed, InvalidRequest
 from agentcascade.messages import text_of
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from agentcascade.episodes.stream import Answer, StepStream
     from agentcascade.storage.drafts import UnfinishedEpisode
 
+log = logging.getLogger("agentcascade.episodes")
+
 
 class Episode:
     """Episode of an agent: answers the model calls of one run on one task; `finish` closes it.
@@ -62,6 +66,7 @@ class Episode:
     Attributes:
         steps: The steps taken so far.
         decisions: What the cascade decided at each of them, with its bill.
+        not_banked: After `finish`, why the bank did not grow; empty where it did.
 
     Raises:
         ConfigError: `mode` needs a model that the cascade lacks.
@@ -106,6 +111,7 @@ class Episode:
         self._history = conversation.History(self._context.actions)
         self._model = ""
         self._closed = False
+        self.not_banked = ""
         self._started = now()
         self._last_decision, self._taken = "", 0
         self.accounts, self._stateless = tuple(accounts), stateless
@@ -361,7 +367,7 @@ class Episode:
             success: Whether it reached its goal; default: what the cascade's judge says.
 
         Returns:
-            Whether the bank grew.
+            Whether the bank grew; `not_banked` says why it did not.
 
         Raises:
             EpisodeClosed: It was finished already.
@@ -382,6 +388,9 @@ class Episode:
                 )
             banked = await self._context.bank.add(self.trajectory(success))
         self._closed = True
+        self.not_banked = why_not_banked(banked=banked, success=success, mode=self.mode, steps=len(self.steps))
+        if success and not banked:
+            log.info("episode %s is not banked: %s", self.id, self.not_banked)
         if self._context.failures is not None:
             situation = Situation(
                 goal=self.goal,

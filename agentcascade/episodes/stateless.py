@@ -49,7 +49,14 @@ async def find_recorded(engine: Engine, namespace: str, episode: str) -> Unfinis
 async def finish(
     engine: Engine, unfinished: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account] = ()
 ) -> bool:
-    """Finish an episode as `Episode.finish` does, then delete its drafts; returns whether the bank grew.
+    """Finish an episode as `Episode.finish` does, then delete its drafts; returns whether the bank grew."""
+    return not await finish_or_say(engine, unfinished, success, accounts)
+
+
+async def finish_or_say(
+    engine: Engine, unfinished: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account] = ()
+) -> str:
+    """`finish`, which returns why the bank did not grow; nothing where it did.
 
     A judge is paid once: a second call without `success` changes nothing. The judge must fit into `accounts`, beside
     the configured budgets.
@@ -59,7 +66,7 @@ async def finish(
     async with _one_at_a_time(unfinished):
         unfinished = await find_recorded(engine, unfinished.namespace, unfinished.episode)
         if unfinished.judged is not None:
-            return False
+            return "it was judged already"
         return await _finish(engine, unfinished, None, accounts)
 
 
@@ -72,11 +79,11 @@ def _one_at_a_time(unfinished: UnfinishedEpisode) -> asyncio.Lock:
 
 async def _finish(
     engine: Engine, unfinished: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account]
-) -> bool:
+) -> str:
     from agentcascade.episodes.episode import Episode
 
     episode = Episode.restored(engine, unfinished, accounts)
-    banked = await episode.finish(success)
+    await episode.finish(success)
     if unfinished.steps and engine.context.database is not None:
         await apart(delete_drafts, engine.context.database, unfinished)
-    return banked
+    return episode.not_banked

@@ -95,7 +95,7 @@ class SyncEpisode:
         return self.episode.trajectory(success)
 
     def finish(self, success: bool | None = None) -> bool:
-        """Close the episode, as `Episode.finish` does; returns whether the bank grew."""
+        """Close the episode, as `Episode.finish` does; returns whether the bank grew, else see `episode.not_banked`."""
         return self._loop.run(self.episode.finish(success))
 
 

@@ -37,6 +37,8 @@ class Running:
 
     def __init__(self, id: str | None, goal: str) -> None:
         self.id, self.goal = id, goal
+        self.not_banked = ""
+        """After `Wrapped.finish`: why the bank did not grow."""
 
 
 class Wrapped:
@@ -86,7 +88,8 @@ class Wrapped:
             success: Whether it reached its goal; default: what the cascade's judge says.
 
         Returns:
-            Whether the bank grew.
+            Whether the bank grew. Why it did not is in `not_banked` of what `episode` gave, and in the log (at level
+            INFO, ``agentcascade.episodes``).
 
         Raises:
             UnknownEpisode: No call was made in it.
@@ -106,7 +109,10 @@ class Wrapped:
         if cascade.context.database is None:
             raise ConfigError("episodes are finished in the database: this cascade has none")
         unfinished = await stateless.find_recorded(cascade.engine, cascade.config.bank.namespace, name)
-        return await stateless.finish(cascade.engine, unfinished, success)
+        reason = await stateless.finish_or_say(cascade.engine, unfinished, success)
+        if isinstance(episode, Running):
+            episode.not_banked = reason
+        return not reason
 
     def close(self) -> None:
         """Flush the records and release the database. The client itself stays open."""

@@ -79,8 +79,8 @@ class FeedbackRoute:
             raise UnknownEpisode(f"there is no episode '{id}' here")
         if data.get("success") is None and cascade.context.judge is None:
             raise invalid("success must be true or false: the cascade has no judge (judge.model)", param="success")
-        banked = await stateless.finish(cascade.engine, unfinished, data.get("success"), tenant.accounts)
-        return {"episode": id, "banked": banked}
+        reason = await stateless.finish_or_say(cascade.engine, unfinished, data.get("success"), tenant.accounts)
+        return {"episode": id, "banked": not reason, **({"reason": reason} if reason else {})}
 
     async def _find(self, tenant: Tenant, episode: str) -> UnfinishedEpisode:
         """Looked for once in each namespace and database that the tenant's cascades work with."""

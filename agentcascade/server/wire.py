@@ -155,6 +155,8 @@ class FeedbackAnswer(BaseModel):
     episode: str
     banked: bool
     """Whether the episode became demonstrations."""
+    reason: str | None = None
+    """Why it did not."""
 
 
 class ErrorDetail(BaseModel):

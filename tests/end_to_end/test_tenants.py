@@ -208,7 +208,11 @@ def test_the_others_episode_is_as_unknown_as_one_that_never_was(tenants: Tenants
 
 def test_finishing_an_episode_of_the_same_name_touches_only_ones_own(tenants: Tenants) -> None:
     tenants.steal("collecting", "mine", headers={"x-agentcascade-episode": OPEN})
-    assert tenants.proxy.feedback(OPEN, success=False, key=tenants.other).json()["banked"] is False
+    told = tenants.proxy.feedback(OPEN, success=False, key=tenants.other).json()
+    assert (told["banked"], told["reason"]) == (
+        False,
+        "the episode did not reach its goal, and failures are not banked",
+    )
     assert tenants.proxy.feedback(OPEN, key=tenants.owner).json() == {"episode": OPEN, "banked": True}
     tenants.steal("normal", OPEN_GOAL)
     tenants.steal("student-only", OPEN_GOAL)
