@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,9 @@ def run_outlook(config: CascadeConfig, played: Sequence[EpisodeRecord]) -> Outlo
     banked = [r.trajectory for r in played if r.trajectory is not None]
     students = {model.name for policy in plan.policies for model, _ in policy.members}
     measured = measure([d for r in played for d in r.decisions], teacher=plan.teacher.name, students=students)
+    alone = [r for r in played if r.policy == "teacher" and r.steps]
+    if (spent := total_dollars([r.dollars for r in alone])) is not None and alone:  # it was played: no estimate
+        measured = replace(measured, teacher_alone=spent / sum(r.steps for r in alone))
     windows = window_tokens(banked, context.count, context.prompts) if banked else None
     return outlook(context, measured=measured, windows=windows)
 

@@ -7,8 +7,8 @@ come in one request and all are needed, the two are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -26,6 +26,14 @@ DRAFT_FRAME, DRAFT_HEADING = 70, 12
 """Tokens of what is said around all drafts, and above each."""
 
 
+class StudentTokens(NamedTuple):
+    """Mean tokens of one student's calls: its prompt without demonstrations (None: not known), an answer, thinking."""
+
+    prompt: float | None
+    answer: float
+    reasoning: float = 0.0
+
+
 @dataclass(frozen=True)
 class StepTokens:
     """Mean tokens of a step.
@@ -40,6 +48,8 @@ class StepTokens:
         demonstration: (steps before, steps after) → tokens of one demonstration with such a window.
         episode_steps: Steps of an episode, the first of which finds nothing in a prompt cache.
         frame: Tokens of what stands around all demonstrations of a prompt.
+        students: By name, those whose own tokens are known: their tokenizers, answers and conversations may be others
+            than the teacher's.
     """
 
     prompt: float
@@ -51,6 +61,12 @@ class StepTokens:
     teacher_reasoning: float = 0.0
     episode_steps: float = 10.0
     frame: float = 0.0
+    students: Mapping[str, StudentTokens] = field(default_factory=dict)
+
+    def of(self, student: str) -> tuple[float, StudentTokens]:
+        """(prompt, tokens) of a student: its own as far as they are known, else as of any."""
+        known = self.students.get(student, StudentTokens(None, self.answer, self.reasoning))
+        return self.prompt if known.prompt is None else known.prompt, known
 
 
 class Policy(NamedTuple):
@@ -227,18 +243,19 @@ def _path(plan: Plan, policy: Policy, path: VotePath, tokens: StepTokens, shown:
 
 def _requests(plan: Plan, model: ChatModel, samples: int, tokens: StepTokens, shown: float, *, again: bool) -> Decimal:
     """One wave of a student's samples: one request where its endpoint takes n, else as many side by side."""
-    prompt = tokens.prompt + shown
+    own_prompt, own = tokens.of(model.name)
+    prompt, new = own_prompt + shown, min(tokens.new, own_prompt)
     terms = plan.terms(model)
     if again:
         usage = terms.usage(round(prompt), round(prompt))
     elif plan.sticky or not shown:
-        usage = prompt_usage(terms, prompt, tokens.new, tokens.episode_steps)
+        usage = prompt_usage(terms, prompt, new, tokens.episode_steps)
     elif plan.place == "last" or (plan.place == "auto" and plan.caching):
-        usage = prompt_usage(terms, prompt, tokens.new + shown, tokens.episode_steps)
+        usage = prompt_usage(terms, prompt, new + shown, tokens.episode_steps)
     else:
         usage = Usage(input=round(prompt))
     requests, answers = (1, samples) if model.supports_n else (samples, 1)
-    return requests * _dollars(model, usage, tokens.answer * answers, tokens.reasoning * answers)
+    return requests * _dollars(model, usage, own.answer * answers, own.reasoning * answers)
 
 
 def _dollars(model: ChatModel, prompt: Usage, answer: float, reasoning: float) -> Decimal:

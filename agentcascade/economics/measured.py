@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
 
 from agentcascade.bank.windows import cut_window
 from agentcascade.economics.break_even import BilledSteps, billed_steps
+from agentcascade.economics.forecast import StudentTokens
 from agentcascade.ledger.recorded_steps import ShadowVerdict
 from agentcascade.prompts.demonstrations import MARK, render_demonstration
 from agentcascade.prompts.prompts import DEFAULT, Prompts
@@ -48,6 +49,8 @@ class Measured:
         demonstration: By how many tokens each demonstration made the student's prompt longer than the teacher's, at the
             steps that both answered.
         episode_steps: Steps of an episode.
+        students: By name, the tokens of those that answered at `FEW` steps; prompts of those that were shown no
+            demonstration.
     """
 
     steps: int = 0
@@ -64,6 +67,7 @@ class Measured:
     reasoning: float | None = None
     demonstration: float | None = None
     episode_steps: float | None = None
+    students: Mapping[str, StudentTokens] = field(default_factory=dict)
 
 
 def measure(
@@ -106,10 +110,28 @@ def measure(
         reasoning=sum(c.usage.reasoning for _, c in sampled) / answers if answers >= FEW else None,
         demonstration=_demonstration(taught, sampled),
         episode_steps=sum(last + 1 for last in episodes.values()) / len(episodes) if len(recorded) >= FEW else None,
+        students=_by_student(sampled, verdicts),
     )
 
 
 Billed = tuple[Decision, Call]
+
+
+def _by_student(sampled: Sequence[Billed], verdicts: Mapping[str, ShadowVerdict]) -> dict[str, StudentTokens]:
+    by_name: dict[str, list[Billed]] = {}
+    for decision, call in sampled:
+        by_name.setdefault(call.model, []).append((decision, call))
+    return {name: _tokens(calls, verdicts) for name, calls in by_name.items() if len(calls) >= FEW}
+
+
+def _tokens(calls: Sequence[Billed], verdicts: Mapping[str, ShadowVerdict]) -> StudentTokens:
+    answers = sum(_answers(d, c, verdicts.get(d.id)) for d, c in calls)
+    shown = any(decision.demonstrations for decision, _ in calls)
+    return StudentTokens(
+        None if shown else _mean(list(_prompts(calls).values())),
+        sum(c.usage.output for _, c in calls) / answers,
+        sum(c.usage.reasoning for _, c in calls) / answers,
+    )
 
 
 def _prompts(of: Sequence[Billed]) -> dict[str, float]:

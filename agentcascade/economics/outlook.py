@@ -29,6 +29,8 @@ from agentcascade.storage import Database
 
 PROMPT, NEW, ANSWER, EPISODE_STEPS = 1000.0, 150.0, 100.0, 10.0
 """Assumed where nothing is measured: tokens of a conversation, of what a step adds to it, of an answer; steps."""
+OTHER = 0.05
+"""Share by which students' own prompts differ from the teacher's where they are told apart."""
 STEP, HEAD = 70.0, 50.0
 """Likewise, tokens of a step of a demonstration, and of what stands around the steps."""
 SHOWN_LEVERS = 3
@@ -234,6 +236,9 @@ def tokens_of(
     prompt = known("prompts", seen.prompt, PROMPT)
     taught = known("teacher's answers", seen.teacher_answer, ANSWER)
     answer = known("student's answers", seen.answer, taught)
+    own = [tokens.prompt for tokens in seen.students.values() if tokens.prompt is not None]
+    if own and any(abs(each - prompt) > OTHER * prompt for each in own):
+        sources.append(Source(f"students' own prompts of {_between(f'{min(own):,.0f}', f'{max(own):,.0f}')}", True))
     thought, student_thought = seen.teacher_reasoning or 0.0, seen.reasoning or 0.0
     if seen.teacher_answer is None and seen.answer is None:
         sources.append(Source("no thinking before them", False))
@@ -254,7 +259,7 @@ def tokens_of(
     if seen.steps:
         sources.append(Source(f"{seen.steps:,} steps of {seen.episodes:,} episodes", True))
     return StepTokens(
-        prompt, min(new, prompt), answer, taught, demonstration, student_thought, thought, steps, frame
+        prompt, min(new, prompt), answer, taught, demonstration, student_thought, thought, steps, frame, seen.students
     ), tuple(sources)
 
 
