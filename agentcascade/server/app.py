@@ -34,6 +34,7 @@ from agentcascade.server.messages_routes import add_messages_routes
 from agentcascade.server.metrics import RequestMetrics
 from agentcascade.server.outlook_log import log_outlooks
 from agentcascade.server.passthrough import callers_cascade, nameable, with_passthrough
+from agentcascade.server.provider_models import ProviderModels, described
 from agentcascade.server.readiness import Readiness
 from agentcascade.server.responses import ResponsesProtocol
 from agentcascade.server.responses_routes import add_responses_routes
@@ -183,14 +184,24 @@ def _routes(
     async def models(request: Request) -> Response:
         tenant = await gate.enter(request.headers, counted=False)
         names = [name for name in cascades if tenant.may_use(name)]
-        data = [{"id": n, "object": "model", "created": started, "owned_by": "agentcascade"} for n in names]
-        return as_json({"object": "list", "data": data})
+        if callers is not None and tenant.may_use(callers.cascade.name):
+            with steps.place():
+                listed = await ProviderModels(callers.models).models(request.headers, request.query_params, names)
+            if listed is not None:
+                return as_json(listed)
+        return as_json({"object": "list", "data": [described(name, "chat", started) for name in names]})
 
     @app.get("/v1/models/{model:path}", **documented("Chat", wire.Model))
     @guarded
     async def retrieved(request: Request, model: str) -> Response:
-        steps.find(model, await gate.enter(request.headers, counted=False))
-        return as_json({"id": model, "object": "model", "created": started, "owned_by": "agentcascade"})
+        tenant = await gate.enter(request.headers, counted=False)
+        if callers is not None and model not in cascades and tenant.may_use(callers.cascade.name):
+            with steps.place():
+                told = await ProviderModels(callers.models).model(request.headers, model)
+            if told is not None:
+                return as_json(told)
+        steps.find(model, tenant)
+        return as_json(described(model, "chat", started))
 
     @app.get("/healthz", tags=["Health"])
     async def healthz() -> dict[str, str]:
@@ -222,10 +233,11 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     """There is no such path, or not with that method."""
     assert isinstance(error, HTTPException)
     what = f"{request.method[:20]} {request.url.path[:80]}: {error.detail}"
-    if error.status_code == 404 and request.url.path.startswith("/v1/"):
+    if error.status_code in (404, 405) and request.url.path.startswith("/v1/"):
         what += (
             ". Here are POST /v1/chat/completions, /v1/responses, /v1/messages and /v1/episodes/ID/feedback, "
-            "and GET /v1/models"
+            "and GET /v1/models. Nothing else is forwarded, since no model may be called past records and budgets: for "
+            "embeddings, files, images, audio or batches point that client at its provider's own base URL"
         )
     response = respond(invalid(what, status=error.status_code).problem, request.url.path)
     response.headers.update(error.headers or {})
