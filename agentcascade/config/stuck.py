@@ -25,7 +25,9 @@ class StuckConfig(Section):
     """
 
     repeated: int | None = Field(
-        default=1, ge=1, description="the last actions, up to 8, are the same as those before, so many times over"
+        default=1,
+        ge=1,
+        description="the last actions, up to 8, are those before, so many times over: nothing new",
     )
     errors: int | None = Field(default=2, ge=1, description="error observations in a row")
     nothing_new: int | None = Field(

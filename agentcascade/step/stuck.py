@@ -106,9 +106,11 @@ class Watch:
         if event.action is None:
             return None
         self._actions.append(event.action)
-        before = self.values
+        before, repeated = self.values, circles(self._actions)
+        if repeated and new:  # who asks how far it is, and is told something else each time, is not stuck
+            self._actions, repeated = [], 0
         self.values = Values(
-            repeated=circles(self._actions),
+            repeated=repeated,
             errors=before.errors + 1 if event.error else 0,
             nothing_new=0 if new else before.nothing_new + 1,
             over_plan=(self._step - self._from) / self._plan if self._plan else 0.0,

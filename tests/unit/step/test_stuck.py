@@ -37,7 +37,7 @@ def only(signal: str, number: float) -> StuckConfig:
 @pytest.mark.parametrize(
     ("signal", "number", "pairs"),
     [
-        ("repeated", 1, [("look", "1"), ("go", "2"), ("Look ", "3"), ("go", "4")]),
+        ("repeated", 1, [("look", "1"), ("go", "2"), ("Look ", "1"), ("go", "2")]),
         ("errors", 2, [("take mug 1", "Nothing happens."), ("SELECT x", "Error executing query: Unknown column 'x'")]),
         ("errors", 1, [("run()", "Traceback (most recent call last):\n" + "  File a\n" * 200 + "no")]),
         ("errors", 1, [("run()", "line\n" * 500 + "bash: vmi: command not found")]),
@@ -59,6 +59,17 @@ def test_over_plan_needs_a_plan() -> None:
     situation = run(*[(f"open {i}", f"it holds {i}") for i in range(4)])
     assert find_stuck(only("over_plan", 1.5), situation) is None
     assert find_stuck(only("over_plan", 2), situation.model_copy(update={"plan": "1. open\n\n2. take"}))
+
+
+def test_asking_again_is_a_circle_only_while_the_answers_are_old() -> None:
+    """Polls of a build, which stuck detectors of other agents stopped, and a circle of three, which they missed."""
+    polls = [("read_output(1)", f"step {i} of 9") for i in range(6)]
+    assert find_stuck(StuckConfig(), run(*polls)) is None
+    config = only("repeated", 1)
+    assert find_stuck(config, run(*polls, polls[-1])) is None
+    assert find_stuck(config, run(*polls, polls[-1], polls[-1])) == ("repeated", 1, 8)
+    three = [("read a", "text"), ("edit a", "no match"), ("test", "1 failed")]
+    assert find_stuck(config, run(*three, *three)) == ("repeated", 1, 6)
 
 
 def test_the_goal_is_no_error_and_a_search_is_not_stuck() -> None:
