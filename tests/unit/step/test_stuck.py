@@ -143,10 +143,11 @@ async def test_the_teacher_goes_on_until_something_is_new_or_it_had_its_most() -
 
 
 async def test_a_shadow_says_what_the_cascade_would_have_done() -> None:
-    decisions, _, recorder = await play(4, mode="shadow", stuck={"nothing_new": 1, "repeated": None})
-    assert {d.answered_by for d in decisions} == {"teacher"}
-    assert [s.accepted for s in recorder.shadows] == [True] * 4
-    assert len(recorder.shadows) == 4
+    one = {"errors": 1, "error_phrases": ("key 1",), "repeated": None, "nothing_new": None, "hold": 1}
+    decisions, _, recorder = await play(4, mode="shadow", stuck=one)
+    assert {d.reason for d in decisions} == {"mode shadow"}
+    accepted = {shadow.step: shadow.accepted for shadow in recorder.shadows}
+    assert accepted == {0: True, 1: True, 2: False, 3: True}
 
 
 TEXTS = st.one_of(st.sampled_from(["", "[]", "error: x", "a\nb", "a", "submit", "b" * 401]), st.text(max_size=20))
