@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from agentcascade import registry
 from agentcascade.actions.base import ActionFormat
@@ -104,13 +104,18 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
 
 
 def at_configured_effort(model: ChatModel, config: ModelConfig) -> ChatModel:
-    """The model at the effort that its configuration has; the same where that is so, or where it has none."""
-    if config.effort is None:
-        return model
-    from agentcascade.config.effort import parse_effort
-    from agentcascade.models.effort import at_effort
+    """The model at the effort that its configuration has, and with calls in its text read where that is asked for."""
+    if config.effort is not None:
+        from agentcascade.config.effort import parse_effort
+        from agentcascade.models.effort import at_effort
 
-    return at_effort(model, parse_effort(config.effort))
+        model = at_effort(model, parse_effort(config.effort))
+    if config.text_calls:
+        from agentcascade.envs.bfcl.text_calls import TextCalls
+
+        if not isinstance(model, TextCalls):
+            model = cast("ChatModel", TextCalls(model))
+    return model
 
 
 def _make_plain_model(config: ModelConfig, count: TokenCounter) -> ChatModel:

@@ -56,6 +56,7 @@ class ModelKeywords(TypedDict, total=False):
     price: Mapping[str, Decimal | float | str] | None
     options: Mapping[str, Any]
     effort: str | int | None
+    text_calls: bool
 
 
 class StudentKeywords(ModelKeywords, total=False):

@@ -42,6 +42,11 @@ class ModelConfig(Section):
         description="how much it thinks: none, minimal, low, medium, high, xhigh, max; a number of tokens; or a share "
         "of what the namespace usually thinks with it (0.5x); default: the provider's own",
     )
+    text_calls: bool = Field(
+        default=False,
+        description="read tool calls that it writes into its text, where its server has no parser of them: as JSON, in "
+        "tags, in a fence, or as name({…}) as demonstrations show them; its answers are then not streamed in parts",
+    )
 
 
 class StudentConfig(ModelConfig):

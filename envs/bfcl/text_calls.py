@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from agentcascade._util import bounds
 from agentcascade.envs.bfcl import calls
 from agentcascade.errors import InvalidAction
 from agentcascade.messages import text_of
 from agentcascade.protocols import ChatModel
-from agentcascade.types import Completion, Message, Tool
+from agentcascade.types import Completion, Delta, Message, Tool
 
 _FENCE = re.compile(r"```\w*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _SPACE = re.compile(r"[\s,]*")
+_WRITTEN = re.compile(r"(?:Action: {0,3})?([A-Za-z_][\w.-]{0,127})\((\{.*\})?\)")
 _BETWEEN = re.compile(r"</?(?:tool_call|tools|function_call)>")
 
 
@@ -46,6 +48,18 @@ class TextCalls:
             )
         return completion.model_copy(update={"messages": tuple(read), "finish_reasons": reasons})
 
+    async def stream(
+        self, messages: Sequence[Message], on_delta: Callable[[Delta], None], **options: Any
+    ) -> Completion:
+        """As `complete`: what is text and what a call is known at the end, so that it comes in one part."""
+        completion = await self.complete(messages, **{k: v for k, v in options.items() if k != "stream_options"})
+        calls_made = completion.messages[0].get("tool_calls")
+        delta: dict[str, Any] = {"role": "assistant", "content": completion.messages[0].get("content")}
+        if calls_made:
+            delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls_made)]
+        on_delta(delta)
+        return completion
+
 
 def with_calls(message: Message, tools: Sequence[Tool]) -> Message:
     """The message with the calls of `tools` that its text holds; the same object where it holds none, or others."""
@@ -53,13 +67,28 @@ def with_calls(message: Message, tools: Sequence[Tool]) -> Message:
     if message.get("tool_calls") or not text:
         return message
     try:
-        made = calls.message(calls.read("\n".join(_values(text)) or text, "any"))
+        made = calls.message(calls.read("\n".join(_values(text) or _written(text)) or text, "any"))
     except InvalidAction:
         return message
     names = {call["function"]["name"] for call in made.get("tool_calls", ())}
     if not names or not names <= {tool["function"]["name"] for tool in tools if "function" in tool}:
         return message
     return {**message, **made}
+
+
+def _written(text: str) -> list[str]:
+    """Calls as demonstrations show them, ``Action: look({"at": "bed"})``, a line each; none where text is, too."""
+    found: list[str] = []
+    for line in filter(None, (line.strip() for line in text[: calls.LONGEST].splitlines())):
+        written = _WRITTEN.fullmatch(line)
+        if written is None or len(found) >= calls.MOST_CALLS:
+            return []
+        try:
+            arguments = bounds.loads(written[2] or "{}")
+        except (ValueError, RecursionError):
+            return []
+        found.append(json.dumps({"name": written[1], "arguments": arguments}))
+    return found
 
 
 def _values(text: str) -> list[str]:

@@ -32,6 +32,11 @@ F, G = {"name": "f", "arguments": {"x": 1}}, {"name": "g.h", "arguments": {"y": 
         (f"I call it:\n```\n{json.dumps(F)}\n```\nThat is all.", ["f"]),
         (json.dumps({"name": "unknown", "arguments": {}}), []),
         (f"{json.dumps(F)} {json.dumps({'name': 'unknown', 'arguments': {}})}", []),
+        ('f({"x": 1})', ["f"]),  # as demonstrations show them
+        ('Action: f({"x": ")"})\nAction: g.h({})', ["f", "g_h"]),
+        ('I call f({"x": 1}).', []),
+        ('f({"x": 1})\nand so on', []),
+        ("f({" * 3000, []),
         ("No function fits.", []),
         ("```python\nprint(1)\n```", []),
         ("[" * 60_000, []),

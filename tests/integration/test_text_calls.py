@@ -1,0 +1,74 @@
+"""`text_calls: true`: tool calls that a small model's server leaves in its text are calls, on every surface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+
+from agentcascade import build, wrap
+from tests.fake_openai import FakeOpenAI, Reply, Request
+
+PLACE = {"type": "object", "properties": {"at": {"type": "string"}}}
+LOOK: dict[str, Any] = {"type": "function", "function": {"name": "look", "parameters": PLACE}}
+ASK: list[Any] = [{"role": "user", "content": "Where is the mug?"}]
+WRITTEN = 'look({"at": "bed"})'
+PARTS: dict[str, Any] = {
+    "retrieval": {"k": 0},
+    "bank": {"url": "sqlite:///:memory:"},
+    "prompt": {"min_demonstrations": 0},
+    "actions": {"format": "tools"},
+}
+
+
+def brain(request: Request) -> Reply:
+    if request.body["model"] == "student":
+        return Reply(texts=(WRITTEN,) * int(request.body.get("n") or 1))
+    return Reply(texts=("the teacher's",))
+
+
+@pytest.mark.parametrize("text_calls", [True, False])
+async def test_calls_in_a_students_text_are_voted_on(text_calls: bool) -> None:
+    with FakeOpenAI(brain) as fake:
+        shared = {"api_base": fake.url, "api_key": "k", "retries": 0}
+        student: Any = {"name": "openai/student", "text_calls": text_calls, **shared}
+        async with build(None, teacher={"name": "openai/t", **shared}, student=student, **PARTS) as cascade:
+            episode, messages, ids = cascade.episode(), list(ASK), []
+            for _ in range(2):
+                answer = await episode.complete(messages, tools=[LOOK])
+                message = answer.choices[0].message
+                if not text_calls:
+                    assert not message.tool_calls
+                    return
+                (call,) = message.tool_calls or ()
+                assert (call.function.name, call.function.arguments) == ("look", '{"at": "bed"}')
+                assert answer.agentcascade.answered_by == "student"
+                assert answer.choices[0].finish_reason == "tool_calls"
+                ids.append(call.id)
+                told = {"role": "tool", "tool_call_id": call.id, "content": "nothing"}
+                messages += [message.model_dump(exclude_none=True), told]
+    assert len(set(ids)) == 2
+
+
+def test_of_a_wrapped_clients_student_and_in_a_stream() -> None:
+    with FakeOpenAI(brain) as fake:
+        client = openai.OpenAI(base_url=fake.url, api_key="k", max_retries=0)
+        ours: Any = wrap(client, student={"name": "client/student", "text_calls": True}, **PARTS)
+        with ours.agentcascade:
+            chunks = list(ours.chat.completions.create(model="t", messages=ASK, tools=[LOOK], stream=True))
+    calls = [call for chunk in chunks for choice in chunk.choices for call in choice.delta.tool_calls or ()]
+    assert calls[0].function.name == "look"
+    assert not any(choice.delta.content for chunk in chunks for choice in chunk.choices)
+
+
+async def test_a_teacher_that_writes_calls_streams_them_whole() -> None:
+    with FakeOpenAI([Reply(texts=(WRITTEN,))]) as fake:
+        teacher: Any = {"name": "openai/t", "api_base": fake.url, "api_key": "k", "retries": 0, "text_calls": True}
+        async with (
+            build(None, teacher=teacher, mode="teacher", **PARTS) as cascade,
+            cascade.episode().stream(ASK, tools=[LOOK]) as stream,
+        ):
+            deltas = [choice["delta"] async for chunk in stream for choice in chunk["choices"]]
+    assert [call["function"]["name"] for delta in deltas for call in delta.get("tool_calls") or ()] == ["look"]
+    assert not any(delta.get("content") for delta in deltas)
