@@ -26,6 +26,9 @@ Delta: TypeAlias = dict[str, Any]
 Mode = Literal["teacher", "collect", "shadow", "cascade", "student"]
 Role = Literal["teacher", "student"]
 Purpose = Literal["act", "sample", "shadow", "audit", "plan", "first-thought", "verify", "judge", "memory", "other"]
+CacheUse = Literal["auto", "use", "no-cache", "no-store"]
+"""Of the response cache by one request. auto: at temperature 0; use: whatever the temperature; no-cache: ask anew, and
+keep that answer; no-store: ask anew, and keep nothing."""
 
 
 DERIVED = "cv_"
@@ -205,6 +208,10 @@ class Completion(Frozen):
     choice_fields: tuple[Mapping[str, Any], ...] = Field(
         default=(), description="of each message, what its choice says beside it, such as logprobs"
     )
+    cached_response: bool = Field(
+        default=False, description="whether it was kept from an earlier identical request: `dollars` is 0"
+    )
+    avoided_dollars: Decimal | None = Field(default=None, description="what such an answer cost when it was bought")
 
 
 class Action(Frozen):
@@ -273,6 +280,11 @@ class Call(Frozen):
     estimated: bool = Field(
         default=False, description="whether tokens were counted here, all or some: the provider did not say"
     )
+    cached_response: bool = Field(
+        default=False,
+        description="whether the response cache answered: nobody was asked, `dollars` is 0, and `usage` was not bought",
+    )
+    avoided_dollars: Decimal | None = Field(default=None, description="what such an answer cost when it was bought")
 
     @classmethod
     def of(cls, role: Role, purpose: Purpose, completion: Completion) -> Call:
@@ -286,6 +298,8 @@ class Call(Frozen):
             seconds=completion.seconds,
             requests=completion.calls,
             estimated=completion.estimated,
+            cached_response=completion.cached_response,
+            avoided_dollars=completion.avoided_dollars,
         )
 
 

@@ -227,6 +227,7 @@ def _cascade(
         choices=choices,
         judge=judge,
         recorder=recorder or resources.recorder(config),
+        response_cache=resources.response_cache(config),
         budgets=resources.budgets(config),
         switch=resources.switch(config),
         guard=resources.guard(config, name),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
     from agentcascade.bank.failures import FailureShelf
     from agentcascade.ledger.ledger import DatabaseRecorder
+    from agentcascade.billing.response_cache import ResponseCache
     from agentcascade.redaction.redactor import Redactor
     from agentcascade.storage import Database
     from agentcascade.storage.computed_cache import ComputedCache
@@ -163,7 +164,21 @@ class Resources:
 
     def door(self, config: CascadeConfig) -> Door:
         """For model calls that are no part of a step."""
-        return Door(budgets=self.budgets(config), observer=self.observer(config), settings=config.budgets)
+        budgets, observer, cache = self.budgets(config), self.observer(config), self.response_cache(config)
+        return Door(budgets=budgets, observer=observer, settings=config.budgets, cache=cache)
+
+    def response_cache(self, config: CascadeConfig) -> ResponseCache | None:
+        """The response cache in the database, where it is on."""
+        settings = config.response_cache
+        if not settings.enabled:
+            return None
+        from agentcascade.billing.response_cache import ResponseCache
+        from agentcascade.storage.cached_responses import CachedResponses, Limits
+
+        database = self.database(config)
+        limits = Limits(settings.ttl_seconds, settings.max_entries, settings.max_bytes)
+        key = ("response cache", config.bank.url, settings.model_dump_json())
+        return self.once(key, lambda: self.closing(ResponseCache(CachedResponses(database, limits), settings)))
 
     def histories(self, config: CascadeConfig) -> Histories:
         from agentcascade.storage.histories import Histories

@@ -1,8 +1,8 @@
 """The one door to every chat model: reserved in its budgets, watched, bounded in time, billed, settled.
 
-Nothing else in the product calls `ChatModel.complete` or `.stream` (`tests/unit/test_door.py` looks). What a call did
-cost is on the bill that it is made for, also when it failed, was cancelled or came too late; and in the budgets, to
-the cent where usage is reported, else no less than what was received and what may have been generated.
+Nothing else in the product calls `ChatModel.complete` or `.stream` (`tests/unit/billing/test_door.py` looks). What a
+call did cost is on the bill that it is made for, also when it failed, was cancelled or came too late; and in the
+budgets, to the cent where usage is reported, else no less than what was received and what may have been generated.
 """
 
 from __future__ import annotations
@@ -21,9 +21,22 @@ from agentcascade.billing.worst_case import PlannedCall
 from agentcascade.errors import EmptyCompletion, bill_of
 from agentcascade.messages import clean_completion
 from agentcascade.protocols import Budgets, ChatModel, Observer, StreamingModel, TokenCounter
-from agentcascade.types import Account, Call, Completion, Decision, Delta, Message, Mode, Purpose, Role, Situation
+from agentcascade.types import (
+    Account,
+    CacheUse,
+    Call,
+    Completion,
+    Decision,
+    Delta,
+    Message,
+    Mode,
+    Purpose,
+    Role,
+    Situation,
+)
 
 if TYPE_CHECKING:
+    from agentcascade.billing.response_cache import ResponseCache
     from agentcascade.config.sections import BudgetsConfig
 
 LINGER_SECONDS = 10.0
@@ -68,6 +81,7 @@ class Door:
         observer: Watches each call, for telemetry.
         count: Counts tokens where a server does not; default: tiktoken's ``cl100k_base``.
         settings: The configuration's ``budgets``.
+        cache: Answers calls that are equal to earlier ones: nothing is reserved, asked or paid for these.
     """
 
     def __init__(
@@ -77,9 +91,10 @@ class Door:
         observer: Observer | None = None,
         count: TokenCounter | None = None,
         settings: BudgetsConfig | None = None,
+        cache: ResponseCache | None = None,
     ) -> None:
         self._budgets, self._observer = budgets, observer or NullObserver()
-        self._settings, self._counter = settings, count
+        self._settings, self._counter, self._cache = settings, count, cache
 
     @property
     def _count(self) -> TokenCounter:
@@ -101,8 +116,10 @@ class Door:
         accounts: Sequence[Account] = (),
         seconds: float | None = None,
         on_delta: Callable[[Delta], None] | None = None,
+        namespace: str | None = None,
+        cache_use: CacheUse = "auto",
     ) -> Completion:
-        """One call of `model`: reserved, watched, bounded in time, billed, settled.
+        """One call of `model`: answered from the cache, or reserved, watched, bounded in time, billed, settled.
 
         Args:
             model: Who is asked.
@@ -113,7 +130,9 @@ class Door:
             bill: Where the call is noted with what it cost, also when it fails.
             accounts: Budgets into which its worst case must fit.
             seconds: Within which it ends; default: `timeout` of `options`, else a minute.
-            on_delta: Gets the answer as it comes, where the model streams and `n` is 1.
+            on_delta: Gets the answer as it comes, where the model streams and `n` is 1. Of one from the cache nothing.
+            namespace: Whose response cache; None: none.
+            cache_use: What the request says of it.
 
         Returns:
             The model's completion, whose `usage` (tokens) and `dollars` can be booked: never below what was received.
@@ -127,13 +146,21 @@ class Door:
             Exception: What the model raises, which then carries what it cost (`errors.bill_of`).
         """
         n = int(options.get("n") or 1)
+        entry = None
+        if self._cache is not None and namespace is not None:
+            entry = self._cache.entry(namespace, model, messages, options, cache_use)
+            if entry is not None and (kept := await entry.find(role)) is not None:
+                bill.add_call(role, purpose, kept)
+                return kept
         limit = seconds if seconds is not None else float(options.get("timeout") or SECONDS)
         settings = self._settings
         output_tokens = settings.output_tokens if settings is not None else None
         call = PlannedCall(model, messages, options, n, self._count, output_tokens)
         reservation: Reservation | None = None
+        limited = False
         if accounts and self._budgets is not None:
             surcharges.refuse_surcharges(call.caller_options, messages)
+            limited = bool(call.limit_to_set)
             options = {**options, **call.limit_to_set}
             strict = settings is None or settings.when_unavailable == "refuse"
             reservation = Reservation(self._budgets, accounts, bill, strict=strict)
@@ -165,6 +192,8 @@ class Door:
                 observe(completion)
             cost = completion.dollars
             bill.add_call(role, purpose, completion)
+            if entry is not None:
+                entry.keep(completion, n, limited=limited)
         finally:
             if reservation is not None:
                 await reservation.settle(cost or Decimal(0))

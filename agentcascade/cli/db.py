@@ -13,7 +13,7 @@ from agentcascade.cli.terminal import say
 
 @click.group("db")
 def command() -> None:
-    """Upgrade, prune and vacuum the database."""
+    """Upgrade, prune, clear and vacuum the database."""
 
 
 @command.command("info")
@@ -80,6 +80,18 @@ def prune(config: Path | None, url: str | None, dry_run: bool, **days: int | Non
         pruned = retention.prune(opened, policy, dry_run=dry_run)
     words = ", ".join(f"{count:,} {table}" for table, count in pruned.model_dump().items())
     say(f"{'would remove' if dry_run else 'removed'} {words}")
+
+
+@command.command("clear-cache")
+@database_options
+@click.option("--namespace", help="Of one tenant; default: all.")
+def clear_cache(config: Path | None, url: str | None, namespace: str | None) -> None:
+    """Remove the answers of the response cache; running processes give none of them again after a minute."""
+    from agentcascade.storage import cached_responses
+
+    with database(load_config(config, url)) as opened:
+        removed = cached_responses.clear(opened, namespace)
+    say(f"removed {removed:,} cached answers")
 
 
 @command.command("vacuum")

@@ -70,6 +70,12 @@ def command(
     to.print(f"alone: {ASSUMPTION}", style="dim")
     if regret := sum((s.known_cache_regret for s in lines), Decimal(0)):
         to.print(f"of the dollars, ${regret:,.4f} paid for the teacher's prompt caches that switches left cold")
+    if hits := sum(s.cached_calls for s in lines):
+        spared, avoided = sum(s.cached_tokens for s in lines), sum((s.avoided_dollars for s in lines), Decimal(0))
+        to.print(
+            f"response cache: {hits:,} calls answered for nothing; {spared:,} tokens were not bought, which cost "
+            f"${avoided:,.4f} before; alone has the same cache, so that none of it counts as saved"
+        )
     if uncached := sum(s.uncached_steps for s in lines):
         to.print(
             f"{uncached:,} steps are of an earlier version, whose alone knew no prompt cache: it is too high there"

@@ -28,6 +28,7 @@ from agentcascade.config.sections import (
     PartConfig,
     PromptConfig,
     RedactionConfig,
+    ResponseCacheConfig,
     RetentionConfig,
     RetrievalConfig,
     RolloutConfig,
@@ -273,6 +274,17 @@ class RetentionKeywords(TypedDict, total=False):
     max_decisions: int | None
 
 
+class ResponseCacheKeywords(TypedDict, total=False):
+    """Fields of `ResponseCacheConfig`."""
+
+    enabled: bool
+    ttl_seconds: float
+    max_entries: int
+    max_bytes: int
+    max_entry_bytes: int
+    memory_bytes: int
+
+
 class TelemetryKeywords(TypedDict, total=False):
     """Fields of `TelemetryConfig`."""
 
@@ -345,6 +357,7 @@ class SharedKeywords(TypedDict, total=False):
     memory: MemoryConfig | MemoryKeywords
     redaction: RedactionConfig | RedactionKeywords
     retention: RetentionConfig | RetentionKeywords
+    response_cache: ResponseCacheConfig | ResponseCacheKeywords
     telemetry: TelemetryConfig | TelemetryKeywords
     server: ServerConfig | ServerKeywords
     caching: bool

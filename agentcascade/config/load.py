@@ -33,6 +33,7 @@ from agentcascade.config.sections import (
     ModelConfig,
     PromptConfig,
     RedactionConfig,
+    ResponseCacheConfig,
     RetentionConfig,
     RetrievalConfig,
     RolloutConfig,
@@ -95,6 +96,7 @@ class CascadeConfig(BaseSettings):
     memory: MemoryConfig = MemoryConfig()
     redaction: RedactionConfig = RedactionConfig()
     retention: RetentionConfig = RetentionConfig()
+    response_cache: ResponseCacheConfig = ResponseCacheConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     server: ServerConfig = ServerConfig()
     caching: bool = Field(

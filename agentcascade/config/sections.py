@@ -409,6 +409,21 @@ class RetentionConfig(Section):
     max_decisions: int | None = Field(default=5_000_000, ge=1)
 
 
+class ResponseCacheConfig(Section):
+    """Answers to exactly equal model calls of a namespace, given again for nothing: at temperature 0 or by request."""
+
+    enabled: bool = Field(
+        default=False,
+        description="requests may say more: the header x-agentcascade-cache, or agentcascade_cache among metadata, is "
+        "use (whatever the temperature), no-cache (ask anew, keep that answer) or no-store",
+    )
+    ttl_seconds: float = Field(default=86_400.0, gt=0, description="for which an answer is given again")
+    max_entries: int = Field(default=100_000, ge=1, description="answers of one namespace; the oldest go first")
+    max_bytes: int = Field(default=256_000_000, ge=1, description="of one namespace in the database, likewise")
+    max_entry_bytes: int = Field(default=1_000_000, ge=1, description="of one answer; a larger one is not kept")
+    memory_bytes: int = Field(default=32_000_000, ge=0, description="of answers held in each process")
+
+
 class TelemetryConfig(Section):
     opentelemetry: bool = Field(default=False, description="traces and metrics by the process's own providers")
     contents: bool = Field(default=False, description="put messages into spans and logs")

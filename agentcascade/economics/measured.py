@@ -87,7 +87,9 @@ def measure(
     """
     taught = [(d, c) for d in recorded for c in d.calls if c.purpose in TEACHER and c.model == teacher]
     sampled = [(d, c) for d in recorded for c in d.calls if c.purpose in STUDENT and c.model in students]
-    cascade = [d for d in recorded if d.mode == "cascade" and any(c.model in {teacher, *students} for c in d.calls)]
+    cascade = [
+        d for d in bought(recorded) if d.mode == "cascade" and any(c.model in {teacher, *students} for c in d.calls)
+    ]
     episodes = {(d.namespace, d.episode): d.step for d in sorted(recorded, key=lambda d: d.step)}
     verdicts = {verdict.decision: verdict for verdict in shadowed}
     acceptance, from_shadows = _acceptance(cascade, list(verdicts.values()))
@@ -192,13 +194,20 @@ def _growth(taught: Sequence[Billed]) -> float | None:
 def recorded_bills(recorded: Sequence[Decision]) -> BilledSteps | None:
     """Bills of the steps of mode cascade beside what the teacher alone would have cost; None for fewer than `ENOUGH`.
 
-    Steps whose dollars or counterfactual are not known are left out.
+    Steps whose dollars or counterfactual are not known are left out, and those with an answer of the response cache.
     """
-    known = [d for d in recorded if d.mode == "cascade" and d.dollars is not None and d.teacher_dollars is not None]
+    known = [
+        d for d in bought(recorded) if d.mode == "cascade" and d.dollars is not None and d.teacher_dollars is not None
+    ]
     if len(known) < ENOUGH:
         return None
     alone = sum((d.teacher_dollars for d in known if d.teacher_dollars is not None), Decimal(0)) / len(known)
     return billed_steps(alone, [(d.answered_by == "student", d.dollars) for d in known])
+
+
+def bought(recorded: Sequence[Decision]) -> list[Decision]:
+    """The steps whose calls were all bought: what the response cache gave says nothing of what such steps cost."""
+    return [d for d in recorded if not any(c.cached_response for c in d.calls)]
 
 
 def recent_trajectories(database: Database, namespace: str | None = None) -> list[Trajectory]:

@@ -11,7 +11,7 @@ from agentcascade import conversation
 from agentcascade.billing.door import Tab
 from agentcascade.episodes import judge
 from agentcascade.episodes.banking import why_not_banked
-from agentcascade.episodes.keywords import request, takes
+from agentcascade.episodes.keywords import checked_use, request, takes
 from agentcascade.errors import ConfigError, EpisodeClosed, InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.prompts import planning
@@ -21,6 +21,7 @@ from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.types import (
     Account,
+    CacheUse,
     Call,
     Decision,
     Delta,
@@ -60,6 +61,7 @@ class Episode:
         mode: Default: `mode` of the configuration, as `rollout` shares it out.
         seed: Of all sampling in the episode; default: `seed` of the configuration.
         accounts: Budgets that its calls must fit into, beside the configured ones.
+        cache_use: What its calls say of the response cache, where one does not (``response_cache=…``).
         stateless: Read the steps so far off the messages at every call. In mode ``collect`` each step is then kept in
             the database, where `agentcascade.episodes.stateless.finish` finds it.
 
@@ -95,6 +97,7 @@ class Episode:
         mode: Mode | None = None,
         seed: int | None = None,
         accounts: Sequence[Account] = (),
+        cache_use: CacheUse = "auto",
         stateless: bool = False,
     ) -> None:
         self._engine = engine
@@ -114,7 +117,7 @@ class Episode:
         self.not_banked = ""
         self._started = now()
         self._last_decision, self._taken = "", 0
-        self.accounts, self._stateless = tuple(accounts), stateless
+        self.accounts, self._stateless, self._cache_use = tuple(accounts), stateless, cache_use
         engine.check_mode(self.mode)
 
     @classmethod
@@ -232,12 +235,14 @@ class Episode:
         if not isinstance(n, int) or n < 1:
             raise InvalidRequest(f"n is {n!r}: it is a number of answers, at least 1")
         asked.pop("stream_options", None)
+        said = asked.pop("response_cache", None)
+        cache_use = self._cache_use if said is None else checked_use(said, "response_cache")
         situation = await self._situation(messages)
         if self._stateless and self.steps and self.mode == "collect" and self._context.config.collect.plan:
             await self._remember_plan()
             situation = situation.model_copy(update={"plan": self.plan})
         if not self.steps and self.mode == "collect":
-            await self._prepare(messages, situation)
+            await self._prepare(messages, situation, cache_use)
             situation = situation.model_copy(update={"plan": self.plan})
         sent = planning.with_plan(messages, self.plan, self._context.prompts) if self.plan else list(messages)
         opening = self._thought if not self.steps else ""
@@ -251,6 +256,7 @@ class Episode:
             n,
             on_delta=None if opening else on_delta,
             accounts=self.accounts,
+            cache_use=cache_use,
         )
         outcome = await self._engine.step(situation, request, self.mode, self._take_preparation())
         completion, decision = outcome.completion, outcome.decision
@@ -295,7 +301,7 @@ class Episode:
             )
             self._context.recorder.record_draft(draft)
 
-    async def _prepare(self, messages: Sequence[Message], situation: Situation) -> None:
+    async def _prepare(self, messages: Sequence[Message], situation: Situation, cache_use: CacheUse) -> None:
         """The plan and the first thought, where the configuration asks for them: on the bill of the first step.
 
         Where they fail there is no first step: a decision of their own holds what they cost.
@@ -306,9 +312,9 @@ class Episode:
         record = StepRecord(situation, self.mode, self._take_preparation(), context.name)
         try:
             if settings.plan and not self.plan:
-                self.plan = await self._ask(record, messages, "plan")
+                self.plan = await self._ask(record, messages, "plan", cache_use)
             if settings.first_thought and not self._thought:
-                answer = await self._ask(record, messages, "first-thought")
+                answer = await self._ask(record, messages, "first-thought", cache_use)
                 self._thought = planning.first_thought(answer, context.prompts.quoting)
         except BaseException as error:
             record.end_in(error)
@@ -325,12 +331,16 @@ class Episode:
             self.plan = await read_plan(self._context.database, self.namespace, self.id)
 
     async def _ask(
-        self, record: StepRecord, messages: Sequence[Message], purpose: Literal["plan", "first-thought"]
+        self,
+        record: StepRecord,
+        messages: Sequence[Message],
+        purpose: Literal["plan", "first-thought"],
+        cache_use: CacheUse,
     ) -> str:
         """The teacher's text."""
         accounts = self._accounts(record.situation)
         asking = planning.asking(messages, purpose.replace("-", "_"), self._context.prompts)
-        request = Request(asking, seed=self.seed, accounts=accounts)
+        request = Request(asking, seed=self.seed, accounts=accounts, cache_use=cache_use)
         answer = await ModelCalls(self._context, request, record).ask_teacher(request.messages, purpose)
         return text_of(answer.messages[0]).strip()
 
@@ -413,7 +423,9 @@ class Episode:
         situation = Situation(goal=self.goal, namespace=self.namespace, episode=self.id)
         tab, accounts, seconds = Tab(), self._accounts(situation), context.config.deadline_seconds
         try:
-            verdict = await judge.ask(context.judge, self.trajectory(False), context.door, accounts, tab, seconds)
+            verdict = await judge.ask(
+                context.judge, self.trajectory(False), context.door, accounts, tab, seconds, self._cache_use
+            )
         except BaseException:
             if tab.calls and context.recorder is not None:
                 context.recorder.record_end(self._end(None, tuple(tab.calls)))

@@ -9,14 +9,16 @@ from typing import Any
 from urllib.parse import unquote
 
 from agentcascade.episodes.episode import Episode
+from agentcascade.episodes.keywords import checked_use
 from agentcascade.errors import InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.step.engine import Engine
 from agentcascade.types import DERIVED, Account, Message
 
-EPISODE, GOAL = "agentcascade_episode", "agentcascade_goal"
+EPISODE, GOAL, CACHE = "agentcascade_episode", "agentcascade_goal", "agentcascade_cache"
 """Keys of a request's `metadata`."""
 EPISODE_HEADER, GOAL_HEADER = "x-agentcascade-episode", "x-agentcascade-goal"
+CACHE_HEADER = "x-agentcascade-cache"
 """Headers, which win over metadata. A goal may be percent-encoded."""
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/+-]{0,199}")
@@ -37,12 +39,14 @@ def episode_of(
     space = namespace or engine.context.config.bank.namespace
     episode = headers.get(EPISODE_HEADER) or metadata.get(EPISODE)
     named = headers.get(GOAL_HEADER)
+    use = headers.get(CACHE_HEADER) or metadata.get(CACHE)
     return Episode(
         engine,
         goal=checked_goal(decoded(named) if named else metadata.get(GOAL) or ""),
         id=checked_id(episode) if episode is not None else derived(messages, space, engine.context.name),
         namespace=space,
         accounts=accounts,
+        cache_use=checked_use(use, CACHE_HEADER) if use else "auto",
         stateless=True,
     )
 
@@ -88,4 +92,4 @@ def derived(messages: Sequence[Message], namespace: str, cascade: str) -> str:
 
 def provider_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The metadata without our own keys; None when nothing is left."""
-    return {k: v for k, v in (metadata or {}).items() if k not in (EPISODE, GOAL)} or None
+    return {k: v for k, v in (metadata or {}).items() if k not in (EPISODE, GOAL, CACHE)} or None

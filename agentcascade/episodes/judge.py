@@ -12,7 +12,7 @@ from agentcascade.prompts import yes_no
 from agentcascade.prompts.demonstrations import render_step
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.protocols import ChatModel, Judge
-from agentcascade.types import Account, Call, Judgement, Trajectory
+from agentcascade.types import Account, CacheUse, Call, Judgement, Trajectory
 
 
 async def ask(
@@ -22,13 +22,14 @@ async def ask(
     accounts: Sequence[Account] = (),
     bill: Bill | None = None,
     seconds: float = SECONDS,
+    cache_use: CacheUse = "auto",
 ) -> Judgement:
     """Ask a judge whether a trajectory reached its goal; its own errors are raised.
 
     A model is asked through `door`, within `accounts`, and on `bill`, which knows of a call that failed, too.
     """
     if isinstance(judge, ModelJudge):
-        return await judge.ask(trajectory, door or Door(), accounts, bill or Tab(), seconds)
+        return await judge.ask(trajectory, door or Door(), accounts, bill or Tab(), seconds, cache_use)
     verdict = judge(trajectory)
     if inspect.isawaitable(verdict):
         verdict = await verdict
@@ -45,7 +46,13 @@ class ModelJudge:
         return await self.ask(trajectory, Door(), (), Tab())
 
     async def ask(
-        self, trajectory: Trajectory, door: Door, accounts: Sequence[Account], bill: Bill, seconds: float = SECONDS
+        self,
+        trajectory: Trajectory,
+        door: Door,
+        accounts: Sequence[Account],
+        bill: Bill,
+        seconds: float = SECONDS,
+        cache_use: CacheUse = "auto",
     ) -> Judgement:
         """Judge a trajectory through `door`, within `accounts` and so many seconds, on `bill`."""
         prompts, quoting = self._prompts, self._prompts.quoting
@@ -66,6 +73,8 @@ class ModelJudge:
             bill=bill,
             accounts=accounts,
             seconds=seconds,
+            namespace=trajectory.namespace,
+            cache_use=cache_use,
         )
         answer = text_of(completion.messages[0])
         success = yes_no.verdict(answer)

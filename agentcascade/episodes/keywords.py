@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, TypedDict, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypedDict, TypeVar, cast, get_args
 
-from agentcascade.types import Account, Mode, Tool
+from agentcascade.errors import InvalidRequest
+from agentcascade.types import Account, CacheUse, Mode, Tool
 
 P = ParamSpec("P")
 Owner = TypeVar("Owner")
@@ -22,6 +23,7 @@ class EpisodeKeywords(TypedDict, total=False):
     mode: Mode | None
     seed: int | None
     accounts: Sequence[Account]
+    cache_use: CacheUse
     stateless: bool
 
 
@@ -51,6 +53,7 @@ def request(
     stream_options: Mapping[str, Any] | None = None,
     extra_headers: Mapping[str, str] | None = None,
     extra_body: Mapping[str, Any] | None = None,
+    response_cache: CacheUse | None = None,
     **provider_options: Any,
 ) -> None:
     """The parameters of `Episode.complete` and `Episode.stream`, streamed or not, blocking or not.
@@ -84,6 +87,8 @@ def request(
         stream_options: ``{"include_usage": True}`` puts usage into a chunk of its own.
         extra_headers: HTTP headers of the teacher's request.
         extra_body: Fields of the teacher's request that no keyword names.
+        response_cache: Of the configured response cache: ``use`` it whatever the temperature, ``no-cache`` (ask anew,
+            keep that answer) or ``no-store``; default: at temperature 0.
         provider_options: Options of one provider, as they are.
     """
 
@@ -105,3 +110,14 @@ def takes(
         return method
 
     return unchanged
+
+
+def checked_use(said: object, name: str) -> CacheUse:
+    """What a request says of the response cache under `name`; raises `InvalidRequest` for anything else.
+
+    >>> checked_use("no-store", "response_cache")
+    'no-store'
+    """
+    if said not in get_args(CacheUse):
+        raise InvalidRequest(f"{name} is {str(said)[:40]!r}: say one of {', '.join(get_args(CacheUse))}")
+    return cast(CacheUse, said)

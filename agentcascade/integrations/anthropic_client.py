@@ -82,6 +82,9 @@ class SdkTransport:
     def __init__(self, client: Any, post: Callable[..., Any], path: str, options: Mapping[str, Any]) -> None:
         self._is_async, self._post, self._path = isinstance(client, AsyncAnthropic), post, path
         self._options = {k: v for k, v in options.items() if k not in NOT_PASSED}
+        self.address = f"{client.base_url}{path}?{options.get('params') or ''}"
+        given = {**getattr(client, "_custom_headers", {}), **(self._options.get("headers") or {})}
+        self.headers: Mapping[str, str] = {str(k): str(v) for k, v in given.items()}
 
     async def send(self, body: dict[str, Any], headers: Mapping[str, str], seconds: float | None) -> Any:
         """The answer to a request, as plain data."""

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Float, Select, Table, case, cast, func, select, union_all
 
 from agentcascade.errors import InvalidRequest, did_you_mean
+from agentcascade.ledger.conditions import count_rows
 from agentcascade.storage import Database
 from agentcascade.storage.memory_recorder import MemoryRecorder as MemoryRecorder
 from agentcascade.storage.recorder import DatabaseRecorder as DatabaseRecorder
@@ -40,6 +41,12 @@ class Summary(Frozen):
     unestimated_steps: int = 0
     known_cache_regret: Decimal = Decimal(0)
     """Of the dollars, what teachers' calls cost more since the student's steps before them left their caches cold."""
+    cached_calls: int = 0
+    """Calls that the response cache answered: nobody was asked. They are in no other figure."""
+    cached_tokens: int = 0
+    """Of these, all of which were not bought."""
+    avoided_dollars: Decimal = Decimal(0)
+    """What their answers cost when they were bought, as far as that is known: spared, and no part of what is saved."""
     uncached_steps: int = 0
     """Steps of earlier versions, whose teacher alone was estimated without a prompt cache: dearer than it would be."""
 
@@ -58,6 +65,10 @@ class Spending(Frozen):
     known_dollars: Decimal
     unpriced_calls: int
     estimated_calls: int = 0
+    cached_calls: int = 0
+    """Calls that the response cache answered, which `calls` and `usage` leave out."""
+    cached_tokens: int = 0
+    avoided_dollars: Decimal = Decimal(0)
 
     @property
     def dollars(self) -> Decimal | None:
@@ -170,6 +181,7 @@ class Ledger:
                     known_dollars=row["known"] or Decimal(0),
                     unpriced_calls=int(row["unpriced"]),
                     estimated_calls=int(row["estimated"]),
+                    **_cached(row),
                 )
                 for row in connection.execute(query.order_by("role", "model")).mappings()
             ]
@@ -194,14 +206,20 @@ def _bills(keys: Callable[[Table, Table], list[Any]], namespace: str | None, sin
     parts = []
     for lines, owner in ((calls, decisions), (recall_calls, recalls), (rewrite_calls, rewrites)):
         columns = keys(lines, owner)
-        sums = [func.sum(lines.c[name]).label(name) for name in Usage.model_fields]
-        count, known_dollars = func.count().label("count"), func.sum(lines.c.dollars).label("known")
+        hit = lines.c.cached_response.is_(True)
+        sums = [func.sum(case((hit, 0), else_=lines.c[name])).label(name) for name in Usage.model_fields]
+        sums += [
+            count_rows(hit).label("cached"),
+            func.sum(case((hit, sum(lines.c[name] for name in Usage.model_fields)), else_=0)).label("cached_tokens"),
+            func.sum(lines.c.avoided_dollars).label("avoided"),
+        ]
+        count, known_dollars = count_rows(~hit).label("count"), func.sum(lines.c.dollars).label("known")
         unpriced = func.sum(case((lines.c.dollars.is_(None), 1), else_=0)).label("unpriced")
-        estimated = func.sum(case((lines.c.estimated, 1), else_=0)).label("estimated")
+        estimated = func.sum(case((lines.c.estimated, 1), else_=0)).label("estimated")  # of hits none is
         part = select(*columns, *sums, count, known_dollars, unpriced, estimated).join_from(lines, owner)
         parts.append(part.where(*_conditions(owner, namespace, since)).group_by(*(c.name for c in columns)))
     united = union_all(*parts).subquery()
-    counts = (*Usage.model_fields, "count", "known", "unpriced", "estimated")
+    counts = (*Usage.model_fields, "count", "known", "unpriced", "estimated", "cached", "cached_tokens", "avoided")
     sums = [func.sum(united.c[name]).label(name) for name in counts]
     group_columns = [united.c[c.name] for c in columns]
     return select(*group_columns, *sums).group_by(*group_columns)
@@ -233,6 +251,12 @@ def _usage(row: Any) -> Usage:
     return Usage(**{name: int(row[name] or 0) for name in Usage.model_fields})
 
 
+def _cached(row: Any) -> dict[str, Any]:
+    """Figures of the calls that the response cache answered."""
+    avoided = row["avoided"] or Decimal(0)
+    return {"cached_calls": int(row["cached"]), "cached_tokens": int(row["cached_tokens"]), "avoided_dollars": avoided}
+
+
 def _summary(name: str, head: Any, bill: Any) -> Summary:
     """`head` is None for a group without steps, `bill` for one without calls."""
     unpriced = int(bill["unpriced"]) if bill else 0
@@ -257,6 +281,7 @@ def _summary(name: str, head: Any, bill: Any) -> Summary:
         unestimated_steps=unestimated,
         known_cache_regret=(head.regret if head else None) or Decimal(0),
         uncached_steps=int(head.uncached or 0) if head else 0,
+        **(_cached(bill) if bill else {}),
     )
 
 

@@ -34,9 +34,11 @@ class ModelCaller(Protocol):
 class DirectCaller:
     """Model calls outside of an agent's step: through the door, within the budgets of `accounts`."""
 
-    def __init__(self, door: Door | None = None, accounts: Sequence[SpendAccount] = ()) -> None:
+    def __init__(
+        self, door: Door | None = None, accounts: Sequence[SpendAccount] = (), namespace: str | None = None
+    ) -> None:
         self._door = door or Door()
-        self._accounts = accounts
+        self._accounts, self._namespace = accounts, namespace
 
     async def __call__(
         self, model: ChatModel, messages: Sequence[Message], *, max_tokens: int, timeout: float
@@ -51,6 +53,7 @@ class DirectCaller:
             bill=Tab(),
             accounts=self._accounts,
             seconds=timeout,
+            namespace=self._namespace,
         )
 
 

@@ -211,7 +211,7 @@ class Memory:
             self.count,
             seconds=seconds,
             dollars=max_dollars if max_dollars is not None else config.max_dollars,
-            caller=caller or DirectCaller(self._door, self._accounts(space)),
+            caller=caller or DirectCaller(self._door, self._accounts(space), space),
         )
         name = history if turns is None else _content_name(turns)
         index = await apart(self._current_index, space, name, turns)

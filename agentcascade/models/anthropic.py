@@ -146,6 +146,16 @@ class AnthropicHttp:
         base = base.rstrip("/").removesuffix("/messages").removesuffix("/v1")
         return f"{base}/v1{path}"
 
+    @property
+    def address(self) -> str:
+        """The address of its messages."""
+        return self.url()
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """None of its own."""
+        return {}
+
     async def send(
         self, body: dict[str, Any], headers: Mapping[str, str], seconds: float | None, path: str = "/messages"
     ) -> Any:

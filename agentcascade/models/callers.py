@@ -26,6 +26,8 @@ class CallersModel:
     """
 
     bills_failures = True
+    asked_with = None
+    """Of no caller's answers another one may hear: they are not cached."""
 
     def __init__(self, model: StreamingModel, headers: Mapping[str, str]) -> None:
         self._model, self._headers = model, dict(headers)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -25,6 +27,9 @@ from agentcascade.models.retries import attempts
 from agentcascade.models.tool_call_ids import ends_in_unthinking_calls
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 from agentcascade.wire.chat_only import as_chat, tools_as_chat
+
+ADDRESS_VARIABLE = re.compile(r"(?:_BASE|_BASE_URL|_ENDPOINT|_REGION|_REGION_NAME|_PROJECT|_LOCATION|_API_VERSION)$")
+"""Environment variables in which litellm looks for where a model is."""
 
 
 class LiteLLMModel:
@@ -110,6 +115,15 @@ class LiteLLMModel:
         all_names = create_parameters() | {"thinking"}
         supported = import_litellm().get_supported_openai_params(self.name) or all_names
         return all_names - ours - set(supported)
+
+    def asked_with(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """All that it sends beside the messages, with its addresses: by this, equal requests are known."""
+        given = {k: v for k, v in options.items() if v is not None}
+        return {"temperature": self._temperature, **self._options, **given, "addresses": self._addresses}
+
+    @cached_property
+    def _addresses(self) -> list[tuple[str, str]]:
+        return sorted((name, value) for name, value in os.environ.items() if ADDRESS_VARIABLE.search(name))
 
     def dollars(self, usage: Usage) -> Decimal | None:
         """What such usage of one request costs; None where the price is not known."""

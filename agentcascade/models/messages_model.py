@@ -24,6 +24,16 @@ HEADERS = "extra_headers"
 class Transport(Protocol):
     """Sends requests of the Messages API, within limits, watched by `http_exchange`."""
 
+    @property
+    def address(self) -> str:
+        """Where they are sent."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """That go with every one of them, but for credentials."""
+        ...
+
     async def send(self, body: dict[str, Any], headers: Mapping[str, str], seconds: float | None) -> Any:
         """The answer to a request, as plain data. Raises the provider's errors."""
         ...
@@ -100,6 +110,19 @@ class MessagesModel:
     def requested(self) -> Mapping[str, Any]:
         """Of those, what the caller of a wrapped client asks for."""
         return self._fixed if self._exact else {}
+
+    def asked_with(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """All that it sends beside the messages, with its address: by this, equal requests are known."""
+        given = self._given(options, options.get("temperature"))
+        address, own = self._transport.address, dict(self._transport.headers)
+        return {**given, HEADERS: {**own, **(given.get(HEADERS) or {})}, "address": address, "model": self._model}
+
+    def _given(self, options: Mapping[str, Any], temperature: float | None) -> dict[str, Any]:
+        """Options as they are sent: a caller's own are fixed."""
+        given = {k: v for k, v in {**self._fixed, **options}.items() if v is not None}
+        if self._exact:
+            return given | self._fixed
+        return given | {"temperature": self._temperature if temperature is None else temperature}
 
     def dollars(self, usage: Usage) -> Decimal | None:
         """What such usage of one request costs; None where the price is not known."""
@@ -192,11 +215,7 @@ class MessagesModel:
         temperature: float | None,
         options: Mapping[str, Any],
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        given = {k: v for k, v in {**self._fixed, **options}.items() if v is not None}
-        if self._exact:
-            given |= self._fixed
-        else:
-            given["temperature"] = self._temperature if temperature is None else temperature
+        given = self._given(options, temperature)
         headers = {str(k).lower(): str(v) for k, v in (given.pop(HEADERS, None) or {}).items()}
         body = write_request(self._model, messages, tools, given)
         return with_defaults(body, self.name, messages, given), headers

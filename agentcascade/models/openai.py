@@ -136,6 +136,13 @@ class OpenAIModel:
             return set()
         return {name for name in options if name not in create_parameters() and options[name] is not None}
 
+    def asked_with(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """All that it sends beside the messages, with its address: by this, equal requests are known."""
+        base = self._address() or os.environ.get("OPENAI_BASE_URL")
+        given = {k: v for k, v in options.items() if v is not None}
+        own = {"temperature": self._temperature, **self._options}
+        return {**own, **given, "address": base or "", "adapter": type(self).__name__}
+
     def dollars(self, usage: Usage) -> Decimal | None:
         """What such usage of one request costs; None where the price is not known."""
         return self._price.dollars(usage) if self._price else None
@@ -239,6 +246,9 @@ class OpenAIModel:
         if model is not None:
             await model.close_client()
 
+    def _address(self) -> str | None:
+        return self._base or os.environ.get(self._quirks.base_url_variable or "OPENAI_API_BASE") or None
+
     def _client_model(self) -> ClientModel:
         """A client's connections belong to one event loop."""
         loop = asyncio.get_running_loop()
@@ -247,7 +257,7 @@ class OpenAIModel:
 
             from agentcascade.models.http_limits import limit
 
-            base = self._base or os.environ.get(self._quirks.base_url_variable or "OPENAI_API_BASE") or None
+            base = self._address()
             key_variable = self._quirks.api_key_variable
             key = self._key or (os.environ.get(key_variable) or NO_KEY if key_variable else None)
             # the SDK's own client would close itself in whichever loop runs when it is collected, and fail there

@@ -108,6 +108,16 @@ class ClientModel:
         """Of those, what the caller of a wrapped client asks for."""
         return self._fixed if self._exact else {}
 
+    def asked_with(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """All that it sends beside the messages, with its address: by this, equal requests are known."""
+        sent = self._arguments((), **options)
+        del sent["messages"]
+        own = {str(k): str(v) for k, v in getattr(self._client, "_custom_headers", {}).items()}
+        query = {str(k): str(v) for k, v in getattr(self._client, "_custom_query", {}).items()}
+        headers = {**own, **(sent.get("extra_headers") or {})}
+        api = getattr(self._create, "__qualname__", type(self._create).__name__)  # chat's, or that of Responses
+        return {**sent, "extra_headers": headers, "address": str(self._client.base_url), "query": query, "api": api}
+
     async def close_client(self) -> None:
         """For whoever made the client; one that a program wrapped stays open."""
         closing: Any = self._client.close()

@@ -92,7 +92,8 @@ class StepRoutes:
         callers = self._callers
         if callers is None or name in self._cascades or not caller.tenant.may_use(callers.cascade.name):
             return self.find(name, caller.tenant)
-        return callers.cascade.twin(teacher=callers.models.teacher(api, name, caller.headers))
+        teacher = callers.models.teacher(api, name, caller.headers)
+        return callers.cascade.twin(teacher=teacher, response_cache=None)  # what one caller's key paid for is its own
 
     def find(self, name: str, tenant: Tenant) -> Cascade:
         """The cascade of that name, if the tenant may use it."""

@@ -35,6 +35,7 @@ from agentcascade.types import Mode
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
     from agentcascade.bank.failures import FailureShelf
+    from agentcascade.billing.response_cache import ResponseCache
     from agentcascade.config.load import CascadeConfig
     from agentcascade.memory.memory import Memory
     from agentcascade.storage import Database
@@ -77,6 +78,7 @@ class StepContext:
         judge: Says whether an episode succeeded where nobody else does.
         recorder: Keeps decisions, shadows, drafts, and ends of episodes.
         database: Where unfinished episodes of stateless callers are found.
+        response_cache: Answers model calls that are equal to earlier ones.
         budgets: Reserved from before, and settled after, every model call.
         switch: Sends every step to the teacher while it is on.
         guard: Watches whether the certified risk still holds.
@@ -104,6 +106,7 @@ class StepContext:
     judge: Judge | None = None
     recorder: Recorder | None = None
     database: Database | None = None
+    response_cache: ResponseCache | None = None
     budgets: Budgets | None = None
     switch: Switch | None = None
     guard: Guard | None = None
@@ -134,7 +137,13 @@ class StepContext:
     @cached_property
     def door(self) -> Door:
         """Where every model of the cascade is called."""
-        return Door(budgets=self.budgets, observer=self.observer, count=self.count, settings=self.config.budgets)
+        return Door(
+            budgets=self.budgets,
+            observer=self.observer,
+            count=self.count,
+            settings=self.config.budgets,
+            cache=self.response_cache,
+        )
 
 
 class ContextParts(TypedDict, total=False):
@@ -157,6 +166,7 @@ class ContextParts(TypedDict, total=False):
     judge: Judge | None
     recorder: Recorder | None
     database: Database | None
+    response_cache: ResponseCache | None
     budgets: Budgets | None
     switch: Switch | None
     guard: Guard | None

@@ -117,8 +117,9 @@ class Latch:
         key, now = (record.situation.namespace, record.situation.episode), context.clock()
         before = self._episodes.get(key)
         tokens = _prompt_tokens(context, request)
-        asked = [c for c in record.calls if c.role == "student" and c.purpose == "sample"]
-        acts = record.acts
+        bought = [c for c in record.calls if not c.cached_response]  # the others warm no provider's cache
+        asked = [c for c in bought if c.role == "student" and c.purpose == "sample"]
+        acts = [c for c in record.acts if not c.cached_response]
         deferred = bool(asked) and record.answered_by == "teacher"
         with self._lock:
             if before is not None and 0 <= now - before.at <= GAP_SECONDS:

@@ -148,8 +148,10 @@ class ModelCalls:
             accounts=self._request.accounts,
             seconds=config.sampling.timeout_seconds if role == "student" else config.deadline_seconds,
             on_delta=on_delta,
+            namespace=self._record.situation.namespace,
+            cache_use=self._request.cache_use,
         )
-        if request.breakpoints:
+        if request.breakpoints and not completion.cached_response:
             self._context.breakpoint_worth.add(model, completion.usage)
         return completion
 

@@ -211,6 +211,12 @@ class StepRecord:
         return self._raised and not self._calls
 
     @property
+    def is_cached(self) -> bool:
+        """Whether the response cache gave the answer: the teacher's, or all samples of the student."""
+        answers = self.acts or [c for c in self._calls if c.purpose == "sample"]
+        return bool(answers) and all(c.cached_response for c in answers)
+
+    @property
     def acts(self) -> list[Call]:
         """The teacher's calls that took the step."""
         return [c for c in self._calls if c.role == "teacher" and c.purpose == "act"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from agentcascade.models.prompt_cache import PromptParts, prompt_parts
 from agentcascade.protocols import TokenCounter
-from agentcascade.types import Account, Delta, Message, Tool
+from agentcascade.types import Account, CacheUse, Delta, Message, Tool
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Request:
         n: Answers asked for; several come from the teacher.
         on_delta: Gets the parts of a teacher's answer as they come.
         accounts: Budgets that the step's calls must fit into.
+        cache_use: What the caller says of the response cache.
         temperature: Of the student, in place of the configuration's.
         k: Demonstrations, in place of the configuration's.
         window: Steps before and after the one that matches in each, likewise.
@@ -36,6 +37,7 @@ class Request:
     n: int = 1
     on_delta: Callable[[Delta], None] | None = None
     accounts: tuple[Account, ...] = ()
+    cache_use: CacheUse = "auto"
     temperature: float | None = None
     k: int | None = None
     window: tuple[int, int] | None = None
@@ -75,6 +77,7 @@ class Request:
             self.seed,
             self.options,
             accounts=self.accounts,
+            cache_use=self.cache_use,
             temperature=temperature,
             k=k,
             window=window,

@@ -158,7 +158,9 @@ class SampleStatistics:
         return self._seconds / self._samples
 
     def add_request(self, call: Call, samples: int) -> None:
-        """One request for so many samples was answered."""
+        """One request for so many samples was answered, by the student itself."""
+        if call.cached_response:
+            return
         self._samples = FORGET * self._samples + samples
         self._tokens = FORGET * self._tokens + call.usage.completion
         self._seconds = FORGET * self._seconds + call.seconds * samples

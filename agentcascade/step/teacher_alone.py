@@ -6,6 +6,9 @@ it always hits, so savings are rather said too small. Where the teacher took the
 that of the teacher alone. Where it comes back after the student, its bill holds what the switch cost as well: the cache
 that was abandoned (`cache_regret`).
 
+A step that the response cache answered costs the teacher alone nothing either: with the same cache it would have been
+answered the same way, and nothing went to a provider whose prompt cache it could warm.
+
 The state is this process' own. Of an episode that it did not see before, the prompt of the step before is read off the
 conversation, and is taken to be in the cache.
 """
@@ -64,6 +67,8 @@ class TeacherAlone:
         if teacher is None:
             return Alone(None, None)
         if record.has_cost_nothing:
+            return Alone(Decimal(0), Decimal(0))
+        if record.is_cached:
             return Alone(Decimal(0), Decimal(0))
         if acts and record.mode in AS_BILLED and not record.teacher_shown:
             return Alone(billed := total(acts), None if billed is None else Decimal(0))

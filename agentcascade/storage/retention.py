@@ -18,6 +18,7 @@ from agentcascade.errors import StorageError, describe
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import (
     accounts,
+    cached_responses,
     computed,
     decisions,
     drafts,
@@ -95,6 +96,7 @@ def prune(
         + _remove(database, reservations, (reservations.c.expires_at < present - timedelta(days=1),), dry_run, stop),
     )
     old(computed, computed.c.created_at, before(policy.recalls))  # a cache, and nothing to count
+    old(cached_responses, cached_responses.c.expires_at, present)  # likewise
     return pruned
 
 

@@ -48,6 +48,8 @@ def _bill() -> list[Column[Any]]:
         Column("seconds", Float, nullable=False),
         Column("requests", Integer, nullable=False, server_default="1"),
         Column("estimated", Boolean, nullable=False, server_default=false()),
+        Column("cached_response", Boolean, nullable=False, server_default=false()),
+        Column("avoided_dollars", Dollars, nullable=True),
     ]
 
 
@@ -275,6 +277,18 @@ responses = Table(
     Column("namespace", String(200), nullable=False),
     Column("created_at", UtcTime, nullable=False, index=True),
     Column("body", LargeBinary, nullable=False),
+)
+
+cached_responses = Table(
+    "cached_responses",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("namespace", String(200), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False, index=True),
+    Column("bytes", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index(None, "namespace", "created_at"),
 )
 
 keys = Table(

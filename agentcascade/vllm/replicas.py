@@ -24,6 +24,10 @@ class ReplicatedModel(LiteLLMModel):
         self._bases = tuple(api_bases)
         self._router: Any = None
 
+    def asked_with(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As of `LiteLLMModel`, at all addresses: each of them has the same model."""
+        return {**super().asked_with(options), "bases": self._bases}
+
     async def _send(self, litellm: Any, request: Mapping[str, Any]) -> Any:
         if self._router is None:
             self._router = import_litellm().Router(
