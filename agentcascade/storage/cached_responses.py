@@ -9,19 +9,18 @@ A cache: while the database fails it knows nothing and keeps nothing. What is ke
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import delete, func, or_, select
 
 from agentcascade._util import forking
-from agentcascade.errors import StorageError, describe
+from agentcascade.errors import describe
 from agentcascade.storage import thread_pool
 from agentcascade.storage.database import Database
+from agentcascade.storage.sealing import seal, unseal
 from agentcascade.storage.tables import cached_responses
 from agentcascade.storage.trajectories import chunks
 from agentcascade.storage.upsert import upsert
@@ -29,7 +28,6 @@ from agentcascade.types import now
 
 log = logging.getLogger("agentcascade.storage")
 
-NONCE = 12
 MOST_WAITING = 500
 """Answers that wait to be written; what comes while there are more is not kept."""
 BATCH = 50
@@ -84,10 +82,11 @@ class CachedResponses:
         if row is None or row.created_at < now() - timedelta(seconds=self._limits.seconds):
             return None
         try:
-            return _opened(sealed.key, row.body, most_bytes), row.created_at
+            answer = unseal(sealed.key, row.body, most_bytes)
         except Exception as error:  # somebody changed the row
             log.warning("an answer of the response cache cannot be read: %s", describe(error))
             return None
+        return None if answer is None else (answer, row.created_at)
 
     def save(self, namespace: str, sealed: Sealed, answer: bytes) -> None:
         """Keep an answer, written behind the caller; in place of an earlier one to the same request."""
@@ -123,7 +122,7 @@ class CachedResponses:
         lifetime = timedelta(seconds=self._limits.seconds)
         rows = []
         for namespace, sealed, answer, at in batch:
-            body = _sealed(sealed.key, answer)
+            body = seal(sealed.key, answer)
             row = {"key": sealed.row, "namespace": namespace, "created_at": at, "expires_at": at + lifetime}
             rows.append(row | {"bytes": len(body), "body": body})
         rows.sort(key=lambda row: str(row["key"]))  # two writers in one order do not wait for each other
@@ -176,24 +175,3 @@ def kept(database: Database) -> Mapping[str, tuple[int, int]]:
     with database.begin() as connection:
         rows = connection.execute(select(*columns).group_by(columns[0]).order_by(columns[0]))
         return {name: (count, int(size)) for name, count, size in rows}
-
-
-def _cipher(key: bytes) -> Any:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    return AESGCM(key)
-
-
-def _sealed(key: bytes, data: bytes) -> bytes:
-    nonce = os.urandom(NONCE)
-    sealed: bytes = _cipher(key).encrypt(nonce, zlib.compress(data, 1), None)
-    return nonce + sealed
-
-
-def _opened(key: bytes, data: bytes, most: int) -> bytes:
-    packed: bytes = _cipher(key).decrypt(bytes(data[:NONCE]), bytes(data[NONCE:]), None)
-    inflate = zlib.decompressobj()
-    plain = inflate.decompress(packed, most + 1)
-    if len(plain) > most:
-        raise StorageError(f"it has more than {most:,} bytes")
-    return plain

@@ -7,8 +7,6 @@ random, known to the client, and kept nowhere else: the database has a digest of
 from __future__ import annotations
 
 import json
-import os
-import zlib
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -17,11 +15,11 @@ from sqlalchemy import delete, select
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.storage.database import Database
+from agentcascade.storage.sealing import seal, unseal
 from agentcascade.storage.tables import responses
 from agentcascade.storage.trajectories import chunks
 from agentcascade.types import now
 
-NONCE = 12
 MOST_EARLIER = 2_000
 """Responses in one conversation."""
 MOST_BYTES = 64_000_000
@@ -55,7 +53,7 @@ class ResponseStore:
             "key": _key(namespace, kept.id),
             "namespace": namespace,
             "created_at": now(),
-            "body": _seal(kept.id, zlib.compress(body, 1)),
+            "body": seal(_sealing_key(kept.id), body),
         }
         with self._database.begin(write=True) as connection:
             connection.execute(responses.insert(), row)
@@ -72,7 +70,7 @@ class ResponseStore:
         with self._database.reading() as connection:
             for part in chunks(sorted(wanted)):
                 for row in connection.execute(select(responses).where(responses.c.key.in_(part))):
-                    body = _unpacked(_unseal(wanted[row.key], row.body), room)
+                    body = _unsealed(wanted[row.key], row.body, room)
                     room -= len(body)
                     found[wanted[row.key]] = KeptResponse(**json.loads(body))
         return found
@@ -96,26 +94,12 @@ def _key(namespace: str, id: str) -> str:
     return blake2b(f"{namespace}\0{id}".encode(errors="replace"), digest_size=32, person=b"ac-response-row").hexdigest()
 
 
-def _cipher(id: str) -> Any:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    return AESGCM(blake2b(id.encode(errors="replace"), digest_size=32, person=b"ac-response-key").digest())
+def _sealing_key(id: str) -> bytes:
+    return blake2b(id.encode(errors="replace"), digest_size=32, person=b"ac-response-key").digest()
 
 
-def _seal(id: str, data: bytes) -> bytes:
-    nonce = os.urandom(NONCE)
-    sealed: bytes = _cipher(id).encrypt(nonce, data, None)
-    return nonce + sealed
-
-
-def _unseal(id: str, data: bytes) -> bytes:
-    plain: bytes = _cipher(id).decrypt(bytes(data[:NONCE]), bytes(data[NONCE:]), None)
-    return plain
-
-
-def _unpacked(data: bytes, room: int) -> bytes:
-    inflate = zlib.decompressobj()
-    body = inflate.decompress(data, room + 1)
-    if len(body) > room:
+def _unsealed(id: str, data: bytes, room: int) -> bytes:
+    body = unseal(_sealing_key(id), data, room)
+    if body is None:
         raise InvalidRequest(f"this conversation has more than {MOST_BYTES:,} bytes: send its input yourself")
     return body

@@ -67,7 +67,7 @@ OWNERS = {
     "Stemmer": {"memory.tokenization"},
     "dateparser": {"memory.dates"},
     "tiktoken": {"models.tokens"},
-    "cryptography": {"storage.responses"},
+    "cryptography": {"storage.sealing"},
     "jsonschema": {"models.structured_output", "models.json_schema"},
     "matplotlib": {"bench.plots", "reports.figures"},
     "textworld": {"envs.alfworld.engine"},
@@ -86,6 +86,7 @@ OWNERS = {
         "storage.migrations.versions.0009_windows",
         "storage.migrations.versions.0010_drafts",
         "storage.migrations.versions.0011_outcomes",
+        "storage.migrations.versions.0012_response_cache",
     },
 }
 """Heavy packages, and the modules that may import them."""

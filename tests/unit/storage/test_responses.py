@@ -49,7 +49,7 @@ def test_a_row_is_read_with_the_id_alone(database: Database) -> None:
     assert b"ada" not in row.body
     assert "resp_0" not in str(row)
     with pytest.raises(InvalidTag):
-        responses._unseal("resp_1", row.body)
+        responses._unsealed("resp_1", row.body, 1000)
 
 
 def test_a_conversation_has_a_size(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
