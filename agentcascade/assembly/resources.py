@@ -17,8 +17,8 @@ from agentcascade.protocols import Budgets, Embedder, Guard, Observer, Recorder
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
     from agentcascade.bank.failures import FailureShelf
-    from agentcascade.ledger.ledger import DatabaseRecorder
     from agentcascade.billing.response_cache import ResponseCache
+    from agentcascade.ledger.ledger import DatabaseRecorder
     from agentcascade.redaction.redactor import Redactor
     from agentcascade.storage import Database
     from agentcascade.storage.computed_cache import ComputedCache

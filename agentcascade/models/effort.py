@@ -95,6 +95,12 @@ class EffortModel:
         """As the model's own: thoughts are billed as output, or at the price of `reasoning` where there is one."""
         return self.model.dollars(usage)
 
+    @property
+    def asked_with(self) -> Callable[[Mapping[str, Any]], Mapping[str, Any]] | None:
+        """As the model's own, of the options with those of the effort."""
+        own: Any = getattr(self.model, "asked_with", None)
+        return None if own is None else lambda options: own(self._with_effort(dict(options)))
+
     async def complete(self, messages: Sequence[Message], **options: Any) -> Completion:
         """As the model's own."""
         return await self.model.complete(messages, **self._with_effort(options))

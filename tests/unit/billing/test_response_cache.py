@@ -18,10 +18,12 @@ from agentcascade import build
 from agentcascade.billing.cache_key import cache_key
 from agentcascade.billing.door import Door, Tab
 from agentcascade.billing.response_cache import FRESH_SECONDS, ResponseCache, is_keepable
+from agentcascade.config.effort import Effort
 from agentcascade.config.sections import ResponseCacheConfig
 from agentcascade.errors import BudgetExceeded, InvalidRequest
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.models.callers import CallersModel
+from agentcascade.models.effort import at_effort
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.openai import OpenAIModel
 from agentcascade.models.pricing import PriceTable
@@ -66,6 +68,8 @@ OTHERS: dict[str, Any] = {
     "another adapter": {"asked": ResponsesModel("openai/m", api_base="http://127.0.0.1:9/v1", api_key="none")},
     "an option of the model": {"asked": model(options={"top_p": 0.25})},
     "a limit of the model": {"asked": model(max_tokens=6)},
+    "an effort": {"asked": at_effort(model(), Effort("high"))},
+    "another effort": {"asked": at_effort(model(), Effort("low"))},
     "a word": {"messages": [{"role": "user", "content": "hi "}]},
     "another role": {"messages": [{"role": "system", "content": "hi"}]},
     "a name": {"messages": [{"role": "user", "content": "hi", "name": "Ann"}]},
