@@ -26,8 +26,11 @@ from agentcascade.storage.trajectories import POSITIONS
 from agentcascade.types import DERIVED, Demonstration, Situation, Trajectory
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from agentcascade.bank.failures import FailureShelf
     from agentcascade.bank.success_ranking import SuccessRanking
+    from agentcascade.protocols import Vectors
 
 CACHED_TRAJECTORIES = 5_000
 REFRESH_SECONDS = 2.0
@@ -244,6 +247,10 @@ class Bank:
             return float(situation_key @ self._index.key(list(parts)))
 
         return [max(score(w, s.observation) for s in w.steps) if w.trajectory in banked else None for w in windows]
+
+    def step_keys(self, row: trajectories.IndexRow, vectors: Mapping[str, np.ndarray]) -> Vectors:
+        """Keys (steps, 3 d) by which the steps of a trajectory are found, from its texts' vectors by text key."""
+        return self._index.step_keys(row, vectors)
 
     async def _windows(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -102,6 +102,17 @@ class Catalog:
             if before is not None:
                 old = trajectories.newest_first(namespace).where(table.c.created_at < before)
                 doomed |= set(connection.execute(old).scalars())
+            trajectories.delete_trajectories(connection, doomed)
+        return len(doomed)
+
+    def keep_only(self, namespace: str, pks: Sequence[int], among: Sequence[int]) -> int:
+        """Remove those trajectories of a namespace `among` these keys that are not in `pks`; returns how many went.
+
+        What was banked meanwhile stays.
+        """
+        with self.database.begin(write=True) as connection:
+            banked = set(connection.execute(trajectories.newest_first(namespace)).scalars())
+            doomed = (banked & set(among)) - set(pks)
             trajectories.delete_trajectories(connection, doomed)
         return len(doomed)
 

@@ -61,6 +61,12 @@ class StepIndex:
         """The key (3 d,) of a step from its goal's, plan's and observation's unit vectors (d,)."""
         return np.concatenate([v * np.float32(s) for v, s in zip(vectors, self._scales)])
 
+    def step_keys(self, row: trajectories.IndexRow, vectors: Mapping[str, np.ndarray]) -> Vectors:
+        """Keys (steps, 3 d) of a trajectory's steps from its texts' vectors; those that lack are zero."""
+        zero = np.zeros(self._embedder.dimension, dtype=np.float32)
+        keys = [[vectors.get(k, zero) for k in (row.goal_key, row.plan_key, o)] for o in row.observation_keys]
+        return np.stack([self.key(key) for key in keys])
+
     def trajectories_of(self, namespace: str, episode: str) -> frozenset[int]:
         """Keys of the trajectories that an episode was banked as."""
         return self._trajectories_of.get((namespace, episode), frozenset())
@@ -113,19 +119,14 @@ class StepIndex:
                 self._trajectories_of[episode] = remaining
 
     def _add(self, rows: Sequence[trajectories.IndexRow], vectors: Mapping[str, np.ndarray]) -> None:
-        zero = np.zeros(self._embedder.dimension, dtype=np.float32)
         for namespace in {r.namespace for r in rows}:
             with_steps = [r for r in rows if r.namespace == namespace and r.observation_keys]
             if not with_steps:  # removed between two reads
                 continue
-            keys = [
-                self.key([vectors.get(k, zero) for k in (r.goal_key, r.plan_key, observation)])
-                for r in with_steps
-                for observation in r.observation_keys
-            ]
+            keys = [self.step_keys(r, vectors) for r in with_steps]
             groups = np.array([r.pk for r in with_steps for _ in r.observation_keys], dtype=np.int64)
             positions = np.array([i for r in with_steps for i in range(len(r.observation_keys))], dtype=np.int64)
-            self._retriever.add(namespace, (groups << POSITIONS) | positions, groups, np.stack(keys))
+            self._retriever.add(namespace, (groups << POSITIONS) | positions, groups, np.concatenate(keys))
             for row in with_steps:
                 if row.episode:
                     indexed = self._trajectories_of.get((namespace, row.episode), frozenset())

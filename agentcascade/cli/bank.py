@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.table import Column, Table
 
-from agentcascade.cli.settings import database, database_options, load_config
+from agentcascade.cli.settings import database, database_options, load_config, opened_bank
 from agentcascade.cli.terminal import console, say
-from agentcascade.config.load import CascadeConfig
-
-if TYPE_CHECKING:
-    from agentcascade.bank.bank import Bank
-    from agentcascade.types import Trajectory
 
 namespace_option = click.option("--namespace", help="Default: all of them.")
 
@@ -149,6 +141,13 @@ def failures(config: Path | None, url: str | None, namespace: str | None, limit:
     show_default=True,
     help="Of which shelf; --keep counts each for itself.",
 )
+@click.option(
+    "--cover",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of each namespace's trajectories keep so many (from 1 on), or as many as have such a share of the coverage "
+    "(below 1): near-duplicates go, each step stays near to one that is kept.",
+)
+@click.option("--dry-run", is_flag=True, help="With --cover: only say which coverage is kept at which size.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(
     config: Path | None,
@@ -157,13 +156,24 @@ def prune(
     keep: int | None,
     before: datetime | None,
     shelf: str,
+    cover: float | None,
+    dry_run: bool,
     yes: bool,
 ) -> None:
-    """Remove old trajectories, and old outcomes from the shelf of failures."""
+    """Remove old trajectories, near-duplicates, and old outcomes from the shelf of failures."""
     from agentcascade.bank.catalog import Catalog
 
+    if cover is not None:
+        if keep is not None or before is not None or shelf == "failures":
+            raise click.UsageError("--cover chooses by what demonstrations show: leave --keep, --before, --shelf out")
+        from agentcascade.cli.bank_upkeep import prune_for_coverage
+
+        prune_for_coverage(load_config(config, url), namespace, cover, dry_run=dry_run, yes=yes)
+        return
     if keep is None and before is None:
-        raise click.UsageError("say what to prune: --keep N, --before DAY, or both")
+        raise click.UsageError("say what to prune: --keep N, --before DAY, or both; or --cover")
+    if dry_run:
+        raise click.UsageError("--dry-run goes with --cover")
     if not yes:
         what = "demonstrations and failures" if shelf == "both" else shelf
         click.confirm(f"Remove {what} from {namespace or 'every namespace'}?", abort=True)
@@ -270,13 +280,47 @@ def shorten(
         say(f"{report.left + len(report.failures):,} trajectories are left: run it again")
 
 
-@contextmanager
-def opened_bank(settings: CascadeConfig, redact: Callable[[Trajectory], Trajectory] | None = None) -> Iterator[Bank]:
-    from agentcascade.assembly.components import make_embedder, open_bank
+@command.command()
+@database_options
+@namespace_option
+def teachers(config: Path | None, url: str | None, namespace: str | None) -> None:
+    """Whose demonstrations help: how often a step that was shown them was accepted, and was right."""
+    from agentcascade.cli.bank_upkeep import show_teachers
 
-    with database(settings, create=True) as opened:
-        bank = open_bank(settings, opened, make_embedder(settings.retrieval.embedder), redact)
-        try:
-            yield bank
-        finally:
-            bank.close()
+    show_teachers(load_config(config, url), namespace)
+
+
+@command.command()
+@database_options
+@namespace_option
+@click.option("--suite", default="alfworld", show_default=True, help="Whose world the trajectories were played in.")
+@click.option("--split", "splits", multiple=True, help="Of its tasks, several times; default: those of its benchmark.")
+@click.option("--tasks", type=click.IntRange(1), default=10_000, show_default=True, help="Of a split, at most.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the tasks.")
+@click.option("--limit", type=click.IntRange(1), help="Look at so many trajectories at most.")
+@click.option("--dry-run", is_flag=True, help="Only say what could be cut.")
+@click.option("--undo", is_flag=True, help="Go back to the originals.")
+def improve(
+    config: Path | None,
+    url: str | None,
+    namespace: str | None,
+    suite: str,
+    splits: tuple[str, ...],
+    tasks: int,
+    seed: int,
+    limit: int | None,
+    dry_run: bool,
+    undo: bool,
+) -> None:
+    """Cut loops and failed actions out of trajectories, where their world is won without them.
+
+    The world replays the original and what is left of it; what does not replay alike, or is not won, stays as it is.
+    collect.drop_observations says which observations show that an action failed.
+    """
+    from agentcascade.cli.bank_upkeep import improve_bank, restore_bank
+
+    settings = load_config(config, url)
+    if undo:
+        restore_bank(settings, namespace)
+    else:
+        improve_bank(settings, namespace, suite, splits, tasks, seed, limit=limit, dry_run=dry_run)

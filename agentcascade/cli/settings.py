@@ -12,8 +12,10 @@ import click
 from agentcascade.config.load import CascadeConfig, config_path
 
 if TYPE_CHECKING:
+    from agentcascade.bank.bank import Bank
     from agentcascade.config.keywords import ConfigKeywords
     from agentcascade.storage import Database
+    from agentcascade.types import Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,3 +69,16 @@ def database(settings: CascadeConfig, *, create: bool = False) -> Iterator[Datab
         yield opened
     finally:
         opened.close()
+
+
+@contextmanager
+def opened_bank(settings: CascadeConfig, redact: Callable[[Trajectory], Trajectory] | None = None) -> Iterator[Bank]:
+    """The bank of a configuration, for a while; what is added goes through `redact`."""
+    from agentcascade.assembly.components import make_embedder, open_bank
+
+    with database(settings, create=True) as opened:
+        bank = open_bank(settings, opened, make_embedder(settings.retrieval.embedder), redact)
+        try:
+            yield bank
+        finally:
+            bank.close()
