@@ -12,7 +12,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from anthropic import Anthropic, AsyncAnthropic, AsyncStream, DefaultHttpxClient, Stream
+from anthropic import AsyncStream, DefaultHttpxClient, Stream
+from anthropic._base_client import AsyncAPIClient, SyncAPIClient
 from anthropic._streaming import extract_stream_chunk_type
 
 from agentcascade.assembly.components import OWN
@@ -46,7 +47,8 @@ _response: Any = import_module(_library).Response
 
 
 def is_anthropic(client: object) -> bool:
-    return isinstance(client, (Anthropic, AsyncAnthropic))
+    """Whether it is one of the SDK's clients, those of Bedrock, Vertex AI and Foundry among them."""
+    return isinstance(client, (SyncAPIClient, AsyncAPIClient)) and hasattr(client, "messages")
 
 
 def placeholder(client: Any) -> AnthropicClientModel:
@@ -102,12 +104,15 @@ def attached(client: Any, wrapped: Wrapped, seen: set[str] | None = None) -> Any
         return call.finished(self, cast_to, await call.answer())
 
     client._client = http_limits.limited_twin(client._client)  # the program's own client keeps its own
-    own = apost if isinstance(client, AsyncAnthropic) else post
+    own = apost if isinstance(client, AsyncAPIClient) else post
     body = {"agentcascade": wrapped, "post": own, "copy": copy, "with_options": copy, "__module__": kind.__module__}
     body |= {"_agentcascade_kind": kind, "_supports_message_threads": False}  # a step needs the whole conversation
-    for name in ("messages", "beta", "with_raw_response", "with_streaming_response"):
-        client.__dict__.pop(name, None)
+    resources = ("messages", "beta", "with_raw_response", "with_streaming_response")
+    old = {name: client.__dict__.pop(name) for name in resources if name in client.__dict__}
     client.__class__ = type(kind.__name__, (kind,), body)
+    for name, resource in old.items():
+        if not hasattr(kind, name):  # Bedrock's and Vertex AI's are made with the client, and hold its `post`
+            setattr(client, name, type(resource)(client))
     return client
 
 

@@ -7,16 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 import httpx
-from anthropic import (
-    Anthropic,
-    AnthropicError,
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    AsyncAnthropic,
-    AsyncStream,
-    Stream,
-)
+from anthropic import AnthropicError, APIConnectionError, APIError, APIStatusError, AsyncStream, Stream
+from anthropic._base_client import AsyncAPIClient
 
 from agentcascade._util import known_secrets
 from agentcascade._util.threads import apart
@@ -25,16 +17,20 @@ from agentcascade.models.anthropic import PREFIX
 from agentcascade.models.anthropic_quirks import MessagesQuirks
 from agentcascade.models.blocking_stream import open_stream, read_in_thread
 from agentcascade.models.http_exchange import HttpExchange
+from agentcascade.models.http_limits import CODINGS
 from agentcascade.models.messages_model import MessagesModel
 from agentcascade.models.pricing import PriceTable
 
 PATH = "/v1/messages"
+SECRETS = ("api_key", "auth_token", "access_token", "aws_secret_key", "aws_session_token")
+ACCEPTED = ", ".join(CODINGS)
+"""What the limits of HTTP ask for: said before a request is signed (AWS), since its headers are signed as well."""
 NOT_PASSED = ("extra_json", "post_parser", "follow_redirects")
 """Options of a request that the model's own requests have otherwise."""
 
 
 class AnthropicClientModel(MessagesModel):
-    """A chat model behind an ``Anthropic`` or ``AsyncAnthropic`` client.
+    """A chat model behind a client of Anthropic's SDK: ``Anthropic``, ``AsyncAnthropicBedrock`` and so on.
 
     Args:
         client: Its HTTP must be limited: see `http_limits`.
@@ -50,7 +46,7 @@ class AnthropicClientModel(MessagesModel):
 
     def __init__(
         self,
-        client: Anthropic | AsyncAnthropic,
+        client: Any,
         model: str,
         *,
         prices: PriceTable | None = None,
@@ -61,9 +57,9 @@ class AnthropicClientModel(MessagesModel):
         post: Callable[..., Any] | None = None,
         quirks: MessagesQuirks | None = None,
     ) -> None:
-        known_secrets.register(client.api_key, client.auth_token)
-        host = client.base_url.host
-        name = f"{PREFIX}{model}" if host.endswith("anthropic.com") else f"{host}/{model}"
+        secrets = [getattr(client, name, None) for name in SECRETS]
+        known_secrets.register(*(secret for secret in secrets if isinstance(secret, str)))
+        name = f"{_provider(client)}/{model}"
         price = (prices or PriceTable()).lookup(name)
         super().__init__(
             SdkTransport(client, post or client.post, path, options or {}),
@@ -76,11 +72,20 @@ class AnthropicClientModel(MessagesModel):
         )
 
 
+def _provider(client: Any) -> str:
+    """The provider in litellm's names where the client talks to it, else the host's name: its prices are not theirs."""
+    host = client.base_url.host
+    kinds = " ".join(kind.__name__ for kind in type(client).__mro__)
+    hosts = ((PREFIX.rstrip("/"), "Anthropic", "anthropic.com"), ("bedrock", "Bedrock", "amazonaws.com"),
+             ("vertex_ai", "Vertex", "googleapis.com"))  # fmt: skip
+    return next((p for p, kind, own in hosts if kind in kinds and f".{host}".endswith(f".{own}")), host)
+
+
 class SdkTransport:
     """Requests by an Anthropic client's own ``post``, whichever class of client it is."""
 
     def __init__(self, client: Any, post: Callable[..., Any], path: str, options: Mapping[str, Any]) -> None:
-        self._is_async, self._post, self._path = isinstance(client, AsyncAnthropic), post, path
+        self._is_async, self._post, self._path = isinstance(client, AsyncAPIClient), post, path
         self._options = {k: v for k, v in options.items() if k not in NOT_PASSED}
         self.address = f"{client.base_url}{path}?{options.get('params') or ''}"
         given = {**getattr(client, "_custom_headers", {}), **(self._options.get("headers") or {})}
@@ -133,7 +138,8 @@ class SdkTransport:
         return error
 
     def _arguments(self, body: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
-        options = {**self._options, "headers": {**(self._options.get("headers") or {}), **headers}}
+        given = self._options.get("headers") or {}
+        options = {**self._options, "headers": {"accept-encoding": ACCEPTED, **given, **headers}}
         return {"path": self._path, "cast_to": object, "body": body, "options": options}
 
 

@@ -26,7 +26,14 @@ from agentcascade.models.pricing import PriceTable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from anthropic import Anthropic, AsyncAnthropic
+    from anthropic import (
+        Anthropic,
+        AnthropicBedrock,
+        AnthropicVertex,
+        AsyncAnthropic,
+        AsyncAnthropicBedrock,
+        AsyncAnthropicVertex,
+    )
 
     from agentcascade.actions.base import Validator
     from agentcascade.config.keywords import BuildKeywords, JudgeKeywords, LinkKeywords, ModelKeywords, StudentKeywords
@@ -35,7 +42,11 @@ if TYPE_CHECKING:
     from agentcascade.models.structured_output import Choices
     from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
 
-C = TypeVar("C", bound="OpenAI | AsyncOpenAI | Anthropic | AsyncAnthropic")
+C = TypeVar(
+    "C",
+    bound="OpenAI | AsyncOpenAI | Anthropic | AsyncAnthropic | AnthropicBedrock | AsyncAnthropicBedrock "
+    "| AnthropicVertex | AsyncAnthropicVertex",
+)
 
 
 def wrap(
@@ -61,8 +72,8 @@ def wrap(
     closes the cascade.
 
     Args:
-        client: An `openai.OpenAI` or `AsyncOpenAI`, an `anthropic.Anthropic` or `AsyncAnthropic`, or of a subclass; it
-            is not changed.
+        client: An `openai.OpenAI` or `AsyncOpenAI`, Azure's among them, an `anthropic.Anthropic` or `AsyncAnthropic`,
+            also for Bedrock, Vertex AI or Foundry, or of a subclass; it is not changed.
         config: As for `agentcascade.build`; models named ``client/MODEL`` are reached through the client.
         cascade: Name of one of the configuration's `cascades`.
         teacher: Gives the price of the model that it names: ``{"name": …, "price": …}``.

@@ -21,6 +21,7 @@ from agentcascade.models.endpoint import EndpointQuirks, send_adapted
 from agentcascade.models.fan_out import fan_out, join_completions
 from agentcascade.models.http_exchange import HttpExchange, watch_http
 from agentcascade.models.pricing import Price, PriceTable
+from agentcascade.models.provider_hosts import is_at_provider
 from agentcascade.models.response_reader import ResponseReader, StreamReader, billed_errors
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 
@@ -276,9 +277,9 @@ def limited_twin(client: Any) -> Any:
 
 def provider(client: OpenAI | AsyncOpenAI) -> str:
     """``openai`` or ``azure`` where the client talks to them, else the host's name: its prices are not theirs."""
-    if isinstance(client, (AzureOpenAI, AsyncAzureOpenAI)):
-        return "azure"
     host = client.base_url.host
+    if isinstance(client, (AzureOpenAI, AsyncAzureOpenAI)):
+        return "azure" if is_at_provider("azure/", str(client.base_url)) else host
     return "openai" if host == "openai.com" or host.endswith(".openai.com") else host
 
 
