@@ -337,6 +337,14 @@ class Decision(Frozen):
     struck: Mapping[str, int] = Field(
         default_factory=dict, description="action key: votes that were denied, since it is known to fail here"
     )
+    prompts: int = Field(
+        default=1, ge=1, description="different prompts that the samples were drawn from (sampling.vary)"
+    )
+    retried: int = Field(
+        default=0,
+        ge=0,
+        description="of `samples`, drawn after the fault of the others, all invalid, was fed back",
+    )
     action: str | None = Field(default=None, description="action key taken, if one could be parsed")
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
     dropped_demonstrations: int = Field(default=0, description="retrieved, but over the token budget")
@@ -401,6 +409,11 @@ class LoggedSample(Frozen):
         description="model of a committee that gave it; empty where there is one student",
     )
     weight: int = Field(default=1, ge=1, exclude_if=lambda weight: weight == 1, description="votes that it counts")
+    retry: bool = Field(
+        default=False,
+        exclude_if=lambda retry: not retry,
+        description="whether it was drawn after the fault of the samples before it was fed back",
+    )
 
 
 class Shadow(Frozen):
@@ -423,6 +436,11 @@ class Shadow(Frozen):
         default=None,
         exclude_if=lambda window: window is None,
         description="'BEFORE/AFTER', their steps around the one that matches",
+    )
+    vary: str | None = Field(
+        default=None,
+        exclude_if=lambda vary: vary is None,
+        description="how prompts differed between the samples; None: not at all",
     )
     similarity: float | None = Field(default=None, description="score of the best demonstration shown")
     propensity: float = Field(default=1.0, gt=0, le=1, description="with which probability this step was logged")

@@ -22,6 +22,8 @@ FINISH_REASONS = frozenset(
     }
 )
 """In lower case: OpenAI's, Bedrock's, Anthropic's, Gemini's own where an adapter passes them on"""
+REFUSED = "a refusal"
+"""What the reason of every refusal begins with"""
 LONGEST_SENTENCE = 300
 """Characters of a stock phrase"""
 
@@ -59,11 +61,11 @@ def refusal(message: Message, action: Action | None, finish_reason: str = "") ->
         finish_reason: As the provider gave it.
     """
     if finish_reason.lower() in FINISH_REASONS:
-        return f"a refusal: finish reason {finish_reason[:40]}"
+        return f"{REFUSED}: finish reason {finish_reason[:40]}"
     if message.get("refusal") and not message.get("tool_calls"):
-        return f"a refusal: {str(message['refusal'])[:80]!r}"
+        return f"{REFUSED}: {str(message['refusal'])[:80]!r}"
     if action is not None and not message.get("tool_calls") and is_stock_phrase(action.text):
-        return f"a refusal: {action.text.strip()[:80]!r}"
+        return f"{REFUSED}: {action.text.strip()[:80]!r}"
     return None
 
 

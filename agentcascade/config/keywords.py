@@ -143,6 +143,8 @@ class SamplingKeywords(TypedDict, total=False):
     cached_from_tokens: int | None
     second_dollars: float
     timeout_seconds: float
+    vary: Literal["none", "order", "subsets"]
+    feed_back: Literal["never", "auto", "always"]
     logprobs: bool
     constrain: Literal["none", "choice", "schema", "regex", "grammar"]
     constraint: str | Mapping[str, Any] | None

@@ -167,6 +167,16 @@ class SamplingConfig(Section):
     timeout_seconds: float = Field(
         default=30.0, gt=0, description="deadline of the student's part of a step; in a committee of each call"
     )
+    vary: Literal["none", "order", "subsets"] = Field(
+        default="none",
+        description="each sample of a step gets its own prompt and request; order: the demonstrations in another "
+        "order; subsets: without another third of them",
+    )
+    feed_back: Literal["never", "auto", "always"] = Field(
+        default="never",
+        description="where every sample is invalid, ask once more with the reason before the step is deferred; auto: "
+        "where that is expected to cost less than the teacher",
+    )
     logprobs: bool = Field(default=False, description="ask for log-probabilities, where the student's provider can")
     constrain: Literal["none", "choice", "schema", "regex", "grammar"] = Field(
         default="none",

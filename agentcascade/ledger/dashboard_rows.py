@@ -112,6 +112,8 @@ class RecentDecision(Frozen):
     demonstrations: tuple[ShownDemonstration, ...]
     dropped_demonstrations: int
     teacher_drafts: int = 0
+    prompts: int = 1
+    retried: int = 0
     dollars: Decimal | None
     teacher_dollars: Decimal | None
     cache_regret: Decimal | None = None

@@ -7,7 +7,7 @@ provider; and what comes from a client or a file has none, so nobody can forge o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,6 +50,22 @@ class Composed(dict[str, Any]):
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         """Copied and pickled as a plain message."""
         return dict, (dict(self),)
+
+
+def with_addition_behind(
+    messages: Sequence[Message], text: str, addition: Addition, *, user_after_tools: bool = True
+) -> list[Message] | None:
+    """`messages` with `text` at the end of the last, a user's, or behind it, where tools' results stand there.
+
+    None where there is no place: an answer that is to be gone on with stands last, or the model that is asked takes no
+    user's message behind tools' results.
+    """
+    role = messages[-1].get("role") if messages else None
+    if role == "user":
+        return [*messages[:-1], Composed(messages[-1], text, addition)]
+    if role in ("tool", "function") and user_after_tools:
+        return [*messages, Composed({"role": "user", "content": ""}, text, addition)]
+    return None
 
 
 def additions(message: Message) -> Iterator[Addition]:

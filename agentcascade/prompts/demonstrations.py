@@ -50,6 +50,10 @@ class Shown:
 
     demonstrations: tuple[Demonstration, ...]
     quoted: bool
+    key: str = ""
+    """Of the mark: the conversation."""
+    task: str = ""
+    """Said once more behind them."""
 
     def text(self, text: str) -> str:
         """A text of theirs as it stands in the message."""
@@ -128,15 +132,23 @@ def render(
 
     They end with a mark that depends on `key`, the conversation, and occurs in none of them.
     """
-    examples = _examples(blocks, prompts)
+    return render_in_order(sorted(blocks, key=_place), prompts, key, task)
+
+
+def render_in_order(blocks: Sequence[tuple[Demonstration, str]], prompts: Prompts, key: str, task: str) -> str:
+    """The same in the order that is given."""
+    examples = _headed(blocks, prompts)
     mark = mark_of(key, examples) if prompts.quoting.on else ""
     return prompts.render("demonstrations", examples="\n\n".join(examples), mark=mark, task=task)
 
 
 def _examples(blocks: Sequence[tuple[Demonstration, str]], prompts: Prompts) -> list[str]:
     """Texts under their headings, ordered by trajectory so that equal sets give equal text."""
-    ordered = sorted(blocks, key=_place)
-    return [f"{_heading(prompts, i)}{text}" for i, (_, text) in enumerate(ordered, 1)]
+    return _headed(sorted(blocks, key=_place), prompts)
+
+
+def _headed(blocks: Sequence[tuple[Demonstration, str]], prompts: Prompts) -> list[str]:
+    return [f"{_heading(prompts, i)}{text}" for i, (_, text) in enumerate(blocks, 1)]
 
 
 def _place(block: tuple[Demonstration, str]) -> tuple[str, int]:
@@ -239,8 +251,9 @@ def build_at(
     first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), None)
     if first is None:
         raise InvalidRequest("demonstrations need a user message to follow: the conversation has none")
-    structure = Shown(tuple(d for d, _ in sorted(shown, key=_place)), prompts.quoting.on)
-    text = render(shown, prompts, text_of(messages[first]), task)
+    key = text_of(messages[first])
+    structure = Shown(tuple(d for d, _ in sorted(shown, key=_place)), prompts.quoting.on, key, task)
+    text = render(shown, prompts, key, task)
     best_first = tuple(d for d, _ in shown)
     return [Prompt(_placed(messages, first, place, text, structure), best_first, dropped, tokens) for place in places]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from agentcascade.messages import text_of
-from agentcascade.prompts.additions import Composed, Rendered
+from agentcascade.prompts.additions import Rendered, with_addition_behind
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.prompts.quoting import mark_of
 from agentcascade.protocols import TokenCounter
@@ -76,10 +76,6 @@ def with_drafts(
     Returns:
         The messages to send; the same where there is no draft, no room, or no place.
     """
-    role = messages[-1].get("role") if messages else None
-    after_tools = role in ("tool", "function")
-    if not (role == "user" or (after_tools and user_after_tools)):
-        return DraftPrompt(messages, 0, 0)
     blocks, tokens = _fit(distinct(samples), sum(s.weight for s in samples), budget, count, prompts)
     if not blocks:
         return DraftPrompt(messages, 0, 0)
@@ -87,10 +83,9 @@ def with_drafts(
     if prompts.quoting.on:
         first = next((text_of(message) for message in messages if message.get("role") == "user"), "")
         values["mark"] = mark_of(f"drafts\0{first}", blocks)
-    text, addition = prompts.render("drafts", **values), Rendered("drafts", values)
-    if after_tools:
-        return DraftPrompt([*messages, Composed({"role": "user", "content": ""}, text, addition)], len(blocks), tokens)
-    return DraftPrompt([*messages[:-1], Composed(messages[-1], text, addition)], len(blocks), tokens)
+    text = prompts.render("drafts", **values)
+    sent = with_addition_behind(messages, text, Rendered("drafts", values), user_after_tools=user_after_tools)
+    return DraftPrompt(messages, 0, 0) if sent is None else DraftPrompt(sent, len(blocks), tokens)
 
 
 def _fit(

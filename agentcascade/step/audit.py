@@ -19,7 +19,7 @@ from agentcascade.step.context import StepContext
 from agentcascade.step.model_calls import ModelCalls
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
-from agentcascade.step.shadow import logged, temperature_of, window_of
+from agentcascade.step.shadow import logged_rounds, temperature_of, window_of
 from agentcascade.step.student import parse
 from agentcascade.types import Decision, Shadow, Situation
 
@@ -134,10 +134,11 @@ class Audits:
                 temperature=temperature_of(context, request),
                 k=context.config.retrieval.k if context.bank is not None else 0,
                 window=window_of(context, request) if context.bank is not None else None,
+                vary=context.config.sampling.vary if step.prompts > 1 else None,
                 similarity=step.similarity,
                 propensity=context.config.audit.rate,
                 teacher_action=taught,
-                samples=tuple(logged(s) for s in step.samples),
+                samples=logged_rounds(step.fed_back, step.samples),
                 accepted=True,
                 agreement=decision.agreement,
                 demonstrations=decision.demonstrations,

@@ -16,7 +16,7 @@ from agentcascade.step.context import StepContext
 from agentcascade.step.request import Request
 from agentcascade.types import Message
 
-PASSING = ("memory", "drafts")
+PASSING = ("memory", "drafts", "refused")
 """Templates of what stands in one step's prompt alone."""
 
 

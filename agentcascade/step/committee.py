@@ -15,6 +15,7 @@ from agentcascade.actions import voting
 from agentcascade.actions.voting import Seat
 from agentcascade.errors import BudgetExceeded, ConfigError, InvalidRequest, UnknownPrice, describe
 from agentcascade.protocols import ChatModel, Router
+from agentcascade.step import variation
 from agentcascade.step.context import StepContext
 from agentcascade.step.model_calls import NOTHING, ModelCalls
 from agentcascade.step.record import StepRecord
@@ -175,7 +176,7 @@ class Committee(StudentPolicy):
         student = member.student
         try:
             async with asyncio.timeout_at(until):
-                batch = await ModelCalls(student.context, request, record).sample(size, drawn, purpose)
+                batch = await variation.sample(student.context, request, record, size, drawn, purpose)
             samples = [await student._sample(reply, situation, request) for reply in batch.replies]
             if batch.call is not None:
                 student.learned.statistics.add_request(batch.call, size)

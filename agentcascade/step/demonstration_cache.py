@@ -225,7 +225,7 @@ def cheapest(
     kept = next((one for one in planned if not one.fresh), None)
     lost = 0.0
     if kept is not None:
-        call = _teacher_dollars(context, request, output)
+        call = teacher_dollars(context, request, output)
         if call is None:
             planned, kept = [one for one in planned if one.fresh], None
         else:
@@ -245,7 +245,7 @@ def cheapest(
     return best
 
 
-def _teacher_dollars(context: StepContext, request: Request, output: int) -> float | None:
+def teacher_dollars(context: StepContext, request: Request, output: int) -> float | None:
     """Of the call that a deferral takes: its cache is cold where the student takes the steps."""
     if context.teacher is None:
         return None

@@ -30,7 +30,7 @@ from agentcascade.lifetime import Lifetime
 from agentcascade.models import structured_output, tool_call_ids
 from agentcascade.prompts.additions import without
 from agentcascade.protocols import Router, Verdict
-from agentcascade.step import drafts
+from agentcascade.step import drafts, feedback
 from agentcascade.step.answer_options import teachers_alone
 from agentcascade.step.audit import AuditFailures, Audits
 from agentcascade.step.background import BackgroundTasks
@@ -294,7 +294,7 @@ class Engine:
         """The student's accepted answer, or None to defer; `record.reason` says why."""
         samples: list[Sample] = []
         try:
-            verdict = await policy.sample_and_vote(router, situation, n, request, record, samples=samples)
+            verdict = await feedback.vote(policy, router, situation, n, request, record, samples)
         except BaseException:
             if samples:  # they were paid for: the record has them, and may be answered from
                 record.add_votes(voting.tally(samples), samples)

@@ -44,6 +44,8 @@ class StepRecord:
         self._fields: dict[str, Mapping[str, Any]] = {}
         self._votes: Tally | None = None
         self._samples: Sequence[Sample] = ()
+        self._fed_back: Sequence[Sample] = ()
+        self._prompts = 1
         self._prompt: Prompt | None = None
         self._chosen: Sample | None = None
         self._raised, self._teacher_shown, self._teacher_drafts = False, 0, 0
@@ -90,6 +92,22 @@ class StepRecord:
         """The student's samples, and how they agree."""
         self._votes = votes
         self._samples = samples
+
+    def add_prompts(self, prompts: int) -> None:
+        """Samples are drawn from so many different prompts."""
+        self._prompts = max(self._prompts, prompts)
+
+    @property
+    def prompts(self) -> int:
+        return self._prompts
+
+    def add_fed_back(self, samples: Sequence[Sample]) -> None:
+        """Samples, all invalid, whose fault was fed back: those that are voted on came after it."""
+        self._fed_back = samples
+
+    @property
+    def fed_back(self) -> Sequence[Sample]:
+        return self._fed_back
 
     def accept(self, chosen: Sample, reason: str) -> None:
         """The step is the student's."""
@@ -170,6 +188,7 @@ class StepRecord:
         assert self._votes is not None
         assert chosen.action is not None
         said = f"agreement {self._votes.counts[chosen.action.key]}/{self._votes.total}"
+        said += ", after a fault was fed back" if self._fed_back else ""
         return f"{said}, answer of {chosen.member}" if chosen.member else said
 
     def close(self, teacher_dollars: Decimal | None = None, cache_regret: Decimal | None = None) -> Decision:
@@ -188,9 +207,11 @@ class StepRecord:
             reason=self.reason,
             agreement=votes.agreement if votes else None,
             votes=votes.counts if votes else {},
-            samples=len(self._samples),
-            invalid_samples=sum(s.action is None for s in self._samples),
-            struck=_struck(self._samples),
+            samples=len(self._fed_back) + len(self._samples),
+            invalid_samples=len(self._fed_back) + sum(s.action is None for s in self._samples),
+            struck=_struck([*self._fed_back, *self._samples]),
+            prompts=self._prompts,
+            retried=len(self._samples) if self._fed_back else 0,
             action=self.action.key if self.action else None,
             demonstrations=self.demonstrations,
             dropped_demonstrations=prompt.dropped if prompt else 0,
@@ -235,7 +256,7 @@ class StepRecord:
             sampled, samples = own, [s for s in samples if s.member == own[0].model]
         if not sampled or not samples:
             return None
-        output = sum(c.usage.completion for c in sampled) / len(samples)
+        output = sum(c.usage.completion for c in sampled) / (len(samples) + len(self._fed_back))
         prompt = round(sampled[0].usage.prompt / sampled[0].requests)
         return Usage(input=max(0, prompt - extra), output=round(output))
 

@@ -174,3 +174,19 @@ class SampleStatistics:
             # What is forgotten falls back to the prior, so that p stays off 0 and 1.
             self._agreed = FORGET * self._agreed + (1 - FORGET) * 2.0 + agreed
             self._pairs = FORGET * self._pairs + (1 - FORGET) * 3.0 + 1
+
+
+class FeedbackStatistics:
+    """How often a student was accepted after its error was fed back. The prior is one of two."""
+
+    def __init__(self) -> None:
+        self._accepted, self._asked = 1.0, 2.0
+
+    @property
+    def accepted(self) -> float:
+        """Posterior mean of the probability."""
+        return self._accepted / self._asked
+
+    def add(self, accepted: bool) -> None:
+        self._accepted = FORGET * self._accepted + (1 - FORGET) + accepted
+        self._asked = FORGET * self._asked + (1 - FORGET) * 2 + 1

@@ -6,6 +6,7 @@ A shadow never delays or breaks the agent's step. Every sample is logged, for tu
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from agentcascade._util.stable_draw import included, pick
 from agentcascade.actions import voting
@@ -13,6 +14,7 @@ from agentcascade.messages import text_of
 from agentcascade.protocols import LearningRouter, Verdict
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.context import StepContext
+from agentcascade.step.feedback import asked_again
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.step.stuck import find_stuck
@@ -57,6 +59,10 @@ class Shadows:
                 shown = await policy.add_demonstrations(situation, "shadow", request, record) or request
             n = samples_of(context, situation)
             await policy.sample_all(n, situation, shown, record, "shadow", samples=samples, until=until)
+            if (again := asked_again(policy, shown, record, samples)) is not None:
+                record.add_fed_back(list(samples))
+                samples.clear()
+                await policy.sample_all(n, situation, again, record, "shadow", samples=samples, until=until)
             complete = True
         except Exception as error:
             record.add_failure("shadow", error)
@@ -95,10 +101,11 @@ class Shadows:
                 temperature=temperature_of(context, request),
                 k=k,
                 window=window_of(context, request) if k else None,
+                vary=config.sampling.vary if record.prompts > 1 else None,
                 similarity=record.similarity,
                 propensity=config.shadow.rate,
                 teacher_action=decision.action,
-                samples=tuple(logged(s) for s in samples),
+                samples=logged_rounds(record.fed_back, samples),
                 accepted=accepted,
                 agreement=votes.agreement if samples else None,
                 demonstrations=record.demonstrations,
@@ -132,6 +139,13 @@ def temperature_of(context: StepContext, request: Request) -> float | None:
     if request.temperature is not None:
         return request.temperature
     return own if own is not None or student is None else student.temperature
+
+
+def logged_rounds(fed_back: Sequence[Sample], samples: Sequence[Sample]) -> tuple[LoggedSample, ...]:
+    """The samples as the log keeps them, behind those whose fault was fed back, where there are any."""
+    if not fed_back:
+        return tuple(map(logged, samples))
+    return (*map(logged, fed_back), *(logged(sample).model_copy(update={"retry": True}) for sample in samples))
 
 
 def logged(sample: Sample) -> LoggedSample:

@@ -16,13 +16,14 @@ from agentcascade.actions.refusals import refusal
 from agentcascade.errors import InvalidAction, describe
 from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import ChatModel, Router, Verdict
+from agentcascade.step import variation
 from agentcascade.step.caching import student_terms
 from agentcascade.step.context import StepContext
 from agentcascade.step.demonstration_cache import DemonstrationCache
 from agentcascade.step.model_calls import ModelCalls, StudentReply
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
-from agentcascade.step.sample_batches import MOST, BatchPlanner, SampleStatistics, batch_prices
+from agentcascade.step.sample_batches import MOST, BatchPlanner, FeedbackStatistics, SampleStatistics, batch_prices
 from agentcascade.types import Completion, Message, Mode, Purpose, Sample, Situation, Tally
 
 log = logging.getLogger("agentcascade.student")
@@ -37,11 +38,12 @@ class Learned(NamedTuple):
 
     statistics: SampleStatistics
     demonstrations: DemonstrationCache
+    feedback: FeedbackStatistics
 
 
 def new_learned() -> Learned:
     """Of a student that was not asked yet."""
-    return Learned(SampleStatistics(), DemonstrationCache())
+    return Learned(SampleStatistics(), DemonstrationCache(), FeedbackStatistics())
 
 
 class StudentPolicy:
@@ -166,7 +168,8 @@ class StudentPolicy:
 
         async def draw(samples: list[Sample], votes: Tally, remaining: int) -> None:
             size = min(max(next_size(votes), 1), remaining)
-            batch = await calls.sample(size, votes.total, purpose, more=size < remaining)
+            more = size < remaining
+            batch = await variation.sample(self.context, request, record, size, votes.total, purpose, more=more)
             for reply in batch.replies:
                 samples.append(await self._sample(reply, situation, request))
             if batch.call is not None:
@@ -178,6 +181,7 @@ class StudentPolicy:
         """Votes so far → samples to buy next, as `sampling.staged` says."""
         context, settings, statistics = self.context, self.context.config.sampling, self.learned.statistics
         assert context.student is not None
+        is_varied = variation.prompts_of(context, request) > 1
         if settings.staged == "auto" and 1 < n <= MOST and statistics.known:
             prompt = count_messages(request.remembered, context.count) + request.demonstration_tokens
             prompt += context.count(json.dumps(request.tools)) if request.tools else 0
@@ -190,9 +194,12 @@ class StudentPolicy:
                 second_dollars=settings.second_dollars,
             )
             if prices is not None:
+                if is_varied:  # no prompt is sent twice
+                    prices = prices._replace(once=False, repeated_prompt=prices.prompt)
                 planner = BatchPlanner(router, situation, n, prices, statistics.agree)
                 return lambda votes: planner.next(votes)[0]
-        staged = settings.staged == "always" or (settings.staged == "auto" and not context.student.supports_n)
+        pays_once = context.student.supports_n and not is_varied
+        staged = settings.staged == "always" or (settings.staged == "auto" and not pays_once)
         if not staged:
             return lambda votes: n - votes.total
         return lambda votes: voting.next_wave(router, situation, votes, n - votes.total)
@@ -232,7 +239,7 @@ class StudentPolicy:
     async def _add_samples(
         self, more: int, samples: list[Sample], situation: Situation, request: Request, record: StepRecord
     ) -> None:
-        batch = await ModelCalls(self.context, request, record).sample(more, len(samples))
+        batch = await variation.sample(self.context, request, record, more, len(samples))
         samples += [await self._sample(reply, situation, request) for reply in batch.replies]
 
     async def _sample(self, reply: StudentReply, situation: Situation, request: Request) -> Sample:

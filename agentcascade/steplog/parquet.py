@@ -98,7 +98,13 @@ def _schema(pa: Any) -> Any:
     student = pa.struct(
         [
             *(("model", text), ("samples", pa.list_(sample)), ("n", number), ("temperature", real), ("k", number)),
-            *(("window", text), ("demonstrations", pa.list_(text)), ("similarity", real), ("prompt", usage)),
+            *(
+                ("window", text),
+                ("vary", text),
+                ("demonstrations", pa.list_(text)),
+                ("similarity", real),
+                ("prompt", usage),
+            ),
             ("price", price),
         ]
     )

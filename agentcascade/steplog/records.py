@@ -67,21 +67,23 @@ def logged_step(shadow: Shadow, calls: Sequence[Call], success: bool | None, pri
 
 def _student_samples(shadow: Shadow, calls: Sequence[Call], member: str, prices: PriceLookup) -> StudentSamples:
     """Samples of one student of a shadow: of a committee's `member`, or of the only one."""
-    samples = [
+    of_member = [
         sample.model_copy(update={"member": "", "weight": 1}) for sample in shadow.samples if sample.member == member
     ]
     calls = [call for call in calls if not member or call.model == member]
     model = member or (calls[0].model if calls else "")
+    samples = _after_feedback(_with_tokens(of_member, sum(call.usage.completion for call in calls)))
     return StudentSamples(
         model=model,
-        samples=_with_tokens(samples, sum(call.usage.completion for call in calls)),
+        samples=samples,
         n=len(samples),
         temperature=shadow.temperature,
         k=shadow.k,
         window=shadow.window,
+        vary=shadow.vary,
         demonstrations=shadow.demonstrations,
         similarity=shadow.similarity,
-        prompt=_one_prompt(calls[0]) if calls else None,
+        prompt=_prompts(calls, len(samples) < len(of_member)),
         price=prices.of(model),
     )
 
@@ -91,6 +93,33 @@ def _one_prompt(call: Call) -> Usage | None:
     classes = (name for name in Usage.model_fields if name not in ("output", "reasoning"))
     prompt = Usage(**{name: round(getattr(call.usage, name) / call.requests) for name in classes})
     return prompt if prompt.prompt else None
+
+
+def _prompts(calls: Sequence[Call], fed_back: bool) -> Usage | None:
+    """Prompt tokens of one request; of two, where a fault was fed back: the first one's, and the last one's."""
+    first = _one_prompt(calls[0]) if calls else None
+    last = _one_prompt(calls[-1]) if fed_back and len(calls) > 1 else None
+    return first if first is None or last is None else first + last
+
+
+def _after_feedback(samples: tuple[LoggedSample, ...]) -> tuple[LoggedSample, ...]:
+    """The samples that were voted on: where a fault was fed back those behind it, which carry the others' tokens, too.
+
+    No rule accepts a step whose samples are all invalid, so that what came behind them is all that it is judged by.
+    """
+    again = [sample for sample in samples if sample.retry]
+    if not again:
+        return samples
+    each, over = divmod(sum(sample.tokens or 0 for sample in samples if not sample.retry), len(again))
+    return tuple(
+        sample.model_copy(
+            update={
+                "retry": False,
+                "tokens": None if sample.tokens is None else sample.tokens + each + (place < over),
+            }
+        )
+        for place, sample in enumerate(again)
+    )
 
 
 def _with_tokens(samples: Sequence[LoggedSample], generated: int) -> tuple[LoggedSample, ...]:
@@ -158,6 +187,7 @@ def decision_and_shadow(step: LoggedStep, default_time: datetime) -> tuple[Decis
         temperature=sampled.temperature,
         k=sampled.k,
         window=sampled.window,
+        vary=sampled.vary,
         similarity=sampled.similarity,
         propensity=step.propensity,
         teacher_action=step.teacher,

@@ -27,6 +27,12 @@ class StudentSamples(Frozen):
         exclude_if=lambda window: window is None,
         description="'BEFORE/AFTER', their steps around the one that matches",
     )
+    vary: str | None = Field(
+        default=None,
+        pattern="^(order|subsets)$",
+        exclude_if=lambda vary: vary is None,
+        description="how prompts differed between the samples (sampling.vary)",
+    )
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
     similarity: float | None = Field(default=None, description="score of the best of them")
     prompt: Usage | None = Field(default=None, description="prompt tokens of one request, by class; None: not known")

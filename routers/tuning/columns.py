@@ -37,6 +37,7 @@ class Arm(NamedTuple):
     temperature: float | None = None
     k: int | None = None
     window: str | None = None
+    vary: str | None = None
 
     def __str__(self) -> str:
         return " ".join(p for p in (self.student, self.setting) if p) or "student"
@@ -48,6 +49,7 @@ class Arm(NamedTuple):
         parts += [f"T={self.temperature:g}"] if self.temperature is not None else []
         parts += [f"k={self.k}"] if self.k is not None else []
         parts += [f"window={self.window}"] if self.window and self.k != 0 else []
+        parts += [f"vary={self.vary}"] if self.vary else []
         return " ".join(parts)
 
 
@@ -245,7 +247,7 @@ def failed(drawn: StudentSamples) -> bool:
 
 
 def arm_of(step: LoggedStep, drawn: object) -> Arm:
-    names = "temperature", "k", "window"
+    names = "temperature", "k", "window", "vary"
     return Arm(getattr(drawn, "model", ""), *(getattr(drawn, name, None) for name in names))
 
 

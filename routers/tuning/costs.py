@@ -67,11 +67,14 @@ class Bill:
             n, requests = asked.votes.waves(log)
         elif self.sampling == "staged":
             requests = 1.0
+        if log.arm.vary:  # each sample has a prompt of its own
+            requests = n
         if not priced:
             return np.full(len(log), self.sample_cost) * n
         dollars = log.dollars
         first, sample = dollars["prompt" if self.discounts else "plain_prompt"], dollars["sample"]
-        again = dollars["again"] if self.discounts and self.sampling == "staged" else dollars["plain_prompt"]
+        repeated = self.sampling == "staged" and not log.arm.vary
+        again = dollars["again"] if self.discounts and repeated else dollars["plain_prompt"]
         return first + again * (requests - 1) + sample * n
 
 

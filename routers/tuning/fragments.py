@@ -49,6 +49,8 @@ def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call"
             sections["sampling"]["logprobs"] = True
         if arm is not None and arm.temperature is not None:
             sections["sampling"]["temperature"] = arm.temperature
+        if arm is not None and arm.vary is not None:
+            sections["sampling"]["vary"] = arm.vary
         if arm is not None and arm.k is not None:
             sections["retrieval"] = {"k": arm.k}
             if arm.k and arm.window is not None:

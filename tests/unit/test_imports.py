@@ -87,6 +87,7 @@ OWNERS = {
         "storage.migrations.versions.0010_drafts",
         "storage.migrations.versions.0011_outcomes",
         "storage.migrations.versions.0012_response_cache",
+        "storage.migrations.versions.0013_retries",
     },
 }
 """Heavy packages, and the modules that may import them."""
