@@ -107,6 +107,7 @@ class Plan:
         audits: Share of the accepted steps that the teacher answers as well.
         teacher_sees_demonstrations: When it answers a deferred step.
         draft_tokens: Most tokens of the student's drafts in a deferred step's prompt; 0: the teacher sees none.
+        varied: Whether each sample has a prompt of its own, and pays for it (`sampling.vary`).
         verifier: Asked which samples mean the same, where they differ.
     """
 
@@ -123,6 +124,7 @@ class Plan:
     audits: float = 0.0
     teacher_sees_demonstrations: bool = False
     draft_tokens: int = 0
+    varied: bool = False
     verifier: ChatModel | None = None
 
     def terms(self, model: ChatModel) -> CacheTerms:
@@ -218,7 +220,7 @@ def _students(plan: Plan, tokens: StepTokens, shown: float) -> tuple[list[Decima
 
 def _paths(plan: Plan, policy: Policy) -> Sequence[VotePath]:
     one = policy.members[0][0] if len(policy.members) == 1 else None
-    staged = plan.staged == "always" or (plan.staged == "auto" and (one is None or not one.supports_n))
+    staged = plan.staged == "always" or (plan.staged == "auto" and (one is None or not one.supports_n or plan.varied))
     return sorted(vote_paths(policy.router, policy.seats, staged=staged))
 
 
@@ -246,7 +248,7 @@ def _requests(plan: Plan, model: ChatModel, samples: int, tokens: StepTokens, sh
     own_prompt, own = tokens.of(model.name)
     prompt, new = own_prompt + shown, min(tokens.new, own_prompt)
     terms = plan.terms(model)
-    if again:
+    if again and not plan.varied:
         usage = terms.usage(round(prompt), round(prompt))
     elif plan.sticky or not shown:
         usage = prompt_usage(terms, prompt, new, tokens.episode_steps)
@@ -254,7 +256,7 @@ def _requests(plan: Plan, model: ChatModel, samples: int, tokens: StepTokens, sh
         usage = prompt_usage(terms, prompt, new + shown, tokens.episode_steps)
     else:
         usage = Usage(input=round(prompt))
-    requests, answers = (1, samples) if model.supports_n else (samples, 1)
+    requests, answers = (1, samples) if model.supports_n and not plan.varied else (samples, 1)
     return requests * _dollars(model, usage, own.answer * answers, own.reasoning * answers)
 
 
