@@ -287,3 +287,13 @@ def test_at_the_price_that_is_named_the_cascade_breaks_even(acceptance, n):
     cheaper = model(str(Decimal("7") * Decimal(str(factor))), str(Decimal("21") * Decimal(str(factor))))
     costs = forecast(plan(n, student=cheaper), size).most
     assert costs.saving(acceptance) == pytest.approx(0, abs=1e-6)
+
+
+def test_drafts_are_in_a_deferred_steps_prompt_alone_and_varied_prompts_are_paid_one_by_one():
+    plain, drafted = forecast(plan(3, k=0), tokens()), forecast(plan(3, k=0, draft_tokens=1000), tokens())
+    assert (drafted.most.teacher, drafted.most.accepted) == (plain.most.teacher, plain.most.accepted)
+    assert drafted.most.deferred > plain.most.deferred
+    assert forecast(plan(3, k=0, draft_tokens=1), tokens()).most.deferred - plain.most.deferred == Decimal(10) / 10**6
+    once, each = (forecast(replace(plan(3, k=2), varied=varied, staged="never"), tokens()) for varied in (False, True))
+    shown = 2 * 40 * 5
+    assert each.most.accepted - once.most.accepted == 2 * Decimal(PROMPT + shown) / 10**6
