@@ -450,7 +450,7 @@ class MemoryConfig(Section):
     )
     axis: str = Field(default="local", description="local (no chat model), implementation, reasoning, capacity")
     tiers: Mapping[str, Mapping[str, str]] = Field(
-        default_factory=dict, description="module: {tier: rules, models, deep or llm:SIZE[:direct|cot|reflect]}"
+        default_factory=dict, description="module: {tier: rules, models, deep or llm:SIZE[:direct|cot|reflect|refine]}"
     )
     models: Mapping[Literal["small", "medium", "large"], ModelConfig] = Field(default_factory=dict)
     router: RouterConfig = RouterConfig(name="fixed", options={"tiers": "mid"})

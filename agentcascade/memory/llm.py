@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from agentcascade.errors import InvalidAction
+from agentcascade.memory import refine
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.types import Message
 
 Size = Literal["small", "medium", "large"]
-Reasoning = Literal["direct", "cot", "reflect"]
+Reasoning = Literal["direct", "cot", "reflect", "refine"]
 
 
 @dataclass(frozen=True)
 class ChatMethod:
-    """Method ``llm:SIZE:REASONING``: which chat model, asked directly, step by step (cot) or with reflection."""
+    """Method ``llm:SIZE:REASONING``: which chat model; asked directly, step by step, with reflection, or to refine."""
 
     size: Size = "large"
     reasoning: Reasoning = "direct"
@@ -33,29 +34,52 @@ async def ask_model(
     task: str, material: str, question: str, method: ChatMethod, ask: Ask, max_tokens: int, prompts: Prompts = DEFAULT
 ) -> str:
     """Ask a chat model for `task` on `material`, whose lines are quoted; returns its result without its reasoning."""
-    quoting = prompts.quoting
+    if method.reasoning == "refine":
+        return await _refined(task, material, question, method, ask, max_tokens, prompts)
     if method.reasoning != "direct":
         task = f"{task}\n\n{prompts.render('memory_step_by_step')}"
-    content = prompts.render(
-        "memory_task",
-        history=quoting.fence("history", material, question),
-        question=quoting.fence("question", quoting.text(question), question),
-        task=task,
-    )
-    messages: list[Message] = [
-        {"role": "system", "content": prompts.render("memory_system")},
-        {"role": "user", "content": content},
-    ]
+    messages = _messages(task, material, question, prompts)
     if method.reasoning == "direct":
         return extract_result(await ask(method.size, messages, max_tokens))
     draft = await ask(method.size, messages, 2 * max_tokens)
     if method.reasoning == "cot":
         return extract_result(draft)
     messages += [
-        {"role": "assistant", "content": quoting.words(draft)},
+        {"role": "assistant", "content": prompts.quoting.words(draft)},
         {"role": "user", "content": prompts.render("memory_reflect")},
     ]
     return extract_result(await ask(method.size, messages, 2 * max_tokens))
+
+
+async def _refined(
+    task: str, material: str, question: str, method: ChatMethod, ask: Ask, max_tokens: int, prompts: Prompts
+) -> str:
+    """Drafts side by side, distilled, and refined in one more call."""
+
+    async def draft(way: str) -> str:
+        way_of_it = prompts.render(way)
+        messages = _messages(f"{task}\n\n{way_of_it}" if way_of_it else task, material, question, prompts)
+        return extract_result(await ask(method.size, messages, 2 * max_tokens))
+
+    lines = refine.distilled(await refine.drafted(draft), refine.CHARACTERS * max_tokens)
+    messages = _messages(task, material, question, prompts)
+    quoted = prompts.quoting.fence("drafts", prompts.quoting.text(lines), question)
+    messages[-1]["content"] += "\n\n" + prompts.render("memory_refine", drafts=quoted)
+    return extract_result(await ask(method.size, messages, 2 * max_tokens))
+
+
+def _messages(task: str, material: str, question: str, prompts: Prompts) -> list[Message]:
+    quoting = prompts.quoting
+    content = prompts.render(
+        "memory_task",
+        history=quoting.fence("history", material, question),
+        question=quoting.fence("question", quoting.text(question), question),
+        task=task,
+    )
+    return [
+        {"role": "system", "content": prompts.render("memory_system")},
+        {"role": "user", "content": content},
+    ]
 
 
 def extract_result(text: str) -> str:
