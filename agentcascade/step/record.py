@@ -251,12 +251,12 @@ class StepRecord:
         """Tokens of one request without demonstrations and one answer of the student's; None where none was sampled."""
         extra = self._prompt.tokens if self._prompt else 0
         sampled = [c for c in self._calls if c.purpose == "sample"]
-        samples = self._samples
+        samples: Sequence[Sample] = [*self._fed_back, *self._samples]
         if own := self._of_chosen(sampled):
             sampled, samples = own, [s for s in samples if s.member == own[0].model]
         if not sampled or not samples:
             return None
-        output = sum(c.usage.completion for c in sampled) / (len(samples) + len(self._fed_back))
+        output = sum(c.usage.completion for c in sampled) / len(samples)
         prompt = round(sampled[0].usage.prompt / sampled[0].requests)
         return Usage(input=max(0, prompt - extra), output=round(output))
 
