@@ -88,8 +88,16 @@ def check(value: Any, schema: object, what: str) -> None:
     if error is not None:
         where = ".".join(str(p)[:40] for p in list(error.absolute_path)[:10])
         raise InvalidAction(
-            bounds.escape_surrogates(f"{what}{f' at {where}' if where else ''}: {error.message[:MAX_ERROR_CHARACTERS]}")
+            bounds.escape_surrogates(f"{what}{f' at {where}' if where else ''}: {_shortened(error.message)}")
         )
+
+
+def _shortened(message: str) -> str:
+    """A message that begins with the value and ends with what is wrong with it, cut in its middle."""
+    if len(message) <= MAX_ERROR_CHARACTERS:
+        return message
+    half = MAX_ERROR_CHARACTERS // 2
+    return f"{message[: half - 3]} … {message[-half:]}"
 
 
 def is_slow(schema: object) -> bool:

@@ -274,3 +274,13 @@ def test_references_that_explode_when_they_are_inlined_are_refused():
     tree = {"type": "object", "properties": {"kids": {"items": {"$ref": "#/$defs/t"}}, "next": {"$ref": "#/$defs/t"}}}
     json_schema.check_inlined({"$defs": {"t": tree}, "$ref": "#/$defs/t"}, "tools")
     json_schema.check_inlined({"$ref": 5, "$defs": [], "definitions": {"a": 3}}, "tools")
+
+
+def test_a_long_value_leaves_what_is_wrong_with_it_in_the_message() -> None:
+    with pytest.raises(InvalidAction) as raised:
+        json_schema.check(
+            {"x": {"type": "array", "note": "n" * 500}}, {"properties": {"x": {"type": "array"}}}, "arguments of 'f'"
+        )
+    assert str(raised.value).startswith("arguments of 'f' at x: {'type': 'array'")
+    assert str(raised.value).endswith("is not of type 'array'")
+    assert len(str(raised.value)) < 160
