@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,20 +105,30 @@ def test_a_router_is_trained_on_a_sweep_and_again_from_its_log(data: Path) -> No
     assert "log.npz" in out
 
 
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """Address of a Ray cluster on this machine."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    yield made.address
+    made.shutdown()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not find_module("ray"), reason="needs ray: pip install 'agentcascade[ray]'")
-def test_sweeps_and_rollouts_on_ray_are_those_of_one_process(data: Path, once: Path) -> None:
+def test_sweeps_and_rollouts_on_ray_are_those_of_one_process(data: Path, once: Path, cluster: str) -> None:
     def same(one: Path, other: Path) -> None:
         ours, theirs = np.load(one), np.load(other)
         for name in ("question", "tiers", "score", "query", "reads", "vectors"):
             assert np.array_equal(ours[name], theirs[name]), name
 
     train = "memory", "train", "--data", data
-    run(*train, "--out", "ray", "--ray", "local")
+    run(*train, "--out", "ray", "--ray", cluster)
     same(Path("ray/log.npz"), once / "log.npz")
     random = (*train, "--collect", "random", "--rollouts", 3)
     run(*random, "--out", "alone")
-    run(*random, "--out", "together", "--ray", "local")
+    run(*random, "--out", "together", "--ray", cluster)
     same(Path("together/log.npz"), Path("alone/log.npz"))
 
 

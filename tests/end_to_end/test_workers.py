@@ -111,7 +111,7 @@ def decisions(url: str) -> int:
         database.close()
 
 
-@pytest.mark.parametrize(("kind", "workers"), [("sqlite", 1), ("sqlite", 4), ("postgresql", 2)])
+@pytest.mark.parametrize(("kind", "workers"), [("sqlite", 1), ("sqlite", 3), ("postgresql", 2)])
 def test_start_serve_reload_stop(tmp_path: Path, request: pytest.FixtureRequest, kind: str, workers: int) -> None:
     """The reloaded configuration is the new one, no request fails meanwhile, and every answer is in the ledger."""
     with FakeOpenAI(lambda _: Reply()) as fake:

@@ -191,10 +191,12 @@ def test_a_rules_file_is_read_or_named_with_what_is_wrong(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.engine
-def test_the_command_writes_a_log_and_plays_a_rule_and_a_resumed_run_writes_the_same(tmp_path: Path) -> None:
+def test_the_command_writes_a_log_and_plays_a_rule_and_a_resumed_run_writes_the_same(
+    tmp_path: Path, games_cache: str
+) -> None:
     pytest.importorskip("alfworld")
     environment = {k: v for k, v in os.environ.items() if k != "ALFWORLD_DATA"}
-    environment["AGENTCASCADE_CACHE"] = str(tmp_path / "cache")
+    environment["AGENTCASCADE_CACHE"] = games_cache
     rule = tmp_path / "rule.yaml"
     rule.write_text("router: {name: threshold, options: {n: 4, threshold: 0.75}}\nretrieval: {k: 2}\n")
 

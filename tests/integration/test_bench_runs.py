@@ -154,10 +154,10 @@ OPTIONS = [
 
 @pytest.mark.slow
 @pytest.mark.engine
-def test_a_run_killed_with_its_workers_resumes_to_the_same_table(tmp_path: Path) -> None:
+def test_a_run_killed_with_its_workers_resumes_to_the_same_table(tmp_path: Path, games_cache: str) -> None:
     pytest.importorskip("alfworld")
     environment = {k: v for k, v in os.environ.items() if k != "ALFWORLD_DATA"}
-    environment["AGENTCASCADE_CACHE"] = str(tmp_path / "cache")
+    environment["AGENTCASCADE_CACHE"] = games_cache
 
     def bench(out: str, *more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "agentcascade", *OPTIONS, "--out", str(tmp_path / out), *more]

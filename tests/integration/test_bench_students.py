@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
@@ -15,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from fake_openai import FakeOpenAI, Reply, Request
 from tiny_runs import play
 from tiny_suite import right
@@ -23,6 +22,7 @@ from agentcascade.assembly.components import make_model
 from agentcascade.bench.early_stop import MAX_ALIKE_FAILURES, FailureBreaker, check_models_answer
 from agentcascade.bench.report import RunReport
 from agentcascade.bench.suites.protocol import Task
+from agentcascade.cli import main
 from agentcascade.cli.bench_run import configuration
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig
@@ -45,27 +45,39 @@ def wanders(request: Request) -> Reply:
     return Reply(texts=(f"Thought: I look.\nAction: go to {place}",), usage=USAGE)
 
 
-def bench(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "HOSTED_VLLM_", "ALFWORLD_"))}
-    environment["AGENTCASCADE_CACHE"] = str(tmp_path / "cache")
-    command = [sys.executable, "-m", "agentcascade", "bench", *arguments, "--out", str(tmp_path / "run")]
-    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240)
+@pytest.fixture
+def bench(tmp_path: Path, games_cache: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command, without a key of anybody's."""
+    for name in [k for k in os.environ if k.startswith(("OPENAI_", "HOSTED_VLLM_", "ALFWORLD_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AGENTCASCADE_CACHE", games_cache)
+    return lambda *arguments: CliRunner().invoke(main, ["bench", *arguments, "--out", str(tmp_path / "run")])
 
 
 @pytest.mark.slow
 @pytest.mark.engine
-@pytest.mark.parametrize("student", ["hosted_vllm/qwen", "openai/qwen"])
+@pytest.mark.parametrize(
+    ("student", "played"),
+    [
+        ("hosted_vllm/qwen", ["teacher", "student+demos", "cascade", "random"]),
+        ("openai/qwen", ["teacher", "student+demos"]),
+    ],
+)
 def test_a_student_behind_a_local_server_plays_without_a_key(
-    student: str, fake_openai: Callable[..., FakeOpenAI], tmp_path: Path
+    student: str,
+    played: list[str],
+    fake_openai: Callable[..., FakeOpenAI],
+    bench: Callable[..., Result],
+    tmp_path: Path,
 ) -> None:
     pytest.importorskip("alfworld")
     fake = fake_openai(wanders)
     sizes = ("--episodes", "2", "--demos", "6", "--k", "2", "--workers", "2", "--embedder", "hashing:64")
-    policies = ("--policy", "teacher", "--policy", "student+demos", "--policy", "cascade", "--policy", "random")
+    policies = [option for policy in played for option in ("--policy", policy)]
     asked = ("--samples", "3", "--temperature", "0.7", "--max-tokens", "80", "--timeout", "90")
     served = ("--student", student, "--api-base", fake.url, "--student-price", "0.03/0.09")
-    done = bench(tmp_path, "alfworld", *served, *sizes, *policies, *asked)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = bench("alfworld", *served, *sizes, *policies, *asked)
+    assert done.exit_code == 0, done.output
     lines = [json.loads(line) for line in (tmp_path / "run" / "episodes.jsonl").read_text().splitlines()]
     assert not [r["error"] for r in lines if r["error"]]
     calls = [c for r in lines for d in r["decisions"] for c in d["calls"] if c["role"] == "student"]
@@ -79,7 +91,7 @@ def test_a_student_behind_a_local_server_plays_without_a_key(
     assert {tuple(b["stop"]) for b in bodies} == {("\nObservation:",)}
     assert {r.headers["authorization"] for r in fake.requests} == {"Bearer none"}
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert [p["policy"] for p in results["policies"]] == ["teacher", "student+demos", "cascade", "random"]
+    assert [p["policy"] for p in results["policies"]] == played
     assert results["run"]["timeout"] == 90
 
 
@@ -221,10 +233,10 @@ def test_models_are_asked_once_before_anything_is_paid_for(
     ],
 )
 def test_a_missing_key_and_a_wrong_address_are_told_before_anything_is_played(
-    options: tuple[str, ...], says: str, tmp_path: Path
+    options: tuple[str, ...], says: str, bench: Callable[..., Result], tmp_path: Path
 ) -> None:
     pytest.importorskip("alfworld")
-    done = bench(tmp_path, "alfworld", "--episodes", "2", "--demos", "2", "--embedder", "hashing:64", *options)
-    assert done.returncode == 1
+    done = bench("alfworld", "--episodes", "2", "--demos", "2", "--embedder", "hashing:64", *options)
+    assert done.exit_code == 1
     assert says in " ".join(done.stderr.split())
     assert not (tmp_path / "run").exists()

@@ -29,6 +29,8 @@ from agentcascade.cli import main
 from agentcascade.errors import BenchError, ConfigError, MissingExtra
 from agentcascade.storage import open_database, trajectories
 
+NO_BANK = "postgresql://nobody@127.0.0.1:1/none"
+"""Which a teacher alone never opens"""
 needs_ray = pytest.mark.skipif(not find_module("ray"), reason="needs ray: pip install 'agentcascade[ray]'")
 
 
@@ -90,8 +92,7 @@ def test_machines_that_share_no_files_share_a_bank_in_postgresql(
 def test_an_episode_whose_ray_worker_died_is_played_again_and_counted_once(cluster: str, tmp_path: Path) -> None:
     marker = tmp_path / "died"
     tasks = [*TASKS, Task("deadly", f"die once {marker}")]
-    url = "postgresql://nobody@127.0.0.1:1/none"  # which a teacher alone never opens
-    records = play(tmp_path / "run", policies=("teacher",), tasks=tasks, seeds=(0,), ray=cluster, bank_is=url)
+    records = play(tmp_path / "run", policies=("teacher",), tasks=tasks, seeds=(0,), ray=cluster, bank_is=NO_BANK)
     assert marker.exists()
     assert sorted(r.task for r in records) == ["deadly", *(t.id for t in TASKS)]
     assert all(r.success and not r.error for r in records)
@@ -101,27 +102,30 @@ def test_an_episode_whose_ray_worker_died_is_played_again_and_counted_once(clust
 @needs_ray
 @pytest.mark.slow
 def test_a_task_that_kills_every_ray_worker_ends_the_run_and_keeps_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from agentcascade.bench.pools import ray as ray_pool
 
     monkeypatch.setattr(ray_pool, "ATTEMPTS", 1)
     tasks = [*TASKS, Task("deadly", "die")]
     with pytest.raises(BenchError, match=r"worker processes died .* continue with --resume"):
-        play(tmp_path, policies=("teacher",), tasks=tasks, seeds=(0,), workers=1, ray=LOCAL_CLUSTER)
+        play(tmp_path, policies=("teacher",), tasks=tasks, seeds=(0,), workers=1, ray=cluster, bank_is=NO_BANK)
     records = play(tmp_path, policies=("teacher",), seeds=(0,), workers=1)
     assert sorted(r.task for r in records) == [t.id for t in TASKS]
 
 
 @needs_ray
 @pytest.mark.slow
-def test_a_run_that_was_stopped_on_ray_goes_on_without(tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_on_ray_goes_on_without(
+    cluster: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres_url")
     with pytest.raises(KeyboardInterrupt):
-        play(tmp_path / "run", stop_after=9, ray=LOCAL_CLUSTER)
+        play(tmp_path / "run", stop_after=9, ray=cluster, bank=url)
     store = EpisodeRunFolder(tmp_path / "run", SETTINGS, resume=True)
     assert len(list(store)) == 9
     store.close()
-    assert comparable(play(tmp_path / "run")) == comparable(play(tmp_path / "whole"))
+    assert comparable(play(tmp_path / "run", bank=url)) == comparable(play(tmp_path / "whole"))
 
 
 RUN = """
@@ -163,12 +167,12 @@ def test_more_workers_than_cpus_and_broken_suites_are_told(cluster: str, tmp_pat
     with pytest.raises(BenchError, match=r"the Ray cluster has 2 CPUs, one for each worker: --workers 2 at most"):
         play(tmp_path / "many", workers=3, ray=cluster)
     with pytest.raises(ConfigError, match="'no:Suite' cannot be loaded"):
-        play(tmp_path / "none", policies=("teacher",), suite="no:Suite", ray=LOCAL_CLUSTER)
+        play(tmp_path / "none", policies=("teacher",), suite="no:Suite", ray=cluster, bank_is=NO_BANK)
 
 
 @needs_ray
 @pytest.mark.slow
-def test_replay_on_ray_prints_the_same(tmp_path: Path) -> None:
+def test_replay_on_ray_prints_the_same(cluster: str, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     with log.open("w") as file:
         for i in range(60):
@@ -184,7 +188,7 @@ def test_replay_on_ray_prints_the_same(tmp_path: Path) -> None:
 
     alone = replay()
     assert len(alone) == 5
-    assert replay("--ray", LOCAL_CLUSTER) == alone
+    assert replay("--ray", cluster) == alone
 
 
 def test_without_a_cluster_at_the_address_it_is_told_at_once() -> None:

@@ -36,6 +36,25 @@ async def test_the_contract(case: Case, form: str, adapter: str) -> None:
     case.check(got, provider)
 
 
+async def not_redirected(adapter: str, form: str, status: int) -> None:
+    """Neither key nor content reaches another origin, and nothing is billed."""
+    with Provider(says({"content": "stolen"}), host="127.0.0.2") as thief:
+        to = {"location": f"{thief.url}/chat/completions"}
+        with Provider(lambda b, o: o.json({}, status, to)) as provider:
+            got = await ask(ADAPTERS[adapter](provider.url), form)
+    assert not thief.bodies
+    assert not thief.headers
+    assert "redirects to http://127.0.0.2" in str(got.error)
+    assert got.error is not None
+    assert bill_of(got.error) is None
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 308])
+@pytest.mark.parametrize("form", FORMS)
+async def test_no_status_redirects_to_another_origin(form: str, status: int) -> None:
+    await not_redirected(next(iter(ADAPTERS)), form, status)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("adapter", ADAPTERS)
 class TestBounds:
@@ -92,17 +111,8 @@ class TestBounds:
         assert "chunks" in str(got.error) or "MiB" in str(got.error)
         assert got.bill.usage.completion >= 1_900, "what came is paid for"
 
-    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    async def test_no_redirect_to_another_origin(self, adapter: str, form: str, status: int) -> None:
-        with Provider(says({"content": "stolen"}), host="127.0.0.2") as thief:
-            to = {"location": f"{thief.url}/chat/completions"}
-            with Provider(lambda b, o: o.json({}, status, to)) as provider:
-                got = await ask(ADAPTERS[adapter](provider.url), form)
-        assert not thief.bodies
-        assert not thief.headers
-        assert "redirects to http://127.0.0.2" in str(got.error)
-        assert got.error is not None
-        assert bill_of(got.error) is None
+    async def test_no_redirect_to_another_origin(self, adapter: str, form: str) -> None:
+        await not_redirected(adapter, form, 307)
 
     async def test_a_redirect_at_the_same_origin_is_followed(self, adapter: str, form: str) -> None:
         def answer(body: dict[str, Any], out: Out) -> None:

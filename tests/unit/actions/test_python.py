@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade.actions.formats import make_format
@@ -188,7 +188,6 @@ def outcome(code: str) -> Any:
 seen: dict[str, str] = {}
 
 
-@settings(max_examples=600, deadline=None)
 @given(programs)
 def test_programs_of_one_key_do_the_same(code: str) -> None:
     """Also the key itself, as a program: normalising changes no meaning."""

@@ -40,7 +40,6 @@ def best_mix(costs: Any, scores: Any, cost: float) -> float:
 
 
 @given(policies, st.floats(0, 1))
-@settings(deadline=None, max_examples=300)
 def test_the_hull_is_the_best_that_mixes_of_policies_reach(points: list[tuple[float, float]], share: float) -> None:
     costs, scores = apart(points)
     cost = float(costs.min() + share * (1.2 - costs.min()))
@@ -48,7 +47,6 @@ def test_the_hull_is_the_best_that_mixes_of_policies_reach(points: list[tuple[fl
 
 
 @given(policies)
-@settings(deadline=None, max_examples=300)
 def test_corners_rise_in_cost_and_score_and_no_mix_of_two_beats_one(points: list[tuple[float, float]]) -> None:
     costs, scores = apart(points)
     corners = upper_hull(costs, scores)

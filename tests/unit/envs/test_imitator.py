@@ -342,7 +342,7 @@ CONVERSATIONS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(CONVERSATIONS, st.sampled_from([None, 0.0, 0.1, 2.0]))
 def test_any_conversation_is_answered(messages: list[Message], temperature: float | None) -> None:
     said = texts(messages, n=2, temperature=temperature)
@@ -350,7 +350,6 @@ def test_any_conversation_is_answered(messages: list[Message], temperature: floa
     assert all(text.startswith("Thought: ") and "\nAction: " in text for text in said)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text(), st.text(), st.text())
 def test_any_text_in_its_place_is_answered(system: str, user: str, answer: str) -> None:
     messages = [("system", system), ("user", user), ("assistant", answer), ("user", user)]

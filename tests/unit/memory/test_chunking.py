@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade.memory.chunking import pack_chunks, split_turns
@@ -20,7 +20,6 @@ turns = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(turns, max_size=12), st.integers(16, 64))
 def test_no_line_or_chunk_is_too_long_and_no_word_is_lost(history: list[Turn], limit: int) -> None:
     lines = split_turns(history, count, limit)

@@ -5,7 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade._util import bounds
@@ -220,7 +220,6 @@ parts = st.recursive(
 )
 
 
-@settings(max_examples=200)
 @given(parts, parts, plain)
 def test_the_verdict_is_that_of_the_library(schema, definition, value):
     import jsonschema

@@ -62,7 +62,6 @@ operations = st.lists(
 @given(steps=operations, key=vectors, k=st.integers(-1, 9), exclude=st.sets(st.integers(0, 7), max_size=3))
 @example(steps=[("a", [(1, [1, 0, 0])], {1})], key=[1, 0, 0], k=1, exclude=set())
 @example(steps=[("a", [], set())], key=[1, 0, 0], k=1, exclude=set())
-@settings(max_examples=150, deadline=None)
 def test_adds_removals_and_searches_match_brute_force(
     make: Make, steps: list[Operation], key: list[int], k: int, exclude: set[int]
 ) -> None:

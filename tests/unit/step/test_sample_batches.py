@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade import CascadeConfig, ScriptedModel
@@ -77,7 +77,6 @@ agreements = st.floats(0.05, 0.95)
 
 
 @given(billings, routers, agreements)
-@settings(max_examples=60, deadline=None)
 def test_the_plan_is_no_dearer_than_any_fixed_waves_nor_than_all_at_once(paid, router, agree):
     _, planned = BatchPlanner(router, SITUATION, router.n, paid, agree).next(NOTHING)
     best = min(expected(router, paid, agree, waves) for waves in compositions(router.n))
@@ -86,7 +85,6 @@ def test_the_plan_is_no_dearer_than_any_fixed_waves_nor_than_all_at_once(paid, r
 
 
 @given(billings, routers, agreements, st.lists(st.integers(0, 3), min_size=5, max_size=5))
-@settings(max_examples=200, deadline=None)
 def test_waves_decide_as_all_samples_at_once_would(paid, router, agree, classes):
     waves, bought = BatchPlanner(router, SITUATION, router.n, paid, agree), 0
     while True:

@@ -51,7 +51,6 @@ routers = st.one_of(
 
 
 @given(routers, st.data())
-@settings(max_examples=300, deadline=None)
 def test_a_verdict_comes_with_the_last_sample_at_the_latest_and_never_flips(
     router: Router, data: st.DataObject
 ) -> None:
@@ -66,7 +65,6 @@ def test_a_verdict_comes_with_the_last_sample_at_the_latest_and_never_flips(
 
 
 @given(thresholds, st.data())
-@settings(max_examples=300, deadline=None)
 def test_sampling_goes_on_only_while_both_verdicts_are_possible(
     router: AgreementThreshold, data: st.DataObject
 ) -> None:
@@ -166,7 +164,6 @@ def test_impossible_options_are_refused(name: str, options: dict[str, float], me
 
 
 @given(thresholds.filter(lambda r: 2 * r.needed > r.n), st.data())
-@settings(max_examples=60, deadline=None)
 def test_a_staged_step_is_decided_as_one_that_buys_all_samples_at_once(
     router: AgreementThreshold, data: st.DataObject
 ) -> None:

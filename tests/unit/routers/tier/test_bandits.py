@@ -247,7 +247,6 @@ def test_rows_without_a_cost_and_costs_that_are_all_the_same_leave_nothing_to_we
 
 
 @given(st.sampled_from(BANDITS), st.sampled_from(MODULES), st.floats(0, 1), st.integers(0, 60), st.floats(0, 10))
-@settings(deadline=None, max_examples=60)
 def test_probabilities_are_probabilities(
     kind: type[Bandit], module: Any, tradeoff: float, learned: int, knob: float
 ) -> None:

@@ -79,7 +79,6 @@ def test_random_tiers_are_as_likely_as_they_were_told() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted), modules, states, st.floats(0, 1), st.floats(0, 1))
-@settings(deadline=None, max_examples=300)
 def test_a_higher_price_of_cost_never_buys_a_higher_tier(
     thresholds: list[float], module: ModuleName, seen: State, one: float, other: float
 ) -> None:

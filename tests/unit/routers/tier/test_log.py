@@ -76,7 +76,7 @@ logs = st.lists(st.builds(lambda row, p: {**row, **p}, rows, known), min_size=1,
 
 
 @given(logs)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_come_back_as_they_went_in(tmp_path: Path, given: list[dict[str, Any]]) -> None:
     log = from_rows(given, embed, {"encoder": "toy", "cost_unit": "tokens"})
     assert len(log) == len(given)

@@ -84,7 +84,6 @@ def test_a_tie_is_the_first_members_that_votes() -> None:
 ANSWERS = st.lists(st.sampled_from(["a", "b", "c", None]), min_size=3, max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 2), ANSWERS), min_size=2, max_size=3), st.data())
 def test_a_replay_is_what_the_cascade_did_with_the_same_votes(members: list[Any], data: st.DataObject) -> None:
     """Decision, action, and who is asked: in shadow and in cascade, staged, for every weight and number of samples."""
