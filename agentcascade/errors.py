@@ -67,6 +67,14 @@ class BrokenStream(ProviderError, ConnectionError):
     """A stream that ended before its answer did. `completion` holds what came of it."""
 
 
+class NoBatches(ConfigError):
+    """A model's provider has no batch interface that is spoken here."""
+
+
+class BatchFailed(ProviderError):
+    """A provider's batch cannot be sent or read: what it said, and what became of its requests."""
+
+
 class EpisodeClosed(AgentCascadeError):
     """The episode was finished already."""
 

@@ -28,6 +28,7 @@ cascade
 episodes economics routers
 step steplog envs
 vllm memory bank ledger conversation retrievers
+batches
 billing actions models telemetry storage
 redaction config prompts wire
 lifetime event_loop registry messages protocols errors

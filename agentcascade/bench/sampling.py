@@ -66,7 +66,7 @@ def sample_steps(
 
     Raises `InvalidRequest` where the file is of another run, `EnvironmentFailed`, and what `open_pool` raises.
     """
-    prompts = {step_key(item.step): _seeded_prompt(item, plan.seed) for item in items}
+    prompts = {step_key(item.step): seeded_prompt(item, plan.seed) for item in items}
     answers = _open_answers(path, _run_digest(plan, prompts), prompts)
     on_progress(len(answers), len(prompts))
     left = [one for name, one in prompts.items() if name not in answers]
@@ -103,7 +103,7 @@ def sample_steps(
 def with_samples(
     item: StepPrompt,
     answer: dict[str, Any],
-    plan: SamplingPlan,
+    sampling: SamplingSettings,
     *,
     model: str,
     formats: ActionFormat,
@@ -126,13 +126,13 @@ def with_samples(
             key = None if refused else action.key
             samples.append(LoggedSample(action=key, text=action.text, invalid=refused, **details))
     if not samples:
-        samples = [LoggedSample(action=None, invalid=answer["error"])] * plan.sampling.n
+        samples = [LoggedSample(action=None, invalid=answer["error"])] * sampling.n
     prompt, cached = answer.get("prompt", 0), answer.get("cached", 0)
     student = StudentSamples(
         model=model,
         samples=tuple(samples),
-        n=plan.sampling.n,
-        temperature=plan.sampling.temperature,
+        n=sampling.n,
+        temperature=sampling.temperature,
         k=item.k,
         demonstrations=item.demonstrations,
         similarity=item.similarity,
@@ -147,7 +147,8 @@ def step_key(step: LoggedStep) -> str:
     return f"{step.namespace}/{step.id}"
 
 
-def _seeded_prompt(item: StepPrompt, seed: int) -> SeededPrompt:
+def seeded_prompt(item: StepPrompt, seed: int) -> SeededPrompt:
+    """The item's prompt with the seed that is its own."""
     name = step_key(item.step)
     seed_bytes = blake2b(f"{seed} {name}".encode(), digest_size=4).digest()
     return SeededPrompt(id=name, messages=list(item.messages), seed=int.from_bytes(seed_bytes) >> 1)

@@ -13,6 +13,7 @@ from agentcascade._version import __version__
 COMMANDS = {
     "audit": ("audit", "Say whether the certified risk still holds."),
     "bank": ("bank", "List, show, export, import and prune demonstrations."),
+    "batch": ("batch", "See, await and cancel what was sent by providers' batch interfaces."),
     "bench": ("bench", "Run a benchmark under several policies."),
     "db": ("db", "Upgrade, prune and vacuum the database."),
     "doctor": ("doctor", "Say what is installed, what is missing and what answers."),

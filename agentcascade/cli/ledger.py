@@ -31,17 +31,20 @@ def command(
 
     "alone" is what the same steps would have cost with the teacher alone, with its own prompt cache over the episode:
     its own bill where it took the step and the one before, the student's tokens at the teacher's prices, without the
-    demonstrations, where the student did. Mode "memory" is what was recalled outside of agents' steps.
+    demonstrations, where the student did. Mode "memory" is what was recalled outside of agents' steps, "batch" what was
+    sent by the providers' batch interfaces, whatever for.
     """
     from agentcascade.economics.measured import recorded_bills
     from agentcascade.ledger.ledger import Ledger, break_even
     from agentcascade.ledger.recorded_steps import recorded_steps
+    from agentcascade.storage.batches import BatchStore
 
     start = since.replace(tzinfo=UTC) if since else None
     with database(load_config(config, url)) as opened:
         ledger = Ledger(opened)
         lines = ledger.summary(by, namespace=namespace, since=start)
         spending = ledger.spending(namespace=namespace, since=start)
+        batched = BatchStore(opened).bill(namespace, start)
         teacher, cascade = (ledger.episode_dollars(mode, namespace=namespace) for mode in ("collect", "cascade"))
         billed = recorded_bills(recorded_steps(opened, namespace=namespace)[0])
         invested = next((s.dollars for s in ledger.summary("mode", namespace=namespace) if s.group == "collect"), None)
@@ -51,6 +54,7 @@ def command(
         data = {
             "assumption": ASSUMPTION,
             "groups": [s.model_dump(mode="json") for s in lines],
+            "batches": batched._asdict() | {k: _plain(getattr(batched, k)) for k in ("dollars", "ordinary")},
             "models": [s.model_dump(mode="json") | {"dollars": _plain(s.dollars)} for s in spending],
         }
         say(json.dumps(data, indent=2))
@@ -97,6 +101,12 @@ def command(
         to.print(
             f"~ {estimated:,} of {sum(m.calls for m in spending):,} calls are estimated: their providers reported no "
             "usage, or their answers were cut off; what may have been generated is counted"
+        )
+    if batched.dollars is not None and batched.ordinary:
+        gain = batched.ordinary - batched.dollars
+        to.print(
+            f"batches: ${batched.dollars:,.4f} for {batched.requests:,} requests, which would have cost "
+            f"${batched.ordinary:,.4f} at once: ${gain:,.4f} saved"
         )
     if billed is not None and (said := billed.sentence()):
         to.print(f"of the newest steps of mode cascade, {said}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentcascade.cli.batching import batch_options
 from agentcascade.cli.settings import database_options, ray_option
 from agentcascade.cli.students_engine import engine_options, engine_settings
 from agentcascade.cli.terminal import say
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from agentcascade.actions.base import ActionFormat
     from agentcascade.bench.sampling import StepPrompt
     from agentcascade.config.load import CascadeConfig
+    from agentcascade.models.pricing import Price
+    from agentcascade.vllm.offline import SamplingSettings
 
 FORMATS = ("auto", "steps", "openai", "litellm", "langfuse")
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -40,6 +43,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--at-once", type=click.IntRange(1), default=256, show_default=True, help="Steps handed over at a time.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Engines; each needs a GPU.")
+@batch_options
 @ray_option
 @engine_options
 @database_options
@@ -49,15 +53,17 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
 
     A transcript (OpenAI's, litellm's, Langfuse's) brings the whole conversation and the teacher's answer. Of a log of
     steps, goal and observation are asked. What was sampled is kept in OUT.partial: the same command goes on there.
+
+    With --batch MODEL is a provider's, such as openai/gpt-4.1-mini, asked by its batch interface: at half the price
+    as a rule, within a day. The same command goes on where one was stopped; see `agentcascade batch`.
     """
     from agentcascade._util.files import cache_folder
     from agentcascade.actions.formats import make_format
-    from agentcascade.bench.sampling import SamplingPlan, sample_steps, step_key, with_samples
+    from agentcascade.bench.sampling import SamplingPlan, sample_steps
     from agentcascade.cli.logs import price_option
     from agentcascade.cli.settings import load_config
     from agentcascade.errors import InvalidRequest
     from agentcascade.models.quirks import HOSTED_VLLM
-    from agentcascade.steplog.files import write_log
     from agentcascade.vllm.offline import SamplingSettings, environment_python
     from agentcascade.vllm.registry import Registry
 
@@ -69,7 +75,8 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
         ordered=config.tools.side_effects,
     )
     called = options["name"] or Path(model).name
-    python = environment_python(options["vllm"])
+    if not options["batch"]:
+        environment_python(options["vllm"])  # said before a long log is read
     items, left_out = _items(log, options["form"], options["teacher"], formats)
     for reason, number in left_out.most_common():
         say(f"left out: {number:,} {reason}")
@@ -77,10 +84,21 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
         raise InvalidRequest(f"{log} holds no step that a student could be asked")
     if options["k"]:
         items = _demonstrated(items, config, options["k"], formats)
+    sampling = SamplingSettings(
+        options["n"], options["temperature"], options["max_tokens"], None if options["batch"] else _structured(config)
+    )
+    price = price_option(options["student_price"], "student")
+    if options["batch"]:
+        from agentcascade.cli.students_batch import batched_samples
+
+        if extra:
+            raise InvalidRequest(f"{extra[0]!r} is for vLLM: with --batch the provider serves {model}")
+        batched_samples(model, items, sampling, config, options, out, formats, price)
+        return
     plan = SamplingPlan(
-        python,
+        environment_python(options["vllm"]),
         engine_settings(model, called, options, extra),
-        SamplingSettings(options["n"], options["temperature"], options["max_tokens"], _structured(config)),
+        sampling,
         cache_folder("students") / f"{called}-offline.log",
         options["wait"],
         options["seed"],
@@ -96,13 +114,30 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
         on_progress=lambda done, of: say(f"{done:,} of {of:,} steps", err=True),
     )
     served = Registry().all().get(called)
-    rates = price_option(options["student_price"], "student") or (served.price if served else None)
+    rates = price or (served.price if served else None)
+    name = HOSTED_VLLM + called
+    write_samples(out, items, answers, sampling, name, formats, rates)
+    partial.unlink()
+
+
+def write_samples(
+    out: Path,
+    items: Sequence[StepPrompt],
+    answers: Mapping[str, dict[str, Any]],
+    sampling: SamplingSettings,
+    model: str,
+    formats: ActionFormat,
+    price: Price | None,
+) -> None:
+    """The log with the samples of `model`, written to `out`; why steps have none is said."""
+    from agentcascade.bench.sampling import step_key, with_samples
+    from agentcascade.steplog.files import write_log
+
     steps = [
-        with_samples(item, answers[step_key(item.step)], plan, model=HOSTED_VLLM + called, formats=formats, price=rates)
+        with_samples(item, answers[step_key(item.step)], sampling, model=model, formats=formats, price=price)
         for item in items
     ]
     say(f"wrote {write_log(out, steps):,} steps to {out}")
-    partial.unlink()
     failed = Counter(a["error"] for a in answers.values() if "error" in a)
     for reason, number in failed.most_common(3):
         say(f"{number:,} steps have no samples: {reason}")

@@ -6,9 +6,20 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Integer, Table, case, func, select
 
-from agentcascade.storage.tables import decisions
+from agentcascade.storage.tables import (
+    batch_calls,
+    batches,
+    calls,
+    decisions,
+    recall_calls,
+    recalls,
+    rewrite_calls,
+    rewrites,
+)
 
 Conditions = list[ColumnElement[bool]]
+BILLS = ((calls, decisions), (recall_calls, recalls), (rewrite_calls, rewrites), (batch_calls, batches))
+"""Tables of calls, each with the table of what they were made for: all that was ever billed."""
 
 
 def count_rows(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Float, Select, Table, case, cast, func, select, union_all
 
 from agentcascade.errors import InvalidRequest, did_you_mean
-from agentcascade.ledger.conditions import count_rows
+from agentcascade.ledger.conditions import BILLS, count_rows
 from agentcascade.storage import Database
 from agentcascade.storage.memory_recorder import MemoryRecorder as MemoryRecorder
 from agentcascade.storage.recorder import DatabaseRecorder as DatabaseRecorder
-from agentcascade.storage.tables import calls, decisions, recall_calls, recalls, rewrite_calls, rewrites
+from agentcascade.storage.tables import batches, decisions, recalls, rewrites
 from agentcascade.types import Frozen, Role, Usage
 
 
@@ -81,12 +81,15 @@ MEMORY = "memory"
 """The mode of recalls that no agent's step asked for."""
 REWRITING = "bank shorten"
 """The mode of rewriting what is banked."""
+BATCH = "batch"
+"""The mode of what was sent by the providers' batch interfaces, whatever for."""
+MODES = {recalls.name: MEMORY, rewrites.name: REWRITING, batches.name: BATCH}
 
 
 class Ledger:
     """Spending and savings, summed up from the decisions and calls that a database holds.
 
-    What recalls of their own and rewriting the bank cost is in every bill, although they are no steps.
+    What recalls of their own, rewriting the bank and batches cost is in every bill, although they are no steps.
 
     Args:
         database: The database that cascades record into. It stays open: it is its owner's.
@@ -202,9 +205,9 @@ class Ledger:
 
 
 def _bills(keys: Callable[[Table, Table], list[Any]], namespace: str | None, since: datetime | None) -> Select[Any]:
-    """Sums over the calls of steps and those of recalls and rewritings, by `keys` of a call's line and its owner."""
+    """Sums over all calls that were billed, by `keys` of a call's line and its owner."""
     parts = []
-    for lines, owner in ((calls, decisions), (recall_calls, recalls), (rewrite_calls, rewrites)):
+    for lines, owner in BILLS:
         columns = keys(lines, owner)
         hit = lines.c.cached_response.is_(True)
         sums = [func.sum(case((hit, 0), else_=lines.c[name])).label(name) for name in Usage.model_fields]
@@ -226,10 +229,9 @@ def _bills(keys: Callable[[Table, Table], list[Any]], namespace: str | None, sin
 
 
 def _group(by: str, owner: Table) -> ColumnElement[Any]:
-    """What a decision, a recall or a rewriting is counted under, as ``name``."""
+    """What a decision, a recall, a rewriting or a batch is counted under, as ``name``."""
     if by == "all" or (by == "mode" and owner is not decisions):
-        mode = MEMORY if owner is recalls else REWRITING
-        return func.coalesce(None, by if by == "all" else mode).label("name")
+        return func.coalesce(None, by if by == "all" else MODES[owner.name]).label("name")
     return owner.c[by].label("name")
 
 

@@ -9,17 +9,9 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, String, Table, case, func, select, type_coerce
 
-from agentcascade.ledger.conditions import cascaded_and_deferred, count_rows, within
+from agentcascade.ledger.conditions import BILLS, cascaded_and_deferred, count_rows, within
 from agentcascade.ledger.dashboard_rows import BILLED, COUNTS, SpendingPoint
-from agentcascade.storage.tables import (
-    Dollars,
-    calls,
-    decisions,
-    recall_calls,
-    recalls,
-    rewrite_calls,
-    rewrites,
-)
+from agentcascade.storage.tables import Dollars, calls, decisions
 
 Bucket = Literal["minute", "hour", "day"]
 BUCKET_LENGTHS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
@@ -63,7 +55,7 @@ def read_points(
     )
     heads = heads.where(*within(decisions, namespace, since)).group_by("name")
     sums = {row["name"]: dict(row) for row in connection.execute(heads).mappings()}
-    for lines, owner in ((calls, decisions), (recall_calls, recalls), (rewrite_calls, rewrites)):
+    for lines, owner in BILLS:
         shadows_and_judges = case((lines.c.purpose.in_(("shadow", "audit", "judge")), lines.c.dollars))
         background = shadows_and_judges if lines is calls else lines.c.dollars
         bills = select(

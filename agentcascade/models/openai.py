@@ -26,8 +26,11 @@ from agentcascade.types import Completion, Delta, Message, Tool, Usage
 from agentcascade.wire.chat_only import as_chat, tools_as_chat
 
 if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
     from agentcascade.models.openai_client import ClientModel
 
+NOT_IN_BODIES = frozenset({"timeout", "extra_headers", "extra_query", "stream", "stream_options"})
 NO_KEY = "none"
 """Sent where a key must be sent and the server asks for none."""
 
@@ -130,6 +133,11 @@ class OpenAIModel:
         """The options that go with every call."""
         return self._options
 
+    @property
+    def api_base(self) -> str | None:
+        """The server's address, as it is configured."""
+        return self._base
+
     def drops(self, options: Mapping[str, Any]) -> set[str]:
         """Names of those `options` that OpenAI itself has not, and would refuse."""
         if self._base or self._quirks.base_url_variable:
@@ -219,6 +227,30 @@ class OpenAIModel:
                 timeout=limit + 1,
                 **arguments,
             )
+
+    def request_body(self, messages: Sequence[Message], options: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON body of the request that `complete` would send, for a provider's batch.
+
+        Args:
+            messages: The conversation, in OpenAI's shape.
+            options: As of `complete`; `n` and `tools` among them.
+
+        Returns:
+            The body, with what the endpoint may be known to refuse (`endpoint`); headers and time limits are left out.
+        """
+        given = dict(options)
+        n, tools = given.pop("n", None), tools_as_chat(given.pop("tools", None))
+        given.setdefault("temperature", self._temperature)
+        arguments = self._create_arguments({k: v for k, v in given.items() if k not in NOT_IN_BODIES})
+        arguments |= {"n": n if n and n > 1 else None, "tools": list(tools) if tools else None}
+        extra = arguments.pop("extra_body", None) or {}
+        body = {"model": self._model, "messages": list(self._sendable(messages)), **arguments, **extra}
+        return {k: v for k, v in body.items() if v is not None}
+
+    def sdk_client(self) -> AsyncOpenAI:
+        """OpenAI's client of the running event loop, with this model's key and address."""
+        client: AsyncOpenAI = self._client_model().client
+        return client
 
     def _sendable(self, messages: Sequence[Message]) -> Sequence[Message]:
         """OpenAI knows no thinking in messages; others want that of tool calls back (DeepSeek), or refuse it once."""

@@ -119,6 +119,11 @@ class ClientModel:
         api = getattr(self._create, "__qualname__", type(self._create).__name__)  # chat's, or that of Responses
         return {**sent, "extra_headers": headers, "address": str(self._client.base_url), "query": query, "api": api}
 
+    @property
+    def client(self) -> Any:
+        """The client by which it asks: a twin of the one that was given, with limits on HTTP inside `watch_http`."""
+        return self._client
+
     async def close_client(self) -> None:
         """For whoever made the client; one that a program wrapped stays open."""
         closing: Any = self._client.close()

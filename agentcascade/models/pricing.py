@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.errors import ConfigError, InvalidRequest, did_you_mean
 from agentcascade.models.provider_hosts import is_at_provider
 from agentcascade.models.quirks import LOCAL_PROVIDERS, without_route
 from agentcascade.protocols import ChatModel, StreamingModel
@@ -258,6 +258,35 @@ def _listed_rates(entry: Mapping[str, Any], suffix: str) -> dict[str, Decimal] |
     return rates if "input" in rates and "output" in rates else None
 
 
+@lru_cache(maxsize=256)
+def listed_batch_price(model: str) -> Price | None:
+    """What litellm's list says that a request of a provider's batch costs; a class that it leaves out at half price.
+
+    None where it says nothing of batches.
+    """
+    entry = _entry(model)
+    ordinary, batched = (_listed_rates(entry, suffix) for suffix in ("", "_batches")) if entry else (None, None)
+    if entry is None or ordinary is None or batched is None or (ordinary["output"] and not batched["output"]):
+        return None
+    rates = _batch_rates(ordinary, batched)
+    above = {int(m[1]) for key in entry if (m := re.fullmatch(r"input_cost_per_token_above_(\d+)k_tokens", key))}
+    long_rates = []
+    for k in sorted(above):
+        suffix = f"_above_{k}k_tokens"
+        long_ordinary = ordinary | (_listed_rates(entry, suffix) or {})
+        long_batched = _batch_rates(long_ordinary, _listed_rates(entry, f"{suffix}_batches") or {})
+        long_rates.append((k * 1000, TokenRates(**long_batched)))
+    return Price(**rates, long_context=tuple(long_rates))
+
+
+BATCH_SHARE = Decimal("0.5")
+"""Of a price, what a request of a batch costs where the list does not say."""
+
+
+def _batch_rates(ordinary: Mapping[str, Decimal], batched: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    return {name: batched.get(name, rate * BATCH_SHARE) for name, rate in ordinary.items()}
+
+
 def with_price(model: ChatModel, price: Price | None) -> ChatModel:
     """`model` with completions and estimates that cost what `price` says; `model` itself where no price is given."""
     if price is None:
@@ -281,6 +310,32 @@ class _Priced:
 
     def _billed(self, completion: Completion) -> Completion:
         return completion.model_copy(update={"dollars": self._price.dollars(completion.usage)})
+
+
+class BatchPriced:
+    """A model at the price of its provider's batches: litellm's list's, else half of what `model` says."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self._model = model
+        self.name, self.supports_n = model.name, model.supports_n
+        self._listed, self._batched = PriceTable().lookup(model.name), listed_batch_price(model.name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def dollars(self, usage: Usage) -> Decimal | None:
+        """What such usage of one request in a batch costs; None where the model's price is not known."""
+        ordinary = self._model.dollars(usage)
+        if ordinary is None:
+            return None
+        dollars = ordinary * BATCH_SHARE
+        if self._listed is not None and self._batched is not None and self._listed.dollars(usage) == ordinary:
+            dollars = self._batched.dollars(usage)  # else the configuration has a price of its own
+        return dollars.quantize(Decimal("1e-12"), rounding=ROUND_UP)
+
+    async def complete(self, messages: Sequence[Message], **options: Any) -> Completion:
+        """Raises `InvalidRequest`: it is no price of calls at once."""
+        raise InvalidRequest(f"{self.name} is priced for batches here: it is not asked at once")
 
 
 class _PricedStreaming(_Priced):

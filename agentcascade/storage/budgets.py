@@ -69,12 +69,16 @@ class DatabaseBudgets:
         self._pid = os.getpid()
         self._folded: datetime | None = None
 
-    async def reserve(self, accounts: Sequence[Account], dollars: Decimal, seconds: float) -> str:
+    async def reserve(
+        self, accounts: Sequence[Account], dollars: Decimal, seconds: float, *, id: str | None = None
+    ) -> str:
         """Set `dollars` aside on every account or, raising `BudgetExceeded`, on none; returns the reservation's id.
 
+        With an `id` that is known before, whoever comes after a crash can settle it, whether or not it was written.
         Nothing stays reserved when the wait for it is cancelled, whatever the database did by then.
         """
         entry = new_reservation(accounts, dollars, seconds, now())
+        entry.id = id or entry.id
         if not entry.accounts:
             return entry.id
         self._enter(entry)

@@ -88,6 +88,7 @@ OWNERS = {
         "storage.migrations.versions.0011_outcomes",
         "storage.migrations.versions.0012_response_cache",
         "storage.migrations.versions.0013_retries",
+        "storage.migrations.versions.0014_batches",
     },
 }
 """Heavy packages, and the modules that may import them."""
