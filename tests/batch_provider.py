@@ -34,7 +34,7 @@ class Held:
     failed: list[bytes] = field(default_factory=list)
     succeeded: int = 0
     usages: list[Mapping[str, Any]] = field(default_factory=list)
-    ends_as: str = ""
+    polls: int = 0
     input_file: str = ""
 
 
@@ -119,21 +119,18 @@ class BatchProvider:
 
     def step(self, held: Held) -> None:
         """A batch goes on by one step."""
-        order = ["validating", *["in_progress"] * self.polls, "finalizing", "completed"]
         if held.status in ("completed", "failed", "expired", "cancelled", "ended"):
             return
         if held.status == "cancelling":
             self.end(held, "cancelled", len(held.requests) // 2)
-            return
-        held.ends_as = held.ends_as or ",".join(order)
-        done, _, rest = held.ends_as.partition(",")
-        held.ends_as = rest or done
-        held.status = done
-        if done == "in_progress" and held.errors:
-            held.status = "failed"
-        if done == "completed":
-            limit = self.expires_after
-            self.end(held, "completed" if limit is None else "expired", limit)
+        elif held.status == "validating":
+            held.status = "failed" if held.errors else "in_progress"
+        elif held.polls < self.polls:
+            held.polls += 1
+        elif held.status == "in_progress":
+            held.status = "finalizing"
+        else:
+            self.end(held, "completed" if self.expires_after is None else "expired", self.expires_after)
 
     def end(self, held: Held, status: str, most: int | None = None) -> None:
         held.status = status

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentcascade.cli.batching import model_config, model_of, open_batches
 from agentcascade.cli.settings import database
 
 if TYPE_CHECKING:
-    from agentcascade.actions.base import ActionFormat
     from agentcascade.bench.sampling import StepPrompt
     from agentcascade.config.load import CascadeConfig
     from agentcascade.models.pricing import Price
@@ -24,13 +22,10 @@ def batched_samples(
     sampling: SamplingSettings,
     config: CascadeConfig,
     options: Mapping[str, Any],
-    out: Path,
-    formats: ActionFormat,
-    price: Price | None,
+    write: Callable[[dict[str, dict[str, Any]], Price | None], None],
 ) -> None:
-    """Sample `model` at every item, wait for the answers, and write the log; only then they count as taken."""
+    """Sample `model` at every item, and `write` the answers with its price; only then they count as taken."""
     from agentcascade.bench.batch_sampling import sample_by_batch
-    from agentcascade.cli.students_sample import write_samples
     from agentcascade.errors import ConfigError
     from agentcascade.models.pricing import PriceTable
 
@@ -55,7 +50,7 @@ def batched_samples(
                 accounts=config.budgets.of_namespace(namespace),
             )
             listed = PriceTable({model: dict(section.price)} if section.price else {}).lookup(model)
-            write_samples(out, items, answers, sampling, model, formats, price or listed)
+            write(answers, listed)
             await batches.take(batched)
 
         asyncio.run(run())

@@ -93,7 +93,11 @@ def sample(model: str, log: Path, out: Path, extra: Sequence[str], **options: An
 
         if extra:
             raise InvalidRequest(f"{extra[0]!r} is for vLLM: with --batch the provider serves {model}")
-        batched_samples(model, items, sampling, config, options, out, formats, price)
+
+        def write(answers: Mapping[str, dict[str, Any]], listed: Price | None) -> None:
+            write_samples(out, items, answers, sampling, model, formats, price or listed)
+
+        batched_samples(model, items, sampling, config, options, write)
         return
     plan = SamplingPlan(
         environment_python(options["vllm"]),

@@ -220,7 +220,7 @@ def _bills(keys: Callable[[Table, Table], list[Any]], namespace: str | None, sin
         unpriced = func.sum(case((lines.c.dollars.is_(None), 1), else_=0)).label("unpriced")
         estimated = func.sum(case((lines.c.estimated, 1), else_=0)).label("estimated")  # of hits none is
         part = select(*columns, *sums, count, known_dollars, unpriced, estimated).join_from(lines, owner)
-        parts.append(part.where(*_conditions(owner, namespace, since)).group_by(*(c.name for c in columns)))
+        parts.append(part.where(*_conditions(owner, namespace, since)).group_by(*columns))
     united = union_all(*parts).subquery()
     counts = (*Usage.model_fields, "count", "known", "unpriced", "estimated", "cached", "cached_tokens", "avoided")
     sums = [func.sum(united.c[name]).label(name) for name in counts]

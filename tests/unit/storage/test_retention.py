@@ -250,6 +250,6 @@ def test_db_upgrade_makes_a_database_and_other_commands_do_not(url: str, tmp_pat
         assert missing.exit_code == 1
         assert "there is no database" in missing.output
     assert not (tmp_path / "cascade.db").exists()
-    assert "revision 0009" in run(url, "upgrade").output
+    assert "revision 0010" in run(url, "upgrade").output
     assert "vacuum" not in run(url, "vacuum").output
     assert "bytes before" in run(url, "vacuum").output
