@@ -20,7 +20,7 @@ from agentcascade.errors import StorageError
 from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
-from agentcascade.storage import Database, migrations, open_database, retention, tables
+from agentcascade.storage import Database, open_database, retention, tables
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.responses import KeptResponse, ResponseStore
 from agentcascade.storage.retention import RetentionPolicy, prune, vacuum
@@ -250,7 +250,7 @@ def test_db_upgrade_makes_a_database_and_other_commands_do_not(url: str, tmp_pat
         assert missing.exit_code == 1
         assert "there is no database" in missing.output
     assert not (tmp_path / "cascade.db").exists()
-    newest = max(file.name for file in Path(migrations.__file__).parent.glob("versions/0*.py"))[:4]
+    newest = max(file.name for file in Path(retention.__file__).parent.glob("migrations/versions/0*.py"))[:4]
     assert f"revision {newest}" in run(url, "upgrade").output
     assert "vacuum" not in run(url, "vacuum").output
     assert "bytes before" in run(url, "vacuum").output
