@@ -33,7 +33,8 @@ def provider() -> Iterator[BatchProvider]:
 
 @pytest.fixture
 def folder(tmp_path: Path, provider: BatchProvider) -> Path:
-    model = f'{{name: openai/gpt-4o-mini, api_base: "{provider.url}", api_key: sk-test, price: {{input: 0.15, output: 0.6}}}}'
+    price = "{input: 0.15, output: 0.6}"
+    model = f'{{name: openai/gpt-4o-mini, api_base: "{provider.url}", api_key: sk-test, price: {price}}}'
     (tmp_path / "c.yaml").write_text(f"student: {model}\nbank: {{url: 'sqlite:///{tmp_path}/a.db'}}\n")
     (tmp_path / "gpt.jsonl").write_text(json.dumps({"model": "gpt-4o", "messages": EPISODE, "success": True}) + "\n")
     return tmp_path
