@@ -212,7 +212,9 @@ async def _within(
         async with asyncio.timeout(limit):
             return await asyncio.shield(task)
     except asyncio.CancelledError as error:
-        if not task.done():
+        if task.done():  # the answer came in the moment in which its caller went
+            error.completion = _bill_of_task(task, call)  # type: ignore[attr-defined]
+        else:
             _settle_when_done(task, reservation, call)
             error.completion = bill_of_lost(call)  # type: ignore[attr-defined]
         raise
@@ -220,7 +222,7 @@ async def _within(
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)
-            error.completion = _bill_of_task(task, call)  # type: ignore[attr-defined]
+        error.completion = _bill_of_task(task, call)  # type: ignore[attr-defined]
         raise
 
 

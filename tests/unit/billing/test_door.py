@@ -280,6 +280,34 @@ async def test_a_call_cancelled_at_any_suspension_is_booked_and_holds_nothing(
     assert await every_suspension(call, budgets, provider, exact=linger > 0) >= 3
 
 
+async def test_an_answer_that_comes_in_the_moment_its_caller_goes_is_booked(budgets: DatabaseBudgets) -> None:
+    """Of a model that bills its own failures: this is none, so it says nothing."""
+
+    class Answering(Provider):
+        bills_failures = True
+
+        async def complete(self, messages: Any, *, n: int = 1, max_tokens: int, **_: Any) -> Completion:
+            usage = self.generate(messages, 30)
+            await answered
+            return said("word " * 30, usage=usage, dollars=PRICE.dollars(usage))
+
+    provider, entrance = Answering(), Door(budgets=budgets)
+    for turns in range(8):
+        answered, tab = asyncio.get_running_loop().create_future(), Tab()
+        options = {"role": "teacher", "purpose": "act", "bill": tab, "accounts": [KEY]}
+        call = asyncio.ensure_future(entrance.call(provider, ASK, {"max_tokens": 40}, **options))
+        while provider.sent <= turns:
+            await asyncio.sleep(0.001)
+        answered.set_result(None)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait({call})
+        await over(budgets)
+        assert budgets.balance(KEY) == (provider.bill, 0), f"{turns} turns of the loop after the answer"
+        assert len(tab.calls) == 1
+
+
 async def test_a_stream_cancelled_at_any_suspension_is_booked_as_far_as_it_was_read(budgets: DatabaseBudgets) -> None:
     provider, entrance, tabs = Provider(words=8), Door(budgets=budgets), []
 
