@@ -87,7 +87,8 @@ def cache_key(
         asked = json.dumps(sorted(_labelless(sent).items()), separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
         return None  # what is no JSON has no exact form
-    text = json.dumps([FORMAT, namespace, model.name, asked, said]).encode()  # type: ignore[attr-defined]
+    kind, name = type(model).__qualname__, model.name  # type: ignore[attr-defined]  # what stands around it reads answers
+    text = json.dumps([FORMAT, namespace, kind, name, asked, said]).encode()
     row = blake2b(text, digest_size=32, person=b"ac-answer-row").hexdigest()
     return Sealed(row, blake2b(text, digest_size=32, person=b"ac-answer-key").digest())
 

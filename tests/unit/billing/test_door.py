@@ -288,16 +288,16 @@ async def test_an_answer_that_comes_in_the_moment_its_caller_goes_is_booked(budg
 
         async def complete(self, messages: Any, *, n: int = 1, max_tokens: int, **_: Any) -> Completion:
             usage = self.generate(messages, 30)
+            reached.set()
             await answered
             return said("word " * 30, usage=usage, dollars=PRICE.dollars(usage))
 
     provider, entrance = Answering(), Door(budgets=budgets)
     for turns in range(8):
-        answered, tab = asyncio.get_running_loop().create_future(), Tab()
+        answered, reached, tab = asyncio.get_running_loop().create_future(), asyncio.Event(), Tab()
         options = {"role": "teacher", "purpose": "act", "bill": tab, "accounts": [KEY]}
         call = asyncio.ensure_future(entrance.call(provider, ASK, {"max_tokens": 40}, **options))
-        while provider.sent <= turns:
-            await asyncio.sleep(0.001)
+        await reached.wait()
         answered.set_result(None)
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -20,6 +20,7 @@ from agentcascade.billing.door import Door, Tab
 from agentcascade.billing.response_cache import FRESH_SECONDS, ResponseCache, is_keepable
 from agentcascade.config.effort import Effort
 from agentcascade.config.sections import ResponseCacheConfig
+from agentcascade.envs.bfcl.text_calls import TextCalls
 from agentcascade.errors import BudgetExceeded, InvalidRequest
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.models.callers import CallersModel
@@ -68,6 +69,7 @@ OTHERS: dict[str, Any] = {
     "another adapter": {"asked": ResponsesModel("openai/m", api_base="http://127.0.0.1:9/v1", api_key="none")},
     "an option of the model": {"asked": model(options={"top_p": 0.25})},
     "a limit of the model": {"asked": model(max_tokens=6)},
+    "one whose text is read for calls": {"asked": TextCalls(model())},
     "an effort": {"asked": at_effort(model(), Effort("high"))},
     "another effort": {"asked": at_effort(model(), Effort("low"))},
     "a word": {"messages": [{"role": "user", "content": "hi "}]},
