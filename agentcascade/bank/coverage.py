@@ -2,7 +2,7 @@
 
 The value of a set of trajectories is the mean, over the steps of the namespace, of the cosine of a step's key and the
 nearest key that is kept. It is submodular: greedy choice reaches 1 − 1/e of the best at least (Nemhauser et al. 1978),
-and lazy evaluation finds the same set with few of the comparisons (Minoux 1978). DED (arXiv 2508.09883, section 4.2)
+and lazy evaluation finds the same set with few of the comparisons (Minoux 1978). DED (arXiv 2508.09883)
 prunes near-duplicates for diversity likewise.
 """
 

@@ -1,7 +1,7 @@
 """Detours in banked trajectories: loops and failed actions are cut where the world, replayed, is won without them.
 
-After Retro-Search (arXiv 2504.04383, section 3: shorter paths out of traces that were right) and DED (arXiv
-2508.09883, section 4: few good demonstrations beat many). Only what the world confirms is cut: the original must replay
+After Retro-Search (arXiv 2504.04383: shorter paths out of traces that were right) and DED (arXiv 2508.09883: few good
+demonstrations beat many). Only what the world confirms is cut: the original must replay
 alike and win, and so must what is left. What a loop found out is kept if a later action needs it, so that no
 demonstration knows what it has not seen.
 """

@@ -1,6 +1,6 @@
 """Shelf of failures: actions that failed in a situation, so that they are not voted for in the same one again.
 
-Contrast with mistakes teaches what successes do not: REDI (arXiv 2505.24850, section 3.2) learns from wrong traces
+Contrast with mistakes teaches what successes do not: REDI (arXiv 2505.24850) learns from wrong traces
 beside right ones, QCRD (arXiv 2405.13014) from contrasting rationales. Here nothing is trained. An action is known to
 fail where it failed `contrast.times` times and never worked in the same situation: that repeats itself in .99 of the
 cases on ALFWorld, by 510 recorded episodes of Llama-2-13B. What works after all is noted and clears the action.

@@ -292,6 +292,19 @@ def teachers(config: Path | None, url: str | None, namespace: str | None) -> Non
 
 @command.command()
 @database_options
+@click.option("--namespace", help="Default: that of the configuration.")
+@click.option("--near", type=click.FloatRange(0, 1), default=0.75, show_default=True, help="Cosine of alike goals.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show so many clusters.")
+def wanted(config: Path | None, url: str | None, namespace: str | None, near: float, limit: int) -> None:
+    """Where demonstrations are wanted: goals at which the student defers or errs most, per dollar of the teacher."""
+    from agentcascade.cli.bank_upkeep import show_wanted
+
+    settings = load_config(config, url)
+    show_wanted(settings, namespace or settings.bank.namespace, near, limit)
+
+
+@command.command()
+@database_options
 @namespace_option
 @click.option("--suite", default="alfworld", show_default=True, help="Whose world the trajectories were played in.")
 @click.option("--split", "splits", multiple=True, help="Of its tasks, several times; default: those of its benchmark.")

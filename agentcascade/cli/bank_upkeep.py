@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 
 import click
 from rich.table import Column, Table
@@ -64,6 +65,37 @@ def show_teachers(settings: CascadeConfig, namespace: str | None) -> None:
                     f"{u.episodes:,}", _share(u.successes, u.episodes),
                 )  # fmt: skip
     console().print(table)
+
+
+def show_wanted(settings: CascadeConfig, namespace: str, near: float, limit: int) -> None:
+    """A table of clusters, where a demonstration pays soonest first."""
+    from agentcascade.bank.wanted import wanted
+
+    table = Table(
+        "goals like", *(Column(name, justify="right") for name in (
+            "goals", "episodes", "steps", "deferred", "wrong", "banked", "saves at most", "costs", "pays after",
+        )), box=None, padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    with opened_bank(settings) as bank:
+        clusters = wanted(bank, namespace, near)
+    for c in clusters[:limit]:
+        soonest = c.pays_after
+        table.add_row(
+            " ".join(c.goal.split())[:60], f"{c.goals:,}", f"{c.episodes:,}", f"{c.steps:,}",
+            f"{c.deferred / c.steps:.2f}", f"{c.wrong:,}/{c.audited:,}", f"{c.banked:,}", _dollars(c.saves),
+            _dollars(c.price), "–" if soonest is None else f"{soonest:.1f} episodes",
+        )  # fmt: skip
+    console().print(table)
+    say(
+        f"{min(limit, len(clusters))} of {len(clusters):,} clusters of {namespace}. Saves: all that deferrals cost, an "
+        "episode. Costs: the teacher alone, an episode. wrong: of audited steps."
+        if clusters
+        else f"no step of {namespace} was voted on yet: run mode cascade first"
+    )
+
+
+def _dollars(dollars: Decimal | None) -> str:
+    return "unknown" if dollars is None else f"${dollars:.4f}"
 
 
 def _share(part: float, whole: float) -> str:
