@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-import httpx
-from anthropic import AnthropicError, APIConnectionError, APIError, APIStatusError, AsyncStream, Stream
+from anthropic import APIConnectionError, APIStatusError, AsyncStream, Stream
 from anthropic._base_client import AsyncAPIClient
 
 from agentcascade._util import known_secrets
 from agentcascade._util.threads import apart
-from agentcascade.errors import BrokenStream, ProviderError
+from agentcascade.errors import ProviderError
 from agentcascade.models.anthropic import PREFIX
 from agentcascade.models.anthropic_quirks import MessagesQuirks
 from agentcascade.models.blocking_stream import open_stream, read_in_thread
 from agentcascade.models.http_exchange import HttpExchange
+from agentcascade.models.http_faults import what_happened
 from agentcascade.models.http_limits import CODINGS
 from agentcascade.models.messages_model import MessagesModel
 from agentcascade.models.pricing import PriceTable
@@ -115,39 +115,18 @@ class SdkTransport:
                 yield event
 
     def translate(self, error: BaseException, exchange: HttpExchange) -> BaseException:
-        """The error that says what happened: reading was given up, or the answer is no message."""
-        if not isinstance(error, Exception) or isinstance(error, ProviderError):
-            return error
-        if exchange.broken:
-            try:
-                exchange.check()
-            except ProviderError as stopped:
-                return stopped
-        if exchange.state != "answering":
-            return error
-        cause = error.__cause__ if isinstance(error, APIConnectionError) else error
-        if isinstance(cause, (ValueError, TypeError, AttributeError, RecursionError, UnicodeError)):
-            return ProviderError(f"the provider answered with no message: {type(cause).__name__}")
-        if isinstance(error, APIStatusError):  # an error that came as an event of the stream
+        """The error that says what happened: see `http_faults`; also one that came as an event of the stream."""
+        happened = what_happened(
+            error, exchange, "message", error.__cause__ if isinstance(error, APIConnectionError) else error
+        )
+        if happened is error and exchange.state == "answering" and isinstance(error, APIStatusError):
             return ProviderError(f"the provider answered with an error: {error.message[:300]}", _status(error))
-        if isinstance(cause, AnthropicError) and not isinstance(cause, APIError):
-            return error
-        if cause is not None and "Timeout" not in type(cause).__name__ and _is_http_error(cause):
-            kind = BrokenStream if exchange.streamed else ProviderError
-            return kind(f"the provider's answer broke off before its end: {type(cause).__name__}")
-        return error
+        return happened
 
     def _arguments(self, body: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
         given = self._options.get("headers") or {}
         options = {**self._options, "headers": {"accept-encoding": ACCEPTED, **given, **headers}}
         return {"path": self._path, "cast_to": object, "body": body, "options": options}
-
-
-def _is_http_error(error: BaseException) -> bool:
-    """Whether it is one of the client's HTTP library, httpx or httpx2."""
-    return any(k.__name__ == "HTTPError" and k.__module__.startswith("httpx") for k in type(error).__mro__) or (
-        isinstance(error, httpx.HTTPError)
-    )
 
 
 def _status(error: APIStatusError) -> int:

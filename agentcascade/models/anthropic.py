@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from agentcascade._util import known_secrets
-from agentcascade.errors import BrokenStream, ConfigError, ProviderError
+from agentcascade.errors import ConfigError, ProviderError
 from agentcascade.models.anthropic_quirks import MessagesQuirks
 from agentcascade.models.http_exchange import HttpExchange, current_exchange, watch_http
-from agentcascade.models.messages_model import MessagesModel
+from agentcascade.models.http_faults import what_happened
+from agentcascade.models.messages_model import OPTIONS, MessagesModel
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.quirks import RETRIED, model_quirks
 from agentcascade.models.retries import attempts
 from agentcascade.models.server_events import read_events
 from agentcascade.types import Message, Tool
-from agentcascade.wire.anthropic_request import PASSED
 
 if TYPE_CHECKING:
     import httpx
@@ -36,11 +36,6 @@ COUNTED = frozenset(
     }
 )
 """Fields of a request that make its prompt."""
-OPTIONS = PASSED | {
-    *("max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "tool_choice", "parallel_tool_calls"),
-    *("response_format", "reasoning_effort", "user", "metadata", "extra_headers", "extra_body"),
-}
-"""Options of a configuration that it knows; one with others goes by litellm."""
 
 
 class AnthropicRefusal(ProviderError):
@@ -194,24 +189,8 @@ class AnthropicHttp:
                 await response.aclose()
 
     def translate(self, error: BaseException, exchange: HttpExchange) -> BaseException:
-        """The error that says what happened: reading was given up, or the answer is no message."""
-        import httpx
-
-        if not isinstance(error, Exception) or isinstance(error, ProviderError):
-            return error
-        if exchange.broken:
-            try:
-                exchange.check()
-            except ProviderError as stopped:
-                return stopped
-        if exchange.state != "answering":
-            return error
-        if isinstance(error, (ValueError, TypeError, AttributeError, RecursionError, UnicodeError)):
-            return ProviderError(f"the provider answered with no message: {type(error).__name__}")
-        if isinstance(error, httpx.HTTPError) and not isinstance(error, httpx.TimeoutException):
-            kind = BrokenStream if exchange.streamed else ProviderError
-            return kind(f"the provider's answer broke off before its end: {type(error).__name__}")
-        return error
+        """The error that says what happened: see `http_faults`."""
+        return what_happened(error, exchange, "message")
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""

@@ -15,10 +15,18 @@ from agentcascade.models.http_exchange import HttpExchange, watch_http
 from agentcascade.models.response_reader import ResponseReader, StreamReader, billed_errors
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 from agentcascade.wire.anthropic_answer import read_answer
-from agentcascade.wire.anthropic_request import write_request
+from agentcascade.wire.anthropic_request import PASSED, write_request
 from agentcascade.wire.anthropic_stream import ChunkReader
 
 HEADERS = "extra_headers"
+
+OPTIONS = PASSED | {
+    *("max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "tool_choice", "parallel_tool_calls"),
+    *("response_format", "reasoning_effort", "user", "metadata", "extra_headers", "extra_body"),
+}
+"""Options of a chat request that it can say: a configured model with others goes by litellm."""
+OF_CALLS = frozenset({"n", "tools", "timeout", "stream_options", "extra_query"})
+"""Those that are no part of a request's body, or have arguments of their own."""
 
 
 class Transport(Protocol):
@@ -110,6 +118,11 @@ class MessagesModel:
     def requested(self) -> Mapping[str, Any]:
         """Of those, what the caller of a wrapped client asks for."""
         return self._fixed if self._exact else {}
+
+    def drops(self, options: Mapping[str, Any]) -> set[str]:
+        """Names of those `options` that the Messages API has not, or that its endpoint was seen to refuse."""
+        given = {name for name, value in options.items() if value is not None}
+        return (given - OPTIONS - OF_CALLS) | (given & self.refused)
 
     def asked_with(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """All that it sends beside the messages, with its address: by this, equal requests are known."""

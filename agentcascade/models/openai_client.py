@@ -9,17 +9,17 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-import httpx
 from openai import APIConnectionError, APIError, APIStatusError, AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 
 from agentcascade._util import known_secrets
 from agentcascade._util.threads import apart
-from agentcascade.errors import BrokenStream, ProviderError
+from agentcascade.errors import ProviderError
 from agentcascade.models import http_limits
 from agentcascade.models.blocking_stream import open_stream, read_in_thread
 from agentcascade.models.endpoint import EndpointQuirks, send_adapted
 from agentcascade.models.fan_out import fan_out, join_completions
 from agentcascade.models.http_exchange import HttpExchange, watch_http
+from agentcascade.models.http_faults import what_happened
 from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.models.provider_hosts import is_at_provider
 from agentcascade.models.response_reader import ResponseReader, StreamReader, billed_errors
@@ -246,28 +246,15 @@ class ClientModel:
 
 
 def _what_happened(error: BaseException, exchange: HttpExchange) -> BaseException:
-    """The error that says what happened: reading was given up, or the answer could not be parsed."""
-    if not isinstance(error, Exception) or isinstance(error, ProviderError):
-        return error
-    if exchange.broken:
-        try:
-            exchange.check()
-        except ProviderError as stopped:
-            return stopped
-    if exchange.state != "answering":
-        return error
+    """`http_faults.what_happened`, and an error that came as an event of the stream."""
     cause = error.__cause__ if isinstance(error, APIConnectionError) else error
-    if isinstance(cause, (ValueError, TypeError, AttributeError, RecursionError, UnicodeError)):
-        return ProviderError(f"the provider answered with no chat completion: {type(cause).__name__}")
-    if isinstance(cause, httpx.TimeoutException):
-        return error
-    if isinstance(cause, httpx.HTTPError):
-        kind = BrokenStream if exchange.streamed else ProviderError
-        return kind(f"the provider's answer broke off before its end: {type(cause).__name__}")
-    if isinstance(cause, APIError) and not isinstance(cause, (APIStatusError, APIConnectionError)):
-        code = str(cause.code)  # an error that came as an event of the stream
+    happened = what_happened(error, exchange, "chat completion", cause)
+    if happened is not error or exchange.state != "answering":
+        return happened
+    if isinstance(error, APIError) and not isinstance(error, (APIStatusError, APIConnectionError)):
+        code = str(error.code)
         status = int(code) if len(code) == 3 and code.isdecimal() and code >= "400" else 502
-        return ProviderError(f"the provider answered with an error: {cause.message[:300]}", status)
+        return ProviderError(f"the provider answered with an error: {error.message[:300]}", status)
     return error
 
 
