@@ -310,6 +310,18 @@ class Judgement(NamedTuple):
     calls: tuple[Call, ...] = ()
 
 
+class Rung(Frozen):
+    """Rung of a ladder as one step asked it: a model at its effort, its votes, and what they cost."""
+
+    model: str = Field(description="its name, with the effort where it has one: ``openai/gpt-5.1@high``")
+    role: Role
+    votes: Mapping[str, int] = Field(default_factory=dict, description="action key: votes of its samples")
+    samples: int = Field(default=0, ge=0, description="drawn of it")
+    agreement: float | None = Field(default=None, description="share of them in the largest class; None: no vote")
+    dollars: Decimal | None = Field(default=None, description="of its calls; None: a price is unknown")
+    accepted: bool = Field(default=False, description="whether it took the step")
+
+
 class Decision(Frozen):
     """Decision of the cascade at one step: who answered, why, and the bill. Every answer has it as ``agentcascade``.
 
@@ -344,6 +356,9 @@ class Decision(Frozen):
         default=0,
         ge=0,
         description="of `samples`, drawn after the fault of the others, all invalid, was fed back",
+    )
+    rungs: tuple[Rung, ...] = Field(
+        default=(), description="where several students are asked in turn: each that was asked, then the teacher"
     )
     action: str | None = Field(default=None, description="action key taken, if one could be parsed")
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")

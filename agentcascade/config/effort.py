@@ -1,8 +1,8 @@
 """Reasoning effort (thinking budget) as a configuration says it, and in a model's name: ``gpt-5.1@high``.
 
-A level as OpenAI's ``reasoning_effort`` has them, a number of tokens to think with, or a share of what a namespace
-usually thinks (``0.5x``). One model at several efforts is several rungs of a ladder: ThinkDial (2025), section 3, has
-one model with three modes; AdaCtrl (2025) and AutoThink (2025) find that most questions need the least of them.
+A level as OpenAI's ``reasoning_effort`` has them (modes of one model: ThinkDial, arXiv 2508.18773), a number of tokens
+to think with, or a share of what a namespace usually thinks, ``0.5x`` (e1, arXiv 2510.27042: a fraction of the average
+needs no knowledge of how hard a question is). One model at several efforts is several rungs of a ladder.
 """
 
 from __future__ import annotations

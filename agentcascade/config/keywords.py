@@ -33,6 +33,7 @@ from agentcascade.config.sections import (
     RetrievalConfig,
     RolloutConfig,
     RouterConfig,
+    RungConfig,
     SamplingConfig,
     ServerConfig,
     ShadowConfig,
@@ -132,6 +133,13 @@ class LinkKeywords(StudentKeywords, total=False):
     """Fields of `LinkConfig`."""
 
     router: RouterConfig | RouterKeywords
+
+
+class RungKeywords(StudentKeywords, total=False):
+    """Fields of `RungConfig`."""
+
+    model: str
+    router: RouterConfig | RouterKeywords | None
 
 
 class SamplingKeywords(TypedDict, total=False):
@@ -380,6 +388,7 @@ class BuildMemoryKeywords(SharedKeywords, total=False):
     teacher: ModelConfig | ModelKeywords | None
     student: ModelConfig | StudentKeywords | None
     students: Sequence[LinkConfig | LinkKeywords]
+    ladder: Sequence[RungConfig | RungKeywords]
     judge: JudgeConfig | JudgeKeywords
 
 

@@ -12,14 +12,15 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agentcascade._util import known_secrets
 from agentcascade._util.control_characters import one_line
+from agentcascade.config.ladder import sections_of
 from agentcascade.config.sections import (
     ActionsConfig,
     AuditConfig,
@@ -38,6 +39,7 @@ from agentcascade.config.sections import (
     RetrievalConfig,
     RolloutConfig,
     RouterConfig,
+    RungConfig,
     SamplingConfig,
     ServerConfig,
     ShadowConfig,
@@ -79,6 +81,11 @@ class CascadeConfig(BaseSettings):
         description="further students, asked in turn where the one before is not accepted; with `sampling.across: "
         "students` they vote together with `student`",
     )
+    ladder: tuple[RungConfig, ...] = Field(
+        default=(),
+        description="rungs, the cheapest first, in place of `student`, `students` and `teacher`: each a model at an "
+        "effort, asked where the rungs below were not accepted; the last is the teacher",
+    )
     bank: BankConfig = BankConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     router: RouterConfig = RouterConfig()
@@ -109,6 +116,14 @@ class CascadeConfig(BaseSettings):
     )
     deadline_seconds: float = Field(default=180.0, gt=0, description="wall-clock limit of one step")
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _climb(self) -> Self:
+        """What the ladder stands for stands in the other sections, though they were not set."""
+        given = [name for name in self.model_fields_set if getattr(self, name)]
+        for name, section in sections_of(self.ladder, self.router, given).items():
+            self.__dict__[name] = section
+        return self
 
     @field_validator("student", mode="before")
     @classmethod

@@ -142,6 +142,22 @@ class LinkConfig(StudentConfig):
         return router
 
 
+class RungConfig(StudentConfig):
+    """Rung of a ladder: a model, mostly at an effort, and the rule that it is accepted by; the last is the teacher."""
+
+    router: RouterConfig | None = Field(default=None, description="default: `router`; the last rung has none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_model(cls, setting: object) -> object:
+        """``{model: NAME}`` is ``{name: NAME}``, and so is a bare name."""
+        if isinstance(setting, str):
+            return {"name": setting}
+        if isinstance(setting, Mapping) and "model" in setting and "name" not in setting:
+            return {("name" if key == "model" else key): value for key, value in setting.items()}
+        return setting
+
+
 class SamplingConfig(Section):
     across: Literal["samples", "students"] = Field(
         default="samples",

@@ -55,7 +55,7 @@ def recorded_steps(
             for row in connection.execute(query)
             if row.samples
         ]
-    steps = [Decision.model_construct(**{**head, "calls": tuple(bills[head["id"]])}) for head in heads]
+    steps = [Decision.model_construct(**{**head, "rungs": (), "calls": tuple(bills[head["id"]])}) for head in heads]
     return steps, verdicts
 
 

@@ -3,7 +3,8 @@
 The same `effort` for OpenAI's ``reasoning_effort``, Anthropic's ``thinking`` and ``output_config.effort``, Gemini's
 budgets and levels, and vLLM's ``chat_template_kwargs`` and ``thinking_token_budget``. What a family knows is data
 (`thinking_quirks`); an effort that it does not know is an error here, and never a thought that is billed unasked.
-Elastic Reasoning (2025), section 3, and Budget Guidance (2025) bound thinking and answer apart: so does a budget here.
+Elastic Reasoning (arXiv 2505.05315) and Budget Guidance (2506.13752) bound thinking apart from the answer: so does a
+budget here.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from agentcascade.types import Completion, Delta, Message, Usage
 
 CALLERS_OWN = ("reasoning_effort", "thinking", "reasoning", "output_config", "thinking_token_budget")
 """Options by which a request says itself how much is to be thought: it wins."""
+MOST_OF_A_SHARE = LEVEL_TOKENS["max"]
+"""Tokens, whatever a namespace usually thinks."""
+MOST_EFFORTS = 64
+"""Of one model that are remembered: a request may name any number of tokens."""
 USUAL = "agentcascade_usual_thinking"
 """Option: tokens that the namespace usually thinks with this model, of which a share is a budget. No model gets it."""
 
@@ -48,8 +53,9 @@ class EffortModel:
         self.name = name_at(model.name, effort)
         self._fixed = {} if effort.share is not None else thinking_options(model, effort)
         if effort.share is not None:
-            thinking_options(model, Effort(tokens=LEVEL_TOKENS["high"]))  # whether it takes a number at all
+            thinking_options(model, Effort(tokens=MOST_OF_A_SHARE))  # whether it takes a number at all
         self.bills_failures = bool(getattr(model, "bills_failures", False))
+        self._others: dict[Effort, ChatModel] = {effort: self}
 
     def __getattr__(self, name: str) -> Any:
         if name == "model":  # of a copy that is being made
@@ -72,6 +78,8 @@ class EffortModel:
     def defaults(self) -> Mapping[str, Any]:
         """The options that go with every call, those of the effort among them."""
         own: Mapping[str, Any] = getattr(self.model, "defaults", {})
+        if self.effort.share is not None:  # the most that it may come to
+            return with_options(own, thinking_options(self.model, Effort(tokens=MOST_OF_A_SHARE)))
         return with_options(own, self._fixed)
 
     @property
@@ -89,7 +97,9 @@ class EffortModel:
 
     def at(self, effort: Effort) -> ChatModel:
         """The same model at another effort."""
-        return self if effort == self.effort else at_effort(self.model, effort)
+        if effort not in self._others and len(self._others) < MOST_EFFORTS:
+            self._others[effort] = at_effort(self.model, effort)
+        return self._others.get(effort) or at_effort(self.model, effort)
 
     def dollars(self, usage: Usage) -> Decimal | None:
         """As the model's own: thoughts are billed as output, or at the price of `reasoning` where there is one."""
@@ -116,7 +126,8 @@ class EffortModel:
         if self.effort.share is not None:
             if usual is None:
                 return options
-            added = thinking_options(self.model, Effort(tokens=max(1, round(self.effort.share * usual))), clamp=True)
+            tokens = min(max(1, round(self.effort.share * usual)), MOST_OF_A_SHARE)
+            added = thinking_options(self.model, Effort(tokens=tokens), clamp=True)
         if "thinking" in added and _forces_tool(options.get("tool_choice")):
             return options
         defaults = getattr(self.model, "defaults", {})

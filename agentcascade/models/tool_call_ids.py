@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 from agentcascade._util import forking
+from agentcascade.config.effort import plain_name
 from agentcascade.models.deltas import ToolCallIndex
 from agentcascade.models.message_fields import PORTABLE_FIELDS
 from agentcascade.models.quirks import PORTABLE_CALL_FIELDS, THINKING_PARTS
@@ -150,8 +151,9 @@ def messages_for_model(
 ) -> list[Message]:
     """The conversation as the model in `role` may be sent it: its own ids, and no thinking but its own.
 
-    Where several models have that role, `model` is the name of the one that is asked. Messages that need no change are
-    the same objects.
+    Where several models have that role, or one has both at two efforts, `model` is the name of the one that is asked: a
+    model's calls and thoughts are its own at every effort, so that the prompt is the same to the byte, and its cache
+    is warm. Messages that need no change are the same objects.
     """
     rewriter = _ConversationRewriter(role, ids, model)
     return [rewriter.rewrite(m) if _may_need_rewriting(m) else m for m in messages]
@@ -175,7 +177,7 @@ class _ConversationRewriter:
     """Tool-call ids of one conversation, as one model knows them. `rewrite` takes its messages in order."""
 
     def __init__(self, role: Role, ids: ToolCallIds | None, model: str = "") -> None:
-        self._role, self._ids, self._model = role, ids, model
+        self._role, self._ids, self._model = role, ids, plain_name(model)
         self._awaiting_result: dict[str, list[str]] = {}
         """Ids of calls as they come → ids as they are sent, of calls whose results may follow."""
         self._used: set[str] = set()
@@ -209,9 +211,11 @@ class _ConversationRewriter:
 
     def _is_own(self, id: object) -> bool:
         """Whether the model that is asked made the call."""
-        if caller_of(id) != self._role:
-            return False
-        return not self._model or (self._ids is not None and self._ids.made_by(str(id)) == self._model)
+        caller = caller_of(id)
+        if caller is None or not self._model:
+            return caller == self._role and caller is not None
+        made = plain_name(self._ids.made_by(str(id))) if self._ids is not None else ""
+        return made == self._model if made else caller == self._role == "teacher"
 
     def _sent_id(self, id: str) -> str:
         """The provider's own where the same model made it; `id` where every provider takes it; else made from it."""

@@ -30,6 +30,7 @@ from agentcascade.protocols import (
 )
 from agentcascade.step.breakpoint_worth import BreakpointWorth
 from agentcascade.step.student_health import StudentHealth
+from agentcascade.step.usual_thinking import UsualThinking
 from agentcascade.types import Mode
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class StepContext:
         ids: Tool-call ids handed out, and whose they are.
         health: Which students fail.
         breakpoint_worth: Whether prompt-cache breakpoints are worth what they cost.
+        usual_thinking: What relative efforts are shares of.
         clock: Seconds, by which providers' prompt caches forget.
     """
 
@@ -114,6 +116,7 @@ class StepContext:
     ids: ToolCallIds = field(default_factory=ToolCallIds)
     health: StudentHealth = field(default_factory=StudentHealth)
     breakpoint_worth: BreakpointWorth = field(default_factory=BreakpointWorth)
+    usual_thinking: UsualThinking = field(default_factory=UsualThinking)
     clock: Callable[[], float] = time.monotonic
 
     @cached_property
@@ -133,6 +136,12 @@ class StepContext:
     @cached_property
     def _terms(self) -> dict[tuple[int, int | None], tuple[ChatModel, CacheTerms]]:
         return {}
+
+    @cached_property
+    def rungs(self) -> tuple[ChatModel, ...]:
+        """The students, in the order in which they are asked where they are a chain."""
+        first = () if self.student is None else (self.student,)
+        return (*first, *(further.model for further in self.students))
 
     @cached_property
     def door(self) -> Door:
@@ -174,6 +183,7 @@ class ContextParts(TypedDict, total=False):
     ids: ToolCallIds
     health: StudentHealth
     breakpoint_worth: BreakpointWorth
+    usual_thinking: UsualThinking
     clock: Callable[[], float]
 
 

@@ -36,6 +36,7 @@ from agentcascade.step.audit import AuditFailures, Audits
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.committee import Committee
 from agentcascade.step.context import ContextParts, StepContext, check_models
+from agentcascade.step.effort_ceiling import capped, is_above, is_one_model, read_ceiling
 from agentcascade.step.latch import Latch
 from agentcascade.step.model_calls import NOTHING, ModelCalls
 from agentcascade.step.recall import StepMemory
@@ -43,7 +44,7 @@ from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.step.shadow import Shadows
 from agentcascade.step.stuck import find_stuck_off_loop
-from agentcascade.step.student import FIRST_SAMPLE, Learned, StudentPolicy, new_learned, parse
+from agentcascade.step.student import FIRST_SAMPLE, Learned, Shown, StudentPolicy, new_learned, parse
 from agentcascade.step.teacher_alone import Alone, TeacherAlone
 from agentcascade.types import Call, Completion, Decision, Mode, Sample, Situation
 
@@ -97,7 +98,7 @@ class Engine:
         self._policies: Sequence[StudentPolicy] = self._students
         if committee:
             self._policies = [Committee(context, self._students)]
-        self._shadows = Shadows(self._policies[0], self.state.shadows)
+        self._shadows = Shadows(self._policies, context, self.state.shadows)
         self._audits = Audits(context, self.state.audits, self.state.audit_failures)
         self._memory = StepMemory(context, context.memory) if context.memory is not None else None
 
@@ -150,12 +151,13 @@ class Engine:
             raise InvalidRequest(f"{option}: only a teacher's answer can have it, and there is none: leave it out")
         if context.switch is not None and context.switch.on and context.teacher is not None and mode not in PLAIN:
             mode = "teacher"
+        asked, ceiling = read_ceiling(request.options)
         record = StepRecord(situation, mode, before, context.name)
         options = structured_output.with_choices(
-            request.options, context.config.sampling, context.choices, situation, record.add_failure
+            asked, context.config.sampling, context.choices, situation, record.add_failure
         )
         accounts = (*context.config.budgets.accounts(situation), *request.accounts)
-        request = replace(request, options=options, accounts=accounts)
+        request = replace(request, options=options, accounts=accounts, ceiling=ceiling)
         parsed: tuple[str, str] | None = None
         with context.observer.step(situation, mode) as decided:
             try:
@@ -208,30 +210,13 @@ class Engine:
         latched = await self._latched(situation, mode, request)
         if latched is not None:
             return await self._teacher(request, record, latched)
-        for policy in self._asked(request) if mode == "cascade" else self._policies[:1]:
-            try:
-                async with asyncio.timeout(policy.seconds):
-                    router = self._router(policy, mode, request, record)
-                    n = router.samples(situation) if router is not None else 0
-                    if router is None or n == 0:
-                        if router is not None:
-                            record.reason = f"router '{router.name}' chose the teacher"
-                        continue
-                    shown = await policy.add_demonstrations(situation, mode, request, record)
-                    if shown is None:
-                        continue
-                    prompted = shown
-                    completion = await self._student(policy, router, n, situation, mode, prompted, record)
-            except InvalidRequest:
-                raise
-            except Exception as error:
-                if context.teacher is None:
-                    raise
-                record.add_failure("student", error)
-                student = policy.context.student
-                if student is not None and not isinstance(error, (BudgetExceeded, UnknownPrice)):
-                    context.health.add_failure(student.name, error)
-                continue
+        policies = self._climbed(request) if mode == "cascade" else self._policies[:1]
+        below: Shown | None = None
+        for policy in policies:
+            with record.rung(policy.name, "student", self._is_ladder):
+                completion, shown = await self._ask(policy, situation, mode, request, record, below)
+            if shown is not None:
+                prompted, below = shown, Shown(policy.name, shown)
             if completion is not None:
                 return completion
         if context.teacher is None:
@@ -240,6 +225,54 @@ class Engine:
                 "set teacher.name, or look at actions.format"
             )
         return await self._teacher(prompted, record, record.reason)
+
+    async def _ask(
+        self,
+        policy: StudentPolicy,
+        situation: Situation,
+        mode: Mode,
+        request: Request,
+        record: StepRecord,
+        below: Shown | None,
+    ) -> tuple[Completion | None, Request | None]:
+        """A student's accepted answer, else None: `record.reason` says why; and the request as it was shown to it."""
+        context, shown = self.context, None
+        try:
+            async with asyncio.timeout(policy.seconds):
+                router = self._router(policy, mode, request, record)
+                n = router.samples(situation) if router is not None else 0
+                if router is None or n == 0:
+                    if router is not None:
+                        record.reason = f"router '{router.name}' chose the teacher"
+                    return None, None
+                shown = await policy.shown_as_below(below, situation, mode, request, record)
+                if shown is None:
+                    return None, None
+                return await self._student(policy, router, n, situation, mode, shown, record), shown
+        except InvalidRequest:
+            raise
+        except Exception as error:
+            if context.teacher is None:
+                raise
+            record.add_failure("student", error)
+            student = policy.context.student
+            if student is not None and not isinstance(error, (BudgetExceeded, UnknownPrice)):
+                context.health.add_failure(student.name, error)
+            return None, shown
+
+    @property
+    def _is_ladder(self) -> bool:
+        """Whether several students are asked in turn."""
+        return len(self._policies) > 1
+
+    def _climbed(self, request: Request) -> Sequence[StudentPolicy]:
+        """The students that are asked in turn: none above the request's ceiling, nor what the teacher then is."""
+        policies, teacher = self._asked(request), self.context.teacher
+        if request.ceiling is None or teacher is None:
+            return policies
+        top = capped(teacher, request.ceiling).name
+        students = ((policy, policy.context.student) for policy in policies)
+        return [p for p, s in students if not is_above(s, request.ceiling) and (s is None or s.name != top)]
 
     def _asked(self, request: Request) -> Sequence[StudentPolicy]:
         """Who is asked in turn. A tool exchange that is kept is that student's alone which made the call."""
@@ -309,19 +342,23 @@ class Engine:
             return None
         if mode == "cascade" and not await policy.allow_side_effects(chosen, samples, situation, request, record):
             return None
-        record.accept(chosen, record.agreement_on(chosen))
+        rung = f", rung {policy.name}" if self._is_ladder and mode == "cascade" else ""
+        record.accept(chosen, record.agreement_on(chosen) + rung)
         return record.completion([chosen.message])
 
     async def _teacher(self, request: Request, record: StepRecord, reason: str) -> Completion:
         context = self.context
         record.defer(reason)
-        shown = context.config.prompt.teacher_sees_demonstrations
+        # The same model at a higher effort reads what it was sent below: the cache holds it.
+        shown = context.config.prompt.teacher_sees_demonstrations or is_one_model(context.teacher, context.rungs[-1:])
         sent = request.prompt if shown else request.remembered
         if request.memory_tokens and not context.config.memory.teacher_sees_memory:
             sent = [without(message, "memory") for message in sent[: len(request.messages)]]
         drafted = drafts.behind(context, sent, record.samples)
         try:
-            completion = await ModelCalls(context, request, record).ask_teacher(drafted.messages)
+            top = capped(context.teacher, request.ceiling).name if context.teacher else ""
+            with record.rung(top, "teacher", record.has_rungs):
+                completion = await ModelCalls(context, request, record).ask_teacher(drafted.messages)
         except BudgetExceeded as error:
             if context.student is None or context.config.budgets.when_exceeded == "error":
                 raise

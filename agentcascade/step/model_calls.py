@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 from agentcascade.errors import EmptyCompletion
 from agentcascade.messages import replace_lone_surrogates
 from agentcascade.models import structured_output, tool_call_ids
+from agentcascade.models.effort import USUAL, EffortModel
 from agentcascade.protocols import ChatModel
 from agentcascade.step.answer_options import check_essential
 from agentcascade.step.caching import CachedRequest, cached_request
 from agentcascade.step.context import StepContext
+from agentcascade.step.effort_ceiling import capped, is_one_model
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.types import Call, Completion, Delta, Message, Purpose, Role
@@ -61,8 +63,9 @@ class ModelCalls:
         `more`: further ones may follow, for which the prompt is sent again.
         """
         context, request = self._context, self._request
-        model, settings = context.student, context.config.sampling
-        assert model is not None
+        settings = context.config.sampling
+        assert context.student is not None
+        model = capped(context.student, request.ceiling)
         seed = request.options.get("seed")
         options = {
             **{k: v for k, v in request.options.items() if k in FORWARDED_OPTIONS},
@@ -97,8 +100,9 @@ class ModelCalls:
 
     async def ask_teacher(self, messages: Sequence[Message], purpose: Purpose = "act") -> Completion:
         """The teacher's answer, live to `request.on_delta` where there is one."""
-        model, request = self._context.teacher, self._request
-        assert model is not None
+        request = self._request
+        assert self._context.teacher is not None
+        model = capped(self._context.teacher, request.ceiling)
         options = {
             **{k: v for k, v in request.options.items() if k != structured_output.CHOICES},
             "tools": request.tools,
@@ -134,6 +138,8 @@ class ModelCalls:
         repeats: bool = False,
     ) -> Completion:
         config = self._context.config
+        if isinstance(model, EffortModel) and model.effort.share is not None:
+            options = {**options, **await self._usual(model)}
         request = CachedRequest(messages, options)
         if purpose in REPEATED:
             episode = self._record.situation.episode
@@ -153,7 +159,15 @@ class ModelCalls:
         )
         if request.breakpoints and not completion.cached_response:
             self._context.breakpoint_worth.add(model, completion.usage)
+        if isinstance(model, EffortModel) and (refused := model.refused):
+            self._record.add_note(f"effort {model.effort}: {model.name} refuses {', '.join(sorted(refused))}")
         return completion
+
+    async def _usual(self, model: EffortModel) -> dict[str, float]:
+        """The tokens of which a relative effort is a share; none while nothing is recorded."""
+        context, namespace = self._context, self._record.situation.namespace
+        usual = await context.usual_thinking.of(context.database, namespace, model.name, context.clock)
+        return {} if usual is None else {USUAL: usual}
 
     def _live(self) -> Callable[[Delta], None] | None:
         on_delta = self._request.on_delta
@@ -169,9 +183,13 @@ class ModelCalls:
     def _sent(self, messages: Sequence[Message], role: Role) -> Sequence[Message]:
         if not self._switching:
             return messages
-        student = self._context.student
-        one_of_several = student.name if student and role == "student" and self._context.students else ""
-        return tool_call_ids.messages_for_model(messages, role, self._context.ids, one_of_several)
+        context = self._context
+        asked = context.student if role == "student" else context.teacher
+        beside = (context.teacher,) if role == "student" else context.rungs
+        named = role == "student" and bool(context.students)
+        if asked is not None and (named or is_one_model(asked, beside)):
+            return tool_call_ids.messages_for_model(messages, role, context.ids, asked.name)
+        return tool_call_ids.messages_for_model(messages, role, context.ids)
 
     def _named(self, message: Message, role: Role, index: int) -> Message:
         if not self._switching or not message.get("tool_calls"):

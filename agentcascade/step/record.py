@@ -19,6 +19,7 @@ from agentcascade.types import (
     Mode,
     Purpose,
     Role,
+    Rung,
     Sample,
     Situation,
     Tally,
@@ -26,6 +27,9 @@ from agentcascade.types import (
     new_id,
     total,
 )
+
+RUNG_PURPOSES = ("act", "sample", "verify")
+"""Of the calls on a rung's bill."""
 
 
 class StepRecord:
@@ -49,6 +53,7 @@ class StepRecord:
         self._prompt: Prompt | None = None
         self._chosen: Sample | None = None
         self._raised, self._teacher_shown, self._teacher_drafts = False, 0, 0
+        self._rungs: list[Rung] = []
 
     @contextmanager
     def model_time(self) -> Iterator[None]:
@@ -83,6 +88,11 @@ class StepRecord:
         self._failures.append(f"{what}: {describe(error)}" + (f" ({member})" if member else ""))
         self.reason = f"{what} failed: {type(error).__name__}"
 
+    def add_note(self, note: str) -> None:
+        """Something was worked around, and the step went on as it would have."""
+        if note not in self._failures:
+            self._failures.append(note)
+
     def end_in(self, error: BaseException) -> None:
         """The step itself ends in `error`."""
         self._failures.append(f"step: {describe(error)}")
@@ -108,6 +118,34 @@ class StepRecord:
     @property
     def fed_back(self) -> Sequence[Sample]:
         return self._fed_back
+
+    @contextmanager
+    def rung(self, model: str, role: Role, several: bool) -> Iterator[None]:
+        """Inside, one rung of a ladder is asked, where there are `several`: its votes and its bill begin here."""
+        billed, below, completed = len(self._calls), self._votes, False
+        try:
+            yield
+            completed = True
+        finally:
+            if several:
+                own = None if self._votes is below else self._votes
+                took = self.answered_by == role and (role == "teacher" or self._chosen is not None)
+                self._rungs.append(
+                    Rung(
+                        model=model,
+                        role=role,
+                        votes=own.counts if own else {},
+                        samples=len(self._samples) if own else 0,
+                        agreement=own.agreement if own else None,
+                        dollars=total([call for call in self._calls[billed:] if call.purpose in RUNG_PURPOSES]),
+                        accepted=completed and took,
+                    )
+                )
+
+    @property
+    def has_rungs(self) -> bool:
+        """Whether several students are asked in turn, and one was."""
+        return bool(self._rungs)
 
     def accept(self, chosen: Sample, reason: str) -> None:
         """The step is the student's."""
@@ -212,6 +250,7 @@ class StepRecord:
             struck=_struck([*self._fed_back, *self._samples]),
             prompts=self._prompts,
             retried=len(self._samples) if self._fed_back else 0,
+            rungs=tuple(self._rungs),
             action=self.action.key if self.action else None,
             demonstrations=self.demonstrations,
             dropped_demonstrations=prompt.dropped if prompt else 0,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agentcascade.config.effort import Effort
 from agentcascade.models.prompt_cache import PromptParts, prompt_parts
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Account, CacheUse, Delta, Message, Tool
@@ -23,6 +24,7 @@ class Request:
         cache_use: What the caller says of the response cache.
         temperature: Of the student, in place of the configuration's.
         k: Demonstrations, in place of the configuration's.
+        ceiling: The most effort that a model may be asked at.
         window: Steps before and after the one that matches in each, likewise.
         remembered: `messages` with a memory, where there is one.
         prompt: `remembered` with demonstrations, where there are some.
@@ -41,6 +43,7 @@ class Request:
     temperature: float | None = None
     k: int | None = None
     window: tuple[int, int] | None = None
+    ceiling: Effort | None = None
     remembered: Sequence[Message] = ()
     prompt: Sequence[Message] = ()
     memory_tokens: int = 0
@@ -81,4 +84,5 @@ class Request:
             temperature=temperature,
             k=k,
             window=window,
+            ceiling=self.ceiling,
         )

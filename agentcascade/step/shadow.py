@@ -18,19 +18,29 @@ from agentcascade.step.feedback import asked_again
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.step.stuck import find_stuck
-from agentcascade.step.student import StudentPolicy
+from agentcascade.step.student import Shown, StudentPolicy
 from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation
 
 SAMPLES = 3
 """Of a shadow, where neither configuration nor router names a number: the paper's."""
 
 
-class Shadows:
-    """The shadows of one student that are under way among `tasks`, at most `shadow.max_pending`."""
+class Drawn:
+    """Samples of one student of a shadow, `complete` when all that were wanted came."""
 
-    def __init__(self, policy: StudentPolicy, tasks: BackgroundTasks) -> None:
-        self._policy = policy
-        self._context = policy.context
+    def __init__(self, policy: StudentPolicy, samples: list[Sample]) -> None:
+        self.policy, self.samples, self.complete = policy, samples, False
+
+
+class Shadows:
+    """The shadows of a cascade's students that are under way among `tasks`, at most `shadow.max_pending`.
+
+    Of a ladder every rung below the teacher is sampled, so that the log holds what each would have done.
+    """
+
+    def __init__(self, policies: Sequence[StudentPolicy], context: StepContext, tasks: BackgroundTasks) -> None:
+        self._policies = policies
+        self._context = context
         self._tasks = tasks
 
     def start(self, situation: Situation, request: Request, decision: Decision) -> None:
@@ -49,46 +59,73 @@ class Shadows:
         self._tasks.start("a shadow", settings.max_pending, lambda: self._run(situation, shadowed, decision))
 
     async def _run(self, situation: Situation, request: Request, decision: Decision) -> None:
-        context, policy = self._context, self._policy
-        record = StepRecord(situation, "shadow", cascade=context.name)
-        samples: list[Sample] = []
-        until = asyncio.get_running_loop().time() + context.config.shadow.timeout_seconds
-        complete = False
+        record = StepRecord(situation, "shadow", cascade=self._context.name)
+        drawn: list[Drawn] = []
+        until = asyncio.get_running_loop().time() + self._context.config.shadow.timeout_seconds
         try:
-            async with asyncio.timeout_at(until):
-                shown = await policy.add_demonstrations(situation, "shadow", request, record) or request
-            n = samples_of(context, situation)
-            await policy.sample_all(n, situation, shown, record, "shadow", samples=samples, until=until)
-            if (again := asked_again(policy, shown, record, samples)) is not None:
-                record.add_fed_back(list(samples))
-                samples.clear()
-                await policy.sample_all(n, situation, again, record, "shadow", samples=samples, until=until)
-            complete = True
-        except Exception as error:
-            record.add_failure("shadow", error)
+            below: Shown | None = None
+            for policy in self._policies:
+                drawn.append(Drawn(policy, []))
+                below = await self._draw(drawn[-1], situation, request, record, until, below) or below
         except asyncio.CancelledError as error:
             record.add_failure("shadow", error)
-            self._log(record, samples, decision, request, complete)
+            self._log(record, drawn, decision, request)
             raise
-        self._log(record, samples, decision, request, complete)
+        self._log(record, drawn, decision, request)
 
-    def _log(
-        self, record: StepRecord, samples: list[Sample], decision: Decision, request: Request, complete: bool
-    ) -> None:
-        """Every sample that came; of a shadow that was cut short (not `complete`) the router learns nothing."""
+    async def _draw(
+        self,
+        drawn: Drawn,
+        situation: Situation,
+        request: Request,
+        record: StepRecord,
+        until: float,
+        below: Shown | None,
+    ) -> Shown | None:
+        """The samples of one student, and what it was shown; what fails is recorded."""
+        policy, shown = drawn.policy, None
+        member = policy.name if len(self._policies) > 1 else ""
+        try:
+            async with asyncio.timeout_at(until):
+                shown = await policy.shown_as_below(below, situation, "shadow", request, record) or request
+            n = samples_of(policy.context, situation)
+            await policy.sample_all(n, situation, shown, record, "shadow", samples=drawn.samples, until=until)
+            again = None if member else asked_again(policy, shown, record, drawn.samples)
+            if again is not None:
+                record.add_fed_back(list(drawn.samples))
+                drawn.samples.clear()
+                await policy.sample_all(n, situation, again, record, "shadow", samples=drawn.samples, until=until)
+            drawn.complete = True
+        except Exception as error:
+            record.add_failure("shadow", error, member)
+        finally:
+            if member:
+                drawn.samples[:] = [sample.model_copy(update={"member": member}) for sample in drawn.samples]
+        return None if shown is None else Shown(policy.name, shown)
+
+    def _log(self, record: StepRecord, drawn: Sequence[Drawn], decision: Decision, request: Request) -> None:
+        """Every sample that came; of a student whose samples were cut short its router learns nothing."""
         context, situation = self._context, record.situation
         if context.recorder is None:
             return
-        router, config = context.router, context.config
-        n = router.samples(situation)
-        votes = voting.tally(self._policy.samples_voted_on(samples, n), record.similarity)
+        config = context.config
         k = 0 if context.bank is None else config.retrieval.k if request.k is None else request.k
         taught = not k or len(record.demonstrations) >= config.prompt.min_demonstrations
-        if isinstance(router, LearningRouter) and samples and complete:
-            known = self._policy.samples_voted_on(samples, n or voting.tally(samples).total)
-            router.update(situation, voting.tally(known), decision.action)
+        samples = [sample for one in drawn for sample in one.samples]
         stuck = config.router.stuck is not None and find_stuck(config.router.stuck, situation) is not None
-        accepted = taught and not stuck and 0 < n <= votes.total and router.judge(situation, votes, 0) is Verdict.ACCEPT
+        accepted, agreement = False, None
+        for one in drawn:
+            policy, own = one.policy, one.samples
+            router = policy.context.router
+            n = router.samples(situation)
+            votes = voting.tally(policy.samples_voted_on(own, n), record.similarity)
+            if isinstance(router, LearningRouter) and own and one.complete:
+                known = policy.samples_voted_on(own, n or voting.tally(own).total)
+                router.update(situation, voting.tally(known), decision.action)
+            if not accepted:
+                enough = taught and not stuck and 0 < n <= votes.total
+                accepted = enough and router.judge(situation, votes, 0) is Verdict.ACCEPT
+                agreement = votes.agreement if own else agreement
         context.recorder.record_shadow(
             Shadow(
                 decision=decision.id,
@@ -107,7 +144,7 @@ class Shadows:
                 teacher_action=decision.action,
                 samples=logged_rounds(record.fed_back, samples),
                 accepted=accepted,
-                agreement=votes.agreement if samples else None,
+                agreement=agreement,
                 demonstrations=record.demonstrations,
                 calls=record.calls,
                 failures=record.failures,

@@ -13,6 +13,7 @@ from agentcascade.actions import voting
 from agentcascade.actions.base import called, parse_as, slow
 from agentcascade.actions.equivalence import merged
 from agentcascade.actions.refusals import refusal
+from agentcascade.config.effort import plain_name
 from agentcascade.errors import InvalidAction, describe
 from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import ChatModel, Router, Verdict
@@ -41,6 +42,13 @@ class Learned(NamedTuple):
     feedback: FeedbackStatistics
 
 
+class Shown(NamedTuple):
+    """The request as the rung below was shown it."""
+
+    model: str
+    request: Request
+
+
 def new_learned() -> Learned:
     """Of a student that was not asked yet."""
     return Learned(SampleStatistics(), DemonstrationCache(), FeedbackStatistics())
@@ -59,6 +67,11 @@ class StudentPolicy:
         self.learned = learned
 
     @property
+    def name(self) -> str:
+        """Of who is asked."""
+        return self.context.student.name if self.context.student is not None else ""
+
+    @property
     def seconds(self) -> float:
         """Deadline of the student's part of a step."""
         return self.context.config.sampling.timeout_seconds
@@ -72,6 +85,14 @@ class StudentPolicy:
         """The policy that goes on with a tool exchange of `model`; None where that is another student."""
         student = self.context.student
         return self if student is not None and student.name == model else None
+
+    async def shown_as_below(
+        self, below: Shown | None, situation: Situation, mode: Mode, request: Request, record: StepRecord
+    ) -> Request | None:
+        """As `add_demonstrations`; where the rung below was the same model, what that was shown, to the byte."""
+        if below is not None and plain_name(below.model) == plain_name(self.name):
+            return below.request
+        return await self.add_demonstrations(situation, mode, request, record)
 
     async def add_demonstrations(
         self, situation: Situation, mode: Mode, request: Request, record: StepRecord

@@ -96,6 +96,7 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
     return row | {
         "votes": dict(decision.votes),
         "struck": dict(decision.struck),
+        "rungs": [rung.model_dump(mode="json") for rung in decision.rungs] or None,
         "demonstrations": list(decision.demonstrations),
         "failures": list(decision.failures),
     }

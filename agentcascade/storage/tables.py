@@ -249,6 +249,7 @@ decisions = Table(
     Column("invalid_samples", Integer, nullable=False),
     Column("votes", JSON, nullable=False),
     Column("struck", JSON, nullable=False, server_default="{}"),
+    Column("rungs", JSON, nullable=True),
     Column("action", Text, nullable=True),
     Column("demonstrations", JSON, nullable=False),
     Column("dropped_demonstrations", Integer, nullable=False),

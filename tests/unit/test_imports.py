@@ -89,6 +89,7 @@ OWNERS = {
         "storage.migrations.versions.0012_response_cache",
         "storage.migrations.versions.0013_retries",
         "storage.migrations.versions.0014_batches",
+        "storage.migrations.versions.0015_rungs",
     },
 }
 """Heavy packages, and the modules that may import them."""

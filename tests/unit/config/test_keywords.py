@@ -22,6 +22,7 @@ SECTIONS = {
     if isinstance(section, type) and issubclass(section, sections.Section) and section is not sections.Section
 }
 READ_BY_A_VALIDATOR = {
+    ("RungConfig", "model"): str,
     ("PromptConfig", "template"): str | Mapping[str, str | Mapping[str, str]],
     ("CascadeConfig", "student"): sections.ModelConfig | keywords.StudentKeywords | None,
 }
