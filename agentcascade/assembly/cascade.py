@@ -11,6 +11,7 @@ from agentcascade.actions.base import Validator
 from agentcascade.assembly import components
 from agentcascade.assembly.committee import check_committee, committee_router, seat_of
 from agentcascade.assembly.components import MakeModel
+from agentcascade.assembly.ladder import check_prices
 from agentcascade.assembly.memory import shared_memory
 from agentcascade.assembly.resources import Resources
 from agentcascade.billing.door import NullObserver
@@ -26,6 +27,7 @@ from agentcascade.step.context import FurtherStudent, StepContext, check_models
 if TYPE_CHECKING:
     from agentcascade.config.keywords import BuildKeywords, JudgeKeywords, LinkKeywords, ModelKeywords, StudentKeywords
     from agentcascade.config.sections import LinkConfig
+    from agentcascade.storage import Database
 
 
 SECTION = (str, Mapping, ModelConfig)
@@ -193,6 +195,11 @@ def _cascade(
         opened.append(components.at_configured_effort(make_model(priced, count), model))
         return opened[-1]
 
+    if config.ladder and (teacher is not None or student is not None or students):
+        raise ConfigError(
+            "ladder: its rungs are the models, and its last one the teacher, so no model may be given beside it (a "
+            "wrapped client's is the teacher): name the rungs below as student and students, each at its effort"
+        )
     check_committee(config)
     committee = config.sampling.across == "students"
     teacher = teacher or (open_model(config.teacher, count) if config.teacher else None)
@@ -233,6 +240,15 @@ def _cascade(
         guard=resources.guard(config, name),
         observer=observer or resources.observer(config) or NullObserver(),
     )
+    if config.ladder:
+        database, space = context.database, config.bank.namespace
+        check_prices((*context.rungs, *([teacher] if teacher else [])), lambda model: _thinks(database, space, model))
     cascade = Cascade(context)
     cascade.close_with(opened)
     return cascade
+
+
+def _thinks(database: Database | None, namespace: str, model: str) -> float | None:
+    from agentcascade.ledger.thinking import usual_thinking
+
+    return None if database is None else usual_thinking(database, namespace, model)

@@ -48,6 +48,7 @@ def request(
     logprobs: bool | None = None,
     top_logprobs: int | None = None,
     reasoning_effort: str | None = None,
+    max_effort: str | int | None = None,
     user: str | None = None,
     metadata: Mapping[str, str] | None = None,
     stream_options: Mapping[str, Any] | None = None,
@@ -82,6 +83,8 @@ def request(
         logprobs: Whether the teacher's answers come with log-probabilities of their tokens.
         top_logprobs: Likely tokens that are told at each position.
         reasoning_effort: Of the teacher.
+        max_effort: The most effort that models are asked at, a level or tokens to think with: rungs above it are not
+            climbed, and the teacher is asked at it.
         user: Whom the request is for.
         metadata: What the provider keeps with the request.
         stream_options: ``{"include_usage": True}`` puts usage into a chunk of its own.

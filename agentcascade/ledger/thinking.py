@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from agentcascade.config.effort import LEVELS
+from agentcascade.config.effort import LEVELS, effort_of
 from agentcascade.storage import Database
 from agentcascade.storage.tables import calls, decisions
 
@@ -19,12 +19,17 @@ def usual_thinking(database: Database, namespace: str, model: str) -> float | No
     Args:
         database: An open one.
         namespace: Whose steps.
-        model: By its plain name; what it thought unasked and at a level counts, not at a budget, a share, or none.
+        model: At one effort, or by its plain name: then what it thought unasked and at any level counts, not at a
+            budget, a share, or none.
 
     Raises:
         StorageError: It cannot be read.
     """
-    names = [model, *(f"{model}@{level}" for level in LEVELS if level != "none")]
+    names = (
+        [model]
+        if effort_of(model) is not None
+        else [model, *(f"{model}@{level}" for level in LEVELS if level != "none")]
+    )
     newest = (
         select(calls.c.reasoning, calls.c.purpose, decisions.c.samples)
         .join(decisions, decisions.c.id == calls.c.decision)

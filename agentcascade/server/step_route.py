@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
@@ -16,6 +17,7 @@ from agentcascade.server import wire
 from agentcascade.server.errors import Problem, Refused, invalid
 from agentcascade.server.event_stream import EventStream, RunningTasks, unless_gone
 from agentcascade.server.wire_protocol import Caller, StepRequest, WireProtocol
+from agentcascade.step.effort_ceiling import OPTION as CEILING
 from agentcascade.types import Decision
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from agentcascade.episodes.episode import Episode
     from agentcascade.server.auth import Gate, Tenant
     from agentcascade.server.passthrough import Api, CallersCascade
+
+
+CEILING_HEADER = "x-agentcascade-max-effort"
+"""The most that models may be asked to think for a request: a level, or a number of tokens."""
 
 
 class StepRoutes:
@@ -50,7 +56,7 @@ class StepRoutes:
             model, data = await protocol.read(body, caller)
             del body
             cascade = self.cascade(model, caller, protocol.api)
-            step = await protocol.request(data, cascade, caller)
+            step = with_ceiling(await protocol.request(data, cascade, caller), request.headers)
             episode = identity.episode_of(
                 cascade.engine,
                 step.messages,
@@ -139,6 +145,12 @@ class StepRoutes:
             headers = {"x-agentcascade-episode": episode.id}
             events = protocol.events(step, stream)
             return EventStream(events, stack.pop_all(), headers, self._work, protocol.error_event)
+
+
+def with_ceiling(step: StepRequest, headers: Mapping[str, str]) -> StepRequest:
+    """The request with the ceiling of effort that its headers name, whatever its protocol."""
+    ceiling = headers.get(CEILING_HEADER)
+    return step if ceiling is None else replace(step, options={**step.options, CEILING: ceiling})
 
 
 def _headers(decision: Decision) -> dict[str, str]:

@@ -27,6 +27,7 @@ OPTIONS = (
     *("reasoning_effort", "verbosity", "thinking", "prediction", "modalities", "audio", "service_tier"),
     *("web_search_options", "safety_identifier", "prompt_cache_key", "top_k", "min_p", "repetition_penalty"),
     *("logprobs", "top_logprobs", "functions", "function_call", "store", "prompt_cache_retention", "choices"),
+    "max_effort",
 )
 """What a client may set of a model call, by the names that every adapter knows."""
 
