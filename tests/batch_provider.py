@@ -9,6 +9,7 @@ import json
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,7 @@ class Held:
     usages: list[Mapping[str, Any]] = field(default_factory=list)
     polls: int = 0
     input_file: str = ""
+    speaks_messages: bool = False
 
 
 def say(text: str = "look", **usage: int) -> Callable[[Json], tuple[int, Any]]:
@@ -132,8 +134,24 @@ class BatchProvider:
         else:
             self.end(held, "completed" if self.expires_after is None else "expired", self.expires_after)
 
+    def end_messages(self, held: Held, status: str, run: int) -> None:
+        kinds = {"expired": "expired", "cancelled": "canceled"}
+        for number, request in enumerate(held.requests):
+            code, body = self.answer(request["body"]) if number < run else (0, None)
+            result: Json = {"type": kinds.get(status)}
+            if code == 200:
+                result = {"type": "succeeded", "message": body}
+                held.usages.append(body["usage"])
+            elif code:
+                result = {"type": "errored", "error": {"type": "error", "request_id": None, "error": body["error"]}}
+            held.output.append(json.dumps({"custom_id": request["custom_id"], "result": result}).encode())
+        held.output = self.lines(held, held.output[::-1])
+
     def end(self, held: Held, status: str, most: int | None = None) -> None:
         held.status = status
+        if held.speaks_messages:
+            self.end_messages(held, status, len(held.requests) if most is None else most)
+            return
         run = len(held.requests) if most is None else most
         for number, request in enumerate(held.requests):
             custom_id = request["custom_id"]
@@ -172,6 +190,29 @@ class BatchProvider:
             **head, **times, **files, "status": held.status, "errors": errors, "request_counts": counts,
             "metadata": held.metadata, "input_file_id": held.input_file,
         }  # fmt: skip
+
+    def anthropic(self, held: Held) -> Json:
+        """The batch object of Message Batches."""
+        ended = held.status in ("completed", "expired", "cancelled")
+        told = Counter(json.loads(line)["result"]["type"] for line in held.output) if ended else Counter()
+        counts = {name: told[name] for name in ("succeeded", "errored", "canceled", "expired")}
+        canceling = "canceling" if held.status == "cancelling" else "in_progress"
+        head = {"id": held.id, "type": "message_batch", "processing_status": "ended" if ended else canceling}
+        counts = {"processing": 0 if ended else len(held.requests), **counts}
+        times = {"created_at": rfc3339(held.created), "expires_at": rfc3339(held.created + 86400)}
+        times |= {"ended_at": rfc3339(held.created + 60) if ended else None}
+        url = f"{self.url}/messages/batches/{held.id}/results" if ended else None
+        nothing = {"archived_at": None, "cancel_initiated_at": None}
+        return {**head, **times, **nothing, "request_counts": counts, "results_url": url}
+
+    def create_messages(self, body: Json) -> tuple[int, Json]:
+        requests = [{"custom_id": r["custom_id"], "body": r["params"]} for r in body["requests"]]
+        ids = [r["custom_id"] for r in requests]
+        if len(set(ids)) < len(ids) or not all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", id) for id in ids):
+            return 400, {"type": "error", "error": {"type": "invalid_request_error", "message": "custom_id"}}
+        held = Held(f"msgbatch_{len(self.batches)}", requests, {}, time.time(), speaks_messages=True)
+        self.batches[held.id] = held
+        return 200, self.anthropic(held)
 
     def create(self, body: Json) -> tuple[int, Json]:
         text = self.files.get(str(body.get("input_file_id")))
@@ -246,6 +287,8 @@ def _handler(provider: BatchProvider) -> type[BaseHTTPRequestHandler]:
                 return provider.create(json.loads(data))
             if (method, name) == ("GET", "/batches"):
                 return self._listed(query)
+            if name.startswith("/messages/batches"):
+                return self._messages(method, name.removeprefix("/messages/batches"), query, data)
             if found := re.fullmatch(r"/batches/([^/]+)(/cancel)?", name):
                 held_batch = provider.batches.get(found[1])
                 if held_batch is None:
@@ -256,6 +299,27 @@ def _handler(provider: BatchProvider) -> type[BaseHTTPRequestHandler]:
                     provider.step(held_batch)
                 return 200, provider.openai(held_batch)
             return 404, {"error": {"message": f"there is no {method} {path}"}}
+
+        def _messages(self, method: str, name: str, query: Mapping[str, list[str]], data: bytes) -> tuple[int, Any]:
+            key = self.headers["x-api-key"] or self.headers["authorization"]
+            if not key or self.headers["anthropic-version"] not in ("2023-06-01", "2026-10-21"):
+                return 401, {"type": "error", "error": {"type": "authentication_error", "message": "no key"}}
+            if (method, name) == ("POST", ""):
+                return provider.create_messages(json.loads(data))
+            if (method, name) == ("GET", ""):
+                page = [provider.anthropic(held) for held in list(provider.batches.values())[::-1]]
+                return 200, {"data": page, "has_more": False, "first_id": None, "last_id": None}
+            id, _, what = name.removeprefix("/").partition("/")
+            held = provider.batches.get(id)
+            if held is None:
+                return 404, {"type": "error", "error": {"type": "not_found_error", "message": f"no {id}"}}
+            if what == "results":
+                return 200, b"\n".join(held.output) + b"\n"
+            if what == "cancel":
+                held.status = "cancelling"
+            else:
+                provider.step(held)
+            return 200, provider.anthropic(held)
 
         def _listed(self, query: Mapping[str, list[str]]) -> tuple[int, Any]:
             newest = list(provider.batches.values())[::-1]

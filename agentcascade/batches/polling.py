@@ -15,7 +15,7 @@ from agentcascade.protocols import ChatModel
 from agentcascade.storage.batches import Batch, BatchStore
 from agentcascade.types import now
 
-GRACE = timedelta(seconds=180)
+GRACE = timedelta(minutes=15)
 """For which a batch that somebody prepares or submits is theirs; longer than a request to create one may take."""
 BUSY, GONE = 429, (404, 410)
 

@@ -6,10 +6,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from agentcascade.batches.types import BatchProvider
 from agentcascade.errors import NoBatches
+from agentcascade.models.anthropic import AnthropicModel
 from agentcascade.models.openai import OpenAIModel
 from agentcascade.protocols import ChatModel
 
-TYPES = "openai/… (also at other servers that speak OpenAI's Batch API)"
+TYPES = "openai/… (also at other servers that speak OpenAI's Batch API) and anthropic/…"
 
 
 def provider_of(model: ChatModel) -> BatchProvider:
@@ -22,6 +23,10 @@ def provider_of(model: ChatModel) -> BatchProvider:
         from agentcascade.batches.openai import OpenAIBatches
 
         return OpenAIBatches(model)
+    if type(model) is AnthropicModel:
+        from agentcascade.batches.anthropic import AnthropicBatches
+
+        return AnthropicBatches(model)
     raise NoBatches(
         f"{model.name} has no batch interface here: those of {TYPES} are spoken; nothing was sent: leave --batch out"
     )

@@ -115,6 +115,11 @@ class AnthropicModel(MessagesModel):
             raise ProviderError("the provider counts no tokens: its answer has no input_tokens")
         return tokens
 
+    @property
+    def api_base(self) -> str | None:
+        """The server's address, as it is configured."""
+        return self.http.api_base
+
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
         await self.http.aclose()
@@ -131,13 +136,13 @@ class AnthropicHttp:
     """
 
     def __init__(self, base: str | None, key: str | None, *, timeout: float, retries: int) -> None:
-        self._base, self._key, self._timeout, self._retries = base, key, timeout, retries
+        self.api_base, self._key, self._timeout, self._retries = base, key, timeout, retries
         known_secrets.register(key, *known_secrets.secrets_in_url(base or ""))
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 
     def url(self, path: str = "/messages") -> str:
         """The address of a route, whether or not the configured one names the API's version."""
-        base = self._base or next((os.environ[v] for v in BASE_VARIABLES if os.environ.get(v)), ADDRESS)
+        base = self.api_base or next((os.environ[v] for v in BASE_VARIABLES if os.environ.get(v)), ADDRESS)
         base = base.rstrip("/").removesuffix("/messages").removesuffix("/v1")
         return f"{base}/v1{path}"
 
@@ -162,6 +167,36 @@ class AnthropicHttp:
             return json.loads(response.content)
 
         return await self._tried(ask, seconds)
+
+    async def ask(self, method: str, path: str, content: bytes | None = None, *, seconds: float | None = None) -> Any:
+        """The answer to a request of another route than messages, as plain data; tried once where `seconds` are given.
+
+        Args:
+            method: Of HTTP.
+            path: Behind the API's version.
+            content: A JSON body.
+            seconds: The most seconds of the only attempt; None: passing failures are tried again.
+        """
+
+        async def once() -> Any:
+            headers = self._headers({})
+            response = await self._client().request(method, self.url(path), content=content, headers=headers)
+            _raise_for_status(response)
+            return json.loads(response.content)
+
+        if seconds is None:
+            return await self._tried(once, None)
+        async with asyncio.timeout(seconds):
+            return await once()
+
+    async def read(self, path: str) -> AsyncIterator[bytes]:
+        """The bytes of a file behind the API, as they come."""
+        async with self._client().stream("GET", self.url(path), headers=self._headers({})) as response:
+            if not response.is_success:
+                await response.aread()
+            _raise_for_status(response)
+            async for chunk in response.aiter_bytes():
+                yield chunk
 
     async def events(
         self, body: dict[str, Any], headers: Mapping[str, str], seconds: float | None

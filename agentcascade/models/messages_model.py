@@ -8,6 +8,7 @@ from contextlib import aclosing
 from decimal import Decimal
 from typing import Any, Protocol
 
+from agentcascade.errors import InvalidRequest
 from agentcascade.models.anthropic_quirks import MessagesQuirks, with_defaults
 from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.fan_out import fan_out, join_completions
@@ -232,6 +233,30 @@ class MessagesModel:
         headers = {str(k).lower(): str(v) for k, v in (given.pop(HEADERS, None) or {}).items()}
         body = write_request(self._model, messages, tools, given)
         return with_defaults(body, self.name, messages, given), headers
+
+    def request_body(self, messages: Sequence[Message], options: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON body of the request that `complete` would send, for a provider's batch.
+
+        Args:
+            messages: The conversation, in the core's shape.
+            options: As of `complete`, for one answer.
+
+        Returns:
+            The body, with what the endpoint may be known to refuse (`quirks`).
+
+        Raises:
+            InvalidRequest: Headers go with the request, which a batch does not have for each.
+        """
+        given = {k: v for k, v in options.items() if k not in ("n", "seed", "timeout")}
+        body, headers = self._request(messages, given.pop("tools", None), given.pop("temperature", None), given)
+        if headers:
+            raise InvalidRequest(f"extra_headers ({', '.join(headers)[:80]}) cannot go with a request of a batch")
+        return body
+
+    @property
+    def quirks(self) -> MessagesQuirks:
+        """What is known of the endpoint."""
+        return self._quirks
 
     async def _adapted(self, send: Callable[[dict[str, Any]], Awaitable[Any]], body: dict[str, Any]) -> Any:
         """`send(body)`, again without what the endpoint refuses of it, as long as that is something new."""
