@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import signal
 import ssl
 import sys
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ replay_migrations()
 # Every HTTP client reads the certificates anew, for 20 ms; the servers of tests speak plain HTTP.
 ssl.create_default_context = functools.cache(ssl.create_default_context)
 gc.set_threshold(20_000, 20, 20)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

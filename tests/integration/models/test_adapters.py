@@ -151,10 +151,10 @@ class TestTimeouts:
             model = ADAPTERS[adapter](provider.url)
             if form == "streamed" or adapter != "by address":
                 with pytest.raises(TimeoutError) as raised:
-                    await asyncio.wait_for(model.complete(ASK) if form == "whole" else model.stream(ASK, print), 2)
+                    await asyncio.wait_for(model.complete(ASK) if form == "whole" else model.stream(ASK, print), 1)
                 error: BaseException = raised.value
             else:
-                got = await ask(model, form, timeout=2)
+                got = await ask(model, form, timeout=1)
                 assert got.error is not None
                 error = got.error
         bill = bill_of(error)
