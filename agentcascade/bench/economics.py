@@ -13,6 +13,7 @@ from agentcascade.types import total
 
 if TYPE_CHECKING:
     from agentcascade.config.load import CascadeConfig
+    from agentcascade.economics.measured import Measured
     from agentcascade.economics.outlook import Outlook
     from agentcascade.step.context import StepContext
 
@@ -63,11 +64,34 @@ def run_outlook(config: CascadeConfig, played: Sequence[EpisodeRecord]) -> Outlo
     banked = [r.trajectory for r in played if r.trajectory is not None]
     students = {model.name for policy in plan.policies for model, _ in policy.members}
     measured = measure([d for r in played for d in r.decisions], teacher=plan.teacher.name, students=students)
-    alone = [r for r in played if r.policy == "teacher" and r.steps]
-    if (spent := total_dollars([r.dollars for r in alone])) is not None and alone:  # it was played: no estimate
-        measured = replace(measured, teacher_alone=spent / sum(r.steps for r in alone))
+    measured = _beside_the_teacher_alone(measured, played, plan.teacher.name)
     windows = window_tokens(banked, context.count, context.prompts) if banked else None
     return outlook(context, measured=measured, windows=windows)
+
+
+def _beside_the_teacher_alone(measured: Measured, played: Sequence[EpisodeRecord], teacher: str) -> Measured:
+    """`measured`, with what the teacher alone read, wrote and cost: it was played, so that nothing is estimated.
+
+    Deferred steps are no fair sample of the teacher's: students defer what is hard.
+    """
+    from agentcascade.economics.measured import FEW, measure
+
+    alone = [r for r in played if r.policy == "teacher" and r.steps]
+    spent, steps = total_dollars([r.dollars for r in alone]), sum(r.steps for r in alone)
+    if not spent or steps < FEW:
+        return measured
+    own = measure([d for r in alone for d in r.decisions], teacher=teacher, students=())
+    deferred = [d for r in played for d in r.decisions if d.mode == "cascade" and d.answered_by == "teacher"]
+    acts = total_dollars([c.dollars for d in deferred for c in d.calls if c.purpose == "act"])
+    return replace(
+        measured,
+        prompt=own.prompt,
+        new=own.new,
+        teacher_answer=own.teacher_answer,
+        teacher_reasoning=own.teacher_reasoning,
+        teacher_alone=spent / steps,
+        deferred=float(acts / len(deferred) / (spent / steps)) if acts and len(deferred) >= FEW else 1.0,
+    )
 
 
 def _context(config: CascadeConfig) -> StepContext:

@@ -50,6 +50,7 @@ class StepTokens:
         frame: Tokens of what stands around all demonstrations of a prompt.
         students: By name, those whose own tokens are known: their tokenizers, answers and conversations may be others
             than the teacher's.
+        deferred: What the teacher's answer to a deferred step costs, for one to any step: students defer what is hard.
     """
 
     prompt: float
@@ -62,6 +63,7 @@ class StepTokens:
     episode_steps: float = 10.0
     frame: float = 0.0
     students: Mapping[str, StudentTokens] = field(default_factory=dict)
+    deferred: float = 1.0
 
     def of(self, student: str) -> tuple[float, StudentTokens]:
         """(prompt, tokens) of a student: its own as far as they are known, else as of any."""
@@ -169,6 +171,7 @@ def forecast(plan: Plan, tokens: StepTokens, steps_ratio: float = 1.0) -> Foreca
     drafts = draft_tokens(plan, tokens)
     fresh = replace(tokens, new=tokens.new + drafts)  # drafts stand behind what is cached
     behind = teacher_dollars(plan, fresh, drafts + (shown if plan.teacher_sees_demonstrations else 0.0))
+    behind *= Decimal(tokens.deferred)
     accepted, deferred = _students(plan, tokens, shown)
     audits = Decimal(plan.audits) * alone
     least, most = (

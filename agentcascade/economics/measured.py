@@ -51,6 +51,7 @@ class Measured:
         episode_steps: Steps of an episode.
         students: By name, the tokens of those that answered at `FEW` steps; prompts of those that were shown no
             demonstration.
+        deferred: What the teacher's answer to a deferred step cost, for one to any step.
     """
 
     steps: int = 0
@@ -68,6 +69,7 @@ class Measured:
     demonstration: float | None = None
     episode_steps: float | None = None
     students: Mapping[str, StudentTokens] = field(default_factory=dict)
+    deferred: float = 1.0
 
 
 def measure(

@@ -259,9 +259,12 @@ def tokens_of(
     new = NEW if seen.new is None else seen.new
     if seen.steps:
         sources.append(Source(f"{seen.steps:,} steps of {seen.episodes:,} episodes", True))
+    if abs(seen.deferred - 1) > OTHER:
+        sources.append(Source(f"teacher's answers to deferred steps {seen.deferred:.2f} as dear as to all", True))
     return StepTokens(
-        prompt, min(new, prompt), answer, taught, demonstration, student_thought, thought, steps, frame, seen.students
-    ), tuple(sources)
+        prompt, min(new, prompt), answer, taught, demonstration, student_thought, thought, steps, frame,
+        seen.students, seen.deferred,
+    ), tuple(sources)  # fmt: skip
 
 
 def _samples(router: Router) -> Seat:

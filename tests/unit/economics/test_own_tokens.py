@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from agentcascade import ScriptedModel
+from agentcascade.bench.economics import _beside_the_teacher_alone
+from agentcascade.bench.records import EpisodeRecord
 from agentcascade.config.load import CascadeConfig
 from agentcascade.economics.measured import measure
 from agentcascade.economics.outlook import outlook
@@ -70,3 +73,37 @@ def test_prompts_with_demonstrations_are_not_taken_for_the_conversations() -> No
     assert measured.students["a"].answer == 20
     few = measure(recorded[:3], teacher="t", students={"a"})
     assert few.students == {}
+
+
+def test_deferred_steps_are_as_dear_as_they_were() -> None:
+    """Students defer what is hard: a forecast that takes them for any step promises too much."""
+    recorded = [decision(n, "a", "b", *(["t"] if n % 2 else [])) for n in range(40)]
+    measured = measure(recorded, teacher="t", students={"a", "b"})
+    even, hard = (outlook(context(), measured=replace(measured, deferred=factor)) for factor in (1.0, 1.5))
+    assert even is not None
+    assert hard is not None
+    assert even.costs is not None
+    assert hard.costs is not None
+    assert hard.costs.most.deferred - even.costs.most.deferred == even.costs.most.teacher / 2
+    assert (hard.costs.most.break_even or 0) > 0.3 > (even.costs.most.break_even or 1)
+    assert "teacher's answers to deferred steps 1.50 as dear as to all" in "\n".join(hard.lines())
+
+
+def test_a_run_says_what_the_teacher_that_it_played_cost() -> None:
+    """Its deferred steps, twice as dear, are no sample of what the teacher reads."""
+    plain = [decision(n, "t").model_copy(update={"mode": "teacher"}) for n in range(20)]
+    costly = call("t").model_copy(update={"usage": Usage(input=6000, output=300), "dollars": Decimal("0.198")})
+    steps = [decision(n, "a") if n % 2 else decision(n, "t").model_copy(update={"calls": (costly,)}) for n in range(20)]
+    kinds = {"teacher": plain, "cascade": steps}
+    records = [
+        EpisodeRecord(
+            policy=policy, seed=0, index=n, task=str(n), success=True, steps=1, teacher_steps=0, seconds=0.1,
+            dollars=sum((c.dollars or Decimal(0) for c in step.calls), Decimal(0)), decisions=(step,),
+        )
+        for policy, taken in kinds.items()
+        for n, step in enumerate(taken)
+    ]  # fmt: skip
+    measured = _beside_the_teacher_alone(measure([*plain, *steps], teacher="t", students={"a"}), records, "t")
+    assert measured.prompt == 3000
+    assert measured.teacher_alone == Decimal("0.099")
+    assert measured.deferred == 2
