@@ -79,11 +79,13 @@ class ProviderModels:
             base = f"{base.removesuffix('/v1')}/v1"
         known = {name: query[name] for name in PARAMETERS if name in query}
         try:
-            async with (
-                httpx.AsyncClient(timeout=SECONDS, follow_redirects=False) as client,
-                client.stream("GET", f"{base}{path}", params=known, headers=sent) as response,
-            ):
-                return _read(response, await _content(response))
+            async with httpx.AsyncClient(timeout=SECONDS, follow_redirects=False) as client:
+                request = client.build_request("GET", f"{base}{path}", params=known, headers=sent)
+                response = await client.send(request, stream=True)
+                try:
+                    return _read(response, await _content(response))
+                finally:
+                    await response.aclose()
         except httpx.HTTPError as error:
             raise ProviderError(f"the provider's models cannot be read: {type(error).__name__}") from None
 
