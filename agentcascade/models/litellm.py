@@ -117,7 +117,11 @@ class LiteLLMModel:
         return all_names - ours - set(supported)
 
     def asked_with(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """All that it sends beside the messages, with its addresses: by this, equal requests are known."""
+        """All that it sends beside the messages, with its addresses: by this, equal requests are known.
+
+        Args:
+            options: Of a call.
+        """
         given = {k: v for k, v in options.items() if v is not None}
         return {"temperature": self._temperature, **self._options, **given, "addresses": self._addresses}
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from agentcascade import build
+from agentcascade.billing import response_cache
 from agentcascade.billing.cache_key import cache_key
 from agentcascade.billing.door import Door, Tab
 from agentcascade.billing.response_cache import FRESH_SECONDS, ResponseCache, is_keepable
@@ -44,6 +45,12 @@ LOOK: Any = {"type": "function", "function": {"name": "look", "parameters": {"pr
 TURNED: Any = {"type": "function", "function": {"name": "look", "parameters": {"properties": {"b": {}, "a": {}}}}}
 PRICES = {"openai/m": {"input": "1", "output": "2"}}
 COLD = {"temperature": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a busy machine's first look into a database."""
+    monkeypatch.setattr(response_cache, "FIND_SECONDS", 30.0)
 
 
 def model(url: str = "http://127.0.0.1:9/v1", name: str = "openai/m", **more: Any) -> OpenAIModel:
