@@ -212,7 +212,7 @@ class PromptConfig(Section):
     teacher_sees_drafts: bool = Field(
         default=False,
         description="a teacher that a step is deferred to reads the student's distinct candidates with their votes, "
-        "behind the history; an audit's teacher never does",
+        "behind the history; an audit's teacher never does. A teacher hardly stronger copies them: measure first",
     )
     draft_tokens: int = Field(
         default=1000, ge=0, description="tokens that they may add; a candidate that does not fit is left out"
