@@ -129,6 +129,8 @@ def improve_bank(
     from agentcascade.redaction.redactor import Redactor
 
     suite = registry.construct("suites", suite_name, "--suite", {})
+    if not hasattr(suite, "environment"):
+        raise click.UsageError(f"--suite {suite_name} has no world that could replay a trajectory: name one that has")
     suite.check()
     redactor, count = Redactor(**settings.redaction.model_dump()), token_counter()
 

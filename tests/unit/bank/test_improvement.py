@@ -323,3 +323,9 @@ def test_each_teacher_is_told_what_its_demonstrations_brought(url):
     assert (a.model, a.trajectories, a.shown, a.accepted, a.compared, a.right) == ("a", 2, 1.5, 1.5, 1.5, 1.5)
     assert (b.model, b.trajectories, b.shown, b.accepted, b.compared, b.right) == ("b", 1, 1.5, 0.5, 1.5, 0.5)
     assert "default a 2 1.5 1.00 [" in run(url, "teachers")
+
+
+def test_a_suite_without_a_world_is_refused_by_name(url):
+    fill(url, played())
+    refused = CliRunner().invoke(main, ["bank", "improve", "--suite", "locomo", "--url", url], env=ENVIRONMENT)
+    assert (refused.exit_code, "locomo has no world that could replay" in refused.output) == (2, True)
