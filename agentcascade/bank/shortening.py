@@ -11,9 +11,9 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
@@ -50,6 +50,7 @@ CLOSE = 0.7
 OBSERVATION_CHARACTERS = 600
 SECONDS = 600.0
 """For one trajectory."""
+OPTIONS: Mapping[str, Any] = {"temperature": 0.0}
 
 
 class WordLimits(NamedTuple):
@@ -219,28 +220,42 @@ class Shortener:
 
     async def _one(self, task: ShorteningTask) -> ShorteningReport:
         tab, accounts = Tab(), self._accounts(task.trajectory.namespace)
-        problem, shorter = "", dict[int, str]()
+        problem: str | None = None
+        completion: Completion | None = None
         try:
             completion = await self._door.call(
                 self.model,
-                _messages(task, self._prompts),
-                {"temperature": 0.0},
+                self.messages(task),
+                OPTIONS,
                 role="teacher",
                 purpose="other",
                 bill=tab,
                 accounts=accounts,
                 seconds=SECONDS,
             )
-            shorter = self._shorter(task, completion)
-        except ValueError as error:
-            problem = f"{task.trajectory.id}: {error}"
         except Exception as error:
-            problem = f"{task.trajectory.id}: {describe(error)}"
-        if tab.calls:
-            await apart(self._write, task, tab.calls, shorter)
-        dollars = total(tab.calls)
+            problem = str(error) if isinstance(error, ValueError) else describe(error)
+        return await self.keep(task, completion, problem or "", tab.calls)
+
+    def messages(self, task: ShorteningTask) -> list[Message]:
+        """What the model is asked for a trajectory."""
+        return _messages(task, self._prompts)
+
+    async def keep(
+        self, task: ShorteningTask, completion: Completion | None, problem: str, calls: Sequence[Call]
+    ) -> ShorteningReport:
+        """Write what an answer made shorter, with the bills that are not written elsewhere."""
+        shorter = dict[int, str]()
+        if completion is not None:
+            try:
+                shorter = self._shorter(task, completion)
+            except ValueError as error:
+                problem = str(error)
+        if calls or shorter:
+            await apart(self._write, task, calls, shorter)
+        dollars = total(calls)
         if not shorter:
-            reason = problem or f"{task.trajectory.id}: no thought became shorter"
+            reason = f"{task.trajectory.id}: {problem or 'no thought became shorter'}"
             return ShorteningReport(dollars=dollars, failures=(reason,))
         before = sum(self.count(task.trajectory.steps[i].reasoning) for i in shorter)
         after = sum(self.count(text) for text in shorter.values())
@@ -266,8 +281,9 @@ class Shortener:
         bills = [call.model_dump(exclude={"usage"}) | call.usage.model_dump() for call in calls]
         rewrite = {"id": new_id("rw"), "trajectory": task.trajectory.id, "namespace": task.trajectory.namespace}
         with self.bank.database.begin(write=True) as connection:
-            connection.execute(rewrites.insert(), [rewrite | {"episode": "", "created_at": now()}])
-            connection.execute(rewrite_calls.insert(), [bill | {"rewrite": rewrite["id"]} for bill in bills])
+            if bills:
+                connection.execute(rewrites.insert(), [rewrite | {"episode": "", "created_at": now()}])
+                connection.execute(rewrite_calls.insert(), [bill | {"rewrite": rewrite["id"]} for bill in bills])
             banked = connection.execute(select(table.c.pk).where(table.c.pk == task.pk).with_for_update()).scalar()
             if shorter and banked is not None:
                 bank_metadata.write_shortened(connection, task.pk, shorter, self.model.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.table import Column, Table
 
+from agentcascade.cli.batching import batch_options, open_batches
 from agentcascade.cli.settings import database, database_options, load_config, opened_bank
 from agentcascade.cli.terminal import console, say
 
@@ -219,6 +220,7 @@ def reembed(config: Path | None, url: str | None) -> None:
 @click.option("--limit", type=click.IntRange(1), help="Rewrite so many trajectories at most.")
 @click.option("--max-dollars", type=click.FloatRange(0), help="Begin no call once so much is spent.")
 @click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, help="Calls at once.")
+@batch_options
 @click.option("--dry-run", is_flag=True, help="Only say what it would save and cost.")
 @click.option("--undo", is_flag=True, help="Go back to the originals.")
 def shorten(
@@ -231,6 +233,8 @@ def shorten(
     limit: int | None,
     max_dollars: float | None,
     parallel: int,
+    batch: bool,
+    poll: float,
     dry_run: bool,
     undo: bool,
 ) -> None:
@@ -240,6 +244,7 @@ def shorten(
     that was cut off is continued by another.
     """
     from agentcascade.assembly.components import make_model
+    from agentcascade.bank.batch_shortening import shorten_by_batch
     from agentcascade.bank.catalog import Catalog
     from agentcascade.bank.shortening import Shortener, WordLimits
     from agentcascade.billing.door import Door
@@ -248,6 +253,8 @@ def shorten(
     from agentcascade.prompts.prompts import prompts_of
     from agentcascade.storage.budgets import DatabaseBudgets
 
+    if batch and max_dollars is not None:
+        raise click.UsageError("--max-dollars counts calls at once: with --batch set budgets.per_namespace or --limit")
     settings, count = load_config(config, url), token_counter()
     if undo:
         with database(settings) as opened:
@@ -265,6 +272,9 @@ def shorten(
         tasks = asyncio.run(shortener.tasks(namespace))[:limit]
         if dry_run:
             report = shortener.estimate(tasks)
+        elif batch:
+            batches = open_batches(settings, bank.database, poll)
+            report = asyncio.run(shorten_by_batch(shortener, tasks, batches, accounts))
         else:
             limit_dollars = None if max_dollars is None else Decimal(str(max_dollars))
             report = asyncio.run(shortener.run(tasks, parallel=parallel, max_dollars=limit_dollars))
@@ -276,6 +286,8 @@ def shorten(
     )
     for failure in report.failures[:5]:
         say(failure, err=True)
+    if batch and not dry_run:
+        say("what it did cost is in the ledger, as batch")
     if not dry_run and report.left + len(report.failures):
         say(f"{report.left + len(report.failures):,} trajectories are left: run it again")
 
