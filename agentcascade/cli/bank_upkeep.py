@@ -128,9 +128,9 @@ def improve_bank(
     from agentcascade.prompts.quoting import neutral
     from agentcascade.redaction.redactor import Redactor
 
-    suite = registry.construct("suites", suite_name, "--suite", {})
-    if not hasattr(suite, "environment"):
+    if not hasattr(registry.load(registry.find("suites", suite_name, "--suite"), "--suite"), "environment"):
         raise click.UsageError(f"--suite {suite_name} has no world that could replay a trajectory: name one that has")
+    suite = registry.construct("suites", suite_name, "--suite", {})
     suite.check()
     redactor, count = Redactor(**settings.redaction.model_dump()), token_counter()
 
