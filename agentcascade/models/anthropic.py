@@ -191,12 +191,17 @@ class AnthropicHttp:
 
     async def read(self, path: str) -> AsyncIterator[bytes]:
         """The bytes of a file behind the API, as they come."""
-        async with self._client().stream("GET", self.url(path), headers=self._headers({})) as response:
+        client = self._client()
+        request = client.build_request("GET", self.url(path), headers=self._headers({}))
+        response = await client.send(request, stream=True)
+        try:
             if not response.is_success:
                 await response.aread()
             _raise_for_status(response)
             async for chunk in response.aiter_bytes():
                 yield chunk
+        finally:
+            await response.aclose()
 
     async def events(
         self, body: dict[str, Any], headers: Mapping[str, str], seconds: float | None
