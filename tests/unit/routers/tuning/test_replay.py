@@ -190,3 +190,13 @@ def test_a_shadow_that_failed_spoils_neither_arms_nor_chains() -> None:
     assert replay(columns(log), Threshold(2, 2)).acceptance == 1.0
     with pytest.raises(InvalidRequest, match="every shadow failed"):
         arms([lost])
+
+
+def test_prompts_that_differ_between_samples_are_each_paid() -> None:
+    same = priced(samples=("a", "a", "a"))
+    (student,) = same.students
+    varied = same.model_copy(update={"students": (student.model_copy(update={"vary": "order"}),)})
+    bills = (same, Bill("one-call")), (varied, Bill("one-call")), (same, Bill("separate"))
+    once, each, apart = (replay(columns([of], arm=arms([of])[0]), Threshold(3, 3), [bill]).cost for of, bill in bills)
+    assert once < each == pytest.approx(apart)
+    assert arms([varied])[0].vary == "order"
