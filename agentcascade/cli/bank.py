@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.table import Column, Table
 
+from agentcascade.cli.bank_collect import collect
 from agentcascade.cli.batching import batch_options, open_batches
 from agentcascade.cli.settings import database, database_options, load_config, opened_bank
 from agentcascade.cli.terminal import console, say
@@ -20,6 +21,9 @@ namespace_option = click.option("--namespace", help="Default: all of them.")
 @click.group()
 def command() -> None:
     """List, show, export, import and prune demonstrations."""
+
+
+command.add_command(collect)
 
 
 @command.command("list")
