@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from agentcascade import registry
 from agentcascade.actions.voting import Seat
-from agentcascade.config.sections import StudentConfig
+from agentcascade.config.ladder import sections_of
+from agentcascade.config.sections import RouterConfig, RungConfig, StudentConfig
 from agentcascade.config.stuck import StuckConfig
 from agentcascade.errors import ConfigError
 from agentcascade.protocols import Router
@@ -74,6 +75,8 @@ def read(path: Path) -> Rule:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as a rule: {error}") from error
+    if isinstance(data, dict) and data.get("ladder"):
+        data = _climbed(path, data)
     router = data.get("router") if isinstance(data, dict) else None
     if not isinstance(router, dict) or not isinstance(router.get("name"), str):
         raise ConfigError(
@@ -102,6 +105,19 @@ def _unwatched(path: Path, data: Mapping[str, Any], router: Mapping[str, Any]) -
     if len(votes) <= len(links):
         raise ConfigError(f"{path}: only chains of thresholds can be replayed")
     return Chain(votes)
+
+
+def _climbed(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the students that its ladder stands for. Raises `ConfigError`."""
+    try:
+        rungs = [RungConfig.model_validate(rung) for rung in data["ladder"]]
+        router = RouterConfig.model_validate(data.get("router") or {})
+        sections = sections_of(rungs, router, [name for name in data if data[name]])
+    except (ValidationError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: ladder: {str(error).splitlines()[0]}") from None
+    named = {"name", "options"}
+    links = [{"name": link.name, "router": link.router.model_dump(include=named)} for link in sections["students"]]
+    return {**data, "router": sections["router"].model_dump(include=named), "students": links}
 
 
 def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
