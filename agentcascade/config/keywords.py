@@ -380,6 +380,7 @@ class BuildKeywords(SharedKeywords, total=False):
     """Configuration keywords of `build` and `wrap`, whose models and judge may also be objects."""
 
     router: RouterConfig | RouterKeywords
+    ladder: Sequence[RungConfig | RungKeywords]
 
 
 class BuildMemoryKeywords(SharedKeywords, total=False):
@@ -388,7 +389,6 @@ class BuildMemoryKeywords(SharedKeywords, total=False):
     teacher: ModelConfig | ModelKeywords | None
     student: ModelConfig | StudentKeywords | None
     students: Sequence[LinkConfig | LinkKeywords]
-    ladder: Sequence[RungConfig | RungKeywords]
     judge: JudgeConfig | JudgeKeywords
 
 
