@@ -351,6 +351,7 @@ class ServerKeywords(TypedDict, total=False):
 class SharedKeywords(TypedDict, total=False):
     """Fields of `CascadeConfig` that every call takes by these names and types."""
 
+    ladder: Sequence[RungConfig | RungKeywords]
     mode: Mode
     bank: BankConfig | BankKeywords
     retrieval: RetrievalConfig | RetrievalKeywords
@@ -380,7 +381,6 @@ class BuildKeywords(SharedKeywords, total=False):
     """Configuration keywords of `build` and `wrap`, whose models and judge may also be objects."""
 
     router: RouterConfig | RouterKeywords
-    ladder: Sequence[RungConfig | RungKeywords]
 
 
 class BuildMemoryKeywords(SharedKeywords, total=False):
