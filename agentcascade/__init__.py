@@ -17,6 +17,7 @@ _HOME = {
     "Ask": "protocols",
     "Bank": "bank.bank",
     "BankError": "errors",
+    "BatchFailed": "errors",
     "BenchError": "errors",
     "BrokenStream": "errors",
     "BudgetExceeded": "errors",
@@ -52,6 +53,7 @@ _HOME = {
     "Message": "types",
     "MissingExtra": "errors",
     "NewerDatabase": "errors",
+    "NoBatches": "errors",
     "Observer": "protocols",
     "Price": "models.pricing",
     "PriceTable": "models.pricing",
@@ -98,6 +100,7 @@ if TYPE_CHECKING:
     from agentcascade.episodes.sync import SyncEpisode as SyncEpisode
     from agentcascade.errors import AgentCascadeError as AgentCascadeError
     from agentcascade.errors import BankError as BankError
+    from agentcascade.errors import BatchFailed as BatchFailed
     from agentcascade.errors import BenchError as BenchError
     from agentcascade.errors import BrokenStream as BrokenStream
     from agentcascade.errors import BudgetExceeded as BudgetExceeded
@@ -114,6 +117,7 @@ if TYPE_CHECKING:
     from agentcascade.errors import InvalidRequest as InvalidRequest
     from agentcascade.errors import MissingExtra as MissingExtra
     from agentcascade.errors import NewerDatabase as NewerDatabase
+    from agentcascade.errors import NoBatches as NoBatches
     from agentcascade.errors import ProviderError as ProviderError
     from agentcascade.errors import RateLimited as RateLimited
     from agentcascade.errors import StorageError as StorageError

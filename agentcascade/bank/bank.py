@@ -249,7 +249,7 @@ class Bank:
         return [max(score(w, s.observation) for s in w.steps) if w.trajectory in banked else None for w in windows]
 
     def step_keys(self, row: trajectories.IndexRow, vectors: Mapping[str, np.ndarray]) -> Vectors:
-        """Keys (steps, 3 d) by which the steps of a trajectory are found, from its texts' vectors by text key."""
+        """Keys (steps, 3 d) by which the steps of `row`, a trajectory, are found, of its texts' vectors by text key."""
         return self._index.step_keys(row, vectors)
 
     async def _windows(
