@@ -66,6 +66,10 @@ class Committee(StudentPolicy):
         self._students, self._kept = students, bool(kept)
 
     @property
+    def models(self) -> Sequence[ChatModel]:
+        return [member.model for member in self.members]
+
+    @property
     def keeps_exchanges(self) -> bool:
         """A member that called a tool reads the result alone; where nobody knows whose call it was, all vote."""
         return self._kept

@@ -211,6 +211,8 @@ class Engine:
         if latched is not None:
             return await self._teacher(request, record, latched)
         policies = self._climbed(request) if mode == "cascade" else self._policies[:1]
+        if not policies:
+            record.reason = f"no student is asked under max_effort {request.ceiling}"
         below: Shown | None = None
         for policy in policies:
             with record.rung(policy.name, "student", self._is_ladder):
@@ -271,8 +273,12 @@ class Engine:
         if request.ceiling is None or teacher is None:
             return policies
         top = capped(teacher, request.ceiling).name
-        students = ((policy, policy.context.student) for policy in policies)
-        return [p for p, s in students if not is_above(s, request.ceiling) and (s is None or s.name != top)]
+        return [
+            policy
+            for policy in policies
+            if not any(is_above(model, request.ceiling) for model in policy.models)
+            and any(model.name != top for model in policy.models)
+        ]
 
     def _asked(self, request: Request) -> Sequence[StudentPolicy]:
         """Who is asked in turn. A tool exchange that is kept is that student's alone which made the call."""

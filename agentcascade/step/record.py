@@ -44,6 +44,8 @@ class StepRecord:
         self._model_seconds = self._embedding_seconds = 0.0
         self._under_way, self._waiting_since = 0, 0.0
         self._calls: list[Call] = list(before)
+        self._answers: list[tuple[Call, int]] = []
+        """The student's calls, each with how many answers it gave."""
         self._failures: list[str] = []
         self._fields: dict[str, Mapping[str, Any]] = {}
         self._votes: Tally | None = None
@@ -80,6 +82,8 @@ class StepRecord:
         """Add a call to the bill; a failed call that carries no completion has none we know of."""
         if completion is not None:
             self._calls.append(Call.of(role, purpose, completion))
+            if purpose == "sample":
+                self._answers.append((self._calls[-1], len(completion.messages)))
             if role == "student" and purpose == "sample":
                 self._fields[completion.model] = completion.fields
 
@@ -287,16 +291,16 @@ class StepRecord:
         return self._teacher_shown
 
     def answer_usage(self) -> Usage | None:
-        """Tokens of one request without demonstrations and one answer of the student's; None where none was sampled."""
+        """Tokens of one request without demonstrations and one answer, of the student asked last or, in a committee,
+        of the one chosen; None where none was sampled."""
         extra = self._prompt.tokens if self._prompt else 0
-        sampled = [c for c in self._calls if c.purpose == "sample"]
-        samples: Sequence[Sample] = [*self._fed_back, *self._samples]
-        if own := self._of_chosen(sampled):
-            sampled, samples = own, [s for s in samples if s.member == own[0].model]
-        if not sampled or not samples:
+        sampled = [call for call, _ in self._answers]
+        own = self._of_chosen(sampled) or [call for call in sampled if call.model == sampled[-1].model]
+        if not own:
             return None
-        output = sum(c.usage.completion for c in sampled) / len(samples)
-        prompt = round(sampled[0].usage.prompt / sampled[0].requests)
+        answers = sum(count for call, count in self._answers if call in own)
+        output = sum(call.usage.completion for call in own) / max(1, answers)
+        prompt = round(own[0].usage.prompt / own[0].requests)
         return Usage(input=max(0, prompt - extra), output=round(output))
 
 

@@ -72,6 +72,11 @@ class StudentPolicy:
         return self.context.student.name if self.context.student is not None else ""
 
     @property
+    def models(self) -> Sequence[ChatModel]:
+        """Those that are asked."""
+        return [self.context.student] if self.context.student is not None else []
+
+    @property
     def seconds(self) -> float:
         """Deadline of the student's part of a step."""
         return self.context.config.sampling.timeout_seconds

@@ -26,6 +26,7 @@ from agentcascade.step.context import FurtherStudent, StepContext
 from agentcascade.steplog.records import PriceLookup, logged_step
 from agentcascade.types import Completion, Usage
 from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, Recorder, act
+from tests.committees import committee
 from tests.tool_calls import call
 
 PRICE = {"input": 1, "output": 10}
@@ -126,6 +127,16 @@ async def test_where_no_rung_is_accepted_the_last_takes_the_step_and_reads_what_
     assert other_teacher.context.teacher.requests[0]["messages"] == MESSAGES  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("below", [0, 1, 2])
+async def test_what_a_climb_asked_in_vain_is_no_part_of_what_the_teacher_alone_would_have_cost(below: int) -> None:
+    t = Model("t", act("teach"), price="10")
+    in_vain = [Thinks(f"s{i}", {"none": split("a", "b")}) for i in range(below)]
+    cascade = ladder(*in_vain, Thinks("took", {"none": split("c", "c")}), t)
+    _, decision = await cascade.step(MESSAGES)
+    assert (decision.answered_by, decision.samples) == ("student", 2)
+    assert decision.teacher_dollars == t.dollars(Usage(input=100, output=10)), "one prompt, and one answer"
+
+
 @pytest.mark.parametrize(
     ("ceiling", "asked", "efforts"),
     [
@@ -147,6 +158,17 @@ async def test_a_ceiling_is_kept_by_every_rung(ceiling: Any, asked: list[str], e
     assert [r.model for r in decision.rungs] == asked
     assert [request["reasoning_effort"] for request in t.requests] == efforts
     assert all("max_effort" not in request for request in (*s.requests, *t.requests))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_a_committee_with_a_member_above_the_ceiling_is_not_asked_wherever_that_sits(first: int) -> None:
+    members: list[Any] = [rung(Thinks("s", {"high": act("c")}), "high"), Model("u", act("c"))]
+    cascade = committee(members[first], members[1 - first])
+    _, decision = await cascade.step(MESSAGES, options={"max_effort": "low"})
+    assert [call.model for call in decision.calls] == ["t"]
+    assert decision.reason == "no student is asked under max_effort low"
+    _, decision = await cascade.step(MESSAGES, options={"max_effort": "high"})
+    assert (decision.answered_by, decision.samples) == ("student", 2)
 
 
 @pytest.mark.parametrize("wrong", ["hgih", "0.5x", 0, "max "[:3] + "!"])
