@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from types import MemberDescriptorType
 from typing import Any
 
 from agentcascade._util import known_secrets
@@ -24,10 +25,13 @@ def remove_secrets(error: BaseException) -> None:
     also = frozenset(secret for each in errors for secret in _credentials(each))
     for each in errors:
         _clean(each, also)
+    for each in errors[1:]:
+        if _says_secret(each, also):  # one that cannot be changed, such as pydantic's
+            _cut_off(each, errors)
 
 
 def _with_causes(error: BaseException) -> list[BaseException]:
-    """The error, its causes and contexts, and the members of groups; those beyond the limit are cut off."""
+    """The error, its causes and contexts, members of groups and arguments; those beyond the limit are cut off."""
     errors: dict[int, BaseException] = {}
     waiting = [error]
     while waiting:
@@ -40,26 +44,59 @@ def _with_causes(error: BaseException) -> list[BaseException]:
         waiting += [e for e in (each.__cause__, each.__context__) if e is not None]
         if isinstance(each, BaseExceptionGroup):
             waiting += each.exceptions
+        with suppress(Exception):
+            waiting += [e for e in each.args if isinstance(e, BaseException)]
     return list(errors.values())
 
 
 def _clean(error: BaseException, also: Iterable[str]) -> None:
     with suppress(Exception):
         error.args = tuple(_cleaned(list(error.args), also))
-    with suppress(Exception):  # an exception with slots has none
-        for name, value in list(vars(error).items()):
-            if _is_http(value):
+    for name, value in _fields(error).items():
+        with suppress(Exception):  # of a value that raises whatever it is asked, or must not be set
+            if isinstance(value, str | bytes | list | dict | tuple | set | frozenset):
+                if (new := _cleaned(value, also)) is not value:
+                    setattr(error, name, new)
+            elif _is_http(value):
                 _clean_http(value, also)
             elif hasattr(value, "multi_items"):  # litellm keeps headers alone
                 setattr(error, name, _headers(value, also))
-            elif isinstance(value, str | bytes | list | dict) and (new := _cleaned(value, also)) is not value:
-                setattr(error, name, new)
     if isinstance(error, UnicodeError) and hasattr(error, "object"):
         error.object = _cleaned(error.object, also)
 
 
+def _fields(error: BaseException) -> dict[str, Any]:
+    """Its attributes, also those in slots (`OSError.strerror`)."""
+    fields: dict[str, Any] = dict(getattr(error, "__dict__", {}))
+    for kind in type(error).__mro__:
+        for name, descriptor in vars(kind).items():
+            if isinstance(descriptor, MemberDescriptorType) and not name.startswith("__"):
+                with suppress(Exception):
+                    fields[name] = getattr(error, name)
+    return fields
+
+
+def _says_secret(error: BaseException, also: Iterable[str]) -> bool:
+    try:
+        text = f"{error}\n{error!r}"
+    except Exception:  # nobody can print it
+        return False
+    return bool(_text(text, also) != text)
+
+
+def _cut_off(error: BaseException, errors: Iterable[BaseException]) -> None:
+    for each in errors:
+        if each.__context__ is error:
+            each.__context__ = error.__context__
+        if each.__cause__ is error:
+            each.__cause__ = error.__cause__ or error.__context__
+
+
 def _cleaned(value: Any, also: Iterable[str]) -> Any:
     """`value` without secrets: a new text, the same list or dictionary with new texts in it, however deep."""
+    if isinstance(value, tuple | set | frozenset):
+        new = [_cleaned(item, also) for item in value] if len(value) <= MOST_VALUES else []
+        return value if len(new) == len(value) and all(a is b for a, b in zip(new, value)) else type(value)(new)
     if not isinstance(value, list | dict):
         return _text(value, also)
     root: list[Any] = [value]
@@ -73,7 +110,7 @@ def _cleaned(value: Any, also: Iterable[str]) -> Any:
             continue
         for key, item in list(items):
             left -= 1
-            new = _text(item, also)
+            new = _cleaned(item, also) if isinstance(item, tuple | set | frozenset) else _text(item, also)
             if isinstance(item, list | dict):
                 waiting.append(item)
             if isinstance(container, dict) and (name := _text(key, also)) != key:
@@ -97,7 +134,10 @@ def _text(value: Any, also: Iterable[str]) -> Any:
 
 def _is_http(value: Any) -> bool:
     """Whether it is a request or response of httpx, or of what looks like it."""
-    return hasattr(value, "headers") and (hasattr(value, "status_code") or hasattr(value, "method"))
+    try:
+        return hasattr(value, "headers") and (hasattr(value, "status_code") or hasattr(value, "method"))
+    except Exception:  # what it raises when it is asked is no attribute error
+        return False
 
 
 def _credentials(error: BaseException) -> Iterable[str]:

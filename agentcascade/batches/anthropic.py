@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from agentcascade.batches.lines import read_anthropic_line, split_lines, write_line
+from agentcascade.batches.lines import provider_text, read_anthropic_line, split_lines, write_line
 from agentcascade.batches.types import BatchLine, ProviderBatch, Undecided
 from agentcascade.errors import BatchFailed, NoBatches, ProviderError
 from agentcascade.models.anthropic import AnthropicModel
@@ -123,7 +123,7 @@ def _state(batch: Any) -> ProviderBatch:
     counts = batch.get("request_counts")
     succeeded = counts.get("succeeded") if isinstance(counts, dict) else None
     is_count = isinstance(succeeded, int) and not isinstance(succeeded, bool) and succeeded >= 0
-    return ProviderBatch(id, status[:40], status == "ended", succeeded if is_count else None)
+    return ProviderBatch(id, provider_text(status, 40), status == "ended", succeeded if is_count else None)
 
 
 def _total(batch: Any) -> int:

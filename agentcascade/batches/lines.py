@@ -9,6 +9,7 @@ from typing import Any
 from agentcascade._util import bounds
 from agentcascade._util.control_characters import one_line
 from agentcascade.batches.types import BatchLine, Outcome
+from agentcascade.errors import without_secrets
 from agentcascade.wire.anthropic_answer import read_answer
 
 LONGEST_LINE = 16 * 2**20
@@ -30,6 +31,11 @@ def write_line(value: Mapping[str, Any]) -> bytes:
 def openai_line(custom_id: str, url: str, body: Mapping[str, Any]) -> bytes:
     """A request in the format of OpenAI's Batch API."""
     return write_line({"custom_id": custom_id, "method": "POST", "url": url, "body": body})
+
+
+def provider_text(text: object, most: int = 300) -> str:
+    """What a provider says of a batch or request, as it may be kept and shown: one line, of text, without keys."""
+    return one_line(without_secrets(str(text)[: 4 * most]))[:most]
 
 
 async def split_lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes | None]:
@@ -90,7 +96,7 @@ def read_anthropic_line(line: bytes) -> BatchLine | None:
         try:
             return BatchLine(custom_id, "succeeded", read_answer(result["message"]))
         except Exception as problem:  # of a message that is none; its request was run
-            return BatchLine(custom_id, "succeeded", {"error": {"message": one_line(str(problem))[:300]}})
+            return BatchLine(custom_id, "succeeded", {"error": {"message": provider_text(problem)}})
     if kind in ("expired", "canceled"):
         return _failed(custom_id, "expired" if kind == "expired" else "cancelled", str(kind), 0)
     if kind != "errored":
@@ -104,7 +110,7 @@ def read_anthropic_line(line: bytes) -> BatchLine | None:
 
 def _failed(custom_id: str, outcome: Outcome, message: Any, status: Any) -> BatchLine:
     number = status if isinstance(status, int) and not isinstance(status, bool) and 100 <= status < 600 else 0
-    return BatchLine(custom_id, outcome, None, one_line(str(message)[:1000])[:300], number)
+    return BatchLine(custom_id, outcome, None, provider_text(message), number)
 
 
 def _custom_id(entry: Mapping[str, Any]) -> str:

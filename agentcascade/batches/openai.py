@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from agentcascade.batches.lines import openai_line, read_openai_line, split_lines
+from agentcascade.batches.lines import openai_line, provider_text, read_openai_line, split_lines
 from agentcascade.batches.types import BatchLine, ProviderBatch
 from agentcascade.errors import BatchFailed, NoBatches, ProviderError
 from agentcascade.models.openai import OpenAIModel
@@ -111,12 +111,14 @@ def _state(batch: Any) -> ProviderBatch:
     counts, errors = getattr(batch, "request_counts", None), getattr(batch, "errors", None)
     data = getattr(errors, "data", None)
     told = [e for e in (data if isinstance(data, list) else ())[:20] if e is not None]
-    rejected = "; ".join(dict.fromkeys(str(getattr(e, "message", None) or getattr(e, "code", ""))[:300] for e in told))
+    rejected = "; ".join(
+        dict.fromkeys(provider_text(getattr(e, "message", None) or getattr(e, "code", "")) for e in told)
+    )
     if status == "failed" and not rejected:
         rejected = "the provider refused it without a reason"
     return ProviderBatch(
         id,
-        status[:40],
+        provider_text(status, 40),
         status in ENDED,
         _number(getattr(counts, "completed", None)),
         rejected[:1000] if status == "failed" else "",

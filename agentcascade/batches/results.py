@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from decimal import ROUND_UP, Decimal
 from typing import NamedTuple
 
+from agentcascade.batches.lines import provider_text
 from agentcascade.batches.types import BatchLine, ProviderBatch
 from agentcascade.billing.batch_door import BatchDoor, SentCall
 from agentcascade.billing.worst_case import model_dollars
@@ -89,9 +90,12 @@ class _Reading:
             return
         batch = self._batch
         completion, error = self._door.read(self._model, self._call(request), line.body, batch.role, batch.purpose)
+        error = provider_text(error)
         is_answer = not error and any(has_answer(m) for m in completion.messages)
         if not is_answer:
-            error = error or f"an empty answer ({', '.join(sorted(set(completion.finish_reasons))) or 'no reason'})"
+            error = error or provider_text(
+                f"an empty answer ({', '.join(sorted(set(completion.finish_reasons))) or 'no reason'})"
+            )
         self._bill(request, "succeeded" if is_answer else "errored", error, completion)
         self.results.append(Result(request, completion if is_answer else None, error))
 

@@ -69,7 +69,7 @@ class Batches:
             Exception: What the provider's client raises.
         """
         provider = self.poller.provider(model)
-        parts = {p.key: p for p in self._parts(model, provider, requests, accounts)}
+        parts = {p.key: p for p in self._parts(model, provider, requests, accounts, namespace)}
         if parts:
             await provider.check()
         await self.poller.settle()
@@ -91,15 +91,20 @@ class Batches:
         provider: BatchProvider,
         requests: Sequence[BatchRequest],
         accounts: Sequence[Account],
+        namespace: str,
     ) -> Iterator[RequestPart]:
-        """The requests as their provider gets them, each with a key of its own, the same at every run."""
+        """The requests as their provider gets them, each with a key of its own, the same at every run of a namespace.
+
+        Another namespace's equal request is another one: each pays for its own.
+        """
         seen: Counter[str] = Counter()
         address = address_of(model)
         for index, request in enumerate(requests):
             for given in _single(model, request.options):
                 call, options = self.poller.door.plan(model, request.messages, given, accounts)
                 body = provider.body(request.messages, options)
-                digest = blake2b(write_line({"model": model.name, "at": address, "body": body}), digest_size=24)
+                whole = {"namespace": namespace, "model": model.name, "at": address, "body": body}
+                digest = blake2b(write_line(whole), digest_size=24)
                 number = seen[digest.hexdigest()]
                 seen[digest.hexdigest()] += 1
                 yield RequestPart(index, f"{digest.hexdigest()}-{number}", body, call)

@@ -74,7 +74,7 @@ def cache_key(
     sent = ask(options)
     if sent is None or (use == "auto" and _temperature(sent) != 0):
         return None
-    if _keeps_state(sent) or any(_is_foreign(tool) for tool in sent.get("tools") or ()):
+    if _keeps_state(sent):
         return None
     if use == "auto" and any(_names_an_address(message) for message in messages):
         return None
@@ -110,16 +110,20 @@ def _keeps_state(sent: Mapping[str, Any]) -> bool:
     for body in _bodies(sent):
         if any(body.get(name) not in (None, False, [], {}) for name in KEEPS_STATE):
             return True
-        if any(m != "text" for m in body.get("modalities") or ()):
+        if body.get("modalities") not in (None, [], ["text"]):
             return True
-        tools = body.get("tools") if body is not sent else None
-        if isinstance(tools, list) and any(_is_foreign(tool) for tool in tools):
+        tools = body.get("tools") or ()
+        if not isinstance(tools, list | tuple) or any(_is_foreign(tool) for tool in tools):
             return True
     return False
 
 
 def _is_foreign(tool: Any) -> bool:
-    return not isinstance(tool, Mapping) or tool.get("type", "function") not in OWN_TOOLS
+    """Whether the provider runs it; one without a type is the agent's by its name, unlike Gemini's ``googleSearch``."""
+    if not isinstance(tool, Mapping):
+        return True
+    kind = tool.get("type")
+    return kind not in OWN_TOOLS if kind is not None else "function" not in tool and "name" not in tool
 
 
 def _names_an_address(message: Message) -> bool:
@@ -141,11 +145,15 @@ def _names_an_address(message: Message) -> bool:
 def _plain(value: Any, ids: Mapping[str, str]) -> Any:
     """The message without marks of prompt caches and what we added of ourselves, its tool calls' ids numbered."""
     if isinstance(value, Mapping):
-        return {
-            k: v if k in GIVEN_WHOLE else ids.get(v, v) if k in ID_FIELDS and isinstance(v, str) else _plain(v, ids)
-            for k, v in value.items()
-            if k not in (FIELD, "agentcascade")
-        }
+        plain: dict[Any, Any] = {}
+        for k, v in value.items():
+            if k in GIVEN_WHOLE:
+                plain[k] = v
+            elif k in ID_FIELDS and isinstance(v, str):
+                plain[k] = ids.get(v, f"other {v}")
+            elif k not in (FIELD, "agentcascade"):
+                plain[k] = _plain(v, ids)
+        return plain
     return [_plain(item, ids) for item in value] if isinstance(value, (list, tuple)) else value
 
 

@@ -22,6 +22,7 @@ from agentcascade._util import forking
 from agentcascade._util.threads import apart
 from agentcascade.actions.refusals import refusal
 from agentcascade.billing.cache_key import cache_key
+from agentcascade.models.message_fields import has_answer
 from agentcascade.models.tool_call_ids import make_id, tool_calls_of
 from agentcascade.storage.cached_responses import CachedResponses, Sealed
 from agentcascade.types import CacheUse, Completion, Message, Role, new_id, now
@@ -165,13 +166,13 @@ class Entry:
 
 
 def is_keepable(completion: Completion, answers: int) -> bool:
-    """Whether a completion is whole, no refusal, and surely billed: what it is given again as."""
+    """Whether a completion is whole, nowhere empty, no refusal, and surely billed: what it is given again as."""
     reasons = completion.finish_reasons
     if completion.estimated or completion.lost or completion.cached_response:
         return False
     if len(completion.messages) != answers or len(reasons) != answers or not set(reasons) <= ENDED:
         return False
-    return not any(refusal(m, None, reason) for m, reason in zip(completion.messages, reasons))
+    return all(has_answer(m) and not refusal(m, None, reason) for m, reason in zip(completion.messages, reasons))
 
 
 def _with_new_ids(message: Message, role: Role, salt: str) -> Message:

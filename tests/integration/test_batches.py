@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from agentcascade._util import known_secrets
 from agentcascade.batches import polling, sending
 from agentcascade.batches.openai import OpenAIBatches
 from agentcascade.batches.polling import BatchPoller
@@ -31,8 +32,9 @@ from agentcascade.storage import open_database
 from agentcascade.storage.batches import Batch, BatchStore
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.tables import batch_requests, reservations
+from agentcascade.storage.tables import batches as batches_table
 from agentcascade.types import Account, Usage
-from tests.batch_provider import BatchProvider, Held, Json, completion, say
+from tests.batch_provider import USAGE, BatchProvider, Held, Json, completion, say
 from tests.postgres import postgres_server, postgres_url  # noqa: F401
 
 NAME = "openai/gpt-4o-mini"
@@ -319,6 +321,83 @@ async def test_odd_results_are_said_and_what_may_be_billed_is_booked(
         assert low < booked < low + 30 * BATCH[0] / 1e6
     else:
         assert booked == pytest.approx(billed, abs=1e-12)
+    asker.close()
+
+
+KEY = "Zq7-a-key-0123456789xyzw"
+HOSTILE = f"\x00 \ud800 \x1b[2J {KEY}"
+
+
+def in_an_error(provider: BatchProvider) -> None:
+    provider.answer = lambda body: (400, {"error": {"message": HOSTILE, "code": HOSTILE}})
+
+
+def in_an_error_as_an_answer(provider: BatchProvider) -> None:
+    provider.answer = lambda body: (200, {"error": {"message": HOSTILE}, "usage": USAGE})
+
+
+def in_an_empty_answer(provider: BatchProvider) -> None:
+    def answer(body: Json) -> tuple[int, Any]:
+        empty = completion(body, [""])
+        empty["choices"][0]["finish_reason"] = HOSTILE
+        return 200, empty | {"model": HOSTILE, "id": HOSTILE}
+
+    provider.answer = answer
+
+
+def in_a_refused_batch(provider: BatchProvider) -> None:
+    def state(method: str, path: str) -> tuple[int, Json] | None:
+        if method == "POST" or not path.startswith("/v1/batches/"):
+            return None
+        errors = {"object": "list", "data": [{"code": HOSTILE, "message": HOSTILE}]}
+        return 200, {"id": path.split("/")[-1], "object": "batch", "status": "failed", "errors": errors}
+
+    provider.hooks.append(state)
+
+
+def in_a_status(provider: BatchProvider) -> None:
+    odd = iter([HOSTILE] * 2)
+
+    def state(method: str, path: str) -> tuple[int, Json] | None:
+        if method == "POST" or not path.startswith("/v1/batches/") or (status := next(odd, None)) is None:
+            return None
+        return 200, {"id": path.split("/")[-1], "object": "batch", "status": status}
+
+    provider.hooks.append(state)
+
+
+@pytest.mark.parametrize(
+    "put", [in_an_error, in_an_error_as_an_answer, in_an_empty_answer, in_a_refused_batch, in_a_status]
+)
+async def test_texts_of_a_provider_that_no_database_takes_or_that_hold_its_key_end_no_batch(
+    url: str, provider: BatchProvider, put: Callable[[BatchProvider], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(known_secrets, "FRESH_SECONDS", 0)
+    provider.lines = lambda held, lines: [line.replace(b"\\\\ud800", b"\\ud800") for line in lines]
+    put(provider)
+    asker = Asker(url, provider)
+    (answer,) = await asker.ask(ask("a"))
+    (batch,) = asker.store.newest()
+    with asker.database.begin() as connection:
+        kept = repr([connection.execute(select(table)).all() for table in (batches_table, batch_requests)])
+    assert batch.state == "ended"
+    assert (answer.completion is None) == (put is not in_a_status)
+    assert KEY not in kept + answer.error + "".join(asker.said)
+    assert "\x1b" not in answer.error + "".join(asker.said)
+    check_money(asker, provider)
+    asker.close()
+
+
+async def test_equal_requests_of_two_namespaces_are_each_their_own(file: str, provider: BatchProvider) -> None:
+    asker = Asker(file, provider)
+    answers = [await asker.ask(ask("a"), namespace=namespace) for namespace in ("one", "other")]
+    assert [texts(a) for a in answers] == [[["look"]]] * 2
+    assert len(provider.batches) == 2
+    assert [asker.store.bill(namespace).requests for namespace in ("one", "other")] == [1, 1]
+    await asker.batches.take(answers[0])
+    assert texts(await asker.ask(ask("a"), namespace="other")) == [["look"]]
+    assert len(provider.batches) == 2, "what one has taken, the other has not"
     asker.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 import openai
+import pydantic
 import pytest
 
 pytest.importorskip("anthropic", reason="needs the extra `anthropic`")
@@ -177,3 +179,61 @@ def test_causes_go_round_in_circles_and_in_groups() -> None:
     assert KEY not in said(first) + said(group.exceptions[0])
     assert str(first) == "first [key]"
     assert first.__notes__ == ["with [key]"]
+
+
+class Slotted(Exception):
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, f"no {KEY}", f"/tmp/{KEY}"),
+        ssl.SSLError(1, f"no {KEY}"),
+        ImportError(f"no {KEY}", name=KEY),
+        Slotted(f"no {KEY}"),
+        RuntimeError("no", (KEY, [(KEY,)], {KEY}, frozenset({KEY}))),
+        RuntimeError(ValueError(f"no {KEY}")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_texts_in_slots_tuples_sets_and_arguments_are_cleaned(error: BaseException) -> None:
+    known_secrets.register(KEY)
+    error_secrets.remove_secrets(error)
+    assert KEY not in said(error)
+    assert "[key]" in said(error)
+
+
+class Unaskable:
+    """What a proxy of somebody's library is: every question is a request, which fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+def test_an_attribute_that_cannot_be_asked_keeps_neither_the_error_nor_the_others_from_being_cleaned() -> None:
+    known_secrets.register(KEY)
+    error: Any = RuntimeError(f"no {KEY}")
+    error.client, error.body = Unaskable(), {"key": KEY}
+    error_secrets.remove_secrets(error)
+    assert (str(error), error.body) == ("no [key]", {"key": "[key]"})
+
+
+def test_a_cause_that_cannot_be_changed_is_cut_off() -> None:
+    class Answer(pydantic.BaseModel):
+        number: int
+
+    known_secrets.register(KEY)
+    first, error = ValueError("first"), RuntimeError("no")
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Answer.model_validate({"number": KEY})
+    caught.value.__context__, error.__cause__ = first, caught.value
+    error_secrets.remove_secrets(error)
+    assert error.__cause__ is first
+    assert KEY not in said(error)

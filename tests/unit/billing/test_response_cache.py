@@ -132,6 +132,9 @@ def test_what_labels_a_request_does_not() -> None:
     swapped = [*called("a"), *called("b")[1:]]
     assert key(swapped) == key([*called("b"), *called("a")[1:]])
     assert key(swapped) != key([*called("a"), *called("a")[1:]])
+    orphan = {"role": "tool", "content": "a mug"}
+    odd = [key([*called("a")[:-1], {**orphan, "tool_call_id": id}]) for id in ("a", "b", "call 0", "call 1", "other b")]
+    assert len(set(odd)) == len(odd), "a result of no call is no result of the first, whatever it calls itself"
     data = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"cache_control": {}}}}}
     assert key(tools=[data]) != key(
         tools=[{"type": "function", "function": {"name": "f", "parameters": {"properties": {}}}}]
@@ -161,6 +164,9 @@ ANSWERED_ANEW: dict[str, Any] = {
     "the provider's conversation": {"extra_body": {"previous_response_id": "resp_1"}},
     "search": {"web_search_options": {}} | {"web_search_options": {"search_context_size": "low"}},
     "a hosted tool": {"tools": [{"type": "web_search"}]},
+    "a hosted tool without a type": {"tools": [LOOK, {"googleSearch": {}}]},
+    "tools that are none": {"tools": 5},
+    "modalities that are none": {"modalities": 5},
     "a hosted tool in the body": {"responses": {"tools": [{"type": "file_search"}]}},
     "speech": {"extra_body": {"modalities": ["text", "audio"]}},
     "an image at an address": {"messages": [{"role": "user", "content": [
@@ -204,6 +210,7 @@ def said(text: str = "hello", finish: str = "stop", **more: Any) -> Completion:
         (said(finish_reasons=()), False), (said(estimated=True), False), (said(lost=1), False),
         (said(messages=()), False), (said(cached_response=True), False),
         (said(messages=({"role": "assistant", "content": None, "refusal": "no"},)), False),
+        (said(""), False), (said(messages=({"role": "assistant", "content": None, "reasoning_content": "x"},)), False),
     ],
 )  # fmt: skip
 def test_only_answers_that_are_whole_and_surely_billed_are_kept(completion: Completion, kept: bool) -> None:
