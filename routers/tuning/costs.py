@@ -67,7 +67,7 @@ class Bill:
             n, requests = asked.votes.waves(log)
         elif self.sampling == "staged":
             requests = 1.0
-        if False:  # each sample has a prompt of its own
+        if log.arm.vary:  # each sample has a prompt of its own
             requests = n
         if not priced:
             return np.full(len(log), self.sample_cost) * n
