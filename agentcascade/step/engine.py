@@ -29,7 +29,7 @@ from agentcascade.errors import (
 from agentcascade.lifetime import Lifetime
 from agentcascade.models import structured_output, tool_call_ids
 from agentcascade.prompts.additions import without
-from agentcascade.protocols import Router, Verdict
+from agentcascade.protocols import ChatModel, Router, Verdict
 from agentcascade.step import drafts, feedback
 from agentcascade.step.answer_options import teachers_alone
 from agentcascade.step.audit import AuditFailures, Audits
@@ -214,11 +214,12 @@ class Engine:
         if not policies:
             record.reason = f"no student is asked under max_effort {request.ceiling}"
         below: Shown | None = None
+        asked: Sequence[ChatModel] = ()
         for policy in policies:
             with record.rung(policy.name, "student", self._is_ladder):
                 completion, shown = await self._ask(policy, situation, mode, request, record, below)
             if shown is not None:
-                prompted, below = shown, Shown(policy.name, shown)
+                prompted, below, asked = shown, Shown(policy.name, shown), policy.models
             if completion is not None:
                 return completion
         if context.teacher is None:
@@ -226,7 +227,7 @@ class Engine:
                 f"the student gave no usable action ({record.reason}) and there is no teacher to defer to: "
                 "set teacher.name, or look at actions.format"
             )
-        return await self._teacher(prompted, record, record.reason)
+        return await self._teacher(prompted, record, record.reason, asked)
 
     async def _ask(
         self,
@@ -352,11 +353,14 @@ class Engine:
         record.accept(chosen, record.agreement_on(chosen) + rung)
         return record.completion([chosen.message])
 
-    async def _teacher(self, request: Request, record: StepRecord, reason: str) -> Completion:
+    async def _teacher(
+        self, request: Request, record: StepRecord, reason: str, asked: Sequence[ChatModel] = ()
+    ) -> Completion:
+        """The teacher's answer; `asked` are the models that were asked last with the request's prompt."""
         context = self.context
         record.defer(reason)
         # The same model at a higher effort reads what it was sent below: the cache holds it.
-        shown = context.config.prompt.teacher_sees_demonstrations or is_one_model(context.teacher, context.rungs[-1:])
+        shown = context.config.prompt.teacher_sees_demonstrations or is_one_model(context.teacher, asked)
         sent = request.prompt if shown else request.remembered
         if request.memory_tokens and not context.config.memory.teacher_sees_memory:
             sent = [without(message, "memory") for message in sent[: len(request.messages)]]

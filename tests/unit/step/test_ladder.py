@@ -160,6 +160,18 @@ async def test_a_ceiling_is_kept_by_every_rung(ceiling: Any, asked: list[str], e
     assert all("max_effort" not in request for request in (*s.requests, *t.requests))
 
 
+@pytest.mark.parametrize(("ceiling", "is_shown"), [(None, True), ("low", False), ("none", False)])
+async def test_a_teacher_whose_own_rung_was_not_asked_is_shown_no_demonstrations(ceiling: Any, is_shown: bool) -> None:
+    """No cache holds them: they would only be paid."""
+    s, both = Thinks("s", {"none": split("a", "b")}), split("x", "y")
+    t = Thinks("t", {"none": both, "low": both, "high": both}, {"input": 20, "output": 200})
+    cascade = ladder(rung(s, "none"), rung(t, "low"), rung(t, "high"), bank=FakeBank(DEMONSTRATION))
+    _, decision = await cascade.step(MESSAGES, options={} if ceiling is None else {"max_effort": ceiling})
+    assert (decision.answered_by, len(t.requests)) == ("teacher", 2 if is_shown else 1)
+    assert (t.requests[-1]["messages"] != MESSAGES) == is_shown
+    assert s.requests[0]["messages"] != MESSAGES
+
+
 @pytest.mark.parametrize("first", [0, 1])
 async def test_a_committee_with_a_member_above_the_ceiling_is_not_asked_wherever_that_sits(first: int) -> None:
     members: list[Any] = [rung(Thinks("s", {"high": act("c")}), "high"), Model("u", act("c"))]
