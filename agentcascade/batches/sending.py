@@ -168,7 +168,10 @@ class BatchRun:
                 return False
         self._refusals = 0
         values = {"provider_id": created.id, "status": created.status}
-        await apart(lambda: self._store.change(id, "submitting", "submitted", **values))
+        if not await apart(lambda: self._store.change(id, "submitting", "submitted", **values)):
+            self._poller.tell(f"{id}: given up by another process before it was created; {created.id} is cancelled")
+            await self._provider.cancel(created.id)  # nobody waits for it, and its requests may be sent again
+            return True
         self._poller.tell(f"{id}: {len(lines):,} requests are sent as {created.id}")
         return True
 

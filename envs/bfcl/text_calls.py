@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agentcascade._util import bounds
@@ -16,7 +16,7 @@ from agentcascade.envs.bfcl import calls
 from agentcascade.errors import InvalidAction
 from agentcascade.messages import text_of
 from agentcascade.protocols import ChatModel
-from agentcascade.types import Completion, Delta, Message, Tool
+from agentcascade.types import Completion, Delta, Message, Tool, new_id
 
 _FENCE = re.compile(r"```\w*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _SPACE = re.compile(r"[\s,]*")
@@ -70,10 +70,29 @@ def with_calls(message: Message, tools: Sequence[Tool]) -> Message:
         made = calls.message(calls.read("\n".join(_values(text) or _written(text)) or text, "any"))
     except InvalidAction:
         return message
-    names = {call["function"]["name"] for call in made.get("tool_calls", ())}
-    if not names or not names <= {tool["function"]["name"] for tool in tools if "function" in tool}:
+    called = made.get("tool_calls", ())
+    functions = [tool.get("function") for tool in tools if isinstance(tool, Mapping)]
+    offered = {function.get("name") for function in functions if isinstance(function, Mapping)}
+    if not called or not {call["function"]["name"] for call in called} <= offered:
+        return message
+    try:
+        for call in called:
+            call["function"]["arguments"] = _arguments(call["function"]["arguments"])
+            call["id"] = new_id("call")  # no other of the conversation has it
+    except (ValueError, RecursionError):
         return message
     return {**message, **made}
+
+
+def _arguments(written: str) -> str:
+    """The JSON object of a call's arguments, also where it is written as a text. Raises `ValueError` for any other."""
+    value = bounds.loads(written)
+    if isinstance(value, str):
+        written, value = value, bounds.loads(value)
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    json.dumps(value, allow_nan=False)
+    return written
 
 
 def _written(text: str) -> list[str]:

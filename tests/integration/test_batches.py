@@ -389,6 +389,24 @@ async def test_texts_of_a_provider_that_no_database_takes_or_that_hold_its_key_e
     asker.close()
 
 
+async def test_a_batch_that_another_process_gave_up_meanwhile_is_cancelled(file: str, provider: BatchProvider) -> None:
+    """A machine that slept between claiming and creating; the other process has found nothing at the provider."""
+    asker = Asker(file, provider)
+    slept = iter([True])
+
+    def give_up(method: str, path: str) -> None:
+        if (method, path) == ("POST", "/v1/batches") and next(slept, False):
+            (batch,) = asker.store.newest()
+            assert asker.store.drop(batch.id, "submitting")
+
+    provider.hooks.append(give_up)
+    assert texts(await asker.ask(ask("a"))) == [["look"]]
+    assert provider.count("POST", "/v1/batches/batch_0/cancel") == 1
+    assert len(provider.batches) == 2
+    assert asker.budgets.balance(ACCOUNT).reserved == 0
+    asker.close()
+
+
 async def test_equal_requests_of_two_namespaces_are_each_their_own(file: str, provider: BatchProvider) -> None:
     asker = Asker(file, provider)
     answers = [await asker.ask(ask("a"), namespace=namespace) for namespace in ("one", "other")]

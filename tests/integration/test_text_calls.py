@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from agentcascade import build, wrap
+from agentcascade.envs.bfcl.text_calls import with_calls
 from tests.fake_openai import FakeOpenAI, Reply, Request
 
 PLACE = {"type": "object", "properties": {"at": {"type": "string"}}}
@@ -72,3 +73,37 @@ async def test_a_teacher_that_writes_calls_streams_them_whole() -> None:
             deltas = [choice["delta"] async for chunk in stream for choice in chunk["choices"]]
     assert [call["function"]["name"] for delta in deltas for call in delta.get("tool_calls") or ()] == ["look"]
     assert not any(delta.get("content") for delta in deltas)
+
+
+async def test_calls_of_a_teacher_have_ids_of_their_own_in_every_turn() -> None:
+    with FakeOpenAI([Reply(texts=(WRITTEN,)), Reply(texts=(WRITTEN,))]) as fake:
+        teacher: Any = {"name": "openai/t", "api_base": fake.url, "api_key": "k", "retries": 0, "text_calls": True}
+        async with build(None, teacher=teacher, mode="teacher", **PARTS) as cascade:
+            answers = [await cascade.episode().complete(ASK, tools=[LOOK]) for _ in range(2)]
+    ids = [call.id for answer in answers for call in answer.choices[0].message.tool_calls or ()]
+    assert len(set(ids)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        ('{"at": "bed"}', '{"at": "bed"}'),
+        (r'"{\"at\": \"bed\"}"', '{"at": "bed"}'),
+        ('"bed"', None),
+        ("[1]", None),
+        ("7", None),
+        ("null", None),
+        ('{"at": NaN}', None),
+        (r'"{\"at\": 1e999}"', None),
+    ],
+)
+def test_arguments_are_an_object_or_the_answer_stays_text(arguments: str, read: str | None) -> None:
+    message = {"role": "assistant", "content": f'{{"name": "look", "arguments": {arguments}}}'}
+    calls = with_calls(message, [LOOK]).get("tool_calls")
+    assert (calls and calls[0]["function"]["arguments"]) == read
+
+
+@pytest.mark.parametrize("tools", [[5], [{"function": 5}], [{"function": {}}], [{"type": "custom", "custom": {}}], []])
+def test_what_no_tool_offers_is_not_called(tools: Any) -> None:
+    message = {"role": "assistant", "content": WRITTEN}
+    assert with_calls(message, tools) is message
