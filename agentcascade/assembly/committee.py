@@ -18,6 +18,8 @@ def seat_of(student: StudentConfig | None) -> Seat:
 def check_committee(config: CascadeConfig) -> None:
     """Raises `ConfigError` for students who are no committee, and for a committee's settings where there is none."""
     students = {"student": config.student, **{f"students.{i}": link for i, link in enumerate(config.students)}}
+    if config.ladder:  # names of what was written
+        students = {f"ladder.{i}": rung for i, rung in enumerate(config.ladder)}
     if config.sampling.across == "samples":
         for where, student in students.items():
             if seat_of(student) != Seat():
@@ -26,6 +28,11 @@ def check_committee(config: CascadeConfig) -> None:
                     "them out (how many samples one student gives is router.options.n)"
                 )
         return
+    if config.ladder:
+        raise ConfigError(
+            "ladder and sampling.across students exclude each other: rungs are asked one after the other, a committee "
+            "votes at once; leave sampling.across out, or name `student`, `students` and `teacher` instead"
+        )
     if not config.students:
         raise ConfigError(
             "sampling.across is students, and there is one student: name further `students`, or leave it out for "

@@ -385,8 +385,9 @@ class Engine:
         if not any(s.action for s in samples):
             policy, situation = self._policies[0], record.situation
             request = await policy.add_demonstrations(situation, "student", request, record) or request
-            samples = []
-            await policy.sample_and_vote(FIRST_SAMPLE, situation, 1, request, record, samples=samples)
+            drawn: list[Sample] = []
+            await policy.sample_and_vote(FIRST_SAMPLE, situation, 1, request, record, samples=drawn)
+            samples += drawn
         votes = voting.tally(samples)
         record.add_votes(votes, samples)
         best = voting.winner(samples, votes)

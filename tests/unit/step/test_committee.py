@@ -15,6 +15,8 @@ from agentcascade.actions import voting
 from agentcascade.actions.base import ToolCallActions
 from agentcascade.actions.formats import make_format
 from agentcascade.actions.voting import Seat
+from agentcascade.assembly.committee import check_committee
+from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, InvalidRequest
 from agentcascade.protocols import Verdict
 from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysStudent, RandomMix, Unanimity
@@ -349,6 +351,18 @@ async def test_models_of_ones_own_are_a_committee(tmp_path: Any) -> None:
 def test_what_is_no_committee_is_refused(config: dict[str, Any], message: str, tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match=message):
         build(bank={"url": f"sqlite:///{tmp_path}/a.db"}, **OFF, **config)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"ladder": ["s", "t"], "sampling": ACROSS}, "ladder and sampling.across students exclude each other"),
+        ({"ladder": ["s", {"model": "u", "weight": 2}, "t"]}, "ladder.1: samples and weight"),
+    ],
+)
+def test_a_ladder_is_no_committee_and_is_told_so_by_the_names_that_it_has(config: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_committee(CascadeConfig(**config))
 
 
 @pytest.mark.parametrize("across", ["students", "samples"])

@@ -107,6 +107,17 @@ async def test_where_the_teacher_does_not_fit_the_student_may_answer_alone():
     assert len(student.requests) == 1
 
 
+@pytest.mark.parametrize(("feed_back", "samples"), [("never", 4), ("always", 7)])
+async def test_over_budget_samples_in_vain_are_in_the_decision_beside_the_one_that_is_taken(feed_back, samples):
+    budgets = {"per_namespace": "1", "when_exceeded": "student", "output_tokens": 10}
+    student = Model("s", *[["?"] * 3] * (samples // 3), act("a"))
+    cascade = make(student, Model("t", act("go"), price="100"), budgets=budgets, sampling={"feed_back": feed_back})
+    cascade = cascade.twin(budgets=FakeBudgets("500"))
+    _, decision = await cascade.step(MESSAGES)
+    assert (decision.action, decision.samples, decision.invalid_samples) == ("a", samples, samples - 1)
+    assert sum(call.usage.output for call in decision.calls) == 10 * samples
+
+
 async def test_over_budget_in_mode_teacher_the_student_is_asked_now():
     budgets = {"per_namespace": "1", "when_exceeded": "student", "output_tokens": 10}
     cascade = make(Model("s", act("a")), Model("t", act("go"), price="100"), mode="teacher", budgets=budgets)
