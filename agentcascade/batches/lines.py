@@ -122,7 +122,7 @@ def _custom_id(entry: Mapping[str, Any]) -> str:
 def _entry(line: bytes) -> dict[str, Any]:
     """The line's object; an empty one where it is none."""
     try:
-        value = bounds.loads(line.decode(), longest=LONGEST_LINE)
+        value = bounds.loads(line.decode("utf-8-sig"), longest=LONGEST_LINE)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
@@ -18,6 +19,8 @@ from agentcascade.types import now
 GRACE = timedelta(minutes=15)
 """For which a batch that somebody prepares or submits is theirs; longer than a request to create one may take."""
 BUSY, GONE = 429, (404, 410)
+MOST_PARTIAL = 5
+"""Questions about a batch that has ended, whose results are not all there: files come late."""
 
 
 class BatchPoller:
@@ -42,6 +45,7 @@ class BatchPoller:
     ) -> None:
         self.store, self.door, self.tell, self.provider = store, door, tell, provider
         self._grace = grace
+        self._partial: Counter[str] = Counter()
 
     async def advance(self, batch: Batch, model: ChatModel) -> list[Result] | None:
         """Lead one batch as far as it goes now: its results when it has ended, None as long as it has not.
@@ -54,6 +58,9 @@ class BatchPoller:
             return None
         requests = await apart(self.store.requests_of, batch.id)
         read = await read_results(batch, state, _lines(provider, state), requests, model, self.door)
+        if read.is_partial and self._partial[batch.id] < MOST_PARTIAL:
+            self._partial[batch.id] += 1
+            return None
         if batch.is_over:
             gone = [r.request.id for r in read.results if r.completion is None and r.request.state == "succeeded"]
             await apart(self.store.take, gone)  # they were answered, and the provider has deleted that: sent anew

@@ -17,6 +17,8 @@ from agentcascade.storage.batches import Batch, BilledRequest, ClaimedRequest
 from agentcascade.types import Call, Completion, Usage
 
 PICO = Decimal("1e-12")
+COMPLETE = ("completed", "ended")
+"""Statuses of batches with a line for each request, unlike those that were cancelled or expired."""
 
 
 class Result(NamedTuple):
@@ -30,11 +32,15 @@ class Result(NamedTuple):
 
 
 class BatchResults(NamedTuple):
-    """What became of all requests of a batch, their bills, and what is wrong with the whole."""
+    """What became of all requests of a batch, their bills, and what is wrong with the whole.
+
+    `is_partial`: results are missing that should be there, by the provider's own word.
+    """
 
     results: list[Result]
     billed: list[BilledRequest]
     problem: str
+    is_partial: bool = False
 
 
 async def read_results(
@@ -64,6 +70,7 @@ async def read_results(
         if id in told:
             reading.add(request, told[id])
     missing = [r for id, r in known.items() if id not in told]
+    is_partial = False
     if state.rejected:
         reading.add_missing(missing, 0, "errored", state.rejected)
     else:
@@ -71,9 +78,10 @@ async def read_results(
         doubtful = len(missing) if state.succeeded is None else max(0, state.succeeded - succeeded)
         if missing:
             odd["requests have no result"] += len(missing)
+            is_partial = doubtful > 0 or state.status in COMPLETE
         reading.add_missing(missing, doubtful, "missing", f"no result came of it (the batch is {state.status})")
     problem = "; ".join([state.rejected] * bool(state.rejected) + [f"{n:,} {what}" for what, n in sorted(odd.items())])
-    return BatchResults(reading.results, reading.billed, problem)
+    return BatchResults(reading.results, reading.billed, problem, is_partial)
 
 
 class _Reading:

@@ -407,6 +407,46 @@ async def test_a_batch_that_another_process_gave_up_meanwhile_is_cancelled(file:
     asker.close()
 
 
+def without_its_file(provider: BatchProvider, batch: Json) -> tuple[int, Json]:
+    return 200, batch | {"output_file_id": None}
+
+
+def with_a_file_that_is_not_there(provider: BatchProvider, batch: Json) -> tuple[int, Json]:
+    return 200, batch | {"output_file_id": "file-late"}
+
+
+def ended_too_early(provider: BatchProvider, batch: Json) -> tuple[int, Json]:
+    counts = {"total": 2, "completed": 0, "failed": 0}
+    return 200, batch | {"output_file_id": None, "status": "completed", "request_counts": counts}
+
+
+@pytest.mark.parametrize("late", [without_its_file, with_a_file_that_is_not_there, ended_too_early])
+@pytest.mark.parametrize("is_billed", [False, True])
+async def test_results_that_come_late_are_waited_for_and_nothing_is_sent_again(
+    file: str, provider: BatchProvider, late: Callable[[BatchProvider, Json], tuple[int, Json]], is_billed: bool
+) -> None:
+    asker = Asker(file, provider)
+    if is_billed:  # by a command that was killed before it kept them
+        await asker.ask(ask("a", "b"))
+    left = iter(range(3))
+
+    def answer(method: str, path: str) -> tuple[int, Json] | None:
+        if method == "POST" or not path.startswith("/v1/batches/"):
+            return None
+        held = provider.batches[path.split("/")[-1]]
+        provider.step(held)
+        batch = provider.openai(held)
+        is_late = (batch["status"] == "completed" or late is ended_too_early) and next(left, None) is not None
+        return late(provider, batch) if is_late else (200, batch)
+
+    provider.hooks.append(answer)
+    assert texts(await asker.ask(ask("a", "b"))) == [["look"], ["look"]]
+    assert next(left, None) is None
+    assert len(provider.batches) == 1
+    check_money(asker, provider)
+    asker.close()
+
+
 async def test_equal_requests_of_two_namespaces_are_each_their_own(file: str, provider: BatchProvider) -> None:
     asker = Asker(file, provider)
     answers = [await asker.ask(ask("a"), namespace=namespace) for namespace in ("one", "other")]

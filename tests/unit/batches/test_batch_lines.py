@@ -110,3 +110,8 @@ def test_a_request_is_one_line_whatever_it_says(text: str, more: dict[str, str])
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert json.loads(line)["custom_id"] == "a"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_line() -> None:
+    line = b'{"custom_id": "a", "response": {"status_code": 200, "body": {}}}\r'
+    assert read_openai_line(b"\xef\xbb\xbf" + line) == read_openai_line(line) == BatchLine("a", "succeeded", {})
