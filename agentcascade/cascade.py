@@ -166,9 +166,16 @@ class Cascade:
         engine = self._engine.twin(**parts)
         return Cascade(engine.context, engine.state)
 
-    async def settle(self) -> None:
-        """Wait for the shadows and audits under way."""
+    async def settle(self, *, batches: bool = False) -> None:
+        """Wait for the shadows and audits under way.
+
+        Args:
+            batches: Send the audits that wait for a batch (``audit.batch``) too, and wait for their answers, which may
+                take a day. Closing gives them up.
+        """
         await self._engine.wait()
+        if batches and self._engine.state.rounds is not None:
+            await self._engine.state.rounds.wait()
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Call a function when the cascade is closed; last in, first out.

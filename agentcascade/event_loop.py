@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,6 +67,19 @@ class LoopThread:
         except BaseException:
             future.cancel()
             raise
+
+    def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Begin `work`, and do not wait for it. Raises `CascadeClosed` after `close`."""
+        try:
+            loop, _ = self._started()
+        except CascadeClosed:
+            work.close()
+            raise
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function in the loop, soon. Raises `CascadeClosed` after `close`."""
+        self._started()[0].call_soon_threadsafe(function)
 
     def close(self) -> None:
         """Cancel what is under way, then stop. What hangs is left behind after `CLOSE_SECONDS`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from agentcascade.actions.base import Validator
 from agentcascade.assembly import components
+from agentcascade.assembly.audit_batches import check_batches, is_batched
 from agentcascade.assembly.committee import check_committee, committee_router, seat_of
 from agentcascade.assembly.components import MakeModel
 from agentcascade.assembly.ladder import check_prices
@@ -22,6 +23,7 @@ from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.models.structured_output import Choices
 from agentcascade.models.structured_output import check_config as check_constraints
 from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
+from agentcascade.step.audit_rounds import NEEDS_CONFIGURED
 from agentcascade.step.context import FurtherStudent, StepContext, check_models
 
 if TYPE_CHECKING:
@@ -200,10 +202,15 @@ def _cascade(
             "ladder: its rungs are the models, and its last one the teacher, so no model may be given beside it (a "
             "wrapped client's is the teacher): name the rungs below as student and students, each at its effort"
         )
+    by_batch = is_batched(config)
+    if by_batch and (teacher is not None or config.teacher is None):
+        raise ConfigError(NEEDS_CONFIGURED)
     check_committee(config)
     committee = config.sampling.across == "students"
     teacher = teacher or (open_model(config.teacher, count) if config.teacher else None)
     student = student or (open_model(config.student, count) if config.student else None)
+    if by_batch and teacher is not None:
+        check_batches(teacher)
     all_mergers = (*mergers, *components.make_mergers(config, count, open_model))
     check_constraints(config.sampling, config.actions, [m.name for m in (student, *config.students) if m is not None])
     for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
@@ -211,6 +218,7 @@ def _cascade(
     judge = judge or components.make_judge(config, count, open_model)
     banked = config.retrieval.k or config.mode == "collect"
     embedder = resources.embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
+    seen = observer or resources.observer(config) or NullObserver()
     context = StepContext(
         config=config,
         router=committee_router(config) if committee else components.make_router(config.router),
@@ -238,12 +246,15 @@ def _cascade(
         budgets=resources.budgets(config),
         switch=resources.switch(config),
         guard=resources.guard(config, name),
-        observer=observer or resources.observer(config) or NullObserver(),
+        batches=resources.batches(config, count, seen) if by_batch else None,
+        observer=seen,
     )
     if config.ladder:
         database, space = context.database, config.bank.namespace
         check_prices((*context.rungs, *([teacher] if teacher else [])), lambda model: _thinks(database, space, model))
     cascade = Cascade(context)
+    if cascade.engine.state.rounds is not None:
+        resources.life.add(cascade.engine.state.rounds.close)  # before the database is
     cascade.close_with(opened)
     return cascade
 

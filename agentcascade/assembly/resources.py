@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -12,11 +13,12 @@ from agentcascade.assembly import components
 from agentcascade.billing.door import Door
 from agentcascade.config.load import CascadeConfig
 from agentcascade.lifetime import Lifetime
-from agentcascade.protocols import Budgets, Embedder, Guard, Observer, Recorder
+from agentcascade.protocols import Budgets, Embedder, Guard, Observer, Recorder, TokenCounter
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
     from agentcascade.bank.failures import FailureShelf
+    from agentcascade.batches.run import Batches
     from agentcascade.billing.response_cache import ResponseCache
     from agentcascade.ledger.ledger import DatabaseRecorder
     from agentcascade.redaction.redactor import Redactor
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from agentcascade.storage.computed_cache import ComputedCache
     from agentcascade.storage.histories import Histories
     from agentcascade.storage.switch import Switch
+
+batch_log = logging.getLogger("agentcascade.batches")
 
 T = TypeVar("T")
 
@@ -179,6 +183,19 @@ class Resources:
         limits = Limits(settings.ttl_seconds, settings.max_entries, settings.max_bytes)
         key = ("response cache", config.bank.url, settings.model_dump_json())
         return self.once(key, lambda: self.closing(ResponseCache(CachedResponses(database, limits), settings)))
+
+    def batches(self, config: CascadeConfig, count: TokenCounter, observer: Observer | None) -> Batches:
+        """The batches of the database, billed and within its budgets."""
+        from agentcascade.batches import run
+        from agentcascade.batches.polling import BatchPoller
+        from agentcascade.billing.batch_door import BatchDoor
+        from agentcascade.storage.batches import BatchStore
+        from agentcascade.storage.budgets import DatabaseBudgets
+
+        budgets = cast("DatabaseBudgets", self.budgets(config))
+        door = BatchDoor(count, budgets=budgets, observer=observer, settings=config.budgets)
+        poller = BatchPoller(BatchStore(self.database(config)), door, tell=batch_log.info)
+        return run.Batches(poller, seconds=run.POLL_SECONDS)
 
     def histories(self, config: CascadeConfig) -> Histories:
         from agentcascade.storage.histories import Histories

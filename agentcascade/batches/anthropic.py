@@ -40,7 +40,7 @@ class AnthropicBatches:
             if error.status_code in NO_INTERFACE:
                 raise NoBatches(
                     f"{self._model.name}: its server has no batch interface (GET /v1{ROUTE} answers "
-                    f"{error.status_code}); nothing was sent: leave --batch out"
+                    f"{error.status_code}); nothing was sent: leave --batch (audit.batch) out"
                 ) from error
             raise
 

@@ -41,7 +41,7 @@ class OpenAIBatches:
             if getattr(error, "status_code", None) in NO_INTERFACE:
                 raise NoBatches(
                     f"{self._model.name}: its server has no batch interface (GET /batches answers "
-                    f"{getattr(error, 'status_code', '')}); nothing was sent: leave --batch out"
+                    f"{getattr(error, 'status_code', '')}); nothing was sent: leave --batch (audit.batch) out"
                 ) from error
             raise
 

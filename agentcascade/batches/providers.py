@@ -28,7 +28,8 @@ def provider_of(model: ChatModel) -> BatchProvider:
 
         return AnthropicBatches(model)
     raise NoBatches(
-        f"{model.name} has no batch interface here: those of {TYPES} are spoken; nothing was sent: leave --batch out"
+        f"{model.name} has no batch interface here: those of {TYPES} are spoken; nothing was sent: leave --batch "
+        "(audit.batch) out"
     )
 
 

@@ -12,6 +12,11 @@ Outcome = Literal["succeeded", "errored", "expired", "cancelled", "missing"]
 """Of one request, as its provider tells it; ``missing``: its provider tells nothing."""
 
 
+def audit_job(cascade: str) -> str:
+    """The `job` of batches that are audits of a cascade."""
+    return f"audit {cascade}"[:200]
+
+
 class BatchRequest(NamedTuple):
     """A chat request that can wait.
 

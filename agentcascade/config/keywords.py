@@ -234,6 +234,10 @@ class AuditKeywords(TypedDict, total=False):
     when_alarmed: Literal["warn", "tighten", "teacher"]
     timeout_seconds: float
     max_pending: int
+    batch: bool
+    batch_size: int
+    batch_seconds: float
+    batch_pending: int
 
 
 class RolloutKeywords(TypedDict, total=False):

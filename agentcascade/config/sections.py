@@ -354,6 +354,12 @@ class AuditConfig(Section):
     when_alarmed: Literal["warn", "tighten", "teacher"] = "teacher"
     timeout_seconds: float = Field(default=60.0, gt=0)
     max_pending: int = Field(default=32, ge=1, description="audits at work at once; more are left out")
+    batch: bool = Field(default=False, description="by the teacher's batch interface: at its price, within a day")
+    batch_size: int = Field(default=50, ge=1, le=10_000, description="audits that are sent together")
+    batch_seconds: float = Field(default=3600.0, gt=0, description="after which fewer are sent, too")
+    batch_pending: int = Field(
+        default=1000, ge=1, description="drawn steps that wait for batches, in memory; more are left out"
+    )
 
 
 class RolloutConfig(Section):

@@ -22,6 +22,7 @@ from agentcascade.integrations.openai_responses import AsyncCascadeResponses, Ca
 from agentcascade.models import http_limits
 from agentcascade.models.openai_client import ClientModel, provider
 from agentcascade.models.pricing import PriceTable
+from agentcascade.step.audit_rounds import NEEDS_CONFIGURED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,6 +139,9 @@ def wrap(
         models=make,
         **keywords,
     )
+    if built.context.batches is not None:
+        built.close()
+        raise ConfigError(NEEDS_CONFIGURED)
     attach = messages.attached if messages else _attached
     return cast("C", attach(own.copy(), Wrapped(built)))
 

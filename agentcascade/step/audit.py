@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from agentcascade._util.stable_draw import included
 from agentcascade._util.threads import apart
 from agentcascade.actions import voting
 from agentcascade.errors import describe
 from agentcascade.protocols import LearningRouter
+from agentcascade.step.audit_rounds import AuditRounds, Question, RoundEntry
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.context import StepContext
 from agentcascade.step.model_calls import ModelCalls
@@ -21,7 +23,7 @@ from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.step.shadow import logged_rounds, temperature_of, window_of
 from agentcascade.step.student import parse
-from agentcascade.types import Decision, Shadow, Situation
+from agentcascade.types import Completion, Decision, Shadow, Situation
 
 log = logging.getLogger("agentcascade.audit")
 
@@ -54,12 +56,15 @@ class AuditFailures:
 
 
 class Audits:
-    """The audits of one cascade that are under way among `tasks`, at most `audit.max_pending`."""
+    """The audits of one cascade that are under way among `tasks`, at most `audit.max_pending`, or in `rounds`."""
 
-    def __init__(self, context: StepContext, tasks: BackgroundTasks, failures: AuditFailures) -> None:
+    def __init__(
+        self, context: StepContext, tasks: BackgroundTasks, failures: AuditFailures, rounds: AuditRounds | None = None
+    ) -> None:
         self._context = context
         self._tasks = tasks
         self._failures = failures
+        self._rounds = rounds
 
     def start(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
         """Audit this step in the background, if it is among `audit.rate` of all: drawn before it is known who takes it.
@@ -69,15 +74,73 @@ class Audits:
         context, settings = self._context, self._context.config.audit
         if context.teacher is None or not included(f"{situation.episode}:{situation.step}", settings.rate, "audit"):
             return
-        if decision.answered_by == "student":
+        if self._rounds is not None:
+            self._wait(self._rounds, situation, request, step, decision)
+        elif decision.answered_by == "student":
             self._tasks.start("an audit", settings.max_pending, lambda: self._run(situation, request, step, decision))
-        elif (
-            settings.count == "marginal"
-            and context.guard is not None
-            and not context.guard.alarmed
-            and not self._failures.leave_out()
-        ):
+        elif self._is_watched() and not self._failures.leave_out():
             self._tasks.start("an audit", settings.max_pending, lambda: self._judge(0.0))
+
+    def _is_watched(self) -> bool:
+        """Whether a step that the teacher took is one without a loss to the guard."""
+        guard = self._context.guard
+        return self._context.config.audit.count == "marginal" and guard is not None and not guard.alarmed
+
+    def _wait(
+        self, rounds: AuditRounds, situation: Situation, request: Request, step: StepRecord, decision: Decision
+    ) -> None:
+        """Let the audit wait for the next batch."""
+        if decision.answered_by != "student":
+            if self._is_watched():
+                rounds.add(RoundEntry(None, _unasked, self._judge_unasked))
+            return
+        request = replace(request, on_delta=None)
+        audited = request.behind()
+        record = StepRecord(situation, "cascade", cascade=self._context.name)
+
+        async def read(answer: Completion | Exception) -> float | None:
+            return await self._read(answer, situation, request, step, decision)
+
+        try:
+            model, messages, options = ModelCalls(self._context, audited, record).teacher_request(request.messages)
+        except Exception as error:
+            record.add_failure("audit", error)
+            self._log(record, step, decision, request, None)
+            self._failures.add(False)
+            return
+        options = {name: value for name, value in options.items() if name != "timeout"}
+        question = Question(model, messages, options, situation.namespace, audited.accounts)
+        rounds.add(RoundEntry(question, read, self._judge))
+
+    async def _judge_unasked(self, loss: float) -> None:
+        if self._is_watched() and not self._failures.leave_out():
+            await self._judge(loss)
+
+    async def _read(
+        self,
+        answer: Completion | Exception,
+        situation: Situation,
+        request: Request,
+        step: StepRecord,
+        decision: Decision,
+    ) -> float | None:
+        """The loss by an answer that came in a batch; what it cost is on the batch's bill, and not on the shadow's."""
+        record = StepRecord(situation, "cascade", cascade=self._context.name)
+        taught: str | None = None
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            sample = await parse(self._context, answer.messages[0], situation, request.behind())
+            taught = sample.action.key if sample.action else None
+        except (Exception, asyncio.CancelledError) as error:
+            record.add_failure("audit", error)
+            if isinstance(error, asyncio.CancelledError):
+                self._log(record, step, decision, request, taught)
+                raise
+        self._log(record, step, decision, request, taught)
+        answered = not isinstance(answer, Exception)
+        self._failures.add(answered)
+        return self._learn(situation, step, decision, taught) if answered else None
 
     async def _run(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
         context = self._context
@@ -99,9 +162,13 @@ class Audits:
         self._log(record, step, decision, request, taught)
         self._failures.add(answered)
         if answered:  # a teacher that could not be asked says nothing of the student
-            if isinstance(context.router, LearningRouter):
-                context.router.update(situation, voting.tally(step.samples), taught)
-            await self._judge(float(taught != decision.action))
+            await self._judge(self._learn(situation, step, decision, taught))
+
+    def _learn(self, situation: Situation, step: StepRecord, decision: Decision, taught: str | None) -> float:
+        """The loss; the router is told of it."""
+        if isinstance(self._context.router, LearningRouter):
+            self._context.router.update(situation, voting.tally(step.samples), taught)
+        return float(taught != decision.action)
 
     async def _judge(self, loss: float) -> None:
         """Hand the loss to the guard; what fails there is logged."""
@@ -147,3 +214,7 @@ class Audits:
                 seconds=record.seconds,
             )
         )
+
+
+async def _unasked(answer: Completion | Exception) -> float:
+    return 0.0

@@ -36,6 +36,7 @@ from agentcascade.types import Mode
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
     from agentcascade.bank.failures import FailureShelf
+    from agentcascade.batches.run import Batches
     from agentcascade.billing.response_cache import ResponseCache
     from agentcascade.config.load import CascadeConfig
     from agentcascade.memory.memory import Memory
@@ -80,6 +81,7 @@ class StepContext:
         recorder: Keeps decisions, shadows, drafts, and ends of episodes.
         database: Where unfinished episodes of stateless callers are found.
         response_cache: Answers model calls that are equal to earlier ones.
+        batches: By which audits are sent, where they can wait.
         budgets: Reserved from before, and settled after, every model call.
         switch: Sends every step to the teacher while it is on.
         guard: Watches whether the certified risk still holds.
@@ -109,6 +111,7 @@ class StepContext:
     recorder: Recorder | None = None
     database: Database | None = None
     response_cache: ResponseCache | None = None
+    batches: Batches | None = None
     budgets: Budgets | None = None
     switch: Switch | None = None
     guard: Guard | None = None
@@ -176,6 +179,7 @@ class ContextParts(TypedDict, total=False):
     recorder: Recorder | None
     database: Database | None
     response_cache: ResponseCache | None
+    batches: Batches | None
     budgets: Budgets | None
     switch: Switch | None
     guard: Guard | None

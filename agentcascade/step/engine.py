@@ -21,6 +21,7 @@ from agentcascade.actions import voting
 from agentcascade.errors import (
     BudgetExceeded,
     CascadeClosed,
+    ConfigError,
     EmptyCompletion,
     InvalidRequest,
     UnknownPrice,
@@ -33,6 +34,7 @@ from agentcascade.protocols import ChatModel, Router, Verdict
 from agentcascade.step import drafts, feedback
 from agentcascade.step.answer_options import teachers_alone
 from agentcascade.step.audit import AuditFailures, Audits
+from agentcascade.step.audit_rounds import NEEDS_CONFIGURED, AuditRounds
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.committee import Committee
 from agentcascade.step.context import ContextParts, StepContext, check_models
@@ -75,6 +77,8 @@ class EngineState:
     """Of each student, in the order in which they are asked."""
     alone: TeacherAlone
     latch: Latch
+    rounds: AuditRounds | None
+    """Of audits that go by batches."""
 
 
 class Engine:
@@ -91,7 +95,11 @@ class Engine:
         if state is None:
             life, learned = Lifetime(), tuple(new_learned() for _ in contexts)
             tasks = BackgroundTasks(life), BackgroundTasks(life)
-            state = EngineState(life, *tasks, AuditFailures(), learned, TeacherAlone(), Latch())
+            rounds = None
+            if context.batches is not None:
+                rounds = AuditRounds(context.batches, context.config.audit, context.name)
+                life.add(rounds.close)
+            state = EngineState(life, *tasks, AuditFailures(), learned, TeacherAlone(), Latch(), rounds)
         self.state = state
         self._students = [StudentPolicy(*of_one) for of_one in zip(contexts, state.learned)]
         committee = context.config.sampling.across == "students" and len(self._students) > 1
@@ -99,14 +107,19 @@ class Engine:
         if committee:
             self._policies = [Committee(context, self._students)]
         self._shadows = Shadows(self._policies, context, self.state.shadows)
-        self._audits = Audits(context, self.state.audits, self.state.audit_failures)
+        self._audits = Audits(context, self.state.audits, self.state.audit_failures, self.state.rounds)
         self._memory = StepMemory(context, context.memory) if context.memory is not None else None
 
     def twin(self, **parts: Unpack[ContextParts]) -> Engine:
         """An engine of the same cascade with other `parts` of its context (``teacher=…``).
 
         What is under way, and what was learnt of students that stay, is shared.
+
+        Raises:
+            ConfigError: Its audits go by batches, and the teacher is another one.
         """
+        if "teacher" in parts and self.context.batches is not None:
+            raise ConfigError(NEEDS_CONFIGURED)
         context = replace(self.context, **parts)
         if "student" in parts or "students" in parts:
             return Engine(context, replace(self.state, learned=self._learned_of(context)))

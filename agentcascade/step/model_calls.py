@@ -98,8 +98,8 @@ class ModelCalls:
         replies = [*replies, *[StudentReply(NOTHING)] * size][:size]
         return Batch(replies, Call.of("student", purpose, completion))
 
-    async def ask_teacher(self, messages: Sequence[Message], purpose: Purpose = "act") -> Completion:
-        """The teacher's answer, live to `request.on_delta` where there is one."""
+    def teacher_request(self, messages: Sequence[Message]) -> tuple[ChatModel, Sequence[Message], dict[str, Any]]:
+        """The teacher, and what it is asked: messages and options in the form that it understands."""
         request = self._request
         assert self._context.teacher is not None
         model = capped(self._context.teacher, request.ceiling)
@@ -111,7 +111,11 @@ class ModelCalls:
         if request.n > 1:
             options["n"] = request.n
         check_essential(model, options)
-        sent = self._sent(messages, "teacher")
+        return model, self._sent(messages, "teacher"), options
+
+    async def ask_teacher(self, messages: Sequence[Message], purpose: Purpose = "act") -> Completion:
+        """The teacher's answer, live to `request.on_delta` where there is one."""
+        model, sent, options = self.teacher_request(messages)
         try:
             completion = await self._call("teacher", purpose, model, sent, options, self._live())
         except EmptyCompletion as error:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, case, func, select
 
+from agentcascade.batches.types import audit_job
 from agentcascade.storage import Database
-from agentcascade.storage.tables import calls, decisions, shadows
+from agentcascade.storage.tables import batch_calls, batches, calls, decisions, shadows
 
 
 class AuditCounts(NamedTuple):
@@ -43,7 +44,13 @@ def count_audits(
     bill = select(func.sum(calls.c.dollars), func.coalesce(func.sum(case((calls.c.dollars.is_(None), 1), else_=0)), 0))
     bill = bill.select_from(shadows).join(decisions, decisions.c.id == shadows.c.decision)
     bill = bill.join(calls, calls.c.decision == shadows.c.decision).where(calls.c.purpose == "audit", *conditions)
+    batched = select(func.sum(batch_calls.c.dollars), func.count() - func.count(batch_calls.c.dollars))
+    batched = batched.join_from(batch_calls, batches).where(batches.c.purpose == "audit")
+    batched = batched if cascade is None else batched.where(batches.c.job == audit_job(cascade))
+    batched = batched if namespace is None else batched.where(batches.c.namespace == namespace)
+    batched = batched if since is None else batched.where(batches.c.created_at >= since)
     with database.begin() as connection:
         steps, differing = connection.execute(answered).one()
-        known, unpriced = connection.execute(bill).one()
-    return AuditCounts(int(steps), int(differing), None if unpriced else known or Decimal(0))
+        bills = [connection.execute(query).one() for query in (bill, batched)]
+    known = sum((dollars for dollars, _ in bills if dollars), Decimal(0))
+    return AuditCounts(int(steps), int(differing), None if any(unpriced for _, unpriced in bills) else known)
