@@ -117,7 +117,7 @@ def _climbed(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"{path}: ladder: {str(error).splitlines()[0]}") from None
     named = {"name", "options"}
     links = [{"name": link.name, "router": link.router.model_dump(include=named)} for link in sections["students"]]
-    return {**data, "router": sections["router"].model_dump(include=named), "students": links}
+    return {**data, "router": sections["router"].model_dump(include=named | {"stuck"}), "students": links}
 
 
 def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
