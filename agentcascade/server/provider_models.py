@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SECONDS = 30.0
 MOST_BYTES = 8 * 2**20
 """Of a list; OpenRouter's has half a megabyte."""
+DOTS = frozenset({".", ".."})
+"""Parts of a path that lead elsewhere in it."""
 PARAMETERS = ("limit", "after_id", "before_id", "after", "client_version", "beta")
 """Of a query, that is handed on."""
 
@@ -64,7 +66,12 @@ class ProviderModels:
         return listed
 
     async def model(self, headers: Mapping[str, str], name: str) -> Any:
-        """What the provider says of one model; None without a key. Raises `ModelsRefused`."""
+        """What the provider says of one model; None without a key, or for a name that would lead out of the models.
+
+        Raises `ModelsRefused`.
+        """
+        if not DOTS.isdisjoint(name.split("/")):
+            return None
         return await self._get(api_of(headers), f"/models/{quote(name, safe='/:@')}", headers, {})
 
     async def _get(self, api: Api, path: str, headers: Mapping[str, str], query: Mapping[str, str]) -> Any:

@@ -66,6 +66,9 @@ def test_the_providers_list_comes_with_the_callers_key(tmp_path: Path) -> None:
             with pytest.raises(anthropic.NotFoundError):
                 claude.models.retrieve("gone")
             assert [m["id"] for m in proxy.http.get("/v1/models").json()["data"]] == ["mine"]  # without a key
+            for elsewhere in ("%2E%2E%2Ffiles", "a%2F%2E%2E%2F%2E%2E%2Ffiles", "%2E%2E%2F%2E%2E%2Fadmin", "%2E%2E"):
+                led = proxy.http.get(f"/v1/models/{elsewhere}", headers={"authorization": f"Bearer {KEY}"})
+                assert led.status_code == 404, led.text
             with pytest.raises(openai.NotFoundError, match=r"POST /v1/embeddings.*own base URL"):
                 gpt.embeddings.create(model="e", input="x")
             with pytest.raises(openai.NotFoundError, match=r"GET /v1/files.*own base URL"):
@@ -77,6 +80,7 @@ def test_the_providers_list_comes_with_the_callers_key(tmp_path: Path) -> None:
     assert keys == {KEY, CLAUDES}
     assert "/v1/models?limit=20" in asked
     assert not any("embeddings" in path or "files" in path or "batches" in path for path in asked)
+    assert all(path.startswith("/v1/models") for path in asked)
 
 
 def moved(body: dict[str, Any], out: Out) -> None:
