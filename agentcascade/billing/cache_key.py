@@ -44,6 +44,7 @@ OWN_TOOLS = ("function", "custom")
 ID_FIELDS = frozenset({"id", "call_id", "tool_call_id", "tool_use_id"})
 GIVEN_WHOLE = frozenset({"arguments", "input", "parameters", "input_schema", "json_schema", "schema"})
 """Fields whose values are the agent's own data, in which no field is a label."""
+MOST_WRAPPERS = 10
 ADDRESS = "http://", "https://"
 
 
@@ -87,10 +88,21 @@ def cache_key(
         asked = json.dumps(sorted(_labelless(sent).items()), separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
         return None  # what is no JSON has no exact form
-    kind, name = type(model).__qualname__, model.name  # type: ignore[attr-defined]  # what stands around it reads answers
-    text = json.dumps([FORMAT, namespace, kind, name, asked, said]).encode()
+    name: str = model.name  # type: ignore[attr-defined]
+    text = json.dumps([FORMAT, namespace, _kinds(model), name, asked, said]).encode()
     row = blake2b(text, digest_size=32, person=b"ac-answer-row").hexdigest()
     return Sealed(row, blake2b(text, digest_size=32, person=b"ac-answer-key").digest())
+
+
+def _kinds(model: object) -> list[str]:
+    """The classes of a model and of those inside it, outermost first: what stands around one reads its answers."""
+    kinds: list[str] = []
+    inner: Any = model
+    while inner is not None and not isinstance(inner, str) and len(kinds) < MOST_WRAPPERS:
+        kinds.append(type(inner).__qualname__)
+        fields = getattr(inner, "__dict__", {})
+        inner = fields.get("_model", fields.get("model"))
+    return kinds
 
 
 def _bodies(sent: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -28,7 +28,7 @@ from agentcascade.models.callers import CallersModel
 from agentcascade.models.effort import at_effort
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.openai import OpenAIModel
-from agentcascade.models.pricing import PriceTable
+from agentcascade.models.pricing import Price, PriceTable, with_price
 from agentcascade.models.responses import ResponsesModel
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.models.tool_call_ids import make_id
@@ -78,6 +78,9 @@ OTHERS: dict[str, Any] = {
     "a limit of the model": {"asked": model(max_tokens=6)},
     "one whose text is read for calls": {"asked": TextCalls(model())},
     "an effort": {"asked": at_effort(model(), Effort("high"))},
+    "an effort of one whose text is read for calls": {"asked": at_effort(TextCalls(model()), Effort("high"))},
+    "one whose text is read for calls, at a price": {"asked": with_price(TextCalls(model()), Price(input=1, output=2))},
+    "one at a price": {"asked": with_price(model(), Price(input=1, output=2))},
     "another effort": {"asked": at_effort(model(), Effort("low"))},
     "a word": {"messages": [{"role": "user", "content": "hi "}]},
     "another role": {"messages": [{"role": "system", "content": "hi"}]},
