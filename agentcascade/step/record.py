@@ -299,9 +299,11 @@ class StepRecord:
         if not own:
             return None
         answers = sum(count for call, count in self._answers if call in own)
-        output = sum(call.usage.completion for call in own) / max(1, answers)
+        spoken, thought = (
+            round(sum(getattr(call.usage, part) for call in own) / max(1, answers)) for part in ("output", "reasoning")
+        )
         prompt = round(own[0].usage.prompt / own[0].requests)
-        return Usage(input=max(0, prompt - extra), output=round(output))
+        return Usage(input=max(0, prompt - extra), output=spoken, reasoning=thought)
 
 
 def _struck(samples: Sequence[Sample]) -> dict[str, int]:

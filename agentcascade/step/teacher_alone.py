@@ -18,14 +18,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from decimal import Decimal
+from math import inf
 from typing import NamedTuple
 
 from agentcascade._util.lru_cache import LRUCache
+from agentcascade.models.effort import EffortModel
 from agentcascade.models.prompt_cache import CacheTerms, fingerprint, prompt_parts, shared_messages
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.step.caching import teacher_terms
 from agentcascade.step.context import StepContext
+from agentcascade.step.effort_ceiling import capped
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.types import Call, Role, Usage, total
@@ -79,8 +82,8 @@ class TeacherAlone:
         answer = record.answer_usage()
         if answer is None:
             return Alone(None, None)
-        prompt, output = answer.prompt, answer.completion
-        dollars = teacher.dollars(terms.usage(prompt, round(shared * prompt), output=output))
+        prompt, output = answer.prompt, answer.output + min(answer.reasoning, _most_thinking(teacher, request))
+        dollars = teacher.dollars(terms.usage(prompt, round(shared * prompt), output=round(output)))
         return Alone(dollars, None if dollars is None else Decimal(0))
 
     def _shared(
@@ -115,6 +118,13 @@ class TeacherAlone:
         at = self._heads.get(key)
         self._heads.put(key, now)
         return len(prints) if at is not None and now - at <= terms.seconds else 0
+
+
+def _most_thinking(teacher: ChatModel, request: Request) -> float:
+    """Tokens that the teacher would have thought at most: a student at a higher effort says nothing of it."""
+    model = capped(teacher, request.ceiling)
+    most = model.effort.expected_tokens() if isinstance(model, EffortModel) else None
+    return inf if most is None else most
 
 
 def _share(ends: Sequence[int], shared: int, request: Request, count: TokenCounter) -> float:

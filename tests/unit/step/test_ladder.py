@@ -137,6 +137,16 @@ async def test_what_a_climb_asked_in_vain_is_no_part_of_what_the_teacher_alone_w
     assert decision.teacher_dollars == t.dollars(Usage(input=100, output=10)), "one prompt, and one answer"
 
 
+@pytest.mark.parametrize(("effort", "thought"), [("none", 0), ("low", 1024), ("high", 4096)])
+async def test_the_teacher_alone_thinks_no_more_than_its_own_effort_though_the_student_did(
+    effort: str, thought: int
+) -> None:
+    s, t = Thinks("s", {"high": split("c", "c")}), Thinks("t", {}, {"input": 20, "output": 200})
+    _, decision = await ladder(rung(s, "high"), rung(t, effort)).step(MESSAGES)
+    assert decision.calls[0].usage.reasoning == 2 * 4096
+    assert decision.teacher_dollars == t.dollars(Usage(input=100, output=10, reasoning=thought))
+
+
 @pytest.mark.parametrize(
     ("ceiling", "asked", "efforts"),
     [
