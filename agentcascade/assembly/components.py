@@ -105,16 +105,16 @@ def make_model(config: ModelConfig, count: TokenCounter) -> ChatModel:
 
 def at_configured_effort(model: ChatModel, config: ModelConfig) -> ChatModel:
     """The model at the effort that its configuration has, and with calls in its text read where that is asked for."""
-    if config.effort is not None:
-        from agentcascade.config.effort import parse_effort
-        from agentcascade.models.effort import at_effort
-
-        model = at_effort(model, parse_effort(config.effort))
     if config.text_calls:
         from agentcascade.envs.bfcl.text_calls import TextCalls
 
         if not isinstance(model, TextCalls):
             model = cast("ChatModel", TextCalls(model))
+    if config.effort is not None:  # outermost, where a step looks for it
+        from agentcascade.config.effort import parse_effort
+        from agentcascade.models.effort import at_effort
+
+        model = at_effort(model, parse_effort(config.effort))
     return model
 
 

@@ -8,7 +8,12 @@ import openai
 import pytest
 
 from agentcascade import build, wrap
+from agentcascade.assembly.components import make_model
+from agentcascade.config.effort import Effort
+from agentcascade.config.sections import ModelConfig
 from agentcascade.envs.bfcl.text_calls import with_calls
+from agentcascade.models.tokens import token_counter
+from agentcascade.step.effort_ceiling import capped, is_above
 from tests.fake_openai import FakeOpenAI, Reply, Request
 
 PLACE = {"type": "object", "properties": {"at": {"type": "string"}}}
@@ -107,3 +112,16 @@ def test_arguments_are_an_object_or_the_answer_stays_text(arguments: str, read: 
 def test_what_no_tool_offers_is_not_called(tools: Any) -> None:
     message = {"role": "assistant", "content": WRITTEN}
     assert with_calls(message, tools) is message
+
+
+@pytest.mark.parametrize("text_calls", [True, False])
+async def test_a_ceiling_of_effort_holds_for_a_model_whose_text_is_read(text_calls: bool) -> None:
+    config = ModelConfig(name="openai/gpt-5-mini", api_key="k", effort="high", text_calls=text_calls)
+    model = make_model(config, token_counter())
+    assert is_above(model, Effort("low"))
+    with FakeOpenAI([Reply(texts=(WRITTEN,))]) as fake:
+        config = config.model_copy(update={"api_base": fake.url})
+        under = capped(make_model(config, token_counter()), Effort("low"))
+        answer = await under.complete(ASK, tools=[LOOK])
+    assert fake.requests[0].body["reasoning_effort"] == "low"
+    assert bool(answer.messages[0].get("tool_calls")) is text_calls
