@@ -13,6 +13,8 @@ CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy
 """Headers of a request, whose values are secrets though nobody registered them."""
 MOST_ERRORS, MOST_VALUES = 32, 100_000
 """Causes of one exception, and values of one body, that are looked through; what is beyond them is cut off."""
+MOST_TUPLES = 8
+"""Of one in another; what is deeper is cut off."""
 
 
 def remove_secrets(error: BaseException) -> None:
@@ -92,10 +94,11 @@ def _cut_off(error: BaseException, errors: Iterable[BaseException]) -> None:
             each.__cause__ = error.__cause__ or error.__context__
 
 
-def _cleaned(value: Any, also: Iterable[str]) -> Any:
+def _cleaned(value: Any, also: Iterable[str], depth: int = 0) -> Any:
     """`value` without secrets: a new text, the same list or dictionary with new texts in it, however deep."""
     if isinstance(value, tuple | set | frozenset):
-        new = [_cleaned(item, also) for item in value] if len(value) <= MOST_VALUES else []
+        is_bounded = len(value) <= MOST_VALUES and depth < MOST_TUPLES
+        new = [_cleaned(item, also, depth + 1) for item in value] if is_bounded else []
         return value if len(new) == len(value) and all(a is b for a, b in zip(new, value)) else type(value)(new)
     if not isinstance(value, list | dict):
         return _text(value, also)
@@ -110,7 +113,8 @@ def _cleaned(value: Any, also: Iterable[str]) -> Any:
             continue
         for key, item in list(items):
             left -= 1
-            new = _cleaned(item, also) if isinstance(item, tuple | set | frozenset) else _text(item, also)
+            is_fixed = isinstance(item, tuple | set | frozenset)
+            new = _cleaned(item, also, depth + 1) if is_fixed else _text(item, also)
             if isinstance(item, list | dict):
                 waiting.append(item)
             if isinstance(container, dict) and (name := _text(key, also)) != key:

@@ -210,6 +210,16 @@ def test_texts_in_slots_tuples_sets_and_arguments_are_cleaned(error: BaseExcepti
     assert "[key]" in said(error)
 
 
+def test_tuples_in_tuples_take_no_time_without_end() -> None:
+    known_secrets.register(KEY)
+    nested: Any = (KEY,)
+    for _ in range(60):
+        nested = (nested, nested)
+    error = RuntimeError(nested)
+    error_secrets.remove_secrets(error)
+    assert KEY not in said(error)
+
+
 class Unaskable:
     """What a proxy of somebody's library is: every question is a request, which fails."""
 
