@@ -81,7 +81,7 @@ def explain(error: BaseException) -> Problem:
     if _is_of(error, "openai:APITimeoutError", "httpx:TimeoutException"):
         return Problem(504, "the model's provider took too long", "timeout_error", "upstream_timeout")
     if isinstance(error, ConnectionError | socket.gaierror | ssl.SSLError) or _is_of(
-        error, "openai:APIConnectionError", "httpx:TransportError"
+        error, "openai:APIConnectionError", "httpx:RequestError"
     ):
         log.error("the provider cannot be reached: %s", describe(error))
         return Problem(502, "the model's provider cannot be reached", "upstream_error", "connection")

@@ -16,6 +16,7 @@ from agentcascade.errors import bill_of
 from agentcascade.models import http_limits, response_reader
 from agentcascade.models.openai_client import ClientModel
 from agentcascade.models.response_reader import ResponseReader
+from agentcascade.server.errors import explain
 from agentcascade.types import Usage
 from tests import anthropic_shaped
 
@@ -124,6 +125,12 @@ class TestBounds:
         with Provider(answer) as provider:
             got = await ask(ADAPTERS[adapter](provider.url), form)
         assert got.answer.messages[0]["content"] == "hello"
+
+    async def test_redirects_in_a_circle_are_the_providers_fault(self, adapter: str, form: str) -> None:
+        with Provider(lambda b, o: o.json({}, 307, {"location": "?again"})) as provider:
+            got = await ask(ADAPTERS[adapter](provider.url), form)
+        assert got.error is not None
+        assert explain(got.error).status == 502
 
 
 @pytest.mark.parametrize("form", FORMS)
