@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, QueuePool, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from agentcascade._util import forking
@@ -34,6 +35,9 @@ class Database:
         self.engine = engine
         self._writing = forking.lock()
         self._held_for_fork = False
+        self._in_use, self._fork_is_near = 0, False
+        self._use = threading.Condition(forking.lock())
+        self._mine = threading.local()
         if self.path is not None:
             forking.on_fork(self.forked, before=self._before_fork, parent=self._after_fork)
         elif not self.is_sqlite:
@@ -90,9 +94,29 @@ class Database:
             self._writing.release()
 
     @contextmanager
+    def _used(self) -> Iterator[None]:
+        """No connection is opened or in use while the process forks: a lock inside SQLite would stay shut in the child.
+
+        A thread that uses one already is let through, so that it comes to its end.
+        """
+        depth = getattr(self._mine, "depth", 0)
+        with self._use:
+            if not depth:
+                self._use.wait_for(lambda: not self._fork_is_near, FORK_SECONDS)
+            self._in_use += 1
+        self._mine.depth = depth + 1
+        try:
+            yield
+        finally:
+            self._mine.depth = depth
+            with self._use:
+                self._in_use = max(0, self._in_use - 1)
+                self._use.notify_all()
+
+    @contextmanager
     def _begin(self, engine: Engine) -> Iterator[Connection]:
         try:
-            with engine.begin() as connection:
+            with self._used(), engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise explain(error, self.engine) from error
@@ -105,7 +129,7 @@ class Database:
             StorageError: When the database fails.
         """
         try:
-            with self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            with self._used(), self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise explain(error, self.engine) from error
@@ -130,19 +154,23 @@ class Database:
         """
         ends = time.monotonic() + FORK_SECONDS
         self._held_for_fork = self._writing.acquire(timeout=FORK_SECONDS)
-        pool = self.engine.pool
-        while isinstance(pool, QueuePool) and pool.checkedout() and time.monotonic() < ends:
-            time.sleep(0.001)
+        with self._use:
+            self._fork_is_near = True
+            self._use.wait_for(lambda: not self._in_use, max(0.0, ends - time.monotonic()))
         self.engine.dispose()
 
     def _after_fork(self) -> None:
+        with self._use:
+            self._fork_is_near = False
+            self._use.notify_all()
         if self._held_for_fork:
             self._held_for_fork = False
             self._writing.release()
 
     def forked(self) -> None:
         """In a child process: the connections are the parent's, and neither used nor closed."""
-        self._held_for_fork = False
+        self._held_for_fork = self._fork_is_near = False
+        self._in_use, self._use, self._mine = 0, threading.Condition(forking.lock()), threading.local()
         _inherited.append(self.engine.pool)
         self.engine.dispose(close=False)
 
