@@ -15,6 +15,7 @@ import pytest
 from fake_openai import FakeOpenAI, Reply, Script
 from hypothesis import HealthCheck, settings
 
+from agentcascade._util import known_secrets
 from tests.fresh_databases import replay_migrations
 
 # Modules of tests, whose assertions pytest rewrites, and what subprocesses import are compiled once.
@@ -45,6 +46,15 @@ def pytest_collection_finish() -> None:
     """Thousands of tests and the libraries are no garbage; looked through again and again, they cost seconds."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _known_secrets_of_one_module() -> Iterator[None]:
+    """What a module's models registered as keys is forgotten after it: another module's texts may hold the like."""
+    before = dict(known_secrets._registered)
+    yield
+    known_secrets._registered.clear()
+    known_secrets._registered.update(before)
 
 
 @pytest.fixture(scope="session")

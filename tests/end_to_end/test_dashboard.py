@@ -88,6 +88,7 @@ class Site:
         app.include_router(router(database, self._authorize))
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # who comes before uvicorn does waits for it
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, daemon=True)
