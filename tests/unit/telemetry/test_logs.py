@@ -22,9 +22,10 @@ KEY = "sk-proj-Ab3dEf6hIj9kLmNoPq"
 def written(capfd: pytest.CaptureFixture[str]) -> Iterator[Any]:
     """Configures, and gives the lines written since; the loggers are put back as they were."""
     before = {}
-    for name in ("agentcascade", "uvicorn"):
+    for name in ("agentcascade", "uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         before[name] = (logger.handlers[:], logger.level, logger.propagate)
+    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)  # a server that a test started sets it
 
     def lines(**options: Any) -> list[str]:
         if options:
