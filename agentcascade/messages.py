@@ -39,6 +39,18 @@ def text_of(message: Message) -> str:
     return content if isinstance(content, str) else str(content or "")
 
 
+def text_with_calls(message: Message) -> str:
+    """The text of a message and the functions that it calls, as they were sent: of what is no action, too."""
+    calls = message.get("tool_calls")
+    functions = [call.get("function") for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+    said = [f"{f.get('name')}({_sent(f.get('arguments'))})" for f in functions if isinstance(f, Mapping)]
+    return "\n".join(text for text in (text_of(message), *said) if text)
+
+
+def _sent(arguments: object) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)
+
+
 def with_text(message: Message, text: str) -> Message:
     """A copy of `message` with `text` at its end; multi-part content gets one more text part."""
     content = message.get("content")

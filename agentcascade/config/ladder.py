@@ -11,7 +11,14 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from agentcascade.config.effort import parse_effort
-from agentcascade.config.sections import LinkConfig, ModelConfig, RouterConfig, RungConfig, StudentConfig
+from agentcascade.config.sections import (
+    LinkConfig,
+    ModelConfig,
+    RouterConfig,
+    RungConfig,
+    StudentConfig,
+    of_whole_run,
+)
 
 REPLACED = ("student", "students", "teacher")
 """Sections that a ladder stands for."""
@@ -41,6 +48,11 @@ def sections_of(rungs: Sequence[RungConfig], router: RouterConfig, given: Collec
         raise ValueError("a ladder has at least two rungs: a student, and a teacher above it")
     check_rungs(rungs)
     first, *middle = rungs[:-1]
+    for i, rung in enumerate(middle, 1):
+        if rung.router is not None and (own := of_whole_run(rung.router)):
+            raise ValueError(
+                f"ladder.{i}.router.{own} is of the whole run, whichever rung is asked: set router.{own} of the cascade"
+            )
     if first.router is not None:
         if "router" in given and first.router != router:
             raise ValueError("ladder.0.router and router are both set, and judge the same rung: leave one out")

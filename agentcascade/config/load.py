@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, get_args
@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from agentcascade._util import known_secrets
 from agentcascade._util.control_characters import one_line
-from agentcascade.config.ladder import sections_of
+from agentcascade.config.ladder import REPLACED, sections_of
 from agentcascade.config.sections import (
     ActionsConfig,
     AuditConfig,
@@ -121,9 +121,23 @@ class CascadeConfig(BaseSettings):
     def _climb(self) -> Self:
         """What the ladder stands for stands in the other sections, though they were not set."""
         given = [name for name in self.model_fields_set if getattr(self, name)]
+        if "ladder" in self.model_fields_set and not self.ladder and not {*given} & {*REPLACED}:
+            raise ValueError(
+                "ladder is empty: name its rungs, the cheapest first, the last of which is the teacher; or leave it "
+                "out, and name `student` and `teacher`"
+            )
         for name, section in sections_of(self.ladder, self.router, given).items():
             self.__dict__[name] = section
         return self
+
+    @field_validator("ladder", mode="before")
+    @classmethod
+    def _is_list(cls, rungs: object) -> object:
+        if isinstance(rungs, str | Mapping) or not isinstance(rungs, Sequence):
+            raise ValueError(
+                "a ladder is a list of rungs, the cheapest first, each a model's name or {model: NAME, effort: LEVEL}"
+            )
+        return rungs
 
     @field_validator("student", mode="before")
     @classmethod

@@ -129,6 +129,13 @@ class RouterConfig(PartConfig):
         return {True: "auto", False: "never"}[setting] if isinstance(setting, bool) else setting
 
 
+def of_whole_run(router: RouterConfig) -> str | None:
+    """A setting of `router` that no single student can have; None where it says how votes are judged, and no more."""
+    default = RouterConfig()
+    names = (name for name in RouterConfig.model_fields if name not in PartConfig.model_fields)
+    return next((name for name in names if getattr(router, name) != getattr(default, name)), None)
+
+
 class LinkConfig(StudentConfig):
     """A further student: of a chain, with the rule that it is accepted by, or of a committee."""
 
@@ -136,9 +143,9 @@ class LinkConfig(StudentConfig):
 
     @field_validator("router")
     @classmethod
-    def _is_not_stuck_alone(cls, router: RouterConfig) -> RouterConfig:
-        if router.stuck is not None:
-            raise ValueError("stuck is of the whole run, whichever student is asked: set it in the cascade's router")
+    def _judges_votes_alone(cls, router: RouterConfig) -> RouterConfig:
+        if own := of_whole_run(router):
+            raise ValueError(f"{own} is of the whole run, whichever student is asked: set it in the cascade's router")
         return router
 
 

@@ -219,20 +219,18 @@ class Engine:
             return await self._teacher(request, record, f"mode {mode}" if request.n == 1 else f"n={request.n} answers")
         if option := teachers_alone(request.options):
             return await self._teacher(request, record, f"{option}: the teacher's alone")
-        prompted = request
         latched = await self._latched(situation, mode, request)
         if latched is not None:
             return await self._teacher(request, record, latched)
         policies = self._climbed(request) if mode == "cascade" else self._policies[:1]
         if not policies:
             record.reason = f"no student is asked under max_effort {request.ceiling}"
-        below: Shown | None = None
-        asked: Sequence[ChatModel] = ()
+        below: list[Shown] = []
         for policy in policies:
             with record.rung(policy.name, "student", self._is_ladder):
                 completion, shown = await self._ask(policy, situation, mode, request, record, below)
             if shown is not None:
-                prompted, below, asked = shown, Shown(policy.name, shown), policy.models
+                below.append(Shown(policy.name, shown, policy.models))
             if completion is not None:
                 return completion
         if context.teacher is None:
@@ -240,7 +238,11 @@ class Engine:
                 f"the student gave no usable action ({record.reason}) and there is no teacher to defer to: "
                 "set teacher.name, or look at actions.format"
             )
-        return await self._teacher(prompted, record, record.reason, asked)
+        own = [rung for rung in below if is_one_model(context.teacher, rung.asked)]
+        last = next(reversed(own or below), None)
+        if last is None:
+            return await self._teacher(request, record, record.reason)
+        return await self._teacher(last.request, record, record.reason, last.asked)
 
     async def _ask(
         self,
@@ -249,7 +251,7 @@ class Engine:
         mode: Mode,
         request: Request,
         record: StepRecord,
-        below: Shown | None,
+        below: Sequence[Shown],
     ) -> tuple[Completion | None, Request | None]:
         """A student's accepted answer, else None: `record.reason` says why; and the request as it was shown to it."""
         context, shown = self.context, None
@@ -369,7 +371,7 @@ class Engine:
     async def _teacher(
         self, request: Request, record: StepRecord, reason: str, asked: Sequence[ChatModel] = ()
     ) -> Completion:
-        """The teacher's answer; `asked` are the models that were asked last with the request's prompt."""
+        """The teacher's answer; `asked` are the models that were asked with the request's prompt."""
         context = self.context
         record.defer(reason)
         # The same model at a higher effort reads what it was sent below: the cache holds it.

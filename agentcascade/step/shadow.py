@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from agentcascade._util.stable_draw import included, pick
 from agentcascade.actions import voting
-from agentcascade.messages import text_of
+from agentcascade.messages import text_with_calls
 from agentcascade.protocols import LearningRouter, Verdict
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.context import StepContext
@@ -63,10 +63,11 @@ class Shadows:
         drawn: list[Drawn] = []
         until = asyncio.get_running_loop().time() + self._context.config.shadow.timeout_seconds
         try:
-            below: Shown | None = None
+            below: list[Shown] = []
             for policy in self._policies:
                 drawn.append(Drawn(policy, []))
-                below = await self._draw(drawn[-1], situation, request, record, until, below) or below
+                if shown := await self._draw(drawn[-1], situation, request, record, until, below):
+                    below.append(shown)
         except asyncio.CancelledError as error:
             record.add_failure("shadow", error)
             self._log(record, drawn, decision, request)
@@ -80,7 +81,7 @@ class Shadows:
         request: Request,
         record: StepRecord,
         until: float,
-        below: Shown | None,
+        below: Sequence[Shown],
     ) -> Shown | None:
         """The samples of one student, and what it was shown; what fails is recorded."""
         policy, shown = drawn.policy, None
@@ -101,7 +102,7 @@ class Shadows:
         finally:
             if member:
                 drawn.samples[:] = [sample.model_copy(update={"member": member}) for sample in drawn.samples]
-        return None if shown is None else Shown(policy.name, shown)
+        return None if shown is None else Shown(policy.name, shown, policy.models)
 
     def _log(self, record: StepRecord, drawn: Sequence[Drawn], decision: Decision, request: Request) -> None:
         """Every sample that came; of a student whose samples were cut short its router learns nothing."""
@@ -190,7 +191,7 @@ def logged(sample: Sample) -> LoggedSample:
     action = sample.action
     return LoggedSample(
         action=action.key if action else None,
-        text=action.text if action else text_of(sample.message),
+        text=action.text if action else text_with_calls(sample.message),
         invalid=sample.invalid,
         logprob=sample.logprob,
         tokens=sample.tokens,

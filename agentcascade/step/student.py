@@ -43,10 +43,12 @@ class Learned(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """The request as the rung below was shown it."""
+    """The request as a rung below was shown it."""
 
     model: str
     request: Request
+    asked: Sequence[ChatModel]
+    """With it."""
 
 
 def new_learned() -> Learned:
@@ -92,11 +94,12 @@ class StudentPolicy:
         return self if student is not None and student.name == model else None
 
     async def shown_as_below(
-        self, below: Shown | None, situation: Situation, mode: Mode, request: Request, record: StepRecord
+        self, below: Sequence[Shown], situation: Situation, mode: Mode, request: Request, record: StepRecord
     ) -> Request | None:
-        """As `add_demonstrations`; where the rung below was the same model, what that was shown, to the byte."""
-        if below is not None and plain_name(below.model) == plain_name(self.name):
-            return below.request
+        """As `add_demonstrations`; where a rung below was the same model, what that was shown, to the byte."""
+        for rung in reversed(below):
+            if plain_name(rung.model) == plain_name(self.name):
+                return rung.request
         return await self.add_demonstrations(situation, mode, request, record)
 
     async def add_demonstrations(

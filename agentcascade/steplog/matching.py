@@ -14,7 +14,7 @@ from agentcascade import conversation
 from agentcascade.actions.base import ActionFormat, AutoActions
 from agentcascade.actions.refusals import refusal
 from agentcascade.errors import InvalidAction, InvalidRequest
-from agentcascade.messages import text_of
+from agentcascade.messages import text_of, text_with_calls
 from agentcascade.models.pricing import PriceTable
 from agentcascade.prompts.drafts import shows_drafts
 from agentcascade.steplog.types import LoggedStep, StudentSamples
@@ -207,7 +207,7 @@ def _sample(message: Message, formats: ActionFormat) -> LoggedSample:
     try:
         action = formats.parse(message)
     except InvalidAction as error:
-        return LoggedSample(action=None, text=text_of(message), invalid=str(error))
+        return LoggedSample(action=None, text=text_with_calls(message), invalid=str(error))
     return LoggedSample(action=action.key, text=action.text)
 
 

@@ -39,6 +39,34 @@ def test_mistakes_are_named_with_their_fix(yaml, text, message):
         CascadeConfig.load(yaml(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ladder: []", "ladder is empty: name its rungs"),
+        ("ladder:", "a ladder is a list of rungs"),
+        ("ladder: {model: a}", "a ladder is a list of rungs"),
+        ("ladder: a", "a ladder is a list of rungs"),
+        ("ladder: [a, {model: b, router: {stuck: {}}}, c]", r"ladder\.1\.router\.stuck is of the whole run.*router\.stuck"),
+        ("ladder: [a, {model: b, router: {latch: auto}}, c]", r"ladder\.1\.router\.latch is of the whole run"),
+        ("student: {name: a}\nstudents: [{name: b, router: {latch: auto}}]", r"students\.0\.router: .*latch is of the"),
+    ],
+)
+def test_a_ladder_that_is_none_and_a_rungs_settings_that_nothing_would_read(yaml, text, message):
+    with pytest.raises(ConfigError, match=message):
+        CascadeConfig.load(yaml(text))
+
+
+def test_a_cascade_may_leave_the_ladder_of_the_others():
+    config = CascadeConfig.load(
+        ladder=["a", {"model": "b", "router": {"name": "agreement"}}, "c"],
+        router={"latch": "auto"},
+        cascades={"plain": {"ladder": [], "teacher": {"name": "t"}}, "other": {}},
+    )
+    made = variants(config)
+    assert (made["plain"].student, made["plain"].teacher.name) == (None, "t")
+    assert (made["other"].router.latch, made["other"].students[0].router.latch) == ("auto", "never")
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path):
     with pytest.raises(ConfigError, match="agentcascade init"):
         CascadeConfig.load(tmp_path / "none.yaml")

@@ -127,6 +127,31 @@ async def test_where_no_rung_is_accepted_the_last_takes_the_step_and_reads_what_
     assert other_teacher.context.teacher.requests[0]["messages"] == MESSAGES  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("mode", ["cascade", "shadow"])
+async def test_rungs_of_one_model_read_the_same_bytes_though_another_model_stands_between_them(mode: Any) -> None:
+    """And so does its teacher, though the bank has since been told of something nearer."""
+
+    class Fills(FakeBank):
+        async def retrieve(self, situation: Any, k: int) -> Any:
+            found = await super().retrieve(situation, k)
+            goal = f"goal {len(self.demonstrations)}"
+            self.demonstrations.insert(0, DEMONSTRATION.model_copy(update={"goal": goal, "trajectory": goal}))
+            return found
+
+    s, t = (Thinks(name, dict.fromkeys(("none", "low", "high"), split("a", "b"))) for name in "st")
+    rungs = rung(s, "none"), rung(t, "low"), rung(s, "high"), rung(t, "high")
+    cascade = ladder(*rungs, bank=Fills(DEMONSTRATION), mode=mode, shadow={"samples": 2}, retrieval={"k": 1})
+    await cascade.step(MESSAGES)
+    await cascade.settle()
+    for model in (s, t):
+        efforts = [r.get("reasoning_effort", "none") for r in model.requests]
+        assert len(model.requests) == 2, efforts
+    assert s.requests[0]["messages"] == s.requests[1]["messages"]
+    below, top = t.requests if mode == "cascade" else (t.requests[1], None)
+    assert below["messages"] != s.requests[0]["messages"]  # it was retrieved for that model anew
+    assert top is None or top["messages"] == below["messages"]
+
+
 @pytest.mark.parametrize("below", [0, 1, 2])
 async def test_what_a_climb_asked_in_vain_is_no_part_of_what_the_teacher_alone_would_have_cost(below: int) -> None:
     t = Model("t", act("teach"), price="10")

@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,11 +16,14 @@ from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 from agentcascade import lifetime
 from agentcascade._util.stable_draw import included, pick
+from agentcascade.actions.base import AutoActions
 from agentcascade.assembly.components import make_router
+from agentcascade.cascade import Cascade
 from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
 from agentcascade.prompts.demonstrations import demonstrations_in
 from agentcascade.types import Situation, Usage
+from tests.tool_calls import TOOLS, call
 
 
 async def shadowed(cascade: Any) -> Any:
@@ -50,6 +54,27 @@ async def test_a_unanimous_shadow_would_have_been_accepted():
     (shadow,) = await shadowed(cascade)
     assert shadow.accepted
     assert shadow.agreement == 1.0
+
+
+async def test_the_log_says_which_call_was_struck_and_which_does_not_fit_its_tool() -> None:
+    """A message that calls a tool has no text: what is no action was logged without a word."""
+
+    class Strikes:
+        async def complaint(self, action: Any, situation: Any) -> str:
+            return "it is known to fail"
+
+        async def note(self, situation: Any) -> None: ...
+
+    student = Model("s", [call("look", x=7), call("pay", x="much"), call("look", x=7)])
+    made = make(student, Model("t", act("look")), mode="shadow", actions=AutoActions())
+    cascade = Cascade(replace(made.context, failures=Strikes()))
+    await cascade.step(MESSAGES, tools=TOOLS)
+    (shadow,) = await shadowed(cascade)
+    assert [(s.action, s.text) for s in shadow.samples][:2] == [
+        (None, 'look({"x": 7})'),
+        (None, 'pay({"x": "much"})'),
+    ]
+    assert shadow.samples[0].invalid == "it is known to fail"
 
 
 async def test_without_the_demonstrations_that_a_cascade_needs_it_would_not():
