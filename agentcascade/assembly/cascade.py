@@ -197,10 +197,11 @@ def _cascade(
         opened.append(components.at_configured_effort(make_model(priced, count), model))
         return opened[-1]
 
-    if config.ladder and (teacher is not None or student is not None or students):
+    named_by_calls = teacher is not None and teacher.name.endswith(components.NAMED)
+    if config.ladder and ((teacher is not None and not named_by_calls) or student is not None or students):
         raise ConfigError(
-            "ladder: its rungs are the models, and its last one the teacher, so no model may be given beside it (a "
-            "wrapped client's is the teacher): name the rungs below as student and students, each at its effort"
+            "ladder: its rungs are the models, and its last one the teacher, so no model may be given beside it: leave "
+            "the ladder out and give the rungs as student, students and teacher"
         )
     by_batch = is_batched(config)
     if by_batch and (teacher is not None or config.teacher is None):

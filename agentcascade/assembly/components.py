@@ -40,6 +40,8 @@ RECORDED = "recorded/"
 """Prefix of real models' runs, played again at the real models' prices"""
 OWN = "client/"
 """Prefix of models that `wrap` reaches through the program's own client: ``client/gpt-4.1-mini``."""
+NAMED = "(the model that a call names)"
+"""Name of the teacher that `wrap` gives in place of one: each call names its own."""
 
 
 def make_mergers(config: CascadeConfig, count: TokenCounter, make: MakeModel | None = None) -> tuple[Merger, ...]:

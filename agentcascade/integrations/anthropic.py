@@ -16,7 +16,7 @@ from anthropic import AsyncStream, DefaultHttpxClient, Stream
 from anthropic._base_client import AsyncAPIClient, SyncAPIClient
 from anthropic._streaming import extract_stream_chunk_type
 
-from agentcascade.assembly.components import OWN
+from agentcascade.assembly.components import NAMED, OWN
 from agentcascade.episodes import identity
 from agentcascade.episodes.sync import loop_of
 from agentcascade.errors import ConfigError, InvalidRequest
@@ -25,6 +25,7 @@ from agentcascade.integrations.openai_control import Wrapped, is_omitted
 from agentcascade.models import http_limits
 from agentcascade.models.anthropic_quirks import MessagesQuirks
 from agentcascade.models.pricing import PriceTable
+from agentcascade.step.effort_ceiling import split_ceiling
 from agentcascade.types import Decision, new_id
 from agentcascade.wire.anthropic_answer import write_answer
 from agentcascade.wire.anthropic_blocks import DETAILS
@@ -53,7 +54,7 @@ def is_anthropic(client: object) -> bool:
 
 def placeholder(client: Any) -> AnthropicClientModel:
     """Stands for the model that each call names."""
-    return AnthropicClientModel(client, "(the model that a call names)")
+    return AnthropicClientModel(client, NAMED)
 
 
 def model_through(client: Any, model: ModelConfig) -> AnthropicClientModel:
@@ -129,6 +130,7 @@ class _Call:
         post: Callable[..., Any],
         quirks: Callable[[str], MessagesQuirks],
     ) -> None:
+        options, ceiling = split_ceiling(options, body="extra_json", headers="headers")
         whole = {**_plain(body), **_plain(options.get("extra_json") or {})}
         if whole.get("thread") is not None:
             raise InvalidRequest(
@@ -154,7 +156,7 @@ class _Call:
         headers = {str(k): v for k, v in (options.get("headers") or {}).items() if isinstance(v, str)}
         self._read, self._stops = read, frozenset(whole.get("stop_sequences") or ())
         self._episode: Episode = wrapped.episode_of(teacher, read.messages, metadata, {"extra_headers": headers})
-        self._options = {**read.options, "extra_body": details}
+        self._options = {**read.options, **ceiling, "extra_body": details}
         self._parse = options.get("post_parser")
 
     async def answer(self) -> Answer:

@@ -19,6 +19,7 @@ from agentcascade.episodes.responses import as_json
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.event_loop import LoopThread
 from agentcascade.models.litellm_setup import import_litellm
+from agentcascade.step.effort_ceiling import split_ceiling
 from agentcascade.types import Decision
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ class Provider(CustomLLM):  # type: ignore[misc]
             metadata=metadata,
             headers={str(k).lower(): v for k, v in headers.items()},
         )
-        options = {k: v for k, v in optional_params.items() if k not in NOT_OPTIONS and v is not None}
+        _, ceiling = split_ceiling({**optional_params, "extra_headers": headers})
+        options = {k: v for k, v in optional_params.items() if k not in NOT_OPTIONS and v is not None} | ceiling
         if optional_params.get("n"):
             options["n"] = optional_params["n"]
         return episode, options

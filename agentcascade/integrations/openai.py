@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from openai import AsyncOpenAI, OpenAI
 
-from agentcascade.assembly.components import OWN
+from agentcascade.assembly.components import NAMED, OWN
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import ConfigError
 from agentcascade.integrations.openai_bypasses import beta_of, bypasses
@@ -79,7 +79,8 @@ def wrap(
         cascade: Name of one of the configuration's `cascades`.
         teacher: Gives the price of the model that it names: ``{"name": …, "price": …}``.
         student: A model's name, its section, or a model of your own.
-        students: Further ones, each likewise.
+        students: Further ones, each likewise. A ``ladder`` names them all: its last rung stands for the model that
+            each call names, and gives its price.
         validators: As for `build`, and so are the others.
         mergers: Say which actions are the same though their keys differ.
         choices: Lists a situation's admissible actions.
@@ -118,7 +119,7 @@ def wrap(
             return make_model(model, count)
         return messages.model_through(own, model) if messages else _through(own, model)
 
-    placeholder: Any = messages.placeholder(own) if messages else ClientModel(own, "(the model that a call names)")
+    placeholder: Any = messages.placeholder(own) if messages else ClientModel(own, NAMED)
     if teacher and not isinstance(teacher, (str, Mapping, ModelConfig)):
         raise ConfigError(
             "wrap: the teacher is the model that each call names, so teacher cannot be a model of your own: leave it "
@@ -142,6 +143,13 @@ def wrap(
     if built.context.batches is not None:
         built.close()
         raise ConfigError(NEEDS_CONFIGURED)
+    if built.config.teacher is not None and built.config.teacher.effort is not None:
+        built.close()
+        where = f"ladder.{len(built.config.ladder) - 1}" if built.config.ladder else "teacher"
+        raise ConfigError(
+            f"{where}.effort: a wrapped client's calls name the teacher and how much it thinks (reasoning_effort, "
+            "thinking): leave the effort out here"
+        )
     attach = messages.attached if messages else _attached
     return cast("C", attach(own.copy(), Wrapped(built)))
 

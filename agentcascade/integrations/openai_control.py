@@ -16,6 +16,7 @@ from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.openai_client import ClientModel
 from agentcascade.models.pricing import PriceTable
+from agentcascade.step.effort_ceiling import split_ceiling
 from agentcascade.storage.responses import ResponseStore
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ class Wrapped:
             raise TypeError(f"create: missing required argument{'s' * (len(missing) > 1)}: {' and '.join(missing)}")
         messages = [plain_message(m) for m in options.pop("messages")]
         model, metadata = options.pop("model"), options.pop("metadata", None)
-        fixed = {k: options.pop(k) for k in TRANSPORT if k in options}
+        fixed, ceiling = split_ceiling({k: options.pop(k) for k in TRANSPORT if k in options})
+        options |= ceiling
         fixed |= {k: options[k] for k in SAMPLING if k in options}
         if provider_metadata := identity.provider_metadata(metadata):
             fixed["metadata"] = provider_metadata

@@ -21,6 +21,7 @@ from agentcascade.integrations.openai_chat import is_raw
 from agentcascade.integrations.openai_control import TRANSPORT, Wrapped, is_omitted, plain_message
 from agentcascade.models.openai_client import ClientModel
 from agentcascade.models.responses_calls import responses_calls
+from agentcascade.step.effort_ceiling import split_ceiling
 from agentcascade.types import Decision
 from agentcascade.wire.responses_request import NATIVE
 
@@ -194,7 +195,7 @@ async def _begin(wrapped: Wrapped, client: Any, create: Callable[..., Any], argu
         options["input"] = [plain_message(item) for item in options["input"]]
     if options.get("tools") is not None:
         options["tools"] = [plain_message(tool) for tool in options["tools"]]
-    fixed = {k: options.pop(k) for k in TRANSPORT if k in options}
+    fixed, ceiling = split_ceiling({k: options.pop(k) for k in TRANSPORT if k in options})
     model, streamed = str(options["model"]), bool(options.pop("stream", False))
     endpoint = wrapped.endpoint(client, f"{model} by responses")
     endpoint.supports_n = False
@@ -205,7 +206,7 @@ async def _begin(wrapped: Wrapped, client: Any, create: Callable[..., Any], argu
     )  # fmt: skip
     models = models_of(wrapped.cascade.context) | {teacher.name}
     step = await begin_step(options, wrapped.shelf, models, native=True)
-    asked = dict(step.read.options)
+    asked = {**step.read.options, **ceiling}
     asked[NATIVE] = {**asked.get(NATIVE, {}), **{k: options[k] for k in ("store",) if options.get(k) is not None}}
     metadata = options.get("metadata")
     episode = wrapped.episode_of(teacher, step.read.messages, metadata, fixed, continues=step.episode)

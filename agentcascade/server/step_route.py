@@ -17,6 +17,7 @@ from agentcascade.server import wire
 from agentcascade.server.errors import Problem, Refused, invalid
 from agentcascade.server.event_stream import EventStream, RunningTasks, unless_gone
 from agentcascade.server.wire_protocol import Caller, StepRequest, WireProtocol
+from agentcascade.step.effort_ceiling import HEADER as CEILING_HEADER
 from agentcascade.step.effort_ceiling import OPTION as CEILING
 from agentcascade.types import Decision
 
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from agentcascade.episodes.episode import Episode
     from agentcascade.server.auth import Gate, Tenant
     from agentcascade.server.passthrough import Api, CallersCascade
-
-
-CEILING_HEADER = "x-agentcascade-max-effort"
-"""The most that models may be asked to think for a request: a level, or a number of tokens."""
 
 
 class StepRoutes:

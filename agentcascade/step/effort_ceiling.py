@@ -16,6 +16,8 @@ from agentcascade.protocols import ChatModel
 
 OPTION = "max_effort"
 """Of a request; no model is sent it."""
+HEADER = "x-agentcascade-max-effort"
+"""The same for clients that can set headers alone: a level, or a number of tokens."""
 
 
 def read_ceiling(options: Mapping[str, Any]) -> tuple[Mapping[str, Any], Effort | None]:
@@ -40,6 +42,31 @@ def read_ceiling(options: Mapping[str, Any]) -> tuple[Mapping[str, Any], Effort 
     if ceiling.share is not None:
         raise InvalidRequest(f"{OPTION} is {ceiling}: a ceiling is a level or a number of tokens, not a share")
     return _under(rest, ceiling), ceiling
+
+
+def split_ceiling(
+    call: Mapping[str, Any], *, body: str = "extra_body", headers: str = "extra_headers"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a client's call adds to its request, without a ceiling, and the ceiling as an option; a header goes first.
+
+    Args:
+        call: Its arguments.
+        body: Names the one that holds further fields of the body.
+        headers: Names the one that holds headers.
+    """
+    kept, found = dict(call), {}
+    fields, named = call.get(body), call.get(headers)
+    if isinstance(fields, Mapping) and OPTION in fields:
+        found[OPTION] = fields[OPTION]
+        kept[body] = {name: value for name, value in fields.items() if name != OPTION}
+    if isinstance(named, Mapping):
+        ours = [name for name in named if str(name).lower() == HEADER]
+        for name in ours:
+            if isinstance(named[name], (str, int)):
+                found[OPTION] = named[name]
+        if ours:
+            kept[headers] = {name: value for name, value in named.items() if name not in ours}
+    return kept, found
 
 
 def _under(options: dict[str, Any], ceiling: Effort) -> dict[str, Any]:

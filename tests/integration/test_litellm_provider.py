@@ -51,6 +51,16 @@ def configuration(fake: FakeOpenAI, folder: Path, **more: Any) -> dict[str, Any]
     return base | more
 
 
+@pytest.mark.parametrize(
+    "names", [{"extra_body": {"max_effort": "huge"}}, {"extra_headers": {"X-Agentcascade-Max-Effort": "huge"}}]
+)
+def test_a_ceiling_of_effort_is_read_of_body_and_headers(register: Register, names: Any) -> None:
+    _, fake = register()
+    with pytest.raises(litellm.exceptions.APIConnectionError, match="max_effort: an effort is one of"):
+        litellm.completion(model="agentcascade/mail", messages=ASK, **names)
+    assert fake.requests == []
+
+
 @pytest.fixture
 def register(tmp_path: Path) -> Iterator[Register]:
     before = litellm.custom_provider_map
