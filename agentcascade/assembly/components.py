@@ -66,7 +66,15 @@ def make_judge(config: CascadeConfig, count: TokenCounter, make: MakeModel | Non
         return None
     from agentcascade.episodes.judge import ModelJudge
 
-    return ModelJudge((make or make_model)(settings.model, count), settings.question, prompts_of(config.prompt))
+    return ModelJudge(
+        (make or make_model)(settings.model, count),
+        settings.question,
+        prompts_of(config.prompt),
+        together=settings.together,
+        characters=settings.together_characters,
+        wait_seconds=settings.together_seconds,
+        max_tokens=settings.model.max_tokens,
+    )
 
 
 KEYS = ("goal", "plan", "observation")

@@ -11,12 +11,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from agentcascade._util.error_secrets import remove_secrets
 from agentcascade.billing import surcharges
 from agentcascade.billing.bill import bill_of_deltas, bill_of_lost, bookable
 from agentcascade.billing.reservation import Reservation, background, keep_until_done
+from agentcascade.billing.shares import Share, SharedReservation
+from agentcascade.billing.tab import Bill as Bill
+from agentcascade.billing.tab import Tab as Tab
 from agentcascade.billing.worst_case import PlannedCall
 from agentcascade.errors import EmptyCompletion, bill_of
 from agentcascade.messages import clean_completion
@@ -24,7 +28,6 @@ from agentcascade.protocols import Budgets, ChatModel, Observer, StreamingModel,
 from agentcascade.types import (
     Account,
     CacheUse,
-    Call,
     Completion,
     Decision,
     Delta,
@@ -43,34 +46,6 @@ LINGER_SECONDS = 10.0
 """How long the answer to a call within a budget is waited for when its caller is gone: its usage is the true bill."""
 SECONDS = 60.0
 """Of a call that says nothing else."""
-
-
-class Bill(Protocol):
-    """What the calls are made for: a step's record, or a `Tab`."""
-
-    def add_call(self, role: Role, purpose: Purpose, completion: Completion | None) -> None: ...
-
-    def add_failure(self, what: str, error: BaseException) -> None: ...
-
-    def model_time(self) -> AbstractContextManager[None]: ...
-
-
-class Tab:
-    """The bill of calls that are no part of a step."""
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.failures: list[BaseException] = []
-
-    def add_call(self, role: Role, purpose: Purpose, completion: Completion | None) -> None:
-        if completion is not None:
-            self.calls.append(Call.of(role, purpose, completion))
-
-    def add_failure(self, what: str, error: BaseException) -> None:
-        self.failures.append(error)
-
-    def model_time(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
 
 class Door:
@@ -118,6 +93,7 @@ class Door:
         on_delta: Callable[[Delta], None] | None = None,
         namespace: str | None = None,
         cache_use: CacheUse = "auto",
+        shares: Sequence[Share] = (),
     ) -> Completion:
         """One call of `model`: answered from the cache, or reserved, watched, bounded in time, billed, settled.
 
@@ -133,6 +109,7 @@ class Door:
             on_delta: Gets the answer as it comes, where the model streams and `n` is 1. Of one from the cache nothing.
             namespace: Whose response cache; None: none.
             cache_use: What the request says of it.
+            shares: Of a call that several questions share, instead of `accounts`: what each bears of it.
 
         Returns:
             The model's completion, whose `usage` (tokens) and `dollars` can be booked: never below what was received.
@@ -156,14 +133,15 @@ class Door:
         settings = self._settings
         output_tokens = settings.output_tokens if settings is not None else None
         call = PlannedCall(model, messages, options, n, self._count, output_tokens)
-        reservation: Reservation | None = None
+        reservation: Reservation | SharedReservation | None = None
         limited = False
-        if accounts and self._budgets is not None:
+        if (accounts or any(share.accounts for share in shares)) and self._budgets is not None:
             surcharges.refuse_surcharges(call.caller_options, messages)
             limited = bool(call.limit_to_set)
             options = {**options, **call.limit_to_set}
             strict = settings is None or settings.when_unavailable == "refuse"
-            reservation = Reservation(self._budgets, accounts, bill, strict=strict)
+            one = partial(Reservation, self._budgets, failures=bill, strict=strict)
+            reservation = SharedReservation(shares, one) if shares else one(accounts)
             await reservation.reserve(call.worst_case_dollars(), limit)
         request = {"n": n, "temperature": options.get("temperature"), "stream": on_delta is not None}
         deltas: list[Delta] = []
@@ -201,7 +179,7 @@ class Door:
 
 
 async def _within(
-    limit: float, work: Awaitable[Completion], reservation: Reservation | None, call: PlannedCall
+    limit: float, work: Awaitable[Completion], reservation: Reservation | SharedReservation | None, call: PlannedCall
 ) -> Completion:
     """What `work` gives within `limit` seconds. Within a budget it goes on for a while when its caller is gone."""
     if reservation is None:
@@ -226,7 +204,9 @@ async def _within(
         raise
 
 
-def _settle_when_done(task: asyncio.Future[Completion], reservation: Reservation, call: PlannedCall) -> None:
+def _settle_when_done(
+    task: asyncio.Future[Completion], reservation: Reservation | SharedReservation, call: PlannedCall
+) -> None:
     """Settle a call whose caller is gone: by its answer, if that comes soon, else by the worst that may come of it.
 
     By a callback, not by a task: one that is cancelled before it began would settle nothing.

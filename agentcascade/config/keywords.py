@@ -265,6 +265,9 @@ class JudgeKeywords(TypedDict, total=False):
     question: str
     name: str | None
     options: Mapping[str, Any]
+    together: int
+    together_characters: int
+    together_seconds: float
 
 
 class RedactionKeywords(TypedDict, total=False):

@@ -419,11 +419,25 @@ class JudgeConfig(Section):
     )
     name: str | None = Field(default=None, description="a plug-in's name, instead of `model`")
     options: Mapping[str, Any] = Field(default_factory=dict, description="of the plug-in")
+    together: int = Field(
+        default=1, ge=1, le=64, description="the most episodes of a namespace that one call asks the model about"
+    )
+    together_characters: int = Field(default=60_000, ge=1, le=1_000_000, description="of the episodes of one call")
+    together_seconds: float = Field(
+        default=1.0, gt=0, le=600, description="for which an episode that ends waits for others to share a call with"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if self.name is not None and self.model is not None:
             raise ValueError(f"both judge.name '{self.name}' and judge.model are set: one judge decides, leave one out")
+        if self.name is not None and self.together > 1:
+            raise ValueError(f"together is {self.together}, but only a model (judge.model) is asked about several")
+        if self.model is not None and str(self.model.effort or "").endswith("x"):
+            raise ValueError(
+                f"model.effort is {self.model.effort}, a share of what steps usually think, and a judge takes no "
+                "steps: say a level or a number of tokens"
+            )
         return self
 
 

@@ -1,0 +1,171 @@
+"""Judges asked about several episodes in one call: tokens of a question, and what the verdicts are worth.
+
+    INTERCODE_DATA=data/intercode_sql TAU_BENCH_DATA=data/tau_bench python tests/benchmarks/bench_judges.py tokens
+    INTERCODE_DATA=data/intercode_sql python tests/benchmarks/bench_judges.py sample URL MODEL ROWS.jsonl
+    python tests/benchmarks/bench_judges.py report [ROWS.jsonl.xz]
+
+tokens: prompts of real recorded episodes (gpt-3.5 ReAct on InterCode-SQL, gpt-4o on tau-bench airline), alone and 2, 4
+and 8 together, counted as cl100k_base; no model is asked. sample: a model behind an OpenAI-compatible endpoint judges
+InterCode's short ReAct episodes, half of them failures, each alone, 4 and 8 together, in one order for all; rows are
+written as they come. report: accuracy with exact intervals, agreement with the verdict alone, tokens. The rows of
+Qwen2.5-Coder-1.5B-Instruct (Q4_K_M, llama.cpp on a CPU, temperature 0) are in judges.jsonl.xz.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import lzma
+import os
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agentcascade.assembly.components import make_model
+from agentcascade.billing.door import Door, Tab
+from agentcascade.config.sections import JudgeConfig, ModelConfig
+from agentcascade.episodes.judge import ModelJudge
+from agentcascade.messages import text_of
+from agentcascade.models.scripted import ScriptedModel
+from agentcascade.models.tokens import token_counter
+from agentcascade.types import Step, Trajectory
+
+ROWS = Path(__file__).parent / "judges.jsonl.xz"
+SIZES = 1, 2, 4, 8
+SAMPLED = 1, 4, 8
+BLOCK = max(SIZES)
+LONGEST, OBSERVATION = 1_500, 160
+"""Characters of a question that a small model on a CPU is asked, and of each observation in it."""
+QUESTION = JudgeConfig().question
+
+
+def intercode(cut: int = 100_000) -> list[Trajectory]:
+    """gpt-3.5 ReAct on InterCode-SQL: question, thoughts, queries, rows; success is the full reward."""
+    file = Path(os.environ["INTERCODE_DATA"]) / "ic_sql_react_10_turns.json"
+    episodes = []
+    for number, run in json.loads(file.read_text()).items():
+        turns, observation, steps = run["turn_history"], "", []
+        for thought, action, seen in zip(turns["thoughts"], turns["actions"], turns["observations"]):
+            steps.append(Step(observation=observation[:cut], reasoning=thought, action=action))
+            observation = str(seen)
+        success = run["summary"]["max_reward"] == 1.0
+        episodes.append(Trajectory(id=f"ic-{number}", goal=run["query"], steps=tuple(steps), success=success))
+    return episodes
+
+
+def tau_bench() -> list[Trajectory]:
+    """gpt-4o on tau-bench airline: what the user and the tools said, and what the agent answered."""
+    file = Path(os.environ["TAU_BENCH_DATA"]) / "gpt-4o-airline.json"
+    episodes = []
+    for run in json.loads(file.read_text()):
+        goal, heard, steps = "", "", []
+        for message in run["traj"]:
+            content = message.get("content") or ""
+            if message["role"] == "assistant":
+                calls = [call["function"] for call in message.get("tool_calls") or ()]
+                text = "; ".join(f"{call['name']}({call['arguments']})" for call in calls) or content
+                steps.append(Step(observation=heard, action=text))
+                heard = ""
+            elif message["role"] != "system":
+                goal, heard = goal or content, f"{heard}\n{content}".strip()
+        name = f"tau-{run['task_id']}-{run['trial']}"
+        episodes.append(Trajectory(id=name, goal=goal, steps=tuple(steps), success=run["reward"] == 1.0))
+    return episodes
+
+
+def tokens() -> None:
+    """Prompt and completion tokens of a question, by how many share a call."""
+    count = token_counter()
+    judge = ModelJudge(ScriptedModel(["yes"]), QUESTION)
+    for name, episodes in (("InterCode-SQL, gpt-3.5 ReAct", intercode()), ("tau-bench airline, gpt-4o", tau_bench())):
+        random.Random(0).shuffle(episodes)
+        episodes = episodes[: len(episodes) // BLOCK * BLOCK]
+        print(f"{name}: {len(episodes):,} episodes, success {sum(e.success for e in episodes) / len(episodes):.3f}")
+        alone = 0.0
+        for size in SIZES:
+            asked = answered = 0
+            for start in range(0, len(episodes), size):
+                group = episodes[start : start + size]
+                if size == 1:
+                    messages, answer = judge.messages(group[0]), "yes"
+                else:
+                    shared = judge.share(group)
+                    messages = [{"role": "user", "content": shared.text}]
+                    answer = "\n".join(f"{code}: yes" for code in shared.codes)
+                asked += count(text_of(messages[0]))
+                answered += count(answer)
+            asked_each, answered_each = asked / len(episodes), answered / len(episodes)
+            alone = alone or asked_each
+            saved = f"{asked_each / alone - 1:+.1%}"
+            print(f"  {size} a call: prompt {asked_each:,.1f} tokens a question ({saved}), answer {answered_each:.1f}")
+
+
+def drawn() -> list[Trajectory]:
+    """Short episodes, as many failures as successes, in a random order."""
+    judge = ModelJudge(ScriptedModel(["yes"]), QUESTION)
+    short = [e for e in intercode(OBSERVATION) if len(text_of(judge.messages(e)[0])) <= LONGEST]
+    random.Random(0).shuffle(short)
+    won, lost = ([e for e in short if e.success is value] for value in (True, False))
+    number = min(len(won), len(lost))
+    both = [*won[:number], *lost[:number]]
+    random.Random(1).shuffle(both)
+    return both
+
+
+def read_rows(rows: Path) -> list[dict[str, Any]]:
+    """Blocks of episodes that were judged."""
+    if not rows.exists():
+        return []
+    text = lzma.decompress(rows.read_bytes()).decode() if rows.suffix == ".xz" else rows.read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+async def sample(url: str, model: str, rows: Path) -> None:
+    """Ask, block by block, so that a part of the rows is a figure."""
+    config = ModelConfig(name=f"openai/{model}", api_base=url, api_key="none", timeout_seconds=1800, max_tokens=16)
+    judge = ModelJudge(make_model(config, token_counter()), QUESTION)
+    done = {block["block"] for block in read_rows(rows)}
+    episodes = drawn()
+    for block in range(len(episodes) // BLOCK):
+        if block in done:
+            continue
+        asked: list[dict[str, Any]] = []
+        for size in SAMPLED:
+            for start in range(block * BLOCK, (block + 1) * BLOCK, size):
+                group = episodes[start : start + size]
+                shared = judge.share(group) if size > 1 else None
+                messages = [{"role": "user", "content": shared.text}] if shared else judge.messages(group[0])
+                options = {"temperature": 0.0, "max_tokens": 16 * (size + 1)}
+                answer = await Door().call(
+                    judge.model, messages, options, role="teacher", purpose="judge", bill=Tab(), seconds=1800
+                )
+                text = text_of(answer.messages[0])
+                asked.append({
+                    "size": size,
+                    "episodes": [e.id for e in group],
+                    "right": [e.success for e in group],
+                    "text": text,
+                    "codes": shared.codes if shared else (),
+                    "prompt_tokens": answer.usage.prompt,
+                    "output_tokens": answer.usage.completion,
+                    "seconds": round(answer.seconds, 1),
+                })  # fmt: skip
+        with rows.open("a") as file:
+            file.write(json.dumps({"block": block, "model": model, "calls": asked}) + "\n")
+        print(block, flush=True)
+
+
+def main(arguments: Sequence[str]) -> None:
+    match list(arguments):
+        case ["tokens"]:
+            tokens()
+        case ["sample", url, model, rows]:
+            asyncio.run(sample(url, model, Path(rows)))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
