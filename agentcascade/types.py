@@ -505,7 +505,7 @@ class Outcome(Frozen):
     created_at: datetime = Field(default_factory=now)
 
 
-Scope = Literal["key", "namespace", "episode"]
+Scope = Literal["key", "namespace", "episode", "collection"]
 
 
 class Account(Frozen):

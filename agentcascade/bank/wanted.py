@@ -78,8 +78,8 @@ def wanted(bank: Bank, namespace: str, near: float = 0.75) -> list[WantedCluster
     )
     with bank.database.begin() as connection:
         steps = connection.execute(voted.order_by(decisions.c.created_at.desc()).limit(MOST)).all()
-        spent = _teacher_dollars(connection, [s.id for s in steps if s.answered_by == "teacher"])
-        audits = _audits(connection, namespace)
+        spent = dollars_of_teacher(connection, [s.id for s in steps if s.answered_by == "teacher"])
+        audits = audits_of(connection, namespace)
         query = select(trajectories.c.goal, func.count()).where(trajectories.c.namespace == namespace)
         banked = {goal[:300]: int(n) for goal, n in connection.execute(query.group_by(trajectories.c.goal))}
     by_goal = defaultdict[str, list[Any]](list)
@@ -150,7 +150,7 @@ def _per_episode(dollars: Sequence[Decimal | None], episodes: int) -> Decimal | 
     return None if len(known) < len(dollars) else sum(known, Decimal(0)) / episodes
 
 
-def _teacher_dollars(connection: Any, ids: Sequence[str]) -> dict[str, Decimal | None]:
+def dollars_of_teacher(connection: Any, ids: Sequence[str]) -> dict[str, Decimal | None]:
     """Decision → dollars of its teacher's calls; None where one of them is not known."""
     found: dict[str, Decimal | None] = {}
     for part in chunks(ids):
@@ -163,7 +163,7 @@ def _teacher_dollars(connection: Any, ids: Sequence[str]) -> dict[str, Decimal |
     return found
 
 
-def _audits(connection: Any, namespace: str) -> dict[str, bool]:
+def audits_of(connection: Any, namespace: str) -> dict[str, bool]:
     """Decision → whether the teacher did what the student had done, of audited steps."""
     query = select(shadows.c.decision, shadows.c.teacher_action, decisions.c.action).join(
         decisions, decisions.c.id == shadows.c.decision

@@ -189,6 +189,10 @@ class CollectKeywords(TypedDict, total=False):
     plan: bool
     first_thought: bool
     drop_observations: Sequence[str]
+    active: bool
+    budget: Decimal | float | str | None
+    horizon: int
+    cold_start: int
 
 
 class ContrastKeywords(TypedDict, total=False):

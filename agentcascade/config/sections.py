@@ -272,10 +272,23 @@ class ActionsConfig(Section):
 
 
 class CollectConfig(Section):
+    """Demonstrations: what is asked of the teacher, what is banked, and where it is sent (`active`)."""
+
     plan: bool = Field(default=False, description="ask the teacher for a plan before the first step (Traj-Bootstrap)")
     first_thought: bool = Field(default=False, description="open the first turn with a thought made without tools")
     drop_observations: tuple[str, ...] = Field(
         default=(), description="steps that led to an observation containing one of these are left out of the bank"
+    )
+    active: bool = Field(
+        default=False,
+        description="collect where a demonstration is expected to save more than it costs, and stop where none does",
+    )
+    budget: Decimal | None = Field(
+        default=None, gt=0, description="dollars of active collection in a namespace, in all; default: no limit"
+    )
+    horizon: int = Field(default=1000, ge=1, description="future episodes over which a demonstration must pay")
+    cold_start: int = Field(
+        default=10, ge=0, description="demonstrations by diversity alone while no step was voted on yet"
     )
 
 

@@ -69,6 +69,7 @@ class Episode:
         steps: The steps taken so far.
         decisions: What the cascade decided at each of them, with its bill.
         not_banked: After `finish`, why the bank did not grow; empty where it did.
+        metadata: Of the trajectory that is banked, beside the episode's id.
 
     Raises:
         ConfigError: `mode` needs a model that the cascade lacks.
@@ -115,6 +116,7 @@ class Episode:
         self._model = ""
         self._closed = False
         self.not_banked = ""
+        self.metadata: dict[str, str] = {}
         self._started = now()
         self._last_decision, self._taken = "", 0
         self.accounts, self._stateless, self._cache_use = tuple(accounts), stateless, cache_use
@@ -365,7 +367,7 @@ class Episode:
             steps=without_failed(self.steps, self._context.config.collect.drop_observations),
             success=success,
             model=self._model,
-            metadata={"episode": self.id},
+            metadata={**self.metadata, "episode": self.id},
         )
 
     async def finish(self, success: bool | None = None) -> bool:

@@ -1,0 +1,106 @@
+"""What active collection would choose, and what it did: plans before anything is asked, and a run's last words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from rich.table import Column, Table
+
+from agentcascade.cli.terminal import console, say
+
+if TYPE_CHECKING:
+    from agentcascade.bank.active import ActiveChooser, Candidate
+    from agentcascade.bank.bank import Bank
+    from agentcascade.cascade import Cascade
+    from agentcascade.config.load import CascadeConfig
+    from agentcascade.episodes.active_collect import ActiveRun, PoolTask
+    from agentcascade.episodes.batch_collect import Task
+
+SHOWN = 30
+"""Tasks of a plan that are listed."""
+
+
+def plan(chooser: ActiveChooser, settings: CascadeConfig, *, taken: int = 0) -> tuple[list[Candidate], str]:
+    """What would be chosen if every episode succeeded and cost what is expected, and why it would stop."""
+    from agentcascade.episodes.active_collect import why_stop
+
+    chosen: list[Candidate] = []
+    remaining = settings.collect.budget
+    while True:
+        candidate = chooser.best()
+        stopped = why_stop(candidate, chooser.cold, taken + len(chosen), settings.collect.cold_start, remaining)
+        if stopped is not None or candidate is None:
+            return chosen, stopped or ""
+        chosen.append(candidate)
+        chooser.take(candidate.number)
+        if remaining is not None and candidate.price is not None:
+            remaining -= candidate.price
+
+
+def planned_tasks(settings: CascadeConfig, bank: Bank, listed: Sequence[Task]) -> list[Task]:
+    """The tasks of a batch: those that pay, all chosen before it is sent."""
+    from agentcascade.episodes.active_collect import chooser_of, single_step
+
+    pool = [single_step(task, judged=True) for task in listed]
+    k, horizon = settings.retrieval.k, settings.collect.horizon
+    chosen, stopped = plan(chooser_of(bank, settings.bank.namespace, pool, k=k, horizon=horizon), settings)
+    say(f"{len(chosen):,} of {len(listed):,} tasks are sent; {stopped}")
+    return [listed[candidate.number] for candidate in chosen]
+
+
+async def say_plan(cascade: Cascade, pool: Sequence[PoolTask]) -> None:
+    """A table of what would be collected."""
+    from agentcascade._util.threads import apart
+    from agentcascade.episodes.active_collect import prepare
+
+    settings = cascade.config
+    left, before, chooser = await prepare(cascade.engine, pool, settings.bank.namespace)
+    if chooser is None:
+        say("all tasks of the pool were demonstrated or tried before")
+        return
+    chosen, stopped = await apart(lambda: plan(chooser, settings, taken=before))
+    table = Table(
+        "goal", *(Column(name, justify="right") for name in ("saves", "costs", "need", "of steps")), "why", box=None,
+        padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    for candidate in chosen[:SHOWN]:
+        table.add_row(
+            " ".join(left[candidate.number].goal.split())[:60], _dollars(candidate.saving), _dollars(candidate.price),
+            "–" if chooser.cold else f"{candidate.need:.2f}", "–" if chooser.cold else f"{candidate.steps:.2f}",
+            candidate.why,
+        )  # fmt: skip
+    console().print(table)
+    total = sum((c.price or Decimal(0) for c in chosen), Decimal(0))
+    cost = "" if chooser.cold else f", for ${total:.4f}"
+    say(f"{len(chosen):,} of {len(pool):,} tasks would be collected{cost}; {stopped}. Nothing was asked.")
+    if not chooser.cold:
+        say(evidence_line(chooser, settings.collect.horizon))
+
+
+def evidence_line(chooser: ActiveChooser, horizon: int) -> str:
+    """What the estimate rests on."""
+    curve, evidence = chooser.curve, chooser.evidence
+    none, full = (1 / (1 + 2.718281828459045 ** -(curve.intercept + curve.slope * s)) for s in (0.0, 1.0))
+    return (
+        f"by {len(evidence.goals):,} live episodes: without support {none:.2f} of steps need the teacher, with full "
+        f"support {full:.2f}; a deferral costs ${evidence.step_dollars or 0:.5f} more; {horizon:,} future episodes"
+    )
+
+
+def say_run(run: ActiveRun, pool: int, settings: CascadeConfig) -> None:
+    """What a run collected, what that is expected to save, and why it stopped."""
+    banked = sum(choice.banked for choice in run.choices)
+    budget = settings.collect.budget
+    of = "" if budget is None else f" of ${budget:.4f}"
+    before = f", {run.done_before:,} before" if run.done_before else ""
+    say(
+        f"{banked:,} of {pool:,} tasks banked in this run{before}; spent ${run.spent:.4f}{of}; expected to save "
+        f"${run.expected:.4f} in {settings.collect.horizon:,} episodes"
+    )
+    say(f"stopped: {run.stopped}")
+
+
+def _dollars(dollars: Decimal | None) -> str:
+    return "not known" if dollars is None else f"${dollars:.4f}"

@@ -1,0 +1,285 @@
+"""Active collection: the teacher plays the tasks of a pool in the order of what they are expected to save, then stops.
+
+Every task is an episode of mode ``collect`` whose id follows from namespace and task, and whose calls are answered from
+the response cache where they were made before: a run that was killed is continued by another, and pays for nothing
+twice. What is spent is reserved and booked on an account of the namespace's collection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from hashlib import blake2b
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from agentcascade._util.threads import apart
+from agentcascade.bank.active import ActiveChooser, Candidate
+from agentcascade.bank.bank import Bank
+from agentcascade.bank.needs import read_evidence
+from agentcascade.episodes.batch_collect import Task
+from agentcascade.episodes.episode import Episode
+from agentcascade.errors import BankError, BudgetExceeded, ConfigError, UnknownPrice, describe
+from agentcascade.protocols import Budgets
+from agentcascade.step.engine import Engine
+from agentcascade.storage import Database
+from agentcascade.storage.budgets import DatabaseBudgets
+from agentcascade.storage.tables import episodes, trajectories
+from agentcascade.storage.trajectories import chunks
+from agentcascade.types import Account, Usage
+
+log = logging.getLogger("agentcascade.collect")
+MOST_FAILURES = 3
+"""Episodes in a row that break, after which the run stops."""
+
+Play = Callable[[Episode], Awaitable[bool | None]]
+"""Plays a task's episode: whether it was won; None where the judge is to say."""
+
+
+class PoolTask(NamedTuple):
+    """A task that the teacher may demonstrate: a stable id, its goal, and how it is played."""
+
+    id: str
+    goal: str
+    play: Play
+
+
+class Choice(NamedTuple):
+    """A task that was chosen, why, and what came of it.
+
+    `dollars` is what its episode did cost in this run; None where a price is not known.
+    """
+
+    task: str
+    goal: str
+    candidate: Candidate
+    banked: bool
+    dollars: Decimal | None
+    problem: str = ""
+
+
+class ActiveRun(NamedTuple):
+    """Choices of a run in their order, and why it stopped."""
+
+    choices: tuple[Choice, ...]
+    stopped: str
+    done_before: int
+    """Tasks of the pool that earlier runs demonstrated, or tried."""
+    spent: Decimal
+    """Dollars of the namespace's collection, in all runs."""
+
+    @property
+    def expected(self) -> Decimal:
+        """Expected saving of what was banked, over the horizon."""
+        return sum((c.candidate.saving or Decimal(0) for c in self.choices if c.banked), Decimal(0))
+
+
+def account_of(namespace: str, budget: Decimal | None) -> Account | None:
+    """The account that active collection is paid from; None without a limit."""
+    return None if budget is None else Account(scope="collection", name=namespace, limit=budget)
+
+
+def episode_id(namespace: str, task: str) -> str:
+    """Id of the episode in which the teacher plays a task, the same in every run."""
+    return "active_" + blake2b(f"{namespace}\0{task}".encode(errors="replace"), digest_size=12).hexdigest()
+
+
+def single_step(task: Task, *, judged: bool) -> PoolTask:
+    """A task of one step, as files of tasks hold them; without a judge every answer is a success."""
+
+    async def play(episode: Episode) -> bool | None:
+        await episode.complete(list(task.messages), tools=list(task.tools) or None)
+        return None if judged else True
+
+    users = [str(m.get("content") or "") for m in task.messages if m.get("role") == "user"]
+    return PoolTask(task.id, users[0] if users else "", play)
+
+
+def chooser_of(
+    bank: Bank, namespace: str, pool: Sequence[PoolTask], *, k: int, horizon: int, live: bool = False
+) -> ActiveChooser:
+    """What chooses of a pool, by the namespace's records so far. Blocks.
+
+    Raises:
+        UnknownPrice: What a deferral or an episode costs is not known.
+        EmbeddingError: Goals cannot be embedded.
+        StorageError: The database fails.
+    """
+    k = max(1, k)
+    goals = [task.goal for task in pool]
+    return ActiveChooser(bank, read_evidence(bank, namespace, k), goals, k=k, horizon=horizon, live=live)
+
+
+class Prepared(NamedTuple):
+    """A pool without what earlier runs ended, and what chooses of it; no chooser where nothing is left."""
+
+    left: Sequence[PoolTask]
+    done_before: int
+    chooser: ActiveChooser | None
+
+
+async def prepare(engine: Engine, pool: Sequence[PoolTask], namespace: str) -> Prepared:
+    """The tasks that are left, and what chooses of them. Raises what `collect_actively` raises before it asks."""
+    context = engine.context
+    bank, database, teacher, config = context.bank, context.database, context.teacher, context.config
+    if bank is None or database is None or teacher is None:
+        raise ConfigError("active collection needs a teacher and a bank: build the cascade with mode 'collect'")
+    if not pool:
+        raise BankError("the pool of active collection is empty: give tasks that the teacher may demonstrate")
+    if teacher.dollars(Usage(input=1, output=1)) is None:
+        raise UnknownPrice(
+            f"active collection weighs savings against the price of '{teacher.name}', which is not known: set "
+            "teacher.price, or collect without collect.active"
+        )
+    ended = await apart(_ended, database, namespace, [task.id for task in pool])
+    left = [task for task in pool if task.id not in ended] if ended else list(pool)
+    chooser = None
+    if left:
+        chooser = await apart(
+            lambda: chooser_of(bank, namespace, left, k=config.retrieval.k, horizon=config.collect.horizon)
+        )
+    return Prepared(left, len(ended), chooser)
+
+
+async def collect_actively(
+    engine: Engine,
+    pool: Sequence[PoolTask],
+    *,
+    namespace: str | None = None,
+    tell: Callable[[Choice], None] = lambda choice: None,
+) -> ActiveRun:
+    """Have the teacher play what pays most, task by task, until nothing pays, or the budget or the pool is used up.
+
+    Args:
+        engine: Of a cascade with a bank, a teacher and a database; its response cache, where it has one, is what a run
+            that was stopped is continued from. `collect` of its configuration has budget, horizon and the cold start.
+        pool: Tasks to choose from; those that earlier runs ended are passed over.
+        namespace: Whose; default: that of the configuration.
+        tell: Gets each choice when its episode has ended.
+
+    Returns:
+        What was chosen and why it stopped. Whatever an episode raises is its choice's `problem`.
+
+    Raises:
+        BankError: The pool is empty.
+        ConfigError: The cascade lacks a bank, a teacher or a database.
+        UnknownPrice: The teacher's price is not known, or what a deferral costs is not.
+        EmbeddingError: Goals cannot be embedded.
+        StorageError: The database fails.
+    """
+    context, settings = engine.context, engine.context.config.collect
+    space = namespace or context.config.bank.namespace
+    account = account_of(space, settings.budget)
+    left, done_before, chooser = await prepare(engine, pool, space)
+    if chooser is None:
+        all_done = "all tasks of the pool were demonstrated or tried before"
+        return ActiveRun((), all_done, done_before, await _spent(context.budgets, account))
+    choices: list[Choice] = []
+    broken = 0
+    while True:
+        candidate = await apart(chooser.best)
+        remaining = None if account is None else account.limit - await _spent(context.budgets, account)
+        stopped = why_stop(candidate, chooser.cold, len(choices) + done_before, settings.cold_start, remaining)
+        if stopped is None and broken >= MOST_FAILURES:
+            stopped = f"{broken} episodes in a row broke, the last with {choices[-1].problem}"
+        if stopped is not None or candidate is None:
+            break
+        task = left[candidate.number]
+        choice, over_budget = await _demonstrate(engine, task, candidate, space, account)
+        choices.append(choice)
+        tell(choice)
+        broken = broken + 1 if choice.problem else 0
+        chooser.take(candidate.number, banked=choice.banked)
+        if over_budget:
+            stopped = f"the budget: {choice.problem}"
+            break
+    spent = await _spent(context.budgets, account)
+    if account is None:
+        spent = sum((c.dollars or Decimal(0) for c in choices), Decimal(0))
+    return ActiveRun(tuple(choices), stopped or "", done_before, spent)
+
+
+def why_stop(
+    candidate: Candidate | None, cold: bool, taken: int, cold_start: int, remaining: Decimal | None
+) -> str | None:
+    """Why collection stops before `candidate`; None where it goes on.
+
+    Args:
+        candidate: The best of what is left.
+        cold: No step was voted on yet.
+        taken: Tasks that were demonstrated or tried, in all runs.
+        cold_start: Most of them in a cold start.
+        remaining: Dollars of the budget; None where there is none.
+    """
+    if candidate is None:
+        return "the pool is used up"
+    if cold and taken >= cold_start:
+        return (
+            f"the cold start is over ({taken} tasks by diversity, collect.cold_start): let the cascade play in mode "
+            "'cascade', so that it is seen where demonstrations are wanted"
+        )
+    if not candidate.pays:
+        saving, price = candidate.saving or Decimal(0), candidate.price or Decimal(0)
+        return f"the best task that is left is expected to save ${saving:.4f}, and costs ${price:.4f}"
+    if remaining is not None and remaining <= 0:
+        return "the budget is used up"
+    if remaining is not None and candidate.price is not None and candidate.price > remaining:
+        return f"the budget: ${remaining:.4f} are left, and the next episode is expected to cost ${candidate.price:.4f}"
+    return None
+
+
+async def _demonstrate(
+    engine: Engine, task: PoolTask, candidate: Candidate, namespace: str, account: Account | None
+) -> tuple[Choice, bool]:
+    """The teacher's episode of a task, banked where it was won; and whether the budget ended it."""
+    episode = Episode(
+        engine,
+        id=episode_id(namespace, task.id),
+        namespace=namespace,
+        mode="collect",
+        accounts=() if account is None else (account,),
+        cache_use="use",
+    )
+    episode.metadata = {"task": task.id, "active": str(candidate)}
+    if candidate.saving is not None:
+        episode.metadata |= {"expected_saving": str(candidate.saving), "expected_price": str(candidate.price)}
+    banked, problem, over_budget = False, "", False
+    try:
+        success = await task.play(episode)
+        if engine.context.response_cache is not None:
+            await apart(engine.context.response_cache.close)  # what was bought is written before the next task
+        banked = await episode.finish(success)
+        problem = "" if banked else episode.not_banked
+    except BudgetExceeded as error:
+        problem, over_budget = str(error), error.scope in ("collection", "namespace")
+    except Exception as error:
+        problem = describe(error)
+        log.warning("the teacher's episode of task %s broke: %s", task.id[:80], problem)
+    paid = [decision.dollars for decision in episode.decisions]
+    known = [dollars for dollars in paid if dollars is not None]
+    dollars = sum(known, Decimal(0)) if len(known) == len(paid) else None
+    return Choice(task.id, task.goal, candidate, banked, dollars, problem), over_budget
+
+
+async def _spent(budgets: Budgets | None, account: Account | None) -> Decimal:
+    """Dollars on the account, set aside ones included."""
+    if account is None or not isinstance(budgets, DatabaseBudgets):
+        return Decimal(0)
+    balance = await apart(budgets.balance, account)
+    return balance.spent + balance.reserved
+
+
+def _ended(database: Database, namespace: str, tasks: Sequence[str]) -> set[str]:
+    """Those of the tasks whose episode ended, or is banked."""
+    by_episode = {episode_id(namespace, task): task for task in tasks}
+    found = set[str]()
+    with database.begin() as connection:
+        for part in chunks(sorted(by_episode)):
+            for id, space in (
+                (episodes.c.id, episodes.c.namespace),
+                (trajectories.c.episode, trajectories.c.namespace),
+            ):
+                found |= set(connection.execute(select(id).where(space == namespace, id.in_(part))).scalars())
+    return {by_episode[id] for id in found}

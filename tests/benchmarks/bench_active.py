@@ -1,0 +1,289 @@
+"""Active collection against random order: solve rate and teacher share by number of demonstrations, in ALFWorld.
+
+    ALFWORLD_DATA=… python tests/benchmarks/bench_active.py play --out FOLDER [--seeds 5] [--games 30]
+    python tests/benchmarks/bench_active.py show --out FOLDER
+
+`play` appends a row a cell to FOLDER/cells.jsonl and goes on where it was stopped. Pool: the official training games
+that are at hand, each played once by the stand-in teacher (offline/expert, the engine's own planner). Live traffic:
+games of valid_seen, TRAFFIC new ones at each size of the bank, played by the cascade (offline/imitator, a program that
+copies by analogy, three samples that must agree, else the expert). Evaluation: the same games of valid_unseen for every
+order and size, which nothing is chosen by. Orders: `random`; `cover`, by diversity alone; `active`, the first size by
+diversity (a cold start), then by expected saving, from the decisions of the traffic so far. The students are
+STAND-INS: figures say what the order does to a program that copies from its demonstrations, not to a language model.
+
+`show` prints the curves, 95 % bootstrap of games within seeds and of seeds, and the paired difference to `random`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agentcascade.assembly import components
+from agentcascade.bank.active import ActiveChooser
+from agentcascade.bank.bank import Bank
+from agentcascade.bank.needs import Evidence, read_evidence
+from agentcascade.bench import worker as bench_worker
+from agentcascade.bench.records import EpisodeJob, EpisodeRecord
+from agentcascade.bench.suites.alfworld import PRICES, AlfworldSuite
+from agentcascade.bench.worker import Setup, Worker
+from agentcascade.config.load import CascadeConfig
+from agentcascade.storage import Database, open_database
+from agentcascade.storage.record_rows import write_records
+from agentcascade.types import Trajectory, now
+
+SIZES = (5, 10, 20, 40, 80)
+TRAFFIC = 25
+HORIZON = 10_000
+"""Episodes: so many that no order stops before a size is reached, since sizes are compared here."""
+ORDERS = ("random", "active", "cover")
+
+
+class RememberingEmbedder:
+    """Embeds each text once in this process."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner: Any = inner
+        self._known: dict[str, np.ndarray] = {}
+        self.name, self.dimension = inner.name, inner.dimension
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        if new := [t for t in dict.fromkeys(texts) if t not in self._known]:
+            self._known.update(zip(new, self._inner.embed(new)))
+        return np.stack([self._known[t] for t in texts])
+
+
+class BankedWorker(Worker):
+    """A worker whose bank is exchanged."""
+
+    database: Database | None = None
+
+    def _database(self, seed: int) -> Any:
+        return self.database
+
+    def with_bank(self, database: Database) -> BankedWorker:
+        self.database = database
+        self._cascades.clear()
+        return self
+
+
+def configuration() -> CascadeConfig:
+    """As `agentcascade bench alfworld` plays policy `cascade` by default."""
+    suite = AlfworldSuite()
+    return CascadeConfig.load(
+        mode="cascade",
+        teacher={"name": suite.defaults.teacher, "price": PRICES[suite.defaults.teacher], "temperature": 0.1},
+        student={"name": suite.defaults.student, "price": PRICES[suite.defaults.student]},
+        retrieval={"k": suite.defaults.k, "embedder": "minilm"},
+        router={"name": "unanimity", "options": {"n": suite.defaults.samples}},
+        sampling={"temperature": 0.1},
+        actions=dict(suite.actions),
+        collect={"drop_observations": suite.dropped},
+    )
+
+
+def tasks(split: str, seed: int = 0) -> list[Any]:
+    found, source = AlfworldSuite().tasks(split, 10_000, seed, workers=1, on_progress=lambda done, of: None)
+    assert source == "official", "set ALFWORLD_DATA to the folder that holds json_2.1.1"
+    return found
+
+
+def demonstrate(worker: BankedWorker, folder: Path) -> list[dict[str, Any]]:
+    """The teacher's episode of every training game: played once, kept in a file."""
+    path = folder / "demos.jsonl"
+    known = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {entry["task"] for entry in known}
+    with path.open("a") as file:
+        for index, task in enumerate(sorted(tasks("train"), key=lambda t: t.id)):
+            if task.id in done:
+                continue
+            record = worker.play(EpisodeJob("demos", 0, index, task.id, task.path))
+            entry = {
+                "task": task.id,
+                "kind": task.category,
+                "dollars": str(record.dollars),
+                "trajectory": record.trajectory.model_dump(mode="json") if record.trajectory else None,
+            }
+            known.append(entry)
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+    return known
+
+
+def add(bank: Bank, entries: Sequence[dict[str, Any]]) -> None:
+    banked = [
+        Trajectory.model_validate(entry["trajectory"]).model_copy(update={"created_at": now()}) for entry in entries
+    ]
+    asyncio.run(bank.add_many(banked))
+
+
+def play(folder: Path, seeds: int, games: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = configuration()
+    embedder = RememberingEmbedder(components.make_embedder("minilm"))
+    bench_worker.embedder = lambda name: embedder
+    worker = BankedWorker(Setup("agentcascade.bench.suites.alfworld:AlfworldSuite", config, {}))
+    pool = [entry for entry in demonstrate(worker, folder) if entry["trajectory"]]
+    print(f"pool: {len(pool)} training games that the teacher solved", flush=True)
+    path = folder / "cells.jsonl"
+    cells = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(c["seed"], c["order"]) for c in cells if c["size"] == SIZES[-1]}
+    unseen = sorted(tasks("valid_unseen"), key=lambda t: t.id)
+    seen = sorted(tasks("valid_seen"), key=lambda t: t.id)
+    with path.open("a") as file:
+        for order, seed in [
+            *((order, seed) for seed in range(seeds) for order in ORDERS[:2]),
+            *((ORDERS[2], seed) for seed in range(seeds)),
+        ]:
+            if (seed, order) in done:
+                continue
+            rng = random.Random(seed)
+            evaluated, traffic = rng.sample(unseen, games), rng.sample(seen, len(seen))
+            shuffled = rng.sample(range(len(pool)), len(pool))
+            with closing(open_database("sqlite:///:memory:")) as database:
+                bank = components.open_bank(config, database, embedder)
+                taken: list[int] = []
+                notes: list[str] = []
+                for number, size in enumerate(SIZES):
+                    more = chosen(bank, pool, shuffled, taken, size, order, config.retrieval.k, notes)
+                    add(bank, [pool[i] for i in more])
+                    taken += more
+                    records = run(worker.with_bank(database), evaluated, seed, "evaluation")
+                    cell = {
+                        "seed": seed,
+                        "order": order,
+                        "size": size,
+                        "collected": str(sum(Decimal(pool[i]["dollars"]) for i in taken)),
+                        "kinds": kinds(pool, taken),
+                        "notes": notes[-2:],
+                        "games": [
+                            [r.success, r.steps, r.teacher_steps, str(r.dollars), str(r.teacher_dollars)]
+                            for r in records
+                        ],
+                    }
+                    file.write(json.dumps(cell) + "\n")
+                    file.flush()
+                    if order == "active" and size != SIZES[-1]:
+                        part = traffic[number * TRAFFIC : (number + 1) * TRAFFIC]
+                        played = run(worker.with_bank(database), part, seed + 1000 * (number + 1), "traffic")
+                        with database.begin(write=True) as connection:
+                            write_records(connection, [d for r in played for d in r.decisions])
+
+
+def run(worker: BankedWorker, games: Sequence[Any], seed: int, what: str) -> list[EpisodeRecord]:
+    records = [worker.play(EpisodeJob("cascade", seed, i, t.id, t.path, None, t.category)) for i, t in enumerate(games)]
+    broken = [r.error for r in records if r.error]
+    assert not broken, f"{what}: {broken[:3]}"
+    return records
+
+
+def chosen(
+    bank: Bank,
+    pool: Sequence[dict[str, Any]],
+    shuffled: Sequence[int],
+    taken: Sequence[int],
+    size: int,
+    order: str,
+    k: int,
+    notes: list[str],
+) -> list[int]:
+    """The indices of the pool that make a bank of `taken` one of `size`."""
+    count = size - len(taken)
+    left = [i for i in shuffled if i not in set(taken)]
+    if order == "random":
+        return left[:count]
+    goals = [pool[i]["trajectory"]["goal"] for i in left]
+    evidence = read_evidence(bank, "default", k)
+    if order == "cover":
+        none = np.zeros(0)
+        evidence = Evidence([], none, none, none, evidence.banked, None, [], [])
+    chooser = ActiveChooser(bank, evidence, goals, k=k, horizon=HORIZON)
+    more = []
+    for _ in range(count):
+        best = chooser.best()
+        assert best is not None
+        chooser.take(best.number)
+        more.append(left[best.number])
+        notes.append(str(best))
+    if not chooser.cold:
+        notes.append(f"curve {chooser.curve.intercept:.2f} {chooser.curve.slope:.2f}, {len(evidence.goals)} episodes")
+    return more
+
+
+def kinds(pool: Sequence[dict[str, Any]], taken: Sequence[int]) -> dict[str, int]:
+    counts = defaultdict[str, int](int)
+    for i in taken:
+        counts[pool[i]["kind"]] += 1
+    return dict(counts)
+
+
+def show(folder: Path, draws: int = 2000) -> None:
+    cells = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+    by = {(c["order"], c["size"], c["seed"]): c for c in cells}
+    seeds = sorted({c["seed"] for c in cells if all((o, SIZES[-1], c["seed"]) in by for o in ORDERS[:2])})
+    games = len(cells[0]["games"])
+    print(
+        f"stand-ins (offline/imitator under offline/expert), official games: {len(seeds)} seeds × {games} games of "
+        "valid_unseen a cell; 95 % bootstrap over seeds and games; differences to random are paired"
+    )
+    print("demos  order    solved, teacher share, $/episode; less random: share, $/episode; collected $")
+    rng = np.random.default_rng(0)
+    picks = [(rng.choice(seeds, len(seeds)), rng.integers(0, games, (len(seeds), games))) for _ in range(draws)]
+    for size in SIZES:
+        for order in ORDERS:
+            if any((order, size, s) not in by for s in seeds):
+                continue
+            own = {s: table(by[order, size, s]) for s in seeds}
+            other = {s: table(by["random", size, s]) for s in seeds}
+            point = figures([own[s] for s in seeds])
+            base = figures([other[s] for s in seeds])
+            sampled, apart = [], []
+            for drawn, which in picks:
+                mine = figures([own[s][w] for s, w in zip(drawn, which)])
+                sampled.append(mine)
+                apart.append(mine - figures([other[s][w] for s, w in zip(drawn, which)]))
+            low, high = np.percentile(sampled, [2.5, 97.5], axis=0)
+            dlow, dhigh = np.percentile(apart, [2.5, 97.5], axis=0)
+            spent = np.mean([float(by[order, size, s]["collected"]) for s in seeds])
+            text = "  ".join(f"{point[i]:.4f} [{low[i]:.4f}, {high[i]:.4f}]"[:24] for i in range(3))
+            gap = point - base
+            difference = "  ".join(f"{gap[i]:+.4f} [{dlow[i]:+.4f}, {dhigh[i]:+.4f}]" for i in (1, 2))
+            print(f"{size:5}  {order:7}  {text}  {difference if order != 'random' else '':50}  {spent:.3f}")
+
+
+def table(cell: dict[str, Any]) -> np.ndarray:
+    """Games as rows: solved, steps, the teacher's steps, dollars."""
+    return np.array([[g[0], g[1], g[2], float(g[3])] for g in cell["games"]], dtype=np.float64)
+
+
+def figures(of_seeds: Sequence[np.ndarray]) -> np.ndarray:
+    """Solve rate, teacher share of steps, dollars an episode."""
+    rows = np.concatenate(of_seeds)
+    return np.array([rows[:, 0].mean(), rows[:, 2].sum() / rows[:, 1].sum(), rows[:, 3].mean()])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("play", "show"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--games", type=int, default=30)
+    options = parser.parse_args()
+    if options.what == "play":
+        play(options.out, options.seeds, options.games)
+    else:
+        show(options.out)
+
+
+if __name__ == "__main__":
+    main()
