@@ -43,6 +43,12 @@ def log_options(function: F) -> F:
             show_default=True,
             help="Cost of one sample as a share of a teacher's answer, where the log does not know dollars.",
         ),
+        click.option(
+            "--draft-tokens",
+            type=click.IntRange(0),
+            help="Of the student's drafts in a deferred step's prompt at most (prompt.draft_tokens). Default: as "
+            "configured where prompt.teacher_sees_drafts is, else 0; with --log 0.",
+        ),
     )
     for option in reversed(options):
         function = option(function)
@@ -52,6 +58,14 @@ def log_options(function: F) -> F:
 def source_files(options: Mapping[str, Any]) -> tuple[Path, ...]:
     """The files of --log."""
     return tuple(options["logs"])
+
+
+def draft_tokens(options: Mapping[str, Any]) -> int:
+    """The most tokens of drafts that a deferred step's prompt is priced with."""
+    if options["draft_tokens"] is not None or options["logs"]:
+        return options["draft_tokens"] or 0
+    prompt = load_config(options["config"], options["url"]).prompt
+    return prompt.draft_tokens if prompt.teacher_sees_drafts else 0
 
 
 def read_steps(options: Mapping[str, Any]) -> list[LoggedStep]:

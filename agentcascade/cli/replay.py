@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentcascade.cli.logs import log_options, read_steps
+from agentcascade.cli.logs import draft_tokens, log_options, read_steps
 from agentcascade.cli.settings import ray_option
 from agentcascade.cli.terminal import console as safe_console
 from agentcascade.cli.terminal import say
@@ -65,7 +65,8 @@ def command(rules: tuple[Path, ...], sizes: tuple[int, ...], as_json: bool, **op
         say(f"{lost} of {len(steps)} steps are left out: their shadow failed", err=True)
     chosen: list[Rule] = [read_rule(path) for path in rules]
     chosen += thresholds(sizes)
-    bill = Bill(options["sampling"], not options["no_cache_discounts"], options["sample_cost"])
+    discounts, drafts = not options["no_cache_discounts"], draft_tokens(options)
+    bill = Bill(options["sampling"], discounts, options["sample_cost"], draft_tokens=drafts)
     logs = [columns(steps, arm=arm) for arm in arms(steps)]
     if rules or sizes:
         alone = [rule for rule in chosen if not isinstance(unwrapped(rule), Chain | Committee)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentcascade.cli.logs import log_options, read_steps, source_files
+from agentcascade.cli.logs import draft_tokens, log_options, read_steps, source_files
 from agentcascade.cli.terminal import console as safe_console
 from agentcascade.cli.terminal import say
 from agentcascade.errors import InvalidRequest
@@ -158,6 +158,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         sampling=options["sampling"],
         discounts=not options["no_cache_discounts"],
         sample_cost=options["sample_cost"],
+        draft_tokens=draft_tokens(options),
         error_cost=options["error_cost"],
         seed=options["seed"],
     )
@@ -244,7 +245,12 @@ def other_ks(tuned: Tuned, steps: Sequence[LoggedStep], ks: Sequence[int]) -> li
         held = sorted({step.student.k for step in steps if step.student.k is not None})
         return [f"--k is for a log of one number of demonstrations: this one holds {held or 'none'}"] if ks else []
     best = tuned.chosen or max(tuned.candidates, key=lambda one: one.replayed.saving.value)
-    bill = Bill(tuned.sampling, tuned.settings.discounts, tuned.settings.sample_cost)
+    bill = Bill(
+        tuned.sampling,
+        tuned.settings.discounts,
+        tuned.settings.sample_cost,
+        draft_tokens=tuned.settings.draft_tokens,
+    )
     lines = []
     for k in sorted({*(ks or (max(1, logged // 2),))} - {logged}):
         try:

@@ -17,13 +17,12 @@ from agentcascade.economics.break_even import StepCosts
 from agentcascade.economics.vote_paths import VotePath, vote_paths
 from agentcascade.errors import UnknownPrice
 from agentcascade.models.prompt_cache import CacheTerms, configured_terms
+from agentcascade.prompts.drafts import DRAFT_FRAME, DRAFT_HEADING
 from agentcascade.protocols import ChatModel, Router
 from agentcascade.types import Usage
 
 VERIFIER_TOKENS, VERIFIER_ANSWER = 150, 20
 """Of a verifier's prompt beside the samples in it, and of its answer."""
-DRAFT_FRAME, DRAFT_HEADING = 70, 12
-"""Tokens of what is said around all drafts, and above each."""
 
 
 class StudentTokens(NamedTuple):

@@ -22,6 +22,8 @@ MARK = "0a1b2c"
 """As long as one is."""
 HEADER = "\n".join(DEFAULT.templates["drafts"].text.split("\n")[:2])
 """What the default template begins with."""
+DRAFT_FRAME, DRAFT_HEADING = 70, 12
+"""Tokens of what the default templates say around all drafts, and above each, for estimates."""
 CHARACTERS = 40
 """A token has fewer: a draft with more for each token of the budget is not counted, it is left out."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def _add_frontier(page: Page, tuned: Tuned, log: Columns) -> None:
 
 
 def _bill(tuned: Tuned) -> Bill:
-    return Bill(tuned.sampling, tuned.settings.discounts, tuned.settings.sample_cost)
+    settings = tuned.settings
+    return Bill(tuned.sampling, settings.discounts, settings.sample_cost, draft_tokens=settings.draft_tokens)
 
 
 def _add_savings(page: Page, tuned: Tuned, log: Columns) -> None:
@@ -138,7 +140,7 @@ def _add_savings(page: Page, tuned: Tuned, log: Columns) -> None:
     for sampling in SAMPLINGS:
         cells: list[str] = [sampling]
         for discounts in (True, False):
-            one = replay(log, chosen.rule, [Bill(sampling, discounts, tuned.settings.sample_cost)])
+            one = replay(log, chosen.rule, [replace(_bill(tuned), sampling=sampling, discounts=discounts)])
             cells += [money(one.cost, one.unit), percent(one.saving.value)]
         rows.append(cells)
     page.text("The chosen rule under each way of buying samples, with and without the discounts for cached prompts:")
@@ -153,7 +155,7 @@ def _add_sensitivity(page: Page, tuned: Tuned, log: Columns) -> None:
     if tuned.chosen is None or not certified:
         return
     base = _bill(tuned)
-    ends = [Bill(base.sampling, base.discounts, base.sample_cost, factor) for factor in (0.0, 1.0)]
+    ends = [replace(base, student_price=factor) for factor in (0.0, 1.0)]
     lines: dict[str, list[tuple[float, float]]] = {}
     for one in certified[:MAX_SENSITIVITY_RULES]:
         free, full = (replay(log, one.rule, [bill]).cost for bill in ends)

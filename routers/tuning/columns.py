@@ -93,7 +93,8 @@ class Columns:
     tool: NDArray[np.int16]
     """(N, M), the type of each class' action; -1 where there is no such class"""
     dollars: dict[str, Floats] = field(default_factory=dict)
-    """(N,) each, NaN where not known: prompt, again (it once more), sample, teacher; plain_…: without caches"""
+    """(N,) each, NaN where not known: prompt, again (it once more), sample, teacher; plain_…: without caches;
+    teacher_token: one more token of its prompt; sample_tokens: no dollars, the mean tokens of a sample"""
     names: dict[str, list[str]] = field(default_factory=dict)
     """category, tool: what the numbers stand for"""
     right: Bools | None = None
@@ -339,7 +340,7 @@ def chain(steps: Sequence[LoggedStep]) -> Columns:
 
 
 def _dollars(steps: Sequence[LoggedStep], student: int) -> dict[str, Floats]:
-    names = ("prompt", "again", "sample", "teacher", "plain_prompt", "plain_teacher")
+    names = ("prompt", "again", "sample", "teacher", "plain_prompt", "plain_teacher", "sample_tokens", "teacher_token")
     found = {name: np.full(len(steps), np.nan) for name in names}
     for i, step in enumerate(steps):
         drawn = step.students[student]
@@ -351,10 +352,13 @@ def _dollars(steps: Sequence[LoggedStep], student: int) -> dict[str, Floats]:
             found["plain_prompt"][i] = price.dollars(plain)
             found["again"][i] = price.dollars(Usage(cached_input=usage.prompt) if cached else plain)
         tokens = [s.tokens for s in drawn.samples if s.tokens is not None]
+        if tokens:
+            found["sample_tokens"][i] = sum(tokens) / len(tokens)
         if price is not None and tokens:
             found["sample"][i] = float(price.dollars(Usage(output=1_000_000))) * sum(tokens) / len(tokens) / 1e6
         if step.teacher_price is not None and step.teacher_usage is not None:
             taught = step.teacher_usage
+            found["teacher_token"][i] = float(step.teacher_price.dollars(Usage(input=1_000_000))) / 1e6
             found["teacher"][i] = step.teacher_price.dollars(taught)
             plain = Usage(input=taught.prompt, output=taught.output, reasoning=taught.reasoning)
             found["plain_teacher"][i] = step.teacher_price.dollars(plain)

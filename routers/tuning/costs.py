@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from agentcascade.errors import InvalidRequest
+from agentcascade.prompts.drafts import DRAFT_FRAME, DRAFT_HEADING
 from agentcascade.routers.tuning.columns import Columns
 from agentcascade.routers.tuning.rules import Asked, Outcome
 
@@ -33,13 +34,15 @@ class Bill:
     sample_cost: float = 0.02
     student_price: float = 1.0
     """Factor on the student's dollars, to see what hangs on prices"""
+    draft_tokens: int = 0
+    """Most tokens of a student's drafts in a deferred step's prompt (`prompt.teacher_sees_drafts`); 0: it sees none"""
 
     def unit(self, log: Columns) -> str:
         return "dollars" if known(log) else "teacher answers"
 
     def steps(self, log: Columns, outcome: Outcome) -> Floats:
         """(N,), expected cost of each step."""
-        spent = (1 - outcome.accept) * self.deferred(log, outcome)
+        spent = (1 - outcome.accept) * self.deferred(log, outcome) + self._drafts(log, outcome)
         for asked, student in zip(outcome.asked, log.students):
             if not asked.n:
                 continue
@@ -59,6 +62,19 @@ class Bill:
         if not self.discounts or log.cache is None or not known(log):
             return teacher
         return teacher + log.cache.cold_dollars(outcome.accept, log.starts)
+
+    def _drafts(self, log: Columns, outcome: Outcome) -> Floats | float:
+        """(N,), of the student that is asked last: what its distinct samples add to the prompts of deferred steps."""
+        asked = [(one, student) for one, student in zip(outcome.asked, log.students) if one.n]
+        if not self.draft_tokens or not asked or not known(log):
+            return 0.0
+        last, student = (log.most, log) if log.members else (asked[-1][0].n, asked[-1][1])
+        distinct = (student.draw(last).counts > 0).sum(axis=1)
+        token, most = log.dollars["teacher_token"], float(self.draft_tokens)
+        tokens = DRAFT_FRAME + distinct * (student.dollars["sample_tokens"] + DRAFT_HEADING)
+        tokens = np.where(np.isnan(tokens), most, np.minimum(tokens, most)) * (distinct > 0)
+        added: Floats = np.maximum(0.0, asked[0][0].reach - outcome.accept) * tokens * token
+        return added
 
     def _student(self, log: Columns, asked: Asked, priced: bool) -> Floats:
         n: Floats | float = asked.n

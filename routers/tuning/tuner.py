@@ -47,6 +47,8 @@ class Settings:
     sampling: Sampling | Literal["auto"] = "auto"
     discounts: bool = True
     sample_cost: float = Bill.sample_cost
+    draft_tokens: int = 0
+    """Most tokens of a student's drafts in a deferred step's prompt, as in `prompt`; 0: the teacher sees none"""
     error_cost: float = 0.0
     """What an accepted action that goes wrong costs beyond its step, in teacher answers: the detour that follows it"""
     fit_share: float = 0.5
@@ -300,7 +302,7 @@ def _upper(log: Columns, rule: Rule, settings: Settings) -> float:
 
 def _bills(settings: Settings) -> list[Bill]:
     samplings = SAMPLINGS[:2] if settings.sampling == "auto" else (settings.sampling,)
-    return [Bill(s, settings.discounts, settings.sample_cost) for s in samplings]
+    return [Bill(s, settings.discounts, settings.sample_cost, draft_tokens=settings.draft_tokens) for s in samplings]
 
 
 def _more(made: list[_Chain], settings: Settings) -> int | None:

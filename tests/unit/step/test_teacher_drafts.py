@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from agentcascade import ScriptedModel, build
 from agentcascade.actions.base import RegexActions
+from agentcascade.cli import main
+from agentcascade.cli.logs import draft_tokens
 from agentcascade.models.pricing import Price
 from agentcascade.prompts.defaults import TEMPLATES
+from agentcascade.prompts.drafts import DRAFT_FRAME, DRAFT_HEADING
+from agentcascade.routers.tuning.columns import chain, columns
+from agentcascade.routers.tuning.costs import Bill
+from agentcascade.routers.tuning.replay import replay
+from agentcascade.routers.tuning.rules import Chain, TeacherAlone, Threshold
 from agentcascade.steplog.database import export
 from agentcascade.steplog.matching import DRAFTS_SEEN, ModelCall, match_calls, teacher_steps
+from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.storage import open_database
+from agentcascade.types import LoggedSample, Usage
 from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 SHOWN = {"prompt": {"teacher_sees_drafts": True}}
@@ -139,3 +150,63 @@ def test_foreign_logs_of_such_a_teacher_are_left_out_and_counted() -> None:
     assert matched.left_out[DRAFTS_SEEN] == 2
     steps, left_out = teacher_steps([c for c in calls if c.model == "t"], formats=RegexActions())
     assert (len(steps), left_out[DRAFTS_SEEN]) == (1, 1)
+
+
+def logged(teacher: str, *rungs: list[str | None], prices: bool = True) -> LoggedStep:
+    """Prompts of 100 tokens and answers of 10, a dollar a token for the teacher and a cent for its students."""
+    cheap, dear = (Price(input=p * 1_000_000, output=p * 1_000_000) if prices else None for p in (0.01, 1))
+    return LoggedStep(
+        id="a",
+        students=tuple(
+            StudentSamples(
+                model=f"s{i}",
+                samples=tuple(LoggedSample(action=action, tokens=10) for action in said),
+                prompt=Usage(input=100),
+                price=cheap,
+            )
+            for i, said in enumerate(rungs)
+        ),
+        teacher=teacher,
+        teacher_usage=Usage(input=100, output=10),
+        teacher_price=dear,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rungs", "rule", "drafts"),
+    [
+        ([["look", "go", "look"]], Threshold(3, 3), 2),
+        ([["look", "go", None]], Threshold(3, 3), 2),
+        ([["look", "go", "look"]], Threshold(3, 2), 0),  # accepted
+        ([[None, None, None]], Threshold(3, 3), 0),  # nothing to show
+        ([["look", "go", "open"]], TeacherAlone(), 0),
+        ([["look", "go", "open"], ["look", "go", "go"]], Chain((Threshold(3, 3),) * 2), 2),  # of the rung asked last
+        ([["look", "look", "look"], ["look", "go", "go"]], Chain((Threshold(3, 3),) * 2), 0),
+    ],
+)
+def test_a_replay_prices_the_drafts_that_a_deferred_steps_teacher_reads(rungs: Any, rule: Any, drafts: int) -> None:
+    step = logged("go", *rungs)
+    log = chain([step]) if len(rungs) > 1 else columns([step])
+    plain, shown, cut = (replay(log, rule, [Bill(draft_tokens=most)]).cost for most in (0, 1000, 80))
+    tokens = DRAFT_FRAME + drafts * (10 + DRAFT_HEADING) if drafts else 0
+    assert shown - plain == pytest.approx(tokens)
+    assert cut - plain == pytest.approx(min(80, tokens))
+
+
+def test_replay_and_tune_take_what_is_configured_or_said(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    steps = [logged("go", ["look", "go", "open"]).model_copy(update={"id": str(i)}) for i in range(3)]
+    file.write_text("\n".join(step.model_dump_json() for step in steps))
+    ask = ["replay", "--log", str(file), "--n", "3", "--json"]
+    costs = []
+    for more in ([], ["--draft-tokens", "1000"]):
+        result = CliRunner().invoke(main, [*ask, *more])
+        assert result.exit_code == 0, result.output
+        costs.append(next(row["cost"] for row in json.loads(result.output) if row["rule"] == "3 of 3"))
+    assert costs[1] - costs[0] == pytest.approx(DRAFT_FRAME + 3 * (10 + DRAFT_HEADING))
+    config = tmp_path / "c.yaml"
+    config.write_text("prompt: {teacher_sees_drafts: true, draft_tokens: 123}")
+    options = {"draft_tokens": None, "logs": (), "config": config, "url": None}
+    assert draft_tokens(options) == 123
+    assert draft_tokens({**options, "logs": (file,)}) == 0
+    assert draft_tokens({**options, "draft_tokens": 7}) == 7
