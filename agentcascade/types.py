@@ -25,7 +25,9 @@ Delta: TypeAlias = dict[str, Any]
 
 Mode = Literal["teacher", "collect", "shadow", "cascade", "student"]
 Role = Literal["teacher", "student"]
-Purpose = Literal["act", "sample", "shadow", "audit", "plan", "first-thought", "verify", "judge", "memory", "other"]
+Purpose = Literal[
+    "act", "sample", "shadow", "audit", "plan", "first-thought", "verify", "judge", "memory", "history", "other"
+]
 CacheUse = Literal["auto", "use", "no-cache", "no-store"]
 """Of the response cache by one request. auto: at temperature 0; use: whatever the temperature; no-cache: ask anew, and
 keep that answer; no-store: ask anew, and keep nothing."""
@@ -322,6 +324,16 @@ class Rung(Frozen):
     accepted: bool = Field(default=False, description="whether it took the step")
 
 
+class CarriedHistory(Frozen):
+    """Carried history of a step (`history`): what stood in a prompt in place of older steps, and what that left out."""
+
+    steps: int = Field(ge=0, description="older steps that the carried state stands for")
+    tokens_before: int = Field(ge=0, description="of the whole conversation, counted here")
+    tokens_after: int = Field(ge=0, description="of the bounded one, the carried state included")
+    state_tokens: int = Field(default=0, ge=0, description="of the carried state")
+    tier: Literal["low", "mid", "high"] = Field(default="low", description="that made it: low where a model failed")
+
+
 class Decision(Frozen):
     """Decision of the cascade at one step: who answered, why, and the bill. Every answer has it as ``agentcascade``.
 
@@ -367,6 +379,9 @@ class Decision(Frozen):
         default=0,
         ge=0,
         description="distinct candidates of the student that the teacher was shown: its answer is no label of its own",
+    )
+    history_carried: CarriedHistory | None = Field(
+        default=None, description="older steps that stood in a prompt as a carried state; None: the whole history did"
     )
     calls: tuple[Call, ...] = Field(default=(), description="the bill, line by line")
     dollars: Decimal | None = Field(default=None, description="all calls of this step; None if any price is unknown")
@@ -456,6 +471,11 @@ class Shadow(Frozen):
         default=None,
         exclude_if=lambda vary: vary is None,
         description="how prompts differed between the samples; None: not at all",
+    )
+    history: str | None = Field(
+        default=None,
+        exclude_if=lambda history: history is None,
+        description="'KEEP/EVERY/CARRY/TIER' of a bounded history (`history`); None: the whole history stood there",
     )
     similarity: float | None = Field(default=None, description="score of the best demonstration shown")
     propensity: float = Field(default=1.0, gt=0, le=1, description="with which probability this step was logged")

@@ -237,6 +237,7 @@ def _cascade(
         bank=resources.bank(config, embedder) if embedder is not None else None,
         failures=resources.failures(config),
         memory=shared_memory(config, resources) if config.memory.enabled else None,
+        historian=open_model(config.history.model, count) if config.history and config.history.model else None,
         actions=components.format_of(config),
         validators=tuple(validators),
         mergers=all_mergers,

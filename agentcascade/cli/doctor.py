@@ -82,6 +82,7 @@ def _models(settings: CascadeConfig) -> list[tuple[str, ModelConfig]]:
             **{f"students.{i}": link for i, link in enumerate(one.students)},
             "judge.model": one.judge.model,
             "actions.verifier": one.actions.verifier,
+            "history.model": one.history.model if one.history is not None else None,
             **{f"memory.models.{size}": model for size, model in one.memory.models.items()},
         }
         for role, model in named.items():

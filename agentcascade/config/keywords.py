@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict
 
 from pydantic import SecretStr
 
+from agentcascade.config.history import HistoryConfig
 from agentcascade.config.sections import (
     ActionsConfig,
     AuditConfig,
@@ -338,6 +339,18 @@ class MemoryKeywords(TypedDict, total=False):
     max_histories: int
 
 
+class HistoryKeywords(TypedDict, total=False):
+    """Fields of `HistoryConfig`."""
+
+    keep: int
+    carry: int
+    every: int
+    tier: Literal["low", "mid", "high"]
+    model: ModelConfig | ModelKeywords | None
+    timeout_seconds: float
+    teacher: bool
+
+
 class ServerKeywords(TypedDict, total=False):
     """Fields of `ServerConfig`."""
 
@@ -377,6 +390,7 @@ class SharedKeywords(TypedDict, total=False):
     rollout: RolloutConfig | RolloutKeywords
     budgets: BudgetsConfig | BudgetsKeywords
     memory: MemoryConfig | MemoryKeywords
+    history: HistoryConfig | HistoryKeywords | None
     redaction: RedactionConfig | RedactionKeywords
     retention: RetentionConfig | RetentionKeywords
     response_cache: ResponseCacheConfig | ResponseCacheKeywords

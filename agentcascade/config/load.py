@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from agentcascade._util import known_secrets
 from agentcascade._util.control_characters import one_line
+from agentcascade.config.history import HistoryConfig
 from agentcascade.config.ladder import REPLACED, sections_of
 from agentcascade.config.sections import (
     ActionsConfig,
@@ -101,6 +102,11 @@ class CascadeConfig(BaseSettings):
     budgets: BudgetsConfig = BudgetsConfig()
     judge: JudgeConfig = JudgeConfig()
     memory: MemoryConfig = MemoryConfig()
+    history: HistoryConfig | None = Field(
+        default=None,
+        description="bounded history: the last steps of a run stand in a student's prompt, older ones as a carried "
+        "state; {} for keep: 8, carry: 400. Default: off, the whole history stands there",
+    )
     redaction: RedactionConfig = RedactionConfig()
     retention: RetentionConfig = RetentionConfig()
     response_cache: ResponseCacheConfig = ResponseCacheConfig()

@@ -56,8 +56,8 @@ UNSEEN = r"\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff
 OURS = (
     rf"(?=(?:[^\S{BREAK}]|[{UNSEEN}]){{0,200}}(?:"
     r"[#＃]{1,6}(?:[^\S\n\r]|[" + UNSEEN + r"]){0,20}"
-    r"(?i:examples?|drafts?|your\s+(?:task|plan)|memory|question|system|user|assistant|instructions?|response|input|output"
-    r"|history|tools?|rules?|end)\b"
+    r"(?i:examples?|drafts?|your\s+(?:task|plan)|earlier\s+steps|memory|question|system|user|assistant|instructions?"
+    r"|response|input|output|history|tools?|rules?|end)\b"
     r"|(?:Goal|Plan|Your plan|Observation|Thought|Action|Human|Assistant|System|User|Question|Answer|Right answer"
     r"|Tried before, in vain"
     r"|Result|What happened|Passage\s\d{1,6})[ \t]{0,20}[:：]"

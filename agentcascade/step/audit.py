@@ -202,6 +202,7 @@ class Audits:
                 k=context.config.retrieval.k if context.bank is not None else 0,
                 window=window_of(context, request) if context.bank is not None else None,
                 vary=context.config.sampling.vary if step.prompts > 1 else None,
+                history=context.config.history.setting if context.config.history is not None else None,
                 similarity=step.similarity,
                 propensity=context.config.audit.rate,
                 teacher_action=taught,

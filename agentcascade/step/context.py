@@ -29,6 +29,7 @@ from agentcascade.protocols import (
     TokenCounter,
 )
 from agentcascade.step.breakpoint_worth import BreakpointWorth
+from agentcascade.step.carried_states import CarriedStates
 from agentcascade.step.student_health import StudentHealth
 from agentcascade.step.usual_thinking import UsualThinking
 from agentcascade.types import Mode
@@ -73,6 +74,8 @@ class StepContext:
         bank: Where demonstrations are retrieved from and banked.
         failures: Which actions are known to fail in a situation.
         memory: What is recalled before a step and remembered after it.
+        historian: Asked for the carried state of a run's older steps, where `history` has a model.
+        carried_states: Those that were made.
         actions: Reads actions off messages.
         validators: Say which actions are impossible.
         mergers: Say which actions are the same though their keys differ.
@@ -103,6 +106,8 @@ class StepContext:
     bank: Bank | None = None
     failures: FailureShelf | None = None
     memory: Memory | None = None
+    historian: ChatModel | None = None
+    carried_states: CarriedStates = field(default_factory=CarriedStates)
     actions: ActionFormat = field(default_factory=AutoActions)
     validators: tuple[Validator, ...] = ()
     mergers: tuple[Merger, ...] = ()
@@ -171,6 +176,8 @@ class ContextParts(TypedDict, total=False):
     bank: Bank | None
     failures: FailureShelf | None
     memory: Memory | None
+    historian: ChatModel | None
+    carried_states: CarriedStates
     actions: ActionFormat
     validators: tuple[Validator, ...]
     mergers: tuple[Merger, ...]

@@ -31,7 +31,7 @@ from agentcascade.lifetime import Lifetime
 from agentcascade.models import structured_output, tool_call_ids
 from agentcascade.prompts.additions import without
 from agentcascade.protocols import ChatModel, Router, Verdict
-from agentcascade.step import drafts, feedback
+from agentcascade.step import drafts, feedback, history
 from agentcascade.step.answer_options import teachers_alone
 from agentcascade.step.audit import AuditFailures, Audits
 from agentcascade.step.audit_rounds import NEEDS_CONFIGURED, AuditRounds
@@ -376,7 +376,11 @@ class Engine:
         record.defer(reason)
         # The same model at a higher effort reads what it was sent below: the cache holds it.
         shown = context.config.prompt.teacher_sees_demonstrations or is_one_model(context.teacher, asked)
-        sent = request.prompt if shown else request.remembered
+        settings = context.config.history
+        is_bounded = settings is not None and settings.teacher
+        if is_bounded:
+            request = await history.bound(context, request, record)
+        sent = history.for_teacher(context, request, shown)
         if request.memory_tokens and not context.config.memory.teacher_sees_memory:
             sent = [without(message, "memory") for message in sent[: len(request.messages)]]
         drafted = drafts.behind(context, sent, record.samples)
@@ -390,7 +394,7 @@ class Engine:
             return await self._without_teacher(request, record, error)
         sample = await parse(context, completion.messages[0], record.situation, request)
         tokens = (request.demonstration_tokens if shown else 0) + drafted.tokens
-        record.add_teacher_action(sample, tokens, drafted.shown)
+        record.add_teacher_action(sample, tokens, drafted.shown, bounded=is_bounded)
         return record.completion(completion.messages, completion)
 
     async def _without_teacher(self, request: Request, record: StepRecord, error: BudgetExceeded) -> Completion:

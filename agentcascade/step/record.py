@@ -13,6 +13,7 @@ from agentcascade.prompts.demonstrations import Prompt
 from agentcascade.types import (
     Action,
     Call,
+    CarriedHistory,
     Completion,
     Decision,
     Message,
@@ -56,6 +57,8 @@ class StepRecord:
         self._chosen: Sample | None = None
         self._raised, self._teacher_shown, self._teacher_drafts = False, 0, 0
         self._rungs: list[Rung] = []
+        self._history: CarriedHistory | None = None
+        self._teacher_spared = 0
 
     @contextmanager
     def model_time(self) -> Iterator[None]:
@@ -77,6 +80,10 @@ class StepRecord:
     def add_demonstrations(self, prompt: Prompt) -> None:
         """The prompt that the student is shown."""
         self._prompt = prompt
+
+    def add_history(self, carried: CarriedHistory) -> None:
+        """Older steps that a prompt of the step holds as a carried state."""
+        self._history = carried
 
     def add_call(self, role: Role, purpose: Purpose, completion: Completion | None) -> None:
         """Add a call to the bill; a failed call that carries no completion has none we know of."""
@@ -162,9 +169,13 @@ class StepRecord:
         self.answered_by = "teacher"
         self.reason = reason
 
-    def add_teacher_action(self, sample: Sample, shown_tokens: int, drafts: int = 0) -> None:
-        """The teacher's own action, the tokens of demonstrations and drafts that it was shown, and how many drafts."""
+    def add_teacher_action(self, sample: Sample, shown_tokens: int, drafts: int = 0, *, bounded: bool = False) -> None:
+        """The teacher's own action, the tokens of demonstrations and drafts that it was shown, and how many drafts.
+
+        `bounded`: its history was, too.
+        """
         self._chosen = sample
+        self._teacher_spared = self._spared if bounded else 0
         self._teacher_shown, self._teacher_drafts = shown_tokens, drafts
 
     def completion(self, messages: Sequence[Message], answered: Completion | None = None) -> Completion:
@@ -259,6 +270,7 @@ class StepRecord:
             demonstrations=self.demonstrations,
             dropped_demonstrations=prompt.dropped if prompt else 0,
             teacher_drafts=self._teacher_drafts,
+            history_carried=self._history,
             calls=self.calls,
             dollars=total(self._calls),
             teacher_dollars=teacher_dollars,
@@ -290,10 +302,19 @@ class StepRecord:
         """Tokens of the demonstrations and drafts that the teacher was shown."""
         return self._teacher_shown
 
+    @property
+    def teacher_spared(self) -> int:
+        """Tokens of the history that the teacher was not sent, since it was bounded."""
+        return self._teacher_spared
+
+    @property
+    def _spared(self) -> int:
+        return 0 if self._history is None else self._history.tokens_before - self._history.tokens_after
+
     def answer_usage(self) -> Usage | None:
-        """Tokens of one request without demonstrations and one answer, of the student asked last or, in a committee,
-        of the one chosen; None where none was sampled."""
-        extra = self._prompt.tokens if self._prompt else 0
+        """Tokens of one request with the whole history and without demonstrations, and of one answer, of the student
+        asked last or, in a committee, of the one chosen; None where none was sampled."""
+        extra = (self._prompt.tokens if self._prompt else 0) - self._spared
         sampled = [call for call, _ in self._answers]
         own = self._of_chosen(sampled) or [call for call in sampled if call.model == sampled[-1].model]
         if not own:

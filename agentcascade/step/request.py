@@ -8,6 +8,7 @@ from typing import Any
 
 from agentcascade.config.effort import Effort
 from agentcascade.models.prompt_cache import PromptParts, prompt_parts
+from agentcascade.prompts.bounded import Bounded
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Account, CacheUse, Delta, Message, Tool
 
@@ -30,6 +31,7 @@ class Request:
         prompt: `remembered` with demonstrations, where there are some.
         memory_tokens: Of the memory in `remembered`.
         demonstration_tokens: Of the demonstrations in `prompt`.
+        bounded: How `remembered` was bounded, where older steps stand in it as a carried state.
     """
 
     messages: Sequence[Message]
@@ -48,6 +50,7 @@ class Request:
     prompt: Sequence[Message] = ()
     memory_tokens: int = 0
     demonstration_tokens: int = 0
+    bounded: Bounded | None = None
 
     def __post_init__(self) -> None:
         if not self.remembered:
@@ -65,6 +68,10 @@ class Request:
     def with_memory(self, messages: Sequence[Message], tokens: int) -> Request:
         """The same with `messages`, which hold a memory of so many tokens."""
         return replace(self, remembered=messages, prompt=messages, memory_tokens=tokens)
+
+    def with_bounded_history(self, bounded: Bounded) -> Request:
+        """The same with a bounded history in place of `remembered`."""
+        return replace(self, remembered=bounded.messages, prompt=bounded.messages, bounded=bounded)
 
     def with_demonstrations(self, messages: Sequence[Message], tokens: int) -> Request:
         """The same with `messages`, which hold demonstrations of so many tokens beside the memory."""

@@ -140,6 +140,7 @@ class Shadows:
                 k=k,
                 window=window_of(context, request) if k else None,
                 vary=config.sampling.vary if record.prompts > 1 else None,
+                history=config.history.setting if config.history is not None else None,
                 similarity=record.similarity,
                 propensity=config.shadow.rate,
                 teacher_action=decision.action,

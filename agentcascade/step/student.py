@@ -17,7 +17,7 @@ from agentcascade.config.effort import plain_name
 from agentcascade.errors import InvalidAction, describe
 from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import ChatModel, Router, Verdict
-from agentcascade.step import variation
+from agentcascade.step import history, variation
 from agentcascade.step.caching import student_terms
 from agentcascade.step.context import StepContext
 from agentcascade.step.demonstration_cache import DemonstrationCache
@@ -105,8 +105,9 @@ class StudentPolicy:
     async def add_demonstrations(
         self, situation: Situation, mode: Mode, request: Request, record: StepRecord
     ) -> Request | None:
-        """The request with demonstrations retrieved for the situation; None to defer for want of them."""
+        """The request, its history bounded, with demonstrations for the situation; None to defer for want of them."""
         context = self.context
+        request = await history.bound(context, request, record)
         k = context.config.retrieval.k if request.k is None else request.k
         if context.bank is None or k == 0:
             return request

@@ -73,10 +73,16 @@ class TeacherAlone:
             return Alone(Decimal(0), Decimal(0))
         if record.is_cached:
             return Alone(Decimal(0), Decimal(0))
-        if acts and record.mode in AS_BILLED and not record.teacher_shown:
+        if acts and record.mode in AS_BILLED and not record.teacher_shown and not record.teacher_spared:
             return Alone(billed := total(acts), None if billed is None else Decimal(0))
         terms = teacher_terms(context, request)
         shared, before = self._shared(context, request, record, terms)
+        if acts and record.teacher_spared:  # alone it would read the whole history, mostly from its cache
+            usage = sum((call.usage for call in acts), Usage())
+            prompt = max(0, usage.prompt - record.teacher_shown) + record.teacher_spared
+            whole = terms.usage(prompt, round(shared * prompt), output=usage.output)
+            dollars = teacher.dollars(whole.model_copy(update={"reasoning": usage.reasoning}))
+            return Alone(dollars, None if dollars is None else Decimal(0))
         if acts:
             return _of_bill(teacher, acts, record.teacher_shown, terms, shared, before)
         answer = record.answer_usage()

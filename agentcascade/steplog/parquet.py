@@ -101,6 +101,7 @@ def _schema(pa: Any) -> Any:
             *(
                 ("window", text),
                 ("vary", text),
+                ("history", text),
                 ("demonstrations", pa.list_(text)),
                 ("similarity", real),
                 ("prompt", usage),

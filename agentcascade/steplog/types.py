@@ -33,6 +33,12 @@ class StudentSamples(Frozen):
         exclude_if=lambda vary: vary is None,
         description="how prompts differed between the samples (sampling.vary)",
     )
+    history: str | None = Field(
+        default=None,
+        pattern=r"^\d{1,5}/\d{1,5}/\d{1,6}/(low|mid|high)(:.{1,200})?$",
+        exclude_if=lambda history: history is None,
+        description="'KEEP/EVERY/CARRY/TIER' of a bounded history, and its model behind it (history)",
+    )
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
     similarity: float | None = Field(default=None, description="score of the best of them")
     prompt: Usage | None = Field(default=None, description="prompt tokens of one request, by class; None: not known")

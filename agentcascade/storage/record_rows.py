@@ -98,6 +98,7 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
         "struck": dict(decision.struck),
         "rungs": [rung.model_dump(mode="json") for rung in decision.rungs] or None,
         "demonstrations": list(decision.demonstrations),
+        "history_carried": None if decision.history_carried is None else decision.history_carried.model_dump(),
         "failures": list(decision.failures),
     }
 

@@ -38,18 +38,20 @@ class Arm(NamedTuple):
     k: int | None = None
     window: str | None = None
     vary: str | None = None
+    history: str | None = None
 
     def __str__(self) -> str:
         return " ".join(p for p in (self.student, self.setting) if p) or "student"
 
     @property
     def setting(self) -> str:
-        """Temperature, demonstrations and their windows, as far as they are known."""
+        """Temperature, demonstrations and their windows, and how the history was bounded, as far as they are known."""
         parts = []
         parts += [f"T={self.temperature:g}"] if self.temperature is not None else []
         parts += [f"k={self.k}"] if self.k is not None else []
         parts += [f"window={self.window}"] if self.window and self.k != 0 else []
         parts += [f"vary={self.vary}"] if self.vary else []
+        parts += [f"history={self.history}"] if self.history else []
         return " ".join(parts)
 
 
@@ -248,7 +250,7 @@ def failed(drawn: StudentSamples) -> bool:
 
 
 def arm_of(step: LoggedStep, drawn: object) -> Arm:
-    names = "temperature", "k", "window", "vary"
+    names = "temperature", "k", "window", "vary", "history"
     return Arm(getattr(drawn, "model", ""), *(getattr(drawn, name, None) for name in names))
 
 

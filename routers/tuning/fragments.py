@@ -52,11 +52,21 @@ def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call"
             sections["sampling"]["temperature"] = arm.temperature
         if arm is not None and arm.vary is not None:
             sections["sampling"]["vary"] = arm.vary
+        if arm is not None and arm.history is not None:
+            sections["history"] = _history(arm.history)
         if arm is not None and arm.k is not None:
             sections["retrieval"] = {"k": arm.k}
             if arm.k and arm.window is not None:
                 sections["retrieval"] |= dict(zip(WINDOW_KEYS, map(int, arm.window.split("/"))))
     return sections
+
+
+def _history(setting: str) -> dict[str, Any]:
+    """The section that a log's setting names; its model's key and price are not in a log."""
+    keep, every, carry, made = setting.split("/", 3)
+    tier, _, model = made.partition(":")
+    section = {"keep": int(keep), "every": int(every), "carry": int(carry), "tier": tier}
+    return section | ({"model": {"name": model}} if model else {})
 
 
 def _link(number: int, rule: Threshold) -> dict[str, Any]:
