@@ -131,7 +131,11 @@ def carried_lines(
     keys: set[tuple[int, str]] = set()
     left = budget
     ranked = sorted(pieces, key=lambda p: (-p.worth / (2 + len(p.text) / 3.5), -p.step, p.order))
+    said = ""
+    """Actions and sentences that were chosen: a value in them need not stand beside them."""
     for piece in ranked:
+        if piece.key and piece.text in said:
+            continue
         tokens = count(piece.text) + 1
         tokens += 0 if piece.step in headed else 4
         tokens += 0 if not piece.key or (piece.step, piece.key) in keys else count(piece.key) + 1
@@ -140,6 +144,7 @@ def carried_lines(
             headed.add(piece.step)
             keys.add((piece.step, piece.key))
             chosen.append(piece)
+            said += "" if piece.key else f"{piece.text}\n"
         if left < 3:
             break
     lines = _lines(chosen)

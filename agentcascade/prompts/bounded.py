@@ -47,14 +47,14 @@ def window_of(messages: Sequence[Message], keep: int, every: int) -> Window | No
         every: Older steps leave the window so many at a time.
 
     Returns:
-        Where to cut; None where all of it stays.
+        Where to cut; None where all of it stays, as what is bounded already does.
     """
     goal = next((i for i, message in enumerate(messages) if message.get("role") == "user"), None)
     if goal is None:
         return None
     answers = [i for i in range(goal + 1, len(messages)) if messages[i].get("role") == "assistant"]
     steps = (len(answers) - keep) // every * every
-    if steps <= 0:
+    if steps <= 0 or any(map(_is_carried, messages[: answers[0]])):
         return None
     cut = _with_its_calls(messages, answers[steps])
     steps = sum(answer < cut for answer in answers)
@@ -118,6 +118,10 @@ def _below_memory(message: Message, block: str, values: Mapping[str, str]) -> Co
     if isinstance(message, Composed) and message.addition is _memory(message):
         return message.on(Composed(message.base, block, addition))
     return Composed(message, block, addition)
+
+
+def _is_carried(message: Message) -> bool:
+    return any(isinstance(a, Rendered) and a.template == TEMPLATE for a in additions(message))
 
 
 def _memory(message: Message) -> Rendered | None:

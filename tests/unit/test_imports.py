@@ -90,6 +90,7 @@ OWNERS = {
         "storage.migrations.versions.0013_retries",
         "storage.migrations.versions.0014_batches",
         "storage.migrations.versions.0015_rungs",
+        "storage.migrations.versions.0016_history",
     },
 }
 """Heavy packages, and the modules that may import them."""
