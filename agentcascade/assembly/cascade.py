@@ -220,6 +220,7 @@ def _cascade(
     banked = config.retrieval.k or config.mode == "collect"
     embedder = resources.embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
     seen = observer or resources.observer(config) or NullObserver()
+    bank = resources.bank(config, embedder) if embedder is not None else None
     context = StepContext(
         config=config,
         router=committee_router(config) if committee else components.make_router(config.router),
@@ -234,8 +235,9 @@ def _cascade(
             for i, link in enumerate(config.students)
         ),
         database=resources.database(config),
-        bank=resources.bank(config, embedder) if embedder is not None else None,
+        bank=bank,
         failures=resources.failures(config),
+        collection=resources.collection(config, bank, teacher),
         memory=shared_memory(config, resources) if config.memory.enabled else None,
         historian=open_model(config.history.model, count) if config.history and config.history.model else None,
         actions=components.format_of(config),

@@ -12,17 +12,21 @@ from pydantic import BaseModel, SecretStr
 from agentcascade.assembly import components
 from agentcascade.billing.door import Door
 from agentcascade.config.load import CascadeConfig
+from agentcascade.errors import ConfigError, UnknownPrice
 from agentcascade.lifetime import Lifetime
-from agentcascade.protocols import Budgets, Embedder, Guard, Observer, Recorder, TokenCounter
+from agentcascade.protocols import ChatModel, Embedder, Guard, Observer, Recorder, TokenCounter
+from agentcascade.types import Usage
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
     from agentcascade.bank.failures import FailureShelf
+    from agentcascade.bank.live_collection import LiveCollection
     from agentcascade.batches.run import Batches
     from agentcascade.billing.response_cache import ResponseCache
     from agentcascade.ledger.ledger import DatabaseRecorder
     from agentcascade.redaction.redactor import Redactor
     from agentcascade.storage import Database
+    from agentcascade.storage.budgets import DatabaseBudgets
     from agentcascade.storage.computed_cache import ComputedCache
     from agentcascade.storage.histories import Histories
     from agentcascade.storage.switch import Switch
@@ -116,6 +120,28 @@ class Resources:
 
         return self.once(key, lambda: self.closing(open_shelf()))
 
+    def collection(self, config: CascadeConfig, bank: Bank | None, teacher: ChatModel | None) -> LiveCollection | None:
+        """What says which live episodes are wanted as demonstrations, where `collect.active` is on in mode cascade.
+
+        Raises `ConfigError` without a bank, `UnknownPrice` for a teacher whose price is not known.
+        """
+        modes = {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}
+        if not config.collect.active or "cascade" not in modes:
+            return None
+        from agentcascade.bank.live_collection import LiveCollection
+
+        if bank is None:
+            raise ConfigError("collect.active collects demonstrations, and none are shown: set retrieval.k above 0")
+        if teacher is None or teacher.dollars(Usage(input=1, output=1)) is None:
+            raise UnknownPrice(
+                "collect.active weighs savings against the teacher's price, which is not known: set teacher.price, or "
+                "leave collect.active out"
+            )
+        settings, k, budgets = config.collect, config.retrieval.k, self.budgets(config)
+        return self.once(
+            ("collection", id(bank), settings.model_dump_json(), k), lambda: LiveCollection(bank, budgets, settings, k)
+        )
+
     def _writer(self, config: CascadeConfig) -> DatabaseRecorder:
         from agentcascade.ledger.ledger import DatabaseRecorder
 
@@ -131,7 +157,7 @@ class Resources:
         self.once(("upkeep", url), lambda: self.closing(RetentionThread(database, config.retention)))
         return RedactingRecorder(self._writer(config), self.redactor(config))
 
-    def budgets(self, config: CascadeConfig) -> Budgets:
+    def budgets(self, config: CascadeConfig) -> DatabaseBudgets:
         from agentcascade.storage.budgets import DatabaseBudgets
 
         database = self.database(config)
@@ -190,9 +216,8 @@ class Resources:
         from agentcascade.batches.polling import BatchPoller
         from agentcascade.billing.batch_door import BatchDoor
         from agentcascade.storage.batches import BatchStore
-        from agentcascade.storage.budgets import DatabaseBudgets
 
-        budgets = cast("DatabaseBudgets", self.budgets(config))
+        budgets = self.budgets(config)
         door = BatchDoor(count, budgets=budgets, observer=observer, settings=config.budgets)
         poller = BatchPoller(BatchStore(self.database(config)), door, tell=batch_log.info)
         return run.Batches(poller, seconds=run.POLL_SECONDS)

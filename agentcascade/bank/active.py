@@ -21,6 +21,7 @@ import numpy as np
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.needs import Evidence, NeedCurve, fit_curve, nearest, rank_weights, support, unit_vectors
 from agentcascade.errors import UnknownPrice
+from agentcascade.types import Account
 
 NEAR = 0.75
 """Cosine from which goals are alike: they share what they need beyond the curve, and a price."""
@@ -87,90 +88,160 @@ class ActiveChooser:
     def __init__(
         self, bank: Bank, evidence: Evidence, pool: Sequence[str], *, k: int, horizon: int, live: bool = False
     ) -> None:
-        self._k, self._horizon = k, horizon
+        self._bank, self._k, self._horizon, self._live = bank, k, horizon, live
         self.cold = not evidence.goals
         self.evidence = evidence
         self.curve = fit_curve(evidence.supports, evidence.needs)
         self._pool = unit_vectors(bank, [goal[:300] for goal in pool])
-        banked = unit_vectors(bank, evidence.banked)
-        goals = self._pool if self.cold else unit_vectors(bank, evidence.goals)
-        self._likeness = np.maximum(goals @ self._pool.T, 0)
-        self._best = nearest(goals @ banked.T, k)
+        self._banked = unit_vectors(bank, evidence.banked)
+        self._goals = self._pool if self.cold else unit_vectors(bank, evidence.goals)
+        self._likeness = np.maximum(self._goals @ self._pool.T, 0)
+        self._best = nearest(self._goals @ self._banked.T, k)
         self._left = np.ones(len(pool), dtype=bool)
-        self._steps = np.ones(len(goals)) if self.cold else evidence.steps
-        self._factor = np.ones(len(goals))
-        self._prices = np.zeros(len(pool))
+        self._steps = np.ones(len(self._goals)) if self.cold else evidence.steps
+        self._factor = np.ones(len(self._goals))
         self._step_dollars = 0.0
         if not self.cold:
-            self._factor = _factors(goals, evidence, self.curve)
-            self._prices = self._priced(live)
+            self._factor = _factors(self._goals, evidence, self.curve)
+            self._alone = _alone(evidence, live)
             if evidence.step_dollars is None:
                 raise UnknownPrice(_UNPRICED.format("what a deferred step costs"))
             self._step_dollars = float(evidence.step_dollars)
+
+    @property
+    def banked(self) -> int:
+        """Demonstrations that goals are supported by, those that were taken meanwhile included."""
+        return len(self._banked)
 
     def best(self) -> Candidate | None:
         """The task that is worth most beyond its price, of those that are left; None where none is."""
         if not self._left.any():
             return None
         if self.cold:
-            added = self._added().mean(axis=0)
+            added = self._added(self._likeness).mean(axis=0)
             index = int(np.where(self._left, added, -np.inf).argmax())
             return Candidate(index, None, None, 0.0, 0.0, "diversity", float(added[index]))
-        drops = self._drops()
-        worth = self._steps @ drops  # (pool,)
-        scale = self.evidence.teacher_succeeds * self._horizon / len(self._steps) * self._step_dollars
-        savings = worth * scale
-        index = int(np.where(self._left, savings - self._prices, -np.inf).argmax())
-        gained = drops[:, index] * self._steps
-        weights = gained / gained.sum() if gained.sum() > 0 else np.full(len(gained), 1 / len(gained))
-        near = self._likeness[:, index] >= NEAR
-        return Candidate(
-            number=index,
-            saving=_dollars(savings[index]),
-            price=_dollars(self._prices[index]),
-            need=float(weights @ self._needs()),
-            steps=float(self._steps[near].sum() / self._steps.sum()),
-            why="expected saving",
-        )
+        drops = self._drops(self._likeness)
+        savings, prices = self._savings(drops), self._prices(self._likeness)
+        index = int(np.where(self._left, savings - prices, -np.inf).argmax())
+        return self._candidate(index, self._likeness, drops, savings, prices)
+
+    def appraise(self, goal: str) -> Candidate | None:
+        """What a demonstration of a goal of no pool is worth; None in a cold start where one near to it is banked."""
+        vector = unit_vectors(self._bank, [goal[:300]])
+        if self.cold:
+            held = float(nearest(vector @ self._banked.T, 1)[0, 0])
+            return None if held >= NEAR else Candidate(0, None, None, 0.0, 0.0, "diversity", 1 - held)
+        likeness = np.maximum(self._goals @ vector.T, 0)
+        drops = self._drops(likeness)
+        return self._candidate(0, likeness, drops, self._savings(drops), self._prices(likeness))
 
     def take(self, index: int, *, banked: bool = True) -> None:
         """The task was chosen; where it is `banked`, or will be, it supports the goals near to it."""
         self._left[index] = False
         if banked:
-            more = np.concatenate([self._best, self._likeness[:, index : index + 1]], axis=1)
-            self._best = nearest(more, self._k)
+            self._support(self._likeness[:, index : index + 1])
+
+    def take_goal(self, goal: str) -> None:
+        """A goal of no pool was chosen, and supports those near to it from now on."""
+        vector = unit_vectors(self._bank, [goal[:300]])
+        self._banked = np.concatenate([self._banked, vector])
+        self._support(np.maximum(self._goals @ vector.T, 0))
+
+    def _support(self, likeness: np.ndarray) -> None:
+        self._best = nearest(np.concatenate([self._best, likeness], axis=1), self._k)
+
+    def _candidate(
+        self, index: int, likeness: np.ndarray, drops: np.ndarray, savings: np.ndarray, prices: np.ndarray
+    ) -> Candidate:
+        gained = drops[:, index] * self._steps
+        weights = gained / gained.sum() if gained.sum() > 0 else np.full(len(gained), 1 / len(gained))
+        near = likeness[:, index] >= NEAR
+        return Candidate(
+            number=index,
+            saving=_dollars(savings[index]),
+            price=_dollars(prices[index]),
+            need=float(weights @ self._needs()),
+            steps=float(self._steps[near].sum() / self._steps.sum()),
+            why="expected saving",
+        )
+
+    def _savings(self, drops: np.ndarray) -> np.ndarray:
+        """Dollars over the horizon that each task is expected to save, shape (pool,)."""
+        scale = self.evidence.teacher_succeeds * self._horizon / len(self._steps) * self._step_dollars
+        saved: np.ndarray = self._steps @ drops * scale
+        return saved
 
     def _needs(self) -> np.ndarray:
         needs: np.ndarray = np.minimum(1.0, self._factor * self.curve.at(support(self._best)))
         return needs
 
-    def _added(self) -> np.ndarray:
+    def _added(self, likeness: np.ndarray) -> np.ndarray:
         """What each task adds to the support of each goal, shape (goals, pool)."""
-        added: np.ndarray = np.zeros(self._likeness.shape)
+        added: np.ndarray = np.zeros(likeness.shape)
         above: np.ndarray = np.full((len(self._best), 1), np.inf)
         for rank, weight in enumerate(rank_weights(self._k)):
             held = self._best[:, rank : rank + 1]
-            added += weight * (np.clip(self._likeness, held, above) - held)
+            added += weight * (np.clip(likeness, held, above) - held)
             above = held
         return added
 
-    def _drops(self) -> np.ndarray:
+    def _drops(self, likeness: np.ndarray) -> np.ndarray:
         """By how much each task lowers the need of each goal, shape (goals, pool)."""
-        then = self.curve.at(support(self._best)[:, None] + self._added())
+        then = self.curve.at(support(self._best)[:, None] + self._added(likeness))
         drops: np.ndarray = np.maximum(self._needs()[:, None] - np.minimum(1.0, self._factor[:, None] * then), 0)
         return drops
 
-    def _priced(self, live: bool) -> np.ndarray:
+    def _prices(self, likeness: np.ndarray) -> np.ndarray:
         """Dollars of the teacher's episode for each task: of the episodes near to it, shrunken to the mean of all."""
-        alone = self.evidence.episode_dollars
-        if any(d is None for d in alone) or (live and any(d is None for d in self.evidence.cascade_dollars)):
-            raise UnknownPrice(_UNPRICED.format("an episode of the teacher"))
-        dollars = np.array([float(d or 0) for d in alone])
-        if live:
-            dollars = np.maximum(dollars - np.array([float(d or 0) for d in self.evidence.cascade_dollars]), 0)
-        near = self._likeness >= NEAR
-        priced: np.ndarray = (dollars @ near + SHRINK * dollars.mean()) / (near.sum(axis=0) + SHRINK)
+        near = likeness >= NEAR
+        priced: np.ndarray = (self._alone @ near + SHRINK * self._alone.mean()) / (near.sum(axis=0) + SHRINK)
         return priced
+
+
+def why_stop(
+    candidate: Candidate | None, cold: bool, taken: int, cold_start: int, remaining: Decimal | None
+) -> str | None:
+    """Why collection stops before `candidate`; None where it goes on.
+
+    Args:
+        candidate: The best of what is left.
+        cold: No step was voted on yet.
+        taken: Tasks that were demonstrated or tried, in all runs.
+        cold_start: Most of them in a cold start.
+        remaining: Dollars of the budget; None where there is none.
+    """
+    if candidate is None:
+        return "the pool is used up"
+    if cold and taken >= cold_start:
+        return (
+            f"the cold start is over ({taken} tasks by diversity, collect.cold_start): let the cascade play in mode "
+            "'cascade', so that it is seen where demonstrations are wanted"
+        )
+    if not candidate.pays:
+        saving, price = candidate.saving or Decimal(0), candidate.price or Decimal(0)
+        return f"the best task that is left is expected to save ${saving:.4f}, and costs ${price:.4f}"
+    if remaining is not None and remaining <= 0:
+        return "the budget is used up"
+    if remaining is not None and candidate.price is not None and candidate.price > remaining:
+        return f"the budget: ${remaining:.4f} are left, and the next episode is expected to cost ${candidate.price:.4f}"
+    return None
+
+
+def account_of(namespace: str, budget: Decimal | None) -> Account | None:
+    """The account that active collection is paid from; None without a limit."""
+    return None if budget is None else Account(scope="collection", name=namespace, limit=budget)
+
+
+def _alone(evidence: Evidence, live: bool) -> np.ndarray:
+    """Dollars of the teacher alone for each live episode; with `live` less what the cascade did cost."""
+    alone = evidence.episode_dollars
+    if any(d is None for d in alone) or (live and any(d is None for d in evidence.cascade_dollars)):
+        raise UnknownPrice(_UNPRICED.format("an episode of the teacher"))
+    dollars = np.array([float(d or 0) for d in alone])
+    if live:
+        dollars = np.maximum(dollars - np.array([float(d or 0) for d in evidence.cascade_dollars]), 0)
+    return dollars
 
 
 _UNPRICED = (

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.wanted import audits_of, dollars_of_teacher
@@ -164,7 +164,10 @@ def read_evidence(bank: Bank, namespace: str, k: int) -> Evidence:
     """
     columns = "id", "goal", "episode", "answered_by", "teacher_dollars", "dollars", "created_at"
     voted = select(*(decisions.c[name] for name in columns)).where(
-        decisions.c.namespace == namespace, decisions.c.mode == "cascade", decisions.c.samples > 0
+        decisions.c.namespace == namespace,
+        decisions.c.mode == "cascade",
+        # Voted on, or deferred since too little was retrieved: not what the latch or the caller gave to the teacher.
+        or_(decisions.c.samples > 0, decisions.c.reason.like("% demonstrations, % needed")),
     )
     newest = (
         select(trajectories.c.goal, trajectories.c.created_at)

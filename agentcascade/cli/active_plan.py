@@ -24,7 +24,7 @@ SHOWN = 30
 
 def plan(chooser: ActiveChooser, settings: CascadeConfig, *, taken: int = 0) -> tuple[list[Candidate], str]:
     """What would be chosen if every episode succeeded and cost what is expected, and why it would stop."""
-    from agentcascade.episodes.active_collect import why_stop
+    from agentcascade.bank.active import why_stop
 
     chosen: list[Candidate] = []
     remaining = settings.collect.budget

@@ -145,8 +145,8 @@ def collect_batch(settings: CascadeConfig, listed: Sequence[Task], poll: float) 
     """Collect by batches; with collect.active only what pays, chosen before anything is sent."""
     from agentcascade.actions.formats import make_format
     from agentcascade.assembly.components import make_judge, make_model
+    from agentcascade.bank.active import account_of
     from agentcascade.cli.active_plan import planned_tasks
-    from agentcascade.episodes.active_collect import account_of
     from agentcascade.episodes.batch_collect import collect_by_batch
     from agentcascade.episodes.judge import ModelJudge
     from agentcascade.models.tokens import token_counter

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 
 from agentcascade._util.threads import apart
-from agentcascade.bank.active import ActiveChooser, Candidate
+from agentcascade.bank.active import ActiveChooser, Candidate, account_of, why_stop
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.needs import read_evidence
 from agentcascade.episodes.batch_collect import Task
@@ -74,11 +74,6 @@ class ActiveRun(NamedTuple):
     def expected(self) -> Decimal:
         """Expected saving of what was banked, over the horizon."""
         return sum((c.candidate.saving or Decimal(0) for c in self.choices if c.banked), Decimal(0))
-
-
-def account_of(namespace: str, budget: Decimal | None) -> Account | None:
-    """The account that active collection is paid from; None without a limit."""
-    return None if budget is None else Account(scope="collection", name=namespace, limit=budget)
 
 
 def episode_id(namespace: str, task: str) -> str:
@@ -201,35 +196,6 @@ async def collect_actively(
     return ActiveRun(tuple(choices), stopped or "", done_before, spent)
 
 
-def why_stop(
-    candidate: Candidate | None, cold: bool, taken: int, cold_start: int, remaining: Decimal | None
-) -> str | None:
-    """Why collection stops before `candidate`; None where it goes on.
-
-    Args:
-        candidate: The best of what is left.
-        cold: No step was voted on yet.
-        taken: Tasks that were demonstrated or tried, in all runs.
-        cold_start: Most of them in a cold start.
-        remaining: Dollars of the budget; None where there is none.
-    """
-    if candidate is None:
-        return "the pool is used up"
-    if cold and taken >= cold_start:
-        return (
-            f"the cold start is over ({taken} tasks by diversity, collect.cold_start): let the cascade play in mode "
-            "'cascade', so that it is seen where demonstrations are wanted"
-        )
-    if not candidate.pays:
-        saving, price = candidate.saving or Decimal(0), candidate.price or Decimal(0)
-        return f"the best task that is left is expected to save ${saving:.4f}, and costs ${price:.4f}"
-    if remaining is not None and remaining <= 0:
-        return "the budget is used up"
-    if remaining is not None and candidate.price is not None and candidate.price > remaining:
-        return f"the budget: ${remaining:.4f} are left, and the next episode is expected to cost ${candidate.price:.4f}"
-    return None
-
-
 async def _demonstrate(
     engine: Engine, task: PoolTask, candidate: Candidate, namespace: str, account: Account | None
 ) -> tuple[Choice, bool]:
@@ -242,7 +208,8 @@ async def _demonstrate(
         accounts=() if account is None else (account,),
         cache_use="use",
     )
-    episode.metadata = {"task": task.id, "active": str(candidate)}
+    episode.why = f"wanted: {candidate}"
+    episode.metadata = {"task": task.id, "wanted": str(candidate)}
     if candidate.saving is not None:
         episode.metadata |= {"expected_saving": str(candidate.saving), "expected_price": str(candidate.price)}
     banked, problem, over_budget = False, "", False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ from agentcascade.billing.door import Tab
 from agentcascade.episodes import judge
 from agentcascade.episodes.banking import why_not_banked
 from agentcascade.episodes.keywords import checked_use, request, takes
-from agentcascade.errors import ConfigError, EpisodeClosed, InvalidRequest
+from agentcascade.errors import BudgetExceeded, ConfigError, EpisodeClosed, InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.prompts import planning
 from agentcascade.step.engine import Engine, StepOutcome
@@ -70,6 +71,7 @@ class Episode:
         decisions: What the cascade decided at each of them, with its bill.
         not_banked: After `finish`, why the bank did not grow; empty where it did.
         metadata: Of the trajectory that is banked, beside the episode's id.
+        why: Why the teacher takes its steps, where the mode alone does not say it.
 
     Raises:
         ConfigError: `mode` needs a model that the cascade lacks.
@@ -117,6 +119,9 @@ class Episode:
         self._closed = False
         self.not_banked = ""
         self.metadata: dict[str, str] = {}
+        self.why = ""
+        self._collecting: tuple[Account, ...] = ()
+        self._may_collect = mode is None and self.mode == "cascade" and self._context.collection is not None
         self._started = now()
         self._last_decision, self._taken = "", 0
         self.accounts, self._stateless, self._cache_use = tuple(accounts), stateless, cache_use
@@ -240,6 +245,8 @@ class Episode:
         said = asked.pop("response_cache", None)
         cache_use = self._cache_use if said is None else checked_use(said, "response_cache")
         situation = await self._situation(messages)
+        if self._may_collect:
+            await self._consider(situation)
         if self._stateless and self.steps and self.mode == "collect" and self._context.config.collect.plan:
             await self._remember_plan()
             situation = situation.model_copy(update={"plan": self.plan})
@@ -259,8 +266,9 @@ class Episode:
             on_delta=None if opening else on_delta,
             accounts=self.accounts,
             cache_use=cache_use,
+            why=self.why,
         )
-        outcome = await self._engine.step(situation, request, self.mode, self._take_preparation())
+        outcome = await self._step(situation, request)
         completion, decision = outcome.completion, outcome.decision
         answers = list(completion.messages)
         reasoning, action = outcome.reasoning, outcome.action
@@ -271,6 +279,29 @@ class Episode:
         from agentcascade.episodes.stream import Answer
 
         return Answer(completion, answers, decision)
+
+    async def _consider(self, situation: Situation) -> None:
+        """Ask once whether this episode is wanted as a demonstration: then the teacher plays it, in mode collect."""
+        self._may_collect = False
+        assert self._context.collection is not None
+        wanted = await self._context.collection.consider(situation)
+        if wanted is not None:
+            self.mode, self.why = "collect", wanted.why
+            self.accounts, self._collecting = (*self.accounts, *wanted.accounts), wanted.accounts
+
+    async def _step(self, situation: Situation, request: Request) -> StepOutcome:
+        """The engine's step; where the budget of collection is used up, the episode goes on as any other."""
+        try:
+            return await self._engine.step(situation, request, self.mode, self._take_preparation())
+        except BudgetExceeded as error:
+            if not self._collecting or error.scope != "collection":
+                raise
+            log.info("episode %s is no demonstration any more: %s", self.id, error)
+            self.accounts = tuple(account for account in self.accounts if account not in self._collecting)
+            self.mode, self.why, self._collecting = "cascade", "", ()
+            if self._context.collection is not None:
+                self._context.collection.give_up(situation)
+            return await self._engine.step(situation, replace(request, accounts=self.accounts, why=""), self.mode)
 
     async def _situation(self, messages: Sequence[Message]) -> Situation:
         given = {"goal": self.goal, "plan": self.plan, "namespace": self.namespace, "episode": self.id}

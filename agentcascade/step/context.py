@@ -37,6 +37,7 @@ from agentcascade.types import Mode
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
     from agentcascade.bank.failures import FailureShelf
+    from agentcascade.bank.live_collection import LiveCollection
     from agentcascade.batches.run import Batches
     from agentcascade.billing.response_cache import ResponseCache
     from agentcascade.config.load import CascadeConfig
@@ -73,6 +74,7 @@ class StepContext:
         students: Asked in order after `student`, or with it where they are a committee (`sampling.across: students`).
         bank: Where demonstrations are retrieved from and banked.
         failures: Which actions are known to fail in a situation.
+        collection: Which live episodes are wanted as demonstrations.
         memory: What is recalled before a step and remembered after it.
         historian: Asked for the carried state of a run's older steps, where `history` has a model.
         carried_states: Those that were made.
@@ -105,6 +107,7 @@ class StepContext:
     students: tuple[FurtherStudent, ...] = ()
     bank: Bank | None = None
     failures: FailureShelf | None = None
+    collection: LiveCollection | None = None
     memory: Memory | None = None
     historian: ChatModel | None = None
     carried_states: CarriedStates = field(default_factory=CarriedStates)
@@ -175,6 +178,7 @@ class ContextParts(TypedDict, total=False):
     students: tuple[FurtherStudent, ...]
     bank: Bank | None
     failures: FailureShelf | None
+    collection: LiveCollection | None
     memory: Memory | None
     historian: ChatModel | None
     carried_states: CarriedStates

@@ -216,7 +216,8 @@ class Engine:
     async def _answer(self, situation: Situation, mode: Mode, request: Request, record: StepRecord) -> Completion:
         context = self.context
         if mode not in ("cascade", "student") or (request.n > 1 and context.teacher is not None):
-            return await self._teacher(request, record, f"mode {mode}" if request.n == 1 else f"n={request.n} answers")
+            alone = request.why or f"mode {mode}"
+            return await self._teacher(request, record, alone if request.n == 1 else f"n={request.n} answers")
         if option := teachers_alone(request.options):
             return await self._teacher(request, record, f"{option}: the teacher's alone")
         latched = await self._latched(situation, mode, request)

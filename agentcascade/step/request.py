@@ -23,6 +23,7 @@ class Request:
         on_delta: Gets the parts of a teacher's answer as they come.
         accounts: Budgets that the step's calls must fit into.
         cache_use: What the caller says of the response cache.
+        why: Why the teacher is to answer, where the mode alone does not say it.
         temperature: Of the student, in place of the configuration's.
         k: Demonstrations, in place of the configuration's.
         ceiling: The most effort that a model may be asked at.
@@ -42,6 +43,7 @@ class Request:
     on_delta: Callable[[Delta], None] | None = None
     accounts: tuple[Account, ...] = ()
     cache_use: CacheUse = "auto"
+    why: str = ""
     temperature: float | None = None
     k: int | None = None
     window: tuple[int, int] | None = None

@@ -56,13 +56,15 @@ def find_unfinished(database: Database, namespace: str, episode: str) -> Unfinis
         first_decision = connection.execute(first.order_by(decisions.c.created_at).limit(1)).first()
         decision_count = connection.execute(select(func.count()).where(of_episode)).scalar_one()
         end = connection.execute(ended).first()
+        mixed = connection.execute(select(func.count()).where(of_episode, decisions.c.mode == "cascade")).scalar_one()
     head = steps[-1] if steps else decided
     if head is None:
         raise UnknownEpisode(
             f"there is no episode '{episode[:80]}' in this namespace: every answer names its own, "
             "in its field agentcascade.episode"
         )
-    complete = [s["position"] for s in steps] == list(range(len(steps)))
+    # One that ran out of the budget of active collection went on in mode cascade: its drafts are not the whole of it.
+    complete = [s["position"] for s in steps] == list(range(len(steps))) and not (steps and mixed)
     if not complete:
         log.warning("episode %s lacks a step, and will not be banked", episode[:80])
     starts = [s["created_at"] for s in steps[:1]]

@@ -18,11 +18,12 @@ import pytest
 from click.testing import CliRunner
 
 from agentcascade import build
+from agentcascade.bank.active import account_of
 from agentcascade.bank.catalog import Catalog
 from agentcascade.bench.active_pool import suite_pool
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.cli import main
-from agentcascade.episodes.active_collect import account_of, collect_actively
+from agentcascade.episodes.active_collect import collect_actively
 from agentcascade.errors import BankError
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.storage import open_database

@@ -202,7 +202,7 @@ def test_what_a_task_adds_to_a_support_is_what_it_is_after_it_was_added(held: li
         ["1"], np.ones(1), np.ones(1), np.zeros(1), [str(c) for c in held], Decimal(1), [Decimal(1)], [Decimal(0)]
     )
     choices = ActiveChooser(Banked(), evidence, [str(new)], k=k, horizon=10)  # type: ignore[arg-type]
-    added = choices._added()[0, 0]
+    added = choices._added(choices._likeness)[0, 0]
     before = support(nearest(np.array([held]) if held else np.zeros((1, 0)), k))[0]
     after = support(nearest(np.array([[*held, new]]), k))[0]
     assert added == pytest.approx(after - before, abs=1e-6)
