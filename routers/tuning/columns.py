@@ -337,8 +337,11 @@ def chain(steps: Sequence[LoggedStep]) -> Columns:
         raise InvalidRequest("a chain needs samples of at least two students at every step: see `student` in the log")
     whole = steps
     steps = [s for s in steps if not any(failed(drawn) for drawn in s.students[:students])]
-    first, *others = (columns(steps, i, arms(steps)[0], among=whole) for i in range(students))
-    return replace(first, others=tuple(others))
+    arm = arms(steps)[0]
+    first, *others = (columns(steps, i, arm, among=whole) for i in range(students))
+    names = [steps[0].students[i].model for i in range(1, students)]
+    named = (replace(other, arm=arm._replace(student=name)) for other, name in zip(others, names))
+    return replace(first, others=tuple(named))
 
 
 def _dollars(steps: Sequence[LoggedStep], student: int) -> dict[str, Floats]:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from agentcascade import registry
 from agentcascade.actions.voting import Seat
+from agentcascade.config.effort import effort_of, plain_name
 from agentcascade.config.ladder import sections_of
 from agentcascade.config.sections import RouterConfig, RungConfig, StudentConfig
 from agentcascade.config.stuck import StuckConfig
@@ -35,7 +36,11 @@ def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call"
     sections: dict[str, Any] = {"router": dict(rule.router)}
     if isinstance(rule, Chain):
         first, *others = rule.links
-        sections = {"router": dict(first.router), "students": [_link(i, link) for i, link in enumerate(others, 2)]}
+        known = rule.students or [f"student-{i}" for i, _ in enumerate(rule.links, 1)]
+        links = [_named(name) | {"router": dict(link.router)} for name, link in zip(known[1:], others)]
+        sections = {"router": dict(first.router), "students": links}
+        if rule.students:
+            sections["student"] = _named(rule.students[0])
     if isinstance(rule, Committee):
         student, *students = (
             {"name": name, "samples": seat.samples, "weight": seat.weight}
@@ -69,8 +74,10 @@ def _history(setting: str) -> dict[str, Any]:
     return section | ({"model": {"name": model}} if model else {})
 
 
-def _link(number: int, rule: Threshold) -> dict[str, Any]:
-    return {"name": f"student-{number}", "router": dict(rule.router)}
+def _named(model: str) -> dict[str, Any]:
+    """A rung of a ladder as records name it, ``NAME@high``, in a section's words."""
+    effort = effort_of(model)
+    return {"name": model} if effort is None else {"name": plain_name(model), "effort": str(effort)}
 
 
 def dump(sections: Mapping[str, Any], comment: str) -> str:

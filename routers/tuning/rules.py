@@ -280,6 +280,8 @@ class Chain:
     """Students in turn, each with a threshold of its own; where none of them is accepted, the teacher."""
 
     links: tuple[Threshold, ...]
+    students: tuple[str, ...] = field(default=(), compare=False)
+    """Their names, where these are known"""
     logprobs: ClassVar[bool] = False
 
     @property

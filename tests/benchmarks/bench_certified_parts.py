@@ -34,16 +34,21 @@ from agentcascade.envs.intercode_sql import prices, shipped
 from agentcascade.envs.intercode_sql.tasks import data_file
 from agentcascade.errors import EnvironmentFailed
 from agentcascade.models.pricing import Price
-from agentcascade.routers.tuning.columns import Columns, columns
+from agentcascade.routers.tuning.columns import Columns, chain, columns
 from agentcascade.routers.tuning.costs import Bill
+from agentcascade.routers.tuning.families import CHAIN, FAMILIES, Family
 from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.risks import Count, Risk, losses
+from agentcascade.routers.tuning.rules import Chain, Threshold
 from agentcascade.routers.tuning.tuner import Settings, search
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample, Usage
 
+STUDENTS = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
+NONE = "none of these"
 TEACHER = "gpt-4-1106-preview-FC"
 VOTE, STUCK = "vote", "vote, unless stuck"
+ALIKE = "one threshold for all rungs"
 
 
 class Arm(NamedTuple):
@@ -119,7 +124,7 @@ def sql(student: str) -> list[LoggedStep]:
                 teacher_model="gpt-4",
                 teacher_usage=Usage(input=read, output=teacher.output_tokens or 0),
                 teacher_price=token_price(known["gpt-4"]),
-                gold=fine[0] if fine else "none of these",
+                gold=fine[0] if fine else NONE,
                 also_right=tuple(fine[1:]),
             )
         )
@@ -155,6 +160,8 @@ def logs() -> Iterator[tuple[str, Callable[[], Mapping[str, Arm]]]]:
         yield f"BFCL, Qwen {size}", lambda size=size: parts(bfcl(f"qwen2.5-coder-{size}"))
     for size in ("0.5b", "1.5b"):
         yield f"InterCode-SQL, Qwen {size}", lambda size=size: parts(sql(f"qwen2.5-coder-{size}"))
+    for name, made in (("BFCL", bfcl), ("InterCode-SQL", sql)):
+        yield f"{name}, ladder of Qwen 0.5b, 1.5b (vote: {ALIKE})", lambda made=made: ladder(*map(made, STUDENTS))
     for model in ("gpt-3.5-turbo", "gpt-4"):
         yield f"InterCode-SQL, runs of {model}", lambda model=model: parts(sql_runs(model))
 
@@ -162,6 +169,24 @@ def logs() -> Iterator[tuple[str, Callable[[], Mapping[str, Arm]]]]:
 def parts(steps: Sequence[LoggedStep]) -> dict[str, Arm]:
     log = columns(steps)
     return {VOTE: Arm(log), STUCK: Arm(log, ("signals",))} if stuck(log) else {VOTE: Arm(log)}
+
+
+def ladder(below: Sequence[LoggedStep], above: Sequence[LoggedStep]) -> dict[str, Arm]:
+    """Two students in turn: all with one threshold, as a rule was tuned before, or each with its own."""
+    second = {step.id: step for step in above}
+    steps = []
+    for step in below:
+        if step.id in second:
+            fine = sorted((step.right | second[step.id].right) - {NONE}) or [NONE]
+            both = {"students": (*step.students, *second[step.id].students)}
+            steps.append(step.model_copy(update={**both, "gold": fine[0], "also_right": tuple(fine[1:])}))
+    log = chain(steps)
+    FAMILIES[ALIKE] = Family(
+        lambda log, sizes, kind, seed: [
+            [Chain((Threshold(n, needed),) * 2) for needed in range(n, 0, -1)] for n in sizes
+        ]
+    )
+    return {VOTE: Arm(log, (ALIKE,)), "a threshold for each rung": Arm(log, (CHAIN,))}
 
 
 def stuck(log: Columns) -> int:
@@ -180,7 +205,8 @@ class Half(NamedTuple):
 
 
 def held_out(arm: Arm, mine: np.ndarray, settings: Settings) -> Half:
-    tuned = search([arm.log.take(mine)], settings)
+    half = arm.log.take(mine)
+    tuned = search([half], settings, chained=half)
     if tuned.chosen is None:
         return Half(0.0, 0.0, 1.0)
     rest, rule = arm.log.take(~mine), tuned.chosen.rule
@@ -217,7 +243,8 @@ def spread(values: np.ndarray, form: str = ".3f") -> str:
 def smallest(arm: Arm, count: Count) -> str:
     """The smallest risk at which anything is certified on all of a log, to .01."""
     for bound in np.arange(0.01, 1, 0.01):
-        tuned = search([arm.log], Settings(max_risk=float(bound), risk=Risk("wrong", count), rules=arm.rules))
+        settings = Settings(max_risk=float(bound), risk=Risk("wrong", count), rules=arm.rules)
+        tuned = search([arm.log], settings, chained=arm.log)
         if tuned.chosen is not None:
             return f"{bound:.2f} ({tuned.chosen.rule.name}, coverage {tuned.chosen.replayed.acceptance:.3f})"
     return "none"
