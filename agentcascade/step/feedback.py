@@ -82,7 +82,8 @@ def _has_a_fault(sample: Sample) -> bool:
 
 
 def _pays(policy: StudentPolicy, request: Request, record: StepRecord) -> bool:
-    calls = [call for call in record.calls if call.purpose in ("sample", "shadow")]
+    names = {model.name for model in policy.models}
+    calls = [call for call in record.calls if call.purpose in ("sample", "shadow") and call.model in names]
     student = total(calls) if calls else None
     teacher = teacher_dollars(policy.context, request, round(policy.learned.statistics.answer_tokens))
     if student is None or teacher is None:

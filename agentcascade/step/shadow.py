@@ -26,10 +26,12 @@ SAMPLES = 3
 
 
 class Drawn:
-    """Samples of one student of a shadow, `complete` when all that were wanted came."""
+    """Samples of one student of a shadow, `complete` when all that were wanted came; and those that were fed back."""
 
-    def __init__(self, policy: StudentPolicy, samples: list[Sample]) -> None:
-        self.policy, self.samples, self.complete = policy, samples, False
+    def __init__(self, policy: StudentPolicy) -> None:
+        self.policy, self.complete = policy, False
+        self.samples: list[Sample] = []
+        self.fed_back: list[Sample] = []
 
 
 class Shadows:
@@ -65,7 +67,7 @@ class Shadows:
         try:
             below: list[Shown] = []
             for policy in self._policies:
-                drawn.append(Drawn(policy, []))
+                drawn.append(Drawn(policy))
                 if shown := await self._draw(drawn[-1], situation, request, record, until, below):
                     below.append(shown)
         except asyncio.CancelledError as error:
@@ -91,17 +93,17 @@ class Shadows:
                 shown = await policy.shown_as_below(below, situation, "shadow", request, record) or request
             n = samples_of(policy.context, situation)
             await policy.sample_all(n, situation, shown, record, "shadow", samples=drawn.samples, until=until)
-            again = None if member else asked_again(policy, shown, record, drawn.samples)
+            again = asked_again(policy, shown, record, drawn.samples)
             if again is not None:
-                record.add_fed_back(list(drawn.samples))
-                drawn.samples.clear()
+                drawn.fed_back, drawn.samples = drawn.samples, []
                 await policy.sample_all(n, situation, again, record, "shadow", samples=drawn.samples, until=until)
             drawn.complete = True
         except Exception as error:
             record.add_failure("shadow", error, member)
         finally:
             if member:
-                drawn.samples[:] = [sample.model_copy(update={"member": member}) for sample in drawn.samples]
+                for samples in (drawn.fed_back, drawn.samples):
+                    samples[:] = [sample.model_copy(update={"member": member}) for sample in samples]
         return None if shown is None else Shown(policy.name, shown, policy.models)
 
     def _log(self, record: StepRecord, drawn: Sequence[Drawn], decision: Decision, request: Request) -> None:
@@ -112,7 +114,6 @@ class Shadows:
         config = context.config
         k = 0 if context.bank is None else config.retrieval.k if request.k is None else request.k
         taught = not k or len(record.demonstrations) >= config.prompt.min_demonstrations
-        samples = [sample for one in drawn for sample in one.samples]
         stuck = config.router.stuck is not None and find_stuck(config.router.stuck, situation) is not None
         accepted, agreement = False, None
         for one in drawn:
@@ -144,7 +145,7 @@ class Shadows:
                 similarity=record.similarity,
                 propensity=config.shadow.rate,
                 teacher_action=decision.action,
-                samples=logged_rounds(record.fed_back, samples),
+                samples=tuple(sample for one in drawn for sample in logged_rounds(one.fed_back, one.samples)),
                 accepted=accepted,
                 agreement=agreement,
                 demonstrations=record.demonstrations,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -312,6 +313,55 @@ async def test_a_shadow_of_a_ladder_holds_every_rung_whose_failure_spoils_no_oth
     assert shadow.accepted
     assert shadow.failures[0].endswith("(s@none)")
     assert decision.rungs == ()
+
+
+async def test_a_rung_whose_samples_are_all_invalid_is_told_why_in_a_shadow_as_it_is_live() -> None:
+    """And each rung's rounds stay its own in the log, which replay prices."""
+
+    def rungs(mode: str) -> Cascade:
+        low, high = (Model(name, ["?"] * 2, split(*said)) for name, said in (("s", "aa"), ("u", "bb")))
+        feeds = {"staged": "never", "feed_back": "always"}
+        rules = AgreementThreshold(2, needed=2), AgreementThreshold(2, needed=2)
+        return Cascade(
+            StepContext(
+                config=CascadeConfig(student={"name": "s"}, sampling=feeds, mode=mode, shadow={"samples": 2}),
+                router=rules[0],
+                count=lambda text: len(text.split()),
+                teacher=Model("t", act("b")),
+                student=low,
+                students=(FurtherStudent(high, rules[1]),),
+                actions=RegexActions(),
+                recorder=Recorder(),
+            )
+        )
+
+    live = rungs("cascade")
+    _, acted = await live.step(MESSAGES)
+    assert (acted.action, acted.retried) == ("a", 2)
+    cascade = rungs("shadow")
+    _, decision = await cascade.step(MESSAGES)
+    await cascade.settle()
+    [shadow] = cascade.context.recorder.shadows  # type: ignore[union-attr]
+    assert [(s.member, s.action, s.retry) for s in shadow.samples] == [
+        ("s", None, False), ("s", None, False), ("s", "a", True), ("s", "a", True),
+        ("u", None, False), ("u", None, False), ("u", "b", True), ("u", "b", True),
+    ]  # fmt: skip
+    step = logged_step(shadow, [*decision.calls, *shadow.calls], None, PriceLookup(None))
+    assert [[s.action for s in student.samples] for student in step.students] == [["a", "a"], ["b", "b"]]
+    tokens = sum(call.usage.completion for call in shadow.calls if call.model == "s")
+    assert sum(s.tokens or 0 for s in step.students[0].samples) == tokens
+    assert shadow.accepted
+
+
+async def test_whether_another_round_pays_is_asked_of_the_rungs_own_calls() -> None:
+    """What a rung below spent is spent: it counted, and a cheap rung above it was never told what was wrong."""
+    dear = Model("s", split("a", "b"), price="9")
+    cheap = Model("u", ["?"] * 2, split("c", "c"), price="1")
+    made = ladder(dear, cheap, Model("t", act("teach"), price="20"))
+    sampling = {"staged": "never", "feed_back": "auto"}
+    config = CascadeConfig(student={"name": "s"}, sampling=sampling)
+    _, decision = await Cascade(replace(made.context, config=config)).step(MESSAGES)
+    assert (decision.action, decision.answered_by, decision.retried) == ("c", "student", 2)
 
 
 async def test_an_effort_that_an_endpoint_refused_is_noted_in_the_decision() -> None:
