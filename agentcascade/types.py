@@ -190,7 +190,9 @@ class Completion(Frozen):
     usage: Usage = Usage()
     dollars: Decimal | None = Field(default=None, description="None: the price is unknown")
     seconds: float = Field(default=0.0, description="wall time")
-    calls: int = Field(default=1, ge=1, description="provider requests behind it (n parallel calls count n)")
+    calls: int = Field(
+        default=1, ge=0, description="provider requests behind it (n parallel calls count n; 0: it shared another's)"
+    )
     logprobs: tuple[float | None, ...] = Field(
         default=(), description="mean log-probability of each message's tokens, where it was asked for and told"
     )
@@ -278,7 +280,11 @@ class Call(Frozen):
     usage: Usage
     dollars: Decimal | None
     seconds: float = 0.0
-    requests: int = Field(default=1, ge=1, description="provider requests behind it, each of which paid for its prompt")
+    requests: int = Field(
+        default=1,
+        ge=0,
+        description="provider requests behind it, each of which paid for its prompt; 0: a part of another line's",
+    )
     estimated: bool = Field(
         default=False, description="whether tokens were counted here, all or some: the provider did not say"
     )

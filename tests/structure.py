@@ -25,7 +25,7 @@ reports launch
 server integrations bench
 assembly
 cascade
-episodes economics routers
+judging episodes economics routers
 step steplog envs
 vllm memory bank ledger conversation retrievers
 batches

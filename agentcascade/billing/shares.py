@@ -71,7 +71,7 @@ def split_completion(completion: Completion, weights: Sequence[int]) -> list[Com
                 "dollars": dollars[i],
                 "avoided_dollars": avoided[i],
                 "seconds": completion.seconds * weight / whole,
-                "calls": completion.calls if i == 0 else 1,
+                "calls": completion.calls if i == 0 else 0,
                 "lost": completion.lost if i == 0 else 0,
             }
         )

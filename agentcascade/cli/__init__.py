@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": ("doctor", "Say what is installed, what is missing and what answers."),
     "env": ("env", "Install the environments that benchmarks play in."),
     "init": ("init", "Write a commented configuration file."),
+    "judge": ("judge", "Check a judge on known outcomes, and judge stored episodes."),
     "keys": ("keys", "Create, list and revoke API keys of the proxy."),
     "launch": ("launch", "Run an agent's program as it is, and say what a cascade would save."),
     "ledger": ("ledger", "Say what was spent and what was saved."),

@@ -14,8 +14,9 @@ from agentcascade._util import bounds
 from agentcascade.actions.base import ActionFormat
 from agentcascade.bank.bank import Bank
 from agentcascade.batches.run import Batches
-from agentcascade.batches.types import BatchRequest
-from agentcascade.episodes.judge import OPTIONS, ModelJudge
+from agentcascade.batches.types import BatchAnswer, BatchRequest
+from agentcascade.episodes.judge import ModelJudge
+from agentcascade.episodes.judge_batch import judge_by_batch
 from agentcascade.errors import InvalidAction, InvalidRequest
 from agentcascade.protocols import ChatModel
 from agentcascade.types import Account, Message, Trajectory
@@ -99,21 +100,19 @@ async def collect_by_batch(
                 )
             )
     successes = trajectories
-    verdicts = []
+    judged: list[BatchAnswer] = []
     if judge is not None and trajectories:
-        questions = [BatchRequest(judge.messages(_fixed(t)), OPTIONS) for t in trajectories]
-        verdicts = await batches.complete_all(judge.model, questions, job="bank collect", purpose="judge", **purpose)
-        successes = []
-        for trajectory, verdict in zip(trajectories, verdicts):
-            try:
-                if verdict.completion is None:
-                    raise InvalidAction(f"it was not judged: {verdict.error}")
-                if judge.read(verdict.completion):
-                    successes.append(trajectory)
-            except InvalidAction as error:
-                problems.append(f"{trajectory.metadata['task']}: {error}")
+        asked = [_fixed(trajectory) for trajectory in trajectories]
+        found = await judge_by_batch(judge, asked, batches, job="bank collect", accounts=lambda _: accounts)
+        judged = found.answers
+        successes = [trajectory for trajectory, verdict in zip(trajectories, found.verdicts) if verdict is True]
+        problems += [
+            f"{trajectory.metadata['task']}: {verdict}"
+            for trajectory, verdict in zip(trajectories, found.verdicts)
+            if isinstance(verdict, InvalidAction)
+        ]
     added = [await bank.add(trajectory) for trajectory in successes]
-    await batches.take([*answers, *verdicts])
+    await batches.take([*answers, *judged])
     return Collected(len(trajectories), len(successes), sum(added), tuple(problems))
 
 

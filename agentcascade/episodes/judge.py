@@ -89,8 +89,21 @@ class ModelJudge:
         max_tokens: int | None = None,
     ) -> None:
         self.model, self._question, self._prompts = model, question, prompts
+        self._wait_seconds = wait_seconds
         self.together, self._characters, self._max_tokens = min(together, MOST_TOGETHER), characters, max_tokens
         self._gatherer: Gatherer[JudgeQuestion, bool | None] = Gatherer(self.together, characters, wait_seconds)
+
+    def asking(self, together: int) -> ModelJudge:
+        """The same judge, asked about another number of episodes at once."""
+        return ModelJudge(
+            self.model,
+            self._question,
+            self._prompts,
+            together=together,
+            characters=self._characters,
+            wait_seconds=self._wait_seconds,
+            max_tokens=self._max_tokens,
+        )
 
     async def __call__(self, trajectory: Trajectory) -> Judgement:
         return await self.ask(trajectory, Door(), (), Tab())

@@ -92,7 +92,7 @@ def _student_samples(shadow: Shadow, calls: Sequence[Call], member: str, prices:
 def _one_prompt(call: Call) -> Usage | None:
     """Prompt tokens of one request of a call, which bills several; None where they were not counted."""
     classes = (name for name in Usage.model_fields if name not in ("output", "reasoning"))
-    prompt = Usage(**{name: round(getattr(call.usage, name) / call.requests) for name in classes})
+    prompt = Usage(**{name: round(getattr(call.usage, name) / max(1, call.requests)) for name in classes})
     return prompt if prompt.prompt else None
 
 

@@ -32,7 +32,8 @@ def write_records(connection: Connection, records: list[Record]) -> list[Record]
         new_decisions = [d for d in decided.values() if d.id not in stored_ids]
         if new_decisions:
             connection.execute(decisions.insert(), [_decision_row(d) for d in new_decisions])
-        _write_bills(connection, calls.c.decision, {d.id: d.calls for d in new_decisions})
+        write_bills(connection, calls.c.decision, {d.id: d.calls for d in new_decisions})
+    judged = _unbilled(connection, [end for end in ends if end.calls])
     if ends:
         _write_ends(connection, ends)
     if came_out := [r.model_dump() for r in records if isinstance(r, Outcome)]:
@@ -43,13 +44,8 @@ def write_records(connection: Connection, records: list[Record]) -> list[Record]
     recalled = {r.id: r for r in records if isinstance(r, Recall)}
     if recalled:
         _write_recalls(connection, recalled)
-    judged = {e.decision: e.calls for e in ends if e.calls}
-    if judged:
-        billed = (calls.c.decision.in_(list(judged))) & (calls.c.purpose == "judge")
-        billed_ids = set(connection.execute(select(calls.c.decision).where(billed)).scalars())
-        _write_bills(
-            connection, calls.c.decision, {d: judge_calls for d, judge_calls in judged.items() if d not in billed_ids}
-        )
+    for end in judged:
+        write_bills(connection, calls.c.decision, {end.decision: end.calls})
     return early
 
 
@@ -79,6 +75,23 @@ def without_outdated(connection: Connection, records: list[Record]) -> list[Reco
     return [record for record in records if is_new(record)]
 
 
+def _unbilled(connection: Connection, ends: Sequence[EpisodeEnd]) -> list[EpisodeEnd]:
+    """Ends whose judge's calls are not in the ledger: those that are newer than what is known of their episodes, or
+    whose decision has no such call. A judge that was asked again is paid again; a journal may be taken in twice."""
+    if not ends:
+        return []
+    query = select(episodes.c.namespace, episodes.c.id, episodes.c.finished_at)
+    known = {(r[0], r[1]): r[2] for r in connection.execute(query.where(episodes.c.id.in_([e.episode for e in ends])))}
+    billed = calls.c.decision.in_([end.decision for end in ends]) & (calls.c.purpose == "judge")
+    paid = set(connection.execute(select(calls.c.decision).where(billed)).scalars())
+
+    def is_new(end: EpisodeEnd) -> bool:
+        before = known.get((end.namespace, end.episode))
+        return end.decision not in paid or (before is not None and before < end.finished_at)
+
+    return [end for end in ends if is_new(end)]
+
+
 def _write_ends(connection: Connection, ends: Sequence[EpisodeEnd]) -> None:
     """The last word on an episode counts. After its decisions, which say what was shown in it."""
     rows = [e.model_dump(exclude={"episode", "decision", "calls"}) | {"id": e.episode} for e in ends]
@@ -103,7 +116,7 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _write_bills(connection: Connection, owner: Column[Any], bills: Mapping[str, Sequence[Call]]) -> None:
+def write_bills(connection: Connection, owner: Column[Any], bills: Mapping[str, Sequence[Call]]) -> None:
     """Into the table that `owner` is a column of."""
     rows = [
         call.model_dump(exclude={"usage"}) | call.usage.model_dump() | {owner.name: id}
@@ -123,7 +136,7 @@ def _write_shadows(connection: Connection, by_decision: Mapping[str, Shadow]) ->
     if new_shadows:
         rows = [s.model_dump(exclude={"calls"}) for s in new_shadows]
         connection.execute(shadows.insert(), [{k: _plain(v) for k, v in row.items()} for row in rows])
-    _write_bills(connection, calls.c.decision, {s.decision: s.calls for s in new_shadows})
+    write_bills(connection, calls.c.decision, {s.decision: s.calls for s in new_shadows})
     return [s for s in by_decision.values() if s.decision not in decided]
 
 
@@ -135,7 +148,7 @@ def _write_recalls(connection: Connection, by_id: Mapping[str, Recall]) -> None:
         rows = [{k: _plain(v) for k, v in r.model_dump(exclude={"text", "calls", "runs"}).items()} for r in new_recalls]
         runs = [[run.model_dump(mode="json") for run in r.runs] for r in new_recalls]
         connection.execute(recalls.insert(), [row | {"runs": run} for row, run in zip(rows, runs)])
-    _write_bills(connection, recall_calls.c.recall, {r.id: r.calls for r in new_recalls if not r.decision})
+    write_bills(connection, recall_calls.c.recall, {r.id: r.calls for r in new_recalls if not r.decision})
 
 
 def _plain(value: Any) -> Any:

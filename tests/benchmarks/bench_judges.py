@@ -6,8 +6,8 @@
 
 tokens: prompts of real recorded episodes (gpt-3.5 ReAct on InterCode-SQL, gpt-4o on tau-bench airline), alone and 2, 4
 and 8 together, counted as cl100k_base; no model is asked. sample: a model behind an OpenAI-compatible endpoint judges
-InterCode's short ReAct episodes, half of them failures, each alone, 4 and 8 together, in one order for all; rows are
-written as they come. report: accuracy with exact intervals, agreement with the verdict alone, tokens. The rows of
+InterCode's episodes of gpt-3.5 with one query, half of them failures, each alone, 4 and 8 together, in one order for
+all; rows are written as they come. report: accuracy with exact intervals, agreement with the verdict alone, tokens. The rows of
 Qwen2.5-Coder-1.5B-Instruct (Q4_K_M, llama.cpp on a CPU, temperature 0) are in judges.jsonl.xz.
 """
 
@@ -36,20 +36,25 @@ ROWS = Path(__file__).parent / "judges.jsonl.xz"
 SIZES = 1, 2, 4, 8
 SAMPLED = 1, 4, 8
 BLOCK = max(SIZES)
-LONGEST, OBSERVATION = 1_500, 160
+LONGEST, OBSERVATION = 700, 160
 """Characters of a question that a small model on a CPU is asked, and of each observation in it."""
 QUESTION = JudgeConfig().question
 
 
-def intercode(cut: int = 100_000) -> list[Trajectory]:
-    """gpt-3.5 ReAct on InterCode-SQL: question, thoughts, queries, rows; success is the full reward."""
-    file = Path(os.environ["INTERCODE_DATA"]) / "ic_sql_react_10_turns.json"
+REACT, ONE_QUERY = "ic_sql_react_10_turns.json", "ic_sql_multiturn_gpt-3.5-1_turns_handicap.json"
+
+
+def intercode(name: str = REACT, cut: int = 100_000) -> list[Trajectory]:
+    """gpt-3.5 on InterCode-SQL: question, thoughts, queries, rows; success is the full reward."""
+    file = Path(os.environ["INTERCODE_DATA"]) / name
     episodes = []
     for number, run in json.loads(file.read_text()).items():
         turns, observation, steps = run["turn_history"], "", []
-        for thought, action, seen in zip(turns["thoughts"], turns["actions"], turns["observations"]):
+        actions = turns["actions"] if name == REACT else [*turns["actions"], "submit"]
+        for i, action in enumerate(actions):
+            thought = turns["thoughts"][i] if name == REACT else ""
             steps.append(Step(observation=observation[:cut], reasoning=thought, action=action))
-            observation = str(seen)
+            observation = str(turns["observations"][i]) if i < len(turns["observations"]) else ""
         success = run["summary"]["max_reward"] == 1.0
         episodes.append(Trajectory(id=f"ic-{number}", goal=run["query"], steps=tuple(steps), success=success))
     return episodes
@@ -105,7 +110,7 @@ def tokens() -> None:
 def drawn() -> list[Trajectory]:
     """Short episodes, as many failures as successes, in a random order."""
     judge = ModelJudge(ScriptedModel(["yes"]), QUESTION)
-    short = [e for e in intercode(OBSERVATION) if len(text_of(judge.messages(e)[0])) <= LONGEST]
+    short = [e for e in intercode(ONE_QUERY, OBSERVATION) if len(text_of(judge.messages(e)[0])) <= LONGEST]
     random.Random(0).shuffle(short)
     won, lost = ([e for e in short if e.success is value] for value in (True, False))
     number = min(len(won), len(lost))

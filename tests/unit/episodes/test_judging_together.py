@@ -16,6 +16,7 @@ from fake_openai import FakeOpenAI, Reply, Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from postgres import postgres_server, postgres_url  # noqa: F401
+from sqlalchemy import select
 
 from agentcascade import ScriptedModel, build
 from agentcascade.bank.catalog import Catalog
@@ -30,7 +31,9 @@ from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.prompts.together import nonces, read_verdicts, share_verdicts
 from agentcascade.storage import open_database
 from agentcascade.storage.budgets import DatabaseBudgets
-from agentcascade.types import Account, Completion, Judgement, Step, Trajectory, Usage
+from agentcascade.storage.record_rows import write_records
+from agentcascade.storage.tables import episodes as ended
+from agentcascade.types import Account, Call, Completion, EpisodeEnd, Judgement, Step, Trajectory, Usage
 
 PRICE = {"input": Decimal("0.15"), "output": Decimal("0.6")}
 CODE = re.compile(r"(?m)^(\d+-[0-9a-f]{6,}): yes or no$")
@@ -112,6 +115,41 @@ async def test_bills_of_shared_calls_are_split_to_the_last_digit(
         whole = Account(scope="namespace", name="default", limit=Decimal(9))
         assert budgets.balance(whole).spent == judging.bill
         assert {entry.goal for entry in Catalog(database).list()} == {goal for goal in GOALS if "mug" in goal}
+        await cascade.aclose()
+
+
+@pytest.mark.parametrize("where", ["sqlite", "postgres"])
+async def test_a_judge_that_is_asked_again_is_paid_again(
+    where: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Its first answer, which said neither yes nor no, stays in the ledger; a journal that comes twice adds nothing."""
+    url = f"sqlite:///{tmp_path}/a.db" if where == "sqlite" else request.getfixturevalue("postgres_url")
+    answers = iter(["perhaps", "perhaps, again"])
+    judging = Judging(lambda answer, codes: next(answers, answer))
+    with FakeOpenAI(judging) as provider:
+        cascade = collecting(url, provider, judge={"together": 1})
+        episode, recorder, database = await played(cascade, "a mug"), cascade.context.recorder, cascade.context.database
+        assert recorder is not None
+        assert database is not None
+        for flush in (True, False):  # one in a transaction of its own, two in the next
+            with pytest.raises(InvalidAction):
+                await episode.finish()
+            if flush:
+                recorder.flush()
+        await episode.finish()
+        recorder.flush()
+        with database.begin(write=True) as connection:
+            (end,) = connection.execute(select(ended).where(ended.c.id == episode.id)).mappings()
+            again = EpisodeEnd(
+                **{k: v for k, v in end.items() if k not in ("id", "shown")},
+                episode=episode.id,
+                decision=episode._last_decision,
+                calls=(Call(role="teacher", purpose="judge", model="m", usage=Usage(input=1), dollars=Decimal(5)),),
+            )
+            write_records(connection, [again])
+        lines = [line for line in Ledger(database).spending() if line.model != "scripted"]
+        assert sum((line.dollars or Decimal(0) for line in lines), Decimal(0)) == judging.bill
+        assert len(judging.usages) == 3
         await cascade.aclose()
 
 
