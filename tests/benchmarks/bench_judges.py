@@ -7,8 +7,9 @@
 tokens: prompts of real recorded episodes (gpt-3.5 ReAct on InterCode-SQL, gpt-4o on tau-bench airline), alone and 2, 4
 and 8 together, counted as cl100k_base; no model is asked. sample: a model behind an OpenAI-compatible endpoint judges
 InterCode's episodes of gpt-3.5 with one query, half of them failures, each alone, 4 and 8 together, in one order for
-all; rows are written as they come. report: accuracy with exact intervals, agreement with the verdict alone, tokens. The rows of
-Qwen2.5-Coder-1.5B-Instruct (Q4_K_M, llama.cpp on a CPU, temperature 0) are in judges.jsonl.xz.
+all; rows are written as they come. report: what such rows say, accuracy with exact intervals, agreement with the
+verdicts alone, tokens. Rows of Qwen2.5-Coder-0.5B-Instruct (Q4_K_M, llama.cpp on a CPU, temperature 0) are in
+judges.jsonl.xz.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ from agentcascade.assembly.components import make_model
 from agentcascade.billing.door import Door, Tab
 from agentcascade.config.sections import JudgeConfig, ModelConfig
 from agentcascade.episodes.judge import ModelJudge
+from agentcascade.judging.check import measure
 from agentcascade.messages import text_of
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.models.tokens import token_counter
+from agentcascade.prompts.together import read_verdicts
+from agentcascade.prompts.yes_no import verdict
 from agentcascade.types import Step, Trajectory
 
 ROWS = Path(__file__).parent / "judges.jsonl.xz"
@@ -162,12 +166,42 @@ async def sample(url: str, model: str, rows: Path) -> None:
         print(block, flush=True)
 
 
+def report(file: Path) -> None:
+    """What the rows say of each number of episodes that shared a call."""
+    calls = [call for block in read_rows(file) for call in block["calls"]]
+    truth = {name: right for call in calls for name, right in zip(call["episodes"], call["right"])}
+    said: dict[int, dict[str, bool | None]] = {size: {} for size in SAMPLED}
+    for call in calls:
+        verdicts = read_verdicts(call["text"], call["codes"]) if call["codes"] else [verdict(call["text"])]
+        said[call["size"]].update(zip(call["episodes"], verdicts))
+    for size, verdicts_of in said.items():
+        names = list(verdicts_of)
+        measured = measure([verdicts_of[n] for n in names], [truth[n] for n in names])
+        of_size = [call for call in calls if call["size"] == size]
+        tokens = [sum(call[kind] for call in of_size) / len(names) for kind in ("prompt_tokens", "output_tokens")]
+        unreadable = sum(value is None for value in verdicts_of.values())
+        print(f"{size} a call: {len(names)} episodes, unreadable {unreadable}, said yes to "
+              f"{sum(value is True for value in verdicts_of.values())}")  # fmt: skip
+        print(f"  accuracy {measured.accuracy}; sensitivity {measured.sensitivity}; specificity {measured.specificity}")
+        print(f"  tokens a question: prompt {tokens[0]:.1f}, answer {tokens[1]:.1f}")
+        if size > 1:
+            alone = said[1]
+            print(
+                f"  agrees with alone: {measure([verdicts_of[n] for n in names], [alone[n] for n in names]).accuracy}"
+            )
+            final = [alone[n] if verdicts_of[n] is None else verdicts_of[n] for n in names]
+            whole = measure(final, [truth[n] for n in names])
+            print(f"  with the unreadable asked again alone: accuracy {whole.accuracy}")
+
+
 def main(arguments: Sequence[str]) -> None:
     match list(arguments):
         case ["tokens"]:
             tokens()
         case ["sample", url, model, rows]:
             asyncio.run(sample(url, model, Path(rows)))
+        case ["report", *rows]:
+            report(Path(rows[0]) if rows else ROWS)
         case _:
             sys.exit(__doc__)
 
