@@ -89,6 +89,11 @@ class EffortModel:
         refused = {*getattr(self.model, "refused", ()), *getattr(endpoint, "refused", ())}
         return frozenset(refused & {*self._fixed, *self._fixed.get("extra_body", {}), *self._as_thinking})
 
+    def is_silenced(self, options: Mapping[str, Any]) -> bool:
+        """Whether a call does not think though its effort says so: Claude may not where a tool is forced."""
+        thinks = self.effort.share is not None or bool(self.effort.expected_tokens())
+        return thinks and thinker(self.model.name).dialect == "messages" and _forces_tool(options.get("tool_choice"))
+
     @property
     def _as_thinking(self) -> tuple[str, ...]:
         """What Anthropic calls `reasoning_effort`."""

@@ -163,6 +163,8 @@ class ModelCalls:
         )
         if request.breakpoints and not completion.cached_response:
             self._context.breakpoint_worth.add(model, completion.usage)
+        if isinstance(model, EffortModel) and model.is_silenced(options):
+            self._record.add_note(f"effort {model.effort}: {model.name} cannot think where a tool is forced")
         if isinstance(model, EffortModel) and (refused := model.refused):
             self._record.add_note(f"effort {model.effort}: {model.name} refuses {', '.join(sorted(refused))}")
         return completion

@@ -12,10 +12,12 @@ import anthropic
 import openai
 
 from agentcascade import wrap
+from agentcascade.config.effort import parse_effort
 from agentcascade.errors import ConfigError, InvalidRequest
-from tests.fake_anthropic import KEY, FakeAnthropic, text
+from tests.fake_anthropic import KEY, FakeAnthropic, call, text
 from tests.fake_openai import FakeOpenAI, Reply, Request
 
+LOOK: Any = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
 ASK: list[Any] = [{"role": "user", "content": "hi"}]
 LOW, HIGH = ({"model": "client/gpt-5-mini", "effort": effort} for effort in ("low", "high"))
 TOP = {"model": "client/gpt-5", "price": {"input": "1", "output": "2"}}
@@ -86,3 +88,23 @@ def test_a_ladder_that_a_wrapped_client_cannot_climb_says_why(tmp_path: Path) ->
             ladder(fake, tmp_path, student="client/gpt-5-nano")
         with pytest.raises(ConfigError, match="ladder and teacher are both set"):
             ladder(fake, tmp_path, teacher="client/gpt-5")
+
+
+@pytest.mark.parametrize("effort", ["high", 2000, "none"])
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "look"}, {"type": "auto"}, None])
+def test_a_rung_that_may_not_think_since_a_tool_is_forced_is_noted(choice: Any, effort: Any) -> None:
+    name = "claude-opus-4-8" if effort == "high" else "claude-sonnet-4-6"
+    with FakeAnthropic([call("look", {})]) as fake:
+        own = anthropic.Anthropic(base_url=fake.root, api_key=KEY, max_retries=0)
+        rungs: Any = [{"model": f"client/{name}", "effort": effort}, f"client/{name}"]
+        client: Any = wrap(own, ladder=rungs, **PARTS | {"actions": {"format": "tools"}})
+        with client.agentcascade:
+            asked = {} if choice is None else {"tool_choice": choice}
+            answer = client.messages.create(model=name, max_tokens=9000, messages=ASK, tools=[LOOK], **asked)
+    forced = choice is not None and choice["type"] != "auto"
+    thinks = (fake.requests[0].body.get("thinking") or {}).get("type") in ("enabled", "adaptive")
+    assert thinks == (effort != "none" and not forced)
+    noted = [
+        note.rpartition(": ")[0] for note in answer.agentcascade.failures if note.endswith("where a tool is forced")
+    ]
+    assert noted == ([f"effort {parse_effort(effort)}"] if effort != "none" and forced else [])
