@@ -10,9 +10,10 @@ quantiles (halves overlap: no confidence intervals), the difference from the vot
 the other half's risk is above the bound. `marginal`: of all steps; `selective`: of those that the student takes.
 
 Logs: Qwen2.5-Coder's ten samples on BFCL's Python tasks (teacher: GPT-4-1106's recorded calls) and on InterCode-SQL
-(teacher: GPT-4's recorded queries); and gpt-3.5's and GPT-4's runs of many steps on InterCode-SQL, one sample a step,
-whose steps count as wrong where the run fails. Only in these can a run be stuck: on the others `vote, unless stuck` is
-the vote. Data that is absent is left out with a word.
+(teacher: GPT-4's recorded queries), half of them with demonstrations in the prompt; two students in turn as a ladder;
+three samples of the 0.5B on some questions whose prompts are one or varied (`bench_drafts.py varied`); and gpt-3.5's
+and GPT-4's runs of many steps on InterCode-SQL, one sample a step, whose steps count as wrong where the run fails. Only
+in these can a run be stuck: on the others `vote, unless stuck` is the vote. What is absent is left out with a word.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from bench_bfcl import PYTHON
+from bench_drafts import ARMS, varied_answers
 from bench_sql_committees import given, token_price
 
 from agentcascade.config.stuck import StuckConfig
@@ -98,11 +100,14 @@ def _asked(
     return StudentSamples(model=model, samples=samples, n=len(samples), prompt=Usage(input=prompt), price=price)
 
 
-def sql(student: str) -> list[LoggedStep]:
+def sql(student: str, *prompts: str, samples: int = 10) -> list[LoggedStep]:
+    """`samples` of a student; of several `prompts` in turn, each of which is paid for once."""
     known = prices.table()
     steps = []
     for task, row in shipped.rows().items():
-        answers, prompt = given(student, str(task))
+        asked = [given(name, str(task)) for name in prompts or (student,)]
+        answers = [answer for turn in zip(*(answers for answers, _ in asked)) for answer in turn][:samples]
+        prompt = sum(tokens for _, tokens in asked)
         (teacher, *_), read = given("gpt-4", str(task))
         right = {a.rows for a in (*answers, teacher) if a.right and a.rows is not None}
         wrong = {a.rows for a in (*answers, teacher) if not a.right}
@@ -129,6 +134,45 @@ def sql(student: str) -> list[LoggedStep]:
             )
         )
     return steps
+
+
+def two_prompts() -> dict[str, Arm]:
+    """Without demonstrations, with them, and half of each."""
+    student, demos = "qwen2.5-coder-1.5b", "qwen2.5-coder-1.5b-demos"
+    ways = {VOTE: (student,), "with demonstrations": (demos,), "half of each": (student, demos)}
+    return {name: Arm(columns(sql(student, *prompts))) for name, prompts in ways.items()}
+
+
+def varied() -> dict[str, Arm]:
+    """Each way to vary the prompt, on the same questions."""
+    known, answers = prices.table(), varied_answers()
+    arms = {}
+    for name, drawn in ARMS.items():
+        steps = []
+        for task, own in answers.items():
+            (teacher, *_), read = given("gpt-4", str(task))
+            samples = [own[one] for one in drawn]
+            votes = [None if s["rows"] is None else f"rows {s['rows']}" for s in samples]
+            fine = sorted({vote for vote, s in zip(votes, samples) if vote is not None and s["right"]})
+            asked = _asked(
+                STUDENTS[0], votes, [s["output_tokens"] for s in samples], samples[0]["prompt_tokens"],
+                token_price(known[STUDENTS[0]]),
+            )  # fmt: skip
+            how = None if name.startswith("one") else name.split("s,")[0].replace("subset", "subsets")
+            steps.append(
+                LoggedStep(
+                    id=str(task),
+                    episode=f"question {shipped.rows()[task].group}",
+                    students=(asked.model_copy(update={"vary": how}),),
+                    teacher="right" if teacher.right else "wrong",
+                    teacher_usage=Usage(input=read, output=teacher.output_tokens or 0),
+                    teacher_price=token_price(known["gpt-4"]),
+                    gold=fine[0] if fine else "right",
+                    also_right=(*fine[1:], "right"),
+                )
+            )
+        arms[VOTE if how is None else name] = Arm(columns(steps))
+    return arms
 
 
 def sql_runs(model: str) -> list[LoggedStep]:
@@ -160,6 +204,8 @@ def logs() -> Iterator[tuple[str, Callable[[], Mapping[str, Arm]]]]:
         yield f"BFCL, Qwen {size}", lambda size=size: parts(bfcl(f"qwen2.5-coder-{size}"))
     for size in ("0.5b", "1.5b"):
         yield f"InterCode-SQL, Qwen {size}", lambda size=size: parts(sql(f"qwen2.5-coder-{size}"))
+    yield "InterCode-SQL, Qwen 1.5b, two prompts (vote: without demonstrations)", two_prompts
+    yield "InterCode-SQL, Qwen 0.5b, prompts that are varied (vote: one prompt)", varied
     for name, made in (("BFCL", bfcl), ("InterCode-SQL", sql)):
         yield f"{name}, ladder of Qwen 0.5b, 1.5b (vote: {ALIKE})", lambda made=made: ladder(*map(made, STUDENTS))
     for model in ("gpt-3.5-turbo", "gpt-4"):
