@@ -21,7 +21,7 @@ class HistoryConfig(Section):
         default=400, ge=0, le=100_000, description="tokens of the carried state, at most; 0: older steps are left out"
     )
     every: int = Field(
-        default=4,
+        default=8,
         ge=1,
         le=10_000,
         description="older steps are carried so many at a time, so that the prompt keeps its prefix for as many steps "

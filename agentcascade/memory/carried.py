@@ -31,6 +31,10 @@ LONG = 160
 """Characters of a value that is no sentence."""
 SENTENCE = 240
 """Characters of a sentence, or of an action's arguments, that are kept."""
+ACTION, AGAIN = 3.0, 1.0
+"""Worth of what was done, and of what was done once more later."""
+SAID, OBSERVED = 4.0, 2.0
+"""Worth of a sentence of a user, and of a long text."""
 RECENT = 0.97
 """Of a score, for each step that it is older."""
 
@@ -73,11 +77,14 @@ WORTH = {
     "name": 2.0,
     "number": 1.0,
     "word": 1.2,
+    "variable": 3.0,
     "flag": 0.3,
 }
 """Of a value, by its kind."""
 KEYED = re.compile(r"(?:^|_)(?:id|ids|uuid|key|token|code|number|no|name|email|path|file|url|user|date|dob)$|[a-z]Id$")
 """Fields that later calls ask for."""
+ASSIGNED = re.compile(r"^([A-Za-z_]\w{0,60}(?:, ?[A-Za-z_]\w{0,60}){0,8}) ?=(?!=)", re.MULTILINE)
+"""Variables that code sets at its outermost level, which later code of the run may use."""
 SPLIT = re.compile(r"(?<=[.!?])\s+|\n+")
 FENCE = re.compile(r"```[a-z]*\n(.*?)```", re.DOTALL)
 WORDS = re.compile(r"[\w@.+/:#-]+")
@@ -220,6 +227,9 @@ def _read_answer(message: Message, step: _Step) -> None:
         # The end of an answer is its action, in the formats that write it as text.
         last = next((line for line in reversed(text.splitlines()) if line.strip(" `\t")), "")
         step.action.append(_flat(last, SENTENCE))
+    if "```" in text:
+        for match in ASSIGNED.finditer(text):
+            step.leaves += [Leaf("variables", name.strip(), "variable") for name in match[1].split(",")]
     step.leaves += _found(text)
 
 
@@ -245,7 +255,7 @@ def _read_result(text: str, step: _Step, *, said: bool) -> None:
         return
     step.leaves += _found(text)
     sentences = [s for s in SPLIT.split(text) if s.strip()]
-    weight = 6.0 if said and len(text) <= 2_000 else 2.0
+    weight = SAID if said and len(text) <= 2_000 else OBSERVED
     for sentence in [*sentences[:20], *sentences[20:][-10:]]:
         step.sentences.append((_flat(sentence, SENTENCE), weight))
 
@@ -309,14 +319,16 @@ def _pieces(steps: Sequence[_Step], visible: _Visible) -> list[Piece]:
     """What may be kept, each value once: where it was seen last, and with what it is worth."""
     newest = steps[-1].number if steps else 0
     used = {value for step in steps for action in step.action for value in WORDS.findall(action)}
+    done: set[str] = set()
     seen: dict[str, Piece] = {}
     pieces: list[Piece] = []
     for step in reversed(steps):
         age = RECENT ** (newest - step.number)
         crowd = 1 + len(step.leaves) / 12
         order = 0
-        for action in step.action:
-            pieces.append(Piece(step.number, order, "", action, 7.0 * age))
+        for action in dict.fromkeys(step.action):
+            pieces.append(Piece(step.number, order, "", action, (AGAIN if action in done else ACTION) * age))
+            done.add(action)
             order += 1
         for sentence, weight in step.sentences:
             order += 1
