@@ -110,6 +110,8 @@ class Plan:
         draft_tokens: Most tokens of the student's drafts in a deferred step's prompt; 0: the teacher sees none.
         varied: Whether each sample has a prompt of its own, and pays for it (`sampling.vary`).
         verifier: Asked which samples mean the same, where they differ.
+        history: (steps that stand as they are, steps after which older ones leave a student's prompt, which then begins
+            anew for its cache); None: it is never bounded. How much shorter it then is, is measured or not known.
     """
 
     teacher: ChatModel
@@ -127,6 +129,14 @@ class Plan:
     draft_tokens: int = 0
     varied: bool = False
     verifier: ChatModel | None = None
+    history: tuple[int, int] | None = None
+
+    def warm_steps(self, tokens: StepTokens) -> float:
+        """Steps of a student's prompts in a row that begin alike."""
+        steps = tokens.episode_steps
+        if self.history is None or steps <= self.history[0]:
+            return steps
+        return 1 / (1 / max(1.0, steps) + 1 / self.history[1])
 
     def terms(self, model: ChatModel) -> CacheTerms:
         """Terms on which the model's provider caches its prompts."""
@@ -253,9 +263,9 @@ def _requests(plan: Plan, model: ChatModel, samples: int, tokens: StepTokens, sh
     if again and not plan.varied:
         usage = terms.usage(round(prompt), round(prompt))
     elif plan.sticky or not shown:
-        usage = prompt_usage(terms, prompt, new, tokens.episode_steps)
+        usage = prompt_usage(terms, prompt, new, plan.warm_steps(tokens))
     elif plan.place == "last" or (plan.place == "auto" and plan.caching):
-        usage = prompt_usage(terms, prompt, new + shown, tokens.episode_steps)
+        usage = prompt_usage(terms, prompt, new + shown, plan.warm_steps(tokens))
     else:
         usage = Usage(input=round(prompt))
     requests, answers = (1, samples) if model.supports_n and not plan.varied else (samples, 1)

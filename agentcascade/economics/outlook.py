@@ -216,6 +216,7 @@ def plan_of(context: StepContext) -> Plan | None:
         teacher_sees_demonstrations=config.prompt.teacher_sees_demonstrations,
         draft_tokens=config.prompt.draft_tokens if config.prompt.teacher_sees_drafts else 0,
         varied=config.sampling.vary != "none" and retrieval.k > 1,
+        history=None if config.history is None else (config.history.keep, config.history.every),
         verifier=next((merger.model for merger in context.mergers if isinstance(merger, Verifier)), None),
     )
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from agentcascade.types import Frozen
+from agentcascade.types import CarriedHistory, Frozen
 
 BILLED = ("unpriced_calls", "estimated_calls")
 COUNTS = ("steps", "cascaded", "deferred", "taught", "failures", "unpriced_steps", *BILLED)
@@ -114,6 +114,7 @@ class RecentDecision(Frozen):
     teacher_drafts: int = 0
     prompts: int = 1
     retried: int = 0
+    history_carried: CarriedHistory | None = None
     dollars: Decimal | None
     teacher_dollars: Decimal | None
     cache_regret: Decimal | None = None

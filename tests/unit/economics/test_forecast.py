@@ -217,6 +217,19 @@ def test_prompt_caches_are_read_by_the_later_steps_of_an_episode_where_demonstra
     assert forecast(plan(1, k=0, student=student, sticky=True), short).most.accepted == Decimal(700) / 10**6
 
 
+def test_a_bounded_history_begins_anew_for_a_students_cache_alone():
+    student = model("1", "0", cached_input="0.1")
+    size = tokens(prompt=2000, new=500, episode_steps=20)
+    whole, bounded = (forecast(plan(1, k=0, student=student, history=h), size).most for h in (None, (8, 5)))
+    assert whole.accepted == (2000 - Decimal("0.9") * Decimal("0.95") * 1500) / 10**6
+    assert bounded.accepted == (2000 - Decimal("0.9") * Decimal("0.75") * 1500) / 10**6, "one step in 20, and one in 5"
+    assert bounded.teacher == whole.teacher
+    short = tokens(prompt=2000, new=500, episode_steps=8)
+    assert forecast(plan(1, k=0, student=student, history=(8, 5)), short) == forecast(
+        plan(1, k=0, student=student), short
+    )
+
+
 def test_thinking_is_paid_for_each_sample():
     thinking = model("1", "2", reasoning="8")
     quiet, loud = (forecast(plan(3, k=0, student=thinking), tokens(reasoning=r)) for r in (0, 100))
