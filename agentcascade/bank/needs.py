@@ -94,6 +94,7 @@ class Evidence:
         episode_dollars: Of the teacher alone for each episode (episodes,); None where it is not known.
         cascade_dollars: What each episode did cost (episodes,); None where it is not known.
         successes, attempts: Of the teacher's own episodes in mode ``collect``.
+        played_at: When each episode began (episodes,).
     """
 
     goals: Sequence[str]
@@ -106,6 +107,7 @@ class Evidence:
     cascade_dollars: Sequence[Decimal | None]
     successes: int = 0
     attempts: int = 0
+    played_at: Sequence[datetime] = ()
 
     @property
     def teacher_succeeds(self) -> float:
@@ -191,18 +193,20 @@ def read_evidence(bank: Bank, namespace: str, k: int) -> Evidence:
     played = list(by_episode.values())
     goals = [episode[-1].goal for episode in played]
     wrong = _wrong_share([audits[s.id] for s in steps if s.id in audits])
+    played_at = [min(s.created_at for s in episode) for episode in played]
     needs = [_needed(episode, audits, wrong) / len(episode) for episode in played]
     return Evidence(
         goals=goals,
         steps=np.array([len(episode) for episode in played], dtype=np.float64),
         needs=np.array(needs, dtype=np.float64),
-        supports=_supports(bank, goals, [min(s.created_at for s in episode) for episode in played], banked, k),
+        supports=_supports(bank, goals, played_at, banked, k),
         banked=[entry.goal for entry in banked],
         step_dollars=_step_dollars(steps, spent),
         episode_dollars=[_sum([s.teacher_dollars for s in episode]) for episode in played],
         cascade_dollars=[_sum([s.dollars for s in episode]) for episode in played],
         successes=outcomes.get(True, 0),
         attempts=sum(outcomes.values()),
+        played_at=played_at,
     )
 
 

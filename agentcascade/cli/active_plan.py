@@ -1,4 +1,4 @@
-"""What active collection would choose, and what it did: plans before anything is asked, and a run's last words."""
+"""What active collection would choose, what it chose, and what came of it: plans, a run's last words, a report."""
 
 from __future__ import annotations
 
@@ -97,9 +97,39 @@ def say_run(run: ActiveRun, pool: int, settings: CascadeConfig) -> None:
     before = f", {run.done_before:,} before" if run.done_before else ""
     say(
         f"{banked:,} of {pool:,} tasks banked in this run{before}; spent ${run.spent:.4f}{of}; expected to save "
-        f"${run.expected:.4f} in {settings.collect.horizon:,} episodes"
+        f"${run.expected:.4f} in {settings.collect.horizon:,} episodes (`agentcascade bank collected` says what it did)"
     )
     say(f"stopped: {run.stopped}")
+
+
+def show_collected(settings: CascadeConfig, namespace: str) -> None:
+    """A table of what active collection has brought so far."""
+    from agentcascade.bank.realised import realised
+    from agentcascade.cli.settings import opened_bank
+
+    with opened_bank(settings) as bank:
+        clusters = realised(bank, namespace, max(1, settings.retrieval.k))
+    table = Table(
+        "goals like", *(Column(name, justify="right") for name in (
+            "collected", "banked", "paid", "expected", "need before", "since", "saved so far",
+        )), box=None, padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    for c in clusters[:SHOWN]:
+        before, after = (
+            "–" if n.share is None else f"{n.share:.2f} of {n.episodes:,} episodes" for n in (c.before, c.after)
+        )
+        saved = "–" if c.saved is None else f"${c.saved:.4f}"
+        table.add_row(
+            " ".join(c.goal.split())[:60], f"{c.collected:,}", f"{c.banked:,}", _dollars(c.paid), _dollars(c.expected),
+            before, after, saved,
+        )  # fmt: skip
+    console().print(table)
+    say(
+        f"{len(clusters):,} clusters of {namespace}. need: share of steps that needed the teacher, before and after "
+        "the first demonstration; what else changed at that time is in it, too. expected: over the horizon."
+        if clusters
+        else f"nothing was collected actively in {namespace}: see `agentcascade bank collect --active`"
+    )
 
 
 def _dollars(dollars: Decimal | None) -> str:

@@ -321,6 +321,17 @@ def wanted(config: Path | None, url: str | None, namespace: str | None, near: fl
 
 @command.command()
 @database_options
+@click.option("--namespace", help="Default: that of the configuration.")
+def collected(config: Path | None, url: str | None, namespace: str | None) -> None:
+    """What active collection has brought: paid, expected, and how often such steps need the teacher since."""
+    from agentcascade.cli.active_plan import show_collected
+
+    settings = load_config(config, url)
+    show_collected(settings, namespace or settings.bank.namespace)
+
+
+@command.command()
+@database_options
 @namespace_option
 @click.option("--suite", default="alfworld", show_default=True, help="Whose world the trajectories were played in.")
 @click.option("--split", "splits", multiple=True, help="Of its tasks, several times; default: those of its benchmark.")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from agentcascade.bank.active import ActiveChooser
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.needs import Evidence, fit_curve, nearest, read_evidence, support
+from agentcascade.bank.realised import realised
 from agentcascade.errors import UnknownPrice
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
@@ -176,6 +177,29 @@ def test_a_cold_start_covers_the_pool_and_claims_no_saving(bank: Bank) -> None:
         choices.take(best.number)
     assert sorted(numbers[:1] + numbers[2:]) == [0, 1, 2, 3, 4]
     assert numbers.index(3) < numbers.index(4)  # what is banked already comes last of what is alike
+
+
+def test_what_was_collected_is_told_beside_the_need_before_and_since(bank: Bank) -> None:
+    live(bank, COOL, "before", deferred=3, accepted=1, ago=100)
+    live(bank, HEAT, "other", deferred=1, accepted=1, ago=100)
+    call = Call(role="teacher", model="t", usage=Usage(), dollars=Decimal("0.05"))
+    step = Decision(
+        episode="wanted", step=0, goal=COOL, mode="collect", answered_by="teacher", calls=(call,),
+        reason="wanted: expected to save $1.5000 for $0.0500: 0.75 of steps there need the teacher",
+        dollars=Decimal("0.05"), created_at=now() - timedelta(seconds=50),
+    )  # fmt: skip
+    with bank.database.begin(write=True) as connection:
+        write_records(connection, [step])
+    assert realised(bank, "nobody", K) == []
+    (early,) = realised(bank, "default", K)
+    assert (early.banked, early.expected, early.after.share, early.saved) == (0, 0, None, None)
+    steps = (Step(observation="o", action="a"),)
+    asyncio.run(bank.add(Trajectory(goal=COOL, steps=steps, success=True, metadata={"episode": "wanted"})))
+    live(bank, COOL, "since", deferred=1, accepted=3)
+    (found,) = realised(bank, "default", K)
+    assert (found.collected, found.banked, found.paid, found.expected) == (1, 1, Decimal("0.05"), Decimal("1.5"))
+    assert (found.before, found.after) == ((1, 0.75), (1, 0.25))
+    assert found.saved == Decimal("0.06")  # half of four steps, at 0.03 a deferral
 
 
 def test_what_is_not_priced_is_not_weighed(bank: Bank) -> None:
