@@ -22,8 +22,9 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from decimal import Decimal
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class RememberingEmbedder:
 
 
 class BankedWorker(Worker):
-    """A worker whose bank is exchanged."""
+    """A worker whose bank is exchanged; what was built for a bank is kept with it."""
 
     database: Database | None = None
 
@@ -73,8 +74,23 @@ class BankedWorker(Worker):
 
     def with_bank(self, database: Database) -> BankedWorker:
         self.database = database
-        self._cascades.clear()
+        self._cascades = self._built.setdefault(id(database), {})
         return self
+
+    @cached_property
+    def _built(self) -> dict[int, Any]:
+        return {}
+
+    def forget(self) -> None:
+        self._built.clear()
+
+
+def keep_more_translations() -> None:
+    """The same games are played again and again here: the engine's translations of 64 of them are kept, not of 4."""
+    from agentcascade.envs.alfworld import engine
+
+    engine.lru_cache = lambda maxsize: lru_cache(maxsize=64 if maxsize == 4 else maxsize)  # type: ignore[attr-defined]
+    engine.engine_modules()
 
 
 def configuration() -> CascadeConfig:
@@ -129,6 +145,7 @@ def add(bank: Bank, entries: Sequence[dict[str, Any]]) -> None:
 
 def play(folder: Path, seeds: int, games: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    keep_more_translations()
     config = configuration()
     embedder = RememberingEmbedder(components.make_embedder("minilm"))
     bench_worker.embedder = lambda name: embedder
@@ -137,54 +154,59 @@ def play(folder: Path, seeds: int, games: int) -> None:
     print(f"pool: {len(pool)} training games that the teacher solved", flush=True)
     path = folder / "cells.jsonl"
     cells = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {(c["seed"], c["order"]) for c in cells if c["size"] == SIZES[-1]}
+    done = [(c["seed"], c["order"]) for c in cells if c["size"] == SIZES[-1]]
     unseen = sorted(tasks("valid_unseen"), key=lambda t: t.id)
     seen = sorted(tasks("valid_seen"), key=lambda t: t.id)
-    with path.open("a") as file:
-        for order, seed in [
-            *((order, seed) for seed in range(seeds) for order in ORDERS[:2]),
-            *((ORDERS[2], seed) for seed in range(seeds)),
-        ]:
-            if (seed, order) in done:
-                continue
-            rng = random.Random(seed)
-            evaluated, traffic = rng.sample(unseen, games), rng.sample(seen, len(seen))
-            shuffled = rng.sample(range(len(pool)), len(pool))
-            with closing(open_database("sqlite:///:memory:")) as database:
-                bank = components.open_bank(config, database, embedder)
-                taken: list[int] = []
-                notes: list[str] = []
-                for number, size in enumerate(SIZES):
-                    more = chosen(bank, pool, shuffled, taken, size, order, config.retrieval.k, notes)
+    for seed in range(seeds):
+        if all((seed, order) in done for order in ORDERS):
+            continue
+        rng = random.Random(seed)
+        evaluated, traffic = rng.sample(unseen, games), rng.sample(seen, len(seen))
+        shuffled = rng.sample(range(len(pool)), len(pool))
+        with ExitStack() as opened:
+            databases = {order: opened.enter_context(closing(open_database("sqlite:///:memory:"))) for order in ORDERS}
+            banks = {order: components.open_bank(config, databases[order], embedder) for order in ORDERS}
+            taken: dict[str, list[int]] = {order: [] for order in ORDERS}
+            for number, size in enumerate(SIZES):
+                notes: dict[str, list[str]] = {order: [] for order in ORDERS}
+                for order, bank in banks.items():
+                    more = chosen(bank, pool, shuffled, taken[order], size, order, config.retrieval.k, notes[order])
                     add(bank, [pool[i] for i in more])
-                    taken += more
-                    records = run(worker.with_bank(database), evaluated, seed, "evaluation")
-                    cell = {
-                        "seed": seed,
-                        "order": order,
-                        "size": size,
-                        "collected": str(sum(Decimal(pool[i]["dollars"]) for i in taken)),
-                        "kinds": kinds(pool, taken),
-                        "notes": notes[-2:],
-                        "games": [
-                            [r.success, r.steps, r.teacher_steps, str(r.dollars), str(r.teacher_dollars)]
-                            for r in records
-                        ],
-                    }
-                    file.write(json.dumps(cell) + "\n")
-                    file.flush()
-                    if order == "active" and size != SIZES[-1]:
-                        part = traffic[number * TRAFFIC : (number + 1) * TRAFFIC]
-                        played = run(worker.with_bank(database), part, seed + 1000 * (number + 1), "traffic")
-                        with database.begin(write=True) as connection:
-                            write_records(connection, [d for r in played for d in r.decisions])
+                    taken[order] += more
+                records = {order: list[EpisodeRecord]() for order in ORDERS}
+                for index, game in enumerate(evaluated):  # game by game, since the engine keeps its translation
+                    for order in ORDERS:
+                        records[order].append(play_one(worker.with_bank(databases[order]), game, index, seed))
+                with path.open("a") as file:
+                    for order in ORDERS:
+                        cell = {
+                            "seed": seed,
+                            "order": order,
+                            "size": size,
+                            "collected": str(sum(Decimal(pool[i]["dollars"]) for i in taken[order])),
+                            "kinds": kinds(pool, taken[order]),
+                            "notes": notes[order][-2:],
+                            "games": [
+                                [r.success, r.steps, r.teacher_steps, str(r.dollars), str(r.teacher_dollars)]
+                                for r in records[order]
+                            ],
+                        }
+                        file.write(json.dumps(cell) + "\n")
+                if size != SIZES[-1]:
+                    part, live = (
+                        traffic[number * TRAFFIC : (number + 1) * TRAFFIC],
+                        worker.with_bank(databases["active"]),
+                    )
+                    played = [play_one(live, game, i, seed + 1000 * (number + 1)) for i, game in enumerate(part)]
+                    with databases["active"].begin(write=True) as connection:
+                        write_records(connection, [d for r in played for d in r.decisions])
+            worker.forget()
 
 
-def run(worker: BankedWorker, games: Sequence[Any], seed: int, what: str) -> list[EpisodeRecord]:
-    records = [worker.play(EpisodeJob("cascade", seed, i, t.id, t.path, None, t.category)) for i, t in enumerate(games)]
-    broken = [r.error for r in records if r.error]
-    assert not broken, f"{what}: {broken[:3]}"
-    return records
+def play_one(worker: BankedWorker, game: Any, index: int, seed: int) -> EpisodeRecord:
+    record = worker.play(EpisodeJob("cascade", seed, index, game.id, game.path, None, game.category))
+    assert record.error is None, record.error
+    return record
 
 
 def chosen(

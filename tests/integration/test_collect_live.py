@@ -20,10 +20,19 @@ from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Call, Decision, Usage
 from tests.fake_openai import FakeOpenAI, Reply, Request
+from tests.postgres import postgres_server, postgres_url  # noqa: F401
 
 COOL, HEAT = "cool an apple in the fridge", "heat some bread"
 TEACHER_CALL = Decimal("0.0014")
 """Of a reply's ten prompt and two output tokens."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/a.db"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
 
 
 def reply(request: Request) -> Reply:
@@ -72,8 +81,7 @@ def spent(url: str) -> tuple[Decimal, Decimal]:
     return balance.spent, balance.reserved
 
 
-def test_the_teacher_plays_what_is_wanted_and_nothing_else(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/a.db"
+def test_the_teacher_plays_what_is_wanted_and_nothing_else(url: str) -> None:
     seen_live(url)
 
     async def run(provider: FakeOpenAI) -> None:
@@ -97,8 +105,7 @@ def test_the_teacher_plays_what_is_wanted_and_nothing_else(tmp_path: Path) -> No
         assert [(e.goal, e.length) for e in Catalog(database).list()] == [(COOL, 2)]
 
 
-def test_replicas_of_a_stateless_caller_agree_and_bank_the_whole_episode(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/a.db"
+def test_replicas_of_a_stateless_caller_agree_and_bank_the_whole_episode(url: str) -> None:
     seen_live(url)
 
     async def run(provider: FakeOpenAI) -> None:
