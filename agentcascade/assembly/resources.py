@@ -12,10 +12,9 @@ from pydantic import BaseModel, SecretStr
 from agentcascade.assembly import components
 from agentcascade.billing.door import Door
 from agentcascade.config.load import CascadeConfig
-from agentcascade.errors import ConfigError, UnknownPrice
+from agentcascade.errors import ConfigError
 from agentcascade.lifetime import Lifetime
 from agentcascade.protocols import ChatModel, Embedder, Guard, Observer, Recorder, TokenCounter
-from agentcascade.types import Usage
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
@@ -128,15 +127,12 @@ class Resources:
         modes = {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}
         if not config.collect.active or "cascade" not in modes:
             return None
+        from agentcascade.bank.active import check_priced
         from agentcascade.bank.live_collection import LiveCollection
 
         if bank is None:
             raise ConfigError("collect.active collects demonstrations, and none are shown: set retrieval.k above 0")
-        if teacher is None or teacher.dollars(Usage(input=1, output=1)) is None:
-            raise UnknownPrice(
-                "collect.active weighs savings against the teacher's price, which is not known: set teacher.price, or "
-                "leave collect.active out"
-            )
+        check_priced(teacher)
         settings, k, budgets = config.collect, config.retrieval.k, self.budgets(config)
         return self.once(
             ("collection", id(bank), settings.model_dump_json(), k), lambda: LiveCollection(bank, budgets, settings, k)

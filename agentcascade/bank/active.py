@@ -21,7 +21,8 @@ import numpy as np
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.needs import Evidence, NeedCurve, fit_curve, nearest, rank_weights, support, unit_vectors
 from agentcascade.errors import UnknownPrice
-from agentcascade.types import Account
+from agentcascade.protocols import ChatModel
+from agentcascade.types import Account, Usage
 
 NEAR = 0.75
 """Cosine from which goals are alike: they share what they need beyond the curve, and a price."""
@@ -231,6 +232,16 @@ def why_stop(
 def account_of(namespace: str, budget: Decimal | None) -> Account | None:
     """The account that active collection is paid from; None without a limit."""
     return None if budget is None else Account(scope="collection", name=namespace, limit=budget)
+
+
+def check_priced(teacher: ChatModel | None) -> None:
+    """Raises `UnknownPrice` for a teacher whose price is not known: nothing could be weighed against it."""
+    if teacher is None or teacher.dollars(Usage(input=1, output=1)) is None:
+        name = "the teacher" if teacher is None else f"'{teacher.name}'"
+        raise UnknownPrice(
+            f"active collection weighs savings against the price of {name}, which is not known: set teacher.price, or "
+            "collect without collect.active"
+        )
 
 
 def _alone(evidence: Evidence, live: bool) -> np.ndarray:

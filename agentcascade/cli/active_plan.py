@@ -22,15 +22,23 @@ SHOWN = 30
 """Tasks of a plan that are listed."""
 
 
-def plan(chooser: ActiveChooser, settings: CascadeConfig, *, taken: int = 0) -> tuple[list[Candidate], str]:
-    """What would be chosen if every episode succeeded and cost what is expected, and why it would stop."""
+def plan(
+    chooser: ActiveChooser, cold_start: int, *, taken: int, remaining: Decimal | None
+) -> tuple[list[Candidate], str]:
+    """What would be chosen if every episode succeeded and cost what is expected, and why it would stop.
+
+    Args:
+        chooser: Of the tasks that are left.
+        cold_start: Most of them in a cold start.
+        taken: Tasks that were demonstrated or tried before.
+        remaining: Dollars of the budget; None where there is none.
+    """
     from agentcascade.bank.active import why_stop
 
     chosen: list[Candidate] = []
-    remaining = settings.collect.budget
     while True:
         candidate = chooser.best()
-        stopped = why_stop(candidate, chooser.cold, taken + len(chosen), settings.collect.cold_start, remaining)
+        stopped = why_stop(candidate, chooser.cold, taken + len(chosen), cold_start, remaining)
         if stopped is not None or candidate is None:
             return chosen, stopped or ""
         chosen.append(candidate)
@@ -39,28 +47,41 @@ def plan(chooser: ActiveChooser, settings: CascadeConfig, *, taken: int = 0) -> 
             remaining -= candidate.price
 
 
-def planned_tasks(settings: CascadeConfig, bank: Bank, listed: Sequence[Task]) -> list[Task]:
+async def planned_tasks(settings: CascadeConfig, bank: Bank, listed: Sequence[Task]) -> list[Task]:
     """The tasks of a batch: those that pay, all chosen before it is sent."""
-    from agentcascade.episodes.active_collect import chooser_of, single_step
+    from agentcascade._util.threads import apart
+    from agentcascade.bank.active import account_of
+    from agentcascade.episodes.active_collect import chooser_of, ended_tasks, single_step, spent_on
+    from agentcascade.storage.budgets import DatabaseBudgets
 
-    pool = [single_step(task, judged=True) for task in listed]
-    k, horizon = settings.retrieval.k, settings.collect.horizon
-    chosen, stopped = plan(chooser_of(bank, settings.bank.namespace, pool, k=k, horizon=horizon), settings)
+    space, collect = settings.bank.namespace, settings.collect
+    ended = await apart(ended_tasks, bank.database, space, [task.id for task in listed])
+    left = [task for task in listed if task.id not in ended]
+    if not left:
+        say("all tasks were demonstrated before" if listed else "there are no tasks")
+        return []
+    pool = [single_step(task, judged=True) for task in left]
+    chooser = await apart(lambda: chooser_of(bank, space, pool, k=settings.retrieval.k, horizon=collect.horizon))
+    account = account_of(space, collect.budget)
+    remaining = None if account is None else account.limit - await spent_on(DatabaseBudgets(bank.database), account)
+    chosen, stopped = plan(chooser, collect.cold_start, taken=len(ended), remaining=remaining)
     say(f"{len(chosen):,} of {len(listed):,} tasks are sent; {stopped}")
-    return [listed[candidate.number] for candidate in chosen]
+    return [left[candidate.number] for candidate in chosen]
 
 
 async def say_plan(cascade: Cascade, pool: Sequence[PoolTask]) -> None:
     """A table of what would be collected."""
-    from agentcascade._util.threads import apart
-    from agentcascade.episodes.active_collect import prepare
+    from agentcascade.bank.active import account_of
+    from agentcascade.episodes.active_collect import prepare, spent_on
 
     settings = cascade.config
     left, before, chooser = await prepare(cascade.engine, pool, settings.bank.namespace)
     if chooser is None:
         say("all tasks of the pool were demonstrated or tried before")
         return
-    chosen, stopped = await apart(lambda: plan(chooser, settings, taken=before))
+    account = account_of(settings.bank.namespace, settings.collect.budget)
+    remaining = None if account is None else account.limit - await spent_on(cascade.context.budgets, account)
+    chosen, stopped = plan(chooser, settings.collect.cold_start, taken=before, remaining=remaining)
     table = Table(
         "goal", *(Column(name, justify="right") for name in ("saves", "costs", "need", "of steps")), "why", box=None,
         padding=(0, 2, 0, 0),

@@ -15,9 +15,10 @@ from agentcascade.cli.settings import database_options, load_config, opened_bank
 from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
+    from agentcascade.bank.bank import Bank
     from agentcascade.config.load import CascadeConfig
     from agentcascade.episodes.active_collect import Choice
-    from agentcascade.episodes.batch_collect import Task
+    from agentcascade.episodes.batch_collect import Collected, Task
 
 
 @click.command()
@@ -145,7 +146,7 @@ def collect_batch(settings: CascadeConfig, listed: Sequence[Task], poll: float) 
     """Collect by batches; with collect.active only what pays, chosen before anything is sent."""
     from agentcascade.actions.formats import make_format
     from agentcascade.assembly.components import make_judge, make_model
-    from agentcascade.bank.active import account_of
+    from agentcascade.bank.active import account_of, check_priced
     from agentcascade.cli.active_plan import planned_tasks
     from agentcascade.episodes.batch_collect import collect_by_batch
     from agentcascade.episodes.judge import ModelJudge
@@ -161,21 +162,22 @@ def collect_batch(settings: CascadeConfig, listed: Sequence[Task], poll: float) 
     formats = make_format(actions.format, actions.pattern, fold=actions.fold, ordered=settings.tools.side_effects)
     redactor = Redactor(**settings.redaction.model_dump())
     own = account_of(space, settings.collect.budget) if settings.collect.active else None
-    with opened_bank(settings, redactor.trajectory) as bank:
-        chosen = planned_tasks(settings, bank, listed) if settings.collect.active else listed
-        collected = asyncio.run(
-            collect_by_batch(
-                chosen,
-                make_model(settings.teacher, count),
-                judge,
-                bank,
-                open_batches(settings, bank.database, poll),
-                formats,
-                namespace=space,
-                accounts=(*settings.budgets.of_namespace(space), *(() if own is None else (own,))),
-            )
+    teacher = make_model(settings.teacher, count)
+    if own is not None:
+        check_priced(teacher)
+
+    async def run(bank: Bank) -> tuple[int, Collected]:
+        chosen = await planned_tasks(settings, bank, listed) if settings.collect.active else listed
+        batches = open_batches(settings, bank.database, poll)
+        accounts = (*settings.budgets.of_namespace(space), *(() if own is None else (own,)))
+        collected = await collect_by_batch(
+            chosen, teacher, judge, bank, batches, formats, namespace=space, accounts=accounts
         )
+        return len(chosen), collected
+
+    with opened_bank(settings, redactor.trajectory) as bank:
+        sent, collected = asyncio.run(run(bank))
     judged = f"{collected.succeeded:,} called a success, " if judge is not None else ""
-    say(f"{collected.answered:,} of {len(chosen):,} tasks answered, {judged}{collected.banked:,} banked")
+    say(f"{collected.answered:,} of {sent:,} tasks answered, {judged}{collected.banked:,} banked")
     for problem in collected.problems[:5]:
         say(problem, err=True)

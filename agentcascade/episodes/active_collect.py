@@ -16,19 +16,19 @@ from typing import NamedTuple
 from sqlalchemy import select
 
 from agentcascade._util.threads import apart
-from agentcascade.bank.active import ActiveChooser, Candidate, account_of, why_stop
+from agentcascade.bank.active import ActiveChooser, Candidate, account_of, check_priced, why_stop
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.needs import read_evidence
 from agentcascade.episodes.batch_collect import Task
 from agentcascade.episodes.episode import Episode
-from agentcascade.errors import BankError, BudgetExceeded, ConfigError, UnknownPrice, describe
+from agentcascade.errors import BankError, BudgetExceeded, ConfigError, describe
 from agentcascade.protocols import Budgets
 from agentcascade.step.engine import Engine
 from agentcascade.storage import Database
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.tables import episodes, trajectories
 from agentcascade.storage.trajectories import chunks
-from agentcascade.types import Account, Usage
+from agentcascade.types import Account
 
 log = logging.getLogger("agentcascade.collect")
 MOST_FAILURES = 3
@@ -123,12 +123,8 @@ async def prepare(engine: Engine, pool: Sequence[PoolTask], namespace: str) -> P
         raise ConfigError("active collection needs a teacher and a bank: build the cascade with mode 'collect'")
     if not pool:
         raise BankError("the pool of active collection is empty: give tasks that the teacher may demonstrate")
-    if teacher.dollars(Usage(input=1, output=1)) is None:
-        raise UnknownPrice(
-            f"active collection weighs savings against the price of '{teacher.name}', which is not known: set "
-            "teacher.price, or collect without collect.active"
-        )
-    ended = await apart(_ended, database, namespace, [task.id for task in pool])
+    check_priced(teacher)
+    ended = await apart(ended_tasks, database, namespace, [task.id for task in pool])
     left = [task for task in pool if task.id not in ended] if ended else list(pool)
     chooser = None
     if left:
@@ -170,12 +166,12 @@ async def collect_actively(
     left, done_before, chooser = await prepare(engine, pool, space)
     if chooser is None:
         all_done = "all tasks of the pool were demonstrated or tried before"
-        return ActiveRun((), all_done, done_before, await _spent(context.budgets, account))
+        return ActiveRun((), all_done, done_before, await spent_on(context.budgets, account))
     choices: list[Choice] = []
     broken = 0
     while True:
         candidate = await apart(chooser.best)
-        remaining = None if account is None else account.limit - await _spent(context.budgets, account)
+        remaining = None if account is None else account.limit - await spent_on(context.budgets, account)
         stopped = why_stop(candidate, chooser.cold, len(choices) + done_before, settings.cold_start, remaining)
         if stopped is None and broken >= MOST_FAILURES:
             stopped = f"{broken} episodes in a row broke, the last with {choices[-1].problem}"
@@ -190,7 +186,7 @@ async def collect_actively(
         if over_budget:
             stopped = f"the budget: {choice.problem}"
             break
-    spent = await _spent(context.budgets, account)
+    spent = await spent_on(context.budgets, account)
     if account is None:
         spent = sum((c.dollars or Decimal(0) for c in choices), Decimal(0))
     return ActiveRun(tuple(choices), stopped or "", done_before, spent)
@@ -230,7 +226,7 @@ async def _demonstrate(
     return Choice(task.id, task.goal, candidate, banked, dollars, problem), over_budget
 
 
-async def _spent(budgets: Budgets | None, account: Account | None) -> Decimal:
+async def spent_on(budgets: Budgets | None, account: Account | None) -> Decimal:
     """Dollars on the account, set aside ones included."""
     if account is None or not isinstance(budgets, DatabaseBudgets):
         return Decimal(0)
@@ -238,8 +234,8 @@ async def _spent(budgets: Budgets | None, account: Account | None) -> Decimal:
     return balance.spent + balance.reserved
 
 
-def _ended(database: Database, namespace: str, tasks: Sequence[str]) -> set[str]:
-    """Those of the tasks whose episode ended, or is banked."""
+def ended_tasks(database: Database, namespace: str, tasks: Sequence[str]) -> set[str]:
+    """Those of the tasks whose episode ended, or which are banked, by a batch too. Blocks."""
     by_episode = {episode_id(namespace, task): task for task in tasks}
     found = set[str]()
     with database.begin() as connection:
@@ -249,4 +245,6 @@ def _ended(database: Database, namespace: str, tasks: Sequence[str]) -> set[str]
                 (trajectories.c.episode, trajectories.c.namespace),
             ):
                 found |= set(connection.execute(select(id).where(space == namespace, id.in_(part))).scalars())
-    return {by_episode[id] for id in found}
+        query = select(trajectories.c.metadata).where(trajectories.c.namespace == namespace)
+        banked = {noted.get("task") for noted in connection.execute(query).scalars() if isinstance(noted, dict)}
+    return {by_episode[id] for id in found} | (set(tasks) & banked)

@@ -30,6 +30,7 @@ from agentcascade.storage import open_database
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Call, Decision, Usage
+from tests.batch_provider import BatchProvider, completion
 from tests.fake_openai import FakeOpenAI, Reply, Request
 from tests.tiny_suite import Suite, Teacher
 
@@ -43,11 +44,18 @@ def goal_of(request: Request) -> str:
     return str(request.body["messages"][-1]["content"])
 
 
-def written(tmp_path: Path, provider: FakeOpenAI, *, price: str = "{input: 100, output: 200}", more: str = "") -> str:
+def written(
+    tmp_path: Path,
+    provider: FakeOpenAI | BatchProvider,
+    *,
+    model: str = "my-teacher",
+    price: str = "{input: 100, output: 200}",
+    more: str = "",
+) -> str:
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps({"goal": goal}) + "\n" for goal in POOL))
     common = f'api_base: "{provider.url}", api_key: k' + (f", price: {price}" if price else "")
     (tmp_path / "c.yaml").write_text(
-        f"teacher: {{name: openai/my-teacher, max_tokens: 2, {common}}}\n{more}"
+        f"teacher: {{name: openai/{model}, max_tokens: 2, {common}}}\n{more}"
         f"bank: {{url: 'sqlite:///{tmp_path}/a.db'}}\nretrieval: {{embedder: 'hashing:128', k: 3}}\n"
     )
     return f"sqlite:///{tmp_path}/a.db"
@@ -164,6 +172,26 @@ def test_a_run_that_is_killed_is_continued_and_pays_for_nothing_twice(tmp_path: 
     assert twice == ({before[-1]} if moment == "teacher" else set())  # one that was never answered
     with closing(open_database(url)) as database:
         assert {entry.goal for entry in Catalog(database).list()} == set(POOL)
+
+
+def test_by_batch_what_pays_is_chosen_before_it_is_sent(tmp_path: Path) -> None:
+    with BatchProvider(lambda body: (200, completion(body, ["look"]))) as provider:
+        more = "collect: {active: true, horizon: 2, budget: 5}\n"
+        url = written(tmp_path, provider, more=more, model="gpt-4o")
+        seen_live(url)
+        done = collect(tmp_path, "--batch", "--poll", "0.01")
+        assert done.exit_code == 0, done.output
+        (held,) = provider.batches.values()
+        assert f"{len(held.requests)} of 6 tasks are sent; the best task that is left is expected" in done.output
+        assert 0 < len(held.requests) < 6
+        with closing(open_database(url)) as database:
+            banked = {entry.goal for entry in Catalog(database).list()}
+        assert len(banked) == len(held.requests)
+        assert all(goal.startswith(COOL) for goal in banked)
+        assert spent(url) == (Decimal(str(provider.dollars(50, 100))), Decimal(0))
+        again = collect(tmp_path, "--batch", "--poll", "0.01")
+        assert again.exit_code == 0, again.output
+        assert len(provider.batches) == 1  # the rest does not pay, and what is banked is not bought again
 
 
 def test_what_cannot_be_weighed_or_has_nothing_to_choose_from_is_an_error(tmp_path: Path) -> None:
