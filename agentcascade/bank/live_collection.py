@@ -22,7 +22,7 @@ from agentcascade.config.sections import CollectConfig
 from agentcascade.errors import AgentCascadeError, describe
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.tables import drafts
-from agentcascade.types import Account, Situation
+from agentcascade.types import DERIVED, Account, Situation
 
 log = logging.getLogger("agentcascade.collect")
 FRESH_SECONDS = 60.0
@@ -61,7 +61,9 @@ class LiveCollection:
         What goes wrong is logged, and the episode goes on as any other.
         """
         key = situation.namespace, situation.episode
-        why = self._known.get(key)
+        # An id that was derived from the first messages may be another run of the same task.
+        begins_anew = not situation.history and situation.episode.startswith(DERIVED)
+        why = None if begins_anew else self._known.get(key)
         if why is None:
             try:
                 why = await apart(self._decide, situation)

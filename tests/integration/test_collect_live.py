@@ -14,6 +14,7 @@ from agentcascade import Cascade, build
 from agentcascade.bank.active import account_of
 from agentcascade.bank.catalog import Catalog
 from agentcascade.episodes import stateless
+from agentcascade.episodes.identity import episode_of
 from agentcascade.errors import ConfigError, UnknownPrice
 from agentcascade.storage import open_database
 from agentcascade.storage.budgets import DatabaseBudgets
@@ -171,6 +172,22 @@ def test_a_cold_start_collects_what_is_new_and_no_more_than_its_limit(tmp_path: 
 
     with FakeOpenAI(reply) as provider:
         assert asyncio.run(run(provider)) == ["collect", "cascade", "collect", "cascade"]
+
+
+def test_a_conversation_that_comes_again_without_an_id_is_asked_about_anew(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+
+    async def run(provider: FakeOpenAI) -> list[str]:
+        async with cascade(url, provider) as running:
+            modes = []
+            for _ in range(2):  # at one place, as of a proxy's caller who names no episode
+                for turn in range(2):
+                    episode = episode_of(running.engine, said(COOL, *["look"] * turn))
+                    modes.append((await episode.complete(said(COOL, *["look"] * turn))).agentcascade.mode)
+            return modes
+
+    with FakeOpenAI(reply) as provider:
+        assert asyncio.run(run(provider)) == ["collect", "collect", "cascade", "cascade"]
 
 
 def test_off_by_default_and_what_cannot_be_weighed_is_an_error(tmp_path: Path) -> None:
