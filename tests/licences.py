@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 PAGE = Path(__file__).parents[1] / "LICENSES.md"
 OWN = "agentcascade"
-DEVELOPMENT = ("dev",)
+DEVELOPMENT = ("dev", "docs")
 COPYLEFT = re.compile(r"(?<![A-Za-z])A?GPL|^GNU (Affero )?General Public License")
 """The GPL and the AGPL, not the LGPL, which a library may be used under."""
 WITH_GPL = ("alfworld",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import import_module
 from pathlib import Path
@@ -12,9 +13,13 @@ import pytest
 import agentcascade
 from agentcascade import registry
 from agentcascade.cli import main
+from agentcascade.telemetry import attributes
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+OF_ROOT = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+OF_SITE = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*OF_ROOT, *OF_SITE]
+OF_USERS_GUIDE = [ROOT / "README.md", *OF_SITE]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 GROUPS = re.compile(r"^- `(\w+)`|^\| `(\w+)`(?: · `(\w+)`)?(?: · `(\w+)`)? \|", re.MULTILINE)
 FOLDERS = (
@@ -22,12 +27,38 @@ FOLDERS = (
     *(ROOT / name for name in ("agentcascade", "agentcascade/routers", "routers/tuning", "tests", "tests/benchmarks")),
 )
 """Where a path that a page names may begin."""
+MADE = {
+    *(f"reference/{name}.md" for name in ("configuration", "database", "errors", "http", "python", "telemetry")),
+    *(f"project/{name}.md" for name in ("examples", "architecture", "contributing", "changelog", "licenses")),
+    "index.md",
+}
+"""Pages that the site's hooks make (`docs/hooks/generate.py`)."""
+TELEMETRY = {name for name in vars(attributes).values() if isinstance(name, str)}
 OF_USERS = re.compile(r"NEW|NAME|^(?:acme|runs|tuned)/|^(?:agentcascade|rule)\.yaml")
 EXTENSIONS = "(?:yaml|db|jsonl|md|html)"
 
 
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
 def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
+
+
+def name_of_generated(page: Path, link: str) -> str:
+    """Where a link leads below docs/, whether or not there is a file."""
+    path = os.path.normpath(page.parent / link)
+    return os.path.relpath(path, ROOT / "docs")
+
+
+def test_the_readme_sells_and_starts() -> None:
+    text = text_of(ROOT / "README.md")
+    assert len(text.split()) < 900
+    first_screen = text.partition("\n## ")[0]
+    assert "make demo" in first_screen
+    assert "make test" in first_screen
+    assert first_screen.index("| ---") < first_screen.index("```")
 
 
 def leads_somewhere(dotted: str) -> bool:
@@ -52,34 +83,38 @@ def told_groups() -> set[str]:
     return {name for row in GROUPS.findall(table) for name in row if name}
 
 
-@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=name_of)
 def test_dotted_paths_lead_somewhere(page: Path) -> None:
     text = re.sub(rf"\bagentcascade\.{EXTENSIONS}\b|\bclient\.agentcascade\.\w+|\.agentcascade\.\w+", "", text_of(page))
     dotted = set(re.findall(r"(?<![\w/.])agentcascade(?:\.[A-Za-z_]\w*)+", text))
-    dotted -= {f"agentcascade.{group}" for group in told_groups()}
+    dotted -= {f"agentcascade.{group}" for group in told_groups()} | TELEMETRY
     assert [path for path in sorted(dotted) if not leads_somewhere(path)] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_files_are_there(page: Path) -> None:
     text = text_of(page)
+    links = re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text)
+    assert [
+        path for path in links if not (page.parent / path).exists() and name_of_generated(page, path) not in MADE
+    ] == []
     paths = re.findall(r"`([\w./-]*\w/|[\w./-]+\.(?:py|md|sh|toml|txt|yaml))`", text)
-    paths += re.findall(r"\]\(([\w./-]+)\)", text) + re.findall(r"python ((?:tests|examples)/[\w./-]+\.py)", text)
-    assert len(paths) > 5
+    paths += re.findall(r"python ((?:tests|examples)/[\w./-]+\.py)", text)
+    assert page not in OF_ROOT or len(paths + links) > 5
     of_ours = {path for path in paths if not OF_USERS.search(path)}
     assert [path for path in sorted(of_ours) if not any((folder / path).exists() for folder in FOLDERS)] == []
 
 
-def test_commands_are_there() -> None:
-    """Those in code of the README, alternatives (``keys create|list``, ``init | doctor``) each."""
-    code = re.findall(r"```\w*\n(.*?)\n```|`([^`\n]+)`", text_of(ROOT / "README.md"), re.DOTALL)
+@pytest.mark.parametrize("page", OF_USERS_GUIDE, ids=name_of)
+def test_commands_are_there(page: Path) -> None:
+    """Those in a page's code, alternatives (``keys create|list``, ``init | doctor``) each."""
+    code = re.findall(r"```[\w ]*\n(.*?)\n```|`([^`\n]+)`", text_of(page), re.DOTALL)
     lines = [line for block in code for line in re.split(r"\n|; ", "".join(block))]
     told = [
         line.removeprefix("agentcascade ").split("#")[0]
         for line in lines
         if line.startswith("agentcascade ") and "--help" not in line
     ]
-    assert len(told) > 30
     context = click.Context(main)
     for line in told:
         group: click.Group = main
@@ -102,6 +137,6 @@ def test_every_group_that_is_told_is_looked_up_and_ours_are_told() -> None:
     assert all(registry.registered(group) for group in ours)
 
 
-def test_public_names_of_the_readme_are_public() -> None:
-    names = set(re.findall(r"(?<!\.)\bagentcascade\.(\w+)\(", text_of(ROOT / "README.md")))
+def test_public_names_of_the_guide_are_public() -> None:
+    names = {name for page in OF_USERS_GUIDE for name in re.findall(r"(?<!\.)\bagentcascade\.(\w+)\(", text_of(page))}
     assert {"build", "wrap"} <= names <= set(agentcascade.__all__)

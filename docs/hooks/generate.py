@@ -1,0 +1,31 @@
+"""Pages of the documentation that are made from the code: MkDocs hook, see `mkdocs.yml`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import configuration
+import database
+import error_catalogue
+import http_api
+import project
+import python_api
+import telemetry_names
+from mkdocs.structure.files import File, Files
+
+PAGES = {
+    "reference/configuration.md": configuration.page,
+    "reference/database.md": database.page,
+    "reference/errors.md": error_catalogue.page,
+    "reference/http.md": http_api.page,
+    "reference/python.md": python_api.page,
+    "reference/telemetry.md": telemetry_names.page,
+}
+
+
+def on_files(files: Files, *, config: Any, **_: Any) -> Files:
+    """Add what is generated to what lies under docs/."""
+    made = {name: page() for name, page in PAGES.items()} | project.pages()
+    for name, text in made.items():
+        files.append(File.generated(config, name, content=text))
+    return files
