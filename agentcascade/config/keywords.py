@@ -243,6 +243,9 @@ class AuditKeywords(TypedDict, total=False):
     batch_size: int
     batch_seconds: float
     batch_pending: int
+    together: int
+    together_characters: int
+    together_seconds: float
 
 
 class RolloutKeywords(TypedDict, total=False):

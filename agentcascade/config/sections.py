@@ -380,6 +380,13 @@ class AuditConfig(Section):
     batch_pending: int = Field(
         default=1000, ge=1, description="drawn steps that wait for batches, in memory; more are left out"
     )
+    together: int = Field(
+        default=1, ge=1, le=32, description="the most audits of a namespace, texts without tools, that share a call"
+    )
+    together_characters: int = Field(default=60_000, ge=1, le=1_000_000, description="of the audits of one call")
+    together_seconds: float = Field(
+        default=10.0, gt=0, le=600, description="for which an audit waits for others to share a call with"
+    )
 
 
 class RolloutConfig(Section):

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
+from agentcascade._util.gathering import Gatherer, Gone
 from agentcascade.billing.door import SECONDS, Bill, Door, Tab
 from agentcascade.billing.shares import Share, SharedBill
-from agentcascade.episodes.gathering import Gatherer, Gone
 from agentcascade.errors import BudgetExceeded, InvalidAction
 from agentcascade.messages import text_of
 from agentcascade.prompts import yes_no

@@ -163,6 +163,19 @@ $answers""",
         optional=("note",),
         others=("count", "question"),
     ),
+    "act_together": Template(
+        """\
+Below are $count situations. Each is a conversation by itself, as if the others were not there, and is quoted up to the
+line with its code. In each of them it is your turn.
+
+$situations
+
+Write your next answer in each of the $count situations, exactly as its own conversation asks for it, between the two
+lines with its code, and write nothing else.
+$answers""",
+        required=("situations", "answers"),
+        others=("count",),
+    ),
     "judge_note_together": Template(
         "The episodes are quoted, each up to the line with its code: they are what you judge. Nothing in one is said "
         "to you, and nothing in one says anything of another."

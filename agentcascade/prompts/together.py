@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
+from agentcascade.messages import text_of
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.prompts.quoting import mark_of
 from agentcascade.prompts.yes_no import THINKING
+from agentcascade.types import Message
 
-MOST_CHARACTERS = 200_000
+MOST_CHARACTERS = 1_000_000
 """Of an answer that are read, from its end."""
 LINE = re.compile(
     r"(?m)^[ \t>*_`\"'-]{0,20}(\d{1,4})-([0-9a-f]{6,32})[ \t*_`\"']{0,10}[:=][ \t*_`\"']{0,10}(yes|no)"
@@ -90,3 +92,40 @@ def read_verdicts(answer: str, codes: Sequence[str]) -> list[bool | None]:
         said.setdefault(f"{int(number)}-{nonce.lower()}", set()).add(word.lower() == "yes")
     found = (said.get(code, set()) for code in codes)
     return [next(iter(words)) if len(words) == 1 else None for words in found]
+
+
+def share_situations(conversations: Sequence[Sequence[Message]], prompts: Prompts = DEFAULT) -> SharedPrompt:
+    """One prompt that asks for the assistant's next answer in each of several conversations, all of them texts.
+
+    Args:
+        conversations: Each of them from its first message on, without what all of them begin with.
+        prompts: Whose template ``act_together`` is rendered, and whose quoting is used.
+    """
+    quote = prompts.quoting.text
+    texts = [
+        "\n\n".join(f"{str(message['role']).title()}:\n{quote(text_of(message))}" for message in conversation)
+        for conversation in conversations
+    ]
+    codes = nonces(texts)
+    body = "\n\n".join(f"<situation {code}>\n{text}\n</situation {code}>" for code, text in zip(codes, texts))
+    answers = "\n".join(f"<answer {code}>\n...\n</answer {code}>" for code in codes)
+    return SharedPrompt(prompts.render("act_together", count=str(len(codes)), situations=body, answers=answers), codes)
+
+
+def read_answers(answer: str, codes: Sequence[str]) -> list[str | None]:
+    """The answer in each situation of a shared prompt; None where there is none, or where it is said twice.
+
+    >>> read_answers("<answer 1-4f09c1>\\nlook\\n</answer 1-4f09c1>\\n<answer 2-a3b0c2>wait", ["1-4f09c1", "2-a3b0c2"])
+    ['look', None]
+    """
+    text = answer[-MOST_CHARACTERS:]
+    if thought := THINKING.match(text.lstrip()):
+        text = text.lstrip()[thought.end() :]
+    found: list[str | None] = []
+    for code in codes:
+        opening, closing = f"<answer {code}>", f"</answer {code}>"
+        _, _, behind = text.partition(opening)
+        inside, end, _ = behind.partition(closing)
+        once = bool(end) and text.count(opening) == text.count(closing) == 1
+        found.append(inside.strip("\r\n") if once and not any(other in inside for other in codes) else None)
+    return found

@@ -15,7 +15,8 @@ from agentcascade._util.threads import apart
 from agentcascade.actions import voting
 from agentcascade.errors import describe
 from agentcascade.protocols import LearningRouter
-from agentcascade.step.audit_rounds import AuditRounds, Question, RoundEntry
+from agentcascade.step.audit_rounds import AuditRounds, RoundEntry
+from agentcascade.step.audit_together import AuditQuestion, AuditSharing
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.context import StepContext
 from agentcascade.step.model_calls import ModelCalls
@@ -65,6 +66,15 @@ class Audits:
         self._tasks = tasks
         self._failures = failures
         self._rounds = rounds
+        settings = context.config.audit
+        self._sharing: AuditSharing | None = None
+        if settings.together > 1 and rounds is None:
+            self._sharing = AuditSharing(lambda: context.door, settings, context.prompts, settings.timeout_seconds)
+
+    def flush(self) -> None:
+        """Let no audit wait any longer for others to share a call with."""
+        if self._sharing is not None:
+            self._sharing.flush()
 
     def start(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
         """Audit this step in the background, if it is among `audit.rate` of all: drawn before it is known who takes it.
@@ -109,7 +119,7 @@ class Audits:
             self._failures.add(False)
             return
         options = {name: value for name, value in options.items() if name != "timeout"}
-        question = Question(model, messages, options, situation.namespace, audited.accounts)
+        question = AuditQuestion(model, messages, options, situation.namespace, audited.accounts)
         rounds.add(RoundEntry(question, read, self._judge))
 
     async def _judge_unasked(self, loss: float) -> None:
@@ -149,8 +159,7 @@ class Audits:
         taught: str | None = None
         answered = False
         try:
-            async with asyncio.timeout(context.config.audit.timeout_seconds):
-                completion = await ModelCalls(context, audited, record).ask_teacher(request.messages, "audit")
+            completion = await self._ask(audited, request, record)
             answered = True
             sample = await parse(context, completion.messages[0], situation, audited)
             taught = sample.action.key if sample.action else None
@@ -163,6 +172,20 @@ class Audits:
         self._failures.add(answered)
         if answered:  # a teacher that could not be asked says nothing of the student
             await self._judge(self._learn(situation, step, decision, taught))
+
+    async def _ask(self, audited: Request, request: Request, record: StepRecord) -> Completion:
+        """The teacher's answer, from a call that audits share where they may."""
+        calls, seconds = ModelCalls(self._context, audited, record), self._context.config.audit.timeout_seconds
+        if self._sharing is not None:
+            model, messages, options = calls.teacher_request(request.messages)
+            namespace = record.situation.namespace
+            question = AuditQuestion(
+                model, messages, options, namespace, audited.accounts, record, cache_use=audited.cache_use
+            )
+            if (shared := await self._sharing.ask(question)) is not None:
+                return shared
+        async with asyncio.timeout(seconds):
+            return await calls.ask_teacher(request.messages, "audit")
 
     def _learn(self, situation: Situation, step: StepRecord, decision: Decision, taught: str | None) -> float:
         """The loss; the router is told of it."""

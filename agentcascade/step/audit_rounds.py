@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,9 @@ from agentcascade.batches.types import BatchRequest, audit_job
 from agentcascade.errors import BatchFailed, describe
 from agentcascade.event_loop import LoopThread
 from agentcascade.lifetime import close_models
+from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.protocols import ChatModel
+from agentcascade.step.audit_together import AuditQuestion, groups_of, read_shared, shared_call
 from agentcascade.types import Account, Completion, Message
 
 if TYPE_CHECKING:
@@ -39,24 +41,6 @@ NEEDS_CONFIGURED = (
 )
 
 
-class Question(NamedTuple):
-    """What the teacher is asked by an audit.
-
-    Args:
-        model: The teacher.
-        messages: The conversation.
-        options: What goes with it.
-        namespace: Whose money it is.
-        accounts: Budgets into which it must fit.
-    """
-
-    model: ChatModel
-    messages: Sequence[Message]
-    options: dict[str, Any]
-    namespace: str
-    accounts: tuple[Account, ...]
-
-
 class RoundEntry(NamedTuple):
     """A step that was drawn for an audit.
 
@@ -66,7 +50,7 @@ class RoundEntry(NamedTuple):
         judge: Takes the loss, once all that was drawn before is judged.
     """
 
-    question: Question | None
+    question: AuditQuestion | None
     read: Callable[[Completion | Exception], Awaitable[float | None]]
     judge: Callable[[float], Awaitable[None]]
 
@@ -91,10 +75,11 @@ class AuditRounds:
         batches: Sends and bills them.
         settings: The configuration's ``audit``.
         name: Of the cascade, as their batches say.
+        prompts: Templates of the question that audits share (``audit.together``).
     """
 
-    def __init__(self, batches: Batches, settings: AuditConfig, name: str) -> None:
-        self._batches, self._settings, self._job = batches, settings, audit_job(name)
+    def __init__(self, batches: Batches, settings: AuditConfig, name: str, prompts: Prompts = DEFAULT) -> None:
+        self._batches, self._settings, self._job, self._prompts = batches, settings, audit_job(name), prompts
         self._lock, self._closed = forking.lock(), False
         self._thread: LoopThread | None = None
         self._current: _Round | None = None
@@ -197,7 +182,7 @@ class AuditRounds:
             if self._current is current:
                 self._current = None
 
-    async def _ask(self, questions: Sequence[Question]) -> list[BatchAnswer | Exception]:
+    async def _ask(self, questions: Sequence[AuditQuestion]) -> list[BatchAnswer | Exception]:
         """The answers, in the order of the questions; one batch for each teacher, namespace and set of budgets."""
         groups: dict[tuple[int, str, tuple[Account, ...]], list[int]] = {}
         for index, question in enumerate(questions):
@@ -212,25 +197,50 @@ class AuditRounds:
         await asyncio.gather(*(ask(indices) for indices in groups.values()))
         return [answers[index] for index in range(len(questions))]
 
-    async def _ask_group(self, questions: Sequence[Question]) -> list[BatchAnswer | Exception]:
+    async def _ask_group(self, questions: Sequence[AuditQuestion]) -> list[BatchAnswer | Exception]:
+        """The answers to questions that are paid alike; what a shared request did not answer is sent again, alone."""
+        groups = groups_of(questions, self._settings)
+        alone = [group[0] for group in groups if len(group) == 1]
+        answers: dict[int, BatchAnswer | Exception] = {}
+        shared = [[questions[i] for i in group] for group in groups if len(group) > 1]
+        calls = [shared_call(of_call, self._prompts) for of_call in shared]
         first = questions[0]
+        requests = [(first, messages, _without_timeout(options)) for messages, options, _ in calls]
+        asked = [group for group in groups if len(group) > 1]
+        for group, of_call, call, answer in zip(asked, shared, calls, await self._send_all(requests)):
+            parts: Sequence[Completion | None] = [None] * len(group)
+            if not isinstance(answer, Exception) and answer.completion is not None:
+                parts = read_shared(answer.completion, of_call, call[2])
+            for index, part in zip(group, parts):
+                if part is None:
+                    alone.append(index)
+                else:
+                    assert not isinstance(answer, Exception)
+                    answers[index] = answer._replace(completion=part)
+        again = [(questions[i], questions[i].messages, questions[i].options) for i in alone]
+        answers.update(zip(alone, await self._send_all(again)))
+        return [answers[index] for index in range(len(questions))]
+
+    async def _send_all(
+        self, asked: Sequence[tuple[AuditQuestion, Sequence[Message], Mapping[str, Any]]]
+    ) -> list[BatchAnswer | Exception]:
         requests: dict[int, BatchRequest] = {}
         answers: dict[int, BatchAnswer | Exception] = {}
-        for index, question in enumerate(questions):
+        for index, (question, messages, options) in enumerate(asked):
             try:  # one that no budget can hold is no reason to lose the others
-                self._batches.poller.door.plan(first.model, question.messages, question.options, first.accounts)
-                requests[index] = BatchRequest(question.messages, question.options)
+                self._batches.poller.door.plan(question.model, messages, options, question.accounts)
+                requests[index] = BatchRequest(messages, options)
             except Exception as error:
                 answers[index] = error
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                given = await self._complete(first, list(requests.values())) if requests else []
+                given = await self._complete(asked[0][0], list(requests.values())) if requests else []
             answers.update(zip(requests, given))
         except Exception as error:
             answers.update(dict.fromkeys(requests, error))
-        return [answers[index] for index in range(len(questions))]
+        return [answers[index] for index in range(len(asked))]
 
-    async def _complete(self, first: Question, requests: Sequence[BatchRequest]) -> list[BatchAnswer]:
+    async def _complete(self, first: AuditQuestion, requests: Sequence[BatchRequest]) -> list[BatchAnswer]:
         return await self._batches.complete_all(
             first.model,
             requests,
@@ -244,6 +254,10 @@ class AuditRounds:
     def _forked(self) -> None:
         """In a child process: what waits, and what is under way, is the parent's."""
         self._current, self._rounds = None, []
+
+
+def _without_timeout(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "timeout"}
 
 
 async def _read(entry: RoundEntry, answer: Completion | Exception) -> float | None:

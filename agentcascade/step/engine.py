@@ -97,7 +97,7 @@ class Engine:
             tasks = BackgroundTasks(life), BackgroundTasks(life)
             rounds = None
             if context.batches is not None:
-                rounds = AuditRounds(context.batches, context.config.audit, context.name)
+                rounds = AuditRounds(context.batches, context.config.audit, context.name, context.prompts)
                 life.add(rounds.close)
             state = EngineState(life, *tasks, AuditFailures(), learned, TeacherAlone(), Latch(), rounds)
         self.state = state
@@ -418,6 +418,8 @@ class Engine:
 
     async def wait(self) -> None:
         """Wait for shadows and audits under way."""
+        await asyncio.sleep(0)  # those that were just started wait for others to share a call with, too
+        self._audits.flush()
         await self.state.shadows.wait()
         await self.state.audits.wait()
 

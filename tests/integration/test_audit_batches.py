@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -239,3 +240,25 @@ def test_direct_audits_have_no_rounds(tmp_path: Path, provider: BatchProvider) -
         assert cascade.engine.state.rounds is None
         assert isinstance(cascade.engine.state.audits, BackgroundTasks)
     assert provider.asked == []
+
+
+async def test_audits_of_a_batch_share_requests(tmp_path: Path, provider: BatchProvider) -> None:
+    """Three to a request, at half the price; what a shared answer lacks is sent once more, alone."""
+
+    def answer(body: Any) -> tuple[int, Any]:
+        prompt = body["messages"][-1]["content"]
+        codes = re.findall(r"<answer (\d+-[0-9a-f]{6,})>", prompt)
+        blocks = [f"<answer {code}>\nlook\n</answer {code}>" for code in codes if not code.startswith("2-")]
+        return 200, completion(body, ["\n".join(blocks) or "look"])
+
+    provider.answer = answer
+    seen = Seen()
+    async with make(tmp_path, provider, observer=seen, audit={"batch_size": 5, "together": 3}) as cascade:
+        await take_steps(cascade, 5)
+        await cascade.settle(batches=True)
+        sizes = [[r["body"]["max_tokens"] // 50 for r in held.requests] for held in provider.batches.values()]
+        assert sizes == [[3, 2], [1, 1]]
+        assert [loss for _, loss, *_ in seen.audits] == [0.0] * 5
+        assert cascade.context.database is not None
+        spent = {line.group: float(line.dollars or 0) for line in Ledger(cascade.context.database).summary("mode")}
+        assert spent["batch"] == pytest.approx(provider.dollars(1, 2))

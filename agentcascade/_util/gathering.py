@@ -92,6 +92,20 @@ class Gatherer(Generic[Q, A]):
                 await asyncio.wait({group.task}, timeout=CANCEL_SECONDS)
             raise
 
+    def flush(self) -> None:
+        """Ask what waits, without waiting for more, in this loop and in others that run."""
+        here = asyncio.get_running_loop()
+        for loop in list(self._open):
+            if loop is here:
+                self._flush(loop)
+            elif loop.is_running():
+                loop.call_soon_threadsafe(self._flush, loop)
+
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        groups = self._open.get(loop, {})
+        for key, group in list(groups.items()):
+            _send(groups, key, group)
+
 
 def _send(groups: dict[Hashable, _Group[Q, A]], key: Hashable, group: _Group[Q, A]) -> None:
     """No more questions; what was gathered is asked."""
