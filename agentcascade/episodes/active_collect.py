@@ -26,13 +26,15 @@ from agentcascade.protocols import Budgets
 from agentcascade.step.engine import Engine
 from agentcascade.storage import Database
 from agentcascade.storage.budgets import DatabaseBudgets
-from agentcascade.storage.tables import episodes, trajectories
+from agentcascade.storage.tables import calls, decisions, episodes, trajectories
 from agentcascade.storage.trajectories import chunks
 from agentcascade.types import Account
 
 log = logging.getLogger("agentcascade.collect")
 MOST_FAILURES = 3
 """Episodes in a row that break, after which the run stops."""
+FLUSH_SECONDS = 10.0
+"""That an episode's records are waited for, so that its bill is known."""
 
 Play = Callable[[Episode], Awaitable[bool | None]]
 """Plays a task's episode: whether it was won; None where the judge is to say."""
@@ -49,7 +51,7 @@ class PoolTask(NamedTuple):
 class Choice(NamedTuple):
     """A task that was chosen, why, and what came of it.
 
-    `dollars` is what its episode did cost in this run; None where a price is not known.
+    `dollars` is what its episode did cost, in all runs and with its judge; None where a price is not known.
     """
 
     task: str
@@ -58,6 +60,9 @@ class Choice(NamedTuple):
     banked: bool
     dollars: Decimal | None
     problem: str = ""
+    """Why it was not banked."""
+    broke: bool = False
+    """Whether an error ended it: it is tried again by the next run."""
 
 
 class ActiveRun(NamedTuple):
@@ -86,6 +91,8 @@ def single_step(task: Task, *, judged: bool) -> PoolTask:
 
     async def play(episode: Episode) -> bool | None:
         await episode.complete(list(task.messages), tools=list(task.tools) or None)
+        if not any(step.action.strip() for step in episode.steps):
+            return False  # nothing that could be shown
         return None if judged else True
 
     users = [str(m.get("content") or "") for m in task.messages if m.get("role") == "user"]
@@ -181,7 +188,7 @@ async def collect_actively(
         choice, over_budget = await _demonstrate(engine, task, candidate, space, account)
         choices.append(choice)
         tell(choice)
-        broken = broken + 1 if choice.problem else 0
+        broken = broken + 1 if choice.broke else 0
         chooser.take(candidate.number, banked=choice.banked)
         if over_budget:
             stopped = f"the budget: {choice.problem}"
@@ -208,22 +215,36 @@ async def _demonstrate(
     episode.metadata = {"task": task.id, "wanted": str(candidate)}
     if candidate.saving is not None:
         episode.metadata |= {"expected_saving": str(candidate.saving), "expected_price": str(candidate.price)}
-    banked, problem, over_budget = False, "", False
+    banked, problem, over_budget, broke = False, "", False, True
     try:
         success = await task.play(episode)
         if engine.context.response_cache is not None:
             await apart(engine.context.response_cache.close)  # what was bought is written before the next task
         banked = await episode.finish(success)
-        problem = "" if banked else episode.not_banked
+        problem, broke = "" if banked else episode.not_banked, False
     except BudgetExceeded as error:
         problem, over_budget = str(error), error.scope in ("collection", "namespace")
     except Exception as error:
         problem = describe(error)
         log.warning("the teacher's episode of task %s broke: %s", task.id[:80], problem)
-    paid = [decision.dollars for decision in episode.decisions]
-    known = [dollars for dollars in paid if dollars is not None]
-    dollars = sum(known, Decimal(0)) if len(known) == len(paid) else None
-    return Choice(task.id, task.goal, candidate, banked, dollars, problem), over_budget
+    if engine.context.recorder is not None:
+        await apart(engine.context.recorder.flush, FLUSH_SECONDS)
+    assert engine.context.database is not None
+    dollars = await apart(_paid, engine.context.database, namespace, episode.id)
+    return Choice(task.id, task.goal, candidate, banked, dollars, problem, broke), over_budget
+
+
+def _paid(database: Database, namespace: str, episode: str) -> Decimal | None:
+    """Dollars of an episode's calls, failed ones and its judge's too; None where one is not known. Blocks."""
+    query = (
+        select(calls.c.dollars)
+        .join(decisions, decisions.c.id == calls.c.decision)
+        .where(decisions.c.namespace == namespace, decisions.c.episode == episode)
+    )
+    with database.begin() as connection:
+        dollars = list(connection.execute(query).scalars())
+    known = [d for d in dollars if d is not None]
+    return sum(known, Decimal(0)) if len(known) == len(dollars) else None
 
 
 async def spent_on(budgets: Budgets | None, account: Account | None) -> Decimal:

@@ -174,6 +174,25 @@ def test_a_run_that_is_killed_is_continued_and_pays_for_nothing_twice(tmp_path: 
         assert {entry.goal for entry in Catalog(database).list()} == set(POOL)
 
 
+def test_without_a_budget_what_was_spent_is_the_ledgers_with_the_judge_and_what_failed(tmp_path: Path) -> None:
+    def reply(request: Request) -> Reply:
+        if "judge" in request.body["model"]:
+            return Reply(["no" if HEAT in goal_of(request) else "yes"])
+        return Reply([None] if COOL in goal_of(request) else ["look"])  # billed, and no answer
+
+    with FakeOpenAI(reply) as provider:
+        priced = "price: {input: 100, output: 200}"
+        judge = f'judge: {{model: {{name: openai/my-judge, api_base: "{provider.url}", api_key: k, {priced}}}}}\n'
+        url = written(tmp_path, provider, more=judge + "collect: {cold_start: 6}\n")
+        done = collect(tmp_path, "--active")
+        calls = len(provider.requests)
+    with closing(open_database(url)) as database:
+        total = sum((line.dollars for line in Ledger(database).summary("mode")), Decimal(0))
+    assert total >= PER_CALL * calls  # what came of an empty answer is in doubt: more is booked
+    assert f"spent ${total:.4f}" in done.output, done.output
+    assert "0 of 6 tasks banked" in done.output
+
+
 def test_by_batch_what_pays_is_chosen_before_it_is_sent(tmp_path: Path) -> None:
     with BatchProvider(lambda body: (200, completion(body, ["look"]))) as provider:
         more = "collect: {active: true, horizon: 2, budget: 5}\n"
