@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -27,18 +27,23 @@ OPSET = 20  # the first with Gelu
 
 def onnx_file(folder: Path) -> Path:
     """The ONNX file of the checkpoint in `folder`, made on first use and kept in the cache, keyed by its content."""
+    return cached_model(folder, "tokens", convert)
+
+
+def cached_model(folder: Path, form: str, make: Callable[[Path], Any]) -> Path:
+    """The file of a `form` of the checkpoint in `folder`: what `make` gives, kept in the cache by content and form."""
     weights = folder / "model.safetensors"
     try:
         key = blake2b(weights.read_bytes() + (folder / "config.json").read_bytes(), digest_size=12).hexdigest()
     except OSError as error:
         raise ConfigError(f"{folder} holds neither an ONNX file nor a safetensors checkpoint: {error}") from error
-    target = cache_folder("onnx") / f"{key}-{OPSET}-tokens.onnx"
+    target = cache_folder("onnx") / f"{key}-{OPSET}-{form}.onnx"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
         try:
             with open(handle, "wb") as file:
-                file.write(convert(folder).SerializeToString())
+                file.write(make(folder).SerializeToString())
             os.replace(temporary, target)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -48,6 +53,11 @@ def onnx_file(folder: Path) -> Path:
 
 def convert(folder: Path) -> Any:
     """The ONNX model of a BERT checkpoint; raises `ConfigError` for another architecture or pooling."""
+    return BertGraph(*read_checkpoint(folder)).model()
+
+
+def read_checkpoint(folder: Path) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
+    """(the package onnx, weights by name, configuration) of a BERT checkpoint; raises `ConfigError` for another."""
     try:
         import onnx
         from safetensors.numpy import load_file
@@ -61,11 +71,14 @@ def convert(folder: Path) -> Any:
         )
     if pooling_of(folder) != "mean":
         raise ConfigError(f"{folder} does not pool by the mean: export it with sentence-transformers instead")
-    return _Graph(onnx, load_file(str(folder / "model.safetensors")), config).model()
+    return onnx, load_file(str(folder / "model.safetensors")), config
 
 
-class _Graph:
+class BertGraph:
     """Nodes and weights, collected in order."""
+
+    domains: tuple[str, ...] = ()
+    """Of operators beside ONNX's own."""
 
     def __init__(self, onnx: Any, weights: dict[str, np.ndarray], config: dict[str, Any]) -> None:
         self._onnx = onnx
@@ -97,7 +110,8 @@ class _Graph:
             ],
             [self._onnx.numpy_helper.from_array(value, name) for name, value in self._constants.items()],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+        opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in self.domains)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         self._onnx.checker.check_model(model)
         return model
 
@@ -159,7 +173,7 @@ class _Graph:
 
     def _constant(self, name: str, value: Any) -> str:
         array = np.asarray(value)
-        self._constants[name] = array if array.dtype == np.int64 else array.astype(np.float32)
+        self._constants[name] = array if array.dtype.kind in "iu" else array.astype(np.float32)
         return name
 
     def _node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:

@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from agentcascade.errors import ConfigError, MissingExtra, describe
+from agentcascade.retrievers.bert_int8 import int8_file
 from agentcascade.retrievers.bert_onnx import onnx_file
 from agentcascade.retrievers.folders import max_length_of, model_folder, onnx_files, pooling_of, vector_space
+from agentcascade.retrievers.precision import Precision, chosen_precision
 
 if TYPE_CHECKING:
     from agentcascade.protocols import Vectors
+
+
+BATCH_TOKENS = 128
+"""Of a batch: what its layers give stays in a core's cache; of 64 to 4,096, the fastest for sentences."""
 
 
 class OnnxEmbedder:
     """`model`: ``minilm``, or the folder of a sentence encoder with an ONNX file or a BERT checkpoint. Thread-safe.
 
     An ONNX file made by another exporter may give token vectors: they are pooled as the folder says, and normalised.
+
+    Args:
+        model: See above.
+        batch_size: Texts that go through the model together, at most.
+        threads: Within one batch.
+        cores: Batches at once; default: as many as the process may use.
+        precision: Of a BERT checkpoint. ``int8`` takes a third of the time on processors with VNNI. ``auto`` measures
+            for ``minilm`` once a machine which one is better, and is ``float32`` for other models. Their vectors are of
+            one space: with int8 questions, keys, or both, at least .98 of the six nearest demonstrations are those of
+            float32 (tests/benchmarks/bench_embedding.py), so banks made with either may be searched with either.
     """
 
-    def __init__(self, model: str | Path = "minilm", *, batch_size: int = 32, threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: str | Path = "minilm",
+        *,
+        batch_size: int = 32,
+        threads: int = 1,
+        cores: int | None = None,
+        precision: Precision | Literal["auto"] = "auto",
+    ) -> None:
         folder = model_folder(str(model))
         try:
             import onnxruntime
             from tokenizers import Tokenizer
         except ImportError as error:
             raise MissingExtra("onnxruntime and tokenizers", "onnx", f"embedder '{model}'") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.name = vector_space(str(model))
+        if precision == "auto" and str(model) == "minilm":
+            runtime = f"onnxruntime {onnxruntime.__version__}"
+            precision = chosen_precision(self.name, runtime, lambda: (_of("float32"), _of("int8")))
+        self.precision: Precision = "int8" if precision == "int8" else "float32"
+        """What the model computes in. The vector space, and so `name`, is that of float32."""
         exported = onnx_files(folder)
-        file = exported[0] if exported else onnx_file(folder)
+        if exported and self.precision == "int8":
+            raise ConfigError(f"embedding model '{model}' has an ONNX file, which is used as it is: precision float32")
+        file = None if self.precision == "int8" else exported[0] if exported else onnx_file(folder)
         try:
-            self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
             self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._tokenizer.enable_truncation(max_length_of(folder))
+            self._tokenizer.no_padding()
+            self._session = _session(str(file or int8_file(folder, self._tokenizer, _session)), threads)
+        except ConfigError:
+            raise
         except Exception as error:  # both raise bare or private classes
             raise ConfigError(f"embedding model '{model}' cannot be loaded ({describe(error)})") from error
-        self._tokenizer.enable_truncation(max_length_of(folder))
-        self._tokenizer.no_padding()
         self._inputs = {i.name for i in self._session.get_inputs()}
         outputs = [o.name for o in self._session.get_outputs()]
         token_outputs = ("tokens", "token_embeddings", "last_hidden_state")
@@ -49,18 +82,34 @@ class OnnxEmbedder:
         self._output = next((n for n in ("embedding", "sentence_embedding") if n in outputs), outputs[0])
         self._pooling = pooling_of(folder)
         self._batch_size = batch_size
-        self.name = vector_space(str(model))
+        self._cores = cores or _available_cores()
         self.dimension = self._run([self._tokenizer.encode("").ids]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """float32 (len(texts), dimension), rows of unit length."""
+        """float32 (len(texts), dimension), rows of unit length. Many are embedded on all cores."""
         tokens = [e.ids for e in self._tokenizer.encode_batch(list(texts))]
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        order = np.argsort([len(t) for t in tokens], kind="stable")  # equal lengths together waste no padding
-        for start in range(0, len(order), self._batch_size):
-            part = order[start : start + self._batch_size]
+
+        def fill(part: list[int]) -> None:
             vectors[part] = self._run([tokens[i] for i in part])
+
+        self._in_batches(tokens, fill)
         return vectors
+
+    def _in_batches(self, tokens: Sequence[Sequence[int]], work: Callable[[list[int]], None]) -> None:
+        """`work` for the indexes of each batch: longest first, equal lengths together, so that no padding is wasted."""
+        parts: list[list[int]] = []
+        for i in sorted(range(len(tokens)), key=lambda i: -len(tokens[i])):
+            room = min(self._batch_size, BATCH_TOKENS // max(1, len(tokens[parts[-1][0]]))) if parts else 0
+            if not parts or len(parts[-1]) >= room:
+                parts.append([])
+            parts[-1].append(i)
+        at_once = min(self._cores, len(parts))
+        if at_once > 1:  # the runtime lets go of the interpreter's lock
+            with ThreadPoolExecutor(at_once, "agentcascade-embed") as pool:
+                deque(pool.map(work, parts), maxlen=0)
+        else:
+            deque(map(work, parts), maxlen=0)
 
     def token_vectors(self, texts: Sequence[str]) -> list[Vectors]:
         """For each text float32 (tokens, dimension), rows of unit length: what `embed` takes the mean of.
@@ -71,14 +120,14 @@ class OnnxEmbedder:
             raise ConfigError(f"the ONNX file of embedder {self.name} has no output with the vectors of tokens")
         tokens = [e.ids for e in self._tokenizer.encode_batch(list(texts))]
         vectors: list[Vectors] = [np.empty((0, self.dimension), dtype=np.float32)] * len(texts)
-        order = np.argsort([len(t) for t in tokens], kind="stable")
-        for start in range(0, len(order), self._batch_size):
-            part = order[start : start + self._batch_size]
-            feed = self._feed([tokens[i] for i in part])
-            rows: np.ndarray = self._session.run([self._tokens], feed)[0]
+
+        def fill(part: list[int]) -> None:
+            rows: np.ndarray = self._session.run([self._tokens], self._feed([tokens[i] for i in part]))[0]
             rows = rows / np.linalg.norm(rows, axis=2, keepdims=True)
             for i, row in zip(part, rows):
                 vectors[i] = row[: len(tokens[i])]
+
+        self._in_batches(tokens, fill)
         return vectors
 
     def _feed(self, tokens: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
@@ -99,3 +148,24 @@ class OnnxEmbedder:
             ]
             output = (output * mask).sum(axis=1) / mask.sum(axis=1)
         return np.asarray(output / np.linalg.norm(output, axis=1, keepdims=True), dtype=np.float32)
+
+
+def _of(precision: Precision) -> OnnxEmbedder:
+    return OnnxEmbedder("minilm", precision=precision, cores=1)
+
+
+def _available_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system says it
+        return os.cpu_count() or 1
+
+
+def _session(model: str | bytes, threads: int = 1) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -213,8 +213,15 @@ def make_router(config: RouterConfig) -> Router:
 
 
 def make_embedder(name: str) -> Embedder:
-    """`name[:argument]`; ``minilm`` runs under onnxruntime where that is installed, else sentence-transformers."""
+    """`name[:argument]`; ``minilm`` runs under onnxruntime where that is installed, else sentence-transformers.
+
+    ``minilm:float32`` and ``minilm:int8`` say the precision, which is else measured.
+    """
     kind, _, argument = name.partition(":")
+    if kind == "minilm" and argument:
+        if argument not in ("float32", "int8"):
+            raise ConfigError(f"embedder '{name}': give minilm, minilm:int8 or minilm:float32")
+        return registry.construct("embedders", "onnx", "retrieval.embedder", {"precision": argument})  # type: ignore[no-any-return]
     if kind == "minilm":
         if not find_module("onnxruntime") and not find_module("sentence_transformers"):
             raise MissingExtra("onnxruntime", "onnx", "the default embedder")

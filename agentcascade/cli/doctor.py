@@ -170,7 +170,8 @@ def _embedder(to: Console, settings: CascadeConfig) -> bool:
         embedder.embed(["a mug on a desk"])
     except (AgentCascadeError, OSError, ValueError) as error:
         return _report(to, f"embedder {name}", str(error))
-    return _report(to, f"embedder {name}", None, f"{embedder.name}, {embedder.dimension} dimensions")
+    precision = f", {embedder.precision}" if hasattr(embedder, "precision") else ""
+    return _report(to, f"embedder {name}", None, f"{embedder.name}, {embedder.dimension} dimensions{precision}")
 
 
 def _price(model: ModelConfig) -> Price | None:

@@ -76,7 +76,9 @@ class WeightsConfig(Section):
 
 class RetrievalConfig(Section):
     embedder: str = Field(
-        default="minilm", description="minilm, hashing, sentence-transformers:NAME, onnx:FOLDER, or a plug-in's name"
+        default="minilm",
+        description="minilm (minilm:int8 and minilm:float32 fix its precision, which is else measured), hashing, "
+        "sentence-transformers:NAME, onnx:FOLDER, or a plug-in's name",
     )
     index: str = Field(
         default="auto",

@@ -49,7 +49,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def minilm(cache: Path) -> OnnxEmbedder:
-    return OnnxEmbedder()
+    return OnnxEmbedder(precision="float32")
 
 
 @pytest.fixture(scope="module")
