@@ -158,8 +158,9 @@ $episodes
 $note
 Of each of the $count episodes: $question
 Answer with $count lines and nothing else: of each episode its code as it stands here, a colon, and one word, yes or no.
-$answers""",
-        required=("episodes", "answers"),
+The first line is:
+$answer""",
+        required=("episodes", "answer"),
         optional=("note",),
         others=("count", "question"),
     ),
@@ -170,10 +171,10 @@ line with its code. In each of them it is your turn.
 
 $situations
 
-Write your next answer in each of the $count situations, exactly as its own conversation asks for it, between the two
-lines with its code, and write nothing else.
-$answers""",
-        required=("situations", "answers"),
+Write your next answer in each of the $count situations, exactly as its own conversation asks for it, between two lines
+with its code, and write nothing else. The first answer stands so:
+$answer""",
+        required=("situations", "answer"),
         others=("count",),
     ),
     "judge_note_together": Template(

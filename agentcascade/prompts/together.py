@@ -74,7 +74,7 @@ def share_verdicts(question: str, episodes: Sequence[str], prompts: Prompts = DE
         question=question,
         episodes=body,
         note=prompts.render("judge_note_together"),
-        answers="\n".join(f"{code}: yes or no" for code in codes),
+        answer=f"{codes[0]}: yes or no",
     )
     return SharedPrompt(text, codes)
 
@@ -108,14 +108,15 @@ def share_situations(conversations: Sequence[Sequence[Message]], prompts: Prompt
     ]
     codes = nonces(texts)
     body = "\n\n".join(f"<situation {code}>\n{text}\n</situation {code}>" for code, text in zip(codes, texts))
-    answers = "\n".join(f"<answer {code}>\n...\n</answer {code}>" for code in codes)
-    return SharedPrompt(prompts.render("act_together", count=str(len(codes)), situations=body, answers=answers), codes)
+    answer = f"<{codes[0]}>\n...\n</{codes[0]}>"
+    text = prompts.render("act_together", count=str(len(codes)), situations=body, answer=answer)
+    return SharedPrompt(text, codes)
 
 
 def read_answers(answer: str, codes: Sequence[str]) -> list[str | None]:
     """The answer in each situation of a shared prompt; None where there is none, or where it is said twice.
 
-    >>> read_answers("<answer 1-4f09c1>\\nlook\\n</answer 1-4f09c1>\\n<answer 2-a3b0c2>wait", ["1-4f09c1", "2-a3b0c2"])
+    >>> read_answers("<1-4f09c1>\\nlook\\n</1-4f09c1>\\n<2-a3b0c2>wait", ["1-4f09c1", "2-a3b0c2"])
     ['look', None]
     """
     text = answer[-MOST_CHARACTERS:]
@@ -123,7 +124,7 @@ def read_answers(answer: str, codes: Sequence[str]) -> list[str | None]:
         text = text.lstrip()[thought.end() :]
     found: list[str | None] = []
     for code in codes:
-        opening, closing = f"<answer {code}>", f"</answer {code}>"
+        opening, closing = f"<{code}>", f"</{code}>"
         _, _, behind = text.partition(opening)
         inside, end, _ = behind.partition(closing)
         once = bool(end) and text.count(opening) == text.count(closing) == 1

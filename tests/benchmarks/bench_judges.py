@@ -1,15 +1,17 @@
 """Judges asked about several episodes in one call: tokens of a question, and what the verdicts are worth.
 
     INTERCODE_DATA=data/intercode_sql TAU_BENCH_DATA=data/tau_bench python tests/benchmarks/bench_judges.py tokens
+    ALFWORLD_LOGS=data/alfworld_llm_logs python tests/benchmarks/bench_judges.py audits
     INTERCODE_DATA=data/intercode_sql python tests/benchmarks/bench_judges.py sample URL MODEL ROWS.jsonl
     python tests/benchmarks/bench_judges.py report [ROWS.jsonl.xz]
 
 tokens: prompts of real recorded episodes (gpt-3.5 ReAct on InterCode-SQL, gpt-4o on tau-bench airline), alone and 2, 4
-and 8 together, counted as cl100k_base; no model is asked. sample: a model behind an OpenAI-compatible endpoint judges
-InterCode's episodes of gpt-3.5 with one query, half of them failures, each alone, 4 and 8 together, in one order for
-all; rows are written as they come. report: what such rows say, accuracy with exact intervals, agreement with the
-verdicts alone, tokens. Rows of Qwen2.5-Coder-0.5B-Instruct (Q4_K_M, llama.cpp on a CPU, temperature 0) are in
-judges.jsonl.xz.
+and 8 together, counted as cl100k_base; no model is asked. audits: the same of audits of random steps of Llama-2-13B on
+ALFWorld behind our agent's system message. Both say what that costs where an output token costs as much as four of
+input. sample: a model behind an OpenAI-compatible endpoint judges InterCode's episodes of gpt-3.5 with one query, half
+of them failures, each alone and 8 together, in one order for both; rows are written as they come. report: what such
+rows say, accuracy with exact intervals, agreement with the verdicts alone, tokens. Rows of Qwen2.5-Coder-0.5B-Instruct
+(Q4_K_M, llama.cpp on a CPU, temperature 0) are in judges.jsonl.xz.
 """
 
 from __future__ import annotations
@@ -27,18 +29,19 @@ from typing import Any
 from agentcascade.assembly.components import make_model
 from agentcascade.billing.door import Door, Tab
 from agentcascade.config.sections import JudgeConfig, ModelConfig
+from agentcascade.envs.alfworld.agent import SYSTEM
 from agentcascade.episodes.judge import ModelJudge
 from agentcascade.judging.check import measure
 from agentcascade.messages import text_of
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.models.tokens import token_counter
-from agentcascade.prompts.together import read_verdicts
+from agentcascade.prompts.together import read_verdicts, share_situations
 from agentcascade.prompts.yes_no import verdict
-from agentcascade.types import Step, Trajectory
+from agentcascade.types import Message, Step, Trajectory
 
 ROWS = Path(__file__).parent / "judges.jsonl.xz"
 SIZES = 1, 2, 4, 8
-SAMPLED = 1, 4, 8
+SAMPLED = 1, 8
 BLOCK = max(SIZES)
 LONGEST, OBSERVATION = 700, 160
 """Characters of a question that a small model on a CPU is asked, and of each observation in it."""
@@ -92,7 +95,7 @@ def tokens() -> None:
         random.Random(0).shuffle(episodes)
         episodes = episodes[: len(episodes) // BLOCK * BLOCK]
         print(f"{name}: {len(episodes):,} episodes, success {sum(e.success for e in episodes) / len(episodes):.3f}")
-        alone = 0.0
+        costs = []
         for size in SIZES:
             asked = answered = 0
             for start in range(0, len(episodes), size):
@@ -105,10 +108,54 @@ def tokens() -> None:
                     answer = "\n".join(f"{code}: yes" for code in shared.codes)
                 asked += count(text_of(messages[0]))
                 answered += count(answer)
-            asked_each, answered_each = asked / len(episodes), answered / len(episodes)
-            alone = alone or asked_each
-            saved = f"{asked_each / alone - 1:+.1%}"
-            print(f"  {size} a call: prompt {asked_each:,.1f} tokens a question ({saved}), answer {answered_each:.1f}")
+            costs.append((size, asked / len(episodes), answered / len(episodes)))
+        show(costs)
+
+
+OUTPUT_PRICE = 4.0
+"""Of an output token, in input tokens."""
+
+
+def show(costs: Sequence[tuple[int, float, float]]) -> None:
+    """Tokens of a question by how many share a call, and what they cost beside a question alone."""
+    _, asked_alone, answered_alone = costs[0]
+    alone = asked_alone + OUTPUT_PRICE * answered_alone
+    for size, asked, answered in costs:
+        cost = (asked + OUTPUT_PRICE * answered) / alone - 1
+        print(f"  {size} a call: prompt {asked:,.1f} tokens a question ({asked / asked_alone - 1:+.1%}), answer "
+              f"{answered:.1f}, cost {cost:+.1%}")  # fmt: skip
+
+
+def audits() -> None:
+    """Prompt and completion tokens of an audit, by how many share a call."""
+    count, random_steps = token_counter(), []
+    for line in (Path(os.environ["ALFWORLD_LOGS"]) / "KnowAgentALFWorld_llama-2-13b_D1.jsonl").open():
+        room, *turns = json.loads(line)["traj"].split("\n> ")
+        conversation: list[Message] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": room}]
+        for turn in turns:
+            action, _, seen = turn.partition("\n")
+            if seen:
+                random_steps.append((list(conversation), action))
+                conversation += [{"role": "assistant", "content": action}, {"role": "user", "content": seen}]
+    random.Random(0).shuffle(random_steps)
+    steps = random_steps[:800]
+    print(f"ALFWorld, Llama-2-13B: {len(steps):,} of {len(random_steps):,} steps; the system message has "
+          f"{count(SYSTEM)} tokens")  # fmt: skip
+    costs = []
+    for size in SIZES:
+        asked = answered = 0
+        for start in range(0, len(steps), size):
+            group = steps[start : start + size]
+            if size == 1:
+                asked += sum(count(text_of(message)) for message in group[0][0])
+                answered += count(group[0][1])
+                continue
+            shared = share_situations([conversation[1:] for conversation, _ in group])
+            asked += count(SYSTEM) + count(shared.text)
+            parts = [f"<{code}>\n{action}\n</{code}>" for code, (_, action) in zip(shared.codes, group)]
+            answered += count("\n".join(parts))
+        costs.append((size, asked / len(steps), answered / len(steps)))
+    show(costs)
 
 
 def drawn() -> list[Trajectory]:
@@ -200,6 +247,8 @@ def main(arguments: Sequence[str]) -> None:
             tokens()
         case ["sample", url, model, rows]:
             asyncio.run(sample(url, model, Path(rows)))
+        case ["audits"]:
+            audits()
         case ["report", *rows]:
             report(Path(rows[0]) if rows else ROWS)
         case _:

@@ -247,8 +247,8 @@ async def test_audits_of_a_batch_share_requests(tmp_path: Path, provider: BatchP
 
     def answer(body: Any) -> tuple[int, Any]:
         prompt = body["messages"][-1]["content"]
-        codes = re.findall(r"<answer (\d+-[0-9a-f]{6,})>", prompt)
-        blocks = [f"<answer {code}>\nlook\n</answer {code}>" for code in codes if not code.startswith("2-")]
+        codes = re.findall(r"<situation (\d+-[0-9a-f]{6,})>", prompt)
+        blocks = [f"<{code}>\nlook\n</{code}>" for code in codes if not code.startswith("2-")]
         return 200, completion(body, ["\n".join(blocks) or "look"])
 
     provider.answer = answer

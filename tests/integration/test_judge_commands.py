@@ -28,13 +28,13 @@ from tests.batch_provider import BatchProvider, Json, completion
 
 FREE = Price(input=Decimal(0), output=Decimal(0))
 PRICE = Price(input=Decimal("0.15"), output=Decimal("0.6"))
-CODE = re.compile(r"(?m)^(\d+-[0-9a-f]{6,}): yes or no$")
 EPISODE = re.compile(r"(?s)<episode ((?:\d+-)?[0-9a-f]{6,})>\n(.*?)\n</episode \1>")
 
 
 def judged(prompt: str) -> tuple[str, bool]:
     """The judge's answer, and whether several share the call. It takes a mug for a success; where several do, a cup."""
-    codes, texts = CODE.findall(prompt), [text for _, text in EPISODE.findall(prompt)]
+    codes, texts = zip(*EPISODE.findall(prompt))
+    codes = [code for code in codes if "-" in code]
     verdicts = ["yes" if "mug" in text or (codes and "cup" in text) else "no" for text in texts]
     if not codes:
         return verdicts[0], False

@@ -36,7 +36,6 @@ from agentcascade.storage.tables import episodes as ended
 from agentcascade.types import Account, Call, Completion, EpisodeEnd, Judgement, Step, Trajectory, Usage
 
 PRICE = {"input": Decimal("0.15"), "output": Decimal("0.6")}
-CODE = re.compile(r"(?m)^(\d+-[0-9a-f]{6,}): yes or no$")
 EPISODE = re.compile(r"(?s)<episode ((?:\d+-)?[0-9a-f]{6,})>\n(.*?)\n</episode \1>")
 
 
@@ -49,7 +48,8 @@ class Judging:
 
     def __call__(self, request: Request) -> Reply:
         prompt = request.body["messages"][0]["content"]
-        codes, episodes = CODE.findall(prompt), EPISODE.findall(prompt)
+        episodes = EPISODE.findall(prompt)
+        codes = [code for code, _ in episodes if "-" in code]
         verdicts = ["yes" if "mug" in text else "no" for _, text in episodes]
         answer = "\n".join(f"{code}: {verdict}" for code, verdict in zip(codes, verdicts)) if codes else verdicts[0]
         answer = self.change(answer, codes)
