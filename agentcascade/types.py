@@ -26,7 +26,18 @@ Delta: TypeAlias = dict[str, Any]
 Mode = Literal["teacher", "collect", "shadow", "cascade", "student"]
 Role = Literal["teacher", "student"]
 Purpose = Literal[
-    "act", "sample", "shadow", "audit", "plan", "first-thought", "verify", "judge", "memory", "history", "other"
+    "act",
+    "sample",
+    "shadow",
+    "audit",
+    "plan",
+    "first-thought",
+    "verify",
+    "score",
+    "judge",
+    "memory",
+    "history",
+    "other",
 ]
 CacheUse = Literal["auto", "use", "no-cache", "no-store"]
 """Of the response cache by one request. auto: at temperature 0; use: whatever the temperature; no-cache: ask anew, and
@@ -242,6 +253,7 @@ class Sample(Frozen):
     tokens: int | None = None
     member: str = Field(default="", description="model of a committee that gave it; empty where there is one student")
     weight: int = Field(default=1, ge=1, description="votes that it counts")
+    score: float | None = Field(default=None, ge=0, le=1, description="the verifier's, of its action")
 
 
 class Tally(Frozen):
@@ -340,6 +352,19 @@ class CarriedHistory(Frozen):
     tier: Literal["low", "mid", "high"] = Field(default="low", description="that made it: low where a model failed")
 
 
+class Verification(Frozen):
+    """Verification of a step's candidate by the soft verifier: its score, what it cost, and what came of it."""
+
+    model: str
+    action: str = Field(description="action key that it was asked about")
+    asked: Literal["split", "stakes", "always"] = Field(description="why: what of `verifier.ask` held")
+    score: float | None = Field(default=None, ge=0, le=1, description="its probability of yes; None: it gave no score")
+    read: Literal["logprobs", "scale"] | None = Field(default=None, description="what the score was read from")
+    dollars: Decimal | None = Field(default=Decimal(0), description="of all its calls; None: a price is unknown")
+    accepted: bool = Field(default=False, description="whether the candidate was taken, with the score or by the vote")
+    failure: str = Field(default="", description="why there is no score: then the vote alone decides")
+
+
 class Decision(Frozen):
     """Decision of the cascade at one step: who answered, why, and the bill. Every answer has it as ``agentcascade``.
 
@@ -377,6 +402,9 @@ class Decision(Frozen):
     )
     rungs: tuple[Rung, ...] = Field(
         default=(), description="where several students are asked in turn: each that was asked, then the teacher"
+    )
+    verification: Verification | None = Field(
+        default=None, description="what the verifier said of the candidate, where it was asked; of rungs the last"
     )
     action: str | None = Field(default=None, description="action key taken, if one could be parsed")
     demonstrations: tuple[str, ...] = Field(default=(), description="'trajectory:start-end' windows shown")
@@ -449,6 +477,13 @@ class LoggedSample(Frozen):
         default=False,
         exclude_if=lambda retry: not retry,
         description="whether it was drawn after the fault of the samples before it was fed back",
+    )
+    score: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        exclude_if=lambda score: score is None,
+        description="the verifier's probability that its action is right; None: not asked, or no score",
     )
 
 

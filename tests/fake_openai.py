@@ -37,6 +37,8 @@ class Reply:
     ignore_n: bool = False
     logprobs: Sequence[float] = ()
     """Of the tokens of every choice, told where they are asked for."""
+    tokens: Sequence[Mapping[str, Any]] = ()
+    """The same with their texts: items of OpenAI's ``logprobs.content``."""
     chunk_delay: float = 0.0
     """Seconds between the chunks of a stream."""
     truncate_after: int | None = None
@@ -185,8 +187,11 @@ def _body(request: Request, reply: Reply) -> Mapping[str, Any]:
         {"index": i, "finish_reason": reply.finish, "message": {"role": "assistant", "content": text}}
         for i, text in enumerate(texts)
     ]
-    if reply.logprobs and request.body.get("logprobs"):
-        told = [{"token": "x", "logprob": value, "bytes": None, "top_logprobs": []} for value in reply.logprobs]
+    if (reply.logprobs or reply.tokens) and _asks_for_logprobs(request.body):
+        told: list[Any] = [
+            *({"token": "x", "logprob": value, "bytes": None, "top_logprobs": []} for value in reply.logprobs),
+            *reply.tokens,
+        ]
         choices = [choice | {"logprobs": {"content": told, "refusal": None}} for choice in choices]
     if reply.tool_calls:
         choices[0]["finish_reason"] = "tool_calls"
@@ -203,6 +208,11 @@ def _body(request: Request, reply: Reply) -> Mapping[str, Any]:
     }
     body = body if reply.usage is None else body | {"usage": dict(reply.usage)}
     return as_response(body) if request.path.endswith("/responses") else body
+
+
+def _asks_for_logprobs(body: Mapping[str, Any]) -> bool:
+    """As a chat completion does, or as a Responses request does."""
+    return bool(body.get("logprobs")) or "message.output_text.logprobs" in (body.get("include") or ())
 
 
 def _response_events(events: Iterator[bytes]) -> Iterator[bytes]:

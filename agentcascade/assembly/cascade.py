@@ -216,6 +216,7 @@ def _cascade(
     check_constraints(config.sampling, config.actions, [m.name for m in (student, *config.students) if m is not None])
     for mode in {config.mode, config.rollout.otherwise if config.rollout.share < 1 else config.mode}:
         check_models(mode, teacher, student)
+    verifier = components.make_verifier(config, count, open_model)
     judge = judge or components.make_judge(config, count, open_model)
     banked = config.retrieval.k or config.mode == "collect"
     embedder = resources.embedder(config.retrieval.embedder) if banked else None  # what may be missing, before any file
@@ -244,6 +245,7 @@ def _cascade(
         validators=tuple(validators),
         mergers=all_mergers,
         choices=choices,
+        verifier=verifier,
         judge=judge,
         recorder=recorder or resources.recorder(config),
         response_cache=resources.response_cache(config),

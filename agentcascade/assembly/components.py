@@ -24,6 +24,7 @@ from agentcascade.types import Trajectory
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
     from agentcascade.bank.failures import FailureShelf
+    from agentcascade.step.verification import SoftVerifier
     from agentcascade.storage import Database
 
 MakeModel: TypeAlias = Callable[[ModelConfig, TokenCounter], ChatModel]
@@ -55,6 +56,22 @@ def make_mergers(config: CascadeConfig, count: TokenCounter, make: MakeModel | N
         model = (make or make_model)(config.actions.verifier, count)
         mergers.append(Verifier(model, prompts_of(config.prompt)))
     return tuple(mergers)
+
+
+def make_verifier(config: CascadeConfig, count: TokenCounter, make: MakeModel | None = None) -> SoftVerifier | None:
+    """The soft verifier that a configuration asks for. Raises `ConfigError` where nothing is ever put to it."""
+    settings = config.verifier
+    if settings is None:
+        return None
+    from agentcascade.step.verification import SoftVerifier
+
+    if set(settings.ask) == {"stakes"} and not config.tools.side_effects:
+        raise ConfigError(
+            "verifier.ask is stakes, and no tool is known to have any: list those whose calls cannot be taken back in "
+            "tools.side_effects, or set verifier.ask to split"
+        )
+    model = (make or make_model)(settings, count)
+    return SoftVerifier(model, settings, config.tools.side_effects, prompts_of(config.prompt))
 
 
 def make_judge(config: CascadeConfig, count: TokenCounter, make: MakeModel | None = None) -> Judge | None:

@@ -43,6 +43,7 @@ from agentcascade.config.sections import (
     WeightsConfig,
 )
 from agentcascade.config.stuck import StuckConfig
+from agentcascade.config.verifier import VerifierConfig
 from agentcascade.types import Mode
 
 
@@ -121,6 +122,20 @@ class StuckKeywords(TypedDict, total=False):
     done_phrases: Sequence[str]
     done_actions: Sequence[str]
     empty: Sequence[str]
+
+
+class VerifierKeywords(ModelKeywords, total=False):
+    """Fields of `VerifierConfig`."""
+
+    model: str
+    ask: Literal["split", "stakes", "always"] | Sequence[Literal["split", "stakes", "always"]]
+    agreement: Sequence[float]
+    accept: float
+    reject: float
+    think: bool
+    read: Literal["auto", "scale"]
+    context_tokens: int
+    worth: Literal["auto", "always"]
 
 
 class RouterKeywords(PartKeywords, total=False):
@@ -382,6 +397,7 @@ class SharedKeywords(TypedDict, total=False):
     mode: Mode
     bank: BankConfig | BankKeywords
     retrieval: RetrievalConfig | RetrievalKeywords
+    verifier: VerifierConfig | VerifierKeywords | None
     sampling: SamplingConfig | SamplingKeywords
     prompt: PromptConfig | PromptKeywords
     actions: ActionsConfig | ActionsKeywords

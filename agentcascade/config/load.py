@@ -48,6 +48,7 @@ from agentcascade.config.sections import (
     TelemetryConfig,
     ToolsConfig,
 )
+from agentcascade.config.verifier import VerifierConfig
 from agentcascade.errors import ConfigError, did_you_mean, without_secrets
 from agentcascade.prompts.settings import with_folder
 from agentcascade.types import Mode
@@ -90,6 +91,9 @@ class CascadeConfig(BaseSettings):
     bank: BankConfig = BankConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     router: RouterConfig = RouterConfig()
+    verifier: VerifierConfig | None = Field(
+        default=None, description="a small model whose score of a candidate decides beside the vote. Default: off"
+    )
     sampling: SamplingConfig = SamplingConfig()
     prompt: PromptConfig = PromptConfig()
     actions: ActionsConfig = ActionsConfig()

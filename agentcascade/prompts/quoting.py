@@ -57,7 +57,7 @@ OURS = (
     rf"(?=(?:[^\S{BREAK}]|[{UNSEEN}]){{0,200}}(?:"
     r"[#＃]{1,6}(?:[^\S\n\r]|[" + UNSEEN + r"]){0,20}"
     r"(?i:examples?|drafts?|your\s+(?:task|plan)|earlier\s+steps|memory|question|system|user|assistant|instructions?"
-    r"|response|input|output|history|tools?|rules?|end)\b"
+    r"|response|input|output|history|tools?|rules?|end|conversation|proposed)\b"
     r"|(?:Goal|Plan|Your plan|Observation|Thought|Action|Human|Assistant|System|User|Question|Answer|Right answer"
     r"|Tried before, in vain"
     r"|Result|What happened|Passage\s\d{1,6})[ \t]{0,20}[:：]"

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from agentcascade.billing.response_cache import ResponseCache
     from agentcascade.config.load import CascadeConfig
     from agentcascade.memory.memory import Memory
+    from agentcascade.step.verification import SoftVerifier
     from agentcascade.storage import Database
 
 MODELS = 100
@@ -82,6 +83,7 @@ class StepContext:
         validators: Say which actions are impossible.
         mergers: Say which actions are the same though their keys differ.
         choices: Admissible actions, for ``sampling.constrain: choice``.
+        verifier: Scores candidates beside the vote.
         judge: Says whether an episode succeeded where nobody else does.
         recorder: Keeps decisions, shadows, drafts, and ends of episodes.
         database: Where unfinished episodes of stateless callers are found.
@@ -115,6 +117,7 @@ class StepContext:
     validators: tuple[Validator, ...] = ()
     mergers: tuple[Merger, ...] = ()
     choices: Choices | None = None
+    verifier: SoftVerifier | None = None
     judge: Judge | None = None
     recorder: Recorder | None = None
     database: Database | None = None
@@ -186,6 +189,7 @@ class ContextParts(TypedDict, total=False):
     validators: tuple[Validator, ...]
     mergers: tuple[Merger, ...]
     choices: Choices | None
+    verifier: SoftVerifier | None
     judge: Judge | None
     recorder: Recorder | None
     database: Database | None

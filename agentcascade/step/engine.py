@@ -48,6 +48,7 @@ from agentcascade.step.shadow import Shadows
 from agentcascade.step.stuck import find_stuck_off_loop
 from agentcascade.step.student import FIRST_SAMPLE, Learned, Shown, StudentPolicy, new_learned, parse
 from agentcascade.step.teacher_alone import Alone, TeacherAlone
+from agentcascade.step.verifying import Verifying, verifying_seconds
 from agentcascade.types import Call, Completion, Decision, Mode, Sample, Situation
 
 log = logging.getLogger("agentcascade.engine")
@@ -257,7 +258,7 @@ class Engine:
         """A student's accepted answer, else None: `record.reason` says why; and the request as it was shown to it."""
         context, shown = self.context, None
         try:
-            async with asyncio.timeout(policy.seconds):
+            async with asyncio.timeout(policy.seconds + verifying_seconds(context.verifier)):
                 router = self._router(policy, mode, request, record)
                 n = router.samples(situation) if router is not None else 0
                 if router is None or n == 0:
@@ -349,6 +350,8 @@ class Engine:
     ) -> Completion | None:
         """The student's accepted answer, or None to defer; `record.reason` says why."""
         samples: list[Sample] = []
+        verifying = Verifying.of(policy, router, mode, request, record)
+        router = router if verifying is None else verifying.patient(router)
         try:
             verdict = await feedback.vote(policy, router, situation, n, request, record, samples)
         except BaseException:
@@ -360,13 +363,19 @@ class Engine:
         chosen = voting.winner(samples, votes)
         if chosen is None and self.context.teacher is None:
             return _first_answer(samples, record)
-        if verdict is not Verdict.ACCEPT or chosen is None or chosen.action is None:
-            record.reason = f"agreement {votes.top[1] if votes.top else 0}/{votes.total}"
+        accepted = verdict is Verdict.ACCEPT
+        if chosen is not None and not accepted and verifying is not None:
+            accepted = await verifying.take_split(chosen, votes, samples)
+        if not accepted or chosen is None or chosen.action is None:
+            record.reason = f"agreement {votes.top[1] if votes.top else 0}/{votes.total}" + record.verified
             return None
         if mode == "cascade" and not await policy.allow_side_effects(chosen, samples, situation, request, record):
             return None
+        if verifying is not None and not await verifying.keep(chosen, votes, samples):
+            record.reason = record.agreement_on(chosen) + record.verified
+            return None
         rung = f", rung {policy.name}" if self._is_ladder and mode == "cascade" else ""
-        record.accept(chosen, record.agreement_on(chosen) + rung)
+        record.accept(chosen, record.agreement_on(chosen) + record.verified + rung)
         return record.completion([chosen.message])
 
     async def _teacher(

@@ -126,10 +126,15 @@ class ModelCalls:
         return completion.model_copy(update={"messages": answers})
 
     async def ask(
-        self, model: ChatModel, messages: Sequence[Message], purpose: Purpose, options: Mapping[str, Any]
+        self,
+        model: ChatModel,
+        messages: Sequence[Message],
+        purpose: Purpose,
+        options: Mapping[str, Any],
+        seconds: float | None = None,
     ) -> Completion:
-        """A call of another model that the step needs, on its bill."""
-        return await self._call("student", purpose, model, messages, options)
+        """A call of another model that the step needs, on its bill, within so many seconds."""
+        return await self._call("student", purpose, model, messages, options, seconds=seconds)
 
     async def _call(
         self,
@@ -140,6 +145,7 @@ class ModelCalls:
         options: Mapping[str, Any],
         on_delta: Callable[[Delta], None] | None = None,
         repeats: bool = False,
+        seconds: float | None = None,
     ) -> Completion:
         config = self._context.config
         if isinstance(model, EffortModel) and model.effort.share is not None:
@@ -156,7 +162,7 @@ class ModelCalls:
             purpose=purpose,
             bill=self._record,
             accounts=self._request.accounts,
-            seconds=config.sampling.timeout_seconds if role == "student" else config.deadline_seconds,
+            seconds=seconds or (config.sampling.timeout_seconds if role == "student" else config.deadline_seconds),
             on_delta=on_delta,
             namespace=self._record.situation.namespace,
             cache_use=self._request.cache_use,

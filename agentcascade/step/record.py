@@ -25,11 +25,12 @@ from agentcascade.types import (
     Situation,
     Tally,
     Usage,
+    Verification,
     new_id,
     total,
 )
 
-RUNG_PURPOSES = ("act", "sample", "verify")
+RUNG_PURPOSES = ("act", "sample", "verify", "score")
 """Of the calls on a rung's bill."""
 
 
@@ -59,6 +60,7 @@ class StepRecord:
         self._rungs: list[Rung] = []
         self._history: CarriedHistory | None = None
         self._teacher_spared = 0
+        self._verification: Verification | None = None
 
     @contextmanager
     def model_time(self) -> Iterator[None]:
@@ -113,6 +115,18 @@ class StepRecord:
         """The student's samples, and how they agree."""
         self._votes = votes
         self._samples = samples
+
+    def add_verification(self, verification: Verification) -> None:
+        """What the verifier said of the candidate."""
+        self._verification = verification
+
+    @property
+    def verified(self) -> str:
+        """What the verifier said, in a reason's words; empty where it was not asked."""
+        said = self._verification
+        if said is None:
+            return ""
+        return ", verifier gave no score" if said.score is None else f", verifier {said.score:.2f}"
 
     def add_prompts(self, prompts: int) -> None:
         """Samples are drawn from so many different prompts."""
@@ -266,6 +280,7 @@ class StepRecord:
             prompts=self._prompts,
             retried=len(self._samples) if self._fed_back else 0,
             rungs=tuple(self._rungs),
+            verification=self._verification,
             action=self.action.key if self.action else None,
             demonstrations=self.demonstrations,
             dropped_demonstrations=prompt.dropped if prompt else 0,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from agentcascade._util.stable_draw import included, pick
 from agentcascade.actions import voting
 from agentcascade.messages import text_with_calls
-from agentcascade.protocols import LearningRouter, Verdict
+from agentcascade.protocols import LearningRouter
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.context import StepContext
 from agentcascade.step.feedback import asked_again
@@ -19,6 +19,7 @@ from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.step.stuck import find_stuck
 from agentcascade.step.student import Shown, StudentPolicy
+from agentcascade.step.verifying import score_for_log, would_accept
 from agentcascade.types import Decision, LoggedSample, Sample, Shadow, Situation
 
 SAMPLES = 3
@@ -98,6 +99,8 @@ class Shadows:
                 drawn.fed_back, drawn.samples = drawn.samples, []
                 await policy.sample_all(n, situation, again, record, "shadow", samples=drawn.samples, until=until)
             drawn.complete = True
+            async with asyncio.timeout_at(until):
+                await score_for_log(policy, policy.context.router, situation, drawn.samples, shown, record)
         except Exception as error:
             record.add_failure("shadow", error, member)
         finally:
@@ -126,7 +129,7 @@ class Shadows:
                 router.update(situation, voting.tally(known), decision.action)
             if not accepted:
                 enough = taught and not stuck and 0 < n <= votes.total
-                accepted = enough and router.judge(situation, votes, 0) is Verdict.ACCEPT
+                accepted = enough and would_accept(policy, router, situation, votes, own)
                 agreement = votes.agreement if own else agreement
         context.recorder.record_shadow(
             Shadow(
@@ -197,6 +200,7 @@ def logged(sample: Sample) -> LoggedSample:
         invalid=sample.invalid,
         logprob=sample.logprob,
         tokens=sample.tokens,
+        score=sample.score,
         member=sample.member,
         weight=sample.weight,
     )

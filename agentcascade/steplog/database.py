@@ -16,6 +16,7 @@ from agentcascade.models.pricing import PriceTable
 from agentcascade.steplog.records import (
     STUDENT_PURPOSES,
     TEACHER_PURPOSES,
+    VERIFIER_PURPOSE,
     PriceLookup,
     decision_and_shadow,
     logged_step,
@@ -93,7 +94,9 @@ def _select_chunk(
 
 def _select_calls(connection: Connection, ids: Sequence[str]) -> dict[str, list[Call]]:
     bills: dict[str, list[Call]] = defaultdict(list)
-    purposes = calls.c.decision.in_(ids) & calls.c.purpose.in_([*STUDENT_PURPOSES, *TEACHER_PURPOSES.values()])
+    purposes = calls.c.decision.in_(ids) & calls.c.purpose.in_(
+        [*STUDENT_PURPOSES, *TEACHER_PURPOSES.values(), VERIFIER_PURPOSE]
+    )
     for line in connection.execute(select(calls).where(purposes).order_by(calls.c.pk)):
         bills[line.decision].append(_call(line))
     return bills

@@ -20,8 +20,8 @@ from agentcascade.models.pricing import TOKEN_CLASSES
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import Usage
 
-FORMAT = 2
-"""2: with `also_right`"""
+FORMAT = 3
+"""2: with `also_right`; 3: with what a verifier said"""
 MARK = b"agentcascade.steplog"
 ROW_GROUP = 10_000
 """Rows in a row group, which are in memory at once"""
@@ -94,7 +94,9 @@ def _schema(pa: Any) -> Any:
     rates = [(name, exact) for name in TOKEN_CLASSES]
     tiers = pa.list_(pa.struct([("above", number), ("rates", pa.struct(rates))]))
     price = pa.struct([*rates, ("long_context", tiers)])
-    sample = pa.struct([("action", text), ("text", text), ("invalid", text), ("logprob", real), ("tokens", number)])
+    sample = pa.struct(
+        [("action", text), ("text", text), ("invalid", text), ("logprob", real), ("tokens", number), ("score", real)]
+    )
     student = pa.struct(
         [
             *(("model", text), ("samples", pa.list_(sample)), ("n", number), ("temperature", real), ("k", number)),
@@ -106,7 +108,7 @@ def _schema(pa: Any) -> Any:
                 ("similarity", real),
                 ("prompt", usage),
             ),
-            ("price", price),
+            *(("price", price), ("verifier", text), ("verifier_dollars", exact)),
         ]
     )
     known = {

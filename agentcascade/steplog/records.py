@@ -18,6 +18,7 @@ from agentcascade.steplog.types import LoggedStep, StudentSamples, usage_dollars
 from agentcascade.types import Call, Decision, LoggedSample, Purpose, Shadow, Usage, total
 
 STUDENT_PURPOSES = ("sample", "shadow")
+VERIFIER_PURPOSE = "score"
 TEACHER_PURPOSES = {"shadow": "act", "audit": "audit"}
 """Purpose of the teacher's call by kind of step"""
 
@@ -42,6 +43,7 @@ def logged_step(shadow: Shadow, calls: Sequence[Call], success: bool | None, pri
     teacher = teacher_calls[-1].model if teacher_calls else ""
     members = dict.fromkeys(sample.member for sample in shadow.samples) or {"": None}
     students = tuple(_student_samples(shadow, student_calls, member, prices) for member in members)
+    students = _with_verifier(students, [call for call in calls if call.purpose == VERIFIER_PURPOSE])
     usage = sum((call.usage for call in teacher_calls), Usage())
     return LoggedStep(
         id=shadow.decision,
@@ -87,6 +89,19 @@ def _student_samples(shadow: Shadow, calls: Sequence[Call], member: str, prices:
         prompt=_prompts(calls, len(samples) < len(of_member)),
         price=prices.of(model),
     )
+
+
+def _with_verifier(students: tuple[StudentSamples, ...], calls: Sequence[Call]) -> tuple[StudentSamples, ...]:
+    """The students with who scored their candidates, and what one verification cost."""
+    if not calls:
+        return students
+    candidates = {
+        (i, sample.action) for i, one in enumerate(students) for sample in one.samples if sample.score is not None
+    }
+    dollars = total(calls)
+    each = None if dollars is None else _quantized(dollars / max(1, len(candidates)))
+    own = {"verifier": calls[-1].model, "verifier_dollars": each}
+    return tuple(student.model_copy(update=own) for student in students)
 
 
 def _one_prompt(call: Call) -> Usage | None:

@@ -43,6 +43,14 @@ class StudentSamples(Frozen):
     similarity: float | None = Field(default=None, description="score of the best of them")
     prompt: Usage | None = Field(default=None, description="prompt tokens of one request, by class; None: not known")
     price: Price | None = Field(default=None, description="dollars per million tokens; None: not known")
+    verifier: str | None = Field(
+        default=None, exclude_if=lambda name: name is None, description="model that scored candidates (samples.score)"
+    )
+    verifier_dollars: Decimal | None = Field(
+        default=None,
+        exclude_if=lambda dollars: dollars is None,
+        description="of one verification, on average; None: none was asked for, or its price is not known",
+    )
 
 
 class LoggedStep(Frozen):

@@ -110,6 +110,7 @@ def _decision_row(decision: Decision) -> dict[str, Any]:
         "votes": dict(decision.votes),
         "struck": dict(decision.struck),
         "rungs": [rung.model_dump(mode="json") for rung in decision.rungs] or None,
+        "verification": decision.verification and decision.verification.model_dump(mode="json"),
         "demonstrations": list(decision.demonstrations),
         "history_carried": None if decision.history_carried is None else decision.history_carried.model_dump(),
         "failures": list(decision.failures),

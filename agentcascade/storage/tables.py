@@ -250,6 +250,7 @@ decisions = Table(
     Column("votes", JSON, nullable=False),
     Column("struck", JSON, nullable=False, server_default="{}"),
     Column("rungs", JSON, nullable=True),
+    Column("verification", JSON, nullable=True),
     Column("action", Text, nullable=True),
     Column("demonstrations", JSON, nullable=False),
     Column("dropped_demonstrations", Integer, nullable=False),

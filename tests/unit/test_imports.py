@@ -91,6 +91,7 @@ OWNERS = {
         "storage.migrations.versions.0014_batches",
         "storage.migrations.versions.0015_rungs",
         "storage.migrations.versions.0016_history",
+        "storage.migrations.versions.0017_verification",
     },
 }
 """Heavy packages, and the modules that may import them."""
