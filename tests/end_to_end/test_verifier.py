@@ -59,13 +59,14 @@ class Provider:
             return Reply(["stew"], usage=USAGE)
         if model == "student":
             return Reply(self.students[: request.body.get("n") or 1], usage=USAGE)
-        return self.verifier(request) if callable(self.verifier) else self.verifier
+        reply: Reply = self.verifier(request) if callable(self.verifier) else self.verifier
+        return reply
 
 
 def configured(fake: FakeOpenAI, folder: Path, **verifier: Any) -> dict[str, Any]:
     shared = {"api_base": fake.url, "api_key": "sk-none", "retries": 0}
     names = {"student": "openai/student", "teacher": "openai/teacher"}
-    models = {role: {"name": name, "price": PRICES[role], **shared} for role, name in names.items()}
+    models = {role: {"name": name, "price": PRICES[role], "max_tokens": 50, **shared} for role, name in names.items()}
     own = {"model": "openai/verifier", "price": PRICES["verifier"], **shared, **verifier}
     return {
         **models,
@@ -213,7 +214,7 @@ def test_a_verifier_without_logprobs_is_asked_on_the_scale_from_then_on_and_says
 
 def test_anthropic_is_asked_on_the_scale_at_once(tmp_path: Path) -> None:
     with FakeAnthropic([text("Right.\nScore: 3")]) as claude:
-        other = {"model": "anthropic/claude-haiku-4-5", "api_base": claude.root, "api_key": KEY}
+        other: Any = {"model": "anthropic/claude-haiku-4-5", "api_base": claude.root, "api_key": KEY}
         with step(tmp_path, says("yes", 0.99), **other) as (decision, asked):
             assert asked == []
             assert decision.verification is not None
@@ -278,7 +279,7 @@ def test_a_wrapped_client_and_the_proxy_have_the_verifier_too(tmp_path: Path) ->
     with FakeOpenAI(Provider(["soup", "soup", "pie"], says("yes", 0.95))) as fake:
         config = configured(fake, tmp_path)
         config.pop("teacher")
-        prices = {"server": {"prices": {"teacher": PRICES["teacher"]}}}
+        prices: dict[str, Any] = {"server": {"prices": {"teacher": PRICES["teacher"]}}}
         with wrap(openai.OpenAI(base_url=fake.url, api_key="sk-x", max_retries=0), **config, **prices) as client:
             answer: Any = client.chat.completions.create(model="teacher", messages=ASKED)
         assert answer.agentcascade.verification.score == 0.95
