@@ -21,6 +21,8 @@ from agentcascade.types import Message
 
 CHARACTERS = 40_000
 """Of one message that are read: half from its beginning, half from its end."""
+ALL = 1_000_000
+"""Of all messages together: of more of them, less of each is read."""
 LEAVES = 400
 """Values of one message, the first."""
 VALUES = 4_000
@@ -29,6 +31,8 @@ STEPS = 2_000
 """Steps that are read, the newest."""
 LONG = 160
 """Characters of a value that is no sentence."""
+SHOWN = 200_000
+"""Characters of what the prompt shows anyway that are looked through, the last."""
 SENTENCE = 240
 """Characters of a sentence, or of an action's arguments, that are kept."""
 ACTION, AGAIN = 3.0, 1.0
@@ -204,25 +208,26 @@ def _lines(chosen: Sequence[Piece]) -> list[str]:
 
 def _steps(messages: Sequence[Message]) -> list[_Step]:
     """Answers, each with what came back."""
+    most = min(CHARACTERS, max(500, ALL // max(1, len(messages))))
     steps: list[_Step] = []
     for message in messages:
         role = message.get("role")
         if role == "assistant":
             steps.append(_Step(len(steps) + 1))
-            _read_answer(message, steps[-1])
+            _read_answer(message, steps[-1], most)
         elif role in ("tool", "function", "user") and steps:
-            _read_result(_cut(text_of(message)), steps[-1], said=role == "user")
+            _read_result(_cut(text_of(message), most), steps[-1], said=role == "user")
     return steps[-STEPS:]
 
 
-def _read_answer(message: Message, step: _Step) -> None:
+def _read_answer(message: Message, step: _Step, most: int) -> None:
     for call in message.get("tool_calls") or ():
         function = call.get("function") if isinstance(call, Mapping) else None
         if isinstance(function, Mapping):
-            arguments = _arguments(function.get("arguments"))
+            arguments = _arguments(function.get("arguments"))[:most]
             step.action.append(_flat(f"{function.get('name', '')}({arguments})", SENTENCE))
             step.leaves += _found(arguments)
-    text = _cut(text_of(message))
+    text = _cut(text_of(message), most)
     if not step.action and text.strip():
         # The end of an answer is its action, in the formats that write it as text.
         last = next((line for line in reversed(text.splitlines()) if line.strip(" `\t")), "")
@@ -355,7 +360,7 @@ class _Visible:
                 function = call.get("function") if isinstance(call, Mapping) else None
                 if isinstance(function, Mapping):
                     texts.append(str(function.get("arguments")))
-        self._text = "\n".join(texts)
+        self._text = "\n".join(texts)[-SHOWN:]
         self._words = set(WORDS.findall(self._text))
 
     def __contains__(self, text: str) -> bool:
@@ -364,10 +369,8 @@ class _Visible:
         return text in self._text
 
 
-def _cut(text: str) -> str:
-    if len(text) <= CHARACTERS:
-        return text
-    return f"{text[: CHARACTERS // 2]} … {text[-CHARACTERS // 2 :]}"
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-(most // 2) :]}"
 
 
 def _flat(text: str, most: int) -> str:

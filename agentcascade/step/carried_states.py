@@ -35,7 +35,14 @@ class CarriedState:
 
 @dataclass(frozen=True)
 class CarriedStates:
-    """Those that were made, and locks of those that are being made, by event loop: requests at once pay for one."""
+    """Those that were made, and locks of those that are being made, by event loop: requests at once pay for one.
+
+    Attributes:
+        made: By a digest of what they were made of.
+        seen: The same by the fingerprints of their messages, which are known at every step (`Request.parts`).
+        making: Locks.
+    """
 
     made: LRUCache[str, CarriedState] = field(default_factory=lambda: LRUCache(STATES))
+    seen: LRUCache[tuple[object, ...], CarriedState] = field(default_factory=lambda: LRUCache(STATES))
     making: WeakValueDictionary[tuple[int, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)

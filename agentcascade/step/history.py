@@ -100,6 +100,17 @@ class _Older(NamedTuple):
 
 async def _carried(older: _Older, record: StepRecord) -> CarriedState:
     """The carried state of the older steps: known, or made now."""
+    context, window, states = older.context, older.window, older.context.carried_states
+    prints = older.request.parts(context.count).prints[: window.settled]
+    print_key = (older.settings.setting, window, context.prompts, prints)
+    known = states.seen.get(print_key)
+    if known is None:
+        known = await _known_or_made(older, record)
+        states.seen.put(print_key, known)
+    return known
+
+
+async def _known_or_made(older: _Older, record: StepRecord) -> CarriedState:
     context, messages = older.context, older.settled
     heavy = sum(len(text_of(message)) for message in messages) > AT_ONCE
     key = await off_loop(heavy, _digest, older, messages)

@@ -36,7 +36,7 @@ from agentcascade.prompts import bounded as windows
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 KEEPS, CARRIES = (2, 4, 8, 16), (0, 200, 400, 800)
 EVERY = HistoryConfig().every
-MODELS = ("openai/gpt-4.1-mini", "anthropic/claude-haiku-4-5")
+MODELS = ("openai/gpt-4.1-mini", "anthropic/claude-haiku-4-5", "anthropic/claude-sonnet-4-5")
 UNCACHED = "without a prompt cache"
 ROUNDS = 2_000
 COUNT = token_counter()
