@@ -168,12 +168,15 @@ def write(folder: Path, tuned: Tuned, steps: Sequence[Any], proof: dict[str, Any
     """The three files; returns their paths."""
     from agentcascade._util.files import write_atomically
     from agentcascade.reports.tuning import write_tuning_report
+    from agentcascade.routers.tuning.certification import of_history
     from agentcascade.routers.tuning.fragments import dump
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("rule.yaml", "certificate.json", "report.html")]
     comment = f"agentcascade tune, {proof['created_at']}\n{proof['statement']}\nSee certificate.json and report.html."
     risk = tuned.settings.risk
+    if tuned.chosen is not None:
+        comment += f"\nIt takes for granted that {of_history(tuned.chosen.replayed.arm.history)}."
     if tuned.chosen is not None and risk.kind == "teacher-disagreement" and not risk.by_episode:  # audits are of steps
         watch = f"{{rate: 0.05, risk: {tuned.settings.max_risk:g}, count: {risk.count}}}"
         comment += f"\nTo keep watching, and to pay for one teacher answer in twenty steps: audit: {watch}"

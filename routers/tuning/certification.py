@@ -88,6 +88,7 @@ def certificate(tuned: Tuned, sources: Sequence[Path] = ()) -> dict[str, Any]:
         return made
     seen = chosen.replayed
     made["rule"] = fragment(chosen.rule, seen.arm, tuned.sampling)
+    made["assumptions"].append(of_history(seen.arm.history))
     made["method"] |= {"rule": chosen.rule.name, "p_value": chosen.p, "level": chosen.level}
     made["observed"] = {
         "acceptance": seen.acceptance,
@@ -107,6 +108,15 @@ def certificate(tuned: Tuned, sources: Sequence[Path] = ()) -> dict[str, Any]:
             "(it decides which certified rule is cheapest, not which rules are certified)"
         )
     return made
+
+
+def of_history(setting: str | None) -> str:
+    """Which prompts a rule was tested on: what holds for whole histories is not shown for bounded ones."""
+    if setting is None:
+        return (
+            "students read whole histories, as in the log: where `history` bounds them, tune on a log of such prompts"
+        )
+    return f"students' histories are bounded as in the log ({setting}): for whole or other ones nothing is shown"
 
 
 def _assumptions(tuned: Tuned) -> list[str]:

@@ -69,6 +69,28 @@ def test_a_certified_rule_holds_on_new_questions(tmp_path: Path, risk: str) -> N
     assert accepted > 0.5
 
 
+def test_a_rule_says_whether_it_was_tested_on_bounded_histories(tmp_path: Path) -> None:
+    plain = [json.loads(line) for line in write(tmp_path / "plain.jsonl", 600).read_text().splitlines()]
+    for setting in (None, "8/4/400/mid:openai/small"):
+        lines = []
+        for line in plain:
+            student: dict[str, Any] = {"model": "s", "samples": [{"action": action} for action in line["student"]]}
+            if setting:
+                student["history"] = setting
+            lines.append(json.dumps({"id": str(line["id"]), "gold": "a", "teacher": "a", "students": [student]}))
+        log, out = tmp_path / "log.jsonl", tmp_path / "out"
+        log.write_text("\n".join(lines), encoding="utf-8")
+        done = run("tune", "--log", log, "--max-risk", "0.1", "--risk", "wrong", "--out", out)
+        assert done.exit_code == 0, done.output
+        rule = (out / "rule.yaml").read_text()
+        section = {"keep": 8, "every": 4, "carry": 400, "tier": "mid", "model": {"name": "openai/small"}}
+        assert yaml.safe_load(rule).get("history") == (section if setting else None)
+        assumed = json.loads((out / "certificate.json").read_text())["assumptions"]
+        said = f"bounded as in the log ({setting})" if setting else "students read whole histories"
+        assert any(said in one for one in assumed)
+        assert said in rule
+
+
 async def test_the_rule_is_a_configuration_that_acts(tmp_path: Path) -> None:
     log = write(tmp_path / "log.jsonl", 600)
     assert run("tune", "--log", log, "--max-risk", "0.1", "--risk", "wrong", "--out", tmp_path / "out").exit_code == 0
