@@ -19,7 +19,7 @@ from agentcascade.prompts.quoting import mark_of
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Message
 
-TEMPLATE = "history"
+TEMPLATE, ASKED = "history", "history_asked"
 MARK = "0a1b2c"
 """As long as one is."""
 SYSTEM = ("system", "developer")
@@ -36,6 +36,8 @@ class Window(NamedTuple):
     """Messages before it were there when these steps left the window, and are while it stands."""
     steps: int
     """Answers between `head` and `cut`."""
+    asked: int | None = None
+    """The last message of a user among these, where the window begins without one: it may be what is worked on."""
 
 
 def window_of(messages: Sequence[Message], keep: int, every: int) -> Window | None:
@@ -60,7 +62,12 @@ def window_of(messages: Sequence[Message], keep: int, every: int) -> Window | No
     steps = sum(answer < cut for answer in answers)
     if not steps:
         return None
-    return Window(answers[0], cut, answers[steps + keep - 1] + 1, steps)
+    settled = answers[steps + keep - 1] + 1
+    asked = None
+    if not any(message.get("role") == "user" for message in messages[cut:settled]):
+        users = [i for i in range(answers[0], cut) if messages[i].get("role") == "user"]
+        asked = users[-1] if users else None
+    return Window(answers[0], cut, settled, steps, asked)
 
 
 def _with_its_calls(messages: Sequence[Message], cut: int) -> int:
@@ -87,7 +94,13 @@ class Bounded(NamedTuple):
     """Whether the memory stood in what was left out, and stands elsewhere now."""
 
 
-def bounded(messages: Sequence[Message], window: Window, block: str, values: Mapping[str, str]) -> Bounded:
+def bounded(
+    messages: Sequence[Message],
+    window: Window,
+    block: str,
+    values: Mapping[str, str],
+    prompts: Prompts = DEFAULT,
+) -> Bounded:
     """Put a carried state in place of the steps before the window.
 
     Args:
@@ -95,14 +108,18 @@ def bounded(messages: Sequence[Message], window: Window, block: str, values: Map
         window: Where it is cut (`window_of`).
         block: The carried state as `carried_block` renders it; none where it is empty.
         values: That it was rendered with.
+        prompts: Templates, of what the user asked last.
 
     Returns:
         The messages to send: head, with the block at the end of its last user's message; system messages; window.
     """
     head, dropped = list(messages[: window.head]), messages[window.head : window.cut]
+    last = max(i for i, message in enumerate(head) if message.get("role") == "user")
     if block:
-        last = max(i for i, message in enumerate(head) if message.get("role") == "user")
-        head[last] = _below_memory(head[last], block, values)
+        head[last] = _below_memory(head[last], block, Rendered(TEMPLATE, values))
+    if asked := asked_text(messages, window, prompts):
+        said_last = {"asked": text_of(as_sent(messages[window.asked or 0]))}
+        head[last] = _below_memory(head[last], asked, Rendered(ASKED, said_last))
     systems = [message for message in dropped if message.get("role") in SYSTEM]
     made = [*head, *systems, *messages[window.cut :]]
     memory = next((message for message in dropped if _memory(message) is not None), None)
@@ -112,16 +129,23 @@ def bounded(messages: Sequence[Message], window: Window, block: str, values: Map
     return Bounded(made, messages, window, len(head) + len(systems), memory is not None)
 
 
-def _below_memory(message: Message, block: str, values: Mapping[str, str]) -> Composed:
+def asked_text(messages: Sequence[Message], window: Window, prompts: Prompts = DEFAULT) -> str:
+    """What the user said last, where that left the window with the step that it stands in; as it was said."""
+    if window.asked is None:
+        return ""
+    text = text_of(as_sent(messages[window.asked]))
+    return prompts.render(ASKED, asked=text) if text.strip() else ""
+
+
+def _below_memory(message: Message, block: str, addition: Rendered) -> Composed:
     """The message with the block, which stays for some steps, before a memory, which is another at every step."""
-    addition = Rendered(TEMPLATE, values)
     if isinstance(message, Composed) and message.addition is _memory(message):
         return message.on(Composed(message.base, block, addition))
     return Composed(message, block, addition)
 
 
 def _is_carried(message: Message) -> bool:
-    return any(isinstance(a, Rendered) and a.template == TEMPLATE for a in additions(message))
+    return any(isinstance(a, Rendered) and a.template in (TEMPLATE, ASKED) for a in additions(message))
 
 
 def _memory(message: Message) -> Rendered | None:
@@ -138,7 +162,7 @@ def _with_memory(message: Message, source: Message) -> Message:
 
 def whole_again(bound: Bounded, prompt: Sequence[Message]) -> list[Message]:
     """`prompt`, which was made of bounded messages, with what was added to it and with all steps."""
-    head = [without(message, TEMPLATE) for message in prompt[: bound.window.head]]
+    head = [without(without(message, ASKED), TEMPLATE) for message in prompt[: bound.window.head]]
     if bound.moved:
         head = [without(message, "memory") for message in head]
     return [*head, *bound.whole[bound.window.head : bound.window.cut], *prompt[bound.kept :]]

@@ -108,6 +108,12 @@ $mark""",
         optional=("mark",),
         others=("steps",),
     ),
+    "history_asked": Template(
+        """\
+The user's last words before the steps that follow:
+$asked""",
+        required=("asked",),
+    ),
     "history_summary": Template(
         "The history is what an agent did and saw so far, shortened. Write its state for the agent that goes on: what "
         "is done, with which result, what was found, what the user wants, what is still to do. Keep ids, names, "
@@ -115,7 +121,8 @@ $mark""",
         required=("words",),
     ),
 }
-"""In place of a long run's older steps (`history`): the carried state, and what its model is asked for."""
+"""In place of a long run's older steps (`history`): the carried state, what the user asked in them last, and what the
+state's model is asked for."""
 
 PLANNING = {
     "plan": Template(

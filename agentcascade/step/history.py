@@ -50,13 +50,14 @@ async def bound(context: StepContext, request: Request, record: StepRecord) -> R
         state = await _carried(_Older(context, settings, request, window), record)
         if not state.saves:
             return request
-        made = windows.bounded(request.remembered, window, state.block, state.values)
+        made = windows.bounded(request.remembered, window, state.block, state.values, context.prompts)
     except Exception as error:
         record.add_failure("history", error)
         return request
     ends = request.parts(context.count).ends
     gone = [i for i in range(window.head, window.cut) if request.remembered[i].get("role") not in windows.SYSTEM]
     after = ends[-1] - sum(ends[i + 1] - ends[i] for i in gone) + state.tokens
+    after += context.count(windows.asked_text(request.remembered, window, context.prompts))
     record.add_history(
         CarriedHistory(
             steps=window.steps,
@@ -132,7 +133,7 @@ async def _known_or_made(older: _Older, record: StepRecord) -> CarriedState:
 def _digest(older: _Older, messages: Sequence[Message]) -> str:
     """Of everything that a carried state is made of."""
     prompts = older.context.prompts
-    texts = [prompts.templates[name].text for name in (windows.TEMPLATE, "history_summary")]
+    texts = [prompts.templates[name].text for name in (windows.TEMPLATE, windows.ASKED, "history_summary")]
     digest = blake2b(digest_size=32)
     digest.update(json.dumps([older.settings.setting, *older.window, prompts.quoting.on, *texts]).encode())
     for message in messages:
@@ -151,8 +152,8 @@ def _lines(older: _Older, messages: Sequence[Message], budget: int) -> list[str]
 
     if budget <= 0:
         return []
-    head, cut = older.window.head, older.window.cut
-    visible = [*messages[:head], *messages[cut:]]
+    head, cut, asked = older.window.head, older.window.cut, older.window.asked
+    visible = [*messages[:head], *messages[cut:], *([] if asked is None else [messages[asked]])]
     return carried_lines(messages[head:cut], visible, budget=budget, count=older.context.count)
 
 
@@ -170,9 +171,9 @@ def _stated(
             count=context.count,
             prompts=context.prompts,
         )
-    tokens = context.count(block) if block else 0
+    tokens, asked = context.count(block) if block else 0, windows.asked_text(messages, window, context.prompts)
     left_out = sum(context.count(windows.said(message)) for message in messages[window.head : window.cut])
-    return CarriedState(block, values, tokens, tier, saves=tokens < left_out)
+    return CarriedState(block, values, tokens, tier, saves=tokens + context.count(asked) < left_out)
 
 
 async def _summarised(older: _Older, messages: Sequence[Message], record: StepRecord, key: str) -> CarriedState:

@@ -147,6 +147,7 @@ def bounded(run: Run, index: int, keep: int, every: int, carry: int) -> list[dic
     if block is None:
         room = carry - windows.frame_tokens(window.steps, COUNT) - 4
         shown = [*messages[: window.head], *messages[window.cut : window.settled]]
+        shown += [] if window.asked is None else [messages[window.asked]]
         lines = carried_lines(messages[window.head : window.cut], shown, budget=room, count=COUNT) if room > 0 else []
         goal = windows.goal_of(messages)
         block = windows.carried_block(lines, window.steps, key=goal, budget=carry, count=COUNT)[0] if lines else ""

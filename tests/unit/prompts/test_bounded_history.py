@@ -160,6 +160,32 @@ def test_a_whole_prompt_is_made_again_with_what_was_added_to_the_bounded_one() -
     assert again[1]["content"] == "Rebook my flight.\n\nEXAMPLES"
 
 
+def test_what_the_user_asked_last_stays_as_it_was_said() -> None:
+    asked = "Now cancel B-17 instead, and tell me what I get back. " * 20
+    messages: list[dict[str, Any]] = [GOAL]
+    for step in range(9):
+        call = {"id": f"c{step}", "function": {"name": "get", "arguments": "{}"}}
+        messages += [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": f"c{step}", "content": "ok"},
+        ]
+        messages += [{"role": "user", "content": asked if step == 2 else "wait"}] if step in (1, 2) else []
+    made = []
+    for end in (len(messages) - 2, len(messages)):
+        window = window_of(messages[:end], 2, 3)
+        assert window is not None
+        bound = bounded(messages[:end], window, "STATE", {"state": "x", "steps": "6", "mark": "m"})
+        made.append(bound.messages[0]["content"])
+        assert "wait" not in made[-1]
+        assert [dict(m) for m in whole_again(bound, bound.messages)] == messages[:end]
+    assert made[0] == made[1]
+    assert made[0].endswith(asked)
+    later = [*messages, {"role": "user", "content": "And hurry."}]
+    window = window_of(later, 2, 3)
+    assert window is not None
+    assert bounded(later, window, "", {}).messages[0]["content"].endswith(asked), "the prefix stays"
+
+
 def test_a_memory_stays_behind_the_carried_state_and_is_not_lost_with_older_steps() -> None:
     messages: list[dict[str, Any]] = [GOAL]
     for step in range(9):
