@@ -57,6 +57,8 @@ class StudentConfig(ModelConfig):
 
 
 class BankConfig(Section):
+    """The database: demonstrations, records, budgets."""
+
     url: str = Field(default="sqlite:///agentcascade.db", description="SQLAlchemy URL; postgresql://… to share it")
     namespace: str = "default"
     journal: Path | None = Field(
@@ -75,6 +77,8 @@ class WeightsConfig(Section):
 
 
 class RetrievalConfig(Section):
+    """Which demonstrations a step is shown."""
+
     embedder: str = Field(
         default="minilm",
         description="minilm (minilm:int8 and minilm:float32 fix its precision, which is else measured), hashing, "
@@ -112,6 +116,8 @@ class PartConfig(Section):
 
 
 class RouterConfig(PartConfig):
+    """The rule that takes the student's action or defers the step to the teacher."""
+
     name: str = "unanimity"
     latch: Literal["never", "auto"] = Field(
         default="never",
@@ -168,6 +174,8 @@ class RungConfig(StudentConfig):
 
 
 class SamplingConfig(Section):
+    """How students are sampled: what votes, how many at a time, how warm, how long."""
+
     across: Literal["samples", "students"] = Field(
         default="samples",
         description="what must agree; samples: those of one student, and further `students` are a chain; students: "
@@ -213,6 +221,8 @@ class SamplingConfig(Section):
 
 
 class PromptConfig(Section):
+    """What is put into prompts, where, and how much of it."""
+
     token_budget: int = Field(default=8000, ge=0, description="tokens that demonstrations may add to a prompt")
     min_demonstrations: int = Field(
         default=1, ge=0, description="with fewer retrieved the teacher takes the step; ignored when retrieval.k is 0"
@@ -253,6 +263,8 @@ class PromptConfig(Section):
 
 
 class ActionsConfig(Section):
+    """What of an answer is the action, and which actions count as the same."""
+
     format: str = Field(
         default="auto", description="auto, text, react, regex, json, tools, python, sql, or a plug-in's name"
     )
@@ -329,6 +341,8 @@ class ContrastConfig(Section):
 
 
 class ToolsConfig(Section):
+    """Tool calls: who goes on after one, and which need more agreement."""
+
     keep_model: bool = Field(
         default=False,
         description="the model that called a tool also reads its result, whatever the router says; in a committee that "
@@ -342,6 +356,8 @@ class ToolsConfig(Section):
 
 
 class ShadowConfig(Section):
+    """Mode shadow: the student sampled behind the teacher, for a log that `tune` reads."""
+
     rate: float = Field(default=1.0, ge=0, le=1, description="share of the steps that are sampled")
     samples: int | None = Field(
         default=None,
@@ -392,6 +408,8 @@ class AuditConfig(Section):
 
 
 class RolloutConfig(Section):
+    """The share of the episodes that `mode` is for."""
+
     share: float = Field(default=1.0, ge=0, le=1, description="share of the episodes in `mode`; sticky by episode id")
     otherwise: Mode = Field(default="teacher", description="mode of the other episodes")
 
@@ -500,6 +518,8 @@ class ResponseCacheConfig(Section):
 
 
 class TelemetryConfig(Section):
+    """OpenTelemetry of the process itself; the server's metrics need no setting."""
+
     opentelemetry: bool = Field(default=False, description="traces and metrics by the process's own providers")
     contents: bool = Field(default=False, description="put messages into spans and logs")
 
@@ -547,6 +567,8 @@ class MemoryConfig(Section):
 
 
 class ServerConfig(Section):
+    """The proxy of `agentcascade serve`."""
+
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     open: bool = Field(default=False, description="serve without keys; else a key is needed as soon as one exists")

@@ -78,9 +78,17 @@ def _table(
 ) -> str:
     rows = []
     for name, field in model.model_fields.items():
-        told = field.description or comments.get(f"{path}.{name}".lstrip("."), "")
+        told = field.description or comments.get(f"{path}.{name}".lstrip("."), "") or _about(field)
         rows.append([code(name), _type(field.annotation, sections) + _limits(field), _default(field), _text(told)])
     return table(["key", "type", "default", "meaning"], rows)
+
+
+def _about(field: FieldInfo) -> str:
+    """The first line of the docstring of the section that a field holds."""
+    for section in _models(field.annotation):
+        if section.__doc__ and section.__doc__ != BaseModel.__doc__:
+            return section.__doc__.partition("\n")[0].rstrip(".")
+    return ""
 
 
 def _text(told: str) -> str:
@@ -125,7 +133,7 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, BaseModel):
         set_ones = value.model_dump(exclude_unset=True, mode="json")
-        return code(set_ones) if set_ones else "as below"
+        return code(set_ones) if set_ones else "below"
     if value in ((), {}, ""):
         return "empty"
     if isinstance(value, bool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import command_line
 import configuration
 import database
 import error_catalogue
@@ -14,6 +15,7 @@ import telemetry_names
 from mkdocs.structure.files import File, Files
 
 PAGES = {
+    "reference/cli.md": command_line.page,
     "reference/configuration.md": configuration.page,
     "reference/database.md": database.page,
     "reference/errors.md": error_catalogue.page,

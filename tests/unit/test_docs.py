@@ -9,10 +9,12 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 import agentcascade
 from agentcascade import registry
 from agentcascade.cli import main
+from agentcascade.config.load import CascadeConfig
 from agentcascade.telemetry import attributes
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +30,7 @@ FOLDERS = (
 )
 """Where a path that a page names may begin."""
 MADE = {
-    *(f"reference/{name}.md" for name in ("configuration", "database", "errors", "http", "python", "telemetry")),
+    *(f"reference/{name}.md" for name in ("cli", "configuration", "database", "errors", "http", "python", "telemetry")),
     *(f"project/{name}.md" for name in ("examples", "architecture", "contributing", "changelog", "licenses")),
     "index.md",
 }
@@ -140,3 +142,12 @@ def test_every_group_that_is_told_is_looked_up_and_ours_are_told() -> None:
 def test_public_names_of_the_guide_are_public() -> None:
     names = {name for page in OF_USERS_GUIDE for name in re.findall(r"(?<!\.)\bagentcascade\.(\w+)\(", text_of(page))}
     assert {"build", "wrap"} <= names <= set(agentcascade.__all__)
+
+
+@pytest.mark.parametrize("page", OF_USERS_GUIDE, ids=name_of)
+def test_configurations_of_the_guide_are_taken(page: Path) -> None:
+    """Every block of YAML is part of a configuration: its keys exist and its values are possible."""
+    for block in re.findall(r"^```yaml.*?\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
+        settings = yaml.safe_load(block)
+        settings.get("prompt", {}).pop("template", None)  # its files are the reader's
+        CascadeConfig.load(None, **settings)
