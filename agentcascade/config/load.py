@@ -75,7 +75,7 @@ class CascadeConfig(BaseSettings):
         extra="forbid", frozen=True, env_prefix="AGENTCASCADE_", env_nested_delimiter="__", env_ignore_empty=True
     )
 
-    mode: Mode = "cascade"
+    mode: Mode = Field(default="cascade", description="who acts: docs/how-to/roll-out.md says what each is for")
     teacher: ModelConfig | None = None
     student: StudentConfig | None = None
     students: tuple[LinkConfig, ...] = Field(
@@ -125,7 +125,7 @@ class CascadeConfig(BaseSettings):
         default_factory=dict, description="name: what differs from the rest of this configuration"
     )
     deadline_seconds: float = Field(default=180.0, gt=0, description="wall-clock limit of one step")
-    seed: int = 0
+    seed: int = Field(default=0, description="of every random choice, with the task and the step")
 
     @model_validator(mode="after")
     def _climb(self) -> Self:

@@ -26,12 +26,14 @@ def _read_effort(setting: object) -> str | None:
 class ModelConfig(Section):
     """A chat model: any litellm name, or `module:Class` of your own `ChatModel`."""
 
-    name: str
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    max_tokens: int | None = Field(default=None, ge=1)
+    name: str = Field(description="of litellm's form, PROVIDER/MODEL; a plug-in's; or module:Class")
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="of its own calls; a student's samples go by `sampling.temperature`"
+    )
+    max_tokens: int | None = Field(default=None, ge=1, description="of an answer, where the request sets no limit")
     timeout_seconds: float = Field(default=60.0, gt=0, description="deadline of one call, retries included")
-    retries: int = Field(default=3, ge=0)
-    api_base: str | None = None
+    retries: int = Field(default=3, ge=0, description="after failures that may pass, such as a busy server")
+    api_base: str | None = Field(default=None, description="base URL; default: the provider's own")
     api_key: SecretStr | None = Field(default=None, description="better left to the provider's own variable")
     price: Mapping[str, Decimal] | None = Field(
         default=None, description="dollars per million tokens: input, cached_input, cache_write, output, reasoning"
@@ -71,9 +73,9 @@ class BankConfig(Section):
 class WeightsConfig(Section):
     """Weights of the keys in a step's score; only their ratios matter."""
 
-    goal: float = Field(default=1.0, ge=0)
-    plan: float = Field(default=1.0, ge=0)
-    observation: float = Field(default=1.0, ge=0)
+    goal: float = Field(default=1.0, ge=0, description="how alike the goals are")
+    plan: float = Field(default=1.0, ge=0, description="how alike the plans are")
+    observation: float = Field(default=1.0, ge=0, description="how alike what was just seen is")
 
 
 class RetrievalConfig(Section):
@@ -89,8 +91,8 @@ class RetrievalConfig(Section):
         description="auto (faiss where installed), exact, faiss, pgvector (bank in PostgreSQL), or a plug-in's name",
     )
     k: int = Field(default=6, ge=0, description="demonstrations per step; 0 turns retrieval off")
-    window_before: int = Field(default=2, ge=0)
-    window_after: int = Field(default=2, ge=0)
+    window_before: int = Field(default=2, ge=0, description="steps shown before the one that matched")
+    window_after: int = Field(default=2, ge=0, description="steps shown after the one that matched")
     weights: WeightsConfig = WeightsConfig()
     sticky: Literal["never", "always", "auto"] = Field(
         default="never",
@@ -111,8 +113,8 @@ class RetrievalConfig(Section):
 class PartConfig(Section):
     """A part that a package registers by an entry point, and the options that it is made with."""
 
-    name: str
-    options: Mapping[str, Any] = Field(default_factory=dict)
+    name: str = Field(description="it is registered by")
+    options: Mapping[str, Any] = Field(default_factory=dict, description="arguments that it is made with")
 
 
 class RouterConfig(PartConfig):
@@ -181,7 +183,9 @@ class SamplingConfig(Section):
         description="what must agree; samples: those of one student, and further `students` are a chain; students: "
         "`student` and `students` are a committee; each gives `samples` of `weight` votes, and `router` judges all",
     )
-    temperature: float | None = Field(default=0.1, ge=0, le=2)
+    temperature: float | None = Field(
+        default=0.1, ge=0, le=2, description="of samples; a higher one can make agreement a better signal"
+    )
     staged: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="buy only as many samples at a time as could settle the vote; auto: in the waves with the least "
@@ -227,7 +231,9 @@ class PromptConfig(Section):
     min_demonstrations: int = Field(
         default=1, ge=0, description="with fewer retrieved the teacher takes the step; ignored when retrieval.k is 0"
     )
-    teacher_sees_demonstrations: bool = False
+    teacher_sees_demonstrations: bool = Field(
+        default=False, description="a teacher that a step is deferred to is shown what the student was shown"
+    )
     teacher_sees_drafts: bool = Field(
         default=False,
         description="a teacher that a step is deferred to reads the student's distinct candidates with their votes, "
@@ -371,7 +377,7 @@ class ShadowConfig(Section):
     windows: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...] = Field(
         default=(), description="likewise, steps before and after the one that matches"
     )
-    timeout_seconds: float = Field(default=60.0, gt=0)
+    timeout_seconds: float = Field(default=60.0, gt=0, description="of one, behind the answer")
     max_pending: int = Field(default=32, ge=1, description="shadows at work at once; more are left out")
 
 
@@ -390,7 +396,7 @@ class AuditConfig(Section):
         default="ever", description="ever: none at all, but for delta; rate: at most one in 1 / delta audits on average"
     )
     when_alarmed: Literal["warn", "tighten", "teacher"] = "teacher"
-    timeout_seconds: float = Field(default=60.0, gt=0)
+    timeout_seconds: float = Field(default=60.0, gt=0, description="of one, behind the answer")
     max_pending: int = Field(default=32, ge=1, description="audits at work at once; more are left out")
     batch: bool = Field(default=False, description="by the teacher's batch interface: at its price, within a day")
     batch_size: int = Field(default=50, ge=1, le=10_000, description="audits that are sent together")
@@ -417,7 +423,7 @@ class RolloutConfig(Section):
 class BudgetsConfig(Section):
     """Dollars. A call whose worst case does not fit into what is left is not made."""
 
-    per_episode: Decimal | None = Field(default=None, ge=0)
+    per_episode: Decimal | None = Field(default=None, ge=0, description="one run of the agent")
     per_namespace: Decimal | None = Field(default=None, ge=0, description="per `period`")
     period: Literal["total", "day", "month"] = "month"
     when_exceeded: Literal["error", "student"] = Field(
@@ -484,9 +490,9 @@ class JudgeConfig(Section):
 class RedactionConfig(Section):
     """What is replaced before anything is stored. Answers to the agent are never touched."""
 
-    keys: bool = True
-    emails: bool = True
-    phones: bool = True
+    keys: bool = Field(default=True, description="API keys, tokens and passwords")
+    emails: bool = Field(default=True, description="e-mail addresses")
+    phones: bool = Field(default=True, description="phone numbers")
     patterns: Mapping[str, str] = Field(default_factory=dict, description="placeholder: regular expression")
     presidio: bool = Field(default=False, description="names and more, by Presidio; needs the extra `redaction`")
 
@@ -495,11 +501,11 @@ class RetentionConfig(Section):
     """Days for which records are kept; the bank and histories are never touched. None keeps them for ever."""
 
     decisions: int | None = Field(default=90, ge=1, description="with their calls and shadows")
-    episodes: int | None = Field(default=365, ge=1)
+    episodes: int | None = Field(default=365, ge=1, description="ended ones, without their steps")
     drafts: int | None = Field(default=14, ge=1, description="unfinished episodes of mode collect")
     recalls: int | None = Field(default=90, ge=1, description="what memory was made of, with its calls")
     responses: int | None = Field(default=30, ge=1, description="of the Responses API, sealed")
-    max_decisions: int | None = Field(default=5_000_000, ge=1)
+    max_decisions: int | None = Field(default=5_000_000, ge=1, description="in number; the oldest go first")
 
 
 class ResponseCacheConfig(Section):
@@ -528,7 +534,7 @@ class MemoryConfig(Section):
     """Memory of long histories, for agents' steps and on its own (BudgetMem)."""
 
     enabled: bool = Field(default=False, description="put a memory block before every step of the agent")
-    teacher_sees_memory: bool = True
+    teacher_sees_memory: bool = Field(default=True, description="the teacher is given the memory block, too")
     remember: bool = Field(default=True, description="append every step's observation and action to the history")
     history: str = Field(
         default="", description="name of the namespace's history that steps are given; default: the episode's own"
@@ -542,8 +548,10 @@ class MemoryConfig(Section):
     tradeoff: float = Field(default=0.3, ge=0, le=1, description="λ: weight of cost against quality")
     explore: float = Field(default=0.0, ge=0, le=1, description="share of choices made at random, to learn from")
     embedder: str = Field(default="", description="default: retrieval.embedder")
-    retrieval: Literal["hybrid", "dense", "lexical"] = "hybrid"
-    chunk_tokens: int = Field(default=256, ge=16)
+    retrieval: Literal["hybrid", "dense", "lexical"] = Field(
+        default="hybrid", description="chunks are searched by BM25 (lexical), by vectors (dense), or by both"
+    )
+    chunk_tokens: int = Field(default=256, ge=16, description="of a chunk of the history")
     k: int = Field(default=5, ge=1, description="chunks of each search")
     top_k: int = Field(default=10, ge=1, description="chunks that the filter reads")
     token_budget: int = Field(default=1000, ge=0, description="of the memory's text")
@@ -569,8 +577,8 @@ class MemoryConfig(Section):
 class ServerConfig(Section):
     """The proxy of `agentcascade serve`."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
+    host: str = Field(default="127.0.0.1", description="address to listen on; not on the loopback keys are needed")
+    port: int = Field(default=8080, ge=0, le=65535, description="0: any that is free")
     open: bool = Field(default=False, description="serve without keys; else a key is needed as soon as one exists")
     hosts: tuple[str, ...] = Field(
         default=(),
@@ -580,7 +588,7 @@ class ServerConfig(Section):
     origins: tuple[str, ...] = Field(
         default=(), description="of pages of other sites that may use it in a browser, as https://app.example.com"
     )
-    max_body_bytes: int = Field(default=8_000_000, ge=1000)
+    max_body_bytes: int = Field(default=8_000_000, ge=1000, description="of one request; more: 413")
     max_incoming_bytes: int = Field(
         default=128_000_000, ge=1000, description="held of all bodies that are still coming in; more: 503"
     )

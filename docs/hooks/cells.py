@@ -25,3 +25,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table, with an empty line before and behind."""
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
     return "\n".join(["", *lines, ""])
+
+
+def prose(text: str) -> str:
+    """`text` as it was written, but for code between backticks."""
+    return "".join(code(part) if i % 2 else escaped(part) for i, part in enumerate(text.split("`")))

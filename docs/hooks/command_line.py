@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 
 import click
-from cells import code, escaped, table
+from cells import code, prose, table
 
 from agentcascade.cli import main
 
@@ -22,7 +22,7 @@ def page() -> str:
     """The page, in Markdown."""
     context = click.Context(main, info_name="agentcascade")
     rows = (
-        [f"[agentcascade {name}](#{_anchor(f'agentcascade {name}')})", escaped(found.get_short_help_str(120))]
+        [f"[agentcascade {name}](#{_anchor(f'agentcascade {name}')})", prose(found.get_short_help_str(120))]
         for name, found in _below(main, context)
     )
     blocks = [HEAD, table(["command", "what it does"], rows)]
@@ -51,10 +51,14 @@ def _command(command: click.Command, context: click.Context, depth: int) -> Iter
         if paragraph.startswith("\b"):
             yield f"```text\n{paragraph.removeprefix(chr(8)).strip(chr(10))}\n```\n"
         else:
-            yield f"{escaped(paragraph)}\n"
-    records = [record for p in command.params if (record := p.get_help_record(context)) and "--help" not in record[0]]
+            yield f"{prose(paragraph)}\n"
+    records = [
+        record
+        for p in command.params
+        if (record := p.get_help_record(context)) and "--help" not in record[0] and record[1]
+    ]
     if records:
-        yield table(["option", "meaning"], ([code(name), escaped(" ".join(told.split()))] for name, told in records))
+        yield table(["option", "meaning"], ([code(name), prose(" ".join(told.split()))] for name, told in records))
     if isinstance(command, click.Group):
         for name, found in _below(command, context):
             yield from _command(found, click.Context(found, info_name=name, parent=context), depth + 1)

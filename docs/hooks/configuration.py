@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from cells import code, escaped, table
+from cells import code, prose, table
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -78,9 +78,20 @@ def _table(
 ) -> str:
     rows = []
     for name, field in model.model_fields.items():
-        told = field.description or comments.get(f"{path}.{name}".lstrip("."), "") or _about(field)
-        rows.append([code(name), _type(field.annotation, sections) + _limits(field), _default(field), _text(told)])
+        told = field.description or _about(field) or comments.get(f"{path}.{name}".lstrip("."), "")
+        rows.append(
+            [
+                code(name),
+                _type(field.annotation, sections) + _limits(field),
+                _default(field),
+                _capitalized(prose(told.replace("docs/how-to/roll-out.md", "Roll out"))),
+            ]
+        )
     return table(["key", "type", "default", "meaning"], rows)
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _about(field: FieldInfo) -> str:
@@ -89,12 +100,6 @@ def _about(field: FieldInfo) -> str:
         if section.__doc__ and section.__doc__ != BaseModel.__doc__:
             return section.__doc__.partition("\n")[0].rstrip(".")
     return ""
-
-
-def _text(told: str) -> str:
-    """What stands in a description, not read as Markdown but for its code."""
-    plain = "".join(code(part) if i % 2 else escaped(part) for i, part in enumerate(told.split("`")))
-    return plain[:1].upper() + plain[1:]
 
 
 def _type(annotation: Any, sections: Mapping[type[BaseModel], str]) -> str:
