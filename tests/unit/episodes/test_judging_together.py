@@ -20,6 +20,7 @@ from sqlalchemy import select
 
 from agentcascade import ScriptedModel, build
 from agentcascade.bank.catalog import Catalog
+from agentcascade.billing import reservation
 from agentcascade.billing.door import Door, Tab
 from agentcascade.billing.shares import split_completion, split_dollars
 from agentcascade.cascade import Cascade
@@ -292,29 +293,36 @@ async def test_a_prompt_that_is_refused_is_asked_in_parts_and_a_provider_that_fa
 
 
 @pytest.mark.parametrize("gone", [(1,), (0, 1, 2)])
-async def test_those_who_wait_bear_the_part_of_one_who_went_away(gone: tuple[int, ...]) -> None:
+async def test_those_who_wait_bear_the_part_of_one_who_went_away(gone: tuple[int, ...], tmp_path: Path) -> None:
     judging = Judging()
     judging.delay = 0.3
-    with FakeOpenAI(judging) as provider:
-        judge, asked = judge_of(provider, together=3), questions("a mug", "the book", "b mug")
-        tasks = [asyncio.create_task(judge.ask(q.trajectory, DOOR, (), q.bill or Tab())) for q in asked]
+    with FakeOpenAI(judging) as provider, closing(open_database(tmp_path / "a.db")) as database:
+        budgets = DatabaseBudgets(database)
+        door, judge = Door(budgets=budgets), judge_of(provider, together=3, max_tokens=16)
+        accounts = [Account(scope="episode", name=f"e{i}", limit=Decimal(1)) for i in range(3)]
+        asked = questions("a mug", "the book", "b mug")
+        tasks = [
+            asyncio.create_task(judge.ask(q.trajectory, door, (account,), q.bill or Tab()))
+            for q, account in zip(asked, accounts)
+        ]
         assert await asyncio.to_thread(judging.began.wait, 10)
         for index in gone:
             tasks[index].cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*reservation.background, return_exceptions=True)
+        budgets.close()
+        balances = [budgets.balance(account) for account in accounts]
     tabs = [question.bill for question in asked if isinstance(question.bill, Tab)]
     paid = sum((call.dollars or Decimal(0) for tab in tabs for call in tab.calls), Decimal(0))
     assert [isinstance(end, asyncio.CancelledError) for end in ended] == [i in gone for i in range(3)]
+    assert sum((balance.spent for balance in balances), Decimal(0)) == judging.bill
+    assert not any(balance.reserved for balance in balances)
     if len(gone) == 1:
         assert paid == judging.bill
         assert not tabs[1].calls
     else:
         assert paid >= judging.bill, "what nobody waits for is billed by its worst case"
-        assert not tabs[0].calls
-        assert not tabs[1].calls
-
-
-DOOR = Door()
+        assert [bool(tab.calls) for tab in tabs] == [False, False, True]
 
 
 @given(
