@@ -140,9 +140,30 @@ def test_who_judges_must_be_said_and_an_effort_must_be_one(tmp_path: Path, provi
     config = configuration(tmp_path, provider.url)
     assert "an effort is one of" in run(config, "check", "--log", str(log), "--effort", "hard").output
     assert "a judge takes no steps" in run(config, "check", "--log", str(log), "--effort", "0.5x").output
-    done = run(config, "check", "--log", str(log), "--effort", "low", "--judge-model", "openai/o4-mini", "--api-base",
-               provider.url, "--limit", "1")  # fmt: skip
-    assert done.exit_code in (0, 1), done.output
+
+
+def test_the_judge_thinks_as_it_is_told_and_what_an_endpoint_refuses_is_said(
+    tmp_path: Path, provider: Provider
+) -> None:
+    log, config = log_of(tmp_path, *KNOWN), configuration(tmp_path, provider.url)
+    asked = ("check", "--log", str(log), "--judge-model", "openai/o4-mini", "--api-base", provider.url)
+    done = run(config, *asked, "--effort", "low", "--together", "5", "--parallel", "1")
+    assert done.exit_code == 0, done.output
+    assert "openai/o4-mini@low on 5 episodes" in done.output
+    assert [request.body["reasoning_effort"] for request in provider.requests] == ["low"] * 6
+    answer = provider.answer
+
+    def refusing(request: Request) -> Reply:
+        if "reasoning_effort" not in request.body:
+            return answer(request)
+        error = {"message": "Unsupported parameter: 'reasoning_effort'", "param": "reasoning_effort"}
+        return Reply(status=400, body={"error": error})
+
+    provider.script = refusing
+    done = run(config, *asked, "--effort", "high", "--limit", "1")
+    assert done.exit_code == 0, done.output
+    assert "1 of 1" in done.output
+    assert "openai/o4-mini@high refuses reasoning_effort: it was asked without its effort" in done.output
 
 
 def record(folder: Path, *, mode: Any = "collect", goals: tuple[str, ...], finish: bool | None = None) -> None:
