@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+from openai import BaseModel
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from agentcascade.models import message_fields
 from agentcascade.types import Completion, Decision, Delta, Message, Usage
+
+Built = TypeVar("Built", bound=BaseModel)
 
 
 class CascadeCompletion(ChatCompletion):
@@ -26,18 +29,30 @@ class CascadeChunk(ChatCompletionChunk):
 
 def chat_completion(completion: Completion, messages: Sequence[Message], decision: Decision) -> CascadeCompletion:
     """Chat completion of `messages` with usage and finish reasons, as OpenAI's client would return it."""
-    return CascadeCompletion.model_construct(
-        id=decision.id,
-        object="chat.completion",
-        created=int(time.time()),
-        choices=[
+    values = {
+        "id": decision.id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "choices": [
             _choice(i, {"role": "assistant", **m}, _finish_reason(completion, i), _choice_fields(completion, i))
             for i, m in enumerate(messages)
         ],
-        usage=_usage(completion.usage),
-        agentcascade=decision,
+        "usage": _usage(completion.usage),
+        "agentcascade": decision,
         **_answer_fields(completion),
-    )
+    }
+    if any(isinstance(value, (dict, list)) for value in completion.fields.values()):
+        return CascadeCompletion.construct(None, **values)
+    return _of_values(CascadeCompletion, **values)
+
+
+def _of_values(kind: type[Built], **values: Any) -> Built:
+    """An object of OpenAI's whose `values` have their types already.
+
+    Its `construct`, and so its `model_construct`, looks through each of them again, all that a `Decision` holds
+    included: a third of what a step costs beside its models. pydantic's own, under it, does not.
+    """
+    return super(BaseModel, kind).model_construct(**values)
 
 
 def as_json(completion: Completion, messages: Sequence[Message], decision: Decision, field: Any) -> dict[str, Any]:
@@ -87,9 +102,9 @@ def _choice(index: int, message: Message, reason: Any, fields: Mapping[str, Any]
     from openai.types.chat.chat_completion import Choice
 
     if message.keys() <= {"role", "content"}:  # the common case, without a walk through nested types
-        plain = ChatCompletionMessage.model_construct(**message)
+        plain = _of_values(ChatCompletionMessage, **message)
         if not fields:
-            return Choice.model_construct(index=index, finish_reason=reason, message=plain, logprobs=None)
+            return _of_values(Choice, index=index, finish_reason=reason, message=plain, logprobs=None)
     return Choice.construct(
         None, **{"logprobs": None, **fields, "index": index, "finish_reason": reason, "message": message}
     )
@@ -109,12 +124,13 @@ def usage_json(usage: Usage) -> dict[str, Any]:
 def _usage(usage: Usage) -> Any:
     from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
-    return CompletionUsage.model_construct(
+    return _of_values(
+        CompletionUsage,
         prompt_tokens=usage.prompt,
         completion_tokens=usage.completion,
         total_tokens=usage.prompt + usage.completion,
-        prompt_tokens_details=PromptTokensDetails.model_construct(cached_tokens=usage.cached_input),
-        completion_tokens_details=CompletionTokensDetails.model_construct(reasoning_tokens=usage.reasoning),
+        prompt_tokens_details=_of_values(PromptTokensDetails, cached_tokens=usage.cached_input),
+        completion_tokens_details=_of_values(CompletionTokensDetails, reasoning_tokens=usage.reasoning),
     )
 
 
