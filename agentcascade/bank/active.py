@@ -18,8 +18,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from agentcascade.bank.bank import Bank
-from agentcascade.bank.needs import Evidence, NeedCurve, fit_curve, nearest, rank_weights, support, unit_vectors
+from agentcascade.bank.needs import Evidence, GoalVectors, NeedCurve, fit_curve, nearest, rank_weights, support
 from agentcascade.errors import UnknownPrice
 from agentcascade.protocols import ChatModel
 from agentcascade.types import Account, Usage
@@ -73,7 +72,7 @@ class ActiveChooser:
     """Chooses tasks of a pool one after the other, each in view of those chosen before.
 
     Args:
-        bank: Its embedder tells how near goals are.
+        vectors: Of goals: they tell how near these are.
         evidence: Of the namespace's live episodes; without any it is a cold start: the pool stands for what will come,
             and the first tasks are those that cover it best.
         pool: Goals of the tasks.
@@ -87,15 +86,15 @@ class ActiveChooser:
     """
 
     def __init__(
-        self, bank: Bank, evidence: Evidence, pool: Sequence[str], *, k: int, horizon: int, live: bool = False
+        self, vectors: GoalVectors, evidence: Evidence, pool: Sequence[str], *, k: int, horizon: int, live: bool = False
     ) -> None:
-        self._bank, self._k, self._horizon, self._live = bank, k, horizon, live
+        self._vectors, self._k, self._horizon = vectors, k, horizon
         self.cold = not evidence.goals
         self.evidence = evidence
         self.curve = fit_curve(evidence.supports, evidence.needs)
-        self._pool = unit_vectors(bank, [goal[:300] for goal in pool])
-        self._banked = unit_vectors(bank, evidence.banked)
-        self._goals = self._pool if self.cold else unit_vectors(bank, evidence.goals)
+        self._pool = vectors.of(pool)
+        self._banked = vectors.of(evidence.banked)
+        self._goals = self._pool if self.cold else vectors.of(evidence.goals)
         self._likeness = np.maximum(self._goals @ self._pool.T, 0)
         self._best = nearest(self._goals @ self._banked.T, k)
         self._left = np.ones(len(pool), dtype=bool)
@@ -129,7 +128,7 @@ class ActiveChooser:
 
     def appraise(self, goal: str) -> Candidate | None:
         """What a demonstration of a goal of no pool is worth; None in a cold start where one near to it is banked."""
-        vector = unit_vectors(self._bank, [goal[:300]])
+        vector = self._vectors.of([goal])
         if self.cold:
             held = float(nearest(vector @ self._banked.T, 1)[0, 0])
             return None if held >= NEAR else Candidate(0, None, None, 0.0, 0.0, "diversity", 1 - held)
@@ -145,7 +144,7 @@ class ActiveChooser:
 
     def take_goal(self, goal: str) -> None:
         """A goal of no pool was chosen, and supports those near to it from now on."""
-        vector = unit_vectors(self._bank, [goal[:300]])
+        vector = self._vectors.of([goal])
         self._banked = np.concatenate([self._banked, vector])
         self._support(np.maximum(self._goals @ vector.T, 0))
 

@@ -17,7 +17,7 @@ from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
 from agentcascade.bank.active import ActiveChooser, account_of, why_stop
 from agentcascade.bank.bank import Bank
-from agentcascade.bank.needs import read_evidence
+from agentcascade.bank.needs import GoalVectors, read_evidence
 from agentcascade.config.sections import CollectConfig
 from agentcascade.errors import AgentCascadeError, describe
 from agentcascade.storage.budgets import DatabaseBudgets
@@ -50,6 +50,7 @@ class LiveCollection:
 
     def __init__(self, bank: Bank, budgets: DatabaseBudgets, settings: CollectConfig, k: int) -> None:
         self._bank, self._budgets, self._settings, self._k = bank, budgets, settings, max(1, k)
+        self._vectors = GoalVectors(bank.embedder)
         self._choosers: dict[str, tuple[float, ActiveChooser]] = {}
         self._known: LRUCache[tuple[str, str], str] = LRUCache(EPISODES)
         self._lock = threading.Lock()
@@ -102,8 +103,8 @@ class LiveCollection:
     def _chooser(self, namespace: str) -> ActiveChooser:
         read_at, chooser = self._choosers.get(namespace, (0.0, None))
         if chooser is None or time.monotonic() - read_at > FRESH_SECONDS:
-            evidence = read_evidence(self._bank, namespace, self._k)
-            chooser = ActiveChooser(self._bank, evidence, (), k=self._k, horizon=self._settings.horizon, live=True)
+            evidence = read_evidence(self._bank, namespace, self._k, self._vectors)
+            chooser = ActiveChooser(self._vectors, evidence, (), k=self._k, horizon=self._settings.horizon, live=True)
             self._choosers[namespace] = time.monotonic(), chooser
         return chooser
 

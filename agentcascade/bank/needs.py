@@ -18,8 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import func, or_, select
 
+from agentcascade._util.lru_cache import LRUCache
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.wanted import audits_of, dollars_of_teacher
+from agentcascade.models.embeddings import embed
+from agentcascade.protocols import Embedder
 from agentcascade.storage.tables import decisions, episodes, trajectories
 
 MOST_STEPS = 50_000
@@ -30,9 +33,36 @@ MOST_BANKED = 5_000
 """Trajectories of the namespace whose goals are support, the newest."""
 SLOPE, SLOPE_SD = -1.0, 1.0
 """Prior of the curve's slope: from no support to full support the odds of needing the teacher fall by e."""
+GOAL_CHARACTERS = 300
+"""Of a goal, as decisions keep it."""
+CACHED_GOALS = 20_000
 INTERCEPT_SD = 2.5
 PRIOR_SUCCESSES, PRIOR_ATTEMPTS = 1.0, 1.25
 """Of the teacher's episodes, before any was seen: four of five succeed, as one episode would say."""
+
+
+class GoalVectors:
+    """Unit vectors of goals, each embedded once while it is among the latest; one without a word is near to none.
+
+    Thread-safe. Raises `EmbeddingError` for a goal that cannot be embedded.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._known: LRUCache[str, np.ndarray] = LRUCache(CACHED_GOALS)
+        self._zero = np.zeros(embedder.dimension, dtype=np.float32)
+
+    def of(self, goals: Sequence[str]) -> np.ndarray:
+        """The vectors of goals, of their first 300 characters, shape (goals, d)."""
+        short = [goal[:GOAL_CHARACTERS].strip() for goal in goals]
+        found = {"": self._zero}
+        found |= {goal: vector for goal in set(short) if (vector := self._known.get(goal)) is not None}
+        if missing := sorted(set(short) - set(found)):
+            for goal, vector in zip(missing, embed(self._embedder, missing)):
+                self._known.put(goal, vector)
+                found[goal] = vector
+        rows = [found[goal] for goal in short]
+        return np.stack(rows) if rows else np.zeros((0, self._embedder.dimension), dtype=np.float32)
 
 
 class NeedCurve(NamedTuple):
@@ -152,13 +182,14 @@ def rank_weights(k: int) -> np.ndarray:
     return found
 
 
-def read_evidence(bank: Bank, namespace: str, k: int) -> Evidence:
+def read_evidence(bank: Bank, namespace: str, k: int, vectors: GoalVectors | None = None) -> Evidence:
     """What is known of a namespace's live episodes in mode ``cascade``. Blocks.
 
     Args:
         bank: Whose database holds the records; its embedder tells how near goals are.
         namespace: Whose.
         k: Demonstrations of a step, as many as support a goal.
+        vectors: Of goals, where they are kept for longer; default: those of the bank's embedder, made anew.
 
     Raises:
         EmbeddingError: The goals cannot be embedded.
@@ -184,7 +215,7 @@ def read_evidence(bank: Bank, namespace: str, k: int) -> Evidence:
         steps = connection.execute(voted.order_by(decisions.c.created_at.desc()).limit(MOST_STEPS)).all()
         spent = dollars_of_teacher(connection, [s.id for s in steps if s.answered_by == "teacher"])
         audits = audits_of(connection, namespace)
-        banked = [_Banked(goal[:300], at) for goal, at in connection.execute(newest)][::-1]
+        banked = [_Banked(goal[:GOAL_CHARACTERS], at) for goal, at in connection.execute(newest)][::-1]
         outcomes = {bool(success): int(n) for success, n in connection.execute(ended.group_by(episodes.c.success))}
     by_episode = defaultdict[str, list[Any]](list)
     for step in steps:
@@ -199,7 +230,7 @@ def read_evidence(bank: Bank, namespace: str, k: int) -> Evidence:
         goals=goals,
         steps=np.array([len(episode) for episode in played], dtype=np.float64),
         needs=np.array(needs, dtype=np.float64),
-        supports=_supports(bank, goals, played_at, banked, k),
+        supports=_supports(vectors or GoalVectors(bank.embedder), goals, played_at, banked, k),
         banked=[entry.goal for entry in banked],
         step_dollars=_step_dollars(steps, spent),
         episode_dollars=[_sum([s.teacher_dollars for s in episode]) for episode in played],
@@ -210,24 +241,13 @@ def read_evidence(bank: Bank, namespace: str, k: int) -> Evidence:
     )
 
 
-def unit_vectors(bank: Bank, texts: Sequence[str]) -> np.ndarray:
-    """Unit vectors of goals, shape (texts, d); each different text is embedded once."""
-    different = list(dict.fromkeys(texts))
-    if not different:
-        return np.zeros((0, bank.embedder.dimension), dtype=np.float32)
-    rows = dict(zip(different, range(len(different))))
-    vectors = np.asarray(bank.embedder.embed(different), dtype=np.float32)
-    chosen: np.ndarray = vectors[[rows[text] for text in texts]]
-    return chosen
-
-
 def _supports(
-    bank: Bank, goals: Sequence[str], played_at: Sequence[datetime], banked: Sequence[_Banked], k: int
+    vectors: GoalVectors, goals: Sequence[str], played_at: Sequence[datetime], banked: Sequence[_Banked], k: int
 ) -> np.ndarray:
     """Support of each goal by what was banked before its episode."""
     if not goals:
         return np.zeros(0)
-    likeness = unit_vectors(bank, goals) @ unit_vectors(bank, [entry.goal for entry in banked]).T
+    likeness = vectors.of(goals) @ vectors.of([entry.goal for entry in banked]).T
     added = np.array([entry.at.timestamp() for entry in banked])
     later = added[None, :] >= np.array([at.timestamp() for at in played_at])[:, None]
     found: np.ndarray = support(nearest(np.where(later, 0.0, likeness), k))

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from agentcascade.bank.active import NEAR
 from agentcascade.bank.bank import Bank
-from agentcascade.bank.needs import Evidence, read_evidence, unit_vectors
+from agentcascade.bank.needs import Evidence, GoalVectors, read_evidence
 from agentcascade.bank.wanted import cluster
 from agentcascade.storage.tables import decisions, trajectories
 
@@ -86,9 +86,9 @@ def realised(bank: Bank, namespace: str, k: int) -> list[Realised]:
     by_cluster = defaultdict[int, list[_Collected]](list)
     for one in collected:
         by_cluster[clusters[one.goal]].append(one)
-    evidence = read_evidence(bank, namespace, k)
-    vectors = unit_vectors(bank, evidence.goals)
-    found = [_realised(bank, members, banked, evidence, vectors) for members in by_cluster.values()]
+    vectors = GoalVectors(bank.embedder)
+    evidence = read_evidence(bank, namespace, k, vectors)
+    found = [_realised(members, banked, evidence, vectors) for members in by_cluster.values()]
     return sorted(found, key=lambda r: (-(r.paid or Decimal(0)), r.goal))
 
 
@@ -99,11 +99,9 @@ def _collected(episode: str, steps: Sequence[Any]) -> _Collected:
     return _Collected(episode, steps[0].goal, steps[0].created_at, paid, Decimal(said[1]) if said else Decimal(0))
 
 
-def _realised(
-    bank: Bank, members: Sequence[_Collected], banked: set[str], evidence: Evidence, vectors: np.ndarray
-) -> Realised:
+def _realised(members: Sequence[_Collected], banked: set[str], evidence: Evidence, vectors: GoalVectors) -> Realised:
     first = min(member.at for member in members)
-    near = (vectors @ unit_vectors(bank, [m.goal for m in members]).T >= NEAR).any(axis=1)
+    near = (vectors.of(evidence.goals) @ vectors.of([m.goal for m in members]).T >= NEAR).any(axis=1)
     later = np.array([at > first for at in evidence.played_at], dtype=bool)
     before, after = (_needed(evidence, near & time) for time in (~later, later))
     saved = None

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from agentcascade._util.threads import apart
 from agentcascade.bank.active import ActiveChooser, Candidate, account_of, check_priced, why_stop
 from agentcascade.bank.bank import Bank
-from agentcascade.bank.needs import read_evidence
+from agentcascade.bank.needs import GoalVectors, read_evidence
 from agentcascade.episodes.batch_collect import Task
 from agentcascade.episodes.episode import Episode
 from agentcascade.errors import BankError, BudgetExceeded, ConfigError, describe
@@ -111,7 +111,9 @@ def chooser_of(
     """
     k = max(1, k)
     goals = [task.goal for task in pool]
-    return ActiveChooser(bank, read_evidence(bank, namespace, k), goals, k=k, horizon=horizon, live=live)
+    vectors = GoalVectors(bank.embedder)
+    evidence = read_evidence(bank, namespace, k, vectors)
+    return ActiveChooser(vectors, evidence, goals, k=k, horizon=horizon, live=live)
 
 
 class Prepared(NamedTuple):

@@ -40,7 +40,7 @@ import numpy as np
 from agentcascade.assembly import components
 from agentcascade.bank.active import ActiveChooser
 from agentcascade.bank.bank import Bank
-from agentcascade.bank.needs import Evidence, fit_curve, nearest, read_evidence, support
+from agentcascade.bank.needs import Evidence, GoalVectors, fit_curve, nearest, read_evidence, support
 from agentcascade.bench import worker as bench_worker
 from agentcascade.bench.records import EpisodeJob, EpisodeRecord
 from agentcascade.bench.suites.alfworld import PRICES, AlfworldSuite
@@ -235,7 +235,7 @@ def chosen(
     if order == "cover":
         none = np.zeros(0)
         evidence = Evidence([], none, none, none, evidence.banked, None, [], [])
-    chooser = ActiveChooser(bank, evidence, goals, k=k, horizon=HORIZON)
+    chooser = ActiveChooser(GoalVectors(bank.embedder), evidence, goals, k=k, horizon=HORIZON)
     more = []
     for _ in range(count):
         best = chooser.best()

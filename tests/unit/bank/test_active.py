@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from agentcascade.bank.active import ActiveChooser
 from agentcascade.bank.bank import Bank
-from agentcascade.bank.needs import Evidence, fit_curve, nearest, read_evidence, support
+from agentcascade.bank.needs import Evidence, GoalVectors, fit_curve, nearest, read_evidence, support
 from agentcascade.bank.realised import realised
 from agentcascade.errors import UnknownPrice
 from agentcascade.retrievers.hashing import HashEmbedder
@@ -67,7 +67,9 @@ def live(
 
 
 def chooser(bank: Bank, *pool: str, horizon: int = 1000, live: bool = False) -> ActiveChooser:
-    return ActiveChooser(bank, read_evidence(bank, "default", K), pool, k=K, horizon=horizon, live=live)
+    return ActiveChooser(
+        GoalVectors(bank.embedder), read_evidence(bank, "default", K), pool, k=K, horizon=horizon, live=live
+    )
 
 
 def test_the_teacher_is_sent_where_it_saves_most_and_less_with_each_demonstration_there(bank: Bank) -> None:
@@ -150,8 +152,8 @@ def test_audited_errors_are_needs_and_the_teachers_failures_lower_what_is_expect
             for n in range(9)
         ]
         write_records(connection, ends)
-    after = ActiveChooser(bank, evidence, [COOL], k=K, horizon=1000).best()
-    failing = ActiveChooser(bank, read_evidence(bank, "default", K), [COOL], k=K, horizon=1000)
+    after = ActiveChooser(GoalVectors(bank.embedder), evidence, [COOL], k=K, horizon=1000).best()
+    failing = ActiveChooser(GoalVectors(bank.embedder), read_evidence(bank, "default", K), [COOL], k=K, horizon=1000)
     assert before is not None
     assert after is not None
     assert before.saving == after.saving
@@ -202,6 +204,19 @@ def test_what_was_collected_is_told_beside_the_need_before_and_since(bank: Bank)
     assert found.saved == Decimal("0.06")  # half of four steps, at 0.03 a deferral
 
 
+def test_a_goal_without_a_word_is_near_to_none_and_breaks_nothing(bank: Bank) -> None:
+    live(bank, COOL, "c", deferred=2, accepted=0)
+    live(bank, "", "without", deferred=2, accepted=0)
+    choices = chooser(bank, " ", COOL)
+    best = choices.best()
+    assert best is not None
+    assert best.number == 1
+    choices.take(1)
+    last = choices.best()
+    assert last is not None
+    assert last.saving == 0
+
+
 def test_what_is_not_priced_is_not_weighed(bank: Bank) -> None:
     live(bank, COOL, "c", deferred=1, accepted=1, price=None)
     with pytest.raises(UnknownPrice, match=r"give the models prices \(teacher.price"):
@@ -219,13 +234,10 @@ def test_what_a_task_adds_to_a_support_is_what_it_is_after_it_was_added(held: li
             cosines = [float(text) for text in texts]
             return np.array([[c, (1 - c * c) ** 0.5] for c in cosines])
 
-    class Banked:
-        embedder = Embedded()
-
     evidence = Evidence(
         ["1"], np.ones(1), np.ones(1), np.zeros(1), [str(c) for c in held], Decimal(1), [Decimal(1)], [Decimal(0)]
     )
-    choices = ActiveChooser(Banked(), evidence, [str(new)], k=k, horizon=10)  # type: ignore[arg-type]
+    choices = ActiveChooser(GoalVectors(Embedded()), evidence, [str(new)], k=k, horizon=10)  # type: ignore[arg-type]
     added = choices._added(choices._likeness)[0, 0]
     before = support(nearest(np.array([held]) if held else np.zeros((1, 0)), k))[0]
     after = support(nearest(np.array([[*held, new]]), k))[0]
