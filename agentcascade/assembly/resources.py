@@ -135,7 +135,8 @@ class Resources:
         check_priced(teacher)
         settings, k, budgets = config.collect, config.retrieval.k, self.budgets(config)
         return self.once(
-            ("collection", id(bank), settings.model_dump_json(), k), lambda: LiveCollection(bank, budgets, settings, k)
+            ("collection", id(bank), settings.model_dump_json(), k),
+            lambda: self.closing(LiveCollection(bank, budgets, settings, k)),
         )
 
     def _writer(self, config: CascadeConfig) -> DatabaseRecorder:

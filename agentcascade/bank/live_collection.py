@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
+from agentcascade._util import forking
 from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
 from agentcascade.bank.active import ActiveChooser, account_of, why_stop
@@ -20,6 +21,7 @@ from agentcascade.bank.bank import Bank
 from agentcascade.bank.needs import GoalVectors, read_evidence
 from agentcascade.config.sections import CollectConfig
 from agentcascade.errors import AgentCascadeError, describe
+from agentcascade.storage import thread_pool
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.tables import drafts
 from agentcascade.types import DERIVED, Account, Situation
@@ -53,7 +55,9 @@ class LiveCollection:
         self._vectors = GoalVectors(bank.embedder)
         self._choosers: dict[str, tuple[float, ActiveChooser]] = {}
         self._known: LRUCache[tuple[str, str], str] = LRUCache(EPISODES)
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
+        self._idle = threading.Event()
+        self._idle.set()
         self._said = ""
 
     async def consider(self, situation: Situation) -> Wanted | None:
@@ -100,13 +104,37 @@ class LiveCollection:
             chooser.take_goal(situation.goal)
         return f"wanted: {candidate}"
 
+    def close(self, seconds: float = 5.0) -> None:
+        """Wait for evidence that is being read."""
+        self._idle.wait(seconds)
+
     def _chooser(self, namespace: str) -> ActiveChooser:
+        """What is known of a namespace; older than `FRESH_SECONDS` it is read again, behind the caller."""
         read_at, chooser = self._choosers.get(namespace, (0.0, None))
-        if chooser is None or time.monotonic() - read_at > FRESH_SECONDS:
-            evidence = read_evidence(self._bank, namespace, self._k, self._vectors)
-            chooser = ActiveChooser(self._vectors, evidence, (), k=self._k, horizon=self._settings.horizon, live=True)
+        if chooser is None:
+            chooser = self._read(namespace)
             self._choosers[namespace] = time.monotonic(), chooser
+        elif time.monotonic() - read_at > FRESH_SECONDS and self._idle.is_set():
+            self._idle.clear()
+            try:
+                thread_pool.submit(lambda: self._refresh(namespace))
+            except RuntimeError:  # the interpreter ends
+                self._idle.set()
         return chooser
+
+    def _refresh(self, namespace: str) -> None:
+        try:
+            chooser = self._read(namespace)
+            with self._lock:
+                self._choosers[namespace] = time.monotonic(), chooser
+        except Exception as error:
+            log.warning("active collection goes on with older records: %s", describe(error))
+        finally:
+            self._idle.set()
+
+    def _read(self, namespace: str) -> ActiveChooser:
+        evidence = read_evidence(self._bank, namespace, self._k, self._vectors)
+        return ActiveChooser(self._vectors, evidence, (), k=self._k, horizon=self._settings.horizon, live=True)
 
 
 __all__ = ["LiveCollection", "Wanted"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agentcascade import Cascade, build
+from agentcascade.bank import live_collection
 from agentcascade.bank.active import account_of
 from agentcascade.bank.catalog import Catalog
 from agentcascade.episodes import stateless
@@ -188,6 +189,25 @@ def test_a_conversation_that_comes_again_without_an_id_is_asked_about_anew(tmp_p
 
     with FakeOpenAI(reply) as provider:
         assert asyncio.run(run(provider)) == ["collect", "collect", "cascade", "cascade"]
+
+
+def test_evidence_is_read_again_behind_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    monkeypatch.setattr(live_collection, "FRESH_SECONDS", 0.0)
+
+    async def run(provider: FakeOpenAI) -> list[str]:
+        async with cascade(url, provider, cold_start=0) as running:
+            assert running.context.collection is not None
+            modes = []
+            for _ in range(3):
+                modes.append((await running.episode().complete(said(COOL))).agentcascade.mode)
+                running.context.collection.close()
+                if len(modes) == 1:
+                    seen_live(url)
+            return modes
+
+    with FakeOpenAI(reply) as provider:
+        assert asyncio.run(run(provider)) == ["cascade", "cascade", "collect"]
 
 
 def test_off_by_default_and_what_cannot_be_weighed_is_an_error(tmp_path: Path) -> None:
