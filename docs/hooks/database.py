@@ -17,7 +17,8 @@ HEAD = """\
 
 One schema for SQLite and PostgreSQL, made from the tables of this version. Migrations bring an older database up to date when
 it is opened, or with `agentcascade db upgrade`; a database that a newer version wrote is refused. Read it freely, write it only through
-agentcascade: what is in a table may change with any minor version. Dollars are whole numbers of 10⁻¹² dollars. Times are UTC. *Contents* are redacted
+agentcascade: what is in a table may change with any minor version. Where two types are named, the second is
+PostgreSQL's. Dollars are whole numbers of 10⁻¹² dollars. Times are UTC. *Contents* are redacted
 before they are stored ([Records](../explanation/records.md)).
 """
 ABOUT = {
@@ -69,18 +70,14 @@ def _in_order() -> list[str]:
 
 
 def _columns(found: Table) -> str:
-    return table(
-        ["column", "SQLite", "PostgreSQL", "notes"],
-        (
-            [
-                code(c.name),
-                code(c.type.compile(dialect=sqlite())),
-                code(c.type.compile(dialect=postgresql())),
-                _notes(c),
-            ]
-            for c in found.columns
-        ),
-    )
+    rows = ([code(column.name), _type(column), _notes(column)] for column in found.columns)
+    return table(["column", "type", "notes"], rows)
+
+
+def _type(column: Column[object]) -> str:
+    """The type in SQLite and, where it is called otherwise, in PostgreSQL."""
+    names = dict.fromkeys(column.type.compile(dialect=d()) for d in (sqlite, postgresql))
+    return " / ".join(code(name) for name in names)
 
 
 def _notes(column: Column[object]) -> str:
