@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from base64 import b64decode
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -19,6 +21,9 @@ from agentcascade.types import Message
 
 TOKENS_PER_MESSAGE = 3
 """That a chat format adds to each message (OpenAI's figure for its chat models)."""
+LINE_START = re.compile(r"\n[A-Za-z]")
+"""Where a text may be cut behind its first character: no token of the encodings below goes over the end of a line and
+on with a letter. Prompts are made of the same lines over and over, and those are counted once."""
 BUNDLED_FILES = {
     "cl100k_base": "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
     "o200k_base": "fb374d419588a4632f3f557e76b4b70aebbca790",
@@ -31,9 +36,17 @@ def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
     """A cached counter over tiktoken's `encoding`; litellm's package carries the file of the default one."""
     encoder = _encoding(encoding)
 
-    @lru_cache(maxsize=20_000)
-    def count(text: str) -> int:
+    @lru_cache(maxsize=40_000)
+    def count_part(text: str) -> int:
         return len(encoder.encode_ordinary(text))
+
+    if encoding not in BUNDLED_FILES:
+        return count_part
+
+    @lru_cache(maxsize=4_000)
+    def count(text: str) -> int:
+        ends = [match.start() + 1 for match in LINE_START.finditer(text)]
+        return sum(count_part(text[start:end]) for start, end in pairwise((0, *ends, len(text))))
 
     return count
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentcascade.errors import ConfigError
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE, _bundled, _encoding, count_messages, token_counter
@@ -87,3 +89,37 @@ def test_parts_and_tool_calls_count() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": '{"at": "desk"}'}}
     said = {"role": "assistant", "content": None, "tool_calls": [call]}
     assert count_messages([said], count) == 2 * TOKENS_PER_MESSAGE + count('look{"at": "desk"}')
+
+
+@pytest.mark.parametrize("name", ["cl100k_base", "o200k_base"])
+def test_a_text_has_the_tokens_of_the_whole_though_its_lines_are_counted_apart(name: str) -> None:
+    whole, count = _encoding(name), token_counter(name)
+    pieces = [
+        "a",
+        "Zeile",
+        "I'",
+        "ll",
+        "\n",
+        "\n\n",
+        "\r\n",
+        " ",
+        "  ",
+        "\t",
+        ".",
+        "/",
+        "//",
+        "…",
+        "é",
+        "本",
+        "7",
+        "123",
+        "\u2028",
+        "\x85",
+    ]
+
+    @given(st.lists(st.sampled_from(pieces), max_size=12).map("".join) | st.text(max_size=30))
+    def check(text: str) -> None:
+        text = text.encode("utf-8", "replace").decode()
+        assert count(text) == len(whole.encode_ordinary(text))
+
+    check()
