@@ -67,7 +67,7 @@ def without_calls(messages: list[dict[str, Any]]) -> list[str]:
 
 
 @given(conversations(), st.integers(1, 6), st.integers(1, 5))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_no_result_stands_without_its_call_and_the_last_steps_stand_whole(
     messages: list[dict[str, Any]], keep: int, every: int
 ) -> None:
@@ -106,7 +106,7 @@ def test_the_prefix_stays_until_so_many_further_steps_were_taken(keep: int, ever
 
 
 @given(conversations(), st.integers(0, 400), st.text(max_size=300))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_a_carried_state_is_within_its_budget_whatever_it_is_made_of(
     messages: list[dict[str, Any]], carry: int, hostile: str
 ) -> None:
