@@ -7,11 +7,11 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from agentcascade._util import known_secrets
 from agentcascade.errors import ConfigError, ProviderError
 from agentcascade.models.anthropic_quirks import MessagesQuirks
+from agentcascade.models.clients_by_loop import ClientsByLoop
 from agentcascade.models.http_exchange import HttpExchange, current_exchange, watch_http
 from agentcascade.models.http_faults import what_happened
 from agentcascade.models.messages_model import OPTIONS, MessagesModel
@@ -138,7 +138,7 @@ class AnthropicHttp:
     def __init__(self, base: str | None, key: str | None, *, timeout: float, retries: int) -> None:
         self.api_base, self._key, self._timeout, self._retries = base, key, timeout, retries
         known_secrets.register(key, *known_secrets.secrets_in_url(base or ""))
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+        self._clients = ClientsByLoop(self._new_client)
 
     def url(self, path: str = "/messages") -> str:
         """The address of a route, whether or not the configured one names the API's version."""
@@ -234,7 +234,7 @@ class AnthropicHttp:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
+        client = self._clients.pop()
         if client is not None:
             await client.aclose()
 
@@ -273,17 +273,12 @@ class AnthropicHttp:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _client(self) -> httpx.AsyncClient:
-        """A client's connections belong to one event loop."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            import httpx
+        return self._clients.current()
 
-            from agentcascade.models.http_limits import limit
+    def _new_client(self) -> httpx.AsyncClient:
+        from agentcascade.models.http_client import model_client
 
-            client = httpx.AsyncClient(timeout=self._timeout + 1, follow_redirects=True)
-            limit(client)
-            self._clients[loop] = client
-        return self._clients[loop]
+        return model_client(self._timeout + 1)
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:

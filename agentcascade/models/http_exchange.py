@@ -16,6 +16,8 @@ NEVER_SENT = {
     *("ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefusedError", "gaierror", "UnsupportedProtocol"),
 }
 """Names of errors before which nothing of a request went out."""
+UNDER_WAY = {"ClientOSError", "ClientConnectionResetError", "ServerDisconnectedError", "ClientPayloadError"}
+"""aiohttp's of a connection that broke in use: some transports (litellm's, httpx-aiohttp) say it was never made."""
 
 
 class HttpExchange:
@@ -39,7 +41,7 @@ class HttpExchange:
         if self.state == "refused":
             return False
         causes = {type(e).__name__ for e in _causes(error)}
-        if causes & NEVER_SENT:
+        if causes & NEVER_SENT and not causes & UNDER_WAY:
             return False
         if self.state == "idle":  # nothing went by the hooks: some provider's own way of asking
             return bool(causes & {"CancelledError", "TimeoutError", "Timeout", "APITimeoutError"})

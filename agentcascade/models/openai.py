@@ -15,10 +15,10 @@ from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from agentcascade._util import known_secrets
 from agentcascade.models import message_fields
+from agentcascade.models.clients_by_loop import ClientsByLoop
 from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.quirks import model_quirks
@@ -109,7 +109,7 @@ class OpenAIModel:
         known_secrets.register(api_key, *known_secrets.secrets_in_url(api_base or ""))
         known_secrets.register_fields(options or {})
         self._options = dict(options or {}) | ({} if max_tokens is None else {"max_tokens": max_tokens})
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, ClientModel] = WeakKeyDictionary()
+        self._clients = ClientsByLoop(self._new_client_model)
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self.name!r})"
@@ -274,7 +274,7 @@ class OpenAIModel:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        model = self._clients.pop(asyncio.get_running_loop(), None)
+        model = self._clients.pop()
         if model is not None:
             await model.close_client()
 
@@ -282,24 +282,22 @@ class OpenAIModel:
         return self._base or os.environ.get(self._quirks.base_url_variable or "OPENAI_API_BASE") or None
 
     def _client_model(self) -> ClientModel:
-        """A client's connections belong to one event loop."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+        return self._clients.current()
 
-            from agentcascade.models.http_limits import limit
+    def _new_client_model(self) -> ClientModel:
+        from openai import AsyncOpenAI
 
-            base = self._address()
-            key_variable = self._quirks.api_key_variable
-            key = self._key or (os.environ.get(key_variable) or NO_KEY if key_variable else None)
-            # the SDK's own client would close itself in whichever loop runs when it is collected, and fail there
-            http = DefaultAsyncHttpxClient()
-            limit(http)
-            client = AsyncOpenAI(
-                api_key=key, base_url=base, max_retries=self._retries, timeout=self._timeout + 1, http_client=http
-            )
-            self._clients[loop] = self._chat_client(client)
-        return self._clients[loop]
+        from agentcascade.models.http_client import model_client
+
+        base = self._address()
+        key_variable = self._quirks.api_key_variable
+        key = self._key or (os.environ.get(key_variable) or NO_KEY if key_variable else None)
+        seconds = self._timeout + 1
+        # the SDK's own client would close itself in whichever loop runs when it is collected, and fail there
+        http = model_client(seconds)
+        return self._chat_client(
+            AsyncOpenAI(api_key=key, base_url=base, max_retries=self._retries, timeout=seconds, http_client=http)
+        )
 
     def _chat_client(self, client: Any) -> ClientModel:
         """What asks for the model through a client that is this model's own."""

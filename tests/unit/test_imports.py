@@ -30,6 +30,7 @@ HEAVY = {
         "presidio_analyzer",
     ),
     "cryptography",
+    "aiohttp",
 }
 
 OWNERS = {
@@ -43,6 +44,7 @@ OWNERS = {
     "faiss": {"retrievers.faiss_index", "retrievers.stores"},
     "litellm": {"models.litellm_setup", "integrations.litellm"},
     "stamina": {"models.retries"},
+    "aiohttp": {"models.aiohttp_transport"},
     "openai": {
         *("episodes.responses", "models.openai_client", "models.openai", "models.responses_calls"),
         *("integrations.openai", "integrations.openai_chat", "integrations.openai_control"),
