@@ -47,7 +47,7 @@ async def bound(context: StepContext, request: Request, record: StepRecord) -> R
         window = windows.window_of(request.remembered, settings.keep, settings.every)
         if window is None:
             return request
-        state = await _carried(_Older(context, settings, request, window), record)
+        state = await _carried(_Older(context, settings, request, window, record.situation.namespace), record)
         if not state.saves:
             return request
         made = windows.bounded(request.remembered, window, state.block, state.values, context.prompts)
@@ -70,6 +70,13 @@ async def bound(context: StepContext, request: Request, record: StepRecord) -> R
     return request.with_bounded_history(made)
 
 
+def shown(context: StepContext, messages: Sequence[Message]) -> Sequence[Message]:
+    """Those of the messages that a student's prompt shows as they are."""
+    settings = context.config.history
+    window = None if settings is None else windows.window_of(messages, settings.keep, settings.every)
+    return messages if window is None else [*messages[: window.head], *messages[window.cut :]]
+
+
 def for_teacher(context: StepContext, request: Request, shown: bool) -> Sequence[Message]:
     """What the teacher is sent: whole, unless `history.teacher` is on; with demonstrations where they are `shown`."""
     sent = request.prompt if shown else request.remembered
@@ -86,6 +93,8 @@ class _Older(NamedTuple):
     settings: HistoryConfig
     request: Request
     window: windows.Window
+    namespace: str
+    """What was made of one's histories is not another's, though they be equal."""
 
     @property
     def settled(self) -> list[Message]:
@@ -103,7 +112,7 @@ async def _carried(older: _Older, record: StepRecord) -> CarriedState:
     """The carried state of the older steps: known, or made now."""
     context, window, states = older.context, older.window, older.context.carried_states
     prints = older.request.parts(context.count).prints[: window.settled]
-    print_key = (older.settings.setting, window, context.prompts, prints)
+    print_key = (older.namespace, older.settings.setting, window, context.prompts, prints)
     known = states.seen.get(print_key)
     if known is None:
         known = await _known_or_made(older, record)
@@ -135,7 +144,9 @@ def _digest(older: _Older, messages: Sequence[Message]) -> str:
     prompts = older.context.prompts
     texts = [prompts.templates[name].text for name in (windows.TEMPLATE, windows.ASKED, "history_summary")]
     digest = blake2b(digest_size=32)
-    digest.update(json.dumps([older.settings.setting, *older.window, prompts.quoting.on, *texts]).encode())
+    digest.update(
+        json.dumps([older.namespace, older.settings.setting, *older.window, prompts.quoting.on, *texts]).encode()
+    )
     for message in messages:
         said = [message.get("role"), message.get("tool_call_id"), message.get("content"), message.get("tool_calls")]
         digest.update(json.dumps(said, default=repr).encode())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agentcascade.errors import InvalidRequest
 from agentcascade.prompts.additions import Composed, Rendered
 from agentcascade.protocols import ChatModel
+from agentcascade.step import history
 from agentcascade.step.context import StepContext
 from agentcascade.step.model_calls import ModelCalls
 from agentcascade.step.record import StepRecord
@@ -61,7 +62,7 @@ class StepMemory:
             episode=situation.episode,
             decision=record.id,
             caller=_OnTheBill(self._context, request, record),
-            visible="\n".join(str(m.get("content") or "") for m in request.messages),
+            visible="\n".join(str(m.get("content") or "") for m in history.shown(self._context, request.messages)),
         )
 
     async def store(self, situation: Situation, reasoning: str, action: str, record: StepRecord) -> None:

@@ -16,8 +16,10 @@ from agentcascade.models.pricing import Price
 from agentcascade.routers.tuning import fragments
 from agentcascade.routers.tuning.columns import arms
 from agentcascade.routers.tuning.rules import Threshold
+from agentcascade.step.request import Request
 from agentcascade.steplog.database import export
 from agentcascade.storage import open_database
+from agentcascade.types import Recall, Situation
 from tests.cascades import DEMONSTRATION, FakeBank, Model, act, make
 
 HISTORY = {"keep": 2, "every": 2, "carry": 120}
@@ -147,6 +149,14 @@ async def test_a_models_state_is_paid_once_for_steps_and_requests_at_once() -> N
     assert len(historian.requests) == 2
 
 
+async def test_namespaces_share_no_states() -> None:
+    historian = Model("h", "Result: booked")
+    engine = made_with(historian, Model("s", AGREED)).engine
+    for namespace in ("a", "b", "a"):
+        await engine.step(Situation(goal="g", namespace=namespace), Request(run_of(6)), "cascade")
+    assert len(historian.requests) == 2
+
+
 async def test_the_high_tier_refines_drafts() -> None:
     historian = Model("h", "Result: booked")
     await made_with(historian, Model("s", AGREED), "high").step(run_of(6))
@@ -194,6 +204,25 @@ async def test_a_history_that_cannot_be_read_leaves_the_prompt_as_it_is(monkeypa
     assert (decision.answered_by, decision.history_carried) == ("student", None)
     assert decision.failures == ("history: ZeroDivisionError: division by zero",)
     assert sent_to(student) == run_of(7)
+
+
+async def test_a_memory_may_say_again_what_the_prompt_no_longer_shows() -> None:
+    class Asked:
+        visible = ""
+
+        async def recall(self, question: str, history: str, *, visible: str, **_: Any) -> Recall:
+            self.visible = visible
+            return Recall(history=history, question=question, text="- seen before")
+
+        async def append(self, *_: Any, **__: Any) -> None: ...
+
+    memory, student = Asked(), Model("s", AGREED)
+    cascade = make(student, Model("t", act("open")), history=HISTORY)
+    await cascade.engine.twin(memory=memory).step(Situation(goal="Rebook my flight."), Request(run_of(7)), "cascade")
+    assert "ticket_577" in memory.visible
+    assert "ticket_077" not in memory.visible
+    goal = sent_to(student)[1]["content"]
+    assert goal.index("# Earlier steps") < goal.index("# Memory")
 
 
 def test_a_tier_with_a_model_needs_one() -> None:
