@@ -86,6 +86,8 @@ class History:
 
 def _copied(message: Message) -> Message | None:
     """A copy; None of a message that holds what cannot be copied, which is then parsed at every call."""
+    if type(message) is dict and all(type(value) is str for value in message.values()):
+        return message.copy()
     try:
         return deepcopy(message)
     except Exception:  # whatever objects of a caller do

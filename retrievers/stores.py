@@ -93,7 +93,7 @@ class CompressedStore:
         positions = self._file.candidates(key, count)
         parts = [self._codes[part] for part in portions(positions)]
         # einsum, not BLAS: for one key the threads that BLAS may start cost more than they bring
-        scores = [np.einsum("nd,d->n", codes.astype(np.float32), key, optimize=False) for codes in parts]
+        scores = [np.einsum("nd,d->n", codes, key, optimize=False) for codes in parts]
         return positions, np.concatenate(scores) * self._scales[positions] if scores else np.empty(0, np.float32)
 
     @property

@@ -45,8 +45,8 @@ def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
 
     @lru_cache(maxsize=4_000)
     def count(text: str) -> int:
-        ends = [match.start() + 1 for match in LINE_START.finditer(text)]
-        return sum(count_part(text[start:end]) for start, end in pairwise((0, *ends, len(text))))
+        starts = [0, *[match.start() + 1 for match in LINE_START.finditer(text)], len(text)]
+        return sum([count_part(text[start:end]) for start, end in pairwise(starts)])
 
     return count
 
