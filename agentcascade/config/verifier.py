@@ -30,7 +30,7 @@ class VerifierConfig(ModelConfig):
     )
     agreement: tuple[Share, Share] = Field(
         default=(0.3, 1.0),
-        description="band: share of the votes that the candidate has at least and at most; stakes have none",
+        description="band: share of the votes that the candidate of a split vote has at least and at most",
     )
     accept: float = Field(
         default=0.9, ge=0, le=1, description="a candidate of a split vote is taken from this score on"
@@ -86,11 +86,10 @@ class VerifierConfig(ModelConfig):
         always = "always" in self.ask
         if accepted and stakes and (always or "stakes" in self.ask):
             return "stakes"
-        if not self.agreement[0] - 1e-9 <= agreement <= self.agreement[1] + 1e-9:
-            return None
-        if not accepted:
-            return "split" if always or "split" in self.ask else None
-        return "always" if always else None
+        if accepted:
+            return "always" if always else None
+        inside = self.agreement[0] - 1e-9 <= agreement <= self.agreement[1] + 1e-9
+        return "split" if inside and (always or "split" in self.ask) else None
 
     def takes(self, accepted: bool, score: float | None) -> bool:
         """Whether a candidate that it was asked about is taken; without a score as the vote alone says."""

@@ -14,6 +14,7 @@ from agentcascade.routers.tuning.fragments import fragment
 from agentcascade.routers.tuning.rules import TeacherAlone
 from agentcascade.routers.tuning.tuner import Tuned
 from agentcascade.routers.tuning.unless_stuck import UnlessStuck
+from agentcascade.routers.tuning.verified import Verified
 
 FORMAT = 1
 ASSUMPTIONS = [
@@ -130,6 +131,13 @@ def _assumptions(tuned: Tuned) -> list[str]:
         made.append(
             "signals were read off the runs as they were logged, mostly the teacher's steps: how often they hold where "
             "the student acts, the log does not show (the rule takes only steps that it would take without them)"
+        )
+    rule = tuned.chosen.rule if tuned.chosen is not None else None
+    rule = rule.rule if isinstance(rule, UnlessStuck) else rule
+    if isinstance(rule, Verified):
+        made.append(
+            f"candidates are scored as the log's were: by {rule.settings.name} at the same effort, with the same "
+            "question; where it gives no score the vote alone decides, as in the log"
         )
     return made
 

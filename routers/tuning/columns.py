@@ -95,8 +95,12 @@ class Columns:
     tool: NDArray[np.int16]
     """(N, M), the type of each class' action; -1 where there is no such class"""
     dollars: dict[str, Floats] = field(default_factory=dict)
-    """(N,) each, NaN where not known: prompt, again (it once more), sample, teacher; plain_…: without caches;
+    """(N,) each, NaN where not known: prompt, again (it once more), sample, verify, teacher; plain_…: without caches;
     teacher_token: one more token of its prompt; sample_tokens: no dollars, the mean tokens of a sample"""
+    score: Floats | None = None
+    """(N, M), the verifier's of each class; NaN where not known; None where none is"""
+    verifier: str = ""
+    """Who gave them"""
     names: dict[str, list[str]] = field(default_factory=dict)
     """category, tool: what the numbers stand for"""
     right: Bools | None = None
@@ -122,6 +126,11 @@ class Columns:
     def students(self) -> tuple[Columns, ...]:
         """Those whose samples are paid for."""
         return self.members or (self, *self.others)
+
+    @property
+    def scores(self) -> Floats:
+        """(N, M), the verifier's of each class; NaN where not known."""
+        return np.full(self.codes.shape, np.nan) if self.score is None else self.score
 
     @cached_property
     def clusters(self) -> int:
@@ -219,6 +228,8 @@ class Columns:
             cache=None if self.cache is None else self.cache.take(chosen),
             runs=None if self.runs is None else self.runs.take(chosen),
             right=None if self.right is None else self.right[chosen],
+            score=None if self.score is None else self.score[chosen],
+            verifier=self.verifier,
             **parts,
         )
 
@@ -280,6 +291,7 @@ def columns(
     shape = len(chosen), most
     codes = np.full(shape, ABSENT, np.int16)
     logprob = np.full(shape, np.nan)
+    score = np.full(shape, np.nan)
     labels = {name: np.full(len(chosen), UNKNOWN, np.int16) for name in ("gold", "teacher")}
     taught = np.full(len(chosen), UNKNOWN, np.int8)
     right = np.zeros(shape, bool)
@@ -290,6 +302,8 @@ def columns(
         known: dict[str, int] = {}
         for j, sample in enumerate(step.students[student].samples):
             codes[i, j] = INVALID if sample.action is None else known.setdefault(sample.action, len(known))
+            if sample.score is not None and sample.action is not None:
+                score[i, codes[i, j]] = sample.score
             if sample.logprob is not None:
                 logprob[i, j] = sample.logprob
         drawn = step.students[student]
@@ -318,6 +332,8 @@ def columns(
         position=np.array([s.step for s in chosen], np.int32),
         similarity=np.array([_or_nan(s.students[student].similarity) for s in chosen]),
         logprob=logprob if not np.isnan(logprob).all() else np.empty((len(chosen), 0)),
+        score=None if np.isnan(score).all() else score,
+        verifier=next((name for s in chosen if (name := s.students[student].verifier)), ""),
         category=category.astype(np.int32).reshape(-1),
         tool=tool,
         dollars=_dollars(chosen, student),
@@ -345,10 +361,22 @@ def chain(steps: Sequence[LoggedStep]) -> Columns:
 
 
 def _dollars(steps: Sequence[LoggedStep], student: int) -> dict[str, Floats]:
-    names = ("prompt", "again", "sample", "teacher", "plain_prompt", "plain_teacher", "sample_tokens", "teacher_token")
+    names = (
+        "prompt",
+        "again",
+        "sample",
+        "teacher",
+        "verify",
+        "plain_prompt",
+        "plain_teacher",
+        "sample_tokens",
+        "teacher_token",
+    )
     found = {name: np.full(len(steps), np.nan) for name in names}
     for i, step in enumerate(steps):
         drawn = step.students[student]
+        if drawn.verifier_dollars is not None:
+            found["verify"][i] = drawn.verifier_dollars
         price, usage = drawn.price, drawn.prompt
         if price is not None and usage is not None:
             plain = Usage(input=usage.prompt)

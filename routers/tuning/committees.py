@@ -221,6 +221,7 @@ def _renumbered(log: Columns, places: Sequence[int]) -> Columns:
         right=right,
         teacher=numbered(log.teacher),
         tool=tool,
+        score=None,
         logprob=log.logprob[:, places] if log.logprob.shape[1] else log.logprob,
         members=(),
     )

@@ -24,7 +24,8 @@ SAMPLINGS: tuple[Sampling, ...] = ("one-call", "staged", "separate")
 class Bill:
     """Dollars where the log knows them, else teacher answers: `unit` says which.
 
-    `sample_cost` is what one sample is assumed to cost, as a share of a teacher's answer, where dollars are not known.
+    `sample_cost` is what one sample, or a verification, is assumed to cost, as a share of a teacher's answer, where
+    dollars are not known.
     `discounts`: with prompt caches as they were recorded, and at deferred steps as the rule would have left the
     teacher's; or all prompt tokens at the full price.
     """
@@ -48,7 +49,21 @@ class Bill:
                 continue
             reach = asked.reach if asked.staged is None or self.sampling != "staged" else asked.staged
             spent = spent + reach * self._student(student, asked, known(log)) * self.student_price
+        if np.any(outcome.verified):
+            spent = spent + outcome.verified * self._verification(log)
         return spent
+
+    def _verification(self, log: Columns) -> Floats:
+        """(N,), one verification; where it is not known what the others cost on average."""
+        if not known(log):
+            return np.full(len(log), self.sample_cost)
+        dollars = log.dollars.get("verify", np.full(len(log), np.nan))
+        if np.isnan(dollars).all():
+            raise InvalidRequest(
+                "the log knows the dollars of its models, and not of its verifier: give it a price "
+                "(verifier.price) and log again, or leave --rules verified out"
+            )
+        return np.where(np.isnan(dollars), np.nanmean(dollars), dollars)
 
     def teacher(self, log: Columns) -> Floats:
         """(N,), the teacher alone."""

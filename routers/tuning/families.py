@@ -22,6 +22,7 @@ from agentcascade.routers.tuning.committees import Committee
 from agentcascade.routers.tuning.risks import Kind, labelled
 from agentcascade.routers.tuning.rules import Chain, Grouped, Rule, Scored, Threshold
 from agentcascade.routers.tuning.unless_stuck import UnlessStuck
+from agentcascade.routers.tuning.verified import verified
 
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.columns import Floats
@@ -264,6 +265,7 @@ FAMILIES: dict[str, Family] = {
     "tool": _by_type("tool"),
     "category": _by_type("category"),
     "signals": Family(lambda log, sizes, kind, seed: [[UnlessStuck(rule) for rule in consistency(sizes)]]),
+    "verified": Family(lambda log, sizes, kind, seed: [[*chain] for chain in verified(log, sizes)]),
     CHAIN: Family(_of_students),
     COMMITTEE: Family(_of_committee),
 }

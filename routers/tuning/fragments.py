@@ -15,6 +15,7 @@ from agentcascade.config.effort import effort_of, plain_name
 from agentcascade.config.ladder import sections_of
 from agentcascade.config.sections import RouterConfig, RungConfig, StudentConfig
 from agentcascade.config.stuck import StuckConfig
+from agentcascade.config.verifier import VerifierConfig
 from agentcascade.errors import ConfigError
 from agentcascade.protocols import Router
 from agentcascade.routers.committee import make_committee_router
@@ -23,6 +24,7 @@ from agentcascade.routers.tuning.committees import Committee
 from agentcascade.routers.tuning.costs import Sampling
 from agentcascade.routers.tuning.rules import Chain, Replayable, Rule, Threshold
 from agentcascade.routers.tuning.unless_stuck import UnlessStuck
+from agentcascade.routers.tuning.verified import Verified
 
 WINDOW_KEYS = ("window_before", "window_after")
 SEAT_KEYS = ("name", "samples", "weight")
@@ -33,6 +35,9 @@ def fragment(rule: Rule, arm: Arm | None = None, sampling: Sampling = "one-call"
     if isinstance(rule, UnlessStuck):
         inner = fragment(rule.rule, arm, sampling)
         return inner | {"router": {**inner["router"], "stuck": rule.router["stuck"]}}
+    if isinstance(rule, Verified):
+        inner = fragment(rule.rule, arm, sampling)
+        return inner | {"verifier": {"name": rule.settings.name, **rule.section}}
     sections: dict[str, Any] = {"router": dict(rule.router)}
     if isinstance(rule, Chain):
         first, *others = rule.links
@@ -99,7 +104,7 @@ def read(path: Path) -> Rule:
         raise ConfigError(
             f"{path} holds no rule: it needs e.g. 'router: {{name: threshold, options: {{n: 3, threshold: 1}}}}'"
         )
-    rule = _unwatched(path, data, router)
+    rule = _verified(path, data, _unwatched(path, data, router))
     if router.get("stuck") is None:
         return rule
     try:
@@ -108,6 +113,25 @@ def read(path: Path) -> Rule:
         first = error.errors(include_url=False)[0]
         where = ".".join(("router", "stuck", *map(str, first["loc"])))
         raise ConfigError(f"{path}: {where}: {first['msg']}") from None
+
+
+def _verified(path: Path, data: Mapping[str, Any], rule: Rule) -> Rule:
+    """The rule with the verifier that the configuration has. Raises `ConfigError`."""
+    section = data.get("verifier")
+    if section is None:
+        return rule
+    try:
+        settings = VerifierConfig.model_validate(section)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(("verifier", *map(str, first["loc"])))
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from None
+    if not isinstance(rule, Threshold):
+        raise ConfigError(
+            f"{path}: a verifier can be replayed beside the votes of one student alone (unanimity, threshold, "
+            f"student), not beside '{rule.name}': leave the section verifier out"
+        )
+    return Verified(rule, settings, frozenset(_section(data, "tools").get("side_effects") or ()))
 
 
 def _unwatched(path: Path, data: Mapping[str, Any], router: Mapping[str, Any]) -> Rule:

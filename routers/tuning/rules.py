@@ -32,6 +32,8 @@ class Outcome:
     taken: Bools
     fine: dict[str, Bools]
     asked: tuple[Asked, ...]
+    verified: Floats | float = 0.0
+    """(N,), probability that the candidate is put to the verifier"""
 
 
 class Asked(NamedTuple):

@@ -10,6 +10,7 @@ from agentcascade.config.stuck import StuckConfig
 from agentcascade.errors import InvalidRequest
 from agentcascade.routers.tuning.columns import Columns
 from agentcascade.routers.tuning.rules import Outcome, Rule
+from agentcascade.routers.tuning.verified import Verified
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,11 @@ class UnlessStuck:
                 asked._replace(reach=free * asked.reach, staged=None if asked.staged is None else asked.staged * free)
                 for asked in outcome.asked
             ),
+            verified=outcome.verified * free,
         )
 
 
 def unwrapped(rule: Rule) -> Rule:
-    """The rule that decides where the run is not stuck."""
-    return rule.rule if isinstance(rule, UnlessStuck) else rule
+    """The rule that decides where the run is not stuck and no verifier is asked."""
+    inner = rule.rule if isinstance(rule, UnlessStuck) else rule
+    return inner.rule if isinstance(inner, Verified) else inner

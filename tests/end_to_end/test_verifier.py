@@ -35,7 +35,7 @@ ASKED: Any = [{"role": "system", "content": "You cook."}, {"role": "user", "cont
 
 def told(*said: tuple[str, float], word: str = "yes", likely: tuple[tuple[str, float], ...] = ()) -> list[Any]:
     """Tokens before the answer, and the answer's with what else was likely."""
-    before = [{"token": t, "logprob": log(p), "bytes": None, "top_logprobs": []} for t, p in said]
+    before: list[Any] = [{"token": t, "logprob": log(p), "bytes": None, "top_logprobs": []} for t, p in said]
     top = [{"token": t, "logprob": log(p), "bytes": None} for t, p in likely]
     return [*before, {"token": word, "logprob": log(dict(likely)[word]), "bytes": None, "top_logprobs": top}]
 
