@@ -75,7 +75,7 @@ def shortened(text: str, characters: int) -> str:
     """`text`, or its beginning and its end, where it has more characters.
 
     >>> shortened("abcdefghijklmnopqrstuvwxyz" * 2, 30)
-    'abcdefgh\\n[… left out …]\\nvwxyz'
+    'abcdefghi\\n[… left out …]\\nvwxyz'
     """
     if len(text) <= characters:
         return text

@@ -47,7 +47,8 @@ def log(
         said = [f"{verb} right" if rng.random() < right else f"{verb} {rng.choice('xyz')}" for _ in range(n)]
         answers: list[Any] = said
         if sure:
-            answers = [{"action": a, "logprob": -0.01 if a.endswith("right") else -1.5} for a in said]
+            told = {True: {"logprob": -0.01, "score": 0.9}, False: {"logprob": -1.5, "score": 0.2}}
+            answers = [{"action": a, **told[a.endswith("right")]} for a in said]
         line = {"id": i, "student": answers, "teacher": f"{verb} right", "gold": f"{verb} right"}
         made.append(jsonl.parse_line(line | {"episode": str(i // episode), "step": i % episode}))
     return made
