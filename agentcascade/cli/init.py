@@ -15,10 +15,15 @@ from agentcascade.cli.terminal import say
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False), default="agentcascade.yaml")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(path: Path, force: bool) -> None:
-    """Write a commented configuration file to PATH (agentcascade.yaml)."""
+    """Write a commented configuration file to PATH (agentcascade.yaml), and beside it the schema that editors read."""
+    import json
+
+    from agentcascade.config.schema import FILE, MODELINE, configuration_schema
+
     if path.exists() and not force:
         raise click.ClickException(f"{path} exists already: choose another path, or add --force to overwrite it")
-    write_atomically(path, template())  # it may be given keys, so it is its owner's alone to read
+    write_atomically(path, MODELINE + template())  # it may be given keys, so it is its owner's alone to read
+    write_atomically(path.with_name(FILE), json.dumps(configuration_schema(), indent=1, sort_keys=True) + "\n")
     say(f"wrote {path}: name your models in it, then run `agentcascade doctor`")
 
 

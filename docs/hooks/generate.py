@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import command_line
@@ -13,6 +14,8 @@ import project
 import python_api
 import telemetry_names
 from mkdocs.structure.files import File, Files
+
+from agentcascade.config.schema import configuration_schema
 
 PAGES = {
     "reference/cli.md": command_line.page,
@@ -28,6 +31,7 @@ PAGES = {
 def on_files(files: Files, *, config: Any, **_: Any) -> Files:
     """Add what is generated to what lies under docs/."""
     made = {name: page() for name, page in PAGES.items()} | project.pages()
+    made["agentcascade.schema.json"] = json.dumps(configuration_schema(), indent=1, sort_keys=True)
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     return files

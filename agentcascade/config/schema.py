@@ -1,0 +1,59 @@
+"""JSON schema of the configuration, by which editors complete and check ``agentcascade.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentcascade.config.load import WHOLE, CascadeConfig
+
+FILE = "agentcascade.schema.json"
+"""What it is called beside a configuration."""
+MODELINE = f"# yaml-language-server: $schema={FILE}\n"
+"""First line of a configuration whose schema lies beside it."""
+SWITCH = {"enum": ["on", "off", "yes", "no"]}
+"""YAML 1.1's booleans, which YAML 1.2, and so an editor, takes for texts."""
+
+
+def configuration_schema() -> dict[str, Any]:
+    """The schema of a whole file. It takes what `CascadeConfig.load` takes; the values that depend on each other, and
+    names of models and plug-ins, are checked there alone.
+
+    Returns:
+        A JSON schema (draft 2020-12).
+
+    >>> from agentcascade.config.schema import configuration_schema
+    >>> configuration_schema()["properties"]["mode"]["enum"]
+    ['teacher', 'collect', 'shadow', 'cascade', 'student']
+    """
+    schema = _with_switches(CascadeConfig.model_json_schema(mode="validation"))
+    found: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    found["title"] = "agentcascade.yaml"
+    parts = found["properties"]
+    rung = found["$defs"]["RungConfig"]
+    del rung["required"]
+    rung["properties"]["model"] = {"type": "string", "description": "in place of `name`"}
+    parts["ladder"]["items"] = {"anyOf": [{"type": "string"}, parts["ladder"]["items"]]}
+    found["$defs"]["PromptConfig"]["properties"]["template"] = {
+        "anyOf": [{"type": "object"}, {"type": "string"}],
+        "description": "name: text or {file: path}; or a YAML file of these, or a plug-in's name",
+    }
+    latch = found["$defs"]["RouterConfig"]["properties"]["latch"]
+    latch["enum"] = [*latch["enum"], "on", "off", True, False]
+    latch.pop("type", None)
+    own = {name: part for name, part in parts.items() if name not in WHOLE}
+    parts["cascades"]["additionalProperties"] = {"type": "object", "properties": own, "additionalProperties": False}
+    return found
+
+
+def _with_switches(schema: Any) -> Any:
+    """A schema whose booleans may be written as in YAML 1.1, too."""
+    if isinstance(schema, list):
+        return [_with_switches(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    found = {name: _with_switches(part) for name, part in schema.items()}
+    if found.get("type") == "boolean":
+        del found["type"]
+        found["anyOf"] = [{"type": "boolean"}, SWITCH]
+    return found
