@@ -37,7 +37,7 @@ MADE = {
 """Pages that the site's hooks make (`docs/hooks/generate.py`)."""
 TELEMETRY = {name for name in vars(attributes).values() if isinstance(name, str)}
 OF_USERS = re.compile(r"NEW|NAME|^(?:acme|runs|tuned|build)/|^(?:agentcascade|rule)\.yaml")
-EXTENSIONS = "(?:yaml|db|jsonl|md|html)"
+EXTENSIONS = "(?:yaml|db|jsonl|md|html|schema)"
 
 
 def name_of(page: Path) -> str:
@@ -87,7 +87,9 @@ def told_groups() -> set[str]:
 
 @pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=name_of)
 def test_dotted_paths_lead_somewhere(page: Path) -> None:
-    text = re.sub(rf"\bagentcascade\.{EXTENSIONS}\b|\bclient\.agentcascade\.\w+|\.agentcascade\.\w+", "", text_of(page))
+    text = re.sub(
+        rf"\bagentcascade\.{EXTENSIONS}\b(?:\.json)?|\bclient\.agentcascade\.\w+|\.agentcascade\.\w+", "", text_of(page)
+    )
     dotted = set(re.findall(r"(?<![\w/.])agentcascade(?:\.[A-Za-z_]\w*)+", text))
     dotted -= {f"agentcascade.{group}" for group in told_groups()} | TELEMETRY
     assert [path for path in sorted(dotted) if not leads_somewhere(path)] == []
