@@ -41,8 +41,10 @@ class CarriedStates:
         made: By a digest of what they were made of.
         seen: The same by the fingerprints of their messages, which are known at every step (`Request.parts`).
         making: Locks.
+        warned: Models whose prompt cache bounded prompts are too short for.
     """
 
     made: LRUCache[str, CarriedState] = field(default_factory=lambda: LRUCache(STATES))
     seen: LRUCache[tuple[object, ...], CarriedState] = field(default_factory=lambda: LRUCache(STATES))
+    warned: set[str] = field(default_factory=set)
     making: WeakValueDictionary[tuple[int, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -18,6 +19,7 @@ from agentcascade._util.bounds import AT_ONCE, off_loop
 from agentcascade._util.threads import apart
 from agentcascade.messages import text_of
 from agentcascade.prompts import bounded as windows
+from agentcascade.step.caching import student_terms
 from agentcascade.step.carried_states import CarriedState
 from agentcascade.step.context import StepContext
 from agentcascade.step.model_calls import ModelCalls
@@ -28,6 +30,8 @@ from agentcascade.types import CarriedHistory, Message
 if TYPE_CHECKING:
     from agentcascade.config.history import HistoryConfig
     from agentcascade.memory.llm import Size
+
+log = logging.getLogger("agentcascade.history")
 
 KIND = "history"
 """Of models' carried states among computed results."""
@@ -58,6 +62,7 @@ async def bound(context: StepContext, request: Request, record: StepRecord) -> R
     gone = [i for i in range(window.head, window.cut) if request.remembered[i].get("role") not in windows.SYSTEM]
     after = ends[-1] - sum(ends[i + 1] - ends[i] for i in gone) + state.tokens
     after += context.count(windows.asked_text(request.remembered, window, context.prompts))
+    _warn(context, request, ends[-1], after)
     record.add_history(
         CarriedHistory(
             steps=window.steps,
@@ -68,6 +73,22 @@ async def bound(context: StepContext, request: Request, record: StepRecord) -> R
         )
     )
     return request.with_bounded_history(made)
+
+
+def _warn(context: StepContext, request: Request, before: int, after: int) -> None:
+    """Says once of a student that its provider's cache holds the whole prompt, and not the bounded one."""
+    student, warned = context.student, context.carried_states.warned
+    shows = context.bank is not None and context.config.retrieval.k > 0
+    if student is None or student.name in warned or shows:
+        return
+    terms = student_terms(context, request)
+    if not terms.never and after < terms.minimum <= before:
+        warned.add(student.name)
+        log.warning(
+            "history: a prompt of %d tokens is bounded to %d, fewer than the %d from which %s caches a prompt, so all of "
+            "it is paid in full at every step: keep more steps (history.keep), or leave history out for this student",
+            *(before, after, terms.minimum, student.name),
+        )
 
 
 def shown(context: StepContext, messages: Sequence[Message]) -> Sequence[Message]:

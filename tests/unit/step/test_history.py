@@ -206,6 +206,19 @@ async def test_a_history_that_cannot_be_read_leaves_the_prompt_as_it_is(monkeypa
     assert sent_to(student) == run_of(7)
 
 
+async def test_a_bounded_prompt_that_is_too_short_for_the_cache_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    price = Price(input=1, output=2, cached_input="0.1")
+    for minimum, wanted in ((500, 1), (10, 0), (100_000, 0)):
+        caplog.clear()
+        student = ScriptedModel(lambda messages, _: "Action: look", name="s", price=price)
+        cascade = make(student, Model("t", act("open")), history=HISTORY, sampling={"cached_from_tokens": minimum})
+        for steps in (7, 8, 7):
+            await cascade.step(run_of(steps))
+        assert [r.getMessage().startswith("history: a prompt of ") for r in caplog.records] == [True] * wanted
+
+
 async def test_a_memory_may_say_again_what_the_prompt_no_longer_shows() -> None:
     class Asked:
         visible = ""
