@@ -85,8 +85,8 @@ def _warn(context: StepContext, request: Request, before: int, after: int) -> No
     if not terms.never and after < terms.minimum <= before:
         warned.add(student.name)
         log.warning(
-            "history: a prompt of %d tokens is bounded to %d, fewer than the %d from which %s caches a prompt, so all "
-            "of it is paid in full at every step: keep more steps (history.keep), or leave history out for this student",
+            "history: a prompt of %d tokens is bounded to %d, fewer than the %d from which %s caches one: all of it is "
+            "paid in full at every step. Keep more steps (history.keep), or leave history out for this student",
             *(before, after, terms.minimum, student.name),
         )
 
