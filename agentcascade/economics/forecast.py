@@ -23,6 +23,8 @@ from agentcascade.types import Usage
 
 VERIFIER_TOKENS, VERIFIER_ANSWER = 150, 20
 """Of a verifier's prompt beside the samples in it, and of its answer."""
+FRAME_TOKENS, SCORE_ANSWER = 150, 60
+"""Of the soft verifier's question beside the conversation in it, and of its answer: assumed, not measured."""
 
 
 class StudentTokens(NamedTuple):
@@ -90,6 +92,24 @@ class Policy(NamedTuple):
         return [Seat() for _, seat in self.members for _ in range(seat.samples)]
 
 
+class Scorer(NamedTuple):
+    """The soft verifier as a plan asks it (`verifier`): of split votes, of accepted ones, or of both.
+
+    Attributes:
+        model: Is asked.
+        split: Whether a vote that would be deferred is put to it: all samples are then bought before.
+        accepted: Whether some accepted votes are, and may then be deferred.
+        every: Whether every accepted vote is.
+        context_tokens: Most that it reads of the conversation.
+    """
+
+    model: ChatModel
+    split: bool
+    accepted: bool = False
+    every: bool = False
+    context_tokens: int = 4000
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a cascade asks at a step, as far as it costs dollars: the part of a configuration that a forecast needs.
@@ -110,6 +130,7 @@ class Plan:
         draft_tokens: Most tokens of the student's drafts in a deferred step's prompt; 0: the teacher sees none.
         varied: Whether each sample has a prompt of its own, and pays for it (`sampling.vary`).
         verifier: Asked which samples mean the same, where they differ.
+        scorer: Asked how likely a candidate is right.
         history: (steps that stand as they are, steps after which older ones leave a student's prompt, which then begins
             anew for its cache); None: it is never bounded. How much shorter it then is, is measured or not known.
     """
@@ -129,6 +150,7 @@ class Plan:
     draft_tokens: int = 0
     varied: bool = False
     verifier: ChatModel | None = None
+    scorer: Scorer | None = None
     history: tuple[int, int] | None = None
 
     def warm_steps(self, tokens: StepTokens) -> float:
@@ -193,6 +215,7 @@ def unpriced(plan: Plan) -> list[str]:
     """Names of the models that have no known price."""
     models = [plan.teacher, *(model for policy in plan.policies for model, _ in policy.members)]
     models += [plan.verifier] if plan.verifier is not None else []
+    models += [plan.scorer.model] if plan.scorer is not None else []
     return list(dict.fromkeys(m.name for m in models if m.dollars(Usage(input=1000, output=1000)) is None))
 
 
@@ -224,10 +247,31 @@ def _students(plan: Plan, tokens: StepTokens, shown: float) -> tuple[list[Decima
     accepted: list[Decimal] = []
     before = [Decimal(0)]
     for policy in plan.policies:
-        spent = [(path.accepted, _path(plan, policy, path, tokens, shown)) for path in _paths(plan, policy)]
+        paths = [_patient(plan, policy, path) for path in _paths(plan, policy)]
+        bought = [(path.accepted, _path(plan, policy, path, tokens, shown)) for path in paths]
+        spent = [end for taken, dollars in bought for end in _scored(plan, tokens, taken, dollars)]
         accepted += [b + dollars for b in before for taken, dollars in spent if taken]
         before = [b + dollars for b in (min(before), max(before)) for taken, dollars in spent if not taken] or before
     return accepted or before, before
+
+
+def _patient(plan: Plan, policy: Policy, path: VotePath) -> VotePath:
+    """The path with the samples that are bought before a split vote is put to the verifier."""
+    left = len(policy.seats) - sum(path.waves)
+    if plan.scorer is None or not plan.scorer.split or path.accepted or left <= 0:
+        return path
+    return path._replace(waves=(*path.waves, left))
+
+
+def _scored(plan: Plan, tokens: StepTokens, accepted: bool, dollars: Decimal) -> list[tuple[bool, Decimal]]:
+    """How a vote may end, and what it has cost then: with the verifier asked, or without."""
+    scorer = plan.scorer
+    if scorer is None or not (scorer.accepted if accepted else scorer.split):
+        return [(accepted, dollars)]
+    prompt = min(tokens.prompt, scorer.context_tokens) + FRAME_TOKENS
+    more = dollars + _dollars(scorer.model, Usage(input=round(prompt)), SCORE_ANSWER, 0.0)
+    unasked = [] if accepted and scorer.every else [(accepted, dollars)]
+    return [*unasked, (True, more), (False, more)]
 
 
 def _paths(plan: Plan, policy: Policy) -> Sequence[VotePath]:

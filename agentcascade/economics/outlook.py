@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from agentcascade.actions.equivalence import Verifier
 from agentcascade.actions.voting import Seat
-from agentcascade.economics.forecast import Forecast, Plan, Policy, StepTokens, forecast, unpriced
+from agentcascade.economics.forecast import Forecast, Plan, Policy, Scorer, StepTokens, forecast, unpriced
 from agentcascade.economics.levers import EVEN, Lever, levers, student_price_for, together
 from agentcascade.economics.measured import (
     Measured,
@@ -202,6 +202,7 @@ def plan_of(context: StepContext) -> Plan | None:
         policies = tuple(Policy(router, ((model, _samples(router)),)) for model, router in links)
     retrieval = config.retrieval
     return Plan(
+        scorer=scorer_of(context),
         teacher=teacher,
         policies=policies,
         k=retrieval.k,
@@ -218,6 +219,21 @@ def plan_of(context: StepContext) -> Plan | None:
         varied=config.sampling.vary != "none" and retrieval.k > 1,
         history=None if config.history is None else (config.history.keep, config.history.every),
         verifier=next((merger.model for merger in context.mergers if isinstance(merger, Verifier)), None),
+    )
+
+
+def scorer_of(context: StepContext) -> Scorer | None:
+    """The soft verifier of a cascade, as a plan asks it."""
+    if context.verifier is None:
+        return None
+    settings = context.verifier.settings
+    asked, always = {*settings.ask}, "always" in settings.ask
+    return Scorer(
+        context.verifier.model,
+        split=always or "split" in asked,
+        accepted=always or "stakes" in asked,
+        every=always,
+        context_tokens=settings.context_tokens,
     )
 
 

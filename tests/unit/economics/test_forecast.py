@@ -15,7 +15,7 @@ from agentcascade import ScriptedModel
 from agentcascade.actions.voting import Seat
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig
-from agentcascade.economics.forecast import Plan, Policy, StepTokens, forecast
+from agentcascade.economics.forecast import Plan, Policy, Scorer, StepTokens, forecast
 from agentcascade.economics.levers import levers, student_price_for
 from agentcascade.economics.outlook import plan_of
 from agentcascade.economics.vote_paths import vote_paths
@@ -184,6 +184,26 @@ def test_costs_rise_with_samples_demonstrations_and_windows(n, k, before, after,
         assert accepted(replace(base, window=(before + 1, after))) > accepted(base)
         assert accepted(replace(base, sticky=True)) <= accepted(base)
     assert accepted(replace(base, audits=0.1)) > accepted(base)
+
+
+def test_a_verifier_costs_its_dollars_where_it_is_asked_and_the_samples_that_it_waits_for():
+    size, judge = tokens(prompt=1500), model("3", "5", name="v")
+    each = (Decimal(1500 + 150) * 3 + Decimal(60) * 5) / 10**6
+    base = plan(k=0, student=model(supports_n=True), staged="never")
+    vote, split = forecast(base, size), forecast(replace(base, scorer=Scorer(judge, True)), size)
+    assert split.least == vote.least
+    assert split.most.accepted == vote.most.accepted + each
+    assert split.most.deferred == vote.most.deferred + each
+    always = forecast(replace(base, scorer=Scorer(judge, True, accepted=True, every=True)), size)
+    assert always.least.accepted == vote.least.accepted + each
+    short = forecast(replace(base, scorer=Scorer(judge, True, context_tokens=500)), size)
+    assert short.most.accepted == vote.most.accepted + each - Decimal(1000) * 3 / 10**6
+    staged = replace(base, staged="always")
+    early, late = forecast(staged, size), forecast(replace(staged, scorer=Scorer(judge, True)), size)
+    assert late.least.deferred > early.least.deferred
+    unknown = replace(base, scorer=Scorer(ScriptedModel([YES], name="v"), True))
+    with pytest.raises(UnknownPrice, match="v is not known"):
+        forecast(unknown, size)
 
 
 def test_demonstrations_are_in_the_students_prompt_alone():
