@@ -367,15 +367,17 @@ class Engine:
         if chosen is not None and not accepted and verifying is not None:
             accepted = await verifying.take_split(chosen, votes, samples)
         if not accepted or chosen is None or chosen.action is None:
-            record.reason = f"agreement {votes.top[1] if votes.top else 0}/{votes.total}" + record.verified
+            said = verifying.words if verifying is not None else ""
+            record.reason = f"agreement {votes.top[1] if votes.top else 0}/{votes.total}{said}"
             return None
         if mode == "cascade" and not await policy.allow_side_effects(chosen, samples, situation, request, record):
             return None
         if verifying is not None and not await verifying.keep(chosen, votes, samples):
-            record.reason = record.agreement_on(chosen) + record.verified
+            record.reason = record.agreement_on(chosen) + verifying.words
             return None
         rung = f", rung {policy.name}" if self._is_ladder and mode == "cascade" else ""
-        record.accept(chosen, record.agreement_on(chosen) + record.verified + rung)
+        said = verifying.words if verifying is not None else ""
+        record.accept(chosen, record.agreement_on(chosen) + said + rung)
         return record.completion([chosen.message])
 
     async def _teacher(

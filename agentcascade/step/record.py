@@ -120,14 +120,6 @@ class StepRecord:
         """What the verifier said of the candidate."""
         self._verification = verification
 
-    @property
-    def verified(self) -> str:
-        """What the verifier said, in a reason's words; empty where it was not asked."""
-        said = self._verification
-        if said is None:
-            return ""
-        return ", verifier gave no score" if said.score is None else f", verifier {said.score:.2f}"
-
     def add_prompts(self, prompts: int) -> None:
         """Samples are drawn from so many different prompts."""
         self._prompts = max(self._prompts, prompts)

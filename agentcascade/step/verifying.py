@@ -53,6 +53,13 @@ class Verifying:
         guard = self._policy.context.guard
         return guard is not None and guard.alarmed
 
+    @property
+    def words(self) -> str:
+        """What the verifier said, as a reason ends; empty where it was not asked."""
+        if self._said is None:
+            return ""
+        return ", verifier gave no score" if self._said.score is None else f", verifier {self._said.score:.2f}"
+
     async def take_split(self, chosen: Sample, votes: Tally, samples: list[Sample]) -> bool:
         """Whether a candidate that the vote would defer is taken."""
         verifier, asked = self._verifier, self._verifier.why(False, chosen, votes)

@@ -43,7 +43,7 @@ class Verified:
     def name(self) -> str:
         own, (low, _) = self.settings, self.settings.agreement
         parts = []
-        if {"split", "always"} & {*own.ask}:
+        if {"split", "always"} & {*own.ask} and low * self.rule.n < self.rule.needed - 1e-6:
             parts.append(f"or at least {np.ceil(low * self.rule.n - 1e-6):.0f} with score {own.accept:.3g}")
         if {"stakes", "always"} & {*own.ask}:
             parts.append(f"{'of stakes ' if 'always' not in own.ask else ''}only with score {own.reject:.3g}")

@@ -299,3 +299,26 @@ def test_a_verifier_over_budget_gives_no_score(tmp_path: Path) -> None:
         assert (decision.answered_by, asked) == ("student", [])
         assert decision.verification is not None
         assert "BudgetExceeded" in decision.verification.failure or "budget" in decision.verification.failure
+
+
+def test_on_a_ladder_each_rung_has_its_own_verdict_and_its_dollars(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def provider(request: Request) -> Reply:
+        model, n = request.body["model"], request.body.get("n") or 1
+        if model == "verifier":
+            asked.append(request.body["messages"][-1]["content"])
+            return says("no", 0.1)
+        return Reply({"student": ["soup", "soup", "pie"], "second": ["tea"] * 3}.get(model, ["stew"])[:n], usage=USAGE)
+
+    with FakeOpenAI(provider) as fake:
+        config = configured(fake, tmp_path)
+        second: Any = {"name": "openai/second", "price": PRICES["student"], "api_base": fake.url, "api_key": "sk-none"}
+        with build(students=[second | {"router": config["router"]}], **config) as cascade:
+            decision: Any = cascade.sync_episode().complete(ASKED).agentcascade
+    below, above = decision.rungs
+    assert (below.accepted, above.accepted, len(asked)) == (False, True, 1)
+    assert decision.reason == "agreement 3/3, rung openai/second"
+    assert decision.verification.action == "soup"
+    assert (below.dollars or 0) > (above.dollars or 0)
+    assert below.dollars + above.dollars == decision.dollars
