@@ -11,9 +11,10 @@ the other half's risk is above the bound. `marginal`: of all steps; `selective`:
 
 Logs: Qwen2.5-Coder's ten samples on BFCL's Python tasks (teacher: GPT-4-1106's recorded calls) and on InterCode-SQL
 (teacher: GPT-4's recorded queries), half of them with demonstrations in the prompt; two students in turn as a ladder;
-three samples of the 0.5B on some questions whose prompts are one or varied (`bench_drafts.py varied`); and gpt-3.5's
-and GPT-4's runs of many steps on InterCode-SQL, one sample a step, whose steps count as wrong where the run fails. Only
-in these can a run be stuck: on the others `vote, unless stuck` is the vote. What is absent is left out with a word.
+on some questions three samples of the 0.5B whose prompts are one or varied (`bench_drafts.py varied`), and five of the
+1.5B with its own verdicts (`bench_verifier.py`); and gpt-3.5's and GPT-4's runs of many steps on InterCode-SQL, one
+sample a step, whose steps count as wrong where the run fails. Only in these can a run be stuck: on the others `vote,
+unless stuck` is the vote. What is absent is left out with a word.
 """
 
 from __future__ import annotations
@@ -143,6 +144,17 @@ def two_prompts() -> dict[str, Arm]:
     return {name: Arm(columns(sql(student, *prompts))) for name, prompts in ways.items()}
 
 
+def verified() -> dict[str, Arm]:
+    """With the scores of a verifier beside the vote, where `bench_verifier.py` has recorded some."""
+    try:
+        from bench_verifier import SCORES, rows, scored
+
+        log = scored(rows(SCORES), "direct")
+    except (ImportError, OSError) as error:
+        raise EnvironmentFailed(f"there are no scores of a verifier: {error}") from error
+    return {VOTE: Arm(log), "vote and verifier": Arm(log, ("verified",))}
+
+
 def varied() -> dict[str, Arm]:
     """Each way to vary the prompt, on the same questions."""
     known, answers = prices.table(), varied_answers()
@@ -204,6 +216,7 @@ def logs() -> Iterator[tuple[str, Callable[[], Mapping[str, Arm]]]]:
         yield f"BFCL, Qwen {size}", lambda size=size: parts(bfcl(f"qwen2.5-coder-{size}"))
     for size in ("0.5b", "1.5b"):
         yield f"InterCode-SQL, Qwen {size}", lambda size=size: parts(sql(f"qwen2.5-coder-{size}"))
+    yield "InterCode-SQL, Qwen 1.5b, verified by itself (five samples)", verified
     yield "InterCode-SQL, Qwen 1.5b, two prompts (vote: without demonstrations)", two_prompts
     yield "InterCode-SQL, Qwen 0.5b, prompts that are varied (vote: one prompt)", varied
     for name, made in (("BFCL", bfcl), ("InterCode-SQL", sql)):
