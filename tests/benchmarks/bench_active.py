@@ -12,6 +12,11 @@ every order and size, which nothing is chosen by. Orders: `random`; `cover`, by 
 size by diversity (a cold start), then by expected saving, from the decisions of the traffic so far. The models are
 STAND-INS: figures say what the order does to a program that copies from its demonstrations, not to a language model.
 
+`forced` is `play` without an engine, on training games alone: of their recorded episodes a part is the pool, a part the
+traffic and a part is evaluated; the cascade is asked at each step of the teacher's way, whose action is then taken.
+What it would have deferred, and where the student would have done what the teacher did, is counted; rows are in
+forced.jsonl, `show --forced` prints them.
+
 `show` prints the curves, 95 % bootstrap of games within seeds and of seeds, and the paired difference to `random`.
 
 `recorded` asks a REAL student whether the estimate's ground holds: Qwen2.5-Coder-1.5B on 1,034 questions of
@@ -27,7 +32,7 @@ import asyncio
 import json
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -48,7 +53,7 @@ from agentcascade.bench.worker import Setup, Worker
 from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import Database, open_database
 from agentcascade.storage.record_rows import write_records
-from agentcascade.types import Trajectory, now
+from agentcascade.types import Step, Trajectory, now
 
 SIZES = (5, 10, 20, 40, 80)
 HORIZON = 10_000
@@ -179,6 +184,7 @@ def play(folder: Path, seeds: int, games: int, live_games: int) -> None:
                     more = chosen(bank, pool, shuffled, taken[order], size, order, config.retrieval.k, notes[order])
                     add(bank, [pool[i] for i in more])
                     taken[order] += more
+                worker.forget()  # a bank follows its database within seconds
                 records = {order: list[EpisodeRecord]() for order in ORDERS}
                 for index, game in enumerate(evaluated):  # game by game, since the engine keeps its translation
                     for order in ORDERS:
@@ -248,6 +254,104 @@ def chosen(
     return more
 
 
+class Replay:
+    """A world that tells recorded episodes, whatever is done in it; its expert gives the recorded answers."""
+
+    success = True
+
+    def __init__(self, episodes: dict[str, Trajectory]) -> None:
+        self._episodes, self._at = episodes, 0
+        self._steps: Sequence[Step] = ()
+
+    def reset(self, task: str) -> str:
+        self._steps, self._at = self._episodes[task].steps, 0
+        return self._steps[0].observation
+
+    def step(self, action: str) -> tuple[str, bool]:
+        self._at += 1
+        done = self._at == len(self._steps)
+        return ("" if done else self._steps[self._at].observation), done
+
+    def expert_answer(self) -> str:
+        step = self._steps[self._at]
+        return f"Thought: {step.reasoning}\nAction: {step.action}"
+
+
+class ForcedSuite(AlfworldSuite):
+    """ALFWorld where the cascade is asked, and the recorded action taken."""
+
+    async def play(self, environment: Any, path: str, complete: Any) -> Any:
+        async def forced(messages: list[Any]) -> str:
+            await complete(messages)
+            return str(environment.expert_answer())
+
+        return await super().play(environment, path, forced)
+
+
+def play_forced(folder: Path, seeds: int, games: int, live_games: int, sizes: Sequence[int]) -> None:
+    config = configuration()
+    embedder = RememberingEmbedder(components.make_embedder("minilm"))
+    bench_worker.embedder = lambda name: embedder
+    worker = BankedWorker(Setup("agentcascade.bench.suites.alfworld:AlfworldSuite", config, {}))
+    entries = [entry for entry in demonstrate(worker, folder) if entry["trajectory"]]
+    episodes = {entry["task"]: Trajectory.model_validate(entry["trajectory"]) for entry in entries}
+    worker.suite, worker.environment = ForcedSuite(), Replay(episodes)  # type: ignore[assignment]
+    path = folder / "forced.jsonl"
+    cells = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(c["seed"], c["order"]) for c in cells if c["size"] == sizes[-1]}
+    orders = ORDERS[:2]
+    for seed in range(seeds):
+        if all((seed, order) in done for order in orders):
+            continue
+        mixed = random.Random(seed).sample(entries, len(entries))
+        live, evaluated, pool = (
+            mixed[: live_games * len(sizes)],
+            mixed[-games:],
+            mixed[live_games * len(sizes) : -games],
+        )
+        shuffled = list(range(len(pool)))
+        for order in orders:
+            with closing(open_database("sqlite:///:memory:")) as database:
+                bank, taken = components.open_bank(config, database, embedder), list[int]()
+                for number, size in enumerate(sizes):
+                    more = chosen(bank, pool, shuffled, taken, size, order, config.retrieval.k, [])
+                    add(bank, [pool[i] for i in more])
+                    taken += more
+                    worker.forget()  # a bank follows its database within seconds, and here these count
+                    worker.with_bank(database)
+                    rows = [forced_row(play_entry(worker, e, i, seed), episodes) for i, e in enumerate(evaluated)]
+                    cell = {
+                        "seed": seed,
+                        "order": order,
+                        "size": size,
+                        "collected": str(sum(Decimal(pool[i]["dollars"]) for i in taken)),
+                        "games": rows,
+                    }
+                    with path.open("a") as file:
+                        file.write(json.dumps(cell) + "\n")
+                    if order == "active" and size != sizes[-1]:
+                        part = live[number * live_games : (number + 1) * live_games]
+                        played = [play_entry(worker, e, i, seed + 1000 * (number + 1)) for i, e in enumerate(part)]
+                        with database.begin(write=True) as connection:
+                            write_records(connection, [d for r in played for d in r.decisions])
+            worker.forget()
+
+
+def play_entry(worker: BankedWorker, entry: dict[str, Any], index: int, seed: int) -> EpisodeRecord:
+    record = worker.play(EpisodeJob("cascade", seed, index, entry["task"], entry["task"], None, entry["kind"]))
+    assert record.error is None, record.error
+    return record
+
+
+def forced_row(record: EpisodeRecord, episodes: dict[str, Trajectory]) -> list[Any]:
+    """Share of steps that the student takes as the teacher did, steps, deferred steps, dollars."""
+    taught = [" ".join(step.action.lower().split()) for step in episodes[record.task].steps]
+    right = [
+        d.answered_by == "student" and d.action == action for d, action in zip(record.decisions, taught, strict=True)
+    ]
+    return [sum(right) / len(right), record.steps, record.teacher_steps, str(record.dollars)]
+
+
 def kinds(pool: Sequence[dict[str, Any]], taken: Sequence[int]) -> dict[str, int]:
     counts = defaultdict[str, int](int)
     for i in taken:
@@ -255,42 +359,39 @@ def kinds(pool: Sequence[dict[str, Any]], taken: Sequence[int]) -> dict[str, int
     return dict(counts)
 
 
-def show(folder: Path, draws: int = 2000) -> None:
-    cells = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+def show(folder: Path, name: str, draws: int = 2000) -> None:
+    cells = [json.loads(line) for line in (folder / name).read_text().splitlines()]
     by = {(c["order"], c["size"], c["seed"]): c for c in cells}
-    seeds = sorted({c["seed"] for c in cells if all((o, SIZES[-1], c["seed"]) in by for o in ORDERS[:2])})
-    games = {s: len(by["random", SIZES[0], s]["games"]) for s in seeds}
     print(
-        "stand-ins (offline/imitator under offline/expert), official games: "
-        f"{len(seeds)} seeds, {list(games.values())} games of valid_unseen a cell; "
-        "95 % bootstrap over seeds and games; differences to random are paired"
+        "stand-ins (offline/imitator under offline/expert), official games; 95 % bootstrap over seeds and their games; "
+        "differences to random are paired"
     )
-    print("demos  order    solved, teacher share, $/episode; less random: share, $/episode; collected $")
-    rng = np.random.default_rng(0)
-    picks = []
-    for _ in range(draws):
-        drawn = [int(s) for s in rng.choice(seeds, len(seeds))]
-        picks.append((drawn, [rng.integers(0, games[s], games[s]) for s in drawn]))
-    for size in SIZES:
+    print("columns: solved (forced: student's steps that are as the teacher's), teacher share, $/episode; collected $")
+    for size in sorted({c["size"] for c in cells}):
         for order in ORDERS:
-            if any((order, size, s) not in by for s in seeds):
+            seeds = sorted({s for (_, _, s) in by if {("random", size, s), (order, size, s)} <= set(by)})
+            if not seeds:
                 continue
-            own = {s: table(by[order, size, s]) for s in seeds}
-            other = {s: table(by["random", size, s]) for s in seeds}
-            point = figures([own[s] for s in seeds])
-            base = figures([other[s] for s in seeds])
-            sampled, apart = [], []
-            for drawn, which in picks:
-                mine = figures([own[s][w] for s, w in zip(drawn, which)])
+            own, other = ({s: table(by[o, size, s]) for s in seeds} for o in (order, "random"))
+            rng, sampled, apart = np.random.default_rng(0), [], []
+            for _ in range(draws):
+                drawn = [int(s) for s in rng.choice(seeds, len(seeds))]
+                which = [rng.integers(0, len(own[s]), len(own[s])) for s in drawn]
+                mine, base = (figures([of[s][w] for s, w in zip(drawn, which)]) for of in (own, other))
                 sampled.append(mine)
-                apart.append(mine - figures([other[s][w] for s, w in zip(drawn, which)]))
-            low, high = np.percentile(sampled, [2.5, 97.5], axis=0)
-            dlow, dhigh = np.percentile(apart, [2.5, 97.5], axis=0)
+                apart.append(mine - base)
             spent = np.mean([float(by[order, size, s]["collected"]) for s in seeds])
-            text = "  ".join(f"{point[i]:.4f} [{low[i]:.4f}, {high[i]:.4f}]"[:24] for i in range(3))
-            gap = point - base
-            difference = "  ".join(f"{gap[i]:+.4f} [{dlow[i]:+.4f}, {dhigh[i]:+.4f}]" for i in (1, 2))
-            print(f"{size:5}  {order:7}  {text}  {difference if order != 'random' else '':50}  {spent:.3f}")
+            games = sum(len(rows) for rows in own.values())
+            told_own = told(figures(own.values()), sampled)
+            print(f"{size:3} {order:7} {len(seeds)} seeds, {games:3} games  {told_own}  ${spent:.3f}")
+            if order != "random":
+                print(f"{'less random':>31}  {told(figures(own.values()) - figures(other.values()), apart)}")
+
+
+def told(point: np.ndarray, drawn: Sequence[np.ndarray]) -> str:
+    """Figures with their intervals."""
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    return "  ".join(f"{p:+.4f} [{a:+.4f}, {b:+.4f}]" for p, a, b in zip(point, low, high))
 
 
 def recorded(draws: int = 1000) -> None:
@@ -342,24 +443,28 @@ def table(cell: dict[str, Any]) -> np.ndarray:
     return np.array([[g[0], g[1], g[2], float(g[3])] for g in cell["games"]], dtype=np.float64)
 
 
-def figures(of_seeds: Sequence[np.ndarray]) -> np.ndarray:
+def figures(of_seeds: Iterable[np.ndarray]) -> np.ndarray:
     """Solve rate, teacher share of steps, dollars an episode."""
-    rows = np.concatenate(of_seeds)
+    rows = np.concatenate(list(of_seeds))
     return np.array([rows[:, 0].mean(), rows[:, 2].sum() / rows[:, 1].sum(), rows[:, 3].mean()])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("play", "show", "recorded"))
+    parser.add_argument("what", choices=("play", "forced", "show", "recorded"))
     parser.add_argument("--out", type=Path, default=Path("runs/active"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--games", type=int, default=30, help="Of the evaluation, of each seed.")
+    parser.add_argument("--forced", action="store_true", help="Show what `forced` played.")
+    parser.add_argument("--sizes", type=int, nargs="+", default=(10, 20, 40), help="Of the bank, for `forced`.")
     parser.add_argument("--traffic", type=int, default=25, help="Live games at each size.")
     options = parser.parse_args()
     if options.what == "play":
         play(options.out, options.seeds, options.games, options.traffic)
+    elif options.what == "forced":
+        play_forced(options.out, options.seeds, options.games, options.traffic, options.sizes)
     elif options.what == "show":
-        show(options.out)
+        show(options.out, "forced.jsonl" if options.forced else "cells.jsonl")
     else:
         recorded()
 
