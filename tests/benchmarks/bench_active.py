@@ -288,7 +288,7 @@ class ForcedSuite(AlfworldSuite):
         return await super().play(environment, path, forced)
 
 
-def play_forced(folder: Path, seeds: int, games: int, live_games: int, sizes: Sequence[int]) -> None:
+def play_forced(folder: Path, seeds: int, games: int, live_games: int, sizes: Sequence[int], *, last: bool) -> None:
     config = configuration()
     embedder = RememberingEmbedder(components.make_embedder("minilm"))
     bench_worker.embedder = lambda name: embedder
@@ -319,7 +319,8 @@ def play_forced(folder: Path, seeds: int, games: int, live_games: int, sizes: Se
                     taken += more
                     worker.forget()  # a bank follows its database within seconds, and here these count
                     worker.with_bank(database)
-                    rows = [forced_row(play_entry(worker, e, i, seed), episodes) for i, e in enumerate(evaluated)]
+                    asked = evaluated if size == sizes[-1] or not last else ()
+                    rows = [forced_row(play_entry(worker, e, i, seed), episodes) for i, e in enumerate(asked)]
                     cell = {
                         "seed": seed,
                         "order": order,
@@ -327,8 +328,9 @@ def play_forced(folder: Path, seeds: int, games: int, live_games: int, sizes: Se
                         "collected": str(sum(Decimal(pool[i]["dollars"]) for i in taken)),
                         "games": rows,
                     }
-                    with path.open("a") as file:
-                        file.write(json.dumps(cell) + "\n")
+                    if rows:
+                        with path.open("a") as file:
+                            file.write(json.dumps(cell) + "\n")
                     if order == "active" and size != sizes[-1]:
                         part = live[number * live_games : (number + 1) * live_games]
                         played = [play_entry(worker, e, i, seed + 1000 * (number + 1)) for i, e in enumerate(part)]
@@ -456,13 +458,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--games", type=int, default=30, help="Of the evaluation, of each seed.")
     parser.add_argument("--forced", action="store_true", help="Show what `forced` played.")
+    parser.add_argument("--last", action="store_true", help="Evaluate the last of --sizes alone.")
     parser.add_argument("--sizes", type=int, nargs="+", default=(10, 20, 40), help="Of the bank, for `forced`.")
     parser.add_argument("--traffic", type=int, default=25, help="Live games at each size.")
     options = parser.parse_args()
     if options.what == "play":
         play(options.out, options.seeds, options.games, options.traffic)
     elif options.what == "forced":
-        play_forced(options.out, options.seeds, options.games, options.traffic, options.sizes)
+        play_forced(options.out, options.seeds, options.games, options.traffic, options.sizes, last=options.last)
     elif options.what == "show":
         show(options.out, "forced.jsonl" if options.forced else "cells.jsonl")
     else:
