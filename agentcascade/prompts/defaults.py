@@ -165,8 +165,7 @@ $episodes
 $note
 Of each of the $count episodes: $question
 Answer with $count lines and nothing else: of each episode its code as it stands here, a colon, and one word, yes or no.
-The first line is:
-$answer""",
+The first of your $count lines begins with $answer""",
         required=("episodes", "answer"),
         optional=("note",),
         others=("count", "question"),

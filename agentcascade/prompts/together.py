@@ -74,7 +74,7 @@ def share_verdicts(question: str, episodes: Sequence[str], prompts: Prompts = DE
         question=question,
         episodes=body,
         note=prompts.render("judge_note_together"),
-        answer=f"{codes[0]}: yes or no",
+        answer=f"{codes[0]}:",
     )
     return SharedPrompt(text, codes)
 

@@ -10,8 +10,9 @@ and 8 together, counted as cl100k_base; no model is asked. audits: the same of a
 ALFWorld behind our agent's system message. Both say what that costs where an output token costs as much as four of
 input. sample: a model behind an OpenAI-compatible endpoint judges InterCode's episodes of gpt-3.5 with one query, half
 of them failures, each alone and 8 together, in one order for both; rows are written as they come. report: what such
-rows say, accuracy with exact intervals, agreement with the verdicts alone, tokens. Rows of Qwen2.5-Coder-0.5B-Instruct
-(Q4_K_M, llama.cpp on a CPU, temperature 0) are in judges.jsonl.xz.
+rows say, accuracy with exact intervals, agreement with the verdicts alone, tokens. In judges.jsonl.xz are rows of
+Qwen2.5-Coder-0.5B-Instruct (Q4_K_M, llama.cpp on a CPU, temperature 0): eight episodes, asked when the shared prompt
+still ended with a first line that could be copied ("1-711fb5: yes or no"), which is what the model did.
 """
 
 from __future__ import annotations
