@@ -10,7 +10,8 @@ verdict. The verifier is the same 1.5B (Q4_K_M, llama.cpp on a CPU, temperature 
 `direct` for one word, `think` for a sentence or two and a verdict (split votes alone). Its scores are in
 verifier.jsonl.xz: one line a question, no texts of others. scores: AUROC of agreement, of the score, and of both
 together (logistic regression, cross-fitted by questions), with 95 % bootstrap intervals over questions. certified: what
-`tune` certifies on a random half of the questions, and what it does on the other half, with and without the score.
+`tune` certifies on a random half of the questions, and what it does on the other half, with and without the score, and
+with the scores of other questions: a score that knows nothing makes rules between two numbers of votes, too.
 `record` asks a live model with the product's own verifier and writes lines of the same form (--direct: no thought).
 """
 
@@ -169,27 +170,34 @@ def scored(recorded: Sequence[Row], form: str) -> Columns:
 
 def certified(recorded: Sequence[Row], splits: int) -> None:
     log = scored(recorded, "direct")
+    told = [row for row in recorded if row.scores.get("direct") is not None]
+    order = np.random.default_rng(1).permutation(len(told))
+    blind = scored([row._replace(scores=told[i].scores) for row, i in zip(told, order)], "direct")
     print(f"{len(log)} questions' wordings, {log.clusters} questions, n = {SAMPLES}, score `direct`")
-    arms = {"vote": ("consistency",), "vote and score": ("verified",)}
+    arms = {
+        "vote": (log, ("consistency",)),
+        "vote and score": (log, ("verified",)),
+        "vote and others' scores": (blind, ("verified",)),
+    }
     for bound in (0.05, 0.1, 0.15, 0.2):
         found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in arms}
         for seed in range(splits):
             mine = np.isin(log.cluster, np.random.default_rng(seed).permutation(log.clusters)[: log.clusters // 2])
-            for name, rules in arms.items():
-                found[name].append(half(log, mine, Settings(bound, risk=Risk("wrong"), rules=rules, sizes=(SAMPLES,))))
+            for name, (own, rules) in arms.items():
+                found[name].append(half(own, mine, Settings(bound, risk=Risk("wrong"), rules=rules, sizes=(SAMPLES,))))
         base = np.array(found["vote"])[:, 0]
         for name, halves in found.items():
             cover, risk, cost = np.array(halves).T
             low, high = np.quantile(cover, (0.025, 0.975))
             gain = "" if name == "vote" else f"; against the vote {np.mean(cover - base):+.3f}"
             print(
-                f"  risk {bound}: {name:14} coverage {cover.mean():.3f} [{low:.3f}, {high:.3f}]; risk on the other "
+                f"  risk {bound}: {name:23} coverage {cover.mean():.3f} [{low:.3f}, {high:.3f}]; risk on the other "
                 f"half {risk.mean():.3f}; cost {cost.mean():.3f}; a rule in {(cover > 0).sum()} of {splits}{gain}"
             )
-    for name, rules in arms.items():
+    for name, (own, rules) in arms.items():
         least = "none up to .5"
         for bound in np.arange(0.01, 0.51, 0.01):
-            tuned = search([log], Settings(float(bound), risk=Risk("wrong"), rules=rules, sizes=(SAMPLES,)))
+            tuned = search([own], Settings(float(bound), risk=Risk("wrong"), rules=rules, sizes=(SAMPLES,)))
             if tuned.chosen is not None:
                 least = f"{bound:.2f} ({tuned.chosen.rule.name}, coverage {tuned.chosen.replayed.acceptance:.3f})"
                 break
@@ -233,8 +241,8 @@ async def record(options: argparse.Namespace) -> None:
             votes = voted(task)
             if votes is None:
                 continue
-            given = answers.answers(STUDENT, task).answers[:SAMPLES]
-            text = answers.statement(next(answer.text for answer in given if answer.rows == votes[0]))
+            results = [result.rows for result, _ in shipped.rows()[task].models[STUDENT].results[:SAMPLES]]
+            text = answers.statement(answers.answers(STUDENT, task).answers[results.index(votes[0])].text)
             sample = Sample(message={"role": "assistant", "content": text}, action=Action(key=text, text=text))
             said, notes = await verifier.score("always", sample, schema.messages(task), None, ask)
             usage = told[-1].usage
