@@ -1,15 +1,17 @@
-"""`agentcascade serve` against the litellm proxy: requests per second, p50 and p99, and our memory over many requests.
+"""`agentcascade serve` against the litellm proxy: requests and CPU seconds, p50 and p99, streams, and two workers.
 
-Run: python tests/benchmarks/bench_proxy.py --litellm-python VENV/bin/python [--memory 50000]
+Run: python tests/benchmarks/bench_proxy.py          (under five minutes on two cores that do nothing else)
 
-VENV is a virtual environment of its own with `litellm[proxy]`; `wrk` makes the load (apt-get install wrk). Both proxies
-pass on to the same endpoint, which answers at once in another process; servers, load and endpoint share the machine's
-cores. Both ask for a key (litellm its master key, ours one made by `agentcascade keys`); defaults otherwise, request
-logs to /dev/null; ours also writes every decision to SQLite. Rounds are taken in turn; of each figure the median over
-the rounds is shown. Only one server gets requests at a time.
+litellm's proxy runs in an environment of its own: `python -m venv .cache/litellm-proxy` and
+`.cache/litellm-proxy/bin/pip install 'litellm[proxy]'`, or another by --litellm-python; `wrk` makes the load (apt-get
+install wrk). Both proxies pass on to the same endpoint, which answers at once in another process; servers, load and
+endpoint share the machine's cores, so CPU time of a server's processes is given beside its requests a second: it is
+what a request costs, whoever else is busy. Both ask for a key (litellm its master key, ours one made by `agentcascade
+keys`); defaults otherwise, request logs to /dev/null; ours also writes every decision to SQLite. Rounds are taken in
+turn; of each figure the median over the rounds is shown. Only one server gets requests at a time.
 
-litellm has no cascade: mode `cascade` (n = 3 in one call, six of 10,000 steps retrieved, MiniLM's embeddings cached)
-stands against its plain call.
+litellm has no cascade: mode `cascade` (n = 3 in one call, six of --steps retrieved, MiniLM's embeddings cached)
+stands against its plain call. Of streams, p50 and p99 are those of the time to the first chunk.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,11 +43,13 @@ import psutil
 import yaml
 
 import agentcascade
-from tests.benchmarks import endpoint
+from tests.benchmarks import endpoint, stream_client
 from tests.benchmarks.bench_bank import STEPS_EACH, trajectories
 from tests.benchmarks.bench_wrap import conversation
 
 MODEL = "openai/gpt-4.1-mini"
+CACHE = Path(os.environ.get("AGENTCASCADE_CACHE", Path(__file__).parents[2] / ".cache"))
+LITELLM = str(CACHE / "litellm-proxy" / "bin" / "python")
 LOAD = """
 local bodies = {BODIES}
 local made = 0
@@ -63,17 +68,33 @@ end
 """
 
 
+GOALS = {"teacher": 5.0, "cascade": 3.5, "teacher, streamed": 5.0}
+"""How many times litellm's requests a second; the p99 shall be half of its."""
+P99_GOAL, WORKERS_GOAL = 0.5, 1.8
+
+
 class Figures(NamedTuple):
     rps: float
     p50: float
     p99: float
     requests: int
+    cpu: float
+    """Milliseconds of the server's processes, a request."""
 
 
 class Target(NamedTuple):
     url: str
     key: str
     process: psutil.Process
+
+    def cpu_seconds(self) -> float:
+        """Of all its processes so far."""
+        total = 0.0
+        for process in [self.process, *self.process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
 
 
 def chat(index: int) -> dict[str, Any]:
@@ -116,10 +137,22 @@ def load(folder: Path, target: Target, model: str, connections: int, seconds: fl
     script.write_text(text)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s", "-s", str(script)]
     command.append(target.url.replace("/v1/chat/completions", path))
+    before = target.cpu_seconds()
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, Any] = json.loads(shown.strip().splitlines()[-1])
     assert not found["errors"], shown
-    return Figures(found["requests"] / found["seconds"], found["p50"], found["p99"], found["requests"])
+    cpu = 1000 * (target.cpu_seconds() - before) / max(found["requests"], 1)
+    return Figures(found["requests"] / found["seconds"], found["p50"], found["p99"], found["requests"], cpu)
+
+
+def stream_load(target: Target, model: str, connections: int, seconds: float) -> Figures:
+    """The same for streamed answers; p50 and p99 are those of the time to the first chunk."""
+    bodies = [json.dumps({"model": model, "stream": True, **chat(i)}).encode() for i in range(90)]
+    before = target.cpu_seconds()
+    firsts, taken = asyncio.run(stream_client.load(target.url, target.key, bodies, connections, seconds))
+    cpu = 1000 * (target.cpu_seconds() - before) / max(len(firsts), 1)
+    p50, p99 = np.percentile(firsts, [50, 99]) * 1000
+    return Figures(len(firsts) / taken, float(p50), float(p99), len(firsts), cpu)
 
 
 @contextlib.contextmanager
@@ -197,30 +230,70 @@ def made_key(folder: Path) -> str:
     return subprocess.run([*command, *config], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def compare(
-    folder: Path, url: str, python: str, key: str, workers: int, levels: list[int], rounds: int, seconds: float
-) -> None:
+def compare(folder: Path, url: str, python: str, key: str, chosen: argparse.Namespace) -> None:
     master = f"sk-{secrets.token_hex(32)}"
     with (
-        server(theirs(folder, url, python, workers), "/health/liveliness", folder, master) as other,
-        server(ours(folder, url, workers), "/readyz", folder, key) as own,
+        server(theirs(folder, url, python, 1), "/health/liveliness", folder, master) as other,
+        server(ours(folder, url, 1), "/readyz", folder, key) as own,
     ):
-        targets = {"litellm": (other, "teacher"), "teacher": (own, "teacher"), "cascade": (own, "cascade")}
-        for connections in levels:
-            for target, model in targets.values():
-                load(folder, target, model, connections, 3)
-            found: dict[str, list[Figures]] = defaultdict(list)
-            for _ in range(rounds):
-                for name, (target, model) in targets.items():
-                    found[name].append(load(folder, target, model, connections, seconds))
-            middle = {name: Figures(*np.median(f, axis=0)) for name, f in found.items()}
-            for name, figures in middle.items():
-                times, wait = figures.rps / middle["litellm"].rps, figures.p99 / middle["litellm"].p99
-                print(
-                    f"{workers} workers, {connections:3} connections, {name:8} {figures.rps:7.0f} requests/s "
-                    f"({times:5.2f}x)   p50 {figures.p50:7.1f} ms   p99 {figures.p99:7.1f} ms ({wait:.2f}x)",
-                    flush=True,
-                )
+        for connections in chosen.connections:
+            asked: dict[str, Callable[[float], Figures]] = {
+                "litellm": partial(load, folder, other, "teacher", connections),
+                "teacher": partial(load, folder, own, "teacher", connections),
+                "cascade": partial(load, folder, own, "cascade", connections),
+            }
+            show(connections, in_turn(asked, chosen.rounds, chosen.seconds))
+        for connections in chosen.streams:
+            asked = {
+                "litellm, streamed": partial(stream_load, other, "teacher", connections),
+                "teacher, streamed": partial(stream_load, own, "teacher", connections),
+            }
+            show(connections, in_turn(asked, chosen.rounds, chosen.seconds))
+
+
+def in_turn(asked: dict[str, Callable[[float], Figures]], rounds: int, seconds: float) -> dict[str, Figures]:
+    """Medians of each, taken in turn after a short round that does not count."""
+    for one in asked.values():
+        one(2)
+    found: dict[str, list[Figures]] = defaultdict(list)
+    for _ in range(rounds):
+        for name, one in asked.items():
+            found[name].append(one(seconds))
+    return {name: Figures(*np.median(figures, axis=0)) for name, figures in found.items()}
+
+
+def show(connections: int, middle: dict[str, Figures]) -> None:
+    """Each against the first."""
+    first = next(iter(middle.values()))
+    assert first.requests, "none was answered: the machine has no time for this"
+    for name, figures in middle.items():
+        goal = f"   goal {GOALS[name]} x, p99 {P99_GOAL} x" if name in GOALS else ""
+        print(
+            f"{connections:3} clients, {name:17} {figures.rps:6.0f} requests/s ({figures.rps / first.rps:4.1f} x)   "
+            f"p50 {figures.p50:7.1f}   p99 {figures.p99:7.1f} ms ({figures.p99 / first.p99:.2f} x)   "
+            f"CPU {figures.cpu:5.2f} ms a request (1/{first.cpu / max(figures.cpu, 1e-3):.1f}){goal}",
+            flush=True,
+        )
+
+
+def several(folder: Path, url: str, key: str, chosen: argparse.Namespace) -> None:
+    """One worker and two. The load has its share of the cores; CPU time says what workers with a core each would do."""
+    with (
+        server(ours(folder, url, 1), "/readyz", folder, key) as one,
+        server(ours(folder, url, 2), "/readyz", folder, key) as two,
+    ):
+        asked: dict[str, Callable[[float], Figures]] = {
+            "one worker": partial(load, folder, one, "teacher", 64),
+            "two workers": partial(load, folder, two, "teacher", 64),
+        }
+        middle = in_turn(asked, chosen.rounds, chosen.seconds)
+    show(64, middle)
+    by_cpu = 2 * middle["one worker"].cpu / middle["two workers"].cpu
+    wall = middle["two workers"].rps / middle["one worker"].rps
+    print(
+        f"two workers: {by_cpu:.2f} x by CPU a request, as if each had a core to itself; {wall:.2f} x as measured, "
+        f"load and endpoint on the same cores   goal {WORKERS_GOAL} x"
+    )
 
 
 def doors(folder: Path, url: str, key: str, levels: list[int], rounds: int, seconds: float) -> None:
@@ -243,42 +316,30 @@ def doors(folder: Path, url: str, key: str, levels: list[int], rounds: int, seco
                 )
 
 
-def memory(folder: Path, url: str, key: str, total: int) -> None:
-    """The resident memory of one worker, sampled about ten times on the way, both modes in turn."""
-    with server(ours(folder, url, 1), "/readyz", folder, key) as target:
-        made, shown = 0, -1
-        while shown < 10:
-            if made * 10 // total > shown:
-                shown = made * 10 // total
-                print(f"memory: {target.process.memory_info().rss / 2**20:6.1f} MiB after {made:,}", flush=True)
-            for model in ("teacher", "cascade"):
-                made += load(folder, target, model, 16, 4).requests
-
-
 def main(chosen: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name, endpoint.running() as url:
         folder = Path(name)
         ours(folder, url, 1)
-        asyncio.run(fill(folder, 10_000))
+        asyncio.run(fill(folder, chosen.steps))
         key = made_key(folder)
-        if chosen.litellm_python:
-            for workers in chosen.workers:
-                compare(
-                    folder, url, chosen.litellm_python, key, workers, chosen.connections, chosen.rounds, chosen.seconds
-                )
+        if Path(chosen.litellm_python).exists():
+            compare(folder, url, chosen.litellm_python, key, chosen)
+        else:
+            print(f"no litellm at {chosen.litellm_python}: see --help")
+        if chosen.workers:
+            several(folder, url, key, chosen)
         if chosen.doors:
             doors(folder, url, key, chosen.connections, chosen.rounds, chosen.seconds)
-        if chosen.memory:
-            memory(folder, url, key, chosen.memory)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--litellm-python", help="the python of a virtual environment with litellm[proxy]")
-    parser.add_argument("--doors", action="store_true", help="compare the doors of our own proxy")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1])
-    parser.add_argument("--connections", type=int, nargs="+", default=[8, 64])
+    parser.add_argument("--litellm-python", default=LITELLM, help="of an environment with litellm[proxy]; %(default)s")
+    parser.add_argument("--doors", action="store_true", help="compare the doors of our own proxy, too")
+    parser.add_argument("--workers", action=argparse.BooleanOptionalAction, default=True, help="one worker against two")
+    parser.add_argument("--connections", type=int, nargs="+", default=[8, 64, 256])
+    parser.add_argument("--streams", type=int, nargs="*", default=[8, 64], help="clients that read streams")
+    parser.add_argument("--steps", type=int, default=1000, help="of the bank, which are embedded first")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8)
-    parser.add_argument("--memory", type=int, default=0, metavar="REQUESTS")
+    parser.add_argument("--seconds", type=float, default=4)
     main(parser.parse_args())

@@ -20,6 +20,7 @@ from pathlib import Path
 ANSWER = "Thought: It has to be washed, so the sink is next.\nAction: go to sink 1"
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 CHOICES = re.compile(rb'"n": ?(\d+)')
+STREAM = re.compile(rb'"stream": ?true')
 
 
 @cache
@@ -39,6 +40,20 @@ def response(n: int) -> bytes:
     return head.encode() + body
 
 
+@cache
+def stream() -> bytes:
+    """The answer as events, word by word, with usage at the end."""
+    own = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": "gpt-4.1-mini"}
+    words = [{"role": "assistant", "content": ""}, *({"content": word} for word in re.findall(r"\s*\S+", ANSWER))]
+    chunks = [{**own, "choices": [{"index": 0, "delta": word, "finish_reason": None}]} for word in words]
+    chunks.append({**own, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    usage = {"prompt_tokens": 2000, "completion_tokens": 20, "total_tokens": 2020}
+    chunks.append({**own, "choices": [], "usage": usage})
+    events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    return f"{head}{len(events):x}\r\n{events}\r\n0\r\n\r\n".encode()
+
+
 class Endpoint(asyncio.Protocol):
     """One connection. Requests are told apart by their content length alone; `n` is read off the body's text."""
 
@@ -54,7 +69,7 @@ class Endpoint(asyncio.Protocol):
                 return
             request, self._waiting = self._waiting[:whole], self._waiting[whole:]
             n = CHOICES.search(request, end)
-            self._transport.write(response(int(n[1]) if n else 1))
+            self._transport.write(stream() if STREAM.search(request, end) else response(int(n[1]) if n else 1))
 
 
 async def main(port: int) -> None:
