@@ -63,7 +63,8 @@ async def load(
     requests = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
     started, firsts, loop = time.perf_counter(), list[float](), asyncio.get_running_loop()
     made = [partial(Reader, requests, 7 * i, started + seconds, firsts) for i in range(connections)]
-    assert parts.hostname and parts.port
+    assert parts.hostname
+    assert parts.port
     opened = [await loop.create_connection(make, parts.hostname, parts.port) for make in made]
     await asyncio.gather(*(reader.over for _, reader in opened))
     return firsts, time.perf_counter() - started
