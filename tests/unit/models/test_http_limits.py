@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import aiohttp
 import httpx
 import pytest
 
@@ -56,3 +57,14 @@ def test_a_flood_leaves_the_loop_its_turn() -> None:
         return turns > 100 and await reading <= http_limits.MAX_BODY
 
     assert asyncio.run(main())
+
+
+@pytest.mark.parametrize(("cause", "billed"), [(aiohttp.ClientOSError(104), True), (ConnectionRefusedError(), False)])
+def test_a_reset_that_a_transport_calls_a_failed_connection_may_be_billed(cause: Exception, billed: bool) -> None:
+    """litellm's and httpx-aiohttp's transports say `ConnectError` and `ConnectTimeout` of connections reset in use."""
+    exchange = HttpExchange()
+    exchange.state = "sent"
+    for kind in (httpx.ConnectError, httpx.ConnectTimeout):
+        error = kind("connection reset by peer")
+        error.__cause__ = cause
+        assert exchange.may_be_billed(error) is billed
