@@ -157,9 +157,10 @@ def scored(recorded: Sequence[Row], form: str) -> Columns:
             continue
         votes = voted(row.task)
         assert votes is not None
-        samples = tuple(
-            one.model_copy(update={"score": row.scores[form]}) if one.action == votes[0] else one
-            for one in step.student.samples
+        results = [result.rows for result, _ in shipped.rows()[row.task].models[STUDENT].results]
+        samples = tuple(  # by their places: with InterCode's data the classes have other names
+            one.model_copy(update={"score": row.scores[form]}) if rows == votes[0] else one
+            for one, rows in zip(step.student.samples, results)
         )
         prompt, output = row.tokens[form]
         dollars = (table.input * prompt + table.output * output) / 10**6
