@@ -72,14 +72,18 @@ def window_of(messages: Sequence[Message], keep: int, every: int) -> Window | No
 
 def _with_its_calls(messages: Sequence[Message], cut: int) -> int:
     """The last answer up to `cut` such that all calls whose results stand behind it do so, too."""
-    made: dict[str, int] = {}
-    earliest = cut
+    last: dict[str, int] = {}
+    made: list[int | None] = []
     for index, message in enumerate(messages):
         if message.get("role") == "assistant":
-            made |= {str(call.get("id")): index for call in message.get("tool_calls") or () if isinstance(call, dict)}
-        elif index > cut and message.get("role") == "tool":
-            earliest = min(earliest, made.get(str(message.get("tool_call_id")), cut))
-    return cut if earliest == cut else _with_its_calls(messages, earliest)
+            last |= {str(call.get("id")): index for call in message.get("tool_calls") or () if isinstance(call, dict)}
+        made.append(last.get(str(message.get("tool_call_id"))) if message.get("role") == "tool" else None)
+    index = len(messages) - 1
+    while index > cut:  # which moves towards the beginning, at most as far as `index` does
+        of = made[index]
+        cut = cut if of is None else min(cut, of)
+        index -= 1
+    return cut
 
 
 class Bounded(NamedTuple):

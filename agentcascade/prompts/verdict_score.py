@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from math import exp, isfinite
+from math import exp
 from typing import Any
 
 from agentcascade.prompts import yes_no
 
 MOST = 20
 """Likely tokens that are read of a position; providers tell no more."""
+MOST_LOGPROB = 1e6
+"""Its size, at most; OpenAI says -9999 of what is very unlikely."""
 CHARACTERS = 4_000
 """Of an answer's end that are looked at."""
 TOKENS = 4_000
 """Likewise, of its tokens."""
 MARKS = " \t\r\n*_`\"'“”‘’.,:;!?()[]{}#>▁ĠĊ"
 """Around a word: markup, and how tokenizers write a blank and a line's end."""
-END_OF_THOUGHTS = re.compile(r".*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-VERDICT = re.compile(r"\bverdict\b[\s*_`\"':=-]*(yes|no)\b", re.IGNORECASE)
-SCORE = re.compile(r"\b(?:score|rating|verdict)\b[\s*_`\"':=-]*(\d{1,3}(?:\.\d{1,4})?)(?!\d|\.\d|\s*%)", re.IGNORECASE)
+THOUGHTS = re.compile(r"\s*<think", re.IGNORECASE)
+END_OF_THOUGHTS = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+VERDICT = re.compile(r"\bverdict\b[\s*_`\"':=-]*(yes|no)\b(?!\s*(?:or\b|/|\|))", re.IGNORECASE)
+"""Not where the question is said again: "Verdict: yes or no?"."""
+SCORE = re.compile(
+    r"\b(?:score|rating|verdict)\b[\s*_`\"':=-]*(?<!-)(\d{1,3}(?:\.\d{1,4})?)(?![\de]|[.,]\d|\s*%|\s*/(?!\s*10\b))",
+    re.IGNORECASE,
+)
+"""Of 10: neither a percentage, nor of another scale, nor below 0."""
 NUMBER = re.compile(r"[\s*_`\"']*(\d{1,3}(?:\.\d{1,4})?)(?:\s*/\s*10)?[\s*_`\"'.]*")
 
 
@@ -40,10 +48,9 @@ def yes_probability(text: str, tokens: Any) -> float | None:
     said = verdict(text)
     if said is None or not isinstance(tokens, Sequence) or isinstance(tokens, str):
         return None
-    for token in reversed(tokens[-TOKENS:]):
-        if _word(_field(token, "token")) == said:
-            return _probability(token, said)
-    return None
+    words = [token for token in tokens[-TOKENS:] if _word(_field(token, "token")) == said]
+    behind = _said_behind(_spoken(text), said)
+    return _probability(words[max(0, len(words) - 1 - behind)], said) if words else None
 
 
 def scale_score(text: str) -> float | None:
@@ -71,13 +78,26 @@ def verdict(text: str) -> str | None:
     return None if plain is None else "yes" if plain else "no"
 
 
+def _said_behind(text: str, said: str) -> int:
+    """How often the verdict's word is said once more behind it, as in "Verdict: no. There is no such column"."""
+    words = [found.start() for found in re.finditer(rf"\b{said}\b", text, re.IGNORECASE)]
+    labelled = [found.start(1) for found in VERDICT.finditer(text)]
+    lines = [found.start(1) for form in (yes_no.ALONE, yes_no.SAID) for found in form.finditer(text)]
+    if labelled:
+        place = labelled[-1]
+    elif words and not text[: words[0]].strip(MARKS):
+        place = words[0]
+    else:
+        place = max(lines, default=len(text))
+    return sum(word > place for word in words)
+
+
 def _spoken(text: str) -> str:
     """The answer's end, without a block of thoughts; one that is not closed is all thoughts."""
-    text = text[-CHARACTERS:]
-    behind = END_OF_THOUGHTS.sub("", text, count=1)
-    if behind is text and re.match(r"\s*<think", text, re.IGNORECASE):
+    ends = [found.end() for found in END_OF_THOUGHTS.finditer(text)]
+    if not ends and THOUGHTS.match(text):
         return ""
-    return behind.strip()
+    return text[ends[-1] if ends else 0 :][-CHARACTERS:].strip()
 
 
 def _probability(token: Any, said: str) -> float | None:
@@ -102,12 +122,14 @@ def _probability(token: Any, said: str) -> float | None:
         if not shares[word]:
             shares[word] = min(least, max(0.0, 1.0 - listed))
     yes, no = shares["yes"], shares["no"]
+    if not yes + no:
+        return None
     return round(min(1.0, max(0.0, yes / (yes + no))), 6)
 
 
 def _share(logprob: Any) -> float | None:
     """The probability; a little above 1 is rounding."""
-    if isinstance(logprob, bool) or not isinstance(logprob, (int, float)) or not isfinite(logprob) or logprob > 0.01:
+    if isinstance(logprob, bool) or not isinstance(logprob, (int, float)) or not -MOST_LOGPROB <= logprob <= 0.01:
         return None
     return exp(min(0.0, float(logprob)))
 

@@ -87,6 +87,19 @@ def test_no_result_stands_without_its_call_and_the_last_steps_stand_whole(
     assert cut(made, keep, every) == made, "what is bounded is not bounded again"
 
 
+def test_results_that_all_come_one_step_late_keep_their_calls_however_long_the_run() -> None:
+    messages: list[dict[str, Any]] = [GOAL]
+    for step in range(2_500):
+        call = {"id": f"call_{step}", "type": "function", "function": {"name": "get", "arguments": "{}"}}
+        messages.append({"role": "assistant", "content": "", "tool_calls": [call]})
+        if step > 700:
+            messages.append({"role": "tool", "tool_call_id": f"call_{step - 1}", "content": "late"})
+    window = window_of(messages, 8, 8)
+    assert window is not None
+    assert (window.cut, window.steps) == (701, 700), "as far back as the first of the chain"
+    assert not without_calls([GOAL, *messages[window.cut :]])
+
+
 @given(st.integers(1, 8), st.integers(1, 6), st.integers(6, 40))
 @settings(max_examples=30)
 def test_the_prefix_stays_until_so_many_further_steps_were_taken(keep: int, every: int, length: int) -> None:

@@ -77,6 +77,13 @@ def token(text: str, share: float, *likely: tuple[str, float]) -> dict[str, Any]
         ("yes", [{"token": "yes", "logprob": float("nan")}], None),
         ("yes", [{"token": "yes", "logprob": 3.0}], None),
         ("yes", [{"token": ["yes"], "logprob": -1}], None),
+        ("yes", [{"token": "yes", "logprob": -9999.0, "top_logprobs": [{"token": "x", "logprob": 0.0}]}], None),
+        ("yes", [{"token": "yes", "logprob": -(10**400)}], None),
+        ("<think>" + "Hm, so it goes. " * 500 + "\nVerdict: yes", [token("yes", 0.9)], None),
+        ("Verdict: no. It has no join", [token("no", 0.6, ("no", 0.6), ("yes", 0.4)), token(" no", 0.99)], 0.4),
+        ("Yes, it says yes", [token("Yes", 0.9), token(" yes", 0.1, ("that", 0.9), ("no", 0.1))], 0.9),
+        ("So\nyes\nas I said, yes", [token("yes", 0.9), token("yes", 0.1)], 0.9),
+        ("Verdict: yes or no? It is hard to say", [token("yes", 0.9), token("no", 0.9)], None),
     ],
 )
 def test_the_probability_is_of_the_last_verdict(text: str, tokens: Any, score: float | None) -> None:
@@ -91,6 +98,8 @@ def test_the_probability_is_of_the_last_verdict(text: str, tokens: Any, score: f
         ("Of 3 joins 2 fail.\n**Score:** 4.", 0.4),
         ("It has 3 faults.", None), ("11", None), ("Score: 95", None), ("Score: 90%", None), ("", None), ("-3", None),
         ("<think>Score: 9", None), ("<think>Score: 9</think>2", 0.2), ("Score: 1\nScore: 9", 0.9),
+        ("Score: -3", None), ("Score: 4/5", None), ("Score: 8 / 10", 0.8), ("Score: 1e1", None), ("Score: 1,000", None),
+        ("<think>" + "Hm, so it goes. " * 500 + "\nScore: 9", None),
     ],
 )  # fmt: skip
 def test_the_scale_is_read_where_it_is_one(text: str, score: float | None) -> None:
