@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import console, say
 
@@ -15,7 +16,7 @@ from agentcascade.cli.terminal import console, say
 @click.command()
 @database_options
 @click.option("--cascade", "name", default="default", show_default=True, help="Of several in one configuration.")
-@click.option("--max-risk", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Instead of audit.risk.")
+@click.option("--max-risk", type=FiniteRange(0, 1, min_open=True, max_open=True), help="Instead of audit.risk.")
 @click.option(
     "--reset", is_flag=True, help="Acknowledge an alarm: the router acts as configured, the watch begins anew."
 )

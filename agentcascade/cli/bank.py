@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from agentcascade.cli.bank_collect import collect
 from agentcascade.cli.batching import batch_options, open_batches
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import database, database_options, load_config, opened_bank
 from agentcascade.cli.terminal import console, say
 
@@ -148,7 +149,7 @@ def failures(config: Path | None, url: str | None, namespace: str | None, limit:
 )
 @click.option(
     "--cover",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Of each namespace's trajectories keep so many (from 1 on), or as many as have such a share of the coverage "
     "(below 1): near-duplicates go, each step stays near to one that is kept.",
 )
@@ -222,7 +223,7 @@ def reembed(config: Path | None, url: str | None) -> None:
 @click.option("--easy-words", type=click.IntRange(1), default=12, show_default=True, help="Of an easy step's thought.")
 @click.option("--hard-words", type=click.IntRange(1), default=40, show_default=True, help="Of any other.")
 @click.option("--limit", type=click.IntRange(1), help="Rewrite so many trajectories at most.")
-@click.option("--max-dollars", type=click.FloatRange(0), help="Begin no call once so much is spent.")
+@click.option("--max-dollars", type=FiniteRange(0), help="Begin no call once so much is spent.")
 @click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, help="Calls at once.")
 @batch_options
 @click.option("--dry-run", is_flag=True, help="Only say what it would save and cost.")
@@ -309,7 +310,7 @@ def teachers(config: Path | None, url: str | None, namespace: str | None) -> Non
 @command.command()
 @database_options
 @click.option("--namespace", help="Default: that of the configuration.")
-@click.option("--near", type=click.FloatRange(0, 1), default=0.75, show_default=True, help="Cosine of alike goals.")
+@click.option("--near", type=FiniteRange(0, 1), default=0.75, show_default=True, help="Cosine of alike goals.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show so many clusters.")
 def wanted(config: Path | None, url: str | None, namespace: str | None, near: float, limit: int) -> None:
     """Where demonstrations are wanted: goals at which the student defers or errs most, per dollar of the teacher."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentcascade.cli.batching import open_batches, poll_option
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import database_options, load_config, opened_bank
 from agentcascade.cli.terminal import say
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="DOLLARS",
     help="Of all active collection in the namespace. Default: collect.budget.",
 )

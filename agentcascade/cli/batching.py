@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 poll_option = click.option(
     "--poll",
-    type=click.FloatRange(0.01),
+    type=FiniteRange(0.01),
     metavar="SECONDS",
     default=30.0,
     show_default=True,

@@ -15,6 +15,7 @@ import click
 from agentcascade import registry
 from agentcascade.bench.policies import POLICIES
 from agentcascade.bench.suites.protocol import Defaults
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import ray_option
 from agentcascade.config.sections import RetrievalConfig
 from agentcascade.errors import ConfigError, did_you_mean
@@ -167,7 +168,7 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
         click.option("--max-tokens", type=click.IntRange(1), help="Of a student's answer. Default: the provider's."),
         click.option(
             "--timeout",
-            type=click.FloatRange(0, min_open=True),
+            type=FiniteRange(0, min_open=True),
             metavar="SECONDS",
             help="For all samples of a step; a student on a CPU may need minutes. Default: 30.",
         ),
@@ -225,9 +226,7 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
             show_default=True,
             help="Student samples per step.",
         ),
-        click.option(
-            "--temperature", type=click.FloatRange(0, 2), default=0.1, show_default=True, help="Of the student."
-        ),
+        click.option("--temperature", type=FiniteRange(0, 2), default=0.1, show_default=True, help="Of the student."),
         click.option(
             "--staged/--no-staged",
             default=None,
@@ -246,9 +245,7 @@ def agent_options(suite: Defaults) -> Callable[..., Any]:
             help="Let the teacher play and sample the student at every step, and write all of it to this JSONL file.",
         ),
         click.option("--log-samples", type=click.IntRange(1), help="Per step of the log. Default: 10."),
-        click.option(
-            "--log-temperature", "log_temperatures", type=click.FloatRange(0, 2), multiple=True, help=LOG_SETTING
-        ),
+        click.option("--log-temperature", "log_temperatures", type=FiniteRange(0, 2), multiple=True, help=LOG_SETTING),
         click.option("--log-k", "log_ks", type=click.IntRange(0), multiple=True, help=LOG_SETTING),
         click.option(
             "--log-window", "log_windows", metavar="BEFORE/AFTER", callback=windows, multiple=True, help=LOG_SETTING

@@ -14,6 +14,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import answer_options, load_config
 from agentcascade.cli.terminal import console, say
 
@@ -65,7 +66,7 @@ def command_of(name: str, suite: MemorySuite) -> click.Command:
         "--tradeoff",
         "tradeoffs",
         multiple=True,
-        type=click.FloatRange(0, 1),
+        type=FiniteRange(0, 1),
         default=(0.0, 0.02, 0.05, 0.1, 0.3, 0.9),
         show_default=True,
         help="λ, the weight of cost, at which a router is played; may be repeated.",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from agentcascade.cli.batching import open_batches, poll_option
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import database, database_options, load_config, opened_bank
 from agentcascade.cli.terminal import say
 
@@ -41,7 +42,7 @@ def judge_options(function: F) -> F:
         ),
         click.option("--namespace", help="Default: all."),
         click.option("--limit", type=click.IntRange(1), help="Judge so many episodes at most."),
-        click.option("--max-dollars", type=click.FloatRange(0), help="No call is made that could cost more than this."),
+        click.option("--max-dollars", type=FiniteRange(0), help="No call is made that could cost more than this."),
         click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, help="Calls at once."),
     )
     for option in reversed(options):
@@ -116,7 +117,7 @@ def check(logs: tuple[Path, ...], seed: int, **options: Any) -> None:
 @judge_options
 @click.option(
     "--idle",
-    type=click.FloatRange(0),
+    type=FiniteRange(0, 1e8),
     default=60.0,
     show_default=True,
     metavar="MINUTES",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.errors import did_you_mean
 
@@ -38,7 +39,7 @@ def log_options(function: F) -> F:
         click.option("--price", "prices", multiple=True, metavar="NAME=IN/OUT", help="Of one model. Repeatable."),
         click.option(
             "--sample-cost",
-            type=float,
+            type=FiniteRange(),
             default=0.02,
             show_default=True,
             help="Cost of one sample as a share of a teacher's answer, where the log does not know dollars.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import answer_options, database, database_options, load_config, ray_option
 from agentcascade.cli.terminal import console, say
 
@@ -71,7 +72,7 @@ def _sizes(settings: CascadeConfig, namespace: str | None, *, create: bool = Tru
 @click.argument("history")
 @click.argument("question")
 @click.option("--namespace")
-@click.option("--tradeoff", type=click.FloatRange(0, 1), help="λ, the weight of cost. Default: memory.tradeoff.")
+@click.option("--tradeoff", type=FiniteRange(0, 1), help="λ, the weight of cost. Default: memory.tradeoff.")
 @click.option("--budget", type=click.IntRange(0), help="Tokens. Default: memory.token_budget.")
 @click.option("--json", "as_json", is_flag=True, help="All that is known of the recall.")
 def ask(
@@ -133,7 +134,7 @@ def remove(config: Path | None, url: str | None, history: str, namespace: str | 
 @command.command()
 @database_options
 @click.argument("recall")
-@click.argument("score", type=click.FloatRange(0, 1))
+@click.argument("score", type=FiniteRange(0, 1))
 def score(config: Path | None, url: str | None, recall: str, score: float) -> None:
     """Say how good the memory of RECALL was, from 0 to 1: `train --live` learns from it.
 
@@ -193,7 +194,7 @@ def list_(config: Path | None, url: str | None, namespace: str | None) -> None:
 @click.option("--answer-model", help="For rewards f1, em and judge: any litellm model, or offline/reader.")
 @answer_options
 @click.option("--judge-model", help="For reward judge. Default: the answer model.")
-@click.option("--tradeoff", type=click.FloatRange(0, 1), help="Of the policy: one λ. Default: all, λ is an input.")
+@click.option("--tradeoff", type=FiniteRange(0, 1), help="Of the policy: one λ. Default: all, λ is an input.")
 @click.option("--passes", type=click.IntRange(1), default=30, show_default=True, help="Of the policy, at most.")
 @click.option("--patience", type=click.IntRange(1), default=10, show_default=True, help="Passes without improvement.")
 @click.option("--questions", type=click.IntRange(1), help="Use no more than so many of each conversation.")
@@ -247,7 +248,7 @@ def train(config: Path | None, url: str | None, out: Path, **options: Any) -> No
 @click.option("--offline", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The log.")
 @click.option("--router", "router_path", type=click.Path(path_type=Path, dir_okay=False), help="A trained router.")
 @click.option("--tiers", help="Instead of a router: low, mid, high, or module=tier,module=tier,...")
-@click.option("--tradeoff", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="λ, the weight of cost.")
+@click.option("--tradeoff", type=FiniteRange(0, 1), default=0.0, show_default=True, help="λ, the weight of cost.")
 @click.option(
     "--value", type=click.Choice(["score", "cost"]), default="score", show_default=True, help="What is estimated."
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.config.load import CascadeConfig, config_path
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def answer_options(function: F) -> F:
     base = click.option("--api-base", help="Endpoint of the answer model, e.g. a local vLLM server.")
     timeout = click.option(
         "--timeout",
-        type=click.FloatRange(0, 600, min_open=True),
+        type=FiniteRange(0, 600, min_open=True),
         metavar="SECONDS",
         help="For an answer; a model on a CPU may need minutes. Default: 60.",
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agentcascade.cli.numbers import FiniteRange
+
 if TYPE_CHECKING:
     from agentcascade.vllm.engine import EngineSettings
 
@@ -21,7 +23,7 @@ def engine_options(function: F) -> F:
         click.option("--vllm", help=f"vLLM's executable or virtual environment. {FROM}"),
         click.option("--max-model-len", type=click.IntRange(1), help="Tokens of prompt and answer together."),
         click.option("--dtype", help="As vLLM names it."),
-        click.option("--gpu-memory", type=click.FloatRange(0.05, 1), help="Share of the GPU's memory."),
+        click.option("--gpu-memory", type=FiniteRange(0.05, 1), help="Share of the GPU's memory."),
         click.option(
             "--cpu-memory", type=click.IntRange(1), help="GiB for keys and values, where vLLM runs on the CPU."
         ),
@@ -30,9 +32,7 @@ def engine_options(function: F) -> F:
         ),
         click.option("--prefix-caching/--no-prefix-caching", default=True, show_default=True),
         click.option("--chat-template", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
-        click.option(
-            "--wait", type=click.FloatRange(1), default=WAIT, show_default=True, help="Seconds until it is ready."
-        ),
+        click.option("--wait", type=FiniteRange(1), default=WAIT, show_default=True, help="Seconds until it is ready."),
     )
     for option in reversed(options):
         function = option(function)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentcascade.cli.batching import batch_options
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import database_options, ray_option
 from agentcascade.cli.students_engine import engine_options, engine_settings
 from agentcascade.cli.terminal import say
@@ -33,7 +34,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--teacher", help="The model of a transcript that counts as the teacher. Default: its only one.")
 @click.option("--name", help="Of the student, in the log. Default: the last part of MODEL.")
 @click.option("--n", type=click.IntRange(1), default=10, show_default=True, help="Samples per step.")
-@click.option("--temperature", type=click.FloatRange(0, 2), default=0.7, show_default=True)
+@click.option("--temperature", type=FiniteRange(0, 2), default=0.7, show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True, help="Of an answer.")
 @click.option("--actions", help="Format of actions. Default: the configuration's.")
 @click.option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentcascade.cli.logs import draft_tokens, log_options, read_steps, source_files
+from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.terminal import console as safe_console
 from agentcascade.cli.terminal import say
 from agentcascade.errors import InvalidRequest
@@ -33,8 +34,12 @@ def known_families(context: click.Context, parameter: click.Parameter, names: tu
 
 @click.command()
 @log_options
-@click.option("--max-risk", type=float, required=True, metavar="R", help="What may go wrong at most, e.g. 0.02.")
-@click.option("--confidence", type=float, default=0.95, show_default=True, metavar="C", help="Of the certificate.")
+@click.option(
+    "--max-risk", type=FiniteRange(), required=True, metavar="R", help="What may go wrong at most, e.g. 0.02."
+)
+@click.option(
+    "--confidence", type=FiniteRange(), default=0.95, show_default=True, metavar="C", help="Of the certificate."
+)
 @click.option("--risk", type=click.Choice(KINDS), default="teacher-disagreement", show_default=True, help="See below.")
 @click.option(
     "--count",
@@ -92,7 +97,7 @@ def known_families(context: click.Context, parameter: click.Parameter, names: tu
 )
 @click.option(
     "--error-cost",
-    type=float,
+    type=FiniteRange(),
     default=0.0,
     show_default=True,
     help="What a wrong action costs later, in teacher answers: where mistakes make episodes longer.",

@@ -12,6 +12,7 @@ SAID = re.compile(
     r"(?=[\s*_`\"'.!)\]}]*(?:\n|\Z))",
     re.IGNORECASE,
 )
+END_OF_THOUGHTS = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 ALONE = re.compile(r"(?m)(?:^[\s*_`\"'>#(\[-]*|[:–—][\s*_`\"']*)(yes|no)[\s*_`\"'.!)\]]*$", re.IGNORECASE)
 CHARACTERS = 4000
 """Of an answer's beginning and end that are looked at."""
@@ -21,9 +22,19 @@ def verdict(answer: str) -> bool | None:
     """True or False where the answer says so: with its first word, in a line of its own, or as "the answer is …".
 
     A first word decides; words inside sentences count for nothing ("Yes. There is no doubt", "No. A yes would need a
-    mug"). None where it begins otherwise and its lines say both, or neither.
+    mug"). None where it begins otherwise and its lines say both, or neither. Where thoughts end that never began, as
+    their opening tag was part of the prompt, what is behind them decides, unless what is before it says the other word:
+    a quoted tag must not turn a verdict.
     """
     text = THINKING.sub("", answer[:CHARACTERS] + ("\n" + answer[-CHARACTERS:] if len(answer) > CHARACTERS else ""))
+    before, *parts = END_OF_THOUGHTS.split(text)
+    if not parts:
+        return _said(text)
+    said = _said(parts[-1])
+    return said if _said(before) in (None, said) else None
+
+
+def _said(text: str) -> bool | None:
     text = text.strip().lstrip(MARKUP)
     labelled = re.match(r"(?:final\s+)?(?:answer|verdict)[\s*_`\"']*[:=-][\s*_`\"']*", text, re.IGNORECASE)
     text = text[labelled.end() :].lstrip(MARKUP) if labelled else text

@@ -84,6 +84,8 @@ async def test_a_judge_that_fails_leaves_the_episode_open() -> None:
     ("There is no mug on the table, it is on the desk.\n\nThe answer is yes.", True),
     ("Answer: no\n(the last line says yes)", False),
     ("Let me see. There was no error.\nYes", True),
+    ("Hm. Was it done?\nno\nWait.\n</think>\n\nno", False),
+    ("Hm. It was no desk, or was it?\n</think>\n\nYes. No doubt", True),
 ])  # fmt: skip
 async def test_a_models_verdict_counts_and_not_the_words_in_its_reasons(answer: str, success: bool) -> None:
     model = ScriptedModel([answer], price=Price(input=Decimal(1), output=Decimal(1)))
@@ -95,7 +97,7 @@ async def test_a_models_verdict_counts_and_not_the_words_in_its_reasons(answer: 
     assert "Action: look" in asked[0]["content"]
 
 
-@pytest.mark.parametrize("answer", ["perhaps", "", "No doubt it did", "Yes\tand no"])
+@pytest.mark.parametrize("answer", ["perhaps", "", "No doubt it did", "Yes\tand no", "No.</think>yes", "yes</think>"])
 async def test_a_model_that_says_neither_is_no_judge(answer: str) -> None:
     model = ScriptedModel([answer or " "])
     with pytest.raises(InvalidAction, match="neither yes nor no"):
