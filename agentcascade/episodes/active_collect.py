@@ -22,6 +22,7 @@ from agentcascade.bank.needs import GoalVectors, read_evidence
 from agentcascade.episodes.batch_collect import Task
 from agentcascade.episodes.episode import Episode
 from agentcascade.errors import BankError, BudgetExceeded, ConfigError, describe
+from agentcascade.messages import text_of
 from agentcascade.protocols import Budgets
 from agentcascade.step.engine import Engine
 from agentcascade.storage import Database
@@ -95,8 +96,7 @@ def single_step(task: Task, *, judged: bool) -> PoolTask:
             return False  # nothing that could be shown
         return None if judged else True
 
-    users = [str(m.get("content") or "") for m in task.messages if m.get("role") == "user"]
-    return PoolTask(task.id, users[0] if users else "", play)
+    return PoolTask(task.id, next((text_of(m) for m in task.messages if m.get("role") == "user"), ""), play)
 
 
 def chooser_of(

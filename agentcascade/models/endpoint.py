@@ -11,7 +11,7 @@ from typing import Any
 
 from agentcascade.messages import text_of
 from agentcascade.models.message_fields import PORTABLE_FIELDS, THINKING_FIELDS, portable
-from agentcascade.models.quirks import NO_THINKING, PARAMETER_REFUSED, REFUSALS, THINKING_WANTED
+from agentcascade.models.quirks import NO_THINKING, PARAMETER_FORBIDDEN, PARAMETER_REFUSED, REFUSALS, THINKING_WANTED
 from agentcascade.types import Message
 
 
@@ -45,15 +45,18 @@ class EndpointQuirks:
 
     def learn(self, error: Exception, request: Mapping[str, Any]) -> bool:
         """Whether `error` refuses something of `request` that can be left out, so that asking again is worth it."""
-        if getattr(error, "status_code", None) not in PARAMETER_REFUSED:
+        status = getattr(error, "status_code", None)
+        if status != 403 and status not in PARAMETER_REFUSED:
             return False
         text = str(error).lower()
         given = {**(request.get("extra_body") or {}), **request}
+        if status == 403:
+            given = {k: v for k, v in given.items() if k in PARAMETER_FORBIDDEN}
         named = {k for k, pattern in REFUSALS.items() if given.get(k) is not None and pattern.search(text)}
         if named:
             self.refused |= named
             return True
-        return self._learn_thinking(text, request.get("messages") or ())
+        return status != 403 and self._learn_thinking(text, request.get("messages") or ())
 
     def _learn_thinking(self, text: str, messages: Sequence[Message]) -> bool:
         turns = [m for m in messages if m.get("role") == "assistant"]

@@ -132,6 +132,8 @@ LOCAL_PROVIDERS = frozenset({"ollama", "lemonade"})
 
 PARAMETER_REFUSED = frozenset({400, 404, 422, 501})
 """HTTP statuses of a request that an endpoint does not take."""
+PARAMETER_FORBIDDEN = frozenset({"logprobs", "top_logprobs"})
+"""Parameters that are refused by 403: "You are not allowed to request logprobs from this model" (OpenAI)."""
 REFUSALS: Mapping[str, re.Pattern[str]] = {
     "logprobs": re.compile(r"logprob"),
     "top_logprobs": re.compile(r"logprob"),

@@ -31,7 +31,7 @@ FRAME_TOKENS = 150
 """Of the question around what is quoted."""
 ANSWER_TOKENS = 60
 """Of an answer, before one was seen."""
-WITHOUT_LOGPROBS = "it tells no log-probabilities: its score is read from a scale of 0 to 10"
+WITHOUT_LOGPROBS = "it tells no log-probabilities of its verdict: its score is read from a scale of 0 to 10"
 
 
 class SoftVerifier:
@@ -156,12 +156,10 @@ class SoftVerifier:
         text = text_of(completion.messages[0]) if completion.messages else ""
         if form == "scale":
             return scale_score(text)
-        told = tokens_of(completion)
-        if told is None:
-            if verdict(text) is not None:
-                self._form = "scale"
-            return None
-        return yes_probability(text, told)
+        score = yes_probability(text, tokens_of(completion))
+        if score is None and verdict(text) is not None:
+            self._form = "scale"  # none are told, or none of the verdict's word: it is cut into several tokens
+        return score
 
 
 def shown(candidate: Sample) -> Message:

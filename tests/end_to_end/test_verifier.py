@@ -212,6 +212,28 @@ def test_a_verifier_without_logprobs_is_asked_on_the_scale_from_then_on_and_says
     assert second.failures == ()
 
 
+CUT_UP: Any = [{"token": token, "logprob": -0.1, "top_logprobs": []} for token in ("Y", "ES")]
+FORBIDDEN = Reply(status=403, body={"error": {"message": "You are not allowed to request logprobs from this model"}})
+
+
+@pytest.mark.parametrize("first", [FORBIDDEN, Reply(["YES"], usage=USAGE, tokens=CUT_UP)], ids=["403", "cut up"])
+def test_logprobs_that_are_forbidden_or_of_parts_of_the_verdict_lead_to_the_scale(tmp_path: Path, first: Reply) -> None:
+    def verifier(request: Request) -> Reply:
+        if request.body.get("logprobs"):
+            return first
+        scale = "from 0 (certainly wrong)" in request.body["messages"][-1]["content"]
+        return Reply(["Score: 9.5" if scale else "Verdict: yes"], usage=USAGE)
+
+    provider = FakeOpenAI(Provider(["soup", "soup", "pie"], verifier))
+    with provider as fake, build(**configured(fake, tmp_path)) as cascade:
+        decisions = [cascade.sync_episode().complete(ASKED).agentcascade for _ in range(2)]
+    for decision in decisions:
+        assert decision.verification is not None
+        assert (decision.verification.score, decision.verification.read) == (0.95, "scale")
+    assert any("tells no log-probabilities" in note for note in decisions[0].failures)
+    assert decisions[1].failures == ()
+
+
 def test_anthropic_is_asked_on_the_scale_at_once(tmp_path: Path) -> None:
     with FakeAnthropic([text("Right.\nScore: 3")]) as claude:
         other: Any = {"model": "anthropic/claude-haiku-4-5", "api_base": claude.root, "api_key": KEY}

@@ -14,10 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentcascade import conversation
+from agentcascade.actions.formats import RegexActions
 from agentcascade.bank.active import ActiveChooser
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.needs import Evidence, GoalVectors, fit_curve, nearest, read_evidence, support
 from agentcascade.bank.realised import realised
+from agentcascade.episodes.active_collect import single_step
+from agentcascade.episodes.batch_collect import Task
 from agentcascade.errors import UnknownPrice
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
@@ -250,3 +254,13 @@ def test_the_curve_is_finite_and_never_rises(seen: list[tuple[float, float]]) ->
     curve = fit_curve(np.array([s for s, _ in seen]), np.array([n for _, n in seen]))
     low, high = curve.at(np.array([0.0, 1.0]))
     assert 0 < high <= low < 1
+
+
+def test_a_tasks_goal_is_the_text_of_its_first_user_message_in_parts_too() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    parts = [{"type": "text", "text": "Which mug"}, image, {"type": "text", "text": " is blue?"}]
+    task = Task("t", [{"role": "system", "content": "Look."}, {"role": "user", "content": parts}])
+    with_parts = single_step(task, judged=False).goal
+    assert with_parts == conversation.read(task.messages, RegexActions()).goal
+    assert "base64" not in with_parts
+    assert "{" not in with_parts
