@@ -37,8 +37,8 @@ class OnnxEmbedder:
         cores: Batches at once; default: as many as the process may use.
         precision: Of a BERT checkpoint. ``int8`` takes a third of the time on processors with VNNI. ``auto`` measures
             for ``minilm`` once a machine which one is better, and is ``float32`` for other models. Their vectors are of
-            one space: with int8 questions, keys, or both, at least .98 of the six nearest demonstrations are those of
-            float32 (tests/benchmarks/bench_embedding.py), so banks made with either may be searched with either.
+            one space: of the six nearest demonstrations .98 to .99 are those of float32 where either questions or keys
+            are int8, .977 to .984 where both are (tests/benchmarks/bench_embedding.py, by which episodes are held out).
     """
 
     def __init__(
