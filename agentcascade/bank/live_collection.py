@@ -92,6 +92,8 @@ class LiveCollection:
             with self._bank.database.begin() as connection:
                 drafted = connection.execute(select(drafts.c.position).where(*of_episode).limit(1)).first()
             return "wanted: chosen at its first step" if drafted is not None else ""
+        if not situation.goal.strip():
+            return ""  # it could not be banked: an image alone, say
         with self._lock:
             chooser = self._chooser(situation.namespace)
             candidate = chooser.appraise(situation.goal)

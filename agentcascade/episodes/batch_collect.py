@@ -18,6 +18,7 @@ from agentcascade.batches.types import BatchAnswer, BatchRequest
 from agentcascade.episodes.judge import ModelJudge
 from agentcascade.episodes.judge_batch import judge_by_batch
 from agentcascade.errors import InvalidAction, InvalidRequest
+from agentcascade.messages import text_of
 from agentcascade.protocols import ChatModel
 from agentcascade.types import Account, Message, Trajectory
 
@@ -58,6 +59,8 @@ def read_tasks(path: Path) -> list[Task]:
             if not isinstance(messages, list):
                 raise ValueError("give messages, or a goal")
             conversation.check(messages)
+            if not next((text_of(m) for m in messages if m["role"] == "user"), "").strip():
+                raise ValueError("its first user message has no text: that is the goal, without it nothing is banked")
         except ValueError as error:
             raise InvalidRequest(f"{path}, line {number}: {str(error)[:200]}") from error
         digest = blake2b(json.dumps(entry, sort_keys=True).encode(errors="replace"), digest_size=10).hexdigest()

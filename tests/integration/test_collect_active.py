@@ -24,7 +24,8 @@ from agentcascade.bench.active_pool import suite_pool
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.cli import main
 from agentcascade.episodes.active_collect import collect_actively
-from agentcascade.errors import BankError
+from agentcascade.episodes.batch_collect import read_tasks
+from agentcascade.errors import BankError, InvalidRequest
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.storage import open_database
 from agentcascade.storage.budgets import DatabaseBudgets
@@ -275,3 +276,11 @@ def test_a_suites_tasks_are_played_in_its_world(tmp_path: Path) -> None:
     assert done.spent == sum(choice.dollars for choice in done.choices)
     with closing(open_database(url)) as database:
         assert [len(t.steps) for t in Catalog(database).all()] == [3, 3]
+
+
+@pytest.mark.parametrize("line", [{"messages": [{"role": "user", "content": []}]}, {"goal": "  "}])
+def test_a_task_without_a_goal_is_refused_before_anything_is_paid(tmp_path: Path, line: dict[str, Any]) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"goal": "make tea"}\n' + json.dumps(line) + "\n")
+    with pytest.raises(InvalidRequest, match="line 2: its first user message has no text"):
+        read_tasks(path)

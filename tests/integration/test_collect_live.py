@@ -220,3 +220,13 @@ def test_off_by_default_and_what_cannot_be_weighed_is_an_error(tmp_path: Path) -
     common["retrieval"] = {"k": 0}
     with pytest.raises(ConfigError, match=r"set retrieval\.k above 0"):
         build(teacher="openai/gpt-4o", collect={"active": True}, **common)
+
+
+def test_an_episode_without_a_goal_is_not_collected_since_it_could_not_be_banked(tmp_path: Path) -> None:
+    image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    with FakeOpenAI(reply) as provider, cascade(f"sqlite:///{tmp_path}/a.db", provider) as built:
+        for content in ([image], "look at this"):
+            episode = built.sync_episode()
+            decision = episode.complete([{"role": "user", "content": content}]).agentcascade
+            assert decision.mode == ("cascade" if isinstance(content, list) else "collect")
+            assert episode.finish(success=True) is (decision.mode == "collect")
