@@ -108,7 +108,7 @@ async def client(target: Target, session: aiohttp.ClientSession, until: float, c
                 headers = {"authorization": f"Bearer {target.key}"}
                 async with session.post(url, json=asked, headers=headers) as response:
                     text = await response.read()
-                    broken = response.status == 200 and b'"error": {' in text
+                    broken = response.status == 200 and b'"error":{' in text
                     came[f"{door}: {'an error in the stream' if broken else response.status}"] += 1
         except TimeoutError:
             came["left" if leaving < 60 else "hung"] += 1
