@@ -95,7 +95,8 @@ def apply_rule(base: CascadeConfig, rule: Mapping[str, Any]) -> CascadeConfig:
         if name not in SECTIONS:
             raise BenchError(f"rule: section '{name}' is not part of a rule: {did_you_mean(name, SECTIONS)}")
     seated = _seated(base, rule)
-    settings = base.model_dump(mode="json", exclude={"teacher", "student", "students"})
+    unset = {"teacher", "student", "students"} | (set() if base.ladder else {"ladder"})  # an empty one is an error
+    settings = base.model_dump(mode="json", exclude=unset)
     sections = [name for name in rule if name not in ("student", "students")]
     merged = {name: rule[name] if name == "router" else {**settings[name], **rule[name]} for name in sections}
     validated = CascadeConfig.model_validate(settings | merged)

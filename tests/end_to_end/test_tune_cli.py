@@ -179,7 +179,7 @@ def test_the_database_is_a_log_too(tmp_path: Path) -> None:
         ('{"id": 1, "student": ["a"], "teacher": "a"}', ("--risk", "wrong"), "right answer (gold) is not known"),
         ('{"id": 1, "student": ["a"], "gold": "a"}', ("--risk", "teacher-disagreement"), "without a teacher's action"),
         ('{"id": 1, "student": ["a"], "gold": "a"}', ("--risk", "wrong", "--max-risk", "1"), "max_risk is 1"),
-        ('{"id": 1, "student": ["a"], "gold": "a"}', ("--risk", "wrong", "--max-risk", "nan"), "max_risk is nan"),
+        ('{"id": 1, "student": ["a"], "gold": "a"}', ("--risk", "wrong", "--max-risk", "nan"), "no finite number"),
         ('{"id": 1, "student": ["a"], "gold": "a"}', ("--risk", "wrong", "--confidence", "1"), "confidence is 1"),
         ('{"id": 1, "student": ["a"], "gold": "a"}', ("--risk", "rong"), "'rong' is not one of"),
         (
