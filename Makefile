@@ -27,10 +27,6 @@ test: $(VENV)/test
 docs: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
-# The documentation as a site, in build/site/; warnings are errors.
-docs: $(VENV)/docs
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
-
 # The lowest versions that pyproject.toml allows, in an environment of their own.
 lowest: $(VENV)/bin/python
 	$(PIP) install -q uv
@@ -44,10 +40,6 @@ $(VENV)/bin/python:
 
 $(VENV)/demo: $(VENV)/bin/python $(SOURCES)
 	$(PIP) install -q -c constraints.txt -e ".[bench,intercode-sql]"
-	touch $@
-
-$(VENV)/docs: $(VENV)/bin/python $(SOURCES)
-	$(PIP) install -q -c constraints.txt -e ".[docs]"
 	touch $@
 
 $(VENV)/docs: $(VENV)/bin/python $(SOURCES)
