@@ -1,12 +1,12 @@
 """Soak of `agentcascade serve`: mixed traffic on all doors with faults, and books against the provider's own bill.
 
-Run: python tests/benchmarks/bench_soak.py --hours 4 [--workers 2]
+Run: python tests/benchmarks/bench_soak.py --hours 4 [--workers 2] [--pause .6] [--folder F]
 
 Chat Completions, Responses and Messages, whole and streamed, in mode `teacher`; the provider fails (500, 429), is slow,
 or breaks off in mid-answer, and clients leave while they wait. It says how many tokens each prompt had, another number
 each time, so that every answer that it bills is found in the books, or missed. At the end: every whole answer is booked
 once, at its price; each of the others that cost something has an entry, an estimate that is no lower; nothing else is
-booked.
+booked. With `--folder`, another run goes on with the same database and bill.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import random
 import sqlite3
 import sys
@@ -47,6 +48,17 @@ class Provider:
         self.billed: set[int] = set()
         self.cut: set[int] = set()
         self.faults: Counter[str] = Counter()
+
+    def save(self, path: Path) -> None:
+        """The bill so far as JSON; a request under way counts as cut."""
+        sets = {"billed": sorted(self.billed), "cut": sorted(self.cut)}
+        path.write_text(json.dumps({"tokens": self._tokens, "faults": self.faults, **sets}))
+
+    def load(self, path: Path) -> None:
+        """Go on with a bill that `save` wrote."""
+        kept = json.loads(path.read_text())
+        self._tokens, self.faults = kept["tokens"], Counter(kept["faults"])
+        self.billed, self.cut = set(kept["billed"]), set(kept["cut"])
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -94,10 +106,13 @@ class Provider:
         self.billed.add(tokens)
 
 
-async def client(target: Target, session: aiohttp.ClientSession, until: float, chance: random.Random) -> Counter[str]:
-    """One client, asking one request after the other; what came of them."""
+async def client(
+    target: Target, session: aiohttp.ClientSession, until: float, pause: float, chance: random.Random
+) -> Counter[str]:
+    """One client, asking one request after the other, `pause` seconds between them on average; what came of them."""
     came: Counter[str] = Counter()
     while time.monotonic() < until:
+        await asyncio.sleep(chance.uniform(0, 2 * pause))
         door = chance.choice(list(DOORS))
         path, body = DOORS[door]
         asked = {"model": "teacher", "stream": chance.random() < 0.5, **body(chance.randrange(90))}
@@ -108,7 +123,7 @@ async def client(target: Target, session: aiohttp.ClientSession, until: float, c
                 headers = {"authorization": f"Bearer {target.key}"}
                 async with session.post(url, json=asked, headers=headers) as response:
                     text = await response.read()
-                    broken = response.status == 200 and b'"error":{' in text
+                    broken = response.status == 200 and (b'"error":{' in text or b'"error": {' in text)
                     came[f"{door}: {'an error in the stream' if broken else response.status}"] += 1
         except TimeoutError:
             came["left" if leaving < 60 else "hung"] += 1
@@ -134,7 +149,10 @@ async def main(chosen: argparse.Namespace) -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = Path(chosen.folder or name)
+        bill = folder / "bill.json"
+        if bill.exists():
+            provider.load(bill)
         port = runner.addresses[0][1]
         settings = {"api_base": f"http://127.0.0.1:{port}/v1", "api_key": "k", "retries": 0}
         teacher = {"name": "openai/gpt-4.1-mini", "price": {"input": "1", "output": "2"}, **settings}
@@ -162,12 +180,14 @@ async def main(chosen: argparse.Namespace) -> None:
             until = time.monotonic() + chosen.hours * 3600
             async with aiohttp.ClientSession() as session:
                 chances = [random.Random(f"{chosen.seed} {i}") for i in range(chosen.clients)]
-                asking = asyncio.gather(*(client(target, session, until, chance) for chance in chances))
+                asking = asyncio.gather(*(client(target, session, until, chosen.pause, chance) for chance in chances))
                 while not asking.done():
                     await asyncio.wait([asking], timeout=60)
                     mib = sum(p.memory_info().rss for p in [target.process, *target.process.children(True)]) / 2**20
                     print(f"{sum(provider.faults.values()):8,} requests {mib:7.1f} MiB", flush=True)
+                    provider.save(bill)
                 came = sum(asking.result(), Counter())
+        provider.save(bill)
         exact, guessed = booked(folder / "soak.db")
     await runner.cleanup()
     report(provider, came, exact, guessed)
@@ -195,6 +215,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=4)
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--pause", type=float, default=0, help="seconds between a client's requests, on average")
+    parser.add_argument("--folder", type=os.path.abspath, help="an existing folder that keeps database and bill")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     asyncio.run(main(parser.parse_args()))
