@@ -48,8 +48,9 @@ from agentcascade.types import Mode
 
 
 class ModelKeywords(TypedDict, total=False):
-    """Fields of `ModelConfig`."""
+    """Fields of `ModelConfig`. The model is its `name`, or under `model`."""
 
+    model: str
     name: str
     temperature: float | None
     max_tokens: int | None
@@ -127,7 +128,6 @@ class StuckKeywords(TypedDict, total=False):
 class VerifierKeywords(ModelKeywords, total=False):
     """Fields of `VerifierConfig`."""
 
-    model: str
     ask: Literal["split", "stakes", "always"] | Sequence[Literal["split", "stakes", "always"]]
     agreement: Sequence[float]
     accept: float
@@ -148,14 +148,13 @@ class RouterKeywords(PartKeywords, total=False):
 class LinkKeywords(StudentKeywords, total=False):
     """Fields of `LinkConfig`."""
 
-    router: RouterConfig | RouterKeywords
+    router: RouterConfig | RouterKeywords | str
 
 
 class RungKeywords(StudentKeywords, total=False):
     """Fields of `RungConfig`."""
 
-    model: str
-    router: RouterConfig | RouterKeywords | None
+    router: RouterConfig | RouterKeywords | str | None
 
 
 class SamplingKeywords(TypedDict, total=False):
@@ -194,8 +193,8 @@ class ActionsKeywords(TypedDict, total=False):
     format: str
     pattern: str | None
     fold: bool
-    verifier: ModelConfig | ModelKeywords | None
-    mergers: Sequence[PartConfig | PartKeywords]
+    verifier: ModelConfig | ModelKeywords | str | None
+    mergers: Sequence[PartConfig | PartKeywords | str]
     dry_run: bool
 
 
@@ -284,7 +283,7 @@ class BudgetsKeywords(TypedDict, total=False):
 class JudgeKeywords(TypedDict, total=False):
     """Fields of `JudgeConfig`."""
 
-    model: ModelConfig | ModelKeywords | None
+    model: ModelConfig | ModelKeywords | str | None
     question: str
     name: str | None
     options: Mapping[str, Any]
@@ -341,8 +340,8 @@ class MemoryKeywords(TypedDict, total=False):
     history: str
     axis: str
     tiers: Mapping[str, Mapping[str, str]]
-    models: Mapping[Literal["small", "medium", "large"], ModelConfig | ModelKeywords]
-    router: RouterConfig | RouterKeywords
+    models: Mapping[Literal["small", "medium", "large"], ModelConfig | ModelKeywords | str]
+    router: RouterConfig | RouterKeywords | str
     tradeoff: float
     explore: float
     embedder: str
@@ -364,7 +363,7 @@ class HistoryKeywords(TypedDict, total=False):
     carry: int
     every: int
     tier: Literal["low", "mid", "high"]
-    model: ModelConfig | ModelKeywords | None
+    model: ModelConfig | ModelKeywords | str | None
     timeout_seconds: float
     teacher: bool
 
@@ -393,11 +392,11 @@ class ServerKeywords(TypedDict, total=False):
 class SharedKeywords(TypedDict, total=False):
     """Fields of `CascadeConfig` that every call takes by these names and types."""
 
-    ladder: Sequence[RungConfig | RungKeywords]
+    ladder: Sequence[RungConfig | RungKeywords | str]
     mode: Mode
     bank: BankConfig | BankKeywords
     retrieval: RetrievalConfig | RetrievalKeywords
-    verifier: VerifierConfig | VerifierKeywords | None
+    verifier: VerifierConfig | VerifierKeywords | str | None
     sampling: SamplingConfig | SamplingKeywords
     prompt: PromptConfig | PromptKeywords
     actions: ActionsConfig | ActionsKeywords
@@ -424,15 +423,15 @@ class SharedKeywords(TypedDict, total=False):
 class BuildKeywords(SharedKeywords, total=False):
     """Configuration keywords of `build` and `wrap`, whose models and judge may also be objects."""
 
-    router: RouterConfig | RouterKeywords
+    router: RouterConfig | RouterKeywords | str
 
 
 class BuildMemoryKeywords(SharedKeywords, total=False):
     """Configuration keywords of `build_memory`, whose `router` chooses tiers."""
 
-    teacher: ModelConfig | ModelKeywords | None
-    student: ModelConfig | StudentKeywords | None
-    students: Sequence[LinkConfig | LinkKeywords]
+    teacher: ModelConfig | ModelKeywords | str | None
+    student: ModelConfig | StudentKeywords | str | None
+    students: Sequence[LinkConfig | LinkKeywords | str]
     judge: JudgeConfig | JudgeKeywords
 
 

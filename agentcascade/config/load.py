@@ -12,16 +12,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Union, Unpack, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agentcascade._util import known_secrets
 from agentcascade._util.control_characters import one_line
 from agentcascade.config.history import HistoryConfig
 from agentcascade.config.ladder import REPLACED, sections_of
+from agentcascade.config.section import NamedSection, with_name
 from agentcascade.config.sections import (
     ActionsConfig,
     AuditConfig,
@@ -180,9 +183,28 @@ class CascadeConfig(BaseSettings):
         _check_environment()
         data = _with_folder(_read_yaml(Path(path)), Path(path).parent) if path is not None else {}
         try:
-            return cls(**_merge(_merge(data, _typed(EnvSettingsSource(cls)())), overrides))
+            return cls(**_merge(_merge(data, _typed(_Environment(cls)())), overrides))
         except ValidationError as error:
             raise explain(error, cls, str(path) if path is not None else "the configuration") from None
+
+
+class _Environment(EnvSettingsSource):
+    """Environment variables. That of a section holds JSON; AGENTCASCADE_TEACHER and its like may be a bare name."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        kind = field.annotation
+        kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        is_named = any(isinstance(one, type) and issubclass(one, NamedSection) for one in kinds)
+        if is_named and isinstance(value, str) and not value.lstrip().startswith(("{", "[")):
+            return with_name(value)
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError as error:
+            shown = "" if known_secrets.SECRET_FIELD.fullmatch(field_name) else f", not {without_secrets(value)[:60]!r}"
+            raise ConfigError(
+                f"the environment: what sets '{field_name}' as a whole must be JSON{shown} ({error}); single keys are "
+                f"set by AGENTCASCADE_…{field_name.upper()}__KEY"
+            ) from None
 
 
 def _with_folder(data: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -218,8 +240,12 @@ def variants(config: CascadeConfig) -> dict[str, CascadeConfig]:
     return made
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` laid on top, section by section.
+NAMED = ("teacher", "student", "verifier", "router", "model", "small", "medium", "large")
+"""Keys of sections for which a bare name may stand."""
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any], free: bool = False) -> dict[str, Any]:
+    """`base` with `over` laid on top, section by section; inside `options`, which are `free`, no key has a meaning.
 
     Another `name` of a model or router takes the options and the price of the one before away: they were that one's.
     """
@@ -228,7 +254,12 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         merged = {k: v for k, v in merged.items() if k not in ("options", "price")}
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if key in NAMED and not free:
+            old, value = with_name(old, "model"), with_name(value, "model")
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merge(old, value, free or key == "options")
+        else:
+            merged[key] = value
     return merged
 
 
@@ -301,22 +332,33 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> Conf
     for problem in error.errors(include_url=False):
         path = ".".join(str(p) for p in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known = _keys(model, problem["loc"][:-1])
+            known = list(_section(model, problem["loc"][:-1]).model_fields)
             lines.append(f"unknown key '{path}': {did_you_mean(str(problem['loc'][-1]), known)}")
         else:
+            if problem["type"] == "model_type":
+                lines.append(_not_a_section(path, _section(model, problem["loc"]), problem["input"]))
+                continue
             secret = any(known_secrets.SECRET_FIELD.fullmatch(str(part)) for part in problem["loc"])
             value = "" if secret else f" (got {without_secrets(repr(problem['input']))[:60]})"
             lines.append(f"{path}: {problem['msg']}{value}")
     return ConfigError(f"{source}: " + "; ".join(lines))
 
 
-def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The field names of the section at `path`, which may lead through lists and mappings of sections."""
+def _not_a_section(path: str, section: type[BaseModel], value: object) -> str:
+    """That a section is neither a mapping nor, where it may be one, a bare name."""
+    keys = list(section.model_fields)
+    needed = "a name or a mapping is" if issubclass(section, NamedSection) else "a mapping is"
+    shown = without_secrets(repr(value))[:60]
+    return f"{path}: {needed} needed, such as {{{keys[0]}: …}}, not {shown}; its keys are {', '.join(keys)}"
+
+
+def _section(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    """The section at `path`, which may lead through lists and mappings of sections."""
     for part in path:
         field = model.model_fields.get(str(part))
         if field is not None:  # else a place in the list, or a name in the mapping, that led to `model`
             model = next(_sections(field.annotation), model)
-    return list(model.model_fields)
+    return model
 
 
 def _sections(annotation: object) -> Iterator[type[BaseModel]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentcascade.config.load import WHOLE, CascadeConfig
+from agentcascade.config.section import NamedSection
 
 FILE = "agentcascade.schema.json"
 """What it is called beside a configuration."""
@@ -30,20 +31,36 @@ def configuration_schema() -> dict[str, Any]:
     found: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
     found["title"] = "agentcascade.yaml"
     parts = found["properties"]
-    rung = found["$defs"]["RungConfig"]
-    del rung["required"]
-    rung["properties"]["model"] = {"type": "string", "description": "in place of `name`"}
-    parts["ladder"]["items"] = {"anyOf": [{"type": "string"}, parts["ladder"]["items"]]}
+    for section in _named_sections(NamedSection):
+        if section.__name__ in found["$defs"]:
+            found["$defs"][section.__name__] = _or_bare_name(found["$defs"][section.__name__], section.aliases)
     found["$defs"]["PromptConfig"]["properties"]["template"] = {
         "anyOf": [{"type": "object"}, {"type": "string"}],
         "description": "name: text or {file: path}; or a YAML file of these, or a plug-in's name",
     }
-    latch = found["$defs"]["RouterConfig"]["properties"]["latch"]
+    latch = found["$defs"]["RouterConfig"]["anyOf"][1]["properties"]["latch"]
     latch["enum"] = [*latch["enum"], "on", "off", True, False]
     latch.pop("type", None)
     own = {name: part for name, part in parts.items() if name not in WHOLE}
     parts["cascades"]["additionalProperties"] = {"type": "object", "properties": own, "additionalProperties": False}
     return found
+
+
+def _named_sections(section: type[NamedSection]) -> Iterator[type[NamedSection]]:
+    """A section and those that are made from it."""
+    yield section
+    for further in section.__subclasses__():
+        yield from _named_sections(further)
+
+
+def _or_bare_name(schema: dict[str, Any], aliases: Sequence[str]) -> dict[str, Any]:
+    """The schema of a section for which a bare name may stand, and whose name may be under an alias."""
+    schema["properties"] |= {alias: {"type": "string", "description": "in place of `name`"} for alias in aliases}
+    if "name" in schema.get("required", ()) and aliases:
+        others = [name for name in schema.pop("required") if name != "name"]
+        schema |= {"required": others} if others else {}
+        schema["oneOf"] = [{"required": [name]} for name in ("name", *aliases)]
+    return {"anyOf": [{"type": "string"}, schema]}
 
 
 def _with_switches(schema: Any) -> Any:

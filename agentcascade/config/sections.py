@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
 from agentcascade.config.effort import parse_effort
+from agentcascade.config.section import NamedSection
 from agentcascade.config.section import Section as Section
 from agentcascade.config.stuck import StuckConfig
 from agentcascade.errors import ConfigError
@@ -23,9 +24,10 @@ def _read_effort(setting: object) -> str | None:
     return None if setting is None else str(parse_effort(setting))
 
 
-class ModelConfig(Section):
-    """A chat model: any litellm name, or `module:Class` of your own `ChatModel`."""
+class ModelConfig(NamedSection):
+    """A chat model: any litellm name, or `module:Class` of your own `ChatModel`. A bare name is one, too."""
 
+    aliases: ClassVar[tuple[str, ...]] = ("model",)
     name: str = Field(description="of litellm's form, PROVIDER/MODEL; a plug-in's; or module:Class")
     temperature: float | None = Field(
         default=None, ge=0, le=2, description="of its own calls; a student's samples go by `sampling.temperature`"
@@ -110,8 +112,8 @@ class RetrievalConfig(Section):
     )
 
 
-class PartConfig(Section):
-    """A part that a package registers by an entry point, and the options that it is made with."""
+class PartConfig(NamedSection):
+    """A part that a package registers by an entry point, and the options that it is made with; or its bare name."""
 
     name: str = Field(description="it is registered by")
     options: Mapping[str, Any] = Field(default_factory=dict, description="arguments that it is made with")
@@ -163,16 +165,6 @@ class RungConfig(StudentConfig):
     """Rung of a ladder: a model, mostly at an effort, and the rule that it is accepted by; the last is the teacher."""
 
     router: RouterConfig | None = Field(default=None, description="default: `router`; the last rung has none")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_model(cls, setting: object) -> object:
-        """``{model: NAME}`` is ``{name: NAME}``, and so is a bare name."""
-        if isinstance(setting, str):
-            return {"name": setting}
-        if isinstance(setting, Mapping) and "model" in setting and "name" not in setting:
-            return {("name" if key == "model" else key): value for key, value in setting.items()}
-        return setting
 
 
 class SamplingConfig(Section):

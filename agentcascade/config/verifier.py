@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -52,16 +51,6 @@ class VerifierConfig(ModelConfig):
         description="auto: a split vote is not put to it while that is expected to cost more than the teacher's calls "
         "that it saves; of unknown prices it is asked",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_model(cls, setting: object) -> object:
-        """``{model: NAME}`` is ``{name: NAME}``, and so is a bare name."""
-        if isinstance(setting, str):
-            return {"name": setting}
-        if isinstance(setting, Mapping) and "model" in setting and "name" not in setting:
-            return {("name" if key == "model" else key): value for key, value in setting.items()}
-        return setting
 
     @field_validator("ask", mode="before")
     @classmethod

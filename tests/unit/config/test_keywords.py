@@ -15,16 +15,18 @@ from pydantic import BaseModel, SecretStr
 
 from agentcascade.config import keywords, sections
 from agentcascade.config.load import CascadeConfig
+from agentcascade.config.section import NamedSection
 
 SECTIONS = {
     name: section
     for name, section in vars(sections).items()
-    if isinstance(section, type) and issubclass(section, sections.Section) and section is not sections.Section
+    if isinstance(section, type)
+    and issubclass(section, sections.Section)
+    and section not in (sections.Section, NamedSection)
 }
 READ_BY_A_VALIDATOR = {
-    ("RungConfig", "model"): str,
     ("PromptConfig", "template"): str | Mapping[str, str | Mapping[str, str]],
-    ("CascadeConfig", "student"): sections.ModelConfig | keywords.StudentKeywords | None,
+    ("CascadeConfig", "student"): sections.ModelConfig | keywords.StudentKeywords | str | None,
 }
 
 
@@ -37,7 +39,8 @@ def accepted(annotation: Any) -> Any:
     plain = {Decimal: Decimal | float | str, SecretStr: SecretStr | str, Path: Path | str}
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, sections.Section):
-        return annotation | keywords_of(annotation)
+        mapping = annotation | keywords_of(annotation)
+        return mapping | str if issubclass(annotation, NamedSection) else mapping
     if origin is Annotated:
         return accepted(arguments[0])
     if origin in (Union, UnionType):
@@ -55,6 +58,7 @@ def accepted(annotation: Any) -> Any:
 def expected(model: type[BaseModel]) -> dict[str, Any]:
     hints = get_type_hints(model, include_extras=True)
     fields = {name: accepted(hints[name]) for name in model.model_fields}
+    fields |= dict.fromkeys(getattr(model, "aliases", ()), str)
     return fields | {name: t for (section, name), t in READ_BY_A_VALIDATOR.items() if section == model.__name__}
 
 

@@ -48,6 +48,8 @@ def test_init_writes_it_beside_the_file_that_names_it(tmp_path: Path) -> None:
         {"budgets": {"per_episode": 0.5, "per_namespace": "100"}, "retention": {"decisions": None}},
         {"cascades": {"mail": {"mode": "collect", "bank": {"namespace": "mail"}}}},
         {"judge": {}, "shadow": {"windows": [[2, 2]], "ks": [3, 6]}},
+        {"teacher": "openai/gpt-4.1", "student": "openai/gpt-4.1-mini", "router": "unanimity"},
+        {"teacher": {"model": "openai/gpt-4.1", "effort": "low"}, "judge": {"model": "openai/gpt-4.1"}},
     ],
 )
 def test_what_the_configuration_takes(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -70,6 +72,9 @@ def test_switches_as_an_editor_reads_them(switch: str) -> None:
         {"retrieval": {"k": -1}},
         {"mode": "cascades"},
         {"student": {"temperature": 0.1}},
+        {"student": {"name": "openai/gpt-4.1-mini", "model": "openai/gpt-4.1-mini"}},
+        {"teacher": ["openai/gpt-4.1"]},
+        {"bank": "sqlite:///agentcascade.db"},
         {"audit": {"rate": 2}},
         {"cascades": {"mail": {"server": {"port": 1}}}},
         {"cascades": {"mail": {"retrieval": {"kk": 3}}}},
