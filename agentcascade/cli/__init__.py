@@ -18,6 +18,7 @@ COMMANDS = {
     "db": ("db", "Upgrade, prune and vacuum the database."),
     "doctor": ("doctor", "Say what is installed, what is missing and what answers."),
     "env": ("env", "Install the environments that benchmarks play in."),
+    "explain": ("explain", "Say why a step was deferred, or not, and what would have taken it."),
     "init": ("init", "Write a commented configuration file."),
     "judge": ("judge", "Check a judge on known outcomes, and judge stored episodes."),
     "keys": ("keys", "Create, list and revoke API keys of the proxy."),

@@ -34,6 +34,12 @@ def read_recent_decisions(
     return [_recent_decision(row, demonstrations) for row in rows]
 
 
+def demonstrations_of(connection: Connection, row: RowMapping) -> list[ShownDemonstration]:
+    """What the student was shown at one decision, in the order in which it was shown."""
+    found = _demonstrations(connection, [row])
+    return [found.get((row["namespace"], w), ShownDemonstration(window=w)) for w in row["demonstrations"]]
+
+
 def _demonstrations(connection: Connection, rows: Sequence[RowMapping]) -> dict[tuple[str, str], ShownDemonstration]:
     """(namespace, 'trajectory:start-end') → demonstration, of each decision's own namespace alone."""
     refs = {(row["namespace"], window) for row in rows for window in row["demonstrations"]}

@@ -47,7 +47,7 @@ def recorded_steps(
         heads = connection.execute(select(decisions).join(ids, ids.c.id == decisions.c.id)).mappings().all()
         bills: dict[str, list[Call]] = {head["id"]: [] for head in heads}
         for line in connection.execute(select(calls).join(ids, ids.c.id == calls.c.decision).order_by(calls.c.pk)):
-            bills[line.decision].append(_call(line))
+            bills[line.decision].append(call_of(line))
         columns = shadows.c.decision, shadows.c.accepted, shadows.c.samples, shadows.c.propensity
         query = select(*columns).join(ids, ids.c.id == shadows.c.decision).where(shadows.c.kind == "shadow")
         verdicts = [
@@ -59,7 +59,8 @@ def recorded_steps(
     return steps, verdicts
 
 
-def _call(line: Any) -> Call:
+def call_of(line: Any) -> Call:
+    """The line of a bill that a row holds."""
     usage = Usage.model_construct(**{name: getattr(line, name) for name in Usage.model_fields})
     names = (name for name in Call.model_fields if name != "usage")
     return Call.model_construct(usage=usage, **{name: getattr(line, name) for name in names})
