@@ -8,7 +8,7 @@ SOURCES = pyproject.toml constraints.txt
 export AGENTCASCADE_CACHE ?= $(CURDIR)/.cache
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo alfworld test docs lowest bench clean
+.PHONY: demo alfworld test coverage shuffle mutation docs lowest bench clean
 
 demo: $(VENV)/demo
 	$(VENV)/bin/agentcascade bench intercode-sql --schema
@@ -16,12 +16,38 @@ demo: $(VENV)/demo
 alfworld: $(VENV)/alfworld
 	$(VENV)/bin/agentcascade bench alfworld --episodes 24 --demos 60
 
-# Files in the order of collection: xdist's own puts those of few and long tests last, where one worker waits.
+# Long files first, so that no worker is alone at the end; three workers for two cores, since tests wait for processes and time-outs.
+# The types are checked meanwhile.
+TESTS = tests/end_to_end tests/integration tests/unit
+WORKERS ?= 3
+PYTEST = $(VENV)/bin/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=20
+	@mkdir -p build
+	$(VENV)/bin/mypy > build/mypy.txt 2>&1 & types=$$!; \
+	$(PYTEST) --durations=20 $(TESTS); status=$$?; \
+	wait $$types || status=1; echo "mypy:"; cat build/mypy.txt; exit $$status
+
+# Branch coverage of the package, by file; what is left out says why in pyproject.toml.
+coverage: $(VENV)/test
+	$(PYTEST) --cov --cov-report= $(TESTS)
+	$(VENV)/bin/coverage report | tee build/coverage.txt
+	$(VENV)/bin/python tests/coverage_by_package.py
+
+# Files, and tests within them, in an order of its own: make shuffle SEED=7 TESTS=tests/unit repeats one.
+SEED := $(or $(SEED),$(shell date +%s))
+shuffle: $(VENV)/test
+	@echo "SEED=$(SEED)"
+	$(PYTEST) -p no:cacheprovider --random-order-bucket=module --random-order-seed=$(SEED) $(TESTS)
+
+# Mutations of votes, action keys, risks and budgets that their unit tests do not see. mutmut follows no links: it works on a copy.
+mutation: $(VENV)/test
+	$(PIP) install -q -c constraints.txt "mutmut>=3.8,<4"
+	rm -rf build/mutation && mkdir -p build/mutation
+	cp -RL agentcascade tests pyproject.toml build/mutation
+	cd build/mutation && $(CURDIR)/$(VENV)/bin/mutmut run; $(CURDIR)/$(VENV)/bin/mutmut results
 
 # The documentation as a site, in build/site/; warnings are errors.
 docs: $(VENV)/docs
