@@ -29,14 +29,15 @@ def append_to(path: Path) -> TextIO:
     return os.fdopen(open_private(path), "a", encoding="utf-8")
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, errors: str = "strict") -> None:
     """Replace `path` by `text` in one go; durable when it returns.
 
     A new file is its owner's alone to read, for it may hold what agents saw; one that is there keeps its mode.
+    `errors` are those of `str.encode`: ``surrogateescape`` writes back what was read so.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with open(handle, "w", encoding="utf-8") as file:
+        with open(handle, "w", encoding="utf-8", errors=errors) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agentcascade._version import __version__
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+COMPLETES = "_AGENTCASCADE_COMPLETE"
+"""Environment variable by which a shell asks for completions."""
 COMMANDS = {
     "audit": ("audit", "Say whether the certified risk still holds."),
     "bank": ("bank", "List, show, export, import and prune demonstrations."),
     "batch": ("batch", "See, await and cancel what was sent by providers' batch interfaces."),
     "bench": ("bench", "Run a benchmark under several policies."),
+    "completion": ("completion", "Complete commands and names by the Tab key."),
     "db": ("db", "Upgrade, prune and vacuum the database."),
     "doctor": ("doctor", "Say what is installed, what is missing and what answers."),
     "env": ("env", "Install the environments that benchmarks play in."),
@@ -44,7 +51,20 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(f"agentcascade.cli.{COMMANDS[name][0]}").command
+        if COMPLETES in os.environ:
+            from agentcascade.cli.completion_values import complete_values
+
+            complete_values(name, command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Commands by their names alone: no module of theirs is imported."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=line) for name, (_, line) in sorted(COMMANDS.items())]
+        return [item for item in found if item.value.startswith(incomplete)] + (
+            super(click.Group, self).shell_complete(ctx, incomplete) if incomplete.startswith("-") else []
+        )
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

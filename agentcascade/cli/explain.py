@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentcascade._util.bounds import OutOfBounds
 from agentcascade._util.control_characters import one_line
 from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import say
-from agentcascade.config.load import CascadeConfig, config_path
 
 if TYPE_CHECKING:
+    from agentcascade.config.load import CascadeConfig
     from agentcascade.ledger.stored_decision import StoredDecision
     from agentcascade.types import Call
 
@@ -36,6 +35,7 @@ def command(
 
     DECISION is a decision's id (`answer.agentcascade.id`), its beginning, EPISODE/STEP with steps from 0, or last.
     """
+    from agentcascade.config.load import config_path
     from agentcascade.ledger.stored_decision import find_decision
 
     if deferred and decision != "last":
@@ -55,6 +55,7 @@ def command(
 
 def redacting(settings: CascadeConfig) -> Callable[[str], str]:
     """What is stored was redacted when it was stored; it is shown as today's settings want it, too."""
+    from agentcascade._util.bounds import OutOfBounds
     from agentcascade.redaction.redactor import Redactor
 
     redactor = Redactor(**settings.redaction.model_dump())

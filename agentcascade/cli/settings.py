@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agentcascade.cli.numbers import FiniteRange
-from agentcascade.config.load import CascadeConfig, config_path
 
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank
     from agentcascade.config.keywords import ConfigKeywords
+    from agentcascade.config.load import CascadeConfig
     from agentcascade.storage import Database
     from agentcascade.types import Trajectory
 
@@ -49,6 +49,8 @@ ray_option = click.option(
 
 def load_config(config: Path | None, url: str | None) -> CascadeConfig:
     """The configuration that is named or found, with `url` in place of its database."""
+    from agentcascade.config.load import CascadeConfig, config_path
+
     overrides: ConfigKeywords = {"bank": {"url": url}} if url else {}
     return CascadeConfig.load(config or config_path(), **overrides)
 
