@@ -196,15 +196,16 @@ class ToolCallActions:
             raise InvalidAction(f"{str(name)[:80]!r} is no name of a tool")
         if known is not None and name not in known:
             raise InvalidAction(f"there is no tool '{name[:80]}': {did_you_mean(name[:80], known)[:500]}")
+        written = bounds.escape_surrogates(name)
         if isinstance(custom, Mapping):
-            return name, f"{name}({canonical_json(str(custom.get('input') or ''))})"
+            return name, f"{written}({canonical_json(str(custom.get('input') or ''))})"
         raw = function.get("arguments")
         try:
             arguments = bounds.loads(raw or "{}") if isinstance(raw, str) or not raw else raw
         except ValueError as error:
             why = f" ({str(error)[:80]})" if isinstance(error, bounds.OutOfBounds) else ""
             raise InvalidAction(f"arguments of '{name}' are not JSON: {str(raw)[:80]!r}{why}") from error
-        key = f"{bounds.escape_surrogates(name)}({canonical_json(arguments)})"
+        key = f"{written}({canonical_json(arguments)})"
         if known is not None and known[name]:
             json_schema.check(arguments, known[name], f"arguments of '{name}'")
         return name, key

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcascade.actions.voting import next_wave, tally, winner
+from agentcascade.actions.voting import Seat, next_members, next_wave, tally, winner
 from agentcascade.errors import ConfigError
 from agentcascade.protocols import Verdict
 from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysStudent, AlwaysTeacher, RandomMix, Unanimity
@@ -58,6 +58,54 @@ def test_a_wave_is_as_small_as_any_outcome_allows():
     for known in itertools.accumulate([["a"], ["a"]], initial=[]):
         sizes.append(next_wave(router, HERE, tally([sample(k) for k in known]), 3 - len(known)))
     assert sizes == [2, 1, 1]
+
+
+class Recording:
+    """A router that has no verdict and keeps what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def judge(self, situation, votes, remaining):
+        self.asked.append((situation, dict(votes.counts), votes.total, remaining))
+
+
+def test_a_wave_is_tried_joined_to_the_largest_class_and_each_apart():
+    router = Recording()
+    assert next_wave(router, HERE, tally([sample(k) for k in "abb"]), 3) == 3
+    assert router.asked == [
+        (HERE, {"a": 1, "b": 3}, 4, 2),
+        (HERE, {"a": 1, "b": 2, "new class 0": 1}, 4, 2),
+        (HERE, {"a": 1, "b": 4}, 5, 1),
+        (HERE, {"a": 1, "b": 2, "new class 0": 1, "new class 1": 1}, 5, 1),
+    ]
+
+
+def test_members_are_tried_with_all_their_votes():
+    router, seats = Recording(), [Seat(2, 3), Seat(1, 2), Seat(1, 1)]
+    assert next_members(router, HERE, tally([sample(k) for k in "abb"]), 10, seats) == 3
+    assert router.asked == [
+        (HERE, {"a": 1, "b": 8}, 9, 1),
+        (HERE, {"a": 1, "b": 2, "new class 1.0": 3, "new class 1.1": 3}, 9, 1),
+        (HERE, {"a": 1, "b": 10}, 11, 0),
+        (HERE, {"a": 1, "b": 2, "new class 1.0": 3, "new class 1.1": 3, "new class 2.0": 2}, 11, 0),
+    ]
+
+
+def test_one_more_vote_for_the_largest_class_may_settle_it():
+    router = AgreementThreshold(n=4, threshold=0.75)
+    assert next_wave(router, HERE, tally([sample("a"), sample("a")]), 2) == 1
+    assert next_members(router, HERE, tally([sample("a"), sample("a")]), 4, [Seat(), Seat()]) == 1
+
+
+def test_weights_similarity_and_known_log_probabilities_go_into_the_tally():
+    drawn = [sample("a"), sample("b"), sample("a"), sample(None), sample("b")]
+    known = [-1.0, -0.5, -3.0, None, None]
+    votes = tally([s.model_copy(update={"logprob": p, "weight": 2}) for s, p in zip(drawn, known)], similarity=0.25)
+    assert (votes.counts, votes.total) == ({"a": 4, "b": 4}, 10)
+    assert votes.logprobs == {"a": -2.0}, "of the other class one is not known"
+    assert votes.similarity == 0.25
+    assert tally(drawn).logprobs == {}
 
 
 def test_ties_go_to_the_key_seen_first():

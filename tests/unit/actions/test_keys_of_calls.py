@@ -1,0 +1,167 @@
+"""Action keys of calls, of answers beside them, and of what formats are told: what no mutation may change unseen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentcascade._util import bounds
+from agentcascade.actions.base import (
+    MOST_CALLS,
+    AutoActions,
+    JsonActions,
+    RegexActions,
+    TextActions,
+    ToolCallActions,
+    called,
+    canonical_json,
+    one_of,
+)
+from agentcascade.errors import InvalidAction
+from agentcascade.types import Action, Message, Situation
+
+BOOK: Any = {"type": "function", "function": {"name": "book", "parameters": {"type": "object"}}}
+SQL: Any = {"type": "custom", "custom": {"name": "sql"}}
+
+
+def said(text: str | None, *calls: Any) -> Message:
+    return {"role": "assistant", "content": text, "tool_calls": [*calls]}
+
+
+def custom(name: str, text: str | None = None) -> Any:
+    return {"id": "c", "type": "custom", "custom": {"name": name} | ({} if text is None else {"input": text})}
+
+
+def function(name: str, arguments: Any = None) -> Any:
+    return {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def test_a_custom_tool_is_called_with_its_text() -> None:
+    message = said(None, custom("sql", "SELECT  'a';"))
+    assert ToolCallActions().parse(message).key == """sql("SELECT  'a';")"""
+    assert ToolCallActions().parse(message, [SQL]).key == ToolCallActions().parse(message).key
+    assert (
+        ToolCallActions().parse(said(None, custom("sql", "select  'a';"))).key != ToolCallActions().parse(message).key
+    )
+    assert ToolCallActions().parse(said(None, custom("sql"))).key == 'sql("")'
+    assert called(message) == {"sql"}
+    assert called(said(None, custom("sql", "x"), function("book"))) == {"sql", "book"}
+    with pytest.raises(InvalidAction, match="there is no tool 'sql'"):
+        ToolCallActions().parse(message, [BOOK])
+
+
+def test_half_a_character_in_a_name_becomes_text_that_can_be_stored() -> None:
+    for call in (custom("\ud800", "x"), function("\ud800", "{}")):
+        ToolCallActions().parse(said(None, call)).key.encode()
+
+
+def test_what_is_offered_beside_functions_is_no_tool_that_can_be_called() -> None:
+    tools: Any = [7, {"type": "web_search"}, BOOK]
+    assert ToolCallActions().parse(said(None, function("book", "{}")), tools).key == "book({})"
+    with pytest.raises(InvalidAction, match="there is no tool 'web_search'"):
+        ToolCallActions().parse(said(None, function("web_search")), tools)
+
+
+@pytest.mark.parametrize("arguments", ['{"b": 1, "a": 2}', {"b": 1, "a": 2.0}])
+def test_arguments_may_have_been_parsed_by_the_provider(arguments: Any) -> None:
+    assert ToolCallActions().parse(said(None, function("f", arguments))).key == 'f({"a":2,"b":1})'
+
+
+@pytest.mark.parametrize("arguments", [None, "", "{}", {}])
+def test_no_arguments_are_no_arguments(arguments: Any) -> None:
+    assert ToolCallActions().parse(said(None, function("f", arguments))).key == "f({})"
+
+
+def test_calls_are_joined_and_what_is_said_beside_them_is_reasoning() -> None:
+    found = ToolCallActions().parse(said(" I book. ", function("g", "{}"), function("f", "{}")))
+    assert (found.key, found.text, found.reasoning) == ("f({}); g({})", "f({}); g({})", "I book.")
+    ordered = ToolCallActions(ordered=["g"]).parse(said(None, function("g", "{}"), function("f", "{}")))
+    assert ordered.key == "g({}); f({})"
+
+
+def test_bounds_of_calls_are_what_they_say() -> None:
+    most = said(None, *[function("f", "{}")] * MOST_CALLS)
+    assert ToolCallActions().parse(most).key.count("f({})") == MOST_CALLS
+    with pytest.raises(InvalidAction, match="no list of at most 1,000 calls"):
+        ToolCallActions().parse(said(None, *[function("f", "{}")] * (MOST_CALLS + 1)))
+    assert ToolCallActions().parse(said(None, function("f" * 1000, "{}"))).key == "f" * 1000 + "({})"
+    with pytest.raises(InvalidAction, match=r"'ffff.* is no name of a tool"):
+        ToolCallActions().parse(said(None, function("f" * 1001, "{}")))
+    with pytest.raises(InvalidAction, match="not a JSON value that can be compared: more than 200,000 values"):
+        canonical_json([0] * bounds.MOST)
+
+
+def test_what_is_wrong_with_arguments_is_quoted() -> None:
+    with pytest.raises(InvalidAction, match=r"^arguments of 'f' are not JSON: '\{oops'$"):
+        ToolCallActions().parse(said(None, function("f", "{oops")))
+    with pytest.raises(InvalidAction, match=r"are not JSON: '\[\[.*\(nested too deep: 100 levels are the most\)$"):
+        ToolCallActions().parse(said(None, function("f", "[" * 200 + "]" * 200)))
+    with pytest.raises(InvalidAction, match="arguments of 'book'"):
+        ToolCallActions().parse(said(None, function("book", "[1]")), [BOOK])
+    with pytest.raises(InvalidAction, match=r"^neither a tool call nor text$"):
+        ToolCallActions().parse(said(" "), [BOOK])
+    with pytest.raises(InvalidAction, match=r"^not JSON: 'oops' \(Expecting value"):
+        JsonActions().parse(said("oops"))
+    with pytest.raises(InvalidAction, match="compared: two fields have one name"):
+        canonical_json({1: 0, "1": 0})
+
+
+def test_where_texts_fold_answers_fold() -> None:
+    for formats in (ToolCallActions(fold=True), AutoActions(fold=True)):
+        assert formats.parse(said(" It IS  done. "), [BOOK]).key == "answer:it is done"
+    for formats in (ToolCallActions(), AutoActions()):
+        assert formats.parse(said(" It IS  done. "), [BOOK]).key == "answer:It IS  done."
+    assert AutoActions(fold=True).parse(said("Look!  Here.")).key == "look! here"
+    assert AutoActions().parse(said("Look!  Here.")).key == "Look!  Here."
+
+
+def test_auto_reads_calls_where_there_are_some_and_answers_where_there_could_have_been() -> None:
+    calls = said("so", function("g", "{}"), function("f", "{}"))
+    assert AutoActions().parse(calls).key == "f({}); g({})"
+    assert AutoActions(ordered=["f"]).parse(calls).key == "g({}); f({})"
+    assert AutoActions().parse(said("so"), [BOOK]).key == "answer:so"
+    assert AutoActions().parse(said("so")).key == "so"
+    with pytest.raises(InvalidAction, match="there is no tool 'g'"):
+        AutoActions().parse(calls, [BOOK])
+
+
+def test_the_last_match_of_a_pattern_is_the_action() -> None:
+    said_twice = said("Action: look\nno\naction: go")
+    assert RegexActions().parse(said_twice).key == "go"
+    assert RegexActions().parse(said_twice).reasoning == "Action: look\nno"
+    assert RegexActions(r"run (\w+) on (\w+)").parse(said("Run it on me")).key == "it"
+    assert RegexActions(r"(\w+): (?P<action>\w+)").parse(said("do: it")).key == "it"
+    for pattern, text in ((r"go(?: to (\w+))?", "go"), (r"go( *)", "go  ")):  # a group that took no part, or nothing
+        with pytest.raises(InvalidAction, match="no action in 'go"):
+            RegexActions(pattern).parse(said(text))
+
+
+@pytest.mark.parametrize("text", ['```{"a":1}```', '```json{"a":1}```', '```json\n{"a":1}\n```', '{"a":1.0}'])
+def test_a_fence_around_json_is_allowed(text: str) -> None:
+    assert JsonActions().parse(said(text)).key == '{"a":1}'
+
+
+@pytest.mark.parametrize("text", ["```1234", "1234```", "```", "````", "``````", "```json```"])
+def test_half_a_fence_is_not_json(text: str) -> None:
+    with pytest.raises(InvalidAction, match="not JSON"):
+        JsonActions().parse(said(text))
+
+
+def test_json_keys_are_written_in_their_own_letters() -> None:
+    assert canonical_json({"é": ["日本", (1.0, True)]}) == '{"é":["日本",[1,true]]}'
+
+
+def test_admissible_commands_are_those_of_the_situation_and_fold_only_where_asked() -> None:
+    def commands(situation: Situation) -> list[str]:
+        return ["Look", situation.goal]
+
+    there = Situation(goal="go to desk 1")
+    plain, folds = one_of(commands), one_of(commands, fold=True)
+    for key in ("Look", "go to desk 1"):
+        assert plain(Action(key=key, text=key), there) is None
+    assert plain(Action(key="look", text="look"), there) == "'look' is not an admissible command"
+    assert folds(Action(key="look", text="Look!"), there) is None
+    assert len(plain(Action(key="x", text="x" * 9_999), there) or "") < 300
+    with pytest.raises(InvalidAction, match=r"^the message is empty$"):
+        TextActions().parse(said(""))
