@@ -65,8 +65,10 @@ class FakeOpenAI:
     A context manager; `url` ends in /v1, `root` does not. `requests` keeps what arrived, in order.
     """
 
-    def __init__(self, script: Script = (Reply(),)) -> None:
+    def __init__(self, script: Script = (Reply(),), models: Sequence[str] = ()) -> None:
         self.script = script
+        self.models = models
+        """What it says that it serves; none: it has no such list"""
         self.requests: list[Request] = []
         self.disconnected = threading.Event()
         """Set when a client went away before its answer was whole."""
@@ -116,6 +118,17 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            if not fake.models or not self.path.endswith("/models"):
+                self.send_error(501)
+                return
+            data = json.dumps({"object": "list", "data": [{"id": name} for name in fake.models]}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")

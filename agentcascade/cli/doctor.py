@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
@@ -199,11 +200,15 @@ def _model(to: Console, role: str, model: ModelConfig, call: bool) -> bool:
 
 
 def missing_keys(model: ModelConfig) -> str | None:
-    """Which environment variables litellm would need and does not find."""
+    """Which environment variables a model would need and does not find; litellm knows those of other providers."""
+    from agentcascade.cli.presets import KEYS, provider_of
     from agentcascade.models.litellm_setup import import_litellm
 
     if model.api_key is not None:
         return None
+    keys = KEYS.get(provider_of(model.name))
+    if keys:
+        return None if any(os.environ.get(key) for key in keys) else f"set {keys[0]}"
     litellm = import_litellm()
     try:
         litellm.get_llm_provider(model.name)

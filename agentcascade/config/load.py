@@ -207,6 +207,14 @@ class _Environment(EnvSettingsSource):
             ) from None
 
 
+def check(settings: Mapping[str, Any], source: str) -> CascadeConfig:
+    """A configuration of these settings alone, without the environment. Raises `ConfigError`, which names `source`."""
+    try:
+        return CascadeConfig(**settings)
+    except ValidationError as error:
+        raise explain(error, CascadeConfig, source) from None
+
+
 def _with_folder(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What a file says, with its templates' files beside it."""
     prompt, cascades = data.get("prompt"), data.get("cascades")
