@@ -47,7 +47,7 @@ class StepCosts(NamedTuple):
 
     @property
     def break_even(self) -> float | None:
-        """The acceptance from which the cascade costs no more than its teacher, 0 to below 1; None: it cannot save."""
+        """The acceptance from which the cascade costs no more than its teacher, 0 to below 1; None: not even at 1."""
         goal = self.teacher / Decimal(self.steps_ratio)
         if self.accepted >= goal:
             return None
@@ -78,6 +78,8 @@ class BilledSteps(NamedTuple):
             f"an accepted step cost {accepted:.2f} and a deferred one {deferred:.2f} of a step of the teacher's{longer}"
         )
         if costs.break_even is None:
+            if (saving := costs.saving(self.acceptance)) > 0:  # an accepted step cost more than a deferred one
+                return f"{said}: with {self.acceptance:.1%} accepted it saved {saving:.1%}, and less the more are"
             return f"{said}: no acceptance pays off, and {self.acceptance:.1%} of the steps were accepted"
         return f"{said}: it pays off from {costs.break_even:.1%} accepted, and {self.acceptance:.1%} were"
 

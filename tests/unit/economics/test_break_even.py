@@ -6,7 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from agentcascade.economics.break_even import StepCosts, billed_steps
@@ -68,6 +68,7 @@ def test_a_cascade_that_cannot_save_has_none():
 
 
 @given(st.lists(st.tuples(st.booleans(), dollars), min_size=1, max_size=30), positive, ratios)
+@example([(False, Decimal("0.000001")), (True, Decimal("0.000004"))], Decimal("0.000001"), 0.25)
 def test_bills_are_summed_up_so_that_their_acceptance_gives_back_what_was_spent(steps, teacher, ratio):
     found = billed_steps(teacher, steps, ratio)
     if len({taken for taken, _ in steps}) < 2:
@@ -76,8 +77,11 @@ def test_bills_are_summed_up_so_that_their_acceptance_gives_back_what_was_spent(
     spent = sum((spent for _, spent in steps), Decimal(0)) / len(steps)
     assert float(found.costs.dollars(found.acceptance)) == pytest.approx(float(spent) * ratio)
     needed = found.costs.break_even
+    assert ("it pays off from" in found.sentence()) == (needed is not None)
     if needed is None:
-        assert found.costs.saving(found.acceptance) <= 1e-9 or found.costs.deferred < teacher
-    assert ("no acceptance pays off" in found.sentence()) == (needed is None)
+        saves = found.costs.saving(found.acceptance) > 0
+        assert found.costs.saving(1) <= 1e-9
+        assert not saves or found.costs.accepted > found.costs.deferred
+        assert ("no acceptance pays off" in found.sentence()) == (not saves)
     assert billed_steps(teacher, [*steps, (True, None)], ratio) is None
     assert billed_steps(None, steps, ratio) is None
