@@ -14,6 +14,9 @@ from click.testing import CliRunner
 
 from agentcascade.cli import main
 from agentcascade.envs.bfcl.models import PREFIX
+from tests.inline_pool import plays_here  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("plays_here")
 
 STUDENT, MEMBER, JUDGE = PREFIX + STUDENTS[0], PREFIX + STUDENTS[1], PREFIX + TEACHER
 COMMITTEE = ("--teacher", JUDGE, "--student", STUDENT, "--member", MEMBER, "--split", "all", "--workers", "1")
@@ -40,6 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.processes
 def test_a_committee_of_recorded_models_is_played_logged_and_resumed(data: Write) -> None:
     policies = [f"--policy={p}" for p in ("teacher", "student", "alone " + STUDENTS[1], "cascade", "random", "oracle")]
     bench(*COMMITTEE, *policies, "--out", "run", "--log", "log.jsonl")

@@ -16,6 +16,9 @@ from agentcascade.envs.bfcl.calls import Call
 from agentcascade.envs.bfcl.text_calls import with_calls
 from tests.bfcl_rows import forget
 from tests.fake_openai import FakeOpenAI, Reply, Request
+from tests.inline_pool import plays_here  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("plays_here")
 
 TOOLS: list[Any] = [{"type": "function", "function": {"name": name}} for name in ("f", "g_h")]
 F, G = {"name": "f", "arguments": {"x": 1}}, {"name": "g.h", "arguments": {"y": [1, 2]}}
@@ -96,6 +99,7 @@ def run(*arguments: str, code: int = 0) -> str:
     return " ".join(result.output.split())
 
 
+@pytest.mark.processes
 def test_a_live_student_is_shown_demonstrations_and_its_texts_are_calls(served: FakeOpenAI) -> None:
     run(*PLAY, "--log", "log.jsonl", "--log-samples", "2", "--out", "run")
     found = {row["policy"]: row for row in json.loads(Path("run/results.json").read_text())["policies"]}

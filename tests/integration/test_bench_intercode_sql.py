@@ -19,9 +19,11 @@ from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.intercode_sql import answers, keep
 from agentcascade.envs.recorded.models import shuffled
 from agentcascade.errors import ConfigError, EnvironmentFailed
+from tests.inline_pool import plays_here  # noqa: F401
 from tests.intercode_data import clear_caches, data_folder
 
 pytest.importorskip("sqlglot", reason="needs the extra `intercode-sql`")
+pytestmark = pytest.mark.usefixtures("plays_here")
 ONE = ("--workers", "1")
 
 
@@ -45,6 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     clear_caches()
 
 
+@pytest.mark.processes
 def test_without_any_download_a_committee_of_real_models_is_played_and_tuned() -> None:
     said = bench("--episodes", "12", "--out", "run", "--policy", "teacher", "--policy", "cascade", "--log", "log.jsonl")
     found = rows("run")
