@@ -294,7 +294,7 @@ def test_the_engine_leaves_the_program_as_it_was(made: list[Game]) -> None:
 def walk(paths: list[str]) -> tuple[int, list[int]]:
     """A long-lived worker: (steps taken, resident MiB after each round)."""
     world, rng, resident, steps = AlfworldEnvironment(expert=True), random.Random(0), [], 0
-    for _ in range(3):
+    for _ in range(4):
         for path in paths:
             world.reset(path)
             world.expert_plan()
@@ -308,8 +308,8 @@ def walk(paths: list[str]) -> tuple[int, list[int]]:
 
 @pytest.mark.slow
 def test_workers_play_for_long_side_by_side_without_growing(made: list[Game]) -> None:
-    paths = [str(g.path) for g in made[:8]]
+    paths = [str(g.path) for g in made[:4]]
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         for steps, resident in pool.map(walk, [paths, paths[::-1]]):
-            assert steps == 3 * 8 * 40
-            assert resident[-1] <= resident[0] + 25
+            assert steps == 4 * 4 * 40
+            assert resident[-1] <= resident[0] + 20, resident

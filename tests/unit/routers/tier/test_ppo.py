@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from agentcascade.routers.tier.policy import PolicyRouter
 from agentcascade.routers.tier.ppo import Recipe, Trainer, TrainingResult, train_policy
 from agentcascade.types import MODULES
 
-pytest.importorskip("torch")
+pytestmark = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")  # not imported by every worker
 
 D = 8
 TIERS_OF = np.arange(COMBINATIONS)[:, None] // PLACES % 3
