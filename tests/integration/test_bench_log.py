@@ -1,4 +1,4 @@
-"""A benchmark's log of steps, and the tuned rule that is played, in real worker processes."""
+"""A benchmark's log of steps, and the tuned rule that is played; the first log is made in real worker processes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from test_bench_runs import play as play_policies
 
 from agentcascade.bench import runner
@@ -21,6 +22,7 @@ from agentcascade.bench.runner import RunPlan
 from agentcascade.bench.step_log import logged_steps
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.bench.worker import Setup
+from agentcascade.cli import main
 from agentcascade.cli.bench_run import chosen_policies, read_rule
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import AgentCascadeError, BenchError, ConfigError
@@ -28,6 +30,9 @@ from agentcascade.models.pricing import PriceTable
 from agentcascade.steplog import jsonl
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import Usage
+from tests.inline_pool import plays_here  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("plays_here")
 
 DEMOS = [Task(f"demo {i}", f"count demo{i}") for i in range(3)]
 TASKS = [Task(f"task {i}", f"count task{i}", "counting") for i in range(4)]
@@ -192,22 +197,23 @@ def test_a_rules_file_is_read_or_named_with_what_is_wrong(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.engine
 def test_the_command_writes_a_log_and_plays_a_rule_and_a_resumed_run_writes_the_same(
-    tmp_path: Path, games_cache: str
+    tmp_path: Path, games_cache: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("alfworld")
-    environment = {k: v for k, v in os.environ.items() if k != "ALFWORLD_DATA"}
-    environment["AGENTCASCADE_CACHE"] = games_cache
+    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
+    monkeypatch.setenv("AGENTCASCADE_CACHE", games_cache)
     rule = tmp_path / "rule.yaml"
     rule.write_text("router: {name: threshold, options: {n: 4, threshold: 0.75}}\nretrieval: {k: 2}\n")
 
-    def bench(*more: str) -> None:
+    def bench(*more: str) -> list[str]:
         sizes = ("--episodes", "2", "--demos", "6", "--embedder", "hashing:64", "--out", str(tmp_path / "run"))
-        command = [sys.executable, "-m", "agentcascade", "bench", "alfworld", *sizes, *more]
-        done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240)
-        assert done.returncode == 0, done.stdout + done.stderr
+        return ["bench", "alfworld", *sizes, *more]
 
     settings = ("--log-samples", "4", "--log-temperature", "0.1", "--log-temperature", "0.6", "--log-k", "2")
-    bench("--log", str(tmp_path / "log.jsonl"), "--rule", str(rule), "--policy", "cascade", *settings)
+    first = bench("--log", str(tmp_path / "log.jsonl"), "--rule", str(rule), "--policy", "cascade", *settings)
+    command = [sys.executable, "-m", "agentcascade", *first]
+    done = subprocess.run(command, env=dict(os.environ), text=True, capture_output=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [p["policy"] for p in results["policies"]] == [SHADOW, TUNED, "cascade"]
     steps = jsonl.read_jsonl(tmp_path / "log.jsonl")
@@ -215,5 +221,6 @@ def test_the_command_writes_a_log_and_plays_a_rule_and_a_resumed_run_writes_the_
     assert {s.student.temperature for s in steps} <= {0.1, 0.6}
     assert {(s.student.k, len(s.student.demonstrations)) for s in steps} == {(2, 2)}
     assert all(s.category and s.success and s.teacher_price and s.teacher_usage for s in steps)
-    bench("--resume", "--log", str(tmp_path / "again.jsonl"), "--policy", "cascade")
+    again = CliRunner().invoke(main, bench("--resume", "--log", str(tmp_path / "again.jsonl"), "--policy", "cascade"))
+    assert again.exit_code == 0, again.output
     assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "log.jsonl").read_bytes()

@@ -25,6 +25,7 @@ from agentcascade.bench.suites.protocol import Task
 from agentcascade.bench.worker import Setup
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import BenchError
+from tests.inline_pool import plays_here  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,8 @@ def test_random_gives_the_teacher_about_the_cascades_share(whole: list[EpisodeRe
     assert share == pytest.approx(rows["cascade"].deferral_share, abs=0.25)
 
 
-@pytest.mark.parametrize("played", [4, 50])
+@pytest.mark.usefixtures("plays_here")
+@pytest.mark.parametrize("played", [pytest.param(4, marks=pytest.mark.processes), 50])
 def test_a_stopped_run_goes_on_to_the_same_records(whole: list[EpisodeRecord], tmp_path: Path, played: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         play(tmp_path, workers=1, stop_after=played)
@@ -81,6 +83,7 @@ def test_a_stopped_run_goes_on_to_the_same_records(whole: list[EpisodeRecord], t
     assert (tmp_path / "episodes.jsonl").read_bytes().count(b"\n") == len(whole)
 
 
+@pytest.mark.usefixtures("plays_here")
 def test_a_finished_run_starts_no_worker_and_more_policies_can_join(tmp_path: Path) -> None:
     first = play(tmp_path, policies=("teacher",), seeds=(0,), workers=1)
     assert {r.policy for r in first} == {"teacher"}  # nothing needs demonstrations
@@ -111,6 +114,7 @@ def test_a_task_that_kills_every_worker_ends_the_run_and_keeps_the_rest(
     assert sorted(r.task for r in records) == [t.id for t in TASKS]
 
 
+@pytest.mark.usefixtures("plays_here")
 def test_an_episode_whose_world_breaks_is_a_loss_with_the_reason(tmp_path: Path) -> None:
     records = play(tmp_path, policies=("teacher",), tasks=[Task("broken", "break"), *TASKS], seeds=(0,), workers=1)
     broken, *others = sorted(records, key=lambda r: r.key)
@@ -122,6 +126,7 @@ def test_an_episode_whose_world_breaks_is_a_loss_with_the_reason(tmp_path: Path)
     assert (row.errors, row.accuracy, row.episodes) == (1, 0.8, 5)
 
 
+@pytest.mark.usefixtures("plays_here")
 def test_without_a_successful_demonstration_there_is_nothing_to_learn_from(tmp_path: Path) -> None:
     store = EpisodeRunFolder(tmp_path, SETTINGS, resume=True)
     config = CascadeConfig.model_validate(

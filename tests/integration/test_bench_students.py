@@ -29,6 +29,9 @@ from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import BenchError
 from agentcascade.messages import text_of
 from agentcascade.models.tokens import token_counter
+from tests.inline_pool import plays_here  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("plays_here")
 
 RUN = {"suite": "tiny", "split": "test", "models_are": "real", "notes": [], "group": ""}
 
