@@ -1,4 +1,4 @@
-"""Two `agentcascade serve` processes over one PostgreSQL behave as one."""
+"""Several `agentcascade serve` processes over one PostgreSQL behave as one: two, or AGENTCASCADE_TEST_REPLICAS."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import httpx
 import pytest
 import yaml
 from fake_openai import FakeOpenAI, Reply, Request
+from openai import NotFoundError, OpenAI
 from postgres import postgres_server, postgres_url  # noqa: F401
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
@@ -27,6 +30,9 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 100}
 PRICE = {"input": "10", "output": "10"}
 EACH = Decimal("0.00105")
 """Dollars of one call."""
+COUNT = int(os.environ.get("AGENTCASCADE_TEST_REPLICAS", "2"))
+HELD = "slowly: "
+"""A goal that begins so is answered when `Replicas.released` is set."""
 
 
 def answer(request: Request) -> Reply:
@@ -48,10 +54,26 @@ def environment() -> dict[str, str]:
     return os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "OMP_NUM_THREADS": "1"}
 
 
-class Replicas:
-    """Two running servers and the provider behind them."""
+class Provider(FakeOpenAI):
+    """Keeps those waiting whose goal says so."""
 
-    def __init__(self, fake: FakeOpenAI, config: Path, clients: list[httpx.Client]) -> None:
+    def __init__(self) -> None:
+        super().__init__(lambda request: Reply(**vars(answer(request)) | {"delay": 60.0 * self.holds(request)}))
+        self.released = threading.Event()
+        self.held = 0
+
+    def holds(self, request: Request) -> bool:
+        return HELD in json.dumps(request.body["messages"])
+
+    def wait(self, seconds: float) -> None:
+        self.held += 1
+        self.released.wait(seconds)
+
+
+class Replicas:
+    """Running servers and the provider behind them."""
+
+    def __init__(self, fake: Provider, config: Path, clients: list[httpx.Client]) -> None:
         self.fake, self.config, self.clients = fake, config, clients
 
     def chat(
@@ -77,7 +99,7 @@ def replicas(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute("CREATE DATABASE replicas")
     folder = tmp_path_factory.mktemp("replicas")
-    with FakeOpenAI(answer) as fake:
+    with Provider() as fake, ExitStack() as stack:
         shared = {"api_base": fake.url, "api_key": "upstream-secret", "retries": 0, "price": PRICE}
         settings = {
             "teacher": {"name": "openai/teacher", **shared},
@@ -91,24 +113,26 @@ def replicas(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
         }
         config = folder / "agentcascade.yaml"
         config.write_text(yaml.safe_dump(settings))
-        servers, clients = [], []
-        for number in range(2):
-            port = free_port()
-            command = [sys.executable, "-m", "agentcascade", "serve", "--config", str(config), "--port", str(port)]
-            log = (folder / f"server{number}.log").open("wb")
-            servers.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment(), cwd=folder))
-            clients.append(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
+        started = [stack.enter_context(serving(config)) for _ in range(COUNT)]
+        for _, client, log in started:
+            until(lambda client=client: ready(client), 60, log.read_text)
+        yield Replicas(fake, config, [client for _, client, _ in started])
+        fake.released.set()
+
+
+@contextmanager
+def serving(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client, Path]]:
+    """One server, a client of it and its log; it must end well, unless it was killed."""
+    port = free_port()
+    command = [sys.executable, "-m", "agentcascade", "serve", "--config", str(config), "--port", str(port)]
+    path = config.parent / f"server{port}.log"
+    with path.open("wb") as log, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment(), cwd=config.parent)
         try:
-            for number, client in enumerate(clients):
-                until(lambda client=client: ready(client), 60, lambda n=number: (folder / f"server{n}.log").read_text())
-            yield Replicas(fake, config, clients)
+            yield server, client, path
         finally:
-            for server in servers:
-                server.send_signal(signal.SIGTERM)
-            codes = [server.wait(30) for server in servers]
-            for client in clients:
-                client.close()
-            assert codes == [0, 0]
+            server.terminate()
+            assert server.wait(30) in (0, -signal.SIGKILL)
 
 
 def ready(client: httpx.Client) -> bool:
@@ -141,12 +165,12 @@ def test_what_one_replica_collects_and_the_other_closes_both_show_their_student(
         said = replicas.chat(replica, key).json()["agentcascade"]
         return bool(said["demonstrations"]) and said["answered_by"] == "student"
 
-    took = [until(lambda replica=replica: shown(replica), 10) for replica in (0, 1)]
-    print(f"seconds until a demonstration was shown by each replica: {took[0]:.1f}, {took[1]:.1f}")
+    took = [until(lambda replica=replica: shown(replica), 10) for replica in range(COUNT)]
+    print(f"seconds until a demonstration was shown by each replica: {[round(t, 1) for t in took]}")
     assert "take the mug" in replicas.prompts("student")[-1]
     shown_window = replicas.chat(0, key).json()["agentcascade"]["demonstrations"][0]
     run(replicas.config, "bank", "remove", shown_window.split(":")[0])
-    for replica in (0, 1):
+    for replica in range(COUNT):
         until(lambda replica=replica: not shown(replica), 10)
 
 
@@ -155,23 +179,95 @@ def test_a_budget_holds_over_both(replicas: Replicas) -> None:
     budget = EACH * fits
     key = run(replicas.config, "keys", "create", "poor", "--budget", str(budget), "--namespace", "two", "--quiet")
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda i: replicas.chat(i % 2, key, f"goal {i}", model="plain"), range(60)))
+        answers = list(pool.map(lambda i: replicas.chat(i % COUNT, key, f"goal {i}", model="plain"), range(60)))
     statuses = [a.status_code for a in answers]
     assert set(statuses) == {200, 402}
     refused = next(a for a in answers if a.status_code == 402).json()["error"]
     assert (refused["code"], refused["type"]) == ("budget_exceeded", "insufficient_quota")
-    listed = json.loads(run(replicas.config, "keys", "list", "--json"))
-    spent = next(Decimal(k["spent"]) for k in listed if k["name"] == "poor")
-    assert spent == EACH * statuses.count(200)
-    assert spent <= budget
+    assert spent(replicas, "poor") == EACH * statuses.count(200) <= budget
     assert statuses.count(200) >= fits - 8, "reservations are given back"
+
+
+def test_calls_in_flight_on_all_replicas_never_exceed_a_budget_together(replicas: Replicas) -> None:
+    fits = 7
+    budget = EACH * fits + EACH / 2
+    key = run(replicas.config, "keys", "create", "bold", "--budget", str(budget), "--namespace", "five", "--quiet")
+    fake, refused, asked = replicas.fake, [], 6 * COUNT + 20
+    fake.released.clear()
+    fake.held = 0
+
+    def ask(number: int) -> httpx.Response:
+        answered = replicas.chat(number % COUNT, key, f"{HELD}goal {number}", model="plain")
+        if answered.status_code == 402:
+            refused.append(number)
+        return answered
+
+    with ThreadPoolExecutor(asked) as pool:
+        answers: list[Future[httpx.Response]] = [pool.submit(ask, i) for i in range(asked)]
+        try:
+            until(
+                lambda: fake.held + len(refused) == asked, 20, lambda: f"{fake.held} in flight, {len(refused)} refused"
+            )
+            assert 2 <= fake.held <= fits, "all of them in flight at once"
+        finally:
+            fake.released.set()
+        statuses = [a.result().status_code for a in answers]
+    assert statuses.count(200) == fake.held
+    assert spent(replicas, "bold") == EACH * fake.held <= budget
+
+
+def test_what_a_replica_that_died_had_reserved_is_refused_by_the_others(replicas: Replicas) -> None:
+    key = run(replicas.config, "keys", "create", "once", "--budget", "0.0015", "--namespace", "six", "--quiet")
+    fake = replicas.fake
+    fake.released.clear()
+    fake.held = 0
+    with serving(replicas.config) as (server, client, log), ThreadPoolExecutor(1) as pool:
+        until(lambda: ready(client), 60, log.read_text)
+        dying = Replicas(fake, replicas.config, [client])
+        lost = pool.submit(dying.chat, 0, key, f"{HELD}goal", model="plain")
+        until(lambda: fake.held == 1, 20)
+        server.kill()
+        assert isinstance(lost.exception(), httpx.TransportError)
+    fake.released.set()
+    assert {replicas.chat(r, key, model="plain").status_code for r in range(COUNT)} == {402}
+
+
+def test_a_response_stored_by_one_replica_is_continued_and_removed_on_another(replicas: Replicas) -> None:
+    key = run(replicas.config, "keys", "create", "talks", "--namespace", "seven", "--quiet")
+    clients = [OpenAI(base_url=f"{client.base_url}/v1", api_key=key, max_retries=0) for client in replicas.clients]
+    here, there = clients[0], clients[-1]
+    first = here.responses.create(model="plain", input="Where is the mug?")
+    second = there.responses.create(model="plain", input="And the pen?", previous_response_id=first.id)
+    said = [m["content"] for m in replicas.fake.requests[-1].body["messages"]]
+    assert said == ["Where is the mug?", "take the mug", "And the pen?"]
+    assert here.responses.retrieve(second.id).output_text == second.output_text
+    there.responses.delete(first.id)
+    with pytest.raises(NotFoundError):
+        here.responses.retrieve(first.id)
+
+
+def test_the_ledger_has_every_call_of_every_replica_once(replicas: Replicas) -> None:
+    key = run(replicas.config, "keys", "create", "counts", "--namespace", "eight", "--quiet")
+    calls = 5 * COUNT
+    assert {replicas.chat(i % COUNT, key, f"goal {i}", model="plain").status_code for i in range(calls)} == {200}
+
+    def booked() -> list[tuple[int, Decimal]]:
+        told = json.loads(run(replicas.config, "ledger", "--namespace", "eight", "--json"))
+        return [(group["steps"], Decimal(group["dollars"])) for group in told["groups"]]
+
+    until(lambda: booked() == [(calls, EACH * calls)], 15)
+
+
+def spent(replicas: Replicas, name: str) -> Decimal:
+    listed = json.loads(run(replicas.config, "keys", "list", "--json"))
+    return next(Decimal(k["spent"]) for k in listed if k["name"] == name)
 
 
 def test_a_rate_limit_holds_over_both(replicas: Replicas) -> None:
     key = run(replicas.config, "keys", "create", "slow", "--rpm", "6", "--namespace", "three", "--quiet")
     if time.time() % 60 > 50:
         time.sleep(60.5 - time.time() % 60)
-    statuses = [replicas.chat(i % 2, key, model="plain").status_code for i in range(10)]
+    statuses = [replicas.chat(i % COUNT, key, model="plain").status_code for i in range(10)]
     assert statuses.count(200) == 6
     assert statuses.count(429) == 4
 
@@ -179,21 +275,21 @@ def test_a_rate_limit_holds_over_both(replicas: Replicas) -> None:
 def test_a_revoked_key_and_the_kill_switch_reach_both_within_seconds(replicas: Replicas) -> None:
     key = run(replicas.config, "keys", "create", "gone", "--namespace", "four", "--quiet")
     other = run(replicas.config, "keys", "create", "stays", "--namespace", "four", "--quiet")
-    assert all(replicas.chat(r, key, model="plain").status_code == 200 for r in (0, 1))
+    assert all(replicas.chat(r, key, model="plain").status_code == 200 for r in range(COUNT))
     id = key.split("-")[1]
     run(replicas.config, "keys", "revoke", id)
-    for replica in (0, 1):
+    for replica in range(COUNT):
         until(lambda replica=replica: replicas.chat(replica, key, model="plain").status_code == 401, 6)
 
     def mode(replica: int) -> str:
         return str(replicas.chat(replica, other).json()["agentcascade"]["mode"])
 
-    assert [mode(0), mode(1)] == ["cascade", "cascade"]
+    assert {mode(replica) for replica in range(COUNT)} == {"cascade"}
     run(replicas.config, "switch", "teacher")
     try:
-        for replica in (0, 1):
+        for replica in range(COUNT):
             until(lambda replica=replica: mode(replica) == "teacher", 6)
     finally:
         run(replicas.config, "switch", "normal")
-    for replica in (0, 1):
+    for replica in range(COUNT):
         until(lambda replica=replica: mode(replica) == "cascade", 6)
