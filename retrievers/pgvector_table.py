@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 RECHECK_SECONDS = 2.0
 """After which it is looked at again whether a namespace has grown large, or has its index."""
-BUILDING_MEMORY = "1GB"
-"""For making an index: one that does not fit takes many times longer"""
+BUILDING_MEMORY = 1 << 30
+"""Bytes for making an index, or what the server's maintenance_work_mem allows, if that is more: one that does not fit
+takes many times longer."""
+NODE_BYTES = 700
+"""What a key takes beside itself while its index is made"""
 SETUP_LOCK, BUILD_LOCK = 0x61676363, 0x61676364
 """PostgreSQL's advisory locks of whoever makes the tables, or an index."""
 MARKS = "step_key_marks"
@@ -145,7 +148,7 @@ class KeyTable:
                 time.sleep(0.2)
             try:
                 if not self._indexed(connection, namespace):
-                    connection.execute(text(f"SET maintenance_work_mem = '{BUILDING_MEMORY}'"))
+                    self._make_room(connection, namespace)
                     connection.execute(text("SET max_parallel_maintenance_workers = 0"))
                     connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {index}"))  # of one that was killed
                     connection.execute(
@@ -160,6 +163,23 @@ class KeyTable:
                 connection.execute(text("RESET max_parallel_maintenance_workers"))
                 connection.execute(text("SELECT pg_advisory_unlock(:kind, :part)"), lock)
         self._states.pop(namespace, None)
+
+    def _make_room(self, connection: Connection, namespace: str) -> None:
+        """Memory for making an index: as much as is needed, within what is allowed."""
+        count = text(f"SELECT count(*) FROM {self.name} WHERE part = :part")
+        size = int(connection.execute(count, {"part": part_of(namespace)}).scalar() or 0)
+        allowed = text("SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")
+        most = max(BUILDING_MEMORY, int(connection.execute(allowed).scalar() or 0))
+        needed = size * (2 * self.dimension + NODE_BYTES)
+        if needed > most:
+            log.warning(
+                "pgvector: the index of namespace %r (%s steps) takes %.1f GB to make, and maintenance_work_mem allows "
+                "%.1f: it takes many times longer so. ALTER ROLE … SET maintenance_work_mem = '%.0fGB' if the server "
+                "has as much",
+                *(namespace, f"{size:,}", needed / 1e9, most / 1e9, needed / 1e9 + 0.5),
+            )
+        kilobytes = min(max(needed, 64 << 20), most) >> 10
+        connection.execute(text(f"SET maintenance_work_mem = {kilobytes:d}"))
 
     def _index(self, namespace: str) -> str:
         return f"{self.name}_{part_of(namespace) % 2**64:016x}"

@@ -354,6 +354,7 @@ class MemoryKeywords(TypedDict, total=False):
     max_dollars: Decimal | float | str | None
     max_history_tokens: int
     max_histories: int
+    max_held_bytes: int
 
 
 class HistoryKeywords(TypedDict, total=False):

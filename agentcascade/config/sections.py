@@ -553,6 +553,9 @@ class MemoryConfig(Section):
         default=1_000_000, ge=1000, description="of one history; the oldest beyond are passed over"
     )
     max_histories: int = Field(default=64, ge=1, description="held in memory at once")
+    max_held_bytes: int = Field(
+        default=1_000_000_000, ge=0, description="of the histories held at once; a line takes 2 to 7 KB"
+    )
 
     @field_validator("router")
     @classmethod

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from agentcascade.memory.types import Vector
 
 EMBEDDING_BATCH = 256
+LINE_BYTES, TOKEN_BYTES = 700, 22
+"""What a line takes beside its vector, and each of its tokens: its texts, its terms, and BM25 (measured)"""
+
+
+def expected_bytes(turns: Sequence[Turn], dimension: int) -> int:
+    """Rather more than the `HistoryIndex.held_bytes` that turns in English will take."""
+    tokens = sum(len(turn.text) for turn in turns) // 3
+    return (len(turns) + tokens // 100) * (4 * dimension + LINE_BYTES) + tokens * TOKEN_BYTES
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,11 @@ class HistoryIndex:
     def unembedded(self) -> int:
         """Number of lines that have no vector yet."""
         return len(self._lines) - self._embedded
+
+    @property
+    def held_bytes(self) -> int:
+        """About what it takes in memory once all of its lines are embedded."""
+        return len(self._lines) * (4 * self._dimension + LINE_BYTES) + self.tokens * TOKEN_BYTES
 
     def append(self, turns: Sequence[Turn]) -> None:
         """Append turns."""

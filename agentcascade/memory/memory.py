@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
 from agentcascade.billing.door import Door
 from agentcascade.errors import InvalidRequest, describe
 from agentcascade.event_loop import LoopThread
 from agentcascade.lifetime import Lifetime
 from agentcascade.memory.budget import DirectCaller, ModelCaller, QuestionBudget
+from agentcascade.memory.held_indexes import HeldIndexes
 from agentcascade.memory.index import HistoryIndex
 from agentcascade.memory.live_index import HistoryStore, InMemoryHistories, LiveIndex
 from agentcascade.memory.llm import Size
@@ -44,7 +44,8 @@ class Memory:
     """Memory of histories by namespace and name. Make one with `agentcascade.build_memory(config)`; close it when done.
 
     Histories live in the database, and what other processes append to them is seen; with ``stored=False`` they live in
-    this process. `memory.max_histories` bounds how many are indexed at a time; the others are indexed again when asked.
+    this process. `memory.max_histories` and `memory.max_held_bytes` bound what is indexed at a time; the others are
+    indexed again when asked.
 
         >>> import agentcascade
         >>> with agentcascade.build_memory(stored=False, retrieval={"embedder": "hashing"}) as memory:
@@ -92,7 +93,7 @@ class Memory:
         self._charging = charging
         self._answers = AnswerCache(4000, results)
         self._lines = LineVectorCache(vectors, encoder, dimension, results)
-        self._indexes: LRUCache[tuple[str, str], LiveIndex] = LRUCache(config.max_histories)
+        self._indexes = HeldIndexes(config.max_histories, config.max_held_bytes)
         self.life = Lifetime()
         self.life.add(pipeline.close)
 
@@ -281,18 +282,18 @@ class Memory:
             followed.load_fixed([Turn(id=str(i), text=t) if isinstance(t, str) else t for i, t in enumerate(turns)])
         else:
             followed.refresh(self._histories, namespace, history)
+        self._indexes.weigh((namespace, history), followed)
         return followed.index
 
     def _live_index(self, namespace: str, history: str) -> LiveIndex:
-        key = namespace, history
-        live_index = self._indexes.get(key)
-        if live_index is None:
-            config = self.config
-            index = HistoryIndex(
-                self._lines, self.dimension, self.count, config.chunk_tokens, config.max_history_tokens
+        config = self.config
+
+        def make() -> LiveIndex:
+            return LiveIndex(
+                HistoryIndex(self._lines, self.dimension, self.count, config.chunk_tokens, config.max_history_tokens)
             )
-            live_index = self._indexes.setdefault(key, LiveIndex(index))
-        return live_index
+
+        return self._indexes.get((namespace, history), make)
 
     def _question_context(
         self, question: str, index: HistoryIndex, seconds: float, asked_at: datetime | None

@@ -11,6 +11,9 @@ from agentcascade.errors import MissingExtra
 WORD = re.compile(r"[A-Za-z0-9]+(?:['’][A-Za-z]+)?")
 NAME = re.compile(r"[A-Z][\w'’]*(?:\s+(?:(?:of|the|de|and)\s+)?[A-Z][\w'’]*)*")
 
+CACHED_LINES = 10_000
+"""Lines whose terms and names are remembered: up to 12 KB each"""
+
 _COMMON = """
 a about after again all also am an and any are as at be because been before being both but by can could did do
 does doing down during each few for from further get gets got had has have having he her here hers him his how i
@@ -38,20 +41,20 @@ def stem(word: str) -> str:
     return stemmed
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=CACHED_LINES)
 def terms(text: str) -> tuple[str, ...]:
     """Stems of the words that are no stop words, in order, repeats included."""
     words = (w.casefold().replace("’", "'").removesuffix("'s").replace("'", "") for w in WORD.findall(text))
     return tuple(stem(w) for w in words if w not in STOPWORDS)
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=CACHED_LINES)
 def term_set(text: str) -> frozenset[str]:
     """Set of `terms`."""
     return frozenset(terms(text))
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=CACHED_LINES)
 def proper_names(text: str) -> frozenset[str]:
     """Capitalised words and runs of them, casefolded; the first word of a sentence only where it is no common word."""
     names = set()

@@ -35,8 +35,9 @@ class TextVectors:
         missing = sorted(set(texts) - set(found))
         if missing:
             for text, vector in zip(missing, embed(self._embedder, missing)):
-                self._known.put(text, vector)
-                found[text] = vector
+                own = vector.copy()  # a row of the batch would hold all of the batch while it is known
+                self._known.put(text, own)
+                found[text] = own
         return found
 
 

@@ -1,7 +1,8 @@
 """Writes a file of LongMemEval's shape and size: each question has a haystack of sessions of its own.
 
 usage: longmemeval_shaped.py FILE [questions [sessions]]     then: agentcascade bench longmemeval --data FILE
-The published file is larger and about something; this one shows that as many histories as it has are all remembered.
+50 sessions are about 115,000 tokens, as in the published `s` file. That one is about something; this one shows that as
+many histories as it has are all remembered. Hardly a turn is said twice, so each of them has to be embedded.
 """
 
 from __future__ import annotations
@@ -14,15 +15,24 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-TOPICS = ("garden", "kitchen", "bicycle", "violin", "aquarium", "passport", "mortgage", "telescope", "recipe")
+TOPICS = (
+    *("garden", "kitchen", "bicycle", "violin", "aquarium", "passport", "mortgage", "telescope", "recipe", "balcony"),
+    *("camera", "marathon", "museum", "orchard", "pension", "railway", "sourdough", "terrace", "visa", "workshop"),
+    *("accordion", "bonsai", "cathedral", "dentist", "engine", "ferry", "greenhouse", "harbour", "insurance", "jigsaw"),
+)
 THINGS = ("dog", "cat", "canary", "tortoise", "boat", "tractor", "piano", "cottage", "guitar")
 NAMES = ("Rex", "Luna", "Milo", "Nala", "Otto", "Pippa", "Quincy", "Rosie", "Simba")
+PEOPLE = ("Anna", "Ben", "Chiara", "Dmitri", "Elif", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Kofi", "Lena")
 FILLERS = (
-    "I have been busy with my {0} all week, and the {1} is still waiting.",
-    "Could you explain how a {0} differs from a {1}? I never understood that.",
-    "Last weekend we talked about the {0}, and nobody agreed about the {1}.",
-    "My neighbour sold a {0} and bought a {1} instead, which surprised everyone.",
+    "I have been busy with my {0} all week, and the {1} that {3} asked for {2} times is still waiting.",
+    "Could you explain how a {0} of {2} years differs from a {1}? {3} and I never understood that.",
+    "Last weekend {3} talked about the {0} for {2} minutes, and nobody agreed about the {1}.",
+    "{3} sold a {0} for {2} euros and bought a {1} instead, which surprised everyone.",
+    "If the {0} costs more than {2}, {3} would rather keep the {1} that we have.",
+    "Here are {2} ideas: begin with the {0}, then ask {3} whether the {1} can wait until spring.",
 )
+SAID = {"user": (2, 5), "assistant": (12, 22)}
+"""Sentences of a turn: assistants talk more"""
 
 
 def entries(questions: int, sessions: int, seed: int = 0) -> Iterator[dict[str, Any]]:
@@ -48,9 +58,13 @@ def entries(questions: int, sessions: int, seed: int = 0) -> Iterator[dict[str, 
 
 def _session(rng: random.Random) -> list[dict[str, Any]]:
     turns = []
-    for place in range(2 * rng.randint(3, 6)):
-        text = " ".join(rng.choice(FILLERS).format(*rng.sample(TOPICS, 2)) for _ in range(3))
-        turns.append({"role": "assistant" if place % 2 else "user", "content": text})
+    for place in range(2 * rng.randint(4, 6)):
+        role = "assistant" if place % 2 else "user"
+        said = (
+            rng.choice(FILLERS).format(*rng.sample(TOPICS, 2), rng.randint(2, 999), rng.choice(PEOPLE))
+            for _ in range(rng.randint(*SAID[role]))
+        )
+        turns.append({"role": role, "content": " ".join(said)})
     return turns
 
 

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from postgres import pgvector_server, pgvector_url, postgres_server, postgres_url  # noqa: F401
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from agentcascade.assembly import components
 from agentcascade.bank.bank import Bank
 from agentcascade.errors import ConfigError, EmbeddingError, MissingExtra, StorageError
+from agentcascade.retrievers import pgvector_table
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.retrievers.pgvector import PgvectorRetriever
@@ -264,6 +265,29 @@ def test_a_namespace_that_grew_gets_its_index_behind_the_searches(database: Data
     other.close()
     assert retriever.recall("default", key[None], 6) >= 5 / 6
     assert len(before) == 6
+
+
+def test_an_index_is_made_with_the_memory_that_it_needs_and_the_server_allows(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pgvector_table, "BUILDING_MEMORY", 1 << 20)
+    monkeypatch.setattr(pgvector_table, "NODE_BYTES", 100_000)
+    retriever = PgvectorRetriever(6, database=database, space="room", exact_below=40)
+    asked: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda _, __, statement, *___: asked.append(statement))
+    keys = np.random.default_rng(0).normal(size=(900, 6)).astype(np.float32)
+    banked(database, "", 0, 900)
+    for number, (allowed, expected) in enumerate((("1MB", 1 << 10), ("2GB", 900 * 100_012 >> 10))):
+        with database.begin() as connection:
+            name = database.engine.url.database
+            connection.execute(text(f"ALTER DATABASE {name} SET maintenance_work_mem = '{allowed}'"))
+        database.engine.dispose()
+        caplog.clear()
+        retriever.add(f"room {number}", np.arange(900) + 1000 * number, np.arange(900), keys)
+        retriever.settle()
+        assert f"SET maintenance_work_mem = {expected}" in asked
+        told = [r.getMessage() for r in caplog.records if "maintenance_work_mem" in r.getMessage()]
+        assert [("900 steps" in t, "takes 0.1 GB" in t) for t in told] == ([(True, True)] if allowed == "1MB" else [])
 
 
 @given(steps=operations, key=vectors, k=st.integers(-1, 9), exclude=st.sets(st.integers(0, 7), max_size=3))

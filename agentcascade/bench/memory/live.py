@@ -13,6 +13,7 @@ from agentcascade.bench.early_stop import MAX_ALIKE_FAILURES, FailureBreaker
 from agentcascade.bench.memory.scoring import MemoryScore, MemoryScorer
 from agentcascade.envs.memory_qa.types import Conversation, Question
 from agentcascade.errors import BenchError
+from agentcascade.memory.index import expected_bytes
 from agentcascade.memory.types import Probabilities, State, TierRouter
 from agentcascade.routers.tier.outcome_table import PlayedBatch, TierPolicy
 from agentcascade.types import MODULES, TIERS, ModuleName, Recall
@@ -59,7 +60,7 @@ class AnsweredQuestion(NamedTuple):
 class LiveMemory:
     """Conversations in a memory, with `concurrency` questions at once.
 
-    At most `memory.max_histories` conversations are held at a time, in the order of the files.
+    Held at a time are `memory.max_histories` conversations, within `memory.max_held_bytes`, in the order of the files.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class LiveMemory:
         self.scorer = scorer
         self._concurrency = concurrency
         self._conversations = conversations
+        self._bytes = {c.id: expected_bytes(c.turns, memory.dimension) for c in conversations}
         self._on_prepared = on_prepared
         self._held: set[str] = set()
         self._breaker = FailureBreaker()
@@ -84,11 +86,10 @@ class LiveMemory:
 
         Raises `BenchError` for a memory that does not hold what it was given.
         """
-        size, done = self.memory.config.max_histories, 0
-        wanted = [c for c in self._conversations if c.id in histories]
-        for block in (wanted[i : i + size] for i in range(0, len(wanted), size)):
+        done = 0
+        for block in self._blocks([c for c in self._conversations if c.id in histories]):
             names = {c.id for c in block}
-            if len(self._held | names) > size:
+            if not self._fit(self._held | names):
                 for name in self._held - names:
                     await self.memory.remove(name)
                 self._held &= names
@@ -98,6 +99,21 @@ class LiveMemory:
                 done += 1
                 self._on_prepared(done)
             yield names
+
+    def _blocks(self, wanted: Sequence[Conversation]) -> list[list[Conversation]]:
+        blocks: list[list[Conversation]] = []
+        for conversation in wanted:
+            if blocks and self._fit({c.id for c in (*blocks[-1], conversation)}):
+                blocks[-1].append(conversation)
+            else:
+                blocks.append([conversation])
+        return blocks
+
+    def _fit(self, names: Set[str]) -> bool:
+        """Whether conversations can be held together: one that goes would be embedded again for each question."""
+        config = self.memory.config
+        taken = sum(self._bytes.get(name, 0) for name in names)
+        return len(names) <= config.max_histories and taken <= config.max_held_bytes
 
     async def _hold(self, conversation: Conversation) -> None:
         """Append and embed a conversation."""

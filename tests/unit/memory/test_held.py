@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from memory_parts import make_memory
 
 from agentcascade.errors import InvalidRequest
+from agentcascade.memory.index import expected_bytes
 from agentcascade.memory.live_index import HistoryStore, InMemoryHistories
 from agentcascade.storage import open_database
 from agentcascade.storage.histories import Histories
@@ -43,6 +44,30 @@ async def test_more_histories_than_are_held_are_all_remembered(kept: HistoryStor
         assert (await memory.recall("How is my dog called?", "user 0")).text == ""
         await memory.append("user 0", [Turn(id="t0", text="My dog is called Fido.")])
         assert "Fido" in (await memory.recall("How is my dog called?", "user 0")).text
+
+
+async def test_histories_are_held_up_to_a_number_of_bytes_and_the_rest_is_remembered_all_the_same(
+    kept: HistoryStore | None,
+) -> None:
+    said = [Turn(id=f"t{i}", text=f"On day {i} I fed the fish {i} times, and the cat slept.") for i in range(40)]
+    with make_memory("low", stored=kept) as probe:
+        await probe.append("one", said)
+        await probe.recall("How is my dog called?", "one")
+        one = probe._indexes.bytes
+    assert 40 * 700 < one <= 2 * expected_bytes(said, probe.dimension)
+    most = int(3.5 * one)
+    with make_memory("low", stored=kept, max_held_bytes=most) as memory:
+        for round in range(2):
+            for i in range(8):
+                await memory.append(f"user {i}", said if round else [*said, Turn(id="d", text=f"My dog is Rex{i}.")])
+                assert f"Rex{i}" in (await memory.recall("Who is my dog?", f"user {i}")).text
+                assert memory._indexes.bytes <= most
+        assert len(memory._indexes) == 3
+        await memory.append("long", [Turn(id=f"{j}.{t.id}", text=f"{j} {t.text}") for j in range(5) for t in said])
+        assert "fish" in (await memory.recall("Who fed the fish?", "long")).text
+        assert len(memory._indexes) == 1, "one that is larger alone is held, too"
+        await memory.remove("long")
+        assert (memory._indexes.bytes, len(memory._indexes)) == (0, 0)
 
 
 async def test_a_turn_is_added_once_and_never_changes(kept: HistoryStore | None) -> None:
