@@ -15,6 +15,7 @@ from agentcascade.assembly.cascade import build_all
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.config.load import CascadeConfig
 from agentcascade.prompts.quoting import FENCED
+from tests.inline_pool import plays_here  # noqa: F401
 
 TEMPLATES = {
     "demonstrations": "=== Seen before, up to $mark ===\n$examples\n$mark\n=== Now ===",
@@ -88,6 +89,7 @@ def decided(value: Any) -> Any:
     return [decided(v) for v in value] if isinstance(value, list) else value
 
 
+@pytest.mark.usefixtures("plays_here")
 def test_a_stand_in_decides_the_same_whatever_the_templates_say(tmp_path: Path) -> None:
     default = comparable(play(tmp_path / "default", workers=1, seeds=(0,)))
     own = comparable(play(tmp_path / "own", workers=1, seeds=(0,), prompt={"template": AGENTS}))
@@ -98,6 +100,7 @@ def test_a_stand_in_decides_the_same_whatever_the_templates_say(tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.engine
+@pytest.mark.usefixtures("plays_here")
 def test_alfworlds_stand_ins_play_the_same_whatever_the_templates_say(tmp_path: Path) -> None:
     pytest.importorskip("alfworld")
     from agentcascade.envs.alfworld.dataset import load_games
