@@ -62,6 +62,12 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def _repr_html_(self) -> str:
+        """In a notebook: a table of what it says, every text escaped."""
+        from agentcascade._util.notebook import html_of_model
+
+        return html_of_model(self)
+
 
 class Usage(Frozen):
     """Usage of a model call: its tokens in disjoint classes, so that a bill is a dot product.

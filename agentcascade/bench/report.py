@@ -62,6 +62,12 @@ class RunReport:
         if self.demonstrations is not None and self.teacher_dollars is not None and self.cascade_dollars is not None:
             self.break_even = break_even(self.demonstrations, self.teacher_dollars, self.cascade_dollars)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: a row for each policy."""
+        from agentcascade._util.notebook import html_of_models
+
+        return html_of_models(self.rows, caption=str(self.run.get("suite", "")))
+
     def data(self) -> dict[str, Any]:
         """Content of `results.json`."""
         return {

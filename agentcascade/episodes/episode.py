@@ -127,6 +127,25 @@ class Episode:
         self.accounts, self._stateless, self._cache_use = tuple(accounts), stateless, cache_use
         engine.check_mode(self.mode)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: its steps, with who took each and why."""
+        from agentcascade._util.notebook import html_of_money, html_of_rows, html_of_text
+
+        heads = "step", "observation", "action", "answered by", "reason", "dollars", "teacher alone"
+        rows = [
+            (
+                str(decision.step),
+                html_of_text(step.observation),
+                html_of_text(step.action),
+                decision.answered_by,
+                html_of_text(decision.reason),
+                html_of_money(decision.dollars),
+                html_of_money(decision.teacher_dollars),
+            )
+            for step, decision in zip(self.steps, self.decisions)
+        ]
+        return html_of_rows(rows, caption=f"Episode {self.id}, mode {self.mode}: {self.goal}", heads=heads)
+
     @classmethod
     def restored(cls, engine: Engine, unfinished: UnfinishedEpisode, accounts: Sequence[Account] = ()) -> Episode:
         """Restore an `unfinished` episode from the database, to be finished by `engine` within `accounts`."""

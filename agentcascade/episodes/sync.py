@@ -61,6 +61,9 @@ class SyncEpisode:
         self.episode = Episode(engine, goal=goal, **keywords)
         self._loop = loop_of(engine.state.life)
 
+    def _repr_html_(self) -> str:
+        return self.episode._repr_html_()
+
     @takes(request)
     def complete(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Any

@@ -103,6 +103,15 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self.database = database
 
+    def _repr_html_(self) -> str:
+        """In a notebook: what was spent and saved by mode, and by model."""
+        from agentcascade._util.notebook import html_of_models
+
+        modes = "group", "steps", "deferred", "dollars", "teacher_dollars", "saved_dollars", "known_dollars"
+        models = "model", "role", "calls", "dollars", "known_dollars", "unpriced_calls"
+        spent = html_of_models(self.summary("mode"), caption="Ledger by mode", names=modes)
+        return spent + html_of_models(self.spending(), caption="Ledger by model", names=models)
+
     def summary(self, by: str = "all", *, namespace: str | None = None, since: datetime | None = None) -> list[Summary]:
         """Spending and savings, one line per group.
 

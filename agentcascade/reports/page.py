@@ -20,6 +20,10 @@ class Page:
         self.title = title
         self._parts: list[str] = []
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the page without its own style."""
+        return f"<h1>{escape(self.title)}</h1>{''.join(self._parts)}"
+
     def lead(self, text: str) -> None:
         self._parts.append(f'<p class="lead">{escape(text)}</p>')
 
