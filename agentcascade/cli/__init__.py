@@ -37,6 +37,7 @@ COMMANDS = {
     "report": ("report", "Write a report with plots, from a log, a run or the database."),
     "serve": ("serve", "Serve an OpenAI-compatible proxy and a dashboard."),
     "students": ("students", "Serve students on your own machines with vLLM."),
+    "tour": ("tour", "See a cascade at work in two minutes, on recorded answers."),
     "tune": ("tune", "Choose the cheapest rule whose risk is certified on a log."),
     "switch": ("switch", "Send every step to the teacher, and back."),
 }

@@ -158,6 +158,9 @@ def teacher_agreed(decision: Decision, cast: Sequence[Ballot]) -> str:
     """Whether the teacher did what most votes said: of one step, so no reason to change a rule."""
     if decision.answered_by != "teacher" or decision.action is None or not cast:
         return ""
-    if decision.action == cast[-1].action:
+    last = cast[-1]
+    if decision.action == last.action:
         return "the teacher did what most votes said (one step says little: `agentcascade replay` asks the whole log)"
-    return "the teacher did something else than most votes said: here the deferral changed the action"
+    if 2 * last.votes <= last.total:
+        return ""
+    return "the teacher did something else than most votes said, by the keys of their actions"
