@@ -82,8 +82,8 @@ class Resources:
     def database(self, config: CascadeConfig) -> Database:
         from agentcascade.storage import open_database
 
-        url = config.bank.url
-        return self.once(("database", url), lambda: self.closing(open_database(url)))
+        url, migrate = config.bank.url, config.bank.migrate
+        return self.once(("database", url), lambda: self.closing(open_database(url, migrate=migrate)))
 
     def embedder(self, name: str) -> Embedder:
         return self.once(("embedder", name), lambda: components.make_embedder(name))

@@ -1,4 +1,4 @@
-"""``agentcascade db``: what is in it, tables up to date, old records out, room given back."""
+"""``agentcascade db``: what is in it, tables up to date, backups, old records out, room given back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agentcascade.cli.terminal import say
 
 @click.group("db")
 def command() -> None:
-    """Upgrade, prune, clear and vacuum the database."""
+    """Upgrade, back up, prune, clear and vacuum the database."""
 
 
 @command.command("info")
@@ -51,11 +51,24 @@ def info(config: Path | None, url: str | None, as_json: bool) -> None:
 @command.command("upgrade")
 @database_options
 def upgrade(config: Path | None, url: str | None) -> None:
-    """Bring the tables up to date (every command and `build` do so as well)."""
+    """Bring the tables up to date. Every command and `build` do so as well, unless bank.migrate is false."""
     from agentcascade.storage.database import revision
 
-    with database(load_config(config, url), create=True) as opened:
+    with database(load_config(config, url), create=True, migrate=True) as opened:
         say(f"the tables are at revision {revision(opened)}")
+
+
+@command.command("backup")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@database_options
+def backup(file: Path, config: Path | None, url: str | None) -> None:
+    """Copy an SQLite database to a new FILE while servers write to it. For PostgreSQL: pg_dump.
+
+    To restore it, stop the servers, move the old file away with its -wal and -shm, and put the copy in its place.
+    """
+    from agentcascade.storage.backup import backup as write_backup
+
+    say(f"{write_backup(load_config(config, url).bank.url, file):,} bytes in {file}")
 
 
 @command.command("prune")

@@ -154,7 +154,7 @@ def _database(to: Console, settings: CascadeConfig) -> bool:
 
     what = redacted_url(make_url(settings.bank.url))
     try:
-        open_database(settings.bank.url).close()
+        open_database(settings.bank.url, migrate=settings.bank.migrate).close()
     except AgentCascadeError as error:
         return _report(to, what, str(error))
     return _report(to, what, None, "opens")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +51,8 @@ def command(
     provider with the client's own key, of which nothing is kept.
     """
     require_server("agentcascade serve")
+    # process 1 of a container ignores a signal without a handler, and what follows takes seconds to load
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from agentcascade.server.run import CONFIG, LOG_FORMAT, LOG_LEVEL, OVERRIDES, check_port, configure_logs, serve
 
     path = config or config_path()

@@ -56,8 +56,11 @@ def load_config(config: Path | None, url: str | None) -> CascadeConfig:
 
 
 @contextmanager
-def database(settings: CascadeConfig, *, create: bool = False) -> Iterator[Database]:
-    """The configured database. A question to a SQLite file that is not there is a mistake, not a new file."""
+def database(settings: CascadeConfig, *, create: bool = False, migrate: bool | None = None) -> Iterator[Database]:
+    """The configured database. A question to a SQLite file that is not there is a mistake, not a new file.
+
+    Its tables are brought up to date where ``bank.migrate`` says so, or `migrate` in its place.
+    """
     from sqlalchemy import make_url
 
     from agentcascade.errors import StorageError
@@ -67,7 +70,8 @@ def database(settings: CascadeConfig, *, create: bool = False) -> Iterator[Datab
     file = place.database if place.get_backend_name() == "sqlite" else None
     if not create and file and file != ":memory:" and not Path(file).exists():
         raise StorageError(f"there is no database {file}: give --url or --config, or collect something first")
-    opened = open_database(settings.bank.url)
+    may_migrate = settings.bank.migrate if migrate is None else migrate
+    opened = open_database(settings.bank.url, migrate=may_migrate)
     try:
         yield opened
     finally:

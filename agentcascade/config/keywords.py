@@ -77,6 +77,7 @@ class BankKeywords(TypedDict, total=False):
     url: str
     namespace: str
     journal: Path | str | None
+    migrate: bool
 
 
 class WeightsKeywords(TypedDict, total=False):

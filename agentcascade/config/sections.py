@@ -70,6 +70,11 @@ class BankConfig(Section):
         description="folder for what is not in the database yet; default: beside an SQLite file, else under "
         "$XDG_STATE_HOME/agentcascade (~/.local/state)",
     )
+    migrate: bool = Field(
+        default=True,
+        description="bring the tables up to date when the database is opened; off: refuse tables that are not, for "
+        "`agentcascade db upgrade` has to do it, as a job and with a role of its own",
+    )
 
 
 class WeightsConfig(Section):

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,8 @@ def serve(config: CascadeConfig, *, workers: int = 1, log_config: dict[str, Any]
     Raises `ConfigError` when strangers could spend the money: no key, not open on purpose, and not on loopback.
     """
     check_exposure(config)
-    # uvicorn raises the signal that stopped it once more when all is done: then it is no fault any more.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    # SIGTERM ends the process while it starts, and when uvicorn, which it stopped, raises it once more at the end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if workers > 1:
         _serve_by(workers, config, log_config)
     else:
@@ -156,7 +157,7 @@ def check_exposure(config: CascadeConfig) -> None:
     settings = config.server
     if settings.host in LOOPBACK or settings.open:
         return
-    database = open_database(config.bank.url)
+    database = open_database(config.bank.url, migrate=config.bank.migrate)
     try:
         if not Keys(database).exist():
             raise ConfigError(

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agentcascade._util import forking
 from agentcascade.errors import StorageError
 from agentcascade.storage.engine import BUSY_SECONDS, explain, new_engine, redacted_url
-from agentcascade.storage.upgrade import current_revision, upgrade
+from agentcascade.storage.upgrade import current_revision, require_current, upgrade
 
 FORK_SECONDS = 2.0
 _inherited: list[object] = []
@@ -175,11 +175,12 @@ class Database:
         self.engine.dispose(close=False)
 
 
-def open_database(url: str | Path) -> Database:
+def open_database(url: str | Path, *, migrate: bool = True) -> Database:
     """Open a database and bring its tables up to date. Two processes may open a fresh one at once.
 
     Args:
         url: An SQLAlchemy URL of SQLite or PostgreSQL, or the path of an SQLite file, which is made if need be.
+        migrate: False: tables that are not up to date are an error, and left as they are.
 
     Returns:
         The open database, which is the caller's to close.
@@ -189,7 +190,8 @@ def open_database(url: str | Path) -> Database:
         CorruptDatabase: For a file that is no readable database.
         NewerDatabase: For one that a newer agentcascade wrote.
         MissingExtra: For PostgreSQL without its driver.
-        StorageError: For one that cannot be reached. No message shows a password.
+        StorageError: For one that cannot be reached, or whose tables would have to be migrated and must not be. No
+            message shows a password.
 
     >>> database = open_database("sqlite:///:memory:")
     >>> database.ping()
@@ -199,7 +201,10 @@ def open_database(url: str | Path) -> Database:
     """
     engine = new_engine(url)
     try:
-        upgrade(engine)
+        if migrate:
+            upgrade(engine)
+        else:
+            require_current(engine)
     except BaseException as error:
         engine.dispose()
         if isinstance(error, (SQLAlchemyError, sqlite3.Error)):
