@@ -100,7 +100,7 @@ def test_a_stream_is_finished_and_booked_while_others_are_refused(tmp_path: Path
                 until(lambda: "Shutting down" in (tmp_path / "log").read_text())
                 process.send_signal(signal.SIGTERM)
                 if not reloading:  # else the port is open, and nobody answers there
-                    with pytest.raises(httpx.ConnectError):
+                    with pytest.raises(httpx.TransportError):
                         httpx.get(f"{url}/healthz", trust_env=False)
                 got += [line for line in lines if line]
             assert process.wait(60) == 0
