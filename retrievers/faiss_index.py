@@ -6,15 +6,15 @@ What recall the approximation leaves is measured by `FaissRetriever.recall`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agentcascade._util import forking
 from agentcascade.errors import MissingExtra
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
-from agentcascade.retrievers.stores import CompressedStore, FlatStore, portions
+from agentcascade.retrievers.stores import AT_ONCE, CompressedStore, FlatStore, portions
 
 if TYPE_CHECKING:
     from agentcascade.protocols import IdArray, Vectors
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OVERFETCH = 24
 """Candidates per wanted group: steps of one trajectory share goal and plan, so they come in bunches."""
 ADDED_AT_ONCE = 250
-"""Steps added under one hold of the lock: searches wait no longer than that takes (about 15 ms in a large bank)."""
+"""Steps added under one hold of the lock: searches wait no longer than that takes (below a millisecond)."""
 SCANNED_AT_ONCE = 20_000
 FAR_AHEAD = 4
 """Adding waits for training when there are so many times more steps than made it due: a bulk load stays compressed."""
@@ -110,18 +110,22 @@ class _Partition:
         with self._write:
             for start in range(0, len(rows), ADDED_AT_ONCE):
                 part = slice(start, start + ADDED_AT_ONCE)
+                store = self._store
+                prepared = store.prepared(keys[part])
                 with self._lock:
-                    self._append(rows[part], groups[part], keys[part])
+                    if store is not self._store:  # it has gone over to bytes meanwhile
+                        prepared = self._store.prepared(keys[part])
+                    self._append(rows[part], groups[part], prepared)
                 self._train_when_due()
 
-    def _append(self, rows: IdArray, groups: IdArray, keys: Vectors) -> None:
+    def _append(self, rows: IdArray, groups: IdArray, prepared: Any) -> None:
         start, end = self._size, self._size + len(rows)
         if end > len(self._rows):
             capacity = max(end, int(1.25 * len(self._rows)), 1024)
             for array in (self._rows, self._groups, self._gone):
                 array.resize(capacity, refcheck=False)
         self._rows[start:end], self._groups[start:end], self._gone[start:end] = rows, groups, False
-        self._store.add(keys)
+        self._store.put(prepared)
         self._size = end
 
     def _train_when_due(self) -> None:
@@ -144,16 +148,23 @@ class _Partition:
             for part in portions(np.arange(size)):
                 compressed.add(read(part))
             compressed.use(compressed.trained(size, compressed.keys))
+            self._catch_up(size, compressed.add, read)
             with self._lock:
-                if size < self._size:
-                    compressed.add(store.keys(np.arange(size, self._size)))
+                compressed.add(store.keys(np.arange(len(compressed), self._size)))
                 self._store = compressed
         else:
             file = store.trained(size, read)
+            self._catch_up(size, file.add, read)
             with self._lock:
-                if size < self._size:
-                    file.add(store.keys(np.arange(size, self._size)))
+                file.add(store.keys(np.arange(len(file), self._size)))
                 store.use(file)
+
+    def _catch_up(self, size: int, add: Callable[[Vectors], None], read: Callable[[IdArray], Vectors]) -> None:
+        """Add what came after the first `size` steps, until little is left for which searches have to wait."""
+        while self._size - size > ADDED_AT_ONCE:
+            end = min(self._size, size + AT_ONCE)
+            add(read(np.arange(size, end)))
+            size = end
 
     def settle(self) -> None:
         if self._training is not None:

@@ -23,7 +23,7 @@ RECHECK_SECONDS = 2.0
 BUILDING_MEMORY = 1 << 30
 """Bytes for making an index, or what the server's maintenance_work_mem allows, if that is more: one that does not fit
 takes many times longer."""
-NODE_BYTES = 700
+NODE_BYTES = 900
 """What a key takes beside itself while its index is made"""
 SETUP_LOCK, BUILD_LOCK = 0x61676363, 0x61676364
 """PostgreSQL's advisory locks of whoever makes the tables, or an index."""

@@ -6,7 +6,7 @@ Positions count from 0 in the order of adding. Neither store locks: their owner 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,21 @@ PROBES = 24
 GROWTH = 6
 """The inverted file is trained anew when the store has grown so many times."""
 AT_ONCE = 4_000
-"""Keys handled under one hold of their owner's lock."""
+"""Keys handled at a time."""
+FEW = 64
+"""Keys of a few trajectories, as they come while a bank is searched"""
+GROWN_BY = 4_096
+"""Keys for which there is room at most beyond those that there are: room is made under the owner's lock"""
+
+
+class PreparedKeys(NamedTuple):
+    """Keys with all that adding them takes: bytes, scales, and their places in an inverted file."""
+
+    keys: Vectors
+    codes: np.ndarray
+    scales: Vectors
+    file: InvertedFile | None
+    placed: tuple[Vectors, IdArray] | None
 
 
 class FlatStore:
@@ -40,6 +54,13 @@ class FlatStore:
 
     def add(self, keys: Vectors) -> None:
         self._index.add(keys)
+
+    def prepared(self, keys: Vectors) -> Vectors:
+        """What `put` takes of `keys`; made without the owner's lock."""
+        return keys
+
+    def put(self, prepared: Vectors) -> None:
+        self.add(prepared)
 
     def keys(self, positions: IdArray) -> Vectors:
         keys: Vectors = self._index.reconstruct_batch(positions)
@@ -71,15 +92,25 @@ class CompressedStore:
         return self._size
 
     def add(self, keys: Vectors) -> None:
-        start, end = self._size, self._size + len(keys)
+        self.put(self.prepared(keys))
+
+    def prepared(self, keys: Vectors) -> PreparedKeys:
+        """What `put` takes of `keys`: all that can be done without the owner's lock is done."""
+        codes, scales = quantize(keys)
+        file = self._file
+        return PreparedKeys(keys, codes, scales, file, file.placed(keys) if file is not None else None)
+
+    def put(self, prepared: PreparedKeys) -> None:
+        start, end = self._size, self._size + len(prepared.keys)
         if end > len(self._codes):
-            # in place, so that a large bank is never held twice
-            capacity = max(end, int(1.25 * len(self._codes)), 1024)
+            # in place, so that a large bank is never held twice, and by little, as new memory is filled with zeros
+            capacity = max(end, min(int(1.25 * len(self._codes)), len(self._codes) + GROWN_BY), 1024)
             self._codes.resize((capacity, self._dimension), refcheck=False)
             self._scales.resize(capacity, refcheck=False)
-        self._codes[start:end], self._scales[start:end] = quantize(keys)
+        self._codes[start:end], self._scales[start:end] = prepared.codes, prepared.scales
         if self._file is not None:
-            self._file.add(keys)
+            placed = prepared.placed if prepared.file is self._file else None  # there is another file since
+            self._file.put(placed or self._file.placed(prepared.keys))
         self._size = end
 
     def keys(self, positions: IdArray) -> Vectors:
@@ -144,9 +175,26 @@ class InvertedFile:
         self._index.cp.min_points_per_centroid = 1
         self._index.train(np.concatenate([first @ self._basis.T, *(keys @ self._basis.T for keys in sample)]))
         self._every = library.SearchParametersIVF(nprobe=lists)
+        self._pointer = library.swig_ptr
 
     def add(self, keys: Vectors) -> None:
-        self._index.add(keys @ self._basis.T)
+        self.put(self.placed(keys))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def placed(self, keys: Vectors) -> tuple[Vectors, IdArray]:
+        """The leading components of `keys`, and the list that each belongs into: most of the work of adding."""
+        few = len(keys) <= FEW  # einsum, not BLAS, whose threads wait for each other on a busy machine
+        components = np.einsum("nd,cd->nc", keys, self._basis, optimize=False) if few else keys @ self._basis.T
+        components = np.ascontiguousarray(components)
+        return components, self._index.quantizer.assign(components, 1).ravel()
+
+    def put(self, placed: tuple[Vectors, IdArray]) -> None:
+        components, lists = placed
+        if not len(lists):
+            return
+        self._index.add_core(len(components), self._pointer(components), None, self._pointer(lists))
 
     def candidates(self, key: Vectors, count: int) -> IdArray:
         query = np.einsum("cd,d->c", self._basis, key, optimize=False)[None]

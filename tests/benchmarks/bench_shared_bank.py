@@ -25,6 +25,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -35,6 +36,8 @@ from agentcascade.assembly.components import make_retriever
 from agentcascade.storage import Database, open_database
 
 K = 6
+JUDGED = 25
+"""Queries of each process whose exact results are known"""
 GOAL_MS, GOAL_RECALL = 25, 0.95
 
 
@@ -77,7 +80,9 @@ def search(url: str, namespace: str, queries: np.ndarray, rate: float, seconds: 
         index = retriever(database, queries.shape[1])
         for query in queries[:20]:
             index.search(namespace, query, K)
-        own, due_times, found, cpu = [], [], [], time.process_time()
+        own, due_times, found = [], [], []
+        server = backend(database)
+        cpu, server_cpu = time.process_time(), seconds_of(server)
         began = time.perf_counter()
         due = began
         while (due := due + arrivals.exponential(1 / rate)) < began + seconds:
@@ -88,7 +93,20 @@ def search(url: str, namespace: str, queries: np.ndarray, rate: float, seconds: 
             own.append(1000 * (ended - started))
             due_times.append(1000 * (ended - due))
             found.append([group for _, group, _ in hits])
-        return {"own": own, "due": due_times, "found": found, "cpu": time.process_time() - cpu}
+        used = {"cpu": time.process_time() - cpu, "server": seconds_of(server) - server_cpu}
+        return {"own": own, "due": due_times, "found": found, **used}
+
+
+def backend(database: Database) -> psutil.Process | None:
+    """The process that serves this one's connection, where it runs on this machine."""
+    with database.reading() as connection:
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+    local = database.engine.url.host in ("127.0.0.1", "localhost")
+    return psutil.Process(int(pid or 0)) if local else None
+
+
+def seconds_of(process: psutil.Process | None) -> float:
+    return sum(process.cpu_times()[:2]) if process else float("nan")
 
 
 def append(url: str, namespace: str, world: World, rate: float, seconds: float, first: int) -> list[float]:
@@ -128,7 +146,6 @@ def sizes(url: str) -> str:
 def play(url: str, steps: int, queries: np.ndarray, options: argparse.Namespace, bank: Any, truth: Any) -> None:
     namespace, each = name(steps), options.rate / options.processes
     parts = np.array_split(queries, options.processes)
-    starts = np.cumsum([0, *(len(p) for p in parts)])
     with multiprocessing.get_context("spawn").Pool(options.processes + 1) as pool:
         for adding in (False, True):
             world = World(*bank, held_out=False)
@@ -140,20 +157,20 @@ def play(url: str, steps: int, queries: np.ndarray, options: argparse.Namespace,
             took = [ms for own in appending.get() for ms in own]
             own, due = (np.concatenate([r[what] for r in results]) for what in ("own", "due"))
             pairs = [
-                (truth[starts[i] + n], groups)
+                (truth[i * JUDGED + n], groups)
                 for i, r in enumerate(results)
-                for n, groups in enumerate(r["found"][: len(parts[i])])
-                if starts[i] + n < len(truth)
+                for n, groups in enumerate(r["found"][:JUDGED])
             ]
             recall = np.mean([len(t & set(f)) / len(t) for t, f in pairs])
             (p50, p99), (due50, due99) = np.percentile(own, [50, 99]), np.percentile(due, [50, 99])
             beside = f", one more adding {len(took) * STEPS / options.seconds:.0f} steps a second" if adding else ""
-            cpu = sum(r["cpu"] for r in results) / options.seconds
+            client, server = (1000 * sum(r[what] for r in results) / len(own) for what in ("cpu", "server"))
             print(
                 f"{steps:,} steps, {options.processes} processes, {len(own) / options.seconds:.0f} searches a second "
                 f"in all{beside}:\n"
                 f"  a search: p50 {p50:.1f} ms, p99 {p99:.1f} ms; from when it was due: p50 {due50:.1f} ms, p99 "
-                f"{due99:.1f} ms (goal p99 {GOAL_MS} ms); clients' CPU {cpu:.2f} cores"
+                f"{due99:.1f} ms (goal p99 {GOAL_MS} ms)\n"
+                f"  CPU of a search: {server:.2f} ms of the server, {client:.2f} ms of the client"
             )
             print(f"  recall@{K} against an exact scan, {len(pairs)} queries: {recall:.3f} (goal {GOAL_RECALL})")
             if took:
@@ -191,7 +208,7 @@ def main() -> None:
             print(sizes(url), flush=True)
             if options.load_only:
                 continue
-            judged = queries[np.concatenate([p[:25] for p in np.array_split(np.arange(800), options.processes)])]
+            judged = queries[np.concatenate([p[:JUDGED] for p in np.array_split(np.arange(800), options.processes)])]
             found, _ = exact(World(*bank, held_out=False), judged, steps, K)
             play(url, steps, queries, options, bank, [{g + first for g in groups} for groups in found])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -17,9 +17,10 @@ from agentcascade.bank.bank import Bank
 from agentcascade.bank.step_index import KEYS
 from agentcascade.errors import EmbeddingError
 from agentcascade.protocols import Retriever
-from agentcascade.retrievers.faiss_index import FaissRetriever
+from agentcascade.retrievers.faiss_index import ADDED_AT_ONCE, FaissRetriever
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
+from agentcascade.retrievers.stores import CompressedStore, InvertedFile
 from agentcascade.storage import open_database
 from agentcascade.types import Situation, Step, Trajectory
 
@@ -321,3 +322,39 @@ def test_searches_go_on_while_the_index_grows_and_is_trained() -> None:
     index.settle()
     assert (failures, len(index)) == ([], len(keys))
     assert index.recall("a", keys[:50]) >= 0.95
+
+
+def test_searches_wait_for_little_of_the_work_of_adding_and_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = clustered(5_000)
+    index = FaissRetriever(SIZE, exact_below=500)
+
+    def add(start: int, end: int) -> None:
+        rows = np.arange(start, end)
+        index.add("a", rows, rows // PER_GROUP, keys[start:end])
+
+    add(0, 600)
+    index.settle()
+    partition, held, may_end = index._partitions["a"], list[int](), threading.Event()
+    placed, trained = InvertedFile.placed, CompressedStore.trained
+
+    def watched(file: InvertedFile, own: Vectors) -> Any:
+        if partition._lock.locked():
+            held.append(len(own))
+        return placed(file, own)
+
+    def late(*arguments: Any) -> Any:
+        file = trained(*arguments)
+        assert may_end.wait(30)
+        return file
+
+    monkeypatch.setattr(InvertedFile, "placed", watched)
+    monkeypatch.setattr(CompressedStore, "trained", late)
+    add(600, 3_700)  # six times as many: a larger file is trained meanwhile
+    assert held == [], "keys find their lists before the lock is taken"
+    add(3_700, 5_000)
+    may_end.set()
+    index.settle()
+    assert sum(held) <= ADDED_AT_ONCE
+    assert index.recall("a", keys[:50]) >= 0.95
+    found = [row for row, _, _ in (index.search("a", keys[row], 1)[0] for row in range(0, 5_000, 100))]
+    assert np.mean(np.array(found) == np.arange(0, 5_000, 100)) >= 0.9
