@@ -29,7 +29,7 @@ import tempfile
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +56,7 @@ local made = 0
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = "Bearer KEY"
+for name, value in pairs({HEADERS}) do wrk.headers[name] = value end
 function request()
   made = made + 1
   return wrk.format(nil, nil, nil, bodies[made % #bodies + 1])
@@ -125,12 +126,21 @@ DOORS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
 """Path and body of a request, by door."""
 
 
-def load(folder: Path, target: Target, model: str, connections: int, seconds: float, door: str = "chat") -> Figures:
+def load(
+    folder: Path,
+    target: Target,
+    model: str,
+    connections: int,
+    seconds: float,
+    door: str = "chat",
+    headers: Mapping[str, str] | None = None,
+) -> Figures:
     """As many requests as go into `seconds`. Every answer must be a 200."""
     path, body = DOORS[door]
     bodies = [json.dumps({"model": model, **body(i)}) for i in range(90)]
     script = folder / "load.lua"
     values = {"BODIES": ",".join(f"[==[{b}]==]" for b in bodies), "KEY": target.key}
+    values["HEADERS"] = ",".join(f'["{name}"]="{value}"' for name, value in (headers or {}).items())
     text = LOAD
     for name, value in values.items():
         text = text.replace(name, value)
