@@ -124,7 +124,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_signal_lets_what_is_under_way_end_and_loses_no_record(tmp_path: Path, stream: bool) -> None:
     reply = Reply(texts=("one two three four five six",), chunk_delay=0.25) if stream else Reply(delay=1.5)
-    with FakeOpenAI([reply]) as fake, served(fake, tmp_path, mode="teacher") as server:
+    with FakeOpenAI([reply]) as fake, served(fake, tmp_path, mode="teacher", deadline_seconds=60) as server:
         got: list[httpx.Response] = []
         client = threading.Thread(target=lambda: got.append(server.chat(stream=stream)))
         client.start()
