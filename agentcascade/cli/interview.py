@@ -117,7 +117,7 @@ def _asked(question: str, default: str, read: Callable[[str], Any]) -> Any:
 
 def _model(text: str) -> str:
     if without_secrets(text) != text:
-        raise click.UsageError("that looks like a key: keys stay in the environment; give the model's name")
+        raise click.UsageError("that looks like a key, which stays in the environment: give the model's name")
     if not provider_of(text) or text.endswith("/") or any(c.isspace() or not c.isprintable() for c in text):
         near = f"openai/{text}" if text.isprintable() and text and "/" not in text and " " not in text else ""
         hint = f"'{near}', say" if near else "'openai/gpt-4.1-mini', say"
@@ -136,7 +136,7 @@ def _address(text: str) -> str:
     if not usable:
         raise click.UsageError("a base URL begins with http:// or https://, and mostly ends in /v1")
     if parts.password or without_secrets(text) != text:
-        raise click.UsageError("that holds a password or a key: keys stay in the environment; give the URL without it")
+        raise click.UsageError("that holds a password or a key, which stays in the environment: give the URL alone")
     return text
 
 

@@ -112,7 +112,7 @@ def test_a_bad_answer_is_asked_again_and_a_key_is_never_written(environment: dic
         shell.type("gpt-4.1-nano\r")
         shell.wait_for("a model's name is PROVIDER/MODEL: 'openai/gpt-4.1-nano', say")
         shell.type(f"{KEY}\r")
-        shell.wait_for("that looks like a key: keys stay in the environment")
+        shell.wait_for("that looks like a key, which stays in the environment")
         shell.type("openai/gpt-4.1\r")
         shell.wait_for("Student [")
         shell.type("\r")
