@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from agentcascade._util.recent_cache import RecentCache
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.messages import text_of
 from agentcascade.protocols import TokenCounter
@@ -24,6 +25,8 @@ TOKENS_PER_MESSAGE = 3
 LINE_START = re.compile(r"\n[A-Za-z]")
 """Where a text may be cut behind its first character: no token of the encodings below goes over the end of a line and
 on with a letter. Prompts are made of the same lines over and over, and those are counted once."""
+COUNTS = 150_000
+"""Counts remembered in a generation: a bank of 100,000 steps has some 200,000 different lines."""
 BUNDLED_FILES = {
     "cl100k_base": "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
     "o200k_base": "fb374d419588a4632f3f557e76b4b70aebbca790",
@@ -35,20 +38,25 @@ BUNDLED_FILES = {
 def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
     """A cached counter over tiktoken's `encoding`; litellm's package carries the file of the default one."""
     encoder = _encoding(encoding)
+    known: RecentCache[int, int] = RecentCache(COUNTS)
+    """By a text's hash: the texts themselves, which may be long, are not kept."""
 
-    @lru_cache(maxsize=40_000)
-    def count_part(text: str) -> int:
-        return len(encoder.encode_ordinary(text))
+    def count_whole(text: str) -> int:
+        tokens = known.get(key := hash(text))
+        if tokens is None:
+            tokens = len(encoder.encode_ordinary(text))
+            known.put(key, tokens)
+        return tokens
 
-    if encoding not in BUNDLED_FILES:
-        return count_part
-
-    @lru_cache(maxsize=4_000)
     def count(text: str) -> int:
-        starts = [0, *[match.start() + 1 for match in LINE_START.finditer(text)], len(text)]
-        return sum([count_part(text[start:end]) for start, end in pairwise(starts)])
+        tokens = known.get(key := hash(text))
+        if tokens is None:
+            starts = [0, *[match.start() + 1 for match in LINE_START.finditer(text)], len(text)]
+            tokens = sum([count_whole(text[start:end]) for start, end in pairwise(starts)])
+            known.put(key, tokens)
+        return tokens
 
-    return count
+    return count if encoding in BUNDLED_FILES else count_whole
 
 
 def _encoding(name: str) -> Any:

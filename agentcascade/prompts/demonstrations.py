@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import getsizeof
 from typing import Literal, NamedTuple
 
+from agentcascade._util.recent_cache import RecentCache
 from agentcascade.errors import InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.prompts.additions import Composed, additions
@@ -80,14 +82,21 @@ def without_demonstrations(message: Message) -> Message:
     return message
 
 
+RENDERED: RecentCache[tuple[Prompts, str, str, str, str], str] = RecentCache(24 << 20, getsizeof)
+"""Texts of steps, bounded in bytes: an episode's demonstrations are shown at every step, a bank's in many episodes."""
 REMEMBERED = 2_000
-"""Characters of a step whose text is remembered: an episode's demonstrations are shown at every step again."""
+"""Characters of the longest text that is kept there."""
 
 
 def render_step(step: Step, prompts: Prompts = DEFAULT, tried: str = "") -> str:
     """A step of a demonstration; `tried` is what was tried in vain in its situation."""
-    parts = step.observation, step.reasoning, step.action, tried
-    return (_remembered if sum(map(len, parts)) <= REMEMBERED else _rendered)(prompts, *parts)
+    key = prompts, step.observation, step.reasoning, step.action, tried
+    text = RENDERED.get(key)
+    if text is None:
+        text = _rendered(*key)
+        if len(text) <= REMEMBERED:
+            RENDERED.put(key, text)
+    return text
 
 
 def _rendered(prompts: Prompts, observation: str, reasoning: str, action: str, tried: str) -> str:
@@ -99,9 +108,6 @@ def _rendered(prompts: Prompts, observation: str, reasoning: str, action: str, t
         action=quote(action),
         tried=quote(tried) if tried else "",
     )
-
-
-_remembered = lru_cache(maxsize=4096)(_rendered)
 
 
 def render_demonstration(demonstration: Demonstration, prompts: Prompts = DEFAULT) -> str:
