@@ -122,10 +122,8 @@ class CompressedStore:
         if self._file is None:
             raise RuntimeError("the inverted file is not trained yet")
         positions = self._file.candidates(key, count)
-        parts = [self._codes[part] for part in portions(positions)]
-        # einsum, not BLAS: for one key the threads that BLAS may start cost more than they bring
-        scores = [np.einsum("nd,d->n", codes, key, optimize=False) for codes in parts]
-        return positions, np.concatenate(scores) * self._scales[positions] if scores else np.empty(0, np.float32)
+        parts = [inner_products(self._codes[part].astype(np.float32), key) for part in portions(positions)]
+        return positions, np.concatenate(parts) * self._scales[positions] if parts else np.empty(0, np.float32)
 
     @property
     def outgrown_at(self) -> int:
@@ -197,12 +195,26 @@ class InvertedFile:
         self._index.add_core(len(components), self._pointer(components), None, self._pointer(lists))
 
     def candidates(self, key: Vectors, count: int) -> IdArray:
-        query = np.einsum("cd,d->c", self._basis, key, optimize=False)[None]
+        query = inner_products(self._basis, key)[None]
         found = self._index.search(query, count)[1][0]
         if count and found[-1] < 0:  # the probed lists hold fewer
             found = self._index.search(query, count, params=self._every)[1][0]
         positions: IdArray = found[found >= 0]
         return positions
+
+
+def inner_products(rows: Vectors, key: Vectors) -> Vectors:
+    """Those of float32 `rows` (n, d), contiguous, with `key` (d,), in the calling thread alone.
+
+    For one key the threads that BLAS may start cost more than they bring.
+    """
+    import faiss
+
+    library: Any = faiss
+    products = np.empty(len(rows), dtype=np.float32)
+    pointers = [library.swig_ptr(array) for array in (products, key, rows)]
+    library.fvec_inner_products_ny(*pointers, rows.shape[1], len(rows))
+    return products
 
 
 def quantize(keys: Vectors) -> tuple[np.ndarray, Vectors]:
