@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from agentcascade._util.recent_cache import RecentCache
 from agentcascade.assembly.components import OWN
 from agentcascade.episodes import identity, stateless
 from agentcascade.episodes.responses_api import Shelf
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
 """Arguments that only the teacher's own call takes."""
+TEACHERS = 32
+"""Models, each with its client and fixed arguments, that a wrapped client keeps ready: most programs name one."""
 SAMPLING = ("temperature", "seed")
 """Arguments that the teacher gets from the program alone; the cascade has its own for the student."""
 
@@ -63,6 +66,8 @@ class Wrapped:
 
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
+        self._teachers: RecentCache[tuple[Any, ...], ClientModel] = RecentCache(TEACHERS)
+        self._twins = lru_cache(maxsize=TEACHERS)(lambda engine, teacher: engine.twin(teacher=teacher))
         self._endpoints = lru_cache(maxsize=256)(lambda base_url, model: EndpointQuirks())
         self._running: ContextVar[Running | None] = ContextVar("agentcascade_episode", default=None)
 
@@ -143,18 +148,28 @@ class Wrapped:
         fixed |= {k: options[k] for k in SAMPLING if k in options}
         if provider_metadata := identity.provider_metadata(metadata):
             fixed["metadata"] = provider_metadata
-        teacher = ClientModel(
-            client,
-            model,
-            prices=self.prices,
-            fixed=fixed,
-            exact=True,
-            endpoint=self.endpoint(client, str(model)),
-            create=create,
-        )
-        episode = self.episode_of(teacher, messages, metadata, fixed)
+        episode = self.episode_of(self._teacher(client, create, model, fixed), messages, metadata, fixed)
         stream = bool(options.pop("stream", False))
         return episode, {**options, "messages": messages, "stream": stream}
+
+    def _teacher(self, client: Any, create: Callable[..., Any], model: Any, fixed: Mapping[str, Any]) -> ClientModel:
+        """The model that a call names; the same object for calls that ask for it in the same way."""
+        asked = tuple((k, type(v), v) for k, v in fixed.items())
+        key = create, model, getattr(client, "api_key", None), str(client.base_url), asked
+        try:
+            teacher = self._teachers.get(key)
+        except TypeError:  # headers and the like have no hash
+            return self._make_teacher(client, create, model, fixed)
+        if teacher is None:
+            teacher = self._make_teacher(client, create, model, fixed)
+            self._teachers.put(key, teacher)
+        return teacher
+
+    def _make_teacher(
+        self, client: Any, create: Callable[..., Any], model: Any, fixed: Mapping[str, Any]
+    ) -> ClientModel:
+        endpoint = self.endpoint(client, str(model))
+        return ClientModel(client, model, prices=self.prices, fixed=fixed, exact=True, endpoint=endpoint, create=create)
 
     def endpoint(self, client: Any, model: str) -> EndpointQuirks:
         """What is known of a model at the client's server."""
@@ -179,9 +194,8 @@ class Wrapped:
             metadata = {**(metadata or {}), **{k: v for k, v in names.items() if v}}
             overruled = {identity.EPISODE_HEADER: running.id, identity.GOAL_HEADER: running.goal}
             headers = {k: v for k, v in headers.items() if not overruled.get(k)}
-        episode = identity.episode_of(
-            self.cascade.engine.twin(teacher=teacher), messages, metadata=metadata, headers=headers
-        )
+        engine = self._twins(self.cascade.engine, teacher)
+        episode = identity.episode_of(engine, messages, metadata=metadata, headers=headers)
         if running is not None:
             running.id = episode.id
         return episode

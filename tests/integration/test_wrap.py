@@ -112,6 +112,21 @@ def test_the_teacher_is_the_model_that_the_program_names_with_all_it_asks_for(wr
     assert fake.requests[0].path.endswith("?v=2")
 
 
+def test_calls_of_one_client_each_go_out_with_what_they_ask_for(wrap: Wrap) -> None:
+    """The teacher of a call is kept for others that ask in the same way, and only for those."""
+    client, fake = wrap(mode="teacher")
+    asks = [{}, {"temperature": 0.5}, {}, {"temperature": 0.5}, {"temperature": 1}, {"temperature": 1.0}, {"seed": 1}]
+    for arguments in asks:
+        client.chat.completions.create(model="gpt-teacher", messages=ASK, **arguments)
+    assert [{k: r.body[k] for k in ("temperature", "seed") if k in r.body} for r in fake.requests] == asks
+    assert [type(r.body["temperature"]) for r in fake.requests[4:6]] == [int, float]
+    client.api_key = "sk-another"
+    client.chat.completions.create(model="gpt-other", messages=ASK, extra_headers={"x-mine": "1"})
+    client.with_options(timeout=3).chat.completions.create(model="gpt-other", messages=ASK)
+    assert [r.headers["authorization"] for r in fake.requests[-2:]] == ["Bearer sk-another"] * 2
+    assert [r.headers.get("x-mine") for r in fake.requests[-2:]] == ["1", None]
+
+
 def test_what_only_the_teachers_provider_may_see_is_not_given_to_the_student(wrap: Wrap) -> None:
     client, fake = wrap(by_model(TORN))
     client.chat.completions.create(
