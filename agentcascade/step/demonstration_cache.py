@@ -20,7 +20,7 @@ from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
 from agentcascade.models.prompt_cache import CacheTerms, PromptParts, fingerprint, shared_messages
 from agentcascade.models.quirks import model_quirks
-from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
+from agentcascade.models.tokens import TOKENS_PER_MESSAGE
 from agentcascade.prompts import demonstrations
 from agentcascade.prompts.demonstrations import Place, Prompt, observation_start
 from agentcascade.step.caching import student_terms, teacher_terms
@@ -249,7 +249,7 @@ def teacher_dollars(context: StepContext, request: Request, output: int) -> floa
     """Of the call that a deferral takes: its cache is cold where the student takes the steps."""
     if context.teacher is None:
         return None
-    prompt = count_messages(request.remembered, context.count)
+    prompt = request.tokens(context.count)
     usage = teacher_terms(context, request).usage(prompt, output=output)
     dollars = context.teacher.dollars(usage)
     return None if dollars is None else float(dollars)

@@ -20,7 +20,6 @@ from agentcascade._util import forking
 from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.stable_draw import included
 from agentcascade.models.prompt_cache import CacheTerms
-from agentcascade.models.tokens import count_messages
 from agentcascade.step.caching import teacher_terms
 from agentcascade.step.context import StepContext
 from agentcascade.step.record import StepRecord
@@ -152,4 +151,4 @@ def _learn(counts: list[float], happened: bool) -> None:
 
 def _prompt_tokens(context: StepContext, request: Request) -> int:
     tools = context.count(json.dumps(request.tools, default=str)) if request.tools else 0
-    return count_messages(request.remembered, context.count) + tools
+    return request.tokens(context.count) + tools

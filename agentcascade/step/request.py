@@ -8,6 +8,7 @@ from typing import Any
 
 from agentcascade.config.effort import Effort
 from agentcascade.models.prompt_cache import PromptParts, prompt_parts
+from agentcascade.models.tokens import TOKENS_PER_MESSAGE
 from agentcascade.prompts.bounded import Bounded
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Account, CacheUse, Delta, Message, Tool
@@ -67,6 +68,10 @@ class Request:
             made = self.__dict__["_parts"] = prompt_parts(self.remembered, count)
         return made
 
+    def tokens(self, count: TokenCounter) -> int:
+        """Tokens of `remembered`, as `count_messages` counts them, off the parts: once for the step."""
+        return self.parts(count).ends[-1] + TOKENS_PER_MESSAGE
+
     def with_memory(self, messages: Sequence[Message], tokens: int) -> Request:
         """The same with `messages`, which hold a memory of so many tokens."""
         return replace(self, remembered=messages, prompt=messages, memory_tokens=tokens)
@@ -77,7 +82,10 @@ class Request:
 
     def with_demonstrations(self, messages: Sequence[Message], tokens: int) -> Request:
         """The same with `messages`, which hold demonstrations of so many tokens beside the memory."""
-        return replace(self, prompt=messages, demonstration_tokens=tokens)
+        shown = replace(self, prompt=messages, demonstration_tokens=tokens)
+        if "_parts" in self.__dict__:  # of `remembered`, which is the same
+            shown.__dict__["_parts"] = self.__dict__["_parts"]
+        return shown
 
     def behind(
         self, *, temperature: float | None = None, k: int | None = None, window: tuple[int, int] | None = None

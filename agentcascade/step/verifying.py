@@ -9,7 +9,6 @@ from typing import Any
 from agentcascade.actions import voting
 from agentcascade.actions.base import called
 from agentcascade.config.verifier import Ask
-from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import ChatModel, Router, Verdict
 from agentcascade.step.demonstration_cache import teacher_dollars
 from agentcascade.step.model_calls import ModelCalls
@@ -85,7 +84,7 @@ class Verifying:
 
     def _pays(self) -> bool:
         context, output = self._policy.context, round(self._policy.learned.statistics.answer_tokens)
-        prompt = count_messages(self._request.remembered, context.count)
+        prompt = self._request.tokens(context.count)
         return self._verifier.pays(prompt, teacher_dollars(context, self._request, output))
 
     async def _decide(self, asked: Ask, accepted: bool, chosen: Sample, samples: list[Sample]) -> bool:
