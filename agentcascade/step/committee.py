@@ -181,7 +181,8 @@ class Committee(StudentPolicy):
         try:
             async with asyncio.timeout_at(until):
                 batch = await variation.sample(student.context, request, record, size, drawn, purpose)
-            samples = [await student._sample(reply, situation, request) for reply in batch.replies]
+            samples: list[Sample] = []
+            await student.read_into(samples, batch.replies, situation, request)
             if batch.call is not None:
                 student.learned.statistics.add_request(batch.call, size)
         except InvalidRequest as error:  # of the caller's: whoever is asked refuses it

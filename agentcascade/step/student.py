@@ -15,7 +15,6 @@ from agentcascade.actions.equivalence import merged
 from agentcascade.actions.refusals import refusal
 from agentcascade.config.effort import plain_name
 from agentcascade.errors import InvalidAction, describe
-from agentcascade.models.tokens import count_messages
 from agentcascade.protocols import ChatModel, Router, Verdict
 from agentcascade.step import history, variation
 from agentcascade.step.caching import student_terms
@@ -30,6 +29,8 @@ from agentcascade.types import Completion, Message, Mode, Purpose, Sample, Situa
 log = logging.getLogger("agentcascade.student")
 
 
+TEXT = {"role", "content"}
+"""Fields of a message that is a text alone: no tool calls, whose ids differ, and no thoughts."""
 Draw = Callable[[list[Sample], Tally, int], Awaitable[None]]
 """Samples so far, their votes and the votes to come: adds the next samples."""
 
@@ -200,8 +201,7 @@ class StudentPolicy:
             size = min(max(next_size(votes), 1), remaining)
             more = size < remaining
             batch = await variation.sample(self.context, request, record, size, votes.total, purpose, more=more)
-            for reply in batch.replies:
-                samples.append(await self._sample(reply, situation, request))
+            await self.read_into(samples, batch.replies, situation, request)
             if batch.call is not None:
                 statistics.add_request(batch.call, size)
 
@@ -213,7 +213,7 @@ class StudentPolicy:
         assert context.student is not None
         is_varied = variation.prompts_of(context, request) > 1
         if settings.staged == "auto" and 1 < n <= MOST and statistics.known:
-            prompt = count_messages(request.remembered, context.count) + request.demonstration_tokens
+            prompt = request.tokens(context.count) + request.demonstration_tokens
             prompt += context.count(json.dumps(request.tools)) if request.tools else 0
             prices = batch_prices(
                 context.student,
@@ -270,7 +270,19 @@ class StudentPolicy:
         self, more: int, samples: list[Sample], situation: Situation, request: Request, record: StepRecord
     ) -> None:
         batch = await variation.sample(self.context, request, record, more, len(samples))
-        samples += [await self._sample(reply, situation, request) for reply in batch.replies]
+        await self.read_into(samples, batch.replies, situation, request)
+
+    async def read_into(
+        self, samples: list[Sample], replies: Sequence[StudentReply], situation: Situation, request: Request
+    ) -> None:
+        """Add replies as samples, in their order; of replies that say the same text, one is parsed and checked."""
+        read: dict[tuple[object, ...], Sample] = {}
+        for index, reply in enumerate(replies):
+            text, is_text = reply.message.get("content"), reply.message.keys() == TEXT
+            key = (text, *reply[1:]) if is_text and isinstance(text, str) else (index,)
+            if key not in read:
+                read[key] = await self._sample(reply, situation, request)
+            samples.append(read[key])
 
     async def _sample(self, reply: StudentReply, situation: Situation, request: Request) -> Sample:
         sample = await parse(self.context, reply.message, situation, request)

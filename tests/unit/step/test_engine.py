@@ -8,7 +8,7 @@ from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 from agentcascade.actions.base import ToolCallActions, one_of
 from agentcascade.errors import ConfigError, EmptyCompletion, InvalidRequest
-from agentcascade.routers.step.consistency import AlwaysTeacher
+from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysTeacher
 from agentcascade.types import Completion, Recall, Usage
 
 
@@ -75,6 +75,20 @@ async def test_a_validator_drops_impossible_actions():
     check = one_of(lambda s: ["go"])
     _, decision = await make(Model("s", act("fly")), Model("t", act("go")), validators=[check]).step(MESSAGES)
     assert (decision.answered_by, decision.invalid_samples, decision.action) == ("teacher", 3, "go")
+
+
+async def test_samples_that_say_the_same_are_checked_once_and_each_votes():
+    checked: list[str] = []
+
+    def check(action, situation):
+        checked.append(action.text)
+        return "no way" if action.text == "fly" else None
+
+    student = Model("s", [act("look"), act("fly"), act("look"), act("fly"), act("look")])
+    router = AgreementThreshold(n=5, threshold=0.6)
+    _, decision = await make(student, Model("t", act("go")), validators=[check], router=router).step(MESSAGES)
+    assert checked == ["look", "fly"]
+    assert (decision.votes, decision.samples, decision.invalid_samples) == ({"look": 3}, 5, 2)
 
 
 async def test_tool_arguments_that_are_not_json_defer():
