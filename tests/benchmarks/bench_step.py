@@ -1,9 +1,11 @@
 """One step: what the decision adds to the model's own time, and what importing costs.
 
-Run: python tests/benchmarks/bench_step.py [--steps 100000]
+Run: python tests/benchmarks/bench_step.py [--steps 100000] [--parts overhead whole imports reading]
 
 1. Decision overhead (`Decision.overhead_ms`: everything but the model calls and the embedding) with a bank of `--steps`
    steps in SQLite behind faiss, three agreeing samples (after 10 ms), six demonstrations, records kept in the database.
+   Six random windows each time: of trajectories that were not read yet, of such whose texts were not shown yet, and of
+   such that this process has shown. Then behind histories of 10, 100 and 400 steps, each a step longer than the last.
 2. A whole step with one n=3 call, against a bare `litellm.acompletion` of the same messages, both to an HTTP server in
    another process that answers at once; taken in turn. The same with MiniLM embedding each new observation.
 3. Import times, each the best of several fresh processes.
@@ -21,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,10 +37,13 @@ import numpy as np
 import agentcascade
 from agentcascade import conversation
 from agentcascade.actions.base import AutoActions
+from agentcascade.bank.windows import cut_window
+from agentcascade.prompts.demonstrations import fit
 from agentcascade.types import Message, Trajectory
 from tests.benchmarks.bench_bank import STEPS_EACH, make, trajectories
 from tests.fake_openai import FakeOpenAI, Reply
 
+PARTS = ("imports", "reading", "whole", "overhead")
 DELAY = 0.01
 """Seconds that the scripted student takes: as with any model, the last step's records are written meanwhile."""
 ANSWER = "Thought: It has to be washed, so the sink is next.\nAction: go to sink 1"
@@ -49,7 +55,7 @@ def serve(pipe: Connection) -> None:
         pipe.recv()
 
 
-def percentiles(values: list[float]) -> str:
+def percentiles(values: Sequence[float]) -> str:
     p50, p99 = np.percentile(values, [50, 99])
     return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
 
@@ -87,6 +93,30 @@ async def play(cascade: agentcascade.Cascade, conversations: list[list[dict[str,
     return decisions
 
 
+async def play_on(cascade: agentcascade.Cascade, history: int, steps: int) -> list[float]:
+    """Milliseconds of overhead of `steps` steps of one episode, the first of them behind `history` others."""
+    messages: list[Message] = situations(1)[0][:2]
+    episode = cascade.episode(id=f"long-{history}", goal=str(messages[1]["content"]))
+    for i in range(history + steps):
+        messages += [
+            {"role": "assistant", "content": f"Thought: On to shelf {i}.\nAction: go to shelf {i}"},
+            {"role": "user", "content": f"You arrive at shelf {i % 9} of room {history}-{i}. You see a mug {i}."},
+        ]
+        if i >= history:
+            await episode.complete(list(messages))
+    return [decision.overhead_ms for decision in episode.decisions]
+
+
+def show_all(cascade: agentcascade.Cascade, trajectories: int) -> None:
+    """Have every step of the bank rendered and counted once, as it is by being shown."""
+    bank, context = cascade.bank, cascade.context
+    assert bank is not None
+    for pk in range(1, trajectories + 1):
+        for match in range(2, STEPS_EACH, 5):
+            window = cut_window(bank._trajectories.get(pk), match, 0.5, before=2, after=2)
+            fit([window], 100_000, context.count, context.prompts)
+
+
 def overhead(steps: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/bank.db"
@@ -101,13 +131,19 @@ def overhead(steps: int) -> None:
         print(f"bank of {len(bank.retriever):,} steps, filled in {time.perf_counter() - started:.0f} s")
         with build(url, agentcascade.ScriptedModel([ANSWER], delay=DELAY), "hashing:384") as cascade:
             cascade = cascade.twin(bank=bank)  # the same database, with vectors that cost nothing to make
-            cold = asyncio.run(play(cascade, situations(300)))
+            all_situations = situations(2_800)
+            cold = asyncio.run(play(cascade, all_situations[:300]))
             bank._load(range(1, steps // STEPS_EACH + 1))
-            decisions = asyncio.run(play(cascade, situations(2300)[300:]))
-        own = [d.overhead_ms for d in decisions]
+            unshown = asyncio.run(play(cascade, all_situations[300:800]))
+            show_all(cascade, steps // STEPS_EACH)
+            decisions = asyncio.run(play(cascade, all_situations[800:]))
+            behind = {n: asyncio.run(play_on(cascade, n, 250))[50:] for n in (10, 100, 400)}
         assert all(d.answered_by == "student" and len(d.demonstrations) == 6 for d in decisions)
-        print(f"decision overhead: {percentiles(own)}  (goal: p50 0.7 ms, p99 3 ms)")
-        print(f"while trajectories are yet to be read from the database: {percentiles([d.overhead_ms for d in cold])}")
+        print(f"decision overhead: {percentiles([d.overhead_ms for d in decisions])}  (goal: p50 0.7 ms, p99 3 ms)")
+        print(f"  demonstrations shown for the first time: {percentiles([d.overhead_ms for d in unshown])}")
+        print(f"  trajectories yet to be read from the database: {percentiles([d.overhead_ms for d in cold])}")
+        for n, own in behind.items():
+            print(f"  behind {n} steps: {percentiles(own)}  (goal: the same at 10, 100 and 400)")
         database.close()
 
 
@@ -221,8 +257,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     chosen = parser.parse_args()
-    imports()
-    asyncio.run(reading(20))
-    whole_step(chosen.rounds)
-    overhead(chosen.steps)
+    if "imports" in chosen.parts:
+        imports()
+    if "reading" in chosen.parts:
+        asyncio.run(reading(20))
+    if "whole" in chosen.parts:
+        whole_step(chosen.rounds)
+    if "overhead" in chosen.parts:
+        overhead(chosen.steps)
