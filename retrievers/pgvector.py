@@ -29,8 +29,8 @@ LARGEST = 65_504
 """Number that half precision holds"""
 OVERFETCH = 24
 """Candidates per wanted group: steps of one trajectory share goal and plan, so they come in bunches."""
-CANDIDATES = 200
-"""What a search of an index keeps in view, and looks for at a time"""
+CANDIDATES, MOST_CANDIDATES, STEPS_A_CANDIDATE = 200, 1000, 400
+"""What a search of an index keeps in view: one in so many steps, or recall falls with the size of a namespace"""
 ADDED_AT_ONCE = 500
 
 
@@ -101,8 +101,10 @@ class PgvectorRetriever:
             return []
         parameters = self._parameters(namespace, key, exclude)
         with self._database.reading() as connection:
-            _prepare(connection)
+            _register(connection)
             state = self._keys.state(connection, namespace)
+            if state == "indexed":
+                _prepare(connection, in_view(self._keys.indexed_size(namespace)))
             candidates = OVERFETCH * k
             while state == "indexed":
                 hits, row_count = self._near(connection, parameters, k, candidates)
@@ -186,10 +188,14 @@ def _register(connection: Connection) -> None:
         connection.info["pgvector"] = True
 
 
-def _prepare(connection: Connection) -> None:
+def in_view(size: int) -> int:
+    """What a search of an index of so many steps keeps in view."""
+    return max(CANDIDATES, min(MOST_CANDIDATES, size // STEPS_A_CANDIDATE))
+
+
+def _prepare(connection: Connection, candidates: int) -> None:
     """How far the searches of a connection go: it goes on in the index until enough is found."""
-    _register(connection)
-    if "hnsw" not in connection.info:
-        for setting in (f"hnsw.ef_search = {CANDIDATES}", "hnsw.iterative_scan = relaxed_order"):
+    if connection.info.get("hnsw") != candidates:
+        for setting in (f"hnsw.ef_search = {candidates:d}", "hnsw.iterative_scan = relaxed_order"):
             connection.exec_driver_sql(f"SET {setting}")
-        connection.info["hnsw"] = True
+        connection.info["hnsw"] = candidates

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 RECHECK_SECONDS = 2.0
 """After which it is looked at again whether a namespace has grown large, or has its index."""
+RESIZE_SECONDS = 60.0
+"""After which it is looked at again how large a namespace with an index is."""
 BUILDING_MEMORY = 1 << 30
 """Bytes for making an index, or what the server's maintenance_work_mem allows, if that is more: one that does not fit
 takes many times longer."""
@@ -49,6 +51,7 @@ class KeyTable:
         self.name = f"step_keys_{name}"
         self._lock = forking.lock()
         self._states: dict[str, tuple[str, float]] = {}
+        self._sizes: dict[str, int] = {}
         self._added: set[str] = set()
         self._building: threading.Thread | None = None
         self._set_up()
@@ -105,7 +108,7 @@ class KeyTable:
         if time.monotonic() < until:
             return state
         if self._indexed(connection, namespace):
-            state, until = "indexed", float("inf")
+            state, until = "indexed", time.monotonic() + RESIZE_SECONDS
         else:
             few = f"SELECT count(*) FROM (SELECT 1 FROM {self.name} WHERE part = :part LIMIT :most) AS own"
             parameters = {"part": part_of(namespace), "most": self._exact_below + 1}
@@ -113,6 +116,10 @@ class KeyTable:
             state, until = ("large" if size > self._exact_below else "small"), time.monotonic() + RECHECK_SECONDS
         self._states[namespace] = state, until
         return state
+
+    def indexed_size(self, namespace: str) -> int:
+        """About how many steps a namespace's index had when `state` looked."""
+        return self._sizes.get(namespace, 0)
 
     def settle(self) -> None:
         """Make every index that is due for what was added here, or wait until another process has."""
@@ -185,8 +192,12 @@ class KeyTable:
         return f"{self.name}_{part_of(namespace) % 2**64:016x}"
 
     def _indexed(self, connection: Connection, namespace: str) -> bool:
-        query = text(f"SELECT indisvalid FROM pg_index WHERE indexrelid = {OWN}")
-        return bool(connection.execute(query, {"name": self._index(namespace)}).scalar())
+        query = text(
+            f"SELECT indisvalid, reltuples FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indexrelid = {OWN}"
+        )
+        valid, size = connection.execute(query, {"name": self._index(namespace)}).first() or (False, 0)
+        self._sizes[namespace] = int(size)
+        return bool(valid)
 
 
 def part_of(namespace: str) -> int:

@@ -20,7 +20,7 @@ from sqlalchemy import event, text
 from agentcascade.assembly import components
 from agentcascade.bank.bank import Bank
 from agentcascade.errors import ConfigError, EmbeddingError, MissingExtra, StorageError
-from agentcascade.retrievers import pgvector_table
+from agentcascade.retrievers import pgvector, pgvector_table
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.retrievers.pgvector import PgvectorRetriever
@@ -288,6 +288,23 @@ def test_an_index_is_made_with_the_memory_that_it_needs_and_the_server_allows(
         assert f"SET maintenance_work_mem = {expected}" in asked
         told = [r.getMessage() for r in caplog.records if "maintenance_work_mem" in r.getMessage()]
         assert [("900 steps" in t, "takes 0.1 GB" in t) for t in told] == ([(True, True)] if allowed == "1MB" else [])
+
+
+def test_a_larger_index_is_searched_further(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pgvector, "STEPS_A_CANDIDATE", 4)
+    retriever = PgvectorRetriever(6, database=database, space="further", exact_below=40)
+    keys = np.random.default_rng(0).normal(size=(1_200, 6)).astype(np.float32)
+    banked(database, "", 0, 1_200)
+    used = []
+    for name, size in (("small", 60), ("large", 1_200), ("small", 0)):
+        retriever.add(name, np.arange(size) + size * 10, np.arange(size), keys[:size])
+        retriever.settle()
+        assert len(retriever.search(name, keys[0], 6)) == 6
+        with database.reading() as connection:  # the pool's one connection, which searched
+            used.append(connection.execute(text("SHOW hnsw.ef_search")).scalar())
+    assert used == ["200", "300", "200"]
+    monkeypatch.undo()
+    assert [pgvector.in_view(size) for size in (0, 100_000, 300_000, 10**7)] == [200, 250, 750, 1000]
 
 
 @given(steps=operations, key=vectors, k=st.integers(-1, 9), exclude=st.sets(st.integers(0, 7), max_size=3))
