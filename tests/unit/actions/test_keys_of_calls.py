@@ -46,6 +46,8 @@ def test_a_custom_tool_is_called_with_its_text() -> None:
     )
     assert ToolCallActions().parse(said(None, custom("sql"))).key == 'sql("")'
     assert called(message) == {"sql"}
+    nameless: Any = {"id": "c", "type": "function", "function": {"arguments": "{}"}}
+    assert ToolCallActions().parse(said(None, nameless)).key == "({})"
     assert called(said(None, custom("sql", "x"), function("book"))) == {"sql", "book"}
     with pytest.raises(InvalidAction, match="there is no tool 'sql'"):
         ToolCallActions().parse(message, [BOOK])

@@ -81,6 +81,13 @@ def test_a_wave_is_tried_joined_to_the_largest_class_and_each_apart():
     ]
 
 
+def test_before_any_vote_a_wave_is_of_one_class_or_of_as_many_as_samples():
+    router = Recording()
+    assert next_wave(router, HERE, tally([]), 3) == 3
+    tried = [(sorted(counts.values()), total, remaining) for _, counts, total, remaining in router.asked]
+    assert tried == [([1], 1, 2), ([1], 1, 2), ([2], 2, 1), ([1, 1], 2, 1)]
+
+
 def test_members_are_tried_with_all_their_votes():
     router, seats = Recording(), [Seat(2, 3), Seat(1, 2), Seat(1, 1)]
     assert next_members(router, HERE, tally([sample(k) for k in "abb"]), 10, seats) == 3

@@ -9,7 +9,7 @@ import pytest
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.routers.tuning.columns import Columns, columns
-from agentcascade.routers.tuning.risks import Risk, labelled, losses
+from agentcascade.routers.tuning.risks import KINDS, Risk, labelled, losses
 from agentcascade.routers.tuning.rules import Threshold
 from agentcascade.steplog.jsonl import parse_line
 
@@ -50,6 +50,7 @@ def test_a_risk_says_of_what_it_is_a_share(risk: Risk, said: str) -> None:
         ({"kind": "wrng"}, "risk 'wrng' is unknown: did you mean 'wrong'"),
         ({"count": "totl"}, "count 'totl' is unknown: did you mean 'total'"),
         ({"weigh": "step"}, "weigh 'step' is unknown: did you mean 'steps'"),
+        ({"weigh": "episode"}, "weigh 'episode' is unknown: did you mean 'episodes'"),
         ({"longest": 0}, "longest is 0: an episode has at least 1 step"),
         ({"kind": "episode-loss", "count": "total"}, "count 'total' is of risk 'wrong' alone, not of 'episode-loss'"),
     ],
@@ -113,6 +114,23 @@ def test_shares_of_steps_by_hand() -> None:
         made = losses(found, rule.on(found), Risk(kind, count, weigh))  # type: ignore[arg-type]
         assert made.loss.tolist() == made.drawn_loss.tolist() == loss, (kind, count, weigh)
         assert made.base.tolist() == made.drawn_base.tolist() == base, (kind, count, weigh)
+    others = log(
+        {"student": ["b", "b"], "teacher": "b", "episode": "x", "step": 0},  # taken: as the teacher, and both are wrong
+        {"student": ["a", "a"], "teacher": "b", "episode": "x", "step": 1},  # taken, and right where the teacher is not
+        {"student": ["a", "b"], "episode": "y"},  # the teacher's, who is right
+    )
+    for risk, loss in (
+        (Risk("teacher-disagreement"), [1 / 2, 0]),
+        (Risk(), [1 / 2, 0]),
+        (Risk(count="total"), [1 / 2, 0]),
+        (Risk("episode-loss"), [1, 0]),
+    ):
+        made = losses(others, rule.on(others), risk)
+        assert made.loss == pytest.approx(loss), risk
+        assert made.drawn_loss.tolist() == loss, risk
+    alone = others.take(np.array([0]))
+    assert losses(alone, rule.on(alone), Risk("teacher-disagreement")).loss.tolist() == [0]
+    assert losses(alone, rule.on(alone), Risk(longest=4)).base.tolist() == [1], "no episode: a step is all there is"
     longest = losses(found, rule.on(found), Risk(longest=4))
     assert (longest.loss.tolist(), longest.base.tolist()) == ([1 / 4, 0], [1 / 2, 1 / 4])
     assert losses(found, rule.on(found), Risk(longest=2)).base.tolist() == [1, 1 / 2]
@@ -133,6 +151,10 @@ def test_steps_that_were_seldom_logged_weigh_more() -> None:
 def test_a_loss_is_known_where_its_reference_is() -> None:
     taught = log({"student": ["b"]}, {"student": ["b"], "gold": ...}, {"student": ["b"], "teacher": None})
     assert labelled(taught, "wrong").tolist() == [True, False, True]
+    for kind in KINDS:
+        assert labelled(log({"student": ["a"]}), kind).tolist() == [True], "it said what is right"
+    assert labelled(log({"student": ["a"], "gold": ...}), "episode-loss").tolist() == [True]
+    assert labelled(log({"student": ["a"], "teacher": ...}), "episode-loss").tolist() == [True]
     assert labelled(taught, "teacher-disagreement").tolist() == [True, True, True], "that it had no answer is known"
     untaught = log(
         {"student": ["b"], "teacher": ...}, {"student": ["b"], "teacher": ..., "gold": ..., "success": False}
