@@ -53,6 +53,10 @@ mutation: $(VENV)/test
 docs: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
+# The documentation as a site, in build/site/; warnings are errors.
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
+
 # The lowest versions that pyproject.toml allows, in an environment of their own.
 lowest: $(VENV)/bin/python
 	$(PIP) install -q uv
@@ -66,6 +70,10 @@ $(VENV)/bin/python:
 
 $(VENV)/demo: $(VENV)/bin/python $(SOURCES)
 	$(PIP) install -q -c constraints.txt -e ".[bench,intercode-sql]"
+	touch $@
+
+$(VENV)/docs: $(VENV)/bin/python $(SOURCES)
+	$(PIP) install -q -c constraints.txt -e ".[docs]"
 	touch $@
 
 $(VENV)/docs: $(VENV)/bin/python $(SOURCES)

@@ -10,6 +10,82 @@ from typing import TYPE_CHECKING, Any
 
 from agentcascade._version import __version__ as __version__
 
+__all__ = [
+    "Action",
+    "ActionFormat",
+    "AgentCascadeError",
+    "Ask",
+    "Bank",
+    "BankError",
+    "BatchFailed",
+    "BenchError",
+    "BrokenStream",
+    "BudgetExceeded",
+    "Budgets",
+    "Cascade",
+    "CascadeClosed",
+    "CascadeConfig",
+    "ChatModel",
+    "Completion",
+    "ConfigError",
+    "CorruptDatabase",
+    "Decision",
+    "Demonstration",
+    "DryRun",
+    "Embedder",
+    "EmbeddingError",
+    "EmbeddingModelChanged",
+    "EmptyCompletion",
+    "Environment",
+    "EnvironmentFailed",
+    "Episode",
+    "EpisodeClosed",
+    "Guard",
+    "InvalidAction",
+    "InvalidKey",
+    "InvalidRequest",
+    "Judge",
+    "LearningRouter",
+    "Ledger",
+    "LiteLLMModel",
+    "Memory",
+    "Merger",
+    "Message",
+    "MissingExtra",
+    "NewerDatabase",
+    "NoBatches",
+    "Observer",
+    "Price",
+    "PriceTable",
+    "ProviderError",
+    "RateLimited",
+    "Recall",
+    "Recorder",
+    "Retriever",
+    "Router",
+    "ScriptedModel",
+    "Situation",
+    "Step",
+    "StorageError",
+    "StreamingModel",
+    "SyncEpisode",
+    "Tally",
+    "TokenCounter",
+    "Tool",
+    "Trajectory",
+    "Turn",
+    "UnknownEpisode",
+    "UnknownPrice",
+    "UnknownTrajectory",
+    "Usage",
+    "Validator",
+    "Verdict",
+    "Verifier",
+    "build",
+    "build_memory",
+    "wrap",
+]
+
 _HOME = {
     "Action": "types",
     "ActionFormat": "actions.base",
@@ -160,9 +236,6 @@ if TYPE_CHECKING:
     from agentcascade.types import Trajectory as Trajectory
     from agentcascade.types import Turn as Turn
     from agentcascade.types import Usage as Usage
-
-__all__ = sorted(_HOME)
-
 
 if not TYPE_CHECKING:  # to a type checker it would stand for every name
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from agentcascade.episodes.keywords import EpisodeKeywords
     from agentcascade.episodes.sync import SyncEpisode
 
+__all__ = ["Cascade"]
+
 
 class Cascade:
     """The middleware: models, bank, router and recorder, put together. Make one with `agentcascade.build(config)`.

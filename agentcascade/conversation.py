@@ -14,6 +14,8 @@ from agentcascade.types import Message, Situation, Step
 from agentcascade.wire.anthropic_blocks import DETAILS
 from agentcascade.wire.chat_only import ERROR
 
+__all__ = ["History", "check", "read", "split"]
+
 ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 
 

@@ -13,6 +13,36 @@ from agentcascade._util.control_characters import one_line
 if TYPE_CHECKING:
     from agentcascade.types import Completion
 
+__all__ = [
+    "AgentCascadeError",
+    "BankError",
+    "BatchFailed",
+    "BenchError",
+    "BrokenStream",
+    "BudgetExceeded",
+    "CascadeClosed",
+    "ConfigError",
+    "CorruptDatabase",
+    "EmbeddingError",
+    "EmbeddingModelChanged",
+    "EmptyCompletion",
+    "EnvironmentFailed",
+    "EpisodeClosed",
+    "InvalidAction",
+    "InvalidKey",
+    "InvalidRequest",
+    "MissingExtra",
+    "NewerDatabase",
+    "NoBatches",
+    "ProviderError",
+    "RateLimited",
+    "StorageError",
+    "UnknownEpisode",
+    "UnknownPrice",
+    "UnknownTrajectory",
+    "bill_of",
+]
+
 
 class AgentCascadeError(Exception):
     """Base of every error that agentcascade raises itself."""

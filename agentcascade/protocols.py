@@ -38,6 +38,28 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
     IdArray = NDArray[np.int64]
 
+__all__ = [
+    "Ask",
+    "Budgets",
+    "ChatModel",
+    "DeferringRecorder",
+    "Embedder",
+    "Environment",
+    "Guard",
+    "Judge",
+    "LearningRouter",
+    "Merger",
+    "Observer",
+    "Recorder",
+    "Retriever",
+    "Router",
+    "SharedRetriever",
+    "StreamingModel",
+    "Switch",
+    "TokenCounter",
+    "Verdict",
+]
+
 
 @runtime_checkable
 class ChatModel(Protocol):
@@ -153,6 +175,8 @@ class SharedRetriever(Retriever, Protocol):
 
 
 class Verdict(Enum):
+    """What a router says of a step's votes: the student's action is taken, or the teacher is asked."""
+
     ACCEPT = "accept"
     DEFER = "defer"
 
@@ -204,21 +228,33 @@ Judge: TypeAlias = "Callable[[Trajectory], bool | Awaitable[bool] | Judgement | 
 class Recorder(Protocol):
     """Where decisions go. `record` returns at once; `flush` returns when all is durable."""
 
-    def record(self, decision: Decision) -> None: ...
+    def record(self, decision: Decision) -> None:
+        """Take the decision of one step."""
+        ...
 
-    def record_shadow(self, shadow: Shadow) -> None: ...
+    def record_shadow(self, shadow: Shadow) -> None:
+        """Take what the student would have done at one step of the teacher's."""
+        ...
 
-    def record_draft(self, draft: Draft) -> None: ...
+    def record_draft(self, draft: Draft) -> None:
+        """Take one step of an episode that may be banked later."""
+        ...
 
-    def record_end(self, end: EpisodeEnd) -> None: ...
+    def record_end(self, end: EpisodeEnd) -> None:
+        """Take the end of an episode: its outcome, if it is known."""
+        ...
 
-    def record_recall(self, recall: Recall) -> None: ...
+    def record_recall(self, recall: Recall) -> None:
+        """Take what a memory gave for one question, and its bill."""
+        ...
 
     def flush(self, seconds: float | None = None) -> bool:
         """False when it is not all durable after so many seconds."""
         ...
 
-    def close(self, seconds: float | None = None) -> None: ...
+    def close(self, seconds: float | None = None) -> None:
+        """Write what is left, for at most so many seconds, and free what is held."""
+        ...
 
 
 @runtime_checkable
@@ -317,7 +353,9 @@ class Environment(Protocol):
         """Whether the task is solved."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free what the world holds; nothing is asked of it afterwards."""
+        ...
 
 
 class TokenCounter(Protocol):

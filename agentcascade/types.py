@@ -14,6 +14,46 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
+__all__ = [
+    "Account",
+    "Action",
+    "CacheUse",
+    "Call",
+    "CarriedHistory",
+    "Completion",
+    "Decision",
+    "Delta",
+    "Demonstration",
+    "Draft",
+    "EpisodeEnd",
+    "Judgement",
+    "LoggedSample",
+    "MODULES",
+    "Message",
+    "Mode",
+    "ModuleName",
+    "ModuleRun",
+    "Outcome",
+    "Purpose",
+    "Recall",
+    "Role",
+    "Rung",
+    "Sample",
+    "Scope",
+    "Shadow",
+    "Situation",
+    "Step",
+    "TIERS",
+    "Tally",
+    "Tier",
+    "Tool",
+    "Trajectory",
+    "Tried",
+    "Turn",
+    "Usage",
+    "Verification",
+]
+
 Message: TypeAlias = dict[str, Any]
 """One chat message in OpenAI's shape."""
 
@@ -24,7 +64,9 @@ Delta: TypeAlias = dict[str, Any]
 """A part of an assistant message, as the `delta` of OpenAI's streaming chunks."""
 
 Mode = Literal["teacher", "collect", "shadow", "cascade", "student"]
+"""Mode of an episode: who is asked, and who acts."""
 Role = Literal["teacher", "student"]
+"""Role of a model in a step."""
 Purpose = Literal[
     "act",
     "sample",
@@ -39,6 +81,7 @@ Purpose = Literal[
     "history",
     "other",
 ]
+"""Purpose of a model call, in bills and spans."""
 CacheUse = Literal["auto", "use", "no-cache", "no-store"]
 """Of the response cache by one request. auto: at temperature 0; use: whatever the temperature; no-cache: ask anew, and
 keep that answer; no-store: ask anew, and keep nothing."""
@@ -573,6 +616,7 @@ class Outcome(Frozen):
 
 
 Scope = Literal["key", "namespace", "episode", "collection"]
+"""Scope of a budget: whose spending is limited."""
 
 
 class Account(Frozen):
@@ -585,16 +629,19 @@ class Account(Frozen):
 
 
 Tier = Literal["low", "mid", "high"]
+"""Tier of a memory module: how much it may cost."""
 
 
 ModuleName = Literal["filter", "entity", "temporal", "topic", "summary"]
+"""Name of a memory module."""
 
 
 TIERS: tuple[Tier, ...] = ("low", "mid", "high")
+"""Tiers of a memory module, the cheapest first."""
 
 
 MODULES: tuple[ModuleName, ...] = ("filter", "entity", "temporal", "topic", "summary")
-"""In the order in which their tiers are chosen."""
+"""Memory modules, in the order in which their tiers are chosen."""
 
 
 class Turn(Frozen):

@@ -33,7 +33,7 @@ billing actions models telemetry storage
 redaction config prompts wire
 lifetime event_loop registry messages protocols errors
 types
-_util _version
+_util _version deprecation
 """
 """Packages from the top down; one may import from the floors below, and on its own what stands to the right of it.
 

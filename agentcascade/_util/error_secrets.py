@@ -192,6 +192,3 @@ def _clean_content(response: Any, also: Iterable[str]) -> None:
         if (hidden := _text(text, also)) is not text:
             response._content, response._text = hidden.encode(response.encoding or "utf-8"), hidden
     response._content = _text(response._content, also)
-
-
-__all__ = ["remove_secrets"]

@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import Any
 
 
-def public_names(
-    package: str, home: Mapping[str, str]
-) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
-    """``__all__``, ``__getattr__`` and ``__dir__`` of `package`, whose public names live in the submodules of `home`.
+def public_names(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of `package`, whose public names live in the submodules of `home`.
+
+    ``__all__`` is written out beside it, since type checkers read it.
 
     Args:
         package: The dotted name of the package.
@@ -24,4 +24,4 @@ def public_names(
         where = home[name]
         return getattr(import_module(where if where.startswith("agentcascade.") else f"{package}.{where}"), name)
 
-    return names, get, lambda: names
+    return get, lambda: names

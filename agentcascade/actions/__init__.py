@@ -6,6 +6,21 @@ from typing import TYPE_CHECKING
 
 from agentcascade._util.lazy import public_names
 
+__all__ = [
+    "ActionFormat",
+    "AutoActions",
+    "DryRun",
+    "JsonActions",
+    "RegexActions",
+    "TextActions",
+    "ToolCallActions",
+    "Validator",
+    "Verifier",
+    "make_format",
+    "one_of",
+    "parse_as",
+]
+
 if TYPE_CHECKING:
     from agentcascade.actions.base import ActionFormat as ActionFormat
     from agentcascade.actions.base import AutoActions as AutoActions
@@ -20,7 +35,7 @@ if TYPE_CHECKING:
     from agentcascade.actions.equivalence import Verifier as Verifier
     from agentcascade.actions.formats import make_format as make_format
 else:  # to a type checker `__getattr__` would stand for every name
-    __all__, __getattr__, __dir__ = public_names(
+    __getattr__, __dir__ = public_names(
         __name__,
         {
             "ActionFormat": "base",

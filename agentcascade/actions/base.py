@@ -106,6 +106,7 @@ class TextActions:
         self._canonical = folded_text if fold else canonical_text
 
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
+        """The whole text, as `ActionFormat.parse`. Raises `InvalidAction` for an empty one."""
         text = canonical_text(readable(message))
         key = self._canonical(text)
         if not key:
@@ -131,6 +132,7 @@ class RegexActions:
         self._group: str | int = "action" if "action" in self._pattern.groupindex else 1
 
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
+        """The pattern's last match, as `ActionFormat.parse`. Raises `InvalidAction` where there is none."""
         text = readable(message)
         try:
             last = next(iter(deque(self._pattern.finditer(text), maxlen=1)), None)
@@ -148,10 +150,12 @@ class JsonActions:
     """The text is one JSON value (a Markdown fence around it is allowed); formatting and key order do not matter."""
 
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
+        """The JSON value in canonical form, as `ActionFormat.parse`. Raises `InvalidAction` for a text that is none."""
         key = canonical_json(self.value(message))
         return Action(key=key, text=key)
 
     def value(self, message: Message) -> Any:
+        """The value itself, parsed. Raises `InvalidAction` for a text that is no JSON."""
         text = text_of(message).strip()
         if text.startswith("```") and text.endswith("```") and len(text) >= 6:
             text = text[3:-3].removeprefix("json")
@@ -172,6 +176,7 @@ class ToolCallActions:
         self._canonical, self._ordered = folded_text if fold else canonical_text, frozenset(ordered)
 
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
+        """The calls, as `ActionFormat.parse`. Raises `InvalidAction` for none, and for what their schemas refuse."""
         calls = message.get("tool_calls") or []
         text = canonical_text(readable(message))
         if not calls:
@@ -240,6 +245,7 @@ class AutoActions:
         self._tools, self._text = ToolCallActions(fold, ordered), TextActions(fold)
 
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
+        """Tool calls or text, as `ActionFormat.parse`. Raises `InvalidAction` as the format that it comes to does."""
         return (self._tools if message.get("tool_calls") or tools else self._text).parse(message, tools)
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from agentcascade._util.lazy import public_names
 
+__all__ = ["build", "build_all", "build_memory", "config_path", "make_model"]
+
 if TYPE_CHECKING:
     from agentcascade.assembly.cascade import build as build
     from agentcascade.assembly.cascade import build_all as build_all
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from agentcascade.assembly.memory import build_memory as build_memory
     from agentcascade.config.load import config_path as config_path
 else:  # to a type checker `__getattr__` would stand for every name
-    __all__, __getattr__, __dir__ = public_names(
+    __getattr__, __dir__ = public_names(
         __name__,
         {
             "build": "cascade",

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from agentcascade._util.lazy import public_names
 
+__all__ = ["Bank"]
+
 if TYPE_CHECKING:
     from agentcascade.bank.bank import Bank as Bank
 else:  # to a type checker `__getattr__` would stand for every name
-    __all__, __getattr__, __dir__ = public_names(
+    __getattr__, __dir__ = public_names(
         __name__,
         {
             "Bank": "bank",

@@ -137,6 +137,3 @@ class LiveCollection:
     def _read(self, namespace: str) -> ActiveChooser:
         evidence = read_evidence(self._bank, namespace, self._k, self._vectors)
         return ActiveChooser(self._vectors, evidence, (), k=self._k, horizon=self._settings.horizon, live=True)
-
-
-__all__ = ["LiveCollection", "Wanted"]

@@ -6,6 +6,34 @@ from typing import TYPE_CHECKING
 
 from agentcascade._util.lazy import public_names
 
+__all__ = [
+    "ActionsConfig",
+    "AuditConfig",
+    "BankConfig",
+    "BudgetsConfig",
+    "CascadeConfig",
+    "CollectConfig",
+    "ContrastConfig",
+    "JudgeConfig",
+    "LinkConfig",
+    "MemoryConfig",
+    "ModelConfig",
+    "PromptConfig",
+    "RedactionConfig",
+    "RetentionConfig",
+    "RetrievalConfig",
+    "RolloutConfig",
+    "RouterConfig",
+    "SamplingConfig",
+    "ServerConfig",
+    "ShadowConfig",
+    "StudentConfig",
+    "TelemetryConfig",
+    "ToolsConfig",
+    "config_path",
+    "variants",
+]
+
 if TYPE_CHECKING:
     from agentcascade.config.load import CascadeConfig as CascadeConfig
     from agentcascade.config.load import config_path as config_path
@@ -33,7 +61,7 @@ if TYPE_CHECKING:
     from agentcascade.config.sections import TelemetryConfig as TelemetryConfig
     from agentcascade.config.sections import ToolsConfig as ToolsConfig
 else:  # to a type checker `__getattr__` would stand for every name
-    __all__, __getattr__, __dir__ = public_names(
+    __getattr__, __dir__ = public_names(
         __name__,
         {
             "ActionsConfig": "sections",

@@ -46,6 +46,42 @@ from agentcascade.config.stuck import StuckConfig
 from agentcascade.config.verifier import VerifierConfig
 from agentcascade.types import Mode
 
+__all__ = [
+    "ActionsKeywords",
+    "AuditKeywords",
+    "BankKeywords",
+    "BudgetsKeywords",
+    "BuildKeywords",
+    "BuildMemoryKeywords",
+    "CollectKeywords",
+    "ConfigKeywords",
+    "ContrastKeywords",
+    "HistoryKeywords",
+    "JudgeKeywords",
+    "LinkKeywords",
+    "MemoryKeywords",
+    "ModelKeywords",
+    "PartKeywords",
+    "PromptKeywords",
+    "RedactionKeywords",
+    "ResponseCacheKeywords",
+    "RetentionKeywords",
+    "RetrievalKeywords",
+    "RolloutKeywords",
+    "RouterKeywords",
+    "RungKeywords",
+    "SamplingKeywords",
+    "ServerKeywords",
+    "ShadowKeywords",
+    "SharedKeywords",
+    "StuckKeywords",
+    "StudentKeywords",
+    "TelemetryKeywords",
+    "ToolsKeywords",
+    "VerifierKeywords",
+    "WeightsKeywords",
+]
+
 
 class ModelKeywords(TypedDict, total=False):
     """Fields of `ModelConfig`. The model is its `name`, or under `model`."""

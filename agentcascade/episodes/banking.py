@@ -29,6 +29,3 @@ def why_not_banked(*, banked: bool, success: bool, mode: Mode, steps: int) -> st
             "no step of it can be banked: none was recorded, or none has an action that could be read (actions.format)"
         )
     return "the bank holds one with the same goal, plan and steps already"
-
-
-__all__ = ["why_not_banked"]

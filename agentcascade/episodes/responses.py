@@ -12,6 +12,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from agentcascade.models import message_fields
 from agentcascade.types import Completion, Decision, Delta, Message, Usage
 
+__all__ = ["CascadeChunk", "CascadeCompletion"]
+
 Built = TypeVar("Built", bound=BaseModel)
 
 

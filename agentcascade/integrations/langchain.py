@@ -30,6 +30,8 @@ from agentcascade.errors import InvalidRequest
 from agentcascade.models import message_fields
 from agentcascade.types import Decision, Message
 
+__all__ = ["ChatAgentCascade"]
+
 IN_LANGCHAIN = frozenset({"role", "content", "tool_calls", "name", "parsed", message_fields.EXTRA})
 """Fields of an answer with a place of their own in LangChain's messages; others go into `additional_kwargs`."""
 OF_CALLS = "tool_call_fields"

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from agentcascade.config.load import CascadeConfig
     from agentcascade.episodes.episode import Episode
 
+__all__ = ["Provider", "handler", "register"]
+
 litellm = import_litellm()
 from litellm.llms.custom_llm import CustomLLM  # noqa: E402
 from litellm.types.utils import ModelResponse, ModelResponseStream  # noqa: E402
@@ -78,9 +80,11 @@ class Provider(CustomLLM):  # type: ignore[misc]
             self._cascades, self._loop = {}, None
 
     def completion(self, model: str, messages: list[Any], **call: Any) -> Any:
+        """A step of the cascade, as litellm calls it for ``litellm.completion``."""
         return self._running(model).run(self.acompletion(model, messages, **call))
 
     async def acompletion(self, model: str, messages: list[Any], **call: Any) -> Any:
+        """A step of the cascade, as litellm calls it for ``litellm.acompletion``."""
         episode, options = self._begin(model, messages, call)
         tools = (call.get("optional_params") or {}).get("tools")
         completion, answers, decision = await episode.answer(_plain(messages), tools=tools, options=options)
@@ -90,6 +94,7 @@ class Provider(CustomLLM):  # type: ignore[misc]
         return response
 
     def streaming(self, model: str, messages: list[Any], **call: Any) -> Iterator[Any]:
+        """A streamed step, as litellm calls it for ``litellm.completion(stream=True)``."""
         loop = self._running(model)
         chunks = self.astreaming(model, messages, **call)
         try:
@@ -102,6 +107,7 @@ class Provider(CustomLLM):  # type: ignore[misc]
             loop.run(_stop(chunks))
 
     async def astreaming(self, model: str, messages: list[Any], **call: Any) -> AsyncIterator[Any]:
+        """A streamed step, as litellm calls it for ``litellm.acompletion(stream=True)``."""
         episode, options = self._begin(model, messages, call)
         tools = (call.get("optional_params") or {}).get("tools")
         async with episode.stream(_plain(messages), tools=tools, render_decision=_decision_fields, **options) as stream:

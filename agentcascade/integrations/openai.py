@@ -20,7 +20,7 @@ from agentcascade.integrations.openai_chat import AsyncCascadeChat, AsyncCascade
 from agentcascade.integrations.openai_control import Running, Wrapped
 from agentcascade.integrations.openai_responses import AsyncCascadeResponses, CascadeResponses
 from agentcascade.models import http_limits
-from agentcascade.models.openai_client import ClientModel, provider
+from agentcascade.models.openai_client import ClientModel
 from agentcascade.models.pricing import PriceTable
 from agentcascade.step.audit_rounds import NEEDS_CONFIGURED
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from agentcascade.config.sections import JudgeConfig, LinkConfig
     from agentcascade.models.structured_output import Choices
     from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
+
+__all__ = ["AsyncCascadeStream", "CascadeStream", "Running", "Wrapped", "wrap"]
 
 C = TypeVar(
     "C",
@@ -205,6 +207,3 @@ def _attached(client: Any, wrapped: Wrapped) -> OpenAI | AsyncOpenAI:
     client._client = http_limits.limited_twin(client._client)  # the program's own client keeps its own
     client.__class__ = type(kind.__name__, (kind,), body)
     return cast("OpenAI | AsyncOpenAI", client)
-
-
-__all__ = ["AsyncCascadeStream", "CascadeStream", "Running", "Wrapped", "provider", "wrap"]

@@ -146,6 +146,3 @@ def _overrides(values: Mapping[str, Any]) -> list[str]:
 
 def _key(name: str) -> str:
     return name if name.replace("-", "").replace("_", "").isalnum() else json.dumps(name)
-
-
-__all__ = ["PROGRAMS", "Launch", "Program", "claude", "codex", "other", "without_http_proxy"]

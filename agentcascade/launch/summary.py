@@ -183,6 +183,3 @@ def _saving(row: Replayed) -> str:
 
 def _plural(count: int, word: str) -> str:
     return word if count == 1 else f"{word}s"
-
-
-__all__ = ["RunSummary", "summarize"]

@@ -57,6 +57,3 @@ def failed_steps(
             words.setdefault(name, said)
     ordered = sorted(counts, key=lambda name: (-counts[name], name))
     return [ErrorKind(name, counts[name], words[name]) for name in ordered]
-
-
-__all__ = ["ErrorKind", "failed_steps"]

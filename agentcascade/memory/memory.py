@@ -34,6 +34,8 @@ from agentcascade.types import Account, Recall, Turn
 if TYPE_CHECKING:
     from agentcascade.config.sections import MemoryConfig
 
+__all__ = ["Memory"]
+
 EMBEDDING_SHARE = 0.5
 """Share of a question's deadline that may go into embedding the new lines of its history"""
 MAX_QUESTION = 8000

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float32]
 
+__all__ = ["Probabilities", "RecallOptions", "State", "TierRouter"]
+
 
 class State(NamedTuple):
     """State that a tier router decides on (BudgetMem, section "router")."""

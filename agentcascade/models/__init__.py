@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from agentcascade._util.lazy import public_names
 
+__all__ = ["ClientModel", "LiteLLMModel", "OpenAIModel", "Price", "PriceTable", "ScriptedModel"]
+
 if TYPE_CHECKING:
     from agentcascade.models.litellm import LiteLLMModel as LiteLLMModel
     from agentcascade.models.openai import OpenAIModel as OpenAIModel
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from agentcascade.models.pricing import PriceTable as PriceTable
     from agentcascade.models.scripted import ScriptedModel as ScriptedModel
 else:  # to a type checker `__getattr__` would stand for every name
-    __all__, __getattr__, __dir__ = public_names(
+    __getattr__, __dir__ = public_names(
         __name__,
         {
             "ClientModel": "openai_client",

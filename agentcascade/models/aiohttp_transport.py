@@ -153,6 +153,3 @@ def translated(request: httpx.Request) -> Iterator[None]:
         if task is None or task.cancelling():
             raise
         raise httpx.ConnectError("the connection was closed while it was opened", request=request) from error
-
-
-__all__ = ["AiohttpTransport"]

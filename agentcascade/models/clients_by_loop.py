@@ -34,6 +34,3 @@ class ClientsByLoop(Generic[Client]):
     def pop(self) -> Client | None:
         """That of the running loop, if there is one, to be closed."""
         return self._clients.pop(asyncio.get_running_loop(), None)
-
-
-__all__ = ["ClientsByLoop"]

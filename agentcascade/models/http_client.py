@@ -64,6 +64,3 @@ class AiohttpClient(ModelClient):
         context = httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
         context.set_alpn_protocols(["http/1.1"])
         return AiohttpTransport(context)
-
-
-__all__ = ["model_client"]

@@ -45,6 +45,3 @@ def what_happened(
 
 def _is_of_http(error: BaseException, name: str) -> bool:
     return any(kind.__name__ == name and kind.__module__.startswith("httpx") for kind in type(error).__mro__)
-
-
-__all__ = ["what_happened"]

@@ -56,6 +56,3 @@ def is_at_provider(name: str, api_base: str | None) -> bool:
     except ValueError:
         return False
     return any(host == own or host.endswith(f".{own}") for own in hosts)
-
-
-__all__ = ["is_at_provider"]

@@ -20,6 +20,8 @@ from agentcascade.messages import text_of
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Message
 
+__all__ = ["count_messages", "token_counter"]
+
 TOKENS_PER_MESSAGE = 3
 """That a chat format adds to each message (OpenAI's figure for its chat models)."""
 LINE_START = re.compile(r"\n[A-Za-z]")

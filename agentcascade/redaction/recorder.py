@@ -42,24 +42,31 @@ class RedactingRecorder:
         self._later = recorder if isinstance(recorder, DeferringRecorder) else None
 
     def record(self, decision: Decision) -> None:
+        """Hand on the decision, redacted."""
         self._hand_on(self._recorder.record, Redactor.decision, decision)
 
     def record_shadow(self, shadow: Shadow) -> None:
+        """Hand on the shadow, redacted."""
         self._hand_on(self._recorder.record_shadow, Redactor.shadow, shadow)
 
     def record_draft(self, draft: Draft) -> None:
+        """Hand on the draft, redacted."""
         self._hand_on(self._recorder.record_draft, Redactor.draft, draft)
 
     def record_end(self, end: EpisodeEnd) -> None:
+        """Hand on the episode's end, redacted."""
         self._hand_on(self._recorder.record_end, Redactor.end, end)
 
     def record_recall(self, recall: Recall) -> None:
+        """Hand on the recall, redacted."""
         self._hand_on(self._recorder.record_recall, Redactor.recall, recall)
 
     def flush(self, seconds: float | None = None) -> bool:
+        """The recorder's own: False when it is not all durable after so many `seconds`."""
         return self._recorder.flush(seconds)
 
     def close(self, seconds: float | None = None) -> None:
+        """Close the recorder behind it, within so many `seconds`."""
         self._recorder.close(seconds)
 
     def _hand_on(self, give: Callable[[F], None], redact: Callable[[Redactor, F], F], item: F) -> None:

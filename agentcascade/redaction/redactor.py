@@ -149,25 +149,31 @@ class Redactor:
         return redacted
 
     def outcome(self, outcome: Outcome) -> Outcome:
+        """The outcome of an action with its texts redacted."""
         return self._with(outcome, "goal", "observation", "before", "action", "result")
 
     def shadow(self, shadow: Shadow) -> Shadow:
+        """The shadow with the texts of step and samples redacted."""
         samples = tuple(self._with(s, "action", "text", "invalid") for s in shadow.samples)
         return self._with(shadow, "goal", "observation", "teacher_action", "gold", "failures").model_copy(
             update={"samples": samples}
         )
 
     def draft(self, draft: Draft) -> Draft:
+        """The draft of a step with its texts redacted."""
         return self._with(draft, "goal", "plan", "observation", "reasoning", "action")
 
     def end(self, end: EpisodeEnd) -> EpisodeEnd:
+        """The end of an episode with goal and plan redacted."""
         return self._with(end, "goal", "plan")
 
     def recall(self, recall: Recall) -> Recall:
+        """The recall with question, text and failures redacted."""
         runs = tuple(self._with(r, "failures") for r in recall.runs)
         return self._with(recall, "question", "text", "left_out").model_copy(update={"runs": runs})
 
     def trajectory(self, trajectory: Trajectory) -> Trajectory:
+        """The trajectory with goal, plan, steps and metadata redacted; its episode's id stays."""
         steps = tuple(self._with(s, "observation", "reasoning", "action") for s in trajectory.steps)
         redacted = self.value(trajectory.metadata)
         if "episode" in trajectory.metadata:  # an id, by which an episode is banked once

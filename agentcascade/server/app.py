@@ -26,7 +26,7 @@ from agentcascade.server.auth import Gate, Tenant
 from agentcascade.server.bodies import BodyLimits
 from agentcascade.server.browsers import BrowserGuard
 from agentcascade.server.chat import ChatProtocol
-from agentcascade.server.errors import Refused, invalid
+from agentcascade.server.errors import invalid
 from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
 from agentcascade.server.interrupts import short_grace
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from agentcascade.config.load import CascadeConfig
     from agentcascade.config.sections import ServerConfig
     from agentcascade.storage import Database
+
+__all__ = ["create_app"]
 
 log = logging.getLogger("agentcascade.server")
 EpisodeId = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ID.pattern}$"})]
@@ -242,6 +244,3 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     response = respond(invalid(what, status=error.status_code).problem, request.url.path)
     response.headers.update(error.headers or {})
     return response
-
-
-__all__ = ["Refused", "create_app", "respond"]

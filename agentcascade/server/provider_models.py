@@ -131,6 +131,3 @@ def described(name: str, api: Api, created: float | None = None) -> dict[str, An
         return {"id": name, "object": "model", "created": at, "owned_by": "agentcascade"}
     day = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"type": "model", "id": name, "display_name": name, "created_at": day}
-
-
-__all__ = ["ModelsRefused", "ProviderModels", "described"]

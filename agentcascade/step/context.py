@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from agentcascade.step.verification import SoftVerifier
     from agentcascade.storage import Database
 
+__all__ = ["ContextParts", "StepContext"]
+
 MODELS = 100
 """Whose cache terms a cascade keeps."""
 

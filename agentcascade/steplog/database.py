@@ -27,6 +27,8 @@ from agentcascade.storage.record_rows import write_records
 from agentcascade.storage.tables import calls, decisions, episodes, shadows
 from agentcascade.types import Call, Decision, EpisodeEnd, Shadow, Usage, now
 
+__all__ = ["export"]
+
 CHUNK_STEPS = 500
 
 

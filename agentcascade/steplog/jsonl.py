@@ -21,6 +21,8 @@ from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample
 
+__all__ = ["parse_line"]
+
 PLAIN_FIELDS = (
     *("id", "gold", "student", "teacher", "episode", "step", "goal", "question", "category", "observation"),
     *("success", "namespace", "propensity"),

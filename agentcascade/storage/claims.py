@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from agentcascade._util.files import open_private
-
 try:
     import fcntl
 except ImportError:  # on Windows a file that somebody has open cannot be renamed, which is lock enough
@@ -51,6 +49,3 @@ def claimed_file(path: Path) -> Iterator[BinaryIO | None]:
         return
     with file:
         yield file if try_lock(file.fileno()) and is_file_at(file.fileno(), path) else None
-
-
-__all__ = ["claimed_file", "is_file_at", "open_private", "try_lock"]

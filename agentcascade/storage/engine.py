@@ -15,8 +15,8 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, Oper
 
 from agentcascade._util import known_secrets
 from agentcascade._util.control_characters import visible
+from agentcascade._util.files import open_private
 from agentcascade.errors import ConfigError, CorruptDatabase, MissingExtra, StorageError, describe, without_secrets
-from agentcascade.storage.claims import open_private
 
 log = logging.getLogger("agentcascade.storage")
 

@@ -16,6 +16,8 @@ from agentcascade.storage.trajectories import chunks
 from agentcascade.storage.upsert import upsert
 from agentcascade.types import ModuleRun, Recall, Turn, now
 
+__all__ = ["score_recall"]
+
 NAME, ID = 200, 300
 """Characters of a namespace's or a history's name, and of a turn's id."""
 PAGE = 1000

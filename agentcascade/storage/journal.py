@@ -15,7 +15,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from agentcascade._util import forking
-from agentcascade.storage.claims import open_private, try_lock
+from agentcascade._util.files import open_private
+from agentcascade.storage.claims import try_lock
 from agentcascade.storage.database import Database
 from agentcascade.storage.spill import ConsumeLines, consume_lines
 

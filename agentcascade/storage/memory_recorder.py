@@ -23,19 +23,23 @@ class MemoryRecorder:
         self.recalls: list[Recall] = []
 
     def record(self, decision: Decision) -> None:
-        """Append to `decisions`; the other methods append to their own lists."""
+        """Append to `decisions`."""
         self.decisions.append(decision)
 
     def record_shadow(self, shadow: Shadow) -> None:
+        """Append to `shadows`."""
         self.shadows.append(shadow)
 
     def record_draft(self, draft: Draft) -> None:
+        """Append to `drafts`."""
         self.drafts.append(draft)
 
     def record_end(self, end: EpisodeEnd) -> None:
+        """Append to `ends`."""
         self.ends.append(end)
 
     def record_recall(self, recall: Recall) -> None:
+        """Append to `recalls`."""
         self.recalls.append(recall)
 
     def take_decisions(self) -> list[Decision]:

@@ -97,18 +97,23 @@ class DatabaseRecorder:
         self._put(decision)
 
     def record_shadow(self, shadow: Shadow) -> None:
+        """Take a shadow with its samples, as `record` takes a decision."""
         self._put(shadow)
 
     def record_draft(self, draft: Draft) -> None:
+        """Take one step of an episode that may be banked later, as `record` takes a decision."""
         self._put(draft)
 
     def record_end(self, end: EpisodeEnd) -> None:
+        """Take the end of an episode, as `record` takes a decision."""
         self._put(end)
 
     def record_recall(self, recall: Recall) -> None:
+        """Take a memory's recall, without its text where that is in the history, as `record` takes a decision."""
         self._put(without_recalled_text(recall))
 
     def record_outcome(self, outcome: Outcome) -> None:
+        """Take what came of one action, as `record` takes a decision."""
         self._put(outcome)
 
     def defer(self, make: Callable[[], Record], meanwhile: Record | None) -> None:

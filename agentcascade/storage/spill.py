@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from agentcascade.storage.claims import claimed_file, is_file_at, open_private, try_lock
+from agentcascade._util.files import open_private
+from agentcascade.storage.claims import claimed_file, is_file_at, try_lock
 
 ConsumeLines = Callable[[Iterable[bytes]], Iterable[str]]
 """Takes lines in, and returns those that are to be kept for another time."""

@@ -16,6 +16,8 @@ from agentcascade.redaction.redactor import Redactor
 from agentcascade.telemetry import attributes as a
 from agentcascade.types import Completion, Decision, Message, Mode, Purpose, Role, Situation
 
+__all__ = ["Telemetry"]
+
 log = logging.getLogger("agentcascade.telemetry")
 
 
@@ -120,6 +122,7 @@ class Telemetry:
         return ObservedSpan(self, f"chat {bare}", "CLIENT", about, called, left)
 
     def on_audit(self, cascade: str, loss: float, evidence: float | None, alarmed: bool) -> None:
+        """Count one audit, and show the evidence and alarm of the drift watch (`Observer.on_audit`)."""
         try:
             self._audits.add(1, {a.CASCADE: cascade, a.DIFFERS: loss > 0})
             if evidence is not None:

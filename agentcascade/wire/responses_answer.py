@@ -9,7 +9,6 @@ from agentcascade.types import Message, Usage
 from agentcascade.wire import thoughts
 from agentcascade.wire.responses_items import CALLS, ITEMS, answer_items
 from agentcascade.wire.responses_tools import ToolBook, arguments_of, as_text, chat_name
-from agentcascade.wire.unusable import UnusableField
 
 THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts")
 """Fields of a message that hold thoughts as a text."""
@@ -248,6 +247,3 @@ def _call(item: Mapping[str, Any], kind: str, book: ToolBook) -> dict[str, Any]:
         return {"id": item.get("call_id"), "type": "custom", "custom": {"name": name, "input": text}}
     arguments = arguments_of(text) if custom else text
     return {"id": item.get("call_id"), "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-__all__ = ["UnusableField", "finished", "head", "output", "read_answer", "read_output"]

@@ -24,6 +24,7 @@ PAGES = {
     "reference/errors.md": error_catalogue.page,
     "reference/http.md": http_api.page,
     "reference/python.md": python_api.page,
+    "reference/python-modules.md": python_api.modules_page,
     "reference/telemetry.md": telemetry_names.page,
 }
 

@@ -17,6 +17,8 @@ from agentcascade.types import Situation, Tally
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.rules import Rule
 
+__all__ = ["AgreementThreshold", "AlwaysStudent", "AlwaysTeacher", "RandomMix", "Unanimity"]
+
 
 class AlwaysTeacher:
     """The teacher takes every step."""
@@ -24,12 +26,15 @@ class AlwaysTeacher:
     name = "teacher"
 
     def samples(self, situation: Situation) -> int:
+        """None."""
         return 0
 
     def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        """Always to the teacher."""
         return Verdict.DEFER
 
     def as_rule(self) -> Rule:
+        """The rule by which a log is replayed as this router decides."""
         from agentcascade.routers.tuning.rules import TeacherAlone
 
         return TeacherAlone()
@@ -41,14 +46,17 @@ class AlwaysStudent:
     name = "student"
 
     def samples(self, situation: Situation) -> int:
+        """One."""
         return 1
 
     def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        """Accept the first valid sample; the teacher where there is none."""
         if tally.counts:
             return Verdict.ACCEPT
         return None if remaining else Verdict.DEFER
 
     def as_rule(self) -> Rule:
+        """The rule by which a log is replayed as this router decides."""
         from agentcascade.routers.tuning.rules import Threshold
 
         return Threshold(1, 1)
@@ -74,6 +82,7 @@ class AgreementThreshold(Agreement):
         self.threshold = needed / n if needed else threshold
 
     def as_rule(self) -> Rule:
+        """The rule by which a log is replayed as this router decides."""
         from agentcascade.routers.tuning.rules import Threshold
 
         return Threshold(self.n, self.needed)
@@ -102,15 +111,18 @@ class RandomMix:
         self.p, self.seed = p, seed
 
     def samples(self, situation: Situation) -> int:
+        """One, or none with probability `p`."""
         digest = blake2b(f"{self.seed}:{situation.episode}:{situation.step}".encode(), digest_size=8).digest()
         return 0 if int.from_bytes(digest) / 2**64 < self.p else 1
 
     def judge(self, situation: Situation, tally: Tally, remaining: int) -> Verdict | None:
+        """Accept the first valid sample; the teacher where there is none, or none was drawn."""
         if tally.counts:
             return Verdict.ACCEPT
         return None if remaining else Verdict.DEFER
 
     def as_rule(self) -> Rule:
+        """The rule by which a log is replayed as this router decides."""
         from agentcascade.routers.tuning import rules
 
         return rules.RandomMix(self.p)

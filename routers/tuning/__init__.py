@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from agentcascade._util.lazy import public_names
 
+__all__ = ["Risk", "Settings", "certificate", "fragment", "tune"]
+
 if TYPE_CHECKING:
     from agentcascade.routers.tuning.certification import certificate as certificate
     from agentcascade.routers.tuning.fragments import fragment as fragment
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from agentcascade.routers.tuning.tuner import Settings as Settings
     from agentcascade.routers.tuning.tuner import tune as tune
 else:  # to a type checker `__getattr__` would stand for every name
-    __all__, __getattr__, __dir__ = public_names(
+    __getattr__, __dir__ = public_names(
         __name__,
         {
             "Risk": "risks",

@@ -30,7 +30,10 @@ FOLDERS = (
 )
 """Where a path that a page names may begin."""
 MADE = {
-    *(f"reference/{name}.md" for name in ("cli", "configuration", "database", "errors", "http", "python", "telemetry")),
+    *(
+        f"reference/{name}.md"
+        for name in ("cli", "configuration", "database", "errors", "http", "python", "python-modules", "telemetry")
+    ),
     *(f"project/{name}.md" for name in ("examples", "architecture", "contributing", "changelog", "licenses")),
     "index.md",
 }

@@ -20,6 +20,8 @@ from typing import Any, Literal, Protocol
 from agentcascade.protocols import Environment
 from agentcascade.types import Message
 
+__all__ = ["Defaults", "Outcome", "PlayableSuite", "Source", "Suite", "Task"]
+
 Source = Literal["official", "generated", "recorded"]
 """Where tasks come from: the data set itself, made here, or published with recorded runs."""
 
@@ -35,8 +37,12 @@ class Task:
 
 
 class Outcome(Protocol):
+    """What came of one played task."""
+
     @property
-    def success(self) -> bool: ...
+    def success(self) -> bool:
+        """Whether the task's goal was reached."""
+        ...
 
 
 class Suite(Protocol):
