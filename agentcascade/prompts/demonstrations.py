@@ -30,8 +30,11 @@ from agentcascade.types import Demonstration, Message, Step
 Place = Literal["first", "last"]
 MARK = "0a1b2c"
 """As long as one is."""
-HEADER, *_, FOOTER = TEMPLATES["demonstrations"].blocks(mark=MARK)
-"""What the default template begins and ends with."""
+_BLOCKS = TEMPLATES["demonstrations"].blocks(mark=MARK)
+HEADER: str = _BLOCKS[0]
+"""What the default template of demonstrations begins with."""
+FOOTER: str = _BLOCKS[-1]
+"""What the default template of demonstrations ends with."""
 MAX_TASK = 2_000
 """Characters of a task that is said once more behind the demonstrations; a longer one stands only where it stood."""
 
