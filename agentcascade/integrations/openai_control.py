@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentcascade.cascade import Cascade
     from agentcascade.episodes.episode import Episode
     from agentcascade.protocols import ChatModel
+    from agentcascade.step.engine import Engine
     from agentcascade.types import Message
 
 TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
@@ -67,7 +68,9 @@ class Wrapped:
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
         self._teachers: RecentCache[tuple[Any, ...], ClientModel] = RecentCache(TEACHERS)
-        self._twins = lru_cache(maxsize=TEACHERS)(lambda engine, teacher: engine.twin(teacher=teacher))
+        self._twins: Callable[[Any, Any], Engine] = lru_cache(maxsize=TEACHERS)(
+            lambda engine, teacher: engine.twin(teacher=teacher)
+        )
         self._endpoints = lru_cache(maxsize=256)(lambda base_url, model: EndpointQuirks())
         self._running: ContextVar[Running | None] = ContextVar("agentcascade_episode", default=None)
 
