@@ -176,6 +176,8 @@ def _parts(message: Message) -> Iterator[Mapping[str, Any]]:
 
 
 def _is_marked(message: Message) -> bool:
+    if isinstance(message.get("content"), str):  # nearly all messages, at every step
+        return message.get(FIELD) is not None
     return message.get(FIELD) is not None or any(part.get(FIELD) is not None for part in _parts(message))
 
 

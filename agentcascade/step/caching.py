@@ -34,7 +34,7 @@ def _terms(context: StepContext, model: ChatModel | None, request: Request, mini
     if model is None:
         return NO_CACHE
     terms = context.terms(model, minimum)
-    if terms.never and has_breakpoints(request.messages, request.tools, [request.options]):
+    if terms.never and request.has_breakpoints:
         return cache_terms(model, minimum=minimum)
     return terms
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from agentcascade.config.effort import Effort
+from agentcascade.models.breakpoints import has_breakpoints
 from agentcascade.models.prompt_cache import PromptParts, prompt_parts
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE
 from agentcascade.prompts.bounded import Bounded
 from agentcascade.protocols import TokenCounter
 from agentcascade.types import Account, CacheUse, Delta, Message, Tool
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Request:
     memory_tokens: int = 0
     demonstration_tokens: int = 0
     bounded: Bounded | None = None
+    _read: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.remembered:
@@ -63,14 +67,22 @@ class Request:
 
     def parts(self, count: TokenCounter) -> PromptParts:
         """Parts of `remembered`, made once for the step."""
-        made: PromptParts | None = self.__dict__.get("_parts")
-        if made is None:
-            made = self.__dict__["_parts"] = prompt_parts(self.remembered, count)
-        return made
+        return self._once("parts", lambda: prompt_parts(self.remembered, count))
 
     def tokens(self, count: TokenCounter) -> int:
         """Tokens of `remembered`, as `count_messages` counts them, off the parts: once for the step."""
         return self.parts(count).ends[-1] + TOKENS_PER_MESSAGE
+
+    @property
+    def has_breakpoints(self) -> bool:
+        """Whether the caller set prompt-cache breakpoints, looked up once for the step."""
+        return self._once("breakpoints", lambda: has_breakpoints(self.messages, self.tools, [self.options]))
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        if name not in self._read:
+            self._read[name] = make()
+        made: T = self._read[name]
+        return made
 
     def with_memory(self, messages: Sequence[Message], tokens: int) -> Request:
         """The same with `messages`, which hold a memory of so many tokens."""
@@ -83,8 +95,7 @@ class Request:
     def with_demonstrations(self, messages: Sequence[Message], tokens: int) -> Request:
         """The same with `messages`, which hold demonstrations of so many tokens beside the memory."""
         shown = replace(self, prompt=messages, demonstration_tokens=tokens)
-        if "_parts" in self.__dict__:  # of `remembered`, which is the same
-            shown.__dict__["_parts"] = self.__dict__["_parts"]
+        object.__setattr__(shown, "_read", self._read)  # off the messages below, which are the same
         return shown
 
     def behind(

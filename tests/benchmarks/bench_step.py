@@ -112,8 +112,10 @@ def show_all(cascade: agentcascade.Cascade, trajectories: int) -> None:
     bank, context = cascade.bank, cascade.context
     assert bank is not None
     for pk in range(1, trajectories + 1):
+        trajectory = bank._trajectories.get(pk)
+        assert trajectory is not None
         for match in range(2, STEPS_EACH, 5):
-            window = cut_window(bank._trajectories.get(pk), match, 0.5, before=2, after=2)
+            window = cut_window(trajectory, match, 0.5, before=2, after=2)
             fit([window], 100_000, context.count, context.prompts)
 
 

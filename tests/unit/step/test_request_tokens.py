@@ -38,5 +38,5 @@ def test_a_request_with_demonstrations_does_not_count_the_history_again() -> Non
     shown = request.with_demonstrations([{"role": "user", "content": "a demonstration, one two"}], 9)
     assert (shown.tokens(count), shown.demonstration_tokens) == (before, 9)
     assert counted == ["one two", "three"]
-    remembered = shown.with_memory([{"role": "user", "content": "one two and what was remembered"}], 4)
+    remembered = shown.with_memory([{"role": "user", "content": "one two, and a longer text that was remembered"}], 4)
     assert remembered.tokens(count) == count_messages(remembered.remembered, words) != before
