@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from agentcascade.types import (
     Account,
@@ -113,6 +113,14 @@ class StreamingModel(ChatModel, Protocol):
         ...
 
 
+def can_stream(model: object) -> TypeGuard[StreamingModel]:
+    """Whether a chat model streams, also where a wrapper's `__getattr__` says so.
+
+    `isinstance` with a protocol looks past `__getattr__` since Python 3.12.
+    """
+    return callable(getattr(model, "stream", None))
+
+
 class Embedder(Protocol):
     """Texts to unit vectors."""
 
@@ -174,6 +182,11 @@ class SharedRetriever(Retriever, Protocol):
         ...
 
 
+def is_shared(retriever: object) -> TypeGuard[SharedRetriever]:
+    """Whether a retriever's index is shared, also where a wrapper's `__getattr__` says so."""
+    return callable(getattr(retriever, "reached", None))
+
+
 class Verdict(Enum):
     """What a router says of a step's votes: the student's action is taken, or the teacher is asked."""
 
@@ -205,6 +218,11 @@ class LearningRouter(Router, Protocol):
     def update(self, situation: Situation, tally: Tally, teacher: str | None) -> None:
         """The student's votes at a step, and the teacher's action key there. Returns at once."""
         ...
+
+
+def can_learn(router: object) -> TypeGuard[LearningRouter]:
+    """Whether a router learns, also where a wrapper's `__getattr__` says so."""
+    return callable(getattr(router, "update", None))
 
 
 Ask = Callable[["ChatModel", Sequence[Message]], Awaitable[Completion]]
@@ -264,6 +282,11 @@ class DeferringRecorder(Protocol):
     def defer(self, make: Callable[[], Any], meanwhile: Any) -> None:
         """Take what `make` gives; `meanwhile`, if not None, stands for it should the process die before."""
         ...
+
+
+def can_defer(recorder: object) -> TypeGuard[DeferringRecorder]:
+    """Whether a recorder makes records in the background, also where a wrapper's `__getattr__` says so."""
+    return callable(getattr(recorder, "defer", None))
 
 
 class Switch(Protocol):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from agentcascade._util import forking
 from agentcascade.bank.embedding_space import check_embedding_model
 from agentcascade.errors import BankError
-from agentcascade.protocols import Embedder, Retriever, SharedRetriever
+from agentcascade.protocols import Embedder, Retriever, is_shared
 from agentcascade.storage import Database, trajectories
 from agentcascade.storage.trajectories import POSITIONS
 
@@ -40,7 +40,7 @@ class StepIndex:
         read_along: Callable[[Connection], None],
         forget: Callable[[int], None],
     ) -> None:
-        self.shared = retriever if isinstance(retriever, SharedRetriever) else None
+        self.shared = retriever if is_shared(retriever) else None
         """The retriever, where other processes search the same index."""
         self.lock = forking.rlock()
         self.loaded = False

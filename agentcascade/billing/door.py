@@ -24,7 +24,7 @@ from agentcascade.billing.tab import Tab as Tab
 from agentcascade.billing.worst_case import PlannedCall
 from agentcascade.errors import EmptyCompletion, bill_of
 from agentcascade.messages import clean_completion
-from agentcascade.protocols import Budgets, ChatModel, Observer, StreamingModel, TokenCounter
+from agentcascade.protocols import Budgets, ChatModel, Observer, TokenCounter, can_stream
 from agentcascade.types import (
     Account,
     CacheUse,
@@ -149,7 +149,7 @@ class Door:
         try:
             with bill.model_time(), self._observer.call(role, purpose, model.name, **request) as observe:
                 try:
-                    if on_delta is not None and n == 1 and isinstance(model, StreamingModel):
+                    if on_delta is not None and n == 1 and can_stream(model):
                         stream_options = {k: v for k, v in options.items() if k != "n"}
                         async with asyncio.timeout(limit):
                             completion = await model.stream(messages, _keeping(deltas, on_delta), **stream_options)

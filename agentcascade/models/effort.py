@@ -17,7 +17,7 @@ from agentcascade.config.effort import LEVEL_TOKENS, LEVELS, Effort, name_at
 from agentcascade.errors import ConfigError
 from agentcascade.models.quirks import ROOM_TO_ANSWER
 from agentcascade.models.thinking_quirks import thinker
-from agentcascade.protocols import ChatModel, StreamingModel
+from agentcascade.protocols import ChatModel, can_stream
 from agentcascade.types import Completion, Delta, Message, Usage
 
 CALLERS_OWN = ("reasoning_effort", "thinking", "reasoning", "output_config", "thinking_token_budget")
@@ -162,7 +162,7 @@ def at_effort(model: ChatModel, effort: Effort | None) -> ChatModel:
     if effort is None or (isinstance(model, EffortModel) and model.effort == effort):
         return model
     plain = model.model if isinstance(model, EffortModel) else model
-    return (StreamingEffortModel if isinstance(plain, StreamingModel) else EffortModel)(plain, effort)
+    return (StreamingEffortModel if can_stream(plain) else EffortModel)(plain, effort)
 
 
 def thinking_options(model: ChatModel, effort: Effort, clamp: bool = False) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from agentcascade.errors import ConfigError, InvalidRequest, did_you_mean
 from agentcascade.models.provider_hosts import is_at_provider
 from agentcascade.models.quirks import LOCAL_PROVIDERS, without_route
-from agentcascade.protocols import ChatModel, StreamingModel
+from agentcascade.protocols import ChatModel, can_stream
 from agentcascade.types import Completion, Delta, Frozen, Message, Usage
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def with_price(model: ChatModel, price: Price | None) -> ChatModel:
     """`model` with completions and estimates that cost what `price` says; `model` itself where no price is given."""
     if price is None:
         return model
-    return (_PricedStreaming if isinstance(model, StreamingModel) else _Priced)(model, price)
+    return (_PricedStreaming if can_stream(model) else _Priced)(model, price)
 
 
 class _Priced:

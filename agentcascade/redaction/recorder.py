@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from agentcascade.errors import describe
-from agentcascade.protocols import DeferringRecorder, Recorder
+from agentcascade.protocols import Recorder, can_defer
 from agentcascade.redaction.redactor import Redactor
 from agentcascade.types import Decision, Draft, EpisodeEnd, Frozen, Recall, Shadow
 
@@ -39,7 +39,7 @@ class RedactingRecorder:
         self._recorder = recorder
         self._redactor = redactor
         self._withholding = Redactor(keys=False, emails=False, phones=False, hooks=[lambda text: WITHHELD])
-        self._later = recorder if isinstance(recorder, DeferringRecorder) else None
+        self._later = recorder if can_defer(recorder) else None
 
     def record(self, decision: Decision) -> None:
         """Hand on the decision, redacted."""

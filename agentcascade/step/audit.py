@@ -14,7 +14,7 @@ from agentcascade._util.stable_draw import included
 from agentcascade._util.threads import apart
 from agentcascade.actions import voting
 from agentcascade.errors import describe
-from agentcascade.protocols import LearningRouter
+from agentcascade.protocols import can_learn
 from agentcascade.step.audit_rounds import AuditRounds, RoundEntry
 from agentcascade.step.audit_together import AuditQuestion, AuditSharing
 from agentcascade.step.background import BackgroundTasks
@@ -189,7 +189,7 @@ class Audits:
 
     def _learn(self, situation: Situation, step: StepRecord, decision: Decision, taught: str | None) -> float:
         """The loss; the router is told of it."""
-        if isinstance(self._context.router, LearningRouter):
+        if can_learn(self._context.router):
             self._context.router.update(situation, voting.tally(step.samples), taught)
         return float(taught != decision.action)
 

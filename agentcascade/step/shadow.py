@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from agentcascade._util.stable_draw import included, pick
 from agentcascade.actions import voting
 from agentcascade.messages import text_with_calls
-from agentcascade.protocols import LearningRouter
+from agentcascade.protocols import can_learn
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.context import StepContext
 from agentcascade.step.feedback import asked_again
@@ -124,7 +124,7 @@ class Shadows:
             router = policy.context.router
             n = router.samples(situation)
             votes = voting.tally(policy.samples_voted_on(own, n), record.similarity)
-            if isinstance(router, LearningRouter) and own and one.complete:
+            if can_learn(router) and own and one.complete:
                 known = policy.samples_voted_on(own, n or voting.tally(own).total)
                 router.update(situation, voting.tally(known), decision.action)
             if not accepted:
