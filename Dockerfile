@@ -17,7 +17,8 @@ RUN python -m venv /opt/agentcascade \
  && /opt/agentcascade/bin/pip uninstall -q -y pip setuptools
 # The embedding model in the form that is computed with: made here once, since the root is read-only later.
 RUN AGENTCASCADE_CACHE=/opt/agentcascade/cache /opt/agentcascade/bin/python -c \
-    "from agentcascade.retrievers.onnx import OnnxEmbedder as E; [E('minilm', precision=p) for p in ('float32', 'int8')]"
+    "from agentcascade.retrievers.onnx import OnnxEmbedder as E; [E('minilm', precision=p) for p in ('float32', 'int8')]" \
+ && chmod -R a+rX /opt/agentcascade/cache
 
 FROM ${BASE}
 ARG VERSION=

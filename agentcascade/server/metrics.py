@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agentcascade.server.workers import WorkerMetrics
+from agentcascade.telemetry.attributes import SECOND_BUCKETS
 
 if TYPE_CHECKING:
     from agentcascade.telemetry.observer import Telemetry
@@ -18,7 +19,10 @@ class RequestMetrics:
         meter: Any = telemetry.meter
         self._requests = meter.create_counter("agentcascade.http.requests", description="requests answered")
         self._seconds = meter.create_histogram(
-            "http.server.request.duration", unit="s", description="time until the whole answer was sent"
+            "http.server.request.duration",
+            unit="s",
+            description="time until the whole answer was sent",
+            explicit_bucket_boundaries_advisory=SECOND_BUCKETS,  # OpenTelemetry's own are of milliseconds
         )
         self.telemetry = telemetry
         self.worker_metrics = WorkerMetrics.of_environment(render)
