@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from agentcascade import ScriptedModel
 from agentcascade.models.openai import OpenAIModel
 from agentcascade.models.pricing import Price, with_price
 from agentcascade.protocols import can_defer, can_learn, can_stream, is_shared
@@ -29,7 +28,7 @@ class Wrapper:
 @pytest.mark.parametrize(
     ("can", "one", "other"),
     [
-        (can_stream, OpenAIModel("openai/m", api_key="k"), ScriptedModel(["look"])),
+        (can_stream, OpenAIModel("openai/m", api_key="k"), object()),
         (can_learn, StepLinUCB(), Unanimity()),
         (is_shared, object.__new__(PgvectorRetriever), ExactRetriever(4)),
         (can_defer, object.__new__(DatabaseRecorder), object()),
