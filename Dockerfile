@@ -2,7 +2,7 @@
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-# What the server can do: faiss and the default embedding model are parts of it, PostgreSQL's driver, too.
+# What the server can do; onnx is what the default embedding model, which is made below, computes with.
 ARG EXTRAS=server,pgvector,faiss,onnx
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 WORKDIR /source

@@ -39,7 +39,7 @@ MADE = {
 }
 """Pages that the site's hooks make (`docs/hooks/generate.py`)."""
 TELEMETRY = {name for name in vars(attributes).values() if isinstance(name, str)}
-OF_USERS = re.compile(r"NEW|NAME|^(?:acme|runs|tuned|build)/|^(?:agentcascade|rule)\.yaml")
+OF_USERS = re.compile(r"NEW|NAME|^/etc/|^(?:acme|runs|tuned|build)/|^(?:agentcascade|rule)\.yaml")
 EXTENSIONS = "(?:yaml|db|jsonl|md|html|schema)"
 
 
