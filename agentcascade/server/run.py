@@ -131,6 +131,7 @@ def _options(config: CascadeConfig, log_config: dict[str, Any] | None) -> dict[s
         "server_header": False,
         "access_log": False,
         "log_config": log_config,
+        "loop": "agentcascade.server.accepting:new_loop",
         "ws": "none",
         "timeout_worker_healthcheck": WORKER_SECONDS,
     }
