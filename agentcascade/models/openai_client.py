@@ -20,6 +20,7 @@ from agentcascade.models.endpoint import EndpointQuirks, send_adapted
 from agentcascade.models.fan_out import fan_out, join_completions
 from agentcascade.models.http_exchange import HttpExchange, watch_http
 from agentcascade.models.http_faults import what_happened
+from agentcascade.models.openai_requests import OpenAIRequests
 from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.models.provider_hosts import is_at_provider
 from agentcascade.models.response_reader import ResponseReader, StreamReader, billed_errors
@@ -74,7 +75,7 @@ class ClientModel:
     ) -> None:
         client = limited_twin(client)
         self._client, self._model, self._fixed, self._exact = client, model, dict(fixed or {}), exact
-        self._plain = plain
+        self._plain, self._requests = plain, OpenAIRequests(client)
         key = getattr(client, "api_key", None)
         known_secrets.register(key if isinstance(key, str) else None)
         known_secrets.register_fields(self._fixed)
@@ -202,8 +203,7 @@ class ClientModel:
     async def _post(self, arguments: dict[str, Any]) -> Any:
         body = {k: v for k, v in arguments.items() if k not in POST_OPTIONS}
         options = {name: arguments[k] for k, name in POST_OPTIONS.items() if k in arguments}
-        client: Any = self._client
-        return await client.post("/chat/completions", cast_to=object, body=body, options=options)
+        return await self._requests.post("/chat/completions", body, options)
 
     async def stream(
         self,

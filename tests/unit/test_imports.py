@@ -46,7 +46,13 @@ OWNERS = {
     "stamina": {"models.retries"},
     "aiohttp": {"models.aiohttp_transport"},
     "openai": {
-        *("episodes.responses", "models.openai_client", "models.openai", "models.responses_calls"),
+        *(
+            "episodes.responses",
+            "models.openai_client",
+            "models.openai_requests",
+            "models.openai",
+            "models.responses_calls",
+        ),
         *("integrations.openai", "integrations.openai_chat", "integrations.openai_control"),
         *("integrations.openai_bypasses", "integrations.openai_responses"),
     },
