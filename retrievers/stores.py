@@ -40,6 +40,10 @@ class PreparedKeys(NamedTuple):
     placed: tuple[Vectors, IdArray] | None
 
 
+RANKED_AT_ONCE = 64
+"""Candidates ranked together: as floats they stay in the processor's cache."""
+
+
 class FlatStore:
     """float32 keys; a search looks at every one."""
 
@@ -86,6 +90,8 @@ class CompressedStore:
         self._codes = np.empty((0, dimension), dtype=np.int8)
         self._scales = np.empty(0, dtype=np.float32)
         self._size = self._trained_on = 0
+        self._ranked = np.empty((RANKED_AT_ONCE, dimension), dtype=np.float32)
+        """Of one search, which holds the owner's lock."""
         self._file: InvertedFile | None = None
 
     def __len__(self) -> int:
@@ -122,8 +128,13 @@ class CompressedStore:
         if self._file is None:
             raise RuntimeError("the inverted file is not trained yet")
         positions = self._file.candidates(key, count)
-        parts = [inner_products(self._codes[part].astype(np.float32), key) for part in portions(positions)]
-        return positions, np.concatenate(parts) * self._scales[positions] if parts else np.empty(0, np.float32)
+        products = np.empty(len(positions), dtype=np.float32)
+        for start in range(0, len(positions), RANKED_AT_ONCE):
+            part = positions[start : start + RANKED_AT_ONCE]
+            rows = self._ranked[: len(part)]
+            rows[:] = self._codes[part]
+            products[start : start + len(part)] = inner_products(rows, key)
+        return positions, products * self._scales[positions]
 
     @property
     def outgrown_at(self) -> int:

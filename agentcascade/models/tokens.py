@@ -27,6 +27,9 @@ TOKENS_PER_MESSAGE = 3
 LINE_START = re.compile(r"\n[A-Za-z]")
 """Where a text may be cut behind its first character: no token of the encodings below goes over the end of a line and
 on with a letter. Prompts are made of the same lines over and over, and those are counted once."""
+STEP = "Observation:"
+STEP_START = f"\n{STEP}"
+"""Where a text is cut first: steps of demonstrations begin so, and stand in many prompts."""
 COUNTS = 150_000
 """Counts remembered in a generation: a bank of 100,000 steps has some 200,000 different lines."""
 BUNDLED_FILES = {
@@ -51,6 +54,15 @@ def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
         return tokens
 
     def count(text: str) -> int:
+        tokens = known.get(key := hash(text))
+        if tokens is None:
+            first, *steps = text.split(STEP_START)
+            pieces = [first + "\n", *[f"{STEP}{step}\n" for step in steps[:-1]], STEP + steps[-1]] if steps else [text]
+            tokens = sum([count_lines(piece) for piece in pieces])
+            known.put(key, tokens)
+        return tokens
+
+    def count_lines(text: str) -> int:
         tokens = known.get(key := hash(text))
         if tokens is None:
             starts = [0, *[match.start() + 1 for match in LINE_START.finditer(text)], len(text)]

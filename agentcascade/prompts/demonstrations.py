@@ -178,11 +178,12 @@ def _frame(prompts: Prompts) -> tuple[tuple[str, ...], int]:
     return tuple(blocks), len(template.blocks(mark=MARK)) - 1
 
 
-def _task_blocks(prompts: Prompts, task: str) -> list[str]:
-    """What the template says of the task; nothing where it has no such field."""
+@lru_cache(maxsize=256)
+def _task_blocks(prompts: Prompts, task: str) -> tuple[str, ...]:
+    """What the template says of the task, of at most `MAX_TASK` characters; nothing where it has no such field."""
     template = prompts.templates["demonstrations"]
     without = template.blocks()
-    return [block for block in template.blocks(task=task) if block not in without] if task else []
+    return tuple(block for block in template.blocks(task=task) if block not in without) if task else ()
 
 
 def fit(

@@ -96,6 +96,8 @@ def test_a_text_has_the_tokens_of_the_whole_though_its_lines_are_counted_apart(n
     whole, count = _encoding(name), token_counter(name)
     pieces = [
         "a",
+        "Observation:",
+        "\nObservation:",
         "Zeile",
         "I'",
         "ll",
