@@ -1,4 +1,4 @@
-# make demo: install, play recorded answers of real models, report. make test: install, run all tests. make docs: the site. make alfworld: games, stand-ins.
+# `make help` says what there is: the text behind ## of each target.
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip --disable-pip-version-check
@@ -8,12 +8,16 @@ SOURCES = pyproject.toml constraints.txt
 export AGENTCASCADE_CACHE ?= $(CURDIR)/.cache
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo alfworld test coverage shuffle mutation docs lowest bench clean
+.PHONY: help demo alfworld test coverage shuffle mutation docs lowest bench dist sbom audit typos clean
+.DEFAULT_GOAL := help
 
-demo: $(VENV)/demo
+help:  ## This list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/demo  ## Recorded answers of real models, played through the cascade; a report in runs/.
 	$(VENV)/bin/agentcascade bench intercode-sql --schema
 
-alfworld: $(VENV)/alfworld
+alfworld: $(VENV)/alfworld  ## ALFWorld games with stand-ins for models.
 	$(VENV)/bin/agentcascade bench alfworld --episodes 24 --demos 60
 
 # Long files first, so that no worker is alone at the end; three workers for two cores, since tests wait for processes and time-outs.
@@ -22,7 +26,7 @@ TESTS = tests/end_to_end tests/integration tests/unit
 WORKERS ?= 3
 PYTEST = $(VENV)/bin/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/test
+test: $(VENV)/test  ## Lint, types, all tests.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	@mkdir -p build
@@ -30,50 +34,58 @@ test: $(VENV)/test
 	$(PYTEST) --durations=20 $(TESTS); status=$$?; \
 	wait $$types || status=1; echo "mypy:"; cat build/mypy.txt; exit $$status
 
-# Branch coverage of the package, by file; what is left out says why in pyproject.toml.
-coverage: $(VENV)/test
+coverage: $(VENV)/test  ## Branch coverage of the package, by file; what is left out says why in pyproject.toml.
 	$(PYTEST) --cov --cov-report= $(TESTS)
 	$(VENV)/bin/coverage report | tee build/coverage.txt
 	$(VENV)/bin/python tests/coverage_by_package.py
 
-# Files, and tests within them, in an order of its own: make shuffle SEED=7 TESTS=tests/unit repeats one.
+# Files, and tests within them.
 SEED := $(or $(SEED),$(shell date +%s))
-shuffle: $(VENV)/test
+shuffle: $(VENV)/test  ## All tests in an order of its own; SEED=7 TESTS=tests/unit repeats one.
 	@echo "SEED=$(SEED)"
 	$(PYTEST) -p no:cacheprovider --random-order-bucket=module --random-order-seed=$(SEED) $(TESTS)
 
-# Mutations of votes, action keys, risks and budgets that their unit tests do not see. mutmut follows no links: it works on a copy.
-mutation: $(VENV)/test
+# mutmut follows no links: it works on a copy.
+mutation: $(VENV)/test  ## Mutations of votes, action keys, risks and budgets that their tests do not see.
 	$(PIP) install -q -c constraints.txt "mutmut>=3.8,<4"
 	rm -rf build/mutation && mkdir -p build/mutation
 	cp -RL agentcascade tests pyproject.toml build/mutation
 	cd build/mutation && $(CURDIR)/$(VENV)/bin/mutmut run; $(CURDIR)/$(VENV)/bin/mutmut results
 
-# The documentation as a site, in build/site/; warnings are errors.
-docs: $(VENV)/docs
+docs: $(VENV)/docs  ## The documentation as a site, in build/site/; warnings are errors.
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
-# The documentation as a site, in build/site/; warnings are errors.
-docs: $(VENV)/docs
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
-
-# The lowest versions that pyproject.toml allows, in an environment of their own.
-lowest: $(VENV)/bin/python
+lowest: $(VENV)/bin/python  ## Tests at the lowest versions that pyproject.toml allows, in an environment of their own.
 	$(PIP) install -q uv
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/lowest.sh
 
-bench: $(VENV)/test
+bench: $(VENV)/test  ## Benchmarks: figures and ratios.
 	for file in tests/benchmarks/bench_*.py; do $(VENV)/bin/python $$file || exit 1; done
+
+# The wheel is built from the source distribution.
+dist: $(VENV)/bin/python  ## The wheel and the source distribution, checked, in dist/.
+	rm -rf dist
+	$(PIP) install -q build twine
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/twine check --strict dist/*
+
+sbom: $(VENV)/bin/python  ## A bill of what constraints.txt pins (CycloneDX), in build/sbom.json.
+	$(PIP) install -q cyclonedx-bom
+	mkdir -p build
+	$(VENV)/bin/cyclonedx-py requirements constraints.txt --pyproject pyproject.toml --of JSON -o build/sbom.json
+
+audit: $(VENV)/bin/python  ## Known vulnerabilities of what constraints.txt pins; asks a database on the network.
+	$(PIP) install -q pip-audit
+	$(VENV)/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
+typos: $(VENV)/test  ## Misspelt words.
+	$(VENV)/bin/typos
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo: $(VENV)/bin/python $(SOURCES)
 	$(PIP) install -q -c constraints.txt -e ".[bench,intercode-sql]"
-	touch $@
-
-$(VENV)/docs: $(VENV)/bin/python $(SOURCES)
-	$(PIP) install -q -c constraints.txt -e ".[docs]"
 	touch $@
 
 $(VENV)/docs: $(VENV)/bin/python $(SOURCES)
@@ -94,5 +106,5 @@ $(VENV)/test: $(VENV)/bin/python $(SOURCES)
 	@echo "$(GPL)"
 	touch $@
 
-clean:
-	rm -rf $(VENV) .venv-lowest .cache runs
+clean:  ## Remove environments, caches, builds and runs.
+	rm -rf $(VENV) .venv-lowest .cache runs build dist

@@ -1,16 +1,18 @@
 """Routers: of steps (`step`: who takes this one), of tiers (`tier`: what a memory module may cost), and their `tuning`.
 
-Modules of the two families can be imported from here, too: ``from agentcascade.routers import ppo``.
+``from agentcascade.routers import ppo``, without the family, is deprecated.
 """
 
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
+from agentcascade.deprecation import moved_names
 
-
-def __getattr__(name: str) -> ModuleType:
-    for family in () if name.startswith("_") else ("tier", "step"):
-        module = f"{__name__}.{family}.{name}"
-        if find_spec(module) is not None:
-            return import_module(module)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+_FAMILIES = {
+    "step": "consistency drift drift_guard scores",
+    "tier": "bandits baselines checkpoints fitted_q log log_import network off_policy outcome_table policy ppo replay "
+    "values",
+}
+__getattr__ = moved_names(
+    __name__,
+    {name: f"{__name__}.{family}.{name}" for family, names in _FAMILIES.items() for name in names.split()},
+    since="0.1",
+    removed_in="1.0",
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, cast
 
 from openai import AsyncOpenAI, OpenAI
 
@@ -43,13 +43,20 @@ if TYPE_CHECKING:
     from agentcascade.models.structured_output import Choices
     from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
 
+    Client: TypeAlias = (
+        OpenAI
+        | AsyncOpenAI
+        | Anthropic
+        | AsyncAnthropic
+        | AnthropicBedrock
+        | AsyncAnthropicBedrock
+        | AnthropicVertex
+        | AsyncAnthropicVertex
+    )
+
 __all__ = ["AsyncCascadeStream", "CascadeStream", "Running", "Wrapped", "wrap"]
 
-C = TypeVar(
-    "C",
-    bound="OpenAI | AsyncOpenAI | Anthropic | AsyncAnthropic | AnthropicBedrock | AsyncAnthropicBedrock "
-    "| AnthropicVertex | AsyncAnthropicVertex",
-)
+C = TypeVar("C", bound="Client")
 
 
 def wrap(

@@ -7,6 +7,8 @@ from importlib.metadata import entry_points
 
 import pytest
 
+from agentcascade.deprecation import AgentCascadeDeprecationWarning
+
 PATHS = """
 agentcascade: build build_memory wrap Cascade Episode SyncEpisode Bank Ledger LiteLLMModel ScriptedModel Price
 agentcascade: PriceTable Memory Recall Turn CascadeConfig Decision Demonstration Situation Step Trajectory Usage
@@ -35,6 +37,7 @@ agentcascade.ledger: Ledger DatabaseRecorder MemoryRecorder
 agentcascade.prompts: build with_text
 agentcascade.assembly: build build_all make_model config_path build_memory
 agentcascade.routers.tuning: tune Settings Risk certificate fragment
+agentcascade.deprecation: AgentCascadeDeprecationWarning
 """
 
 REGISTERED = {
@@ -72,7 +75,8 @@ def test_what_is_registered_can_be_loaded(group: str) -> None:
 
 
 def test_modules_of_routers_are_found_without_their_family() -> None:
-    from agentcascade.routers import consistency, ppo
+    with pytest.warns(AgentCascadeDeprecationWarning):
+        from agentcascade.routers import consistency, ppo
 
     assert (ppo.__name__, consistency.__name__) == (
         "agentcascade.routers.tier.ppo",

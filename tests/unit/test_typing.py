@@ -31,6 +31,14 @@ def test_users_code_is_typed() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_users_code_is_typed_for_pyright_too() -> None:
+    """The editor's checker, strict: the same lines are mistakes, and no others."""
+    pytest.importorskip("basedpyright")
+    command = [sys.executable, "-m", "basedpyright", "-p", "tests/typing", "--pythonpath", sys.executable]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def annotations(function: Any) -> dict[str, Any]:
     return {
         name: parameter.annotation
