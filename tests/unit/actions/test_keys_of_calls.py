@@ -17,8 +17,11 @@ from agentcascade.actions.base import (
     called,
     canonical_json,
     one_of,
+    parse_as,
+    slow,
 )
 from agentcascade.errors import InvalidAction
+from agentcascade.models import json_schema
 from agentcascade.types import Action, Message, Situation
 
 BOOK: Any = {"type": "function", "function": {"name": "book", "parameters": {"type": "object"}}}
@@ -167,3 +170,69 @@ def test_admissible_commands_are_those_of_the_situation_and_fold_only_where_aske
     assert len(plain(Action(key="x", text="x" * 9_999), there) or "") < 300
     with pytest.raises(InvalidAction, match=r"^the message is empty$"):
         TextActions().parse(said(""))
+
+
+ANY, SCHEMA = {"type": "json_object"}, {"type": "json_schema", "json_schema": {"schema": {"type": "array"}}}
+
+
+def test_json_that_was_asked_for_is_compared_as_a_value() -> None:
+    one, other = said('{"a": 1, "b": 2}'), said('{"b":2.0,"a":1}')
+    for asked in (ANY, {"type": "json_schema"}, {"type": "json_schema", "json_schema": {"schema": 7}}):
+        found = parse_as(AutoActions(), one, None, asked)
+        assert (found.key, found.text) == ('{"a":1,"b":2}', '{"a":1,"b":2}')
+        assert parse_as(AutoActions(), other, None, asked).key == found.key
+    assert parse_as(AutoActions(), said("[1.0]"), None, SCHEMA).key == "[1]"
+    with pytest.raises(InvalidAction, match="the answer"):
+        parse_as(AutoActions(), one, None, SCHEMA)
+    with pytest.raises(InvalidAction, match="not JSON"):
+        parse_as(AutoActions(), said("no"), None, ANY)
+
+
+def test_where_no_json_was_asked_for_or_a_format_is_set_the_format_reads() -> None:
+    one = said('{"a": 1}')
+    for asked in (None, 7, {"type": "text"}, {}, {"json_schema": {"schema": {}}}):
+        assert parse_as(AutoActions(), one, None, asked).key == '{"a": 1}'
+    assert parse_as(TextActions(), one, None, ANY).key == '{"a": 1}'
+    assert parse_as(AutoActions(), said(None, function("book", "{}")), [BOOK], ANY).key == "book({})"
+    with pytest.raises(InvalidAction, match="there is no tool 'sell'"):
+        parse_as(AutoActions(), said(None, function("sell", "{}")), [BOOK], ANY)
+
+
+class Careful:
+    """A format that can parse ten characters in the event loop."""
+
+    at_once = 10
+
+
+def test_what_is_long_for_its_format_is_parsed_apart() -> None:
+    formats: Any = Careful()
+    assert not slow(formats, said("x" * 10))
+    assert slow(formats, said("x" * 11))
+    assert not slow(formats, said("x" * 4, function("f", "y" * 6)))
+    assert slow(formats, said("x" * 4, function("f", "y" * 3), function("f", "y" * 4)))
+    assert not slow(formats, said("x", function("f", {"a": "y" * 99}), 7, {"function": 7}))
+    assert not slow(formats, {"role": "assistant", "content": "x", "tool_calls": "y" * 99})
+    assert not slow(AutoActions(), said("x" * bounds.AT_ONCE))
+    assert slow(AutoActions(), said("x" * bounds.AT_ONCE + "x"))
+
+
+def test_a_schema_that_is_slow_is_checked_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_schema, "is_slow", lambda schema: schema == {"slow": True})
+    book = {"type": "function", "function": {"name": "book", "parameters": {"slow": True}}}
+    sell = {"type": "function", "function": {"name": "sell", "parameters": {}}}
+    tools: Any = [book, sell]
+    assert slow(AutoActions(), said("x", function("sell"), function("book")), tools)
+    assert not slow(AutoActions(), said("x", function("sell")), tools)
+    assert not slow(AutoActions(), said("x"), tools)
+    assert not slow(AutoActions(), said("x", function("book")))
+    asked = {"type": "json_schema", "json_schema": {"schema": {"slow": True}}}
+    assert slow(AutoActions(), said("x"), None, asked)
+    assert not slow(AutoActions(), said("x"), None, ANY)
+
+
+def test_texts_are_bounded_and_their_line_ends_are_one() -> None:
+    longest = "x" * bounds.LONGEST
+    assert TextActions().parse(said(longest)).key == longest
+    with pytest.raises(InvalidAction, match=r"^an answer of 1,000,001 characters: 1,000,000 is the most$"):
+        TextActions().parse(said(longest + "x"))
+    assert TextActions().parse(said(" a\r\nb \r\n")).key == "a\nb"
