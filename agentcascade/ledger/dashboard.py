@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Float, cast, func, select
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.ledger.conditions import Conditions, cascaded_and_deferred, count_rows, within
 from agentcascade.ledger.dashboard_rows import (
+    Activity,
     AgreementBin,
     BankedNamespace,
     BrokenStudent,
@@ -27,6 +28,7 @@ from agentcascade.ledger.dashboard_rows import (
     sum_points,
 )
 from agentcascade.ledger.recent_decisions import read_recent_decisions
+from agentcascade.ledger.selection import Selection
 from agentcascade.ledger.spending_series import BUCKET_LENGTHS, Bucket, bucket_start, read_points
 from agentcascade.storage import Database
 from agentcascade.storage.tables import calls, decisions, episodes, shadows, trajectories
@@ -84,10 +86,38 @@ class DashboardQueries:
                 overhead_p99=p99,
             )
 
-    def agreement_histogram(self, *, namespace: str | None, since: datetime) -> list[AgreementBin]:
-        """Ten bins below full agreement, and one of full agreement alone."""
+    def activity(self, selection: Selection) -> Activity:
+        """Episodes, outcomes and overhead of a selection; outcomes are of all episodes that ended in its period."""
+        conditions = selection.conditions()
+        runs = select(decisions.c.namespace, decisions.c.episode).where(*conditions).distinct().subquery()
+        ended = select(func.count(), count_rows(episodes.c.success.is_(True)))
+        ended = ended.where(
+            episodes.c.success.is_not(None),
+            *within(episodes, selection.namespace, selection.since, "finished_at", selection.until),
+        )
+        failed = count_rows(func.json_array_length(decisions.c.failures) > 0)
+        with self.database.begin() as connection:
+            steps, failures = connection.execute(select(func.count(), failed).where(*conditions)).one()
+            p50, p99 = _overhead(connection, conditions, steps)
+            finished, succeeded = connection.execute(ended).one()
+            count = connection.execute(select(func.count()).select_from(runs)).scalar_one()
+        return Activity(
+            steps=steps,
+            failures=failures,
+            episodes=count,
+            finished=finished,
+            succeeded=succeeded,
+            overhead_p50=p50,
+            overhead_p99=p99,
+        )
+
+    def agreement_histogram(
+        self, *, namespace: str | None, since: datetime, narrowing: Conditions | None = None
+    ) -> list[AgreementBin]:
+        """Ten bins below full agreement, and one of full agreement alone. `narrowing` are conditions on decisions."""
         level, student = cast(decisions.c.agreement, Float), decisions.c.answered_by == "student"
         query = select(level, student, func.count()).where(level.is_not(None), *within(decisions, namespace, since))
+        query = query.where(*(narrowing or []))
         counts: Counter[tuple[int, bool]] = Counter()
         with self.database.begin() as connection:
             for agreement, accepted, number in connection.execute(query.group_by(level, student)):
@@ -105,6 +135,7 @@ class DashboardQueries:
         namespace: str | None,
         since: datetime,
         limit: int = 10,
+        narrowing: Conditions | None = None,
     ) -> list[GoalRow]:
         """The goals whose steps take longest, or those that were deferred most often (never deferred ones left out)."""
         orders = {"slowest": "seconds", "most_deferred": "deferred"}
@@ -120,7 +151,8 @@ class DashboardQueries:
             func.sum(decisions.c.dollars).label("known"),
             count_rows(decisions.c.dollars.is_(None)).label("unpriced"),
         )
-        query = select(*columns).where(*within(decisions, namespace, since)).group_by(decisions.c.goal)
+        query = select(*columns).where(*within(decisions, namespace, since), *(narrowing or []))
+        query = query.group_by(decisions.c.goal)
         if order == "most_deferred":
             query = query.having(deferred > 0)
         query = query.order_by(columns[4 if order == "slowest" else 3].desc(), decisions.c.goal).limit(limit)

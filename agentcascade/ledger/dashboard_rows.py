@@ -59,6 +59,19 @@ class Totals(SpendingPoint):
     overhead_p99: float | None
 
 
+class Activity(Frozen):
+    """What happened in a selection of steps, money aside. Overhead is in milliseconds."""
+
+    steps: int
+    failures: int
+    """Steps in which something failed and was worked around."""
+    episodes: int
+    finished: int
+    succeeded: int
+    overhead_p50: float | None
+    overhead_p99: float | None
+
+
 class AgreementBin(Frozen):
     """Voted steps with `low` ≤ agreement < `high`, or exactly `low` where the two are equal."""
 

@@ -30,17 +30,19 @@ def read_recent_decisions(
         where.append(or_(time < then, and_(time == then, id < before)))
     query = select(decisions).where(*where).order_by(time.desc(), id.desc()).limit(limit)
     rows = connection.execute(query).mappings().all()
-    demonstrations = _demonstrations(connection, rows)
-    return [_recent_decision(row, demonstrations) for row in rows]
+    demonstrations = read_demonstrations(connection, rows)
+    return [recent_decision(row, demonstrations) for row in rows]
 
 
 def demonstrations_of(connection: Connection, row: RowMapping) -> list[ShownDemonstration]:
     """What the student was shown at one decision, in the order in which it was shown."""
-    found = _demonstrations(connection, [row])
+    found = read_demonstrations(connection, [row])
     return [found.get((row["namespace"], w), ShownDemonstration(window=w)) for w in row["demonstrations"]]
 
 
-def _demonstrations(connection: Connection, rows: Sequence[RowMapping]) -> dict[tuple[str, str], ShownDemonstration]:
+def read_demonstrations(
+    connection: Connection, rows: Sequence[RowMapping]
+) -> dict[tuple[str, str], ShownDemonstration]:
     """(namespace, 'trajectory:start-end') → demonstration, of each decision's own namespace alone."""
     refs = {(row["namespace"], window) for row in rows for window in row["demonstrations"]}
     trajectory_ids = {window.rpartition(":")[0] for _, window in refs}
@@ -52,7 +54,7 @@ def _demonstrations(connection: Connection, rows: Sequence[RowMapping]) -> dict[
         heads |= {(h.namespace, h.id): h for h in connection.execute(select(*columns).where(columns[1].in_(part)))}
     for part in chunks(sorted({h.pk for h in heads.values()})):
         query = select(steps.c.trajectory, steps.c.position, text).where(steps.c.trajectory.in_(part))
-        actions |= {(pk, i): _cut(action) for pk, i, action in connection.execute(query)}
+        actions |= {(pk, i): cut(action) for pk, i, action in connection.execute(query)}
     demonstrations = {}
     for namespace, window in refs:
         id, _, span = window.rpartition(":")
@@ -61,25 +63,27 @@ def _demonstrations(connection: Connection, rows: Sequence[RowMapping]) -> dict[
         if head is not None and start.isdecimal() and end.isdecimal():
             shown = [actions[head.pk, i] for i in range(int(start), int(end)) if (head.pk, i) in actions]
             demonstrations[namespace, window] = ShownDemonstration(
-                window=window, goal=_cut(head.goal), actions=tuple(shown)
+                window=window, goal=cut(head.goal), actions=tuple(shown)
             )
     return demonstrations
 
 
-def _recent_decision(row: RowMapping, shown: Mapping[tuple[str, str], ShownDemonstration]) -> RecentDecision:
+def recent_decision(row: RowMapping, shown: Mapping[tuple[str, str], ShownDemonstration]) -> RecentDecision:
+    """The decision of a row, its long texts cut."""
     windows = [shown.get((row["namespace"], w), ShownDemonstration(window=w)) for w in row["demonstrations"]]
     votes: Counter[str] = Counter()
     for action, number in row["votes"].items():
-        votes[_cut(action)] += number
+        votes[cut(action)] += number
     shortened = {
-        "reason": _cut(row["reason"]),
+        "reason": cut(row["reason"]),
         "votes": dict(votes.most_common()),
-        "action": None if row["action"] is None else _cut(row["action"]),
+        "action": None if row["action"] is None else cut(row["action"]),
         "demonstrations": tuple(windows),
-        "failures": tuple(_cut(f) for f in row["failures"]),
+        "failures": tuple(cut(f) for f in row["failures"]),
     }
     return RecentDecision(**{name: row[name] for name in RecentDecision.model_fields} | shortened)
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """Its first `TEXT` characters."""
     return text if len(text) <= TEXT else text[:TEXT] + "…"

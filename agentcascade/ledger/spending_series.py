@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, String, Table, case, func, select, type_coerce
 
-from agentcascade.ledger.conditions import BILLS, cascaded_and_deferred, count_rows, within
+from agentcascade.ledger.conditions import BILLS, Conditions, cascaded_and_deferred, count_rows, within
 from agentcascade.ledger.dashboard_rows import BILLED, COUNTS, SpendingPoint
 from agentcascade.storage.tables import Dollars, calls, decisions
 
@@ -26,7 +26,7 @@ def bucket_start(since: datetime, bucket: Bucket) -> datetime:
     return {"minute": minute, "hour": hour, "day": hour.replace(hour=0)}[bucket]
 
 
-def _prefix(connection: Connection, bucket: Bucket, table: Table) -> ColumnElement[str]:
+def bucket_name(connection: Connection, bucket: Bucket, table: Table) -> ColumnElement[str]:
     """A row's bucket as text that `datetime.fromisoformat` reads."""
     characters, pattern = PREFIX[bucket]
     if connection.dialect.name == "postgresql":
@@ -35,13 +35,22 @@ def _prefix(connection: Connection, bucket: Bucket, table: Table) -> ColumnEleme
 
 
 def read_points(
-    connection: Connection, bucket: Bucket, namespace: str | None, since: datetime
+    connection: Connection,
+    bucket: Bucket,
+    namespace: str | None,
+    since: datetime,
+    until: datetime | None = None,
+    narrowing: Conditions | None = None,
 ) -> dict[datetime, SpendingPoint]:
-    """Buckets that hold a step or a recall of its own: the estimates from decisions, the bills from calls."""
+    """Buckets that hold a step or a recall of its own: the estimates from decisions, the bills from calls.
+
+    `narrowing` are conditions on decisions; what was billed for no step is then left out.
+    """
+    narrowed = narrowing or []
     cascaded, deferred = cascaded_and_deferred()
     own_dollars, teacher = decisions.c.dollars, decisions.c.teacher_dollars
     heads = select(
-        _prefix(connection, bucket, decisions).label("name"),
+        bucket_name(connection, bucket, decisions).label("name"),
         func.count().label("steps"),
         cascaded.label("cascaded"),
         deferred.label("deferred"),
@@ -53,19 +62,19 @@ def read_points(
         func.sum(decisions.c.cache_regret).label("regret"),
         func.sum(type_coerce(teacher - own_dollars, Dollars)).label("saved"),  # NULL where either is unknown
     )
-    heads = heads.where(*within(decisions, namespace, since)).group_by("name")
+    heads = heads.where(*within(decisions, namespace, since, until=until), *narrowed).group_by("name")
     sums = {row["name"]: dict(row) for row in connection.execute(heads).mappings()}
-    for lines, owner in BILLS:
+    for lines, owner in BILLS[:1] if narrowed else BILLS:
         shadows_and_judges = case((lines.c.purpose.in_(("shadow", "audit", "judge")), lines.c.dollars))
         background = shadows_and_judges if lines is calls else lines.c.dollars
         bills = select(
-            _prefix(connection, bucket, owner).label("name"),
+            bucket_name(connection, bucket, owner).label("name"),
             func.sum(lines.c.dollars).label("known"),
             count_rows(lines.c.dollars.is_(None)).label("unpriced_calls"),
             count_rows(lines.c.estimated.is_(True)).label("estimated_calls"),
             func.sum(type_coerce(background, Dollars)).label("background"),
         ).join_from(lines, owner)
-        bills = bills.where(*within(owner, namespace, since)).group_by("name")
+        bills = bills.where(*within(owner, namespace, since, until=until), *narrowed).group_by("name")
         for row in connection.execute(bills).mappings():
             bucket_sums = sums.setdefault(row["name"], {})
             bucket_sums |= {k: bucket_sums.get(k, 0) + (row[k] or 0) for k in ("known", *BILLED, "background")}

@@ -21,11 +21,12 @@ from agentcascade._util.threads import apart
 from agentcascade._version import __version__
 from agentcascade.episodes.identity import ID
 from agentcascade.errors import InvalidKey
-from agentcascade.server import dashboard, wire
-from agentcascade.server.auth import Gate, Tenant
+from agentcascade.server import wire
+from agentcascade.server.auth import Gate
 from agentcascade.server.bodies import BodyLimits
 from agentcascade.server.browsers import BrowserGuard
 from agentcascade.server.chat import ChatProtocol
+from agentcascade.server.dashboard.routes import router as dashboard_router
 from agentcascade.server.errors import invalid
 from agentcascade.server.feedback import FeedbackRoute
 from agentcascade.server.gateway import Gateway
@@ -116,7 +117,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
         )  # fmt: skip
         _routes(app, cascades, gate, database, RequestMetrics(telemetry, render), config.server)
         app.add_exception_handler(HTTPException, _unrouted)
-        app.include_router(dashboard.router(database, lambda request: _sees(gate, request)))
+        app.include_router(dashboard_router(database, gate))
     except BaseException:
         shared.close()
         raise
@@ -223,12 +224,6 @@ def _routes(
             raise InvalidKey("metrics need an admin key. `agentcascade keys create NAME --admin` makes one")
         body, media_type = await meter.worker_metrics.page()
         return Response(body, media_type=media_type)
-
-
-async def _sees(gate: Gate, request: Request) -> str | None:
-    """The namespace that the dashboard may show; None for all of them."""
-    tenant: Tenant = await gate.enter(request.headers, counted=False)
-    return None if tenant.admin else tenant.namespace
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:

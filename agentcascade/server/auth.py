@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("agentcascade.server")
 RATE_SECONDS = 2.0
+SESSION_SECONDS = 12 * 3600.0
 KEY_HEADER = "x-agentcascade-key"
 """Where the usual headers hold a key of the caller's own provider (`passthrough`)."""
 
@@ -55,6 +56,22 @@ class Gate:
         if counted and key.requests_per_minute is not None:
             await self._count(key.id, key.requests_per_minute)
         return tenant_of(key)
+
+    async def viewer(self, headers: Mapping[str, str], session: str | None) -> Tenant:
+        """Who looks at the dashboard: by key, or by the session that `sign_in` opened. Raises `InvalidKey`."""
+        if not await self.guarded():
+            return OPEN
+        try:
+            token = api_key_of(headers)
+        except InvalidKey:
+            if not session:
+                raise
+            return tenant_of(await self._keys.check_session(session))
+        return tenant_of(await self._keys.check(token))
+
+    async def sign_in(self, token: str) -> str:
+        """A session for the holder of a key, good for the dashboard alone. Raises `InvalidKey`."""
+        return await self._keys.open_session(token, SESSION_SECONDS)
 
     async def guarded(self) -> bool:
         """Whether a key is needed. Raises `StorageError` while nobody knows."""

@@ -15,6 +15,10 @@ PROBES = frozenset({"/healthz", "/readyz"})
 """They say nothing, to anybody."""
 ONCE = frozenset({b"host", b"origin", b"sec-fetch-site", b"content-type"})
 """Headers by which a request is judged: what is there twice could be read one way here and another way elsewhere."""
+PAGES = frozenset({"/", "/dashboard/steps", "/dashboard/episodes", "/dashboard/episode"})
+"""Pages of the dashboard, which a link of another site may open, in a tab of its own, which that site cannot read."""
+FORMS = frozenset({"/dashboard/sign-in", "/dashboard/sign-out"})
+"""Where the dashboard's own forms go. They are checked for their origin as all requests are."""
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -55,7 +59,7 @@ class BrowserGuard:
                 "host_not_allowed",
             )
         self._check_page(method, path, headers, host)
-        if method in WITH_BODY:
+        if method in WITH_BODY and not (method == "POST" and path in FORMS):
             _check_body(headers)
 
     def knows(self, host: bytes) -> bool:
@@ -85,14 +89,19 @@ class BrowserGuard:
         same_origin = origin is None or origin.lower().partition(b"://")[2] == host.lower()
         if site == b"same-origin" or (same_origin and site in (None, b"none")):  # "none": the address was typed
             return
-        if site is not None and method == "GET" and path == "/" and headers.get(b"sec-fetch-mode") == b"navigate":
-            return  # a link to the dashboard, which holds no data itself, harms nobody
+        if site is not None and method == "GET" and path in PAGES and _is_opened(headers):
+            return
         raise _refused(
             403,
             f"a page of {_shown(origin or b'another site')} may not use this server: its owner can add the origin to "
             "server.origins",
             "origin_not_allowed",
         )
+
+
+def _is_opened(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the answer becomes a whole tab, not a frame, an image or a script."""
+    return headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest", b"document") == b"document"
 
 
 def host_name(host: bytes) -> str | None:

@@ -27,6 +27,7 @@ from agentcascade.types import Account, Frozen, now
 log = logging.getLogger("agentcascade.storage")
 Period = Literal["total", "day", "month"]
 TOKEN = re.compile(r"ac-([a-z0-9]{12})-([A-Za-z0-9_-]{43})")
+SESSION = re.compile(r"([a-z0-9]{12})\.([0-9]{1,12})\.([0-9a-f]{64})")
 REMEMBERED_SECONDS = 2.0
 """After a revocation a key may work for so long on other replicas."""
 NEW_SECONDS = 0.2
@@ -163,6 +164,27 @@ class Keys:
             await self._renew(id)
         return self._verified(token)
 
+    async def open_session(self, token: str, seconds: float) -> str:
+        """A text that stands for a valid key for so long, but is not the key: it is signed with the key's stored hash.
+
+        Raises `InvalidKey`. Revoking the key ends its sessions.
+        """
+        key = await self.check(token)
+        expires = int(time.time() + seconds)
+        return f"{key.id}.{expires}.{_signature(self._known[key.id][0], key.id, expires)}"
+
+    async def check_session(self, session: str) -> ApiKey:
+        """The key of a session that is not over. Raises `InvalidKey`."""
+        parts = SESSION.fullmatch(session)
+        id, expires, signature = parts.groups() if parts else ("", "0", "")
+        if not self._fresh(id):
+            await self._renew(id)
+        stored, key = self._known.get(id, ("0" * 64, None))
+        same = hmac.compare_digest(_signature(stored, id, int(expires)), signature)
+        if key is None or not same or not key.valid or int(expires) < time.time():
+            raise InvalidKey("the session is over: sign in again")
+        return key
+
     async def _renew(self, id: str = "") -> None:
         """Look again, in one thread for all who wait for it. Raises `StorageError` where only the database can tell.
 
@@ -217,6 +239,10 @@ def _key(row: Mapping[Any, Any]) -> ApiKey:
 def _hash(secret: str) -> str:
     """The secret has 256 random bits: no salt or slow hash makes guessing it any harder."""
     return sha256(secret.encode()).hexdigest()
+
+
+def _signature(stored: str, id: str, expires: int) -> str:
+    return hmac.new(stored.encode(), f"dashboard session {id} {expires}".encode(), "sha256").hexdigest()
 
 
 def _storable(budget: Decimal) -> bool:

@@ -266,6 +266,7 @@ decisions = Table(
     Column("seconds", Float, nullable=False, server_default="0"),
     Column("failures", JSON, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Index(None, "created_at"),
     Index(None, "namespace", "created_at"),
 )
 

@@ -1,37 +1,52 @@
-"""The page in a real browser, over a real server and database: right figures, nothing recorded ever runs."""
+"""Pages in a real browser, over a real server and database: right figures, usable by all, nothing recorded runs."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import socket
 import threading
-import time
 from datetime import timedelta
 from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 import pytest
 from chromium import chromium, complaints, requested, resize
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from agentcascade.errors import InvalidKey
+from agentcascade._util.control_characters import visible
+from agentcascade.errors import StorageError
 from agentcascade.storage import open_database, trajectories
+from agentcascade.storage.keys import Keys
+from agentcascade.storage.rate_limiter import RateLimiter
 from agentcascade.storage.recorder import write_records
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Usage, now
 
 fastapi = pytest.importorskip("fastapi", reason="needs fastapi: pip install 'agentcascade[server]'")
 uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'agentcascade[server]'")
 
-EVIL = "<img src=x onerror=\"document.title='pwned'\"></script><script>document.title='pwned'</script>"
-KEYS = {"Bearer good": "default", "Bearer admin": None}
+EVIL = "<img src=x onerror=\"document.title='pwned'\"></script><script>document.title='pwned'</script>\u202egpj\x1b[2J"
+EPISODE = "/dashboard/episode?" + urlencode({"client": "default", "id": "ep_0"})
+rendering = pytest.importorskip(
+    "agentcascade.server.dashboard.rendering", reason="needs jinja2: pip install 'agentcascade[server]'"
+)
+PAGES = ("/", "/dashboard/steps", "/dashboard/episodes", EPISODE, "/?cascade=none", "/dashboard/episode?id=none")
 
 
 def step(number, **values):
-    call = Call(role="student", purpose="sample", model="m", usage=Usage(), dollars=Decimal("0.5"))
+    model = "gpt-5-mini" if number % 2 else "qwen3"
+    call = Call(role="student", purpose="sample", model=model, usage=Usage(), dollars=Decimal("0.5"))
     made = {
         "id": f"de_{number:03}",
         "episode": f"ep_{number // 10}",
         "step": number % 10,
         "goal": "put a mug on the desk",
+        "cascade": "house",
         "mode": "cascade",
         "answered_by": "student",
         "reason": "agreement 3/3",
@@ -45,31 +60,29 @@ def step(number, **values):
         "teacher_dollars": Decimal(2),
         "overhead_ms": 3.0,
         "seconds": 1.5,
-        "created_at": now() - timedelta(seconds=300 + number),
+        "created_at": now() - timedelta(seconds=300 - number),
     }
     return Decision(**made | values)
 
 
 def fill(database):
-    """30 steps of today, one that was deferred and one with a hostile goal; one of last week; a shadow."""
+    """30 steps of today, one deferred, one with hostile texts; one of last week; an audit; another client's."""
     evil = {"goal": EVIL, "action": EVIL, "votes": {EVIL: 3}, "reason": EVIL, "failures": (EVIL,), "cascade": EVIL}
-    teacher = step(1, answered_by="teacher", goal="find the key", agreement=1 / 3, reason="agreement 1/3", seconds=8.0)
+    split = {"votes": {"go to desk 1": 1, "go to shelf 2": 1}, "samples": 3, "invalid_samples": 1, "action": "look"}
+    teacher = step(1, answered_by="teacher", goal="find the key", agreement=1 / 3, reason="agreement 1/3", **split)
     entries = [
         *(step(0, **evil), teacher, *(step(i) for i in range(2, 30))),
         step(99, created_at=now() - timedelta(days=6), episode="ep_old"),
+        step(98, namespace="acme", episode="secret-episode", goal="acme's secret"),
         *(
             EpisodeEnd(episode=f"ep_{i}", goal="g", mode="cascade", success=i > 0, steps=9, started_at=now())
             for i in range(3)
         ),
         Shadow(
-            decision="de_001",
-            episode="ep_0",
-            step=1,
-            teacher_action="look",
-            samples=(LoggedSample(action="look", text="look"),),
-            accepted=True,
+            decision="de_002", episode="ep_0", step=2, kind="audit", teacher_action="look",
+            samples=(LoggedSample(action="look", text="look"),), accepted=True,
         ),
-    ]
+    ]  # fmt: skip
     taken = tuple(Step(observation="o", action=a) for a in ("go to shelf 1", "take mug 2", EVIL, "put mug 2"))
     with database.begin(write=True) as connection:
         write_records(connection, entries)
@@ -78,14 +91,23 @@ def fill(database):
 
 
 class Site:
-    """The dashboard's routes behind uvicorn on a free port. `locked` asks for a key; `broken` fails every question."""
+    """The dashboard's routes behind uvicorn on a free port, with the gate that the proxy has."""
 
     def __init__(self, database):
-        from agentcascade.server.dashboard import router
+        from agentcascade.server.auth import Gate
+        from agentcascade.server.dashboard.routes import router
 
-        self.locked = self.broken = False
+        site = self
+
+        class Failing(Gate):
+            async def viewer(self, headers, session):
+                if site.broken:
+                    raise StorageError("the disk is gone")
+                return await super().viewer(headers, session)
+
+        self.broken, self.keys = False, Keys(database)
         app = fastapi.FastAPI()
-        app.include_router(router(database, self._authorize))
+        app.include_router(router(database, Failing(self.keys, RateLimiter(database), open=False)))
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         listener.listen()  # who comes before uvicorn does waits for it
@@ -94,15 +116,8 @@ class Site:
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, daemon=True)
         self._thread.start()
 
-    async def _authorize(self, request):
-        if self.broken:
-            raise fastapi.HTTPException(503, "the database does not answer")
-        if not self.locked:
-            return None
-        key = request.headers.get("authorization", "")
-        if key not in KEYS:
-            raise InvalidKey("there is no such key")
-        return KEYS[key]
+    def get(self, path, **headers):
+        return httpx.get(self.url + path, headers=headers)
 
     def close(self):
         self._server.should_exit = True
@@ -131,9 +146,11 @@ def browser():
 
 @pytest.fixture
 def page(browser, site):
-    """The page as a visitor meets it: no key kept from before, a quiet console."""
+    """A browser with a quiet console, that has no session and no wishes from before."""
     resize(browser, 1280)
+    browser.delete_all_cookies()
     browser.get(site.url)
+    browser.execute_script("localStorage.clear(); sessionStorage.clear()")
     requested(browser), complaints(browser)
     return browser
 
@@ -143,203 +160,261 @@ def find(page, css):
 
 
 def text(page, css):
-    """In one go, so that a refresh in between cannot take the element away."""
     return page.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css)
 
 
-def wait_for(condition, what, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain: {what}"
-        time.sleep(0.03)
+def axe_source():
+    """axe-core (MPL-2.0, never in this repository): $AXE_CORE, npm's, or the one in the package axe-core-python."""
+    spec = importlib.util.find_spec("axe_core_python")
+    packaged = [Path(spec.origin).parent / "axe.min.js"] if spec and spec.origin else []
+    npm = Path(__file__).resolve().parents[2] / "node_modules/axe-core/axe.min.js"
+    given = [Path(os.environ["AXE_CORE"])] if "AXE_CORE" in os.environ else []
+    found = next((path for path in (*given, npm, *packaged) if path.is_file()), None)
+    if found is None:
+        pytest.skip("no axe-core: npm install --no-save axe-core, or pip install axe-core-python, or set AXE_CORE")
+    return found.read_text(encoding="utf-8")
 
 
-def wait_shown(page, css):
-    wait_for(lambda: any(e.is_displayed() for e in page.find_elements("css selector", css)), css)
+AXE = """const done = arguments[0]
+axe.run(document, {resultTypes: ['violations']}).then(found => done(
+  found.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html.slice(0, 120)).join(' | '))),
+  error => done([String(error)]))"""
 
 
-def choose(page, range):
-    page.execute_script("document.querySelector(`input[value='${arguments[0]}']`).click()", range)
+def test_axe_finds_nothing_on_any_page_in_light_and_dark_wide_and_narrow(page, site):
+    source = axe_source()
+    for width, dark in ((1280, False), (1280, True), (360, False), (360, True)):
+        resize(page, width, dark=dark)
+        for path in PAGES if width == 360 else PAGES[:4]:
+            page.get(site.url + path)
+            page.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
+            page.execute_script(source)
+            assert page.execute_async_script(AXE) == [], (path, width, dark)
+            if width == 360:
+                assert page.execute_script("return document.documentElement.scrollWidth") == 360, path
+    site.keys.create("somebody")
+    page.get(site.url)
+    page.execute_script(source)
+    assert page.execute_async_script(AXE) == [], "signing in"
+    background = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert background == "rgb(12, 17, 22)", "dark"
 
 
-def test_the_tiles_show_the_right_figures(page):
-    wait_shown(page, "#tile-saved .value")
-    tiles = {e.get_attribute("id")[5:]: e.text.split("\n")[1:] for e in page.find_elements("css selector", ".tile")}
-    assert tiles == {
-        "saved": ["$45.00", "75 % less than the teacher alone with its prompt cache ($60.00)"],
-        "spent": ["$15.00", "30 steps in 3 episodes"],
-        "deferral": ["3.3 %", "1 of 30 steps in mode cascade"],
-        "success": ["66.7 %", "of 3 judged episodes"],
-        "overhead": ["3.0 ms", "median of a step; p99 3.0 ms"],
-        "bank-size": ["1", "trajectories, 4 steps"],
-    }
-    assert text(page, "#slowest tbody tr td") == "find the key"
-    assert text(page, "#most-deferred tbody").splitlines()[0].startswith("find the key")
-    assert "1 of 1 compared" in text(page, "#shadow")
+def test_the_overview_shows_the_right_figures_savings_first_and_asks_nobody_else(page, site):
+    page.get(site.url + "/?client=default")
+    tiles = [e.text.split("\n") for e in page.find_elements("css selector", ".tiles > div")]
+    assert tiles[:4] == [
+        ["Saved", "$45.00", "75 % less than the teacher alone ($60.00)"],
+        ["Spent", "$15.00", "30 steps in 3 episodes"],
+        ["Deferred", "3.3 %", "1 of 30 steps in mode cascade"],
+        ["Success", "66.7 %", "of 3 judged episodes"],
+    ]
+    assert text(page, "#most-deferred tbody").startswith("find the key")
+    find(page, "#numbers summary").click()
+    row = next(r for r in page.find_elements("css selector", "#t-money tbody tr") if "$45.00" in r.text)
+    assert row.text.endswith("1 of 1"), "the audit that differs"
+    for chart in page.find_elements("css selector", ".plot"):
+        assert chart.accessible_name, "a screen reader has a name for it"
+    find(page, ".plot").send_keys("\ue010")  # end: the newest
+    assert "spent $" in text(page, ".readout")
+    asked = [url for url in requested(page) if not url.startswith("data:")]
+    assert asked
+    assert all(url.startswith(site.url + "/") for url in asked)
     assert complaints(page) == []
 
 
-def test_a_decision_opens_to_its_votes_and_demonstrations(page):
-    wait_shown(page, ".decision")
-    row = page.find_elements("css selector", ".decision")[2]
-    row.find_element("css selector", "summary").send_keys("\n")
-    wait_for(lambda: row.find_elements("css selector", ".inside"), "the decision opens by keyboard")
-    said = row.text
-    assert "go to desk 1\n3 of 3" in said
-    assert "put a cup on the shelf\ntake mug 2\n<img" in said, "the window's own steps, no others"
-    assert "go to shelf 1" not in said
-    assert row.find_element("css selector", "ol").get_attribute("start") == "2"
-    assert "Removed from the bank since.\ntr_gone:0-2" in said
-    assert "$0.50, teacher alone $2.00" in said
+def test_filters_stand_in_the_address_and_narrow_every_figure(page, site):
+    page.execute_script("document.querySelector('[name=model]').value = 'gpt-5-mini'")
+    find(page, "form.filters button").click()
+    assert page.current_url == site.url + "/?period=24h&model=gpt-5-mini"
+    assert "15 steps" in text(page, "#spent")
+    for address, steps in {
+        "/?taken=deferred": 1, "/?taken=student&client=default": 29, "/?cascade=house": 30, "/?client=acme": 1,
+        "/?period=7d": 32, "/?model=qwen3&taken=deferred": 0,
+    }.items():  # fmt: skip
+        answer = site.get(address).text
+        assert (f">{steps} steps" in answer) if steps else ("No steps match" in answer), address
+    shared = site.get("/?taken=deferred&period=7d").text
+    assert 'href="/dashboard/steps?period=7d&amp;taken=deferred"' in shared, "a view is kept from page to page"
+    for bad in ("period=soon", "taken=x", "from=x", "from=2026-11-02&until=2026-11-01", "from=1900-01-01", "model=%00"):
+        answer = site.get(f"/?{bad}")
+        assert (answer.status_code, "This view cannot be shown" in answer.text) == (400, True), bad
 
 
-def test_older_decisions_follow_on_demand_and_stay(page):
-    wait_shown(page, "#older")
-    assert len(page.find_elements("css selector", ".decision")) == 25
-    page.execute_script("document.querySelectorAll('.decision')[7].open = true")
-    find(page, "#older").click()
-    wait_for(lambda: len(page.find_elements("css selector", ".decision")) == 30, "30 decisions")
-    assert not find(page, "#older").is_displayed()
-    page.execute_script("return refresh()")
-    assert len(page.find_elements("css selector", ".decision")) == 30
-    assert len(page.find_elements("css selector", ".decision[open]")) == 1, "what was open stays open"
+def test_an_episode_shows_each_sample_beside_the_others(page, site):
+    page.get(site.url + EPISODE)
+    deferred = find(page, "#step-2")
+    ballots = [e.text.replace("\n", " ") for e in deferred.find_elements("css selector", ".ballots li")]
+    assert ballots == [
+        "A Sample 1 · most votes go to desk 1",
+        "B Sample 2 · ≠ differs go to shelf 2",
+        "– Sample 3 · ≠ no usable action",
+        "teacher ≠ differs from the most votes, no sample said it look",
+    ]
+    assert "≠ A 1 of 2, B 1 of 2, 1 unusable" in deferred.text
+    agreed = find(page, "#step-4")
+    assert "= all 3 say A" in agreed.text
+    agreed.find_element("css selector", "summary").send_keys("\n")
+    assert "student sample, gpt-5-mini: 1 request, $0.50" in agreed.text
+    assert "put a cup on the shelf\ntake mug 2\n<img" in agreed.text, "the window's own steps, no others"
+    assert "tr_gone:0-2 removed from the bank since" in agreed.text
+    assert "≠ differs from the most votes" in find(page, "#step-3").text, "the audit"
 
 
-def test_another_range_asks_anew(page):
-    wait_shown(page, "#tiles")
-    choose(page, "7d")
-    wait_for(lambda: "31 steps in 4 episodes" in text(page, "#tile-spent"), "last week's step")
-    assert any("hours=168&bucket=hour" in url for url in requested(page))
-    assert page.current_url.endswith("#7d")
-    choose(page, "1h")
-    wait_for(lambda: "30 steps in 3 episodes" in text(page, "#tile-spent"), "this hour")
-    assert complaints(page) == []
+def test_lists_go_on_page_by_page_without_a_step_twice(site):
+    for path, wanted in (("/dashboard/steps?taken=student", 30), ("/dashboard/episodes?period=7d", 5)):
+        seen, address = [], path
+        while address:
+            answer = site.get(address).text
+            seen += re.findall(r'<a href="/dashboard/episode\?([^"]*)" ?', answer)
+            following = re.search(r'rel="next" href="([^"]*)"', answer)
+            address = following and following[1].replace("&amp;", "&")
+        assert len(seen) == len(set(seen)) == wanted, path
 
 
-def test_recorded_texts_are_texts(page, site):
-    wait_shown(page, ".decision")
-    page.execute_script("for (const d of document.querySelectorAll('.decision')) d.open = true")
-    wait_for(lambda: len(page.find_elements("css selector", ".inside")) == 25, "all open")
-    assert text(page, ".decision .goal") == EVIL
-    assert EVIL in [e.text for e in page.find_elements("css selector", "#slowest td:first-child")]
-    assert page.find_elements("css selector", "main img, main script") == []
-    assert page.title == "agentcascade"
+def test_recorded_texts_are_texts_and_hidden_characters_are_seen(page, site):
+    for path in (*PAGES[:3], EPISODE):
+        page.get(site.url + path)
+        assert page.find_elements("css selector", "main img, main script") == []
+        assert "agentcascade" in page.title
+        assert "pwned" not in page.title
+    assert "\\u202egpj\\u001b[2J" in text(page, "#step-1")
+    assert not set("\u202e\x1b") & set(page.page_source)
     with pytest.raises(Exception, match="TrustedHTML"):
         page.execute_script("document.body.innerHTML = arguments[0]", EVIL)
-    assert page.title == "agentcascade"
 
 
-def test_nothing_leaves_the_origin(browser, site):
-    resize(browser, 1280)
-    requested(browser), complaints(browser)
-    browser.get(site.url)
-    wait_shown(browser, ".decision")
-    asked = [url for url in requested(browser) if not url.startswith("data:")]
-    assert len(asked) >= 2
-    assert [url for url in asked if not url.startswith(site.url + "/")] == []
-    assert complaints(browser) == []
+def test_without_javascript_the_tables_are_there(page, site):
+    page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        page.get(site.url)
+        assert len(page.find_elements("css selector", "main tbody tr")) > 12
+        assert not find(page, "#theme").is_displayed(), "a button that would do nothing"
+        find(page, "a[href^='/dashboard/steps']").click()
+        assert page.current_url.startswith(site.url + "/dashboard/steps")
+    finally:
+        page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_phone_shows_it_without_scrolling_sideways(page, dark):
-    resize(page, 360, dark=dark)
+def test_the_switch_turns_it_dark_and_is_remembered(page):
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    light = page.execute_script(colour)
+    find(page, "#theme").send_keys("\n")
     page.refresh()
-    wait_shown(page, ".decision")
-    page.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
-    wait_for(lambda: len(page.find_elements("css selector", ".inside")) == 25, "all open")
-    assert page.execute_script("return document.documentElement.scrollWidth") == 360
-    wide = """return [...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll, .away, thead, svg')
-      && e.getBoundingClientRect().right > 360.5).map(e => e.outerHTML.slice(0, 80))"""
-    assert page.execute_script(wide) == []
-    light = page.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert (light == "rgb(12, 17, 22)") is dark
+    assert page.execute_script(colour) == "rgb(12, 17, 22)" != light
+    assert find(page, "#theme").get_attribute("aria-pressed") == "true"
+    find(page, "#theme").click()
+    assert page.execute_script(colour) == light
 
 
-def test_charts_are_named_and_read_by_keyboard(page):
-    wait_shown(page, "#spending svg")
-    for chart in page.find_elements("css selector", "svg.chart"):
-        assert chart.accessible_name, "a screen reader has a name for it"
-    labels = [e.text for e in page.find_elements("css selector", "#agreement text")]
-    assert {"0", "30", "all", "% of samples in the largest vote"} <= set(labels)
-    find(page, "#spending svg").send_keys("\ue012")  # arrow left: the newest hour
-    wait_for(lambda: "spent $" in text(page, ".readout") or "no steps" in text(page, ".readout"), "a value is read")
+def test_signing_in_gives_a_session_that_is_not_the_key_and_ends_with_it(page, site):
+    key, token = site.keys.create("viewer", namespace="acme")
+    page.get(site.url + "/dashboard/steps?period=7d")
+    assert "mug" not in page.page_source
+    assert "secret" not in page.page_source
+    find(page, "#key").send_keys("ac-wrong\n")
+    assert "not valid" in text(page, "[role=alert]")
+    find(page, "#key").send_keys(token + "\n")
+    assert page.current_url == site.url + "/dashboard/steps?period=7d", "what was wanted"
+    assert "acme's secret" in text(page, "main")
+    assert "mug" not in text(page, "main")
+    (cookie,) = page.get_cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], "expiry" in cookie) == (True, "Lax", False)
+    assert token.rpartition("-")[2] not in cookie["value"]
+    assert page.execute_script("return document.cookie") == ""
+    assert page.execute_script("return localStorage.length + sessionStorage.length") == 0
+    session = {"cookie": f"{cookie['name']}={cookie['value']}"}
+    assert site.get(EPISODE, **session).status_code == 404, "another's episode is none"
+    assert site.get("/dashboard/steps?client=default", **session).text.count("mug") == 0
+    id, expires, signature = cookie["value"].split(".")
+    for forged in (f"{id}.{int(expires) + 1}.{signature}", f"{id}.{expires}.{'0' * 64}", f"{id}.1.{signature}", token):
+        assert site.get("/dashboard/steps", cookie=f"{cookie['name']}={forged}").status_code == 401
+    find(page, ".tools form button").click()
+    assert page.get_cookies() == []
+    assert "needs an API key" in text(page, "main")
+    site.keys.revoke(key.id)
+    assert site.get("/dashboard/steps", **session).status_code == 401
 
 
-def test_a_key_is_asked_for_kept_in_the_session_and_forgotten(page, site):
-    site.locked = True
-    page.refresh()
-    wait_shown(page, "#login")
-    assert not find(page, "#figures").is_displayed()
-    find(page, "#key").send_keys("wrong\n")
-    wait_for(lambda: "no such key" in text(page, "#refused"), "the refusal")
-    assert page.execute_script("return sessionStorage.length") == 0
-    find(page, "#key").send_keys("good\n")
-    wait_shown(page, "#tile-spent")
-    assert "Namespace default." in text(page, "#foot")
-    assert page.execute_script("return [sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
-    assert "good" not in page.current_url
-    page.refresh()
-    wait_shown(page, "#tile-spent")
-    find(page, "#forget").click()
-    wait_shown(page, "#login")
-    assert page.execute_script("return sessionStorage.length") == 0
-    assert page.find_elements("css selector", ".decision, .tile") == [], "nothing of the tenant is left in the page"
-
-
-def test_trouble_is_told_and_the_last_figures_stay(page, site):
-    wait_shown(page, "#tile-spent")
-    site.broken = True
-    page.execute_script("return refresh()")
-    wait_shown(page, "#trouble")
-    assert "cannot be loaded: the database does not answer" in text(page, "#trouble")
-    assert find(page, "#tile-spent").is_displayed()
-    site.broken = False
-    page.execute_script("return refresh()")
-    assert not find(page, "#trouble").is_displayed()
-
-
-def test_pausing_stops_the_questions(page):
-    wait_shown(page, "#tile-spent")
-    find(page, "#pause").click()
-    assert (text(page, "#pause"), find(page, "#pause").get_attribute("aria-pressed")) == ("Resume", "true")
-    requested(page)
-    find(page, "#pause").click()
-    wait_for(lambda: any("/dashboard/data" in url for url in requested(page)), "resuming asks at once")
+@pytest.mark.parametrize(
+    "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/v1/models", "/\r\nx: y"]
+)
+def test_signing_in_leads_to_no_other_place(site, to):
+    _, token = site.keys.create("viewer")
+    answer = httpx.post(f"{site.url}/dashboard/sign-in", data={"key": token, "to": to})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
 
 
 @empty_site
 def test_an_empty_database_says_how_to_begin(page, site):
-    wait_shown(page, "#empty")
-    assert "Nothing recorded yet" in text(page, "#empty")
-    assert f'base_url="{site.url}/v1"' in text(page, "#empty")
-    assert not find(page, "#figures").is_displayed()
+    assert "Nothing was recorded in the last 24 hours" in text(page, "main")
+    assert 'base_url="http' in text(page, "main pre")
+    for path in PAGES[1:3]:
+        assert "Nothing was recorded" in site.get(path).text
 
 
-def test_the_page_holds_no_data_and_forbids_whatever_is_not_its_own(site):
-    answer = httpx.get(site.url)
+def test_trouble_is_told_without_its_insides(site):
+    site.broken = True
+    answer = site.get("/")
+    assert (answer.status_code, "the database does not answer" in answer.text) == (503, True)
+    assert "disk" not in answer.text
+
+
+def test_the_headers_forbid_whatever_is_not_the_pages_own(site):
+    answer = site.get("/")
     policy = answer.headers["content-security-policy"]
-    assert answer.status_code == 200
-    assert "mug" not in answer.text
     assert re.search(r"script-src 'sha256-[\w+/]{43}='; style-src 'sha256-[\w+/]{43}=';", policy)
-    for rule in ("default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
+    for rule in ("default-src 'none'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
         assert rule in policy
     assert "unsafe" not in policy
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["referrer-policy"] == "no-referrer"
-    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", answer.text), "no address outside"
+    assert answer.headers["cache-control"] == "no-store"
+    assert not re.search(r"(src|href|action)=\"?(https?:)?//", answer.text), "no address outside"
 
 
 def test_the_data_route_keeps_namespaces_apart_and_answers_bad_questions_in_openais_shape(site):
-    site.locked = True
-    with httpx.Client(base_url=site.url) as client:
-        refused = client.get("/dashboard/data")
-        assert (refused.status_code, refused.json()["error"]["message"]) == (401, "there is no such key")
-        for key, namespace in KEYS.items():
-            answer = client.get("/dashboard/data", headers={"authorization": key})
-            assert (answer.status_code, answer.json()["namespace"]) == (200, namespace)
-            assert answer.headers["cache-control"] == "no-store"
-        for bad in ("hours=soon", "hours=nan", "hours=-1", "hours=1e9", "bucket=week", "hours=720&bucket=minute"):
-            answer = client.get(f"/dashboard/data?{bad}", headers={"authorization": "Bearer good"})
-            assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error"), bad
-        answer = client.get("/dashboard/decisions?before=de_nowhere", headers={"authorization": "Bearer good"})
-        assert (answer.status_code, "start from the newest" in answer.text) == (400, True)
+    keys = {None: site.keys.create("boss", admin=True)[1], "acme": site.keys.create("viewer", namespace="acme")[1]}
+    refused = site.get("/dashboard/data")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+    for namespace, token in keys.items():
+        answer = site.get("/dashboard/data", authorization=f"Bearer {token}")
+        assert (answer.status_code, answer.json()["namespace"]) == (200, namespace)
+        assert answer.headers["cache-control"] == "no-store"
+        assert site.get("/", authorization=f"Bearer {token}").status_code == 200
+    good = {"authorization": f"Bearer {keys['acme']}"}
+    for bad in ("hours=soon", "hours=nan", "hours=-1", "hours=1e9", "bucket=week", "hours=720&bucket=minute"):
+        answer = site.get(f"/dashboard/data?{bad}", **good)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error"), bad
+    answer = site.get("/dashboard/decisions?before=de_nowhere", **good)
+    assert (answer.status_code, "start from the newest" in answer.text) == (400, True)
+
+
+@pytest.fixture(scope="module")
+def templates():
+    from agentcascade.server.dashboard.rendering import Templates
+
+    return Templates()
+
+
+@settings(max_examples=30)
+@given(st.text(max_size=60) | st.sampled_from([EVIL, "x" * 5000, "\ud800", "{{ 7 * 7 }}", "'\"><svg/onload=a>"]))
+def test_any_text_is_escaped_bounded_and_visible(templates, recorded):
+    """What a parser of HTML reads back is the text, cut, with its control and direction characters written out."""
+    found = []
+
+    class Reader(HTMLParser):
+        inside = False
+
+        def handle_starttag(self, tag, attributes):
+            self.inside = ("role", "alert") in attributes
+            assert tag not in ("img", "svg2", "iframe")
+
+        def handle_data(self, data):
+            if self.inside:
+                found.append(data)
+
+        def handle_endtag(self, tag):
+            self.inside = False
+
+    Reader().feed(templates.render("problem.html", message=recorded, status=400).decode())
+    said = visible(recorded if len(recorded) <= 2000 else recorded[:2000] + "…")
+    assert "".join(found) == said

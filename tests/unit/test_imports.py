@@ -100,6 +100,7 @@ OWNERS = {
         "storage.migrations.versions.0015_rungs",
         "storage.migrations.versions.0016_history",
         "storage.migrations.versions.0017_verification",
+        "storage.migrations.versions.0018_newest",
     },
 }
 """Heavy packages, and the modules that may import them."""
