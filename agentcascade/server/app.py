@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
 from pydantic import WithJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -57,6 +58,8 @@ EpisodeId = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ID.p
 THREADS = 64
 """Most of them wait for a database or a provider: a few that hang shall not keep all others waiting."""
 CLOSING_SECONDS = 3.0
+STEP_PATHS = {"/v1/chat/completions", "/v1/messages", "/v1/responses"}
+"""Of the routes that take steps: guarded, answered by POST alone."""
 
 
 def create_app(config: CascadeConfig) -> FastAPI:
@@ -129,6 +132,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
             max_bytes=settings.max_body_bytes, seconds=settings.body_seconds, max_incoming=settings.max_incoming_bytes
         ),
         browsers=BrowserGuard(settings.hosts, settings.origins, gate.guarded, settings.host),
+        steps={r.path: r.endpoint for r in app.routes if isinstance(r, APIRoute) and r.path in STEP_PATHS},
     )
     if settings.origins:
         app.add_middleware(

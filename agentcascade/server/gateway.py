@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 from pydantic_core import to_json
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from agentcascade._util import known_secrets
 from agentcascade.server.auth import KEY_HEADER
@@ -18,6 +18,7 @@ from agentcascade.server.browsers import BrowserGuard
 from agentcascade.server.errors import Problem, explain
 from agentcascade.server.metrics import RequestMetrics
 from agentcascade.server.problem import ANTHROPIC_PATHS, error_body
+from agentcascade.server.routes import Handler
 from agentcascade.types import new_id
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -36,10 +37,20 @@ SECURITY = [
 
 
 class Gateway:
-    """Wraps the application: foreign pages are refused, and bodies are read only when a route asks for them."""
+    """Wraps the application: foreign pages are refused, and bodies are read only when a route asks for them.
 
-    def __init__(self, app: App, meter: RequestMetrics, bodies: BodyLimits, browsers: BrowserGuard) -> None:
-        self._app = app
+    Posts to the paths of `steps` go to their handlers at once: FastAPI's way to a route costs a tenth of a request.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        meter: RequestMetrics,
+        bodies: BodyLimits,
+        browsers: BrowserGuard,
+        steps: Mapping[str, Handler] | None = None,
+    ) -> None:
+        self._app, self._steps = app, steps or {}
         self._meter = meter
         self._bodies = bodies
         self._browsers = browsers
@@ -55,7 +66,7 @@ class Gateway:
         client_id = headers.get(b"x-request-id", b"")
         request_id = client_id if REQUEST_ID.fullmatch(client_id) else new_id("req").encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode()
-        status = 0
+        status, direct = 0, ""
 
         async def sending(message: MutableMapping[str, Any]) -> None:
             nonlocal status
@@ -73,7 +84,13 @@ class Gateway:
         try:
             names = [name for name, _ in scope["headers"]]
             await self._browsers.check(scope["method"], scope["path"], headers, names)
-            await self._app(routed_scope, body.receive, sending)
+            handler = self._steps.get(scope["path"])
+            if handler is None or scope["method"] != "POST" or scope.get("root_path"):
+                await self._app(routed_scope, body.receive, sending)
+            else:
+                direct = scope["path"]
+                response = await handler(Request(routed_scope, body.receive))
+                await response(routed_scope, body.receive, sending)
         except ClientDisconnect:  # nobody is there to be told
             status = status or 499
         except Exception as error:
@@ -83,7 +100,7 @@ class Gateway:
         finally:
             body.end()
             seconds = time.perf_counter() - started
-            route = getattr(routed_scope.get("route"), "path", None) or "unmatched"
+            route = direct or getattr(routed_scope.get("route"), "path", None) or "unmatched"
             self._meter.record(scope["method"], route, status, seconds)
             if log.isEnabledFor(logging.INFO):
                 log.info(
