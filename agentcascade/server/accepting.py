@@ -78,6 +78,3 @@ class _Further:
     @property
     def _serving(self) -> bool:
         return self.server is not None and bool(self.server.is_serving())
-
-
-__all__ = ["new_loop"]
