@@ -99,6 +99,3 @@ def _read(response: httpx.Response) -> Any:
     """What the SDK makes of an answer: JSON as it is, anything else as a text."""
     media = response.headers.get("content-type", "*").split(";")[0]
     return response.json() if media.endswith("json") else response.text
-
-
-__all__ = ["OpenAIRequests"]
