@@ -122,4 +122,4 @@ def works(database: Database, folder: Path) -> bool:
     recorder.close()
     Keys(database).create("alice")
     with database.begin() as connection:
-        return connection.execute(text("SELECT count(*) FROM decisions")).scalar_one() == 1
+        return bool(connection.execute(text("SELECT count(*) FROM decisions")).scalar_one() == 1)
