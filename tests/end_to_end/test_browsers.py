@@ -228,6 +228,9 @@ def test_a_real_browser_on_a_foreign_page(fake: FakeOpenAI, tmp_path: Path) -> N
             assert not text, name
         assert len(fake.requests) == before, "nothing was spent"
         driver.get(proxy.base)
+        asked = driver.execute_async_script(ATTACK, proxy.base)
+        assert {kind for _, kind, _ in asked} == {"failed"}, "the dashboard's policy lets its pages ask for nothing"
+        driver.get(f"{proxy.base}/healthz")
         own = driver.execute_async_script(ATTACK, proxy.base)
-        assert {name: bool(text) for name, kind, text in own}["figures"], "the server's own page reads its figures"
+        assert {name: bool(text) for name, kind, text in own}["figures"], "a page of the server's own reads its figures"
         assert len(fake.requests) == before + 2, "and may ask, in JSON: not as a form"
