@@ -75,7 +75,7 @@ class ClientModel:
     ) -> None:
         client = limited_twin(client)
         self._client, self._model, self._fixed, self._exact = client, model, dict(fixed or {}), exact
-        self._plain, self._requests = plain, OpenAIRequests(client)
+        self._requests = OpenAIRequests(client) if plain and isinstance(client, AsyncOpenAI) else None
         key = getattr(client, "api_key", None)
         known_secrets.register(key if isinstance(key, str) else None)
         known_secrets.register_fields(self._fixed)
@@ -194,16 +194,13 @@ class ClientModel:
         return await send_adapted(send, arguments, self.endpoint, fixed)
 
     async def _send(self, arguments: dict[str, Any]) -> Any:
-        if self._plain:
-            return await self._post(arguments)
+        if self._requests is not None:
+            body = {k: v for k, v in arguments.items() if k not in POST_OPTIONS}
+            options = {name: arguments[k] for k, name in POST_OPTIONS.items() if k in arguments}
+            return await self._requests.post("/chat/completions", body, options)
         if isinstance(self._client, AsyncOpenAI):
             return await self._create(**arguments)
         return await apart(self._create, **arguments)
-
-    async def _post(self, arguments: dict[str, Any]) -> Any:
-        body = {k: v for k, v in arguments.items() if k not in POST_OPTIONS}
-        options = {name: arguments[k] for k, name in POST_OPTIONS.items() if k in arguments}
-        return await self._requests.post("/chat/completions", body, options)
 
     async def stream(
         self,
