@@ -122,6 +122,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             if hasattr(router, "check"):
                 router.check(memory.encoder, memory.dimension)
         cost = options["cost"] or ("dollars" if memory.models else "milliseconds")
+        unsaid: Any = {"models": True, "max_held_bytes": True, "router": {"latch", "stuck"}}
         manifest = {
             "suite": name,
             "data": options["data"].name,
@@ -137,7 +138,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
             "answer_model": options["answer_model"],
             "answer_price": _price(options),
             "judge_model": options["judge_model"],
-            "memory": settings.memory.model_dump(mode="json", exclude={"models": True, "router": {"latch", "stuck"}}),
+            "memory": settings.memory.model_dump(mode="json", exclude=unsaid),
             **({"prompts": dict(settings.prompt.template)} if settings.prompt.template else {}),
             "encoder": memory.encoder,
             "seed": settings.seed,

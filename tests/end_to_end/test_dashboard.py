@@ -155,6 +155,16 @@ def page(browser, site):
     return browser
 
 
+def leave(page, act):
+    """Does what leads to another page, and waits for it: a click may return before that."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page.execute_script("window.left = true")
+    act()
+    there = "return window.left === undefined && document.readyState === 'complete'"
+    WebDriverWait(page, 20).until(lambda page: page.execute_script(there), "the page was not left")
+
+
 def find(page, css):
     return page.find_element("css selector", css)
 
@@ -225,7 +235,7 @@ def test_the_overview_shows_the_right_figures_savings_first_and_asks_nobody_else
 
 def test_filters_stand_in_the_address_and_narrow_every_figure(page, site):
     page.execute_script("document.querySelector('[name=model]').value = 'gpt-5-mini'")
-    find(page, "form.filters button").click()
+    leave(page, find(page, "form.filters button").click)
     assert page.current_url == site.url + "/?period=24h&model=gpt-5-mini"
     assert "15 steps" in text(page, "#spent")
     for address, steps in {
@@ -285,13 +295,15 @@ def test_recorded_texts_are_texts_and_hidden_characters_are_seen(page, site):
 
 
 def test_without_javascript_the_tables_are_there(page, site):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         page.get(site.url)
         assert len(page.find_elements("css selector", "main tbody tr")) > 12
         assert not find(page, "#theme").is_displayed(), "a button that would do nothing"
         find(page, "a[href^='/dashboard/steps']").click()
-        assert page.current_url.startswith(site.url + "/dashboard/steps")
+        WebDriverWait(page, 20).until(lambda page: page.current_url.startswith(site.url + "/dashboard/steps"))
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
@@ -312,9 +324,9 @@ def test_signing_in_gives_a_session_that_is_not_the_key_and_ends_with_it(page, s
     page.get(site.url + "/dashboard/steps?period=7d")
     assert "mug" not in page.page_source
     assert "secret" not in page.page_source
-    find(page, "#key").send_keys("ac-wrong\n")
+    leave(page, lambda: find(page, "#key").send_keys("ac-wrong\n"))
     assert "not valid" in text(page, "[role=alert]")
-    find(page, "#key").send_keys(token + "\n")
+    leave(page, lambda: find(page, "#key").send_keys(token + "\n"))
     assert page.current_url == site.url + "/dashboard/steps?period=7d", "what was wanted"
     assert "acme's secret" in text(page, "main")
     assert "mug" not in text(page, "main")
@@ -329,7 +341,7 @@ def test_signing_in_gives_a_session_that_is_not_the_key_and_ends_with_it(page, s
     id, expires, signature = cookie["value"].split(".")
     for forged in (f"{id}.{int(expires) + 1}.{signature}", f"{id}.{expires}.{'0' * 64}", f"{id}.1.{signature}", token):
         assert site.get("/dashboard/steps", cookie=f"{cookie['name']}={forged}").status_code == 401
-    find(page, ".tools form button").click()
+    leave(page, find(page, ".tools form button").click)
     assert page.get_cookies() == []
     assert "needs an API key" in text(page, "main")
     site.keys.revoke(key.id)

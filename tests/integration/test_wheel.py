@@ -65,7 +65,7 @@ def test_the_wheel_holds_every_module_and_all_that_they_read(distributions: tupl
         assert here - names == set()
     assert {
         "agentcascade/py.typed",
-        "agentcascade/server/dashboard.html",
+        "agentcascade/server/dashboard/templates/base.html",
         "agentcascade/cli/agentcascade.yaml",
     } <= names
     assert any(re.fullmatch(r"agentcascade/storage/migrations/versions/\w+\.py", name) for name in names)

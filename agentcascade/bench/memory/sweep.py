@@ -47,7 +47,7 @@ class SweepPlan:
 
     def describe(self) -> dict[str, Any]:
         """Settings that must be the same where a sweep is resumed."""
-        memory = self.config.memory.model_dump(mode="json", exclude={"router", "tradeoff", "explore"})
+        memory = self.config.memory.model_dump(mode="json", exclude={"router", "tradeoff", "explore", "max_held_bytes"})
         said = {"prompts": dict(self.config.prompt.template)} if self.config.prompt.template else {}
         return {"memory": memory, **said, "embedder": self.config.retrieval.embedder, "conversations": self.digest}
 
