@@ -57,18 +57,25 @@ class Tour:
         from agentcascade.envs.intercode_sql.models import RecordedModel
         from agentcascade.envs.intercode_sql.one_query import OneQueryEnvironment
         from agentcascade.protocols import TokenCounter
-
-        asked: dict[str, str] = {}
+        from agentcascade.types import Action, Situation
 
         class World(OneQueryEnvironment):
-            """It writes down what each model answers."""
+            """It knows each answer by its text as it was given: to parse SQL an extra is needed."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.given: dict[str, Answer] = {}
 
             def add_recorded(self, given: Sequence[Answer]) -> None:
-                asked.update((answer.model, answer.rows or "nothing: it fails") for answer in given)
-                super().add_recorded(given)
+                self.given.update((answer.text.strip(), answer) for answer in given)
+
+            def impossible(self, action: Action, situation: Situation) -> str | None:
+                return self.given[action.text.strip()].error or None
+
+            def dry_run(self, action: Action) -> str | None:
+                return self.given[action.text.strip()].rows
 
         self._world = world = World()
-        self._returned = asked
 
         def recorded(config: ModelConfig, count: TokenCounter) -> RecordedModel:
             model = RecordedModel(config, count)
@@ -82,7 +89,7 @@ class Tour:
             students=others,
             sampling={"across": "students"},
             router={"name": "threshold", "options": {"needed": 2}},
-            actions={"format": "sql"},
+            actions={"format": "text"},
             retrieval={"k": 0},
             bank={"url": url},
             models=recorded,
@@ -93,14 +100,15 @@ class Tour:
     def answer(self, question: int) -> Answered:
         """Put one question to the cascade."""
         self._world.reset(str(question))
-        self._returned.clear()
+        self._world.given.clear()
         episode = self._cascade.sync_episode(goal=f"question {question}", id=f"question-{question}")
         answer = episode.complete(self._world.messages())
         text = answer.choices[0].message.content or ""
-        self._world.step(text)
         if self._cascade.context.recorder is not None:
             self._cascade.context.recorder.flush()
-        return Answered(answer.agentcascade, text, self._world.success, dict(self._returned))
+        given = self._world.given
+        returned = {one.model: one.rows or "nothing: it fails" for one in given.values()}
+        return Answered(answer.agentcascade, text, given[text.strip()].right, returned)
 
     def play(self, questions: Sequence[int]) -> Score:
         """Put several to it, and count what was right, and what GPT-4's recorded answers had right."""
