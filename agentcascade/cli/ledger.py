@@ -97,6 +97,8 @@ def command(
         bill = _dollars(m.dollars, m.known_dollars, m.estimated_calls)
         models.add_row(m.model, m.role, f"{m.calls:,}", *(f"{t:,}" for t in tokens), bill)
     to.print(models)
+    if unpriced := sorted({m.model for m in spending if m.unpriced_calls}):
+        to.print(f"no price is known of {', '.join(unpriced)}: set `price` of the model, or server.prices by its name")
     if estimated := sum(m.estimated_calls for m in spending):
         to.print(
             f"~ {estimated:,} of {sum(m.calls for m in spending):,} calls are estimated: their providers reported no "
@@ -129,11 +131,17 @@ def _plain(amount: Decimal | None) -> str | None:
 
 def _at_least(known: Decimal, unknown: int, of: int) -> str:
     """The sum of what is known, marked where something is not."""
-    return "unknown" if unknown and unknown == of else f"{'≥ ' if unknown else ''}${known:,.4f}"
+    return "unknown" if unknown and unknown == of else f"{'≥ ' if unknown else ''}{_written(known)}"
 
 
 def _dollars(amount: Decimal | None, known: Decimal | None = None, estimated: int = 0) -> str:
     """``unknown`` rather than zero; with what is known of it; ``~`` before what holds estimated calls."""
     if amount is not None:
-        return f"{'~' if estimated else ''}${amount:,.4f}"
-    return f"unknown (≥ ${known:,.4f})" if known else "unknown"
+        return f"{'~' if estimated else ''}{_written(amount)}"
+    return f"unknown (≥ {_written(known)})" if known else "unknown"
+
+
+def _written(amount: Decimal) -> str:
+    """Four digits behind the point, and of less than a tenth of a cent two that say something."""
+    places = max(4, min(12, 1 - amount.adjusted())) if amount else 4
+    return f"${amount:,.{places}f}"

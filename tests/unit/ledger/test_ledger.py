@@ -283,3 +283,26 @@ def test_the_memory_recorder_keeps_what_it_gets():
     recorder.flush()
     recorder.close()
     assert [d.id for d in recorder.decisions] == ["d0"]
+
+
+@pytest.mark.parametrize(
+    ("spent", "alone", "saved"),
+    [("0.00004305", "0.000018", "$-0.000025"), ("0.5", "1", "$0.5000"), ("0", "0", "$0.0000")],
+)
+def test_small_sums_are_no_zeros(database, spent, alone, saved):
+    call = Call(role="teacher", model="m", usage=Usage(input=1), dollars=Decimal(spent))
+    recorder = DatabaseRecorder(database)
+    recorder.record(decision(calls=(call,), dollars=Decimal(spent), teacher_dollars=Decimal(alone)))
+    recorder.close()
+    said = CliRunner().invoke(command, ["--url", f"sqlite:///{database.path}"]).output
+    assert saved in said
+    assert "$-0.0000 " not in said
+
+
+def test_a_model_without_a_price_is_named_with_what_to_do(database):
+    call = Call(role="teacher", model="acme/one", usage=Usage(input=1), dollars=None)
+    recorder = DatabaseRecorder(database)
+    recorder.record(decision(calls=(call,), dollars=None, teacher_dollars=None))
+    recorder.close()
+    said = CliRunner().invoke(command, ["--url", f"sqlite:///{database.path}"]).output
+    assert "no price is known of acme/one: set `price` of the model, or server.prices" in said
