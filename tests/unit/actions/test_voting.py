@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from agentcascade.actions.voting import Seat, next_members, next_wave, tally, winner
 from agentcascade.errors import ConfigError
 from agentcascade.protocols import Verdict
+from agentcascade.routers.agreement import Agreement
 from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysStudent, AlwaysTeacher, RandomMix, Unanimity
 from agentcascade.types import Action, Sample, Situation
 
@@ -79,6 +80,19 @@ def test_a_wave_is_tried_joined_to_the_largest_class_and_each_apart():
         (HERE, {"a": 1, "b": 4}, 5, 1),
         (HERE, {"a": 1, "b": 2, "new class 0": 1, "new class 1": 1}, 5, 1),
     ]
+
+
+def test_a_class_that_can_still_tie_with_one_seen_first_is_waited_for():
+    """Of two classes with as many votes the one seen first wins: b leads, and a may draw level."""
+    votes = tally([sample("a"), sample("b"), sample("b")])
+    assert Agreement(4, 2).judge(HERE, votes, 1) is None
+    assert Agreement(4, 2).judge(HERE, tally([sample(k) for k in "abba"]), 0) is Verdict.ACCEPT
+    assert winner([sample(k) for k in "abba"], tally([sample(k) for k in "abba"])).action.key == "a"
+
+
+def test_log_probabilities_are_known_where_every_sample_has_one():
+    drawn = [sample(k).model_copy(update={"logprob": p}) for k, p in (("a", -1.0), ("a", -2.0), ("b", -4.0))]
+    assert tally(drawn).logprobs == {"a": -1.5, "b": -4.0}
 
 
 def test_before_any_vote_a_wave_is_of_one_class_or_of_as_many_as_samples():
