@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -103,7 +103,7 @@ def now() -> datetime:
 class Frozen(BaseModel):
     """Base of every value here: immutable, unknown fields refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     def _repr_html_(self) -> str:
         """In a notebook: a table of what it says, every text escaped."""
