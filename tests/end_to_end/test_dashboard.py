@@ -38,6 +38,10 @@ rendering = pytest.importorskip(
 PAGES = ("/", "/dashboard/steps", "/dashboard/episodes", EPISODE, "/?cascade=none", "/dashboard/episode?id=none")
 
 
+BEGIN = (now() - timedelta(minutes=5)).replace(second=0, microsecond=0)
+"""Of the first step: all that follow are in the same minute, so in one row of the hours."""
+
+
 def step(number, **values):
     model = "gpt-5-mini" if number % 2 else "qwen3"
     call = Call(role="student", purpose="sample", model=model, usage=Usage(), dollars=Decimal("0.5"))
@@ -60,7 +64,7 @@ def step(number, **values):
         "teacher_dollars": Decimal(2),
         "overhead_ms": 3.0,
         "seconds": 1.5,
-        "created_at": now() - timedelta(seconds=300 - number),
+        "created_at": BEGIN + timedelta(seconds=number),
     }
     return Decision(**made | values)
 
