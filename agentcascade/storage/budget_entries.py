@@ -30,6 +30,8 @@ class BudgetEntry:
         self.seconds = seconds
         self.written: Future[None] = Future()
         self.given_up = False
+        self.is_doubtful = False
+        """A reservation whose commit was sent: it may be in the database, whatever is heard of it."""
         self.tries = 0
 
     @property

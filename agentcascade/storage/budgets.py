@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from agentcascade._util import forking
 from agentcascade.errors import BudgetExceeded, describe
 from agentcascade.storage.budget_entries import (
     BudgetEntry,
@@ -63,7 +64,7 @@ class DatabaseBudgets:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: deque[BudgetEntry] = deque()
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._drains = False
         self._late = 0
         self._pid = os.getpid()
@@ -114,6 +115,9 @@ class DatabaseBudgets:
     def close(self, seconds: float = 5.0) -> None:
         """Wait until everything is booked."""
         end = time.monotonic() + seconds
+        with self._lock:
+            self._leave_to_parent()
+        self._wake()
         while time.monotonic() < end:
             with self._lock:
                 if not (self._waiting or self._drains or self._late):
@@ -133,14 +137,23 @@ class DatabaseBudgets:
 
     def _enter(self, entry: BudgetEntry) -> None:
         with self._lock:
-            if self._pid != os.getpid():  # forked: what waited is the parent's to write
-                self._waiting.clear()
-                self._drains = False
-                self._late = 0
-                self._pid = os.getpid()
+            self._leave_to_parent()
             self._waiting.append(entry)
-            starts = not self._drains
-            self._drains = True
+        self._wake()
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: what waited is the parent's to write."""
+        if self._pid != os.getpid():
+            self._waiting.clear()
+            self._drains = False
+            self._late = 0
+            self._pid = os.getpid()
+
+    def _wake(self) -> None:
+        """Start the writer where something waits for one."""
+        with self._lock:
+            starts = bool(self._waiting) and not self._drains
+            self._drains = self._drains or starts
         if starts:
             self._start_draining()
 
@@ -170,11 +183,17 @@ class DatabaseBudgets:
             try:
                 self._write(batch)
             except BaseException as error:
-                self._failed(batch, error)
+                if not self._failed(batch, error):
+                    return
 
-    def _failed(self, batch: Sequence[BudgetEntry], error: BaseException) -> None:
-        """Who waits for a reservation is told; what was spent is tried again."""
+    def _failed(self, batch: Sequence[BudgetEntry], error: BaseException) -> bool:
+        """Who waits for a reservation is told; what was spent is tried again.
+
+        A reservation that may be there all the same is given back, or it would count as spent one day. Returns whether
+        the writer goes on: not where no thread is to be had that waits for the next try, which the next entry makes.
+        """
         late = [entry for entry in batch if not entry.reserves and not entry.written.done()]
+        late += [BudgetEntry(entry.id, Decimal(0)) for entry in batch if entry.is_doubtful and not entry.written.done()]
         for entry in batch:
             if entry.reserves and not entry.written.done():
                 entry.written.set_exception(error)
@@ -186,23 +205,28 @@ class DatabaseBudgets:
             log.error("$%s of %s are not booked: %s", entry.dollars, entry.id, describe(error))
             entry.written.set_exception(error)
         if not retried:
-            return
+            return True
 
         def retry() -> None:
             with self._lock:
                 self._waiting.extend(retried)
                 self._late -= len(retried)
-                starts = not self._drains
-                self._drains = True
-            if starts:
-                self._start_draining()
+            self._wake()
 
         with self._lock:
             self._late += len(retried)
         tries = min(entry.tries for entry in retried)
         timer = threading.Timer(RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1], retry)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:  # too many threads, or the interpreter is shutting down
+            with self._lock:
+                self._waiting.extend(retried)
+                self._late -= len(retried)
+                self._drains = False
+            return False
+        return True
 
     def _write(self, batch: Sequence[BudgetEntry]) -> None:
         """All of `batch` in one transaction: settlements first, since they may make room."""
@@ -235,6 +259,8 @@ class DatabaseBudgets:
             rows = [row for entry in reserving if entry.id not in refused for row in reservation_rows(entry, at)]
             if rows:
                 connection.execute(reservations.insert(), rows)
+            for entry in reserving:
+                entry.is_doubtful = entry.id not in refused
         self._tell(batch, refused)
 
     def _tell(self, batch: Sequence[BudgetEntry], refused: Mapping[str, BudgetExceeded]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -230,3 +231,60 @@ async def test_a_forked_child_leaves_what_waited_to_its_parent(
     await asyncio.gather(*own)
     behind.budgets.close(0.5)
     assert (behind.spent(), caplog.text) == (Decimal("0.2"), "")
+
+
+async def test_a_forked_child_that_ends_says_nothing_of_what_waits_in_its_parent(
+    behind: Behind, caplog: pytest.LogCaptureFixture
+) -> None:
+    behind.budgets.book([KEY], Decimal("0.5"))
+    behind.budgets._pid, behind.budgets._late = -1, 3
+    behind.budgets.close(0.02)
+    assert (len(behind.starts), caplog.text) == (1, "")
+
+
+async def test_a_reservation_whose_commit_was_not_heard_of_is_given_back(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be in the database all the same, where it would count as spent when its time is over."""
+    begin = behind.budgets._begin
+
+    @contextmanager
+    def cut_off() -> Iterator[Any]:
+        with begin() as connection:
+            yield connection
+        raise StorageError("the connection was lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(behind.budgets, "_begin", cut_off)
+        wishes = [asyncio.ensure_future(behind.budgets.reserve([KEY], Decimal(d), 60)) for d in ("0.5", "0.9")]
+        await asyncio.sleep(0)
+        behind.write()
+    assert behind.budgets.balance(KEY) == (0, Decimal("0.5"))
+    with pytest.raises(StorageError):
+        await wishes[0]
+    with pytest.raises((StorageError, BudgetExceeded)):
+        await wishes[1]
+    behind.alarms[0].ring()
+    behind.write()
+    assert behind.budgets.balance(KEY) == (0, 0)
+    behind.budgets.close(0.5)
+
+
+async def test_where_no_thread_can_wait_the_next_entry_or_the_end_tries_again(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Alarm) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Alarm, "start", full)
+    behind.broken = True
+    booked = [behind.budgets.book([KEY], Decimal("0.1"))]
+    behind.write()
+    booked.append(behind.budgets.book([KEY], Decimal("0.2")))
+    behind.write()
+    assert not any(one.done() for one in booked)
+    behind.broken = False
+    monkeypatch.setattr(module, "submit", lambda drain: drain())
+    behind.budgets.close(0.5)
+    await asyncio.gather(*booked)
+    assert behind.spent() == Decimal("0.3")
