@@ -316,6 +316,8 @@ def _plain(value: Any) -> Any:
     if callable(dump):
         dumped = dump(mode="json", exclude_unset=True, by_alias=True)
         return {k: v for k, v in dumped.items() if k not in ("agentcascade", "parsed_output")}
-    if isinstance(value, (str, bytes, int, float, bool, type(None))):
+    if isinstance(value, str):
+        return str.__str__(value)  # also where it is a member of an enum
+    if isinstance(value, (bytes, int, float, bool, type(None))):
         return value
     return [_plain(v) for v in value]

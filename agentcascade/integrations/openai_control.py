@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from agentcascade._util import known_secrets
 from agentcascade._util.recent_cache import RecentCache
 from agentcascade.assembly.components import OWN
 from agentcascade.episodes import identity, stateless
@@ -145,7 +146,7 @@ class Wrapped:
         if missing := [k for k in ("messages", "model") if options.get(k) is None]:
             raise TypeError(f"create: missing required argument{'s' * (len(missing) > 1)}: {' and '.join(missing)}")
         messages = [plain_message(m) for m in options.pop("messages")]
-        model, metadata = options.pop("model"), options.pop("metadata", None)
+        model, metadata = plain_name(options.pop("model")), options.pop("metadata", None)
         fixed, ceiling = split_ceiling({k: options.pop(k) for k in TRANSPORT if k in options})
         options |= ceiling
         fixed |= {k: options[k] for k in SAMPLING if k in options}
@@ -158,7 +159,8 @@ class Wrapped:
     def _teacher(self, client: Any, create: Callable[..., Any], model: Any, fixed: Mapping[str, Any]) -> ClientModel:
         """The model that a call names; the same object for calls that ask for it in the same way."""
         asked = tuple((k, type(v), v) for k, v in fixed.items())
-        key = create, model, getattr(client, "api_key", None), str(client.base_url), asked
+        own = getattr(client, "api_key", None)
+        key = create, model, own, str(client.base_url), asked
         try:
             teacher = self._teachers.get(key)
         except TypeError:  # headers and the like have no hash
@@ -166,6 +168,7 @@ class Wrapped:
         if teacher is None:
             teacher = self._make_teacher(client, create, model, fixed)
             self._teachers.put(key, teacher)
+        known_secrets.register(own if isinstance(own, str) else None)  # again: others may have taken its place
         return teacher
 
     def _make_teacher(
@@ -228,6 +231,11 @@ class Wrapped:
 def is_omitted(value: Any) -> bool:
     """Whether an argument is the SDK's own word for one that was left out."""
     return type(value).__name__ in ("Omit", "NotGiven")
+
+
+def plain_name(model: Any) -> Any:
+    """Name of a model without its class: a program's enum of names is written as its members are called."""
+    return str.__str__(model) if isinstance(model, str) else model
 
 
 def plain_message(message: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from agentcascade.episodes.sync import loop_of
 from agentcascade.errors import InvalidRequest
 from agentcascade.event_loop import LoopThread
 from agentcascade.integrations.openai_chat import is_raw
-from agentcascade.integrations.openai_control import TRANSPORT, Wrapped, is_omitted, plain_message
+from agentcascade.integrations.openai_control import TRANSPORT, Wrapped, is_omitted, plain_message, plain_name
 from agentcascade.models.openai_client import ClientModel
 from agentcascade.models.responses_calls import responses_calls
 from agentcascade.step.effort_ceiling import split_ceiling
@@ -196,7 +196,7 @@ async def _begin(wrapped: Wrapped, client: Any, create: Callable[..., Any], argu
     if options.get("tools") is not None:
         options["tools"] = [plain_message(tool) for tool in options["tools"]]
     fixed, ceiling = split_ceiling({k: options.pop(k) for k in TRANSPORT if k in options})
-    model, streamed = str(options["model"]), bool(options.pop("stream", False))
+    model, streamed = str(plain_name(options["model"])), bool(options.pop("stream", False))
     endpoint = wrapped.endpoint(client, f"{model} by responses")
     endpoint.supports_n = False
     fixed |= {k: options[k] for k in ("temperature",) if options.get(k) is not None}

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 import agentcascade
+from agentcascade._util import known_secrets
 from agentcascade.errors import ConfigError, InvalidRequest, UnknownEpisode
 from agentcascade.storage import open_database, tables
 
@@ -125,6 +127,32 @@ def test_calls_of_one_client_each_go_out_with_what_they_ask_for(wrap: Wrap) -> N
     client.with_options(timeout=3).chat.completions.create(model="gpt-other", messages=ASK)
     assert [r.headers["authorization"] for r in fake.requests[-2:]] == ["Bearer sk-another"] * 2
     assert [r.headers.get("x-mine") for r in fake.requests[-2:]] == ["1", None]
+
+
+class Models(str, Enum):  # noqa: UP042  a StrEnum is written as its values anyway
+    TEACHER = "gpt-teacher"
+
+
+def test_a_model_named_by_a_programs_enum_is_billed_under_its_own_name(wrap: Wrap) -> None:
+    """Also where the same name is a plain text in the next call, for which the teacher was kept."""
+    client, fake = wrap(mode="teacher", teacher={"name": "client/gpt-teacher", "price": PRICE})
+    for model in (Models.TEACHER, "gpt-teacher"):
+        for answer in (
+            client.chat.completions.create(model=model, messages=ASK),
+            client.responses.create(model=model, input="hi"),
+        ):
+            assert answer.agentcascade.calls[-1].model.endswith("/gpt-teacher")
+            assert answer.agentcascade.dollars is not None
+    assert [r.body["model"] for r in fake.requests] == ["gpt-teacher"] * 4
+
+
+def test_a_clients_key_is_hidden_however_many_others_came_since_its_teacher_was_made(wrap: Wrap) -> None:
+    key = "sk-own-0123456789"
+    client, _ = wrap(mode="teacher", client_options={"api_key": key})
+    for _ in range(2):
+        client.chat.completions.create(model="gpt-teacher", messages=ASK)
+        assert known_secrets.hide(f"no such key: {key}") == f"no such key: {known_secrets.PLACEHOLDER}"
+        known_secrets.register(*(f"sk-another-{i:010}" for i in range(known_secrets.MOST + 1)))
 
 
 def test_what_only_the_teachers_provider_may_see_is_not_given_to_the_student(wrap: Wrap) -> None:

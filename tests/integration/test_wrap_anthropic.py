@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -52,6 +53,19 @@ def test_create_asks_the_model_that_is_named_by_the_programs_own_client() -> Non
     assert sent.body["thinking"] == {"type": "disabled"}
     assert sent.headers["anthropic-beta"] == "b-1"
     assert KEY in (sent.headers.get("x-api-key", "") + sent.headers.get("authorization", ""))
+
+
+class Claude(str, Enum):  # noqa: UP042  a StrEnum is written as its values anyway
+    OPUS = "claude-opus-4-8"
+
+
+def test_a_model_named_by_a_programs_enum_is_asked_by_its_own_name() -> None:
+    with FakeAnthropic([text("On the desk.")]) as fake:
+        wrapped = client(fake)
+        with wrapped.agentcascade:
+            answer = wrapped.messages.create(**request(model=Claude.OPUS, tools=[]))
+    assert fake.requests[0].body["model"] == "claude-opus-4-8"
+    assert answer.agentcascade.calls[-1].model.endswith("/claude-opus-4-8")
 
 
 @pytest.mark.parametrize("mode", ["teacher", "cascade"])
