@@ -17,10 +17,10 @@ class RecentCache(Generic[K, V]):
 
     Args:
         size: Of a generation, as the sum of what its items weigh.
-        weigh: An item's part of it; by default each counts as one.
+        weigh: The part of it that a key and its value take; by default each item counts as one.
     """
 
-    def __init__(self, size: int, weigh: Callable[[V], int] = lambda value: 1) -> None:
+    def __init__(self, size: int, weigh: Callable[[K, V], int] = lambda key, value: 1) -> None:
         self._size, self._weigh = size, weigh
         self._held = 0
         self._young: dict[K, V] = {}
@@ -35,7 +35,7 @@ class RecentCache(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> None:
-        weight = self._weigh(value)
+        weight = self._weigh(key, value)
         if self._held + weight > self._size:
             self._old, self._young, self._held = self._young, {}, 0
         self._young[key] = value

@@ -85,10 +85,15 @@ def without_demonstrations(message: Message) -> Message:
     return message
 
 
-RENDERED: RecentCache[tuple[Prompts, str, str, str, str], str] = RecentCache(24 << 20, getsizeof)
+def _bytes(key: tuple[Prompts, str, str, str, str], text: str) -> int:
+    """What a remembered step takes: its text, and its parts, which a template may leave out."""
+    return sum(map(getsizeof, (*key[1:], text)))
+
+
+RENDERED: RecentCache[tuple[Prompts, str, str, str, str], str] = RecentCache(56 << 20, _bytes)
 """Texts of steps, bounded in bytes: an episode's demonstrations are shown at every step, a bank's in many episodes."""
-REMEMBERED = 2_000
-"""Characters of the longest text that is kept there."""
+REMEMBERED = 4_000
+"""Characters of the longest step that is kept there, its parts and its text together."""
 
 
 def render_step(step: Step, prompts: Prompts = DEFAULT, tried: str = "") -> str:
@@ -97,7 +102,7 @@ def render_step(step: Step, prompts: Prompts = DEFAULT, tried: str = "") -> str:
     text = RENDERED.get(key)
     if text is None:
         text = _rendered(*key)
-        if len(text) <= REMEMBERED:
+        if len(text) + sum(map(len, key[1:])) <= REMEMBERED:
             RENDERED.put(key, text)
     return text
 

@@ -24,7 +24,7 @@ def test_the_last_items_are_held_and_never_more_than_two_generations(keys: list[
 
 
 def test_weights_count_and_what_is_read_again_outlives_the_turn() -> None:
-    cache: RecentCache[str, str] = RecentCache(10, len)
+    cache: RecentCache[str, str] = RecentCache(10, lambda key, value: len(value))
     cache.put("kept", "four")
     cache.put("lost", "five!")
     cache.put("third", "seven..")  # a turn
