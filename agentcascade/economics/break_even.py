@@ -56,6 +56,12 @@ class StepCosts(NamedTuple):
         return float((self.deferred - goal) / (self.deferred - self.accepted))
 
     @property
+    def most_acceptance(self) -> float:
+        """Where `break_even` is None: the acceptance up to which the cascade costs no more; 0: it never pays off."""
+        goal = self.teacher / Decimal(self.steps_ratio)
+        return float((goal - self.deferred) / (self.accepted - self.deferred)) if self.deferred < goal else 0.0
+
+    @property
     def accepted_share(self) -> float | None:
         """Dollars of an accepted step for one of the teacher's, longer episodes counted; None: the teacher is free."""
         return float(self.accepted * Decimal(self.steps_ratio) / self.teacher) if self.teacher else None
@@ -80,6 +86,8 @@ class BilledSteps(NamedTuple):
         if costs.break_even is None:
             if (saving := costs.saving(self.acceptance)) > 0:  # an accepted step cost more than a deferred one
                 return f"{said}: with {self.acceptance:.1%} accepted it saved {saving:.1%}, and less the more are"
+            if (most := costs.most_acceptance) > 0:
+                return f"{said}: it pays off below {most:.1%} accepted, and {self.acceptance:.1%} were"
             return f"{said}: no acceptance pays off, and {self.acceptance:.1%} of the steps were accepted"
         return f"{said}: it pays off from {costs.break_even:.1%} accepted, and {self.acceptance:.1%} were"
 

@@ -69,6 +69,7 @@ def test_a_cascade_that_cannot_save_has_none():
 
 @given(st.lists(st.tuples(st.booleans(), dollars), min_size=1, max_size=30), positive, ratios)
 @example([(False, Decimal("0.000001")), (True, Decimal("0.000004"))], Decimal("0.000001"), 0.25)
+@example([(False, Decimal("0.000001")), *3 * [(True, Decimal("0.00001"))]], Decimal("0.000001"), 0.25)
 def test_bills_are_summed_up_so_that_their_acceptance_gives_back_what_was_spent(steps, teacher, ratio):
     found = billed_steps(teacher, steps, ratio)
     if len({taken for taken, _ in steps}) < 2:
@@ -82,6 +83,10 @@ def test_bills_are_summed_up_so_that_their_acceptance_gives_back_what_was_spent(
         saves = found.costs.saving(found.acceptance) > 0
         assert found.costs.saving(1) <= 1e-9
         assert not saves or found.costs.accepted > found.costs.deferred
-        assert ("no acceptance pays off" in found.sentence()) == (not saves)
+        most = found.costs.most_acceptance
+        assert ("no acceptance pays off" in found.sentence()) == (not saves and not most)
+        assert ("pays off below" in found.sentence()) == (not saves and most > 0)
+        assert not most or found.costs.saving(most) == pytest.approx(0, abs=1e-6)
+        assert not most or found.costs.saving(most / 2) > 0
     assert billed_steps(teacher, [*steps, (True, None)], ratio) is None
     assert billed_steps(None, steps, ratio) is None
