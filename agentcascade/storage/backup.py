@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from agentcascade._util.files import PRIVATE
 from agentcascade.errors import StorageError, describe
 from agentcascade.storage.engine import redacted_url
 
@@ -36,19 +37,33 @@ def backup(url: str, target: Path) -> int:
     source = Path(place.database or ":memory:")
     if not source.is_file():
         raise StorageError(f"there is no database {source}: give --url or --config")
-    if target.exists():
-        raise StorageError(f"{target} exists, and no backup is written over: choose another name")
+    is_there = f"{target} exists, and no backup is written over: choose another name"
+    if os.path.lexists(target):
+        raise StorageError(is_there)
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # its owner's alone
         os.close(handle)
         try:
             _copy(source, temporary)
-            os.replace(temporary, target)
+            _publish(temporary, target)
         finally:
             Path(temporary).unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise StorageError(is_there) from error
     except (OSError, sqlite3.Error) as error:
         raise StorageError(f"no backup was written to {target} ({describe(error)})") from error
     return target.stat().st_size
+
+
+def _publish(temporary: str, target: Path) -> None:
+    """Give the copy its name. Raises `FileExistsError`, also where another one got it while this one was made."""
+    try:
+        os.link(temporary, target)  # a rename would write over
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE))
+        os.replace(temporary, target)
 
 
 def _copy(source: Path, target: str) -> None:

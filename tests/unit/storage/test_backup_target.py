@@ -1,0 +1,57 @@
+"""A backup's name: nothing that is there is written over, also what came while the copy was made."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from agentcascade.errors import StorageError
+from agentcascade.storage import backup as module
+
+
+@pytest.fixture
+def url(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "a.db")) as opened:
+        opened.execute("CREATE TABLE t (x)")
+    return f"sqlite:///{tmp_path / 'a.db'}"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_came_meanwhile_stays(url, tmp_path, monkeypatch, links):
+    target, copy = tmp_path / "copy.db", module._copy
+
+    def slowly(source, temporary):
+        copy(source, temporary)
+        target.write_text("another backup")
+
+    def refuse(*_):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(module, "_copy", slowly)
+    if not links:
+        monkeypatch.setattr(module.os, "link", refuse)
+    with pytest.raises(StorageError, match="exists"):
+        module.backup(url, target)
+    assert target.read_text() == "another backup"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.db", "copy.db"]
+
+
+def test_a_link_that_leads_nowhere_is_there_too(url, tmp_path):
+    target = tmp_path / "copy.db"
+    target.symlink_to(tmp_path / "elsewhere" / "copy.db")
+    with pytest.raises(StorageError, match="exists"):
+        module.backup(url, target)
+    assert target.is_symlink()
+
+
+def test_without_links_the_copy_is_there_and_its_owners_alone(url, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(module.os, "link", refuse)
+    target = tmp_path / "copy.db"
+    assert module.backup(url, target) == os.path.getsize(target)
+    assert target.stat().st_mode & 0o777 == 0o600
