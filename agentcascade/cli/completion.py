@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
+import stat
 import sys
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -144,6 +146,8 @@ def _with_line(start: Path, line: str | None) -> bool:
         ours = [one.rstrip() for one in text.splitlines() if one.rstrip().endswith(MARK)]
         if ours == ([] if line is None else [line]):
             return False
+        if file.exists() and not file.stat().st_mode & stat.S_IWUSR:  # it could be replaced all the same
+            raise PermissionError(errno.EACCES, "it is read-only")
         if kept and line is not None and not kept[-1].endswith("\n"):
             kept[-1] += "\n"
         changed = "".join(kept) + ("" if line is None else f"{line}\n")

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ MOST = 100
 """Names of a kind that are offered."""
 LARGEST = 1_000_000
 """Bytes of a configuration that is read for its names."""
+SECONDS = 1.0
+"""A configuration whose aliases multiply, or a view without end in a database, completes nothing after so long."""
 MODEL_KEYS = ("teacher", "student", "verifier", "model", "small", "medium", "large")
 MODEL_LISTS = ("students", "ladder")
 DISTINCT = """
@@ -111,6 +116,8 @@ def _stored(ctx: click.Context, query: str) -> Iterator[str]:
     if kind != "sqlite" or not Path(file).is_file():
         return
     with closing(sqlite3.connect(f"{Path(file).resolve().as_uri()}?mode=ro", uri=True, timeout=0.2)) as opened:
+        end = time.monotonic() + SECONDS
+        opened.set_progress_handler(lambda: time.monotonic() > end, 10_000)
         yield from (row[0] for row in opened.execute(query) if isinstance(row[0], str))
 
 
@@ -153,12 +160,31 @@ def complete_values(top: str, command: click.Command) -> None:
             complete_values(top, below)
 
 
+@contextmanager
+def _in_time(seconds: float) -> Iterator[None]:
+    """Raises `TimeoutError` inside when it takes longer, where the system has such a clock."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _offering(
     names: Callable[[click.Context], Iterator[str]],
 ) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]:
     def offer(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         found: dict[str, None] = {}
-        with suppress(Exception):  # of a configuration that is no YAML, of a database that is none
+        with suppress(Exception), _in_time(SECONDS):  # of a configuration that is no YAML, of a database that is none
             for name in names(ctx):
                 if isinstance(name, str) and name.startswith(incomplete) and SAFE.fullmatch(name):
                     found[name] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -16,6 +17,8 @@ from agentcascade.errors import without_secrets
 
 ENDPOINT_SECONDS = 2.0
 MOST_MODELS = 8
+LARGEST = 1_000_000
+"""Bytes of its list of models."""
 
 
 def guessed_preset() -> str:
@@ -82,9 +85,17 @@ def served_models(api_base: str) -> list[str]:
     """Names of models that an OpenAI-compatible server says that it has; [] where it does not answer so."""
     import httpx
 
+    from agentcascade._util.bounds import OutOfBounds, loads
+
+    end, body = time.monotonic() + ENDPOINT_SECONDS, b""
     try:
-        answer = httpx.get(f"{api_base.rstrip('/')}/models", timeout=ENDPOINT_SECONDS).json()
-        return [str(model["id"])[:200] for model in answer["data"]]
+        with httpx.stream("GET", f"{api_base.rstrip('/')}/models", timeout=ENDPOINT_SECONDS) as answer:
+            for part in answer.iter_bytes():
+                body += part
+                if len(body) > LARGEST or time.monotonic() > end:
+                    raise OutOfBounds("an answer without end")
+        names = [str(model["id"])[:200] for model in loads(body.decode())["data"]]
+        return [name for name in names if name and name.isprintable()]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError, KeyError):
         return []
 
