@@ -24,7 +24,8 @@ from agentcascade.types import Frozen
 
 SECONDS = 2.5
 """No further part is begun after so long."""
-REMEMBERED = 2000
+REMEMBERED = 10_000
+"""Points of parts that are over, and parts, some kilobytes each: whoever asks for ever other times fills no memory."""
 REMEMBERED_SECONDS = 600.0
 """A journal that a crash left behind may bring steps of an earlier time."""
 SETTLED = timedelta(minutes=10)
@@ -66,6 +67,7 @@ class TrendReader:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: OrderedDict[Any, tuple[float, dict[datetime, TrendPoint]]] = OrderedDict()
+        self._held = 0
         self._lock = Lock()
 
     def read(self, selection: Selection, bucket: Bucket, seconds: float = SECONDS) -> Trend:
@@ -74,7 +76,7 @@ class TrendReader:
         found: dict[datetime, TrendPoint] = {}
         since, whole = selection.until, True
         for start, stop in _parts(selection, bucket):
-            part = self._part(selection, bucket, start, stop, time.monotonic() < end or not found)
+            part = self._part(selection, bucket, start, stop, time.monotonic() < end or since == selection.until)
             if part is None:
                 whole = False
                 break
@@ -99,11 +101,17 @@ class TrendReader:
         with self._database.begin() as connection:
             part = _read(connection, key[0], bucket)
         if stop < datetime.now(UTC) - SETTLED:
-            with self._lock:
-                self._known[key] = time.monotonic() + REMEMBERED_SECONDS, part
-                while len(self._known) > REMEMBERED:
-                    self._known.popitem(last=False)
+            self._remember(key, part)
         return part
+
+    def _remember(self, key: Any, part: dict[datetime, TrendPoint]) -> None:
+        with self._lock:
+            _, before = self._known.pop(key, (0.0, None))
+            self._known[key] = time.monotonic() + REMEMBERED_SECONDS, part
+            self._held += 1 + len(part) - (0 if before is None else 1 + len(before))
+            while self._held > REMEMBERED:
+                _, (_, oldest) = self._known.popitem(last=False)
+                self._held -= 1 + len(oldest)
 
 
 def _parts(selection: Selection, bucket: Bucket) -> Iterator[tuple[datetime, datetime]]:
