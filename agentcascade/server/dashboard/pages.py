@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +12,7 @@ from agentcascade.ledger.dashboard_rows import sum_points
 from agentcascade.ledger.episode_pages import EpisodeQueries
 from agentcascade.ledger.trends import TrendReader
 from agentcascade.server.dashboard import charts
-from agentcascade.server.dashboard.query import PERIODS, TAKEN, ViewQuery, read_query
+from agentcascade.server.dashboard.query import PERIODS, TAKEN, ViewQuery, read_query, read_time
 from agentcascade.server.dashboard.rendering import Templates
 from agentcascade.server.dashboard.votes import rounds_of, teachers_ballot
 from agentcascade.storage import Database
@@ -81,7 +80,8 @@ class Pages:
     def episodes(self, namespace: str | None, question: Question, signed_in: bool) -> bytes:
         """Episodes, the newest first."""
         view = read_query(question, namespace)
-        found = self._episodes.episodes(view.selection, ROWS, _cursor(question.get("before")))
+        before = read_time(question["before"], "before") if "before" in question else None
+        found = self._episodes.episodes(view.selection, ROWS, before)
         return self._render(
             "episodes.html", "episodes", view, namespace, signed_in, episodes=found.rows, before=found.before,
             first="before" not in question,
@@ -94,7 +94,7 @@ class Pages:
         first = _whole(question.get("first", "0"))
         if "step" in question:
             first = _whole(question["step"]) // STEPS * STEPS
-        found = None if "\x00" in space + id else self._episodes.episode(space, id[:300], STEPS, first)
+        found = self._episodes.episode(space, id[:300], STEPS, first)
         if found is None:
             raise UnknownEpisode("there is no such episode here: it may have been pruned, or belong to another key")
         steps = [(step, rounds_of(step), teachers_ballot(step)) for step in found.shown]
@@ -123,13 +123,3 @@ def _whole(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 8):
         raise InvalidRequest(f"{text[:40]!r} is no number of a step")
     return int(text)
-
-
-def _cursor(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidRequest(f"before={text[:40]!r} is no time of a list: start from the newest") from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

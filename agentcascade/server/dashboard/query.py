@@ -62,8 +62,8 @@ def read_query(query: Mapping[str, str], namespace: str | None) -> ViewQuery:
     fields = {name: query.get(name, "").strip() for name in ("period", "from", "until", "client", "cascade", "model")}
     fields["taken"] = query.get("taken", "")
     for name, value in fields.items():
-        if len(value) > TEXT or "\x00" in value:
-            raise InvalidRequest(f"{name}={value[:40]!r}…: give at most {TEXT} characters, and no NUL")
+        if len(value) > TEXT:
+            raise InvalidRequest(f"{name}={value[:40]!r}…: give at most {TEXT} characters")
     if fields["taken"] not in TAKEN:
         raise InvalidRequest(
             f"taken={fields['taken'][:40]!r}: {did_you_mean(fields['taken'], [t for t in TAKEN if t])}"
@@ -72,8 +72,8 @@ def read_query(query: Mapping[str, str], namespace: str | None) -> ViewQuery:
     period = "" if fields["from"] else fields["period"] or USUAL
     if period and period not in PERIODS:
         raise InvalidRequest(f"period={period[:40]!r}: {did_you_mean(period, PERIODS)}")
-    since = present - timedelta(hours=PERIODS[period][0]) if period else _time(fields["from"], "from")
-    until = _time(fields["until"], "until") if fields["until"] and not period else present + timedelta(minutes=1)
+    since = present - timedelta(hours=PERIODS[period][0]) if period else read_time(fields["from"], "from")
+    until = read_time(fields["until"], "until") if fields["until"] and not period else present + timedelta(minutes=1)
     if not since < until:
         raise InvalidRequest("from must be before until")
     if until - since > timedelta(days=MOST_DAYS):
@@ -94,12 +94,20 @@ def read_query(query: Mapping[str, str], namespace: str | None) -> ViewQuery:
     return ViewQuery(selection, period, kept)
 
 
-def _time(text: str, name: str) -> datetime:
+def read_time(text: str, name: str) -> datetime:
+    """A time in an address, in UTC. Raises `InvalidRequest`."""
     try:
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidRequest(f"{name}={text[:40]!r}: give a time like 2026-11-28T09:30, in UTC") from error
+
+
+def check_texts(query: Mapping[str, str]) -> None:
+    """Raises `InvalidRequest` for a value with a NUL, which PostgreSQL stores and compares in no text."""
+    for name, value in query.items():
+        if "\x00" in value:
+            raise InvalidRequest(f"{name[:40]!r} has a NUL in its value: no text here has one")
 
 
 def hours_of(query: Mapping[str, str], most: float) -> float:

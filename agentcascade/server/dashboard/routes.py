@@ -18,7 +18,7 @@ from agentcascade.server.auth import Gate
 from agentcascade.server.browsers import PAGES
 from agentcascade.server.dashboard.answers import AnswerCache
 from agentcascade.server.dashboard.pages import Pages
-from agentcascade.server.dashboard.query import hours_of
+from agentcascade.server.dashboard.query import check_texts, hours_of
 from agentcascade.server.dashboard.rendering import Templates
 from agentcascade.server.dashboard.report import LATEST, dashboard_data
 from agentcascade.server.errors import explain
@@ -49,6 +49,7 @@ def router(database: Database, gate: Gate) -> APIRouter:
     async def figures(request: Request, ask: Callable[[str | None, Question], bytes]) -> Response:
         try:
             namespace, question = await namespace_of(request), request.query_params
+            check_texts(question)
             body = await answers.get((ask.__name__, namespace, str(question)), lambda: ask(namespace, question))
         except Exception as error:
             problem = explain(error)
@@ -59,6 +60,7 @@ def router(database: Database, gate: Gate) -> APIRouter:
         signed_in = COOKIE in request.cookies
         try:
             namespace, question = await namespace_of(request), request.query_params
+            check_texts(question)
             key = (make.__name__, namespace, signed_in, str(question))
             body = await answers.get(key, lambda: make(namespace, question, signed_in))
             return HTMLResponse(body, headers=PRIVATE | templates.headers)
@@ -109,7 +111,7 @@ def router(database: Database, gate: Gate) -> APIRouter:
 
     @routes.post("/dashboard/sign-in")
     async def sign_in_route(request: Request) -> Response:
-        form = parse_qs((await request.body())[:LONGEST_FORM].decode("latin-1"), max_num_fields=4)
+        form = _form(await request.body())
         to = form.get("to", ["/"])[0]
         try:
             session = await gate.sign_in(form.get("key", [""])[0].strip())
@@ -118,7 +120,8 @@ def router(database: Database, gate: Gate) -> APIRouter:
         except Exception as error:
             return sign_in_page(request, explain(error).message, to, explain(error).status)
         response = RedirectResponse(to if _is_page(to) else "/", 303, headers=PRIVATE)
-        secure = request.url.scheme == "https"
+        # behind a proxy that ends TLS only the browser knows; that the origin is this host was checked
+        secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
         response.set_cookie(COOKIE, session, httponly=True, samesite="lax", secure=secure, path="/")
         return response
 
@@ -129,6 +132,14 @@ def router(database: Database, gate: Gate) -> APIRouter:
         return response
 
     return routes
+
+
+def _form(body: bytes) -> dict[str, list[str]]:
+    """The fields of a form, empty where it is none of ours."""
+    try:
+        return parse_qs(body[:LONGEST_FORM].decode("latin-1"), max_num_fields=4)
+    except ValueError:  # more fields
+        return {}
 
 
 def _is_page(address: str) -> bool:
