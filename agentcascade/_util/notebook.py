@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from html import escape
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from agentcascade._util.control_characters import visible
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 LONGEST = 500
 """Characters of a text that are shown."""
 ROWS = 100
+LARGEST = 100_000
+"""Characters of a table from which on no further row is added: a notebook keeps what it shows, and loads it again."""
 DEEPEST = 4
 UNKNOWN = "unknown"
 STYLE = 'style="text-align:left;vertical-align:top;white-space:pre-wrap"'
@@ -55,11 +58,12 @@ def html_of(value: object, depth: int = 0) -> str:
     if isinstance(value, BaseModel):
         return html_of_model(value, depth)
     if isinstance(value, Mapping):
-        return html_of_rows([(html_of_text(key), html_of(part, depth + 1)) for key, part in value.items()])
+        rows = ((html_of_text(key), html_of(part, depth + 1)) for key, part in value.items())
+        return html_of_rows(rows, total=len(value))
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         if value and all(isinstance(part, BaseModel) for part in value):
             return html_of_models(value, depth + 1)
-        return html_of_rows([(html_of(part, depth + 1),) for part in value])
+        return html_of_rows(((html_of(part, depth + 1),) for part in value), total=len(value))
     return html_of_text(value)
 
 
@@ -86,26 +90,37 @@ def html_of_models(values: Sequence[BaseModel], depth: int = 0, caption: str = "
     fields = type(values[0]).model_fields if values else {}
     told = {name for value in values[:ROWS] for name in fields if getattr(value, name, None) not in (None, (), {}, "")}
     columns = list(names) or [name for name in fields if name in told]
-    rows = [
+    rows = (
         tuple(
             html_of_money(part) if part is None and name.endswith("dollars") else html_of(part, depth + 1)
             for name in columns
             for part in (getattr(value, name, None),)
         )
         for value in values
-    ]
-    return html_of_rows(rows, caption=caption, heads=columns)
+    )
+    return html_of_rows(rows, caption=caption, heads=columns, total=len(values))
 
 
-def html_of_rows(rows: Iterable[tuple[str, ...]], *, caption: str = "", heads: Sequence[str] = ()) -> str:
-    """A table. Cells are HTML already; caption and heads are texts."""
-    rows = list(rows)
+def html_of_rows(
+    rows: Iterable[tuple[str, ...]], *, caption: str = "", heads: Sequence[str] = (), total: int | None = None
+) -> str:
+    """A table of at most `ROWS`, fewer where they are long. Cells are HTML already; caption and heads are texts.
+
+    Where `total` says how many there are, `rows` are taken one by one, and none that is not shown.
+    """
+    if total is None:
+        rows = list(rows)
+        total = len(rows)
     parts = ["<table>"]
     parts += [f"<caption {STYLE}>{html_of_text(caption)}</caption>"] if caption else []
     if heads:
         parts.append("<tr>" + "".join(f'<th scope="col" {STYLE}>{html_of_text(head)}</th>' for head in heads) + "</tr>")
-    for row in rows[:ROWS]:
+    size = shown = 0
+    for row in islice(rows, ROWS):
         parts.append("<tr>" + "".join(f"<td {STYLE}>{cell}</td>" for cell in row) + "</tr>")
-    if len(rows) > ROWS:
-        parts.append(f"<tr><td {STYLE}>… {len(rows) - ROWS:,} more</td></tr>")
+        size, shown = size + len(parts[-1]), shown + 1
+        if size > LARGEST:
+            break
+    if total > shown:
+        parts.append(f"<tr><td {STYLE}>… {total - shown:,} more</td></tr>")
     return "".join([*parts, "</table>"])

@@ -100,6 +100,14 @@ def test_many_rows_are_cut() -> None:
     assert checked(page).tags["tr"] == ROWS + 2
 
 
+def test_long_tables_are_cut_by_their_size() -> None:
+    many = {f"{i}" + '"' * 490: 1 for i in range(5000)}
+    one = Decision(episode="e", step=0, goal="g", mode="cascade", answered_by="student", reason="r", votes=many)
+    page = html_of_models([one] * 2000)
+    assert len(page) < 1_000_000
+    assert "more" in checked(page).text
+
+
 def test_ledger_and_episode(tmp_path: Path) -> None:
     attack = ATTACKS[0]
     url = f"sqlite:///{tmp_path}/a.db"
