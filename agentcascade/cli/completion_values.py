@@ -27,6 +27,8 @@ LARGEST = 1_000_000
 """Bytes of a configuration that is read for its names."""
 SECONDS = 1.0
 """A configuration whose aliases multiply, or a view without end in a database, completes nothing after so long."""
+DEEPEST = 50
+"""Levels of nesting in a configuration."""
 MODEL_KEYS = ("teacher", "student", "verifier", "model", "small", "medium", "large")
 MODEL_LISTS = ("students", "ladder")
 DISTINCT = """
@@ -44,7 +46,13 @@ def configured(ctx: click.Context) -> Mapping[str, Any]:
     path = Path(named)
     if not path.is_file() or path.stat().st_size > LARGEST:
         return {}
-    found = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    text, loader = path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    for event in yaml.parse(text, loader):  # the faster loader ends the process where it nests without end
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            return {}
+    found = yaml.load(text, loader)
     return found if isinstance(found, Mapping) else {}
 
 

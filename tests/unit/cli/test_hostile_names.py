@@ -30,6 +30,13 @@ def test_aliases_that_multiply_complete_nothing(tmp_path, monkeypatch):
     assert time.thread_time() - began < 20  # it would take hours
 
 
+@pytest.mark.parametrize("text", ["[" * 300_000, "{a: " * 200_000, "- " * 300_000])
+def test_what_nests_without_end_completes_nothing(tmp_path, monkeypatch, text):
+    (tmp_path / "agentcascade.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert offered(completion_values.models) == []
+
+
 def test_a_view_without_end_completes_nothing(tmp_path, monkeypatch):
     with closing(sqlite3.connect(tmp_path / "agentcascade.db")) as opened:
         endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) AS id FROM n"
