@@ -54,6 +54,25 @@ def loads(text: str, *, longest: int = LONGEST, deepest: int = DEEPEST, most: in
     return value
 
 
+def load_yaml(text: str, *, deepest: int = DEEPEST, most: int = MOST) -> Any:
+    """A YAML document. Raises `ValueError` for whatever is none, as `OutOfBounds` where a bound is passed.
+
+    What an alias stands for counts each time, and what holds itself has no depth.
+    """
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except RecursionError:
+        raise OutOfBounds(f"nested too deep: {deepest} levels are the most") from None
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except (AttributeError, KeyError, TypeError) as error:  # of a tag that does not fit its value
+        raise ValueError(f"a value is not what its tag says ({error})") from error
+    count_values(value, deepest=deepest, most=most)
+    return value
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
@@ -78,6 +97,8 @@ def count_values(value: Any, *, deepest: int = DEEPEST, most: int = MOST) -> int
                 below.extend(item.values())
             elif isinstance(item, (list, tuple)):
                 below.extend(item)
+            if count + len(below) > most:  # aliases of YAML: few objects, however many values
+                raise OutOfBounds(f"more than {most:,} values")
         level, depth = below, depth + 1
     return count
 

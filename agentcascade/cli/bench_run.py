@@ -362,13 +362,13 @@ def chosen_policies(options: Mapping[str, Any], default: Sequence[str] = ()) -> 
 
 def read_rule(given: Path | Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The sections of a rule's file, or those that a run remembers. Raises `ConfigError`."""
-    import yaml
+    from agentcascade._util.bounds import load_yaml
 
     if not isinstance(given, Path):
         return None if given is None else dict(given)
     try:
-        data = yaml.safe_load(given.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = load_yaml(given.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{given} cannot be read as a rule: {error}") from error
     rule: dict[str, Any] = data if isinstance(data, dict) else {"router": None}
     sections = [section for name, section in rule.items() if name != "students"]

@@ -15,12 +15,12 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Union, Unpack, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agentcascade._util import known_secrets
+from agentcascade._util.bounds import load_yaml
 from agentcascade._util.control_characters import one_line
 from agentcascade.config.history import HistoryConfig
 from agentcascade.config.ladder import REPLACED, sections_of
@@ -283,18 +283,28 @@ def _typed(data: Mapping[str, Any], inside_options: bool = False) -> dict[str, A
         if isinstance(value, Mapping):
             typed[key] = _typed(value, inside_options or key == "options")
         else:
-            typed[key] = yaml.safe_load(value) if inside_options and isinstance(value, str) else value
+            typed[key] = _option(key, value) if inside_options and isinstance(value, str) else value
     return typed
+
+
+def _option(key: str, value: str) -> Any:
+    try:
+        return load_yaml(value)
+    except ValueError:  # which quotes the value, and that may be a secret
+        raise ConfigError(
+            f"the environment: options are read as YAML, and that of '{key}' is none: "
+            f"a text with special characters stands in quotes, as in …__{key.upper()}='\"…\"'"
+        ) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}: `agentcascade init` writes a commented one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if data is None:
         return {}

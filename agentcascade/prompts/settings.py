@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agentcascade import registry
+from agentcascade._util.bounds import load_yaml
 from agentcascade.errors import ConfigError, describe
 from agentcascade.prompts.defaults import TEMPLATES
 from agentcascade.prompts.template import replaced
@@ -45,8 +44,8 @@ def _referred(setting: str) -> object:
     if not setting.endswith((".yaml", ".yml")):
         return {"demonstrations": text}
     try:
-        return with_folder(yaml.safe_load(text) or {}, Path(setting).parent)
-    except (yaml.YAMLError, RecursionError) as error:
+        return with_folder(load_yaml(text) or {}, Path(setting).parent)
+    except ValueError as error:
         raise ConfigError(f"{setting} is not YAML: {error}") from error
 
 
