@@ -30,6 +30,8 @@ class Page(NamedTuple):
 
     rows: list[Any]
     before: str | None
+    looked_back_to: datetime | None = None
+    """Where the list ends since `LOOKED_THROUGH` steps were looked through: what is older may match, too."""
 
 
 class EpisodeRow(Frozen):
@@ -130,7 +132,7 @@ class EpisodeQueries:
             window = window.newest(connection, LOOKED_THROUGH) if selection.is_narrowed else window
             rows = read_recent_decisions(connection, window.conditions(), limit + 1, before)
         more = len(rows) > limit
-        return Page(rows[:limit], rows[limit - 1].id if more else None)
+        return Page(rows[:limit], rows[limit - 1].id if more else None, None if more else _stop(selection, window))
 
     def episodes(self, selection: Selection, limit: int, before: datetime | None = None) -> Page:
         """Episodes by their last step, the newest first."""
@@ -139,7 +141,8 @@ class EpisodeQueries:
             window = selection.model_copy(update={"until": until}).newest(connection, LOOKED_THROUGH)
             found = self._episode_rows(connection, window, limit + 1, before)
         more = len(found) > limit
-        return Page(found[:limit], found[limit - 1].last.isoformat() if more else None)
+        before_next = found[limit - 1].last.isoformat() if more else None
+        return Page(found[:limit], before_next, None if more else _stop(selection, window))
 
     def _episode_rows(
         self, connection: Connection, window: Selection, limit: int, before: datetime | None
@@ -226,6 +229,10 @@ class EpisodeQueries:
                 names.setdefault(namespace, []).append(name)
         clients = {name: names[name] for name in sorted(names)[:OPTIONS]}
         return FilterOptions(sorted({row.cascade for row in rows if row.cascade})[:OPTIONS], models, clients)
+
+
+def _stop(selection: Selection, window: Selection) -> datetime | None:
+    return window.since if window.since > selection.since else None
 
 
 def _sums_query(namespace: str, episode: str) -> Select[Any]:

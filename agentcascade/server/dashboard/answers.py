@@ -1,4 +1,4 @@
-"""Answers of the dashboard that are fresh enough to be given again; one question at a time goes to the database."""
+"""Answers of the dashboard, fresh enough to be given again; to the database goes one question at a time, in turns."""
 
 from __future__ import annotations
 
@@ -15,17 +15,25 @@ REST = 3
 
 
 class AnswerCache:
-    """Bodies that are fresh enough to be given again. One question at a time goes to the database."""
+    """Bodies that are fresh enough to be given again. One question at a time goes to the database.
+
+    A reader's questions wait for each other first, so that one who asks many holds others up by one of them.
+    """
 
     def __init__(self) -> None:
         self._bodies: dict[Any, tuple[float, bytes]] = {}
         self._busy = asyncio.Lock()
+        self._turns: dict[str | None, asyncio.Lock] = {}
 
-    async def get(self, question: Any, answer: Callable[[], bytes]) -> bytes:
-        """The body for a question, of `answer` unless it was just given."""
-        async with self._busy:
+    async def get(self, reader: str | None, question: Any, answer: Callable[[], bytes]) -> bytes:
+        """The body for a question of a `reader` (its namespace), of `answer` unless it was just given."""
+        question = reader, question
+        cached = self._bodies.get(question)
+        if cached is not None and cached[0] > time.monotonic():
+            return cached[1]
+        async with self._turns.setdefault(reader, asyncio.Lock()), self._busy:
             started = time.monotonic()
-            self._bodies = {q: cached for q, cached in self._bodies.items() if cached[0] > started}
+            self._bodies = {q: kept for q, kept in self._bodies.items() if kept[0] > started}
             if question not in self._bodies:
                 body = await run_in_threadpool(answer)
                 ended = time.monotonic()

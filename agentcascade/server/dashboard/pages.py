@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from agentcascade.errors import InvalidRequest, UnknownEpisode
 from agentcascade.ledger.dashboard import DashboardQueries
 from agentcascade.ledger.dashboard_rows import sum_points
-from agentcascade.ledger.episode_pages import EpisodeQueries
+from agentcascade.ledger.episode_pages import LOOKED_THROUGH, EpisodeQueries
 from agentcascade.ledger.trends import TrendReader
 from agentcascade.server.dashboard import charts
 from agentcascade.server.dashboard.query import PERIODS, TAKEN, ViewQuery, read_query, read_time
@@ -74,7 +74,7 @@ class Pages:
         found = self._episodes.steps(view.selection, ROWS, question.get("before"))
         return self._render(
             "steps.html", "steps", view, namespace, signed_in, steps=found.rows, before=found.before,
-            first="before" not in question,
+            first="before" not in question, looked_back_to=found.looked_back_to, looked_through=LOOKED_THROUGH,
         )  # fmt: skip
 
     def episodes(self, namespace: str | None, question: Question, signed_in: bool) -> bytes:
@@ -84,7 +84,7 @@ class Pages:
         found = self._episodes.episodes(view.selection, ROWS, before)
         return self._render(
             "episodes.html", "episodes", view, namespace, signed_in, episodes=found.rows, before=found.before,
-            first="before" not in question,
+            first="before" not in question, looked_back_to=found.looked_back_to, looked_through=LOOKED_THROUGH,
         )  # fmt: skip
 
     def episode(self, namespace: str | None, question: Question, signed_in: bool) -> bytes:
@@ -94,7 +94,7 @@ class Pages:
         first = _whole(question.get("first", "0"))
         if "step" in question:
             first = _whole(question["step"]) // STEPS * STEPS
-        found = self._episodes.episode(space, id[:300], STEPS, first)
+        found = None if "\x00" in space + id else self._episodes.episode(space, id[:300], STEPS, first)
         if found is None:
             raise UnknownEpisode("there is no such episode here: it may have been pruned, or belong to another key")
         steps = [(step, rounds_of(step), teachers_ballot(step)) for step in found.shown]

@@ -47,6 +47,12 @@ class ViewQuery(NamedTuple):
             return PERIODS[self.period][1]
         return f"{self.selection.since:%-d %b %Y %H:%M} to {self.selection.until:%-d %b %Y %H:%M} UTC"
 
+    def further(self, path: str, until: datetime) -> str:
+        """The same view of the rest of its period, before `until`, in times that a form's field takes."""
+        since = self.selection.since.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+        end = (until.astimezone(UTC) + timedelta(microseconds=999)).replace(tzinfo=None)
+        return self.address(path, period="", **{"from": since, "until": end.isoformat(timespec="milliseconds")})
+
     def address(self, path: str, **more: Any) -> str:
         """A path with these filters and `more`; what is None or empty is left out."""
         fields = {**self.fields, **{k: str(v) for k, v in more.items() if v is not None}}
@@ -62,8 +68,8 @@ def read_query(query: Mapping[str, str], namespace: str | None) -> ViewQuery:
     fields = {name: query.get(name, "").strip() for name in ("period", "from", "until", "client", "cascade", "model")}
     fields["taken"] = query.get("taken", "")
     for name, value in fields.items():
-        if len(value) > TEXT:
-            raise InvalidRequest(f"{name}={value[:40]!r}…: give at most {TEXT} characters")
+        if len(value) > TEXT or "\x00" in value:
+            raise InvalidRequest(f"{name}={value[:40]!r}…: give at most {TEXT} characters, and no NUL")
     if fields["taken"] not in TAKEN:
         raise InvalidRequest(
             f"taken={fields['taken'][:40]!r}: {did_you_mean(fields['taken'], [t for t in TAKEN if t])}"
@@ -101,13 +107,6 @@ def read_time(text: str, name: str) -> datetime:
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidRequest(f"{name}={text[:40]!r}: give a time like 2026-11-28T09:30, in UTC") from error
-
-
-def check_texts(query: Mapping[str, str]) -> None:
-    """Raises `InvalidRequest` for a value with a NUL, which PostgreSQL stores and compares in no text."""
-    for name, value in query.items():
-        if "\x00" in value:
-            raise InvalidRequest(f"{name[:40]!r} has a NUL in its value: no text here has one")
 
 
 def hours_of(query: Mapping[str, str], most: float) -> float:

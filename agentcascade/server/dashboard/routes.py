@@ -18,7 +18,7 @@ from agentcascade.server.auth import Gate
 from agentcascade.server.browsers import PAGES
 from agentcascade.server.dashboard.answers import AnswerCache
 from agentcascade.server.dashboard.pages import Pages
-from agentcascade.server.dashboard.query import check_texts, hours_of
+from agentcascade.server.dashboard.query import hours_of
 from agentcascade.server.dashboard.rendering import Templates
 from agentcascade.server.dashboard.report import LATEST, dashboard_data
 from agentcascade.server.errors import explain
@@ -49,8 +49,7 @@ def router(database: Database, gate: Gate) -> APIRouter:
     async def figures(request: Request, ask: Callable[[str | None, Question], bytes]) -> Response:
         try:
             namespace, question = await namespace_of(request), request.query_params
-            check_texts(question)
-            body = await answers.get((ask.__name__, namespace, str(question)), lambda: ask(namespace, question))
+            body = await answers.get(namespace, (ask.__name__, str(question)), lambda: ask(namespace, question))
         except Exception as error:
             problem = explain(error)
             return JSONResponse(problem.body(), problem.status, problem.headers() | PRIVATE)
@@ -60,9 +59,8 @@ def router(database: Database, gate: Gate) -> APIRouter:
         signed_in = COOKIE in request.cookies
         try:
             namespace, question = await namespace_of(request), request.query_params
-            check_texts(question)
-            key = (make.__name__, namespace, signed_in, str(question))
-            body = await answers.get(key, lambda: make(namespace, question, signed_in))
+            key = (make.__name__, signed_in, str(question))
+            body = await answers.get(namespace, key, lambda: make(namespace, question, signed_in))
             return HTMLResponse(body, headers=PRIVATE | templates.headers)
         except InvalidKey as error:
             return sign_in_page(request, str(error) if signed_in or "authorization" in request.headers else "")

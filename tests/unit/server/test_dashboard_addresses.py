@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 from datetime import timedelta
 from decimal import Decimal
 
@@ -10,7 +12,7 @@ import httpx
 import pytest
 from postgres import postgres_server, postgres_url  # noqa: F401
 
-from agentcascade.ledger import trends
+from agentcascade.ledger import episode_pages, trends
 from agentcascade.ledger.selection import Selection
 from agentcascade.storage import open_database
 from agentcascade.storage.keys import Keys
@@ -102,6 +104,45 @@ def test_a_session_is_sent_by_tls_alone_where_the_browser_came_by_it(file):
     requests = [("POST", "/dashboard/sign-in", {"data": {"key": token}, "headers": origin}) for origin in origins]
     cookies = [answer.headers["set-cookie"].lower() for answer in asked(file, *requests)]
     assert ["secure" in cookie for cookie in cookies] == [False, False, True]
+
+
+def test_a_reader_who_asks_much_holds_others_up_by_one_question():
+    from agentcascade.server.dashboard.answers import AnswerCache
+
+    async def play():
+        answers, order = AnswerCache(), []
+
+        def answer(name):
+            order.append(name)
+            return name.encode()
+
+        asks = [answers.get("much", i, lambda i=i: answer(f"much {i}")) for i in range(9)]
+        asks.append(answers.get("other", 0, lambda: answer("other")))
+        await asyncio.gather(*asks)
+        return order
+
+    assert asyncio.run(play()).index("other") <= 1
+
+
+def test_a_list_says_how_far_it_looked_and_goes_on(file, monkeypatch):
+    monkeypatch.setattr(episode_pages, "LOOKED_THROUGH", 3)
+    with file.begin(write=True) as connection:
+        early = [step(i, created_at=now() - timedelta(minutes=50 - i)) for i in range(10)]
+        write_records(connection, [early[0].model_copy(update={"cascade": "rare"}), *early[1:]])
+    for path in ("/dashboard/steps?cascade=rare", "/dashboard/episodes?cascade=rare"):
+        pages = 0
+        while True:
+            (answer,) = asked(file, ("GET", path, {}))
+            assert answer.status_code == 200
+            pages += 1
+            further = re.search('href="([^"]*)">Look further back', answer.text)
+            if further is None:
+                break
+            assert "ends here" not in answer.text
+            assert "No steps match" not in answer.text
+            path = html.unescape(further[1])
+        assert "ep_0" in answer.text
+        assert 2 <= pages <= 5
 
 
 def test_trends_stop_in_time_also_where_nothing_is_found(file):
