@@ -48,12 +48,17 @@ def write_atomically(path: Path, text: str, *, errors: str = "strict") -> None:
         raise
 
 
+def user_folder(variable: str, below_home: str) -> Path:
+    """A folder by the XDG specification, such as $XDG_STATE_HOME; one that is not absolute there does not count.
+
+    It would be another folder wherever one works: a lost journal, or somebody else's script.
+    """
+    named = os.environ.get(variable, "")
+    return Path(named) if os.path.isabs(named) else Path.home() / below_home
+
+
 def cache_folder(name: str) -> Path:
     """A folder of what can be made again: under $AGENTCASCADE_CACHE, else the user's cache. It may not exist yet."""
     configured = os.environ.get("AGENTCASCADE_CACHE")
-    base = (
-        Path(configured)
-        if configured
-        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agentcascade"
-    )
+    base = Path(configured) if configured else user_folder("XDG_CACHE_HOME", ".cache") / "agentcascade"
     return base / name

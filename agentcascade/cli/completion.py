@@ -91,11 +91,12 @@ def own_shell() -> Shell:
 
 def place_of(shell: Shell) -> Place:
     """Where completion of a shell is installed."""
-    home = Path.home()
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    from agentcascade._util.files import user_folder
+
+    home, config = Path.home(), user_folder("XDG_CONFIG_HOME", ".config")
     if shell == "fish":
         return Place(config / "fish" / "completions" / f"{PROGRAM}.fish", None)
-    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    data = user_folder("XDG_DATA_HOME", ".local/share")
     bash = home / (".bash_profile" if sys.platform == "darwin" else ".bashrc")
     start = bash if shell == "bash" else Path(os.environ.get("ZDOTDIR") or home) / ".zshrc"
     return Place(data / PROGRAM / f"completion.{shell}", start)

@@ -147,13 +147,12 @@ def _report(to: Console, what: str, problem: str | None, detail: str = "") -> bo
 
 
 def _database(to: Console, settings: CascadeConfig) -> bool:
-    from sqlalchemy import make_url
-
     from agentcascade.storage import open_database
-    from agentcascade.storage.engine import redacted_url
+    from agentcascade.storage.engine import database_url, redacted_url
 
-    what = redacted_url(make_url(settings.bank.url))
+    what = "bank.url"
     try:
+        what = redacted_url(database_url(settings.bank.url))
         open_database(settings.bank.url, migrate=settings.bank.migrate).close()
     except AgentCascadeError as error:
         return _report(to, what, str(error))

@@ -73,7 +73,7 @@ def command(
     """
     require_server("agentcascade launch")
     from agentcascade.launch import foreground, proxy
-    from agentcascade.storage.engine import redacted_url
+    from agentcascade.storage.engine import database_url, redacted_url
     from agentcascade.types import now
 
     name, arguments = _program(words, any_program)
@@ -97,9 +97,7 @@ def command(
         _say_summary(settings, since)
     except (AgentCascadeError, OSError, ValueError) as error:
         say(f"agentcascade: the records cannot be summed up: {describe(error)}", err=True)
-    from sqlalchemy import make_url
-
-    where = redacted_url(make_url(settings.bank.url))
+    where = redacted_url(database_url(settings.bank.url))
     say(f"  records: {where}, namespace {settings.bank.namespace} (agentcascade ledger, agentcascade serve)", err=True)
     if log.exists():
         say(f"  warnings: {log}", err=True)
@@ -208,10 +206,14 @@ def _loaded(config: Path | None, url: str | None, student: str | None, base: str
 
 def _log_file() -> Path:
     """Where warnings go while the terminal is the program's."""
+    from agentcascade._util.files import user_folder
     from agentcascade.types import now
 
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "agentcascade" / f"launch-{now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    return (
+        user_folder("XDG_STATE_HOME", ".local/state")
+        / "agentcascade"
+        / f"launch-{now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    )
 
 
 def _say_summary(settings: CascadeConfig, since: Any) -> None:

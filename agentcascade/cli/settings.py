@@ -61,12 +61,11 @@ def database(settings: CascadeConfig, *, create: bool = False, migrate: bool | N
 
     Its tables are brought up to date where ``bank.migrate`` says so, or `migrate` in its place.
     """
-    from sqlalchemy import make_url
-
     from agentcascade.errors import StorageError
     from agentcascade.storage import open_database
+    from agentcascade.storage.engine import database_url
 
-    place = make_url(settings.bank.url)
+    place = database_url(settings.bank.url)
     file = place.database if place.get_backend_name() == "sqlite" else None
     if not create and file and file != ":memory:" and not Path(file).exists():
         raise StorageError(f"there is no database {file}: give --url or --config, or collect something first")

@@ -8,11 +8,9 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import make_url
-
 from agentcascade._util.files import PRIVATE
 from agentcascade.errors import StorageError, describe
-from agentcascade.storage.engine import redacted_url
+from agentcascade.storage.engine import database_url, redacted_url
 
 
 def backup(url: str, target: Path) -> int:
@@ -27,9 +25,10 @@ def backup(url: str, target: Path) -> int:
         The bytes of the copy, which was checked, and is on the disk.
 
     Raises:
+        ConfigError: For what is no database's URL.
         StorageError: For PostgreSQL, a database in memory or none, a target that exists or cannot be written.
     """
-    place = make_url(url)
+    place = database_url(url)
     if place.get_backend_name() != "sqlite":
         raise StorageError(
             f"{redacted_url(place)} is no SQLite file: pg_dump --format=custom backs it up, pg_restore restores it"

@@ -26,7 +26,8 @@ LIBPQ_OPTIONS = {"connect_timeout": 10, "tcp_user_timeout": 15_000, "keepalives_
 _warned_of: set[Path] = set()
 
 
-def new_engine(url: str | Path) -> Engine:
+def database_url(url: str | Path) -> URL:
+    """A database's URL; a path stands for an SQLite file. Raises `ConfigError` for any other database's, or none."""
     text_url = str(url) if "://" in str(url) else f"sqlite:///{url}"
     for plain in ("postgresql://", "postgres://"):
         if text_url.startswith(plain):
@@ -37,6 +38,11 @@ def new_engine(url: str | Path) -> Engine:
         raise ConfigError("bank.url is not a database URL: e.g. sqlite:///agentcascade.db") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigError(f"bank.url names {parsed.get_backend_name()}: only sqlite and postgresql are supported")
+    return parsed
+
+
+def new_engine(url: str | Path) -> Engine:
+    parsed = database_url(url)
     known_secrets.register(str(parsed.password) if parsed.password else None)
     known_secrets.register_fields({k: v for k, v in parsed.query.items() if isinstance(v, str)})
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from agentcascade._util import forking
-from agentcascade._util.files import open_private
+from agentcascade._util.files import open_private, user_folder
 from agentcascade.storage.claims import try_lock
 from agentcascade.storage.database import Database
 from agentcascade.storage.spill import ConsumeLines, consume_lines
@@ -164,6 +164,6 @@ def state_folder(database: Database, configured: Path | None = None) -> Path | N
     else:
         url = database.engine.url
         name, where = url.database or "", f"{url.host}:{url.port}/{url.database} {url.query.get('options', '')}"
-    base = base or Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "agentcascade"
+    base = base or user_folder("XDG_STATE_HOME", ".local/state") / "agentcascade"
     short = "".join(c for c in name if c.isalnum() or c in "-_.")[:40]
     return base / f"{short}-{blake2b(where.encode(), digest_size=6).hexdigest()}"

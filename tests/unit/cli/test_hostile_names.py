@@ -56,6 +56,14 @@ def test_a_start_file_that_is_read_only_stays_as_it_is(tmp_path):
     assert start.stat().st_mode & 0o777 == 0o444
 
 
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_no_shell_sources_a_script_of_whatever_folder_it_starts_in(tmp_path, monkeypatch, shell):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(variable, "share")
+    assert completion.place_of(shell).script.is_relative_to(tmp_path)
+
+
 @pytest.mark.parametrize(
     "body",
     [

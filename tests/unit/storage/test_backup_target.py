@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from agentcascade.errors import StorageError
+from agentcascade.errors import ConfigError, StorageError
 from agentcascade.storage import backup as module
 
 
@@ -45,6 +45,12 @@ def test_a_link_that_leads_nowhere_is_there_too(url, tmp_path):
     with pytest.raises(StorageError, match="exists"):
         module.backup(url, target)
     assert target.is_symlink()
+
+
+def test_a_database_is_named_as_everywhere_else(url, tmp_path):
+    assert module.backup(str(tmp_path / "a.db"), tmp_path / "copy.db")
+    with pytest.raises(ConfigError, match=r"bank\.url"):
+        module.backup("a://b://c", tmp_path / "other.db")
 
 
 def test_without_links_the_copy_is_there_and_its_owners_alone(url, tmp_path, monkeypatch):
