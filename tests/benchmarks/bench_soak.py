@@ -30,6 +30,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from tests.benchmarks.bench_memory_server import Sample, figure
 from tests.benchmarks.bench_proxy import DOORS, Target, made_key, server
 
 TEXT = "Thought: It has to be washed, so the sink is next. Action: go to sink 1"
@@ -178,18 +179,22 @@ async def main(chosen: argparse.Namespace) -> None:
         with contextlib.ExitStack() as stack:
             target = await asyncio.to_thread(stack.enter_context, server(command, "/readyz", folder, key))
             until = time.monotonic() + chosen.hours * 3600
+            samples: list[Sample] = []
             async with aiohttp.ClientSession() as session:
                 chances = [random.Random(f"{chosen.seed} {i}") for i in range(chosen.clients)]
                 asking = asyncio.gather(*(client(target, session, until, chosen.pause, chance) for chance in chances))
                 while not asking.done():
                     await asyncio.wait([asking], timeout=60)
                     mib = sum(p.memory_info().rss for p in [target.process, *target.process.children(True)]) / 2**20
+                    samples.append(Sample(sum(provider.faults.values()), mib, 0, Counter()))
                     print(f"{sum(provider.faults.values()):8,} requests {mib:7.1f} MiB", flush=True)
                     provider.save(bill)
                 came = sum(asking.result(), Counter())
         provider.save(bill)
         exact, guessed = booked(folder / "soak.db")
     await runner.cleanup()
+    if chosen.figure:
+        await asyncio.to_thread(figure, samples, chosen.figure)
     report(provider, came, exact, guessed)
 
 
@@ -218,5 +223,6 @@ if __name__ == "__main__":
     parser.add_argument("--pause", type=float, default=0, help="seconds between a client's requests, on average")
     parser.add_argument("--folder", type=os.path.abspath, help="an existing folder that keeps database and bill")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--figure", metavar="FILE.svg", help="memory of all processes over the requests")
     parser.add_argument("--seed", type=int, default=0)
     asyncio.run(main(parser.parse_args()))
