@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentcascade._version import __version__
+from agentcascade.cli.groups import NamingGroup
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -44,7 +45,7 @@ COMMANDS = {
 """Command name: module in this package, and its line in the help."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(NamingGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
@@ -71,16 +72,6 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in sorted(COMMANDS.items())])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from agentcascade.errors import did_you_mean
-
-            raise click.UsageError(f"{error.message.rstrip('.')}: {did_you_mean(args[0], COMMANDS)}", ctx) from None
-
     def invoke(self, ctx: click.Context) -> Any:
         from agentcascade.cli.terminal import cleaned
         from agentcascade.errors import AgentCascadeError
@@ -91,6 +82,11 @@ class LazyGroup(click.Group):
             raise cleaned(click.ClickException(str(error))) from None
         except click.ClickException as error:
             raise cleaned(error) from None
+        except OSError as error:
+            if not isinstance(error.filename, str) or not error.strerror:
+                raise
+            said = f"{error.filename}: {error.strerror}. Check the path and its permissions, or choose another"
+            raise cleaned(click.ClickException(said)) from None
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         from agentcascade.cli.terminal import show_traceback

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from agentcascade.cli.bank_collect import collect
 from agentcascade.cli.batching import batch_options, open_batches
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import database, database_options, load_config, opened_bank
 from agentcascade.cli.terminal import console, say
@@ -19,7 +20,7 @@ from agentcascade.cli.terminal import console, say
 namespace_option = click.option("--namespace", help="Default: all of them.")
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """List, show, export, import and prune demonstrations."""
 

@@ -12,6 +12,7 @@ import click
 from rich.table import Column, Table
 
 from agentcascade.cli.batching import model_of, open_batches, poll_option
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import console, say
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from agentcascade.storage.batches import Batch
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """See, await and cancel what was sent by providers' batch interfaces.
 

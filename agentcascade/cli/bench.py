@@ -15,16 +15,17 @@ import click
 from agentcascade import registry
 from agentcascade.bench.policies import POLICIES
 from agentcascade.bench.suites.protocol import Defaults
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import ray_option
 from agentcascade.config.sections import RetrievalConfig
-from agentcascade.errors import ConfigError, did_you_mean
+from agentcascade.errors import ConfigError
 
 WINDOW = "/".join(str(RetrievalConfig.model_fields[f"window_{side}"].default) for side in ("before", "after"))
 LOG_SETTING = "Repeatable; each step of the log is sampled at one of them. Default: the option of the cascade."
 
 
-class SuiteGroup(click.Group):
+class SuiteGroup(NamingGroup):
     """One command for each suite that is registered in the entry-point group ``agentcascade.suites``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -44,15 +45,6 @@ class SuiteGroup(click.Group):
         except ConfigError as error:  # the other suites are listed all the same
             return str(error)
         return command.get_short_help_str(limit=100) if command is not None else ""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            known = did_you_mean(args[0], self.list_commands(ctx))
-            raise click.UsageError(f"{error.message.rstrip('.')}: {known}", ctx) from None
 
 
 @click.group(cls=SuiteGroup, subcommand_metavar="SUITE [OPTIONS]")

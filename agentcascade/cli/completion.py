@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import click
 
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.terminal import say
 
 Shell = Literal["bash", "zsh", "fish"]
@@ -39,7 +40,7 @@ class Place(NamedTuple):
         return f"[ -r {script} ] && . {script}  {MARK}"
 
 
-@click.group("completion")
+@click.group("completion", cls=NamingGroup)
 def command() -> None:
     """Complete commands, options and names of your configuration by the Tab key, in bash, zsh and fish."""
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import say
 
 
-@click.group("db")
+@click.group("db", cls=NamingGroup)
 def command() -> None:
     """Upgrade, back up, prune, clear and vacuum the database."""
 

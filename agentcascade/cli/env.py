@@ -6,12 +6,13 @@ import shutil
 
 import click
 
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.terminal import say
 
 KNOWN = ("appworld",)
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """Install the environments that benchmarks play in."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from agentcascade.cli.batching import open_batches, poll_option
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import database, database_options, load_config, opened_bank
 from agentcascade.cli.terminal import say
@@ -50,7 +51,7 @@ def judge_options(function: F) -> F:
     return database_options(function)
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """Check a judge on known outcomes, and judge stored episodes."""
 

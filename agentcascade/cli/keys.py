@@ -11,12 +11,13 @@ from typing import Any
 import click
 from rich.table import Column, Table
 
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import console, say
 from agentcascade.types import now
 
 
-@click.group("keys")
+@click.group("keys", cls=NamingGroup)
 def command() -> None:
     """Create, list and revoke API keys."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.settings import database, database_options, load_config
 from agentcascade.cli.terminal import console, say
 
@@ -24,7 +25,7 @@ OUT = click.option(
 )
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """Import, export and show logs of steps that student and teacher both answered."""
 

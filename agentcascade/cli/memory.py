@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.numbers import FiniteRange
 from agentcascade.cli.settings import answer_options, database, database_options, load_config, ray_option
 from agentcascade.cli.terminal import console, say
@@ -25,7 +26,7 @@ out_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """Keep histories, ask them, and train the router that decides what an answer may cost."""
 

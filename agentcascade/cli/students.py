@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentcascade.cli.groups import NamingGroup
 from agentcascade.cli.students_engine import engine_options, engine_settings
 from agentcascade.cli.students_sample import sample
 from agentcascade.cli.terminal import say
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from agentcascade.vllm.registry import Student
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """Serve students on your own machines with vLLM."""
 

@@ -119,6 +119,28 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert not missing.exists()
 
 
+def test_a_database_is_named_by_its_path_too(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_path = ["--url", "run.db"]
+    assert run("ledger", *by_path).output == run("ledger", "--url", url).output
+    assert "there is no database other.db" in run("ledger", "--url", "other.db", ok=False).output
+    assert "bytes in copy.db" in run("db", "backup", *by_path, "copy.db").output
+    monkeypatch.setenv("AGENTCASCADE_BANK__URL", "run.db")
+    Path("agentcascade.yaml").write_text("teacher: agentcascade:ScriptedModel\nmode: teacher\n")
+    assert "run.db: opens" in run("doctor").output
+    for wrong, says in (("mysql://h/d", "only sqlite and postgresql"), ("sqlite:/run.db://", "not a database URL")):
+        assert says in run("ledger", "--url", wrong, ok=False).output
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    said = " ".join(run("init", "--yes", "file/agentcascade.yaml", ok=False).output.split())
+    assert "file: File exists. Check the path and its permissions" in said
+    monkeypatch.chdir("/proc")
+    assert "/proc/" in (said := run("init", "--yes", ok=False).output)
+    assert "Check the path and its permissions" in said
+
+
 def test_init_writes_what_doctor_and_load_accept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for key in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
@@ -207,6 +229,8 @@ def test_a_bench_without_an_extra_says_what_to_install_before_it_plays(
     ("arguments", "says"),
     [
         (["bnk"], "did you mean 'bank'?"),
+        (["bank", "lst"], "did you mean 'list'?"),
+        (["completion", "bash"], "known: install, show, uninstall."),
         (["bench", "alfworld", "--policy", "cascde"], "did you mean 'cascade'?"),
         (["bench", "alfworld", "--policy", "random"], "run 'cascade' too"),
         (["bench", "alfworld", "--teacher-price", "3"], "IN/OUT"),
