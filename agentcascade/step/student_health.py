@@ -32,11 +32,11 @@ class StudentHealth:
             self._said.add(student)
         since = "has not worked yet" if new else f"failed {count} times in a row"
         log.warning(
-            "student %s %s, and steps are taken without it: %s. Check its name, address and key with "
-            "`agentcascade doctor --call`; this is said once, each decision records its failures",
+            "student %s %s, and steps are taken without it: %s. Check its name, address and key (`agentcascade doctor "
+            "--call` tries those of a configuration); this is said once, each decision records its failures",
             student,
             since,
-            describe(error),
+            describe(error).rstrip("."),
         )
 
     def add_success(self, student: str) -> None:
