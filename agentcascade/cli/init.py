@@ -22,7 +22,7 @@ from agentcascade.cli.terminal import say
 @click.option("--teacher", metavar="MODEL", help="In place of the preset's.")
 @click.option("--student", metavar="MODEL", help="Likewise.")
 @click.option("--api-base", metavar="URL", help="Of a student on your own machine (preset vllm).")
-@click.option("--mode", type=click.Choice(MODES), help="Default: collect.")
+@click.option("--mode", type=click.Choice(MODES), help="Default: collect (preset full: its template has cascade).")
 @click.option("--yes", is_flag=True, help="Ask nothing: take the defaults. A file that is there is not overwritten.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(path: Path, preset: str | None, yes: bool, force: bool, **options: str | None) -> None:

@@ -42,7 +42,7 @@ def passing(settings: CascadeConfig, upstreams: Iterable[str], cascade: str | No
     names = list(variants(settings))
     name = cascade or settings.server.passthrough or (names[0] if len(names) == 1 else "")
     if name not in names:
-        which = "--cascade" if cascade else "server.passthrough"
+        which = "--cascade" if cascade else "server.passthrough, or --cascade of `launch`"
         raise ConfigError(f"{which}: name the cascade that passes through: {did_you_mean(name, names)}")
     more: dict[str, Any] = {"server": {"passthrough": name}}
     if given := read_upstreams(upstreams):

@@ -78,7 +78,8 @@ def command(
         names = ", ".join(sorted(settings.cascades) or ["default"])
         if settings.server.passthrough:
             names += " (pass-through: the models that clients name, with the clients' own keys)"
-        say(f"agentcascade serves {names} on http://{settings.server.host}:{settings.server.port}/v1", err=True)
+        root = f"http://{settings.server.host}:{settings.server.port}"
+        say(f"agentcascade serves {names} on {root}/v1, and a dashboard on {root}/", err=True)
         say(reached_by(settings), err=True)
         serve(settings, workers=workers)
 
