@@ -20,7 +20,7 @@ from agentcascade.envs.intercode_sql import prices, runs, schema, shipped, tasks
 from agentcascade.envs.intercode_sql.results import databases
 from agentcascade.envs.recorded.models import nearest
 from agentcascade.envs.recorded.rows import read
-from agentcascade.errors import ConfigError, EnvironmentFailed, InvalidAction
+from agentcascade.errors import ConfigError, EnvironmentFailed, InvalidAction, MissingExtra
 from agentcascade.models.tokens import count_messages, token_counter
 from agentcascade.types import Message
 
@@ -169,10 +169,10 @@ def is_right(task: int, rows: str) -> bool | None:
 
 
 def statement(text: str) -> str:
-    """The statement that an answer holds, as the agent's action format reads it; what is none as it is."""
+    """The statement that an answer holds, as the action format reads it; else, or without a parser, the text as it is."""
     try:
         return statement_of(FORMAT.parse({"role": "assistant", "content": text}).text)
-    except InvalidAction:
+    except (InvalidAction, MissingExtra):
         return statement_of(text)
 
 

@@ -125,7 +125,9 @@ def test_a_database_is_named_by_its_path_too(url: str, tmp_path: Path, monkeypat
     assert "there is no database other.db" in run("ledger", "--url", "other.db", ok=False).output
     assert "bytes in copy.db" in run("db", "backup", *by_path, "copy.db").output
     monkeypatch.setenv("AGENTCASCADE_BANK__URL", "run.db")
-    Path("agentcascade.yaml").write_text("teacher: agentcascade:ScriptedModel\nmode: teacher\n")
+    Path("agentcascade.yaml").write_text(
+        "teacher: {name: agentcascade:ScriptedModel, options: {script: [go]}}\nmode: teacher\n"
+    )
     assert "run.db: opens" in run("doctor").output
     for wrong, says in (("mysql://h/d", "only sqlite and postgresql"), ("sqlite:/run.db://", "not a database URL")):
         assert says in run("ledger", "--url", wrong, ok=False).output
@@ -230,7 +232,7 @@ def test_a_bench_without_an_extra_says_what_to_install_before_it_plays(
     [
         (["bnk"], "did you mean 'bank'?"),
         (["bank", "lst"], "did you mean 'list'?"),
-        (["completion", "bash"], "known: install, show, uninstall."),
+        (["completion", "bash"], "did you mean 'show'?"),
         (["bench", "alfworld", "--policy", "cascde"], "did you mean 'cascade'?"),
         (["bench", "alfworld", "--policy", "random"], "run 'cascade' too"),
         (["bench", "alfworld", "--teacher-price", "3"], "IN/OUT"),
