@@ -169,7 +169,7 @@ def is_right(task: int, rows: str) -> bool | None:
 
 
 def statement(text: str) -> str:
-    """The statement that an answer holds, as the action format reads it; else, or without a parser, the text as it is."""
+    """The statement that an answer holds, as the action format reads it; without a parser, the text as it is."""
     try:
         return statement_of(FORMAT.parse({"role": "assistant", "content": text}).text)
     except (InvalidAction, MissingExtra):
