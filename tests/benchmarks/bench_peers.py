@@ -20,7 +20,6 @@ import secrets
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -116,22 +115,7 @@ def portkey(folder: Path) -> Iterator[Target]:
 @contextlib.contextmanager
 def tensorzero(folder: Path, url: str) -> Iterator[Target]:
     """The HTTP gateway that its `patch_openai_client` starts within a process; no database."""
-    config = folder / "tensorzero.toml"
-    config.write_text(
-        textwrap.dedent(
-            f"""
-            [gateway]
-            observability.enabled = false
-            [models.mini]
-            routing = ["local"]
-            [models.mini.providers.local]
-            type = "openai"
-            model_name = "gpt-4.1-mini"
-            api_base = "{url}/"
-            api_key_location = "env::PEER_KEY"
-            """
-        )
-    )
+    config = peer_calls.tensorzero_config(folder, url)
     command = [str(PEERS / "bin" / "python"), "-c", TENSORZERO, str(config)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -107,12 +107,10 @@ def cascadeflow(cascade: bool) -> Callable[[str, str], Ask]:
     return make
 
 
-def tensorzero(url: str, _: str) -> Ask:
-    """Its embedded gateway, without a database, so without observability."""
-    import tensorzero as library
-
-    name = Path(tempfile.mkdtemp()) / "tensorzero.toml"
-    name.write_text(
+def tensorzero_config(folder: Path, url: str) -> Path:
+    """TensorZero's configuration: one model behind `url`, without a database, so without observability."""
+    path = folder / "tensorzero.toml"
+    path.write_text(
         f"""
 [gateway]
 observability.enabled = false
@@ -125,6 +123,14 @@ api_base = "{url}/"
 api_key_location = "env::PEER_KEY"
 """
     )
+    return path
+
+
+def tensorzero(url: str, _: str) -> Ask:
+    """Its embedded gateway."""
+    import tensorzero as library
+
+    name = tensorzero_config(Path(tempfile.mkdtemp()), url)
     os.environ["PEER_KEY"] = "k"
     made: list[Any] = []
 
