@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+
+from agentcascade._util.ports import free_port
 
 _numbers = count()
 
@@ -39,12 +40,6 @@ def _account() -> dict[str, int | list[int]]:
 def _reachable(folder: Path) -> bool:
     """Whether every account may enter this folder."""
     return all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +70,7 @@ def serving(binaries: Path, *packages: Path) -> Iterator[str]:
         for part in packages:
             shutil.copytree(part, folder / part.name, symlinks=True)
         binaries = folder / binaries.relative_to(packages[0].parent)
-    data, port = folder / "data", _free_port()
+    data, port = folder / "data", free_port()
     environment = os.environ | {"LC_ALL": "C.UTF-8", "HOME": str(folder)}
     start = {"env": environment, "cwd": folder, **account}
     subprocess.run(
@@ -96,7 +91,7 @@ def serving(binaries: Path, *packages: Path) -> Iterator[str]:
         deadline = time.monotonic() + 120
         while True:
             try:
-                psycopg.connect(url).close()
+                psycopg.connect(url, connect_timeout=5).close()
                 break
             except psycopg.OperationalError:
                 if server.poll() is not None or time.monotonic() > deadline:

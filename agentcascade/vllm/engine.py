@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from agentcascade._util.child_environment import ENGINE, HUB, child_environment
 from agentcascade._util.files import TRUNCATED, cache_folder, open_private
+from agentcascade._util.ports import free_port
 from agentcascade.errors import ConfigError, EnvironmentFailed
 
 GRACE_SECONDS = 20.0
@@ -238,9 +238,3 @@ def end_process_group(pid: int, gone: Callable[[], bool], grace: float = GRACE_S
         deadline = time.monotonic() + seconds
         while not gone() and time.monotonic() < deadline:
             time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

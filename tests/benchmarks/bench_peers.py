@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 import psutil
 
+from agentcascade._util.ports import free_port
 from tests.benchmarks import endpoint, peer_calls
 from tests.benchmarks.bench_proxy import (
     CACHE,
@@ -39,7 +40,6 @@ from tests.benchmarks.bench_proxy import (
     Target,
     answers,
     fill,
-    free_port,
     in_turn,
     load,
     made_key,

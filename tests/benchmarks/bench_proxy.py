@@ -22,7 +22,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -43,6 +42,7 @@ import psutil
 import yaml
 
 import agentcascade
+from agentcascade._util.ports import free_port
 from tests.benchmarks import endpoint, stream_client
 from tests.benchmarks.bench_bank import STEPS_EACH, trajectories
 from tests.benchmarks.bench_wrap import conversation
@@ -194,13 +194,6 @@ def answers(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def ours(folder: Path, url: str, workers: int) -> list[str]:

@@ -27,8 +27,9 @@ import httpx
 import psutil
 import yaml
 
+from agentcascade._util.ports import free_port
 from tests.benchmarks import endpoint
-from tests.benchmarks.bench_proxy import Target, answers, chat, free_port, load, ours, server
+from tests.benchmarks.bench_proxy import Target, answers, chat, load, ours, server
 from tests.benchmarks.bench_retrieval import postgres
 
 BALANCER = """

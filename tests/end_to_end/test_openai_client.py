@@ -18,6 +18,7 @@ from fake_openai import FakeOpenAI, Reply
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import Proxy, serving, settings
 
+from agentcascade._util.ports import free_port
 from agentcascade.config.load import CascadeConfig
 
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -99,19 +100,13 @@ def test_what_would_fail_again_is_not_tried_again(start: Start, status: int, cod
     assert len(fake.requests) == 1 + retried
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", ROUTES)
 @pytest.mark.parametrize("place", ["refused", "no-such-host.invalid"])
 def test_a_provider_that_cannot_be_reached_is_a_bad_gateway(
     tmp_path: Path, name: str, stream: bool, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = f"http://127.0.0.1:{closed_port()}/v1" if place == "refused" else f"http://{place}/v1"
+    url = f"http://127.0.0.1:{free_port()}/v1" if place == "refused" else f"http://{place}/v1"
     with FakeOpenAI() as fake, serving(
         CascadeConfig(**settings(fake, tmp_path, mode="teacher") | teacher(name, url))
     ) as proxy:  # fmt: skip

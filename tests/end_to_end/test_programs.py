@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ import httpx
 import pytest
 import yaml
 from fake_openai import FakeOpenAI, Reply, Request
+
+from agentcascade._util.ports import free_port
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 
@@ -97,7 +98,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
-    with FakeOpenAI(answers_one) as fake, socket.socket() as probe:
+    with FakeOpenAI(answers_one) as fake:
         model = {"api_base": fake.url, "api_key": "sk-upstream", "retries": 0, "price": PRICE}
         config = {
             "teacher": {"name": "openai/teacher", **model},
@@ -115,9 +116,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         own = [sys.executable, "-m", "agentcascade"]
         create = [*own, "keys", "create", "programs", "--config", str(path)]
         key = subprocess.run(create, check=True, capture_output=True, text=True).stdout.strip()
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+        port = free_port()
         with (folder / "log").open("wb") as log:
             serve = [*own, "serve", "--config", str(path), "--port", str(port)]
             process = subprocess.Popen(serve, cwd=folder, stdout=log, stderr=log)

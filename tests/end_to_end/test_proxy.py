@@ -26,6 +26,7 @@ pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import UPSTREAM_KEY, settings
 from sqlalchemy import select
 
+from agentcascade._util.ports import free_port
 from agentcascade.storage import open_database, tables
 from agentcascade.storage.keys import Keys
 from agentcascade.types import now
@@ -81,9 +82,7 @@ def bearer(key: str) -> dict[str, str]:
 
 @contextmanager
 def served(fake: FakeOpenAI, folder: Path, **more: Any) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "agentcascade.yaml").write_text(yaml.safe_dump(settings(fake, folder, **more)))
     command = [sys.executable, "-m", "agentcascade", "serve", "--port", str(port)]
     environment = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}

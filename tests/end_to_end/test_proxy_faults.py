@@ -24,6 +24,7 @@ pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import serving, settings
 from sqlalchemy import Engine, event, select
 
+from agentcascade._util.ports import free_port
 from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import open_database, tables
 
@@ -37,9 +38,7 @@ class Wire:
         self._pairs: list[socket.socket] = []
         self._flows = threading.Event()
         self._flows.set()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.mend()
 
     def mend(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,8 @@ from fake_openai import FakeOpenAI, Reply, Request
 from openai import NotFoundError, OpenAI
 from postgres import postgres_server, postgres_url  # noqa: F401
 
+from agentcascade._util.ports import free_port
+
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 100}
@@ -37,12 +38,6 @@ HELD = "slowly: "
 
 def answer(request: Request) -> Reply:
     return Reply(texts=("take the mug",) if request.body["model"] == "teacher" else ("student says so",), usage=USAGE)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def run(config: Path, *arguments: str) -> str:

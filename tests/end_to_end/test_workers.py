@@ -29,6 +29,7 @@ pytest.importorskip("fastapi", reason="needs the extra `server`")
 from proxy import settings
 from sqlalchemy import select
 
+from agentcascade._util.ports import free_port
 from agentcascade.server.workers import merge_pages
 from agentcascade.storage import open_database, tables
 
@@ -58,9 +59,7 @@ class Server:
 
 @contextmanager
 def served(config: dict[str, Any], folder: Path, workers: int) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "agentcascade.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "agentcascade", "serve", "--port", str(port), "--workers", str(workers)]
     with (folder / "log").open("wb") as log:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import yaml
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 from sqlalchemy import select
 
+from agentcascade._util.ports import free_port
 from agentcascade.storage import open_database, tables
 from tests.fake_openai import FakeOpenAI, Reply
 from tests.proxy import settings
@@ -82,9 +82,7 @@ def test_a_stream_is_finished_and_booked_while_others_are_refused(tmp_path: Path
     """Whatever is signalled meanwhile: another SIGTERM, or, before it, a SIGHUP whose new server must not come."""
     words = " ".join(f"w{i}" for i in range(60))
     with FakeOpenAI(lambda _: Reply(texts=(words,), chunk_delay=0.05)) as fake:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         config = settings(fake, tmp_path, mode="teacher", server={"port": port}, deadline_seconds=60)
         config["teacher"] |= {"timeout_seconds": 60}
         (tmp_path / "agentcascade.yaml").write_text(yaml.safe_dump(config))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from provider import BLOCK, Out, Provider, last, part, whole
 from provider_cases import ADAPTERS, ASK, CASES, CHAT, FORMS, KEY, PRICE, Case, ask, refuses, says
 
+from agentcascade._util.ports import free_port
 from agentcascade.errors import bill_of
 from agentcascade.models import http_limits, response_reader
 from agentcascade.models.openai_client import ClientModel
@@ -137,10 +137,7 @@ class TestBounds:
 @pytest.mark.parametrize("adapter", ADAPTERS)
 class TestTimeouts:
     async def test_nobody_listens(self, adapter: str, form: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        got = await ask(ADAPTERS[adapter](f"http://127.0.0.1:{port}/v1"), form)
+        got = await ask(ADAPTERS[adapter](f"http://127.0.0.1:{free_port()}/v1"), form)
         assert isinstance(got.error, Exception)
         assert bill_of(got.error) is None, "nothing was sent"
 

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from agentcascade._util.ports import free_port
 from agentcascade.errors import ProviderError, bill_of
 from agentcascade.models import http_client
 from agentcascade.models.anthropic import AnthropicModel
@@ -273,13 +274,6 @@ def test_a_model_that_nobody_closes_says_nothing_and_keeps_no_loop(caplog: pytes
         del model
         gc.collect()
     assert not [record for record in caplog.records if record.name == "asyncio"], caplog.text
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def server_context(folder: Path) -> ssl.SSLContext:
