@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import replace
 
 from agentcascade._util.stable_draw import included
@@ -109,14 +110,13 @@ class Audits:
         record = StepRecord(situation, "cascade", cascade=self._context.name)
 
         async def read(answer: Completion | Exception) -> float | None:
-            return await self._read(answer, situation, request, step, decision)
+            """The loss; what the answer cost is on the batch's bill, and not on the shadow's."""
+            return await self._loss(_given(answer), record, request, step, decision)
 
         try:
             model, messages, options = ModelCalls(self._context, audited, record).teacher_request(request.messages)
         except Exception as error:
-            record.add_failure("audit", error)
-            self._log(record, step, decision, request, None)
-            self._failures.add(False)
+            self._lose(error, record, step, decision, request)
             return
         options = {name: value for name, value in options.items() if name != "timeout"}
         question = AuditQuestion(model, messages, options, situation.namespace, audited.accounts)
@@ -126,52 +126,47 @@ class Audits:
         if self._is_watched() and not self._failures.leave_out():
             await self._judge(loss)
 
-    async def _read(
+    async def _run(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
+        record = StepRecord(situation, "cascade", cascade=self._context.name)
+        loss = await self._loss(self._ask(request.behind(), request, record), record, request, step, decision)
+        if loss is not None:  # a teacher that could not be asked says nothing of the student
+            await self._judge(loss)
+
+    async def _loss(
         self,
-        answer: Completion | Exception,
-        situation: Situation,
+        answer: Awaitable[Completion],
+        record: StepRecord,
         request: Request,
         step: StepRecord,
         decision: Decision,
     ) -> float | None:
-        """The loss by an answer that came in a batch; what it cost is on the batch's bill, and not on the shadow's."""
-        record = StepRecord(situation, "cascade", cascade=self._context.name)
-        taught: str | None = None
-        try:
-            if isinstance(answer, Exception):
-                raise answer
-            sample = await parse(self._context, answer.messages[0], situation, request.behind())
-            taught = sample.action.key if sample.action else None
-        except (Exception, asyncio.CancelledError) as error:
-            record.add_failure("audit", error)
-            if isinstance(error, asyncio.CancelledError):
-                self._log(record, step, decision, request, taught)
-                raise
-        self._log(record, step, decision, request, taught)
-        answered = not isinstance(answer, Exception)
-        self._failures.add(answered)
-        return self._learn(situation, step, decision, taught) if answered else None
+        """The loss by the teacher's answer, logged; None where there is no answer. The router is told of it.
 
-    async def _run(self, situation: Situation, request: Request, step: StepRecord, decision: Decision) -> None:
-        context = self._context
-        record = StepRecord(situation, "cascade", cascade=context.name)
-        audited = request.behind()
-        taught: str | None = None
-        answered = False
+        An answer that holds no action is a disagreement.
+        """
         try:
-            completion = await self._ask(audited, request, record)
-            answered = True
-            sample = await parse(context, completion.messages[0], situation, audited)
-            taught = sample.action.key if sample.action else None
+            message = (await answer).messages[0]
+            sample = await parse(self._context, message, record.situation, request.behind())
         except (Exception, asyncio.CancelledError) as error:
-            record.add_failure("audit", error)
+            self._lose(error, record, step, decision, request)
             if isinstance(error, asyncio.CancelledError):
-                self._log(record, step, decision, request, taught)
                 raise
+            return None
+        taught = sample.action.key if sample.action else None
         self._log(record, step, decision, request, taught)
-        self._failures.add(answered)
-        if answered:  # a teacher that could not be asked says nothing of the student
-            await self._judge(self._learn(situation, step, decision, taught))
+        self._failures.add(True)
+        if can_learn(self._context.router):
+            self._context.router.update(record.situation, voting.tally(step.samples), taught)
+        return float(taught != decision.action)
+
+    def _lose(
+        self, error: BaseException, record: StepRecord, step: StepRecord, decision: Decision, request: Request
+    ) -> None:
+        """Log an audit that has no answer; one that was cancelled is not the teacher's failure."""
+        record.add_failure("audit", error)
+        self._log(record, step, decision, request, None)
+        if isinstance(error, Exception):
+            self._failures.add(False)
 
     async def _ask(self, audited: Request, request: Request, record: StepRecord) -> Completion:
         """The teacher's answer, from a call that audits share where they may."""
@@ -186,12 +181,6 @@ class Audits:
                 return shared
         async with asyncio.timeout(seconds):
             return await calls.ask_teacher(request.messages, "audit")
-
-    def _learn(self, situation: Situation, step: StepRecord, decision: Decision, taught: str | None) -> float:
-        """The loss; the router is told of it."""
-        if can_learn(self._context.router):
-            self._context.router.update(situation, voting.tally(step.samples), taught)
-        return float(taught != decision.action)
 
     async def _judge(self, loss: float) -> None:
         """Hand the loss to the guard; what fails there is logged."""
@@ -238,6 +227,12 @@ class Audits:
                 seconds=record.seconds,
             )
         )
+
+
+async def _given(answer: Completion | Exception) -> Completion:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 async def _unasked(answer: Completion | Exception) -> float:
