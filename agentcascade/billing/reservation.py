@@ -59,15 +59,23 @@ class Reservation:
 
     async def settle(self, dollars: Decimal) -> None:
         """Book what the call has cost; behind the answer, which does not wait, where the database hangs."""
+        booking = self.start_settling(dollars)
+        if booking is not None:
+            await self.wait_for(booking)
+
+    def start_settling(self, dollars: Decimal) -> asyncio.Future[Any] | None:
+        """Book what the call has cost, whatever becomes of the caller; None where that is not to be waited for."""
         if self.is_handed_on:
-            return
+            return None
         if self.is_abandoned:
             with suppress(RuntimeError):
                 self.book(dollars)
-            return
+            return None
         booking = keep_until_done(asyncio.ensure_future(self.book(dollars)))
-        if self._id is None:
-            return  # the database did not answer before: it is not waited for again
+        return booking if self._id is not None else None  # else the database did not answer before
+
+    async def wait_for(self, booking: asyncio.Future[Any]) -> None:
+        """Wait a while for what `start_settling` books."""
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
                 await asyncio.shield(booking)

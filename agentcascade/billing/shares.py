@@ -150,14 +150,13 @@ class SharedReservation:
 
     async def reserve(self, dollars: Decimal, seconds: float) -> None:
         """Set the parts of `dollars` aside. Raises `BudgetExceeded`, `StorageError`; then nothing is."""
-        held: list[Reservation] = []
+        held: list[tuple[Reservation, Decimal]] = []
         try:
             for part, share in self._split(dollars):
                 await part.reserve(share, seconds)
-                held.append(part)
+                held.append((part, Decimal(0)))
         except BaseException:
-            for part in held:
-                await part.settle(Decimal(0))
+            await _settle(held)
             raise
 
     def book(self, dollars: Decimal) -> Awaitable[None]:
@@ -165,9 +164,8 @@ class SharedReservation:
         return _all([part.book(share) for part, share in self._split(dollars)])
 
     async def settle(self, dollars: Decimal) -> None:
-        """Book what the call has cost."""
-        for part, share in self._split(dollars):
-            await part.settle(share)
+        """Book what the call has cost: all parts, also where its caller goes before the first is booked."""
+        await _settle(self._split(dollars))
 
     def _split(self, dollars: Decimal) -> list[tuple[Reservation, Decimal]]:
         """What each set of budgets bears: the sum of its questions' parts, as their bills have them."""
@@ -176,6 +174,13 @@ class SharedReservation:
             if share.accounts:
                 borne[share.accounts] += part
         return [(self._parts[accounts], part) for accounts, part in borne.items()]
+
+
+async def _settle(parts: Sequence[tuple[Reservation, Decimal]]) -> None:
+    begun = [(part, part.start_settling(dollars)) for part, dollars in parts]
+    waits = [part.wait_for(booking) for part, booking in begun if booking is not None]
+    if waits:  # else nobody waits any more, perhaps not even an event loop
+        await _all(waits)
 
 
 async def _all(bookings: Sequence[Awaitable[None]]) -> None:
