@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -21,6 +22,44 @@ def replace_lone_surrogates(message: Message) -> Message:
         clean: Message = json.loads(json.dumps(message, ensure_ascii=False, default=str).encode(errors="replace"))
         return clean
     return message
+
+
+def encodable_messages(messages: Sequence[Message]) -> Sequence[Message]:
+    """The conversation as UTF-8 can encode it, "?" for every lone surrogate; the same object where there is none."""
+    if all(map(_is_encodable, messages)):
+        return messages
+    return [message if _is_encodable(message) else replace_lone_surrogates(message) for message in messages]
+
+
+def encodable_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Likewise the options of a call, its tools among them."""
+    try:
+        to_json(options, serialize_unknown=True)
+    except PydanticSerializationError:
+        return {name: without_lone_surrogates(value) for name, value in options.items()}
+    return options
+
+
+def _is_encodable(message: Message) -> bool:
+    for value in message.values():
+        if isinstance(value, str):
+            if not value.isascii():
+                try:
+                    value.encode()
+                except UnicodeEncodeError:
+                    return False
+        elif value is not None and replace_lone_surrogates(message) is not message:
+            return False
+    return True
+
+
+def without_lone_surrogates(value: Any) -> Any:
+    """A text, or plain data with texts in it, with "?" for every lone surrogate."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, Mapping):
+        return {without_lone_surrogates(k): without_lone_surrogates(v) for k, v in value.items()}
+    return [without_lone_surrogates(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def clean_completion(completion: Completion) -> Completion:

@@ -147,7 +147,7 @@ class Bank:
         return await apart(self._add, items)
 
     def _add(self, items: Sequence[Trajectory]) -> list[bool]:
-        items = [self._redact(item) for item in items] if self._redact else list(items)
+        items = [trajectories.encodable(self._redact(item) if self._redact else item) for item in items]
         for item in items:
             trajectories.check_bankable(item)
         vectors = text_vectors(self.embedder, self._texts, items)

@@ -23,7 +23,7 @@ from agentcascade.billing.tab import Bill as Bill
 from agentcascade.billing.tab import Tab as Tab
 from agentcascade.billing.worst_case import PlannedCall
 from agentcascade.errors import EmptyCompletion, bill_of
-from agentcascade.messages import clean_completion
+from agentcascade.messages import clean_completion, encodable_messages, encodable_options
 from agentcascade.protocols import Budgets, ChatModel, Observer, TokenCounter, can_stream
 from agentcascade.types import (
     Account,
@@ -122,6 +122,7 @@ class Door:
             TimeoutError: `seconds` have passed.
             Exception: What the model raises, which then carries what it cost (`errors.bill_of`).
         """
+        messages, options = encodable_messages(messages), encodable_options(options)
         n = int(options.get("n") or 1)
         entry = None
         if self._cache is not None and namespace is not None:

@@ -16,6 +16,7 @@ from agentcascade.memory.chunking import Line
 from agentcascade.memory.dates import Period, named_periods
 from agentcascade.memory.index import HistorySnapshot
 from agentcascade.memory.tokenization import content_phrases, proper_names, term_set, terms
+from agentcascade.messages import without_lone_surrogates
 from agentcascade.models.embeddings import TextVectors
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.protocols import Embedder, TokenCounter
@@ -78,7 +79,7 @@ def token_vectors_of(embedder: Embedder) -> TokenVectors:
     def words(texts: Sequence[str]) -> list[Vector]:
         split = [text.split() or [""] for text in texts]
         known = sorted({word for words in split for word in words})
-        vectors = dict(zip(known, np.asarray(embedder.embed(known), dtype=np.float32)))
+        vectors = dict(zip(known, np.asarray(embedder.embed(without_lone_surrogates(known)), dtype=np.float32)))
         return [np.stack([vectors[word] for word in words]) for words in split]
 
     return words

@@ -9,6 +9,7 @@ import numpy as np
 
 from agentcascade._util.lru_cache import LRUCache
 from agentcascade.errors import EmbeddingError
+from agentcascade.messages import without_lone_surrogates
 from agentcascade.protocols import Embedder
 
 if TYPE_CHECKING:
@@ -42,7 +43,12 @@ class TextVectors:
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
-    """`embedder`'s vectors (n, dimension); raises `EmbeddingError` naming the first text with an unusable one."""
+    """`embedder`'s vectors (n, dimension); raises `EmbeddingError` naming the first text with an unusable one.
+
+    A lone surrogate, which no tokenizer takes, is embedded as "?".
+    """
+    if not all(map(str.isascii, texts)):
+        texts = without_lone_surrogates(texts)
     vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
     if vectors.shape != (len(texts), embedder.dimension):
         raise EmbeddingError(

@@ -9,9 +9,11 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import Connection, Select, delete, func, select
 
 from agentcascade.errors import BankError
+from agentcascade.messages import without_lone_surrogates
 from agentcascade.storage.tables import embeddings, removals, steps, trajectories
 from agentcascade.storage.upsert import upsert
 from agentcascade.types import Step, Trajectory
@@ -58,7 +60,16 @@ def banked_ids(connection: Connection, ids: Collection[str]) -> set[str]:
 
 def text_key(model: str, text: str) -> str:
     """Key of a text's vector; empty for an empty text, which has none."""
-    return blake2b(f"{model}\0{text}".encode(), digest_size=16).hexdigest() if text else ""
+    return blake2b(f"{model}\0{text}".encode(errors="replace"), digest_size=16).hexdigest() if text else ""
+
+
+def encodable(trajectory: Trajectory) -> Trajectory:
+    """The trajectory with "?" for every lone surrogate, so that it can be stored; the same object without any."""
+    try:
+        trajectory.model_dump_json()
+    except PydanticSerializationError:
+        return Trajectory.model_validate(without_lone_surrogates(trajectory.model_dump()))
+    return trajectory
 
 
 def content_digest(trajectory: Trajectory) -> str:
