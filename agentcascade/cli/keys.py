@@ -54,6 +54,7 @@ def _moment(value: str) -> datetime:
 @click.option("--namespace", default="default", show_default=True, help="Whose demonstrations it sees and adds to.")
 @click.option("--cascade", "cascades", multiple=True, help="May use only this one; repeatable. Default: all.")
 @click.option("--admin", is_flag=True, help="May read metrics, and every namespace on the dashboard.")
+@click.option("--metrics", is_flag=True, help="Reads /metrics and nothing else: a key for Prometheus.")
 @click.option("--budget", metavar="DOLLARS", callback=_dollars, help="Default: none.")
 @click.option("--period", type=click.Choice(["total", "day", "month"]), default="month", show_default=True)
 @click.option("--rpm", type=click.IntRange(1), help="Requests per minute. Default: no limit.")
@@ -95,7 +96,7 @@ def show(config: Path | None, url: str | None, as_json: bool) -> None:
         state = "revoked" if key.revoked_at else "valid" if key.valid else "expired"
         table.add_row(
             key.id,
-            key.name + (" (admin)" if key.admin else ""),
+            key.name + (" (admin)" if key.admin else " (metrics)" if key.metrics else ""),
             key.namespace,
             ", ".join(key.cascades) or "all",
             "none" if key.budget is None else f"${key.budget:f} / {key.period}",

@@ -317,7 +317,9 @@ ORCHESTRATED = re.compile(r"(?:.*_)?(?:SERVICE_(?:HOST|PORT.*)|PORT(?:_\d+_[A-Z]
 """What Kubernetes (and Docker's links) set for a service that is called agentcascade, or begins so."""
 
 
-OTHER_VARIABLES = {"cache", "config", "log_level", "log_format", "vllm", "workers_folder", "child_variables"}
+OTHER_VARIABLES = {
+    "cache", "config", "log_level", "log_format", "vllm", "workers_folder", "workers_session_secret", "child_variables"
+}  # fmt: skip
 """Of AGENTCASCADE_…, those that are read elsewhere."""
 
 

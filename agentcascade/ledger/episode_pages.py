@@ -224,7 +224,7 @@ class EpisodeQueries:
             named = select(calls.c.model).where(calls.c.decision.in_([row.id for row in rows[:500]])).distinct()
             models = sorted(connection.execute(named.limit(OPTIONS)).scalars())
             names: dict[str, list[str]] = {row.namespace: [] for row in rows}
-            of_keys = select(keys.c.namespace, keys.c.name).where(keys.c.revoked_at.is_(None))
+            of_keys = select(keys.c.namespace, keys.c.name).where(keys.c.revoked_at.is_(None), ~keys.c.metrics)
             for namespace, name in connection.execute(of_keys.order_by(keys.c.created_at).limit(OPTIONS)):
                 names.setdefault(namespace, []).append(name)
         clients = {name: names[name] for name in sorted(names)[:OPTIONS]}

@@ -21,7 +21,6 @@ from starlette.responses import PlainTextResponse, Response
 from agentcascade._util.threads import apart
 from agentcascade._version import __version__
 from agentcascade.episodes.identity import ID
-from agentcascade.errors import InvalidKey
 from agentcascade.server import wire
 from agentcascade.server.auth import Gate
 from agentcascade.server.bodies import BodyLimits
@@ -41,6 +40,7 @@ from agentcascade.server.readiness import Readiness
 from agentcascade.server.responses import ResponsesProtocol
 from agentcascade.server.responses_routes import add_responses_routes
 from agentcascade.server.routes import as_json, documented, guarded, respond
+from agentcascade.server.session_secret import session_secret
 from agentcascade.server.step_route import StepRoutes
 from agentcascade.storage.responses import ResponseStore
 
@@ -87,6 +87,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
     from agentcascade.assembly.cascade import build_all
     from agentcascade.storage.keys import Keys
     from agentcascade.storage.rate_limiter import RateLimiter
+    from agentcascade.storage.sessions import Sessions
     from agentcascade.telemetry.prometheus import prometheus
 
     telemetry, render = prometheus(record_content=config.telemetry.contents)
@@ -94,7 +95,9 @@ def create_app(config: CascadeConfig) -> FastAPI:
     cascades, shared = build_all(config, observer=telemetry, teachers=teachers)
     try:
         database = shared.database(config)
-        gate = Gate(Keys(database), RateLimiter(database), open=config.server.open)
+        keys = Keys(database)
+        sessions = Sessions(keys, session_secret(config.server, replicated=not database.is_sqlite))
+        gate = Gate(keys, RateLimiter(database), sessions, open=config.server.open)
 
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -224,8 +227,7 @@ def _routes(
     @app.get("/metrics", response_class=PlainTextResponse, **documented("Health", None))
     @guarded
     async def metrics(request: Request) -> Response:
-        if not (await gate.enter(request.headers, counted=False)).admin:
-            raise InvalidKey("metrics need an admin key. `agentcascade keys create NAME --admin` makes one")
+        await gate.scrape(request.headers)
         body, media_type = await meter.worker_metrics.page()
         return Response(body, media_type=media_type)
 

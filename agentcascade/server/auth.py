@@ -13,6 +13,7 @@ from agentcascade.types import Account
 if TYPE_CHECKING:
     from agentcascade.storage.keys import ApiKey, Keys
     from agentcascade.storage.rate_limiter import RateLimiter
+    from agentcascade.storage.sessions import Sessions
 
 
 log = logging.getLogger("agentcascade.server")
@@ -43,19 +44,28 @@ OPEN = Tenant(None)
 class Gate:
     """Lets requests in. Keys are needed as soon as there is one, unless the server is open."""
 
-    def __init__(self, keys: Keys, rates: RateLimiter, *, open: bool) -> None:
+    def __init__(self, keys: Keys, rates: RateLimiter, sessions: Sessions, *, open: bool) -> None:
         self._keys = keys
         self._rates = rates
+        self._sessions = sessions
         self._open = open
 
     async def enter(self, headers: Mapping[str, str], *, counted: bool = True) -> Tenant:
         """The tenant of a request. Raises `InvalidKey` and, where the request counts, `RateLimited`."""
         if not await self.guarded():
             return OPEN
-        key = await self._keys.check(api_key_of(headers))
+        key = _of_all(await self._keys.check(api_key_of(headers)))
         if counted and key.requests_per_minute is not None:
             await self._count(key.id, key.requests_per_minute)
         return tenant_of(key)
+
+    async def scrape(self, headers: Mapping[str, str]) -> None:
+        """Let in who reads metrics. Raises `InvalidKey` for all but keys of metrics and admins'."""
+        if not await self.guarded():
+            return
+        key = await self._keys.check(api_key_of(headers))
+        if not (key.metrics or key.admin):
+            raise InvalidKey("metrics need a key of their own. `agentcascade keys create NAME --metrics` makes one")
 
     async def viewer(self, headers: Mapping[str, str], session: str | None) -> Tenant:
         """Who looks at the dashboard: by key, or by the session that `sign_in` opened. Raises `InvalidKey`."""
@@ -66,12 +76,17 @@ class Gate:
         except InvalidKey:
             if not session:
                 raise
-            return tenant_of(await self._keys.check_session(session))
-        return tenant_of(await self._keys.check(token))
+            return tenant_of(_of_all(await self._sessions.check(session)))
+        return tenant_of(_of_all(await self._keys.check(token)))
 
     async def sign_in(self, token: str) -> str:
         """A session for the holder of a key, good for the dashboard alone. Raises `InvalidKey`."""
-        return await self._keys.open_session(token, SESSION_SECONDS)
+        _of_all(await self._keys.check(token))
+        return await self._sessions.open(token, SESSION_SECONDS)
+
+    async def sign_out(self, session: str) -> None:
+        """End the sessions of the key that this one was opened for. Raises `StorageError`: then none has ended."""
+        await self._sessions.end(session)
 
     async def guarded(self) -> bool:
         """Whether a key is needed. Raises `StorageError` while nobody knows."""
@@ -84,6 +99,13 @@ class Gate:
                 await self._rates.allow(key, per_minute)
         except (TimeoutError, StorageError) as error:
             log.warning("a request is not counted: %s", describe(error))
+
+
+def _of_all(key: ApiKey) -> ApiKey:
+    """The key, which may do what all may. Raises `InvalidKey` for one that reads metrics and nothing else."""
+    if key.metrics:
+        raise InvalidKey("this key reads /metrics and nothing else (keys create --metrics)")
+    return key
 
 
 def tenant_of(key: ApiKey) -> Tenant:

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import AgentCascadeError, ConfigError, describe
+from agentcascade.server import session_secret
 from agentcascade.server import workers as processes
 from agentcascade.server.connections import limited_protocol
 
@@ -79,13 +80,13 @@ def serve(config: CascadeConfig, *, workers: int = 1, log_config: dict[str, Any]
 
 def _serve_by(workers: int, config: CascadeConfig, log_config: dict[str, Any] | None) -> None:
     folder = tempfile.mkdtemp(prefix="agentcascade-")
-    os.environ[processes.FOLDER] = folder
+    os.environ |= {processes.FOLDER: folder, session_secret.VARIABLE: session_secret.new_secret()}
     try:
         uvicorn.run(
             "agentcascade.server.run:from_environment", factory=True, workers=workers, **_options(config, log_config)
         )
     finally:
-        del os.environ[processes.FOLDER]
+        del os.environ[processes.FOLDER], os.environ[session_secret.VARIABLE]
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, case, delete, func, literal, select
 
 from agentcascade.storage.columns import MAX_PICO, PICO, Dollars
-from agentcascade.storage.tables import accounts, reservations
+from agentcascade.storage.tables import accounts, bookings, reservations
 from agentcascade.storage.upsert import upsert
 from agentcascade.types import Account
 
@@ -61,6 +61,24 @@ def release_reservations(connection: Connection, bills: Mapping[str, Decimal | N
         bill, key = bills[row.id], (row.scope, row.name, row.window)
         charges[key] = charges.get(key, Decimal(0)) + (row.dollars if bill is None else bill)
     return charges
+
+
+def claim_bookings(connection: Connection, ids: Sequence[str], at: datetime) -> set[str]:
+    """Those of `ids` that are booked here for the first time: not those of a commit that was not heard of."""
+    if not ids:
+        return set()
+    claimed = upsert(connection, bookings).values([{"id": id, "created_at": at} for id in ids])
+    return set(connection.execute(claimed.on_conflict_do_nothing().returning(bookings.c.id)).scalars())
+
+
+def forget_bookings(connection: Connection, ids: Sequence[str]) -> None:
+    """Drop the ids of bookings that nobody will try again."""
+    connection.execute(delete(bookings).where(bookings.c.id.in_(list(ids))))
+
+
+def expire_bookings(connection: Connection, before: datetime) -> None:
+    """Drop ids from `before`, whose processes must be dead."""
+    connection.execute(delete(bookings).where(bookings.c.created_at < before))
 
 
 def lock_accounts(connection: Connection, keys: Iterable[AccountKey], at: datetime) -> None:

@@ -30,6 +30,9 @@ from agentcascade.storage.budget_rows import (
     account_keys,
     account_window,
     charge_accounts,
+    claim_bookings,
+    expire_bookings,
+    forget_bookings,
     lock_accounts,
     read_balance,
     read_expired,
@@ -51,6 +54,8 @@ MOST_LATE = 50_000
 """Bookings that wait for the database to come back; more are lost, and said so."""
 FOLDED = timedelta(days=1)
 """After that long a reservation that nobody settled is part of what was spent, for good."""
+TRIED = timedelta(days=7)
+"""For so long a booking whose commit was not heard of can be tried again without being booked twice."""
 
 
 class DatabaseBudgets:
@@ -69,6 +74,8 @@ class DatabaseBudgets:
         self._late = 0
         self._pid = os.getpid()
         self._folded: datetime | None = None
+        self._booked: list[str] = []
+        """Bookings that are known to be in the database: their ids there have served."""
 
     async def reserve(
         self, accounts: Sequence[Account], dollars: Decimal, seconds: float, *, id: str | None = None
@@ -101,7 +108,7 @@ class DatabaseBudgets:
         return written_future(entry)
 
     def book(self, accounts: Sequence[Account], dollars: Decimal) -> asyncio.Future[None]:
-        """Book what was spent without a reservation, in the same way."""
+        """Book what was spent without a reservation, in the same way, and once: its id tells a second try."""
         entry = BudgetEntry(new_id("bk"), dollars, account_keys(accounts, now()))
         self._enter(entry)
         return written_future(entry)
@@ -147,6 +154,7 @@ class DatabaseBudgets:
             self._waiting.clear()
             self._drains = False
             self._late = 0
+            self._booked = []
             self._pid = os.getpid()
 
     def _wake(self) -> None:
@@ -241,10 +249,13 @@ class DatabaseBudgets:
             keys |= {key for entry in batch for key in entry.accounts or ()}
             lock_accounts(connection, sorted(keys), at)
             charges = release_reservations(connection, {**{r.id: None for r in stale}, **settled})
-            for entry in batch:
-                if entry.accounts is not None and not entry.reserves:
-                    for key in entry.accounts:
-                        charges[key] = charges.get(key, Decimal(0)) + round_up(entry.dollars)
+            booking = [entry for entry in batch if entry.accounts is not None and not entry.reserves]
+            claimed = claim_bookings(connection, [entry.id for entry in booking], at)
+            for entry in booking:
+                for key in (entry.accounts or ()) if entry.id in claimed else ():
+                    charges[key] = charges.get(key, Decimal(0)) + round_up(entry.dollars)
+            if booking and self._booked:
+                forget_bookings(connection, self._booked)
             charge_accounts(connection, charges, at)
             reserving = [entry for entry in batch if entry.reserves]
             balances = {
@@ -261,6 +272,8 @@ class DatabaseBudgets:
                 connection.execute(reservations.insert(), rows)
             for entry in reserving:
                 entry.is_doubtful = entry.id not in refused
+        if booking:
+            self._booked = [entry.id for entry in booking]
         self._tell(batch, refused)
 
     def _tell(self, batch: Sequence[BudgetEntry], refused: Mapping[str, BudgetExceeded]) -> None:
@@ -280,6 +293,7 @@ class DatabaseBudgets:
         if self._folded is not None and abs(at - self._folded) < timedelta(hours=1):
             return ()
         self._folded = at
+        expire_bookings(connection, at - TRIED)
         return read_expired(connection, at - FOLDED, 1000)
 
     def _begin(self) -> AbstractContextManager[Connection]:

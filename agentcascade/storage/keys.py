@@ -14,7 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
 from threading import Thread
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from sqlalchemy import select
 
@@ -27,7 +27,6 @@ from agentcascade.types import Account, Frozen, now
 log = logging.getLogger("agentcascade.storage")
 Period = Literal["total", "day", "month"]
 TOKEN = re.compile(r"ac-([a-z0-9]{12})-([A-Za-z0-9_-]{43})")
-SESSION = re.compile(r"([a-z0-9]{12})\.([0-9]{1,12})\.([0-9a-f]{64})")
 REMEMBERED_SECONDS = 2.0
 """After a revocation a key may work for so long on other replicas."""
 NEW_SECONDS = 0.2
@@ -46,6 +45,8 @@ class ApiKey(Frozen):
     namespace: str
     cascades: tuple[str, ...] = ()
     admin: bool = False
+    metrics: bool = False
+    """Whether it reads ``/metrics``, and nothing else."""
     budget: Decimal | None = None
     period: Period = "total"
     requests_per_minute: int | None = None
@@ -64,12 +65,21 @@ class ApiKey(Frozen):
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now())
 
 
+class StoredKey(NamedTuple):
+    """A key as its row is."""
+
+    hash: str
+    sessions_ended: int
+    """How often its sessions of the dashboard were ended."""
+    key: ApiKey
+
+
 class Keys:
     """The keys in a database. Thread-safe. What is read is remembered for two seconds, all keys at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: Mapping[str, tuple[str, ApiKey]] = {}
+        self._known: Mapping[str, StoredKey] = {}
         self._read = float("-inf")
         self._lock = forking.lock()
         self._reading_keys: tuple[float, Future[None]] | None = None
@@ -81,12 +91,15 @@ class Keys:
         namespace: str = "default",
         cascades: Sequence[str] = (),
         admin: bool = False,
+        metrics: bool = False,
         budget: Decimal | None = None,
         period: Period = "total",
         requests_per_minute: int | None = None,
         expires_at: datetime | None = None,
     ) -> tuple[ApiKey, str]:
         """A new key and its token, which is never shown again. Raises `ConfigError` for an impossible value."""
+        if metrics and admin:
+            raise ConfigError("a key is an admin's or of metrics alone: an admin's reads metrics, too")
         for what, value in (("name", name), ("namespace", namespace), *(("cascade", c) for c in cascades)):
             _check_text(what, value)
         if budget is not None and not _storable(budget):
@@ -104,7 +117,9 @@ class Keys:
             namespace=namespace,
             cascades=tuple(cascades),
             admin=admin,
-            budget=budget,
+            metrics=metrics,
+            # a server of the version before, which does not know of such keys, sells it nothing either
+            budget=Decimal(0) if metrics else budget,
             period=period,
             requests_per_minute=requests_per_minute,
             created_at=now(),
@@ -118,7 +133,7 @@ class Keys:
 
     def list(self) -> list[ApiKey]:
         """All of them, revoked ones too, oldest first."""
-        return sorted((key for _, key in self._load().values()), key=lambda key: key.created_at)
+        return sorted((stored.key for stored in self._load().values()), key=lambda key: key.created_at)
 
     def revoke(self, id: str) -> None:
         """Raises `ConfigError` when there is no such key; revoking twice is no error."""
@@ -144,7 +159,7 @@ class Keys:
         """By what is remembered."""
         parts = TOKEN.fullmatch(token)
         id, secret = parts.groups() if parts else ("", "")
-        stored, key = self._known.get(id, ("0" * 64, None))
+        stored, _, key = self._known.get(id, ("0" * 64, 0, None))
         same = hmac.compare_digest(stored, _hash(secret))
         if key is None or not same or not key.valid:
             raise InvalidKey(REFUSED)
@@ -164,28 +179,23 @@ class Keys:
             await self._renew(id)
         return self._verified(token)
 
-    async def open_session(self, token: str, seconds: float) -> str:
-        """A text that stands for a valid key for so long, but is not the key: it is signed with the key's stored hash.
+    async def stored(self, id: str, max_age: float | None = None) -> StoredKey | None:
+        """The row of a key, read at most `max_age` seconds ago. Raises `StorageError` where nobody knows."""
+        if not self._fresh(id, max_age):
+            await self._renew(id, max_age)
+        return self._known.get(id)
 
-        Raises `InvalidKey`. Revoking the key ends its sessions.
-        """
-        key = await self.check(token)
-        expires = int(time.time() + seconds)
-        return f"{key.id}.{expires}.{_signature(self._known[key.id][0], key.id, expires)}"
+    def end_sessions(self, id: str, sessions_ended: int) -> None:
+        """End a key's sessions that began when they had been ended so often. Blocks; once more does nothing."""
+        counted = (keys.c.id == id) & (keys.c.sessions_ended == sessions_ended)
+        with self._database.begin(write=True) as connection:
+            connection.execute(keys.update().where(counted).values(sessions_ended=sessions_ended + 1))
+        with self._lock:  # a reading that began before is over
+            known = self._known.get(id)
+            if known is not None and known.sessions_ended == sessions_ended:
+                self._known = {**self._known, id: known._replace(sessions_ended=sessions_ended + 1)}
 
-    async def check_session(self, session: str) -> ApiKey:
-        """The key of a session that is not over. Raises `InvalidKey`."""
-        parts = SESSION.fullmatch(session)
-        id, expires, signature = parts.groups() if parts else ("", "0", "")
-        if not self._fresh(id):
-            await self._renew(id)
-        stored, key = self._known.get(id, ("0" * 64, None))
-        same = hmac.compare_digest(_signature(stored, id, int(expires)), signature)
-        if key is None or not same or not key.valid or int(expires) < time.time():
-            raise InvalidKey("the session is over: sign in again")
-        return key
-
-    async def _renew(self, id: str = "") -> None:
+    async def _renew(self, id: str = "", max_age: float | None = None) -> None:
         """Look again, in one thread for all who wait for it. Raises `StorageError` where only the database can tell.
 
         While it does not answer, what was known before counts for `OUTAGE_SECONDS`.
@@ -193,7 +203,7 @@ class Keys:
         reading = self._reading_keys
         if reading is None or reading[1].done():
             reading = self._reading_keys = time.monotonic(), Future()
-            Thread(target=self._look, args=(reading[1], id), name="agentcascade-keys", daemon=True).start()
+            Thread(target=self._look, args=(reading[1], id, max_age), name="agentcascade-keys", daemon=True).start()
         began, read = reading
         try:
             async with asyncio.timeout(max(0.0, began + WAIT_SECONDS - time.monotonic())):
@@ -204,45 +214,42 @@ class Keys:
                 raise StorageError(f"the keys cannot be read: {describe(error)}") from error
             log.warning("the keys cannot be read, what was known of them counts: %s", describe(error))
 
-    def _look(self, read: Future[None], id: str) -> None:
+    def _look(self, read: Future[None], id: str, max_age: float | None) -> None:
         try:
-            self._remembered(id)
+            self._remembered(id, max_age)
         except BaseException as error:
             read.set_exception(error)
         else:
             read.set_result(None)
 
-    def _fresh(self, id: str = "") -> bool:
+    def _fresh(self, id: str = "", max_age: float | None = None) -> bool:
         """Whether what is known is new enough; for a key that is not known, which may be a new one, only just."""
-        max_age = NEW_SECONDS if id and id not in self._known else REMEMBERED_SECONDS
+        if max_age is None:
+            max_age = NEW_SECONDS if id and id not in self._known else REMEMBERED_SECONDS
         return time.monotonic() - self._read < max_age
 
-    def _remembered(self, id: str = "") -> Mapping[str, tuple[str, ApiKey]]:
-        if not self._fresh(id):
+    def _remembered(self, id: str = "", max_age: float | None = None) -> Mapping[str, StoredKey]:
+        if not self._fresh(id, max_age):
             with self._lock:
-                if not self._fresh(id):
+                if not self._fresh(id, max_age):
                     self._known = self._load()
                     self._read = time.monotonic()
         return self._known
 
-    def _load(self) -> dict[str, tuple[str, ApiKey]]:
+    def _load(self) -> dict[str, StoredKey]:
         with self._database.begin() as connection:
             rows = connection.execute(select(keys)).mappings().all()
-        return {row["id"]: (row["hash"], _key(row)) for row in rows}
+        return {row["id"]: StoredKey(row["hash"], row["sessions_ended"], _key(row)) for row in rows}
 
 
 def _key(row: Mapping[Any, Any]) -> ApiKey:
-    fields = {k: v for k, v in row.items() if k != "hash"}
+    fields = {k: v for k, v in row.items() if k in ApiKey.model_fields}
     return ApiKey(**fields | {"cascades": tuple(row["cascades"])})
 
 
 def _hash(secret: str) -> str:
     """The secret has 256 random bits: no salt or slow hash makes guessing it any harder."""
     return sha256(secret.encode()).hexdigest()
-
-
-def _signature(stored: str, id: str, expires: int) -> str:
-    return hmac.new(stored.encode(), f"dashboard session {id} {expires}".encode(), "sha256").hexdigest()
 
 
 def _storable(budget: Decimal) -> bool:

@@ -362,6 +362,8 @@ keys = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime, nullable=True),
     Column("revoked_at", UtcTime, nullable=True),
+    Column("metrics", Boolean, nullable=False, server_default=false()),
+    Column("sessions_ended", Integer, nullable=False, server_default="0"),
 )
 
 accounts = Table(
@@ -384,6 +386,13 @@ reservations = Table(
     Column("dollars", Dollars, nullable=False),
     Column("expires_at", UtcTime, nullable=False, index=True),
     Index(None, "scope", "name", "window"),
+)
+
+bookings = Table(
+    "bookings",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("created_at", UtcTime, nullable=False, index=True),
 )
 
 rates = Table(

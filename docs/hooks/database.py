@@ -42,9 +42,11 @@ ABOUT = {
     "drafts": "Unfinished episodes of mode collect.",
     "responses": "Stored responses of the Responses API, sealed.",
     "cached_responses": "The response cache, sealed.",
-    "keys": "Keys of the proxy, as hashes.",
+    "keys": "Keys of the proxy, as hashes, and how often each one's sessions of the dashboard were ended.",
     "accounts": "What each budget has spent.",
     "reservations": "Worst cases of calls under way.",
+    "bookings": "What was booked without a reservation, by id, until its process knows that it is: so none is booked "
+    "twice.",
     "rates": "Rate limits of keys.",
     "histories": "Long histories of the memory.",
     "turns": "Their turns.",

@@ -45,7 +45,7 @@ WHAT = {
     "/v1/episodes/{episode}/feedback": "How an episode ended. A success of mode *collect* becomes a demonstration; without `success` the judge is asked.",
     "/healthz": "The process is alive. Needs no key.",
     "/readyz": "Database and bank answer. Needs no key.",
-    "/metrics": "Metrics for Prometheus; needs an admin key where there are keys.",
+    "/metrics": "Metrics for Prometheus; needs a key of metrics (`keys create --metrics`) or an admin's where there are keys.",
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from agentcascade.storage import open_database, trajectories
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.rate_limiter import RateLimiter
 from agentcascade.storage.recorder import write_records
+from agentcascade.storage.sessions import Sessions
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Usage, now
 
 fastapi = pytest.importorskip("fastapi", reason="needs fastapi: pip install 'agentcascade[server]'")
@@ -111,7 +112,8 @@ class Site:
 
         self.broken, self.keys = False, Keys(database)
         app = fastapi.FastAPI()
-        app.include_router(router(database, Failing(self.keys, RateLimiter(database), open=False)))
+        sessions = Sessions(self.keys, "s" * 32)
+        app.include_router(router(database, Failing(self.keys, RateLimiter(database), sessions, open=False)))
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         listener.listen()  # who comes before uvicorn does waits for it
@@ -342,12 +344,19 @@ def test_signing_in_gives_a_session_that_is_not_the_key_and_ends_with_it(page, s
     session = {"cookie": f"{cookie['name']}={cookie['value']}"}
     assert site.get(EPISODE, **session).status_code == 404, "another's episode is none"
     assert site.get("/dashboard/steps?client=default", **session).text.count("mug") == 0
-    id, expires, signature = cookie["value"].split(".")
-    for forged in (f"{id}.{int(expires) + 1}.{signature}", f"{id}.{expires}.{'0' * 64}", f"{id}.1.{signature}", token):
+    id, expires, ended, signature = cookie["value"].split(".")
+    good = [id, expires, ended, signature]
+    for place, value in ((1, int(expires) + 1), (1, 1), (2, 1), (3, "0" * 64)):
+        forged = ".".join(str(value) if i == place else part for i, part in enumerate(good))
         assert site.get("/dashboard/steps", cookie=f"{cookie['name']}={forged}").status_code == 401
+    assert site.get("/dashboard/steps", cookie=f"{cookie['name']}={token}").status_code == 401
     leave(page, find(page, ".tools form button").click)
     assert page.get_cookies() == []
     assert "needs an API key" in text(page, "main")
+    assert site.get("/dashboard/steps", **session).status_code == 401, "a copy, too"
+    signed_in = httpx.post(f"{site.url}/dashboard/sign-in", data={"key": token})
+    session = {"cookie": f"{cookie['name']}={signed_in.cookies[cookie['name']]}"}
+    assert site.get("/dashboard/steps", **session).status_code == 200
     site.keys.revoke(key.id)
     assert site.get("/dashboard/steps", **session).status_code == 401
 

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from sqlalchemy import select
 from agentcascade._util.ports import free_port
 from agentcascade.server.workers import merge_pages
 from agentcascade.storage import open_database, tables
+from agentcascade.storage.keys import Keys
 
 
 class Server:
@@ -39,8 +40,8 @@ class Server:
         self.process, self.port, self.folder = process, port, folder
         self.base = f"http://127.0.0.1:{port}"
 
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.base + path, timeout=10, trust_env=False)
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return httpx.get(self.base + path, timeout=10, trust_env=False, **more)
 
     def chat(self, text: str = "hi", **more: Any) -> httpx.Response:
         body = {"model": "default", "messages": [{"role": "user", "content": text}]} | more
@@ -158,8 +159,17 @@ def test_a_broken_configuration_is_not_taken_up(tmp_path: Path) -> None:
         assert server.chat().status_code == 200
 
 
-def test_workers_do_not_outlive_their_parent(tmp_path: Path) -> None:
-    with FakeOpenAI(lambda _: Reply()) as fake, served(settings(fake, tmp_path, mode="teacher"), tmp_path, 2) as server:
+def test_workers_know_each_others_sessions_and_do_not_outlive_their_parent(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        config = settings(stack.enter_context(FakeOpenAI(lambda _: Reply())), tmp_path, mode="teacher")
+        server = stack.enter_context(served(config, tmp_path, 2))
+        database = open_database(config["bank"]["url"])
+        _, token = Keys(database).create("boss", admin=True)
+        database.close()
+        until(lambda: server.get("/dashboard/steps").status_code == 401, server)
+        signed_in = httpx.post(f"{server.base}/dashboard/sign-in", data={"key": token}, trust_env=False)
+        looks = [server.get("/dashboard/steps", cookies=signed_in.cookies).status_code for _ in range(16)]
+        assert looks == [200] * 16
         children = server.workers()
         server.process.kill()
         server.process.wait()

@@ -101,6 +101,7 @@ OWNERS = {
         "storage.migrations.versions.0016_history",
         "storage.migrations.versions.0017_verification",
         "storage.migrations.versions.0018_newest",
+        "storage.migrations.versions.0019_sessions",
     },
 }
 """Heavy packages, and the modules that may import them."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Literal, TypedDict
 
+from pydantic import SecretStr
+
 
 class BudgetsKeywords(TypedDict, total=False):
     """Fields of `BudgetsConfig`."""
@@ -33,6 +35,7 @@ class ServerKeywords(TypedDict, total=False):
     open: bool
     hosts: Sequence[str]
     origins: Sequence[str]
+    session_secret: SecretStr | str | None
     max_body_bytes: int
     max_incoming_bytes: int
     max_requests: int

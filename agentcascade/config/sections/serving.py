@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from agentcascade.config.section import Section
 from agentcascade.types import Account, Situation
@@ -68,6 +68,12 @@ class ServerConfig(Section):
     )
     origins: tuple[str, ...] = Field(
         default=(), description="of pages of other sites that may use it in a browser, as https://app.example.com"
+    )
+    session_secret: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="signs the dashboard's sessions; at least 32 random characters, the same for all servers over one "
+        "database. Without it each start makes one, and who signed in before does so again",
     )
     max_body_bytes: int = Field(default=8_000_000, ge=1000, description="of one request; more: 413")
     max_incoming_bytes: int = Field(

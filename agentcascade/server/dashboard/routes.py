@@ -65,9 +65,12 @@ def router(database: Database, gate: Gate) -> APIRouter:
         except InvalidKey as error:
             return sign_in_page(request, str(error) if signed_in or "authorization" in request.headers else "")
         except Exception as error:
-            problem = explain(error)
-            body = templates.render("problem.html", message=problem.message, status=problem.status)
-            return HTMLResponse(body, problem.status, headers=problem.headers() | PRIVATE | templates.headers)
+            return problem_page(error)
+
+    def problem_page(error: Exception) -> Response:
+        problem = explain(error)
+        body = templates.render("problem.html", message=problem.message, status=problem.status)
+        return HTMLResponse(body, problem.status, headers=problem.headers() | PRIVATE | templates.headers)
 
     def sign_in_page(request: Request, refused: str, to: str = "", status: int = 401) -> Response:
         wanted = to or request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -125,6 +128,10 @@ def router(database: Database, gate: Gate) -> APIRouter:
 
     @routes.post("/dashboard/sign-out")
     async def sign_out_route(request: Request) -> Response:
+        try:
+            await gate.sign_out(request.cookies.get(COOKIE, ""))
+        except Exception as error:  # the session goes on, and so the browser keeps it: to be signed out of again
+            return problem_page(error)
         response = RedirectResponse("/", 303, headers=PRIVATE | {"clear-site-data": '"cache"'})
         response.delete_cookie(COOKIE, httponly=True, samesite="lax", path="/")
         return response

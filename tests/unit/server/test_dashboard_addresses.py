@@ -18,6 +18,7 @@ from agentcascade.storage import open_database
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.rate_limiter import RateLimiter
 from agentcascade.storage.recorder import write_records
+from agentcascade.storage.sessions import Sessions
 from agentcascade.types import Call, Decision, Usage, now
 
 fastapi = pytest.importorskip("fastapi", reason="needs fastapi: pip install 'agentcascade[server]'")
@@ -67,7 +68,8 @@ def asked(database, *requests):
     from agentcascade.server.dashboard.routes import router
 
     app = fastapi.FastAPI()
-    app.include_router(router(database, Gate(Keys(database), RateLimiter(database), open=False)))
+    keys = Keys(database)
+    app.include_router(router(database, Gate(keys, RateLimiter(database), Sessions(keys, "s" * 32), open=False)))
 
     async def ask():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
