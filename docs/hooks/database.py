@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-
 from cells import code, table
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects.postgresql import dialect as postgresql
@@ -59,16 +56,9 @@ ABOUT = {
 def page() -> str:
     """The page, in Markdown."""
     parts = [HEAD]
-    for name in _in_order():
-        found = tables.metadata.tables[name]
+    for name, found in tables.metadata.tables.items():  # in the order of their definition
         parts += [f"\n## {name}\n", ABOUT.get(name, ""), _columns(found), _indexes(found)]
     return "\n".join(parts)
-
-
-def _in_order() -> list[str]:
-    """Names of tables as the module writes them down."""
-    written = re.findall(r'^\w+ = Table\(\s*"(\w+)"', inspect.getsource(tables), re.MULTILINE)
-    return [*written, *sorted(set(tables.metadata.tables) - set(written))]
 
 
 def _columns(found: Table) -> str:
