@@ -185,7 +185,7 @@ def _run(name: str, config: Path | None, out: Path | None, resume: bool, options
 
 
 def _price(options: Mapping[str, Any]) -> dict[str, str] | None:
-    from agentcascade.cli.bench_run import price
+    from agentcascade.cli.bench_models import price
 
     return price("student", options["answer_model"], options["answer_price"]) if options["answer_model"] else None
 

@@ -130,7 +130,7 @@ def price_table(settings: CascadeConfig) -> PriceTable:
 
 def price_option(text: str | None, role: str) -> Price | None:
     """The price that --student-price, --teacher-price or --price names, in dollars per million tokens."""
-    from agentcascade.cli.bench_run import price as parse
+    from agentcascade.cli.bench_models import price as parse
     from agentcascade.models.pricing import Price
 
     rates = parse(role, "", text)

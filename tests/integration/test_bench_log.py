@@ -23,7 +23,7 @@ from agentcascade.bench.step_log import logged_steps
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.bench.worker import Setup
 from agentcascade.cli import main
-from agentcascade.cli.bench_run import chosen_policies, read_rule
+from agentcascade.cli.bench_options import chosen_policies, read_rule
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import AgentCascadeError, BenchError, ConfigError
 from agentcascade.models.pricing import PriceTable

@@ -23,7 +23,7 @@ from agentcascade.bench.early_stop import MAX_ALIKE_FAILURES, FailureBreaker, ch
 from agentcascade.bench.report import RunReport
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.cli import main
-from agentcascade.cli.bench_run import configuration
+from agentcascade.cli.bench_configuration import configuration
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import BenchError

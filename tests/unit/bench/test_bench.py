@@ -23,7 +23,7 @@ from agentcascade.bench.records import EpisodeRecord, EpisodeRunFolder
 from agentcascade.bench.report import RunReport
 from agentcascade.bench.statistics import bootstrap_interval, demonstrations_dollars, summarise_policies
 from agentcascade.bench.suites.alfworld import GENERATED, STAND_IN, AlfworldSuite
-from agentcascade.cli.bench_run import kind_of, models_of
+from agentcascade.cli.bench_models import kind_of, models_of
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig, RetrievalConfig, RouterConfig
 from agentcascade.errors import BenchError

@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from agentcascade._util.bounds import OutOfBounds, load_yaml
-from agentcascade.cli.bench_run import read_rule
+from agentcascade.cli.bench_options import read_rule
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import ConfigError
 from agentcascade.prompts.settings import read_texts
