@@ -1,8 +1,10 @@
-"""Why a finished episode was not banked, in words: what `finish` says beside its truth value."""
+"""What of a finished episode is banked, and why it is not: what `finish` says beside its truth value."""
 
 from __future__ import annotations
 
-from agentcascade.types import Mode
+from collections.abc import Sequence
+
+from agentcascade.types import Mode, Step
 
 
 def why_not_banked(*, banked: bool, success: bool, mode: Mode, steps: int) -> str:
@@ -29,3 +31,17 @@ def why_not_banked(*, banked: bool, success: bool, mode: Mode, steps: int) -> st
             "no step of it can be banked: none was recorded, or none has an action that could be read (actions.format)"
         )
     return "the bank holds one with the same goal, plan and steps already"
+
+
+def without_failed(steps: Sequence[Step], marks: Sequence[str]) -> tuple[Step, ...]:
+    """`steps` without the actions that led to an observation containing one of `marks`.
+
+    The world did not change, so what was observed before the failed action also introduces the one after it.
+    """
+    kept: list[Step] = []
+    for step in steps:
+        if kept and any(mark in step.observation for mark in marks):
+            kept[-1] = step.model_copy(update={"observation": kept[-1].observation})
+        else:
+            kept.append(step)
+    return tuple(kept)

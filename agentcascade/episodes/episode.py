@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from agentcascade import conversation
 from agentcascade.billing.door import Tab
 from agentcascade.episodes import judge
-from agentcascade.episodes.banking import why_not_banked
+from agentcascade.episodes.banking import why_not_banked, without_failed
 from agentcascade.episodes.keywords import checked_use, request, takes
+from agentcascade.episodes.preparation import Prepared, prepare
 from agentcascade.errors import BudgetExceeded, ConfigError, EpisodeClosed, InvalidRequest
-from agentcascade.messages import text_of
 from agentcascade.prompts import planning
 from agentcascade.step.engine import Engine, StepOutcome
-from agentcascade.step.model_calls import ModelCalls
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
 from agentcascade.types import (
@@ -129,22 +127,9 @@ class Episode:
 
     def _repr_html_(self) -> str:
         """In a notebook: its steps, with who took each and why."""
-        from agentcascade._util.notebook import html_of_money, html_of_rows, html_of_text
+        from agentcascade.episodes.notebook import html_of_episode
 
-        heads = "step", "observation", "action", "answered by", "reason", "dollars", "teacher alone"
-        rows = [
-            (
-                str(decision.step),
-                html_of_text(step.observation),
-                html_of_text(step.action),
-                decision.answered_by,
-                html_of_text(decision.reason),
-                html_of_money(decision.dollars),
-                html_of_money(decision.teacher_dollars),
-            )
-            for step, decision in zip(self.steps, self.decisions)
-        ]
-        return html_of_rows(rows, caption=f"Episode {self.id}, mode {self.mode}: {self.goal}", heads=heads)
+        return html_of_episode(f"Episode {self.id}, mode {self.mode}: {self.goal}", self.steps, self.decisions)
 
     @classmethod
     def restored(cls, engine: Engine, unfinished: UnfinishedEpisode, accounts: Sequence[Account] = ()) -> Episode:
@@ -354,26 +339,14 @@ class Episode:
             self._context.recorder.record_draft(draft)
 
     async def _prepare(self, messages: Sequence[Message], situation: Situation, cache_use: CacheUse) -> None:
-        """The plan and the first thought, where the configuration asks for them: on the bill of the first step.
-
-        Where they fail there is no first step: a decision of their own holds what they cost.
-        """
-        context, settings = self._context, self._context.config.collect
-        if settings.plan or self.plan:
-            planning.place_of_plan(messages)
-        record = StepRecord(situation, self.mode, self._take_preparation(), context.name)
+        """The plan and the first thought, where the configuration asks for them: on the bill of the first step."""
+        known = Prepared(self.plan, self._thought)
+        request = Request(messages, seed=self.seed, accounts=self._accounts(situation), cache_use=cache_use)
+        record = StepRecord(situation, self.mode, self._take_preparation(), self._context.name)
         try:
-            if settings.plan and not self.plan:
-                self.plan = await self._ask(record, messages, "plan", cache_use)
-            if settings.first_thought and not self._thought:
-                answer = await self._ask(record, messages, "first-thought", cache_use)
-                self._thought = planning.first_thought(answer, context.prompts.quoting)
-        except BaseException as error:
-            record.end_in(error)
-            if context.recorder is not None:
-                free = Decimal(0) if record.has_cost_nothing and context.teacher is not None else None
-                context.recorder.record(record.close(free, free))
-            raise
+            await prepare(self._context, known, request, record)
+        finally:
+            self.plan, self._thought = known.plan, known.thought
         self._preparation = list(record.calls)
 
     async def _remember_plan(self) -> None:
@@ -381,20 +354,6 @@ class Episode:
 
         if not self.plan and self._context.database is not None:
             self.plan = await read_plan(self._context.database, self.namespace, self.id)
-
-    async def _ask(
-        self,
-        record: StepRecord,
-        messages: Sequence[Message],
-        purpose: Literal["plan", "first-thought"],
-        cache_use: CacheUse,
-    ) -> str:
-        """The teacher's text."""
-        accounts = self._accounts(record.situation)
-        asking = planning.asking(messages, purpose.replace("-", "_"), self._context.prompts)
-        request = Request(asking, seed=self.seed, accounts=accounts, cache_use=cache_use)
-        answer = await ModelCalls(self._context, request, record).ask_teacher(request.messages, purpose)
-        return text_of(answer.messages[0]).strip()
 
     def _accounts(self, situation: Situation) -> tuple[Account, ...]:
         return (*self._context.config.budgets.accounts(situation), *self.accounts)
@@ -497,17 +456,3 @@ class Episode:
             decision=self._last_decision,
             calls=judged,
         )
-
-
-def without_failed(steps: Sequence[Step], marks: Sequence[str]) -> tuple[Step, ...]:
-    """`steps` without the actions that led to an observation containing one of `marks`.
-
-    The world did not change, so what was observed before the failed action also introduces the one after it.
-    """
-    kept: list[Step] = []
-    for step in steps:
-        if kept and any(mark in step.observation for mark in marks):
-            kept[-1] = step.model_copy(update={"observation": kept[-1].observation})
-        else:
-            kept.append(step)
-    return tuple(kept)

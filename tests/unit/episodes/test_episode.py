@@ -3,7 +3,7 @@
 import pytest
 from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
-from agentcascade.episodes.episode import without_failed
+from agentcascade.episodes.banking import without_failed
 from agentcascade.episodes.judge import ModelJudge
 from agentcascade.errors import BankError, CascadeClosed, EpisodeClosed, InvalidRequest
 from agentcascade.types import Step
