@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import regex
 
 from agentcascade._util.threads import apart
+from agentcascade._util.yaml_bounds import TooMuchYaml, load_bounded
 
 T = TypeVar("T")
 
@@ -57,17 +58,19 @@ def loads(text: str, *, longest: int = LONGEST, deepest: int = DEEPEST, most: in
 def load_yaml(text: str, *, deepest: int = DEEPEST, most: int = MOST) -> Any:
     """A YAML document. Raises `ValueError` for whatever is none, as `OutOfBounds` where a bound is passed.
 
-    What an alias stands for counts each time, and what holds itself has no depth.
+    What an alias stands for counts each time, what is merged (``<<``) before it is, and what holds itself has no depth.
     """
     import yaml
 
     try:
-        value = yaml.safe_load(text)
+        value = load_bounded(text, yaml.SafeLoader, most)
     except RecursionError:
         raise OutOfBounds(f"nested too deep: {deepest} levels are the most") from None
+    except TooMuchYaml as error:
+        raise OutOfBounds(str(error)) from None
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
-    except (AttributeError, KeyError, TypeError) as error:  # of a tag that does not fit its value
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # of a tag that does not fit its value
         raise ValueError(f"a value is not what its tag says ({error})") from error
     count_values(value, deepest=deepest, most=most)
     return value

@@ -19,6 +19,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from agentcascade._util.yaml_bounds import load_bounded
+
 SAFE = re.compile(r"[\w@%+=./][\w@%+=:./-]{0,199}", re.ASCII)
 """What may be put into a command line: shells do not quote what they complete, and a client can name a namespace."""
 MOST = 100
@@ -29,6 +31,8 @@ SECONDS = 1.0
 """A configuration whose aliases multiply, or a view without end in a database, completes nothing after so long."""
 DEEPEST = 50
 """Levels of nesting in a configuration."""
+VALUES_READ = 50_000
+"""Values in it."""
 MODEL_KEYS = ("teacher", "student", "verifier", "model", "small", "medium", "large")
 MODEL_LISTS = ("students", "ladder")
 DISTINCT = """
@@ -52,7 +56,7 @@ def configured(ctx: click.Context) -> Mapping[str, Any]:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             return {}
-    found = yaml.load(text, loader)
+    found = load_bounded(text, loader, VALUES_READ)
     return found if isinstance(found, Mapping) else {}
 
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from agentcascade import registry
+from agentcascade._util.bounds import load_yaml
 from agentcascade.actions.voting import Seat
 from agentcascade.config.effort import effort_of, plain_name
 from agentcascade.config.ladder import sections_of
@@ -94,8 +95,8 @@ def dump(sections: Mapping[str, Any], comment: str) -> str:
 def read(path: Path) -> Rule:
     """The rule of a configuration or of a part of one. Raises `ConfigError`."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as a rule: {error}") from error
     if isinstance(data, dict) and data.get("ladder"):
         data = _climbed(path, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import click
@@ -28,6 +28,17 @@ def test_aliases_that_multiply_complete_nothing(tmp_path, monkeypatch):
     began = time.thread_time()
     assert offered(completion_values.models) == ["gpt-4.1"]
     assert time.thread_time() - began < 20  # it would take hours
+
+
+def test_merges_that_multiply_complete_nothing(tmp_path, monkeypatch):
+    maps = ["m0: &m0 {teacher: gpt-4.1}"]
+    maps += [f"m{i}: &m{i} {{<<: [*m{i - 1}, *m{i - 1}]}}" for i in range(1, 40)]
+    (tmp_path / "agentcascade.yaml").write_text("\n".join(maps))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(completion_values, "_in_time", nullcontext)  # whose signal would not be seen meanwhile
+    assert offered(completion_values.models) == []
+    (tmp_path / "agentcascade.yaml").write_text("\n".join(maps[:5]))
+    assert offered(completion_values.models) == ["gpt-4.1"]
 
 
 @pytest.mark.parametrize("text", ["[" * 300_000, "{a: " * 200_000, "- " * 300_000])
