@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -30,22 +31,52 @@ def append_to(path: Path) -> TextIO:
 
 
 def write_atomically(path: Path, text: str, *, errors: str = "strict") -> None:
-    """Replace `path` by `text` in one go; durable when it returns.
+    """Replace what `path` leads to by `text` in one go; durable when it returns. Raises `OSError`.
 
-    A new file is its owner's alone to read, for it may hold what agents saw; one that is there keeps its mode.
-    `errors` are those of `str.encode`: ``surrogateescape`` writes back what was read so.
+    A link stays a link, a read-only file is an error, and a pipe or a device is written to. A new file is its owner's
+    alone to read, for it may hold what agents saw; one that is there keeps its mode. `errors` are those of
+    `str.encode`: ``surrogateescape`` writes back what was read so.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if _is_stream(path):
+        with path.open("w", encoding="utf-8", errors=errors) as stream:
+            stream.write(text)
+        return
+    target = replaceable(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with open(handle, "w", encoding="utf-8", errors=errors) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else PRIVATE)
-        os.replace(temporary, path)
+        os.chmod(temporary, stat.S_IMODE(target.stat().st_mode) if target.exists() else PRIVATE)
+        os.replace(temporary, target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def replaceable(path: Path) -> Path:
+    """The file that a new one may replace for `path`: the end of its links. Raises `OSError`, for read-only ones too.
+
+    A rename asks the folder alone, so the file itself is opened once: what the system refuses there, such as links in
+    /tmp that somebody else put there, is refused here.
+    """
+    if os.path.lexists(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE)
+        try:
+            is_read_only = not os.fstat(descriptor).st_mode & 0o222
+        finally:
+            os.close(descriptor)
+        if is_read_only:  # which root may open all the same
+            raise PermissionError(errno.EACCES, "it is read-only", str(path))
+    return Path(os.path.realpath(path))
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is a pipe, a device, or what this process has open already: nothing that can be replaced."""
+    return str(path).startswith(("/dev/std", "/dev/fd/", "/proc/")) or (
+        path.exists() and not path.is_file() and not path.is_dir()
+    )
 
 
 def user_folder(variable: str, below_home: str) -> Path:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
-import stat
 import sys
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -137,7 +135,7 @@ def _written(path: Path, text: str) -> bool:
 def _with_line(start: Path, line: str | None) -> bool:
     """Whether a start file was changed so that this is its one line of ours; None: it is to have none.
 
-    A link stays a link, and everything else in the file stays as it is, to the byte.
+    Everything else in the file stays as it is, to the byte.
     """
     from agentcascade._util.files import write_atomically
 
@@ -148,8 +146,6 @@ def _with_line(start: Path, line: str | None) -> bool:
         ours = [one.rstrip() for one in text.splitlines() if one.rstrip().endswith(MARK)]
         if ours == ([] if line is None else [line]):
             return False
-        if file.exists() and not file.stat().st_mode & stat.S_IWUSR:  # it could be replaced all the same
-            raise PermissionError(errno.EACCES, "it is read-only")
         if kept and line is not None and not kept[-1].endswith("\n"):
             kept[-1] += "\n"
         changed = "".join(kept) + ("" if line is None else f"{line}\n")

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agentcascade._util.files import PRIVATE, append_to
+from agentcascade._util.files import PRIVATE, append_to, replaceable
 from agentcascade.errors import InvalidRequest, MissingExtra
 from agentcascade.models.pricing import TOKEN_CLASSES
 from agentcascade.steplog.types import LoggedStep
@@ -32,6 +32,7 @@ def write_parquet(path: Path, steps: Iterable[LoggedStep]) -> int:
     pa, pq = _pyarrow()
     schema = _schema(pa)
     path.parent.mkdir(parents=True, exist_ok=True)
+    path = replaceable(path)
     part = path.with_name(f".{path.name}.part")
     written = 0
     try:

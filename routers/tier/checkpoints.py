@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agentcascade._util.files import replaceable
 from agentcascade.errors import ConfigError, MissingExtra, describe
 from agentcascade.types import MODULES
 
@@ -38,6 +39,7 @@ def save_checkpoint(path: Path, kind: str, tensors: Tensors, card: Mapping[str, 
         (path, content),
         (card_path(path), (json.dumps(known, indent=2, ensure_ascii=False, default=str) + "\n").encode()),
     ):
+        target = replaceable(target)
         temporary = target.with_name(target.name + ".tmp")
         temporary.write_bytes(data)
         temporary.replace(target)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agentcascade._util.files import replaceable
 from agentcascade.errors import InvalidRequest, describe, did_you_mean
 from agentcascade.memory.combinations import COMBINATIONS, PLACES, STAGES
 from agentcascade.memory.types import State
@@ -227,6 +228,7 @@ class TierLog:
         about = {"format": FORMAT, "questions": self.questions, "groups": self.groups, "about": self.about}
         texts = np.frombuffer(json.dumps(about, default=str).encode(), dtype=np.uint8)
         path.parent.mkdir(parents=True, exist_ok=True)
+        path = replaceable(path)
         temporary = path.with_name(path.name + ".tmp.npz")
         np.savez(temporary, texts=texts, **arrays)
         temporary.replace(path)

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from agentcascade._util.files import replaceable
 from agentcascade.errors import InvalidRequest, did_you_mean
 from agentcascade.routers.tier.log import TierLog
 from agentcascade.types import MODULES, TIERS, Recall
@@ -60,6 +61,7 @@ def from_jsonl(path: Path, embed: Embed, about: Mapping[str, Any] | None = None)
 def to_jsonl(log: TierLog, path: Path) -> None:
     """Write one object a line, as `from_jsonl` reads them; vectors and `about` are left out."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path = replaceable(path)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(_row_object(log, row)) + "\n" for row in range(len(log)))
