@@ -96,7 +96,7 @@ def make(part: Callable[..., Any], what: str, options: Mapping[str, Any]) -> Any
     try:
         return part(**options)
     except TypeError as error:
-        known_secrets.register_fields(options)  # a model of one's own may be given its key so
+        known_secrets.register_fields(options, configured=True)  # a model of one's own may be given its key so
         raise ConfigError(without_secrets(f"{what} does not take {dict(options)}: {error}")) from error
 
 

@@ -51,10 +51,11 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _known_secrets_of_one_module() -> Iterator[None]:
     """What a module's models registered as keys is forgotten after it: another module's texts may hold the like."""
-    before = dict(known_secrets._registered)
+    before = [dict(held) for held in (known_secrets._configured, known_secrets._registered)]
     yield
-    known_secrets._registered.clear()
-    known_secrets._registered.update(before)
+    for held, kept in zip((known_secrets._configured, known_secrets._registered), before):
+        held.clear()
+        held.update(kept)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
+from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
@@ -28,7 +29,7 @@ WORD_CHARACTERS = 16
 SHOWN = 8
 """Characters at either end of a secret by which one that is cut off is recognised."""
 MOST = 1000
-"""Secrets that are held; the environment's and the configuration's are far fewer."""
+"""Secrets that are held of the configuration, and as many of calls; of a tenth more, the longest unused go."""
 FRESH_SECONDS = 5.0
 """For which the environment is not looked through again."""
 SECRET_VARIABLE = re.compile(
@@ -54,19 +55,28 @@ HEADER = re.compile(r"\s*[:=]\s*")
 
 _of_request: ContextVar[tuple[str, ...]] = ContextVar("agentcascade_secrets_of_request", default=())
 _lock = forking.lock()
-_registered: dict[str, None] = {}
+_configured: dict[str, int] = {}
+_registered: dict[str, int] = {}
+"""Secret: when it was registered last, by this count."""
+_count = count()
 _environment: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
 
 
-def register(*secrets: str | None) -> None:
-    """From now on `hide` removes them; what is too short to be a secret is passed over."""
-    new = [s for s in secrets if s and _is_secret(s) and s not in _registered]
-    if new:
-        with _lock:
-            for secret in new:
-                _registered[secret] = None
-                if len(_registered) > MOST:
-                    _registered.pop(next(iter(_registered)))
+def register(*secrets: str | None, configured: bool = False) -> None:
+    """From now on `hide` removes them; what is too short to be a secret is passed over.
+
+    `configured` are those that are registered once, for as long as the process lives: secrets of calls, of which there
+    may be any number, do not take their place.
+    """
+    with _lock:
+        for secret in secrets:
+            if not secret or not _is_secret(secret) or (secret in _configured and not configured):
+                continue
+            held = _configured if configured else _registered
+            held[secret] = next(_count)
+            if len(held) > MOST * 1.1:
+                for unused in sorted(held, key=held.__getitem__)[:-MOST]:
+                    del held[unused]
 
 
 def register_for_request(*secrets: str) -> None:
@@ -74,15 +84,15 @@ def register_for_request(*secrets: str) -> None:
     _of_request.set(tuple(s for s in secrets if _is_secret(s)))
 
 
-def register_fields(options: Mapping[str, Any], depth: int = 4) -> None:
+def register_fields(options: Mapping[str, Any], depth: int = 4, *, configured: bool = False) -> None:
     """Register values under keys such as ``Authorization`` or ``api_key``, however deep."""
     for name, value in options.items():
         if isinstance(value, Mapping) and depth:
-            register_fields(value, depth - 1)
+            register_fields(value, depth - 1, configured=configured)
         elif isinstance(value, str) and SECRET_FIELD.fullmatch(str(name)):
-            register(value, value.partition(" ")[2])
+            register(value, value.partition(" ")[2], configured=configured)
         elif isinstance(value, str) and "://" in value:
-            register(*secrets_in_url(value))
+            register(*secrets_in_url(value), configured=configured)
 
 
 def secrets_in_url(url: str, *, path: bool = True) -> Iterable[str]:
@@ -120,11 +130,11 @@ def known_secrets() -> Iterable[str]:
     if time.monotonic() - at > FRESH_SECONDS:
         from_environment = frozenset(_of_environment())
         _environment = time.monotonic(), from_environment
-    return _ordered(from_environment, tuple(_registered))
+    return _ordered(from_environment, frozenset((*_configured, *_registered)))
 
 
 @lru_cache(maxsize=4)
-def _ordered(environment: frozenset[str], registered: tuple[str, ...]) -> tuple[str, ...]:
+def _ordered(environment: frozenset[str], registered: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted({*environment, *registered}, key=lambda s: (-len(s), s)))
 
 
@@ -149,7 +159,7 @@ def _is_secret(value: str) -> bool:
     return SHORTEST <= len(value) <= 8192 and not HARMLESS.fullmatch(value)
 
 
-@lru_cache(maxsize=2 * MOST)
+@lru_cache(maxsize=3 * MOST)
 def _forms(secret: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(what must occur, the patterns that are then replaced) for every form of a secret, longest first."""
     texts = {secret, *_percent(secret), *_escaped(secret)}

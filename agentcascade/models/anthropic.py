@@ -86,7 +86,7 @@ class AnthropicModel(MessagesModel):
         transport: AnthropicHttp | None = None,
     ) -> None:
         price = (prices or PriceTable()).lookup(name)
-        known_secrets.register_fields(options or {})
+        known_secrets.register_fields(options or {}, configured=True)
         self.http = transport or AnthropicHttp(api_base, api_key, timeout=timeout, retries=retries)
         super().__init__(
             self.http,
@@ -137,7 +137,7 @@ class AnthropicHttp:
 
     def __init__(self, base: str | None, key: str | None, *, timeout: float, retries: int) -> None:
         self.api_base, self._key, self._timeout, self._retries = base, key, timeout, retries
-        known_secrets.register(key, *known_secrets.secrets_in_url(base or ""))
+        known_secrets.register(key, *known_secrets.secrets_in_url(base or ""), configured=True)
         self._clients = ClientsByLoop(self._new_client)
 
     def url(self, path: str = "/messages") -> str:
@@ -249,7 +249,7 @@ class AnthropicHttp:
             token = os.environ.get("ANTHROPIC_AUTH_TOKEN")
             if not key and not token:
                 raise ConfigError("there is no key for Anthropic's API: set api_key, or ANTHROPIC_API_KEY")
-            known_secrets.register(key or token)
+            known_secrets.register(key or token, configured=True)
             own = {"x-api-key": key} if key else {"authorization": f"Bearer {token}"}
         return {"anthropic-version": VERSION, "content-type": "application/json", **own, **given}
 

@@ -74,7 +74,7 @@ class LiteLLMModel:
         self._temperature, self._timeout, self._retries = temperature, timeout, retries
         given = {"max_tokens": max_tokens, "api_base": api_base, "api_key": api_key}
         self._options = {k: v for k, v in given.items() if v is not None} | dict(options or {})
-        known_secrets.register_fields(self._options)
+        known_secrets.register_fields(self._options, configured=True)
 
     def __repr__(self) -> str:
         return f"LiteLLMModel({self.name!r})"

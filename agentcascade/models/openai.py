@@ -106,8 +106,8 @@ class OpenAIModel:
         self._price = self._prices.lookup(name)
         self._temperature, self._timeout, self._retries = temperature, timeout, retries
         self._base, self._key = api_base, api_key
-        known_secrets.register(api_key, *known_secrets.secrets_in_url(api_base or ""))
-        known_secrets.register_fields(options or {})
+        known_secrets.register(api_key, *known_secrets.secrets_in_url(api_base or ""), configured=True)
+        known_secrets.register_fields(options or {}, configured=True)
         self._options = dict(options or {}) | ({} if max_tokens is None else {"max_tokens": max_tokens})
         self._clients = ClientsByLoop(self._new_client_model)
 

@@ -41,5 +41,5 @@ def session_secret(settings: ServerConfig, *, replicated: bool = False) -> str:
                 "this database, and to this one after a restart. Set AGENTCASCADE_SERVER__SESSION_SECRET to the same "
                 "text of at least 32 random characters everywhere"
             )
-    known_secrets.register(secret)
+    known_secrets.register(secret, configured=True)
     return secret

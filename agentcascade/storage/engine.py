@@ -43,8 +43,8 @@ def database_url(url: str | Path) -> URL:
 
 def new_engine(url: str | Path) -> Engine:
     parsed = database_url(url)
-    known_secrets.register(str(parsed.password) if parsed.password else None)
-    known_secrets.register_fields({k: v for k, v in parsed.query.items() if isinstance(v, str)})
+    known_secrets.register(str(parsed.password) if parsed.password else None, configured=True)
+    known_secrets.register_fields({k: v for k, v in parsed.query.items() if isinstance(v, str)}, configured=True)
     try:
         if parsed.get_backend_name() == "postgresql":
             connect = {k: v for k, v in LIBPQ_OPTIONS.items() if k not in parsed.query}

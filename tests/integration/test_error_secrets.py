@@ -112,6 +112,7 @@ def _no_key_is_known_from_elsewhere() -> Iterator[None]:
     assert KEY not in known_secrets.known_secrets()
     yield
     known_secrets._registered.pop(KEY, None)
+    known_secrets._configured.pop(KEY, None)
 
 
 @pytest.mark.parametrize("surface", [*SURFACES, *BUILT])

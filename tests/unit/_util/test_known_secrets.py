@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from agentcascade._util import known_secrets
 from agentcascade._util.known_secrets import hide, register, register_fields
 from agentcascade.errors import describe
+from agentcascade.models.litellm import LiteLLMModel
+from agentcascade.models.openai import OpenAIModel
 from agentcascade.redaction.redactor import Redactor
 from agentcascade.server.errors import invalid
+from agentcascade.storage.engine import new_engine
 from agentcascade.telemetry.logs import StructuredFormatter
 
 KEY = "vL9+kq/Zt7=mPx2 wQ"
@@ -26,6 +29,7 @@ KEY = "vL9+kq/Zt7=mPx2 wQ"
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(known_secrets, "_registered", {})
+    monkeypatch.setattr(known_secrets, "_configured", {})
     monkeypatch.setattr(known_secrets, "FRESH_SECONDS", 0.0)
     yield
     known_secrets._forms.cache_clear()
@@ -167,3 +171,21 @@ def test_tracebacks_in_logs_hold_no_key() -> None:
     except ValueError as error:
         record = logging.LogRecord("agentcascade", 40, "f", 1, "failed: %s", (error,), (type(error), error, None))
     assert not leaked(StructuredFormatter().format(record))
+
+
+def test_keys_of_calls_take_no_place_of_configured_ones_and_those_in_use_stay() -> None:
+    in_use, unused = "in-use-by-one-00001", "not-used-again-0002"
+    OpenAIModel("openai/m", api_key=KEY)
+    LiteLLMModel("openai/m", options={"extra_headers": {"authorization": "Bearer gateway-0001"}})
+    engine = new_engine("postgresql://me:hunter2hunter2@h/db")
+    engine.dispose()
+    register(in_use, unused)
+    for number in range(3 * known_secrets.MOST):
+        register(f"sk-another-{number:010}", in_use, KEY)
+    assert len(known_secrets._registered) <= 1.1 * known_secrets.MOST
+    for secret in (KEY, "gateway-0001", "hunter2hunter2", in_use):
+        assert hide(f"no such key: {secret}") == "no such key: [key]"
+    assert hide(unused) == unused, "of calls no more are held than are bounded"
+    for number in range(2 * known_secrets.MOST):
+        OpenAIModel("openai/m", api_key=f"sk-tenants-own-{number:010}")
+    assert len(known_secrets._configured) <= 1.1 * known_secrets.MOST
