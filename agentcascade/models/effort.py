@@ -53,7 +53,7 @@ class EffortModel:
         self.name = name_at(model.name, effort)
         self._fixed = {} if effort.share is not None else thinking_options(model, effort)
         if effort.share is not None:
-            thinking_options(model, Effort(tokens=MOST_OF_A_SHARE))  # whether it takes a number at all
+            thinking_options(model, Effort(tokens=MOST_OF_A_SHARE), said=effort)  # whether it takes a number at all
         self.bills_failures = bool(getattr(model, "bills_failures", False))
         self._others: dict[Effort, ChatModel] = {effort: self}
 
@@ -165,34 +165,43 @@ def at_effort(model: ChatModel, effort: Effort | None) -> ChatModel:
     return (StreamingEffortModel if can_stream(plain) else EffortModel)(plain, effort)
 
 
-def thinking_options(model: ChatModel, effort: Effort, clamp: bool = False) -> dict[str, Any]:
+def thinking_options(
+    model: ChatModel, effort: Effort, clamp: bool = False, said: Effort | None = None
+) -> dict[str, Any]:
     """Options of a call at a level, or with a number of tokens. With `clamp` too few are as many as it takes.
+
+    Args:
+        model: That is asked.
+        effort: A level, or a number of tokens.
+        clamp: See above.
+        said: The effort that errors name, where it is a share, of which `effort` is the most that it comes to.
 
     Raises:
         ConfigError: The model does not know it.
     """
+    named = said or effort
     own = getattr(model, "efforts", None)
     if own is not None:
         if str(effort) not in own and effort.level not in own:
-            raise _unknown(model.name, effort, tuple(own))
+            raise _unknown(model.name, named, tuple(own))
         return {"reasoning_effort": effort.level or effort.tokens}
     if not hasattr(model, "endpoint"):
         raise ConfigError(
-            f"effort {effort}: '{model.name}' is no provider's model, and has no attribute `efforts` that lists what "
+            f"effort {named}: '{model.name}' is no provider's model, and has no attribute `efforts` that lists what "
             "it knows: leave effort out"
         )
     known, native = thinker(model.name), not _by_litellm(model)
     levels = known.levels if known.dialect is not None else LEVELS
     if effort.tokens is not None:
         if not known.budgets:
-            raise _unknown(model.name, effort, levels, "it takes no number of tokens")
+            raise _unknown(model.name, named, levels, "it takes no number of tokens")
         tokens = effort.tokens
         if tokens < known.least_tokens:
             if not clamp:
-                raise _unknown(model.name, effort, levels, f"it thinks with {known.least_tokens} tokens or more")
+                raise _unknown(model.name, named, levels, f"it thinks with {known.least_tokens} tokens or more")
             tokens = known.least_tokens
     elif effort.level not in levels:
-        raise _unknown(model.name, effort, levels)
+        raise _unknown(model.name, named, levels)
     else:
         tokens = LEVEL_TOKENS[effort.level]
     if known.dialect == "template":
@@ -206,7 +215,7 @@ def thinking_options(model: ChatModel, effort: Effort, clamp: bool = False) -> d
     drops: Any = getattr(model, "drops", None)
     if drops is not None and drops(options):
         raise ConfigError(
-            f"effort {effort}: nothing that asks '{model.name}' passes {', '.join(options)} on, so that it would think "
+            f"effort {named}: nothing that asks '{model.name}' passes {', '.join(options)} on, so that it would think "
             "as it likes: leave effort out, or say in `options` how this provider is told"
         )
     return options
@@ -224,6 +233,8 @@ def _by_litellm(model: ChatModel) -> bool:
 
 
 def _unknown(name: str, effort: Effort, levels: Sequence[str], why: str = "") -> ConfigError:
+    if effort.share is not None and levels:
+        why = "it takes no number of tokens, and a share of what is usually thought is one"
     if not levels:
         return ConfigError(f"effort {effort}: '{name}' does not think, so it has no effort: leave it out")
     reason = f"{why}; " if why else ""

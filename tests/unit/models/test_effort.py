@@ -55,6 +55,17 @@ def test_what_is_no_effort_names_the_field_and_what_is(wrong: object) -> None:
         ModelConfig(name="openai/gpt-5.1", effort=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["openai/gpt-5.1", "openai/gpt-4.1", "anthropic/claude-opus-4-7", "openai/unheard-of"])
+def test_a_share_that_cannot_be_had_is_named_as_it_was_said(name: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        model(name, effort="0.5x")
+    assert str(told.value).startswith("effort 0.5x: ")
+    assert "16384" not in str(told.value)
+    own = Model("own", ["x"])
+    with pytest.raises(ConfigError, match=r"effort 0\.5x"):
+        at_effort(own, Effort(share=0.5))
+
+
 def test_yaml_reads_off_as_a_boolean() -> None:
     assert ModelConfig(name="m", effort=False).effort == "none"
 
