@@ -72,6 +72,7 @@ class DatabaseBudgets:
         self._lock = forking.lock()
         self._drains = False
         self._late = 0
+        self._writing: list[BudgetEntry] = []
         self._pid = os.getpid()
         self._folded: datetime | None = None
         self._booked: list[str] = []
@@ -130,7 +131,9 @@ class DatabaseBudgets:
                 if not (self._waiting or self._drains or self._late):
                     return
             time.sleep(0.01)
-        log.error("%d bookings may be lost: the database did not take them in time", len(self._waiting) + self._late)
+        with self._lock:
+            lost = self._late + sum(not entry.reserves for entry in (*self._waiting, *self._writing))
+        log.error("%d bookings may be lost: the database did not take them in time", lost)
 
     def _reserve(self, accounts: Sequence[Account], dollars: Decimal, seconds: float) -> str:
         """`reserve` at once, in this thread."""
@@ -154,6 +157,7 @@ class DatabaseBudgets:
             self._waiting.clear()
             self._drains = False
             self._late = 0
+            self._writing = []
             self._booked = []
             self._pid = os.getpid()
 
@@ -184,6 +188,7 @@ class DatabaseBudgets:
         while True:
             with self._lock:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                self._writing = batch
                 if not batch:
                     self._drains = False
                     return
@@ -200,6 +205,8 @@ class DatabaseBudgets:
         A reservation that may be there all the same is given back, or it would count as spent one day. Returns whether
         the writer goes on: not where no thread is to be had that waits for the next try, which the next entry makes.
         """
+        with self._lock:
+            self._writing = []
         late = [entry for entry in batch if not entry.reserves and not entry.written.done()]
         late += [BudgetEntry(entry.id, Decimal(0)) for entry in batch if entry.is_doubtful and not entry.written.done()]
         for entry in batch:

@@ -149,6 +149,28 @@ async def test_more_than_can_wait_are_lost_and_said(
     assert behind.spent() == Decimal("0.5")
 
 
+async def test_what_is_being_written_at_the_end_is_said_too(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    booked = [behind.budgets.book([KEY], Decimal("0.001")) for _ in range(2)]
+    reserved = asyncio.ensure_future(behind.budgets.reserve([KEY], Decimal("0.001"), 60))
+    await asyncio.sleep(0)
+    write = behind.budgets._write
+
+    def close_meanwhile(batch: Any) -> None:
+        behind.budgets.close(0.02)
+        write(batch)
+
+    monkeypatch.setattr(behind.budgets, "_write", close_meanwhile)
+    behind.write()
+    (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert said.startswith("2 bookings may be lost"), "the reservation is none"
+    await asyncio.gather(*booked, reserved)
+    caplog.clear()
+    behind.budgets.close(0.5)
+    assert caplog.text == ""
+
+
 async def test_what_still_waits_at_the_end_is_said(behind: Behind, caplog: pytest.LogCaptureFixture) -> None:
     behind.broken = True
     booked = [behind.budgets.book([KEY], Decimal("0.001"))]
