@@ -6,19 +6,36 @@ learned is kept here, per model and endpoint, so that each refusal costs one req
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from agentcascade.messages import text_of
 from agentcascade.models.message_fields import PORTABLE_FIELDS, THINKING_FIELDS, portable
-from agentcascade.models.quirks import NO_THINKING, PARAMETER_FORBIDDEN, PARAMETER_REFUSED, REFUSALS, THINKING_WANTED
+from agentcascade.models.quirks import (
+    MOST_LOGPROBS_REFUSED,
+    NO_THINKING,
+    PARAMETER_FORBIDDEN,
+    PARAMETER_REFUSED,
+    REFUSALS,
+    THINKING_WANTED,
+    model_quirks,
+)
 from agentcascade.types import Message
+
+log = logging.getLogger("agentcascade.models")
+TOP_LOGPROBS = "top_logprobs"
 
 
 class EndpointQuirks:
-    """What is known of one model at one endpoint. Shared by all that ask there."""
+    """What is known of one model at one endpoint. Shared by all that ask there.
 
-    def __init__(self) -> None:
+    Args:
+        model: Its litellm name, where it has one: what the table knows of it need not be refused first.
+    """
+
+    def __init__(self, model: str = "") -> None:
+        self._model = model
         self.supports_n: bool | None = None
         """Whether it takes `n`; None as long as nobody knows."""
         self.confirmed_n = False
@@ -27,6 +44,9 @@ class EndpointQuirks:
         """Parameters that it refuses."""
         self.thinking_field: str | None = None
         """Name of the field in which it wants the thinking of every tool call."""
+        self.most_top_logprobs = model_quirks(model).most_top_logprobs if model else None
+        """The most `top_logprobs` that it takes; None as long as nobody knows."""
+        self._said_most = False
         self.portable_only = False
         """Whether it refuses what is not part of OpenAI's messages."""
 
@@ -37,6 +57,7 @@ class EndpointQuirks:
         body = request.get("extra_body")
         if self.refused and isinstance(body, Mapping) and self.refused & body.keys():
             request = {**request, "extra_body": {k: v for k, v in body.items() if k not in self.refused}}
+        request = self._with_fewer_logprobs(request)
         if self.portable_only:
             request = {**request, "messages": [portable(m) for m in request["messages"]]}
         elif self.thinking_field:
@@ -52,11 +73,36 @@ class EndpointQuirks:
         given = {**(request.get("extra_body") or {}), **request}
         if status == 403:
             given = {k: v for k, v in given.items() if k in PARAMETER_FORBIDDEN}
+        if status != 403 and self._learn_most_logprobs(text, given.get(TOP_LOGPROBS)):
+            return True
         named = {k for k, pattern in REFUSALS.items() if given.get(k) is not None and pattern.search(text)}
         if named:
             self.refused |= named
             return True
         return status != 403 and self._learn_thinking(text, request.get("messages") or ())
+
+    def _with_fewer_logprobs(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request with as many `top_logprobs` as are taken: fewer say more than none."""
+        most, asked = self.most_top_logprobs, request.get(TOP_LOGPROBS)
+        if most is None or not _is_number(asked) or asked <= most:
+            return request
+        if not self._said_most:
+            self._said_most = True
+            log.warning(
+                "%s tells at most %d top_logprobs, %d were asked for: it is asked for %d, which is said once",
+                self._model or request.get("model") or "the model", most, asked, most,
+            )  # fmt: skip
+        return {**request, TOP_LOGPROBS: most}
+
+    def _learn_most_logprobs(self, text: str, asked: Any) -> bool:
+        if "logprob" not in text or not _is_number(asked):
+            return False
+        told = [int(number) for number in MOST_LOGPROBS_REFUSED.findall(text)]
+        most = next((number for number in told if number < asked), None)
+        if most is None:
+            return False
+        self.most_top_logprobs = most
+        return True
 
     def _learn_thinking(self, text: str, messages: Sequence[Message]) -> bool:
         turns = [m for m in messages if m.get("role") == "assistant"]
@@ -70,6 +116,10 @@ class EndpointQuirks:
             self.portable_only, self.thinking_field = True, None
             return True
         return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _with_thinking(message: Message, name: str) -> Message:

@@ -21,7 +21,8 @@ from agentcascade.models import message_fields
 from agentcascade.models.clients_by_loop import ClientsByLoop
 from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.pricing import PriceTable
-from agentcascade.models.quirks import model_quirks
+from agentcascade.models.provider_hosts import environment_base, is_at_provider
+from agentcascade.models.quirks import ModelQuirks, model_quirks
 from agentcascade.types import Completion, Delta, Message, Tool, Usage
 from agentcascade.wire.chat_only import as_chat, tools_as_chat
 
@@ -41,13 +42,18 @@ def needs_no_translation(name: str, api_base: str | None, options: Mapping[str, 
         return False
     quirks = model_quirks(name)
     if quirks.wire_format == "openai at an address":
-        return bool(api_base or (quirks.base_url_variable and os.environ.get(quirks.base_url_variable)))
+        return bool(api_base or _environment_address(quirks))
     return quirks.wire_format == "openai"
+
+
+def _environment_address(quirks: ModelQuirks) -> str | None:
+    variable = quirks.base_url_variable
+    return environment_base("openai") if variable is None else os.environ.get(variable) or None
 
 
 def loopback_key(name: str, api_base: str | None) -> str | None:
     """`NO_KEY` for ``openai/…`` at a loopback address when no key is set: servers of one's own rarely ask for one."""
-    base = api_base or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+    base = api_base or environment_base("openai")
     if not name.startswith("openai/") or not base or os.environ.get("OPENAI_API_KEY"):
         return None
     host = urlsplit(base).hostname or ""
@@ -77,7 +83,8 @@ class OpenAIModel:
         max_tokens: The most tokens of an answer; None: the server's own limit.
         timeout: The most seconds of one call, retries included.
         retries: How often OpenAI's client tries a request again.
-        api_base: The server's address; None: from ``OPENAI_API_BASE`` or ``HOSTED_VLLM_API_BASE``, else OpenAI's own.
+        api_base: The server's address; None: from ``OPENAI_BASE_URL`` (``OPENAI_API_BASE``) or, of ``hosted_vllm/…``,
+            ``HOSTED_VLLM_API_BASE``; else OpenAI's own.
         api_key: None: from ``OPENAI_API_KEY`` or ``HOSTED_VLLM_API_KEY``.
         options: Goes with every call, such as ``{"top_p": 0.9}``.
     """
@@ -98,7 +105,7 @@ class OpenAIModel:
         api_key: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name, self.endpoint = name, EndpointQuirks()
+        self.name, self.endpoint = name, EndpointQuirks(name)
         self.endpoint.supports_n = True
         self._provider, _, self._model = name.partition("/")
         self._quirks = model_quirks(name)
@@ -140,13 +147,13 @@ class OpenAIModel:
 
     def drops(self, options: Mapping[str, Any]) -> set[str]:
         """Names of those `options` that OpenAI itself has not, and would refuse."""
-        if self._base or self._quirks.base_url_variable:
+        if not self._is_at_openai:
             return set()
         return {name for name in options if name not in create_parameters() and options[name] is not None}
 
     def asked_with(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """All that it sends beside the messages, with its address: by this, equal requests are known."""
-        base = self._address() or os.environ.get("OPENAI_BASE_URL")
+        base = self._address()
         given = {k: v for k, v in options.items() if v is not None}
         own = {"temperature": self._temperature, **self._options}
         return {**own, **given, "address": base or "", "adapter": type(self).__name__}
@@ -257,8 +264,7 @@ class OpenAIModel:
         messages = as_chat(messages)
         if all(message_fields.is_portable(m) for m in messages):
             return messages
-        is_openai = self._base is None and self._provider == "openai" and "OPENAI_API_BASE" not in os.environ
-        return [m if m.get("tool_calls") and not is_openai else message_fields.portable(m) for m in messages]
+        return [m if m.get("tool_calls") and not self._is_at_openai else message_fields.portable(m) for m in messages]
 
     def _limit(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else min(timeout, self._timeout)
@@ -268,7 +274,7 @@ class OpenAIModel:
         given = {k: v for k, v in (self._options | dict(options)).items() if v is not None}
         arguments = {k: v for k, v in given.items() if k in create_parameters()}
         others = {k: v for k, v in given.items() if k not in arguments}
-        if others and (self._base or self._quirks.base_url_variable):
+        if others and not self._is_at_openai:
             arguments["extra_body"] = others | (arguments.get("extra_body") or {})
         return arguments
 
@@ -279,7 +285,13 @@ class OpenAIModel:
             await model.close_client()
 
     def _address(self) -> str | None:
-        return self._base or os.environ.get(self._quirks.base_url_variable or "OPENAI_API_BASE") or None
+        return self._base or _environment_address(self._quirks)
+
+    @property
+    def _is_at_openai(self) -> bool:
+        """Whether OpenAI itself is asked, which refuses what it does not know."""
+        own = self._base is None and self._provider == "openai"
+        return own and is_at_provider("openai/any", None)
 
     def _client_model(self) -> ClientModel:
         return self._clients.current()

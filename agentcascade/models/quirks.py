@@ -50,6 +50,8 @@ class ModelQuirks:
     """How long what was cached is kept after its last use."""
     user_after_tools: bool = True
     """Whether a user's message may follow a tool's result."""
+    most_top_logprobs: int | None = None
+    """The most likely tokens that its endpoint tells of each position; None: not known before it refuses more."""
     wire_format: Literal["openai", "openai at an address", "messages", "translated"] = "translated"
     """Whether it takes OpenAI's requests as they are: always, or only where an address is given; or Anthropic's, into
     which they are translated here; else by litellm."""
@@ -79,6 +81,8 @@ MODELS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     (r".*claude-[a-z]+-(4-([6-9]|\d\d)|[5-9])(\D|$)", {"thinks_adaptively": True}),
     (r".*(gemini|vertex|bedrock|fireworks)", {"inlines_references": True}),
     (r"(openai|azure)/", {"token_factor": Decimal(1)}),
+    (r"xai/", {"most_top_logprobs": 8}),
+    (r"(dashscope|fireworks_ai)/", {"most_top_logprobs": 5}),
     (r"(openai|azure)/(ft:)?(o\d|gpt-[5-9])", {"limit_parameter": "max_completion_tokens"}),
     (r".*gpt-4o-mini", {"image_tokens": {"low": 2_833, "": 48_169}}),  # billed as if it were a large model
     (
@@ -145,6 +149,11 @@ REFUSALS: Mapping[str, re.Pattern[str]] = {
     "chat_template_kwargs": re.compile(r"chat_template_kwargs"),
 }
 """Parameters that an answer can do without, and how a refusal, in lower case, names them."""
+MOST_LOGPROBS_REFUSED = re.compile(
+    r"(?:range\b[^\[\]]{0,40}\[ *\d+ *, *|between \d+ and |<= *|≤ *|at most |more than |less than or equal to "
+    r"|max(?:imum)?(?: value)?(?: allowed)?(?: of| is)?:? *)(\d{1,6})\b"
+)
+"""How a refusal of `top_logprobs`, in lower case, says how many are taken (OpenAI, vLLM, DashScope, Together)."""
 N_REFUSED = re.compile(r"\bn\b|choice|candidate|sample|best_of|multiple", re.IGNORECASE)  # llama.cpp, Groq
 """How a refusal of n > 1 names it: the endpoint is asked for one answer at a time."""
 MESSAGES_REFUSALS: Mapping[str, re.Pattern[str]] = {

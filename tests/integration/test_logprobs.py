@@ -82,6 +82,62 @@ async def test_a_provider_that_refuses_it_is_asked_again_without_and_never_bothe
         assert ["logprobs" in request.body for request in server.requests] == [True, False, False]
 
 
+MAXIMA = {
+    "Invalid 'top_logprobs': integer above maximum value. Expected a value <= 5, but got 10 instead.": 5,
+    "Requested sample logprobs of 10, which is greater than max allowed: 5": 5,
+    "Cannot request more than 5 logprobs.": 5,
+    "Invalid 'top_logprobs': 10. Expected an integer in range [0, 5]": 5,
+    "Invalid top_logprobs value, the valid range of top_logprobs is [0, 5]": 5,
+    "10 is greater than the maximum of 1 - 'logprobs'": 1,
+    "top_logprobs: Input should be less than or equal to 8": 8,
+    "top_logprobs must be between 0 and 5": 5,
+}
+"""Refusals of OpenAI, vLLM (two versions), DashScope, DeepSeek, Together, and of servers in Python."""
+
+
+@pytest.mark.parametrize("words", MAXIMA)
+async def test_more_than_are_told_become_the_most_that_are_and_that_is_said_once(
+    words: str, fake_openai: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    most = MAXIMA[words]
+
+    def bounded(request: Request) -> Reply:
+        if request.body.get("top_logprobs", 0) > most:
+            return Reply(status=400, body={"error": {"message": words, "code": "x"}})
+        return Reply(["hi"], logprobs=(-0.1,))
+
+    for number in range(3):
+        server = fake_openai(bounded)
+        model = models(server)[number]
+        caplog.clear()
+        for _ in range(2):
+            completion = await model.complete(ASK, logprobs=True, top_logprobs=10)
+            assert completion.logprobs == pytest.approx([-0.1])
+        await model.complete(ASK, logprobs=True, top_logprobs=1)
+        assert [request.body["top_logprobs"] for request in server.requests] == [10, most, most, 1]
+        said = [r.getMessage() for r in caplog.records if r.name == "agentcascade.models"]
+        assert len(said) == 1
+        assert f"at most {most} top_logprobs, 10 were asked for" in said[0]
+
+
+@pytest.mark.parametrize("words", ["no logprobs above 20", "top_logprobs: 10 is too many", "logprobs <= 10"])
+async def test_a_maximum_that_is_not_told_or_not_passed_drops_them(words: str, fake_openai: Start) -> None:
+    def refusing_all(request: Request) -> Reply:
+        if "top_logprobs" in request.body:
+            return Reply(status=400, body={"error": {"message": words, "code": "x"}})
+        return Reply(["hi"])
+
+    for number in range(3):
+        server = fake_openai(refusing_all)
+        await models(server)[number].complete(ASK, logprobs=True, top_logprobs=10)
+        assert len(server.requests) == 2
+
+
+def test_what_the_table_knows_is_not_refused_first() -> None:
+    assert LiteLLMModel("xai/grok-4").endpoint.adapt({"top_logprobs": 20}) == {"top_logprobs": 8}
+    assert LiteLLMModel("groq/any").endpoint.adapt({"top_logprobs": 20}) == {"top_logprobs": 20}
+
+
 async def test_another_refusal_is_raised(fake_openai: Start) -> None:
     body = {"error": {"message": "no such model", "code": "x"}}
     server = fake_openai([Reply(status=400, body=body)])
