@@ -37,6 +37,11 @@ BASE_VARIABLES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def environment_base(provider: str) -> str | None:
+    """The address that the environment gives a provider's models; None where it gives none."""
+    return next((v for name in BASE_VARIABLES.get(provider, ()) if (v := os.environ.get(name))), None)
+
+
 def is_at_provider(name: str, api_base: str | None) -> bool:
     """Whether the model of a litellm name is asked at its provider's own host.
 
@@ -48,7 +53,7 @@ def is_at_provider(name: str, api_base: str | None) -> bool:
     if not slash:
         provider = "anthropic" if name.startswith("claude") else "openai"
     hosts = HOSTS.get(provider)
-    base = api_base or next((v for n in BASE_VARIABLES.get(provider, ()) if (v := os.environ.get(n))), None)
+    base = api_base or environment_base(provider)
     if hosts is None or not base:
         return True
     try:

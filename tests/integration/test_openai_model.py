@@ -28,6 +28,9 @@ USAGE = {
 PRICES = PriceTable({"openai/m": {"input": "0.4", "cached_input": "0.1", "output": "1.6"}})
 
 
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
 def both(fake: FakeOpenAI, **more: Any) -> list[Any]:
     given = {"api_base": fake.url, "api_key": "x", "prices": PRICES, **more}
     return [LiteLLMModel("openai/m", **given), OpenAIModel("openai/m", **given)]
@@ -176,7 +179,8 @@ def test_one_model_serves_several_event_loops(fake_openai: Any) -> None:
 def test_only_names_that_need_no_translation_go_directly(
     name: str, api_base: str | None, options: dict[str, Any], plain: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
+    for variable in ("HOSTED_VLLM_API_BASE", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
+        monkeypatch.delenv(variable, raising=False)
     assert needs_no_translation(name, api_base, options) == plain
     if name.startswith("hosted_vllm/") and api_base is None:  # looked up among the students that run
         return
@@ -184,6 +188,29 @@ def test_only_names_that_need_no_translation_go_directly(
     other = "ResponsesModel" if "/responses/" in name else "LiteLLMModel"
     other = "AnthropicModel" if name.startswith("anthropic/") else other
     assert type(model).__name__ == ("OpenAIModel" if plain else other)
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_BASE_URL", "OPENAI_API_BASE"])
+async def test_an_address_of_the_environment_is_one_too(
+    variable: str, fake_openai: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    fake = fake_openai()
+    monkeypatch.setenv(variable, fake.url)
+    model = make_model(ModelConfig(name="openai/qwen", retries=0, options={"top_k": 5}), token_counter())
+    assert type(model).__name__ == "LiteLLMModel"  # top_k among its options is for litellm to know
+    model = make_model(ModelConfig(name="openai/qwen", retries=0), token_counter())
+    assert isinstance(model, OpenAIModel)
+    thoughts = {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [CALL]}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "no"}
+    assert (await model.complete([*ASK, thoughts, result], top_k=5)).messages
+    sent = fake.requests[-1].body
+    assert sent["top_k"] == 5  # a server of one's own may know it; OpenAI itself refuses it
+    assert sent["messages"][1]["reasoning_content"] == "hm"
+    assert model.asked_with({})["address"] == fake.url
+    monkeypatch.setenv(variable, "https://api.openai.com/v1")
+    assert model.drops({"top_k": 5}) == {"top_k"}
 
 
 @pytest.mark.parametrize("name", ["openai/qwen", "openai/Qwen/Qwen2.5-1.5B", "hosted_vllm/qwen"])  # direct, by litellm
