@@ -15,6 +15,7 @@ from agentcascade.actions.equivalence import merged
 from agentcascade.actions.refusals import refusal
 from agentcascade.config.effort import plain_name
 from agentcascade.errors import InvalidAction, describe
+from agentcascade.models.thinking_quirks import thinker
 from agentcascade.protocols import ChatModel, Router, Verdict
 from agentcascade.step import history, variation
 from agentcascade.step.caching import student_terms
@@ -100,7 +101,7 @@ class StudentPolicy:
         """As `add_demonstrations`; where a rung below was the same model, what that was shown, to the byte."""
         for rung in reversed(below):
             if plain_name(rung.model) == plain_name(self.name):
-                return rung.request
+                return rung.request.sent_before() if thinker(self.name).keeps_cache else rung.request
         return await self.add_demonstrations(situation, mode, request, record)
 
     async def add_demonstrations(
@@ -224,6 +225,8 @@ class StudentPolicy:
                 second_dollars=settings.second_dollars,
             )
             if prices is not None:
+                if request.is_warm:  # a rung below sent it
+                    prices = prices._replace(prompt=prices.repeated_prompt)
                 if is_varied:  # no prompt is sent twice
                     prices = prices._replace(once=False, repeated_prompt=prices.prompt)
                 planner = BatchPlanner(router, situation, n, prices, statistics.agree)
