@@ -53,7 +53,7 @@ def command(
     require_server("agentcascade serve")
     # process 1 of a container ignores a signal without a handler, and what follows takes seconds to load
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    from agentcascade.server.run import CONFIG, LOG_FORMAT, LOG_LEVEL, OVERRIDES, check_port, configure_logs, serve
+    from agentcascade.server.run import CONFIG, LOG_FORMAT, LOG_LEVEL, OVERRIDES, configure_logs, serve
 
     path = config or config_path()
     changed: ServerKeywords = {}
@@ -73,15 +73,17 @@ def command(
             os.environ[CONFIG] = str(path)
         os.environ |= {f"{OVERRIDES}{k.upper()}": str(v) for k, v in changed.items() if k in ("host", "port")}
         os.environ |= {LOG_LEVEL: log_level, LOG_FORMAT: log_format}
-        check_port(settings)
         configure_logs(settings)
         names = ", ".join(sorted(settings.cascades) or ["default"])
         if settings.server.passthrough:
             names += " (pass-through: the models that clients name, with the clients' own keys)"
         root = f"http://{settings.server.host}:{settings.server.port}"
-        say(f"agentcascade serves {names} on {root}/v1, and a dashboard on {root}/", err=True)
-        say(reached_by(settings), err=True)
-        serve(settings, workers=workers)
+
+        def announce() -> None:
+            say(f"agentcascade serves {names} on {root}/v1, and a dashboard on {root}/", err=True)
+            say(reached_by(settings), err=True)
+
+        serve(settings, workers=workers, announce=announce)
 
 
 @contextmanager

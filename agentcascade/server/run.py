@@ -13,13 +13,14 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from agentcascade.config.load import CascadeConfig
+from agentcascade.config.load import CascadeConfig, variants
 from agentcascade.errors import AgentCascadeError, ConfigError, describe
 from agentcascade.server import session_secret
 from agentcascade.server import workers as processes
@@ -64,12 +65,22 @@ def configure_logs(config: CascadeConfig) -> None:
     )
 
 
-def serve(config: CascadeConfig, *, workers: int = 1, log_config: dict[str, Any] | None = None) -> None:
+def serve(
+    config: CascadeConfig,
+    *,
+    workers: int = 1,
+    log_config: dict[str, Any] | None = None,
+    announce: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until a signal stops it. With several workers, each loads the configuration from its file again.
 
-    Raises `ConfigError` when strangers could spend the money: no key, not open on purpose, and not on loopback.
+    `announce` is called when port and databases were found to be there. Raises `ConfigError` when they are not to be
+    had, and when strangers could spend the money: no key, not open on purpose, and not on loopback; `StorageError` for
+    a database that cannot be opened.
     """
-    check_exposure(config)
+    check_port(config)
+    check_databases(config)
+    announce()
     # SIGTERM ends the process while it starts, and when uvicorn, which it stopped, raises it once more at the end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if workers > 1:
@@ -139,7 +150,7 @@ def _options(config: CascadeConfig, log_config: dict[str, Any] | None) -> dict[s
 
 
 def check_port(config: CascadeConfig) -> None:
-    """Raises `ConfigError` when the address cannot be served, before anything says that it is."""
+    """Raises `ConfigError` when the address cannot be served."""
     host, port = config.server.host, config.server.port
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -152,19 +163,24 @@ def check_port(config: CascadeConfig) -> None:
         ) from error
 
 
-def check_exposure(config: CascadeConfig) -> None:
+def check_databases(config: CascadeConfig) -> None:
+    """Open the database of each cascade, and the server's own, where there must be a key if strangers reach the port.
+
+    Raises `ConfigError`, `StorageError`. Worker processes could only say so each for itself, again and again.
+    """
     from agentcascade.storage import open_database
     from agentcascade.storage.keys import Keys
 
     settings = config.server
-    if settings.host in LOOPBACK or settings.open:
-        return
-    database = open_database(config.bank.url, migrate=config.bank.migrate)
-    try:
-        if not Keys(database).exist():
-            raise ConfigError(
-                f"serving on {settings.host} without keys would let anybody spend your money: make one with "
-                "`agentcascade keys create NAME`, or set server.open if something else guards the port"
-            )
-    finally:
-        database.close()
+    needs_key = settings.host not in LOOPBACK and not settings.open
+    banks = {cascade.bank.url: cascade.bank.migrate for cascade in variants(config).values()}
+    for url, migrate in {**banks, config.bank.url: config.bank.migrate}.items():
+        database = open_database(url, migrate=migrate)
+        try:
+            if needs_key and url == config.bank.url and not Keys(database).exist():
+                raise ConfigError(
+                    f"serving on {settings.host} without keys would let anybody spend your money: make one with "
+                    "`agentcascade keys create NAME`, or set server.open if something else guards the port"
+                )
+        finally:
+            database.close()

@@ -261,3 +261,27 @@ def test_a_port_that_is_taken_is_named_before_anything_is_promised(tmp_path: Pat
         shown = run("serve", "--port", str(port), ok=False).output
     assert f"http://127.0.0.1:{port} cannot be served" in shown
     assert "serves default" not in shown
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("which", ["the server's", "a cascade's", "older"])
+def test_a_database_that_is_missing_is_named_before_anything_is_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str, workers: str
+) -> None:
+    pytest.importorskip("fastapi", reason="needs the extra `server`")
+    monkeypatch.chdir(tmp_path)
+    free, gone = {"url": f"sqlite:///{tmp_path}/a.db"}, {"url": f"sqlite:///{tmp_path}/no/folder/b.db"}
+    config: dict[str, object] = {
+        "mode": "teacher",
+        "teacher": "openai/m",
+        "bank": gone if which == "the server's" else free,
+    }
+    if which == "a cascade's":
+        config["cascades"] = {"mail": {"bank": gone}, "other": {}}
+    elif which == "older":
+        config["bank"] = {**free, "migrate": False}
+    Path("agentcascade.yaml").write_text(yaml.safe_dump(config))
+    shown = run("serve", "--port", "0", "--workers", workers, ok=False).output
+    assert "has no tables yet" in shown if which == "older" else "no/folder of the database does not exist" in shown
+    assert "agentcascade serves" not in shown
+    assert "Traceback" not in shown
