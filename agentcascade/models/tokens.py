@@ -30,8 +30,8 @@ on with a letter. Prompts are made of the same lines over and over, and those ar
 STEP = "Observation:"
 STEP_START = f"\n{STEP}"
 """Where a text is cut first: steps of demonstrations begin so, and stand in many prompts."""
-COUNTS = 150_000
-"""Counts remembered in a generation: a bank of 100,000 steps has some 200,000 different lines."""
+TEXTS, STEPS, LINES = 25_000, 100_000, 100_000
+"""Counts remembered in a generation: of whole texts, of steps (a bank's), and of lines, of which most are in a step."""
 BUNDLED_FILES = {
     "cl100k_base": "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
     "o200k_base": "fb374d419588a4632f3f557e76b4b70aebbca790",
@@ -43,32 +43,44 @@ BUNDLED_FILES = {
 def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
     """A cached counter over tiktoken's `encoding`; litellm's package carries the file of the default one."""
     encoder = _encoding(encoding)
-    known: RecentCache[int, int] = RecentCache(COUNTS)
-    """By a text's hash: the texts themselves, which may be long, are not kept."""
+    # By a text's hash: the texts themselves, which may be long, are not kept.
+    texts, steps, lines = (RecentCache[int, int](size) for size in (TEXTS, STEPS, LINES))
 
     def count_whole(text: str) -> int:
-        tokens = known.get(key := hash(text))
+        tokens = lines.get(key := hash(text))
         if tokens is None:
             tokens = len(encoder.encode_ordinary(text))
-            known.put(key, tokens)
+            lines.put(key, tokens)
         return tokens
 
     def count(text: str) -> int:
-        tokens = known.get(key := hash(text))
+        tokens = texts.get(key := hash(text))
         if tokens is None:
-            first, *steps = text.split(STEP_START)
-            pieces = [first + "\n", *[f"{STEP}{step}\n" for step in steps[:-1]], STEP + steps[-1]] if steps else [text]
-            tokens = sum([count_lines(piece) for piece in pieces])
-            known.put(key, tokens)
+            first, *following = text.split(STEP_START)
+            if following:
+                tokens = count_lines(first + "\n") + count_step(following.pop())
+                tokens += sum([count_step(step) + count_end(step) for step in following])
+            else:
+                tokens = count_lines(text)
+            texts.put(key, tokens)
         return tokens
 
-    def count_lines(text: str) -> int:
-        tokens = known.get(key := hash(text))
+    def count_step(step: str) -> int:
+        """Of a step without "Observation:" in front and the end of the line behind it."""
+        tokens = steps.get(key := hash(step))
         if tokens is None:
-            starts = [0, *[match.start() + 1 for match in LINE_START.finditer(text)], len(text)]
-            tokens = sum([count_whole(text[start:end]) for start, end in pairwise(starts)])
-            known.put(key, tokens)
+            tokens = count_lines(STEP + step)
+            steps.put(key, tokens)
         return tokens
+
+    def count_end(step: str) -> int:
+        """That the end of the line adds to a step: one, but for what forms a token with it."""
+        plain = step[-1:].isascii() and step[-1:].isalnum()
+        return 1 if plain else count_step(step + "\n") - count_step(step)
+
+    def count_lines(text: str) -> int:
+        starts = [0, *[match.start() + 1 for match in LINE_START.finditer(text)], len(text)]
+        return sum([count_whole(text[start:end]) for start, end in pairwise(starts)])
 
     return count if encoding in BUNDLED_FILES else count_whole
 

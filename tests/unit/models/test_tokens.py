@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcascade.errors import ConfigError
+from agentcascade.models import tokens
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE, _bundled, _encoding, count_messages, token_counter
 
 NO_NETWORK = (
@@ -125,3 +126,22 @@ def test_a_text_has_the_tokens_of_the_whole_though_its_lines_are_counted_apart(n
         assert count(text) == len(whole.encode_ordinary(text))
 
     check()
+
+
+def test_a_banks_step_is_tokenised_once_wherever_it_stands_in_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, encoded = _encoding("cl100k_base"), []
+
+    class Watched:
+        def encode_ordinary(self, text: str) -> list[int]:
+            encoded.append(text)
+            return encoder.encode_ordinary(text)
+
+    monkeypatch.setattr(tokens, "_encoding", lambda name: Watched())
+    count = token_counter.__wrapped__("cl100k_base")
+    steps = [f"Observation: shelf {i}, a pen.\nThought: on.\nAction: go to shelf {i}{'.' * (i % 2)}" for i in range(20)]
+    assert count("\n".join(["Goal: a mug", *steps])) == len(encoder.encode_ordinary("\n".join(["Goal: a mug", *steps])))
+    encoded.clear()
+    for start in range(16):
+        window = "\n".join(["Goal: a mug", *steps[start : start + 5]])
+        assert count(window) == len(encoder.encode_ordinary(window))
+    assert {text for text in encoded if text != "Goal: a mug\n"} <= {f"Action: go to shelf {i}." for i in range(20)}
