@@ -36,16 +36,14 @@ def best_per_group(rows: IdArray, groups: IdArray, scores: Vectors, k: int, excl
 
 
 def _take_groups(rows: IdArray, groups: IdArray, scores: Vectors, k: int) -> list[Hit]:
-    taken_groups: set[int] = set()
-    hits: list[Hit] = []
-    for i in np.lexsort((rows, -scores)):
-        group = int(groups[i])
-        if group not in taken_groups:
-            taken_groups.add(group)
-            hits.append((int(rows[i]), group, float(scores[i])))
-            if len(hits) == k:
+    order = np.lexsort((rows, -scores))
+    first: dict[int, int] = {}
+    for position, group in zip(order.tolist(), groups[order].tolist()):
+        if group not in first:
+            first[group] = position
+            if len(first) == k:
                 break
-    return hits
+    return [(int(rows[i]), group, float(scores[i])) for group, i in first.items()]
 
 
 def check_rows(rows: IdArray, groups: IdArray, keys: Vectors, dimension: int) -> tuple[IdArray, IdArray, Vectors]:

@@ -40,8 +40,8 @@ class PreparedKeys(NamedTuple):
     placed: tuple[Vectors, IdArray] | None
 
 
-RANKED_AT_ONCE = 64
-"""Candidates ranked together: as floats they stay in the processor's cache."""
+RANKED_AT_ONCE = 192
+"""Candidates ranked together: those of a search for eight groups, as floats in memory that is kept."""
 
 
 class FlatStore:
@@ -90,7 +90,8 @@ class CompressedStore:
         self._codes = np.empty((0, dimension), dtype=np.int8)
         self._scales = np.empty(0, dtype=np.float32)
         self._size = self._trained_on = 0
-        self._ranked = np.empty((RANKED_AT_ONCE, dimension), dtype=np.float32)
+        self._ranked = np.empty((RANKED_AT_ONCE, dimension), dtype=np.int8)
+        self._ranked_floats = np.empty((RANKED_AT_ONCE, dimension), dtype=np.float32)
         """Of one search, which holds the owner's lock."""
         self._file: InvertedFile | None = None
 
@@ -131,8 +132,9 @@ class CompressedStore:
         products = np.empty(len(positions), dtype=np.float32)
         for start in range(0, len(positions), RANKED_AT_ONCE):
             part = positions[start : start + RANKED_AT_ONCE]
-            rows = self._ranked[: len(part)]
-            rows[:] = self._codes[part]
+            codes, rows = self._ranked[: len(part)], self._ranked_floats[: len(part)]
+            np.take(self._codes, part, axis=0, out=codes, mode="clip")  # any other mode copies them twice
+            np.copyto(rows, codes)
             products[start : start + len(part)] = inner_products(rows, key)
         return positions, products * self._scales[positions]
 

@@ -195,11 +195,11 @@ class Bank:
             await apart(self._index.catch_up_unless_busy)
         texts = situation.goal, situation.plan, situation.observation
         seconds = 0.0
-        if not self._texts.cached(texts):
+        vectors = self._texts.known(texts)
+        if vectors is None:
             started = time.perf_counter()
-            await apart(self._texts.of, texts)
+            vectors = await apart(self._texts.of, texts)
             seconds = time.perf_counter() - started
-        vectors = self._texts.of(texts)
         key = self._index.key([vectors[t] for t in texts])
         named_episode = "" if situation.episode.startswith(DERIVED) else situation.episode
         exclude = self._index.trajectories_of(situation.namespace, named_episode)
@@ -266,13 +266,14 @@ class Bank:
         That is banked under its id (`exclude_trajectory`), or names it in its metadata (`exclude_episode`, empty for an
         id that no caller gave).
         """
-        if any(self._trajectories.get(group) is None for _, group, _ in hits):
+        found = [self._trajectories.get(group) for _, group, _ in hits]
+        if any(trajectory is None for trajectory in found):
             await apart(self._load, [group for _, group, _ in hits])
+            found = [self._trajectories.get(group) for _, group, _ in hits]
         before, after = window or (self._before, self._after)
         windows: list[Demonstration] = []
         taught: set[tuple[str, ...]] = set()
-        for row, group, score in hits:
-            trajectory = self._trajectories.get(group)
+        for (row, _, score), trajectory in zip(hits, found):
             if trajectory is None:  # another process has removed it meanwhile
                 continue
             if trajectory.id == exclude_trajectory:

@@ -28,7 +28,17 @@ class TextVectors:
 
     def cached(self, texts: Collection[str]) -> bool:
         """Whether `of` would return without embedding anything."""
-        return all(not text or self._known.get(text) is not None for text in texts)
+        return self.known(texts) is not None
+
+    def known(self, texts: Collection[str]) -> dict[str, np.ndarray] | None:
+        """Unit vectors (dimension,) by text, as `of` gives them; None where one is not embedded yet."""
+        found = {}
+        for text in texts:
+            vector = self._known.get(text) if text else self._zero
+            if vector is None:
+                return None
+            found[text] = vector
+        return found
 
     def of(self, texts: Collection[str]) -> dict[str, np.ndarray]:
         """Unit vectors (dimension,) by text; what is not known yet is embedded in one batch."""
