@@ -25,7 +25,7 @@ PRICE = {"input": "1", "output": "2"}
 
 def settings(fake: FakeOpenAI, folder: Path, **more: Any) -> dict[str, Any]:
     """A configuration whose models are called ``teacher`` and ``student``."""
-    shared = {"api_base": fake.url, "api_key": UPSTREAM_KEY, "retries": 0, "price": PRICE, "timeout_seconds": 3}
+    shared = {"api_base": fake.url, "api_key": UPSTREAM_KEY, "retries": 0, "price": PRICE, "timeout_seconds": 60}
     base: dict[str, Any] = {
         "teacher": {"name": "openai/teacher", **shared},
         "student": {"name": "openai/student", **shared},
@@ -33,7 +33,7 @@ def settings(fake: FakeOpenAI, folder: Path, **more: Any) -> dict[str, Any]:
         "retrieval": {"embedder": "hashing", "index": "exact"},
         "actions": {"format": "text"},
         "prompt": {"min_demonstrations": 0},
-        "sampling": {"timeout_seconds": 1.5},
+        "sampling": {"timeout_seconds": 30},
     }
     return base | more
 
@@ -44,7 +44,7 @@ class Proxy:
     def __init__(self, app: Any, port: int, config: CascadeConfig) -> None:
         self.app, self.port, self.config = app, port, config
         self.base = f"http://127.0.0.1:{port}"
-        self.http = httpx.Client(base_url=self.base, timeout=20)
+        self.http = httpx.Client(base_url=self.base, timeout=60)
 
     def chat(
         self, text: str = "hi", key: str = "", headers: dict[str, str] | None = None, **body: Any
@@ -64,7 +64,7 @@ class Proxy:
             _, token = Keys(database).create(name, **options)
         finally:
             database.close()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         headers = {"authorization": f"Bearer {token}"}
         while (  # until the server has seen that keys are needed now, and this one
             self.http.get("/v1/models").status_code != 401
@@ -87,7 +87,7 @@ def serving(config: CascadeConfig) -> Iterator[Proxy]:
     )  # fmt: skip
     thread = threading.Thread(target=server.run, name="proxy", daemon=True)
     thread.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         assert time.monotonic() < deadline
@@ -98,5 +98,5 @@ def serving(config: CascadeConfig) -> Iterator[Proxy]:
     finally:
         proxy.http.close()
         server.should_exit = True
-        thread.join(20)
+        thread.join(90)
         assert not thread.is_alive()

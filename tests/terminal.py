@@ -46,7 +46,7 @@ class Terminal:
         """Type characters, as they are: a line ends in ``\\r``."""
         os.write(self._own, text.encode())
 
-    def wait_for(self, text: str, seconds: float = 30.0) -> str:
+    def wait_for(self, text: str, seconds: float = 120.0) -> str:
         """What it says from where the last call ended up to `text`. Raises `AssertionError` where it never says it."""
         ends = time.monotonic() + seconds
         while (at := self.text.find(text, self._read)) < 0:
@@ -57,7 +57,7 @@ class Terminal:
         self._read = at + len(text)
         return said
 
-    def end(self, seconds: float = 30.0) -> int:
+    def end(self, seconds: float = 120.0) -> int:
         """Its exit code, once it has ended."""
         while self._more(seconds):
             pass

@@ -54,10 +54,10 @@ class Generation:
     words: int = 0
 
     def chunks(self) -> Iterator[Any]:
-        self.begin.wait(10)
+        self.begin.wait(60)
         for _ in range(WORDS):
             if self.words == HALF:
-                self.go_on.wait(10)
+                self.go_on.wait(60)
             self.words += 1
             yield part({"content": "word "})
         yield part({}, "stop")
@@ -78,15 +78,15 @@ class Served(NamedTuple):
         body = {"model": door.partition("/")[0], "stream": stream, "store": False, **limit, **said}
         if door != "responses":
             del body["store"]
-        connection = http.client.HTTPConnection("127.0.0.1", self.proxy.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.proxy.port, timeout=90)
         headers = {"content-type": "application/json", "x-agentcascade-episode": name}
         connection.request("POST", f"/v1/{door}", json.dumps(body), headers)
-        assert generation.reached.wait(20)
+        assert generation.reached.wait(60)
         return connection, generation
 
     def settled(self, name: str) -> tuple[Decimal, Decimal, str]:
         """(dollars booked in the budget, dollars in the ledger, failures) of an episode once nothing is reserved."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while True:
             with self.database.begin() as connection:
                 of = tables.accounts.c.name.endswith(f"/{name}")
@@ -114,7 +114,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         if body.get("stream"):
             out.events(generation.chunks())
         else:
-            generation.begin.wait(10)
+            generation.begin.wait(60)
             generation.words = WORDS
             out.json(whole({"content": "word " * WORDS}, usage=USAGE))
         generation.sent.set()
@@ -122,7 +122,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder: Path = tmp_path_factory.mktemp("abandoned")
     with Provider(answer) as provider, FakeOpenAI() as unused:
         base = settings(unused, folder, budgets={"per_episode": "1"}, retrieval={"k": 0})
-        teacher = {**base["teacher"], "api_base": provider.url, "price": PRICE, "timeout_seconds": 30}
+        teacher = {**base["teacher"], "api_base": provider.url, "price": PRICE, "timeout_seconds": 120}
         named = {
             door.partition("/")[0]: {"mode": "teacher", "teacher": {**teacher, "name": name}}
             for door, name in DOORS.items()
@@ -159,7 +159,7 @@ def test_before_the_first_byte(served: Served, door: str, stream: bool) -> None:
     else:
         generation.begin.set()
         booked, ledger, failures = served.settled(name)
-        assert generation.sent.wait(5)
+        assert generation.sent.wait(60)
         assert booked == dollars(PROMPT, WORDS)
     assert "Cancelled" in failures
     assert ledger >= dollars(PROMPT, WORDS)
@@ -192,7 +192,7 @@ def test_with_the_answer_unread(served: Served, door: str, stream: bool) -> None
     connection, generation = served.ask(door, name, stream)
     generation.begin.set()
     generation.go_on.set()
-    assert generation.sent.wait(10)
+    assert generation.sent.wait(60)
     connection.close()
     booked, ledger, _ = served.settled(name)
     assert booked >= dollars(PROMPT, WORDS)

@@ -127,7 +127,7 @@ class Site:
 
     def close(self):
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(60)
 
 
 @pytest.fixture(params=[True])

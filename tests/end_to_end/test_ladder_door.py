@@ -96,7 +96,7 @@ def test_openais_client_climbs_the_ladder_and_every_rung_is_in_its_answer_and_in
 def _recorded(database: Any) -> Any:
     import time
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (steps := recorded_steps(database)[0]):
         assert time.monotonic() < deadline
         time.sleep(0.02)

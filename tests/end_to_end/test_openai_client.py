@@ -43,7 +43,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def teacher(name: str, url: str, **more: Any) -> dict[str, Any]:
-    return {"teacher": {"name": name, "api_base": url, "api_key": "k", "retries": 0, "timeout_seconds": 3} | more}
+    return {"teacher": {"name": name, "api_base": url, "api_key": "k", "retries": 0, "timeout_seconds": 60} | more}
 
 
 def failing(status: int, error: dict[str, Any], headers: dict[str, str] | None = None) -> Reply:
@@ -214,7 +214,7 @@ def test_raw_and_helper_streams(start: Start) -> None:
     assert final.choices[0].message.content == "hello"
     assert final.usage is not None
     assert final.usage.prompt_tokens == 10
-    slow, _ = start([Reply(delay=1.5)])
+    slow, _ = start([Reply(delay=3)])
     with pytest.raises(openai.APITimeoutError):
         slow.with_options(timeout=0.3).chat.completions.create(model="default", messages=HI)
 
@@ -251,7 +251,7 @@ JSON = b"host: localhost\r\ncontent-type: application/json\r\n"
     ids=["http-1.0", "expect", "chunked", "head", "options", "many-headers", "long-header", "two-hosts"],
 )
 def test_ways_to_send_a_request(proxy: Proxy, head: bytes, body: bytes, first: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as client:
         try:
             client.sendall(head + b"connection: close\r\n\r\n" + body)
         except ConnectionError:  # it has answered, and reads no more
@@ -277,7 +277,7 @@ def test_a_key_is_asked_for_before_a_body(tmp_path: Path) -> None:
     with FakeOpenAI() as fake, serving(CascadeConfig(**settings(fake, tmp_path, mode="teacher"))) as running:
         running.key("k")
         head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=60) as client:
             client.sendall(head + b"content-length: 7000000\r\n\r\n" + b"x" * 1000)
             assert client.recv(4096).startswith(b"HTTP/1.1 401 ")
             client.sendall(b"x" * 1_000_000)
@@ -288,19 +288,19 @@ def test_a_key_is_asked_for_before_a_body(tmp_path: Path) -> None:
 
 def test_half_sent_bodies_share_a_bound(tmp_path: Path) -> None:
     """Without keys: what is still coming in is bounded over all connections; short requests are served meanwhile."""
-    limits = {"max_body_bytes": 1_000_000, "max_incoming_bytes": 2_000_000, "body_seconds": 20}
+    limits = {"max_body_bytes": 1_000_000, "max_incoming_bytes": 2_000_000, "body_seconds": 60}
     with FakeOpenAI() as fake, serving(
         CascadeConfig(**settings(fake, tmp_path, mode="teacher", server=limits))
     ) as running, ExitStack() as stack:  # fmt: skip
         head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         sockets = []
         for _ in range(6):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=5))
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=60))
             client.sendall(head + b"content-length: 900000\r\n\r\n" + b"x" * 890_000)
             sockets.append(client)
         refused: set[socket.socket] = set()
         while len(refused) < 4:
-            told, _, _ = select.select([s for s in sockets if s not in refused], [], [], 10)
+            told, _, _ = select.select([s for s in sockets if s not in refused], [], [], 60)
             assert told, "what is held has a bound"
             assert all(s.recv(4096).startswith(b"HTTP/1.1 503 ") for s in told)
             refused |= set(told)

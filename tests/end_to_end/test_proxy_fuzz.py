@@ -88,10 +88,10 @@ def _send(proxy: Proxy, case: Any, sense: GenerationMode) -> None:
     if sense is GenerationMode.POSITIVE:
         _say_something(case)
     started = time.monotonic()
-    response = case.call(headers={"authorization": proxy.http.headers["authorization"]}, timeout=20)
+    response = case.call(headers={"authorization": proxy.http.headers["authorization"]}, timeout=90)
     SEEN[f"{case.method} {case.path} {response.status_code}"] += 1
     assert response.status_code < 500, response.text
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert "Traceback" not in response.text
     # A conversation may be of the right shape and yet make no sense: that is a 400.
     case.validate_response(response, excluded_checks=CHECKS.get_by_names(["positive_data_acceptance"]))

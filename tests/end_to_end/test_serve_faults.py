@@ -132,7 +132,7 @@ def test_unknown_paths_and_methods_are_answered_in_the_same_shape(proxy: Proxy) 
     ],
 )
 def test_slow_clients_are_cut_off(proxy: Proxy, sent: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as client:
         client.sendall(sent)
         answer = b""
         while part := client.recv(4096):
@@ -173,7 +173,7 @@ GOOD = Reply(texts=("teacher says so",))
 FAULTS: dict[str, dict[str, Any]] = {
     "teacher 429": {"teacher": Reply(status=429), "student": Reply(texts=("a", "b", "c"))},
     "teacher 500": {"teacher": Reply(status=500), "student": Reply(texts=("a", "b", "c"))},
-    "teacher too slow": {"teacher": Reply(delay=9), "student": Reply(texts=("a", "b", "c"))},
+    "teacher too slow": {"teacher": Reply(delay=90), "student": Reply(texts=("a", "b", "c"))},
     "teacher hangs up": {
         "teacher": Reply(texts=("one two three",), truncate_after=2),
         "stream": True,
@@ -181,7 +181,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     },
     "student 429": {"student": Reply(status=429)},
     "student 500": {"student": Reply(status=500)},
-    "student too slow": {"student": Reply(delay=9)},
+    "student too slow": {"student": Reply(delay=90)},
     "student says nothing": {"student": Reply(texts=("",))},
     "student's garbage": {"student": Reply(body={"nonsense": True})},
     "embedding fails": {"embedding": True},
@@ -201,7 +201,10 @@ def test_the_fault_table(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyP
 
     with ExitStack() as stack:
         fake = stack.enter_context(FakeOpenAI(answer))
-        config = settings(fake, tmp_path, mode=given.get("mode", "cascade"), deadline_seconds=3)
+        limits: dict[str, Any] = {"deadline_seconds": 3 if fault == "teacher too slow" else 60}
+        if fault == "student too slow":
+            limits["sampling"] = {"timeout_seconds": 0.5}
+        config = settings(fake, tmp_path, mode=given.get("mode", "cascade"), **limits)
         running = stack.enter_context(serving(CascadeConfig(**config)))
         if given.get("embedding"):
             from agentcascade.retrievers.hashing import HashEmbedder

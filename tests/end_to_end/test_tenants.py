@@ -198,12 +198,17 @@ def test_by_responses_nothing_of_the_others_comes_either(tenants: Tenants, model
 def test_the_others_episode_is_as_unknown_as_one_that_never_was(tenants: Tenants) -> None:
     """Before the second tenant uses those ids itself: so with a key of a third one."""
     third = tenants.proxy.key("third", namespace="initech")
-    answers = [tenants.proxy.feedback(id, key=third) for id in (EPISODE, OPEN, "never-was-1")]
+    ids = (EPISODE, OPEN, "never-was-1")
+    answers = [tenants.proxy.feedback(id, key=third) for id in ids]
     assert [a.status_code for a in answers] == [404] * 3
-    texts = {a.text.replace(id, "ID") for a, id in zip(answers, (EPISODE, OPEN, "never-was-1"), strict=True)}
+    texts = {a.text.replace(id, "ID") for a, id in zip(answers, ids, strict=True)}
     assert len(texts) == 1
-    took = [a.elapsed.total_seconds() for a in answers]
-    assert max(took) - min(took) < 0.5 * max(took), "nor does the time tell"
+    least = [a.elapsed.total_seconds() for a in answers]
+    for _ in range(60):  # the least of several: whatever else the machine does comes on top
+        if max(least) < 2 * min(least):
+            break
+        least = [min(t, tenants.proxy.feedback(id, key=third).elapsed.total_seconds()) for t, id in zip(least, ids)]
+    assert max(least) < 2 * min(least), "nor does the time tell"
 
 
 def test_finishing_an_episode_of_the_same_name_touches_only_ones_own(tenants: Tenants) -> None:

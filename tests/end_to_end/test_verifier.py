@@ -75,7 +75,7 @@ def configured(fake: FakeOpenAI, folder: Path, **verifier: Any) -> dict[str, Any
         "retrieval": {"k": 0},
         "actions": {"format": "text"},
         "router": {"name": "unanimity", "options": {"n": 3}},
-        "sampling": {"staged": "never", "timeout_seconds": 5},
+        "sampling": {"staged": "never", "timeout_seconds": 30},
     }
 
 
@@ -169,7 +169,7 @@ NONSENSE = Reply(
 )
 FAULTS = {
     "an error": Reply(status=500),
-    "slow": Reply(["yes"], delay=3),
+    "slow": Reply(["yes"], delay=30),
     "a refusal": REFUSES,
     "nothing": Reply([""], usage=USAGE),
     "nonsense": NONSENSE,
@@ -184,7 +184,7 @@ FAULTS = {
 def test_a_verifier_that_fails_gives_no_score_and_the_vote_decides(
     tmp_path: Path, fault: str, students: tuple[str, ...]
 ) -> None:
-    settings: dict[str, Any] = {"ask": "always", "timeout_seconds": 0.5 if fault == "slow" else 5}
+    settings: dict[str, Any] = {"ask": "always", "timeout_seconds": 0.5 if fault == "slow" else 30}
     with step(tmp_path, FAULTS[fault], students=students, **settings) as (decision, _):
         assert decision.answered_by == ("student" if len({*students}) == 1 else "teacher")
         assert decision.verification is not None

@@ -90,7 +90,7 @@ def test_a_killed_generation_resumes(made: list[Game], tmp_path: Path) -> None:
         f"games.generate_games(Path(sys.argv[1]), 'valid_unseen', {COUNT}, {SEED})"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-    first, deadline = games.game_path(tmp_path, "valid_unseen", SEED, 0), time.monotonic() + 60
+    first, deadline = games.game_path(tmp_path, "valid_unseen", SEED, 0), time.monotonic() + 240
     while not first.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -230,9 +230,9 @@ def test_a_plan_is_made_once_and_followed(made: list[Game], world: AlfworldEnvir
     world.reset(str(made[0].path))
     plan = world.expert_plan()
     world.step(plan[0])
-    started = time.perf_counter()
-    assert world.expert_plan() == plan[1:]
-    assert time.perf_counter() - started < 0.005
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world, "_planner", None)  # which would be asked
+        assert world.expert_plan() == plan[1:]
     world.step("dance")
     assert world.expert_plan() == plan[1:]
 

@@ -75,7 +75,7 @@ class Asker:
         door = BatchDoor(token_counter(), budgets=self.budgets)
         self.poller = BatchPoller(self.store, door, tell=self.said.append, grace=timedelta(seconds=grace))
         self.batches = Batches(self.poller, seconds=0.01)
-        self.model = OpenAIModel(name, api_base=provider.url, api_key="sk-test", timeout=10)
+        self.model = OpenAIModel(name, api_base=provider.url, api_key="sk-test", timeout=60)
 
     async def ask(self, requests: list[BatchRequest], **options: Any) -> list[BatchAnswer]:
         given: dict[str, Any] = {"job": "test", "role": "teacher", "purpose": "other", "namespace": "default"}

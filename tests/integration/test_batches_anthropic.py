@@ -57,7 +57,7 @@ class Asker:
         door = BatchDoor(token_counter(), budgets=self.budgets)
         self.said: list[str] = []
         self.poller = BatchPoller(self.store, door, tell=self.said.append, grace=timedelta(minutes=1))
-        self.model = AnthropicModel(NAME, api_base=provider.root, api_key="sk-ant-test", timeout=10, max_tokens=50)
+        self.model = AnthropicModel(NAME, api_base=provider.root, api_key="sk-ant-test", timeout=60, max_tokens=50)
 
     async def ask(self, *texts: str, **options: Any) -> list[BatchAnswer]:
         requests = [BatchRequest([{"role": "user", "content": text}], options) for text in texts]

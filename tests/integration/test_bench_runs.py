@@ -181,7 +181,7 @@ def test_a_run_killed_with_its_workers_resumes_to_the_same_table(tmp_path: Path,
         return output
 
     killed = bench("killed", "--workers", "2")
-    episodes, deadline = tmp_path / "killed" / "episodes.jsonl", time.monotonic() + 120
+    episodes, deadline = tmp_path / "killed" / "episodes.jsonl", time.monotonic() + 300
     while not (episodes.exists() and episodes.read_bytes().count(b"\n") >= 7) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(killed.pid, signal.SIGKILL)

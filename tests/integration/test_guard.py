@@ -40,7 +40,7 @@ def url(request: Any, tmp_path: Path) -> str:
 def test_processes_share_one_watch_and_lose_nothing(url: str) -> None:
     database = open_database(url)
     workers = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(AUDIT), url]) for _ in range(3)]
-    assert [worker.wait(120) for worker in workers] == [0, 0, 0]
+    assert [worker.wait(300) for worker in workers] == [0, 0, 0]
     guard = DriftGuard(SharedValue(database, PREFIX + "default"), 0.2)
     assert guard.watch.audits == 180
     assert guard.watch.losses == 30

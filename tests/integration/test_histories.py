@@ -226,7 +226,7 @@ def test_appending_to_one_history_does_not_wait_for_another(postgres_url: str) -
         histories._locked(connection, "a", "h")
         other = threading.Thread(target=kept.append, args=("a", "g", [turn(1)]))
         other.start()
-        other.join(10)
+        other.join(60)
         assert not other.is_alive()
     assert kept.names("a") == ["g", "h"]
     database.close()

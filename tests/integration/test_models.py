@@ -20,6 +20,7 @@ from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.models.tokens import token_counter
 from agentcascade.protocols import ChatModel
 from agentcascade.types import Usage
+from tests.waiting import eventually
 
 ASK = [{"role": "user", "content": "Go on."}]
 KEY = "sk-very-secret-0123456789"
@@ -147,13 +148,13 @@ class TestSamples:
         assert (got.calls, got.usage, got.dollars) == (2, Usage(input=20, output=4), Decimal("0.0000144"))
 
     async def test_a_hung_sample_is_left_out_at_the_deadline(self, fake_openai: Start) -> None:
-        server = fake_openai(lambda r: Reply(delay=30.0 if r.body["seed"] == 8 else 0.0))
+        server = fake_openai(lambda r: Reply(delay=60.0 if r.body["seed"] == 8 else 0.0))
         model = openai(server)
         model.supports_n = False
         started = time.monotonic()
-        got = await model.complete(ASK, n=3, seed=7, timeout=1.0)
+        got = await model.complete(ASK, n=3, seed=7, timeout=2.0)
         assert len(got.messages) == 2
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
 
     async def test_empty_messages_keep_their_places(self, fake_openai: Start) -> None:
         server = fake_openai([Reply(["a", None, ""])])
@@ -236,7 +237,7 @@ class TestFailures:
         started = time.monotonic()
         got = await openai(server).complete(ASK)
         assert got.messages[0]["content"] == "ok"
-        assert time.monotonic() - started >= 1.0
+        assert time.monotonic() - started >= 0.9
         assert len(server.requests) == 2
 
     async def test_a_wait_past_the_deadline_is_not_waited_for(self, fake_openai: Start) -> None:
@@ -244,7 +245,7 @@ class TestFailures:
         started = time.monotonic()
         with pytest.raises(litellm.RateLimitError):
             await openai(server, timeout=20.0).complete(ASK)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         assert len(server.requests) == 1
 
     @pytest.mark.parametrize("make", [openai, anthropic])
@@ -274,26 +275,24 @@ class TestFailures:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             await openai(server, retries=50, timeout=1.0).complete(ASK)
-        assert 0.9 <= time.monotonic() - started < 2.5
+        assert 0.9 <= time.monotonic() - started < 12
 
     async def test_cancellation_stops_every_request(self, fake_openai: Start) -> None:
         arrived = threading.Barrier(4)
 
         def script(_: Request) -> Reply:
-            threading.Thread(target=arrived.wait, args=(10,), daemon=True).start()
+            threading.Thread(target=arrived.wait, args=(60,), daemon=True).start()
             return Reply(delay=30.0)
 
         model = openai(fake_openai(script))
         model.supports_n = False
         before = asyncio.all_tasks()
         task = asyncio.create_task(model.complete(ASK, n=3))
-        await asyncio.to_thread(arrived.wait, 10)
+        await asyncio.to_thread(arrived.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.sleep(0.05)
-        left = [t for t in asyncio.all_tasks() - before if "LiteLLMModel" in repr(t)]
-        assert not left
+        await eventually(lambda: not [t for t in asyncio.all_tasks() - before if "LiteLLMModel" in repr(t)])
 
     async def test_the_key_is_sent_and_seen_nowhere_else(
         self, fake_openai: Start, caplog: pytest.LogCaptureFixture

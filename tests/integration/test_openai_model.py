@@ -99,11 +99,11 @@ async def test_errors_are_openais_which_litellms_are_too(fake_openai: Any) -> No
 
 
 async def test_the_deadline_holds_over_all_tries(fake_openai: Any) -> None:
-    _, direct = both(fake_openai([Reply(delay=5)]))
+    _, direct = both(fake_openai([Reply(delay=60)]))
     started = time.perf_counter()
     with pytest.raises(TimeoutError):
         await direct.complete(ASK, timeout=0.3)
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 30
 
 
 async def test_nothing_said_is_an_empty_completion_with_its_bill(fake_openai: Any) -> None:
@@ -142,11 +142,11 @@ async def test_a_broken_stream_raises_and_cancelling_closes_the_connection(fake_
     fake.script = [Reply(texts=("word " * 100,), chunk_delay=0.1)]
     begun = asyncio.Event()
     work = asyncio.create_task(direct.stream(ASK, lambda _: begun.set()))
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 60)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert await asyncio.to_thread(fake.disconnected.wait, 5)
+    assert await asyncio.to_thread(fake.disconnected.wait, 60)
 
 
 def test_one_model_serves_several_event_loops(fake_openai: Any) -> None:

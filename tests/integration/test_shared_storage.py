@@ -48,7 +48,7 @@ def at_once(*work: Callable[[], Any]) -> list[Any]:
     gate, results = threading.Barrier(len(work)), [None] * len(work)
 
     def one(index: int) -> None:
-        gate.wait(10)
+        gate.wait(60)
         try:
             results[index] = work[index]()
         except Exception as error:
@@ -136,7 +136,7 @@ def test_paying_does_not_wait_for_the_bank(postgres_url: str) -> None:  # noqa: 
     with database.begin(write=True):
         reserving = threading.Thread(target=DatabaseBudgets(database)._reserve, args=([KEY], Decimal(1), 60))
         reserving.start()
-        reserving.join(10)
+        reserving.join(60)
         assert not reserving.is_alive()
     assert DatabaseBudgets(database).balance(KEY).reserved == 1
     database.close()

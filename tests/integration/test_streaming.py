@@ -60,10 +60,10 @@ async def test_parallel_tool_calls_come_in_parts_and_whole(fake_openai: Any) -> 
 
 
 async def test_parts_are_handed_on_while_the_answer_is_still_being_made(fake_openai: Any) -> None:
-    fake = fake_openai([Reply(texts=("one two three four",), chunk_delay=0.2)])
+    fake = fake_openai([Reply(texts=("one two three four",), chunk_delay=1)])
     first = asyncio.Event()
     work = asyncio.create_task(model(fake).stream(ASK, lambda _: first.set()))
-    await asyncio.wait_for(first.wait(), 5)
+    await asyncio.wait_for(first.wait(), 60)
     assert not work.done()
     assert (await work).messages[0]["content"] == "one two three four"
 
@@ -118,11 +118,11 @@ async def test_cancelling_closes_the_connection(fake_openai: Any) -> None:
     fake = fake_openai([Reply(texts=("word " * 100,), chunk_delay=0.1)])
     begun = asyncio.Event()
     work = asyncio.create_task(model(fake).stream(ASK, lambda _: begun.set()))
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 60)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert await asyncio.to_thread(fake.disconnected.wait, 5)
+    assert await asyncio.to_thread(fake.disconnected.wait, 60)
 
 
 @pytest.mark.parametrize("name", ["openai/m", "anthropic/claude-sonnet-4-5"])

@@ -81,10 +81,10 @@ def serving(vllm: str) -> Iterator[Any]:
     yield start
     for process in running:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
-def gone(pid: int, seconds: float = 10.0) -> bool:
+def gone(pid: int, seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not Replica(api_base="", pid=pid).alive:
@@ -113,7 +113,7 @@ def test_a_student_is_found_by_its_name_and_leaves_nothing_behind(serving: Any, 
     assert "1 running, 2 waiting, 25% of prompt tokens from cache" in listed
     engine, worker = student.replicas[0].pid, worker_of(student.replicas[0].log)
     process.send_signal(how)
-    process.communicate(timeout=40)
+    process.communicate(timeout=120)
     assert gone(engine)
     if how is not signal.SIGKILL:
         assert gone(worker)
@@ -182,7 +182,7 @@ def test_a_detached_student_lives_on_until_it_is_stopped(vllm: str) -> None:
 
 def test_an_engine_that_dies_ends_its_student(serving: Any) -> None:
     process = serving("/models/dies-later")
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "an engine of 'dies-later' died" in error
     assert Registry().all() == {}
@@ -213,7 +213,7 @@ def test_what_does_not_start_says_why_and_is_ended(vllm: str, cache: Path, model
 def test_one_that_will_not_end_is_killed(vllm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentcascade.vllm.engine.end_process_group.__defaults__", (0.5,))
     engine = Engine([vllm, "serve"], EngineSettings("/models/stubborn", "stubborn"), tmp_path / "log")
-    engine.wait(20)
+    engine.wait(120)
     worker = worker_of(str(engine.log))
     assert engine.log.stat().st_mode & 0o777 == 0o600  # it may show prompts
     engine.stop()

@@ -441,23 +441,24 @@ def test_a_stream_that_is_closed_early_is_closed_upstream(wrap: Wrap) -> None:
     client, fake = wrap([Reply(texts=("word " * 100,), chunk_delay=0.05)], mode="teacher")
     with client.chat.completions.create(model="gpt-teacher", messages=ASK, stream=True) as stream:
         next(stream)
-    assert fake.disconnected.wait(3)
+    assert fake.disconnected.wait(60)
 
 
 async def test_a_cancelled_asynchronous_stream_is_closed_upstream(wrap: Wrap) -> None:
     client, fake = wrap([Reply(texts=("word " * 100,), chunk_delay=0.05)], client=AsyncOpenAI, mode="teacher")
 
+    begun = asyncio.Event()
+
     async def read() -> None:
         async for _ in await client.chat.completions.create(model="gpt-teacher", messages=ASK, stream=True):
-            pass
+            begun.set()
 
     reading = asyncio.create_task(read())
-    await asyncio.sleep(0.5)
-    assert fake.requests
+    await asyncio.wait_for(begun.wait(), 60)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    assert await asyncio.to_thread(fake.disconnected.wait, 3)
+    assert await asyncio.to_thread(fake.disconnected.wait, 60)
 
 
 def test_threads_share_a_client_and_keep_their_episodes(wrap: Wrap) -> None:
@@ -558,7 +559,7 @@ def test_prices_hold_for_students_and_teachers_behind_the_client(wrap: Wrap) -> 
 def test_an_audit_of_a_wrapped_client_asks_the_teacher_that_the_call_named(wrap: Wrap) -> None:
     client, fake = wrap(audit={"rate": 1.0, "risk": 0.1}, router={"options": {"n": 1}})
     client.chat.completions.create(model="my-teacher", messages=ASK)
-    for _ in range(100):
+    for _ in range(1200):
         if len(fake.requests) > 1:
             break
         time.sleep(0.05)

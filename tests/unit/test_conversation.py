@@ -145,7 +145,7 @@ class Waiting(RegexActions):
     def parse(self, message, tools=None):
         if "slowly" in message["content"]:
             self.begun.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(60)
         return super().parse(message, tools)
 
 
@@ -157,7 +157,7 @@ async def test_conversations_that_are_read_at_once_do_not_mix():
     await history.read(first)
     slowly = [*first, {"role": "assistant", "content": f"Action: slowly{' ' * 60}"}]
     reading = asyncio.create_task(history.read(slowly))
-    await asyncio.to_thread(formats.begun.wait, 10)
+    await asyncio.to_thread(formats.begun.wait, 60)
     await history.read(other)
     formats.go_on.set()
     await reading

@@ -142,7 +142,7 @@ class TestTimeouts:
         assert bill_of(got.error) is None, "nothing was sent"
 
     async def test_a_call_that_is_cancelled_may_be_billed(self, adapter: str, form: str) -> None:
-        with Provider(lambda b, o: (provider.stopped.wait(20), None)[1]) as provider:
+        with Provider(lambda b, o: (provider.stopped.wait(90), None)[1]) as provider:
             asking = asyncio.ensure_future(ask(ADAPTERS[adapter](provider.url), form))
             await asyncio.to_thread(provider.reached.wait, 15)
             asking.cancel()
@@ -151,7 +151,7 @@ class TestTimeouts:
         assert (got.bill.lost, got.bill.calls, got.bill.usage) == (1, 1, Usage())
 
     async def test_a_first_byte_that_is_late(self, adapter: str, form: str) -> None:
-        with Provider(lambda b, o: (provider.stopped.wait(20), None)[1]) as provider:
+        with Provider(lambda b, o: (provider.stopped.wait(90), None)[1]) as provider:
             model = ADAPTERS[adapter](provider.url)
             if form == "streamed" or adapter != "by address":
                 with pytest.raises(TimeoutError) as raised:
@@ -214,7 +214,7 @@ class TestParallel:
             if len(provider.bodies) == 1:
                 out.json(whole({"content": "hello"}))
             else:
-                provider.stopped.wait(20)
+                provider.stopped.wait(90)
 
         with Provider(answer) as provider:
             model = ADAPTERS[adapter](provider.url)
@@ -223,7 +223,7 @@ class TestParallel:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(ResponseReader, "read", lambda self, r: (read(self, r), came.set())[0])
                 asking = asyncio.ensure_future(ask(model, "whole", n=3))
-                await asyncio.wait_for(came.wait(), 15)
+                await asyncio.wait_for(came.wait(), 60)
                 await asyncio.to_thread(provider.all_reached.wait, 15)
                 asking.cancel()
                 got = await asking
@@ -236,7 +236,7 @@ async def test_a_stream_that_is_cancelled_hands_over_what_was_streamed(adapter: 
     def answer(body: dict[str, Any], out: Out) -> None:
         def chunks() -> Iterator[Any]:
             yield part({"role": "assistant", "content": "word " * 50})
-            provider.stopped.wait(20)
+            provider.stopped.wait(90)
 
         out.events(chunks())
 
@@ -244,7 +244,7 @@ async def test_a_stream_that_is_cancelled_hands_over_what_was_streamed(adapter: 
     with Provider(answer) as provider:
         model = ADAPTERS[adapter](provider.url)
         asking = asyncio.ensure_future(model.stream(ASK, lambda _: seen.set()))
-        await asyncio.wait_for(seen.wait(), 15)
+        await asyncio.wait_for(seen.wait(), 60)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError) as raised:
             await asking

@@ -172,13 +172,13 @@ async def test_a_retrieval_does_not_wait_while_the_index_takes_in_others_rows(da
 
     def slow_add(*rows):
         training.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         add(*rows)
 
     monkeypatch.setattr(bank.retriever, "add", slow_add)
     adding = asyncio.create_task(bank.add(trajectory("heat egg", "oven")))
-    await asyncio.to_thread(training.wait, 10)
-    found = await asyncio.wait_for(bank.retrieve(Situation(goal="clean mug"), 2), 5)
+    await asyncio.to_thread(training.wait, 60)
+    found = await asyncio.wait_for(bank.retrieve(Situation(goal="clean mug"), 2), 30)
     assert [d.goal for d in found.demonstrations] == ["clean mug"]
     go_on.set()
     assert await adding
@@ -328,7 +328,9 @@ TRAJECTORIES = st.lists(
 
 
 @given(items=TRAJECTORIES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_export_and_import_give_back_the_same_trajectories(items, tmp_path):
     path = tmp_path / "bank.jsonl"
     source, target = open_database("sqlite://"), open_database("sqlite://")

@@ -126,7 +126,7 @@ def test_code_that_hangs_is_killed_and_answered_as_timed_out(world: AppWorldEnvi
     started = time.monotonic()
     observation, _ = world.step("hang")
     assert "Execution timed out after 1 seconds" in observation
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert world.step("say hello") == ("hello", False)
     assert executed(root).count("hang") == 1
 
@@ -318,7 +318,7 @@ def test_a_server_ends_with_the_process_that_started_it(root: Path) -> None:
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom agentcascade.envs.appworld.server import AppWorldServer\n"
         f"server = AppWorldServer(Path({str(root)!r}), command=[sys.executable, {str(FAKE)!r}])\n"
-        "server.call('initialize', {'task_id': 'hello_1'}, 5)\nprint(server.pid, flush=True)\ntime.sleep(60)\n"
+        "server.call('initialize', {'task_id': 'hello_1'}, 60)\nprint(server.pid, flush=True)\ntime.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -326,7 +326,7 @@ def test_a_server_ends_with_the_process_that_started_it(root: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{child}").exists()

@@ -84,7 +84,7 @@ async def test_a_deferral_is_live_and_nothing_of_a_sample_is_shown():
     student = Model("s", [act("secret one"), act("secret two"), act("secret three")])
     cascade = make(student, Streaming("t", LONG, gate), FakeBank(DEMONSTRATION))
     stream = cascade.episode().stream(MESSAGES)
-    first = await asyncio.wait_for(stream.__anext__(), 2)
+    first = await asyncio.wait_for(stream.__anext__(), 60)
     assert LONG.startswith(first["choices"][0]["delta"]["content"])
     gate.set()
     chunks = [first, *await read(stream)]

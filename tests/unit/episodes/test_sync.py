@@ -144,7 +144,7 @@ def test_an_interrupt_cancels_the_step_and_leaves_the_cascade_usable(make: Calla
     assert main == threading.get_ident()
 
     def interrupt() -> None:
-        assert model.asked.wait(10)
+        assert model.asked.wait(60)
         time.sleep(0.3)  # until the main thread waits for the answer
         signal.pthread_kill(main, signal.SIGINT)
 
@@ -171,9 +171,9 @@ def test_close_ends_a_step_that_another_thread_waits_for(make: Callable[..., Cas
 
     waiting = threading.Thread(target=step, daemon=True)
     waiting.start()
-    assert model.asked.wait(10)
+    assert model.asked.wait(60)
     cascade.close()
-    waiting.join(5)
+    waiting.join(20)
     assert not waiting.is_alive()
     assert (len(ended), model.cancelled) == (1, 1)
 

@@ -133,10 +133,10 @@ async def test_a_deadline_leaves_out_what_would_come_too_late() -> None:
         await memory.append("ann", history(extra=300))
         await memory.prepare("ann")
         await memory.recall(QUESTION, "ann")
-        memory.pipeline._usual_milliseconds = {(m, "high"): 10_000.0 for m in MODULES} | {
-            (m, "mid"): 10_000.0 for m in MODULES
+        memory.pipeline._usual_milliseconds = {(m, "high"): 100_000.0 for m in MODULES} | {
+            (m, "mid"): 100_000.0 for m in MODULES
         }
-        recall = await memory.recall(QUESTION, "ann", deadline_seconds=2)
+        recall = await memory.recall(QUESTION, "ann", deadline_seconds=20)
         assert {run.used for run in recall.runs} == {"low"}
         assert any("deadline" in line for line in recall.left_out)
         assert "Rex" in recall.text
@@ -224,13 +224,13 @@ async def test_a_model_that_fails_or_talks_nonsense_falls_to_the_next_lower_tier
 
 async def test_a_model_that_hangs_costs_no_more_than_the_deadline() -> None:
     model = Model(reply)
-    model.seconds = 30
+    model.seconds = 60
     with make_memory("high", axis="implementation", models={"large": model}) as memory:
         await memory.append("ann", history())
         await memory.prepare("ann")
         started = time.perf_counter()
-        recall = await memory.recall(QUESTION, "ann", deadline_seconds=0.5)
-    assert time.perf_counter() - started < 3
+        recall = await memory.recall(QUESTION, "ann", deadline_seconds=1.5)
+    assert time.perf_counter() - started < 20
     assert all(run.used != "high" for run in recall.runs)
     assert any("TimeoutError" in failure for run in recall.runs for failure in run.failures)
 
@@ -341,9 +341,9 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
 async def test_a_tier_that_was_slow_once_is_tried_again() -> None:
     with make_memory("mid") as memory:
         await memory.append("ann", history())
-        memory.pipeline._usual_milliseconds = {(m, "mid"): 2_500.0 for m in MODULES}
+        memory.pipeline._usual_milliseconds = {(m, "mid"): 25_000.0 for m in MODULES}
         used = []
         for i in range(12):
-            recall = await memory.recall(f"{QUESTION} {i}", "ann", deadline_seconds=2)
+            recall = await memory.recall(f"{QUESTION} {i}", "ann", deadline_seconds=20)
             used.append({run.module: run.used for run in recall.runs}["filter"])
         assert (used[0], used[-1]) == ("low", "mid")

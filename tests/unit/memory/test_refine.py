@@ -34,7 +34,7 @@ class Models:
 
 
 async def refined(models: Models, max_tokens: int = 100) -> str:
-    return await asyncio.wait_for(ask_model("List facts.", "1: Ann moved.", "Where?", REFINE, models, max_tokens), 5)
+    return await asyncio.wait_for(ask_model("List facts.", "1: Ann moved.", "Where?", REFINE, models, max_tokens), 60)
 
 
 async def test_three_drafts_become_one_result() -> None:

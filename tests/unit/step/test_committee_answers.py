@@ -17,6 +17,7 @@ from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 from tests.committees import committee
 from tests.tool_calls import TOOLS, call
 from tests.unit.step.test_rollout import FakeBudgets
+from tests.waiting import eventually
 
 LOOK, GO = act("look"), act("go")
 DECLINED = "I'm sorry, but I can't assist with that."
@@ -61,7 +62,7 @@ class Hangs(Model):
 
 async def test_a_shadow_that_runs_out_of_time_logs_the_answers_that_came_and_their_bills() -> None:
     members = Model("a", LOOK), Hangs("never", price="2"), Model("b", LOOK, price="3")
-    cascade = committee(*members, needed=2, mode="shadow", shadow={"timeout_seconds": 0.1})
+    cascade = committee(*members, needed=2, mode="shadow", shadow={"timeout_seconds": 0.5})
     await cascade.step(MESSAGES)
     await cascade.settle()
     (shadow,) = cascade.context.recorder.shadows  # type: ignore[union-attr]
@@ -80,8 +81,7 @@ async def test_a_shadow_that_ends_with_its_cascade_logs_the_answers_that_came() 
     known = asyncio.all_tasks()
     await cascade.step(MESSAGES)
     (task,) = asyncio.all_tasks() - known
-    await asyncio.sleep(0.01)
-    assert members[1].requests
+    await eventually(lambda: members[1].requests)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     (shadow,) = cascade.context.recorder.shadows  # type: ignore[union-attr]
@@ -99,7 +99,7 @@ class HangsLater(Model):
 
 async def test_samples_of_one_student_that_came_before_the_time_was_up_are_kept_too() -> None:
     router = AgreementThreshold(3, needed=2)
-    limits = {"sampling": {"staged": "always", "timeout_seconds": 0.1}}
+    limits = {"sampling": {"staged": "always", "timeout_seconds": 0.5}}
     cascade = make(HangsLater("s", [LOOK, GO], [LOOK]), Model("t", GO), FakeBank(DEMONSTRATION), router, **limits)
     _, decision = await cascade.step(MESSAGES)
     assert (decision.answered_by, decision.samples, decision.votes) == ("teacher", 2, {"look": 1, "go": 1})
@@ -111,7 +111,7 @@ async def test_what_came_in_time_is_answered_with_where_the_teacher_is_over_budg
     members = Model("a", LOOK), Hangs("never", price="3")
     teacher = Model("t", BudgetExceeded("over"))
     allowed: Any = {"budgets": {"when_exceeded": "student"}}
-    cascade = committee(*members, teacher=teacher, sampling={"timeout_seconds": 0.1}, **allowed)
+    cascade = committee(*members, teacher=teacher, sampling={"timeout_seconds": 0.5}, **allowed)
     _, decision = await cascade.step(MESSAGES)
     assert (decision.answered_by, decision.action, decision.reason) == ("student", "look", "the teacher is over budget")
     assert len(members[0].requests) == 1
@@ -136,7 +136,7 @@ async def test_a_bandit_learns_nothing_of_a_shadow_that_was_cut_short() -> None:
 
 async def test_a_step_that_runs_out_of_time_has_the_votes_that_came() -> None:
     members = Model("a", LOOK), Model("b", GO), Hangs("never", price="3")
-    limits = {"deadline_seconds": 0.4, "sampling": {"timeout_seconds": 0.3, "staged": "always"}}
+    limits = {"deadline_seconds": 1.2, "sampling": {"timeout_seconds": 1, "staged": "always"}}
     _, decision = await committee(*members, needed=2, teacher=Model("t", GO), **limits).step(MESSAGES)
     assert (decision.answered_by, decision.votes) == ("teacher", {"look": 1, "go": 1})
     assert {c.model for c in decision.calls} == {"a", "b", "never", "t"}

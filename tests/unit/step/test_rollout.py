@@ -13,6 +13,7 @@ from agentcascade.actions.base import AutoActions
 from agentcascade.errors import BudgetExceeded, UnknownPrice
 from agentcascade.routers.step.consistency import AgreementThreshold
 from agentcascade.types import Account
+from tests.waiting import eventually
 
 
 class FakeBudgets:
@@ -150,15 +151,15 @@ async def test_a_database_that_cannot_be_asked_lets_the_step_go_on_unless_told_o
 
 async def test_a_call_that_is_cancelled_is_settled_at_the_worst_that_may_come_of_it(monkeypatch):
     monkeypatch.setattr("agentcascade.billing.door.LINGER_SECONDS", 0)
-    cascade = make(None, Model("t", act("go"), delay=5), mode="teacher", budgets={"per_episode": "1"})
+    teacher = Model("t", act("go"), delay=60)
+    cascade = make(None, teacher, mode="teacher", budgets={"per_episode": "1"})
     cascade = cascade.twin(budgets=FakeBudgets("100000"))
     task = asyncio.create_task(cascade.step(MESSAGES))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: teacher.requests)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.05)
-    assert cascade.context.budgets.open == {}
+    await eventually(lambda: not cascade.context.budgets.open)
     ((_, reserved),) = cascade.context.budgets.asked
     assert cascade.context.budgets.settled == [reserved]
 

@@ -86,9 +86,8 @@ async def test_without_the_demonstrations_that_a_cascade_needs_it_would_not():
 
 async def test_a_slow_student_does_not_delay_the_answer():
     cascade = make(Model("s", act("look"), delay=0.5), Model("t", act("go")), mode="shadow")
-    started = time.perf_counter()
     await cascade.step(MESSAGES)
-    assert time.perf_counter() - started < 0.4
+    assert cascade.context.recorder.shadows == []
     (shadow,) = await shadowed(cascade)
     assert len(shadow.samples) == 3
 
@@ -105,11 +104,11 @@ async def test_a_failing_student_breaks_nothing_and_is_recorded(fault):
 
 async def test_a_shadow_has_a_deadline_of_its_own():
     settings = {"mode": "shadow", "shadow": {"timeout_seconds": 0.05}}
-    cascade = make(Model("s", act("look"), delay=5.0), Model("t", act("go")), **settings)
+    cascade = make(Model("s", act("look"), delay=60.0), Model("t", act("go")), **settings)
     await cascade.step(MESSAGES)
     started = time.perf_counter()
     (shadow,) = await shadowed(cascade)
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 30
     assert "TimeoutError" in shadow.failures[0]
 
 
@@ -257,7 +256,7 @@ async def test_a_cascade_that_nobody_holds_is_open_until_its_shadows_and_audits_
     recorder = cascade.context.recorder
     cascade.on_close(closed.set)
     await cascade.step(MESSAGES)
-    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(asked.wait(), 60)
     del cascade, student, teacher
     gc.collect()
     assert not await asyncio.to_thread(closed.wait, 0.2)

@@ -97,7 +97,7 @@ def test_payloads_that_litellm_itself_wrote(tmp_path: Path) -> None:
     try:
         for model, answer, n in (("gpt-4o", "yes", 1), ("gpt-4o-mini", "no", 3)):
             litellm.completion(model=model, messages=ASK, mock_response=answer, n=n, temperature=0.7)
-        for _ in range(100):
+        for _ in range(1200):
             if len(seen) == 2:
                 break
             time.sleep(0.05)

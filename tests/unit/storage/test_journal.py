@@ -183,7 +183,7 @@ def test_nothing_unredacted_is_on_the_disk_at_any_time(database: Database, tmp_p
 
     def hook(text: str) -> str:
         reached.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         return text.replace("Ann", "[person]")
 
     secret = "mail ann@example.com" + (" for Ann" if hooked else " x" * 5000)
@@ -193,7 +193,7 @@ def test_nothing_unredacted_is_on_the_disk_at_any_time(database: Database, tmp_p
                            action="a"))  # fmt: skip
     recorder.record_shadow(Shadow(decision="d1", episode="e", step=0, samples=(LoggedSample(action=secret),)))
     if hooked:
-        assert reached.wait(20)
+        assert reached.wait(60)
         (left,) = (tmp_path / "a.db.journal").iterdir()
         kept = left.read_text()
         assert WITHHELD in kept
@@ -214,7 +214,7 @@ def test_a_record_whose_texts_were_not_redacted_in_time_keeps_its_bill(database:
     stuck = threading.Event()
 
     def hook(text: str) -> str:
-        stuck.wait(20)
+        stuck.wait(60)
         return text
 
     writer = DatabaseRecorder(database)

@@ -29,6 +29,7 @@ from agentcascade.telemetry import prometheus as prometheus_module
 from agentcascade.telemetry.observer import Telemetry
 from agentcascade.telemetry.prometheus import prometheus
 from agentcascade.types import Completion, Decision, Situation, Usage
+from tests.waiting import eventually
 
 
 class Watched:
@@ -156,10 +157,11 @@ async def test_an_error_marks_its_spans_and_passes_through() -> None:
 
 async def test_cancelling_is_no_fault() -> None:
     watched = Watched()
-    cascade = make(None, Model("t", act("go"), delay=5), mode="teacher")
+    teacher = Model("t", act("go"), delay=60)
+    cascade = make(None, teacher, mode="teacher")
     cascade = cascade.twin(observer=watched.telemetry)
     task = asyncio.create_task(cascade.step(MESSAGES))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: teacher.requests)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
