@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from agentcascade.messages import text_of
 from agentcascade.models.message_fields import PORTABLE_FIELDS, THINKING_FIELDS, portable
@@ -118,7 +118,7 @@ class EndpointQuirks:
         return False
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -37,6 +37,7 @@ class Request:
         memory_tokens: Of the memory in `remembered`.
         demonstration_tokens: Of the demonstrations in `prompt`.
         bounded: How `remembered` was bounded, where older steps stand in it as a carried state.
+        is_warm: Whether `prompt` was just sent to the same model, whose prompt cache holds it at every effort.
     """
 
     messages: Sequence[Message]
@@ -57,6 +58,7 @@ class Request:
     memory_tokens: int = 0
     demonstration_tokens: int = 0
     bounded: Bounded | None = None
+    is_warm: bool = False
     _read: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -97,6 +99,12 @@ class Request:
         shown = replace(self, prompt=messages, demonstration_tokens=tokens)
         object.__setattr__(shown, "_read", self._read)  # off the messages below, which are the same
         return shown
+
+    def sent_before(self) -> Request:
+        """The same, which the model's prompt cache holds."""
+        warm = replace(self, is_warm=True)
+        object.__setattr__(warm, "_read", self._read)
+        return warm
 
     def behind(
         self, *, temperature: float | None = None, k: int | None = None, window: tuple[int, int] | None = None

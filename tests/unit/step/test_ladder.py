@@ -24,6 +24,7 @@ from agentcascade.routers.tuning.costs import Bill
 from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.rules import Chain, Threshold
 from agentcascade.step.context import FurtherStudent, StepContext
+from agentcascade.step.sample_batches import ENOUGH
 from agentcascade.steplog.records import PriceLookup, logged_step
 from agentcascade.types import Completion, Usage
 from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, Recorder, act
@@ -371,3 +372,32 @@ async def test_an_effort_that_an_endpoint_refused_is_noted_in_the_decision() -> 
     assert decision.failures == ("effort high: s@high refuses reasoning_effort",)
     assert isinstance(rung(s, "high"), EffortModel)
     assert effort_of("s@high") == Effort("high")
+
+
+@pytest.mark.parametrize(
+    ("name", "waves"),
+    [
+        ("hosted_vllm/Qwen/Qwen3-8B", 2),  # its template says behind the prompt how much it thinks
+        ("openai/gpt-5.1", 3),  # its provider's cache is another at each effort: one request to write it, then the rest
+    ],
+)
+async def test_waves_are_planned_by_what_the_rung_below_left_in_the_cache(name: str, waves: int) -> None:
+    class Unsettled(Thinks):
+        supports_n = False
+
+        async def complete(self, messages: Any, *, n: int = 1, **options: Any) -> Completion:
+            said = f"do {len(self.requests)}" if options.get("reasoning_effort", "none") == "none" else "look"
+            self.by_effort = dict.fromkeys(self.efforts, act(said))
+            return await super().complete(messages, n=n, **options)
+
+    model = Unsettled(name, {}, {"input": 1, "cached_input": 0.1, "output": 4})
+    cascade = ladder(rung(model, "none"), rung(model, "high"), Model("t", act("teach")), needed=((3, 3), (3, 3)))
+    settings = cascade.context.config.sampling.model_copy(update={"staged": "auto"})
+    config = cascade.context.config.model_copy(update={"sampling": settings})
+    cascade = Cascade(replace(cascade.context, config=config))
+    long: list[Any] = [{"role": "user", "content": "word " * 3000}]
+    for _ in range(ENOUGH + 1):
+        _, decision = await cascade.step(long)
+        assert decision.answered_by == "student"
+    calls = [call.requests for call in decision.calls if call.model == f"{name}@high"]
+    assert len(calls) == waves
