@@ -27,6 +27,7 @@ REBUILT: Mapping[str, frozenset[str]] = {
 
 PORTABLE_FIELDS = frozenset(name for name, field in MESSAGE_FIELDS.items() if field.portable)
 THINKING_FIELDS = tuple(name for name, field in MESSAGE_FIELDS.items() if field.thinking)
+_THINKING = frozenset(THINKING_FIELDS)
 TEXT_FIELDS = frozenset(name for name, field in MESSAGE_FIELDS.items() if field.join == "text")
 
 
@@ -138,10 +139,8 @@ def get_field(part: Any, name: str) -> Any:
     return part.get(name) if isinstance(part, dict) else getattr(part, name, None)
 
 
-def read_message(raw: Any) -> Message:
-    """An answer's message as plain data: what it says, without what is null; `content` is there even so."""
-    plain = to_plain(raw)
-    plain = plain if isinstance(plain, dict) else {}
+def read_message(plain: Mapping[str, Any]) -> Message:
+    """An answer's message, as plain data: what it says, without what is null; `content` is there even so."""
     extra = plain.get("provider_specific_fields")
     extra = {k: v for k, v in extra.items() if v is not None} if isinstance(extra, dict) else None
     fields = {k: v for k, v in plain.items() if v is not None and k != "provider_specific_fields" and k != "role"}
@@ -225,6 +224,8 @@ def texts_of(message: Mapping[str, Any], *, opaque: bool = True) -> Iterable[str
 
 def thinking_of(message: Mapping[str, Any], *, opaque: bool = True) -> str:
     """The thinking beside a message's content, "" without any: of several fields, which say the same, the longest."""
+    if _THINKING.isdisjoint(message):
+        return ""
     left_out = frozenset() if opaque else OPAQUE
     return max((_strings_in(message[k], left_out) for k in THINKING_FIELDS if message.get(k)), key=len, default="")
 

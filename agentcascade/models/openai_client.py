@@ -20,6 +20,7 @@ from agentcascade.models.endpoint import EndpointQuirks, send_adapted
 from agentcascade.models.fan_out import fan_out, join_completions
 from agentcascade.models.http_exchange import HttpExchange, watch_http
 from agentcascade.models.http_faults import what_happened
+from agentcascade.models.openai_create import without_walk
 from agentcascade.models.openai_requests import OpenAIRequests
 from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.models.provider_hosts import is_at_provider
@@ -84,7 +85,7 @@ class ClientModel:
         if self.endpoint.supports_n is None:
             self.endpoint.supports_n = True
         self._price = prices.lookup(self.name) if prices else _listed_price(self.name)
-        self._create: Any = create or client.chat.completions.create
+        self._create: Any = without_walk(create or client.chat.completions.create)
 
     @property
     def supports_n(self) -> bool:

@@ -64,8 +64,9 @@ class ResponseReader:
         """The answers and the bill of a response. Raises `ProviderError`, which holds the bill, for what is none."""
         error = _error_in(response)
         listed = [] if error else _list_or_empty(message_fields.get_field(response, "choices"))
-        choices = [c for c in listed if _has_message(c)][: self.n]
-        messages = [message_fields.read_message(message_fields.get_field(c, "message")) for c in choices]
+        said = [(c, message_fields.to_plain(message_fields.get_field(c, "message"))) for c in listed if c is not None]
+        said = [(c, m) for c, m in said if isinstance(m, dict)][: self.n]
+        choices, messages = [c for c, _ in said], [message_fields.read_message(m) for _, m in said]
         if not error and any(len(_list_or_empty(m.get("tool_calls"))) > MAX_TOOL_CALLS for m in messages):
             error = ProviderError(f"{self.model}: the answer has more than {MAX_TOOL_CALLS:,} tool calls")
         usage = message_fields.get_field(response, "usage")
@@ -74,9 +75,15 @@ class ResponseReader:
                 error.completion = self.completion([], [], usage)
             raise error
         fields = message_fields.extra_fields(response, "answer")
-        return self.completion(messages, choices, usage).model_copy(update={"fields": fields})
+        return self.completion(messages, choices, usage, fields)
 
-    def completion(self, messages: Sequence[Message], choices: Sequence[Any], usage_report: Any) -> Completion:
+    def completion(
+        self,
+        messages: Sequence[Message],
+        choices: Sequence[Any],
+        usage_report: Any,
+        fields: Mapping[str, Any] | None = None,
+    ) -> Completion:
         usage, estimated = usage_or_estimate(usage_report, self.messages, messages, self.tools)
         choice_fields = tuple(message_fields.extra_fields(c, "choice") for c in choices)
         return Completion(
@@ -86,6 +93,7 @@ class ResponseReader:
             usage=usage,
             dollars=self.dollars(usage),
             estimated=estimated,
+            fields=fields or {},
             choice_fields=choice_fields if any(choice_fields) else (),
             **logprobs.completion_fields([logprobs.read_logprobs(c) for c in choices]),
         )
@@ -160,8 +168,7 @@ class StreamReader:
 
     def _completion(self) -> Completion:
         choice = {"finish_reason": self._finish_reason, **self._choice_fields}
-        completion = self._request.completion([self._assembler.message], [choice], self._usage)
-        return completion.model_copy(update={"fields": self._answer_fields})
+        return self._request.completion([self._assembler.message], [choice], self._usage, self._answer_fields)
 
     def bill(self, error: BaseException, exchange: HttpExchange) -> None:
         """Note on `error` what came until then: counted, unless the server said more."""
@@ -180,12 +187,6 @@ class StreamReader:
 
 def _list_or_empty(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else []
-
-
-def _has_message(choice: Any) -> bool:
-    if choice is None:
-        return False
-    return isinstance(message_fields.to_plain(message_fields.get_field(choice, "message")), dict)
 
 
 def _is_chunk_choice(choice: Any) -> bool:

@@ -115,25 +115,29 @@ def isfinite(value: float) -> bool:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return value
+    if value is None:
+        return {}
     dump = getattr(value, "model_dump", None)
     report = dump(warnings=False) if callable(dump) else {}  # a client's object may hold what its class does not allow
     return report if isinstance(report, Mapping) else {}
 
 
-def _first_count(report: Mapping[str, Any], paths: Sequence[Sequence[str]]) -> int:
+def _first_count(report: Mapping[str, Any], paths: Sequence[tuple[Sequence[str], str]]) -> int:
     """The first count above zero at one of `paths` into the report; 0 without any."""
-    for *parents, name in paths:
+    for parents, name in paths:
         inside = report
         for parent in parents:
             inside = _mapping(inside.get(parent))
         value = inside.get(name)
+        if value is None:
+            continue
         if isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value) and value >= 1:
             return int(value)
     return 0
 
 
-_PATHS: Mapping[str, Sequence[Sequence[str]]] = {
-    name: [path.split(".") for path in paths] for name, paths in USAGE_FIELDS.items()
+_PATHS: Mapping[str, Sequence[tuple[Sequence[str], str]]] = {
+    name: [(path.split(".")[:-1], path.split(".")[-1]) for path in paths] for name, paths in USAGE_FIELDS.items()
 }

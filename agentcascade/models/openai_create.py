@@ -1,0 +1,103 @@
+"""`chat.completions.create` of a program's client, without the SDK's walk through the messages.
+
+OpenAI's SDK holds each message against every type that it might be of: 0.12 ms a message, 25 ms of a conversation of
+200. Plain JSON comes out of it as it went in, so such a request goes straight to what `create` calls next.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import lru_cache, wraps
+from inspect import signature
+from types import FunctionType, MethodType, NoneType
+from typing import Any
+
+import openai
+
+PLAIN = frozenset({str, int, float, bool, NoneType})
+MOST = 200_000
+"""Values in one request that are looked at; one that holds itself has no end."""
+TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
+"""Arguments of `create` that are no part of the request's body."""
+
+
+def without_walk(create: Callable[..., Any]) -> Callable[..., Any]:
+    """What sends and returns the same as `create`: itself, unless it is the SDK's own and nobody has replaced it.
+
+    What instruments a client watches its `create`, so a replaced one is called as ever.
+    """
+    from openai.resources.chat.completions import AsyncCompletions, Completions
+
+    resource: Any = getattr(create, "__self__", None)
+    if not isinstance(create, MethodType) or not isinstance(resource, (Completions, AsyncCompletions)):
+        return create
+    function: Any = create.__func__
+    if not is_of_sdk(function):
+        return create
+    names, stream_class = _names(function), _stream_class(isinstance(resource, AsyncCompletions))
+
+    @wraps(create)
+    def post(**arguments: Any) -> Any:
+        body = {name: arguments[name] for name in names if name in arguments and name not in TRANSPORT}
+        if not arguments.keys() <= names.keys() or not is_plain(body):
+            return create(**arguments)
+        return resource._post(
+            "/chat/completions",
+            body=body,
+            options=_request_options({name: arguments[name] for name in TRANSPORT if name in arguments}),
+            cast_to=openai.types.chat.ChatCompletion,
+            stream=bool(arguments.get("stream")),
+            stream_cls=stream_class,
+        )
+
+    return post
+
+
+def is_of_sdk(function: object) -> bool:
+    """Whether a function is written in OpenAI's package: wrappers have their own code, or are no functions at all."""
+    folder = os.path.dirname(openai.__file__)
+    return type(function) is FunctionType and function.__code__.co_filename.startswith(folder + os.sep)
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is JSON as it stands: no object of the SDK's, no word for what was left out, no iterator."""
+    waiting: list[Any] = [value]
+    seen = 0
+    while waiting:
+        one = waiting.pop()
+        seen += 1
+        if type(one) in PLAIN:
+            continue
+        if seen > MOST:
+            return False
+        if isinstance(one, dict):
+            waiting.extend(one.values())
+        elif type(one) in (list, tuple):
+            waiting.extend(one)
+        else:
+            return False
+    return True
+
+
+@lru_cache(maxsize=8)
+def _names(function: Callable[..., Any]) -> Mapping[str, None]:
+    """Names of the arguments of `create`, in the order in which it writes them into a request."""
+    return dict.fromkeys(name for name in signature(function).parameters if name != "self")
+
+
+@lru_cache(maxsize=2)
+def _stream_class(is_async: bool) -> Any:
+    stream: Any = openai.AsyncStream if is_async else openai.Stream
+    return stream[openai.types.chat.ChatCompletionChunk]
+
+
+def _request_options(given: Mapping[str, Any]) -> Any:
+    make: Any = openai._base_client.make_request_options
+    return make(**given, **_security(make))
+
+
+@lru_cache(maxsize=1)
+def _security(make: Callable[..., Any]) -> Mapping[str, Any]:
+    """Which key goes with a request, as newer versions of the SDK say it."""
+    return {"security": {"bearer_auth": True}} if "security" in signature(make).parameters else {}

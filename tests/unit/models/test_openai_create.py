@@ -1,0 +1,199 @@
+"""A client's `create` without the SDK's walk through messages: the same bytes go out, the same objects come back."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.resources.chat import completions as sdk
+from openai.types.chat import ChatCompletionMessage, ChatCompletionUserMessageParam
+
+from agentcascade.models.openai_client import ClientModel
+from agentcascade.models.openai_create import is_plain, without_walk
+from agentcascade.prompts.additions import Rendered, with_addition_behind
+
+ANSWER = {
+    "id": "1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Go."}}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+    "unheard_of": {"x": 1},
+}
+CHUNK = {
+    "id": "1",
+    "object": "chat.completion.chunk",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "finish_reason": "stop", "delta": {"content": "Go."}}],
+}
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "ä"}'}}
+TALK: list[Any] = [
+    {"role": "developer", "content": "Act."},
+    {
+        "role": "user",
+        "content": [{"type": "text", "text": "ö\u2028"}, {"type": "image_url", "image_url": {"url": "d:"}}],
+    },
+    {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "Hm.", "refusal": None},
+    {"role": "tool", "tool_call_id": "c1", "content": "a mug", "own": {"deep": [1, 2.5, True, None, {}]}},
+]
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+PLAIN: dict[str, dict[str, Any]] = {
+    "a conversation": {"messages": TALK, "model": "m"},
+    "as a tuple": {"messages": tuple(TALK), "model": "m"},
+    "in the other order": {"temperature": 0.5, "seed": 7, "n": 3, "model": "m", "messages": TALK, "audio": None},
+    "with tools": {"messages": TALK, "model": "m", "tools": TOOLS, "tool_choice": "auto", "stop": ["\n"]},
+    "of another class": {"messages": [OrderedDict(TALK[0]), ChatCompletionUserMessageParam(role="user", content="x")]},
+    "something is added": {"messages": with_addition_behind(TALK[:2], "M.", Rendered("refused", {"why": "x"}))},
+    "transport": {
+        "messages": TALK, "extra_headers": {"X-Own": "1"}, "extra_query": {"q": "1"}, "extra_body": {"top_k": 4},
+        "timeout": httpx.Timeout(3.0, connect=1.0),
+    },
+    "seconds": {"messages": TALK, "timeout": 4},
+    "no time limit": {"messages": TALK, "timeout": None},
+    "no number": {"messages": TALK, "temperature": float("nan")},
+}  # fmt: skip
+
+
+class Name(StrEnum):
+    MINI = "mini"
+
+
+OTHER: dict[str, dict[str, Any]] = {
+    "the SDK's objects": {"messages": [*TALK, ChatCompletionMessage(role="assistant", content="x")]},
+    "objects inside": {"messages": [{"role": "assistant", "tool_calls": [ChatCompletionMessage(role="assistant")]}]},
+    "an iterator": {},
+    "left out inside": {"messages": [{"role": "user", "content": "x", "name": openai.NOT_GIVEN}]},
+    "left out": {"messages": TALK, "temperature": openai.NOT_GIVEN},
+    "an enum": {"messages": TALK, "model": Name.MINI},
+    "a time": {"messages": [{"role": "user", "content": "x", "at": datetime(2026, 1, 1, tzinfo=UTC)}]},
+    "a set": {"messages": [{"role": "user", "content": {1}}]},
+    "an unknown argument": {"messages": TALK, "top_k": 4},
+    "a class for a format": {"messages": TALK, "response_format": ChatCompletionMessage},
+}
+CLIENTS: dict[str, Callable[[Any], Any]] = {
+    "OpenAI": lambda http: openai.OpenAI(api_key="sk-1", organization="o", base_url="http://a.test/v1", **http),
+    "AsyncOpenAI": lambda http: openai.AsyncOpenAI(api_key="sk-1", base_url="http://a.test/v1", **http),
+    "AsyncAzureOpenAI": lambda http: openai.AsyncAzureOpenAI(
+        azure_endpoint="http://a.test", api_version="2025-01-01", azure_ad_token="t", **http
+    ),
+}
+
+
+def arguments_of(case: str) -> dict[str, Any]:
+    if case == "an iterator":  # a new one each time
+        return {"messages": [{"role": "user", "content": iter([{"type": "text", "text": "a"}])}]}
+    return PLAIN.get(case) or OTHER[case]
+
+
+async def outcome(client_of: Callable[[Any], Any], arguments: dict[str, Any], *, own: bool) -> tuple[Any, list[Any]]:
+    """(what was returned or raised, all requests that went out)."""
+    seen: list[Any] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        headers = sorted(request.headers.multi_items())
+        seen.append((request.method, str(request.url), headers, request.content, request.extensions["timeout"]))
+        if json.loads(request.content).get("stream"):
+            return httpx.Response(200, text=f"data: {json.dumps(CHUNK)}\n\ndata: [DONE]\n\n")
+        return httpx.Response(200, json=ANSWER)
+
+    transport: Any = httpx.MockTransport(handle)
+    is_async = client_of is not CLIENTS["OpenAI"]
+    http: Any = httpx.AsyncClient(transport=transport) if is_async else httpx.Client(transport=transport)
+    client = client_of({"http_client": http, "max_retries": 0})
+    create = client.chat.completions.create
+    result: Any
+    try:
+        result = (without_walk(create) if own else create)(**{"model": "m", **arguments})
+        result = await result if is_async else result
+        if arguments.get("stream"):
+            result = type(result), [chunk async for chunk in result] if is_async else list(result)
+    except Exception as error:
+        result = type(error), str(error).partition(" at 0x")[0]
+    return result, seen
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("case", [*PLAIN, *OTHER])
+async def test_the_same_goes_out_and_comes_back(client: str, case: str) -> None:
+    theirs = await outcome(CLIENTS[client], arguments_of(case), own=False)
+    ours = await outcome(CLIENTS[client], arguments_of(case), own=True)
+    assert ours == theirs
+    assert type(ours[0]) is type(theirs[0])
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_so_do_streams(client: str) -> None:
+    arguments = {"messages": TALK, "stream": True, "stream_options": {"include_usage": True}}
+    theirs = await outcome(CLIENTS[client], arguments, own=False)
+    assert await outcome(CLIENTS[client], arguments, own=True) == theirs
+    assert theirs[0][1][0].choices[0].delta.content == "Go."
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(["role", "content", "name", "tool_calls", "function_call", "audio", "refusal", "type", "file"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.dictionaries(NAMES | st.text(max_size=9), JSON, max_size=4), max_size=4))
+async def test_whatever_json_the_messages_are(messages: list[Any]) -> None:
+    theirs = await outcome(CLIENTS["AsyncOpenAI"], {"messages": messages}, own=False)
+    assert await outcome(CLIENTS["AsyncOpenAI"], {"messages": messages}, own=True) == theirs
+
+
+@pytest.mark.parametrize("case", [*PLAIN, *OTHER])
+async def test_plain_requests_alone_are_not_walked_through(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: list[Any] = []
+    walk = sdk.completions.async_maybe_transform  # type: ignore[attr-defined]
+
+    async def watching(*given: Any) -> Any:
+        walked.append(given)
+        return await walk(*given)
+
+    monkeypatch.setattr(sdk.completions, "async_maybe_transform", watching)
+    await outcome(CLIENTS["AsyncOpenAI"], arguments_of(case), own=True)
+    refused_before = case in ("an unknown argument", "a class for a format")
+    assert bool(walked) == (case in OTHER and not refused_before)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_what_watches_the_sdks_create_sees_every_call(is_async: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Sentry, OpenTelemetry and Langfuse do it: the class' method is replaced."""
+    kind: Any = sdk.AsyncCompletions if is_async else sdk.Completions
+    original, watched = kind.create, []
+
+    @functools.wraps(original)
+    def watching(self: Any, **arguments: Any) -> Any:
+        watched.append(arguments["messages"])
+        return original(self, **arguments)
+
+    monkeypatch.setattr(kind, "create", watching)
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=ANSWER))
+    client: Any = openai.OpenAI(api_key="k", http_client=httpx.Client(transport=transport))
+    if is_async:
+        client = openai.AsyncOpenAI(api_key="k", http_client=httpx.AsyncClient(transport=transport))
+    answer = await ClientModel(client, "m").complete([{"role": "user", "content": "x"}])
+    assert answer.messages[0]["content"] == "Go."
+    assert watched == [[{"role": "user", "content": "x"}]]
+
+
+def test_a_value_that_holds_itself_is_not_plain() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    assert not is_plain(endless)
+    assert is_plain([[0] * 1000] * 100)
