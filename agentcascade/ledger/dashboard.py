@@ -14,11 +14,12 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Float, cast, func, select
 
 from agentcascade.errors import InvalidRequest, did_you_mean
+from agentcascade.ledger.banked import NAMESPACES, read_banked
 from agentcascade.ledger.conditions import Conditions, cascaded_and_deferred, count_rows, within
 from agentcascade.ledger.dashboard_rows import (
     Activity,
     AgreementBin,
-    BankedNamespace,
+    Banked,
     BrokenStudent,
     GoalRow,
     RecentDecision,
@@ -31,7 +32,7 @@ from agentcascade.ledger.recent_decisions import read_recent_decisions
 from agentcascade.ledger.selection import Selection
 from agentcascade.ledger.spending_series import BUCKET_LENGTHS, Bucket, bucket_start, read_points
 from agentcascade.storage import Database
-from agentcascade.storage.tables import calls, decisions, episodes, shadows, trajectories
+from agentcascade.storage.tables import calls, decisions, episodes, shadows
 from agentcascade.types import now
 
 MAX_POINTS = 1500
@@ -176,16 +177,10 @@ class DashboardQueries:
         with self.database.begin() as connection:
             return read_recent_decisions(connection, within(decisions, namespace, since), limit, before)
 
-    def bank(self, *, namespace: str | None) -> list[BankedNamespace]:
-        """Trajectories and steps that the bank holds now, by namespace."""
-        conditions = [] if namespace is None else [trajectories.c.namespace == namespace]
-        columns = trajectories.c.namespace, func.count(), func.sum(trajectories.c.length)
-        query = select(*columns).where(*conditions).group_by(columns[0]).order_by(columns[0])
+    def bank(self, *, namespace: str | None, limit: int = NAMESPACES) -> Banked:
+        """Trajectories and steps that the bank holds now, by namespace, of at most `limit` of them."""
         with self.database.begin() as connection:
-            return [
-                BankedNamespace(namespace=name, trajectories=number, steps=int(length))
-                for name, number, length in connection.execute(query)
-            ]
+            return read_banked(connection, namespace, limit=limit)
 
     def broken(self, *, namespace: str | None, since: datetime) -> list[BrokenStudent]:
         """Cascades whose student failed at each of the last steps, at least `IN_A_ROW` of them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentcascade.types import CarriedHistory, Frozen
 
@@ -144,6 +144,16 @@ class BankedNamespace(Frozen):
     namespace: str
     trajectories: int
     steps: int
+    at_least: bool = False
+    """There are more: so many were counted."""
+
+
+class Banked(NamedTuple):
+    """How much the bank holds, by namespace."""
+
+    namespaces: list[BankedNamespace]
+    whole: bool
+    """False: there are further ones, which were not counted."""
 
 
 class ShadowSummary(Frozen):

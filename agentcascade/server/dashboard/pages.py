@@ -22,6 +22,8 @@ SAMPLED = 20_000
 """Newest steps of a view from which shares of agreement, goals and overhead are computed; money counts all of them."""
 ROWS = 25
 STEPS = 50
+BANKED = 20
+"""Namespaces whose banks are shown."""
 Question = Mapping[str, str]
 
 
@@ -64,7 +66,7 @@ class Pages:
             most_deferred=self._queries.goals("most_deferred", **narrow, limit=8),
             shadow=None if selection.is_narrowed else self._queries.shadow(**period),
             broken=self._queries.broken(**period),
-            bank=self._queries.bank(namespace=selection.namespace)[:20],
+            bank=self._queries.bank(namespace=selection.namespace, limit=BANKED),
             steps=latest.rows,
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ def dashboard_data(insights: DashboardQueries, namespace: str | None, hours: flo
     """Everything of the last `hours`. Dollars are decimal texts, or null where a price is unknown."""
     present = now()
     period: Any = {"namespace": namespace, "since": present - timedelta(hours=hours)}
-    spending = insights.spending(bucket, **period)
+    spending, bank = insights.spending(bucket, **period), insights.bank(namespace=namespace)
     return {
         "time": present,
         "namespace": namespace,
@@ -30,7 +30,8 @@ def dashboard_data(insights: DashboardQueries, namespace: str | None, hours: flo
         "most_deferred": insights.goals("most_deferred", **period),
         "decisions": insights.decisions(**period, limit=LATEST),
         "more": LATEST,
-        "bank": insights.bank(namespace=namespace),
+        "bank": bank.namespaces,
+        "bank_is_whole": bank.whole,
         "shadow": insights.shadow(**period),
         "broken": insights.broken(**period),
     }

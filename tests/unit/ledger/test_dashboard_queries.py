@@ -9,6 +9,8 @@ import pytest
 from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.errors import InvalidRequest
+from agentcascade.ledger import banked as banked_module
+from agentcascade.ledger.banked import read_banked
 from agentcascade.ledger.dashboard import DashboardQueries
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.storage import open_database, trajectories
@@ -135,7 +137,7 @@ def test_nothing_recorded_has_no_shares_and_no_overhead(database):
     totals = insights.totals(namespace=None, since=EVER)
     assert (totals.steps, totals.dollars, totals.deferral_share, totals.success_share) == (0, 0, None, None)
     assert (totals.overhead_p50, totals.overhead_p99) == (None, None)
-    assert insights.decisions(namespace=None, since=EVER) == insights.bank(namespace=None) == []
+    assert insights.decisions(namespace=None, since=EVER) == insights.bank(namespace=None).namespaces == []
     assert insights.shadow(namespace=None, since=EVER).steps == 0
 
 
@@ -234,6 +236,24 @@ def test_shadows_compare_the_students_majority_with_the_teacher(database):
     assert found.dollars == Decimal("0.0025")
 
 
+def test_the_bank_is_counted_within_bounds_of_rows_names_and_time(database, monkeypatch):
+    lessons = [banked(f"t{i}", "abc"[i % 3], actions=("go",) * (1 + i % 3)) for i in range(11)]
+    insights = fill(database, *lessons)
+    found = insights.bank(namespace=None)
+    assert [(b.namespace, b.trajectories, b.steps) for b in found.namespaces] == [("a", 4, 4), ("b", 4, 8), ("c", 3, 9)]
+    assert found.whole
+    few = insights.bank(namespace=None, limit=2)
+    assert ([b.namespace for b in few.namespaces], few.whole) == (["a", "b"], False)
+    assert insights.bank(namespace="c") == (found.namespaces[2:], True)
+    with database.begin() as connection:
+        late = read_banked(connection, None, seconds=-1)
+    assert ([b.namespace for b in late.namespaces], late.whole) == (["a"], False), "one, however long it took"
+    monkeypatch.setattr(banked_module, "COUNTED", 3)
+    assert [(b.trajectories, b.at_least) for b in insights.bank(namespace=None).namespaces] == [
+        (3, True), (3, True), (3, False),
+    ]  # fmt: skip
+
+
 def test_a_namespace_sees_nothing_of_another(database):
     mine = step(1, namespace="mine", demonstrations=("ours:0-2", "theirs:0-2"), goal="my goal")
     theirs = deferred(2, namespace="theirs", demonstrations=("theirs:0-2",), goal="their goal", agreement=0.0)
@@ -249,7 +269,7 @@ def test_a_namespace_sees_nothing_of_another(database):
     assert [g.goal for g in insights.goals(**period)] == ["my goal"]
     assert insights.goals("most_deferred", **period) == []
     assert insights.shadow(**period).steps == 0
-    assert [b.namespace for b in insights.bank(namespace="mine")] == ["mine"]
+    assert [b.namespace for b in insights.bank(namespace="mine").namespaces] == ["mine"]
     assert sum(b.accepted + b.deferred for b in insights.agreement_histogram(**period)) == 1
     (latest,) = insights.decisions(**period)
     assert "secret" not in latest.model_dump_json()
