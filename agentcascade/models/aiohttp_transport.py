@@ -6,16 +6,18 @@ Errors are httpx's own, the narrowest that fits: by their names it is known whet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ssl import SSLContext
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import finalize
 
 import aiohttp
 import httpx
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientResponse as ClientResponse
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
 from yarl import URL
 
 CONNECTIONS = 1000
@@ -24,6 +26,8 @@ IDLE_SECONDS = 4.0
 """After which an unused connection is closed: before uvicorn does, behind which servers of one's own stand."""
 HEADER_BYTES = 2**16
 """The most of one header: gateways send longer ones than aiohttp's 8 kB."""
+NOT_ADDED = ("accept", "accept-encoding", "content-type", "user-agent")
+"""Headers that aiohttp would add by itself."""
 
 ERRORS: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
@@ -41,6 +45,14 @@ ERRORS: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
 )
 """What aiohttp raises, and what httpx calls it; the first that fits. Those of `http_exchange.NEVER_SENT`, after which
 nothing is booked, stand for what precedes sending alone."""
+
+
+class PostHead(NamedTuple):
+    """What posts to one address have in common, in aiohttp's own types."""
+
+    url: URL
+    headers: CIMultiDict[str]
+    timeout: ClientTimeout
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -65,28 +77,35 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             body = request.stream
             headers = [(name, value) for name, value in headers if name.lower() != "transfer-encoding"]
         url = request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url  # it is in a header by now
-        with translated(request):
+        with translated(lambda: request):
             response = await self._open_session().request(
                 request.method,
                 URL(str(url), encoded=True),  # as it is: an encoded ../ of a model's name stays one
                 headers=headers,
                 data=body,
-                skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+                skip_auto_headers=NOT_ADDED,
                 allow_redirects=False,
-                timeout=ClientTimeout(
-                    connect=seconds.get("pool"), sock_connect=seconds.get("connect"), sock_read=seconds.get("read")
-                ),
+                timeout=client_timeout(seconds),
                 server_hostname=request.extensions.get("sni_hostname"),
             )
-        return httpx.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=_Body(response, request),
-            extensions={
-                "http_version": b"HTTP/1.1",
-                "reason_phrase": (response.reason or "").encode("utf-8", "replace"),
-            },
+        return as_httpx(response, request)
+
+    async def post(self, head: PostHead, headers: CIMultiDict[str], body: bytes) -> ClientResponse:
+        """aiohttp's own response, for who makes no request of httpx's. Raises aiohttp's errors: see `translated`."""
+        return await self._open_session().request(
+            "POST",
+            head.url,
+            headers=headers,
+            data=body,
+            skip_auto_headers=NOT_ADDED,
+            allow_redirects=False,
+            timeout=head.timeout,
         )
+
+    def post_head(self, url: httpx.URL, headers: Iterable[tuple[str, str]], extensions: Mapping[str, Any]) -> PostHead:
+        """The head of posts to an address without credentials."""
+        timeout = client_timeout(extensions.get("timeout", {}))
+        return PostHead(URL(str(url), encoded=True), CIMultiDict(headers), timeout)
 
     def _open_session(self) -> ClientSession:
         if self._session is None:
@@ -132,7 +151,7 @@ class _Body(httpx.AsyncByteStream):
         self._response, self._request = response, request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with translated(self._request):
+        with translated(lambda: self._request):
             async for piece in self._response.content.iter_any():
                 yield piece
 
@@ -140,16 +159,37 @@ class _Body(httpx.AsyncByteStream):
         self._response.close()
 
 
+def client_timeout(seconds: Mapping[str, float | None]) -> ClientTimeout:
+    """aiohttp's form of the extension `timeout` of an httpx request."""
+    return ClientTimeout(
+        connect=seconds.get("pool"), sock_connect=seconds.get("connect"), sock_read=seconds.get("read")
+    )  # fmt: skip
+
+
+def as_httpx(response: ClientResponse, request: httpx.Request) -> httpx.Response:
+    """httpx's response whose body is read from aiohttp's."""
+    return httpx.Response(
+        response.status,
+        headers=response.raw_headers,
+        stream=_Body(response, request),
+        request=request,
+        extensions={
+            "http_version": b"HTTP/1.1",
+            "reason_phrase": (response.reason or "").encode("utf-8", "replace"),
+        },
+    )
+
+
 @contextmanager
-def translated(request: httpx.Request) -> Iterator[None]:
-    """aiohttp's errors as httpx's."""
+def translated(request: Callable[[], httpx.Request]) -> Iterator[None]:
+    """aiohttp's errors as httpx's, with the request that they are of."""
     try:
         yield
     except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
         kind = next(of_httpx for own, of_httpx in ERRORS if isinstance(error, own))
-        raise kind(str(error) or type(error).__name__, request=request) from error
+        raise kind(str(error) or type(error).__name__, request=request()) from error
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise httpx.ConnectError("the connection was closed while it was opened", request=request) from error
+        raise httpx.ConnectError("the connection was closed while it was opened", request=request()) from error

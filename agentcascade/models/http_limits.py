@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ MAX_EVENT_LINES = 1000
 PIECE, EVENT_PIECE = 2**16, 2**12
 """Bytes handed on before the event loop has its turn, of a body and of events: litellm takes 0.1 ms a line."""
 CODINGS = ("gzip", "deflate")
+ACCEPTED = ", ".join(CODINGS)
 REDIRECTS = {301, 302, 303, 307, 308}
 DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 Client = TypeVar("Client", httpx.Client, httpx.AsyncClient)
@@ -65,7 +66,7 @@ def _on_request(request: httpx.Request) -> None:
     exchange = current_exchange()
     if exchange is not None:
         exchange.state = "sent"
-        request.headers["accept-encoding"] = ", ".join(CODINGS)
+        request.headers["accept-encoding"] = ACCEPTED
 
 
 async def _on_request_async(request: httpx.Request) -> None:
@@ -74,8 +75,12 @@ async def _on_request_async(request: httpx.Request) -> None:
 
 def _on_response(response: httpx.Response) -> None:
     exchange = current_exchange()
-    if exchange is None:
-        return
+    if exchange is not None:
+        watch_response(response, exchange)
+
+
+def watch_response(response: httpx.Response, exchange: HttpExchange) -> None:
+    """Note what a response says, and limit what is read of it; a redirect to another origin becomes an error."""
     if response.status_code in REDIRECTS and (target := response.headers.get("location")) is not None:
         exchange.state = "refused"
         if not _same_origin(response.request.url, target):
@@ -117,21 +122,27 @@ def _replace_redirect(response: httpx.Response, target: str) -> None:
 
 
 def _limit_body(response: httpx.Response, exchange: HttpExchange) -> None:
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
-    if coding not in (*CODINGS, "identity", ""):
-        exchange.broken = f"it is encoded as {coding[:40]!r}, which nobody asked for"
-        response.headers.pop("content-encoding", None)
+    reader = body_reader(response.headers, exchange)
+    encoded = response.headers.pop("content-encoding", None)
+    if reader is None:
         response.stream = _stream(response.stream, [])
         return
-    events = exchange.streamed or "text/event-stream" in response.headers.get("content-type", "")
-    reader = _BodyReader(exchange, coding, events)
-    if coding in CODINGS:
-        response.headers.pop("content-encoding", None)
+    if encoded is not None:
         response.headers.pop("content-length", None)
     response.stream = _stream(response.stream, reader)
 
 
-class _BodyReader:
+def body_reader(headers: Mapping[str, str], exchange: HttpExchange) -> BodyReader | None:
+    """Reads the body of a response with these headers; None, and `exchange.broken`, for one that cannot be read."""
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding not in (*CODINGS, "identity", ""):
+        exchange.broken = f"it is encoded as {coding[:40]!r}, which nobody asked for"
+        return None
+    events = exchange.streamed or "text/event-stream" in headers.get("content-type", "")
+    return BodyReader(exchange, coding, events)
+
+
+class BodyReader:
     """Decompresses and counts."""
 
     def __init__(self, exchange: HttpExchange, coding: str, events: bool) -> None:
@@ -193,7 +204,7 @@ class _BodyReader:
 class _AsyncStream(httpx.AsyncByteStream):
     """The bytes of `source`; closes the original."""
 
-    def __init__(self, original: httpx.AsyncByteStream, source: _BodyReader | list[bytes]) -> None:
+    def __init__(self, original: httpx.AsyncByteStream, source: BodyReader | list[bytes]) -> None:
         self._original, self._source = original, source
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -218,7 +229,7 @@ class _AsyncStream(httpx.AsyncByteStream):
 class _SyncStream(httpx.SyncByteStream):
     """The same for clients without an event loop."""
 
-    def __init__(self, original: httpx.SyncByteStream, source: _BodyReader | list[bytes]) -> None:
+    def __init__(self, original: httpx.SyncByteStream, source: BodyReader | list[bytes]) -> None:
         self._original, self._source = original, source
 
     def __iter__(self) -> Iterator[bytes]:
@@ -235,7 +246,7 @@ class _SyncStream(httpx.SyncByteStream):
         self._original.close()
 
 
-def _stream(original: Any, source: _BodyReader | list[bytes]) -> Any:
+def _stream(original: Any, source: BodyReader | list[bytes]) -> Any:
     is_async = hasattr(original, "__aiter__")
     kind: Any = type(original)
     return _stream_class(kind, is_async)(original, source)

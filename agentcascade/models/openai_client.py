@@ -196,9 +196,7 @@ class ClientModel:
 
     async def _send(self, arguments: dict[str, Any]) -> Any:
         if self._requests is not None:
-            body = {k: v for k, v in arguments.items() if k not in POST_OPTIONS}
-            options = {name: arguments[k] for k, name in POST_OPTIONS.items() if k in arguments}
-            return await self._requests.post("/chat/completions", body, options)
+            return await self._requests.post("/chat/completions", *_body_and_options(arguments))
         if isinstance(self._client, AsyncOpenAI):
             return await self._create(**arguments)
         return await apart(self._create, **arguments)
@@ -231,9 +229,16 @@ class ClientModel:
             completion = reader.finish(exchange.done)
         return join_completions(self.name, [completion], time.perf_counter() - started)
 
+    async def _open_stream(self, arguments: dict[str, Any]) -> Any:
+        if self._requests is not None:
+            body, options = _body_and_options(arguments)
+            if self._requests.takes(options):
+                return await self._requests.stream("/chat/completions", body, options)
+        return await self._create(**arguments)
+
     async def _chunks(self, arguments: dict[str, Any]) -> AsyncIterator[Any]:
         if isinstance(self._client, AsyncOpenAI):
-            async with await self._send_adapted(lambda a: self._create(**a), arguments) as stream:
+            async with await self._send_adapted(self._open_stream, arguments) as stream:
                 async for chunk in stream:
                     yield chunk
             return
@@ -241,6 +246,12 @@ class ClientModel:
         async with aclosing(read_in_thread(blocking_stream)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+
+def _body_and_options(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of `create` as the body of its request, and as options of the client's `post`."""
+    body = {k: v for k, v in arguments.items() if k not in POST_OPTIONS}
+    return body, {name: arguments[k] for k, name in POST_OPTIONS.items() if k in arguments}
 
 
 def _what_happened(error: BaseException, exchange: HttpExchange) -> BaseException:

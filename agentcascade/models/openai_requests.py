@@ -7,12 +7,19 @@ Here the SDK builds the head once, and decides over retries and errors as ever.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 from openai import APIConnectionError, APITimeoutError, AsyncOpenAI, OpenAIError
 from openai._models import FinalRequestOptions
 from openai._utils._json import openapi_dumps
+
+from agentcascade.models.http_client import AiohttpClient
+from agentcascade.models.openai_events import ChunkStream
+
+if TYPE_CHECKING:
+    from agentcascade.models.direct_posts import DirectPosts, WholeAnswer
 
 MOST_HEADS = 64
 RETRY_COUNT = "x-stainless-retry-count"
@@ -24,6 +31,12 @@ class _Head(NamedTuple):
     url: httpx.URL
     headers: list[tuple[str, str]]
     extensions: dict[str, Any]
+    direct: DirectPosts | None
+    """Sends the requests of our own clients."""
+
+    def request(self, content: bytes, retries: str) -> httpx.Request:
+        headers = [*self.headers, (RETRY_COUNT, retries)]
+        return httpx.Request("POST", self.url, headers=headers, content=content, extensions=self.extensions)
 
 
 class OpenAIRequests:
@@ -37,6 +50,10 @@ class OpenAIRequests:
         self._client = client
         self._heads: dict[tuple[str, str, object], _Head] = {}
 
+    def takes(self, options: Mapping[str, Any]) -> bool:
+        """Whether requests with these options can be made here; else the SDK has to."""
+        return not options.keys() - {"timeout"} and type(self._client) is AsyncOpenAI
+
     async def post(self, path: str, body: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         """What ``client.post(path, cast_to=object, body=body, options=options)`` returns and raises.
 
@@ -45,31 +62,49 @@ class OpenAIRequests:
             body: Becomes JSON.
             options: Those of the SDK; with more than a ``timeout`` the SDK sends the request itself.
         """
+        if not self.takes(options):
+            return await self._client.post(path, cast_to=object, body=body, options=dict(options))  # type: ignore[arg-type]
+        return _read(await self._send(path, body, options, stream=False))
+
+    async def stream(self, path: str, body: Mapping[str, Any], options: Mapping[str, Any]) -> ChunkStream:
+        """The chunks of a streamed answer as plain data, where the SDK's stream gives objects; `options` as it `takes`.
+
+        Raises what the SDK raises, for a chunk that is none as well as for a refusal.
+        """
+        response: Any = await self._send(path, body, options, stream=True)
+        return ChunkStream(response)
+
+    async def _send(
+        self, path: str, body: Mapping[str, Any], options: Mapping[str, Any], *, stream: bool
+    ) -> httpx.Response | WholeAnswer:
+        """The successful response to one request, which is tried again as the SDK does."""
         client: Any = self._client
-        if options.keys() - {"timeout"} or type(client) is not AsyncOpenAI:
-            return await client.post(path, cast_to=object, body=body, options=dict(options))
         head = self._head(path, options)
         content = openapi_dumps(body)
         for taken in range(client.max_retries + 1):
-            headers = [*head.headers, (RETRY_COUNT, str(taken))]
-            request = httpx.Request("POST", head.url, headers=headers, content=content, extensions=head.extensions)
-            response = None
+            request = partial(head.request, content, str(taken))
+            response: Any = None
             is_last = taken == client.max_retries
             try:
-                response = await client._client.send(request)
+                if head.direct is not None:
+                    response = await head.direct.send((RETRY_COUNT, str(taken)), content, request, stream=stream)
+                if response is None:
+                    response = await client._client.send(request(), stream=stream)
             except httpx.TimeoutException as error:
                 if is_last:
-                    raise APITimeoutError(request=request) from error
+                    raise APITimeoutError(request=request()) from error
             except OpenAIError:
                 raise
             except Exception as error:
                 if is_last:
-                    raise APIConnectionError(request=request) from error
+                    raise APIConnectionError(request=request()) from error
             else:
                 if response.is_success:
-                    return _read(response)
+                    return response  # type: ignore[no-any-return]
                 if is_last or not client._should_retry(response):
+                    await response.aread()
                     raise client._make_status_error_from_response(response) from None
+                await response.aclose()
             await client._sleep_for_retry(
                 retries_taken=taken,
                 max_retries=client.max_retries,
@@ -88,14 +123,27 @@ class OpenAIRequests:
             )  # fmt: skip
             varying = ("content-length", RETRY_COUNT)
             headers = [(name, value) for name, value in built.headers.multi_items() if name.lower() not in varying]
-            head = _Head(built.url, headers, built.extensions)
+            head = _Head(built.url, headers, built.extensions, _direct(client._client, built, headers))
             if len(self._heads) >= MOST_HEADS:
                 self._heads.clear()
             self._heads[key] = head
         return head
 
 
-def _read(response: httpx.Response) -> Any:
+def _direct(http: Any, built: httpx.Request, headers: list[tuple[str, str]]) -> DirectPosts | None:
+    """None where something else than our own transport has a say in a client's requests."""
+    if not isinstance(http, AiohttpClient) or built.url.userinfo or built.extensions.keys() - {"timeout"}:
+        return None
+    from agentcascade.models.aiohttp_transport import AiohttpTransport
+    from agentcascade.models.direct_posts import DirectPosts
+
+    transport = http._transport_for_url(built.url)
+    if not isinstance(transport, AiohttpTransport):  # a proxy of the environment is asked by httpx's own
+        return None
+    return DirectPosts(http, transport, built.url, headers, built.extensions)
+
+
+def _read(response: httpx.Response | WholeAnswer) -> Any:
     """What the SDK makes of an answer: JSON as it is, anything else as a text."""
     media = response.headers.get("content-type", "*").split(";")[0]
     return response.json() if media.endswith("json") else response.text

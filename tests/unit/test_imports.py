@@ -50,6 +50,7 @@ OWNERS = {
             "episodes.responses",
             "models.openai_client",
             "models.openai_create",
+            "models.openai_events",
             "models.openai_requests",
             "models.openai",
             "models.responses_calls",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
+import json
 import socket
 import ssl
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from agentcascade._util.ports import free_port
 from agentcascade.errors import ProviderError, bill_of
-from agentcascade.models import http_client
+from agentcascade.models import http_client, http_limits
 from agentcascade.models.anthropic import AnthropicModel
 from agentcascade.models.openai import OpenAIModel
 from tests.provider import Out, Provider, whole
@@ -81,7 +85,7 @@ def read_request(connection: socket.socket) -> bytes:
                if name == b"content-length"]  # fmt: skip
     while len(body) < sum(lengths):
         body += connection.recv(65536)
-    return data
+    return head + b"\r\n\r\n" + body
 
 
 @contextmanager
@@ -263,6 +267,97 @@ async def test_connections_are_used_again(monkeypatch: pytest.MonkeyPatch) -> No
             await model.complete(ASK)
         await model.aclose()
     assert len(ports) == 1
+
+
+def said(body: bytes, status: str = "200 OK", kind: str = "application/json", **more: str) -> bytes:
+    fields = {"content-type": kind, "content-length": str(len(body)), "connection": "close", **more}
+    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+ANSWER = json.dumps(whole({"content": "hällo"}), ensure_ascii=False).encode()
+EVENTS = b"".join(b"data: " + line + b"\n\n" for line in (
+    b'{"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}', b"[DONE]",
+))  # fmt: skip
+REFUSAL = b'{"error": {"message": "no", "type": "t", "code": "c"}}'
+RAW_DEFLATE = zlib.compressobj(wbits=-15)
+ANSWERS: dict[str, list[bytes]] = {
+    "whole": [said(ANSWER)],
+    "events": [said(EVENTS, kind="text/event-stream")],
+    "gzip": [said(gzip.compress(ANSWER), content_encoding="gzip")],
+    "events by gzip": [said(gzip.compress(EVENTS), kind="text/event-stream", content_encoding="GZIP")],
+    "deflate": [said(zlib.compress(ANSWER), content_encoding="deflate")],
+    "deflate without its head": [said(RAW_DEFLATE.compress(ANSWER) + RAW_DEFLATE.flush(), content_encoding="deflate")],
+    "no gzip": [said(ANSWER, content_encoding="gzip")],
+    "a coding that nobody asked for": [said(ANSWER, content_encoding="br")],
+    "too long": [said(ANSWER + b" " * 5000)],
+    "too long when unpacked": [said(gzip.compress(ANSWER + b" " * 100_000), content_encoding="gzip")],
+    "one line that is too long": [said(b"data: " + b"x" * 3000, kind="text/event-stream")],
+    "no content": [said(b"", "204 No Content")],
+    "a text": [said("hällo".encode("latin-1"), kind="text/plain; charset=latin-1")],
+    "a text of an odd kind": [said(ANSWER, kind="text/plain; charset=ü")],
+    "no JSON": [said(b"{")],
+    "refused": [said(REFUSAL, "400 Bad Request")],
+    "refused, compressed": [said(gzip.compress(REFUSAL), "400 Bad Request", content_encoding="gzip")],
+    "too many, then an answer": [said(REFUSAL, "429 Too Many Requests", retry_after_ms="1"), said(ANSWER)],
+    "a fault, not to be tried again": [said(REFUSAL, "500 Oh", x_should_retry="false")],
+    "moved, here": [said(b"", "307 Moved", location="/elsewhere"), said(ANSWER)],
+    "moved, elsewhere": [said(b"", "307 Moved", location="http://somewhere.test/")],
+    "moved, to nowhere": [said(b"", "302 Moved")],
+    "not modified": [said(b"", "304 Not Modified")],
+}
+
+
+@pytest.mark.parametrize("transport", ["both"], indirect=True)
+@pytest.mark.parametrize("form", ["whole", "streamed"])
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_answers_errors_and_bills_are_those_over_httpx(
+    case: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiohttp's answers are read past httpx's client: `direct_posts`."""
+    monkeypatch.setattr(http_limits, "MAX_BODY", 4096)
+    monkeypatch.setattr(http_limits, "MAX_EVENT", 2048)
+    monkeypatch.setattr(openai.AsyncOpenAI, "_calculate_retry_timeout", lambda *_, **__: 0.0)
+    came = []
+    for by in ("aiohttp", "httpx"):
+        monkeypatch.setenv(http_client.VARIABLE, by)
+        with serving(one_by_one(ANSWERS[case])) as server:
+            got = await asked("chat", f"http://127.0.0.1:{server.port}/v1", form, retries=1)
+            came.append((*outcome(got), [asked_for(request, server.port) for request in server.requests]))
+    assert came[0] == came[1]
+
+
+@pytest.mark.parametrize("transport", ["aiohttp"], indirect=True)
+@pytest.mark.parametrize("form", ["whole", "streamed"])
+async def test_requests_of_our_own_client_pass_httpxs_and_the_sdks(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("it costs several times what the request does")
+
+    monkeypatch.setattr(httpx.AsyncClient, "send", never)
+    monkeypatch.setattr(openai.AsyncOpenAI, "_request", never, raising=False)
+    monkeypatch.setattr(openai.AsyncOpenAI, "request", never)
+    with Provider(says({"content": "hello"})) as provider:
+        got = await asked("chat", provider.url, form)
+    assert got.answer.messages[0]["content"] == "hello"
+
+
+def one_by_one(answers: list[bytes]) -> Callable[[socket.socket], None]:
+    """The last of them again and again."""
+    left = list(answers)
+    return lambda connection: connection.sendall(left.pop(0) if len(left) > 1 else left[0])
+
+
+def outcome(got: Got) -> tuple[Any, ...]:
+    bill = got.completion if got.error is None else bill_of(got.error)
+    error = got.error and (type(got.error), str(got.error), getattr(got.error, "body", None))
+    return got.deltas, bill and bill.model_copy(update={"seconds": 0.0}), error
+
+
+def asked_for(request: bytes, port: int) -> tuple[bytes, list[bytes], bytes]:
+    """(request line, headers, body); the port is another each time."""
+    head, _, body = request.replace(str(port).encode(), b"PORT").partition(b"\r\n\r\n")
+    line, *fields = head.split(b"\r\n")
+    return line, sorted(field.lower() for field in fields), body
 
 
 def test_a_model_that_nobody_closes_says_nothing_and_keeps_no_loop(caplog: pytest.LogCaptureFixture) -> None:

@@ -28,7 +28,7 @@ class Flood(httpx.AsyncByteStream):
 @pytest.mark.parametrize("lines", [b"data: a\n", b"data: a\r\n", b"data: a\r", b": a\n"])
 def test_an_event_has_no_end_of_lines(lines: bytes) -> None:
     exchange = HttpExchange(streamed=True)
-    reader = http_limits._BodyReader(exchange, "identity", True)
+    reader = http_limits.BodyReader(exchange, "identity", True)
     handed = sum(len(piece) for _ in range(2000) for piece in reader.read(lines * 3))
     assert "lines" in exchange.broken
     assert handed <= (http_limits.MAX_EVENT_LINES + 10) * len(lines)
@@ -38,7 +38,7 @@ def test_an_event_has_no_end_of_lines(lines: bytes) -> None:
 @pytest.mark.parametrize("size", [1, 3, 7, 64, 5000])
 def test_many_events_are_no_long_one_however_they_are_cut(end: bytes, size: int) -> None:
     exchange = HttpExchange(streamed=True)
-    reader = http_limits._BodyReader(exchange, "identity", True)
+    reader = http_limits.BodyReader(exchange, "identity", True)
     data = (b"event: x\ndata: {}" + end) * 3000
     assert b"".join(p for i in range(0, len(data), size) for p in reader.read(data[i : i + size])) == data
     assert not exchange.broken
@@ -46,7 +46,7 @@ def test_many_events_are_no_long_one_however_they_are_cut(end: bytes, size: int)
 
 def test_a_flood_leaves_the_loop_its_turn() -> None:
     async def read() -> int:
-        reader = http_limits._BodyReader(HttpExchange(streamed=True), "identity", True)
+        reader = http_limits.BodyReader(HttpExchange(streamed=True), "identity", True)
         return sum([len(piece) async for piece in http_limits._AsyncStream(Flood(b": ping\n\n" * 8000), reader)])
 
     async def main() -> bool:
