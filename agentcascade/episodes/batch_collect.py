@@ -92,6 +92,9 @@ async def collect_by_batch(
         if answer.completion is not None:
             whole = [*task.messages, answer.completion.messages[0]]
             situation = await asyncio.to_thread(conversation.read, whole, formats)
+            if not situation.history[-1].action.strip():  # nothing that could be shown, nor anything to be judged
+                problems.append(f"{task.id}: the answer holds no action")
+                continue
             trajectories.append(
                 Trajectory(
                     namespace=namespace,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from agentcascade.bank.catalog import Catalog
@@ -45,6 +46,36 @@ def test_tasks_are_answered_judged_and_banked_once(tmp_path: Path) -> None:
         (line,) = Ledger(database).summary("mode")
         assert (line.group, float(line.dollars or 0)) == ("batch", provider.dollars(0.5, 1))
         assert {e.goal for e in Catalog(database).list(None, limit=9)} == {"good goal", "other"}
+        database.close()
+
+
+def test_answers_without_an_action_are_neither_judged_nor_banked(tmp_path: Path) -> None:
+    """As of an episode: what has nothing to show is no demonstration, whatever a judge would say of it."""
+    said = {"empty": "", "blank": " \n ", "good": "Action: go"}
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps({"goal": goal, "id": goal}) + "\n" for goal in said))
+
+    def answers(body: Json) -> tuple[int, Any]:
+        is_judge = body["model"] == "gpt-4o-mini"
+        return 200, completion(body, ["yes" if is_judge else said[body["messages"][-1]["content"]]])
+
+    url = f"sqlite:///{tmp_path}/a.db"
+    with BatchProvider(answers) as provider:
+        common = f'api_base: "{provider.url}", api_key: k, price: {{input: 1, output: 2}}'
+        (tmp_path / "c.yaml").write_text(
+            f"teacher: {{name: openai/gpt-4o, {common}}}\njudge: {{model: {{name: openai/gpt-4o-mini, {common}}}}}\n"
+            f"bank: {{url: '{url}'}}\nretrieval: {{embedder: 'hashing:32'}}\nactions: {{format: react}}\n"
+        )
+        arguments = ["bank", "collect", str(tmp_path / "tasks.jsonl"), "--batch", "--poll", "0.01", "--config"]
+        done = CliRunner().invoke(main, [*arguments, str(tmp_path / "c.yaml")])
+        assert done.exit_code == 0, done.output
+        assert [len(held.requests) for held in provider.batches.values()] == [3, 1]
+        assert "1 of 3 tasks answered, 1 called a success, 1 banked" in done.output
+        assert "empty: an empty answer" in done.output
+        assert "blank: the answer holds no action" in done.output
+        database = open_database(url)
+        assert [e.goal for e in Catalog(database).list(None, limit=9)] == ["good"]
+        (line,) = Ledger(database).summary("mode")
+        assert float(line.dollars or 0) == pytest.approx(provider.dollars(0.5, 1))  # what says nothing is paid for
         database.close()
 
 
