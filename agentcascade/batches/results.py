@@ -54,6 +54,7 @@ async def read_results(
     """Match the lines of a batch that ended with its requests, in any order, and bill each."""
     known = {r.id: r for r in requests}
     told: dict[str, BatchLine] = {}
+    reading = _Reading(batch, model, door)
     odd: Counter[str] = Counter()
     if not state.rejected:
         async for line in lines:
@@ -63,9 +64,11 @@ async def read_results(
                 odd["lines are of requests that nobody sent"] += 1
             elif line.custom_id in told:
                 odd["lines are there twice"] += 1
+                if line != told[line.custom_id]:
+                    odd["of them disagree: the first is taken, the dearest is billed"] += 1
+                    reading.doubt(known[line.custom_id], line)
             else:
                 told[line.custom_id] = line
-    reading = _Reading(batch, model, door)
     for id, request in known.items():
         if id in told:
             reading.add(request, told[id])
@@ -89,23 +92,38 @@ class _Reading:
         self._batch, self._model, self._door = batch, model, door
         self.results: list[Result] = []
         self.billed: list[BilledRequest] = []
+        self._doubtful: dict[str, Completion] = {}
+
+    def doubt(self, request: ClaimedRequest, line: BatchLine) -> None:
+        """A second line that says something else of the same request than the first: of both the dearer is billed."""
+        if line.outcome == "succeeded":
+            bill = self._read(request, line)[0].model_copy(update={"messages": ()})
+            self._doubtful[request.id] = max(bill, self._doubtful.get(request.id, bill), key=_size)
 
     def add(self, request: ClaimedRequest, line: BatchLine) -> None:
+        doubtful = self._doubtful.get(request.id)
         if line.outcome != "succeeded":
             why = line.error or line.outcome
             self.results.append(Result(request, None, why, line.status))
-            self.billed.append(BilledRequest(request.id, line.outcome, why, None, None))
+            if doubtful is not None:
+                self._bill(request, line.outcome, why, doubtful)
+            else:
+                self.billed.append(BilledRequest(request.id, line.outcome, why, None, None))
             return
-        batch = self._batch
-        completion, error = self._door.read(self._model, self._call(request), line.body, batch.role, batch.purpose)
+        completion, error = self._read(request, line)
         error = provider_text(error)
         is_answer = not error and any(has_answer(m) for m in completion.messages)
         if not is_answer:
             error = error or provider_text(
                 f"an empty answer ({', '.join(sorted(set(completion.finish_reasons))) or 'no reason'})"
             )
-        self._bill(request, "succeeded" if is_answer else "errored", error, completion)
+        dearest = max(completion, doubtful or completion, key=_size)
+        self._bill(request, "succeeded" if is_answer else "errored", error, dearest)
         self.results.append(Result(request, completion if is_answer else None, error))
+
+    def _read(self, request: ClaimedRequest, line: BatchLine) -> tuple[Completion, str]:
+        batch = self._batch
+        return self._door.read(self._model, self._call(request), line.body, batch.role, batch.purpose)
 
     def add_missing(self, requests: list[ClaimedRequest], doubtful: int, state: str, error: str) -> None:
         """Of requests without a result, so many may have been answered: the dearest of them are billed."""
@@ -123,6 +141,11 @@ class _Reading:
     def _bill(self, request: ClaimedRequest, state: str, error: str, completion: Completion) -> None:
         call = Call.of(self._batch.role, self._batch.purpose, completion)
         self.billed.append(BilledRequest(request.id, state, error, call, _ordinary(self._model, completion.usage)))
+
+
+def _size(bill: Completion) -> tuple[Decimal, int]:
+    """By which bills are compared: dollars, or tokens where a price is not known."""
+    return bill.dollars or Decimal(0), bill.usage.prompt + bill.usage.completion
 
 
 def _ordinary(model: ChatModel, usage: Usage) -> Decimal | None:

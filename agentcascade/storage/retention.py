@@ -18,6 +18,8 @@ from agentcascade.errors import StorageError, describe
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import (
     accounts,
+    batch_requests,
+    batches,
     cached_responses,
     computed,
     decisions,
@@ -35,6 +37,8 @@ from agentcascade.types import Frozen, now
 BATCH = 5_000
 PAUSE_SECONDS = 0.02
 DAILY = "pruned_at"
+BATCH_REQUEST_DAYS = 60
+"""For which it is remembered what was sent in a batch that has ended: twice as long as providers keep its results."""
 
 
 class RetentionPolicy(Frozen):
@@ -95,6 +99,11 @@ def prune(
         rates=_remove(database, rates, (rates.c.minute < present.timestamp() // 60 - 60,), dry_run, stop)
         + _remove(database, reservations, (reservations.c.expires_at < present - timedelta(days=1),), dry_run, stop),
     )
+    ended_at = (batches.c.state == "ended") & (batches.c.ended_at < present - timedelta(days=BATCH_REQUEST_DAYS))
+    _remove(
+        database, batch_requests, (batch_requests.c.batch.in_(select(batches.c.id).where(ended_at)),), dry_run, stop
+    )
+    old(batches, batches.c.ended_at, before(policy.decisions), batches.c.state == "ended")  # with their bills
     old(computed, computed.c.created_at, before(policy.recalls))  # a cache, and nothing to count
     old(cached_responses, cached_responses.c.expires_at, present)  # likewise
     return pruned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,12 +21,16 @@ from agentcascade.batches.polling import BatchPoller
 from agentcascade.batches.run import Batches
 from agentcascade.batches.types import BatchAnswer, BatchRequest
 from agentcascade.billing.batch_door import BatchDoor
+from agentcascade.config.effort import Effort
 from agentcascade.errors import BatchFailed, BudgetExceeded, NoBatches
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.messages import text_of
+from agentcascade.models.anthropic import AnthropicModel
+from agentcascade.models.effort import at_effort
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.openai import OpenAIModel
 from agentcascade.models.pricing import BatchPriced, Price, PriceTable, listed_batch_price
+from agentcascade.models.responses import ResponsesModel
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.models.tokens import token_counter
 from agentcascade.storage import open_database
@@ -324,6 +329,39 @@ async def test_odd_results_are_said_and_what_may_be_billed_is_booked(
     asker.close()
 
 
+@pytest.mark.parametrize("dear_first", [True, False])
+@pytest.mark.parametrize("other", ["dearer", "failed"])
+async def test_results_that_come_twice_and_disagree_are_billed_by_the_dearer(
+    file: str, provider: BatchProvider, dear_first: bool, other: str
+) -> None:
+    def twice(lines: list[bytes]) -> list[bytes]:
+        result = json.loads(lines[0])
+        if other == "failed":
+            result |= {"response": None, "error": {"code": "batch_expired", "message": "late"}}
+        else:
+            usage = {"prompt_tokens": USAGE["prompt_tokens"], "completion_tokens": 2 * USAGE["completion_tokens"]}
+            said = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "jump"}}
+            result["response"]["body"] |= {"usage": usage, "choices": [said]}
+        both = [json.dumps(result).encode(), lines[0]]
+        return [*(both if dear_first else both[::-1]), *lines[1:]]
+
+    provider.lines = broken(twice)
+    asker = Asker(file, provider)
+    answers = await asker.ask(ask("a"))
+    first = [["jump"] if other == "dearer" else []] if dear_first else [["look"]]
+    assert texts(answers) == first, "the first is taken"
+    (batch,) = asker.store.newest()
+    assert batch.error == "1 lines are there twice; 1 of them disagree: the first is taken, the dearest is billed"
+    assert any("the dearest is billed" in line for line in asker.said)
+    dearest = 2 if other == "dearer" else 1
+    output = dearest * USAGE["completion_tokens"]
+    dollars = (USAGE["prompt_tokens"] * BATCH[0] + output * BATCH[1]) / 1e6
+    assert float(sum(s.known_dollars for s in Ledger(asker.database).spending())) == pytest.approx(dollars, abs=1e-12)
+    spent, reserved = asker.budgets.balance(ACCOUNT)
+    assert (float(spent), reserved) == (pytest.approx(dollars, abs=1e-11), 0)
+    asker.close()
+
+
 KEY = "Zq7-a-key-0123456789xyzw"
 HOSTILE = f"\x00 \ud800 \x1b[2J {KEY}"
 
@@ -533,8 +571,16 @@ async def test_an_endpoint_without_batches_says_so_before_anything_is_sent(file:
     with pytest.raises(NoBatches, match=r"openai/gpt-4o-mini: its server has no batch interface .* nothing was sent"):
         await asker.ask(ask("a"))
     assert provider.count("POST", ".*") == 0
-    for model in (LiteLLMModel("gemini/gemini-2.5-flash"), ScriptedModel(["x"])):
-        with pytest.raises(NoBatches, match="nothing was sent"):
+    refused = {
+        LiteLLMModel("gemini/gemini-2.5-flash"): "gemini-2.5-flash has .*: those of openai/… .* are spoken",
+        ScriptedModel(["x"]): "scripted",
+        LiteLLMModel("azure/gpt-4.1"): r"Azure's batches.* \(Global Batch\), are not spoken",
+        ResponsesModel("openai/responses/gpt-4.1"): "Responses API are not spoken: name openai/gpt-4.1 if",
+        LiteLLMModel("openai/gpt-5-mini"): "litellm's batches are not spoken",
+        at_effort(AnthropicModel("anthropic/claude-sonnet-4-5"), Effort("low")): "have no effort: name the model with",
+    }
+    for model, words in refused.items():
+        with pytest.raises(NoBatches, match=f"{words}.*nothing was sent: leave --batch"):
             await asker.batches.complete_all(
                 model, ask("a"), job="t", role="teacher", purpose="other", namespace="default"
             )

@@ -21,6 +21,7 @@ from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import Database, open_database, retention, tables
+from agentcascade.storage.batches import Batch, BatchStore, BilledRequest, ClaimedRequest
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.responses import KeptResponse, ResponseStore
 from agentcascade.storage.retention import RetentionPolicy, prune, vacuum
@@ -146,6 +147,31 @@ def test_for_ever_is_for_ever(database: Database) -> None:
         "accounts": 0,
         "rates": 0,
     }
+
+
+def test_requests_of_batches_go_when_no_result_can_come_any_more_and_bills_with_decisions(database: Database) -> None:
+    store = BatchStore(database)
+    ages = {"bt_new": 1, "bt_old": 61, "bt_ancient": 91, "bt_open": 500, "bt_unsettled": 500}
+    call = Call(role="teacher", model="m", usage=Usage(input=1), dollars=Decimal("0.01"))
+    for id, age in ages.items():
+        at = now() - timedelta(days=age)
+        batch = Batch(id, "j", "n", "teacher", "act", "m", "", 1, None, at, at)
+        assert store.prepare(batch, [ClaimedRequest(f"{id}-0", id, f"k-{id}", "waiting", 1, 5, 5)])
+        store.change(id, "prepared", "submitted")
+        if id != "bt_open":
+            store.finish(id, "completed", "", [BilledRequest(f"{id}-0", "succeeded", "", call, Decimal("0.02"))])
+        if id not in ("bt_open", "bt_unsettled"):
+            store.note_settled(id)
+        with database.begin(write=True) as connection:
+            own = tables.batches.update().where(tables.batches.c.id == id, tables.batches.c.ended_at.is_not(None))
+            connection.execute(own.values(ended_at=at))
+    prune(database, RetentionPolicy(decisions=None))
+    assert {b.id for b in store.newest()} == ages.keys(), "bills are kept for ever"
+    assert {id for id in ages if store.requests_of(id)} == {"bt_new", "bt_open", "bt_unsettled"}
+    assert store.bill().requests == 4
+    prune(database, RetentionPolicy())
+    assert {b.id for b in store.newest()} == ages.keys() - {"bt_ancient"}
+    assert store.bill().requests == rows(database, "batch_calls") == 3
 
 
 def test_spent_periods_go_and_what_a_key_spent_in_all_stays(database: Database) -> None:
