@@ -5,8 +5,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from itertools import compress, count
+from operator import ne
 
 from agentcascade._util import bounds
+from agentcascade._util.item_results import ItemResults
 from agentcascade.actions.base import ActionFormat, slow
 from agentcascade.errors import InvalidRequest
 from agentcascade.messages import text_of
@@ -52,9 +55,13 @@ class History:
 
     Args:
         formats: Reads actions off assistant messages.
+
+    Attributes:
+        known: What is known of single messages of the last call.
     """
 
     def __init__(self, formats: ActionFormat) -> None:
+        self.known: ItemResults[Message] = ItemResults()
         self._formats = formats
         self._messages: list[Message | None] = []
         self._steps: list[Step] = []
@@ -65,8 +72,9 @@ class History:
         """`read` of the whole conversation; the new messages are parsed in a thread where that takes long.
 
         Raises `InvalidRequest` for unusable messages (`check`).
+        `messages` must not change afterwards: `known` holds it.
         """
-        common = self._common(messages)
+        common, known = self._common(messages), self.known
         check(messages, common)
         kept = bisect_left(self._ends, common)
         steps, ends = self._steps[:kept], self._ends[:kept]
@@ -74,16 +82,19 @@ class History:
         earlier, new = self._messages[:start], messages[start:]
         new_steps, new_ends, observation = await _steps_off_loop(new, self._formats)
         self._messages = [*earlier, *map(_copied, new)]
+        self.known = known.followed_by(messages, common)
         self._steps = [*steps, *new_steps]
         self._ends = [*ends, *(start + end for end in new_ends)]
         return _situation(messages, tuple(self._steps), observation, **given)
 
     def _common(self, messages: Sequence[Message]) -> int:
         """How many of the messages are those of the last call."""
-        for index, (known, message) in enumerate(zip(self._messages, messages)):
-            if not _is_same(known, message):
-                return index
-        return min(len(self._messages), len(messages))
+        shorter = min(len(self._messages), len(messages))
+        try:
+            return next(compress(count(), map(ne, self._messages, messages)), shorter)
+        except Exception:  # arrays do not say whether they are equal
+            pairs = zip(self._messages, messages)
+            return next((i for i, (known, message) in enumerate(pairs) if not _is_same(known, message)), shorter)
 
 
 def _copied(message: Message) -> Message | None:
@@ -99,7 +110,7 @@ def _copied(message: Message) -> Message | None:
 def _is_same(known: Message | None, message: Message) -> bool:
     try:
         return bool(known == message)
-    except Exception:  # arrays do not say whether they are equal
+    except Exception:
         return False
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from agentcascade._util.item_results import ItemResults
 from agentcascade.types import Completion, Message
 
 
@@ -24,9 +25,12 @@ def replace_lone_surrogates(message: Message) -> Message:
     return message
 
 
-def encodable_messages(messages: Sequence[Message]) -> Sequence[Message]:
-    """The conversation as UTF-8 can encode it, "?" for every lone surrogate; the same object where there is none."""
-    if all(map(_is_encodable, messages)):
+def encodable_messages(messages: Sequence[Message], known: ItemResults[Message] | None = None) -> Sequence[Message]:
+    """The conversation as UTF-8 can encode it, "?" for every lone surrogate; the same object where there is none.
+
+    `known` is of its messages.
+    """
+    if all(known.of(_is_encodable, messages) if known is not None else map(_is_encodable, messages)):
         return messages
     return [message if _is_encodable(message) else replace_lone_surrogates(message) for message in messages]
 

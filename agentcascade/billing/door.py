@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentcascade._util.error_secrets import remove_secrets
+from agentcascade._util.item_results import ItemResults
 from agentcascade.billing import surcharges
 from agentcascade.billing.bill import bill_of_deltas, bill_of_lost, bookable
 from agentcascade.billing.reservation import Reservation, background, keep_until_done
@@ -94,6 +95,7 @@ class Door:
         namespace: str | None = None,
         cache_use: CacheUse = "auto",
         shares: Sequence[Share] = (),
+        known: ItemResults[Message] | None = None,
     ) -> Completion:
         """One call of `model`: answered from the cache, or reserved, watched, bounded in time, billed, settled.
 
@@ -110,6 +112,7 @@ class Door:
             namespace: Whose response cache; None: none.
             cache_use: What the request says of it.
             shares: Of a call that several questions share, instead of `accounts`: what each bears of it.
+            known: Of the messages, from calls before.
 
         Returns:
             The model's completion, whose `usage` (tokens) and `dollars` can be booked: never below what was received.
@@ -122,7 +125,7 @@ class Door:
             TimeoutError: `seconds` have passed.
             Exception: What the model raises, which then carries what it cost (`errors.bill_of`).
         """
-        messages, options = encodable_messages(messages), encodable_options(options)
+        messages, options = encodable_messages(messages, known), encodable_options(options)
         n = int(options.get("n") or 1)
         entry = None
         if self._cache is not None and namespace is not None:

@@ -248,6 +248,7 @@ class Episode:
         asked.pop("stream_options", None)
         said = asked.pop("response_cache", None)
         cache_use = self._cache_use if said is None else checked_use(said, "response_cache")
+        messages = list(messages)
         situation = await self._situation(messages)
         if self._may_collect:
             await self._consider(situation)
@@ -257,7 +258,7 @@ class Episode:
         if not self.steps and self.mode == "collect":
             await self._prepare(messages, situation, cache_use)
             situation = situation.model_copy(update={"plan": self.plan})
-        sent = planning.with_plan(messages, self.plan, self._context.prompts) if self.plan else list(messages)
+        sent = planning.with_plan(messages, self.plan, self._context.prompts) if self.plan else messages
         opening = self._thought if not self.steps else ""
         if opening:
             sent = planning.opening_with(sent, opening, self._context.prompts)
@@ -271,6 +272,7 @@ class Episode:
             accounts=self.accounts,
             cache_use=cache_use,
             why=self.why,
+            known=self._history.known,
         )
         outcome = await self._step(situation, request)
         completion, decision = outcome.completion, outcome.decision

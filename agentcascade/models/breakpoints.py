@@ -48,7 +48,7 @@ def has_breakpoints(
         return True
     if isinstance(tools, (list, tuple)) and any(_is_marked_tool(tool) for tool in tools):
         return True
-    return any(_is_marked(message) for message in messages)
+    return any(map(is_marked, messages))
 
 
 def with_breakpoints(
@@ -175,7 +175,8 @@ def _parts(message: Message) -> Iterator[Mapping[str, Any]]:
     return (part for part in content if isinstance(part, Mapping)) if isinstance(content, list) else iter(())
 
 
-def _is_marked(message: Message) -> bool:
+def is_marked(message: Message) -> bool:
+    """Whether the caller set a breakpoint on a message, or in it."""
     if isinstance(message.get("content"), str):  # nearly all messages, at every step
         return message.get(FIELD) is not None
     return message.get(FIELD) is not None or any(part.get(FIELD) is not None for part in _parts(message))

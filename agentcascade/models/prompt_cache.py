@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any, NamedTuple
 
+from agentcascade._util.item_results import ItemResults
 from agentcascade.models.quirks import model_quirks
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
 from agentcascade.protocols import ChatModel, TokenCounter
@@ -101,6 +103,7 @@ def _dollars(model: ChatModel, usage: Usage) -> Decimal | None:
     return price if isinstance(price, Decimal) and price.is_finite() and price >= 0 else None
 
 
+NOTHING_KNOWN: ItemResults[Message] = ItemResults()
 MAX_DEPTH = 32
 """Of a message, that is told apart; what is deeper counts by its type."""
 
@@ -112,19 +115,20 @@ class PromptParts(NamedTuple):
     ends: tuple[int, ...]
 
 
-def prompt_parts(messages: Sequence[Message], count: TokenCounter) -> PromptParts:
-    """Parts of a prompt, by which it is compared with what was sent before."""
-    prints, ends, end = [], [0], 0
-    for message in messages:
-        content = message.get("content")
-        if type(content) is str and len(message) == 2:  # role and text: most messages, and this is at every step
-            prints.append(hash((message.get("role"), content)))
-            end += TOKENS_PER_MESSAGE + count(content)
-        else:
-            prints.append(fingerprint(message))
-            end += count_messages([message], count) - TOKENS_PER_MESSAGE
-        ends.append(end)
-    return PromptParts(tuple(prints), tuple(ends))
+def prompt_parts(
+    messages: Sequence[Message], count: TokenCounter, known: ItemResults[Message] = NOTHING_KNOWN
+) -> PromptParts:
+    """Parts of a prompt, by which it is compared with what was sent before; `known` are those of its messages."""
+    tokens = known.of(message_tokens, messages, count)
+    return PromptParts(tuple(known.of(fingerprint, messages)), tuple(accumulate(tokens, initial=0)))
+
+
+def message_tokens(message: Message, count: TokenCounter) -> int:
+    """Tokens of a message in a prompt, with the chat format's own."""
+    content = message.get("content")
+    if type(content) is str and len(message) == 2:  # role and text: most messages
+        return TOKENS_PER_MESSAGE + count(content)
+    return count_messages([message], count) - TOKENS_PER_MESSAGE
 
 
 def fingerprint(message: Message) -> int:

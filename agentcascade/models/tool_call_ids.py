@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 from agentcascade._util import forking
+from agentcascade._util.item_results import ItemResults
 from agentcascade.config.effort import plain_name
 from agentcascade.models.deltas import ToolCallIndex
 from agentcascade.models.message_fields import PORTABLE_FIELDS
@@ -29,6 +30,7 @@ CHECKSUM_LETTERS = 2
 PORTABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
 """Ids that every provider takes in a request."""
 MAX_IDS = 20_000
+NOTHING_KNOWN: ItemResults[Message] = ItemResults()
 
 
 class ToolCallIds:
@@ -147,16 +149,23 @@ def _last_assistant_before_results(messages: Sequence[Message]) -> Message | Non
 
 
 def messages_for_model(
-    messages: Sequence[Message], role: Role, ids: ToolCallIds | None = None, model: str = ""
+    messages: Sequence[Message],
+    role: Role,
+    ids: ToolCallIds | None = None,
+    model: str = "",
+    known: ItemResults[Message] = NOTHING_KNOWN,
 ) -> list[Message]:
     """The conversation as the model in `role` may be sent it: its own ids, and no thinking but its own.
 
     Where several models have that role, or one has both at two efforts, `model` is the name of the one that is asked: a
     model's calls and thoughts are its own at every effort, so that the prompt is the same to the byte, and its cache
-    is warm. Messages that need no change are the same objects.
+    is warm. Messages that need no change are the same objects. `known` is of the messages.
     """
+    rewritable = known.of(_may_need_rewriting, messages)
+    if not any(rewritable):
+        return list(messages)
     rewriter = _ConversationRewriter(role, ids, model)
-    return [rewriter.rewrite(m) if _may_need_rewriting(m) else m for m in messages]
+    return [rewriter.rewrite(m) if may else m for m, may in zip(messages, rewritable)]
 
 
 def _may_need_rewriting(message: Message) -> bool:

@@ -166,6 +166,7 @@ class ModelCalls:
             on_delta=on_delta,
             namespace=self._record.situation.namespace,
             cache_use=self._request.cache_use,
+            known=self._request.known,
         )
         if request.breakpoints and not completion.cached_response:
             self._context.breakpoint_worth.add(model, completion.usage)
@@ -195,13 +196,13 @@ class ModelCalls:
     def _sent(self, messages: Sequence[Message], role: Role) -> Sequence[Message]:
         if not self._switching:
             return messages
-        context = self._context
+        context, known = self._context, self._request.known
         asked = context.student if role == "student" else context.teacher
         beside = (context.teacher,) if role == "student" else context.rungs
         named = role == "student" and bool(context.students)
         if asked is not None and (named or is_one_model(asked, beside)):
-            return tool_call_ids.messages_for_model(messages, role, context.ids, asked.name)
-        return tool_call_ids.messages_for_model(messages, role, context.ids)
+            return tool_call_ids.messages_for_model(messages, role, context.ids, asked.name, known)
+        return tool_call_ids.messages_for_model(messages, role, context.ids, known=known)
 
     def _named(self, message: Message, role: Role, index: int) -> Message:
         if not self._switching or not message.get("tool_calls"):

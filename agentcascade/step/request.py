@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from agentcascade._util.item_results import ItemResults
 from agentcascade.config.effort import Effort
-from agentcascade.models.breakpoints import has_breakpoints
+from agentcascade.models.breakpoints import has_breakpoints, is_marked
 from agentcascade.models.prompt_cache import PromptParts, prompt_parts
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE
 from agentcascade.prompts.bounded import Bounded
@@ -38,6 +39,7 @@ class Request:
         demonstration_tokens: Of the demonstrations in `prompt`.
         bounded: How `remembered` was bounded, where older steps stand in it as a carried state.
         is_warm: Whether `prompt` was just sent to the same model, whose prompt cache holds it at every effort.
+        known: Of `messages`, from the steps before.
     """
 
     messages: Sequence[Message]
@@ -59,6 +61,7 @@ class Request:
     demonstration_tokens: int = 0
     bounded: Bounded | None = None
     is_warm: bool = False
+    known: ItemResults[Message] = field(default_factory=ItemResults, repr=False, compare=False)
     _read: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +72,7 @@ class Request:
 
     def parts(self, count: TokenCounter) -> PromptParts:
         """Parts of `remembered`, made once for the step."""
-        return self._once("parts", lambda: prompt_parts(self.remembered, count))
+        return self._once("parts", lambda: prompt_parts(self.remembered, count, self.known))
 
     def tokens(self, count: TokenCounter) -> int:
         """Tokens of `remembered`, as `count_messages` counts them, off the parts: once for the step."""
@@ -78,7 +81,10 @@ class Request:
     @property
     def has_breakpoints(self) -> bool:
         """Whether the caller set prompt-cache breakpoints, looked up once for the step."""
-        return self._once("breakpoints", lambda: has_breakpoints(self.messages, self.tools, [self.options]))
+        return self._once("breakpoints", self._find_breakpoints)
+
+    def _find_breakpoints(self) -> bool:
+        return any(self.known.of(is_marked, self.messages)) or has_breakpoints((), self.tools, [self.options])
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
         if name not in self._read:
@@ -121,4 +127,5 @@ class Request:
             k=k,
             window=window,
             ceiling=self.ceiling,
+            known=self.known,
         )
