@@ -1,4 +1,5 @@
 import asyncio
+from copy import deepcopy
 from threading import Event, Lock
 
 import pytest
@@ -8,6 +9,9 @@ from hypothesis import strategies as st
 from agentcascade import conversation
 from agentcascade.actions.base import AutoActions, RegexActions
 from agentcascade.errors import InvalidRequest
+from agentcascade.messages import encodable_messages
+from agentcascade.models.tool_call_ids import messages_for_model
+from agentcascade.step.request import Request
 
 
 def test_a_react_conversation_is_read_into_steps():
@@ -163,3 +167,58 @@ async def test_conversations_that_are_read_at_once_do_not_mix():
     await reading
     both = [*other, *slowly[2:]]
     assert (await history.read(both)).history == conversation.read(both, formats).history
+
+
+TOOL_CALL = {"id": "t1x2y3z4a", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+BREAKPOINT = {"type": "text", "text": "and on", "cache_control": {"type": "ephemeral"}}
+ANY_MESSAGE = st.one_of(
+    MESSAGE,
+    st.just({"role": "user", "content": [BREAKPOINT]}),
+    st.just({"role": "assistant", "content": None, "tool_calls": [TOOL_CALL], "thinking_blocks": [{"thinking": "so"}]}),
+    st.just({"role": "tool", "tool_call_id": TOOL_CALL["id"], "content": "a mug \ud83d", "cache_control": {}}),
+)
+CHANGES = st.tuples(st.integers(0, 5), st.lists(ANY_MESSAGE, max_size=4), st.integers(0, 5), ANY_MESSAGE, st.booleans())
+
+
+@given(st.lists(CHANGES, max_size=6))
+def test_what_is_known_of_a_history_is_what_a_pass_over_all_of_it_finds(calls):
+    def check(messages, known):
+        plain, with_known = Request(messages), Request(messages, known=known)
+        assert with_known.parts(words) == plain.parts(words)
+        assert with_known.has_breakpoints == plain.has_breakpoints
+        assert messages_for_model(messages, "student", known=known) == messages_for_model(messages, "student")
+        assert encodable_messages(messages, known) == encodable_messages(messages)
+
+    async def run():
+        history, messages = conversation.History(RegexActions()), [{"role": "user", "content": "go"}]
+        for dropped, new, place, other, in_place in calls:
+            messages = deepcopy([*messages[: max(1, len(messages) - dropped)], *new])
+            if place < len(messages):
+                if in_place:
+                    messages[place]["content"] = "Action: changed"
+                else:
+                    messages[place] = deepcopy(other)
+            await history.read(messages)
+            check(messages, history.known)
+            check([*messages[:place], {"role": "user", "content": "added to"}, *messages[place + 1 :]], history.known)
+
+    asyncio.run(run())
+
+
+async def test_a_step_looks_at_what_is_new_in_its_history():
+    counted = []
+
+    def count(text):
+        counted.append(text)
+        return words(text)
+
+    history, messages = conversation.History(RegexActions()), [{"role": "user", "content": "go"}]
+    for number in range(50):
+        messages = [*deepcopy(messages), {"role": "assistant", "content": f"Action: {number}"}]
+        await history.read(messages)
+        Request(messages, known=history.known).tokens(count)
+    assert counted == [message["content"] for message in messages]
+
+
+def words(text):
+    return len(text.split())
