@@ -96,8 +96,9 @@ class CancelledAt:
 
 
 async def over(budgets: DatabaseBudgets) -> None:
-    """Until nothing of any call is under way."""
-    while reservation.background:
-        await asyncio.wait(set(reservation.background))
+    """Until nothing of any call is under way; what a loop left that ended comes to no end."""
+    loop = asyncio.get_running_loop()
+    while under_way := {work for work in reservation.background if work.get_loop() is loop}:
+        await asyncio.wait(under_way, timeout=60)
         await asyncio.sleep(0)
     await asyncio.to_thread(budgets.close)

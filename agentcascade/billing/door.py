@@ -18,7 +18,7 @@ from agentcascade._util.error_secrets import remove_secrets
 from agentcascade._util.item_results import ItemResults
 from agentcascade.billing import surcharges
 from agentcascade.billing.bill import bill_of_deltas, bill_of_lost, bookable
-from agentcascade.billing.reservation import Reservation, background, keep_until_done
+from agentcascade.billing.reservation import Reservation, background, forget_ended_loops, keep_until_done
 from agentcascade.billing.shares import Share, SharedReservation
 from agentcascade.billing.tab import Bill as Bill
 from agentcascade.billing.tab import Tab as Tab
@@ -216,6 +216,7 @@ def _settle_when_done(
     By a callback, not by a task: one that is cancelled before it began would settle nothing.
     """
     reservation.is_handed_on = True
+    forget_ended_loops()
     background.add(task)
     giving_up = asyncio.get_running_loop().call_later(LINGER_SECONDS, task.cancel)
 

@@ -89,6 +89,11 @@ def keep_until_done(work: asyncio.Future[Any]) -> asyncio.Future[Any]:
     return work
 
 
+def forget_ended_loops() -> None:
+    """Let go of what was under way when its event loop ended, which calls nobody back any more."""
+    background.difference_update([work for work in background if work.get_loop().is_closed()])
+
+
 def _forget(work: asyncio.Future[Any]) -> None:
     background.discard(work)
     if not work.cancelled():

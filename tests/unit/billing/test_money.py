@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from postgres import postgres_server, postgres_url  # noqa: F401
 
-from agentcascade.billing import door
+from agentcascade.billing import door, reservation
 from agentcascade.billing.door import Door, Tab
 from agentcascade.models.openai import OpenAIModel
 from agentcascade.models.pricing import PriceTable
@@ -97,6 +97,40 @@ def test_no_sequence_of_calls_is_booked_below_its_bill(calls: list[dict[str, Any
         database.close()
 
     asyncio.run(run())
+
+
+class Unhurried(Own):
+    """Bills what it is asked for, and never answers."""
+
+    reached: asyncio.Event
+
+    async def complete(self, messages: Any, **options: Any) -> Any:
+        self.generate(messages, 30)
+        self.reached.set()
+        await asyncio.Event().wait()
+
+
+def test_a_call_whose_caller_and_event_loop_end_is_booked_and_let_go(tmp_path: Path) -> None:
+    kept, bill = DatabaseBudgets(open_database(tmp_path / "a.db")), Decimal(0)
+
+    async def run(provider: Unhurried) -> None:
+        provider.reached = asyncio.Event()
+        work = Door(budgets=kept).call(
+            provider, ASK, {"n": 1}, role="teacher", purpose="act", bill=Tab(), accounts=[KEY]
+        )  # fmt: skip
+        asking = asyncio.ensure_future(work)
+        await provider.reached.wait()
+        asking.cancel()
+        await asyncio.sleep(0)  # its caller is gone, and then everything ends
+
+    for _ in range(3):
+        provider = Unhurried()
+        asyncio.run(run(provider))
+        bill += provider.bill
+    kept.close()
+    spent, reserved = kept.balance(KEY)
+    assert spent >= bill > 0 == reserved
+    assert sum(work.get_loop().is_closed() for work in reservation.background) <= 1, "those of earlier loops are let go"
 
 
 class Billing:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from billed import over
 from fake_openai import FakeOpenAI, Reply, Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,6 @@ from sqlalchemy import select
 
 from agentcascade import ScriptedModel, build
 from agentcascade.bank.catalog import Catalog
-from agentcascade.billing import reservation
 from agentcascade.billing.door import Door, Tab
 from agentcascade.billing.shares import split_completion, split_dollars
 from agentcascade.cascade import Cascade
@@ -309,8 +309,7 @@ async def test_those_who_wait_bear_the_part_of_one_who_went_away(gone: tuple[int
         for index in gone:
             tasks[index].cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*reservation.background, return_exceptions=True)
-        budgets.close()
+        await over(budgets)
         balances = [budgets.balance(account) for account in accounts]
     tabs = [question.bill for question in asked if isinstance(question.bill, Tab)]
     paid = sum((call.dollars or Decimal(0) for tab in tabs for call in tab.calls), Decimal(0))
