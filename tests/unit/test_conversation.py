@@ -177,7 +177,7 @@ ANY_MESSAGE = st.one_of(
     st.just({"role": "assistant", "content": None, "tool_calls": [TOOL_CALL], "thinking_blocks": [{"thinking": "so"}]}),
     st.just({"role": "tool", "tool_call_id": TOOL_CALL["id"], "content": "a mug \ud83d", "cache_control": {}}),
 )
-CHANGES = st.tuples(st.integers(0, 5), st.lists(ANY_MESSAGE, max_size=4), st.integers(0, 5), ANY_MESSAGE, st.booleans())
+CHANGES = st.tuples(st.integers(0, 5), st.lists(ANY_MESSAGE, max_size=4), st.integers(1, 5), ANY_MESSAGE, st.booleans())
 
 
 @given(st.lists(CHANGES, max_size=6))
