@@ -124,7 +124,8 @@ class RegexActions:
     def __init__(self, pattern: str = REACT, fold: bool = False) -> None:
         self._canonical = folded_text if fold else canonical_text
         try:
-            self._pattern = bounds.Pattern(pattern, ignore_case=True)
+            seconds = None if pattern == REACT else bounds.MATCH_SECONDS
+            self._pattern = bounds.Pattern(pattern, ignore_case=True, seconds=seconds)
         except ValueError as error:
             raise ConfigError(f"actions.pattern {pattern!r} is not a regular expression: {error}") from error
         if not self._pattern.groups:

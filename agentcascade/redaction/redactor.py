@@ -73,6 +73,16 @@ class Redactor:
         """Whether the record is redacted in less time than handing it to another thread would take."""
         return not self._hooks and _characters(item) <= QUICK_CHARACTERS
 
+    def is_clean(self, texts: Sequence[str]) -> bool:
+        """Whether it is known, by one pass over all of them, that `text` changes none of several short texts.
+
+        None of our own patterns finds less in a text for the line ends around it; those of the user may.
+        """
+        if self._own or self._hooks:
+            return False
+        together = "\n".join(texts)
+        return self.text(together) == together
+
     def text(self, text: str) -> str:
         """A text with placeholders for what must not be stored.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentcascade._util.control_characters import LINE
 from agentcascade.errors import ConfigError
@@ -17,6 +17,8 @@ CONTENTS = {"messages", "content", "prompt", "answer", "arguments", "body", "obs
 """Fields that are replaced by their length."""
 STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 LEVELS = ("debug", "info", "warning", "error", "critical")
+Put: TypeAlias = Callable[[str], str]
+JSON = json.JSONEncoder(ensure_ascii=False, default=str)
 DEEP = 7
 """Levels of nesting that are shown as they are; what lies deeper is shown as its text."""
 
@@ -31,26 +33,39 @@ class StructuredFormatter(logging.Formatter):
         self._contents = contents
 
     def format(self, record: logging.LogRecord) -> str:
+        texts: list[str] = []
+
+        def keep(text: str) -> str:
+            texts.append(text)
+            return text
+
+        fields = self._fields(record, keep)
+        if not self._is_clean(texts):
+            fields = self._fields(record, self._redacted)
+        if self._json:
+            return JSON.encode(fields).translate(LINE)
+        head = f"{fields.pop('time')} {fields.pop('level').upper()} {fields.pop('logger')}: {fields.pop('message')}"
+        return (head + "".join(f" {k}={v}" for k, v in fields.items())).translate(LINE)
+
+    def _fields(self, record: logging.LogRecord, put: Put) -> dict[str, Any]:
+        """All that the line says; every text of it is what `put` makes of it."""
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": self._redacted(_message(record)),
+            "message": put(_message(record)),
         }
         if record.exc_info:
-            fields["exception"] = self._redacted(self.formatException(record.exc_info))
+            fields["exception"] = put(self.formatException(record.exc_info))
         if record.stack_info:
-            fields["stack"] = self._redacted(record.stack_info)
+            fields["stack"] = put(record.stack_info)
         fields |= _trace()
         for name, value in record.__dict__.items():
             if name not in STANDARD and name not in fields and not _text(name).startswith("_"):  # some library's own
-                fields |= self._shown("", {name: value}, DEEP)
-        if self._json:
-            return json.dumps(fields, ensure_ascii=False, default=str).translate(LINE)
-        head = f"{fields.pop('time')} {fields.pop('level').upper()} {fields.pop('logger')}: {fields.pop('message')}"
-        return (head + "".join(f" {k}={v}" for k, v in fields.items())).translate(LINE)
+                fields |= self._shown("", {name: value}, DEEP, put)
+        return fields
 
-    def _shown(self, name: str, value: Any, depth: int) -> Any:
+    def _shown(self, name: str, value: Any, depth: int, put: Put) -> Any:
         """A value that JSON can hold, without secrets and, where they are not wanted, contents."""
         if name in CONTENTS and not self._contents and value is not None:
             return f"[{len(value) if hasattr(value, '__len__') else len(_text(value))} long]"
@@ -59,11 +74,17 @@ class StructuredFormatter(logging.Formatter):
         if isinstance(value, float):
             return value if value - value == 0 else str(value)  # JSON has no infinity
         if isinstance(value, Mapping) and depth:
-            shown = {_text(k): self._shown(_text(k), v, depth - 1) for k, v in value.items()}
-            return {self._redacted(k): "[key]" if self._redactor.hides(k, v) else v for k, v in shown.items()}
+            shown = {_text(k): self._shown(_text(k), v, depth - 1, put) for k, v in value.items()}
+            return {put(k): "[key]" if self._redactor.hides(k, v) else v for k, v in shown.items()}
         if isinstance(value, (list, tuple, set, frozenset)) and depth:
-            return [self._shown("", v, depth - 1) for v in value]
-        return self._redacted(_text(value))
+            return [self._shown("", v, depth - 1, put) for v in value]
+        return put(_text(value))
+
+    def _is_clean(self, texts: list[str]) -> bool:
+        try:
+            return self._redactor.is_clean(texts)
+        except Exception:  # one of the user's own redactor
+            return False
 
     def _redacted(self, text: str) -> str:
         try:

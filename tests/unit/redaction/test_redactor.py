@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcascade.errors import ConfigError, MissingExtra
@@ -422,3 +422,27 @@ def test_a_pattern_that_takes_too_long_withholds_what_it_was_to_redact(caplog):
     recorder.record_draft(draft)
     assert kept[0].observation == "[withheld]"
     assert "repetitions inside repetitions" in caplog.text
+
+
+FRAGMENTS = [
+    *("sk-", "AKIA", "AIza", "eyJ", "ghp_", "xoxb-", "Ab3dEf6hIj9kLmNoPq", "ABCDEFGH12345678", ".", "_", "-", "A"),
+    *("password", "api_key", "token", "Bearer ", "Authorization", "=", ": ", '"', "'", "\\", "n", " ", "\n", "\t"),
+    *("+49 30 1234567", "(030)", "555-123-4567", "0171 1234 567", "(", ")", "1", "ada", "@", "mail.example.com"),
+    *("https://", "me:pw@", "-----BEGIN PRIVATE KEY-----"),
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(FRAGMENTS), max_size=5).map("".join), max_size=4))
+@settings(max_examples=200)
+def test_texts_that_are_clean_together_are_clean_alone(texts: list[str]) -> None:
+    redactor = Redactor()
+    if redactor.is_clean(texts):
+        assert [redactor.text(text) for text in texts] == texts
+
+
+def test_what_a_log_usually_says_is_clean_and_own_patterns_are_asked_text_by_text() -> None:
+    texts = ["request", "POST", "/v1/chat/completions", "req_0f3a5b6c7d8e9f0a1b2c", "12.5", "key_1"]
+    assert Redactor().is_clean(texts)
+    assert not Redactor().is_clean([*texts, "ada@example.com"])
+    assert not Redactor(patterns={"number": r"^\d+$"}).is_clean(texts)
+    assert not Redactor(hooks=[str]).is_clean(texts)
