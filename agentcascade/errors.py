@@ -57,7 +57,9 @@ class MissingExtra(AgentCascadeError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f'{purpose} needs {package}: pip install "agentcascade[{extra}]"')
-        self.package, self.extra, self.purpose = package, extra, purpose
+        self.package: str = package
+        self.extra: str = extra
+        self.purpose: str = purpose
 
     def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:
         """Errors come back pickled from worker processes."""

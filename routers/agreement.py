@@ -16,7 +16,8 @@ class Agreement:
     name = "agreement"
 
     def __init__(self, n: int, needed: int) -> None:
-        self.n, self.needed = n, needed
+        self.n: int = n
+        self.needed: int = needed
 
     def samples(self, situation: Situation) -> int:
         return self.n

@@ -116,7 +116,8 @@ class Verifier:
     name = "verifier"
 
     def __init__(self, model: ChatModel, prompts: Prompts = DEFAULT) -> None:
-        self.model, self._prompts = model, prompts
+        self.model: ChatModel = model
+        self._prompts = prompts
         self._known: LRUCache[tuple[str, str, tuple[str, ...]], Mapping[str, str]] = LRUCache(CACHED)
 
     async def merge(self, situation: Situation, actions: Sequence[Action], ask: Ask) -> Mapping[str, str]:

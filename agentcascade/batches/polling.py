@@ -43,7 +43,10 @@ class BatchPoller:
         provider: Callable[[ChatModel], BatchProvider] = provider_of,
         grace: timedelta = GRACE,
     ) -> None:
-        self.store, self.door, self.tell, self.provider = store, door, tell, provider
+        self.store: BatchStore = store
+        self.door: BatchDoor = door
+        self.tell: Callable[[str], None] = tell
+        self.provider: Callable[[ChatModel], BatchProvider] = provider
         self._grace = grace
         self._partial: Counter[str] = Counter()
 

@@ -34,7 +34,8 @@ class Batches:
     """
 
     def __init__(self, poller: BatchPoller, *, seconds: float = POLL_SECONDS) -> None:
-        self.poller, self.seconds = poller, seconds
+        self.poller: BatchPoller = poller
+        self.seconds: float = seconds
 
     async def complete_all(
         self,

@@ -41,12 +41,15 @@ class PlannedCall:
         count: TokenCounter,
         output_tokens: int | None = None,
     ) -> None:
-        self.model, self.messages, self.n = model, messages, n
-        self.count, self._configured_limit = count, output_tokens
+        self.model: ChatModel = model
+        self.messages: Sequence[Message] = messages
+        self.n: int = n
+        self.count: TokenCounter = count
+        self._configured_limit = output_tokens
         self._quirks = model_quirks(model.name)
         defaults = getattr(model, "defaults", None)
-        self.all_options = _with_bodies([options, defaults])
-        self.caller_options = _with_bodies([options, getattr(model, "requested", None)])
+        self.all_options: list[Mapping[str, Any]] = _with_bodies([options, defaults])
+        self.caller_options: list[Mapping[str, Any]] = _with_bodies([options, getattr(model, "requested", None)])
         """Of all options, those that the caller asks for."""
 
     @cached_property

@@ -103,11 +103,13 @@ class Episode:
     ) -> None:
         self._engine = engine
         self._context = engine.context
-        self.id = id or new_id("ep")
-        self.goal, self.plan, self.category = goal, plan, category
-        self.namespace = namespace or engine.context.config.bank.namespace
+        self.id: str = id or new_id("ep")
+        self.goal: str = goal
+        self.plan: str = plan
+        self.category: str = category
+        self.namespace: str = namespace or engine.context.config.bank.namespace
         self.mode: Mode = mode or engine.mode_for(self.id)
-        self.seed = engine.context.config.seed if seed is None else seed
+        self.seed: int = engine.context.config.seed if seed is None else seed
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
         self._preparation: list[Call] = []
@@ -115,14 +117,15 @@ class Episode:
         self._history = conversation.History(self._context.actions)
         self._model = ""
         self._closed = False
-        self.not_banked = ""
+        self.not_banked: str = ""
         self.metadata: dict[str, str] = {}
-        self.why = ""
+        self.why: str = ""
         self._collecting: tuple[Account, ...] = ()
         self._may_collect = mode is None and self.mode == "cascade" and self._context.collection is not None
         self._started = now()
         self._last_decision, self._taken = "", 0
-        self.accounts, self._stateless, self._cache_use = tuple(accounts), stateless, cache_use
+        self.accounts: tuple[Account, ...] = tuple(accounts)
+        self._stateless, self._cache_use = stateless, cache_use
         engine.check_mode(self.mode)
 
     def _repr_html_(self) -> str:

@@ -88,9 +88,11 @@ class ModelJudge:
         wait_seconds: float = 1.0,
         max_tokens: int | None = None,
     ) -> None:
-        self.model, self._question, self._prompts = model, question, prompts
+        self.model: ChatModel = model
+        self._question, self._prompts = question, prompts
         self._wait_seconds = wait_seconds
-        self.together, self._characters, self._max_tokens = min(together, MOST_TOGETHER), characters, max_tokens
+        self.together: int = min(together, MOST_TOGETHER)
+        self._characters, self._max_tokens = characters, max_tokens
         self._gatherer: Gatherer[JudgeQuestion, bool | None] = Gatherer(self.together, characters, wait_seconds)
 
     def asking(self, together: int) -> ModelJudge:

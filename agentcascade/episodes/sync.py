@@ -58,7 +58,7 @@ class SyncEpisode:
     """
 
     def __init__(self, engine: Engine, goal: str = "", **keywords: Unpack[EpisodeKeywords]) -> None:
-        self.episode = Episode(engine, goal=goal, **keywords)
+        self.episode: Episode = Episode(engine, goal=goal, **keywords)
         self._loop = loop_of(engine.state.life)
 
     def _repr_html_(self) -> str:

@@ -224,7 +224,7 @@ class CascadeMessages(Stream[Any]):
     def __init__(self, loop: LoopThread, stream: StepStream, client: Any, stream_cls: Any) -> None:
         self._loop, self._steps = loop, stream
         self._events = _Events(client, stream_cls)
-        self.response = _response(200)
+        self.response: Any = _response(200)
         self.__dict__["_iterator"] = self._read()
 
     def _read(self) -> Iterator[Any]:
@@ -258,7 +258,7 @@ class AsyncCascadeMessages(AsyncStream[Any]):
     def __init__(self, stream: StepStream, client: Any, stream_cls: Any) -> None:
         self._steps = stream
         self._events = _Events(client, stream_cls)
-        self.response = _response(200)
+        self.response: Any = _response(200)
         self.__dict__["_iterator"] = self._read()
 
     async def _read(self) -> AsyncIterator[Any]:

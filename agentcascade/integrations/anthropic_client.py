@@ -87,7 +87,7 @@ class SdkTransport:
     def __init__(self, client: Any, post: Callable[..., Any], path: str, options: Mapping[str, Any]) -> None:
         self._is_async, self._post, self._path = isinstance(client, AsyncAPIClient), post, path
         self._options = {k: v for k, v in options.items() if k not in NOT_PASSED}
-        self.address = f"{client.base_url}{path}?{options.get('params') or ''}"
+        self.address: str = f"{client.base_url}{path}?{options.get('params') or ''}"
         given = {**getattr(client, "_custom_headers", {}), **(self._options.get("headers") or {})}
         self.headers: Mapping[str, str] = {str(k): str(v) for k, v in given.items()}
 

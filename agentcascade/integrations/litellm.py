@@ -170,7 +170,7 @@ async def _stop(chunks: Any) -> None:
     await chunks.aclose()
 
 
-handler = Provider()
+handler: Provider = Provider()
 """For litellm's proxy: the cascades of $AGENTCASCADE_CONFIG or ./agentcascade.yaml."""
 
 

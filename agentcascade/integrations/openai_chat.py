@@ -107,7 +107,7 @@ class CascadeStream(Stream[Any]):
     def __init__(self, loop: LoopThread, stream: StepStream) -> None:
         self._loop, self._stream = loop, stream
         self._iterator = iter(self)
-        self.response = httpx.Response(200)
+        self.response: httpx.Response = httpx.Response(200)
         self.response.close = self.close  # type: ignore[method-assign]  # what the SDK's own helpers call
 
     def __next__(self) -> Any:
@@ -138,7 +138,7 @@ class AsyncCascadeStream(AsyncStream[Any]):
     def __init__(self, stream: StepStream) -> None:
         self._stream = stream
         self._iterator = self.__aiter__()
-        self.response = httpx.Response(200)
+        self.response: httpx.Response = httpx.Response(200)
         self.response.aclose = self.close  # type: ignore[method-assign]  # what the SDK's own helpers call
 
     async def __anext__(self) -> Any:

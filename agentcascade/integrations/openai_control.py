@@ -42,7 +42,8 @@ class Running:
     """Episode that calls belong to inside ``with client.agentcascade.episode(…)``; `id` is set at the first of them."""
 
     def __init__(self, id: str | None, goal: str) -> None:
-        self.id, self.goal = id, goal
+        self.id: str | None = id
+        self.goal: str = goal
         self.not_banked = ""
         """After `Wrapped.finish`: why the bank did not grow."""
 

@@ -132,7 +132,7 @@ class ResponseEvents(Stream[Any]):
     def __init__(self, loop: LoopThread, events: _Events) -> None:
         self._loop, self._events = loop, events
         self._iterator = iter(self)
-        self.response = httpx.Response(200)
+        self.response: httpx.Response = httpx.Response(200)
         self.response.close = self.close  # type: ignore[method-assign]  # what the SDK's own helpers call
 
     def __next__(self) -> Any:
@@ -163,7 +163,7 @@ class AsyncResponseEvents(AsyncStream[Any]):
     def __init__(self, events: _Events) -> None:
         self._events = events
         self._iterator = self.__aiter__()
-        self.response = httpx.Response(200)
+        self.response: httpx.Response = httpx.Response(200)
         self.response.aclose = self.close  # type: ignore[method-assign]  # what the SDK's own helpers call
 
     async def __anext__(self) -> Any:
@@ -241,7 +241,6 @@ def _is_passed_on(arguments: Mapping[str, Any]) -> bool:
 def _typed(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Any], Any]]:
     """Arguments of `parse` with the type's schema, as the SDK sends it, and what reads the type off the answer."""
     from openai.lib._parsing._responses import parse_response, type_to_text_format_param
-    from openai.resources.responses.responses import _make_tools
 
     given = {k: v for k, v in arguments.items() if not is_omitted(v)}
     kind = given.pop("text_format", None)
@@ -254,9 +253,9 @@ def _typed(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Any]
         given["text"] = {**text, "format": type_to_text_format_param(kind)}
     from openai import omit
 
-    tools: Any = _make_tools(given["tools"]) if "tools" in given else omit
+    tools: Any = omit
     if "tools" in given:
-        given["tools"] = tools
+        given["tools"] = tools = [_as_tool(tool) for tool in given["tools"]]
 
     def parse(raw: Response) -> Any:
         parsed: Any = parse_response(text_format=omit if kind is None else kind, input_tools=tools, response=raw)
@@ -264,6 +263,22 @@ def _typed(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Any]
         return parsed
 
     return given, parse
+
+
+def _as_tool(tool: Mapping[str, Any]) -> Any:
+    """A tool as the Responses API has it; one of `openai.pydantic_function_tool` keeps its type."""
+    from openai.lib._tools import PydanticFunctionTool, ResponsesPydanticFunctionTool
+
+    function = tool.get("function")
+    if tool.get("type") != "function" or function is None:
+        return tool
+    if not isinstance(function, PydanticFunctionTool):
+        raise InvalidRequest(
+            "a function of responses.parse stands in the tool itself, as the Responses API has it, "
+            "or is what openai.pydantic_function_tool(…) returns"
+        )
+    given: Any = {"type": "function", "description": None, **function, "strict": function.get("strict") or False}
+    return ResponsesPydanticFunctionTool(given, function.model)
 
 
 def _response(data: Mapping[str, Any]) -> Response:

@@ -21,7 +21,7 @@ class HeldIndexes:
         self._lock = forking.lock()
         self._held: OrderedDict[Key, LiveIndex] = OrderedDict()
         self._bytes: dict[Key, int] = {}
-        self.bytes = 0
+        self.bytes: int = 0
         """What they take, as far as `weigh` was told."""
 
     def __len__(self) -> int:

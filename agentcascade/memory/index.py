@@ -61,8 +61,8 @@ class HistoryIndex:
         self._lock = forking.rlock()
         self._embedding = forking.lock()
         self._dimension = dimension
-        self.forgotten_tokens = 0
-        self.generation = 0
+        self.forgotten_tokens: int = 0
+        self.generation: int = 0
         """Changes whenever the history does."""
         self._clear()
 

@@ -82,7 +82,7 @@ class Memory:
         self.config = config
         self.pipeline = pipeline
         self.count = count
-        self.models = dict(models or {})
+        self.models: dict[Size, ChatModel] = dict(models or {})
         self.recorder = recorder
         self.namespace = namespace
         self.encoder = encoder
@@ -96,7 +96,7 @@ class Memory:
         self._answers = AnswerCache(4000, results)
         self._lines = LineVectorCache(vectors, encoder, dimension, results)
         self._indexes = HeldIndexes(config.max_histories, config.max_held_bytes)
-        self.life = Lifetime()
+        self.life: Lifetime = Lifetime()
         self.life.add(pipeline.close)
 
     @property

@@ -48,7 +48,7 @@ class Pipeline:
     def __init__(
         self, modules: Mapping[ModuleName, Module[Any]], router: TierRouter, *, explore: float = 0.0, threads: int = 3
     ) -> None:
-        self.modules = dict(modules)
+        self.modules: dict[ModuleName, Module[Any]] = dict(modules)
         self.router = router
         self.explore = explore
         self._threads = threads

@@ -94,8 +94,8 @@ class ColdCacheMeter:
 
     def __init__(self, charging: bool = False, paid: Iterable[tuple[str, str]] = ()) -> None:
         self.charging = charging
-        self.paid = set(paid)
-        self.milliseconds = 0.0
+        self.paid: set[tuple[str, str]] = set(paid)
+        self.milliseconds: float = 0.0
         self._lock = forking.lock()
 
     def fork(self) -> ColdCacheMeter:

@@ -43,7 +43,8 @@ class AnthropicRefusal(ProviderError):
 
     def __init__(self, message: str, status_code: int, body: Any = None, response: Any = None) -> None:
         super().__init__(message, status_code)
-        self.body, self.response = body, response
+        self.body: Any = body
+        self.response: Any = response
 
     def __reduce__(self) -> tuple[type[AnthropicRefusal], tuple[Any, ...]]:
         return type(self), (str(self), self.status_code, self.body)
@@ -87,7 +88,7 @@ class AnthropicModel(MessagesModel):
     ) -> None:
         price = (prices or PriceTable()).lookup(name)
         known_secrets.register_fields(options or {}, configured=True)
-        self.http = transport or AnthropicHttp(api_base, api_key, timeout=timeout, retries=retries)
+        self.http: AnthropicHttp = transport or AnthropicHttp(api_base, api_key, timeout=timeout, retries=retries)
         super().__init__(
             self.http,
             model or name.removeprefix(PREFIX),
@@ -136,7 +137,8 @@ class AnthropicHttp:
     """
 
     def __init__(self, base: str | None, key: str | None, *, timeout: float, retries: int) -> None:
-        self.api_base, self._key, self._timeout, self._retries = base, key, timeout, retries
+        self.api_base: str | None = base
+        self._key, self._timeout, self._retries = key, timeout, retries
         known_secrets.register(key, *known_secrets.secrets_in_url(base or ""), configured=True)
         self._clients = ClientsByLoop(self._new_client)
 

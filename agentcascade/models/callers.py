@@ -31,7 +31,8 @@ class CallersModel:
 
     def __init__(self, model: StreamingModel, headers: Mapping[str, str]) -> None:
         self._model, self._headers = model, dict(headers)
-        self.name, self.supports_n = model.name, model.supports_n
+        self.name: str = model.name
+        self.supports_n: bool = model.supports_n
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

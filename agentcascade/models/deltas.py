@@ -27,7 +27,7 @@ class ToolCallIndex:
     def __init__(self) -> None:
         self._calls: dict[int, tuple[str, int]] = {}
         """The provider's index → (id, position) of its latest call; the call that was spoken of last comes last."""
-        self.count = 0
+        self.count: int = 0
 
     def position(self, part: Mapping[str, Any]) -> int:
         """The position of the call that `part` belongs to, which may be a new one."""

@@ -49,8 +49,9 @@ class EffortModel:
     bills_failures = True
 
     def __init__(self, model: ChatModel, effort: Effort) -> None:
-        self.model, self.effort = model, effort
-        self.name = name_at(model.name, effort)
+        self.model: ChatModel = model
+        self.effort: Effort = effort
+        self.name: str = name_at(model.name, effort)
         self._fixed = {} if effort.share is not None else thinking_options(model, effort)
         if effort.share is not None:
             thinking_options(model, Effort(tokens=MOST_OF_A_SHARE), said=effort)  # whether it takes a number at all

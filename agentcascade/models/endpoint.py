@@ -47,7 +47,7 @@ class EndpointQuirks:
         self.most_top_logprobs = model_quirks(model).most_top_logprobs if model else None
         """The most `top_logprobs` that it takes; None as long as nobody knows."""
         self._said_most = False
-        self.portable_only = False
+        self.portable_only: bool = False
         """Whether it refuses what is not part of OpenAI's messages."""
 
     def adapt(self, request: dict[str, Any]) -> dict[str, Any]:

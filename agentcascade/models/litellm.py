@@ -68,7 +68,9 @@ class LiteLLMModel:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self.endpoint = EndpointQuirks(name)  # litellm leaves out what it knows that the provider does not take
+        self.endpoint: EndpointQuirks = EndpointQuirks(
+            name
+        )  # litellm leaves out what it knows that the provider does not take
         self._quirks = model_quirks(name)
         self._price = (prices or PriceTable()).lookup(name)
         self._temperature, self._timeout, self._retries = temperature, timeout, retries

@@ -18,6 +18,7 @@ async def read_stream(litellm_stream: Any, reader: StreamReader) -> bool:
     Closes the connection also when cancelled.
     """
     refusals, errors = _skipped_by_litellm(litellm_stream)
+    _accept_end_without_reason(litellm_stream)
     usage = _UsageFilter(litellm_stream)
     try:
         async for chunk in litellm_stream:
@@ -65,6 +66,12 @@ def _skipped_by_litellm(stream: Any) -> tuple[list[str], list[Any]]:
 
     stream.chunk_creator = make_and_note
     return refusals, errors
+
+
+def _accept_end_without_reason(stream: Any) -> None:
+    """An end without a finish reason is ours to judge: since 1.110 litellm raises for it behind ``[DONE]``, too."""
+    if hasattr(stream, "_should_fail_on_clean_eof"):
+        stream._should_fail_on_clean_eof = lambda: False
 
 
 def _provider_finished(stream: Any) -> bool:

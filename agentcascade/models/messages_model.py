@@ -87,7 +87,8 @@ class MessagesModel:
         exact: bool = False,
         quirks: MessagesQuirks | None = None,
     ) -> None:
-        self.name, self.endpoint = name, EndpointQuirks()
+        self.name: str = name
+        self.endpoint: EndpointQuirks = EndpointQuirks()
         self.endpoint.supports_n = False
         self._transport, self._model, self._price = transport, model, dollars
         self._fixed, self._exact, self._temperature = dict(fixed or {}), exact, temperature

@@ -105,7 +105,8 @@ class OpenAIModel:
         api_key: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name, self.endpoint = name, EndpointQuirks(name)
+        self.name: str = name
+        self.endpoint: EndpointQuirks = EndpointQuirks(name)
         self.endpoint.supports_n = True
         self._provider, _, self._model = name.partition("/")
         self._quirks = model_quirks(name)

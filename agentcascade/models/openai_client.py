@@ -80,8 +80,8 @@ class ClientModel:
         key = getattr(client, "api_key", None)
         known_secrets.register(key if isinstance(key, str) else None)
         known_secrets.register_fields(self._fixed)
-        self.name = name or f"{provider(client)}/{model}"
-        self.endpoint = endpoint or EndpointQuirks()
+        self.name: str = name or f"{provider(client)}/{model}"
+        self.endpoint: EndpointQuirks = endpoint or EndpointQuirks()
         if self.endpoint.supports_n is None:
             self.endpoint.supports_n = True
         self._price = prices.lookup(self.name) if prices else _listed_price(self.name)

@@ -1,7 +1,8 @@
 """Chat requests of an OpenAI client that is our own: what its `post` sends and raises, for a fraction of the work.
 
 The SDK makes several pydantic models, headers and an address for each request, which costs more than HTTP itself.
-Here the SDK builds the head once, and decides over retries and errors as ever.
+Here the SDK builds the head once, and decides over retries and errors as ever. A version that lacks what is used of it
+sends the request itself.
 """
 
 from __future__ import annotations
@@ -12,8 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 from openai import APIConnectionError, APITimeoutError, AsyncOpenAI, OpenAIError
-from openai._models import FinalRequestOptions
-from openai._utils._json import openapi_dumps
+
+try:
+    from openai._models import FinalRequestOptions
+    from openai._utils._json import openapi_dumps
+except ImportError:  # an SDK that keeps them elsewhere sends its requests itself
+    HAS_PARTS = False
+else:
+    HAS_PARTS = True
 
 from agentcascade.models.http_client import AiohttpClient
 from agentcascade.models.openai_events import ChunkStream
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
     from agentcascade.models.direct_posts import DirectPosts, WholeAnswer
 
 MOST_HEADS = 64
+PRIVATE = ("_build_request", "_make_status_error_from_response", "_should_retry", "_sleep_for_retry")
+"""Methods of the SDK's client that are used here."""
 RETRY_COUNT = "x-stainless-retry-count"
 
 
@@ -48,11 +57,12 @@ class OpenAIRequests:
 
     def __init__(self, client: AsyncOpenAI) -> None:
         self._client = client
+        self._is_known = can_send_for(client)
         self._heads: dict[tuple[str, str, object], _Head] = {}
 
     def takes(self, options: Mapping[str, Any]) -> bool:
         """Whether requests with these options can be made here; else the SDK has to."""
-        return not options.keys() - {"timeout"} and type(self._client) is AsyncOpenAI
+        return self._is_known and not options.keys() - {"timeout"}
 
     async def post(self, path: str, body: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         """What ``client.post(path, cast_to=object, body=body, options=options)`` returns and raises.
@@ -63,7 +73,8 @@ class OpenAIRequests:
             options: Those of the SDK; with more than a ``timeout`` the SDK sends the request itself.
         """
         if not self.takes(options):
-            return await self._client.post(path, cast_to=object, body=body, options=dict(options))  # type: ignore[arg-type]
+            sdk: Any = self._client
+            return await sdk.post(path, cast_to=object, body=body, options=dict(options))
         return _read(await self._send(path, body, options, stream=False))
 
     async def stream(self, path: str, body: Mapping[str, Any], options: Mapping[str, Any]) -> ChunkStream:
@@ -141,6 +152,13 @@ def _direct(http: Any, built: httpx.Request, headers: list[tuple[str, str]]) -> 
     if not isinstance(transport, AiohttpTransport):  # a proxy of the environment is asked by httpx's own
         return None
     return DirectPosts(http, transport, built.url, headers, built.extensions)
+
+
+def can_send_for(client: AsyncOpenAI) -> bool:
+    """Whether the SDK has what is used of it, and sends by httpx: by itself, since its version 3, it does by httpx2."""
+    own: Any = client
+    has_methods = all(callable(getattr(own, name, None)) for name in PRIVATE)
+    return HAS_PARTS and has_methods and type(own) is AsyncOpenAI and isinstance(own._client, httpx.AsyncClient)
 
 
 def _read(response: httpx.Response | WholeAnswer) -> Any:

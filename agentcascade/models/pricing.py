@@ -317,7 +317,8 @@ class BatchPriced:
 
     def __init__(self, model: ChatModel) -> None:
         self._model = model
-        self.name, self.supports_n = model.name, model.supports_n
+        self.name: str = model.name
+        self.supports_n: bool = model.supports_n
         self._listed, self._batched = PriceTable().lookup(model.name), listed_batch_price(model.name)
 
     def __getattr__(self, name: str) -> Any:

@@ -58,7 +58,11 @@ class ResponseReader:
         tools: Sequence[Tool] | None,
         n: int = 1,
     ) -> None:
-        self.model, self.dollars, self.messages, self.tools, self.n = model, dollars, messages, tools, n
+        self.model: str = model
+        self.messages: Sequence[Message] = messages
+        self.tools: Sequence[Tool] | None = tools
+        self.n: int = n
+        self.dollars = dollars
 
     def read(self, response: Any) -> Completion:
         """The answers and the bill of a response. Raises `ProviderError`, which holds the bill, for what is none."""
@@ -118,7 +122,7 @@ class StreamReader:
         self._choice_fields: dict[str, Any] = {}
         self._answer_fields: dict[str, Any] = {}
         self._chunks = 0
-        self.has_shown = False
+        self.has_shown: bool = False
         """Whether the caller has seen anything."""
 
     def read(self, chunk: Any) -> None:

@@ -58,7 +58,10 @@ class ScriptedModel:
     ) -> None:
         if not callable(script) and (isinstance(script, str) or not script):
             raise ConfigError("the script of a ScriptedModel is a list of at least one answer, or a function")
-        self.name, self.supports_n, self.price, self.delay = name, supports_n, price, delay
+        self.name: str = name
+        self.supports_n: bool = supports_n
+        self.price: Price | None = price
+        self.delay: float = delay
         self.requests: list[list[Message]] = []
         self._script, self._position = script, 0
 

@@ -41,7 +41,10 @@ class Composed(dict[str, Any]):
 
     def __init__(self, base: Message, text: str, addition: Addition, *, before: bool = False) -> None:
         super().__init__((with_text_before if before else with_text)(base, text))
-        self.base, self.text, self.addition, self.before = base, text, addition, before
+        self.text: str = text
+        self.addition: Addition = addition
+        self.before: bool = before
+        self.base = base
 
     def on(self, base: Message) -> Composed:
         """The same addition to another message."""

@@ -32,8 +32,10 @@ class Template:
     def __init__(
         self, text: str, required: Iterable[str] = (), optional: Iterable[str] = (), others: Iterable[str] = ()
     ) -> None:
-        self.text = text.rstrip("\n")
-        self.required, self.optional, self.others = tuple(required), tuple(optional), tuple(others)
+        self.text: str = text.rstrip("\n")
+        self.required: tuple[str, ...] = tuple(required)
+        self.optional: tuple[str, ...] = tuple(optional)
+        self.others: tuple[str, ...] = tuple(others)
         self._lines = [self._parsed(line) for line in self.text.split("\n")]
         present = frozenset[str]().union(*(line.fields for line in self._lines))
         known = {*self.required, *self.optional, *self.others}

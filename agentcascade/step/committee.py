@@ -39,8 +39,10 @@ class Member:
 
     def __init__(self, student: StudentPolicy, seat: Seat) -> None:
         assert student.context.student is not None
-        self.student, self.seat, self.model = student, seat, student.context.student
-        self.name = self.model.name
+        self.student: StudentPolicy = student
+        self.seat: Seat = seat
+        self.model: ChatModel = student.context.student
+        self.name: str = self.model.name
 
 
 class Committee(StudentPolicy):
@@ -62,7 +64,7 @@ class Committee(StudentPolicy):
                 "`weight`, and another model that is served under the same name needs one of its own"
             )
         # Stable: of equals, as configured.
-        self.members = sorted(members, key=lambda m: (m.name != kept, call_dollars(m.model, m.seat)))
+        self.members: list[Member] = sorted(members, key=lambda m: (m.name != kept, call_dollars(m.model, m.seat)))
         self._students, self._kept = students, bool(kept)
 
     @property

@@ -38,9 +38,11 @@ class StepRecord:
     """One step in progress; `close` makes the `Decision`, whatever happened."""
 
     def __init__(self, situation: Situation, mode: Mode, before: Sequence[Call] = (), cascade: str = "") -> None:
-        self.id = new_id("de")
-        self.situation, self.mode, self.cascade = situation, mode, cascade
-        self.reason = "not decided"
+        self.id: str = new_id("de")
+        self.situation: Situation = situation
+        self.cascade: str = cascade
+        self.mode = mode
+        self.reason: str = "not decided"
         self.answered_by: Role = "student" if mode in ("cascade", "student") else "teacher"
         self._started = time.perf_counter()
         self._model_seconds = self._embedding_seconds = 0.0

@@ -30,7 +30,8 @@ class Drawn:
     """Samples of one student of a shadow, `complete` when all that were wanted came; and those that were fed back."""
 
     def __init__(self, policy: StudentPolicy) -> None:
-        self.policy, self.complete = policy, False
+        self.policy: StudentPolicy = policy
+        self.complete: bool = False
         self.samples: list[Sample] = []
         self.fed_back: list[Sample] = []
 

@@ -51,7 +51,9 @@ class SoftVerifier:
         side_effects: Sequence[str] = (),
         prompts: Prompts = DEFAULT,
     ) -> None:
-        self.model, self.settings, self._prompts = model, settings, prompts
+        self.model: ChatModel = model
+        self.settings: VerifierConfig = settings
+        self._prompts = prompts
         self._side_effects = frozenset(side_effects)
         self._form: Form = "scale" if settings.read == "scale" or not may_tell_logprobs(model) else "word"
         self._took, self._asked = 1.0, 2.0

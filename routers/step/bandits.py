@@ -64,11 +64,17 @@ class _StepBandit:
         for name, value in (("budget", budget), ("price", price), ("explore", explore), ("sample_cost", sample_cost)):
             if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ConfigError(f"router.{name} is {value!r}: it is a number from 0")
-        self.n, self.budget, self.price, self.explore = n, budget, price, explore
-        self.sample_cost, self.seed = sample_cost, seed
+        self.n: int = n
+        self.budget: float = budget
+        self.price: float = price
+        self.explore: float = explore
+        self.sample_cost: float = sample_cost
+        self.seed: int = seed
         self._lock = forking.lock()
         self._chosen: LRUCache[tuple[str, str, int], int] = LRUCache(REMEMBERED)
-        self.steps, self.tried, self.charged = 0, 0, 0.0
+        self.steps: int = 0
+        self.tried: int = 0
+        self.charged: float = 0.0
         self._arms, self._spread = TierRegressions.fresh(FEATURES + 1), RewardSpread()
         self._arms.weights[0, :, -1] = (1.0, 1.0)  # the teacher does what the teacher does, for one answer:
         self._arms.inverse[0] *= 1e-9  # of that there is no doubt

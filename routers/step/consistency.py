@@ -79,7 +79,7 @@ class AgreementThreshold(Agreement):
         if needed is not None and (not isinstance(needed, int) or not 1 <= needed <= n):
             raise ConfigError(f"router.needed is {needed!r}: it is a number of votes, 1 to {n}")
         super().__init__(n, needed or max(1, math.ceil(threshold * n - 1e-9)))
-        self.threshold = needed / n if needed else threshold
+        self.threshold: float = needed / n if needed else threshold
 
     def as_rule(self) -> Rule:
         """The rule by which a log is replayed as this router decides."""
@@ -108,7 +108,8 @@ class RandomMix:
     def __init__(self, p: float, seed: int = 0) -> None:
         if not 0 <= p <= 1:
             raise ConfigError(f"router.p is {p}: it is a probability between 0 and 1")
-        self.p, self.seed = p, seed
+        self.p: float = p
+        self.seed: int = seed
 
     def samples(self, situation: Situation) -> int:
         """One, or none with probability `p`."""

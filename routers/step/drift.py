@@ -42,10 +42,13 @@ class Watch:
             raise ConfigError(f"audit.delta is {delta}: it is a probability above 0 and below 1, e.g. 0.05")
         if promise not in ("ever", "rate"):
             raise ConfigError(f"audit.promise is '{promise}': it is 'ever' or 'rate'")
-        self.risk, self.delta, self.promise = risk, delta, promise
+        self.risk: float = risk
+        self.delta: float = delta
+        self.promise = promise
         self._bets = np.geomspace(0.02, 0.98, BETS) / risk
         self._wealth = np.zeros(BETS)
-        self.audits, self.losses = 0, 0.0
+        self.audits: int = 0
+        self.losses: float = 0.0
         self.alarm_at: int | None = None
         """Number of the audit that raised the alarm; it stays until `reset`."""
 

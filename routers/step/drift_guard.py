@@ -44,7 +44,8 @@ class DriftGuard:
         when_alarmed: WhenAlarmed = "teacher",
         name: str = "",
     ) -> None:
-        self._kept, self.name, self.when_alarmed = kept, name, when_alarmed
+        self.name: str = name
+        self._kept, self.when_alarmed = kept, when_alarmed
         self._fresh = Watch(risk, delta, promise)
         self._parsed: tuple[str | None, Watch] = (None, self._fresh)
         kept.read()

@@ -42,7 +42,10 @@ class ScoreRouter:
                     f"router.model needs weights ({len(SIGNALS)} numbers), intercept and types: "
                     "`agentcascade tune --rules learned` writes one"
                 )
-        self.score, self.threshold, self.n, self.model = score, threshold, n, model or {}
+        self.threshold: float = threshold
+        self.n: int = n
+        self.model: Mapping[str, Any] = model or {}
+        self.score = score
 
     def samples(self, situation: Situation) -> int:
         return self.n
@@ -96,7 +99,10 @@ class Grouped:
         for group, votes in {**needed, "default": default}.items():
             if not isinstance(votes, int) or votes < 1:
                 raise ConfigError(f"router.needed.{group} is {votes!r}: it is a number of votes, at least 1")
-        self.needed, self.default, self.n, self.by = dict(needed), default, n, by
+        self.needed: dict[str, int] = dict(needed)
+        self.default: int = default
+        self.n: int = n
+        self.by = by
 
     def samples(self, situation: Situation) -> int:
         return self.n if self.by == "tool" or self._votes(situation, "") <= self.n else 0

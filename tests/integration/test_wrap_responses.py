@@ -117,6 +117,19 @@ async def test_types_and_async(wrap: Wrap) -> None:
     assert kept.output_text == parsed.output_text
 
 
+def test_arguments_of_a_typed_tool_are_parsed(wrap: Wrap) -> None:
+    call = Reply(texts=(None,), tool_calls=[("Mug", '{"room": "hall"}')])
+    client, fake = wrap(by_model(call, call), mode="teacher")
+    typed: Any = openai.pydantic_function_tool(Mug, description="Where a mug is.")
+    parsed = client.responses.parse(model="gpt-x", input="Where?", tools=[LOOK, typed])
+    assert parsed.output[0].parsed_arguments == Mug(room="hall")
+    look, mug = fake.requests[0].body["tools"]
+    assert look == LOOK
+    assert (mug["name"], mug["strict"], mug["description"]) == ("Mug", True, "Where a mug is.")
+    with pytest.raises(InvalidRequest, match="pydantic_function_tool"):
+        client.responses.parse(model="gpt-x", input="Where?", tools=[{"type": "function", "function": dict(mug)}])
+
+
 def test_a_tool_loop_by_id_with_a_custom_tool(wrap: Wrap) -> None:
     calls = Reply(texts=(None,), tool_calls=[("look", "{}"), ("patch", '{"input": "*** Begin"}')])
     replies = iter([calls, Reply(texts=("done",)), Reply(texts=("bye",))])

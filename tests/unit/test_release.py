@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,21 @@ def test_a_release_is_tested_built_attested_and_published_without_a_token() -> N
         assert action in text
 
 
-def test_pythons_that_are_claimed_are_those_that_are_tested() -> None:
+def test_pythons_that_are_claimed_are_those_that_are_tested_and_sessions_are_those_of_nox() -> None:
     claimed = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)]
-    assert read_yaml(ROOT / ".github/workflows/tests.yml")["jobs"]["all"]["strategy"]["matrix"]["python"] == claimed
+    jobs = read_yaml(ROOT / ".github/workflows/tests.yml")["jobs"]
+    rows = jobs["nox"]["strategy"]["matrix"]["include"]
+    tested = {row["session"].removeprefix("tests-") for row in rows if row["session"].startswith("tests-")}
+    assert {*jobs["all"]["strategy"]["matrix"]["python"], *tested} == {*claimed}
+    assert all(row["session"].partition("-")[2] in ("", row["python"]) for row in rows)
+
+    command = [sys.executable, "-m", "nox", "--list", "--noxfile", str(ROOT / "noxfile.py")]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    sessions = dict(re.findall(r"^[*-] (\S+)(?: -> (.+))?$", listed, re.MULTILINE))
+    assert {row["session"] for row in rows} <= sessions.keys()
+    assert {f"tests-{python}" for python in claimed} == {name for name in sessions if name.startswith("tests-")}
+    assert {"lowest", "wheel", "lint", "types", "docs"} <= sessions.keys()
+    assert all(sessions.values())
 
 
 def test_every_target_of_make_is_explained() -> None:

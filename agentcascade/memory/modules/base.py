@@ -26,7 +26,7 @@ class Module(Generic[T]):
     """One sentence, which the policy router embeds to know the module that it decides for"""
 
     def __init__(self, methods: Mapping[Tier, MethodName | ChatMethod]) -> None:
-        self.methods = dict(methods)
+        self.methods: dict[Tier, MethodName | ChatMethod] = dict(methods)
 
     def low(self, context: QuestionContext, ask: Ask) -> T | Awaitable[T]:
         return self.run("low", context, ask)

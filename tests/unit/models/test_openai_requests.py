@@ -10,6 +10,7 @@ import httpx
 import openai
 import pytest
 
+from agentcascade.models import openai_requests
 from agentcascade.models.http_client import model_client
 from agentcascade.models.openai_requests import OpenAIRequests
 
@@ -133,4 +134,24 @@ async def test_the_client_of_configured_models_takes_them() -> None:
         with pytest.raises(openai.APIConnectionError):
             await requests.post("/chat/completions", {}, {"timeout": 1})
     assert len(built) == 1
+    await client.close()
+
+
+@pytest.mark.parametrize(("name", "value"), [("HAS_PARTS", False), ("PRIVATE", ("_build_request", "_gone"))])
+async def test_a_version_without_what_is_used_of_it_sends_them_itself(
+    name: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["too many, then an answer"]
+    theirs = await outcome(case(), False, {"timeout": 3})
+    monkeypatch.setattr(openai_requests, name, value)
+    monkeypatch.setattr(OpenAIRequests, "_head", None)
+    assert await outcome(case(), True, {"timeout": 3}) == theirs
+
+
+async def test_a_client_that_has_another_http_library_sends_them_itself() -> None:
+    """The SDK's own one is httpx2's since its version 3."""
+    client = openai.AsyncOpenAI(api_key="k", base_url="http://127.0.0.1:9", max_retries=0)
+    assert openai_requests.can_send_for(client) is isinstance(client._client, httpx.AsyncClient)
+    with pytest.raises(openai.APIConnectionError):
+        await OpenAIRequests(client).post("/chat/completions", {}, {"timeout": 1})
     await client.close()
