@@ -121,6 +121,10 @@ class AnthropicModel(MessagesModel):
         """The server's address, as it is configured."""
         return self.http.api_base
 
+    def prepare(self) -> None:
+        """Make the running event loop's client now, which else the first call does."""
+        self.http.prepare()
+
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
         await self.http.aclose()
@@ -233,6 +237,10 @@ class AnthropicHttp:
     def translate(self, error: BaseException, exchange: HttpExchange) -> BaseException:
         """The error that says what happened: see `http_faults`."""
         return what_happened(error, exchange, "message")
+
+    def prepare(self) -> None:
+        """Make the running event loop's client now, which else the first call does."""
+        self._clients.current()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""

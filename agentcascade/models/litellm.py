@@ -135,6 +135,10 @@ class LiteLLMModel:
         """What such usage of one request costs; None where the price is not known."""
         return self._price.dollars(usage) if self._price else None
 
+    def prepare(self) -> None:
+        """Import litellm now, which else the first call does."""
+        import_litellm()
+
     async def complete(
         self,
         messages: Sequence[Message],

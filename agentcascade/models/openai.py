@@ -279,6 +279,10 @@ class OpenAIModel:
             arguments["extra_body"] = others | (arguments.get("extra_body") or {})
         return arguments
 
+    def prepare(self) -> None:
+        """Make the running event loop's client now, which else the first call does."""
+        self._clients.current()
+
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
         model = self._clients.pop()

@@ -29,6 +29,7 @@ from agentcascade.server.chat import ChatProtocol
 from agentcascade.server.dashboard.routes import router as dashboard_router
 from agentcascade.server.errors import invalid
 from agentcascade.server.feedback import FeedbackRoute
+from agentcascade.server.first_requests import prepare
 from agentcascade.server.gateway import Gateway
 from agentcascade.server.interrupts import short_grace
 from agentcascade.server.messages_routes import add_messages_routes
@@ -105,6 +106,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
                 ThreadPoolExecutor(THREADS, thread_name_prefix="agentcascade")
             )
             await asyncio.gather(*(c.bank.refresh() for c in cascades.values() if c.bank is not None))
+            prepare(cascades.values())
             gc.collect()
             gc.freeze()  # what was loaded stays: walking through all of it again takes a tenth of a second each time
             told = asyncio.create_task(apart(log_outlooks, list(nameable(cascades).values())))
