@@ -116,6 +116,8 @@ def say_run(run: ActiveRun, pool: int, settings: CascadeConfig) -> None:
     budget = settings.collect.budget
     of = "" if budget is None else f" of ${budget:.4f}"
     before = f", {run.done_before:,} before" if run.done_before else ""
+    if run.elsewhere:
+        before += f", {run.elsewhere:,} by another run meanwhile"
     say(
         f"{banked:,} of {pool:,} tasks banked in this run{before}; spent ${run.spent:.4f}{of}; expected to save "
         f"${run.expected:.4f} in {settings.collect.horizon:,} episodes (`agentcascade bank collected` says what it did)"

@@ -8,7 +8,8 @@ twice. What is spent is reserved and booked on an account of the namespace's col
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from hashlib import blake2b
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from agentcascade.protocols import Budgets
 from agentcascade.step.engine import Engine
 from agentcascade.storage import Database
 from agentcascade.storage.budgets import DatabaseBudgets
+from agentcascade.storage.exclusive import hold
 from agentcascade.storage.tables import calls, decisions, episodes, trajectories
 from agentcascade.storage.trajectories import chunks
 from agentcascade.types import Account
@@ -75,6 +77,8 @@ class ActiveRun(NamedTuple):
     """Tasks of the pool that earlier runs demonstrated, or tried."""
     spent: Decimal
     """Dollars of the namespace's collection, in all runs."""
+    elsewhere: int = 0
+    """Tasks that another run took meanwhile: each is paid for once."""
 
     @property
     def expected(self) -> Decimal:
@@ -177,17 +181,23 @@ async def collect_actively(
         all_done = "all tasks of the pool were demonstrated or tried before"
         return ActiveRun((), all_done, done_before, await spent_on(context.budgets, account))
     choices: list[Choice] = []
-    broken = 0
+    broken = elsewhere = 0
     while True:
         candidate = await apart(chooser.best)
         remaining = None if account is None else account.limit - await spent_on(context.budgets, account)
-        stopped = why_stop(candidate, chooser.cold, len(choices) + done_before, settings.cold_start, remaining)
+        taken = len(choices) + done_before + elsewhere
+        stopped = why_stop(candidate, chooser.cold, taken, settings.cold_start, remaining)
         if stopped is None and broken >= MOST_FAILURES:
             stopped = f"{broken} episodes in a row broke, the last with {choices[-1].problem}"
         if stopped is not None or candidate is None:
             break
         task = left[candidate.number]
-        choice, over_budget = await _demonstrate(engine, task, candidate, space, account)
+        async with _claimed(engine, space, task.id) as is_ours:
+            if not is_ours:
+                elsewhere += 1
+                chooser.take(candidate.number)  # it will be banked, or tried in vain
+                continue
+            choice, over_budget = await _demonstrate(engine, task, candidate, space, account)
         choices.append(choice)
         tell(choice)
         broken = broken + 1 if choice.broke else 0
@@ -198,7 +208,22 @@ async def collect_actively(
     spent = await spent_on(context.budgets, account)
     if account is None:
         spent = sum((c.dollars or Decimal(0) for c in choices), Decimal(0))
-    return ActiveRun(tuple(choices), stopped or "", done_before, spent)
+    return ActiveRun(tuple(choices), stopped or "", done_before, spent, elsewhere)
+
+
+@asynccontextmanager
+async def _claimed(engine: Engine, namespace: str, task: str) -> AsyncIterator[bool]:
+    """Whether a task is this run's alone, for as long as its episode takes: others may be at it, or have ended it."""
+    database, id = engine.context.database, episode_id(namespace, task)
+    assert database is not None
+    release = await apart(hold, database, f"collection of {id}")
+    if release is None:
+        yield False
+        return
+    try:
+        yield not await apart(_ended, database, namespace, [id])
+    finally:
+        release()
 
 
 async def _demonstrate(
@@ -260,14 +285,21 @@ async def spent_on(budgets: Budgets | None, account: Account | None) -> Decimal:
 def ended_tasks(database: Database, namespace: str, tasks: Sequence[str]) -> set[str]:
     """Those of the tasks whose episode ended, or which are banked, by a batch too. Blocks."""
     by_episode = {episode_id(namespace, task): task for task in tasks}
+    found = _ended(database, namespace, sorted(by_episode))
+    with database.begin() as connection:
+        query = select(trajectories.c.metadata).where(trajectories.c.namespace == namespace)
+        banked = {noted.get("task") for noted in connection.execute(query).scalars() if isinstance(noted, dict)}
+    return {by_episode[id] for id in found} | (set(tasks) & banked)
+
+
+def _ended(database: Database, namespace: str, ids: Sequence[str]) -> set[str]:
+    """Those of the episodes that ended, or are banked. Blocks."""
     found = set[str]()
     with database.begin() as connection:
-        for part in chunks(sorted(by_episode)):
+        for part in chunks(ids):
             for id, space in (
                 (episodes.c.id, episodes.c.namespace),
                 (trajectories.c.episode, trajectories.c.namespace),
             ):
                 found |= set(connection.execute(select(id).where(space == namespace, id.in_(part))).scalars())
-        query = select(trajectories.c.metadata).where(trajectories.c.namespace == namespace)
-        banked = {noted.get("task") for noted in connection.execute(query).scalars() if isinstance(noted, dict)}
-    return {by_episode[id] for id in found} | (set(tasks) & banked)
+    return found

@@ -23,7 +23,8 @@ from agentcascade.bank.catalog import Catalog
 from agentcascade.bench.active_pool import suite_pool
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.cli import main
-from agentcascade.episodes.active_collect import collect_actively
+from agentcascade.episodes.active_collect import collect_actively, single_step
+from agentcascade.episodes.batch_collect import Task as TaskOfOneStep
 from agentcascade.episodes.batch_collect import read_tasks
 from agentcascade.errors import BankError, InvalidRequest
 from agentcascade.ledger.ledger import Ledger
@@ -33,6 +34,7 @@ from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Call, Decision, Usage
 from tests.batch_provider import BatchProvider, completion
 from tests.fake_openai import FakeOpenAI, Reply, Request
+from tests.postgres import postgres_server, postgres_url  # noqa: F401
 from tests.tiny_suite import Suite, Teacher
 
 COOL, HEAT = "cool an apple in the fridge", "heat some bread"
@@ -246,6 +248,33 @@ def test_a_provider_that_breaks_ends_the_run_after_three_in_a_row(tmp_path: Path
         assert "0 of 6 tasks banked" in done.output
         provider.script = [Reply(["look"])]
         assert "6 of 6 tasks banked" in collect(tmp_path, "--active").output  # what broke is tried again
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_two_runs_at_once_pay_for_each_task_once(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path}/a.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    with FakeOpenAI([Reply(["look"], delay=0.03)]) as provider:
+        settings: dict[str, Any] = {
+            "mode": "collect",
+            "bank": {"url": url},
+            "retrieval": {"embedder": "hashing:64", "k": 2},
+            "collect": {"active": True, "budget": 5, "cold_start": 6},
+            "teacher": {
+                "name": "openai/my-teacher", "max_tokens": 2, "api_base": provider.url, "api_key": "k",
+                "price": {"input": 100, "output": 200},
+            },
+        }  # fmt: skip
+        tasks = [single_step(TaskOfOneStep(g, [{"role": "user", "content": g}]), judged=False) for g in POOL]
+        async with build(**settings) as one, build(**settings) as other:
+            runs = await asyncio.gather(*(collect_actively(cascade.engine, tasks) for cascade in (one, other)))
+        assert Counter(goal_of(r) for r in provider.requests) == Counter(POOL)
+    banked = [choice.task for run in runs for choice in run.choices if choice.banked]
+    assert sorted(banked) == sorted(POOL)
+    assert [len(run.choices) + run.elsewhere for run in runs] == [6, 6]
+    assert sum(choice.dollars for run in runs for choice in run.choices) == 6 * PER_CALL
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".lock")]
 
 
 def test_a_suites_tasks_are_played_in_its_world(tmp_path: Path) -> None:
