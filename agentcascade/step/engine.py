@@ -171,7 +171,7 @@ class Engine:
             asked, context.config.sampling, context.choices, situation, record.add_failure
         )
         accounts = (*context.config.budgets.accounts(situation), *request.accounts)
-        request = replace(request, options=options, accounts=accounts, ceiling=ceiling)
+        request = request.for_step(options, accounts, ceiling)
         parsed: tuple[str, str] | None = None
         with context.observer.step(situation, mode) as decided:
             try:

@@ -200,7 +200,7 @@ class StepRecord:
             or ("tool_calls" if messages[0].get("tool_calls") else "stop",),
             fields=answered.fields if answered else self._fields.get(own[-1].model, {}),
             choice_fields=answered.choice_fields if answered else (),
-            usage=sum((c.usage for c in own), Usage()),
+            usage=own[0].usage if len(own) == 1 else sum((c.usage for c in own), Usage()),
             dollars=total(own),
             seconds=self._model_seconds,
             calls=len(own),

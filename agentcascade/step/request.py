@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agentcascade._util.item_results import ItemResults
@@ -94,23 +94,30 @@ class Request:
 
     def with_memory(self, messages: Sequence[Message], tokens: int) -> Request:
         """The same with `messages`, which hold a memory of so many tokens."""
-        return replace(self, remembered=messages, prompt=messages, memory_tokens=tokens)
+        return self._changed(remembered=messages, prompt=messages, memory_tokens=tokens)
 
     def with_bounded_history(self, bounded: Bounded) -> Request:
         """The same with a bounded history in place of `remembered`."""
-        return replace(self, remembered=bounded.messages, prompt=bounded.messages, bounded=bounded)
+        return self._changed(remembered=bounded.messages, prompt=bounded.messages, bounded=bounded)
 
     def with_demonstrations(self, messages: Sequence[Message], tokens: int) -> Request:
         """The same with `messages`, which hold demonstrations of so many tokens beside the memory."""
-        shown = replace(self, prompt=messages, demonstration_tokens=tokens)
-        object.__setattr__(shown, "_read", self._read)  # off the messages below, which are the same
-        return shown
+        return self._changed(prompt=messages, demonstration_tokens=tokens, _read=self._read)
 
     def sent_before(self) -> Request:
         """The same, which the model's prompt cache holds."""
-        warm = replace(self, is_warm=True)
-        object.__setattr__(warm, "_read", self._read)
-        return warm
+        return self._changed(is_warm=True, _read=self._read)
+
+    def for_step(self, options: Mapping[str, Any], accounts: tuple[Account, ...], ceiling: Effort | None) -> Request:
+        """The same with the step's options, budgets and ceiling."""
+        return self._changed(options=options, accounts=accounts, ceiling=ceiling)
+
+    def _changed(self, **fields: Any) -> Request:
+        """As `dataclasses.replace`, which looks at every field, in a tenth of its time; nothing is read of it yet."""
+        changed = object.__new__(Request)
+        changed.__dict__.update(self.__dict__, _read={})
+        changed.__dict__.update(fields)
+        return changed
 
     def behind(
         self, *, temperature: float | None = None, k: int | None = None, window: tuple[int, int] | None = None

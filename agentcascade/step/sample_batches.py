@@ -24,6 +24,7 @@ FORGET = 0.99
 SLACK = 1e-9
 """Relative; differences below it are ties, and a tie goes to the larger wave, which waits less."""
 
+A_THOUSAND = Usage(output=1000)
 State = tuple[tuple[int, ...], tuple[int, ...]]
 """Votes of the classes seen so far, in their order, and of those imagined, largest first."""
 
@@ -59,9 +60,11 @@ def batch_prices(
 
     By the `terms` of its cache, the first wave writes the prompt and the others read it.
     """
+    output = model.dollars(A_THOUSAND)
+    if output is None:
+        return None
     whole, again = model.dollars(terms.usage(prompt)), model.dollars(terms.usage(prompt, prompt))
-    output = model.dollars(Usage(output=1000))
-    if whole is None or again is None or output is None:
+    if whole is None or again is None:
         return None
     each = float(output) * answer / 1000
     return BatchPrices(float(whole), float(again), each, model.supports_n, seconds * second_dollars)
@@ -79,6 +82,7 @@ class BatchPlanner:
         self._votes, self._keys = votes, tuple(votes.counts)
         self._lost = votes.total - sum(votes.counts.values())
         self._known: dict[State, tuple[int, float]] = {}
+        self._moves: dict[State, list[tuple[State, float]]] = {}
         return self._best((tuple(votes.counts.values()), ()))
 
     def _total(self, state: State) -> int:
@@ -113,20 +117,27 @@ class BatchPlanner:
         return best
 
     def _drawn(self, states: dict[State, float]) -> dict[State, float]:
-        """The states after one more sample. An invalid sample speaks for new classes as much as a valid one would."""
+        """The states after one more sample."""
         after: dict[State, float] = {}
         for state, chance in states.items():
-            seen, imagined = state
-            mass = self._total(state) + self._theta
-            moves = [((*seen[:i], c + 1, *seen[i + 1 :]), imagined, c / mass) for i, c in enumerate(seen)]
-            for i, c in enumerate(imagined):
-                grown = tuple(sorted((*imagined[:i], c + 1, *imagined[i + 1 :]), reverse=True))
-                moves.append((seen, grown, c / mass))
-            moves.append((seen, (*imagined, 1), (self._theta + self._lost) / mass))
-            for grown_seen, grown_imagined, weight in moves:
-                drawn: State = (grown_seen, grown_imagined)
+            if state not in self._moves:
+                self._moves[state] = self._moves_from(state)
+            for drawn, weight in self._moves[state]:
                 after[drawn] = after.get(drawn, 0.0) + chance * weight
         return after
+
+    def _moves_from(self, state: State) -> list[tuple[State, float]]:
+        """What one sample makes of a state. An invalid one speaks for new classes as much as a valid one would."""
+        seen, imagined = state
+        mass = self._total(state) + self._theta
+        moves: list[tuple[State, float]] = []
+        for i, c in enumerate(seen):
+            moves.append((((*seen[:i], c + 1, *seen[i + 1 :]), imagined), c / mass))
+        for i, c in enumerate(imagined):
+            grown = tuple(sorted((*imagined[:i], c + 1, *imagined[i + 1 :]), reverse=True))
+            moves.append(((seen, grown), c / mass))
+        moves.append(((seen, (*imagined, 1)), (self._theta + self._lost) / mass))
+        return moves
 
 
 class SampleStatistics:
