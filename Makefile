@@ -8,7 +8,7 @@ SOURCES = pyproject.toml constraints.txt
 export AGENTCASCADE_CACHE ?= $(CURDIR)/.cache
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: help demo alfworld test coverage shuffle mutation docs lowest bench dist sbom audit typos clean
+.PHONY: help demo alfworld test coverage shuffle mutation docs lowest bench benchall dist sbom audit typos clean
 .DEFAULT_GOAL := help
 
 help:  ## This list.
@@ -59,8 +59,11 @@ lowest: $(VENV)/bin/python  ## Tests at the lowest versions that pyproject.toml 
 	$(PIP) install -q uv
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/lowest.sh
 
-bench: $(VENV)/test  ## Benchmarks: figures and ratios.
-	for file in tests/benchmarks/bench_*.py; do $(VENV)/bin/python $$file || exit 1; done
+bench: $(VENV)/test  ## Figures of README and docs/measurements beside their goals, in 15 minutes at most.
+	$(VENV)/bin/python tests/benchmarks
+
+benchall: $(VENV)/test  ## Every benchmark, by its own defaults: hours; some need recorded data.
+	$(VENV)/bin/python tests/benchmarks --all
 
 # The wheel is built from the source distribution.
 dist: $(VENV)/bin/python  ## The wheel and the source distribution, checked, in dist/.
