@@ -24,6 +24,9 @@ class HashEmbedder:
     Raises `ConfigError` for less than one dimension.
     """
 
+    at_once = 1_000
+    """Characters that are embedded in the event loop: a few tenths of a millisecond."""
+
     def __init__(self, dimension: int = 256) -> None:
         if dimension < 1:
             raise ConfigError(f"hashing needs at least 1 dimension, not {dimension}: see retrieval.embedder")

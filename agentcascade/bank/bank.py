@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection
 
+from agentcascade._util.bounds import off_loop
 from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
 from agentcascade.bank.embedding_space import check_embedding_model, reembed, text_vectors
@@ -198,7 +199,7 @@ class Bank:
         vectors = self._texts.known(texts)
         if vectors is None:
             started = time.perf_counter()
-            vectors = await apart(self._texts.of, texts)
+            vectors = await off_loop(not self._texts.is_quick(texts), self._texts.of, texts)
             seconds = time.perf_counter() - started
         key = self._index.key([vectors[t] for t in texts])
         named_episode = "" if situation.episode.startswith(DERIVED) else situation.episode

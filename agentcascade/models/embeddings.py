@@ -40,6 +40,10 @@ class TextVectors:
             found[text] = vector
         return found
 
+    def is_quick(self, texts: Collection[str]) -> bool:
+        """Whether `of` is quicker than handing it to a thread: an embedder says by `at_once` of how many characters."""
+        return sum(map(len, texts)) <= getattr(self._embedder, "at_once", 0)
+
     def of(self, texts: Collection[str]) -> dict[str, np.ndarray]:
         """Unit vectors (dimension,) by text; what is not known yet is embedded in one batch."""
         found = {t: v for t in texts if (v := self._known.get(t) if t else self._zero) is not None}
