@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -92,6 +93,51 @@ def test_a_very_long_text_is_read_as_far_as_the_model_reads(
     assert np.array_equal(ours, cut)
     assert np.abs(ours - theirs).max() < 1e-4
     assert np.abs(ours - minilm.embed([LONG[:200]])).max() > 1e-3
+
+
+WORDS = st.sampled_from(
+    [
+        "mug",
+        "countertop",
+        "ünïcödé",
+        "東京",
+        "x" * 130,
+        "\u0301",
+        "...",
+        "x-y",
+        "ΑΣ",
+        "🙂",
+        "\u200b",
+        "\x1c",
+        "<a b='c'>",
+        "",
+    ]
+)
+
+
+@given(st.lists(st.tuples(WORDS, st.sampled_from([" ", "", "\n", "\u00a0", "\x1f", "    "])), min_size=1, max_size=9))
+@settings(deadline=None, max_examples=30)
+def test_what_stands_behind_what_the_model_reads_is_not_tokenised_and_changes_nothing(
+    minilm: OnnxEmbedder, words: list[tuple[str, str]]
+) -> None:
+    repeated = "".join(word + space for word, space in words) * 400
+    texts = [repeated[start:] for start in range(5)]
+    assert minilm.token_ids(texts) == [minilm._tokenizer.encode(text).ids for text in texts]
+    assert minilm.token_ids([LONG, ""]) == [minilm._tokenizer.encode(text).ids for text in (LONG, "")]
+
+
+def test_a_long_text_is_tokenised_as_far_as_it_is_read(minilm: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenised: list[int] = []
+
+    class Counted:
+        def encode_batch(self, texts: list[str]) -> Any:
+            tokenised.extend(map(len, texts))
+            return tokenizer.encode_batch(texts)
+
+    tokenizer = minilm._tokenizer
+    monkeypatch.setattr(minilm, "_tokenizer", Counted())  # which has no `encode` for the whole text
+    minilm.embed([LONG, "a mug"])
+    assert tokenised == [3072, 5]
 
 
 def test_onnx_gives_the_vectors_of_sentence_transformers(
