@@ -17,7 +17,7 @@ from agentcascade.actions import voting
 from agentcascade.errors import describe
 from agentcascade.protocols import can_learn
 from agentcascade.step.audit_rounds import AuditRounds, RoundEntry
-from agentcascade.step.audit_together import AuditQuestion, AuditSharing
+from agentcascade.step.audit_together import AuditQuestion, AuditSharing, SharedCompletion
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.context import StepContext
 from agentcascade.step.model_calls import ModelCalls
@@ -145,15 +145,16 @@ class Audits:
         An answer that holds no action is a disagreement.
         """
         try:
-            message = (await answer).messages[0]
-            sample = await parse(self._context, message, record.situation, request.behind())
+            completion = await answer
+            sample = await parse(self._context, completion.messages[0], record.situation, request.behind())
         except (Exception, asyncio.CancelledError) as error:
             self._lose(error, record, step, decision, request)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return None
         taught = sample.action.key if sample.action else None
-        self._log(record, step, decision, request, taught)
+        together = completion.situations if isinstance(completion, SharedCompletion) else None
+        self._log(record, step, decision, request, taught, together)
         self._failures.add(True)
         if can_learn(self._context.router):
             self._context.router.update(record.situation, voting.tally(step.samples), taught)
@@ -195,7 +196,13 @@ class Audits:
         context.observer.on_audit(context.name, loss, evidence, alarmed)
 
     def _log(
-        self, record: StepRecord, step: StepRecord, decision: Decision, request: Request, taught: str | None
+        self,
+        record: StepRecord,
+        step: StepRecord,
+        decision: Decision,
+        request: Request,
+        taught: str | None,
+        together: int | None = None,
     ) -> None:
         context, situation = self._context, record.situation
         if context.recorder is None:
@@ -215,6 +222,7 @@ class Audits:
                 window=window_of(context, request) if context.bank is not None else None,
                 vary=context.config.sampling.vary if step.prompts > 1 else None,
                 history=context.config.history.setting if context.config.history is not None else None,
+                asked_together=together,
                 similarity=step.similarity,
                 propensity=context.config.audit.rate,
                 teacher_action=taught,

@@ -116,10 +116,18 @@ def read_shared(
     """Each question's answer with its part of the bill; None where it has none that can be read."""
     parts = split_completion(completion, [question.size for question in questions])
     texts = read_answers(text_of(completion.messages[0]), shared.codes)
-    return [
-        None if not text else part.model_copy(update={"messages": ({"role": "assistant", "content": text},)})
-        for part, text in zip(parts, texts)
-    ]
+    return [None if not text else _of_shared(part, text, len(questions)) for part, text in zip(parts, texts)]
+
+
+def _of_shared(part: Completion, text: str, situations: int) -> SharedCompletion:
+    messages = ({"role": "assistant", "content": text},)
+    return SharedCompletion(**{**dict(part), "messages": messages, "situations": situations})
+
+
+class SharedCompletion(Completion):
+    """Completion of one audit out of a call about `situations` of them: alone the teacher may say something else."""
+
+    situations: int
 
 
 class AuditSharing:

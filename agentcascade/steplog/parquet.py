@@ -117,6 +117,7 @@ def _schema(pa: Any) -> Any:
         **dict.fromkeys(("teacher", "teacher_model", "gold", "kind"), text),
         "also_right": pa.list_(text),
         "step": number,
+        "asked_together": number,
         "students": pa.list_(student),
         "teacher_usage": usage,
         "teacher_price": price,

@@ -62,6 +62,7 @@ def logged_step(shadow: Shadow, calls: Sequence[Call], success: bool | None, pri
         success=success,
         propensity=shadow.propensity,
         kind=shadow.kind,
+        asked_together=shadow.asked_together,
         accepted=shadow.accepted,
         created_at=shadow.created_at,
     )
@@ -205,6 +206,7 @@ def decision_and_shadow(step: LoggedStep, default_time: datetime) -> tuple[Decis
         window=sampled.window,
         vary=sampled.vary,
         history=sampled.history,
+        asked_together=step.asked_together,
         similarity=sampled.similarity,
         propensity=step.propensity,
         teacher_action=step.teacher,

@@ -78,6 +78,12 @@ class LoggedStep(Frozen):
     success: bool | None = None
     propensity: float = Field(default=1.0, gt=0, le=1, description="with which probability the step was logged")
     kind: str = Field(default="shadow", description="shadow, or audit: then only accepted steps were logged")
+    asked_together: int | None = Field(
+        default=None,
+        ge=2,
+        exclude_if=lambda situations: situations is None,
+        description="situations in the call that asked the teacher of this (audit.together); None: it was asked alone",
+    )
     accepted: bool | None = Field(default=None, description="what the router of the time made of the student's samples")
     created_at: datetime | None = None
 

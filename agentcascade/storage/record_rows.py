@@ -135,7 +135,8 @@ def _write_shadows(connection: Connection, by_decision: Mapping[str, Shadow]) ->
     decided = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(ids))).scalars())
     new_shadows = [s for s in by_decision.values() if s.decision in decided - stored_ids]
     if new_shadows:
-        rows = [s.model_dump(exclude={"calls"}) for s in new_shadows]
+        columns = dict.fromkeys(Shadow.model_fields.keys() - {"calls"})  # a dump leaves some out where they are None
+        rows = [columns | s.model_dump(exclude={"calls"}) for s in new_shadows]
         connection.execute(shadows.insert(), [{k: _plain(v) for k, v in row.items()} for row in rows])
     write_bills(connection, calls.c.decision, {s.decision: s.calls for s in new_shadows})
     return [s for s in by_decision.values() if s.decision not in decided]

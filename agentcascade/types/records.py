@@ -201,6 +201,12 @@ class Shadow(Frozen):
         exclude_if=lambda history: history is None,
         description="'KEEP/EVERY/CARRY/TIER' of a bounded history (`history`); None: the whole history stood there",
     )
+    asked_together: int | None = Field(
+        default=None,
+        ge=2,
+        exclude_if=lambda situations: situations is None,
+        description="situations in the call that asked the teacher of this (audit.together); None: it was asked alone",
+    )
     similarity: float | None = Field(default=None, description="score of the best demonstration shown")
     propensity: float = Field(default=1.0, gt=0, le=1, description="with which probability this step was logged")
     teacher_action: str | None = None

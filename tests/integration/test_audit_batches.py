@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -262,3 +263,7 @@ async def test_audits_of_a_batch_share_requests(tmp_path: Path, provider: BatchP
         assert cascade.context.database is not None
         spent = {line.group: float(line.dollars or 0) for line in Ledger(cascade.context.database).summary("mode")}
         assert spent["batch"] == pytest.approx(provider.dollars(1, 2))
+        assert cascade.context.recorder is not None
+        cascade.context.recorder.flush()
+        logged = export(cascade.context.database, kinds=("audit",))
+        assert Counter(step.asked_together for step in logged) == {3: 2, 2: 1, None: 2}

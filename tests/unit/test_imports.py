@@ -104,6 +104,7 @@ OWNERS = {
         "storage.migrations.versions.0017_verification",
         "storage.migrations.versions.0018_newest",
         "storage.migrations.versions.0019_sessions",
+        "storage.migrations.versions.0020_shared_audits",
     },
 }
 """Heavy packages, and the modules that may import them."""

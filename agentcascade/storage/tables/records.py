@@ -86,6 +86,7 @@ shadows = Table(
     Column("window", String(20), nullable=True),
     Column("vary", String(20), nullable=True),
     Column("history", String(300), nullable=True),
+    Column("asked_together", Integer, nullable=True),
     Column("similarity", Float, nullable=True),
     Column("propensity", Float, nullable=False, server_default="1"),
     Column("teacher_action", Text, nullable=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +23,7 @@ from agentcascade.models.scripted import ScriptedModel
 from agentcascade.prompts.together import read_answers, share_situations
 from agentcascade.steplog.audits import count_audits
 from agentcascade.steplog.database import export
+from agentcascade.steplog.types import LoggedStep
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.types import Account, Usage
 from tests.unit.step.test_audit import Seen
@@ -99,6 +101,9 @@ async def test_losses_are_those_of_audits_alone_and_bills_are_split(tmp_path: Pa
         assert {s.goal: s.teacher for s in export(database, kinds=("audit",))} | {} == {
             "Task: go": "go", "Task: stay": "stay", "Task: please go": "go", "Task: stop": "stop",
         }  # fmt: skip
+        logged = list(export(database, kinds=("audit",)))
+        assert sorted(s.asked_together or 1 for s in logged) == [2, 2, 3, 3, 3], "not as if asked alone"
+        assert [LoggedStep.model_validate_json(s.model_dump_json()) for s in logged] == logged
         (line,) = [line for line in Ledger(database).spending() if line.model == "openai/gpt-4o"]
         assert line.dollars == teacher.bill
         whole = Account(scope="namespace", name="default", limit=Decimal(9))
@@ -120,6 +125,11 @@ async def test_what_is_missing_is_asked_alone_and_never_taken_from_another(tmp_p
         await made.settle()
         assert teacher.sizes == [3, 3, 1]
         assert [loss for _, loss, *_ in seen.audits[3:]] == [0.0] * 3
+        assert made.context.database is not None
+        assert made.context.recorder is not None
+        made.context.recorder.flush()
+        marks = Counter(s.asked_together for s in export(made.context.database, kinds=("audit",)))
+        assert marks == {3: 5, None: 1}, "the one that was asked once more was asked alone"
 
 
 async def test_namespaces_tools_and_other_forms_have_calls_of_their_own(tmp_path: Path, teacher: Teacher) -> None:
