@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agentcascade._util import forking
 from agentcascade.errors import StorageError
 from agentcascade.storage.engine import BUSY_SECONDS, explain, new_engine, redacted_url
+from agentcascade.storage.read_limit import limited
 from agentcascade.storage.upgrade import current_revision, require_current, upgrade
 
 FORK_SECONDS = 2.0
@@ -116,7 +117,7 @@ class Database:
     @contextmanager
     def _begin(self, engine: Engine) -> Iterator[Connection]:
         try:
-            with self._used(), engine.begin() as connection:
+            with self._used(), engine.begin() as connection, limited(connection):
                 yield connection
         except SQLAlchemyError as error:
             raise explain(error, self.engine) from error

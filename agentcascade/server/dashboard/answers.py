@@ -9,7 +9,11 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from agentcascade.storage.read_limit import reads_end_within
+
 FRESH_SECONDS = 2.0
+MOST_SECONDS = 10.0
+"""What a question may take: others wait for it."""
 REST = 3
 """An answer is given again for so many times as long as it took, so that the database rests, however many look on."""
 
@@ -26,7 +30,10 @@ class AnswerCache:
         self._turns: dict[str | None, asyncio.Lock] = {}
 
     async def get(self, reader: str | None, question: Any, answer: Callable[[], bytes]) -> bytes:
-        """The body for a question of a `reader` (its namespace), of `answer` unless it was just given."""
+        """The body for a question of a `reader` (its namespace), of `answer` unless it was just given.
+
+        Raises `InvalidRequest` where the database takes longer than `MOST_SECONDS`.
+        """
         question = reader, question
         cached = self._bodies.get(question)
         if cached is not None and cached[0] > time.monotonic():
@@ -35,7 +42,12 @@ class AnswerCache:
             started = time.monotonic()
             self._bodies = {q: kept for q, kept in self._bodies.items() if kept[0] > started}
             if question not in self._bodies:
-                body = await run_in_threadpool(answer)
+                body = await run_in_threadpool(_in_time, answer)
                 ended = time.monotonic()
                 self._bodies[question] = ended + max(FRESH_SECONDS, REST * (ended - started)), body
             return self._bodies[question][1]
+
+
+def _in_time(answer: Callable[[], bytes]) -> bytes:
+    with reads_end_within(MOST_SECONDS):
+        return answer()
