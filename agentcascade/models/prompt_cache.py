@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from agentcascade._util.item_results import ItemResults
 from agentcascade.models.quirks import model_quirks
-from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
+from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages, text_fingerprint
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.types import Message, Usage
 
@@ -135,7 +135,7 @@ def fingerprint(message: Message) -> int:
     """Fingerprint of a message, equal for equal ones in this process: long texts are hashed once."""
     content = message.get("content")
     if len(message) == 2 and isinstance(content, str):
-        return hash((message.get("role"), content))
+        return hash((message.get("role"), text_fingerprint(content)))
     return hash(_frozen(message, 0))
 
 
@@ -149,11 +149,11 @@ def shared_messages(one: Sequence[int], other: Sequence[int]) -> int:
 
 def _frozen(value: Any, depth: int) -> object:
     if isinstance(value, str):
-        return value
+        return text_fingerprint(value)
     if depth > MAX_DEPTH:
         return type(value).__name__
     if isinstance(value, dict):
-        return tuple((k, _frozen(v, depth + 1)) for k, v in sorted(value.items(), key=_key))
+        return tuple((_frozen(k, depth), _frozen(v, depth + 1)) for k, v in sorted(value.items(), key=_key))
     if isinstance(value, (list, tuple)):
         return tuple(_frozen(v, depth + 1) for v in value)
     return value if isinstance(value, (int, float, bool, type(None))) else repr(value)[:1000]

@@ -24,9 +24,9 @@ __all__ = ["count_messages", "token_counter"]
 
 TOKENS_PER_MESSAGE = 3
 """That a chat format adds to each message (OpenAI's figure for its chat models)."""
-LINE_START = re.compile(r"\n[A-Za-z]")
+LINE_START = re.compile(r"\n[A-Za-z(#]")
 """Where a text may be cut behind its first character: no token of the encodings below goes over the end of a line and
-on with a letter. Prompts are made of the same lines over and over, and those are counted once."""
+on with one of these. Prompts are made of the same lines over and over, and those are counted once."""
 STEP = "Observation:"
 STEP_START = f"\n{STEP}"
 """Where a text is cut first: steps of demonstrations begin so, and stand in many prompts."""
@@ -43,18 +43,18 @@ BUNDLED_FILES = {
 def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
     """A cached counter over tiktoken's `encoding`; litellm's package carries the file of the default one."""
     encoder = _encoding(encoding)
-    # By a text's hash: the texts themselves, which may be long, are not kept.
+    # By a text's fingerprint: the texts themselves, which may be long, are not kept.
     texts, steps, lines = (RecentCache[int, int](size) for size in (TEXTS, STEPS, LINES))
 
     def count_whole(text: str) -> int:
-        tokens = lines.get(key := hash(text))
+        tokens = lines.get(key := text_fingerprint(text))
         if tokens is None:
             tokens = len(encoder.encode_ordinary(text))
             lines.put(key, tokens)
         return tokens
 
     def count(text: str) -> int:
-        tokens = texts.get(key := hash(text))
+        tokens = texts.get(key := text_fingerprint(text))
         if tokens is None:
             first, *following = text.split(STEP_START)
             if following:
@@ -67,7 +67,7 @@ def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
 
     def count_step(step: str) -> int:
         """Of a step without "Observation:" in front and the end of the line behind it."""
-        tokens = steps.get(key := hash(step))
+        tokens = steps.get(key := text_fingerprint(step))
         if tokens is None:
             tokens = count_lines(STEP + step)
             steps.put(key, tokens)
@@ -83,6 +83,11 @@ def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
         return sum([count_whole(text[start:end]) for start, end in pairwise(starts)])
 
     return count if encoding in BUNDLED_FILES else count_whole
+
+
+def text_fingerprint(text: str) -> int:
+    """Fingerprint of a text in this process: its hash, with its length, since "( " and "\\u2028" are the same bytes."""
+    return hash(text) ^ len(text)
 
 
 def _encoding(name: str) -> Any:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agentcascade.errors import ConfigError
 from agentcascade.models import tokens
+from agentcascade.models.prompt_cache import fingerprint
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE, _bundled, _encoding, count_messages, token_counter
 
 NO_NETWORK = (
@@ -101,6 +102,8 @@ def test_a_text_has_the_tokens_of_the_whole_though_its_lines_are_counted_apart(n
         "\nObservation:",
         "Zeile",
         "I'",
+        "(",
+        "#",
         "ll",
         "\n",
         "\n\n",
@@ -145,3 +148,21 @@ def test_a_banks_step_is_tokenised_once_wherever_it_stands_in_a_window(monkeypat
         window = "\n".join(["Goal: a mug", *steps[start : start + 5]])
         assert count(window) == len(encoder.encode_ordinary(window))
     assert {text for text in encoded if text != "Goal: a mug\n"} <= {f"Action: go to shelf {i}." for i in range(20)}
+
+
+SAME_BYTES = [("( ", "\u2028"), ("a(b)c/d ", "\u2861\u2962\u2f63\u2064"), ("ab\x01\0", "\U00016261")]
+
+
+@pytest.mark.parametrize(("text", "twin"), [*SAME_BYTES, *(pair[::-1] for pair in SAME_BYTES)])
+def test_texts_of_the_same_bytes_in_memory_are_told_apart(text: str, twin: str) -> None:
+    """CPython hashes a text's bytes, of which a character has one, two or four."""
+    whole, count = _encoding("o200k_base"), token_counter.__wrapped__("o200k_base")
+    assert hash(text) == hash(twin)
+    for said in (text, twin, f"a\nObservation:{text}", f"a\nObservation:{twin}"):
+        assert count(said) == len(whole.encode_ordinary(said))
+    for one, other in (
+        ({"role": "user", "content": text}, {"role": "user", "content": twin}),
+        ({"role": "user", "content": [text]}, {"role": "user", "content": [twin]}),
+        ({"role": "user", text: 1, "x": 1}, {"role": "user", twin: 1, "x": 1}),
+    ):
+        assert fingerprint(one) != fingerprint(other)
