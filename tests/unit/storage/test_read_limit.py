@@ -15,7 +15,7 @@ from agentcascade.storage import Database, open_database
 from agentcascade.storage.read_limit import reads_end_within
 
 ENDLESS = text("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n")
-LONG = text("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 300000) SELECT count(*) FROM n")
+LONG = text("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 50000) SELECT count(*) FROM n")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -33,7 +33,9 @@ def ask(database: Database, question: Any) -> bytes:
 def test_a_question_ends_with_its_time_and_others_are_not_cut_off(database: Database) -> None:
     with pytest.raises(InvalidRequest, match="shorter period"), reads_end_within(0.1):
         ask(database, ENDLESS)
-    assert ask(database, LONG) == b"300000", "the same connection, without a limit"
+    assert ask(database, LONG) == b"50000", "the same connection, without a limit"
+    if not database.is_sqlite:
+        assert ask(database, text("SHOW statement_timeout")) == b"0"
     with reads_end_within(60):
         assert ask(database, text("SELECT 1")) == b"1"
         with pytest.raises(StorageError):
