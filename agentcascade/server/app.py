@@ -59,6 +59,9 @@ EpisodeId = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ID.p
 THREADS = 64
 """Most of them wait for a database or a provider: a few that hang shall not keep all others waiting."""
 CLOSING_SECONDS = 3.0
+GC_THRESHOLD = 10_000
+"""Objects made, less those freed, before the youngest are looked through: of 700, Python's own, most belong to requests
+that are under way, and are looked through for nothing."""
 STEP_PATHS = {"/v1/chat/completions", "/v1/messages", "/v1/responses"}
 """Of the routes that take steps: guarded, answered by POST alone."""
 
@@ -109,6 +112,8 @@ def create_app(config: CascadeConfig) -> FastAPI:
             prepare(cascades.values())
             gc.collect()
             gc.freeze()  # what was loaded stays: walking through all of it again takes a tenth of a second each time
+            before = gc.get_threshold()
+            gc.set_threshold(max(before[0], GC_THRESHOLD), *before[1:])
             told = asyncio.create_task(apart(log_outlooks, list(nameable(cascades).values())))
             async with app.state.meter.worker_metrics.listening():
                 with short_grace(app.state.steps.cancel):
@@ -118,6 +123,7 @@ def create_app(config: CascadeConfig) -> FastAPI:
             await _settle(cascades.values(), config.server.shutdown_seconds)
             await asyncio.wait([told], timeout=CLOSING_SECONDS)
             await asyncio.to_thread(shared.close)
+            gc.set_threshold(*before)
 
         app = FastAPI(
             title="agentcascade", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,

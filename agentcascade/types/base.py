@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeAlias
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict
 
@@ -42,7 +42,7 @@ DERIVED = "cv_"
 
 def new_id(prefix: str) -> str:
     """A short random identifier such as ``ep_3f2a…``."""
-    return f"{prefix}_{uuid4().hex[:20]}"
+    return f"{prefix}_{os.urandom(10).hex()}"
 
 
 def now() -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from agentcascade import CascadeConfig
-from agentcascade.server.app import STEP_PATHS, create_app
+from agentcascade.server.app import GC_THRESHOLD, STEP_PATHS, create_app
 
 
 @pytest.fixture
@@ -54,3 +55,14 @@ def test_the_router_is_not_asked(app: Any) -> None:
         assert client.get("/healthz").status_code == 200
     assert "/healthz" in asked
     assert not STEP_PATHS & set(asked)
+
+
+def test_garbage_is_looked_for_less_often_while_it_serves(app: Any) -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(700, 10, 10)
+        with TestClient(app):
+            assert gc.get_threshold() == (GC_THRESHOLD, 10, 10)
+        assert gc.get_threshold() == (700, 10, 10)
+    finally:
+        gc.set_threshold(*before)
