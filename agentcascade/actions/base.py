@@ -16,6 +16,7 @@ from math import copysign
 from typing import Any, Protocol
 
 from agentcascade._util import bounds
+from agentcascade._util.recent_cache import RecentCache
 from agentcascade.errors import ConfigError, InvalidAction, did_you_mean
 from agentcascade.messages import text_of
 from agentcascade.models import json_schema
@@ -29,6 +30,8 @@ REACT = r"(?m)^[ \t*]*Action\**:\**[ \t]*(?P<action>[^\n]+)"
 
 MOST_CALLS = 1_000
 """Tool calls in one message"""
+REMEMBERED = 1_000_000
+"""Characters of texts whose actions are known: a conversation comes with all its earlier answers again and again."""
 _THOUGHT = re.compile(r"^\**(?:Thought|Reasoning)\**:\**\s*", re.IGNORECASE)
 
 
@@ -131,10 +134,18 @@ class RegexActions:
         if not self._pattern.groups:
             raise ConfigError(f"actions.pattern {pattern!r} needs a group, e.g. {REACT!r}")
         self._group: str | int = "action" if "action" in self._pattern.groupindex else 1
+        self._parsed: RecentCache[str, Action] = RecentCache(REMEMBERED, lambda text, action: len(text) + 500)
 
     def parse(self, message: Message, tools: Sequence[Tool] | None = None) -> Action:
         """The pattern's last match, as `ActionFormat.parse`. Raises `InvalidAction` where there is none."""
         text = readable(message)
+        action = self._parsed.get(text)
+        if action is None:
+            action = self._parse(text)
+            self._parsed.put(text, action)
+        return action
+
+    def _parse(self, text: str) -> Action:
         try:
             last = next(iter(deque(self._pattern.finditer(text), maxlen=1)), None)
         except bounds.OutOfBounds as error:

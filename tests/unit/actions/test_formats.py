@@ -151,6 +151,25 @@ def test_react_may_be_set_in_bold():
     assert (action.key, action.reasoning) == ("go to desk 1", "so be it")
 
 
+def test_an_answer_that_comes_again_is_not_parsed_again(monkeypatch):
+    parsed = []
+    react, folding = RegexActions(), RegexActions(fold=True)
+    for formats in (react, folding):
+        matching = formats._pattern.finditer
+        monkeypatch.setattr(formats._pattern, "finditer", lambda text, m=matching: parsed.append(text) or m(text))
+    text = "Thought: so be it\nAction: Go to desk 1"
+    assert react.parse(said(text)) == react.parse(said([{"type": "text", "text": text}]))
+    assert (react.parse(said(text)).key, folding.parse(said(text)).key) == ("Go to desk 1", "go to desk 1")
+    for i in range(40):  # more than is remembered
+        react.parse(said(f"{text} {i} {'x' * 100_000}"))
+    assert react.parse(said(text)).key == "Go to desk 1"
+    assert parsed.count(text) == 3
+    with pytest.raises(InvalidAction):
+        react.parse(said("I am lost"))
+    with pytest.raises(InvalidAction):
+        react.parse(said("I am lost"))
+
+
 def test_react_without_action_names_the_text():
     with pytest.raises(InvalidAction, match="no action in 'I am lost'"):
         RegexActions().parse(said("I am lost"))
