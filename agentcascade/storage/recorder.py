@@ -33,7 +33,9 @@ log = logging.getLogger("agentcascade.ledger")
 MAX_WAITING = 10_000
 """Entries held in memory while the database is slow; more are spilled to a file."""
 MAX_BATCH = 500
-GATHER_SECONDS = 0.02
+GATHER_SECONDS, LEDGER_SECONDS = 0.02, 0.08
+"""For which more is waited for, of any kind, and then of decisions alone: a transaction costs as much as 15 records.
+Drafts and ends are what another replica may look for at once."""
 RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 5.0
 """For a database that somebody else has locked: the records are safe meanwhile, and others wait for this thread."""
@@ -199,13 +201,7 @@ class DatabaseRecorder:
             except queue.Empty:
                 self._left_behind = well = True
                 continue
-            self._hurry.wait(GATHER_SECONDS)  # one commit for all that comes in meanwhile
-            self._hurry.clear()
-            while len(batch) < MAX_BATCH:
-                try:
-                    batch.append(self._waiting.get_nowait())
-                except queue.Empty:
-                    break
+            self._gather(batch)
             stop = None in batch
             waiting = [w for w in batch if w is not None]
             try:
@@ -216,6 +212,19 @@ class DatabaseRecorder:
                 log.exception("the ledger could not write %d records", len(waiting))
             for _ in batch:
                 self._waiting.task_done()
+
+    def _gather(self, batch: list[QueuedRecord | None]) -> None:
+        """Add what comes in meanwhile, so that there is one commit for it."""
+        for seconds in (GATHER_SECONDS, LEDGER_SECONDS):
+            is_asked_for = self._hurry.wait(seconds)
+            self._hurry.clear()
+            while len(batch) < MAX_BATCH:
+                try:
+                    batch.append(self._waiting.get_nowait())
+                except queue.Empty:
+                    break
+            if is_asked_for or not all(isinstance(w.record if w else None, Decision) for w in batch):
+                return
 
     def _store_all(self, waiting: list[QueuedRecord]) -> bool:
         """Whether the database took them."""
