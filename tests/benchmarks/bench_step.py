@@ -6,6 +6,8 @@ Run: python tests/benchmarks/bench_step.py [--steps 100000] [--parts overhead wh
    steps in SQLite behind faiss, three agreeing samples (after 10 ms), six demonstrations, records kept in the database.
    Six random windows each time: of trajectories that were not read yet, of such whose texts were not shown yet, and of
    such that this process has shown. Then behind histories of 10, 100 and 400 steps, each a step longer than the last.
+   Beside it stands what a call of `Episode.complete` takes outside of the step: reading the situation, writing the
+   record and making the response.
 2. A whole step with one n=3 call, against a bare `litellm.acompletion` of the same messages, both to an HTTP server in
    another process that answers at once; taken in turn. The same with MiniLM embedding each new observation.
 3. Import times, each the best of several fresh processes.
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -44,6 +47,10 @@ from tests.benchmarks.bench_bank import STEPS_EACH, make, trajectories
 from tests.fake_openai import FakeOpenAI, Reply
 
 PARTS = ("imports", "reading", "whole", "overhead")
+GOALS = {"p50": 0.7, "p99": 3.0}
+"""Milliseconds of decision overhead."""
+COLD, UNSHOWN, SHOWN, BEHIND = 150, 250, 1_100, 120
+"""Steps that are measured: percentiles stand, and all parts together end within two minutes on two free cores."""
 DELAY = 0.01
 """Seconds that the scripted student takes: as with any model, the last step's records are written meanwhile."""
 ANSWER = "Thought: It has to be washed, so the sink is next.\nAction: go to sink 1"
@@ -84,13 +91,19 @@ def build(url: str, student: object, embedder: str) -> agentcascade.Cascade:
     )
 
 
-async def play(cascade: agentcascade.Cascade, conversations: list[list[dict[str, str]]]) -> list[object]:
-    decisions = []
+async def play(cascade: agentcascade.Cascade, conversations: list[list[dict[str, str]]]) -> list[tuple[float, float]]:
+    """Milliseconds of overhead of a step behind each, and those that the call takes outside of the step."""
+    taken = []
     for i, messages in enumerate(conversations):
         episode = cascade.episode(id=f"bench-{i}", goal=messages[1]["content"])
+        started = time.perf_counter()
         await episode.complete(messages)
-        decisions += episode.decisions
-    return decisions
+        seconds = time.perf_counter() - started
+        (decision,) = episode.decisions
+        assert decision.answered_by == "student", decision
+        assert len(decision.demonstrations) == 6, decision
+        taken.append((decision.overhead_ms, (seconds - decision.seconds) * 1000))
+    return taken
 
 
 async def play_on(cascade: agentcascade.Cascade, history: int, steps: int) -> list[float]:
@@ -133,19 +146,23 @@ def overhead(steps: int) -> None:
         print(f"bank of {len(bank.retriever):,} steps, filled in {time.perf_counter() - started:.0f} s")
         with build(url, agentcascade.ScriptedModel([ANSWER], delay=DELAY), "hashing:384") as cascade:
             cascade = cascade.twin(bank=bank)  # the same database, with vectors that cost nothing to make
-            all_situations = situations(2_800)
-            cold = asyncio.run(play(cascade, all_situations[:300]))
+            left = iter(situations(COLD + UNSHOWN + SHOWN))
+            cold = asyncio.run(play(cascade, list(islice(left, COLD))))
             bank._load(range(1, steps // STEPS_EACH + 1))
-            unshown = asyncio.run(play(cascade, all_situations[300:800]))
+            unshown = asyncio.run(play(cascade, list(islice(left, UNSHOWN))))
             show_all(cascade, steps // STEPS_EACH)
-            decisions = asyncio.run(play(cascade, all_situations[800:]))
-            behind = {n: asyncio.run(play_on(cascade, n, 250))[50:] for n in (10, 100, 400)}
-        assert all(d.answered_by == "student" and len(d.demonstrations) == 6 for d in decisions)
-        print(f"decision overhead: {percentiles([d.overhead_ms for d in decisions])}  (goal: p50 0.7 ms, p99 3 ms)")
-        print(f"  demonstrations shown for the first time: {percentiles([d.overhead_ms for d in unshown])}")
-        print(f"  trajectories yet to be read from the database: {percentiles([d.overhead_ms for d in cold])}")
+            shown = asyncio.run(play(cascade, list(left)))
+            behind = {n: asyncio.run(play_on(cascade, n, BEHIND + 20))[20:] for n in (10, 100, 400)}
+        goals = ", ".join(f"{name} {goal} ms" for name, goal in GOALS.items())
+        overheads, outside = zip(*shown)
+        print(f"decision overhead: {percentiles(overheads)}  (goal {goals})")
+        print(f"  demonstrations shown for the first time: {percentiles([own for own, _ in unshown])}  (goal {goals})")
+        print(f"  trajectories yet to be read from the database: {percentiles([own for own, _ in cold])}  (no goal)")
+        print(f"  situation, record and response, outside of the step: {percentiles(outside)}  (no goal)")
+        first = float(np.median(behind[10]))
         for n, own in behind.items():
-            print(f"  behind {n} steps: {percentiles(own)}  (goal: the same at 10, 100 and 400)")
+            ratio = float(np.median(own)) / first
+            print(f"  behind {n} steps: {percentiles(own)}, p50 {ratio:.2f} × that behind 10  (goal {goals}, 1.0 ×)")
         database.close()
 
 
@@ -206,7 +223,7 @@ def whole_step(rounds: int) -> None:
     process.join()
 
 
-def best(arguments: list[str], times: int = 9) -> float:
+def best(arguments: list[str], times: int = 5) -> float:
     taken = []
     for _ in range(times):
         started = time.perf_counter()
@@ -219,7 +236,8 @@ def imports() -> None:
     nothing = best(["-c", "pass"])
     package, shown = best(["-c", "import agentcascade"]), best(["-m", "agentcascade", "--help"])
     print(
-        f"python alone {nothing:.3f} s; import agentcascade {package:.3f} s (target 0.15); --help {shown:.3f} s (0.35)"
+        f"python alone {nothing:.3f} s; import agentcascade {package:.3f} s (goal 0.15 s); "
+        f"--help {shown:.3f} s (goal 0.35 s)"
     )
 
 
@@ -251,14 +269,14 @@ async def reading(rounds: int) -> None:
             whole.append((time.perf_counter() - middle) * 1000)
         print(
             f"situation behind {calls} tool calls: {np.median(kept):.3f} ms, of the whole conversation "
-            f"{np.median(whole):.3f} ms ({np.median(whole) / np.median(kept):.0f} times; target 0.3 ms)"
+            f"{np.median(whole):.3f} ms ({np.median(whole) / np.median(kept):.0f} times; goal 0.3 ms)"
         )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     chosen = parser.parse_args()
     if "imports" in chosen.parts:
