@@ -262,10 +262,10 @@ def test_an_episode_shows_each_sample_beside_the_others(page, site):
     deferred = find(page, "#step-2")
     ballots = [e.text.replace("\n", " ") for e in deferred.find_elements("css selector", ".ballots li")]
     assert ballots == [
-        "A Sample 1 · most votes go to desk 1",
-        "B Sample 2 · ≠ differs go to shelf 2",
+        "A Sample 1 · ≠ tied go to desk 1",
+        "B Sample 2 · ≠ tied go to shelf 2",
         "– Sample 3 · ≠ no usable action",
-        "teacher ≠ differs from the most votes, no sample said it look",
+        "teacher ≠ differs from the tied votes, no sample said it look",
     ]
     assert "≠ A 1 of 2, B 1 of 2, 1 unusable" in deferred.text
     agreed = find(page, "#step-4")

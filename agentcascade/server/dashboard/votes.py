@@ -59,23 +59,39 @@ def teachers_ballot(step: EpisodeStep) -> tuple[str, str, bool] | None:
         action = decision.action
     if action is None:
         return None
-    majority = next(iter(decision.votes), None) if not step.kind else _majority(step)
-    if majority is None:
+    leading = _leading(decision.votes) if not step.kind else _majority(step)
+    if not leading:
         return action, "no sample to compare with", True
-    if action == majority:
-        return action, "same as the most votes", True
+    if action in leading:
+        return action, "same as the most votes" if len(leading) == 1 else "same as one of the tied votes", True
     sampled = action in decision.votes or any(s.action == action for s in step.drawn)
-    return action, "differs from the most votes" + (", one sample said it" if sampled else ", no sample said it"), False
+    most = "the most votes" if len(leading) == 1 else "the tied votes"
+    return action, f"differs from {most}" + (", one sample said it" if sampled else ", no sample said it"), False
 
 
-def _majority(step: EpisodeStep) -> str | None:
+def _majority(step: EpisodeStep) -> frozenset[str]:
     if step.kind == "audit" or not step.drawn:
-        return step.decision.action
+        return frozenset() if step.decision.action is None else frozenset((step.decision.action,))
     counts: dict[str, int] = {}
     for sample in step.drawn:
         if sample.action is not None:
             counts[sample.action] = counts.get(sample.action, 0) + sample.weight
-    return max(counts, key=lambda action: counts[action], default=None)
+    return _leading(counts)
+
+
+def _leading(votes: Mapping[str, int]) -> frozenset[str]:
+    """The actions with the most votes; several where they are tied."""
+    most = max(votes.values(), default=0)
+    return frozenset(action for action, number in votes.items() if number == most)
+
+
+def _said(action: str, leading: frozenset[str], classes: int) -> tuple[str, bool]:
+    """What a ballot is beside the others, in words, and whether it is theirs."""
+    if classes == 1:
+        return "agrees", True
+    if action not in leading:
+        return "differs", False
+    return ("most votes", True) if len(leading) == 1 else ("tied", False)
 
 
 def _letter(action: str, letters: dict[str, str]) -> str:
@@ -88,13 +104,11 @@ def _round(
     total = sum(votes.values())
     ballots: list[Ballot] = []
     ordered = sorted(votes.items(), key=lambda vote: -vote[1])
-    top = ordered[0][0] if ordered else None
+    leading = _leading(votes)
     each = total + invalid <= MOST
     for action, number in ordered:
-        letter, agrees = _letter(action, letters), action == top
-        says = "most votes" if agrees else "differs"
-        if len(ordered) == 1:
-            says = "agrees"
+        letter = _letter(action, letters)
+        says, agrees = _said(action, leading, len(ordered))
         for _ in range(number if each else 1):
             name = f"Sample {len(ballots) + 1}" if each else f"{number} of {total} samples"
             ballots.append(Ballot(name, letter, action, says, agrees))
@@ -112,21 +126,14 @@ def _drawn(step: EpisodeStep, letters: dict[str, str]) -> Round:
         if sample.action is not None:
             counts[sample.action] = counts.get(sample.action, 0) + sample.weight
     ordered = sorted(counts.items(), key=lambda vote: -vote[1])
-    top = ordered[0][0] if ordered else None
+    leading = _leading(counts)
     for action, _ in ordered:
         _letter(action, letters)
     ballots = []
     for i, sample in enumerate(step.drawn[:MOST]):
-        agrees = sample.action is not None and sample.action == top
-        says = (
-            "no usable action"
-            if sample.action is None
-            else "agrees"
-            if len(ordered) == 1
-            else "most votes"
-            if agrees
-            else "differs"
-        )
+        says, agrees = "no usable action", False
+        if sample.action is not None:
+            says, agrees = _said(sample.action, leading, len(ordered))
         letter = "–" if sample.action is None else letters[sample.action]
         note = sample.invalid or sample.member
         ballots.append(Ballot(f"Sample {i + 1}", letter, sample.action, says, agrees, note))
