@@ -121,6 +121,14 @@ class EpisodeQueries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def oldest(self, namespace: str | None) -> datetime | None:
+        """When the first step was taken that is still there; off an index."""
+        first = select(decisions.c.created_at).order_by(decisions.c.created_at).limit(1)
+        if namespace is not None:
+            first = first.where(decisions.c.namespace == namespace)
+        with self._database.begin() as connection:
+            return connection.execute(first).scalar()
+
     def steps(self, selection: Selection, limit: int, before: str | None = None) -> Page:
         """Decisions, the newest first. A cursor that is not the selection's raises `InvalidRequest`."""
         with self._database.begin() as connection:

@@ -12,7 +12,7 @@ from agentcascade.ledger.dashboard_rows import sum_points
 from agentcascade.ledger.episode_pages import LOOKED_THROUGH, EpisodeQueries
 from agentcascade.ledger.trends import TrendReader
 from agentcascade.server.dashboard import charts
-from agentcascade.server.dashboard.query import PERIODS, TAKEN, ViewQuery, read_query, read_time
+from agentcascade.server.dashboard.query import PERIODS, TAKEN, ViewQuery, read_query, read_time, usual_period
 from agentcascade.server.dashboard.rendering import Templates
 from agentcascade.server.dashboard.votes import rounds_of, teachers_ballot
 from agentcascade.storage import Database
@@ -37,7 +37,7 @@ class Pages:
 
     def overview(self, namespace: str | None, question: Question, signed_in: bool) -> bytes:
         """Savings first, then their course, drift, agreement, goals, the latest steps."""
-        view = read_query(question, namespace)
+        view = self._view(question, namespace)
         selection = view.selection
         trend = self._trends.read(selection, view.bucket)
         sums = sum_points(p.spending for p in trend.points)
@@ -72,7 +72,7 @@ class Pages:
 
     def steps(self, namespace: str | None, question: Question, signed_in: bool) -> bytes:
         """Decisions, the newest first."""
-        view = read_query(question, namespace)
+        view = self._view(question, namespace)
         found = self._episodes.steps(view.selection, ROWS, question.get("before"))
         return self._render(
             "steps.html", "steps", view, namespace, signed_in, steps=found.rows, before=found.before,
@@ -81,7 +81,7 @@ class Pages:
 
     def episodes(self, namespace: str | None, question: Question, signed_in: bool) -> bytes:
         """Episodes, the newest first."""
-        view = read_query(question, namespace)
+        view = self._view(question, namespace)
         before = read_time(question["before"], "before") if "before" in question else None
         found = self._episodes.episodes(view.selection, ROWS, before)
         return self._render(
@@ -105,6 +105,14 @@ class Pages:
             "episode.html", "episodes", view, namespace, signed_in, episode=found, steps=steps, first=first,
             size=STEPS, at=lambda first: address("/dashboard/episode", first=first or None),
         )  # fmt: skip
+
+    def _view(self, question: Question, namespace: str | None) -> ViewQuery:
+        if any(question.get(name) for name in ("period", "from")):
+            return read_query(question, namespace)
+        space = namespace if namespace is not None else question.get("client", "").strip() or None
+        return read_query(
+            question, namespace, usual_period(None if "\x00" in (space or "") else self._episodes.oldest(space))
+        )
 
     def _render(
         self, template: str, here: str, view: ViewQuery, namespace: str | None, signed_in: bool, **values: Any

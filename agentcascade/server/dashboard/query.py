@@ -14,6 +14,7 @@ from agentcascade.types import now
 
 PERIODS = {
     "1h": (1, "last hour"),
+    "6h": (6, "last 6 hours"),
     "24h": (24, "last 24 hours"),
     "7d": (168, "last 7 days"),
     "30d": (720, "last 30 days"),
@@ -60,8 +61,18 @@ class ViewQuery(NamedTuple):
         return f"{path}?{urlencode(fields)}" if fields else path
 
 
-def read_query(query: Mapping[str, str], namespace: str | None) -> ViewQuery:
+def usual_period(oldest: datetime | None) -> str:
+    """The period of an address that says none: a day, or the shorter one that holds all there is."""
+    if oldest is None:
+        return USUAL
+    age = now() - oldest
+    return next((p for p, (hours, _) in PERIODS.items() if p == USUAL or age < timedelta(hours=hours)), USUAL)
+
+
+def read_query(query: Mapping[str, str], namespace: str | None, usual: str = USUAL) -> ViewQuery:
     """The view that an address asks for; `namespace` is all that its reader may see, None where that is everything.
+
+    Without a period it is of the `usual` one.
 
     Raises `InvalidRequest` for what is none.
     """
@@ -75,7 +86,7 @@ def read_query(query: Mapping[str, str], namespace: str | None) -> ViewQuery:
             f"taken={fields['taken'][:40]!r}: {did_you_mean(fields['taken'], [t for t in TAKEN if t])}"
         )
     present = now()
-    period = "" if fields["from"] else fields["period"] or USUAL
+    period = "" if fields["from"] else fields["period"] or usual
     if period and period not in PERIODS:
         raise InvalidRequest(f"period={period[:40]!r}: {did_you_mean(period, PERIODS)}")
     since = present - timedelta(hours=PERIODS[period][0]) if period else read_time(fields["from"], "from")

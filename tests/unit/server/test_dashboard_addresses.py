@@ -14,6 +14,7 @@ from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.ledger import episode_pages, trends
 from agentcascade.ledger.selection import Selection
+from agentcascade.server.dashboard.query import read_query, usual_period
 from agentcascade.storage import open_database
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.rate_limiter import RateLimiter
@@ -164,3 +165,15 @@ def test_trends_of_ever_other_times_are_forgotten(file, monkeypatch):
         view = Selection(since=began + timedelta(microseconds=i), until=began + timedelta(hours=1))
         assert sum(p.spending.steps for p in reader.read(view, "minute").points) >= 59
         assert sum(1 + len(points) for _, points in reader._known.values()) <= 50
+
+
+@pytest.mark.parametrize(
+    ("age", "period"),
+    [(None, "24h"), (0.01, "1h"), (0.9, "1h"), (1.1, "6h"), (5.9, "6h"), (6.1, "24h"), (9000, "24h")],
+)
+def test_a_view_that_says_no_period_is_of_what_there_is_up_to_a_day(age: float | None, period: str) -> None:
+    usual = usual_period(None if age is None else now() - timedelta(hours=age))
+    assert usual == period
+    assert read_query({}, None, usual).period == period
+    assert read_query({"period": "7d"}, None, usual).period == "7d"
+    assert "period" not in read_query({}, None, usual).fields, "addresses go on to say none"
