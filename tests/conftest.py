@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, Script
 from hypothesis import HealthCheck, settings
 
 from agentcascade._util import known_secrets
+from tests.fake_openai import FakeOpenAI, Reply, Script
 from tests.fresh_databases import replay_migrations
+from tests.postgres import pgvector_server, pgvector_url, postgres_server, postgres_url  # noqa: F401
 
 # Modules of tests, whose assertions pytest rewrites, and what subprocesses import are compiled once.
 sys.dont_write_bytecode = False
@@ -33,7 +34,7 @@ settings.register_profile(
     deadline=None,
     derandomize="HYPOTHESIS_MAX_EXAMPLES" not in os.environ,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", 50)),
+    max_examples=int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", 30)),
 )
 settings.load_profile("default")
 replay_migrations()

@@ -1,4 +1,7 @@
-"""A real PostgreSQL server for tests, on a free loopback port, thrown away at the end; imported by conftest.py."""
+"""A real PostgreSQL server for tests, on a free loopback port, thrown away at the end.
+
+conftest.py alone imports the fixtures: each module that did would start a server of its own, which stays until the end.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,21 @@ def serving(binaries: Path, *packages: Path) -> Iterator[str]:
     )
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-c", "fsync=off"],
+            [
+                binaries / "postgres",
+                "-D",
+                data,
+                "-p",
+                str(port),
+                "-h",
+                "127.0.0.1",
+                "-k",
+                folder,
+                "-c",
+                "fsync=off",
+                "-c",
+                "max_connections=400",
+            ],
             stdout=log,
             stderr=log,
             **start,  # type: ignore[call-overload]

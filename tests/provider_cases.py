@@ -12,7 +12,6 @@ from decimal import Decimal
 from typing import Any
 
 import openai
-from provider import USAGE, Answer, Out, Provider, last, part, whole
 
 from agentcascade.errors import EmptyCompletion, bill_of
 from agentcascade.models.anthropic import AnthropicModel
@@ -26,6 +25,7 @@ from agentcascade.models.quirks import NO_THINKING
 from agentcascade.models.responses import ResponsesModel
 from agentcascade.models.responses_calls import responses_calls
 from agentcascade.types import Completion, Delta, Usage
+from tests.provider import USAGE, Answer, Out, Provider, last, part, whole
 
 PRICE = Price(input="1", output="10", long_context=((1000, Price(input="2", output="20")),))
 PRICES = PriceTable({"m": PRICE, "openai/m": PRICE, "127.0.0.1/m": PRICE, "anthropic/m": PRICE})

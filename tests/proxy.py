@@ -11,13 +11,13 @@ from typing import Any
 
 import httpx
 import uvicorn
-from fake_openai import FakeOpenAI
 
 from agentcascade.config.load import CascadeConfig
 from agentcascade.server.app import create_app
 from agentcascade.server.connections import limited_protocol
 from agentcascade.storage import open_database
 from agentcascade.storage.keys import Keys
+from tests.fake_openai import FakeOpenAI
 
 UPSTREAM_KEY = "sk-upstream-0123456789abcdefghij"
 PRICE = {"input": "1", "output": "2"}

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import chromium
-from fake_openai import FakeOpenAI
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import Proxy, serving, settings
+from tests.chromium import chromium
+from tests.fake_openai import FakeOpenAI
 
+pytest.importorskip("fastapi", reason="needs the extra `server`")
 from agentcascade.config.load import CascadeConfig
 from agentcascade.server.browsers import BrowserGuard, host_name
+from tests.proxy import Proxy, serving, settings
 
 ASK = json.dumps({"model": "default", "messages": [{"role": "user", "content": "pay"}]})
 CHAT = "/v1/chat/completions"

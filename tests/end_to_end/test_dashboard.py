@@ -15,7 +15,6 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from chromium import chromium, complaints, requested, resize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +26,7 @@ from agentcascade.storage.rate_limiter import RateLimiter
 from agentcascade.storage.recorder import write_records
 from agentcascade.storage.sessions import Sessions
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Usage, now
+from tests.chromium import chromium, complaints, requested, resize
 
 fastapi = pytest.importorskip("fastapi", reason="needs fastapi: pip install 'agentcascade[server]'")
 uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'agentcascade[server]'")

@@ -11,13 +11,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
+
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import serving, settings
-
 from agentcascade.config.load import CascadeConfig
 from agentcascade.telemetry.logs import StructuredFormatter
+from tests.proxy import serving, settings
 
 KEY = "Zq7/plain+form=0123456789xyz"
 """Of no form that a pattern knows."""

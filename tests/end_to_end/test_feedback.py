@@ -9,14 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fake_openai import FakeOpenAI, Reply
+
+from tests.fake_openai import FakeOpenAI, Reply
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import serving, settings
 from sqlalchemy import func, select
 
 from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import open_database, tables
+from tests.proxy import serving, settings
 
 
 def banked(url: str) -> int:

@@ -8,17 +8,18 @@ from typing import Any
 
 import openai
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
+
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 pytest.importorskip("anthropic", reason="needs the extra `anthropic`")
 import anthropic
-from proxy import serving, settings
 
 import agentcascade
 from agentcascade.config.load import CascadeConfig
 from tests import fake_anthropic
 from tests.fake_anthropic import FakeAnthropic
+from tests.proxy import serving, settings
 
 HISTORY = {"keep": 2, "every": 2, "carry": 150}
 STEPS = 7

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from fake_openai import FakeOpenAI, Reply
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -20,6 +19,7 @@ from agentcascade.cli import main
 from agentcascade.cli.presets import ABOUT, PRESETS, Answers, configuration, scalar
 from agentcascade.config.load import CascadeConfig
 from agentcascade.config.schema import FILE, MODELINE
+from tests.fake_openai import FakeOpenAI, Reply
 from tests.terminal import Terminal, install_program
 
 KEY = "sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789"

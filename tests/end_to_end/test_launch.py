@@ -22,12 +22,12 @@ from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
-from fake_openai import FakeOpenAI, Reply, Request
-from provider import Out, Provider, last, part
 
 from agentcascade.cli import main
 from tests import fake_anthropic
 from tests.fake_anthropic import FakeAnthropic
+from tests.fake_openai import FakeOpenAI, Reply, Request
+from tests.provider import Out, Provider, last, part
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 

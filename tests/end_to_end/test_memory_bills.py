@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_openai import Reply, Request
-from memory_parts import history
 
 from agentcascade.assembly.memory import build_memory
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.storage import open_database
 from agentcascade.types import Recall
+from tests.fake_openai import Reply, Request
+from tests.memory_parts import history
 
 QUESTION = "When did Ann adopt her dog?"
 USAGE = {

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from fake_openai import Reply
 
 from agentcascade.assembly.components import find_module
 from agentcascade.cli import main
+from tests.fake_openai import Reply
 
 TALKS = {
     "garden": ["roses", "a fence", "the pond", "apple trees"],

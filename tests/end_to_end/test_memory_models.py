@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
-from memory_parts import history
 from sqlalchemy import select
 
 from agentcascade.assembly.memory import build_memory
@@ -19,6 +17,8 @@ from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.storage import open_database
 from agentcascade.storage.tables import recall_calls
 from agentcascade.types import Recall
+from tests.fake_openai import FakeOpenAI, Reply, Request
+from tests.memory_parts import history
 
 QUESTION = "When did Ann adopt her dog?"
 USAGE = {"prompt_tokens": 700, "completion_tokens": 30, "prompt_tokens_details": {"cached_tokens": 200}}

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_openai import FakeOpenAI
-from fake_openai import Reply as Said
+
+from tests.fake_openai import FakeOpenAI
+from tests.fake_openai import Reply as Said
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 pytest.importorskip("anthropic", reason="needs the extra `anthropic`")
 import anthropic
-from proxy import Proxy, serving, settings
 
 from agentcascade.config.load import CascadeConfig
 from tests import fake_anthropic
 from tests.fake_anthropic import FakeAnthropic, Reply, call, text, thinking
+from tests.proxy import Proxy, serving, settings
 
 CLAUDE_CODE = json.loads((Path(__file__).parents[1] / "data" / "claude_code.json").read_text(encoding="utf-8"))
 """Requests of Claude Code 2.1.197 at a task with one call of Bash: its title, and two steps. Texts are cut."""

@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from fake_openai import FakeOpenAI, Reply
+
+from tests.fake_openai import FakeOpenAI, Reply
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import Proxy, serving, settings
-
 from agentcascade._util.ports import free_port
 from agentcascade.config.load import CascadeConfig
+from tests.proxy import Proxy, serving, settings
 
 HI: Any = [{"role": "user", "content": "hi"}]
 ROUTES = ["openai/teacher", "openai/gpt-5", "groq/teacher", "deepseek/teacher"]

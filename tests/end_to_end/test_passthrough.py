@@ -12,17 +12,17 @@ from typing import Any
 
 import openai
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
+
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import Proxy, serving
-
 from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import ConfigError
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.server.app import create_app
 from agentcascade.storage import open_database
 from agentcascade.telemetry.logs import StructuredFormatter
+from tests.proxy import Proxy, serving
 
 ALICE, BOB = "sk-alice-0123456789abcdefghijkl", "sk-bob-9876543210zyxwvutsrqponm"
 FORMLESS = "Zq7/plain+form=0123456789xyz"
@@ -92,7 +92,7 @@ def test_the_model_that_a_client_names_is_asked_with_its_own_key(
 
 
 def test_responses_are_passed_through_as_well(tmp_path: Path) -> None:
-    from provider import Provider, whole
+    from tests.provider import Provider, whole
 
     with ExitStack() as stack:
         provider = stack.enter_context(Provider(lambda body, out: out.json(whole({"content": "hello"}))))

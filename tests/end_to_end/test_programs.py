@@ -21,9 +21,9 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from fake_openai import FakeOpenAI, Reply, Request
 
 from agentcascade._util.ports import free_port
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 

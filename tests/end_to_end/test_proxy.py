@@ -20,16 +20,17 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from fake_openai import FakeOpenAI, Reply, Request
+
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import UPSTREAM_KEY, settings
 from sqlalchemy import select
 
 from agentcascade._util.ports import free_port
 from agentcascade.storage import open_database, tables
 from agentcascade.storage.keys import Keys
 from agentcascade.types import now
+from tests.proxy import UPSTREAM_KEY, settings
 
 CLIENTS_OWN = "sk-clients-own-0123456789abcdef"
 CONTENTS = "the quick brown secret of the client"

@@ -17,16 +17,16 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
-from postgres import postgres_server, postgres_url  # noqa: F401
+
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import serving, settings
 from sqlalchemy import Engine, event, select
 
 from agentcascade._util.ports import free_port
 from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import open_database, tables
+from tests.proxy import serving, settings
 
 
 class Wire:
@@ -106,7 +106,7 @@ def until(look: Callable[[], Any], seconds: float = 90) -> Any:
 
 
 @pytest.fixture
-def wire(postgres_url: str) -> Iterator[tuple[Wire, str]]:  # noqa: F811
+def wire(postgres_url: str) -> Iterator[tuple[Wire, str]]:
     """A wire to a fresh database, and the URL that goes through it."""
     parts = urlsplit(postgres_url)
     assert parts.hostname
@@ -123,7 +123,7 @@ Fault = Literal["hush", "cut"]
 @pytest.mark.parametrize("fault", ["hush", "cut"])
 def test_postgres_goes_away_in_mid_run(
     wire: tuple[Wire, str],
-    postgres_url: str,  # noqa: F811
+    postgres_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     fault: Fault,
@@ -202,7 +202,7 @@ def test_an_sqlite_file_that_may_not_be_written_any_more(tmp_path: Path, read_on
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_characters_that_a_database_does_not_store(
     kind: str,
-    postgres_url: str,  # noqa: F811
+    postgres_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,18 +9,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
 from hypothesis import HealthCheck, given, settings
+
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 pytest.importorskip("schemathesis", reason="needs the extra `dev`")
 import schemathesis
-from proxy import Proxy, serving
-from proxy import settings as configuration
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
 from agentcascade.config.load import CascadeConfig
+from tests.proxy import Proxy, serving
+from tests.proxy import settings as configuration
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", 60))
 EPISODE = "ep-known"

@@ -19,11 +19,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from fake_openai import FakeOpenAI, Reply, Request
 from openai import NotFoundError, OpenAI
-from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade._util.ports import free_port
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 
@@ -88,7 +87,7 @@ class Replicas:
 
 
 @pytest.fixture(scope="module")
-def replicas(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:  # noqa: F811
+def replicas(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
     import psycopg
 
     with psycopg.connect(postgres_server, autocommit=True) as connection:

@@ -12,15 +12,16 @@ from typing import Any
 
 import openai
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
 from pydantic import BaseModel
 
+from tests.fake_openai import FakeOpenAI, Reply, Request
+
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import Proxy, serving, settings
 from sqlalchemy import select
 
 from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import open_database, tables
+from tests.proxy import Proxy, serving, settings
 
 LOOK: Any = {"type": "function", "name": "look", "strict": False,
              "parameters": {"type": "object", "properties": {"at": {"type": "string"}}}}  # fmt: skip

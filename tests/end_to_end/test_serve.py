@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
+
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import UPSTREAM_KEY, Proxy, serving, settings
 from sqlalchemy import select
 
 from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import open_database, tables
 from agentcascade.storage.switch import Switch
+from tests.proxy import UPSTREAM_KEY, Proxy, serving, settings
 
 Serve = Callable[..., tuple[Proxy, FakeOpenAI]]
 

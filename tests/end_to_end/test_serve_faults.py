@@ -12,14 +12,15 @@ from typing import Any
 
 import httpx
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
+
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import Proxy, serving, settings
 from sqlalchemy import select, text
 
 from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import open_database, tables
+from tests.proxy import Proxy, serving, settings
 
 ASK = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
+
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from proxy import Proxy, serving, settings
-
 from agentcascade.config.load import CascadeConfig
+from tests.proxy import Proxy, serving, settings
 
 GOAL = "unseal vault seven of acme"
 ANSWER = "turn the obsidian dial to heliotrope"

@@ -40,7 +40,6 @@ from agentcascade.storage.tables import batch_requests, reservations
 from agentcascade.storage.tables import batches as batches_table
 from agentcascade.types import Account, Usage
 from tests.batch_provider import USAGE, BatchProvider, Held, Json, completion, say
-from tests.postgres import postgres_server, postgres_url  # noqa: F401
 
 NAME = "openai/gpt-4o-mini"
 BATCH = 0.075, 0.3

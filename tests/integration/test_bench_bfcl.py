@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from bfcl_rows import ALL, RECORDED, RIGHT, STUDENTS, TEACHER, Write, answers, data_folder, said
 from click.testing import CliRunner
 
 from agentcascade.cli import main
 from agentcascade.envs.bfcl.models import PREFIX
+from tests.bfcl_rows import ALL, RECORDED, RIGHT, STUDENTS, TEACHER, Write, answers, data_folder, said
 from tests.inline_pool import plays_here  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("plays_here")

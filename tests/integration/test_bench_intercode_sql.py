@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from fake_openai import FakeOpenAI, Reply, Request
 
 from agentcascade.bench.records import EpisodeJob
 from agentcascade.bench.worker import Setup, Worker
@@ -19,6 +18,7 @@ from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.intercode_sql import answers, keep
 from agentcascade.envs.recorded.models import shuffled
 from agentcascade.errors import ConfigError, EnvironmentFailed
+from tests.fake_openai import FakeOpenAI, Reply, Request
 from tests.inline_pool import plays_here  # noqa: F401
 from tests.intercode_data import clear_caches, data_folder
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from fake_openai import FakeOpenAI, Reply, Request
 from tiny_runs import play
 from tiny_suite import right
 
@@ -29,6 +28,7 @@ from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import BenchError
 from agentcascade.messages import text_of
 from agentcascade.models.tokens import token_counter
+from tests.fake_openai import FakeOpenAI, Reply, Request
 from tests.inline_pool import plays_here  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("plays_here")

@@ -10,10 +10,10 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from plugins import install_here
 
 from agentcascade.cli import main
 from agentcascade.cli.bench import command
+from tests.plugins import install_here
 
 OPTIONS = Path(__file__).parents[1] / "data" / "bench_options.jsonl"
 """Suite, name, flags, default and type of every option, as they were before suites were registered"""

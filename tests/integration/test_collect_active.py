@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tiny_suite import Suite, Teacher
 
 from agentcascade import build
 from agentcascade.bank.active import account_of
@@ -34,8 +35,6 @@ from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Call, Decision, Usage
 from tests.batch_provider import BatchProvider, completion
 from tests.fake_openai import FakeOpenAI, Reply, Request
-from tests.postgres import postgres_server, postgres_url  # noqa: F401
-from tests.tiny_suite import Suite, Teacher
 
 COOL, HEAT = "cool an apple in the fridge", "heat some bread"
 POOL = [f"{COOL} {n}" for n in range(3)] + [f"{HEAT} {n}" for n in range(3)]

@@ -22,7 +22,6 @@ from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Call, Decision, Usage
 from tests.fake_openai import FakeOpenAI, Reply, Request
-from tests.postgres import postgres_server, postgres_url  # noqa: F401
 
 COOL, HEAT = "cool an apple in the fridge", "heat some bread"
 TEACHER_CALL = Decimal("0.0014")

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fake_openai import FakeOpenAI, Reply, Request
 from openai import OpenAI
-from proxy import PRICE, serving, settings
 
 import agentcascade
 from agentcascade.config.load import CascadeConfig
 from agentcascade.storage import open_database
 from agentcascade.storage.tables import calls, decisions
+from tests.fake_openai import FakeOpenAI, Reply, Request
+from tests.proxy import PRICE, serving, settings
 
 SAID = {"a": "look", "b": "look", "c": "go", "teacher": "teach"}
 ASK: list[Any] = [{"role": "user", "content": "hi"}]

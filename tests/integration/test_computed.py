@@ -6,8 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from memory_parts import Slow, history
-from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.assembly.memory import make_memory
 from agentcascade.assembly.resources import Resources
@@ -18,6 +16,7 @@ from agentcascade.storage import open_database
 from agentcascade.storage.computed_cache import ComputedCache
 from agentcascade.storage.retention import RetentionPolicy, prune
 from agentcascade.types import Turn, now
+from tests.memory_parts import Slow, history
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade import ScriptedModel, Step, Trajectory, build
 from agentcascade.cli import main

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.routers.step.drift import Watch
 from agentcascade.routers.step.drift_guard import PREFIX, DriftGuard

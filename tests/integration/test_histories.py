@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import MetaData, func, select
 
 from agentcascade.cli import main
@@ -217,7 +216,7 @@ def at_once(*work: Callable[[], Any], beside: Callable[[], Any], stop: Callable[
     return errors
 
 
-def test_appending_to_one_history_does_not_wait_for_another(postgres_url: str) -> None:  # noqa: F811
+def test_appending_to_one_history_does_not_wait_for_another(postgres_url: str) -> None:
     """SQLite has one writer at a time, whatever it writes; a server need not."""
     database = open_database(postgres_url)
     kept = Histories(database)

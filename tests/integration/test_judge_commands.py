@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from fake_openai import FakeOpenAI, Reply, Request
 from sqlalchemy import func, select
 
 from agentcascade import ScriptedModel, build
@@ -25,6 +24,7 @@ from agentcascade.storage import Database, open_database
 from agentcascade.storage.tables import calls, drafts, episodes
 from agentcascade.types import Usage
 from tests.batch_provider import BatchProvider, Json, completion
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 FREE = Price(input=Decimal(0), output=Decimal(0))
 PRICE = Price(input=Decimal("0.15"), output=Decimal("0.6"))

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
-from provider import Out, Provider, last, part, whole
+
+from tests.fake_openai import FakeOpenAI, Reply, Request
+from tests.provider import Out, Provider, last, part, whole
 
 pytest.importorskip("langchain_core", reason="needs the extra `langchain`")
 from langchain_core.callbacks import BaseCallbackHandler

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
 from sqlalchemy import select
 
 from agentcascade.config.load import CascadeConfig
 from agentcascade.integrations import litellm as integration
 from agentcascade.storage import open_database, tables
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 litellm = integration.litellm
 

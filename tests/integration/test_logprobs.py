@@ -8,7 +8,6 @@ from typing import Any
 
 import openai
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
 
 from agentcascade.actions.base import RegexActions
 from agentcascade.cascade import Cascade
@@ -21,6 +20,7 @@ from agentcascade.models.scripted import ScriptedModel
 from agentcascade.protocols import Verdict
 from agentcascade.step.context import StepContext
 from agentcascade.types import Situation, Tally
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 ASK = [{"role": "user", "content": "Go on."}]
 Start = Callable[..., FakeOpenAI]

@@ -21,11 +21,11 @@ import openai
 import pytest
 import yaml
 from click.testing import CliRunner
-from fake_openai import FakeOpenAI, Reply
 
 import agentcascade
 from agentcascade.cli import main
 from agentcascade.storage import open_database
+from tests.fake_openai import FakeOpenAI, Reply
 
 MADE = Path(__file__).parents[1] / "data" / "f4b833a"
 FIGURES: dict[str, Any] = json.loads((MADE / "figures.json").read_text(encoding="utf-8"))

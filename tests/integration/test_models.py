@@ -12,7 +12,6 @@ from typing import Any
 
 import litellm
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
 
 from agentcascade.errors import EmptyCompletion
 from agentcascade.models.litellm import LiteLLMModel
@@ -20,6 +19,7 @@ from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.models.tokens import token_counter
 from agentcascade.protocols import ChatModel
 from agentcascade.types import Usage
+from tests.fake_openai import FakeOpenAI, Reply, Request
 from tests.waiting import eventually
 
 ASK = [{"role": "user", "content": "Go on."}]

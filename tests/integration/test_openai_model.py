@@ -9,7 +9,6 @@ from typing import Any
 
 import openai
 import pytest
-from fake_openai import FakeOpenAI, Reply
 
 from agentcascade.assembly.components import make_model
 from agentcascade.config.sections import ModelConfig
@@ -19,6 +18,7 @@ from agentcascade.models.openai import OpenAIModel, loopback_key, needs_no_trans
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.tokens import token_counter
 from agentcascade.types import Usage
+from tests.fake_openai import FakeOpenAI, Reply
 
 ASK = [{"role": "user", "content": "hi"}]
 USAGE = {

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from postgres import pgvector_server, pgvector_url, postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import event, text
 
 from agentcascade.assembly import components
@@ -158,7 +157,7 @@ database.close()
 
 def test_several_processes_add_and_search_at_once(database: Database) -> None:
     url = database.engine.url.render_as_string(hide_password=False)
-    folders = [str(folder) for folder in Path(__file__).parents[:2]]
+    folders = [str(folder) for folder in Path(__file__).parents[:3]]
     programs = [ADDS.format(folders=folders, url=url, seed=seed) for seed in (1, 2, 3)]
     running = [
         subprocess.Popen([sys.executable, "-c", p], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from prompt_recording import HOSTILE, record
 from tiny_runs import comparable, play
 
 from agentcascade.assembly.cascade import build_all
@@ -16,6 +15,7 @@ from agentcascade.bench.suites.protocol import Task
 from agentcascade.config.load import CascadeConfig
 from agentcascade.prompts.quoting import FENCED
 from tests.inline_pool import plays_here  # noqa: F401
+from tests.prompt_recording import HOSTILE, record
 
 TEMPLATES = {
     "demonstrations": "=== Seen before, up to $mark ===\n$examples\n$mark\n=== Now ===",

@@ -15,7 +15,6 @@ from typing import Any
 import psutil
 import pytest
 from click.testing import CliRunner
-from postgres import postgres_server, postgres_url  # noqa: F401
 from tiny_runs import SETTINGS, TASKS, comparable, play
 
 from agentcascade.assembly.components import find_module

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import create_engine, func, select, text
 
 from agentcascade.errors import BudgetExceeded, ConfigError, InvalidKey, RateLimited, UnknownEpisode

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import MetaData, event, func, select
 
 from agentcascade.errors import BudgetExceeded
@@ -130,7 +129,7 @@ def test_a_balance_read_while_a_call_is_settled_counts_it_once(replicas: list[Da
     assert there.balance(KEY) == (Decimal("0.1"), 0)
 
 
-def test_paying_does_not_wait_for_the_bank(postgres_url: str) -> None:  # noqa: F811
+def test_paying_does_not_wait_for_the_bank(postgres_url: str) -> None:
     """SQLite has one writer at a time, whatever it writes; a server need not."""
     database = open_database(postgres_url)
     with database.begin(write=True):

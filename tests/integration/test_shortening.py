@@ -8,8 +8,6 @@ from decimal import Decimal
 
 import pytest
 from click.testing import CliRunner
-from fake_openai import FakeOpenAI, Reply
-from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade import ScriptedModel
 from agentcascade.bank.bank import Bank
@@ -26,6 +24,7 @@ from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import open_database
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Decision, LoggedSample, Shadow, Situation, Step, Trajectory
+from tests.fake_openai import FakeOpenAI, Reply
 
 LONG = "I need the cup. It may be in the drawer. The drawer is closed, so before anything else I open it and look."
 COUNT = token_counter()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import func, select
 
 from agentcascade.ledger.ledger import DatabaseRecorder, Ledger

@@ -12,7 +12,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import create_engine, inspect, select, text
 
 from agentcascade.bank.bank import Bank

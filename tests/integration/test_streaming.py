@@ -7,13 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
 
 from agentcascade.errors import EmptyCompletion
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.openai import OpenAIModel
 from agentcascade.models.tool_call_ids import make_id
 from agentcascade.types import Delta, Usage
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 ASK = [{"role": "user", "content": "hi"}]
 BOTH = pytest.mark.parametrize("make", [LiteLLMModel, OpenAIModel])

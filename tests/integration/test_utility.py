@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import select
 
 from agentcascade.bank import success_ranking

@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
 from pydantic import BaseModel
@@ -25,6 +24,7 @@ import agentcascade
 from agentcascade._util import known_secrets
 from agentcascade.errors import ConfigError, InvalidRequest, UnknownEpisode
 from agentcascade.storage import open_database, tables
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 ASK: list[Any] = [{"role": "user", "content": "hi"}]
 PRICE = {"input": "1", "output": "2"}

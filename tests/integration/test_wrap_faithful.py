@@ -7,10 +7,10 @@ from typing import Any
 
 import openai
 import pytest
-from provider import Answer, Out, Provider, part, whole
 
 import agentcascade
 from agentcascade.errors import ConfigError
+from tests.provider import Answer, Out, Provider, part, whole
 
 ASK: Any = [{"role": "user", "content": "go"}]
 TOLD = {"content": [{"token": "x", "logprob": -0.1, "bytes": None, "top_logprobs": []}], "refusal": None}

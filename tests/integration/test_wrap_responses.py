@@ -10,7 +10,6 @@ from typing import Any
 
 import openai
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
 from openai import AsyncOpenAI, OpenAI
 from openai.types.responses import Response, ResponseCompletedEvent, ResponseTextDeltaEvent
 from pydantic import BaseModel
@@ -19,6 +18,7 @@ from sqlalchemy import select
 import agentcascade
 from agentcascade.errors import InvalidRequest
 from agentcascade.storage import open_database, tables
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 Wrap = Callable[..., tuple[Any, FakeOpenAI]]
 LOOK: Any = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}, "strict": False}

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from structure import FLOORS, Structure, ranks, room, set_attributes
 
 import agentcascade
+from tests.structure import FLOORS, Structure, ranks, room, set_attributes
 
 ROOT = Path(agentcascade.__file__).parent
 

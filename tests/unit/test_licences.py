@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError
 
-import licences
 import pytest
+
+from tests import licences
 
 
 @pytest.mark.parametrize("extra", licences.extras())

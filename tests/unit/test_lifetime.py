@@ -15,7 +15,6 @@ from typing import Any
 
 import openai
 import pytest
-from fake_openai import FakeOpenAI, Reply
 from sqlalchemy import func, select
 
 import agentcascade
@@ -24,6 +23,7 @@ from agentcascade._util import forking, threads
 from agentcascade.errors import CascadeClosed
 from agentcascade.lifetime import Lifetime
 from agentcascade.storage import open_database, tables
+from tests.fake_openai import FakeOpenAI, Reply
 
 TASK = [{"role": "user", "content": "put a mug on the desk"}]
 PROGRAM = """

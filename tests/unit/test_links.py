@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import links
 import pytest
+
+from tests import links
 
 
 def test_no_link_leads_nowhere() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins import install_here
 
 from agentcascade import ScriptedModel, build, registry
 from agentcascade.assembly.components import format_of, make_model, make_router
@@ -14,6 +13,7 @@ from agentcascade.config.load import CascadeConfig
 from agentcascade.config.sections import ModelConfig, RouterConfig
 from agentcascade.errors import ConfigError, MissingExtra
 from agentcascade.types import Usage
+from tests.plugins import install_here
 
 
 def test_a_router_of_another_package_is_named_like_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,6 @@ from agentcascade.config.load import CascadeConfig
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.storage import open_database, tables
 from tests.fake_openai import FakeOpenAI, Reply, Request
-from tests.postgres import pgvector_server, pgvector_url  # noqa: F401
 from tests.proxy import Proxy, serving, settings
 
 GOALS = "find the red mug", "open the green door", "read the blue letter"

@@ -22,7 +22,6 @@ from agentcascade.storage.database import revision
 from agentcascade.storage.engine import new_engine
 from agentcascade.storage.keys import Keys
 from agentcascade.types import Call, Decision, Usage
-from tests.postgres import postgres_server, postgres_url  # noqa: F401
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -80,7 +79,7 @@ def test_a_server_and_its_commands_go_by_the_setting(tmp_path: Path, monkeypatch
     assert run("keys", "list").exit_code == 0
 
 
-def test_of_several_jobs_at_once_one_migrates(postgres_url: str) -> None:  # noqa: F811
+def test_of_several_jobs_at_once_one_migrates(postgres_url: str) -> None:
     """Each in a process of its own, as two pods are; SQLite's are in tests of the storage."""
     command = [sys.executable, "-m", "agentcascade", "db", "upgrade", "--url", postgres_url]
     jobs = [
@@ -93,7 +92,7 @@ def test_of_several_jobs_at_once_one_migrates(postgres_url: str) -> None:  # noq
     open_database(postgres_url, migrate=False).close()
 
 
-def test_a_server_s_role_needs_no_right_to_change_tables(postgres_url: str, tmp_path: Path) -> None:  # noqa: F811
+def test_a_server_s_role_needs_no_right_to_change_tables(postgres_url: str, tmp_path: Path) -> None:
     open_database(postgres_url).close()
     role, name = f"server_{os.getpid()}", postgres_url.rsplit("/", 1)[1]
     for statement in (

@@ -8,8 +8,6 @@ from typing import Any
 
 import openai
 import pytest
-from provider import BLOCK, Out, Provider, last, part, whole
-from provider_cases import ADAPTERS, ASK, CASES, CHAT, FORMS, KEY, PRICE, Case, ask, refuses, says
 
 from agentcascade._util.ports import free_port
 from agentcascade.errors import bill_of
@@ -19,6 +17,8 @@ from agentcascade.models.response_reader import ResponseReader
 from agentcascade.server.errors import explain
 from agentcascade.types import Usage
 from tests import anthropic_shaped
+from tests.provider import BLOCK, Out, Provider, last, part, whole
+from tests.provider_cases import ADAPTERS, ASK, CASES, CHAT, FORMS, KEY, PRICE, Case, ask, refuses, says
 
 
 def tables() -> list[Any]:

@@ -7,8 +7,6 @@ from typing import Any
 
 import openai
 import pytest
-from provider import Out, Provider
-from provider_cases import ASK, KEY, PRICES, ask
 
 from agentcascade.assembly.components import make_model
 from agentcascade.config.sections import ModelConfig
@@ -17,6 +15,8 @@ from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.responses import ResponsesModel
 from agentcascade.types import Usage
+from tests.provider import Out, Provider
+from tests.provider_cases import ASK, KEY, PRICES, ask
 
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
 REASONING = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}

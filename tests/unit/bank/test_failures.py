@@ -21,7 +21,6 @@ from agentcascade.prompts.demonstrations import render_demonstration
 from agentcascade.storage import open_database, tables
 from agentcascade.storage.outcomes import insert_outcomes
 from agentcascade.types import Action, Demonstration, Outcome, Situation, Step, Tried
-from tests.postgres import postgres_server, postgres_url  # noqa: F401
 
 ROOM = "You see a fridge 1. Call +1 415 555 0132."
 NOTHING = "Nothing happens."

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tier_sweeps import D, make_sweep
 
 from agentcascade.bench.frontier import cluster_bootstrap, hull_score, percentile_interval, policy_point, upper_hull
 from agentcascade.bench.memory.evaluation import combination_name, evaluate_router, greedy_combinations
@@ -19,6 +18,7 @@ from agentcascade.memory.types import State
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.routers.tier.log import TierLog
 from agentcascade.types import MODULES
+from tests.tier_sweeps import D, make_sweep
 
 values = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1, width=32)
 policies = st.lists(st.tuples(values, values), min_size=1, max_size=12)

@@ -13,8 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from billed import ASK, KEY, PRICE, CancelledAt, Provider, over, said
-from postgres import postgres_server, postgres_url  # noqa: F401
 
 import agentcascade
 from agentcascade import build
@@ -38,6 +36,7 @@ from agentcascade.models.tokens import token_counter
 from agentcascade.storage import open_database
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.types import Completion, Step, Trajectory, Usage
+from tests.billed import ASK, KEY, PRICE, CancelledAt, Provider, over, said
 
 SOURCES = Path(agentcascade.__file__).parent
 

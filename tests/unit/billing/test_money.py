@@ -15,11 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from billed import ASK, KEY, PRICE, CancelledAt, Provider, over
-from fake_openai import FakeOpenAI, Reply, Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.billing import door, reservation
 from agentcascade.billing.door import Door, Tab
@@ -29,6 +26,8 @@ from agentcascade.storage import budgets as module
 from agentcascade.storage import open_database
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.types import Usage, now
+from tests.billed import ASK, KEY, PRICE, CancelledAt, Provider, over
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 CALLS = st.fixed_dictionaries(
     {
@@ -204,7 +203,7 @@ async def test_the_books_hold_over_http_whatever_the_provider_does(
 
 KILLED = """
 import asyncio, sys
-from billed import ASK, KEY, PRICE
+from tests.billed import ASK, KEY, PRICE
 from agentcascade.billing import reservation
 from agentcascade.billing.door import Door, Tab
 from agentcascade.models.openai import OpenAIModel
@@ -235,9 +234,7 @@ def test_the_reservations_of_a_killed_process_end_as_spent(
     database = open_database(url)
     kept, billing = DatabaseBudgets(database), Billing()
     with FakeOpenAI(billing) as fake:
-        monkeypatch.setenv(
-            "PYTHONPATH", ":".join([str(Path(__file__).parent), str(Path(__file__).parents[2]), *sys.path])
-        )
+        monkeypatch.setenv("PYTHONPATH", ":".join([str(Path(__file__).parents[3]), *sys.path]))
         process = subprocess.Popen([sys.executable, "-c", KILLED, fake.url, url])
         while billing.requests < 20:
             assert process.poll() is None

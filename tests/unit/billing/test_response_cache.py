@@ -38,7 +38,6 @@ from agentcascade.storage.cached_responses import CachedResponses, Limits, Seale
 from agentcascade.storage.retention import RetentionPolicy, prune
 from agentcascade.types import Account, Completion, Usage
 from tests.fake_openai import FakeOpenAI, Reply
-from tests.postgres import postgres_server, postgres_url  # noqa: F401
 
 ASK: Any = [{"role": "user", "content": "hi"}]
 LOOK: Any = {"type": "function", "function": {"name": "look", "parameters": {"properties": {"a": {}, "b": {}}}}}

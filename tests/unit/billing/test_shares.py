@@ -9,7 +9,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.billing import door
 from agentcascade.billing.door import Door, Tab

@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bfcl_rows import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentcascade.envs.bfcl import keys, policies, prices, recorded, tasks
+from agentcascade.envs.bfcl.check import check
+from agentcascade.envs.recorded.policies import Played, against, auroc, likeness
+from agentcascade.errors import ConfigError, EnvironmentFailed, UnknownPrice
+from tests.bfcl_rows import (
     ALL,
     POSSIBLE,
     QUESTIONS,
@@ -29,13 +36,6 @@ from bfcl_rows import (
     forget,
     said,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from agentcascade.envs.bfcl import keys, policies, prices, recorded, tasks
-from agentcascade.envs.bfcl.check import check
-from agentcascade.envs.recorded.policies import Played, against, auroc, likeness
-from agentcascade.errors import ConfigError, EnvironmentFailed, UnknownPrice
 
 
 @pytest.fixture

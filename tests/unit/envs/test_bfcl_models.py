@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bfcl_rows import ALL, RECORDED, RIGHT, STUDENTS, TEACHER, Write, answers, data_folder, said
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from agentcascade.envs.recorded.models import plurality
 from agentcascade.errors import ConfigError, EnvironmentFailed, UnknownPrice
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import Completion, LoggedSample, Message
+from tests.bfcl_rows import ALL, RECORDED, RIGHT, STUDENTS, TEACHER, Write, answers, data_folder, said
 
 QWEN = f"{PREFIX}qwen2.5-coder-1.5b"
 SHIPPED = "simple_python_0"

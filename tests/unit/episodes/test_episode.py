@@ -1,12 +1,12 @@
 """Episodes: the steps so far, the papers' two preparations, and what is banked."""
 
 import pytest
-from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 from agentcascade.episodes.banking import without_failed
 from agentcascade.episodes.judge import ModelJudge
 from agentcascade.errors import BankError, CascadeClosed, EpisodeClosed, InvalidRequest
 from agentcascade.types import Step
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 
 def conversation(*turns):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cascades import MESSAGES, FakeBank, Model, act, make
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from agentcascade.ledger.ledger import Ledger
 from agentcascade.models.pricing import Price
 from agentcascade.prompts.yes_no import verdict
 from agentcascade.types import Judgement, Step, Trajectory
+from tests.cascades import MESSAGES, FakeBank, Model, act, make
 
 PLAYED = Trajectory(goal="put a mug on the desk", steps=(Step(observation="o", action="look"),), success=False)
 

@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from billed import over
-from fake_openai import FakeOpenAI, Reply, Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import select
 
 from agentcascade import ScriptedModel, build
@@ -35,6 +32,8 @@ from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.record_rows import write_records
 from agentcascade.storage.tables import episodes as ended
 from agentcascade.types import Account, Call, Completion, EpisodeEnd, Judgement, Step, Trajectory, Usage
+from tests.billed import over
+from tests.fake_openai import FakeOpenAI, Reply, Request
 
 PRICE = {"input": Decimal("0.15"), "output": Decimal("0.6")}
 EPISODE = re.compile(r"(?s)<episode ((?:\d+-)?[0-9a-f]{6,})>\n(.*?)\n</episode \1>")

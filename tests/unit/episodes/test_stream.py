@@ -7,14 +7,14 @@ import json
 from decimal import Decimal
 
 import pytest
-from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 from hypothesis import given
 from hypothesis import strategies as st
-from tool_calls import TOOLS, call
 
 from agentcascade.actions.base import AutoActions
 from agentcascade.models.deltas import DeltaAssembler, split_into_deltas
 from agentcascade.types import Completion, Usage
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
+from tests.tool_calls import TOOLS, call
 
 
 class Streaming(Model):

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.ledger import banked as banked_module

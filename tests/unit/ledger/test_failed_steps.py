@@ -14,7 +14,6 @@ from agentcascade.ledger.failed_steps import failed_steps
 from agentcascade.models.pricing import PriceTable
 from agentcascade.storage import open_database
 from agentcascade.types import Completion, now
-from tests.postgres import postgres_server, postgres_url  # noqa: F401
 
 ASK: list[Any] = [{"role": "user", "content": "Where is the mug?"}]
 

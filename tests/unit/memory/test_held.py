@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_parts import make_memory
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.index import expected_bytes
@@ -18,6 +17,7 @@ from agentcascade.memory.live_index import HistoryStore, InMemoryHistories
 from agentcascade.storage import open_database
 from agentcascade.storage.histories import Histories
 from agentcascade.types import Turn
+from tests.memory_parts import make_memory
 
 
 @pytest.fixture(params=["process", "SQLite"])

@@ -6,12 +6,12 @@ import threading
 
 import numpy as np
 import pytest
-from memory_parts import Slow, history, make_index
 
 from agentcascade.memory.bm25 import BM25Index
 from agentcascade.memory.retrieval import retrieve
 from agentcascade.memory.tokenization import terms
 from agentcascade.types import Turn
+from tests.memory_parts import Slow, history, make_index
 
 
 def test_the_line_that_answers_is_in_the_first_chunk() -> None:

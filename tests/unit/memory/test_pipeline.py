@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from memory_parts import Slow, Spy, history, make_memory
 
 from agentcascade.errors import ConfigError, InvalidRequest
 from agentcascade.types import MODULES, Completion, Message, Recall, Turn, Usage
+from tests.memory_parts import Slow, Spy, history, make_memory
 
 QUESTION = "What is the name of the dog that Ann adopted?"
 

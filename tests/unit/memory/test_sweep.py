@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memory_parts import history, make_memory
 
 from agentcascade.errors import ConfigError
 from agentcascade.memory.memory import Memory
@@ -17,6 +16,7 @@ from agentcascade.memory.sweep import TierOutcome, sweep_tiers
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.types import MODULES, TIERS
+from tests.memory_parts import history, make_memory
 
 QUESTIONS = [
     "What is the name of the dog that Ann adopted?",

@@ -12,7 +12,6 @@ from typing import Any
 
 import openai
 import pytest
-from fake_openai import FakeOpenAI
 
 import agentcascade
 from agentcascade.envs.offline.copier import Copier
@@ -32,6 +31,7 @@ from agentcascade.prompts.prompts import DEFAULT, UNQUOTED, Prompts
 from agentcascade.protocols import ChatModel, StreamingModel
 from agentcascade.types import Demonstration, Message, Step, Trajectory
 from agentcascade.vllm.replicas import ReplicatedModel, shared_prefix
+from tests.fake_openai import FakeOpenAI
 
 OWN = {
     "demonstrations": "=== Seen, up to $mark\n${examples}\n\n$mark\n=== And now ===",

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prompt_recording import RECORDED, record
+
+from tests.prompt_recording import RECORDED, record
 
 UNFILLED = "in at most {words} words"
 """What a memory's summary was asked for then: a field that nobody filled."""

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plugins import install_here
 
 from agentcascade.config.load import CascadeConfig, variants
 from agentcascade.config.sections import PromptConfig
@@ -18,6 +17,7 @@ from agentcascade.errors import ConfigError
 from agentcascade.prompts.defaults import TEMPLATES, texts
 from agentcascade.prompts.prompts import DEFAULT, Prompts, prompts_of
 from agentcascade.prompts.template import Template
+from tests.plugins import install_here
 
 hostile = st.text(max_size=30) | st.sampled_from(["$a", "%(b)s", "%", "${b}", "$$", "{a}", "%(a)s", "\n\n$b\n", "\\1"])
 

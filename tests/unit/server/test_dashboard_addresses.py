@@ -10,7 +10,6 @@ from decimal import Decimal
 
 import httpx
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 
 from agentcascade.ledger import episode_pages, trends
 from agentcascade.ledger.selection import Selection

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 from pydantic import SecretStr
 from sqlalchemy import event, select
 

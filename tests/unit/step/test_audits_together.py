@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_openai import FakeOpenAI, Reply, Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from agentcascade.steplog.database import export
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.types import Account, Usage
+from tests.fake_openai import FakeOpenAI, Reply, Request
 from tests.unit.step.test_audit import Seen
 
 FREE, PRICE = Price(input=Decimal(0), output=Decimal(0)), Price(input=Decimal(2), output=Decimal(8))

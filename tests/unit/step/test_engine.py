@@ -4,12 +4,12 @@ import asyncio
 from decimal import Decimal
 
 import pytest
-from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 from agentcascade.actions.base import ToolCallActions, one_of
 from agentcascade.errors import ConfigError, EmptyCompletion, InvalidRequest
 from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysTeacher
 from agentcascade.types import Completion, Recall, Usage
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 
 async def test_agreeing_samples_are_taken_and_the_teacher_is_not_asked():

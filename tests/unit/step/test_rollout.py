@@ -6,13 +6,13 @@ import asyncio
 from decimal import Decimal
 
 import pytest
-from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
-from tool_calls import TOOLS, call
 
 from agentcascade.actions.base import AutoActions
 from agentcascade.errors import BudgetExceeded, UnknownPrice
 from agentcascade.routers.step.consistency import AgreementThreshold
 from agentcascade.types import Account
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
+from tests.tool_calls import TOOLS, call
 from tests.waiting import eventually
 
 

@@ -12,7 +12,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 from agentcascade import lifetime
 from agentcascade._util.stable_draw import included, pick
@@ -23,6 +22,7 @@ from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
 from agentcascade.prompts.demonstrations import demonstrations_in
 from agentcascade.types import Situation, Usage
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 from tests.tool_calls import TOOLS, call
 
 

@@ -11,7 +11,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import func, select
 
 from agentcascade.errors import StorageError
@@ -77,7 +76,7 @@ async def test_settling_keeps_no_ids_and_old_ones_are_dropped(database: Database
     assert (budgets.balance(KEY).spent, ids(database)) == (Decimal("0.2"), 1)
 
 
-def test_a_commit_that_is_still_on_its_way_is_waited_for(postgres_url: str) -> None:  # noqa: F811
+def test_a_commit_that_is_still_on_its_way_is_waited_for(postgres_url: str) -> None:
     """The server works on it while the client, whose connection broke, tries again."""
     database = open_database(postgres_url)
     accounts = account_keys([KEY], now())

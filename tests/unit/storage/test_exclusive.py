@@ -13,7 +13,6 @@ import pytest
 
 from agentcascade.storage import Database, open_database
 from agentcascade.storage.exclusive import hold
-from tests.postgres import postgres_server, postgres_url  # noqa: F401
 
 HOLDER = """
 import sys, time

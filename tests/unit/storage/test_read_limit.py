@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import text
 
 from agentcascade.errors import InvalidRequest, StorageError

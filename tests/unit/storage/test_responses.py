@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidTag
-from postgres import postgres_server, postgres_url  # noqa: F401
 from sqlalchemy import select
 
 from agentcascade.errors import InvalidRequest

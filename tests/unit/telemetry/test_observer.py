@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
+
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
 
 pytest.importorskip("opentelemetry.sdk")
 from opentelemetry.sdk.metrics import MeterProvider

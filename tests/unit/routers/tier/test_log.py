@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tier_sweeps import make_sweep
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.combinations import COMBINATIONS, combination_number, combination_tiers
@@ -23,6 +22,7 @@ from agentcascade.routers.tier.log import TierLog, load_log
 from agentcascade.routers.tier.log_import import from_jsonl, from_recalls, from_rows, to_jsonl
 from agentcascade.routers.tier.replay import simulate_log
 from agentcascade.types import MODULES, TIERS, ModuleRun, Recall
+from tests.tier_sweeps import make_sweep
 
 TEXTS = {"questions", "groups", "about", "metrics"}
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tier_sweeps import TIERS_OF, Hard, Soft, make_sweep
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.combinations import STAGES
@@ -20,6 +19,7 @@ from agentcascade.routers.tier.off_policy import OffPolicyEstimates, estimate_va
 from agentcascade.routers.tier.outcome_table import Reward
 from agentcascade.routers.tier.replay import RouterAnswers, exact_value, simulate_log
 from agentcascade.types import MODULES
+from tests.tier_sweeps import TIERS_OF, Hard, Soft, make_sweep
 
 NAMES = ("ips", "snips", "dr")
 

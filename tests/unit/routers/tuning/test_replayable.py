@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plugins import install_here
 
 from agentcascade import registry
 from agentcascade.assembly.components import make_router
@@ -21,6 +20,7 @@ from agentcascade.routers.tuning.fragments import read, rule_of
 from agentcascade.routers.tuning.rules import Replayable
 from agentcascade.steplog import jsonl
 from agentcascade.types import Situation, Tally
+from tests.plugins import install_here
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "teacher": [{}],
