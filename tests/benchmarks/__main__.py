@@ -102,7 +102,7 @@ BENCHES = (
         ),
     ),
     Bench(
-        "embedding", "--queries 500 --sentences 1000", 120,
+        "embedding", "--queries 300 --sentences 1000", 180,
         (
             Figure("a new observation embedded by MiniLM, int8", "ms", rf"^a new observation, int8: {M} ms.*goal {G}"),
             Figure("sentences a second, int8", "/s", rf"sentences at once, int8: {M}/s.*goal {G}", more=True),
@@ -125,7 +125,7 @@ BENCHES = (
         ),
     ),
     Bench(
-        "retrieval", "--steps 100000 --queries 500 --index faiss", 150,
+        "retrieval", "--steps 100000 --queries 500 --index faiss", 120,
         (
             Figure("a search, 100,000 steps × 3 keys: p50", "ms", rf"(?s)faiss: .*?search, .*?: p50 {M} ms", goal=10),
             Figure("the same: recall@6", "", rf"(?s)faiss: .*?recall@6 against exact, .*?: {M}$", goal=0.95, more=True),
