@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, get_args
 from agentcascade._util import bounds
 from agentcascade.actions.base import folded_text
 from agentcascade.config.stuck import StuckConfig
+from agentcascade.models.tokens import text_fingerprint
 from agentcascade.types import Situation, Step
 
 Signal = Literal["repeated", "errors", "nothing_new", "over_plan", "false_done", "silence"]
@@ -29,7 +30,7 @@ LINES = 200
 """Of an observation, which are new one by one; what is behind them is as one."""
 PERIOD = 8
 """Actions in the longest circle that is seen."""
-BLANK = frozenset((hash(""),))
+BLANK = frozenset((text_fingerprint(""),))
 PART = 200
 """Steps after which a run is read anew, as if it began there."""
 
@@ -170,8 +171,8 @@ def event(before: Step | None, observation: str, settings: StuckConfig) -> Event
     said = _cut(observation, LONGEST).casefold()
     lines = map(str.strip, said.split("\n", LINES))
     return Event(
-        action=None if before is None else hash(folded_text(_cut(before.action, LONGEST))),
-        lines=frozenset(map(hash, lines)) - BLANK,
+        action=None if before is None else text_fingerprint(folded_text(_cut(before.action, LONGEST))),
+        lines=frozenset(map(text_fingerprint, lines)) - BLANK,
         error=before is not None and _has(said, settings.error_phrases),
         silent=not said or said.isspace() or said.strip() in settings.empty,
         done=before is not None and settings.false_done is not None and _is_done(before, settings),

@@ -24,7 +24,7 @@ import yaml
 from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from agentcascade._util.ports import free_port
 from agentcascade.storage import open_database, tables
@@ -198,10 +198,13 @@ def test_a_revoked_an_expired_and_a_good_key(tmp_path: Path) -> None:
         _, good = keys.create("good")
         made, revoked = keys.create("revoked")
         _, expired = keys.create("expired", expires_at=now() - timedelta(seconds=1))
-        until_status(server, "", 401)
+        until_status(server, expired, 401)
+        until_status(server, revoked, 200)
         assert [server.chat(k).status_code for k in (good, revoked, expired)] == [200, 200, 401]
-        _, expiring = keys.create("expiring", expires_at=now() + timedelta(seconds=5))
-        assert server.chat(expiring).status_code == 200
+        _, expiring = keys.create("expiring", expires_at=now() + timedelta(hours=1))
+        until_status(server, expiring, 200)
+        with database.begin() as connection:  # an hour later
+            connection.execute(update(tables.keys).where(tables.keys.c.name == "expiring").values(expires_at=now()))
         keys.revoke(made.id)
         database.close()
         until_status(server, revoked, 401)

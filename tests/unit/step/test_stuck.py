@@ -186,6 +186,13 @@ def test_a_long_run_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [f is not None for f in found] == [False, False, False, True, False, False, True, True, False]
 
 
+def test_texts_of_the_same_bytes_in_memory_differ() -> None:
+    assert hash("ab") == hash("\u6261"), "why a hash alone does not do"
+    one, other = (Step(observation="o", action=action) for action in ("ab", "\u6261"))
+    assert stuck.event(one, "ab", StuckConfig()) != stuck.event(other, "ab", StuckConfig())
+    assert stuck.event(one, "ab", StuckConfig()) != stuck.event(one, "\u6261", StuckConfig())
+
+
 def test_texts_differ_though_they_are_long_and_phrases_in_the_middle_say_nothing() -> None:
     page = "x" * 15_000
     pairs = [(f"open {i}", f"{page}{'error: y' if i else ''}{page}{i}") for i in range(4)]
