@@ -42,7 +42,7 @@ class StepRecord:
         self.situation: Situation = situation
         self.cascade: str = cascade
         self.mode = mode
-        self.reason: str = "not decided"
+        self.reason = "not decided"
         self.answered_by: Role = "student" if mode in ("cascade", "student") else "teacher"
         self._started = time.perf_counter()
         self._model_seconds = self._embedding_seconds = 0.0
