@@ -1,11 +1,13 @@
 """Bounds of YAML between its reading and its construction: merge keys that multiply, numbers that take for ever.
 
 PyYAML copies what ``<<`` names each time that it is named, so that a few lines of ``<<: [*a, *a]`` become billions of
-pairs, and it adds up numbers in base 60 (``1:59:59…``) in time quadratic in their length.
+pairs, and it adds up numbers in base 60 (``1:59:59…``) in time quadratic in their length. Since 6.0.4 the last of
+several mappings in one ``<<`` wins, where YAML says the first, and so did it before: the order is kept here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 MERGE = "tag:yaml.org,2002:merge"
@@ -30,6 +32,8 @@ def load_bounded(text: str, loader: Any, most: int) -> Any:
         if root is None:
             return None
         _check(root, most)
+        merge = reader.flatten_mapping
+        reader.flatten_mapping = lambda node: _merge(node, merge)
         return reader.construct_document(root)
     finally:
         reader.dispose()
@@ -78,6 +82,24 @@ def _count_pairs(mappings: list[Any], most: int) -> None:
             else:
                 begun.add(id(node))
                 stack += missing
+
+
+def _merge(mapping: Any, by_loader: Callable[[Any], None]) -> None:
+    """Put the pairs of ``<<`` before a mapping's own, which win, as does the first of several mappings."""
+    own, merged = [], []
+    for key, value in mapping.value:
+        if key.tag != MERGE:
+            own.append((key, value))
+            continue
+        sources = value.value if value.id == "sequence" else [value]
+        if any(source.id != "mapping" for source in sources):
+            by_loader(mapping)  # raises
+            return
+        for source in reversed(sources):
+            _merge(source, by_loader)
+            merged += source.value
+    mapping.value = merged + own
+    by_loader(mapping)  # its other tags
 
 
 def _merged(mapping: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -225,6 +226,8 @@ def test_a_missing_extra_names_its_pip_command(
 
 
 def test_auto_and_minilm_take_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("sentence_transformers") is None:
+        pytest.skip("needs sentence-transformers")
     assert isinstance(make_retriever("auto", 4), FaissRetriever)
     assert isinstance(fast := make_embedder("minilm"), OnnxEmbedder)
     monkeypatch.setitem(sys.modules, "faiss", None)

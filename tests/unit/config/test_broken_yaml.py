@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 
 import pytest
-import yaml
 
 from agentcascade._util.bounds import OutOfBounds, load_yaml
 from agentcascade.cli.bench_options import read_rule
@@ -63,6 +62,11 @@ def test_aliases_count_each_time():
 def test_what_is_merged_counts_each_time_and_merges_as_before():
     with pytest.raises(OutOfBounds, match="merged ones"):
         load_yaml(MERGED)
-    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: [*b, *a], z: 4}\nd: {<<: *a, <<: *b}"
-    assert load_yaml(text) == yaml.safe_load(text)
-    assert load_yaml(text)["c"] == {"x": 1, "y": 3, "z": 4}
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: [*b, *a], z: 4}\nd: {<<: *a, <<: *b}\ne: {y: 5, <<: *a}"
+    assert load_yaml(text)["c"] == {"x": 1, "y": 3, "z": 4}, "the first of several wins, whatever PyYAML's version"
+    assert load_yaml(text)["d"] == {"x": 1, "y": 3}
+    assert load_yaml(text)["e"] == {"x": 1, "y": 5}
+    cheap_first = "cheap: &cheap {price: 1}\ndear: &dear {price: 9, size: 2}\nmodel: {<<: [*cheap, *dear]}"
+    assert load_yaml(cheap_first)["model"] == {"price": 1, "size": 2}
+    with pytest.raises(ValueError, match="for merging"):
+        load_yaml("a: &a [1]\nb: {<<: *a}")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def minilm(cache: Path) -> OnnxEmbedder:
 
 @pytest.fixture(scope="module")
 def reference() -> SentenceTransformerEmbedder:
+    if find_spec("sentence_transformers") is None:
+        pytest.skip("needs sentence-transformers")
     return SentenceTransformerEmbedder()
 
 
@@ -185,7 +188,11 @@ def test_a_folder_is_named_after_its_weights_not_after_where_it_lies(tmp_path: P
     ("make", "message"),
     [
         (OnnxEmbedder, "there is no model folder {}: see retrieval.embedder"),
-        (SentenceTransformerEmbedder, "embedding model '{}' cannot be loaded"),
+        pytest.param(
+            SentenceTransformerEmbedder,
+            "embedding model '{}' cannot be loaded",
+            marks=pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="needs sentence-transformers"),
+        ),
     ],
 )
 def test_a_missing_folder_is_an_error_that_names_it(make: type, message: str, tmp_path: Path) -> None:
