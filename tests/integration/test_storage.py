@@ -115,7 +115,10 @@ def test_kill_9_loses_no_acknowledged_trajectory_and_leaves_no_half(url, acknowl
     child = start(script, url)
     known = [int(child.stdout.readline()) for _ in range(acknowledged)]
     os.kill(child.pid, signal.SIGKILL)
-    known += [int(line) for line in child.communicate(timeout=120)[0].split()]
+    known += [
+        int(line) for line in child.stdout.read().split()
+    ]  # communicate() would pass over what readline() buffered
+    child.wait(timeout=120)
     assert child.returncode == -signal.SIGKILL
     database = open_database(url)
     banked = {t.id: t for t in Catalog(database).all()}
