@@ -110,4 +110,4 @@ $(VENV)/test: $(VENV)/bin/python $(SOURCES)
 	touch $@
 
 clean:  ## Remove environments, caches, builds and runs.
-	rm -rf $(VENV) .venv-lowest .cache runs build dist
+	rm -rf $(VENV) .venv-lowest .nox .cache runs build dist
