@@ -149,7 +149,7 @@ def play(url: str, steps: int, queries: np.ndarray, options: argparse.Namespace,
     with multiprocessing.get_context("spawn").Pool(options.processes + 1) as pool:
         for adding in (False, True):
             world = World(*bank, held_out=False)
-            group = 10**9 + int(time.time())
+            group = 1000 * int(time.time())  # of no other run
             more = [(url, namespace, world, options.append_rate, options.seconds, group)] if adding else []
             appending = pool.starmap_async(append, more)
             jobs = [(url, namespace, p, each, options.seconds, i) for i, p in enumerate(parts)]
