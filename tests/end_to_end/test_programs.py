@@ -106,7 +106,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             "bank": {"url": f"sqlite:///{folder}/cascade.db"},
             "retrieval": {"embedder": "hashing", "index": "exact"},
             "cascades": {
-                "default": {"prompt": {"min_demonstrations": 0}},
+                "default": {"prompt": {"min_demonstrations": 0}, "retrieval": {"k": 0}},  # whatever others bank
                 "collecting": {"mode": "collect"},
                 "shown": {"prompt": {"min_demonstrations": 1}},
             },

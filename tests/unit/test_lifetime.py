@@ -228,14 +228,14 @@ def test_a_copy_keeps_what_its_original_opened(make: Callable[..., Cascade]) -> 
 
 def test_blocking_calls_do_not_wait_for_each_other(url: str) -> None:
     """More threads than the machine has cores ask at once, while a student hangs in as many calls."""
-    gate = threading.Barrier(24)
+    gate, others = threading.Barrier(24), set(threading.enumerate())
 
     async def meet() -> None:
         await asyncio.gather(*(threads.apart(gate.wait, 20) for _ in range(24)))
 
     asyncio.run(meet())
     threads.dismiss()
-    assert not [t for t in threading.enumerate() if t.name == "agentcascade-call"]
+    assert not [t for t in threading.enumerate() if t.name == "agentcascade-call" and t not in others]
 
 
 def test_a_wrapped_client_serves_many_threads_while_its_student_hangs(url: str) -> None:
