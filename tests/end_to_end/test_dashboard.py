@@ -40,7 +40,7 @@ PAGES = ("/", "/dashboard/steps", "/dashboard/episodes", EPISODE, "/?cascade=non
 
 
 BEGIN = (now() - timedelta(minutes=5)).replace(second=0, microsecond=0)
-"""Of the first step: all that follow are in the same minute, so in one row of the hours."""
+"""Of the first step: all that is recorded of today is in the same minute, so in one row of the hours."""
 
 
 def step(number, **values):
@@ -77,15 +77,17 @@ def fill(database):
     teacher = step(1, answered_by="teacher", goal="find the key", agreement=1 / 3, reason="agreement 1/3", **split)
     entries = [
         *(step(0, **evil), teacher, *(step(i) for i in range(2, 30))),
-        step(99, created_at=now() - timedelta(days=6), episode="ep_old"),
+        step(99, created_at=BEGIN - timedelta(days=6), episode="ep_old"),
         step(98, namespace="acme", episode="secret-episode", goal="acme's secret"),
         *(
-            EpisodeEnd(episode=f"ep_{i}", goal="g", mode="cascade", success=i > 0, steps=9, started_at=now())
+            EpisodeEnd(
+                episode=f"ep_{i}", goal="g", mode="cascade", success=i > 0, steps=9, started_at=BEGIN, finished_at=BEGIN
+            )
             for i in range(3)
         ),
         Shadow(
             decision="de_002", episode="ep_0", step=2, kind="audit", teacher_action="look",
-            samples=(LoggedSample(action="look", text="look"),), accepted=True,
+            samples=(LoggedSample(action="look", text="look"),), accepted=True, created_at=BEGIN,
         ),
     ]  # fmt: skip
     taken = tuple(Step(observation="o", action=a) for a in ("go to shelf 1", "take mug 2", EVIL, "put mug 2"))
