@@ -14,7 +14,8 @@ import numpy as np
 from agentcascade._util import forking
 from agentcascade.errors import MissingExtra
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
-from agentcascade.retrievers.stores import AT_ONCE, CompressedStore, FlatStore, portions
+from agentcascade.retrievers.inverted_file import AT_ONCE, portions
+from agentcascade.retrievers.stores import CompressedStore, FlatStore
 
 if TYPE_CHECKING:
     from agentcascade.protocols import IdArray, Vectors

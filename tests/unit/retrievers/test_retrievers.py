@@ -19,8 +19,9 @@ from agentcascade.errors import EmbeddingError
 from agentcascade.protocols import Retriever
 from agentcascade.retrievers.faiss_index import ADDED_AT_ONCE, FaissRetriever
 from agentcascade.retrievers.hashing import HashEmbedder
+from agentcascade.retrievers.inverted_file import InvertedFile
 from agentcascade.retrievers.numpy_index import ExactRetriever
-from agentcascade.retrievers.stores import CompressedStore, InvertedFile
+from agentcascade.retrievers.stores import CompressedStore
 from agentcascade.storage import open_database
 from agentcascade.types import Situation, Step, Trajectory
 

@@ -1,0 +1,95 @@
+"""Inverted file of keys: those like each other lie in one list, and a search looks at a few lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from agentcascade.protocols import IdArray, Vectors
+
+COMPONENTS = 128
+"""Directions kept of a key to find candidates; they are ranked on all of its bytes afterwards."""
+PROBES = 24
+"""Lists searched at least; one in 80 of many lists."""
+AT_ONCE = 4_000
+"""Keys handled at a time."""
+FEW = 64
+"""Keys of a few trajectories, as they come while a bank is searched"""
+
+
+class InvertedFile:
+    """faiss IVF over the keys' leading components, one byte each."""
+
+    def __init__(self, sample: Iterator[Vectors], size: int, dimension: int, seed: int) -> None:
+        import faiss
+
+        library: Any = faiss
+        first = next(sample)
+        # second moments, not covariance: inner products change when a mean is taken off
+        _, directions = np.linalg.eigh(first[:10_000].T @ first[:10_000])
+        self._basis = np.ascontiguousarray(directions[:, ::-1][:, : min(COMPONENTS, dimension)].T, dtype=np.float32)
+        lists = list_count(size)
+        self._index = library.index_factory(len(self._basis), f"IVF{lists},SQ8", library.METRIC_INNER_PRODUCT)
+        self._index.nprobe, self._index.cp.seed, self._index.cp.niter = (
+            min(lists, max(PROBES, lists // 80)),
+            seed + 1,
+            8,
+        )
+        self._index.cp.min_points_per_centroid = 1
+        self._index.train(np.concatenate([first @ self._basis.T, *(keys @ self._basis.T for keys in sample)]))
+        self._every = library.SearchParametersIVF(nprobe=lists)
+        self._pointer = library.swig_ptr
+
+    def add(self, keys: Vectors) -> None:
+        self.put(self.placed(keys))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def placed(self, keys: Vectors) -> tuple[Vectors, IdArray]:
+        """The leading components of `keys`, and the list that each belongs into: most of the work of adding."""
+        few = len(keys) <= FEW  # einsum, not BLAS, whose threads wait for each other on a busy machine
+        components = np.einsum("nd,cd->nc", keys, self._basis, optimize=False) if few else keys @ self._basis.T
+        components = np.ascontiguousarray(components)
+        return components, self._index.quantizer.assign(components, 1).ravel()
+
+    def put(self, placed: tuple[Vectors, IdArray]) -> None:
+        components, lists = placed
+        if not len(lists):
+            return
+        self._index.add_core(len(components), self._pointer(components), None, self._pointer(lists))
+
+    def candidates(self, key: Vectors, count: int) -> IdArray:
+        query = inner_products(self._basis, key)[None]
+        found = self._index.search(query, count)[1][0]
+        if count and found[-1] < 0:  # the probed lists hold fewer
+            found = self._index.search(query, count, params=self._every)[1][0]
+        positions: IdArray = found[found >= 0]
+        return positions
+
+
+def inner_products(rows: Vectors, key: Vectors) -> Vectors:
+    """Those of float32 `rows` (n, d), contiguous, with `key` (d,), in the calling thread alone.
+
+    For one key the threads that BLAS may start cost more than they bring.
+    """
+    import faiss
+
+    library: Any = faiss
+    products = np.empty(len(rows), dtype=np.float32)
+    pointers = [library.swig_ptr(array) for array in (products, key, rows)]
+    library.fvec_inner_products_ny(*pointers, rows.shape[1], len(rows))
+    return products
+
+
+def list_count(size: int) -> int:
+    """Lists of an inverted file of `size` keys."""
+    return int(max(1, min(4096, 4 * np.sqrt(size), size / 39)))
+
+
+def portions(positions: IdArray) -> Iterator[IdArray]:
+    """Portions of `AT_ONCE` positions."""
+    return (positions[start : start + AT_ONCE] for start in range(0, len(positions), AT_ONCE))
