@@ -137,7 +137,7 @@ class BatchProvider:
     def end_messages(self, held: Held, status: str, run: int) -> None:
         kinds = {"expired": "expired", "cancelled": "canceled"}
         for number, request in enumerate(held.requests):
-            code, body = self.answer(request["body"]) if number < run else (0, None)
+            code, body = self.answer(request["body"]) if number < run else (0, {})
             result: Json = {"type": kinds.get(status)}
             if code == 200:
                 result = {"type": "succeeded", "message": body}
@@ -194,16 +194,16 @@ class BatchProvider:
     def anthropic(self, held: Held) -> Json:
         """The batch object of Message Batches."""
         ended = held.status in ("completed", "expired", "cancelled")
-        told = Counter(json.loads(line)["result"]["type"] for line in held.output) if ended else Counter()
+        told = Counter(json.loads(line)["result"]["type"] for line in held.output) if ended else Counter[str]()
         counts = {name: told[name] for name in ("succeeded", "errored", "canceled", "expired")}
         canceling = "canceling" if held.status == "cancelling" else "in_progress"
         head = {"id": held.id, "type": "message_batch", "processing_status": "ended" if ended else canceling}
         counts = {"processing": 0 if ended else len(held.requests), **counts}
         times = {"created_at": rfc3339(held.created), "expires_at": rfc3339(held.created + 86400)}
-        times |= {"ended_at": rfc3339(held.created + 60) if ended else None}
+        end = {"ended_at": rfc3339(held.created + 60) if ended else None}
         url = f"{self.url}/messages/batches/{held.id}/results" if ended else None
         nothing = {"archived_at": None, "cancel_initiated_at": None}
-        return {**head, **times, **nothing, "request_counts": counts, "results_url": url}
+        return {**head, **times, **end, **nothing, "request_counts": counts, "results_url": url}
 
     def create_messages(self, body: Json) -> tuple[int, Json]:
         requests = [{"custom_id": r["custom_id"], "body": r["params"]} for r in body["requests"]]

@@ -41,7 +41,8 @@ class Provider:
         self.sent += 1
         return usage
 
-    async def complete(self, messages: Any, *, n: int = 1, max_tokens: int, **_: Any) -> Completion:
+    async def complete(self, messages: Any, *, n: int = 1, **options: Any) -> Completion:
+        max_tokens = options["max_tokens"]  # no call is without
         await asyncio.sleep(0)
         usage = self.generate(messages, min(self.words, max_tokens), n)
         for _ in range(3):
@@ -56,15 +57,16 @@ class Provider:
             dollars=PRICE.dollars(usage) if self.reports else None,
         )
 
-    async def stream(self, messages: Any, on_delta: Any, *, max_tokens: int, **_: Any) -> Completion:
+    async def stream(self, messages: Any, on_delta: Any, **options: Any) -> Completion:
+        max_tokens = options["max_tokens"]
         await asyncio.sleep(0)
         self.bill += PRICE.dollars(Usage(input=4 * len(messages)))
         self.sent += 1
-        for _ in range(min(self.words, max_tokens)):
+        for word in range(min(self.words, max_tokens)):
             self.bill += PRICE.dollars(Usage(output=1))
             on_delta({"content": "word "})
             await asyncio.sleep(0)
-            if self.fails is not None and _ > 3:
+            if self.fails is not None and word > 3:
                 raise self.fails("broken")
         usage = Usage(input=4 * len(messages), output=min(self.words, max_tokens))
         return said("word " * self.words, usage=usage if self.reports else Usage())

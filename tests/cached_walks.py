@@ -10,7 +10,7 @@ from agentcascade.config.load import CascadeConfig
 from agentcascade.models.pricing import Price
 from agentcascade.routers.step.consistency import Unanimity
 from agentcascade.step.context import StepContext
-from agentcascade.types import Decision
+from agentcascade.types import Decision, Mode
 from tests.cascades import Recorder
 from tests.prompt_caches import CachedModel, Clock
 
@@ -29,7 +29,7 @@ class Walk:
         *,
         price: Price = TEACHER,
         name: str = "openai/t",
-        mode: str = "cascade",
+        mode: Mode = "cascade",
         student: Price = STUDENT,
         **config: Any,
     ):

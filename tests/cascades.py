@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from agentcascade.actions.base import RegexActions
+from agentcascade.actions.base import ActionFormat, RegexActions, Validator
 from agentcascade.cascade import Cascade
 from agentcascade.config.load import CascadeConfig
+from agentcascade.protocols import ChatModel, Router
 from agentcascade.routers.step.consistency import Unanimity
 from agentcascade.step.context import StepContext
-from agentcascade.types import Completion, Demonstration, Step, Usage
+from agentcascade.types import (
+    Completion,
+    Decision,
+    Demonstration,
+    Draft,
+    EpisodeEnd,
+    Message,
+    Recall,
+    Shadow,
+    Situation,
+    Step,
+    Trajectory,
+    Usage,
+)
 
-MESSAGES = [{"role": "system", "content": "rules"}, {"role": "user", "content": "put a mug on the desk"}]
+Answer = str | Message | BaseException | Sequence[str | Message]
+"""Of one call: for each of its samples the same, or one each; or it fails."""
+MESSAGES: list[Message] = [{"role": "system", "content": "rules"}, {"role": "user", "content": "put a mug on the desk"}]
 
 
 class Model:
@@ -21,13 +38,14 @@ class Model:
 
     supports_n = True
 
-    def __init__(self, name, *answers, price="1", delay=0.0):
-        self.name, self.answers, self.requests, self.price, self.delay = name, list(answers), [], price, delay
+    def __init__(self, name: str, *answers: Answer, price: str | None = "1", delay: float = 0.0) -> None:
+        self.name, self.answers, self.price, self.delay = name, list(answers), price, delay
+        self.requests: list[dict[str, Any]] = []
 
-    def dollars(self, usage):
+    def dollars(self, usage: Usage) -> Decimal | None:
         return None if self.price is None else Decimal(self.price) * (usage.prompt + usage.completion)
 
-    async def complete(self, messages, *, n=1, **options):
+    async def complete(self, messages: Sequence[Message], *, n: int = 1, **options: Any) -> Completion:
         self.requests.append({"messages": list(messages), "n": n, **options})
         await asyncio.sleep(self.delay)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -44,20 +62,21 @@ class Model:
 
 
 class Found(NamedTuple):
-    demonstrations: list
+    demonstrations: list[Demonstration]
     embedding_seconds: float = 0.0
 
 
 class FakeBank:
-    def __init__(self, *demonstrations, error=None):
-        self.demonstrations, self.error, self.added = list(demonstrations), error, []
+    def __init__(self, *demonstrations: Demonstration, error: Exception | None = None) -> None:
+        self.demonstrations, self.error = list(demonstrations), error
+        self.added: list[Trajectory] = []
 
-    async def retrieve(self, situation, k):
+    async def retrieve(self, situation: Situation, k: int) -> Found:
         if self.error:
             raise self.error
         return Found(self.demonstrations[:k])
 
-    async def add(self, trajectory):
+    async def add(self, trajectory: Trajectory) -> bool:
         if self.error:
             raise self.error
         self.added.append(trajectory)
@@ -65,27 +84,38 @@ class FakeBank:
 
 
 class Recorder:
-    def __init__(self):
-        self.decisions, self.ends, self.shadows, self.drafts, self.recalls = [], [], [], [], []
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self.ends: list[EpisodeEnd] = []
+        self.shadows: list[Shadow] = []
+        self.drafts: list[Draft] = []
+        self.recalls: list[Recall] = []
 
-    def record(self, decision):
+    def record(self, decision: Decision) -> None:
         self.decisions.append(decision)
 
-    def record_shadow(self, shadow):
+    def record_shadow(self, shadow: Shadow) -> None:
         self.shadows.append(shadow)
 
-    def record_draft(self, draft):
+    def record_draft(self, draft: Draft) -> None:
         self.drafts.append(draft)
 
-    def record_end(self, end):
+    def record_end(self, end: EpisodeEnd) -> None:
         self.ends.append(end)
 
-    def record_recall(self, recall):
+    def record_recall(self, recall: Recall) -> None:
         self.recalls.append(recall)
 
-    def flush(self): ...
+    def flush(self, seconds: float | None = None) -> bool:
+        return True
 
-    def close(self): ...
+    def close(self, seconds: float | None = None) -> None: ...
+
+
+def recorded(cascade: Cascade) -> Recorder:
+    """What the recorder of a cascade made here was told."""
+    assert isinstance(cascade.context.recorder, Recorder)
+    return cascade.context.recorder
 
 
 DEMONSTRATION = Demonstration(
@@ -93,11 +123,19 @@ DEMONSTRATION = Demonstration(
 )
 
 
-def act(text):
+def act(text: str) -> str:
     return f"Thought: so.\nAction: {text}"
 
 
-def make(student, teacher=None, bank=None, router=None, validators=(), actions=None, **config):
+def make(
+    student: ChatModel | None,
+    teacher: ChatModel | None = None,
+    bank: Any = None,
+    router: Router | None = None,
+    validators: Sequence[Validator] = (),
+    actions: ActionFormat | None = None,
+    **config: Any,
+) -> Cascade:
     return Cascade(
         StepContext(
             config=CascadeConfig(**config),

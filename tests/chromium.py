@@ -25,7 +25,9 @@ def _program(*names: str) -> str:
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         reason = f"no {names[0]} on the PATH: apt-get install chromium chromium-driver"
-        pytest.fail(reason) if os.environ.get(REQUIRED) else pytest.skip(reason)
+        if os.environ.get(REQUIRED):
+            pytest.fail(reason)
+        pytest.skip(reason)
     return found
 
 

@@ -39,7 +39,7 @@ settings.register_profile(
 settings.load_profile("default")
 replay_migrations()
 # Every HTTP client reads the certificates anew, for 20 ms; the servers of tests speak plain HTTP.
-ssl.create_default_context = functools.cache(ssl.create_default_context)
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
 gc.set_threshold(20_000, 20, 20)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)

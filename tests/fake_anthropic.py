@@ -203,7 +203,7 @@ def _check_messages(messages: Sequence[Mapping[str, Any]], thinks: bool) -> None
     role, blocks = turns[-1]
     if role == "assistant" and str(blocks[-1].get("text", "")).endswith((" ", "\n")):
         raise Refusal("messages: final assistant content cannot end with trailing whitespace")
-    last = next((blocks for role, blocks in reversed(turns) if role == "assistant"), [])
+    last: Sequence[Mapping[str, Any]] = next((blocks for role, blocks in reversed(turns) if role == "assistant"), [])
     open_exchange = turns[-1][0] == "user" and any(b["type"] == "tool_result" for b in turns[-1][1])
     if thinks and open_exchange and last and last[0]["type"] not in ("thinking", "redacted_thinking"):
         raise Refusal("Expected `thinking` or `redacted_thinking`, but found `tool_use`")
@@ -252,7 +252,11 @@ def events_of(reply: Reply, model: str) -> Iterator[dict[str, Any]]:
 
 
 def _begun(block: Mapping[str, Any]) -> dict[str, Any]:
-    empty = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}, "tool_use": {"input": {}}}
+    empty: dict[str, dict[str, Any]] = {
+        "text": {"text": ""},
+        "thinking": {"thinking": "", "signature": ""},
+        "tool_use": {"input": {}},
+    }
     return {**block, **empty.get(block["type"], {})}
 
 

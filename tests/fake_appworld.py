@@ -41,7 +41,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        status, output = 200, None
+        status = 200
+        output: Any = None
         if self.path == "/initialize":
             words.clear()
             who = {"first_name": "Ann", "last_name": "Lee", "email": "ann@example.com", "phone_number": "123"}

@@ -40,8 +40,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if MODEL == "no-template":
-            message = "As of transformers v4.44, default chat template is no longer allowed"
-            self.say(400, {"error": {"message": message}})
+            refusal = "As of transformers v4.44, default chat template is no longer allowed"
+            self.say(400, {"error": {"message": refusal}})
             return
         if MODEL == "breaks":
             self.say(500, {"error": {"message": "EngineCore encountered an issue"}})

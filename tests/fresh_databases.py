@@ -22,7 +22,7 @@ _STATEMENTS: dict[Kind, list[tuple[str, Any]]] = {}
 
 def replay_migrations() -> None:
     """From now on `open_database` fills an empty database by replaying."""
-    database.upgrade = _upgrade
+    database.upgrade = _upgrade  # type: ignore[attr-defined]
 
 
 def _upgrade(engine: Engine) -> None:

@@ -37,7 +37,7 @@ CREATE TABLE `nothing` (
   `x` int DEFAULT NULL
 ) ENGINE=InnoDB;
 """
-QUESTIONS = [
+QUESTIONS: list[dict[str, Any]] = [
     {"db": "zoo", "gold": "SELECT Name FROM Animal ORDER BY ID", "query": "Names by id?", "hardness": "easy"},
     {"db": "zoo", "gold": "SELECT count(*) FROM animal", "query": "How many?", "hardness": "easy", "db_tables": {}},
     {"db": "zoo", "gold": "select COUNT(*) from animal;", "query": "What is the number?", "hardness": "easy"},

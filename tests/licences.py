@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from email.message import Message
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -84,7 +85,7 @@ def _needs(package: Distribution, extra: str) -> Iterator[Requirement]:
 
 def licence(package: Distribution) -> str:
     """As the metadata say it: expression, else classifiers, else the first line of the text."""
-    own, meta = canonicalize_name(package.name), package.metadata
+    own, meta = canonicalize_name(package.name), cast(Message, package.metadata)
     if own in KNOWN:
         return KNOWN[own]
     if expression := meta.get("License-Expression"):

@@ -19,6 +19,7 @@ from agentcascade.models.pricing import Price
 from agentcascade.models.prompt_cache import cache_terms, shared_messages
 from agentcascade.models.quirks import model_quirks
 from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
+from agentcascade.protocols import TokenCounter
 from agentcascade.types import Completion, Usage
 from tests.fake_openai import Reply, Request
 
@@ -89,7 +90,7 @@ class CachingProvider:
         sent = openai_bytes(request.body)
         whole = tokens_of(sent)
         live = [data for data, at in self._sent if self.clock() - at <= 600]
-        shared = tokens_of(max((commonprefix([sent, data]) for data in live), key=len, default=b""))  # noqa: RUF071
+        shared = tokens_of(max((commonprefix([sent, data]) or b"" for data in live), key=len, default=b""))  # noqa: RUF071
         read = shared // 128 * 128 if shared >= self.minimum else 0
         self._sent.append((sent, self.clock()))
         n = int(request.body.get("n") or 1)
@@ -137,7 +138,7 @@ class CachedModel:
         clock: Clock,
         *,
         name: str = "acme/one",
-        count: Callable[[str], int] = lambda text: len(text.split()),
+        count: TokenCounter = lambda text: len(text.split()),
         supports_n: bool = True,
     ) -> None:
         self.say, self.price, self.clock, self.name, self.count = say, price, clock, name, count

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import agentcascade
 from agentcascade.bank.shortening import ShorteningTask, _messages
+from agentcascade.config.keywords.storage import MemoryKeywords
 from agentcascade.config.sections import PromptConfig
 from agentcascade.episodes.judge import ModelJudge
 from agentcascade.models.scripted import ScriptedModel
@@ -93,7 +94,7 @@ async def record(folder: Path, quoting: str, **prompt: Any) -> dict[str, list[li
         {"role": "assistant", "content": "Thought: I look.\nAction: look"},
         {"role": "user", "content": [{"type": "text", "text": f"You see mug 1. {HOSTILE}"}]},
     ]
-    models = {"teacher": {"name": "teacher"}, "student": {"name": "student"}}
+    models: dict[str, Any] = {"teacher": {"name": "teacher"}, "student": {"name": "student"}}
     async with agentcascade.build(mode="collect", models=make, **models, **settings) as cascade:
         assert cascade.context.bank is not None
         for number in range(4):
@@ -107,7 +108,7 @@ async def record(folder: Path, quoting: str, **prompt: Any) -> dict[str, list[li
         await cascade.context.judge(trajectory(1))
         await cascade.context.judge(trajectory(2))
     for tier in ("low", "mid", "high"):
-        remembering = {
+        remembering: MemoryKeywords = {
             "enabled": True,
             "axis": "reasoning",
             "models": {"large": {"name": f"{__name__}:MemoryModel"}},

@@ -24,7 +24,7 @@ from agentcascade.models.pricing import Price, PriceTable
 from agentcascade.models.quirks import NO_THINKING
 from agentcascade.models.responses import ResponsesModel
 from agentcascade.models.responses_calls import responses_calls
-from agentcascade.types import Completion, Delta, Usage
+from agentcascade.types import Completion, Delta, Message, Usage
 from tests.provider import USAGE, Answer, Out, Provider, last, part, whole
 
 PRICE = Price(input="1", output="10", long_context=((1000, Price(input="2", output="20")),))
@@ -32,7 +32,7 @@ PRICES = PriceTable({"m": PRICE, "openai/m": PRICE, "127.0.0.1/m": PRICE, "anthr
 ASK = [{"role": "user", "content": "Go on, please."}]
 KEY = "sk-contract-0123456789"
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
-CALLED = [
+CALLED: list[Message] = [
     *ASK,
     {"role": "assistant", "content": None, "tool_calls": [
         {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
@@ -241,7 +241,10 @@ def beside(got: Got, _: Provider) -> None:
 
 
 def with_logprobs(body: dict[str, Any], out: Out) -> None:
-    told = {"content": [{"token": "x", "logprob": -0.5, "bytes": None, "top_logprobs": []}], "refusal": None}
+    told: dict[str, Any] = {
+        "content": [{"token": "x", "logprob": -0.5, "bytes": None, "top_logprobs": []}],
+        "refusal": None,
+    }
     said = whole({"content": "x"}, service_tier="flex", system_fingerprint="fp_1")
     said["choices"][0]["logprobs"] = told
     more = {"service_tier": "flex", "system_fingerprint": "fp_1"}

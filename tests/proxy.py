@@ -82,7 +82,7 @@ def serving(config: CascadeConfig) -> Iterator[Proxy]:
     server = uvicorn.Server(
         uvicorn.Config(
             app, host="127.0.0.1", port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5,
-            http=limited_protocol(config.server.header_seconds),
+            http=limited_protocol(config.server.header_seconds),  # type: ignore[arg-type]
         )
     )  # fmt: skip
     thread = threading.Thread(target=server.run, name="proxy", daemon=True)

@@ -10,8 +10,8 @@ def as_response(said: Any) -> Any:
     """The body of ``POST /responses`` that says what a chat completion says; anything else as it is."""
     if not isinstance(said, dict) or not isinstance(said.get("choices"), list):
         return said
-    head = {"id": "resp_1", "object": "response", "created_at": 1, "model": said.get("model"), "error": None,
-            "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}  # fmt: skip
+    head: dict[str, Any] = {"id": "resp_1", "object": "response", "created_at": 1, "model": said.get("model"),
+            "error": None, "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}  # fmt: skip
     more = {k: v for k, v in said.items() if k not in ("id", "object", "created", "choices", "usage")}
     if not said["choices"]:
         return {**head, "status": "completed", "output": [], "usage": _usage(said.get("usage")), **more}
@@ -23,7 +23,8 @@ def as_response(said: Any) -> Any:
 def as_events(chunks: Iterable[Any], done: bool) -> Iterator[Any]:
     """The events that say what chat chunks say; without `done`, or where no chunk says how it ended, without an end."""
     yield {"type": "response.created", "response": {"id": "resp_1", "object": "response", "output": []}}
-    finish, usage, more, ended = None, None, {}, done
+    finish, usage, ended = None, None, done
+    more: dict[str, Any] = {}
     items: dict[str, dict[str, Any]] = {}
     for chunk in chunks:
         if not isinstance(chunk, dict) or "choices" not in chunk:
@@ -69,8 +70,8 @@ def _delta_events(delta: Mapping[str, Any], logprobs: Any, items: dict[str, dict
         }
     for call in delta.get("tool_calls") or ():
         function = call["function"]
-        name = {"type": "function_call", "call_id": call.get("id"), "name": function.get("name"), "arguments": ""}
-        index, one, added = item(f"call{call.get('index', 0)}", name)
+        empty = {"type": "function_call", "call_id": call.get("id"), "name": function.get("name"), "arguments": ""}
+        index, one, added = item(f"call{call.get('index', 0)}", empty)
         yield from added
         given = function.get("arguments") or ""
         one["arguments"] = one["arguments"] + given if isinstance(given, str) else given

@@ -202,9 +202,9 @@ def set_attributes(root: Path, name: str = "Cascade") -> tuple[list[str], list[s
 def _assigned(tree: ast.AST, names: set[str]) -> Iterator[str]:
     """Attributes of variables with one of these names that are assigned to."""
     for node in ast.walk(tree):
-        stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-        if stored and isinstance(node.value, ast.Name) and node.value.id in names:
-            yield node.attr
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute, ctx=ast.Store()) if name in names:
+                yield attribute
 
 
 def top_picture(structure: Structure) -> tuple[int, int]:
