@@ -17,7 +17,7 @@ from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Outcome, Recal
 Record = Decision | Shadow | Draft | EpisodeEnd | Recall | Outcome
 
 
-def write_records(connection: Connection, records: list[Record]) -> list[Record]:
+def write_records(connection: Connection, records: Sequence[Record]) -> list[Record]:
     """Write all records with their calls. What is there already is left alone, but for drafts and episode ends.
 
     Returns the shadows whose decisions are not there yet: they are not written.

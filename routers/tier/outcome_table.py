@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -81,8 +81,8 @@ class OutcomeTable:
 
     query: Vector
     retrieved: Vector
-    filtered: Vector
-    extracted: Vector
+    filtered: NDArray[np.floating[Any]]
+    extracted: NDArray[np.floating[Any]]
     score: Floats
     cost: Floats
 

@@ -152,11 +152,15 @@ def test_react_may_be_set_in_bold():
 
 
 def test_an_answer_that_comes_again_is_not_parsed_again(monkeypatch):
-    parsed = []
+    parsed: list[str] = []
     react, folding = RegexActions(), RegexActions(fold=True)
     for formats in (react, folding):
-        matching = formats._pattern.finditer
-        monkeypatch.setattr(formats._pattern, "finditer", lambda text, m=matching: parsed.append(text) or m(text))
+
+        def finditer(text, matching=formats._pattern.finditer):
+            parsed.append(text)
+            return matching(text)
+
+        monkeypatch.setattr(formats._pattern, "finditer", finditer)
     text = "Thought: so be it\nAction: Go to desk 1"
     assert react.parse(said(text)) == react.parse(said([{"type": "text", "text": text}]))
     assert (react.parse(said(text)).key, folding.parse(said(text)).key) == ("Go to desk 1", "go to desk 1")

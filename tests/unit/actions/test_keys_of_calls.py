@@ -190,7 +190,8 @@ def test_json_that_was_asked_for_is_compared_as_a_value() -> None:
 
 def test_where_no_json_was_asked_for_or_a_format_is_set_the_format_reads() -> None:
     one = said('{"a": 1}')
-    for asked in (None, 7, {"type": "text"}, {}, {"json_schema": {"schema": {}}}):
+    formats: tuple[Any, ...] = (None, 7, {"type": "text"}, {}, {"json_schema": {"schema": {}}})
+    for asked in formats:
         assert parse_as(AutoActions(), one, None, asked).key == '{"a": 1}'
     assert parse_as(TextActions(), one, None, ANY).key == '{"a": 1}'
     assert parse_as(AutoActions(), said(None, function("book", "{}")), [BOOK], ANY).key == "book({})"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcascade import conversation
-from agentcascade.actions.formats import RegexActions
+from agentcascade.actions.base import RegexActions
 from agentcascade.bank.active import ActiveChooser
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.needs import Evidence, GoalVectors, fit_curve, nearest, read_evidence, support
@@ -198,7 +198,7 @@ def test_what_was_collected_is_told_beside_the_need_before_and_since(bank: Bank)
         write_records(connection, [step])
     assert realised(bank, "nobody", K) == []
     (early,) = realised(bank, "default", K)
-    assert (early.banked, early.expected, early.after.share, early.saved) == (0, 0, None, None)
+    assert (early.banked, early.expected, early.after.share, early.saved) == (0, Decimal(0), None, None)
     steps = (Step(observation="o", action="a"),)
     asyncio.run(bank.add(Trajectory(goal=COOL, steps=steps, success=True, metadata={"episode": "wanted"})))
     live(bank, COOL, "since", deferred=1, accepted=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import closing
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +16,7 @@ from agentcascade.bank import failures
 from agentcascade.bank.catalog import Catalog, import_export, read_export
 from agentcascade.bank.failures import FailureShelf
 from agentcascade.cli import main
+from agentcascade.config.keywords.bank import ContrastKeywords
 from agentcascade.config.sections import ContrastConfig
 from agentcascade.errors import BankError, ConfigError
 from agentcascade.prompts.demonstrations import render_demonstration
@@ -24,7 +26,7 @@ from agentcascade.types import Action, Demonstration, Outcome, Situation, Step, 
 
 ROOM = "You see a fridge 1. Call +1 415 555 0132."
 NOTHING = "Nothing happens."
-KNOWN = {"failed": ("Nothing happens",), "times": 1}
+KNOWN: ContrastKeywords = {"failed": ("Nothing happens",), "times": 1}
 
 
 def play(cascade, room=ROOM, observations=(NOTHING,), **keywords):
@@ -51,9 +53,13 @@ def cascade_of(url, student="open fridge 9", teacher="open fridge 1", **sections
     )
 
 
-def stored(url) -> list[dict[str, object]]:
+def stored(url: str) -> list[dict[str, object]]:
     with closing(open_database(url)) as database, database.begin() as connection:
         return [dict(row) for row in connection.execute(select(tables.outcomes)).mappings()]
+
+
+def kept(outcome: Outcome) -> None:
+    pytest.fail(f"to be kept: {outcome}")
 
 
 def test_what_failed_in_another_episode_is_no_vote_and_the_decision_says_so(url):
@@ -120,7 +126,7 @@ def test_a_redaction_that_fails_keeps_nothing_and_the_step_goes_on(url, caplog):
 
     async def go():
         with closing(open_database(url)) as database:
-            shelf = FailureShelf(database, pytest.fail, ContrastConfig(**KNOWN), redact=explode)
+            shelf = FailureShelf(database, kept, ContrastConfig(**KNOWN), redact=explode)
             situation = Situation(goal="g", observation=NOTHING, history=(Step(observation=ROOM, action="go"),))
             await shelf.note(situation)
             return await shelf.complaint(Action(key="go", text="go"), situation)
@@ -140,7 +146,7 @@ def test_what_another_process_wrote_and_what_was_removed(shared_url, monkeypatch
     after = Situation(goal="g", observation=NOTHING, history=(Step(observation=ROOM, action="go"),), episode="e")
     go_on = Action(key="go", text="go")
     with closing(open_database(shared_url)) as database:
-        shelf = FailureShelf(database, pytest.fail, ContrastConfig(**KNOWN))
+        shelf = FailureShelf(database, kept, ContrastConfig(**KNOWN))
 
         def complaint():
             asyncio.run(shelf.note(here))  # begins to read again
@@ -164,12 +170,12 @@ def test_the_oldest_beyond_what_is_kept_go(url):
     with closing(open_database(url)) as database:
         with database.begin(write=True) as connection:
             insert_outcomes(connection, [Outcome(observation=str(i), action="a", failed=True) for i in range(20)])
-        asyncio.run(FailureShelf(database, pytest.fail, ContrastConfig(failed=["x"], keep=5)).note(Situation(goal="g")))
+        asyncio.run(FailureShelf(database, kept, ContrastConfig(failed=["x"], keep=5)).note(Situation(goal="g")))
         assert [o.observation for o in Catalog(database).failures()] == ["19", "18", "17", "16", "15"]
 
 
 def test_demonstrations_say_what_was_tried_in_vain(url):
-    bank = {"contrast": KNOWN | {"show": True}, "retrieval": {"k": 1, "embedder": "hashing"}}
+    bank: dict[str, Any] = {"contrast": KNOWN | {"show": True}, "retrieval": {"k": 1, "embedder": "hashing"}}
     with cascade_of(url, teacher="open fridge 9", mode="collect", **bank) as cascade:
         play(cascade)
     with cascade_of(url, teacher="open fridge 1", mode="collect", **bank) as cascade:
@@ -238,7 +244,7 @@ def test_an_export_of_a_newer_version_is_refused_by_name(tmp_path):
         read_export(path)
     path.write_text('{"format":2}\n{"failure":{"action":"a","failed":true}}\n')
     with pytest.raises(BankError, match=r"line 2: failure.observation: Field required; nothing was imported"):
-        asyncio.run(import_export(None, path))
+        asyncio.run(import_export(None, path))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

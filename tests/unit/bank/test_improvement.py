@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,13 +69,13 @@ SHORTEST = ("enter attic", "take key 7", "enter hall", "enter study", "open ches
 TASK = "attic study"
 
 
-def played(actions=SHORTEST, task=TASK, **values) -> Trajectory:
+def played(actions: Sequence[str] = SHORTEST, task: str = TASK, **values: Any) -> Trajectory:
     seen = replay(House(), task, actions, str).observations
     steps = tuple(Step(observation=o, reasoning=f"because {a}", action=a) for o, a in zip(seen, actions))
     return Trajectory(**{"goal": "open the chest", "steps": steps, "success": True} | values)
 
 
-def actions_of(steps) -> tuple[str, ...]:
+def actions_of(steps: Sequence[Step]) -> tuple[str, ...]:
     return tuple(step.action for step in steps)
 
 
@@ -97,7 +99,8 @@ def test_loops_and_failed_actions_are_cut(detour):
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
 def test_what_is_left_wins_and_knows_nothing_that_it_has_not_seen(seed):
-    rng, house, actions = random.Random(seed), House(), []
+    rng, house = random.Random(seed), House()
+    actions: list[str] = []
     house.reset(TASK)
     for wanted in SHORTEST:  # wanders, comes back, goes on
         for _ in range(rng.randrange(3) if actions else 0):
@@ -241,7 +244,7 @@ def test_improve_replaces_what_the_world_confirms_and_goes_back(url, monkeypatch
         Trajectory(goal="g", steps=(Step(observation="?", action="x"),), success=True),
     )
     with closing(open_database(url)) as database, database.begin(write=True) as connection:
-        pk = connection.execute(table.select().where(table.c.id == "long")).first().pk
+        pk = connection.execute(table.select().where(table.c.id == "long")).one().pk
         connection.execute(uses.insert(), [{"trajectory": pk, "episodes": 5, "successes": 4}])
         bank_metadata.write_shortened(connection, pk, {3: "cut away", 6: "to the study"}, "m")
     said = run(url, "improve", "--dry-run")
@@ -252,7 +255,7 @@ def test_improve_replaces_what_the_world_confirms_and_goes_back(url, monkeypatch
         [better] = [t for t in Catalog(database).all() if t.metadata.get("original")]
         assert (actions_of(better.steps), better.metadata["episode"]) == (SHORTEST, "e")
         with database.begin() as connection:
-            pk = connection.execute(table.select().where(table.c.id == better.id)).first().pk
+            pk = connection.execute(table.select().where(table.c.id == better.id)).one().pk
             assert bank_metadata.read_uses(connection, [pk]) == {pk: (5, 4)}
             assert bank_metadata.read_shortened(connection, [pk]) == {pk: {3: "to the study"}}
         bank = Bank(database, embedder := HashEmbedder(), ExactRetriever(3 * embedder.dimension))

@@ -48,8 +48,8 @@ def test_at_break_even_the_bills_are_equal_and_beyond_it_the_cascade_is_cheaper(
 def test_it_rises_with_what_students_cost_and_falls_with_what_the_teacher_costs(
     teacher, accepted, samples, ratio, more
 ):
-    def needed(*changed, longer=ratio):
-        found = StepCosts(*changed, longer).break_even
+    def needed(teacher, accepted, deferred, longer=ratio):
+        found = StepCosts(teacher, accepted, deferred, longer).break_even
         return 2.0 if found is None else found
 
     before = needed(teacher, accepted, samples + teacher)
@@ -75,6 +75,7 @@ def test_bills_are_summed_up_so_that_their_acceptance_gives_back_what_was_spent(
     if len({taken for taken, _ in steps}) < 2:
         assert found is None
         return
+    assert found is not None
     spent = sum((spent for _, spent in steps), Decimal(0)) / len(steps)
     assert float(found.costs.dollars(found.acceptance)) == pytest.approx(float(spent) * ratio)
     needed = found.costs.break_even

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from decimal import Decimal
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,10 +24,12 @@ from agentcascade.errors import UnknownPrice
 from agentcascade.models.fan_out import sum_completions
 from agentcascade.models.pricing import Price
 from agentcascade.models.tokens import count_messages, token_counter
+from agentcascade.protocols import ChatModel
 from agentcascade.routers.agreement import Agreement
 from agentcascade.routers.step.consistency import AgreementThreshold
 from agentcascade.step.context import FurtherStudent, StepContext
-from tests.cascades import Recorder
+from agentcascade.types import Decision
+from tests.cascades import Recorder, recorded
 
 MESSAGES = [{"role": "system", "content": "Act in the house."}, {"role": "user", "content": "Put a mug on the desk."}]
 YES, NO = "go to desk 1", [f"go to desk {i}" for i in range(2, 10)]  # all of as many tokens
@@ -38,12 +41,12 @@ ROUNDING = Decimal(10) ** -15
 prices = st.builds(Price, input=st.decimals("0.01", "20", places=2), output=st.decimals("0.01", "80", places=2))
 
 
-def tokens(**changed) -> StepTokens:
+def tokens(**changed: Any) -> StepTokens:
     known = StepTokens(PROMPT, 0, ANSWER, ANSWER, lambda before, after: 40.0 * (before + 1 + after), episode_steps=1)
     return replace(known, **changed)
 
 
-def play(cascade, steps: int):
+def play(cascade: Cascade, steps: int) -> list[Decision]:
     """So many steps, each an episode of its own; returns all decisions."""
 
     async def run():
@@ -51,13 +54,13 @@ def play(cascade, steps: int):
             await cascade.episode(mode="cascade").complete(MESSAGES)
 
     asyncio.run(run())
-    return cascade.context.recorder.decisions
+    return recorded(cascade).decisions
 
 
 class Student(ScriptedModel):
     """Agrees with itself while `agreeing`, and never otherwise. Without n, each sample is a request with its prompt."""
 
-    def __init__(self, **options) -> None:
+    def __init__(self, **options: Any) -> None:
         self.agreeing, numbers = True, count()
         super().__init__(lambda messages, sample: YES if self.agreeing else NO[next(numbers) % len(NO)], **options)
 
@@ -152,7 +155,9 @@ def test_a_committees_bills_lie_within_its_forecast(members, data):
         )
     )
     (decision,) = play(cascade, 1)
-    costs = forecast(plan_of(cascade.context), tokens())
+    plan = plan_of(cascade.context)
+    assert plan is not None
+    costs = forecast(plan, tokens())
     kind = "accepted" if decision.answered_by == "student" else "deferred"
     assert getattr(costs.least, kind) <= decision.dollars <= getattr(costs.most, kind)
 
@@ -163,7 +168,14 @@ def model(input_price="1", output_price="2", supports_n=True, name="s", **classe
     )
 
 
-def plan(n=3, needed=None, k=6, window=(2, 2), student=None, **changed) -> Plan:
+def plan(
+    n: int = 3,
+    needed: int | None = None,
+    k: int = 6,
+    window: tuple[int, int] = (2, 2),
+    student: ChatModel | None = None,
+    **changed: Any,
+) -> Plan:
     policy = Policy(Agreement(n, needed or n), ((student or model(), Seat(n)),))
     return Plan(teacher=model("10", "30", name="t"), policies=(policy,), k=k, window=window, **changed)
 
@@ -304,7 +316,9 @@ def test_the_strongest_lever_comes_first_and_each_makes_steps_cheaper():
     found = levers(base, size)
     shares = [lever.accepted_share for lever in found]
     assert shares == sorted(shares)
-    assert all(share < forecast(base, size).most.accepted_share for share in shares)
+    now = forecast(base, size).most.accepted_share
+    assert now is not None
+    assert all(share < now for share in shares)
     said = " · ".join(lever.change for lever in found)
     for words in ("retrieval.k 3 instead of 6", "window_before/after 1/1 instead of 2/2", "sticky: always",
                   "2 samples of s instead of 3", "takes n in one request", "no audits"):  # fmt: skip

@@ -11,12 +11,13 @@ import agentcascade
 from agentcascade import ScriptedModel
 from agentcascade.economics.outlook import recorded_outlook
 from agentcascade.models.pricing import Price
+from agentcascade.types import Message, Mode
 
 STEPS, TEACHER, STUDENT = 5, Price(input=3, output=15), Price(input="0.4", output="1.6")
 ACTION = "Thought: The mug may be behind the next door.\nAction: open door"
 
 
-def build(url: str, mode: str, k: int = 2) -> agentcascade.Cascade:
+def build(url: str, mode: Mode, k: int = 2) -> agentcascade.Cascade:
     return agentcascade.build(
         teacher=ScriptedModel([ACTION], name="t", price=TEACHER),
         student=ScriptedModel([ACTION], name="s", price=STUDENT),
@@ -33,7 +34,7 @@ def play(cascade: agentcascade.Cascade, episodes: range) -> None:
         async with cascade:
             for number in episodes:
                 episode = cascade.episode(goal=f"find mug {number}")
-                messages = [{"role": "system", "content": "Act in the house. " * 20}]
+                messages: list[Message] = [{"role": "system", "content": "Act in the house. " * 20}]
                 messages.append({"role": "user", "content": f"House {number}: a hall with a door. Find the mug."})
                 for step in range(STEPS):
                     answer = await episode.complete(messages)
@@ -58,6 +59,9 @@ def test_collected_episodes_forecast_what_the_cascade_is_billed(tmp_path: Path) 
         later = recorded_outlook(cascade.context)
     assert later is not None
     assert later.measured.acceptance == 1.0
+    assert later.costs is not None
+    assert later.measured.dollars is not None
+    assert later.measured.teacher_alone is not None
     billed = float(later.measured.dollars)
     assert float(early.costs.most.accepted) == pytest.approx(billed, rel=0.1)
     assert float(later.costs.most.accepted) == pytest.approx(billed, rel=0.05)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from agentcascade.models.breakpoints import LOOKBACK, MARK, MOST, has_breakpoints, with_breakpoints
 from agentcascade.models.quirks import ModelQuirks, model_quirks
+from agentcascade.types import Message, Tool
 from tests.prompt_caches import unmarked
 
-TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+TOOL: Tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 LONG, SHORT = "word " * 30, "go"
 QUIRKS = ModelQuirks(cache_minimum=20)
 
@@ -96,7 +97,7 @@ def test_a_request_that_has_marks_is_left_as_it_is(sent: Any, defined: Any) -> N
     ],
 )
 def test_the_callers_own_marks_are_seen_wherever_they_stand(own: Any) -> None:
-    plain = {"messages": [{"role": "user", "content": LONG}], "tools": [TOOL], "options": [{}]}
+    plain: dict[str, Any] = {"messages": [{"role": "user", "content": LONG}], "tools": [TOOL], "options": [{}]}
     assert not has_breakpoints(**plain)
     assert has_breakpoints(**plain | own)
 
@@ -108,6 +109,7 @@ def test_one_stands_behind_tools_and_system_and_one_at_the_end() -> None:
     assert [marks(m) for m in got.messages] == [1, 0, 0, 1]
     assert got.tools == [TOOL]
     without_system = with_breakpoints(sent[1:], [TOOL] * 30, QUIRKS, words)
+    assert without_system.tools is not None
     assert marks(without_system.tools) == 1 == marks(without_system.tools[-1])
     assert marks(list(with_breakpoints(sent, [TOOL], QUIRKS, words, stable=2).messages[2:])) == 0
 
@@ -127,7 +129,7 @@ def test_what_is_too_short_to_be_cached_is_not_marked() -> None:
 
 def test_a_long_absence_is_looked_back_over() -> None:
     """Twenty blocks before a mark are looked at: an agent that comes back after twenty steps needs further marks."""
-    history = [{"role": "system", "content": LONG}]
+    history: list[Message] = [{"role": "system", "content": LONG}]
     for i in range(26):
         history.append({"role": "user", "content": LONG})
         history.append({"role": "assistant", "content": None, "tool_calls": [call(str(i))]})

@@ -52,7 +52,7 @@ def test_whatever_is_said_is_an_effort_or_a_value_error(setting: object) -> None
 @pytest.mark.parametrize("wrong", ["hgih", 0, -5, True, "0x", "1e5x", "200x", "²", 10**9, ["low"]])
 def test_what_is_no_effort_names_the_field_and_what_is(wrong: object) -> None:
     with pytest.raises(ValidationError, match=r"effort\n.*an effort is one of none, minimal, low"):
-        ModelConfig(name="openai/gpt-5.1", effort=wrong)  # type: ignore[arg-type]
+        ModelConfig(name="openai/gpt-5.1", effort=wrong)
 
 
 @pytest.mark.parametrize("name", ["openai/gpt-5.1", "openai/gpt-4.1", "anthropic/claude-opus-4-7", "openai/unheard-of"])

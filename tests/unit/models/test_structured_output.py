@@ -71,7 +71,7 @@ def test_choices_of_the_environment_are_asked_at_each_step() -> None:
         return [f"step {situation.step}"]
 
     student = Vllm("Thought: x\nAction: step 0", "Thought: x\nAction: step 1")
-    settings = {"sampling": {"constrain": "choice"}, "actions": {"format": "react"}}
+    settings: dict[str, Any] = {"sampling": {"constrain": "choice"}, "actions": {"format": "react"}}
     with made(student, choices=choices, **settings) as cascade:
         episode = cascade.sync_episode()
         episode.complete(ASK)
@@ -87,7 +87,7 @@ def test_without_known_choices_the_teacher_answers_and_the_reason_is_kept() -> N
         raise RuntimeError("the world is gone")
 
     for choices, said in ((None, "admissible actions of this step are not known"), (broken, "the world is gone")):
-        settings = {"sampling": {"constrain": "choice"}, "actions": {"format": "text"}}
+        settings: dict[str, Any] = {"sampling": {"constrain": "choice"}, "actions": {"format": "text"}}
         with made(Vllm("look"), choices=choices, **settings) as cascade:
             decision = cascade.sync_episode().complete(ASK).agentcascade
             assert decision.answered_by == "teacher"
@@ -111,7 +111,11 @@ def test_the_other_forms_are_passed_on_as_they_are(kind: str, value: Any, asked:
 
 def test_shadows_are_constrained_as_samples_are() -> None:
     student = Vllm("look", "look")
-    settings = {"sampling": {"constrain": "choice"}, "actions": {"format": "text"}, "shadow": {"samples": 2}}
+    settings: dict[str, Any] = {
+        "sampling": {"constrain": "choice"},
+        "actions": {"format": "text"},
+        "shadow": {"samples": 2},
+    }
     with made(student, mode="shadow", **settings) as cascade:
         cascade.sync_episode().complete(ASK, choices=["look"])
         cascade.close()
@@ -155,7 +159,7 @@ def test_other_providers_are_refused() -> None:
 
 def test_a_misspelt_form_names_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match=r"sampling\.constrain: Input should be 'none', 'choice'"):
-        CascadeConfig.load(sampling={"constrain": "choices"})
+        CascadeConfig.load(sampling={"constrain": "choices"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("command", ["go to shelf 1", "a.b", "x|y", "f(x) [1]{2}", "back\\slash", "50% + 3?", "a/b-c"])

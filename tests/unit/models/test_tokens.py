@@ -137,7 +137,7 @@ def test_a_banks_step_is_tokenised_once_wherever_it_stands_in_a_window(monkeypat
     class Watched:
         def encode_ordinary(self, text: str) -> list[int]:
             encoded.append(text)
-            return encoder.encode_ordinary(text)
+            return list(encoder.encode_ordinary(text))
 
     monkeypatch.setattr(tokens, "_encoding", lambda name: Watched())
     count = token_counter.__wrapped__("cl100k_base")

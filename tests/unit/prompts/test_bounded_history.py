@@ -13,6 +13,7 @@ from agentcascade.memory.carried import carried_lines
 from agentcascade.models.tokens import token_counter
 from agentcascade.prompts.additions import Composed, Rendered
 from agentcascade.prompts.bounded import bounded, carried_block, frame_tokens, whole_again, window_of
+from agentcascade.types import Message
 
 COUNT = token_counter()
 GOAL = {"role": "user", "content": "Rebook my flight."}
@@ -103,7 +104,7 @@ def test_results_that_all_come_one_step_late_keep_their_calls_however_long_the_r
 @given(st.integers(1, 8), st.integers(1, 6), st.integers(6, 40))
 @settings(max_examples=30)
 def test_the_prefix_stays_until_so_many_further_steps_were_taken(keep: int, every: int, length: int) -> None:
-    messages = [GOAL]
+    messages: list[Message] = [GOAL]
     prefixes = []
     for step in range(length):
         call = {"id": f"c{step}", "type": "function", "function": {"name": "get", "arguments": f'{{"n": "N-{step}"}}'}}
@@ -135,7 +136,7 @@ def test_a_carried_state_is_within_its_budget_whatever_it_is_made_of(
 def test_values_that_later_actions_need_are_carried_and_what_is_shown_anyway_is_not() -> None:
     user = {"name": {"first_name": "Mia", "last_name": "Li"}, "email": "mia.li3818@example.com", "dob": "1990-04-05"}
     user |= {"payment_methods": {"credit_card_4421486": {"source": "credit_card", "last_four": "7447"}}}
-    older = [
+    older: list[Message] = [
         {
             "role": "assistant",
             "content": None,

@@ -6,7 +6,7 @@ from agentcascade._util.recent_cache import RecentCache
 from agentcascade.errors import InvalidRequest
 from agentcascade.prompts import demonstrations
 from agentcascade.prompts.prompts import DEFAULT, Prompts
-from agentcascade.types import Demonstration, Step
+from agentcascade.types import Demonstration, Message, Step
 
 MESSAGES = [
     {"role": "system", "content": "You play."},
@@ -38,7 +38,7 @@ def test_layout_keeps_system_and_task_first_and_the_conversation_last():
     assert MESSAGES[1]["content"] == "Task: put a mug on the desk."
 
 
-TOOL_STEP = [
+TOOL_STEP: list[Message] = [
     *MESSAGES[:2],
     {
         "role": "assistant",
@@ -59,7 +59,7 @@ def test_last_they_stand_before_the_new_observation_and_leave_the_history_as_it_
     behind = demonstrations.build(TOOL_STEP, [demonstration("a")], budget=1000, count=words, place="last").messages
     assert behind[:4] == TOOL_STEP, "nothing may stand between a call and its result"
     assert [m["role"] for m in behind[4:]] == ["user"]
-    parts = [*MESSAGES[:3], {"role": "user", "content": [{"type": "text", "text": "a mug"}]}]
+    parts: list[Message] = [*MESSAGES[:3], {"role": "user", "content": [{"type": "text", "text": "a mug"}]}]
     built = demonstrations.build(parts, [demonstration("a")], budget=1000, count=words, place="last")
     assert [p["text"][:6] for p in built.messages[3]["content"]] == ["# Exam", "a mug"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,12 +16,12 @@ from agentcascade import ScriptedModel
 from agentcascade.actions.equivalence import Verifier
 from agentcascade.bank.shortening import ShorteningTask, _messages
 from agentcascade.episodes.judge import ModelJudge
-from agentcascade.memory.llm import ChatMethod, ask_model
+from agentcascade.memory.llm import ChatMethod, Reasoning, Size, ask_model
 from agentcascade.prompts import demonstrations, planning
 from agentcascade.prompts.additions import by_default
 from agentcascade.prompts.prompts import DEFAULT, UNQUOTED
 from agentcascade.prompts.quoting import FENCED, PLAIN, mark_of, neutral
-from agentcascade.types import Action, Demonstration, Situation, Step, Trajectory
+from agentcascade.types import Action, Demonstration, Message, Situation, Step, Trajectory
 
 TOKENS = [
     *("<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>", "<|begin_of_text|>", "<|eot_id|>", "<|eom_id|>"),
@@ -145,7 +146,7 @@ def test_quoting_is_stable_and_lets_nothing_through(text: str) -> None:
         assert not re.match(r"#{1,2} (?:Your task|Examples?)\b|(?:Action|Observation|Goal):|\(steps\s", bare)
 
 
-@given(st.text(alphabet=st.characters(blacklist_characters="<[]＜#:()0123456789/|", blacklist_categories=("Cs",))))
+@given(st.text(alphabet=st.characters(exclude_characters="<[]＜#:()0123456789/|", exclude_categories=["Cs"])))
 def test_ordinary_texts_stay_as_they_are(text: str) -> None:
     assert FENCED.text(text) == text
 
@@ -207,12 +208,13 @@ async def test_every_other_prompt_quotes_what_it_holds() -> None:
     actions = [Action(text=HOSTILE + str(i), key=str(i)) for i in range(2)]
     await Verifier(model).merge(Situation(goal=HOSTILE, observation=HOSTILE, namespace="n"), actions, ask)
 
-    async def say(size: Any, messages: Any, most: int) -> str:
+    async def say(size: Size, messages: Sequence[Message], max_tokens: int) -> str:
         model.requests.append(list(messages))
         return HOSTILE
 
-    for reasoning in ("direct", "cot", "reflect"):
-        method = ChatMethod("small", reasoning)  # type: ignore[arg-type]
+    methods: tuple[Reasoning, ...] = ("direct", "cot", "reflect")
+    for reasoning in methods:
+        method = ChatMethod("small", reasoning)
         await ask_model("List.", f"[1] {FENCED.text(HOSTILE)}", HOSTILE, method, say, 9)
     model.requests.append(_messages(ShorteningTask(1, trajectory, {0: 3}), DEFAULT))
     model.requests.append(planning.with_plan([{"role": "user", "content": "mine"}], HOSTILE))

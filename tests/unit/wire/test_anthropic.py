@@ -14,7 +14,7 @@ from agentcascade.errors import InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.models.deltas import DeltaAssembler
 from agentcascade.models.usage import usage_from
-from agentcascade.types import Usage
+from agentcascade.types import Message, Usage
 from agentcascade.wire.anthropic_answer import read_answer, write_answer, write_content
 from agentcascade.wire.anthropic_blocks import DETAILS
 from agentcascade.wire.anthropic_events import EventWriter
@@ -26,7 +26,7 @@ from tests import fake_anthropic
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(str.strip)
 NAMES = st.from_regex(r"[a-zA-Z_]{1,8}", fullmatch=True)
-MARKS = st.one_of(
+MARKS: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.just({"cache_control": {"type": "ephemeral"}}),
     st.just({"cache_control": {"type": "ephemeral", "ttl": "1h"}}),
@@ -231,7 +231,8 @@ def test_a_streamed_answer_says_what_the_whole_one_says(blocks: list[dict[str, A
              "service_tier": "standard"}  # fmt: skip
     reply = fake_anthropic.Reply(blocks, stop, usage=usage)
     whole = read_answer(reply.body("claude-x"))
-    reader, assembler, chunks = ChunkReader(), DeltaAssembler(), []
+    reader, assembler = ChunkReader(), DeltaAssembler()
+    chunks: list[dict[str, Any]] = []
     for event in fake_anthropic.events_of(reply, "claude-x"):
         chunks += reader.read(event)
     for chunk in chunks:
@@ -361,7 +362,7 @@ class TestConversations:
 
     def test_parallel_results_are_one_turn_before_what_the_user_says(self) -> None:
         calls = [{"id": f"c{i}", "type": "function", "function": {"name": "f", "arguments": ""}} for i in range(2)]
-        chat = [
+        chat: list[Message] = [
             {"role": "user", "content": "Go."},
             {"role": "assistant", "content": None, "tool_calls": calls},
             {"role": "user", "content": "Wait!"},
@@ -375,7 +376,7 @@ class TestConversations:
 
     def test_ids_that_anthropic_refuses_are_replaced_alike(self) -> None:
         call = {"id": "functions.look:0", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-        chat = [
+        chat: list[Message] = [
             {"role": "assistant", "content": "", "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "functions.look:0", "content": "x"},
         ]
@@ -453,7 +454,10 @@ class TestRequests:
 
     def test_calls_of_earlier_need_definitions(self) -> None:
         call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-        chat = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c"}]
+        chat: list[Message] = [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c"},
+        ]
         body = write_request("m", chat, None, {})
         assert [t["name"] for t in body["tools"]] == ["f"]
         assert body["tool_choice"] == {"type": "none"}

@@ -148,7 +148,7 @@ class TestThoughts:
 
     def test_of_openai_keep_their_place_among_the_items(self) -> None:
         first = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}
-        output = [
+        output: list[dict[str, Any]] = [
             first,
             {"type": "message", "role": "assistant", "phase": "commentary", "content": [
                 {"type": "output_text", "text": "I look.", "annotations": []}]},

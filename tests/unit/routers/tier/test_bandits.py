@@ -26,7 +26,7 @@ from agentcascade.routers.tier.bandits import BanditRow, LinearThompson, LinUCB
 from agentcascade.types import MODULES, TIERS
 
 Bandit = LinUCB | LinearThompson
-BANDITS = [LinUCB, LinearThompson]
+BANDITS: list[type[Bandit]] = [LinUCB, LinearThompson]
 WIDTH = 6
 
 
@@ -60,7 +60,7 @@ class World(NamedTuple):
         return cls(rng.standard_normal((3, 2 * WIDTH)))
 
     def rewards(self, state: State) -> NDArray[np.float64]:
-        return 0.5 + 0.2 * self.weights @ np.concatenate([state.query, state.read])
+        return np.asarray(0.5 + 0.2 * self.weights @ np.concatenate([state.query, state.read]))
 
     def regrets(self, bandit: Bandit, rng: np.random.Generator, rounds: int) -> tuple[float, float, float]:
         """Lost in all against knowing every reward: by the bandit, by the best fixed tier, by chance."""
@@ -250,7 +250,8 @@ def test_rows_without_a_cost_and_costs_that_are_all_the_same_leave_nothing_to_we
 def test_probabilities_are_probabilities(
     kind: type[Bandit], module: Any, tradeoff: float, learned: int, knob: float
 ) -> None:
-    bandit = kind(**{kind.knob: knob})
+    options: dict[str, Any] = {kind.knob: knob}
+    bandit = kind(**options)
     bandit.fit(rows(learned, seed=learned))
     state = a_state(np.random.default_rng(learned))
     given = bandit.probabilities(module, state, tradeoff)
@@ -308,7 +309,8 @@ def saved(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", BANDITS)
 def test_a_saved_bandit_decides_the_same_bit_for_bit_and_learns_on(kind: type[Bandit], tmp_path: Path) -> None:
-    bandit = kind(**{kind.knob: 0.6}, encoder="minilm", seed=7)
+    options: dict[str, Any] = {kind.knob: 0.6}
+    bandit = kind(**options, encoder="minilm", seed=7)
     bandit.fit(rows(300, width=48))
     bandit.save(tmp_path / "deep" / "b.safetensors")
     again = kind(tmp_path / "deep" / "b.safetensors")

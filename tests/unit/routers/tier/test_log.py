@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.memory.combinations import COMBINATIONS, combination_number, combination_tiers
@@ -27,11 +28,12 @@ from tests.tier_sweeps import make_sweep
 TEXTS = {"questions", "groups", "about", "metrics"}
 
 
-def embed(texts: Sequence[str]) -> np.ndarray:
+def embed(texts: Sequence[str]) -> NDArray[np.float32]:
     """Unit vectors of length 4 that depend on the text."""
     vectors = [[len(t), sum(map(ord, t)) % 97, 1, t.count("e")] for t in texts]
     found = np.array(vectors, dtype=np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return found
 
 
 def same(one: TierLog, other: TierLog, but: Sequence[str] = ()) -> None:
@@ -231,7 +233,7 @@ def poked(values: np.ndarray, row: int, value: Any) -> np.ndarray:
 )
 def test_what_cannot_be_learned_from_is_named(sweep: TierLog, name: str, value: Any, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
-        replace(sweep, **{name: poked(getattr(sweep, name), 7, value)})
+        replace(sweep, **{name: poked(getattr(sweep, name), 7, value)})  # type: ignore[arg-type]
 
 
 def test_parts_that_do_not_fit_are_named(sweep: TierLog) -> None:
@@ -246,7 +248,7 @@ def test_parts_that_do_not_fit_are_named(sweep: TierLog) -> None:
         ({"propensities": np.full((len(sweep), 5), 0.5)}, "row 0: propensity .* is not the product"),
     ):
         with pytest.raises(InvalidRequest, match=message):
-            replace(sweep, **change)  # type: ignore[arg-type]
+            replace(sweep, **change)
 
 
 def test_missing_propensities_are_allowed_until_they_are_needed(sweep: TierLog) -> None:

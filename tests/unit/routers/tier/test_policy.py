@@ -29,7 +29,8 @@ TRADEOFFS = (0.0, 0.05, 0.3, 0.9)
 
 def units(n: int, seed: int = 0) -> NDArray[np.float32]:
     drawn = np.random.default_rng(seed).normal(size=(n, D))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return drawn.astype(np.float32)
 
 
 def network(seed: int = 0) -> Network:
@@ -40,15 +41,17 @@ def network(seed: int = 0) -> Network:
     weights = new.arrays()
     rng = np.random.default_rng(seed)
     weights["actor2.weight"] *= 1000
-    weights |= {name: rng.normal(size=weights[name].shape) for name in ("tradeoff.weight", "state.bias")}
+    weights |= {
+        name: rng.normal(size=weights[name].shape).astype(np.float32) for name in ("tradeoff.weight", "state.bias")
+    }
     new.load(weights)
     return new
 
 
 def value_router(seed: int = 0) -> ValueRouter:
     rng = np.random.default_rng(seed)
-    weights = {"mean": rng.normal(size=D), "weights": rng.normal(size=(486, D)), "constants": rng.normal(size=486)}
-    return ValueRouter.of(weights, CARD)
+    shapes: dict[str, tuple[int, ...]] = {"mean": (D,), "weights": (486, D), "constants": (486,)}
+    return ValueRouter.of({name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}, CARD)
 
 
 def made(kind: str) -> PolicyRouter | ValueRouter:
@@ -68,7 +71,7 @@ def test_numpy_decides_as_torch_does() -> None:
     for strength in TRADEOFFS:
         for place, module in enumerate(MODULES):
             with torch.no_grad():
-                state = trained.state(*map(torch.from_numpy, (queries, reads)), torch.full((40,), strength))
+                state = trained.state(torch.from_numpy(queries), torch.from_numpy(reads), torch.full((40,), strength))
                 wanted = trained.actor(trained.hidden(state, place)).exp().numpy()
             found = np.array([router.probabilities(module, State("", q, r), strength) for q, r in zip(queries, reads)])
             assert np.abs(found - wanted).max() < 1e-5

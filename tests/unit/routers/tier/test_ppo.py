@@ -208,10 +208,10 @@ def test_a_table_plays_the_tiers_it_is_told(tiers: list[list[int]], seed: int) -
     """And shows each stage what its tiers before would have made."""
     table, told = TABLE, np.array(tiers)
     questions = np.random.default_rng(seed).integers(0, len(table), len(told))
-    read: dict[int, Any] = {}
+    given: dict[int, Any] = {}
 
-    def policy(module: int, query: Any, state: Any, tradeoff: Any) -> Any:
-        read[module] = state
+    def policy(module: int, query: Any, read: Any, tradeoff: Any) -> Any:
+        given[module] = read
         assert (query == table.query[questions]).all()
         return told[:, module]
 
@@ -220,10 +220,10 @@ def test_a_table_plays_the_tiers_it_is_told(tiers: list[list[int]], seed: int) -
     assert (played.tiers == told).all()
     assert (played.score == table.score[questions, combination]).all()
     assert (played.cost == table.cost[questions, combination]).all()
-    assert (read[0] == table.retrieved[questions]).all()
-    assert all((read[m] == table.filtered[questions, told[:, 0]]).all() for m in (1, 2, 3))
-    assert (read[4] == table.extracted[questions, combination // 3]).all()
-    assert all((played.reads[:, stage] == read[module]).all() for stage, module in ((0, 0), (1, 2), (2, 4)))
+    assert (given[0] == table.retrieved[questions]).all()
+    assert all((given[m] == table.filtered[questions, told[:, 0]]).all() for m in (1, 2, 3))
+    assert (given[4] == table.extracted[questions, combination // 3]).all()
+    assert all((played.reads[:, stage] == given[module]).all() for stage, module in ((0, 0), (1, 2), (2, 4)))
     assert len(MODULES) == 5
 
 
