@@ -12,6 +12,7 @@ STOPS: dict[Any, str] = {
     "length": "max_tokens",
     "content_filter": "refusal",
 }
+SIGNATURE = "c2ln"
 TOKENS = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 
 
@@ -28,7 +29,7 @@ def answer(data: dict[str, Any]) -> dict[str, Any]:
         for call in message.get("tool_calls") or ():
             function = call["function"]
             arguments = function["arguments"]
-            input = json.loads(arguments) if isinstance(arguments, str) else arguments
+            input = json.loads(arguments.strip() or "{}") if isinstance(arguments, str) else arguments
             content.append({"type": "tool_use", "id": call["id"], "name": function["name"], "input": input})
     reason = data["choices"][0]["finish_reason"] if data["choices"] else None
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": data.get("model")}
@@ -41,10 +42,15 @@ def events(chunks: Iterable[Any], done: bool) -> Iterator[Any]:
     index, kind = -1, ""
     reason, usage = None, None
 
-    def block(wanted: str, begun: Mapping[str, Any]) -> Iterator[Any]:
-        nonlocal index, kind
+    def end() -> Iterator[Any]:
+        if kind == "thinking":
+            yield delta(type="signature_delta", signature=SIGNATURE)
         if kind:
             yield {"type": "content_block_stop", "index": index}
+
+    def block(wanted: str, begun: Mapping[str, Any]) -> Iterator[Any]:
+        nonlocal index, kind
+        yield from end()
         index, kind = index + 1, wanted
         yield {"type": "content_block_start", "index": index, "content_block": begun}
 
@@ -75,8 +81,8 @@ def events(chunks: Iterable[Any], done: bool) -> Iterator[Any]:
                 arguments = function["arguments"]
                 part = arguments if isinstance(arguments, str) else json.dumps(arguments)
                 yield delta(type="input_json_delta", partial_json=part)
-    if kind:
-        yield {"type": "content_block_stop", "index": index}
+    if done or reason is not None:
+        yield from end()
     if reason is not None or usage is not None:
         yield {"type": "message_delta", "delta": {"stop_reason": STOPS.get(reason, reason)}, "usage": _usage(usage)}
     if done:
@@ -89,7 +95,7 @@ def _usage(usage: Any) -> Any:
 
 def _thought(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     thought = message.get("reasoning_content")
-    return [{"type": "thinking", "thinking": thought, "signature": "c2ln"}] if thought else []
+    return [{"type": "thinking", "thinking": thought, "signature": SIGNATURE}] if thought else []
 
 
 def _text(message: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -257,17 +257,21 @@ def _begun(block: Mapping[str, Any]) -> dict[str, Any]:
         "thinking": {"thinking": "", "signature": ""},
         "tool_use": {"input": {}},
     }
-    return {**block, **empty.get(block["type"], {})}
+    begun = {**block, **empty.get(block["type"], {})}
+    return {**begun, "citations": []} if "citations" in begun else begun
 
 
 def _deltas(block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if block["type"] == "text":
         for word in re.findall(r"\s*\S+\s*|\s+", block["text"]):
             yield {"type": "text_delta", "text": word}
+        for citation in block.get("citations") or ():
+            yield {"type": "citations_delta", "citation": citation}
     elif block["type"] == "thinking":
-        for word in re.findall(r"\s*\S+\s*", block["thinking"]):
+        for word in re.findall(r"\s*\S+\s*|\s+", block["thinking"]):
             yield {"type": "thinking_delta", "thinking": word}
-        yield {"type": "signature_delta", "signature": block["signature"]}
+        if block["signature"]:
+            yield {"type": "signature_delta", "signature": block["signature"]}
     elif block["type"] in ("tool_use", "server_tool_use"):
         data = json.dumps(block["input"])
         half = len(data) // 2

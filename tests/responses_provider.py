@@ -55,8 +55,9 @@ def _delta_events(delta: Mapping[str, Any], logprobs: Any, items: dict[str, dict
         if delta.get(name):
             index, one, added = item("text", {"type": "message", "role": "assistant", "content": []})
             yield from added
-            one["content"] = one["content"] or [{"type": kind, field: "", "annotations": [], "logprobs": told}]
-            one["content"][0][field] += delta[name]
+            if not one["content"] or one["content"][-1]["type"] != kind:
+                one["content"].append({"type": kind, field: "", "annotations": [], "logprobs": told})
+            one["content"][-1][field] += delta[name]
             yield {"type": f"response.{kind}.delta", "output_index": index, "delta": delta[name], "logprobs": told}
     if delta.get("reasoning_content"):
         index, one, added = item("thought", {"type": "reasoning", "id": "rs_1", "summary": []})

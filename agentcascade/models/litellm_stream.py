@@ -8,8 +8,10 @@ from typing import Any
 
 from agentcascade.models import message_fields
 from agentcascade.models.response_reader import StreamReader
+from agentcascade.types import Delta
 
 LAYERS = 4
+SKIPPED = ("refusal", *message_fields.THINKING_FIELDS)
 
 
 async def read_stream(litellm_stream: Any, reader: StreamReader) -> bool:
@@ -17,13 +19,13 @@ async def read_stream(litellm_stream: Any, reader: StreamReader) -> bool:
 
     Closes the connection also when cancelled.
     """
-    refusals, errors = _skipped_by_litellm(litellm_stream)
+    skipped, errors = _skipped_by_litellm(litellm_stream)
     _accept_end_without_reason(litellm_stream)
     usage = _UsageFilter(litellm_stream)
     try:
         async for chunk in litellm_stream:
-            while refusals:
-                reader.show({"refusal": refusals.pop(0)})
+            while skipped:
+                reader.show(skipped.pop(0))
             reader.read(usage.without_made_up(chunk))
         for error in errors:
             reader.read(error)
@@ -45,13 +47,13 @@ class _UsageFilter:
         return {"choices": getattr(chunk, "choices", None) or []}
 
 
-def _skipped_by_litellm(stream: Any) -> tuple[list[str], list[Any]]:
-    """(parts of a refusal, vLLM's errors): filled as the stream is read, for litellm passes over such chunks."""
-    refusals: list[str] = []
+def _skipped_by_litellm(stream: Any) -> tuple[list[Delta], list[Any]]:
+    """(parts of refusals and thoughts, errors of vLLM) of chunks that litellm passes over, as the stream is read."""
+    skipped: list[Delta] = []
     errors: list[Any] = []
     make = getattr(stream, "chunk_creator", None)
     if make is None:
-        return refusals, errors
+        return skipped, errors
 
     def make_and_note(chunk: Any) -> Any:
         if message_fields.get_field(chunk, "object") == "error":
@@ -59,13 +61,14 @@ def _skipped_by_litellm(stream: Any) -> tuple[list[str], list[Any]]:
         made = make(chunk=chunk)
         if made is None:
             for choice in getattr(chunk, "choices", None) or ():
-                refusal = message_fields.get_field(message_fields.get_field(choice, "delta"), "refusal")
-                if refusal and not message_fields.get_field(choice, "index"):
-                    refusals.append(refusal)
+                delta = message_fields.read_delta(message_fields.get_field(choice, "delta"))
+                said = {name: delta[name] for name in SKIPPED if name in delta}
+                if said and not message_fields.get_field(choice, "index"):
+                    skipped.append(said)
         return made
 
     stream.chunk_creator = make_and_note
-    return refusals, errors
+    return skipped, errors
 
 
 def _accept_end_without_reason(stream: Any) -> None:

@@ -145,10 +145,20 @@ def read_message(plain: Mapping[str, Any]) -> Message:
     extra = {k: v for k, v in extra.items() if v is not None} if isinstance(extra, dict) else None
     fields = {k: v for k, v in plain.items() if v is not None and k != "provider_specific_fields" and k != "role"}
     if extra:
-        if isinstance(extra.get("refusal"), str) and not fields.get("refusal"):  # where litellm puts it
-            fields["refusal"] = extra.pop("refusal")
+        _take_out(extra, fields)
         fields |= {"provider_specific_fields": extra} if extra else {}
     return {"role": "assistant", "content": fields.pop("content", None), **fields}
+
+
+def _take_out(extra: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Refusals and thoughts of whole answers out of where litellm puts them; streams have them outside."""
+    if isinstance(extra.get("refusal"), str) and not fields.get("refusal"):
+        fields["refusal"] = extra.pop("refusal")
+    for name in THINKING_FIELDS:
+        if name in extra:
+            said = extra.pop(name)
+            if said not in [fields.get(known) for known in THINKING_FIELDS]:
+                fields.setdefault(name, said)
 
 
 def read_delta(raw: Any) -> Delta:

@@ -55,6 +55,8 @@ def read_answer(answer: object) -> Any:
         return f"a message without content: {str(answer)[:200]}"
     blocks = [b for b in content if isinstance(b, dict)]
     message = with_thoughts(read_assistant([_with_call_fields(b, i) for i, b in enumerate(blocks)]))
+    if citations := [c for b in blocks if isinstance(b.get("citations"), list) for c in b["citations"]]:
+        message = {**message, "citations": citations}
     choice = {"index": 0, "message": message, "finish_reason": finish_reason(answer.get("stop_reason"))}
     return {
         "id": answer.get("id"),

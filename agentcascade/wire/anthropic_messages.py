@@ -7,6 +7,7 @@ alternate, the results of tool calls come first in theirs, and nothing is empty.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from agentcascade.errors import InvalidRequest
@@ -83,9 +84,16 @@ def is_canonical(blocks: Sequence[Block]) -> bool:
     order = [ORDER.get(str(b.get("type")), -1) for b in blocks]
     if -1 in order or order != sorted(order) or order.count(1) > 1:
         return False
+    if any(is_unsigned(b) and after.get("type") == "thinking" for b, after in pairwise(blocks)):
+        return False
     return all(
         (b["type"] != "text" or is_plain(b)) and (b["type"] != "tool_use" or b.keys() <= CALL_FIELDS) for b in blocks
     )
+
+
+def is_unsigned(block: Mapping[str, Any]) -> bool:
+    """Whether it is a thought without a signature, whose end in a stream no field of a message tells."""
+    return block.get("type") == "thinking" and not block.get("signature")
 
 
 def write_messages(messages: Sequence[Message]) -> tuple[list[Block], list[dict[str, Any]]]:

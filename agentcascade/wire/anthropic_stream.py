@@ -7,7 +7,7 @@ from typing import Any
 
 from agentcascade.wire.anthropic_answer import answer_details, finish_reason, read_error
 from agentcascade.wire.anthropic_blocks import DETAILS, THINKING, Block, arguments_of, input_of
-from agentcascade.wire.anthropic_messages import is_canonical
+from agentcascade.wire.anthropic_messages import is_canonical, is_unsigned
 
 Chunk = dict[str, Any]
 DELTA_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
@@ -65,9 +65,10 @@ class ChunkReader:
             return
         self._blocks[index] = block = dict(begun)
         kind = block.get("type")
+        before = self._whole[-1] if self._whole else {}
+        if kind == before.get("type") and (kind == "text" or is_unsigned(before)):  # a block of its own
+            yield self._chunk({DETAILS: {"blocks": list(self._whole)}})
         if kind == "text":
-            if self._whole and self._whole[-1].get("type") == "text":  # a text of its own
-                yield self._chunk({DETAILS: {"blocks": list(self._whole)}})
             if block.get("text"):
                 yield self._chunk({"content": block["text"]})
         elif kind in THINKING:
@@ -117,8 +118,9 @@ class ChunkReader:
             block["input"] = input_of("".join(self._partial[index]))
         elif index in self._calls:  # all of it came at the start, or there is none
             yield self._chunk(self._arguments(index, arguments_of(block.get("input"))))
-        if block.get("type") == "thinking":
-            block.setdefault("signature", "")
+        if block.get("type") == "thinking" and not block.get("signature"):
+            block["signature"] = ""
+            yield self._chunk(_thought({"type": "thinking", "thinking": "", "signature": ""}))
         self._whole.append(block)
         if not is_canonical(self._whole):
             yield self._chunk({DETAILS: {"blocks": list(self._whole)}})

@@ -201,7 +201,7 @@ def read_output(items: Sequence[Any], book: ToolBook) -> tuple[Message, list[Any
             message.setdefault("tool_calls", []).append(call)
             said.append({"type": kind})
         elif kind == "reasoning":
-            thoughts += [p["text"] for p in _parts(item.get("summary")) if isinstance(p.get("text"), str)]
+            thoughts += _texts(item.get("summary")) or _texts(item.get("content"))
             said.append({k: v for k, v in item.items() if k != "status" and v is not None})
         elif kind:
             said.append(dict(item))
@@ -219,6 +219,11 @@ def read_output(items: Sequence[Any], book: ToolBook) -> tuple[Message, list[Any
 
 def _phase(item: Mapping[str, Any]) -> dict[str, Any]:
     return {"phase": item["phase"]} if "phase" in item else {}
+
+
+def _texts(parts: object) -> list[str]:
+    """The texts of parts, without those that are empty."""
+    return [p["text"] for p in _parts(parts) if isinstance(p.get("text"), str) and p["text"]]
 
 
 def _parts(value: object) -> Iterator[Mapping[str, Any]]:

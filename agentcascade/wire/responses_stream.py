@@ -11,6 +11,11 @@ from agentcascade.wire.responses_items import ITEMS
 from agentcascade.wire.responses_tools import ToolBook, arguments_of, as_text, chat_name
 
 MOST_OUTPUT_ITEMS = 2_000
+THOUGHT_PARTS = {
+    "response.reasoning_summary_text.delta": "summary_index",
+    "response.reasoning_text.delta": "content_index",
+}
+"""Events of thoughts → the field that says of which part."""
 
 
 class EventReader:
@@ -30,6 +35,8 @@ class EventReader:
         """Output index → of what deltas came."""
         self._calls: dict[int, int] = {}
         """Output index of a call → its index among the calls."""
+        self._places: dict[str, object] = {}
+        """Field of a message → where its latest text stood: texts from elsewhere are set apart, as in whole answers."""
 
     def read(self, event: Any) -> Iterator[Any]:
         """The chunks that an event stands for, which may be none; what is no event is handed on as it is."""
@@ -45,11 +52,8 @@ class EventReader:
         elif kind in ("response.output_text.delta", "response.refusal.delta"):
             name = "content" if "output_text" in kind else "refusal"
             yield from self._delta(index, name, event.get("delta"), event.get("logprobs"))
-        elif kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
-            yield from self._delta(index, "reasoning_content", event.get("delta"))
-        elif kind == "response.reasoning_summary_part.added":
-            if "reasoning_content" in self._shown.get(index, ()):
-                yield from self._delta(index, "reasoning_content", "\n\n")
+        elif kind in THOUGHT_PARTS:
+            yield from self._thought(index, THOUGHT_PARTS[kind], event)
         elif kind == "response.function_call_arguments.delta":
             yield from self._arguments(index, event.get("delta"))
         elif kind == "response.function_call_arguments.done":
@@ -69,8 +73,22 @@ class EventReader:
     def _show(self, index: int, name: str) -> None:
         self._shown.setdefault(index, set()).add(name)
 
-    def _delta(self, index: int, name: str, text: object, logprobs: object = None) -> Iterator[Any]:
+    def _thought(self, index: int, part: str, event: Mapping[str, Any]) -> Iterator[Any]:
+        """A part of a thought: of its summary, or of the thought itself where there is none."""
+        last = self._places.get("reasoning_content")
+        if isinstance(last, tuple) and last[0] == index and last[1] != part:
+            return
+        place = (index, part, event.get(part))
+        yield from self._delta(index, "reasoning_content", event.get("delta"), place=place)
+
+    def _delta(
+        self, index: int, name: str, text: object, logprobs: object = None, place: object = None
+    ) -> Iterator[Any]:
         if isinstance(text, str) and text:
+            place = index if place is None else place
+            if name != "refusal" and self._places.setdefault(name, place) != place:
+                text = f"\n\n{text}"
+            self._places[name] = place
             self._show(index, name)
             told = {"content": logprobs} if isinstance(logprobs, list) and logprobs else None
             yield _chunk({name: text}, logprobs=told)
@@ -125,7 +143,7 @@ class EventReader:
                 yield from self._item(True, index, item)
         message, _ = read_output(items, self._book)
         kept = {name: message[name] for name in (ITEMS, "annotations") if name in message}
-        if "reasoning_content" in message and not any("reasoning_content" in s for s in self._shown.values()):
+        if "reasoning_content" in message and "reasoning_content" not in self._places:
             kept = {"reasoning_content": message["reasoning_content"], **kept}
         fields = {"usage": whole.get("usage"), **answer_fields(whole)}
         reason = finish_reason({"status": status, **whole}, message)

@@ -16,7 +16,7 @@ from agentcascade.models.deltas import DeltaAssembler
 from agentcascade.models.usage import usage_from
 from agentcascade.types import Message, Usage
 from agentcascade.wire.anthropic_answer import read_answer, write_answer, write_content
-from agentcascade.wire.anthropic_blocks import DETAILS
+from agentcascade.wire.anthropic_blocks import DETAILS, is_said
 from agentcascade.wire.anthropic_events import EventWriter
 from agentcascade.wire.anthropic_messages import read_assistant, read_messages, write_assistant, write_messages
 from agentcascade.wire.anthropic_request import read_request, write_request
@@ -59,8 +59,12 @@ USER = st.one_of(
     block("document", source=DOCUMENTS, title=WORDS),
     block("search_result", source=WORDS, title=WORDS, content=st.just([{"type": "text", "text": "found"}])),
 )
+SAID = st.one_of(st.text(max_size=9), st.sampled_from(["", " ", "\n\n", " a", "a\n"]))
+"""What models do say, and the least of it is not a word."""
+CITATION = {"type": "char_location", "cited_text": " ", "document_index": 0, "start_char_index": 0, "end_char_index": 1}
+CITED = st.one_of(st.just({}), st.lists(st.just(CITATION), min_size=1, max_size=2).map(lambda c: {"citations": c}))
 THOUGHT = st.one_of(
-    st.builds(lambda t, s: {"type": "thinking", "thinking": t, "signature": s}, st.text(max_size=9), NAMES),
+    st.builds(lambda t, s: {"type": "thinking", "thinking": t, "signature": s}, SAID, st.one_of(NAMES, st.just(""))),
     st.builds(lambda d: {"type": "redacted_thinking", "data": d}, NAMES),
 )
 SERVER = st.one_of(
@@ -73,7 +77,7 @@ INPUT = st.dictionaries(WORDS, JSON, max_size=3)
 @st.composite
 def answers(draw: st.DrawFn, marks: bool = True) -> list[dict[str, Any]]:
     """An assistant's blocks, in any order that interleaved thinking and server tools may give."""
-    text = TEXT if marks else st.builds(lambda t: {"type": "text", "text": t}, WORDS)
+    text = TEXT if marks else st.builds(lambda t, cited: {"type": "text", "text": t, **cited}, SAID, CITED)
     call = st.builds(lambda n, i: {"type": "tool_use", "name": n, "input": i}, NAMES, INPUT)
     blocks = draw(st.lists(st.one_of(text, THOUGHT, call, SERVER), min_size=1, max_size=6))
     for i, one in enumerate(blocks):
@@ -239,13 +243,17 @@ def test_a_streamed_answer_says_what_the_whole_one_says(blocks: list[dict[str, A
         assembler.add(chunk["choices"][0]["delta"])
     assert reader.done
     said, streamed = whole["choices"][0]["message"], assembler.message
-    for field in ("content", "tool_calls", "reasoning_content", "thinking_blocks"):
+    for field in ("content", "tool_calls", "reasoning_content", "citations"):
         assert _loose(streamed.get(field)) == _loose(said.get(field)), field
-    assert write_assistant(streamed) == blocks
+    if all(b["signature"] for b in [b for b in blocks if b["type"] == "thinking"][:-1]):
+        assert streamed.get("thinking_blocks") == said.get("thinking_blocks")
+    assert write_assistant(streamed) == write_assistant(said)
+    if all(is_said(b) for b in blocks):
+        assert write_assistant(said) == blocks
     assert usage_from(chunks[-1]["usage"]) == usage_from(whole["usage"])
     assert chunks[-1]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
     again = list(_events(chunks, whole["choices"][0]["finish_reason"]))
-    assert _assembled(again) == blocks
+    assert _assembled(again) == write_content(said)
     assert again[-2]["delta"]["stop_reason"] == stop
     assert again[-2]["usage"]["cache_creation"] == usage["cache_creation"]
     assert again[-2]["usage"]["service_tier"] == "standard"
@@ -294,6 +302,8 @@ def _assembled(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 assert blocks[-1]["type"] == known.get(kind, blocks[-1]["type"])
                 if kind == "input_json_delta":
                     partial += value
+                elif kind == "citations_delta":
+                    blocks[-1].setdefault("citations", []).append(value)
                 elif kind == "signature_delta":
                     blocks[-1]["signature"] = value
                 else:

@@ -131,6 +131,70 @@ def test_a_stream_is_the_same_after_both_ways_and_what_the_sdk_knows(message: Me
     assert last["choices"][0]["finish_reason"] == ("tool_calls" if "tool_calls" in message else "stop")
 
 
+SAID = st.sampled_from(["", " ", "\n\n", "a", " a\n", "b"])
+PARTS = st.lists(SAID, max_size=2)
+CITED = {"type": "url_citation", "url": "u", "title": "t", "start_index": 0, "end_index": 1}
+PART = st.one_of(
+    st.builds(
+        lambda t, cited: {"type": "output_text", "text": t, "annotations": cited},
+        SAID,
+        st.lists(st.just(CITED), max_size=1),
+    ),
+    st.builds(lambda t: {"type": "refusal", "refusal": t}, SAID),
+)
+OUTPUT = st.lists(
+    st.one_of(
+        st.builds(
+            lambda parts, phase: {"type": "message", "role": "assistant", "content": parts, **phase},
+            st.lists(PART, max_size=2),
+            st.sampled_from([{}, {"phase": "commentary"}]),
+        ),
+        PARTS.map(lambda ts: {"type": "reasoning", "summary": [{"type": "summary_text", "text": t} for t in ts]}),
+        PARTS.map(lambda ts: {"type": "reasoning", "summary": [],
+                              "content": [{"type": "reasoning_text", "text": t} for t in ts]}),
+        st.builds(
+            lambda a: {"type": "function_call", "call_id": "c1", "name": "look", "arguments": a},
+            st.sampled_from(["", " ", "{}", '{"at": " "}']),
+        ),
+        st.builds(lambda t: {"type": "custom_tool_call", "call_id": "c2", "name": "unheard_of", "input": t}, SAID),
+        st.just({"type": "web_search_call", "status": "completed"}),
+    ),
+    max_size=4,
+)  # fmt: skip
+
+
+def openais_events(output: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """What OpenAI's server sends of an answer, texts letter by letter."""
+
+    def deltas(kind: str, text: str, **place: int) -> Iterable[dict[str, Any]]:
+        for letter in text:
+            yield {"type": f"response.{kind}.delta", "delta": letter, **place}
+
+    for index, item in enumerate(output):
+        at = {"output_index": index}
+        begun = {"message": {"content": []}, "reasoning": {"summary": []}, "function_call": {"arguments": ""},
+                 "custom_tool_call": {"input": ""}}.get(item["type"], {})  # fmt: skip
+        yield {"type": "response.output_item.added", **at, "item": {**item, **begun}}
+        for i, part in enumerate(item.get("summary", ())):
+            yield {"type": "response.reasoning_summary_part.added", **at, "summary_index": i, "part": part}
+            yield from deltas("reasoning_summary_text", part["text"], **at, summary_index=i)
+        for i, part in enumerate(item.get("content", ())):
+            name = part["type"]
+            yield from deltas(name, part.get("refusal", part.get("text")), **at, content_index=i)
+        yield from deltas("function_call_arguments", item.get("arguments", ""), **at)
+        yield from deltas("custom_tool_call_input", item.get("input", ""), **at)
+        yield {"type": "response.output_item.done", **at, "item": item}
+    yield {"type": "response.completed", "response": {"status": "completed", "output": output, "usage": USAGE}}
+
+
+@given(OUTPUT)
+def test_a_streamed_answer_of_openai_says_what_the_whole_one_says(output: list[dict[str, Any]]) -> None:
+    whole = read_answer({"status": "completed", "output": output, "usage": USAGE}, BOOK)["choices"][0]
+    message, last = put_together(openais_events(output))
+    assert {k: v for k, v in message.items() if v} == {k: v for k, v in whole["message"].items() if v}
+    assert last["choices"][0]["finish_reason"] == whole["finish_reason"]
+
+
 class TestThoughts:
     def test_go_back_to_the_model_that_thought_them_and_to_no_other(self) -> None:
         items = [*responses_answer.output(THOUGHT, BOOK, "resp_1", "claude"), RESULT]
