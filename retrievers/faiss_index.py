@@ -15,7 +15,7 @@ from agentcascade._util import forking
 from agentcascade.errors import MissingExtra
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
 from agentcascade.retrievers.inverted_file import AT_ONCE, portions
-from agentcascade.retrievers.stores import CompressedStore, FlatStore
+from agentcascade.retrievers.stores import RABITQ_ABOVE, CompressedStore, FlatStore
 
 if TYPE_CHECKING:
     from agentcascade.protocols import IdArray, Vectors
@@ -32,11 +32,14 @@ FAR_AHEAD = 4
 class FaissRetriever:
     """One partition per namespace, so that no search can see another's steps. Thread-safe.
 
-    A namespace of more than `exact_below` steps is searched approximately; `seed` fixes its training. That runs in the
-    background; `add` and `search` go on meanwhile, and `add` waits only when it is far ahead of it.
+    A namespace of more than `exact_below` steps is searched approximately, one of more than `rabitq_above` with more
+    bits of a key (`retrievers/rabitq.py`); `seed` fixes the training. That runs in the background; `add` and `search`
+    go on meanwhile, and `add` waits only when it is far ahead of it.
     """
 
-    def __init__(self, dimension: int, *, exact_below: int = 4_000, seed: int = 0) -> None:
+    def __init__(
+        self, dimension: int, *, exact_below: int = 4_000, rabitq_above: int = RABITQ_ABOVE, seed: int = 0
+    ) -> None:
         try:
             import faiss
         except ImportError as error:
@@ -44,6 +47,7 @@ class FaissRetriever:
         self._faiss = faiss
         self.dimension = dimension
         self._exact_below = exact_below
+        self._rabitq_above = rabitq_above
         self._seed = seed
         self._partitions: dict[str, _Partition] = {}
         self._lock = forking.lock()
@@ -55,7 +59,7 @@ class FaissRetriever:
         with self._lock:
             partition = self._partitions.get(namespace)
             if partition is None:
-                partition = _Partition(self.dimension, self._exact_below, self._seed)
+                partition = _Partition(self.dimension, self._exact_below, self._rabitq_above, self._seed)
                 self._partitions[namespace] = partition
         partition.add(rows, groups, keys)
 
@@ -90,8 +94,9 @@ class FaissRetriever:
 class _Partition:
     """The steps of one namespace. `_write` serialises writers; `_lock` guards what searches read."""
 
-    def __init__(self, dimension: int, exact_below: int, seed: int) -> None:
+    def __init__(self, dimension: int, exact_below: int, rabitq_above: int, seed: int) -> None:
         self._exact_below = exact_below
+        self._rabitq_above = rabitq_above
         self._seed = seed
         self._dimension = dimension
         self._write = forking.lock()
@@ -145,7 +150,7 @@ class _Partition:
                 return store.keys(positions)
 
         if isinstance(store, FlatStore):
-            compressed = CompressedStore(self._dimension, self._seed)
+            compressed = CompressedStore(self._dimension, self._seed, self._rabitq_above)
             for part in portions(np.arange(size)):
                 compressed.add(read(part))
             compressed.use(compressed.trained(size, compressed.keys))

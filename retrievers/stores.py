@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from agentcascade.retrievers.inverted_file import InvertedFile, inner_products, list_count, portions
+from agentcascade.retrievers.rabitq import RaBitQFile
 
 if TYPE_CHECKING:
     from agentcascade.protocols import IdArray, Vectors
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 GROWTH = 6
 """The inverted file is trained anew when the store has grown so many times."""
+RABITQ_ABOVE = 200_000
+"""Keys of a store up to which its inverted file holds bytes: faster to search there, and enough is found"""
+RABITQ_GROWTH = 4
+"""As `GROWTH`, of a file whose lists are many already"""
 GROWN_BY = 4_096
 """Keys for which there is room at most beyond those that there are: room is made under the owner's lock"""
 
@@ -30,7 +35,7 @@ class PreparedKeys(NamedTuple):
     keys: Vectors
     codes: np.ndarray
     scales: Vectors
-    file: InvertedFile | None
+    file: InvertedFile | RaBitQFile | None
     placed: tuple[Vectors, IdArray] | None
 
 
@@ -78,16 +83,17 @@ class FlatStore:
 class CompressedStore:
     """Keys as signed bytes with one scale each (28 % of their float32 size with the inverted file)."""
 
-    def __init__(self, dimension: int, seed: int) -> None:
+    def __init__(self, dimension: int, seed: int, rabitq_above: int = RABITQ_ABOVE) -> None:
         self._dimension = dimension
         self._seed = seed
+        self._rabitq_above = rabitq_above
         self._codes = np.empty((0, dimension), dtype=np.int8)
         self._scales = np.empty(0, dtype=np.float32)
         self._size = self._trained_on = 0
         self._ranked = np.empty((RANKED_AT_ONCE, dimension), dtype=np.int8)
         self._ranked_floats = np.empty((RANKED_AT_ONCE, dimension), dtype=np.float32)
         """Of one search, which holds the owner's lock."""
-        self._file: InvertedFile | None = None
+        self._file: InvertedFile | RaBitQFile | None = None
 
     def __len__(self) -> int:
         return self._size
@@ -135,23 +141,29 @@ class CompressedStore:
     @property
     def outgrown_at(self) -> int:
         """The size at which the inverted file should be made anew."""
-        return GROWTH * self._trained_on
+        if isinstance(self._file, RaBitQFile):
+            return RABITQ_GROWTH * self._trained_on
+        return min(GROWTH * self._trained_on, self._rabitq_above)
 
-    def trained(self, size: int, read: Callable[[IdArray], Vectors]) -> InvertedFile:
+    def trained(self, size: int, read: Callable[[IdArray], Vectors]) -> InvertedFile | RaBitQFile:
         """An inverted file made for the first `size` keys, read by `read`. The store keeps its own until `use`."""
         order = np.random.default_rng(self._seed).permutation(size)[: 40 * list_count(size)]
-        file = InvertedFile((read(part) for part in portions(order)), size, self._dimension, self._seed)
+        file: InvertedFile | RaBitQFile
+        if size > self._rabitq_above:
+            file = RaBitQFile(order, read, size, self._seed)
+        else:
+            file = InvertedFile((read(part) for part in portions(order)), size, self._dimension, self._seed)
         for part in portions(np.arange(size)):
             file.add(read(part))
         return file
 
-    def use(self, file: InvertedFile) -> None:
+    def use(self, file: InvertedFile | RaBitQFile) -> None:
         self._file = file
         self._trained_on = self._size
 
     def only(self, positions: IdArray) -> CompressedStore:
         """A new store of these keys alone, with a file of its own."""
-        store = CompressedStore(self._dimension, self._seed)
+        store = CompressedStore(self._dimension, self._seed, self._rabitq_above)
         store._codes = self._codes[positions]
         store._scales = self._scales[positions]
         store._size = len(positions)

@@ -41,7 +41,7 @@ OWNERS = {
     "safetensors": {"retrievers.bert_onnx", "routers.tier.checkpoints"},
     "onnxruntime": {"retrievers.onnx"},
     "tokenizers": {"retrievers.onnx"},
-    "faiss": {"retrievers.faiss_index", "retrievers.inverted_file", "retrievers.stores"},
+    "faiss": {"retrievers.faiss_index", "retrievers.inverted_file", "retrievers.rabitq", "retrievers.stores"},
     "litellm": {"models.litellm_setup", "integrations.litellm"},
     "stamina": {"models.retries"},
     "aiohttp": {"models.aiohttp_transport"},
