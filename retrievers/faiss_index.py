@@ -181,13 +181,13 @@ class _Partition:
         with self._lock:
             while self._size:
                 count = min(fetch, self._size)
-                positions, scores = self._store.nearest(key, count)
+                positions, scores, others = self._store.nearest(key, count)
                 if self._dead:
                     living = ~self._gone[positions]
                     positions, scores = positions[living], scores[living]
                 hits = best_per_group(self._rows[positions], self._groups[positions], scores, k, exclude)
                 # where more tie with the last hit than were fetched, the tie is settled by row, not by chance
-                if count == self._size or (len(hits) >= k and scores[-1] < hits[-1][2]):
+                if count == self._size or (len(hits) >= k and others < hits[-1][2]):
                     return hits
                 fetch *= 4
         return []

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from agentcascade.retrievers.inverted_file import InvertedFile, inner_products, list_count, portions
+from agentcascade.retrievers.inverted_file import InvertedFile, list_count, portions
 from agentcascade.retrievers.rabitq import RaBitQFile
 
 if TYPE_CHECKING:
     from agentcascade.protocols import IdArray, Vectors
 
-    Nearest = tuple[IdArray, Vectors]
-    """positions and their inner products, fewer than asked for only where the store holds fewer"""
+    Nearest = tuple[IdArray, Vectors, float]
+    """positions and their inner products, fewer than asked for only where the store holds fewer; and what all others'
+    inner products do not exceed, as far as the store knows"""
 
 GROWTH = 6
 """The inverted file is trained anew when the store has grown so many times."""
@@ -40,23 +41,47 @@ class PreparedKeys(NamedTuple):
 
 
 RANKED_AT_ONCE = 192
-"""Candidates ranked together: those of a search for eight groups, as floats in memory that is kept."""
+"""Candidates ranked together: those of a search for eight groups."""
+ROUNDING = 1e-5
+"""What an inner product of float32 may be wrong by, for vectors of length one"""
 
 
 class FlatStore:
-    """float32 keys; a search looks at every one."""
+    """float32 keys; a search looks at bytes of every one, a quarter of the memory, and then at the floats of the best.
+
+    What rounding may have hidden is bounded, so that a search knows whether what it found is exact.
+    """
 
     def __init__(self, dimension: int) -> None:
         import faiss
 
         self._dimension = dimension
+        self._pointer: Any = faiss.swig_ptr
         self._index: Any = faiss.IndexFlatIP(dimension)
+        kind = faiss.ScalarQuantizer.QT_8bit_direct_signed  # takes whole numbers alone, of queries as well
+        self._bytes: Any = faiss.IndexScalarQuantizer(dimension, kind, faiss.METRIC_INNER_PRODUCT)
+        self._step = 1e-30
+        """What one byte's unit is worth."""
+        self._error = self._longest = 0.0
+        """Of all keys: the distance from what their bytes say, and the length of that, at most."""
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
     def add(self, keys: Vectors) -> None:
         self._index.add(keys)
+        largest = float(np.abs(keys).max(initial=0))
+        if largest > 127 * self._step:
+            self._step, self._error, self._longest = 1.25 * largest / 127, 0.0, 0.0
+            self._bytes.reset()
+            keys = self.keys(np.arange(len(self)))
+        rounded = np.rint(keys / self._step)
+        self._bytes.add(rounded)
+        rounded *= self._step
+        lengths = np.linalg.norm(rounded, axis=1)
+        self._longest = max(self._longest, float(lengths.max(initial=0)))
+        errors = np.linalg.norm(keys - rounded, axis=1) + ROUNDING * lengths
+        self._error = max(self._error, float(errors.max(initial=0)))
 
     def prepared(self, keys: Vectors) -> Vectors:
         """What `put` takes of `keys`; made without the owner's lock."""
@@ -70,8 +95,17 @@ class FlatStore:
         return keys
 
     def nearest(self, key: Vectors, count: int) -> Nearest:
-        scores, positions = self._index.search(key[None], count)
-        return positions[0], scores[0]
+        if 2 * count >= len(self):
+            scores, positions = self._index.search(key[None], count)
+            return positions[0], scores[0], float(scores[0, -1])
+        step = max(float(np.abs(key).max()) / 127, 1e-30)
+        rounded = np.rint(key / step)
+        rough, positions = self._bytes.search(rounded[None], count)
+        scores = np.empty_like(rough)
+        of_key, of_scores, of_positions = (self._pointer(array) for array in (key, scores, positions))
+        self._index.compute_distance_subset(1, of_key, count, of_scores, of_positions)
+        hidden = self._error * np.linalg.norm(key) + self._longest * np.linalg.norm(key - rounded * step)
+        return positions[0], scores[0], float(rough[0, -1] * self._step * step + hidden)
 
     def only(self, positions: IdArray) -> FlatStore:
         """A new store of these keys alone."""
@@ -84,15 +118,23 @@ class CompressedStore:
     """Keys as signed bytes with one scale each (28 % of their float32 size with the inverted file)."""
 
     def __init__(self, dimension: int, seed: int, rabitq_above: int = RABITQ_ABOVE) -> None:
+        import faiss
+
         self._dimension = dimension
         self._seed = seed
         self._rabitq_above = rabitq_above
-        self._codes = np.empty((0, dimension), dtype=np.int8)
+        self._codes = np.empty((0, dimension), dtype=np.uint8)
+        """As faiss has signed bytes: 128 is zero."""
         self._scales = np.empty(0, dtype=np.float32)
         self._size = self._trained_on = 0
-        self._ranked = np.empty((RANKED_AT_ONCE, dimension), dtype=np.int8)
-        self._ranked_floats = np.empty((RANKED_AT_ONCE, dimension), dtype=np.float32)
-        """Of one search, which holds the owner's lock."""
+        kind = faiss.ScalarQuantizer.QT_8bit_uniform
+        self._ranking: Any = faiss.IndexScalarQuantizer(dimension, kind, faiss.METRIC_INNER_PRODUCT)
+        # of 256 steps the first is about the least value: a byte stands for itself less 128
+        self._ranking.train(np.repeat(np.array([[-128.5], [126.5]], dtype=np.float32), dimension, axis=1))
+        self._ranking.add(np.zeros((RANKED_AT_ONCE, dimension), dtype=np.float32))
+        memory: Any = faiss.rev_swig_ptr(self._ranking.codes.data(), RANKED_AT_ONCE * dimension)
+        self._ranked = memory.reshape(RANKED_AT_ONCE, dimension)
+        """The bytes of `_ranking`, for the candidates of one search, which holds the owner's lock."""
         self._file: InvertedFile | RaBitQFile | None = None
 
     def __len__(self) -> int:
@@ -121,7 +163,7 @@ class CompressedStore:
         self._size = end
 
     def keys(self, positions: IdArray) -> Vectors:
-        keys: Vectors = self._codes[positions].astype(np.float32)
+        keys: Vectors = self._codes[positions].astype(np.float32) - 128
         keys *= self._scales[positions, None]
         return keys
 
@@ -130,13 +172,16 @@ class CompressedStore:
             raise RuntimeError("the inverted file is not trained yet")
         positions = self._file.candidates(key, count)
         products = np.empty(len(positions), dtype=np.float32)
+        by_row = np.empty(RANKED_AT_ONCE, dtype=np.float32)
         for start in range(0, len(positions), RANKED_AT_ONCE):
             part = positions[start : start + RANKED_AT_ONCE]
-            codes, rows = self._ranked[: len(part)], self._ranked_floats[: len(part)]
-            np.take(self._codes, part, axis=0, out=codes, mode="clip")  # any other mode copies them twice
-            np.copyto(rows, codes)
-            products[start : start + len(part)] = inner_products(rows, key)
-        return positions, products * self._scales[positions]
+            # any other mode copies them twice
+            np.take(self._codes, part, axis=0, out=self._ranked[: len(part)], mode="clip")
+            of_part, order = self._ranking.search(key[None], RANKED_AT_ONCE)
+            by_row[order[0]] = of_part[0]
+            products[start : start + len(part)] = by_row[: len(part)]
+        scores = products * self._scales[positions]
+        return positions, scores, float(scores[-1]) if len(scores) else -np.inf
 
     @property
     def outgrown_at(self) -> int:
@@ -172,7 +217,7 @@ class CompressedStore:
 
 
 def quantize(keys: Vectors) -> tuple[np.ndarray, Vectors]:
-    """Signed bytes (n, d) and the scale of each row (n,), so that bytes × scale ≈ keys."""
+    """Bytes (n, d) and the scale of each row (n,), so that (bytes - 128) × scale ≈ keys."""
     scales = np.abs(keys).max(axis=1, initial=0) / 127
     scales[scales == 0] = 1.0
-    return np.rint(keys / scales[:, None]).astype(np.int8), scales.astype(np.float32)
+    return (np.rint(keys / scales[:, None]) + 128).astype(np.uint8), scales.astype(np.float32)

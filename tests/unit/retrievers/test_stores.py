@@ -1,0 +1,63 @@
+"""Stores of keys: what looking at bytes first leaves exact, and what it may leave out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentcascade.retrievers.faiss_index import FaissRetriever
+from agentcascade.retrievers.stores import CompressedStore, FlatStore
+
+WIDTH = 64  # a width at which faiss rounds queries to whole numbers as well
+
+
+@given(seed=st.integers(0, 1_000), spread=st.sampled_from([1e-5, 1e-3, 0.1, 3.0]), each=st.sampled_from([1, 5]))
+@settings(max_examples=15, deadline=None)
+def test_keys_that_their_bytes_do_not_tell_apart_are_ranked_exactly(seed: int, spread: float, each: int) -> None:
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=WIDTH)
+    keys = (base + spread * rng.normal(size=(1_200, WIDTH))).astype(np.float32)
+    keys[700:] *= np.float32(1.4)  # what comes later is longer than anything before
+    index, rows = FaissRetriever(WIDTH), np.arange(len(keys))
+    for part in np.array_split(rows, 3):
+        index.add("a", part, part // each, keys[part])
+    for query in (base + rng.normal(size=(3, WIDTH))).astype(np.float32):
+        scores = keys @ query
+        best = np.sort(scores.reshape(-1, each).max(axis=1))[::-1][:6]
+        assert [score for _, _, score in index.search("a", query, 6)] == pytest.approx(best.tolist(), rel=2e-6)
+
+
+@given(seed=st.integers(0, 1_000), size=st.integers(0, 700), scale=st.sampled_from([1e-20, 0.01, 1.0, 1e10]))
+@settings(max_examples=15, deadline=None)
+def test_no_key_that_a_flat_store_leaves_out_exceeds_what_it_says_of_the_others(
+    seed: int, size: int, scale: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    keys = (scale * rng.standard_t(2, size=(size, WIDTH))).astype(np.float32)
+    store, query = FlatStore(WIDTH), rng.normal(size=WIDTH).astype(np.float32)
+    for part in np.array_split(keys, 4):
+        store.add(part)
+    for count in {1, min(size, 50), size} - {0}:
+        if count > size:
+            continue
+        positions, scores, others = store.nearest(query, count)
+        assert len(set(positions.tolist())) == count
+        assert scores == pytest.approx((keys @ query)[positions], rel=1e-3, abs=1e-4 * scale)
+        left = np.delete(keys @ query, positions)
+        assert left.max(initial=-np.inf) <= others + 1e-5 * scale * WIDTH
+
+
+@pytest.mark.parametrize("count", [1, 100, 192, 300])
+def test_candidates_of_a_compressed_store_have_the_products_of_their_bytes(count: int) -> None:
+    rng = np.random.default_rng(1)
+    keys = rng.normal(size=(1_000, WIDTH)).astype(np.float32)
+    store = CompressedStore(WIDTH, 0)
+    store.add(keys)
+    store.use(store.trained(len(keys), store.keys))
+    for query in rng.normal(size=(3, WIDTH)).astype(np.float32):
+        positions, scores, _ = store.nearest(query, count)
+        assert len(positions) == count
+        assert scores == pytest.approx(store.keys(positions) @ query, rel=1e-4, abs=1e-4)
+    assert np.abs(store.keys(np.arange(1_000)) - keys).max() <= np.abs(keys).max() / 254 + 1e-6
