@@ -89,7 +89,9 @@ def main() -> None:
     import ray
 
     here: dict[str, Any] = {"num_cpus": options.parts, "include_dashboard": False, "object_store_memory": 256 * 2**20}
-    ray.init(options.address, log_to_driver=False, logging_level="error", **({} if options.address else here))
+    ray.init(
+        options.address or "local", log_to_driver=False, logging_level="error", **({} if options.address else here)
+    )
     episodes = [e for e in recorded(Path(options.data)) if all(e)] if options.data else []
     episodes = episodes or list(generated())
     queries = World(episodes, embedded(episodes), 99, held_out=True).keys(options.queries, steps=1)
