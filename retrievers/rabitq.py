@@ -64,6 +64,7 @@ class RaBitQFile:
         _, directions = np.linalg.eigh(first.T @ first)
         self._basis = np.ascontiguousarray(directions[:, ::-1][:, :COMPONENTS].T, dtype=np.float32)
         self._rotation = RandomRotation(first.shape[1], seed)
+        self.size = size
         self._lists = list_count(size)
         clustering = library.Kmeans(
             len(self._basis), self._lists, niter=8, seed=seed + 1, spherical=True, min_points_per_centroid=1

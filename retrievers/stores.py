@@ -187,7 +187,7 @@ class CompressedStore:
     def outgrown_at(self) -> int:
         """The size at which the inverted file should be made anew."""
         if isinstance(self._file, RaBitQFile):
-            return RABITQ_GROWTH * self._trained_on
+            return RABITQ_GROWTH * self._file.size  # many may have come while it was made
         return min(GROWTH * self._trained_on, self._rabitq_above)
 
     def trained(self, size: int, read: Callable[[IdArray], Vectors]) -> InvertedFile | RaBitQFile:
