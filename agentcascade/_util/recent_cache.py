@@ -35,8 +35,11 @@ class RecentCache(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> None:
-        weight = self._weigh(key, value)
+        self.grew(self._weigh(key, value))
+        self._young[key] = value
+
+    def grew(self, weight: int) -> None:
+        """An item of the young generation takes so much more."""
         if self._held + weight > self._size:
             self._old, self._young, self._held = self._young, {}, 0
-        self._young[key] = value
         self._held += weight

@@ -18,7 +18,7 @@ from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
 from agentcascade.bank.embedding_space import check_embedding_model, reembed, text_vectors
 from agentcascade.bank.step_index import StepIndex
-from agentcascade.bank.windows import cut_window
+from agentcascade.bank.windows import cut_window, same_actions
 from agentcascade.errors import BankError
 from agentcascade.models.embeddings import TextVectors
 from agentcascade.protocols import Embedder, Retriever
@@ -273,7 +273,7 @@ class Bank:
             found = [self._trajectories.get(group) for _, group, _ in hits]
         before, after = window or (self._before, self._after)
         windows: list[Demonstration] = []
-        taught: set[tuple[str, ...]] = set()
+        taught: dict[str, list[Demonstration]] = {}
         for (row, _, score), trajectory in zip(hits, found):
             if trajectory is None:  # another process has removed it meanwhile
                 continue
@@ -283,9 +283,9 @@ class Bank:
                 continue
             match = row & ((1 << POSITIONS) - 1)
             cut = cut_window(trajectory, match, score, before=before, after=after)
-            lesson = (cut.goal, *(s.action for s in cut.steps))
-            if lesson not in taught:
-                taught.add(lesson)
+            alike = taught.setdefault(cut.goal, [])
+            if not any(same_actions(cut, other) for other in alike):
+                alike.append(cut)
                 if self._failures and (
                     tried := self._failures.tried(trajectory, cut.start, cut.start + len(cut.steps))
                 ):

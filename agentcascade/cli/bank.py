@@ -62,8 +62,8 @@ def list_(config: Path | None, url: str | None, namespace: str | None, limit: in
 def show(config: Path | None, url: str | None, id: str, as_json: bool) -> None:
     """One trajectory, as a student would read it."""
     from agentcascade.bank.catalog import Catalog
-    from agentcascade.prompts.demonstrations import render_step
     from agentcascade.prompts.prompts import UNQUOTED
+    from agentcascade.prompts.transcripts import render_step
 
     with database(load_config(config, url)) as opened:
         trajectory = Catalog(opened).get(id)

@@ -124,8 +124,8 @@ def improve_bank(
     from agentcascade.bank.catalog import Catalog
     from agentcascade.bank.improvement import TaskIndex, improve, replace, shorter
     from agentcascade.models.tokens import token_counter
-    from agentcascade.prompts.demonstrations import render_step
     from agentcascade.prompts.quoting import neutral
+    from agentcascade.prompts.transcripts import render_step
     from agentcascade.redaction.redactor import Redactor
 
     if not hasattr(registry.load(registry.find("suites", suite_name, "--suite"), "--suite"), "environment"):

@@ -11,8 +11,9 @@ from agentcascade.bank.windows import cut_window
 from agentcascade.economics.break_even import BilledSteps, billed_steps
 from agentcascade.economics.forecast import StudentTokens
 from agentcascade.ledger.recorded_steps import ShadowVerdict
-from agentcascade.prompts.demonstrations import MARK, render_demonstration
+from agentcascade.prompts.demonstrations import MARK
 from agentcascade.prompts.prompts import DEFAULT, Prompts
+from agentcascade.prompts.transcripts import render_demonstration
 from agentcascade.protocols import TokenCounter
 from agentcascade.storage import Database
 from agentcascade.storage.trajectories import newest_first, read_trajectories

@@ -14,9 +14,9 @@ from agentcascade.billing.shares import Share, SharedBill
 from agentcascade.errors import BudgetExceeded, InvalidAction
 from agentcascade.messages import text_of
 from agentcascade.prompts import yes_no
-from agentcascade.prompts.demonstrations import render_step
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.prompts.together import SharedPrompt, read_verdicts, share_verdicts
+from agentcascade.prompts.transcripts import render_step
 from agentcascade.protocols import ChatModel, Judge
 from agentcascade.types import Account, CacheUse, Completion, Judgement, Message, Purpose, Role, Trajectory
 

@@ -13,8 +13,9 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from agentcascade._util.item_results import ItemResults
+from agentcascade._util.line_counter import text_fingerprint
 from agentcascade.models.quirks import model_quirks
-from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages, text_fingerprint
+from agentcascade.models.tokens import TOKENS_PER_MESSAGE, count_messages
 from agentcascade.protocols import ChatModel, TokenCounter
 from agentcascade.types import Message, Usage
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from base64 import b64decode
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from agentcascade._util.recent_cache import RecentCache
+from agentcascade._util.line_counter import LineCounter
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.messages import text_of
 from agentcascade.protocols import TokenCounter
@@ -24,14 +22,6 @@ __all__ = ["count_messages", "token_counter"]
 
 TOKENS_PER_MESSAGE = 3
 """That a chat format adds to each message (OpenAI's figure for its chat models)."""
-LINE_START = re.compile(r"\n[A-Za-z(#]")
-"""Where a text may be cut behind its first character: no token of the encodings below goes over the end of a line and
-on with one of these. Prompts are made of the same lines over and over, and those are counted once."""
-STEP = "Observation:"
-STEP_START = f"\n{STEP}"
-"""Where a text is cut first: steps of demonstrations begin so, and stand in many prompts."""
-TEXTS, STEPS, LINES = 25_000, 100_000, 100_000
-"""Counts remembered in a generation: of whole texts, of steps (a bank's), and of lines, of which most are in a step."""
 BUNDLED_FILES = {
     "cl100k_base": "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
     "o200k_base": "fb374d419588a4632f3f557e76b4b70aebbca790",
@@ -42,52 +32,8 @@ BUNDLED_FILES = {
 @lru_cache(maxsize=4)
 def token_counter(encoding: str = "cl100k_base") -> TokenCounter:
     """A cached counter over tiktoken's `encoding`; litellm's package carries the file of the default one."""
-    encoder = _encoding(encoding)
-    # By a text's fingerprint: the texts themselves, which may be long, are not kept.
-    texts, steps, lines = (RecentCache[int, int](size) for size in (TEXTS, STEPS, LINES))
-
-    def count_whole(text: str) -> int:
-        tokens = lines.get(key := text_fingerprint(text))
-        if tokens is None:
-            tokens = len(encoder.encode_ordinary(text))
-            lines.put(key, tokens)
-        return tokens
-
-    def count(text: str) -> int:
-        tokens = texts.get(key := text_fingerprint(text))
-        if tokens is None:
-            first, *following = text.split(STEP_START)
-            if following:
-                tokens = count_lines(first + "\n") + count_step(following.pop())
-                tokens += sum([count_step(step) + count_end(step) for step in following])
-            else:
-                tokens = count_lines(text)
-            texts.put(key, tokens)
-        return tokens
-
-    def count_step(step: str) -> int:
-        """Of a step without "Observation:" in front and the end of the line behind it."""
-        tokens = steps.get(key := text_fingerprint(step))
-        if tokens is None:
-            tokens = count_lines(STEP + step)
-            steps.put(key, tokens)
-        return tokens
-
-    def count_end(step: str) -> int:
-        """That the end of the line adds to a step: one, but for what forms a token with it."""
-        plain = step[-1:].isascii() and step[-1:].isalnum()
-        return 1 if plain else count_step(step + "\n") - count_step(step)
-
-    def count_lines(text: str) -> int:
-        starts = [0, *[match.start() + 1 for match in LINE_START.finditer(text)], len(text)]
-        return sum([count_whole(text[start:end]) for start, end in pairwise(starts)])
-
-    return count if encoding in BUNDLED_FILES else count_whole
-
-
-def text_fingerprint(text: str) -> int:
-    """Fingerprint of a text in this process: its hash, with its length, since "( " and "\\u2028" are the same bytes."""
-    return hash(text) ^ len(text)
+    counter = LineCounter(_encoding(encoding).encode_ordinary)
+    return counter if encoding in BUNDLED_FILES else counter.of_whole
 
 
 def _encoding(name: str) -> Any:

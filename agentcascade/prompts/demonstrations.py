@@ -14,18 +14,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from sys import getsizeof
 from typing import Literal, NamedTuple
 
-from agentcascade._util.recent_cache import RecentCache
+from agentcascade._util.line_counter import LineCounter
 from agentcascade.errors import InvalidRequest
 from agentcascade.messages import text_of
 from agentcascade.prompts.additions import Composed, additions
 from agentcascade.prompts.defaults import TEMPLATES
 from agentcascade.prompts.prompts import DEFAULT, UNQUOTED, Prompts
 from agentcascade.prompts.quoting import mark_of
+from agentcascade.prompts.transcripts import render_and_count, render_demonstration
 from agentcascade.protocols import TokenCounter
-from agentcascade.types import Demonstration, Message, Step
+from agentcascade.types import Demonstration, Message
 
 Place = Literal["first", "last"]
 MARK = "0a1b2c"
@@ -85,60 +85,6 @@ def without_demonstrations(message: Message) -> Message:
     return message
 
 
-def _bytes(key: tuple[Prompts, str, str, str, str], text: str) -> int:
-    """What a remembered step takes: its text, and its parts, which a template may leave out."""
-    return sum(map(getsizeof, (*key[1:], text)))
-
-
-RENDERED: RecentCache[tuple[Prompts, str, str, str, str], str] = RecentCache(56 << 20, _bytes)
-"""Texts of steps, bounded in bytes: an episode's demonstrations are shown at every step, a bank's in many episodes."""
-REMEMBERED = 4_000
-"""Characters of the longest step that is kept there, its parts and its text together."""
-
-
-def render_step(step: Step, prompts: Prompts = DEFAULT, tried: str = "") -> str:
-    """A step of a demonstration; `tried` is what was tried in vain in its situation."""
-    key = prompts, step.observation, step.reasoning, step.action, tried
-    text = RENDERED.get(key)
-    if text is None:
-        text = _rendered(*key)
-        if len(text) + sum(map(len, key[1:])) <= REMEMBERED:
-            RENDERED.put(key, text)
-    return text
-
-
-def _rendered(prompts: Prompts, observation: str, reasoning: str, action: str, tried: str) -> str:
-    quote = prompts.quoting.text
-    return prompts.render(
-        "step",
-        observation=quote(observation),
-        reasoning=quote(reasoning) if reasoning else "",
-        action=quote(action),
-        tried=quote(tried) if tried else "",
-    )
-
-
-def render_demonstration(demonstration: Demonstration, prompts: Prompts = DEFAULT) -> str:
-    """What stands under a heading; says which steps of how many it shows."""
-    quote = prompts.quoting.text
-    return prompts.render(
-        "example",
-        goal=quote(demonstration.goal),
-        plan=quote(demonstration.plan) if demonstration.plan else "",
-        first=str(demonstration.start + 1),
-        last=str(demonstration.start + len(demonstration.steps)),
-        length=str(demonstration.length),
-        steps="\n".join(
-            render_step(step, prompts, _tried(demonstration, index) if demonstration.tried else "")
-            for index, step in enumerate(demonstration.steps, demonstration.start)
-        ),
-    )
-
-
-def _tried(demonstration: Demonstration, index: int) -> str:
-    return "; ".join(f"{t.action} → {t.result}" for t in demonstration.tried if t.step == index)
-
-
 def render(
     blocks: Sequence[tuple[Demonstration, str]], prompts: Prompts = DEFAULT, key: str = "", task: str = ""
 ) -> str:
@@ -191,6 +137,16 @@ def _task_blocks(prompts: Prompts, task: str) -> tuple[str, ...]:
     return tuple(block for block in template.blocks(task=task) if block not in without) if task else ()
 
 
+def _frame_tokens(prompts: Prompts, count: TokenCounter, task: str, examples: int) -> tuple[int, int]:
+    """Tokens around the demonstrations, and those of a heading."""
+    blocks, between = _frame(prompts)
+    frame = sum(map(count, (*blocks, *_task_blocks(prompts, task)))) + between
+    return frame, count(_heading(prompts, examples)) + 2
+
+
+_known_frame_tokens = lru_cache(maxsize=1024)(_frame_tokens)
+
+
 def fit(
     demonstrations: Sequence[Demonstration],
     budget: int,
@@ -203,13 +159,15 @@ def fit(
     A demonstration is shown whole or not at all; one that is longer than what is left is passed over, so a huge
     best match does not crowd out smaller ones.
     """
-    blocks, between = _frame(prompts)
-    total = frame = sum(map(count, (*blocks, *_task_blocks(prompts, task)))) + between
-    heading = count(_heading(prompts, len(demonstrations))) + 2
+    if isinstance(count, LineCounter):
+        frame, heading = _known_frame_tokens(prompts, count, task, len(demonstrations))
+    else:
+        frame, heading = _frame_tokens(prompts, count, task, len(demonstrations))
+    total = frame
     shown = []
     for demonstration in demonstrations:
-        text = render_demonstration(demonstration, prompts)
-        cost = count(text) + heading
+        text, tokens = render_and_count(demonstration, prompts, count)
+        cost = tokens + heading
         if total + cost <= budget:
             shown.append((demonstration, text))
             total += cost

@@ -63,11 +63,23 @@ class Template:
 
     def render(self, **values: str) -> str:
         """The text with a value for each of its fields; optional ones may be left out."""
+        form, empty = self._form(values)
+        return form % (values | dict.fromkeys(empty, "") if empty else values)
+
+    def partly_rendered(self, **values: str) -> str:
+        """The text as the left side of ``%``, where all but optional fields without a value are left."""
+        form, empty = self._form(values)
+        left = {field: f"%({field})s" for field in (*self.required, *self.others) if field not in values}
+        given = {field: _escaped(value) for field, value in values.items()}
+        return _escaped_again(form) % {**given, **left, **dict.fromkeys(empty, "")}
+
+    def _form(self, values: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+        """The left side of ``%``, and the optional fields that are empty."""
         empty = tuple([field for field in self.optional if not values.get(field)])
         form = self._forms.get(empty)
         if form is None:
             form = self._forms[empty] = "\n".join(line.form for line in self._kept(empty))
-        return form % (values | dict.fromkeys(empty, "") if empty else values)
+        return form, empty
 
     def blocks(self, **values: str) -> list[str]:
         """The same in blocks, whose tokens can be counted apart: cut at blank lines and around optional ones.
@@ -103,6 +115,11 @@ class Template:
 
 def _escaped(words: str) -> str:
     return words.replace("%", "%%")
+
+
+def _escaped_again(form: str) -> str:
+    """A left side of ``%`` whose result is one, too, as to the template's own words."""
+    return form.replace("%%", "%%%%")
 
 
 def replaced(templates: Mapping[str, Template], texts: Mapping[str, str]) -> dict[str, Template]:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Literal
 
 from agentcascade.prompts.additions import Composed
-from agentcascade.prompts.demonstrations import Shown, demonstrations_in, render_demonstration, render_in_order
+from agentcascade.prompts.demonstrations import Shown, demonstrations_in, render_in_order
 from agentcascade.prompts.prompts import DEFAULT, Prompts
+from agentcascade.prompts.transcripts import render_demonstration
 from agentcascade.types import Demonstration, Message
 
 Variation = Literal["none", "order", "subsets"]

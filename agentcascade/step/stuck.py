@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, get_args
 
 from agentcascade._util import bounds
+from agentcascade._util.line_counter import text_fingerprint
 from agentcascade.actions.base import folded_text
 from agentcascade.config.stuck import StuckConfig
-from agentcascade.models.tokens import text_fingerprint
 from agentcascade.types import Situation, Step
 
 Signal = Literal["repeated", "errors", "nothing_new", "over_plan", "false_done", "silence"]

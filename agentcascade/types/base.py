@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -59,3 +59,23 @@ class Frozen(BaseModel):
         from agentcascade._util.notebook import html_of_model
 
         return html_of_model(self)
+
+
+F = TypeVar("F", bound=Frozen)
+
+
+def unchecked(kind: type[F], values: dict[str, Any], given: set[str]) -> F:
+    """A value whose fields were checked already, made in a tenth of the time that checking them again takes.
+
+    Args:
+        kind: A class without private attributes.
+        values: Of all fields.
+        given: Fields that do not have their defaults; both are the value's from now on.
+    """
+    made = object.__new__(kind)
+    put = object.__setattr__
+    put(made, "__dict__", values)
+    put(made, "__pydantic_fields_set__", given)
+    put(made, "__pydantic_extra__", None)
+    put(made, "__pydantic_private__", None)
+    return made

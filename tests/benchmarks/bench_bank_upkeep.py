@@ -32,7 +32,7 @@ from agentcascade.bank.bank import Bank
 from agentcascade.bank.coverage import covering
 from agentcascade.bank.detours import detours, without_detours
 from agentcascade.models.tokens import token_counter
-from agentcascade.prompts.demonstrations import render_step
+from agentcascade.prompts.transcripts import render_step
 from agentcascade.protocols import Embedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import bank_metadata, open_database, trajectories

@@ -20,6 +20,7 @@ from pathlib import Path
 from agentcascade.models.tokens import token_counter
 from agentcascade.prompts import demonstrations
 from agentcascade.prompts.prompts import DEFAULT, UNQUOTED, Prompts
+from agentcascade.prompts.transcripts import render_demonstration
 from agentcascade.types import Demonstration, Step
 
 FIELDS = ("accuracy", "steps", "deferral_share", "dollars_per_episode")
@@ -61,7 +62,7 @@ def marks() -> None:
 
 
 def rendered(shown: list[Demonstration], prompts: Prompts) -> str:
-    return demonstrations.render([(d, demonstrations.render_demonstration(d, prompts)) for d in shown], prompts)
+    return demonstrations.render([(d, render_demonstration(d, prompts)) for d in shown], prompts)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from agentcascade.cli import main
 from agentcascade.config.keywords.bank import ContrastKeywords
 from agentcascade.config.sections import ContrastConfig
 from agentcascade.errors import BankError, ConfigError
-from agentcascade.prompts.demonstrations import render_demonstration
+from agentcascade.prompts.transcripts import render_demonstration
 from agentcascade.storage import open_database, tables
 from agentcascade.storage.outcomes import insert_outcomes
 from agentcascade.types import Action, Demonstration, Outcome, Situation, Step, Tried

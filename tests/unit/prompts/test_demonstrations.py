@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcascade._util.recent_cache import RecentCache
 from agentcascade.errors import InvalidRequest
 from agentcascade.prompts import demonstrations
 from agentcascade.prompts.prompts import DEFAULT, Prompts
+from agentcascade.prompts.transcripts import render_step
 from agentcascade.types import Demonstration, Message, Step
 
 MESSAGES = [
@@ -96,20 +96,6 @@ def test_the_task_is_said_once_more_behind_them(place):
     )
 
 
-def test_what_is_remembered_of_steps_is_bounded_with_what_a_template_leaves_out(monkeypatch):
-    remembered = RecentCache(100_000, demonstrations.RENDERED._weigh)
-    monkeypatch.setattr(demonstrations, "RENDERED", remembered)
-    short = Prompts(DEFAULT.quoting, {"step": "$observation: $action"})
-    for i in range(300):
-        reasoning = f"{i} thinks " * (300 if i % 2 else 100)
-        step = Step(observation=f"see {i}", reasoning=reasoning, action="act")
-        assert demonstrations.render_step(step, short) == f"see {i}: act"
-    held = {**remembered._young, **remembered._old}
-    assert len(held) > 10
-    assert sum(len(part) for key in held for part in key[1:]) < 200_000
-    assert all(len(key[2]) < demonstrations.REMEMBERED for key in held)
-
-
 def test_a_template_of_ones_own_may_leave_the_task_out():
     texts = {"demonstrations": "$examples\n$mark\nGo on."}
     prompts = Prompts(DEFAULT.quoting, texts)
@@ -128,7 +114,7 @@ def test_never_over_the_budget_and_whole_or_not_at_all(sizes, budget, task):
     assert added == 0 or built.shown
     assert built.dropped == len(given_) - len(built.shown)
     for shown in built.shown:
-        assert all(demonstrations.render_step(step) in built.messages[1]["content"] for step in shown.steps)
+        assert all(render_step(step) in built.messages[1]["content"] for step in shown.steps)
 
 
 def test_the_worst_go_first_and_a_giant_does_not_crowd_out_the_rest():
