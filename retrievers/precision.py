@@ -89,7 +89,7 @@ def _setting(model: str, runtime: str) -> str:
     """A digest of what the measurement holds for: the model, the runtime, and the processor's abilities."""
     abilities = ""
     with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         abilities = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     parts = model, runtime, platform.machine(), platform.processor(), abilities
     return blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()

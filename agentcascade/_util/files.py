@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -12,16 +13,20 @@ from typing import TextIO
 
 PRIVATE = 0o600
 TRUNCATED = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+BINARY = getattr(os, "O_BINARY", 0)
+"""On Windows a descriptor turns line feeds into two characters without it."""
 
 
 def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT | os.O_APPEND) -> int:
     """A descriptor of a file that its owner alone may read, whatever the umask; a file that is there keeps its mode."""
+    flags |= BINARY
     try:
         descriptor = os.open(path, flags | os.O_EXCL, PRIVATE)
     except FileExistsError:
         return os.open(path, flags & ~os.O_EXCL, PRIVATE)
-    with suppress(OSError, AttributeError):
-        os.fchmod(descriptor, PRIVATE)
+    if sys.platform != "win32":
+        with suppress(OSError):
+            os.fchmod(descriptor, PRIVATE)
     return descriptor
 
 

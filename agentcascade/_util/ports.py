@@ -31,7 +31,7 @@ def free_port() -> int:
 def _highest() -> int:
     """The first port that the system hands out by itself."""
     try:
-        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
     except (OSError, ValueError, IndexError):
         first = _USUAL
     return first if first > _LOWEST + 1000 else _USUAL

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -175,7 +176,7 @@ def complete_values(top: str, command: click.Command) -> None:
 @contextmanager
 def _in_time(seconds: float) -> Iterator[None]:
     """Raises `TimeoutError` inside when it takes longer, where the system has such a clock."""
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         yield
         return
 

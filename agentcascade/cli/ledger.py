@@ -98,7 +98,14 @@ def command(
         models.add_row(m.model, m.role, f"{m.calls:,}", *(f"{t:,}" for t in tokens), bill)
     to.print(models)
     if unpriced := sorted({m.model for m in spending if m.unpriced_calls}):
+        import json
+
         to.print(f"no price is known of {', '.join(unpriced)}: set `price` of the model, or server.prices by its name")
+        example = json.dumps({unpriced[0]: {"input": 2, "output": 8}})
+        to.print(
+            f"e.g. AGENTCASCADE_SERVER__PRICES='{example}' (dollars per million tokens), for steps from then on",
+            soft_wrap=True,
+        )
     if estimated := sum(m.estimated_calls for m in spending):
         to.print(
             f"~ {estimated:,} of {sum(m.calls for m in spending):,} calls are estimated: their providers reported no "

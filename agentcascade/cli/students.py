@@ -72,8 +72,9 @@ def serve(model: str, name: str | None, replicas: int, port: int | None, extra: 
         raise ConfigError(f"student '{called}' is running already: stop it, or give this one another --name")
     settings = engine_settings(model, called, options, extra, tool_parser=options["tool_parser"])
     command_ = launch_command(options["vllm"])
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    for number in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, number):
+            signal.signal(getattr(signal, number), _interrupt)
     engines: list[Engine] = []
     ready = False
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -62,6 +63,8 @@ def _handing_on() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 def _is_in_foreground() -> bool:
     """Whether a terminal's Ctrl-C reaches our process group, and so the program, by itself."""
+    if sys.platform == "win32":  # a console tells all of its programs
+        return True
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
     except OSError:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-try:
+with suppress(ImportError):  # on Windows a file that somebody has open cannot be renamed, which is lock enough
     import fcntl
-except ImportError:  # on Windows a file that somebody has open cannot be renamed, which is lock enough
-    fcntl = None  # type: ignore[assignment]
 
 
 def try_lock(descriptor: int, *, wait: bool = False) -> bool:
     """Lock an open file for as long as the descriptor lives; False when another one holds it."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -36,7 +35,7 @@ def is_file_at(descriptor: int, path: Path) -> bool:
 @contextmanager
 def claimed_file(path: Path) -> Iterator[BinaryIO | None]:
     """The file at `path`, held by nobody else; None when somebody holds it or it is gone. Raises `OSError`."""
-    if fcntl is None:
+    if sys.platform == "win32":
         try:
             path = path.rename(path.with_name(f"{path.name}.{os.getpid()}.jsonl"))
         except OSError:

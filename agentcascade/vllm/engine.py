@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,6 +88,8 @@ def launch_command(named: str | None) -> list[str]:
     `agentcascade students install` made; else ``vllm`` on the path. The CPU build's own command cannot start (it asks
     for the version of a package of another name): there the server is started as a module. Raises `ConfigError`.
     """
+    if sys.platform == "win32":
+        raise ConfigError("vLLM does not run on Windows: start it in WSL or elsewhere, and name student.api_base")
     chosen = named or os.environ.get("AGENTCASCADE_VLLM")
     installed = environment_folder() if is_vllm_environment(environment_folder()) else None
     place = Path(chosen) if chosen else installed or (Path(which) if (which := shutil.which("vllm")) else None)
@@ -230,6 +233,7 @@ def die_with_parent() -> None:
 
 def end_process_group(pid: int, gone: Callable[[], bool], grace: float = GRACE_SECONDS) -> None:
     """End the process group that `pid` leads: SIGTERM, then SIGKILL after `grace` seconds."""
+    assert sys.platform != "win32"
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(pid, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +28,8 @@ class Replica(Frozen):
 
     @property
     def alive(self) -> bool:
+        if sys.platform == "win32":  # no engine runs there, and signal 0 is Ctrl-C
+            return False
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -112,6 +115,7 @@ class Registry:
     def _change(self, make: Callable[[dict[str, Student]], dict[str, Student]]) -> None:
         import fcntl
 
+        assert sys.platform != "win32"
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -104,12 +104,12 @@ def _planner() -> Planner:
 def _domain() -> str:
     _, _, folder = scenes.alfred_modules()
     domain: Path = folder / "data" / "alfred.pddl"
-    return domain.read_text()
+    return domain.read_text(encoding="utf-8")
 
 
 def _write(path: Path, scene: scenes.Scene, task: scenes.HouseholdTask, problem: str, words: str) -> None:
     _, _, folder = scenes.alfred_modules()
-    grammar = (folder / "data" / "alfred.twl2").read_text().replace("UNKNOWN GOAL", words)
+    grammar = (folder / "data" / "alfred.twl2").read_text(encoding="utf-8").replace("UNKNOWN GOAL", words)
     trial = {
         "task_id": path.parent.parent.name,
         "task_type": task.kind,

@@ -108,7 +108,7 @@ def generate_worlds(
         numbers = [f"{split}={count}" for split, count in scenarios.items()]
         command = [str(interpreter()), str(INSIDE / "generate.py"), temporary, str(seed), *numbers]
         with (
-            tempfile.TemporaryFile("w+") as errors,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
             subprocess.Popen(
                 command, env=child_variables(Path(temporary)), stdout=-1, stderr=errors, text=True
             ) as process,

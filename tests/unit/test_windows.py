@@ -1,9 +1,19 @@
-"""Imports on a system without POSIX calls, as Windows is: nothing is missed before it is used."""
+"""Windows: imports without POSIX calls, and what is done instead of them."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from agentcascade._util import files
+from agentcascade.errors import ConfigError
+from agentcascade.launch import foreground
+from agentcascade.storage import claims
+from agentcascade.vllm.engine import launch_command
+from agentcascade.vllm.registry import Replica
 
 PROGRAM = """
 import importlib, multiprocessing, os, pkgutil, signal, sys
@@ -33,5 +43,20 @@ print(failed)
 
 
 def test_every_module_can_be_imported_without_posix_calls() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=900)
     assert (done.returncode, done.stdout.strip()) == (0, "{}"), done.stdout + done.stderr[-2000:]
+
+
+def test_what_windows_does_not_have_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delattr("os.fchmod")
+    monkeypatch.delattr("os.killpg")
+    monkeypatch.delattr("os.tcgetpgrp")
+    monkeypatch.setattr("os.kill", lambda *_: pytest.fail("signal 0 is Ctrl-C there"))
+    monkeypatch.delattr(claims, "fcntl")
+    with files.append_to(tmp_path / "a") as file:
+        assert claims.try_lock(file.fileno())
+    assert foreground._is_in_foreground()
+    assert not Replica(api_base="http://localhost:1", pid=1).alive
+    with pytest.raises(ConfigError, match="WSL"):
+        launch_command(None)
