@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -18,6 +19,7 @@ from sqlalchemy.dialects import sqlite
 from agentcascade.cli.ledger import command
 from agentcascade.errors import InvalidRequest, StorageError
 from agentcascade.ledger.ledger import DatabaseRecorder, Ledger, MemoryRecorder, break_even
+from agentcascade.models.pricing import PriceTable
 from agentcascade.storage import open_database, tables
 from agentcascade.storage import recorder as recording
 from agentcascade.storage.spill import SpillFile
@@ -306,3 +308,7 @@ def test_a_model_without_a_price_is_named_with_what_to_do(database):
     recorder.close()
     said = CliRunner().invoke(command, ["--url", f"sqlite:///{database.path}"]).output
     assert "no price is known of acme/one: set `price` of the model, or server.prices" in said
+    (variable,) = re.findall(r"AGENTCASCADE_SERVER__PRICES='(.*?)'", said)
+    given = PriceTable(json.loads(variable)).given("acme/one")
+    assert given is not None
+    assert given.dollars(Usage(input=500_000)) == 1
