@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from agentcascade.actions.base import ActionFormat, RegexActions, Validator
 from agentcascade.cascade import Cascade
@@ -28,6 +28,7 @@ from agentcascade.types import (
     Usage,
 )
 
+T = TypeVar("T")
 Answer = str | Message | BaseException | Sequence[str | Message]
 """Of one call: for each of its samples the same, or one each; or it fails."""
 MESSAGES: list[Message] = [{"role": "system", "content": "rules"}, {"role": "user", "content": "put a mug on the desk"}]
@@ -121,6 +122,12 @@ def recorded(cascade: Cascade) -> Recorder:
 DEMONSTRATION = Demonstration(
     trajectory="tr_1", goal="g", steps=(Step(observation="o", action="act"),), start=0, match=0, length=1, score=0.9
 )
+
+
+def known(value: T | None) -> T:
+    """What must not be None, as a price or a record that is there."""
+    assert value is not None
+    return value
 
 
 def act(text: str) -> str:

@@ -88,7 +88,7 @@ def test_no_sequence_of_calls_is_booked_below_its_bill(calls: list[dict[str, Any
         finally:
             door.LINGER_SECONDS = lingered
         spent, reserved = kept.balance(KEY)
-        bill = sum((provider.bill for provider, _ in done), Decimal(0))  # type: ignore[attr-defined, misc]
+        bill = sum((provider.bill for provider, _ in done), Decimal(0))  # type: ignore[attr-defined]
         assert reserved == 0
         assert spent >= bill
         if all(exact for _, exact in done):
@@ -247,5 +247,5 @@ def test_the_reservations_of_a_killed_process_end_as_spent(
     assert spent + reserved >= bill > spent
     later = now() + timedelta(seconds=120)
     monkeypatch.setattr(module, "now", lambda: later)
-    assert kept.balance(KEY) == (spent + reserved, 0)
+    assert kept.balance(KEY) == (spent + reserved, Decimal(0))
     database.close()

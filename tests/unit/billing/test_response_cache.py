@@ -119,12 +119,13 @@ def marked(messages: Any) -> Any:
 
 
 def test_what_labels_a_request_does_not() -> None:
-    for label in [
+    labels: list[dict[str, Any]] = [
         {"metadata": {"run": "2"}}, {"timeout": 5.0}, {"prompt_cache_key": "p"}, {"service_tier": "flex"},
         {"stop": None},
         {"extra_body": {"metadata": {"user_id": "session-2"}, "cache_control": {"type": "ephemeral"}}},
         {"extra_headers": {"X-AgentCascade-Episode": "two", "traceparent": "00-1", "X-Request-Id": "r"}},
-    ]:  # fmt: skip
+    ]  # fmt: skip
+    for label in labels:
         assert key(**label) == key(), label
     assert key(asked=model(max_tokens=5)) == key(max_tokens=5), "it does not matter who says so"
     assert key(marked(ASK)) == key([{"role": "user", "content": [{"type": "text", "text": "hi"}]}, *ASK])
@@ -280,7 +281,7 @@ def cache(folder: Path, **more: Any) -> tuple[Database, ResponseCache]:
 
 async def ask(door: Door, asked: Any, tab: Tab | None = None, space: str | None = "mine", **more: Any) -> Completion:
     options = COLD | more.pop("options", {})
-    given_ = {"role": "student", "purpose": "sample", "bill": tab or Tab(), "namespace": space} | more
+    given_: dict[str, Any] = {"role": "student", "purpose": "sample", "bill": tab or Tab(), "namespace": space} | more
     return await door.call(asked, ASK, options, **given_)
 
 
@@ -293,7 +294,7 @@ def test_a_hit_is_the_same_answer_for_nothing(tmp_path: Path) -> None:
     )
     with FakeOpenAI([reply]) as fake:
         door, asked = Door(budgets=budgets, cache=kept), model(fake.url)
-        wave = {"options": {"n": 3, "max_tokens": 10, "logprobs": True}, "accounts": [account]}
+        wave: dict[str, Any] = {"options": {"n": 3, "max_tokens": 10, "logprobs": True}, "accounts": [account]}
 
         async def twice() -> list[Completion]:
             return [await ask(door, asked, tab, **wave), await ask(door, asked, tab, **wave)]
@@ -308,7 +309,7 @@ def test_a_hit_is_the_same_answer_for_nothing(tmp_path: Path) -> None:
     assert len(fake.requests) == 1
     assert hit.messages == again.messages == bought.messages
     assert (hit.logprobs, hit.finish_reasons, hit.usage) == (bought.logprobs, bought.finish_reasons, bought.usage)
-    assert (bought.dollars, hit.dollars, hit.avoided_dollars) == (Decimal("0.001018"), 0, Decimal("0.001018"))
+    assert (bought.dollars, hit.dollars, hit.avoided_dollars) == (Decimal("0.001018"), Decimal(0), Decimal("0.001018"))
     assert [(c.cached_response, c.dollars) for c in tab.calls] == [(False, Decimal("0.001018")), (True, 0)]
     with opened.begin() as connection:
         (spent,) = connection.execute(select(tables.accounts.c.spent)).scalars()
@@ -455,6 +456,6 @@ def test_off_it_is_not_there_and_a_wrong_word_is_an_error(tmp_path: Path) -> Non
             for _ in range(2):
                 cascade.sync_episode().complete(ASK, temperature=0, response_cache="use")
             with pytest.raises(InvalidRequest, match=r"response_cache is 'always'.*no-store"):
-                cascade.sync_episode().complete(ASK, response_cache="always")
+                cascade.sync_episode().complete(ASK, response_cache="always")  # type: ignore[arg-type]
         assert len(fake.requests) == 2
         assert not any("response_cache" in request.body for request in fake.requests)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agentcascade import build
 from agentcascade.cascade import Cascade
+from agentcascade.config.keywords.steps import AuditKeywords
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
@@ -59,7 +60,7 @@ def teacher() -> Iterator[Teacher]:
         yield running
 
 
-def make(folder: Path, teacher: Teacher, seen: Seen, **sections: Any) -> Cascade:
+def make(folder: Path, teacher: Teacher, seen: Seen, audit: AuditKeywords | None = None, **sections: Any) -> Cascade:
     return build(
         teacher={
             "name": "openai/gpt-4o", "api_base": teacher.url, "api_key": "k", "price": {"input": 2, "output": 8},
@@ -69,7 +70,7 @@ def make(folder: Path, teacher: Teacher, seen: Seen, **sections: Any) -> Cascade
         bank={"url": f"sqlite:///{folder / 'a.db'}"},
         retrieval={"k": 0},
         router={"name": "threshold", "options": {"n": 3, "threshold": 0.6}},
-        audit={"rate": 1.0, "together": 3, "together_seconds": 60, **sections.pop("audit", {})},
+        audit={"rate": 1.0, "together": 3, "together_seconds": 60, **(audit or {})},
         observer=seen,
         **sections,
     )  # fmt: skip
@@ -107,7 +108,7 @@ async def test_losses_are_those_of_audits_alone_and_bills_are_split(tmp_path: Pa
         (line,) = [line for line in Ledger(database).spending() if line.model == "openai/gpt-4o"]
         assert line.dollars == teacher.bill
         whole = Account(scope="namespace", name="default", limit=Decimal(9))
-        assert budgets.balance(whole) == (teacher.bill, 0)
+        assert budgets.balance(whole) == (teacher.bill, Decimal(0))
 
 
 async def test_what_is_missing_is_asked_alone_and_never_taken_from_another(tmp_path: Path, teacher: Teacher) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -34,8 +35,8 @@ class Dated(Model):
 async def test_an_answer_is_of_the_member_that_was_asked_whatever_its_provider_calls_it() -> None:
     members = Dated("dear", LOOK, price="3"), Dated("cheap", LOOK, price="1")
     completion, decision = await committee(*members).step(MESSAGES)
-    assert [(c.model, c.dollars) for c in decision.calls] == [("cheap", 110), ("dear", 330)]
-    assert (completion.model, completion.dollars, completion.usage.prompt) == ("cheap", 110, 100)
+    assert [(c.model, c.dollars) for c in decision.calls] == [("cheap", Decimal(110)), ("dear", Decimal(330))]
+    assert (completion.model, completion.dollars, completion.usage.prompt) == ("cheap", Decimal(110), 100)
     assert completion.fields["model"] == "gpt-4o-mini-2024-07-18", "the caller sees it, as with the bare client"
     assert decision.teacher_dollars == 110, "one answer's tokens, not those of both"
 
@@ -99,7 +100,7 @@ class HangsLater(Model):
 
 async def test_samples_of_one_student_that_came_before_the_time_was_up_are_kept_too() -> None:
     router = AgreementThreshold(3, needed=2)
-    limits = {"sampling": {"staged": "always", "timeout_seconds": 0.5}}
+    limits: dict[str, Any] = {"sampling": {"staged": "always", "timeout_seconds": 0.5}}
     cascade = make(HangsLater("s", [LOOK, GO], [LOOK]), Model("t", GO), FakeBank(DEMONSTRATION), router, **limits)
     _, decision = await cascade.step(MESSAGES)
     assert (decision.answered_by, decision.samples, decision.votes) == ("teacher", 2, {"look": 1, "go": 1})
@@ -136,7 +137,7 @@ async def test_a_bandit_learns_nothing_of_a_shadow_that_was_cut_short() -> None:
 
 async def test_a_step_that_runs_out_of_time_has_the_votes_that_came() -> None:
     members = Model("a", LOOK), Model("b", GO), Hangs("never", price="3")
-    limits = {"deadline_seconds": 1.2, "sampling": {"timeout_seconds": 1, "staged": "always"}}
+    limits: dict[str, Any] = {"deadline_seconds": 1.2, "sampling": {"timeout_seconds": 1, "staged": "always"}}
     _, decision = await committee(*members, needed=2, teacher=Model("t", GO), **limits).step(MESSAGES)
     assert (decision.answered_by, decision.votes) == ("teacher", {"look": 1, "go": 1})
     assert {c.model for c in decision.calls} == {"a", "b", "never", "t"}
@@ -192,7 +193,7 @@ async def test_a_tool_exchange_is_kept_by_the_member_that_made_the_call() -> Non
     assert (decision.answered_by, decision.reason) == ("student", "agreement 1/1, answer of b")
     assert [[r["n"] for r in m.requests] for m in members] == [[], [1], []]
     assert members[1].requests[0]["messages"][-1]["tool_call_id"] == "call_of_b"
-    assert (completion.model, completion.dollars) == ("b", 220)
+    assert (completion.model, completion.dollars) == ("b", Decimal(220))
 
 
 async def test_a_kept_exchange_whose_member_fails_is_the_teachers_and_one_of_nobody_is_voted_on() -> None:

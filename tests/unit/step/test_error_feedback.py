@@ -10,9 +10,9 @@ import pytest
 from agentcascade.actions.base import ToolCallActions, one_of
 from agentcascade.errors import EmptyCompletion
 from agentcascade.steplog.records import PriceLookup, logged_step
-from tests.cascades import MESSAGES, Model, act, make
+from tests.cascades import MESSAGES, Model, act, known, make, recorded
 
-ALWAYS = {"sampling": {"feed_back": "always"}}
+ALWAYS: dict[str, Any] = {"sampling": {"feed_back": "always"}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "required": ["x"]}}}
 
 
@@ -94,10 +94,10 @@ async def test_a_shadow_logs_both_rounds_and_replay_judges_the_second_at_the_pri
     cascade = make(student, Model("t", act("look")), mode="shadow", **ALWAYS)
     _, decision = await cascade.step(MESSAGES)
     await cascade.settle()
-    (shadow,) = cascade.context.recorder.shadows
+    (shadow,) = recorded(cascade).shadows
     assert [(s.action, s.retry) for s in shadow.samples] == [(None, False)] * 3 + [("look", True)] * 3
     assert shadow.accepted
     step = logged_step(shadow, [*decision.calls, *shadow.calls], True, PriceLookup(None))
     (drawn,) = step.students
     assert ([s.action for s in drawn.samples], drawn.n) == (["look"] * 3, 3)
-    assert (sum(s.tokens or 0 for s in drawn.samples), drawn.prompt.input) == (60, 200)
+    assert (sum(s.tokens or 0 for s in drawn.samples), known(drawn.prompt).input) == (60, 200)

@@ -27,7 +27,7 @@ from agentcascade.step.context import FurtherStudent, StepContext
 from agentcascade.step.sample_batches import ENOUGH
 from agentcascade.steplog.records import PriceLookup, logged_step
 from agentcascade.types import Completion, Usage
-from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, Recorder, act
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, Recorder, act, recorded
 from tests.committees import committee
 from tests.tool_calls import call
 
@@ -39,7 +39,7 @@ class Thinks(Model):
 
     efforts = ("none", "low", "high")
 
-    def __init__(self, name: str, by_effort: dict[str, Any], price: dict[str, int] | None = None) -> None:
+    def __init__(self, name: str, by_effort: dict[str, Any], price: dict[str, float] | None = None) -> None:
         super().__init__(name, "?")
         self.by_effort, self.table = by_effort, PriceTable({name: price or PRICE}).lookup(name)
 
@@ -309,7 +309,7 @@ async def test_a_shadow_of_a_ladder_holds_every_rung_whose_failure_spoils_no_oth
     cascade = ladder(rung(s, "none"), rung(s, "high"), Model("t", act("a")), mode="shadow")
     _, decision = await cascade.step(MESSAGES)
     await cascade.settle()
-    [shadow] = cascade.context.recorder.shadows  # type: ignore[union-attr]
+    [shadow] = recorded(cascade).shadows
     assert {sample.member for sample in shadow.samples} == {"s@high"}
     assert shadow.accepted
     assert shadow.failures[0].endswith("(s@none)")
@@ -342,7 +342,7 @@ async def test_a_rung_whose_samples_are_all_invalid_is_told_why_in_a_shadow_as_i
     cascade = rungs("shadow")
     _, decision = await cascade.step(MESSAGES)
     await cascade.settle()
-    [shadow] = cascade.context.recorder.shadows  # type: ignore[union-attr]
+    [shadow] = recorded(cascade).shadows
     assert [(s.member, s.action, s.retry) for s in shadow.samples] == [
         ("s", None, False), ("s", None, False), ("s", "a", True), ("s", "a", True),
         ("u", None, False), ("u", None, False), ("u", "b", True), ("u", "b", True),

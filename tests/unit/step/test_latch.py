@@ -8,7 +8,9 @@ from agentcascade.config.load import CascadeConfig
 from agentcascade.errors import ConfigError
 from agentcascade.models.pricing import Price
 from agentcascade.step.latch import MOST
+from agentcascade.types import Decision
 from tests.cached_walks import Walk
+from tests.cascades import known
 
 DEAR_TO_ASK = Price(input="1", cached_input="0.25", output="4")
 BURSTS = [True] * 3 + [False] * 9
@@ -17,19 +19,19 @@ SEPARATE = [True, True, False] * 4
 
 async def play(
     latch: str, accepts: list[bool], *, pause: float = 2.0, student: Price = DEAR_TO_ASK, episodes: int = 12
-):
+) -> list[Decision]:
     walk = Walk(accepts, router={"latch": latch}, student=student)
-    decisions = []
+    decisions: list[Decision] = []
     for i in range(episodes):
         decisions += await walk.run([pause] * len(accepts), episode=f"ep{i}")
     return decisions
 
 
-def dollars(decisions) -> float:
-    return float(sum(d.dollars for d in decisions))
+def dollars(decisions: list[Decision]) -> float:
+    return float(sum(known(d.dollars) for d in decisions))
 
 
-def latched(decisions) -> list[int]:
+def latched(decisions: list[Decision]) -> list[int]:
     return [d.step for d in decisions if d.reason.startswith("latched")]
 
 
@@ -70,7 +72,7 @@ async def test_the_student_is_asked_again_after_some_steps() -> None:
 
 
 def test_the_word_off_is_a_setting_too() -> None:
-    assert CascadeConfig.load(router={"latch": False}).router.latch == "never"
-    assert CascadeConfig.load(router={"latch": True}).router.latch == "auto"
+    for said, meant in ((False, "never"), (True, "auto")):  # as YAML reads off and on
+        assert CascadeConfig.load(router={"latch": said}).router.latch == meant  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"memory.router.*latch is the step router's"):
         CascadeConfig.load(memory={"router": {"name": "fixed", "latch": "auto"}})

@@ -103,7 +103,12 @@ async def test_what_may_be_slow_is_parsed_in_a_thread(monkeypatch: Any, schema: 
     from agentcascade.models import json_schema
 
     check = json_schema.check
-    monkeypatch.setattr(json_schema, "check", lambda *a: seen.append(threading.current_thread()) or check(*a))
+
+    def watched(*given: Any) -> Any:
+        seen.append(threading.current_thread())
+        return check(*given)
+
+    monkeypatch.setattr(json_schema, "check", watched)
     async with cascade(called('{"a": "aaaa!"}')) as made:
         await made.step(ASKED, tools=tool(schema))
     assert seen
@@ -119,7 +124,12 @@ async def test_so_are_long_programs_and_statements_of_the_conversation(
     seen = []
     formats = make_format(format)
     parse = formats.parse
-    monkeypatch.setattr(formats, "parse", lambda *a: seen.append(threading.current_thread()) or parse(*a))
+
+    def watched(*given: Any) -> Any:
+        seen.append(threading.current_thread())
+        return parse(*given)
+
+    monkeypatch.setattr(formats, "parse", watched)
     async with cascade({"role": "assistant", "content": text}).twin(actions=formats) as made:
         await made.step([*ASKED, {"role": "assistant", "content": text}, *ASKED])
     assert len(seen) >= 2

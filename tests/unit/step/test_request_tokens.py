@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentcascade.config.effort import Effort
 from agentcascade.models.tokens import count_messages
 from agentcascade.step.request import Request
 from agentcascade.types import Account
@@ -48,8 +50,9 @@ def test_a_request_with_demonstrations_does_not_count_the_history_again() -> Non
 def test_what_a_step_adds_to_a_request_leaves_all_else() -> None:
     asked = Request([{"role": "user", "content": "go"}], [CALL], 7, {"stop": "."}, why="because", k=3)
     assert asked.tokens(words) == asked.tokens(len) != 0  # what was read stays
-    for_step = asked.for_step({"n": 1}, (Account(scope="key", name="a", limit=1),), "low")
-    assert for_step == replace(asked, options=for_step.options, accounts=for_step.accounts, ceiling="low")
+    for_step = asked.for_step({"n": 1}, (Account(scope="key", name="a", limit=Decimal(1)),), Effort("low"))
+    assert for_step == replace(asked, options=for_step.options, accounts=for_step.accounts, ceiling=for_step.ceiling)
+    assert for_step.ceiling == Effort("low")
     assert for_step.tokens(len) != asked.tokens(len)
     longer = [{"role": "user", "content": "go on and on"}]
     remembered = asked.with_memory(longer, 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from agentcascade.actions.base import AutoActions
 from agentcascade.errors import BudgetExceeded, UnknownPrice
 from agentcascade.routers.step.consistency import AgreementThreshold
 from agentcascade.types import Account
-from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make, recorded
 from tests.tool_calls import TOOLS, call
 from tests.waiting import eventually
 
@@ -57,10 +58,11 @@ async def test_the_share_of_episodes_in_the_cascade_is_sticky_and_the_rest_go_to
 async def test_the_kill_switch_sends_every_step_to_the_teacher_and_back():
     student = Model("s", act("look"))
     cascade = make(student, Model("t", act("go")), FakeBank(DEMONSTRATION))
-    cascade = cascade.twin(switch=Position())
+    switch = Position()
+    cascade = cascade.twin(switch=switch)
     answers = []
     for on in (False, True, False):
-        cascade.context.switch.on = on
+        switch.on = on
         _, decision = await cascade.step(MESSAGES)
         answers.append((decision.answered_by, decision.mode))
     assert answers == [("student", "cascade"), ("teacher", "teacher"), ("student", "cascade")]
@@ -69,22 +71,23 @@ async def test_the_kill_switch_sends_every_step_to_the_teacher_and_back():
 
 async def test_every_call_is_reserved_at_its_worst_and_settled_at_what_it_cost():
     cascade = make(Model("s", [act("a"), act("b"), act("c")]), Model("t", act("go")), FakeBank(DEMONSTRATION))
-    cascade = cascade.twin(budgets=FakeBudgets("100000"))
+    budgets = FakeBudgets("100000")
+    cascade = cascade.twin(budgets=budgets)
     account = Account(scope="key", name="k", limit=Decimal(100000))
     _, decision = await cascade.step(MESSAGES, accounts=[account], options={"max_tokens": 50})
     assert decision.answered_by == "teacher"
-    assert cascade.context.budgets.settled == [Decimal(130), Decimal(110)]
+    assert budgets.settled == [Decimal(130), Decimal(110)]
     assert decision.dollars == 240
-    assert cascade.context.budgets.open == {}
-    (_, student), (_, teacher) = cascade.context.budgets.asked
+    assert budgets.open == {}
+    (_, student), (_, teacher) = budgets.asked
     assert student > teacher > 50
 
 
 async def test_no_account_no_reservation():
     cascade = make(Model("s", act("look")), Model("t", act("go")), FakeBank(DEMONSTRATION))
-    cascade = cascade.twin(budgets=FakeBudgets("0"))
-    await cascade.step(MESSAGES)
-    assert cascade.context.budgets.asked == []
+    budgets = FakeBudgets("0")
+    await cascade.twin(budgets=budgets).step(MESSAGES)
+    assert budgets.asked == []
 
 
 async def test_over_budget_is_a_typed_error_that_says_whose():
@@ -93,7 +96,7 @@ async def test_over_budget_is_a_typed_error_that_says_whose():
     with pytest.raises(BudgetExceeded) as raised:
         await cascade.step(MESSAGES)
     assert raised.value.scope == "episode"
-    (decision,) = cascade.context.recorder.decisions
+    (decision,) = recorded(cascade).decisions
     assert "BudgetExceeded" in decision.failures[0]
 
 
@@ -136,14 +139,15 @@ async def test_a_budget_over_an_unknown_price_is_refused_rather_than_ignored():
 
 async def test_a_database_that_cannot_be_asked_lets_the_step_go_on_unless_told_otherwise():
     for policy, answered in (("allow", True), ("refuse", False)):
-        budgets = {"per_episode": "1", "when_unavailable": policy}
-        cascade = make(None, Model("t", act("go")), mode="teacher", budgets=budgets)
-        cascade = cascade.twin(budgets=FakeBudgets(error=ConnectionError("database gone")))
+        section = {"per_episode": "1", "when_unavailable": policy}
+        cascade = make(None, Model("t", act("go")), mode="teacher", budgets=section)
+        budgets = FakeBudgets(error=ConnectionError("database gone"))
+        cascade = cascade.twin(budgets=budgets)
         if answered:
             _, decision = await cascade.step(MESSAGES)
             assert "budget: ConnectionError" in decision.failures[0]
             await asyncio.sleep(0)  # it is booked behind the answer
-            assert cascade.context.budgets.booked == [(["episode"], decision.dollars)]
+            assert budgets.booked == [(["episode"], decision.dollars)]
         else:
             with pytest.raises(ConnectionError):
                 await cascade.step(MESSAGES)
@@ -153,15 +157,16 @@ async def test_a_call_that_is_cancelled_is_settled_at_the_worst_that_may_come_of
     monkeypatch.setattr("agentcascade.billing.door.LINGER_SECONDS", 0)
     teacher = Model("t", act("go"), delay=60)
     cascade = make(None, teacher, mode="teacher", budgets={"per_episode": "1"})
-    cascade = cascade.twin(budgets=FakeBudgets("100000"))
+    budgets = FakeBudgets("100000")
+    cascade = cascade.twin(budgets=budgets)
     task = asyncio.create_task(cascade.step(MESSAGES))
     await eventually(lambda: teacher.requests)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await eventually(lambda: not cascade.context.budgets.open)
-    ((_, reserved),) = cascade.context.budgets.asked
-    assert cascade.context.budgets.settled == [reserved]
+    await eventually(lambda: not budgets.open)
+    ((_, reserved),) = budgets.asked
+    assert budgets.settled == [reserved]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +260,7 @@ async def test_several_answers_at_once_all_come_from_the_teacher():
 async def test_the_student_gets_only_options_that_mean_the_same_to_every_model():
     student, teacher = Model("s", [act("a"), act("b"), act("c")]), Model("t", act("go"))
     episode = make(student, teacher, FakeBank(DEMONSTRATION)).episode()
-    secret = {"extra_headers": {"x-api-key": "teachers-own"}, "thinking": {"type": "enabled"}}
+    secret: dict[str, Any] = {"extra_headers": {"x-api-key": "teachers-own"}, "thinking": {"type": "enabled"}}
     await episode.complete(MESSAGES, max_tokens=9, **secret)
     assert student.requests[0]["max_tokens"] == 9
     assert not secret.keys() & student.requests[0].keys()

@@ -22,13 +22,13 @@ from agentcascade.config.sections import RouterConfig
 from agentcascade.errors import ConfigError
 from agentcascade.prompts.demonstrations import demonstrations_in
 from agentcascade.types import Situation, Usage
-from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make, recorded
 from tests.tool_calls import TOOLS, call
 
 
 async def shadowed(cascade: Any) -> Any:
     await cascade.settle()
-    return cascade.context.recorder.shadows
+    return recorded(cascade).shadows
 
 
 async def test_the_teacher_answers_and_every_sample_of_the_student_is_logged():
@@ -67,7 +67,8 @@ async def test_the_log_says_which_call_was_struck_and_which_does_not_fit_its_too
 
     student = Model("s", [call("look", x=7), call("pay", x="much"), call("look", x=7)])
     made = make(student, Model("t", act("look")), mode="shadow", actions=AutoActions())
-    cascade = Cascade(replace(made.context, failures=Strikes()))
+    failures: Any = Strikes()
+    cascade = Cascade(replace(made.context, failures=failures))
     await cascade.step(MESSAGES, tools=TOOLS)
     (shadow,) = await shadowed(cascade)
     assert [(s.action, s.text) for s in shadow.samples][:2] == [
@@ -87,7 +88,7 @@ async def test_without_the_demonstrations_that_a_cascade_needs_it_would_not():
 async def test_a_slow_student_does_not_delay_the_answer():
     cascade = make(Model("s", act("look"), delay=0.5), Model("t", act("go")), mode="shadow")
     await cascade.step(MESSAGES)
-    assert cascade.context.recorder.shadows == []
+    assert recorded(cascade).shadows == []
     (shadow,) = await shadowed(cascade)
     assert len(shadow.samples) == 3
 
@@ -103,7 +104,7 @@ async def test_a_failing_student_breaks_nothing_and_is_recorded(fault):
 
 
 async def test_a_shadow_has_a_deadline_of_its_own():
-    settings = {"mode": "shadow", "shadow": {"timeout_seconds": 0.05}}
+    settings: dict[str, Any] = {"mode": "shadow", "shadow": {"timeout_seconds": 0.05}}
     cascade = make(Model("s", act("look"), delay=60.0), Model("t", act("go")), **settings)
     await cascade.step(MESSAGES)
     started = time.perf_counter()
@@ -113,7 +114,7 @@ async def test_a_shadow_has_a_deadline_of_its_own():
 
 
 async def test_the_rate_is_a_share_of_the_steps_and_more_samples_may_be_drawn_than_the_router_wants():
-    settings = {"mode": "shadow", "shadow": {"rate": 0.3, "samples": 7}}
+    settings: dict[str, Any] = {"mode": "shadow", "shadow": {"rate": 0.3, "samples": 7}}
     student = Model("s", act("look"))
     cascade = make(student, Model("t", act("go")), **settings)
     for _ in range(100):
@@ -125,7 +126,7 @@ async def test_the_rate_is_a_share_of_the_steps_and_more_samples_may_be_drawn_th
 
 
 async def test_shadows_beyond_the_limit_are_left_out():
-    settings = {"mode": "shadow", "shadow": {"max_pending": 2}}
+    settings: dict[str, Any] = {"mode": "shadow", "shadow": {"max_pending": 2}}
     cascade = make(Model("s", act("look"), delay=0.1), Model("t", act("go")), **settings)
     await asyncio.gather(*(cascade.step(MESSAGES) for _ in range(5)))
     assert len(await shadowed(cascade)) == 2
@@ -135,7 +136,7 @@ async def test_closing_waits_for_the_shadows():
     cascade = make(Model("s", act("look"), delay=0.1), Model("t", act("go")), mode="shadow")
     await cascade.step(MESSAGES)
     await cascade.aclose()
-    assert len(cascade.context.recorder.shadows) == 1
+    assert len(recorded(cascade).shadows) == 1
 
 
 def test_shadow_needs_both_models():
@@ -152,7 +153,12 @@ def test_a_share_is_sticky_and_grows():
 
 
 async def test_a_shadow_says_what_tuning_needs():
-    settings = {"mode": "shadow", "shadow": {"rate": 0.999}, "sampling": {"temperature": 0.4}, "retrieval": {"k": 5}}
+    settings: dict[str, Any] = {
+        "mode": "shadow",
+        "shadow": {"rate": 0.999},
+        "sampling": {"temperature": 0.4},
+        "retrieval": {"k": 5},
+    }
     cascade = make(Model("s", act("look")), Model("t", act("go")), FakeBank(DEMONSTRATION), **settings)
     situation = Situation(goal="find a mug", observation="a room", category="find", episode="e", history=())
     await cascade.step(MESSAGES, situation=situation)
@@ -173,12 +179,15 @@ async def test_a_log_holds_several_settings_each_step_one_of_them_the_same_in_ev
     runs = []
     for _ in range(2):
         student = Model("s", act("look"))
-        settings = {"mode": "shadow", "shadow": {"temperatures": [0.0, 0.7], "ks": [0, 2, 4], "max_pending": 200}}
+        settings: dict[str, Any] = {
+            "mode": "shadow",
+            "shadow": {"temperatures": [0.0, 0.7], "ks": [0, 2, 4], "max_pending": 200},
+        }
         cascade = make(student, Model("t", act("go")), FakeBank(*more), **settings)
         for number in range(120):
             await cascade.step(MESSAGES, situation=Situation(goal="g", episode=f"e{number // 10}", history=()))
             await cascade.settle()
-        shadows = cascade.context.recorder.shadows
+        shadows = recorded(cascade).shadows
         assert [r["temperature"] for r in student.requests] == [s.temperature for s in shadows]
         assert all(len(s.demonstrations) == s.k for s in shadows)
         runs.append([(s.temperature, s.k) for s in shadows])
@@ -253,7 +262,7 @@ async def test_a_cascade_that_nobody_holds_is_open_until_its_shadows_and_audits_
     gated, quick = Gated("gated", act("look")), Model("quick", act("look"))
     student, teacher = (gated, quick) if mode == "shadow" else (quick, gated)
     cascade = make(student, teacher, mode=mode, audit={"rate": 1.0}, retrieval={"k": 0})
-    recorder = cascade.context.recorder
+    recorder = recorded(cascade)
     cascade.on_close(closed.set)
     await cascade.step(MESSAGES)
     await asyncio.wait_for(asked.wait(), 60)

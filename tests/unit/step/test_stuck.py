@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +17,8 @@ from agentcascade.errors import ConfigError
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.step import stuck
 from agentcascade.step.stuck import SIGNALS, Watch, events, find_stuck
-from agentcascade.types import Situation, Step
-from tests.cascades import act, make
+from agentcascade.types import Decision, Message, Situation, Step
+from tests.cascades import Recorder, act, known, make, recorded
 
 ROOM = "You are in the middle of a room.\n\nYour task is to: look at mug under the desklamp."
 DESKS = {"go to desk 1": "On the desk 1, you see a pen 1.", "go to desk 2": "On the desk 2, you see a desklamp 1."}
@@ -79,7 +81,7 @@ def test_the_goal_is_no_error_and_a_search_is_not_stuck() -> None:
 
 def test_a_result_that_is_marked_as_an_error_is_one() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "read", "arguments": "{}"}}
-    messages = [
+    messages: list[Message] = [
         {"role": "user", "content": "read it"},
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c", "content": "no such thing", "anthropic": {"is_error": True}},
@@ -100,21 +102,22 @@ def opening(messages, index):
     return act(f"open drawer {opened % 9}")
 
 
-async def play(steps: int, mode: str = "cascade", **router):
+async def play(steps: int, mode: str = "cascade", **router: Any) -> tuple[list[Decision], ScriptedModel, Recorder]:
     student, teacher = ScriptedModel(looping, name="s"), ScriptedModel(opening, name="t")
     cascade = make(student, teacher, mode=mode)
     cascade = cascade.twin(config=cascade.config.model_copy(update={"router": RouterConfig(**router)}))
-    messages, decisions = [{"role": "user", "content": ROOM}], []
+    messages: list[Message] = [{"role": "user", "content": ROOM}]
+    decisions: list[Decision] = []
     for _ in range(steps):
         completion, decision = await cascade.step(messages)
         decisions.append(decision)
         messages = [
             *messages,
             {"role": "assistant", "content": completion.messages[0]["content"]},
-            {"role": "user", "content": WORLD[decision.action]},
+            {"role": "user", "content": WORLD[known(decision.action)]},
         ]
     await cascade.engine.wait()
-    return decisions, student, cascade.context.recorder
+    return decisions, student, recorded(cascade)
 
 
 async def test_the_teacher_takes_a_run_that_goes_in_circles_and_hands_it_back() -> None:
@@ -130,7 +133,7 @@ async def test_the_teacher_takes_a_run_that_goes_in_circles_and_hands_it_back() 
 
 
 async def test_the_teacher_goes_on_until_something_is_new_or_it_had_its_most() -> None:
-    def play_on(later: list[tuple[str, str]], **settings) -> list[bool]:
+    def play_on(later: list[tuple[str, str]], **settings: Any) -> list[bool]:
         loop = [("a", "1"), ("a", "1"), ("a", "1"), *later]
         config = StuckConfig(repeated=2, errors=None, nothing_new=None, **settings)
         return [find_stuck(config, run(*loop[: 3 + i])) is not None for i in range(len(later) + 1)]
@@ -163,7 +166,9 @@ CONFIGS = st.builds(
 
 @settings(max_examples=20, deadline=None)
 @given(STEPS, TEXTS, CONFIGS)
-def test_a_stateless_step_finds_what_a_watch_of_the_whole_run_finds(steps, last, config) -> None:
+def test_a_stateless_step_finds_what_a_watch_of_the_whole_run_finds(
+    steps: list[Step], last: str, config: StuckConfig
+) -> None:
     whole = [*steps, Step(observation=last, action="")]
     watch = Watch(config)
     followed = [watch.observe(event) for event in events(whole, config)]
@@ -207,7 +212,7 @@ def test_texts_differ_though_they_are_long_and_phrases_in_the_middle_say_nothing
         ({"stuck": {"loops": 2}}, r"router.stuck.loops"),
     ],
 )
-def test_a_wrong_setting_is_named(router, message: str) -> None:
+def test_a_wrong_setting_is_named(router: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         CascadeConfig.load(router=router)
 

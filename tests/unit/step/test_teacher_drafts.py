@@ -25,9 +25,9 @@ from agentcascade.steplog.matching import DRAFTS_SEEN, ModelCall, match_calls, t
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.storage import open_database
 from agentcascade.types import LoggedSample, Usage
-from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, known, make
 
-SHOWN = {"prompt": {"teacher_sees_drafts": True}}
+SHOWN: dict[str, Any] = {"prompt": {"teacher_sees_drafts": True}}
 SPLIT = [act("look"), act("go"), act("look")]
 
 
@@ -77,12 +77,13 @@ async def test_the_teacher_alone_would_not_have_paid_for_drafts() -> None:
             return completion.model_copy(update={"usage": usage, "dollars": self.dollars(usage)})
 
     found = []
-    for settings in ({}, SHOWN):
+    every: tuple[dict[str, Any], ...] = ({}, SHOWN)
+    for settings in every:
         cascade = make(Model("s", SPLIT), Counting("t", act("open")), FakeBank(DEMONSTRATION), **settings)
         found.append((await cascade.step(MESSAGES))[1])
     plain, shown = found
     assert shown.calls[-1].usage.input > plain.calls[-1].usage.input + 10
-    assert abs(shown.teacher_dollars - plain.teacher_dollars) <= 8, "but for the lines around the drafts"
+    assert abs(known(shown.teacher_dollars) - known(plain.teacher_dollars)) <= 8, "but for the lines around the drafts"
 
 
 async def test_the_breakpoint_stands_in_front_of_drafts() -> None:

@@ -60,12 +60,12 @@ def test_nothing_of_a_context_can_be_set_and_a_twin_forgets_what_was_learnt_of_a
             with pytest.raises(FrozenInstanceError):
                 setattr(cascade.context, name, None)
             with pytest.raises(AttributeError):
-                cascade.context = None
+                cascade.context = None  # type: ignore[misc, assignment]
         (learned,) = cascade.engine.state.learned
         assert cascade.twin(teacher=ScriptedModel(["x"])).engine.state.learned == (learned,)
         assert cascade.twin(student=ScriptedModel(["x"])).engine.state.learned != (learned,)
         with pytest.raises(TypeError, match="teachers"):
-            cascade.twin(teachers=[])
+            cascade.twin(teachers=[])  # type: ignore[call-arg]
 
 
 async def test_calls_of_every_student_are_seen_by_the_observer_given_to_build(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 from hypothesis import assume, given, settings
@@ -171,7 +172,7 @@ def test_a_staged_step_is_decided_as_one_that_buys_all_samples_at_once(
     drawn = data.draw(st.lists(keys, min_size=router.n, max_size=router.n))
     texts = [f"Action: {key}" if key else "no idea" for key in drawn]
 
-    async def step(staged: str) -> Decision:
+    async def step(staged: Literal["always", "never"]) -> Decision:
         student, teacher = ScriptedModel(texts, name="student"), ScriptedModel(["Action: ask"], name="teacher")
         config = CascadeConfig.load(sampling={"staged": staged})
         cascade = Cascade(

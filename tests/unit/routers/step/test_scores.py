@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from agentcascade import build
 from agentcascade.errors import ConfigError
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.protocols import Verdict
-from agentcascade.routers.step.scores import SIGNALS, Grouped, ScoreRouter, certainty, margin
+from agentcascade.routers.signals import SIGNALS, certainty, margin
+from agentcascade.routers.step.scores import Grouped, ScoreRouter
 from agentcascade.routers.tuning.columns import columns
 from agentcascade.routers.tuning.families import Votes
 from agentcascade.step.context import FurtherStudent
@@ -91,16 +94,16 @@ def test_types_have_thresholds_of_their_own() -> None:
         (lambda: ScoreRouter("margin", 0.5, n=0), "at least 1"),
         (lambda: ScoreRouter("learned", 0.5), "router.model needs weights"),
         (lambda: ScoreRouter("learned", 0.5, 3, {**MODEL, "weights": [1.0]}), f"{len(SIGNALS)} numbers"),
-        (lambda: Grouped({}, 3, by="tools"), "did you mean 'tool'"),
+        (lambda: Grouped({}, 3, by="tools"), "did you mean 'tool'"),  # type: ignore[arg-type]
         (lambda: Grouped({"go": 0}, 3), "router.needed.go is 0"),
     ],
 )
-def test_impossible_routers_say_what_to_change(make, message: str) -> None:
+def test_impossible_routers_say_what_to_change(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
 
 
-async def test_students_are_asked_in_turn(tmp_path) -> None:
+async def test_students_are_asked_in_turn(tmp_path: Path) -> None:
     """`students` of the configuration: the second is asked where the first disagrees, the teacher where both do."""
     small = ScriptedModel(["a", "b"] * 9, name="small")
     teacher = ScriptedModel(["t"], name="teacher")
@@ -125,7 +128,7 @@ async def test_students_are_asked_in_turn(tmp_path) -> None:
         assert [c.role for c in later.calls] == ["student", "student", "teacher"]
 
 
-async def test_a_student_that_breaks_passes_the_step_on(tmp_path) -> None:
+async def test_a_student_that_breaks_passes_the_step_on(tmp_path: Path) -> None:
     cascade = build(
         teacher=ScriptedModel(["t"]),
         student=ScriptedModel([RuntimeError("down")], name="small"),

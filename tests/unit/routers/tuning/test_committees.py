@@ -33,7 +33,7 @@ from agentcascade.steplog.jsonl import parse_line
 from agentcascade.steplog.records import PriceLookup, logged_step
 from agentcascade.steplog.types import LoggedStep
 from agentcascade.types import LoggedSample, Usage
-from tests.cascades import MESSAGES, Model, act
+from tests.cascades import MESSAGES, Answer, Model, act
 from tests.committees import committee as live
 
 
@@ -129,7 +129,7 @@ class Member(Model):
         return completion.model_copy(update={"model": "gateway/one-name-for-all"})
 
 
-DOES = {
+DOES: dict[str, Answer] = {
     "a": act("a"),
     "b": act("b"),
     "says nothing": "?",
@@ -154,12 +154,13 @@ def test_what_a_member_does_in_a_replay_is_what_it_does_live(
     seats = tuple(Seat(samples, weight) for samples, weight, _ in members)
     n = sum(seat.votes for seat in seats)
     score = data.draw(st.sampled_from([0.2, 0.5, 0.8, 1.0]))
-    options = {
+    every: dict[str, dict[str, Any]] = {
         "threshold": {"needed": data.draw(st.integers(1, n))},
         "margin": {"score": "margin", "threshold": score},
         "entropy": {"score": "entropy", "threshold": score},
         "unanimity": {},
-    }[name]
+    }
+    options = every[name]
     router = make_committee_router("scored" if "score" in options else name, options, n)
     prices = data.draw(st.permutations(["1", "2", "4", None][: len(members)]))
     bought = {"staged": staged}

@@ -23,6 +23,7 @@ from agentcascade.routers.tuning.tuner import Settings, tune
 from agentcascade.steplog.jsonl import read_jsonl, write_jsonl
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample, Usage
+from tests.cascades import known
 
 STUDENT, TEACHER = Price(input=Decimal("0.4"), output=Decimal("1.6")), Price(input=3, output=15)
 
@@ -65,7 +66,7 @@ def test_of_several_settings_the_cheapest_that_is_certified_is_chosen():
 
 
 @pytest.mark.parametrize(("k", "cached"), [(3, 0), (1, 700), (12, 0), (0, 0)])
-def test_what_is_reckoned_is_what_a_log_at_that_k_costs(k: int, cached: int):
+def test_what_is_reckoned_is_what_a_log_at_that_k_costs(k: int, cached: int) -> None:
     logged, real = log(200, (6, "2/2", 0.7), cached=cached), log(200, (k, "2/2", 0.7), cached=min(cached, 700))
     assert single_k(logged) == 6
     assert single_k(log(4, (6, None, 1), (3, None, 1))) is None
@@ -76,7 +77,7 @@ def test_what_is_reckoned_is_what_a_log_at_that_k_costs(k: int, cached: int):
         assert (other.cost, other.saving, other.acceptance) == pytest.approx(
             (same.cost, same.saving, same.acceptance), rel=1e-12
         )
-        prompt, sample = STUDENT.dollars(real[0].student.prompt), STUDENT.dollars(Usage(output=30))
+        prompt, sample = STUDENT.dollars(known(real[0].student.prompt)), STUDENT.dollars(Usage(output=30))
         assert other.log_dollars == pytest.approx(200 * float(prompt + 3 * sample))
 
 
@@ -86,7 +87,7 @@ def test_a_log_that_does_not_know_what_its_demonstrations_cost_says_so():
         at_other_k(steps, arms(steps)[0], Threshold(3, 3), Bill(), 3)
 
 
-def test_the_command_says_that_agreement_at_another_k_was_not_observed(tmp_path: Path):
+def test_the_command_says_that_agreement_at_another_k_was_not_observed(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     write_jsonl(path, log(600, (6, "2/2", 0.8)))
     assert [step.student.window for step in read_jsonl(path)][:1] == ["2/2"]
@@ -108,6 +109,6 @@ def test_the_command_says_that_agreement_at_another_k_was_not_observed(tmp_path:
 
 
 @pytest.mark.parametrize("window", ["2", "a/b", "2/2/2", "99999/1"])
-def test_a_window_that_is_none_is_refused(window: str):
+def test_a_window_that_is_none_is_refused(window: str) -> None:
     with pytest.raises(ValueError, match="window"):
         StudentSamples(window=window)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agentcascade.errors import InvalidRequest
 from agentcascade.routers.tuning import multiple
-from agentcascade.routers.tuning.pvalues import FUNCTIONS, TESTS, binomial, upper_bound
+from agentcascade.routers.tuning.pvalues import FUNCTIONS, TESTS, Test, binomial, upper_bound
 
 ones = np.ones
 
@@ -24,14 +24,14 @@ def test_the_upper_bound_is_clopper_and_pearsons() -> None:
 
 
 @pytest.mark.parametrize("test", TESTS)
-def test_false_alarms_are_as_rare_as_promised(test: str) -> None:
+def test_false_alarms_are_as_rare_as_promised(test: Test) -> None:
     rng = np.random.default_rng(1)
     small = sum(FUNCTIONS[test]((rng.random(80) < 0.1).astype(float), ones(80), 0.1) <= 0.1 for _ in range(2000))
     assert small <= 2000 * 0.1 + 3 * (2000 * 0.1 * 0.9) ** 0.5
 
 
 @pytest.mark.parametrize("test", ["hoeffding-bentkus", "betting"])
-def test_clusters_of_equal_steps_do_not_fool_the_tests(test: str) -> None:
+def test_clusters_of_equal_steps_do_not_fool_the_tests(test: Test) -> None:
     """Every episode is wholly right or wholly wrong: ten steps say no more than one."""
     rng = np.random.default_rng(2)
     alarms = 0
@@ -42,7 +42,7 @@ def test_clusters_of_equal_steps_do_not_fool_the_tests(test: str) -> None:
 
 
 @pytest.mark.parametrize("test", TESTS)
-def test_a_low_risk_is_seen(test: str) -> None:
+def test_a_low_risk_is_seen(test: Test) -> None:
     rng = np.random.default_rng(3)
     assert FUNCTIONS[test]((rng.random(400) < 0.02).astype(float), ones(400), 0.1) < 1e-3
 
@@ -60,7 +60,7 @@ def test_selective_risk_counts_accepted_steps_alone() -> None:
     st.floats(0.01, 0.9),
     st.sampled_from(["hoeffding-bentkus", "betting"]),
 )
-def test_p_values_are_probabilities_and_fall_with_the_bound(loss: list[float], risk: float, test: str) -> None:
+def test_p_values_are_probabilities_and_fall_with_the_bound(loss: list[float], risk: float, test: Test) -> None:
     values = np.array(loss)
     p = FUNCTIONS[test](values, ones(len(loss)), risk)
     assert 0 <= p <= 1

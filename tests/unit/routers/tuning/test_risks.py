@@ -119,12 +119,13 @@ def test_shares_of_steps_by_hand() -> None:
         {"student": ["a", "a"], "teacher": "b", "episode": "x", "step": 1},  # taken, and right where the teacher is not
         {"student": ["a", "b"], "episode": "y"},  # the teacher's, who is right
     )
-    for risk, loss in (
+    by_risk: tuple[tuple[Risk, list[float]], ...] = (
         (Risk("teacher-disagreement"), [1 / 2, 0]),
         (Risk(), [1 / 2, 0]),
         (Risk(count="total"), [1 / 2, 0]),
         (Risk("episode-loss"), [1, 0]),
-    ):
+    )
+    for risk, loss in by_risk:
         made = losses(others, rule.on(others), risk)
         assert made.loss == pytest.approx(loss), risk
         assert made.drawn_loss.tolist() == loss, risk

@@ -37,12 +37,12 @@ def run(episode: str, *steps: tuple[str, str], students: int = 1) -> list[Logged
     return logged
 
 
-def circle(episode: str, rounds: int = 3, **options) -> list[LoggedStep]:
-    return run(episode, *[("A desk.", "go to desk 1"), ("A lamp.", "go to desk 2")] * rounds, **options)
+def circle(episode: str, rounds: int = 3, students: int = 1) -> list[LoggedStep]:
+    return run(episode, *[("A desk.", "go to desk 1"), ("A lamp.", "go to desk 2")] * rounds, students=students)
 
 
-def search(episode: str, length: int = 6, **options) -> list[LoggedStep]:
-    return run(episode, *[(f"Drawer {i}.", f"open drawer {i}") for i in range(length)], **options)
+def search(episode: str, length: int = 6, students: int = 1) -> list[LoggedStep]:
+    return run(episode, *[(f"Drawer {i}.", f"open drawer {i}") for i in range(length)], students=students)
 
 
 RULE = UnlessStuck(Threshold(3, 3))
