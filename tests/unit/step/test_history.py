@@ -132,8 +132,8 @@ def with_model(**more: Unpack[HistoryKeywords]) -> HistoryKeywords:
     return {**HISTORY, "model": {"name": "h"}, **more}
 
 
-def made_with(historian: Any, student: Any, tier: str = "mid", **more: Any) -> Any:
-    cascade = make(student, Model("t", act("open")), history=with_model(tier=tier, **more))
+def made_with(historian: Any, student: Any, **more: Unpack[HistoryKeywords]) -> Any:
+    cascade = make(student, Model("t", act("open")), history={**with_model(tier="mid"), **more})
     return type(cascade)(cascade.engine.twin(historian=historian).context)
 
 
@@ -164,7 +164,7 @@ async def test_namespaces_share_no_states() -> None:
 
 async def test_the_high_tier_refines_drafts() -> None:
     historian = Model("h", "Result: booked")
-    await made_with(historian, Model("s", AGREED), "high").step(run_of(6))
+    await made_with(historian, Model("s", AGREED), tier="high").step(run_of(6))
     assert len(historian.requests) == 4
 
 
