@@ -12,9 +12,13 @@ acceptance suffices: the cascade cannot save.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
+
+BELOW_1 = math.nextafter(1.0, 0.0)
 
 
 class StepCosts(NamedTuple):
@@ -28,7 +32,7 @@ class StepCosts(NamedTuple):
 
     >>> costs = StepCosts(teacher=Decimal(10), accepted=Decimal(4), deferred=Decimal(14))
     >>> costs.break_even, costs.dollars(0.5), costs.saving(0.5)
-    (0.4, Decimal('9.0'), 0.1)
+    (0.4, Decimal('9'), 0.1)
     """
 
     teacher: Decimal
@@ -38,28 +42,36 @@ class StepCosts(NamedTuple):
 
     def dollars(self, acceptance: float) -> Decimal:
         """What the cascade spends for one step of the teacher's, at an acceptance from 0 to 1."""
-        share = Decimal(acceptance)
-        return Decimal(self.steps_ratio) * (share * self.accepted + (1 - share) * self.deferred)
+        spent = self._spent(acceptance)
+        return Decimal(spent.numerator) / spent.denominator
 
     def saving(self, acceptance: float) -> float:
         """The share of the teacher's dollars that is not spent; below 0 where more is. 0 where the teacher is free."""
-        return float(1 - self.dollars(acceptance) / self.teacher) if self.teacher else 0.0
+        return float(1 - self._spent(acceptance) / Fraction(self.teacher)) if self.teacher else 0.0
 
     @property
     def break_even(self) -> float | None:
         """The acceptance from which the cascade costs no more than its teacher, 0 to below 1; None: not even at 1."""
-        goal = self.teacher / Decimal(self.steps_ratio)
-        if self.accepted >= goal:
+        accepted, deferred, goal = self._fractions()
+        if accepted >= goal:
             return None
-        if self.deferred <= goal:
-            return 0.0
-        return float((self.deferred - goal) / (self.deferred - self.accepted))
+        return min(float((deferred - goal) / (deferred - accepted)), BELOW_1) if deferred > goal else 0.0
 
     @property
     def most_acceptance(self) -> float:
         """Where `break_even` is None: the acceptance up to which the cascade costs no more; 0: it never pays off."""
-        goal = self.teacher / Decimal(self.steps_ratio)
-        return float((goal - self.deferred) / (self.accepted - self.deferred)) if self.deferred < goal else 0.0
+        accepted, deferred, goal = self._fractions()
+        return float((goal - deferred) / (accepted - deferred)) if deferred < goal else 0.0
+
+    def _spent(self, acceptance: float) -> Fraction:
+        """Exact, so that a cascade which costs as much as its teacher saves nothing, not the last digit of a mean."""
+        accepted, deferred, _ = self._fractions()
+        return Fraction(self.steps_ratio) * (deferred + Fraction(acceptance) * (accepted - deferred))
+
+    def _fractions(self) -> tuple[Fraction, Fraction, Fraction]:
+        """Dollars of an accepted and of a deferred step, and what they may cost for the cascade to cost no more."""
+        goal = Fraction(self.teacher) / Fraction(self.steps_ratio)
+        return Fraction(self.accepted), Fraction(self.deferred), goal
 
     @property
     def accepted_share(self) -> float | None:

@@ -111,6 +111,17 @@ def decisions(url: str) -> int:
         database.close()
 
 
+def bookings(url: str) -> tuple[list[float], int]:
+    """Dollars spent by each account, and the number of reservations that are left."""
+    database = open_database(url)
+    try:
+        with database.begin() as connection:
+            spent = connection.execute(select(tables.accounts.c.spent)).scalars().all()
+            return [float(dollars) for dollars in spent], len(connection.execute(select(tables.reservations)).all())
+    finally:
+        database.close()
+
+
 @pytest.mark.parametrize(("kind", "workers"), [("sqlite", 1), ("sqlite", 2), ("postgresql", 2)])
 def test_start_serve_reload_stop(tmp_path: Path, request: pytest.FixtureRequest, kind: str, workers: int) -> None:
     """The reloaded configuration is the new one, no request fails meanwhile, and every answer is in the ledger."""
@@ -219,22 +230,20 @@ def test_workers_on_one_locked_sqlite_book_every_call(tmp_path: Path) -> None:
             answers = [pool.submit(server.chat, f"q {i}", max_tokens=110) for i in range(60)]
             holder = sqlite3.connect(tmp_path / "cascade.db", isolation_level=None, timeout=90)
             holder.execute("BEGIN IMMEDIATE")
+            before = sum(a.done() for a in answers)
             answers += [pool.submit(server.chat, f"r {i}", max_tokens=110) for i in range(60)]
-            time.sleep(6)
+            until(lambda: sum(a.done() for a in answers) > before + 24, server)  # more than were under way
             holder.rollback()
             holder.close()
             answers += [pool.submit(server.chat, f"s {i}", max_tokens=110) for i in range(60)]
             codes = Counter(a.result().status_code for a in answers)
+            until(lambda: sum(bookings(config["bank"]["url"])[0]) > each * 179.5, server)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(120) == 0, server.log
         assert codes == {200: 180}
         assert len(fake.requests) == 180
-        database = open_database(config["bank"]["url"])
-        with database.begin() as connection:
-            spent = connection.execute(select(tables.accounts.c.spent)).scalars().all()
-            left = connection.execute(select(tables.reservations)).all()
-        database.close()
-        assert sum(map(float, spent)) == pytest.approx(each * len(fake.requests))
+        spent, left = bookings(config["bank"]["url"])
+        assert sum(spent) == pytest.approx(each * len(fake.requests))
         assert not left
         assert decisions(config["bank"]["url"]) == 180
 

@@ -86,8 +86,9 @@ def test_unseen_floor_plans_are_never_trained_on(made: list[Game], tmp_path: Pat
 
 def test_a_killed_generation_resumes(made: list[Game], tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from agentcascade.envs.alfworld import games\n"
-        f"games.generate_games(Path(sys.argv[1]), 'valid_unseen', {COUNT}, {SEED})"
+        "import sys, time; from pathlib import Path; from agentcascade.envs.alfworld import games\n"
+        "def wait_for_death(done, total): done < total - 2 or time.sleep(600)\n"
+        f"games.generate_games(Path(sys.argv[1]), 'valid_unseen', {COUNT}, {SEED}, on_progress=wait_for_death)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     first, deadline = games.game_path(tmp_path, "valid_unseen", SEED, 0), time.monotonic() + 240

@@ -100,6 +100,31 @@ def test_an_episode_whose_ray_worker_died_is_played_again_and_counted_once(clust
 
 @needs_ray
 @pytest.mark.slow
+def test_workers_that_ray_gives_up_before_they_run_are_asked_for_again(
+    cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.core.generated.common_pb2 import ActorDiedErrorContext
+    from ray.exceptions import ActorDiedError
+
+    from agentcascade.bench.pools.ray import RayPool
+
+    waits = RayPool._nodes
+    asked: list[int] = []
+
+    def given_up(pool: RayPool) -> set[str]:
+        asked.append(1)
+        if len(asked) < 3:
+            raise ActorDiedError(ActorDiedErrorContext(actor_id=bytes(16), never_started=True))
+        return waits(pool)
+
+    monkeypatch.setattr(RayPool, "_nodes", given_up)
+    with RayPool(cluster, 2, print) as pool:
+        assert sorted(pool.map(abs, range(-9, 0))) == [*range(1, 10)]
+    assert len(asked) == 3
+
+
+@needs_ray
+@pytest.mark.slow
 def test_a_task_that_kills_every_ray_worker_ends_the_run_and_keeps_the_rest(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 import time
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,17 +154,19 @@ def test_any_order_of_reserving_and_settling_stays_within_the_limit(tmp_path: Pa
     database.close()
 
 
-async def test_a_rate_holds_over_replicas(url: str) -> None:
+async def test_a_rate_holds_over_replicas_until_the_minute_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = 1_800_000_015.5
+    monkeypatch.setattr("agentcascade.storage.rate_limiter.time", SimpleNamespace(time=lambda: at))
     replicas = [open_database(url) for _ in range(2)]
-    if time.time() % 60 > 57:
-        await asyncio.sleep(3.1)
     rates = [RateLimiter(d) for d in replicas]
     for i in range(5):
         await rates[i % 2].allow("k", 5)
     with pytest.raises(RateLimited) as refused:
         await rates[1].allow("k", 5)
-    assert 0 < refused.value.retry_after <= 60
+    assert refused.value.retry_after == 44.5
     await rates[0].allow("other", 5)
+    at += 44.5
+    await rates[1].allow("k", 5)
     for opened in replicas:
         opened.close()
 

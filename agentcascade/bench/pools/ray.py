@@ -19,6 +19,8 @@ R = TypeVar("R")
 ATTEMPTS = 5
 """Workers that may die of the same item before it is given up"""
 PROBE_SECONDS = 5
+STARTS = 3
+"""Times that workers are asked for where Ray gives one up before it has run"""
 START_SECONDS = 300
 """Seconds within which all workers must have started, since a busy cluster makes them wait"""
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -62,24 +64,33 @@ class RayPool:
         try:
             kind: Any = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=ATTEMPTS)(_Actor)
             self._start = start, [ray.put(arguments)]  # kept, for actors that start again
-            self._actors = [kind.remote(sys.path) for _ in range(workers)]
             here = None if address.startswith("ray://") else ray.get_runtime_context().get_node_id()
-            self.shares_files = {here} == self._nodes()
+            self.shares_files = {here} == self._start_actors(kind, workers)
         except BaseException:
             self._stop()
             raise
 
+    def _start_actors(self, kind: Any, workers: int) -> set[str]:
+        """Ids of the nodes on which all of them have started."""
+        for start in range(STARTS):
+            self._actors = [kind.remote(sys.path) for _ in range(workers)]
+            try:
+                return self._nodes()
+            except self._ray.exceptions.RayActorError as error:
+                if start == STARTS - 1 or not _never_ran(error):
+                    raise _cannot_start(error) from error
+                self._kill_actors()
+        raise AssertionError("unreachable")
+
     def _nodes(self) -> set[str]:
-        """Ids of the workers' nodes; returns when all have started."""
         requests = [actor.node.remote() for actor in self._actors]
         ready, late = self._ray.wait(requests, num_returns=len(requests), timeout=START_SECONDS)
         try:
             nodes = set(self._ray.get(ready))
+        except self._ray.exceptions.RayActorError:
+            raise
         except self._ray.exceptions.RayError as error:
-            raise BenchError(
-                f"a Ray worker cannot start ({describe(error)}): install the same agentcascade on every machine of the "
-                "cluster"
-            ) from error
+            raise _cannot_start(error) from error
         if late:
             free = self._ray.available_resources().get("CPU", 0)
             raise BenchError(
@@ -107,7 +118,7 @@ class RayPool:
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except self._ray.exceptions.RayActorError as error:
-            raise WorkersDied(describe(error), for_good=True) from error
+            raise WorkersDied(describe(error), for_good=not _never_ran(error)) from error
         except self._ray.exceptions.RayError as error:
             raise BenchError(f"the Ray cluster failed ({describe(error)}): see `ray status`") from error
 
@@ -120,10 +131,24 @@ class RayPool:
         self._stop()
 
     def _stop(self) -> None:
+        self._kill_actors()
+        self._ray.shutdown()
+
+    def _kill_actors(self) -> None:
         for actor in self._actors:
             self._ray.kill(actor)
         self._actors = []
-        self._ray.shutdown()
+
+
+def _never_ran(error: Exception) -> bool:
+    """Whether Ray gave an actor up before it had run, which is no fault of its work."""
+    return "The actor never ran" in str(error)
+
+
+def _cannot_start(error: Exception) -> BenchError:
+    return BenchError(
+        f"a Ray worker cannot start ({describe(error)}): install the same agentcascade on every machine of the cluster"
+    )
 
 
 def _connect(ray: Any, address: str, workers: int) -> None:

@@ -28,6 +28,7 @@ def test_where_a_deferral_buys_the_same_samples_it_is_the_ratio_of_the_steps(stu
 
 
 @given(dollars, dollars, dollars, ratios)
+@example(Decimal(1), Decimal(1), Decimal(9), 0.9999999999999999)
 def test_at_break_even_the_bills_are_equal_and_beyond_it_the_cascade_is_cheaper(teacher, accepted, samples, ratio):
     costs = StepCosts(teacher, accepted, samples + teacher, ratio)
     needed = costs.break_even
@@ -70,6 +71,8 @@ def test_a_cascade_that_cannot_save_has_none():
 @given(st.lists(st.tuples(st.booleans(), dollars), min_size=1, max_size=30), positive, ratios)
 @example([(False, Decimal("0.000001")), (True, Decimal("0.000004"))], Decimal("0.000001"), 0.25)
 @example([(False, Decimal("0.000001")), *3 * [(True, Decimal("0.00001"))]], Decimal("0.000001"), 0.25)
+@example([(False, Decimal("0.000003")), *2 * [(True, Decimal("0.000003"))]], Decimal("0.000006"), 2.0)
+@example([*2 * [(False, Decimal(4))], (True, Decimal(1)), (False, Decimal(5))], Decimal(1), 0.9999999999999999)
 def test_bills_are_summed_up_so_that_their_acceptance_gives_back_what_was_spent(steps, teacher, ratio):
     found = billed_steps(teacher, steps, ratio)
     if len({taken for taken, _ in steps}) < 2:
