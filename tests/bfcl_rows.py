@@ -13,7 +13,7 @@ import pytest
 from agentcascade.envs.bfcl import recorded, tasks
 
 STUDENTS, TEACHER = ("gpt-4o-mini-2024-07-18-FC", "open-mistral-nemo-2407-FC-Auto"), "gpt-4-1106-preview-FC"
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "name": "weather.get",
     "description": "Weather of a city.",
     "parameters": {

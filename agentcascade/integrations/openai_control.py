@@ -22,6 +22,7 @@ from agentcascade.step.effort_ceiling import split_ceiling
 from agentcascade.storage.responses import ResponseStore
 
 if TYPE_CHECKING:
+    from anthropic import Anthropic, AsyncAnthropic
     from openai import AsyncOpenAI, OpenAI
 
     from agentcascade.cascade import Cascade
@@ -56,7 +57,7 @@ class Wrapped:
     """
 
     @classmethod
-    def of(cls, client: OpenAI | AsyncOpenAI) -> Wrapped:
+    def of(cls, client: OpenAI | AsyncOpenAI | Anthropic | AsyncAnthropic) -> Wrapped:
         """The control of a client that `wrap` gave: ``client.agentcascade``, as type checkers read it.
 
         Raises:

@@ -225,7 +225,7 @@ def price(name: str, library: Library) -> dict[str, str] | None:
     return None if known is None else dict(known)
 
 
-def plurality(drawn: Sequence[Answer], library: Library) -> Answer:
+def plurality(drawn: Sequence[A], library: Library) -> A:
     """The first answer of the largest class; the first of all where none can vote."""
     votes = [library.vote(answer) for answer in drawn]
     counted = Counter(vote for vote in votes if vote is not None)

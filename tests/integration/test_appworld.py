@@ -73,9 +73,8 @@ def every(root: Path) -> list[str]:
 
 def about(root: Path, task: str) -> dict[str, Any]:
     truth = root / "data" / "tasks" / task / "ground_truth"
-    return json.loads((truth / "metadata.json").read_text()) | {
-        "answer": json.loads((truth / "answer.json").read_text())
-    }
+    found: dict[str, Any] = json.loads((truth / "metadata.json").read_text())
+    return found | {"answer": json.loads((truth / "answer.json").read_text())}
 
 
 def test_every_generated_task_is_solved_by_its_solution_and_by_nothing_less(

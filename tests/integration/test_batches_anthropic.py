@@ -73,7 +73,8 @@ class Asker:
         bill = pytest.approx(provider.dollars(*prices), abs=1e-12)
         assert sum(float(s.dollars or 0) for s in Ledger(self.database).summary("mode")) == bill
         balance = self.budgets.balance(ACCOUNT)
-        assert (float(balance.spent), balance.reserved) == (bill, 0)
+        assert float(balance.spent) == bill
+        assert balance.reserved == 0
 
     def close(self) -> None:
         self.budgets.close()

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from test_bench_runs import play as play_policies
+from tiny_runs import play as play_policies
 
 from agentcascade.bench import runner
 from agentcascade.bench.policies import SHADOW, TUNED, apply_rule

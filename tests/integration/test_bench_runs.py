@@ -31,7 +31,8 @@ from tests.inline_pool import plays_here  # noqa: F401
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[EpisodeRecord]:
     """An uninterrupted run of all policies."""
-    return play(tmp_path_factory.mktemp("whole"))
+    records: list[EpisodeRecord] = play(tmp_path_factory.mktemp("whole"))
+    return records
 
 
 def test_every_policy_plays_every_task_of_every_seed_once(whole: list[EpisodeRecord]) -> None:

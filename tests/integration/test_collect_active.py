@@ -189,7 +189,7 @@ def test_without_a_budget_what_was_spent_is_the_ledgers_with_the_judge_and_what_
         done = collect(tmp_path, "--active")
         calls = len(provider.requests)
     with closing(open_database(url)) as database:
-        total = sum((line.dollars for line in Ledger(database).summary("mode")), Decimal(0))
+        total = sum((line.dollars or Decimal(0) for line in Ledger(database).summary("mode")), Decimal(0))
     assert total >= PER_CALL * calls  # what came of an empty answer is in doubt: more is booked
     assert f"spent ${total:.4f}" in done.output, done.output
     assert "0 of 6 tasks banked" in done.output
@@ -272,7 +272,7 @@ async def test_two_runs_at_once_pay_for_each_task_once(
     banked = [choice.task for run in runs for choice in run.choices if choice.banked]
     assert sorted(banked) == sorted(POOL)
     assert [len(run.choices) + run.elsewhere for run in runs] == [6, 6]
-    assert sum(choice.dollars for run in runs for choice in run.choices) == 6 * PER_CALL
+    assert sum(choice.dollars or 0 for run in runs for choice in run.choices) == 6 * PER_CALL
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".lock")]
 
 

@@ -20,7 +20,7 @@ from agentcascade.errors import ConfigError, UnknownPrice
 from agentcascade.storage import open_database
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.record_rows import write_records
-from agentcascade.types import Call, Decision, Usage
+from agentcascade.types import Call, Decision, Mode, Usage
 from tests.fake_openai import FakeOpenAI, Reply, Request
 
 COOL, HEAT = "cool an apple in the fridge", "heat some bread"
@@ -41,7 +41,8 @@ def reply(request: Request) -> Reply:
 
 
 def cascade(url: str, provider: FakeOpenAI, **collect: Any) -> Cascade:
-    common = {"api_base": provider.url, "api_key": "k", "max_tokens": 2}
+    common: Any = {"api_base": provider.url, "api_key": "k", "max_tokens": 2}
+    active: Any = {"active": True, "budget": Decimal(5), "horizon": 20, **collect}
     return build(
         teacher={"name": "openai/my-teacher", "price": {"input": "100", "output": "200"}, **common},
         student={"name": "openai/my-student", "price": {"input": "1", "output": "2"}, **common},
@@ -49,7 +50,7 @@ def cascade(url: str, provider: FakeOpenAI, **collect: Any) -> Cascade:
         retrieval={"embedder": "hashing:128", "k": 3},
         prompt={"min_demonstrations": 0},
         router={"name": "unanimity", "options": {"n": 2}},
-        collect={"active": True, "budget": Decimal(5), "horizon": 20, **collect},
+        collect=active,
     )
 
 
@@ -163,7 +164,7 @@ def test_a_budget_that_ends_within_an_episode_breaks_no_step_and_banks_no_half(
 def test_a_cold_start_collects_what_is_new_and_no_more_than_its_limit(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
 
-    async def run(provider: FakeOpenAI) -> list[str]:
+    async def run(provider: FakeOpenAI) -> list[Mode]:
         async with cascade(url, provider, cold_start=2) as running:
             return [
                 (await running.episode().complete(said(goal))).agentcascade.mode
@@ -177,7 +178,7 @@ def test_a_cold_start_collects_what_is_new_and_no_more_than_its_limit(tmp_path: 
 def test_a_conversation_that_comes_again_without_an_id_is_asked_about_anew(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
 
-    async def run(provider: FakeOpenAI) -> list[str]:
+    async def run(provider: FakeOpenAI) -> list[Mode]:
         async with cascade(url, provider) as running:
             modes = []
             for _ in range(2):  # at one place, as of a proxy's caller who names no episode
@@ -194,7 +195,7 @@ def test_evidence_is_read_again_behind_the_caller(tmp_path: Path, monkeypatch: p
     url = f"sqlite:///{tmp_path}/a.db"
     monkeypatch.setattr(live_collection, "FRESH_SECONDS", 0.0)
 
-    async def run(provider: FakeOpenAI) -> list[str]:
+    async def run(provider: FakeOpenAI) -> list[Mode]:
         async with cascade(url, provider, cold_start=0) as running:
             assert running.context.collection is not None
             modes = []

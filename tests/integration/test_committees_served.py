@@ -107,7 +107,7 @@ def test_a_tool_exchange_goes_on_with_the_member_that_called_under_its_providers
             tools={"keep_model": True},
         )
         first = client.chat.completions.create(model="teacher", messages=ASK, tools=TOOL)
-        (called,) = first.choices[0].message.tool_calls or ()
+        (called,) = first.choices[0].message.tool_calls or []
         assert (first.model, sorted(asked(fake))) == ("b", ["a", "b", "c"])
         result = {"role": "tool", "tool_call_id": called.id, "content": "a mug"}
         told_so_far: Any = [*ASK, first.choices[0].message.model_dump(exclude_none=True), result]

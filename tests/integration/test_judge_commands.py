@@ -33,8 +33,8 @@ EPISODE = re.compile(r"(?s)<episode ((?:\d+-)?[0-9a-f]{6,})>\n(.*?)\n</episode \
 
 def judged(prompt: str) -> tuple[str, bool]:
     """The judge's answer, and whether several share the call. It takes a mug for a success; where several do, a cup."""
-    codes, texts = zip(*EPISODE.findall(prompt))
-    codes = [code for code in codes if "-" in code]
+    marks, texts = zip(*EPISODE.findall(prompt))
+    codes = [code for code in marks if "-" in code]
     verdicts = ["yes" if "mug" in text or (codes and "cup" in text) else "no" for text in texts]
     if not codes:
         return verdicts[0], False

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import ExitStack
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 
+from agentcascade.config.keywords import ModelKeywords
 from tests.fake_openai import FakeOpenAI, Reply, Request
 from tests.provider import Out, Provider, last, part, whole
 
@@ -41,7 +45,7 @@ def chat(tmp_path: Path) -> Iterator[Chat]:
         def start(script: Any = None, *, model: Any = None, **more: Any) -> tuple[ChatAgentCascade, FakeOpenAI]:
             fake = stack.enter_context(FakeOpenAI(script or by_model()))
             own = {"api_base": fake.url, "api_key": "x", "retries": 0, "price": PRICE}
-            options = {
+            options: dict[str, Any] = {
                 "teacher": {"name": "openai/teacher", **own},
                 "student": {"name": "openai/student", **own},
                 "bank": {"url": f"sqlite:///{tmp_path}/cascade.db"},
@@ -55,7 +59,8 @@ def chat(tmp_path: Path) -> Iterator[Chat]:
 
 
 def said(message: Any) -> dict[str, Any]:
-    return message.response_metadata["agentcascade"]
+    found: dict[str, Any] = message.response_metadata["agentcascade"]
+    return found
 
 
 def test_an_answer_says_who_gave_it_and_what_it_cost(chat: Chat) -> None:
@@ -64,6 +69,7 @@ def test_an_answer_says_who_gave_it_and_what_it_cost(chat: Chat) -> None:
     assert answer.content == "student says"
     assert (said(answer)["answered_by"], said(answer)["agreement"]) == ("student", 1.0)
     assert float(said(answer)["dollars"]) == pytest.approx((10 + 2 * 2) / 1e6)
+    assert answer.usage_metadata is not None
     assert answer.usage_metadata["total_tokens"] == 12
     assert answer.response_metadata["finish_reason"] == "stop"
 
@@ -92,6 +98,7 @@ async def test_a_stream_adds_up_to_the_answer(chat: Chat, student: Reply, text: 
         for chunk in chunks[1:]:
             whole += chunk
         assert whole.content == text
+        assert whole.usage_metadata is not None
         assert whole.usage_metadata["input_tokens"] == 10
         assert said(whole)["answered_by"] == text.split()[0]
         assert [c.chunk_position for c in chunks].count("last") == 1
@@ -101,7 +108,7 @@ def test_callbacks_hear_the_words_as_they_come(chat: Chat) -> None:
     class Ear(BaseCallbackHandler):
         heard: list[str] = []  # noqa: RUF012
 
-        def on_llm_new_token(self, token: str, **_: Any) -> None:
+        def on_llm_new_token(self, token: Any, **_: Any) -> None:
             self.heard.append(token)
 
     model, _ = chat(by_model(TORN))
@@ -114,6 +121,7 @@ async def test_a_stream_that_nobody_reads_on_is_closed_upstream(chat: Chat, asyn
     model, fake = chat([Reply(texts=("word " * 100,), chunk_delay=0.05)], mode="teacher")
     if asynchronous:
         stream = model.astream("hi")
+        assert isinstance(stream, AsyncGenerator)
         await anext(stream)
         await stream.aclose()
     else:
@@ -123,7 +131,7 @@ async def test_a_stream_that_nobody_reads_on_is_closed_upstream(chat: Chat, asyn
                 break
 
         await asyncio.to_thread(read)
-    assert await asyncio.to_thread(fake.disconnected.wait, 3)
+    assert await asyncio.to_thread(fake.disconnected.wait, 60)
 
 
 @tool
@@ -220,7 +228,14 @@ def test_thinking_goes_back_to_the_provider_with_its_signature(chat: Chat) -> No
 def test_streamed_thinking_goes_back_in_one_piece(chat: Chat) -> None:
     """LangGraph adds the chunks of a stream up and sends the sum."""
     usage = {"input_tokens": 10, "output_tokens": 2}
-    head = {"id": "1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None}
+    head = {
+        "id": "1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": list[Any](),
+        "stop_reason": None,
+    }
     thoughts = [
         {"type": "thinking_delta", "thinking": "the bed, "},
         {"type": "thinking_delta", "thinking": "I guess"},
@@ -243,9 +258,7 @@ def test_streamed_thinking_goes_back_in_one_piece(chat: Chat) -> None:
         model, _ = chat(mode="teacher", teacher=claude)
         bound = model.bind_tools([look])
         chunks = list(bound.stream("where is the mug?"))
-        asked = chunks[0]
-        for chunk in chunks[1:]:
-            asked += chunk
+        asked = reduce(add, chunks)
         bound.invoke([HumanMessage("where is the mug?"), asked, look.invoke(asked.tool_calls[0])])
         sent = anthropic.requests[-1].body["messages"]
     whole = {"type": "thinking", "thinking": "the bed, I guess", "signature": "c2lnbmVk"}
@@ -262,7 +275,7 @@ async def test_a_chain_in_a_batch_keeps_its_episodes_apart(chat: Chat) -> None:
 
 def test_the_runs_metadata_names_episode_and_goal(chat: Chat) -> None:
     model, fake = chat(mode="collect")
-    run = {"metadata": {"agentcascade_episode": "run-1", "agentcascade_goal": "greet", "customer": "7"}}
+    run: RunnableConfig = {"metadata": {"agentcascade_episode": "run-1", "agentcascade_goal": "greet", "customer": "7"}}
     answer = model.invoke("hi", run)
     assert (said(answer)["episode"], said(answer)["goal"]) == ("run-1", "greet")
     assert "metadata" not in fake.requests[0].body
@@ -289,7 +302,7 @@ async def test_thoughts_of_every_provider_go_back_with_their_calls_and_come_with
         out.json(whole({**said, "tool_calls": [call]}, "tool_calls", service_tier="flex", system_fingerprint="fp"))
 
     with Provider(answer) as provider:
-        teacher = {"name": "openai/m", "api_base": provider.url, "api_key": "k", "retries": 0}
+        teacher: ModelKeywords = {"name": "openai/m", "api_base": provider.url, "api_key": "k", "retries": 0}
         with build(teacher=teacher, mode="teacher") as cascade:
             model = ChatAgentCascade(cascade=cascade)
             first = await model.ainvoke([HumanMessage("go")])
@@ -314,7 +327,7 @@ def test_signatures_and_formats_go_back_as_they_came(stream: bool) -> None:
             out.json(whole({"content": None, "reasoning_details": [thought], "tool_calls": [call]}, "tool_calls"))
 
     with Provider(answer) as provider:
-        teacher = {"name": "openai/m", "api_base": provider.url, "api_key": "k", "retries": 0}
+        teacher: ModelKeywords = {"name": "openai/m", "api_base": provider.url, "api_key": "k", "retries": 0}
         with build(teacher=teacher, mode="teacher") as cascade:
             model = ChatAgentCascade(cascade=cascade)
             first: Any = None
@@ -330,7 +343,7 @@ def test_a_call_of_a_custom_tool_is_a_call_and_goes_back_as_one() -> None:
     call = {"id": "c1", "type": "custom", "custom": {"name": "shell", "input": "ls"}}
 
     with Provider(lambda body, out: out.json(whole({"content": None, "tool_calls": [call]}, "tool_calls"))) as provider:
-        teacher = {"name": "openai/m", "api_base": provider.url, "api_key": "k", "retries": 0}
+        teacher: ModelKeywords = {"name": "openai/m", "api_base": provider.url, "api_key": "k", "retries": 0}
         with build(teacher=teacher, mode="teacher") as cascade:
             model = ChatAgentCascade(cascade=cascade)
             first = model.invoke("go")

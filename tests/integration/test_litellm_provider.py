@@ -270,7 +270,7 @@ def test_closed_and_used_again(register: Register) -> None:
 
 
 def test_registering_again_replaces_the_provider_and_keeps_others(register: Register) -> None:
-    class Other(integration.CustomLLM):
+    class Other(litellm.CustomLLM):  # type: ignore[misc,name-defined]
         pass
 
     other = {"provider": "elsewhere", "custom_handler": Other()}

@@ -24,6 +24,9 @@ from click.testing import CliRunner
 
 import agentcascade
 from agentcascade.cli import main
+from agentcascade.config.keywords import MemoryKeywords, RouterKeywords
+from agentcascade.episodes.responses import CascadeCompletion
+from agentcascade.integrations.openai import Wrapped
 from agentcascade.storage import open_database
 from tests.fake_openai import FakeOpenAI, Reply
 
@@ -159,7 +162,7 @@ async def test_its_bank_shows_the_same_demonstrations(folder: Callable[[str], Pa
 async def test_a_step_router_remembers_what_it_learned(folder: Callable[[str], Path], name: str) -> None:
     folder("home")
     options = {"n": 3, "budget": 5}
-    learned = {"name": name, "options": {**options, "path": "step_router.json"}}
+    learned: RouterKeywords = {"name": name, "options": {**options, "path": "step_router.json"}}
     async with agentcascade.build("agentcascade.yaml", router=learned) as cascade:
         assert {c: d.answered_by for c, d in (await probed(cascade)).items()} == FIGURES["step_routers"][name]
     if name == "linucb":  # one that knows nothing would choose otherwise; the other one draws
@@ -175,12 +178,13 @@ def test_an_unfinished_episode_of_a_wrapped_client_goes_on(
     client = openai.OpenAI(base_url=fake.url, api_key="none", max_retries=0)
     wrapped = agentcascade.wrap(client, "agentcascade.yaml", cascade="collecting", student="players:Student")
     before = FIGURES["wrapped"]
-    with wrapped.agentcascade:
+    with Wrapped.of(wrapped) as control:
         answer = wrapped.chat.completions.create(model="gpt-4.1", messages=before["messages"])
+        assert isinstance(answer, CascadeCompletion)
         assert answer.agentcascade.episode == before["episode"]
         assert answer.agentcascade.step == 2
         assert len(fake.requests) == 1, "it is not planned again"
-        assert wrapped.agentcascade.finish(before["episode"], success=True)
+        assert control.finish(before["episode"], success=True)
     run("bank", "export", "after.jsonl")
     (silver,) = (t for t in lines("after.jsonl") if "silver" in t["goal"])
     assert [s["action"] for s in silver["steps"]] == ["open silver drawer", "take silver key", "finish"]
@@ -281,7 +285,7 @@ def test_rules_on_a_log_come_to_the_same(folder: Callable[[str], Path]) -> None:
 def test_a_tier_router_chooses_what_it_chose(folder: Callable[[str], Path], name: str) -> None:
     folder("tiers")
     path = {"values": "trained/values", "policy": "policy/policy"}.get(name, name) + ".safetensors"
-    settings = {"embedder": "hashing:16", "router": {"name": name, "options": {"path": path}}}
+    settings: MemoryKeywords = {"embedder": "hashing:16", "router": {"name": name, "options": {"path": path}}}
     found: dict[str, Any] = {}
     with agentcascade.build_memory(memory=settings, stored=False) as memory:
         memory.append_sync("user-42", [agentcascade.Turn(**line) for line in lines("../home/turns.jsonl")])

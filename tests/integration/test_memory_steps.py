@@ -14,20 +14,23 @@ from agentcascade.ledger.ledger import Ledger
 from agentcascade.models.pricing import Price
 from agentcascade.storage import open_database
 from agentcascade.storage.histories import read_recalls
+from agentcascade.types import Mode
 
 ASK = [{"role": "system", "content": "You are kind."}, {"role": "user", "content": "What is the dog of Ann called?"}]
 REX = Turn(id="t1", speaker="Ann", text="I adopted a dog called Rex")
 
 
-def cascade(tmp_path: Path, mode: str = "cascade", said: str = "look", **more: Any) -> Cascade:
-    memory = {"enabled": True, "history": "user-1", "router": {"name": "fixed", "options": {"tiers": "low"}}}
+def cascade(tmp_path: Path, mode: Mode = "cascade", said: str = "look", **more: Any) -> Cascade:
+    fixed = {"name": "fixed", "options": {"tiers": "low"}}
+    memory: Any = {"enabled": True, "history": "user-1", "router": fixed, **more.pop("memory", {})}
+    bank: Any = {"url": f"sqlite:///{tmp_path / 'agent.db'}", **more.pop("bank", {})}
     return build(
         teacher=ScriptedModel([said]),
         student=ScriptedModel([said]),
         mode=mode,
-        bank={"url": f"sqlite:///{tmp_path / 'agent.db'}", **more.pop("bank", {})},
+        bank=bank,
         retrieval={"embedder": "hashing", "index": "exact", "k": 0},
-        memory={**memory, **more.pop("memory", {})},
+        memory=memory,
         **more,
     )
 
@@ -38,7 +41,7 @@ def shown(model: Any) -> str:
 
 
 @pytest.mark.parametrize("mode", ["teacher", "collect", "shadow", "cascade", "student"])
-async def test_every_mode_has_the_memory_behind_the_last_user_message(tmp_path: Path, mode: str) -> None:
+async def test_every_mode_has_the_memory_behind_the_last_user_message(tmp_path: Path, mode: Mode) -> None:
     async with cascade(tmp_path, mode) as made:
         await made.context.memory.append("user-1", [REX])  # type: ignore[union-attr]
         answer = await made.episode().complete(ASK)
@@ -77,7 +80,8 @@ async def test_steps_are_remembered_across_episodes_and_restarts(tmp_path: Path)
 
 async def test_what_stands_in_the_prompt_is_not_told_again(tmp_path: Path) -> None:
     async with cascade(tmp_path, "student", said="Rex sleeps") as made:
-        episode, messages = made.episode(), [{"role": "user", "content": "What does Rex do?"}]
+        episode = made.episode()
+        messages: list[dict[str, Any]] = [{"role": "user", "content": "What does Rex do?"}]
         for _ in range(3):
             answer = await episode.complete(messages)
             messages += [
@@ -103,7 +107,7 @@ async def test_a_memory_that_fails_never_fails_the_step(tmp_path: Path, monkeypa
             raise RuntimeError("the memory is gone")
 
         for name in ("recall", "append"):
-            monkeypatch.setattr(made.context.memory, name, broken)  # type: ignore[union-attr]
+            monkeypatch.setattr(made.context.memory, name, broken)
         answer = await made.episode().complete(ASK)
         assert answer.choices[0].message.content == "look"
         assert any("the memory is gone" in failure for failure in answer.agentcascade.failures)
@@ -138,7 +142,7 @@ async def test_the_memorys_calls_are_on_the_steps_bill_once(tmp_path: Path, monk
     (call,) = [c for c in decision.calls if c.purpose == "memory"]
     spent = Decimal(call.usage.prompt + call.usage.completion) / 1000
     assert call.dollars == spent
-    sampled = sum((c.dollars for c in decision.calls if c.purpose == "sample"), Decimal(0))
+    sampled = sum((c.dollars or Decimal(0) for c in decision.calls if c.purpose == "sample"), Decimal(0))
     assert decision.dollars == spent + sampled
     database = open_database(tmp_path / "agent.db")
     (line,) = Ledger(database).summary()

@@ -180,7 +180,8 @@ async def test_what_a_process_left_half_done_is_done_by_the_next(
 ) -> None:
     rng = random.Random(6)
     dying = shared(database)
-    add, calls = dying.retriever.add, []
+    add = dying.retriever.add
+    calls: list[str] = []
 
     def half(namespace: str, rows: Any, groups: Any, keys: Any) -> None:
         if calls:
@@ -243,7 +244,7 @@ def test_only_a_large_namespace_has_an_index_and_its_searches_use_it_with_little
     assert uses(database) == before
     near = retriever.search("large", keys[0], 6)
     assert uses(database) > before
-    assert near[0] == (0, 0, pytest.approx(1, abs=2e-3))
+    assert near[0] == pytest.approx((0, 0, 1), abs=2e-3)
     without = {group for _, group, _ in retriever.search("large", keys[0], 6, [near[0][1], near[1][1]])}
     assert len(without) == 6
     assert not without & {near[0][1], near[1][1]}
@@ -255,6 +256,7 @@ def test_only_a_large_namespace_has_an_index_and_its_searches_use_it_with_little
 def test_a_namespace_that_grew_gets_its_index_behind_the_searches(database: Database) -> None:
     rng = random.Random(8)
     retriever = shared(database, exact_below=40).retriever
+    assert isinstance(retriever, PgvectorRetriever)
     asyncio.run(Bank(database, HashEmbedder(DIMENSION), retriever).add_many([trajectory(i, rng) for i in range(3)]))
     key = np.random.default_rng(0).normal(size=3 * DIMENSION).astype(np.float32)
     other = Bank(database, HashEmbedder(DIMENSION), retriever)

@@ -24,7 +24,7 @@ OWN: dict[str, Any] = {"price": {"input": 5, "output": 0}}
 
 
 async def built(fake: FakeOpenAI, prices: Any, teacher: Any) -> Decimal | None:
-    section = {"name": "openai/gpt-4.1", "api_base": fake.url, "api_key": "k", "retries": 0, **teacher}
+    section: Any = {"name": "openai/gpt-4.1", "api_base": fake.url, "api_key": "k", "retries": 0, **teacher}
     parts: Any = {"mode": "teacher", "retrieval": {"k": 0}, "bank": {"url": "sqlite:///:memory:"}}
     async with build(None, teacher=section, server={"prices": prices}, **parts) as cascade:
         return (await cascade.episode().complete(ASK)).agentcascade.dollars

@@ -65,7 +65,7 @@ async def test_what_is_reserved_cannot_be_spent_twice_and_what_was_settled_stays
     await budgets.settle(first, Decimal("0.1000000000001"))
     await budgets.settle(first, Decimal("0.5"))
     await budgets.settle("rs_unknown", Decimal("0.5"))
-    assert budgets.balance(account()) == (Decimal("0.100000000001"), 0)
+    assert budgets.balance(account()) == (Decimal("0.100000000001"), Decimal(0))
     await budgets.reserve([account()], Decimal("0.89"), 60)
 
 
@@ -75,7 +75,7 @@ async def test_one_account_without_enough_leaves_the_others_untouched(database: 
     with pytest.raises(BudgetExceeded) as refused:
         await budgets.reserve([rich, poor], Decimal("0.5"), 60)
     assert refused.value.scope == "episode"
-    assert budgets.balance(rich) == (0, 0)
+    assert budgets.balance(rich) == (Decimal(0), Decimal(0))
 
 
 async def test_a_reservation_whose_process_died_ends_as_spent(database: Any) -> None:
@@ -84,7 +84,7 @@ async def test_a_reservation_whose_process_died_ends_as_spent(database: Any) -> 
     with pytest.raises(BudgetExceeded, match=r"\$0\.900000 are spent"):
         await budgets.reserve([account()], Decimal("0.9"), 60)
     await budgets.settle(lost, Decimal("0.3"))
-    assert budgets.balance(account()) == (Decimal("0.3"), 0)
+    assert budgets.balance(account()) == (Decimal("0.3"), Decimal(0))
 
 
 async def test_a_new_day_is_a_new_budget(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_many_threads_and_two_replicas_never_overspend(url: str) -> None:
     assert len(refused) == 26
     for id in granted:
         budgets[0]._settle(id, Decimal("0.01"))
-    assert budgets[1].balance(wanted[0]) == (Decimal("0.14"), 0)
+    assert budgets[1].balance(wanted[0]) == (Decimal("0.14"), Decimal(0))
     for opened in replicas:
         opened.close()
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import agentcascade
 from agentcascade import ScriptedModel
+from agentcascade.config.keywords import ShadowKeywords
 from agentcascade.steplog.database import export, import_steps
 from agentcascade.storage import open_database
+from agentcascade.types import Mode
 
 STEPS = 6
 
@@ -16,7 +19,7 @@ STEPS = 6
 def test_each_shadow_is_shown_and_logs_the_window_that_it_was_drawn_with(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/bank.db"
 
-    async def play(mode: str, episodes: range, **shadow: object) -> None:
+    async def play(mode: Mode, episodes: range, shadow: ShadowKeywords) -> None:
         async with agentcascade.build(
             teacher=ScriptedModel([f"open door {i}" for i in range(STEPS)] * 9, name="t"),
             student=ScriptedModel(["open door 1"], name="s"),
@@ -27,15 +30,15 @@ def test_each_shadow_is_shown_and_logs_the_window_that_it_was_drawn_with(tmp_pat
         ) as cascade:
             for number in episodes:
                 episode = cascade.episode(goal=f"enter house {number}", id=f"{mode}-{number}")
-                messages = [{"role": "user", "content": f"House {number} has a door."}]
+                messages: list[dict[str, Any]] = [{"role": "user", "content": f"House {number} has a door."}]
                 for step in range(STEPS):
                     answer = await episode.complete(messages)
                     messages.append({"role": "assistant", "content": answer.choices[0].message.content})
                     messages.append({"role": "user", "content": f"Behind it is door {step + 1}."})
                 await episode.finish(success=True)
 
-    asyncio.run(play("collect", range(2)))
-    asyncio.run(play("shadow", range(2, 5), windows=[[0, 0], [3, 1]]))
+    asyncio.run(play("collect", range(2), {}))
+    asyncio.run(play("shadow", range(2, 5), {"windows": [(0, 0), (3, 1)]}))
     database = open_database(url)
     logged = list(export(database))
     assert len(logged) == 3 * STEPS

@@ -18,6 +18,7 @@ from agentcascade.errors import BudgetExceeded
 from agentcascade.ledger.ledger import DatabaseRecorder
 from agentcascade.storage import Database, open_database, retention, tables
 from agentcascade.storage import budgets as budgets_module
+from agentcascade.storage.budget_rows import read_balance
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.rate_limiter import RateLimiter
@@ -80,13 +81,13 @@ def test_a_reservation_settled_by_two_at_once_is_booked_once(replicas: list[Data
         id = here._reserve([KEY], Decimal("0.1"), 60)
         results = at_once(*(lambda b=b, id=id: b._settle(id, Decimal("0.1")) for b in (here, there, here, there)))
         assert results == [None] * 4
-        assert here.balance(KEY) == (Decimal("0.1") * round, 0)
+        assert here.balance(KEY) == (Decimal("0.1") * round, Decimal(0))
 
 
 def test_replicas_that_pay_and_spend_at_once_stay_within_the_limit(
     replicas: list[Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = budgets_module.read_balance
+    read = read_balance
 
     def slowly(*arguments: Any) -> Any:
         """Between reading what is left and taking it, others have time to do the same."""
@@ -117,7 +118,7 @@ def test_replicas_that_pay_and_spend_at_once_stay_within_the_limit(
     assert all(isinstance(r, int) for r in results), results
     assert sum(results) > 0
     for account in (KEY, space):
-        assert budgets[0].balance(account) == (sum(paid), 0)
+        assert budgets[0].balance(account) == (sum(paid, Decimal(0)), Decimal(0))
     assert sum(paid) <= space.limit
 
 
@@ -126,7 +127,7 @@ def test_a_balance_read_while_a_call_is_settled_counts_it_once(replicas: list[Da
     id = here._reserve([KEY], Decimal("0.1"), 60)
     event.listen(replicas[0].engine, "after_cursor_execute", lambda *_: there._settle(id, Decimal("0.1")))
     assert sum(here.balance(KEY)) == Decimal("0.1")
-    assert there.balance(KEY) == (Decimal("0.1"), 0)
+    assert there.balance(KEY) == (Decimal("0.1"), Decimal(0))
 
 
 def test_paying_does_not_wait_for_the_bank(postgres_url: str) -> None:

@@ -115,13 +115,14 @@ async def test_what_is_done_is_passed_over_and_a_limit_leaves_the_rest(database)
 async def test_an_unusable_answer_is_paid_for_and_left_for_the_next_run(database):
     bank = make_bank(database, shortened=True)
     await bank.add(trajectory("a", LONG, LONG))
-    for answer, said in [
+    answers: list[tuple[str | Exception, str]] = [
         ("I would rather not", "no JSON object"),
         ("{broken", "no JSON object"),
         ('{"1": "", "2": 7, "3": "x"}', "no thought became shorter"),
         (json.dumps({"1": LONG + " And more."}), "no thought became shorter"),
         (ConnectionError("gone"), "ConnectionError: gone"),
-    ]:
+    ]
+    for answer, said in answers:
         report = await shorten(bank, ScriptedModel([answer], price=PRICE))
         assert (report.trajectories, len(report.failures)) == (0, 1)
         assert said in report.failures[0]

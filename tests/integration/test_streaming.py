@@ -221,7 +221,7 @@ async def test_thinking_pauses_where_another_model_made_the_call(fake_openai: An
     thinking = {"type": "enabled", "budget_tokens": 1024}
     id = make_id("student", "salt", 0)
     call = {"id": id, "type": "function", "function": {"name": "look", "arguments": "{}"}}
-    foreign = [
+    foreign: list[dict[str, Any]] = [
         *ASK,
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": id, "content": "a mug"},

@@ -10,6 +10,7 @@ import pytest
 from agentcascade import build, wrap
 from agentcascade.assembly.components import make_model
 from agentcascade.config.effort import Effort
+from agentcascade.config.keywords import ModelKeywords
 from agentcascade.config.sections import ModelConfig
 from agentcascade.envs.bfcl.text_calls import with_calls
 from agentcascade.models.tokens import token_counter
@@ -37,7 +38,7 @@ def brain(request: Request) -> Reply:
 @pytest.mark.parametrize("text_calls", [True, False])
 async def test_calls_in_a_students_text_are_voted_on(text_calls: bool) -> None:
     with FakeOpenAI(brain) as fake:
-        shared = {"api_base": fake.url, "api_key": "k", "retries": 0}
+        shared: ModelKeywords = {"api_base": fake.url, "api_key": "k", "retries": 0}
         student: Any = {"name": "openai/student", "text_calls": text_calls, **shared}
         async with build(None, teacher={"name": "openai/t", **shared}, student=student, **PARTS) as cascade:
             episode, messages, ids = cascade.episode(), list(ASK), []
@@ -47,7 +48,8 @@ async def test_calls_in_a_students_text_are_voted_on(text_calls: bool) -> None:
                 if not text_calls:
                     assert not message.tool_calls
                     return
-                (call,) = message.tool_calls or ()
+                (call,) = message.tool_calls or []
+                assert call.type == "function"
                 assert (call.function.name, call.function.arguments) == ("look", '{"at": "bed"}')
                 assert answer.agentcascade.answered_by == "student"
                 assert answer.choices[0].finish_reason == "tool_calls"

@@ -22,8 +22,11 @@ from sqlalchemy import select
 
 import agentcascade
 from agentcascade._util import known_secrets
+from agentcascade.episodes.responses import CascadeCompletion
 from agentcascade.errors import ConfigError, InvalidRequest, UnknownEpisode
+from agentcascade.integrations.openai import AsyncCascadeStream, CascadeStream, Wrapped
 from agentcascade.storage import open_database, tables
+from agentcascade.types import Decision
 from tests.fake_openai import FakeOpenAI, Reply, Request
 
 ASK: list[Any] = [{"role": "user", "content": "hi"}]
@@ -67,6 +70,13 @@ def asked(fake: FakeOpenAI, model: str) -> list[dict[str, Any]]:
     return [dict(r.body) for r in fake.requests if r.body.get("model") == model]
 
 
+def decided(client: OpenAI, model: str) -> Decision:
+    """What a wrapped client decided at one call."""
+    answer = client.chat.completions.create(model=model, messages=ASK)
+    assert isinstance(answer, CascadeCompletion)
+    return answer.agentcascade
+
+
 def words(chunks: list[Any]) -> str:
     return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
 
@@ -84,9 +94,11 @@ def test_an_answer_is_the_sdks_own_object_and_says_what_was_done(wrap: Wrap) -> 
     client, fake = wrap()
     answer = client.chat.completions.create(model="gpt-teacher", messages=ASK, max_tokens=9, user="u")
     assert isinstance(answer, ChatCompletion)
+    assert isinstance(answer, CascadeCompletion)
     assert isinstance(answer.choices[0].message, ChatCompletionMessage)
     assert answer.choices[0].message.content == "student says"
     assert (answer.choices[0].finish_reason, answer.object) == ("stop", "chat.completion")
+    assert answer.usage is not None
     assert answer.usage.prompt_tokens == 10
     assert answer.agentcascade.answered_by == "student"
     assert answer.agentcascade.agreement == 1.0
@@ -117,7 +129,9 @@ def test_the_teacher_is_the_model_that_the_program_names_with_all_it_asks_for(wr
 def test_calls_of_one_client_each_go_out_with_what_they_ask_for(wrap: Wrap) -> None:
     """The teacher of a call is kept for others that ask in the same way, and only for those."""
     client, fake = wrap(mode="teacher")
-    asks = [{}, {"temperature": 0.5}, {}, {"temperature": 0.5}, {"temperature": 1}, {"temperature": 1.0}, {"seed": 1}]
+    half: dict[str, float] = {"temperature": 0.5}
+    whole: dict[str, float] = {"temperature": 1}
+    asks: list[dict[str, float]] = [{}, half, {}, half, whole, {"temperature": 1.0}, {"seed": 1}]
     for arguments in asks:
         client.chat.completions.create(model="gpt-teacher", messages=ASK, **arguments)
     assert [{k: r.body[k] for k in ("temperature", "seed") if k in r.body} for r in fake.requests] == asks
@@ -184,6 +198,7 @@ def test_a_stream_is_the_sdks_own_with_usage_and_decision_at_its_end(wrap: Wrap,
         model="gpt-teacher", messages=ASK, stream=True, stream_options={"include_usage": True}
     ) as stream:
         assert isinstance(stream, openai.Stream)
+        assert isinstance(stream, CascadeStream)
         chunks = list(stream)
     assert all(isinstance(chunk, ChatCompletionChunk) for chunk in chunks)
     assert words(chunks) == ("student says" if student is AGREED else "teacher says so")
@@ -191,6 +206,7 @@ def test_a_stream_is_the_sdks_own_with_usage_and_decision_at_its_end(wrap: Wrap,
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert (chunks[-1].choices, chunks[-1].usage.prompt_tokens) == ([], 10)
     assert chunks[-1].agentcascade == stream.agentcascade
+    assert stream.agentcascade is not None
     assert stream.agentcascade.answered_by == ("student" if student is AGREED else "teacher")
     assert len({chunk.id for chunk in chunks}) == 1
 
@@ -199,7 +215,9 @@ async def test_an_asynchronous_stream_reads_the_same(wrap: Wrap) -> None:
     client, _ = wrap(by_model(TORN), client=AsyncOpenAI)
     stream = await client.chat.completions.create(model="gpt-teacher", messages=ASK, stream=True)
     assert isinstance(stream, openai.AsyncStream)
+    assert isinstance(stream, AsyncCascadeStream)
     assert words([chunk async for chunk in stream]) == "teacher says so"
+    assert stream.agentcascade is not None
     assert stream.agentcascade.answered_by == "teacher"
 
 
@@ -341,7 +359,7 @@ def test_the_original_client_is_left_as_it_was(wrap: Wrap, fake_openai: Any) -> 
     fake = fake_openai([Reply(texts=("plain",))])
     own = OpenAI(base_url=fake.url, api_key="x")
     wrapped = agentcascade.wrap(own, mode="teacher", retrieval={"k": 0}, bank={"url": "sqlite://"})
-    with wrapped.agentcascade:
+    with Wrapped.of(wrapped):
         wrapped.chat.completions.create(model="m", messages=ASK)
     assert type(own) is OpenAI
     assert not hasattr(own.chat.completions.create(model="m", messages=ASK), "agentcascade")
@@ -358,7 +376,7 @@ def test_what_an_episode_did_is_banked_and_shown_to_the_student(wrap: Wrap, tmp_
     assert answer.agentcascade.step == 1
     assert client.agentcascade.finish(running, success=True) is True
     with pytest.raises(InvalidRequest, match="finish needs an episode"):
-        client.agentcascade.finish({"id": running.id}, success=True)  # type: ignore[arg-type]
+        client.agentcascade.finish({"id": running.id}, success=True)
     with pytest.raises(UnknownEpisode):
         client.agentcascade.finish("ep_never_seen", success=True)
 
@@ -510,9 +528,10 @@ def test_openais_prices_hold_at_openai_only(wrap: Wrap, tmp_path: Path) -> None:
             OpenAI(api_key="x", http_client=http), mode="teacher", bank={"url": f"sqlite:///{tmp_path}/b.db"},
             retrieval={"k": 0},
         )  # fmt: skip
-        with real.agentcascade:
-            said = real.chat.completions.create(model="gpt-4o", messages=ASK).agentcascade
+        with Wrapped.of(real):
+            said = decided(real, "gpt-4o")
     assert said.calls[0].model == "openai/gpt-4o"
+    assert said.dollars is not None
     assert float(said.dollars) == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
 
 
@@ -525,9 +544,9 @@ def test_a_price_can_be_given_for_another_server(fake_openai: Any, tmp_path: Pat
         "retrieval: {embedder: hashing}\n"
     )
     client = agentcascade.wrap(OpenAI(base_url=fake.url, api_key="x"), tmp_path / "agentcascade.yaml")
-    with client.agentcascade:
-        said = client.chat.completions.create(model="big", messages=ASK).agentcascade
-        other = client.chat.completions.create(model="small", messages=ASK).agentcascade
+    with Wrapped.of(client):
+        said, other = decided(client, "big"), decided(client, "small")
+    assert said.dollars is not None
     assert float(said.dollars) == pytest.approx((1000 * 3 + 100 * 15) / 1e6)
     assert other.dollars is None
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from agentcascade.integrations.openai import Wrapped
+
 pytest.importorskip("anthropic", reason="needs the extra `anthropic`")
 import anthropic
 from pydantic import BaseModel
@@ -44,10 +46,10 @@ def test_create_asks_the_model_that_is_named_by_the_programs_own_client() -> Non
             more = {"system": [marked], "extra_body": {"temperature": 0.5}, "extra_headers": {"anthropic-beta": "b-1"}}
             answer = wrapped.messages.create(**request(thinking={"type": "disabled"}, **more))
     (sent,) = fake.requests
-    assert type(answer) is anthropic.types.Message
-    assert [b.type for b in answer.content] == ["thinking", "text"]
     assert answer.agentcascade.answered_by == "teacher"
     assert answer.agentcascade.dollars == Decimal("0.00006")
+    assert type(answer) is anthropic.types.Message
+    assert [b.type for b in answer.content] == ["thinking", "text"]
     assert sent.body["system"] == [marked]
     assert sent.body["temperature"] == 0.5
     assert sent.body["thinking"] == {"type": "disabled"}
@@ -150,8 +152,8 @@ def test_copies_are_wrapped_and_the_programs_own_client_is_not() -> None:
     with FakeAnthropic() as fake:
         own = anthropic.Anthropic(base_url=fake.root, api_key=KEY, max_retries=0)
         wrapped = wrap(own, mode="teacher", retrieval={"k": 0})
-        with wrapped.agentcascade:
-            faster = wrapped.with_options(timeout=3, default_headers={"x-app": "me"})
+        with Wrapped.of(wrapped):
+            faster: Any = wrapped.with_options(timeout=3, default_headers={"x-app": "me"})
             assert isinstance(faster, anthropic.Anthropic)
             assert faster.messages.create(**request()).agentcascade.answered_by == "teacher"
             assert fake.requests[0].headers["x-app"] == "me"

@@ -9,11 +9,13 @@ import openai
 import pytest
 
 import agentcascade
+from agentcascade.config.keywords import ModelKeywords
 from agentcascade.errors import ConfigError
+from agentcascade.types import Mode
 from tests.provider import Answer, Out, Provider, part, whole
 
 ASK: Any = [{"role": "user", "content": "go"}]
-TOLD = {"content": [{"token": "x", "logprob": -0.1, "bytes": None, "top_logprobs": []}], "refusal": None}
+TOLD = {"content": [{"token": "x", "logprob": -0.1, "bytes": None, "top_logprobs": list[Any]()}], "refusal": None}
 LOOK = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 TOOLS: Any = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
 
@@ -22,10 +24,15 @@ def bare(url: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=url, api_key="k", max_retries=0)
 
 
-def wrapped(url: str, folder: Path, mode: str = "teacher", **options: Any) -> Any:
-    retrieval = {"embedder": "hashing", "k": 0}
-    bank = {"url": f"sqlite:///{folder}/a.db"}
-    return agentcascade.wrap(bare(url), student="client/s", mode=mode, bank=bank, retrieval=retrieval, **options)
+def wrapped(url: str, folder: Path, mode: Mode = "teacher", **options: Any) -> Any:
+    return agentcascade.wrap(
+        bare(url),
+        student="client/s",
+        mode=mode,
+        bank={"url": f"sqlite:///{folder}/a.db"},
+        retrieval={"embedder": "hashing", "k": 0},
+        **options,
+    )
 
 
 def shown(answer: Any) -> dict[str, Any]:
@@ -84,7 +91,7 @@ def test_log_probabilities_and_the_providers_name_of_the_model_whole_and_streame
 
 
 def test_the_teacher_gets_no_seed_that_nobody_asked_for(tmp_path: Path) -> None:
-    teacher = {"name": "openai/m", "api_key": "k", "retries": 0}
+    teacher: ModelKeywords = {"name": "openai/m", "api_key": "k", "retries": 0}
     with (
         Provider(lambda b, o: o.json(whole({"content": "x"}))) as provider,
         agentcascade.build(teacher={**teacher, "api_base": provider.url}, mode="teacher") as cascade,

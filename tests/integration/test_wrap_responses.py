@@ -56,8 +56,8 @@ def paths(fake: FakeOpenAI) -> list[str]:
 def test_a_student_that_speaks_chat_answers_a_program_that_speaks_responses(wrap: Wrap) -> None:
     client, fake = wrap()
     answer = client.responses.create(model="gpt-x", input="hi", instructions="Be brief.")
-    assert isinstance(answer, Response)
     assert (answer.output_text, answer.agentcascade.answered_by) == ("student says", "student")
+    assert isinstance(answer, Response)
     assert paths(fake) == ["student chat/completions"]
     assert fake.requests[0].body["messages"] == [
         {"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]  # fmt: skip

@@ -1,6 +1,7 @@
 import asyncio
 from copy import deepcopy
 from threading import Event, Lock
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -107,7 +108,10 @@ async def test_a_history_parses_each_message_once():
 
 async def test_a_history_checks_what_is_new():
     history = conversation.History(RegexActions())
-    messages = [{"role": "user", "content": "go"}, {"role": "assistant", "content": "Action: look"}]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": "Action: look"},
+    ]
     await history.read(messages)
     with pytest.raises(InvalidRequest, match=r"messages\[2\] needs a role"):
         await history.read([*messages, {"role": "wizard"}])
@@ -122,11 +126,11 @@ class Unequal:
     def __eq__(self, other):
         raise ValueError("the truth value is ambiguous")
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 async def test_messages_that_cannot_be_copied_or_compared_are_read_at_every_call():
-    circle = {}
+    circle: dict[str, Any] = {}
     circle["itself"] = circle
     for value in (Unequal(), (i for i in range(3)), Lock(), circle):
         formats = Counting()

@@ -44,7 +44,7 @@ async def test_a_renamed_argument_is_taken_by_its_old_name() -> None:
         warnings.simplefilter("error")
         assert await draw(n=4) == 4
     with pytest.raises(TypeError, match="'samples' and 'n'"):
-        draw(samples=3, n=3)  # type: ignore[call-arg]
+        await draw(samples=3, n=3)  # type: ignore[call-arg]
 
 
 def test_a_name_that_moved_is_found_where_it_was() -> None:

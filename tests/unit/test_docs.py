@@ -6,6 +6,7 @@ import os
 import re
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -68,10 +69,11 @@ def test_the_readme_sells_and_starts() -> None:
 
 def leads_somewhere(dotted: str) -> bool:
     """Whether a dotted path is a module, or a name in one."""
-    module, names = dotted, []
+    module = dotted
+    names: list[str] = []
     while module:
         try:
-            target = import_module(module)
+            target: Any = import_module(module)
         except ModuleNotFoundError:
             module, _, name = module.rpartition(".")
             names.insert(0, name)

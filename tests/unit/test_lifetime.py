@@ -21,6 +21,7 @@ import agentcascade
 from agentcascade import Cascade, ScriptedModel, build
 from agentcascade._util import forking, threads
 from agentcascade.errors import CascadeClosed
+from agentcascade.integrations.openai import Wrapped
 from agentcascade.lifetime import Lifetime
 from agentcascade.storage import open_database, tables
 from tests.fake_openai import FakeOpenAI, Reply
@@ -250,7 +251,7 @@ def test_a_wrapped_client_serves_many_threads_while_its_student_hangs(url: str) 
 
         with ThreadPoolExecutor(30) as pool:
             answers = list(pool.map(ask, range(30)))
-        wrapped.agentcascade.close()
+        Wrapped.of(wrapped).close()
         with pytest.raises(CascadeClosed):
             ask(0)
     assert len(answers) == 30

@@ -43,4 +43,4 @@ def test_a_wrapper_can_what_it_wraps_can(can: Callable[[object], bool], one: obj
 
 def test_a_price_does_not_take_streaming_away() -> None:
     streaming = Wrapper(OpenAIModel("openai/m", api_key="k"))
-    assert can_stream(with_price(streaming, Price(input=1, output=2)))  # type: ignore[arg-type]
+    assert can_stream(with_price(streaming, Price(input=1, output=2)))

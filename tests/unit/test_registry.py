@@ -148,6 +148,7 @@ def test_a_judge_and_a_merger_of_another_package(tmp_path: Path, monkeypatch: py
     same = {"peek": "look"}
 
     def played(word: str, **settings: Any) -> tuple[bool, str]:
+        actions: Any = {"format": "react", **settings}
         samples = ["Action: look", "Action: peek", "Action: look"]
         with build(
             teacher=ScriptedModel(["Action: wait"], name="teacher"),
@@ -155,7 +156,7 @@ def test_a_judge_and_a_merger_of_another_package(tmp_path: Path, monkeypatch: py
             bank={"url": "sqlite://"},
             retrieval={"k": 0},
             judge={"name": "strict", "options": {"word": word}},
-            actions={"format": "react", **settings},
+            actions=actions,
         ) as cascade:
             episode = cascade.sync_episode(goal="see")
             answer = episode.complete([{"role": "user", "content": "see"}])

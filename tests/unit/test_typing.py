@@ -39,7 +39,7 @@ def test_users_code_is_typed_for_pyright_too() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def annotations(function: Any) -> dict[str, Any]:
+def hints_of(function: Any) -> dict[str, Any]:
     return {
         name: parameter.annotation
         for name, parameter in inspect.signature(function).parameters.items()
@@ -48,7 +48,7 @@ def annotations(function: Any) -> dict[str, Any]:
 
 
 def test_keywords_of_episodes_are_those_that_an_episode_takes() -> None:
-    taken = annotations(agentcascade.Episode.__init__)
+    taken = hints_of(agentcascade.Episode.__init__)
     assert {"self", "engine", "goal"} == taken.keys() - EpisodeKeywords.__annotations__.keys()
     assert {name: hint.__forward_arg__ for name, hint in EpisodeKeywords.__annotations__.items()} == {
         name: hint for name, hint in taken.items() if name not in ("self", "engine", "goal")
@@ -61,7 +61,7 @@ def test_parts_of_a_twin_are_the_fields_of_a_context() -> None:
 
 
 def test_keywords_of_recall_sync_are_those_of_recall() -> None:
-    taken = annotations(agentcascade.Memory.recall)
+    taken = hints_of(agentcascade.Memory.recall)
     typed = {name: hint.__forward_arg__ for name, hint in RecallOptions.__annotations__.items()}
     assert {name: hint for name, hint in taken.items() if name in typed} == typed
     assert taken.keys() - typed.keys() == {"self", "question", "history", "decision", "caller"}  # of an agent's step
@@ -71,13 +71,13 @@ def test_keywords_of_recall_sync_are_those_of_recall() -> None:
 def test_every_key_of_a_configuration_is_a_keyword(call: Any) -> None:
     keywords = inspect.signature(call).parameters["keywords"].annotation
     typed = get_type_hints(importlib.import_module("agentcascade.config.keywords").__dict__[keywords[7:-1]])
-    explicit = annotations(call).keys()
+    explicit = hints_of(call).keys()
     assert typed.keys() | explicit >= get_type_hints(ConfigKeywords).keys()
     assert not typed.keys() & explicit
 
 
 def test_every_option_that_a_student_is_sent_is_a_keyword() -> None:
-    assert annotations(request).keys() >= FORWARDED_OPTIONS
+    assert hints_of(request).keys() >= FORWARDED_OPTIONS
 
 
 def test_errors_and_protocols_are_handed_on() -> None:
@@ -101,7 +101,7 @@ DESCRIBED = [value for value in PUBLIC if value.__module__ not in ("agentcascade
 @pytest.mark.parametrize("value", DESCRIBED, ids=lambda value: value.__name__)
 def test_public_docstrings_have_an_example_and_name_every_argument(value: Any) -> None:
     """`test_doctests` runs the examples. A method may refer to the one whose arguments it takes."""
-    assert ">>> " in inspect.getdoc(value)
+    assert ">>> " in (inspect.getdoc(value) or "")
     methods = [value] if inspect.isfunction(value) else [m for k, m in vars(value).items() if not k.startswith("_")]
     for method in methods:
         function = inspect.unwrap(getattr(method, "__func__", getattr(method, "fget", method)))
@@ -116,4 +116,4 @@ def test_public_docstrings_have_an_example_and_name_every_argument(value: Any) -
 
 
 def is_pydantics(function: Any) -> bool:
-    return function.__name__ == "settings_customise_sources"
+    return bool(function.__name__ == "settings_customise_sources")

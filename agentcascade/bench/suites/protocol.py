@@ -48,11 +48,20 @@ class Outcome(Protocol):
 class Suite(Protocol):
     """What worker processes need of a benchmark; each makes one."""
 
-    name: str
-    actions: Mapping[str, Any]
-    """The section `actions` of the configuration"""
-    stop: Sequence[str]
-    """Stop sequences: a small model would go on and make up the next observation"""
+    @property
+    def name(self) -> str:
+        """What `agentcascade bench` calls it."""
+        ...
+
+    @property
+    def actions(self) -> Mapping[str, Any]:
+        """The section `actions` of the configuration."""
+        ...
+
+    @property
+    def stop(self) -> Sequence[str]:
+        """Stop sequences: a small model would go on and make up the next observation."""
+        ...
 
     def environment(self, *, expert: bool) -> Environment:
         """`expert`: the world must be able to tell an offline teacher its plan."""
@@ -106,14 +115,25 @@ class Defaults:
 class PlayableSuite(Suite, Protocol):
     """What the command line needs on top."""
 
-    defaults: Defaults
+    @property
+    def defaults(self) -> Defaults:
+        """Of the options that every suite has."""
+        ...
 
-    dropped: Sequence[str]
-    """Observations of actions that did nothing; such steps are not banked"""
-    packages: Sequence[str]
-    """Whose versions a report names"""
-    group: str
-    """What a task's `group` is called; empty where there is none"""
+    @property
+    def dropped(self) -> Sequence[str]:
+        """Observations of actions that did nothing; such steps are not banked."""
+        ...
+
+    @property
+    def packages(self) -> Sequence[str]:
+        """Whose versions a report names."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """What a task's `group` is called; empty where there is none."""
+        ...
 
     def check(self) -> None:
         """Raises `MissingExtra`, or another error that says what to install, before anything is played."""

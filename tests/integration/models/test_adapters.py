@@ -95,9 +95,9 @@ class TestBounds:
         said = whole({"content": "hello"})
         data = json.dumps(anthropic_shaped.answer(said) if own else said).encode()
         if form == "streamed":
-            said = [part({"role": "assistant", "content": "hello"}), part({}, "stop"), last()]
-            said = list(anthropic_shaped.events(said, True)) if own else said
-            data = b"".join(b"data: " + json.dumps(c).encode() + b"\n\n" for c in said)
+            chunks = [part({"role": "assistant", "content": "hello"}), part({}, "stop"), last()]
+            events = anthropic_shaped.events(chunks, True) if own else chunks
+            data = b"".join(b"data: " + json.dumps(c).encode() + b"\n\n" for c in events)
         kind = "application/json" if form == "whole" else "text/event-stream"
         headers = {"content-type": kind, "content-encoding": "gzip"}
         with Provider(lambda b, o: o.raw(gzip.compress(data), 200, headers)) as provider:
@@ -220,8 +220,14 @@ class TestParallel:
             model = ADAPTERS[adapter](provider.url)
             model.supports_n = False
             came, read = asyncio.Event(), ResponseReader.read
+
+            def read_and_tell(reader: ResponseReader, response: Any) -> Any:
+                answer = read(reader, response)
+                came.set()
+                return answer
+
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(ResponseReader, "read", lambda self, r: (read(self, r), came.set())[0])
+                patch.setattr(ResponseReader, "read", read_and_tell)
                 asking = asyncio.ensure_future(ask(model, "whole", n=3))
                 await asyncio.wait_for(came.wait(), 60)
                 await asyncio.to_thread(provider.all_reached.wait, 15)

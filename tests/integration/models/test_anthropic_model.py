@@ -22,8 +22,8 @@ PRICE = Price(input="3", output="15", cached_input="0.3", cache_write="3.75", ca
 
 def claude(fake: FakeAnthropic, name: str = "claude-sonnet-4-5", **more: Any) -> AnthropicModel:
     prices = PriceTable({f"anthropic/{name}": PRICE})
-    settings = {"api_base": fake.root, "api_key": fake_anthropic.KEY, "retries": 0, "prices": prices, "timeout": 10}
-    return AnthropicModel(f"anthropic/{name}", **(settings | more))
+    settings: dict[str, Any] = {"api_base": fake.root, "api_key": fake_anthropic.KEY, "retries": 0, "prices": prices}
+    return AnthropicModel(f"anthropic/{name}", **(settings | {"timeout": 10} | more))
 
 
 async def said(model: AnthropicModel, messages: Any, streamed: bool, **options: Any) -> tuple[Any, list[Any]]:

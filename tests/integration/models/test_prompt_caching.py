@@ -160,6 +160,7 @@ async def test_a_second_wave_reads_all_that_the_first_has_sent() -> None:
         ) as cascade,
     ):
         step = Step(observation="a shelf " * 200, action="look")
+        assert cascade.bank is not None
         await cascade.bank.add_many([Trajectory(goal="tidy up", steps=(step,), success=True)])
         await play(cascade, range(1))
     first, *others = provider.usages

@@ -259,7 +259,7 @@ def test_other_names_go_to_litellm_colon_or_not(name: str) -> None:
 def test_the_public_names_are_all_there() -> None:
     assert all(getattr(agentcascade, name) is not None for name in agentcascade.__all__)
     with pytest.raises(AttributeError, match="no attribute 'bulid'"):
-        _ = agentcascade.bulid
+        _ = agentcascade.bulid  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("index", ["exact", "faiss"])

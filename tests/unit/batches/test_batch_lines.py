@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -70,7 +71,7 @@ def test_a_malformed_line_is_read_as_none_or_as_somebodys_result(value: object) 
 
 
 def test_results_of_openai() -> None:
-    body = {"choices": []}
+    body: dict[str, Any] = {"choices": []}
 
     def read(**entry: object) -> BatchLine | None:
         return read_openai_line(json.dumps({"id": "batch_req_1", "custom_id": "a", **entry}).encode())

@@ -452,10 +452,12 @@ def test_alfworlds_stand_ins_bill_at_list_prices_of_real_models(given: dict[str,
     models = models_of(AlfworldSuite(), options)
     table = PriceTable()
     paid, billed = models["teacher"]["price"], models["student"]["price"]
-    assert table.lookup("anthropic/claude-sonnet-4-5").input == Decimal(paid["input"])
+    sonnet, nano = table.lookup("anthropic/claude-sonnet-4-5"), table.lookup("openai/gpt-4.1-nano")
+    assert sonnet is not None
+    assert nano is not None
+    assert sonnet.input == Decimal(paid["input"])
     assert (billed and billed["input"]) == input
     if not given:
-        nano = table.lookup("openai/gpt-4.1-nano")
         assert (nano.input, nano.output) == (Decimal(billed["input"]), Decimal(billed["output"]))
 
 

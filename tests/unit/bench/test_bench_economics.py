@@ -16,7 +16,8 @@ from agentcascade.types import Call, Decision, Step, Trajectory, Usage
 MODELS = {"teacher": "offline/expert", "student": "offline/imitator"}
 PRICES = {"teacher": {"input": 3, "output": 15}, "student": {"input": "0.40", "output": "1.60"}}
 CONFIG = CascadeConfig(
-    **{role: {"name": name, "price": PRICES[role]} for role, name in MODELS.items()},
+    teacher={"name": MODELS["teacher"], "price": PRICES["teacher"]},
+    student={"name": MODELS["student"], "price": PRICES["student"]},
     retrieval={"k": 2, "embedder": "hashing:64"},
 )
 
@@ -78,6 +79,7 @@ def test_it_is_told_once_after_the_demonstrations_by_tokens_that_were_measured()
 
 
 def test_with_a_student_as_dear_as_the_teacher_it_says_at_once_that_it_cannot_save() -> None:
+    assert CONFIG.student is not None
     dear = CONFIG.student.model_copy(update={"price": PRICES["teacher"]})
     (told,) = early([*DEMOS, played("cascade", 0, *(decision("student", shown=2) for _ in range(6)))], student=dear)
     assert told.lines()[0].startswith("the cascade cannot save, whatever its students get right")
@@ -89,10 +91,15 @@ def test_bills_say_which_acceptance_was_needed() -> None:
     accepted = [decision("student", dollars="0.25") for _ in range(5)]
     deferred = [decision("student", "teacher", dollars="0.8")]
     records = [teacher, played("cascade", 0, *accepted, *deferred)]
-    costs, acceptance = step_costs(records)
+    measured = step_costs(records)
+    assert measured is not None
+    costs, acceptance = measured
     assert (costs.accepted, costs.deferred, costs.teacher) == (Decimal("0.25"), Decimal("1.6"), Decimal(1))
-    assert (costs.steps_ratio, acceptance) == (1.5, pytest.approx(5 / 6))
-    spent = records[1].dollars / records[0].dollars
+    assert (costs.steps_ratio, acceptance) == pytest.approx((1.5, 5 / 6))
+    theirs, ours = records[0].dollars, records[1].dollars
+    assert theirs is not None
+    assert ours is not None
+    spent = ours / theirs
     assert 1 - costs.saving(acceptance) == pytest.approx(float(spent))
     needed = (1.6 - 1 / 1.5) / (1.6 - 0.25)
     assert needed_acceptance(records) == (

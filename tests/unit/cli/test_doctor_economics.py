@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import agentcascade
 from agentcascade import ScriptedModel
 from agentcascade.cli import main
 from agentcascade.models.pricing import Price
+from agentcascade.types import Mode
 
 TEACHER = {"name": "openai/teacher", "api_key": "sk-1", "price": {"input": 2, "output": 8}}
 
 
 @pytest.fixture
-def doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """What doctor says of a configuration, without a network."""
     monkeypatch.chdir(tmp_path)
 
@@ -94,7 +96,7 @@ def test_without_a_student_nothing_is_said(doctor):
 MESSAGES = [{"role": "system", "content": "Act in the house. " * 30}, {"role": "user", "content": "Put a mug away."}]
 
 
-def record(url: str, steps: int, accepted: int, mode: str, price: Price | None = None) -> None:
+def record(url: str, steps: int, accepted: int, mode: Mode, price: Price | None = None) -> None:
     """Steps of models that are called like those of the configuration; shadows where the mode is shadow."""
     answers = iter("one" if i < accepted or n else "another" for i in range(steps) for n in range(2))
     cascade = agentcascade.build(

@@ -25,7 +25,7 @@ from agentcascade.assembly.memory import build_memory
 from agentcascade.cli import main
 from agentcascade.storage import open_database, trajectories
 from agentcascade.storage.keys import Keys
-from agentcascade.storage.recorder import write_records
+from agentcascade.storage.record_rows import write_records
 from agentcascade.storage.switch import Switch
 from agentcascade.storage.tables import keys
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Turn, Usage, now

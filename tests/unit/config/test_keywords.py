@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from types import UnionType
+from types import GenericAlias, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
@@ -31,7 +31,8 @@ READ_BY_A_VALIDATOR = {
 
 
 def keywords_of(section: type[BaseModel]) -> type:
-    return getattr(keywords, section.__name__.removesuffix("Config") + "Keywords")
+    found: type = getattr(keywords, section.__name__.removesuffix("Config") + "Keywords")
+    return found
 
 
 def accepted(annotation: Any) -> Any:
@@ -47,10 +48,10 @@ def accepted(annotation: Any) -> Any:
         return reduce(or_, map(accepted, arguments))
     if origin is tuple:
         if arguments[1:] == (Ellipsis,):
-            return Sequence[accepted(arguments[0])]
-        return tuple[tuple(accepted(a) for a in arguments)]
+            return GenericAlias(Sequence, accepted(arguments[0]))
+        return GenericAlias(tuple, tuple(accepted(a) for a in arguments))
     if origin is get_origin(Mapping[str, str]):
-        return Mapping[tuple(accepted(a) for a in arguments)]
+        return GenericAlias(Mapping, tuple(accepted(a) for a in arguments))
     assert origin in (None, Literal), annotation
     return plain.get(annotation, annotation)
 

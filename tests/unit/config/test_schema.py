@@ -82,7 +82,7 @@ def test_switches_as_an_editor_reads_them(switch: str) -> None:
 )
 def test_what_it_refuses(settings: dict[str, Any]) -> None:
     assert problems(settings)
-    from agentcascade.assembly.cascade import variants
+    from agentcascade.config.load import variants
 
     with pytest.raises(ConfigError):
         variants(CascadeConfig.load(None, **settings))

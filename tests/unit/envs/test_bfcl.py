@@ -260,7 +260,7 @@ def test_prices_name_their_source_and_the_users_go_first() -> None:
     assert all(price.source for price in prices.table().values())
     found = prices.price("recorded/mistral-large-2407-FC-Auto")
     assert found is not None
-    assert (found.input, found.output) == (3, 9)
+    assert (found.input, found.output) == (Decimal(3), Decimal(9))
     assert found.dollars(1_000_000, 2_000_000) == 21
     assert prices.price("somebody") is None
     own = prices.table(["mistral-large-2407=2,6"])
@@ -329,8 +329,8 @@ def test_official_files_are_gathered_with_the_verdicts_of_their_scores(tmp_path:
     done = subprocess.run([*run, "--to", str(tmp_path / "to")], capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines() == ["14 questions", "12 possible answers", "14 recorded answers"]
-    with lzma.open(tmp_path / "to" / "answers.jsonl.xz", "rt") as file:
-        rows = [json.loads(line) for line in file]
+    with lzma.open(tmp_path / "to" / "answers.jsonl.xz", "rt") as lines:
+        rows = [json.loads(line) for line in lines]
     assert [(r["id"], r["right"]) for r in rows if "java_" in r["id"]] == [
         ("simple_java_0", True),
         ("simple_java_1", False),

@@ -134,4 +134,4 @@ def test_any_text_can_be_restyled(code: str) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant", "system", "tool"]), st.text()), min_size=1))
 def test_any_conversation_has_candidates(turns: list[tuple[str, str]]) -> None:
-    assert candidates([{"role": role, "content": text} for role, text in turns])  # type: ignore[typeddict-item]
+    assert candidates([{"role": role, "content": text} for role, text in turns])

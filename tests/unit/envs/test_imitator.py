@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentcascade.envs.alfworld.agent import SYSTEM
-from agentcascade.envs.offline.analogy import candidates, releasing_verbs
+from agentcascade.envs.offline.analogy import candidates
 from agentcascade.envs.offline.imitator import Imitator
 from agentcascade.envs.offline.prompt_parser import parse_prompt
+from agentcascade.envs.offline.step_features import releasing_verbs
 from agentcascade.errors import InvalidRequest
 from agentcascade.models.tokens import count_messages
 from agentcascade.prompts import demonstrations

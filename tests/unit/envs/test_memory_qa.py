@@ -111,7 +111,12 @@ def test_a_huge_file_is_read_entry_by_entry(tmp_path: Path, monkeypatch: pytest.
     read: list[int] = []
     monkeypatch.setattr("agentcascade.envs.memory_qa.files.PIECE", 2000)
     original = longmemeval._conversation
-    monkeypatch.setattr(longmemeval, "_conversation", lambda e, w: (read.append(1), original(e, w))[1])
+
+    def counted(entry: Any, where: str) -> Any:
+        read.append(1)
+        return original(entry, where)
+
+    monkeypatch.setattr(longmemeval, "_conversation", counted)
     stream = longmemeval.iterate_conversations(path)
     assert next(stream).id == "q0"
     assert len(read) == 1

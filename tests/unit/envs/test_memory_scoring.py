@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,8 +23,8 @@ from agentcascade.errors import InvalidAction
 from agentcascade.models.scripted import ScriptedModel
 
 
-def asked(answer: str, category: str = "single-hop", answerable: bool = True, **more: object) -> Question:
-    return Question(id="q", text="?", answers=(answer,), category=category, answerable=answerable, **more)  # type: ignore[arg-type]
+def asked(answer: str, category: str = "single-hop", answerable: bool = True, **more: Any) -> Question:
+    return Question(id="q", text="?", answers=(answer,), category=category, answerable=answerable, **more)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_overlap_is_symmetric_bounded_and_blind_to_order(a: list[str], b: list[s
 
 
 def test_evidence() -> None:
-    assert score_evidence(["a", "b", "c", "d"], ["a", "b"]) == (0.5, 1.0, pytest.approx(2 / 3))
+    assert score_evidence(["a", "b", "c", "d"], ["a", "b"]) == pytest.approx((0.5, 1.0, 2 / 3))
     assert score_evidence([], ["a"]) == (0.0, 0.0, 0.0)
     assert score_evidence(["a"], []) == (0.0, 0.0, 0.0)
     assert score_evidence(["a", "a"], ["a"]).precision == 1.0
@@ -78,7 +80,7 @@ def test_supporting_facts_of_hotpotqa() -> None:
     assert whole == (1.0, 1.0, 1.0, 1.0)
     half = score_supporting_facts("in Rome", ["A:0"], question)
     # answer precision 1/2, recall 1; facts precision 1, recall 1/2
-    assert (half.em, half.f1, half.joint_em) == (0.0, pytest.approx(2 / 3), 0.0)
+    assert (half.em, half.f1, half.joint_em) == pytest.approx((0.0, 2 / 3, 0.0))
     assert half.joint_f1 == pytest.approx(2 * 0.5 * 0.5 / 1.0)
 
 

@@ -6,7 +6,7 @@ from agentcascade.episodes.banking import without_failed
 from agentcascade.episodes.judge import ModelJudge
 from agentcascade.errors import BankError, CascadeClosed, EpisodeClosed, InvalidRequest
 from agentcascade.types import Step
-from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make, recorded
 
 
 def conversation(*turns):
@@ -18,7 +18,8 @@ def conversation(*turns):
 
 async def test_collect_banks_a_success_with_its_steps():
     bank = FakeBank()
-    episode = make(None, Model("t", act("look"), act("take mug")), bank, mode="collect").episode()
+    cascade = make(None, Model("t", act("look"), act("take mug")), bank, mode="collect")
+    episode = cascade.episode()
     first = await episode.complete(MESSAGES)
     await episode.complete(conversation((first.choices[0].message.content, "a mug 1")))
     assert await episode.finish(success=True)
@@ -29,7 +30,7 @@ async def test_collect_banks_a_success_with_its_steps():
         ("put a mug on the desk", "so.", "look"),
         ("a mug 1", "so.", "take mug"),
     ]
-    (end,) = episode._context.recorder.ends
+    (end,) = recorded(cascade).ends
     assert (end.success, end.steps) == (True, 2)
 
 
@@ -58,9 +59,8 @@ async def test_a_failing_bank_leaves_the_episode_open_so_nothing_is_lost():
 
 async def test_plan_and_first_thought_are_asked_once_shown_and_billed():
     teacher = Model("t", "1. look\n2. take", "Mugs are near sinks.\n\nMore.", act("look"), act("take"))
-    config = {"mode": "collect", "collect": {"plan": True, "first_thought": True}}
     bank = FakeBank()
-    episode = make(None, teacher, bank, **config).episode()
+    episode = make(None, teacher, bank, mode="collect", collect={"plan": True, "first_thought": True}).episode()
     first = await episode.complete(MESSAGES)
     second = await episode.complete(conversation((first.choices[0].message.content, "a mug 1")))
     plan, thought, act_one, act_two = (r["messages"] for r in teacher.requests)
@@ -70,7 +70,7 @@ async def test_plan_and_first_thought_are_asked_once_shown_and_billed():
     assert "Thought: Mugs are near sinks." in act_one[-1]["content"]
     assert "Your plan" in act_two[1]["content"]
     assert "Mugs are near sinks" not in act_two[-1]["content"]
-    assert first.choices[0].message.content.startswith("Thought: Mugs are near sinks.")
+    assert str(first.choices[0].message.content).startswith("Thought: Mugs are near sinks.")
     assert [c.purpose for c in first.agentcascade.calls] == ["plan", "first-thought", "act"]
     assert first.agentcascade.dollars == 330
     assert [c.purpose for c in second.agentcascade.calls] == ["act"]
@@ -81,6 +81,7 @@ async def test_plan_and_first_thought_are_asked_once_shown_and_billed():
 async def test_the_answer_is_an_openai_object():
     answer = await make(Model("s", act("look")), Model("t", act("go"))).episode().complete(MESSAGES)
     assert answer.choices[0].message.role == "assistant"
+    assert answer.usage is not None
     assert answer.usage.total_tokens == 130
     assert answer.model == "s"
     assert answer.agentcascade.answered_by == "student"

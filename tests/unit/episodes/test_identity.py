@@ -95,6 +95,7 @@ async def play(cascade: Cascade, namespace: str = "default") -> str:
         episode = identity.episode_of(cascade.engine, messages, namespace=namespace)
         answer = await episode.complete(messages)
         said = answer.choices[0].message.content
+        assert said is not None
         messages += [{"role": "assistant", "content": said}, {"role": "user", "content": observation}]
     return str(answer.agentcascade.episode)
 
@@ -149,6 +150,7 @@ async def test_a_plan_made_at_the_first_request_is_followed_at_the_next(tmp_path
     ) as cascade:
         messages = list(ASK)
         first = await identity.episode_of(cascade.engine, messages).complete(messages)
+        assert cascade.context.recorder is not None
         cascade.context.recorder.flush()
         messages += [{"role": "assistant", "content": "look"}, {"role": "user", "content": "a table"}]
         await identity.episode_of(cascade.engine, messages).complete(messages)

@@ -125,6 +125,7 @@ async def test_the_judges_call_is_in_the_ledger_once(tmp_path: Path) -> None:
         episode = cascade.episode()
         await episode.complete([{"role": "user", "content": "put a mug on the desk"}])
         assert await episode.finish()
+        assert cascade.context.recorder is not None
         cascade.context.recorder.flush()
         assert cascade.context.database is not None
         spending = {(s.role, s.model): s.calls for s in Ledger(cascade.context.database).spending()}

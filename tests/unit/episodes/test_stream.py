@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agentcascade.actions.base import AutoActions
 from agentcascade.models.deltas import DeltaAssembler, split_into_deltas
 from agentcascade.types import Completion, Usage
-from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make
+from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make, recorded
 from tests.tool_calls import TOOLS, call
 
 
@@ -105,7 +105,7 @@ async def test_closing_the_stream_cancels_what_is_under_way_and_records_it():
     async with cascade.episode().stream(MESSAGES) as stream:
         await stream.__anext__()
     assert teacher.cancelled
-    (decision,) = cascade.context.recorder.decisions
+    (decision,) = recorded(cascade).decisions
     assert "CancelledError" in decision.failures[0]
 
 
@@ -141,6 +141,7 @@ async def test_streamed_tool_calls_have_the_ids_that_the_whole_answer_has():
     for chunk in await read(stream):
         for choice in chunk["choices"]:
             assembly.add(choice["delta"])
+    assert stream.answer is not None
     assert assembly.message["tool_calls"] == stream.answer.messages[0]["tool_calls"]
     assert assembly.message["tool_calls"][0]["id"].startswith("t")
 

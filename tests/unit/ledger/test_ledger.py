@@ -20,7 +20,7 @@ from agentcascade.cli.ledger import command
 from agentcascade.errors import InvalidRequest, StorageError
 from agentcascade.ledger.ledger import DatabaseRecorder, Ledger, MemoryRecorder, break_even
 from agentcascade.models.pricing import PriceTable
-from agentcascade.storage import open_database, tables
+from agentcascade.storage import Database, open_database, tables
 from agentcascade.storage import recorder as recording
 from agentcascade.storage.spill import SpillFile
 from agentcascade.storage.tables import Dollars
@@ -60,11 +60,11 @@ def ids(database):
         return set(connection.execute(select(tables.decisions.c.id)).scalars())
 
 
-class Faulty:
+class Faulty(Database):
     """A database whose transactions fail while `broken`."""
 
-    def __init__(self, database):
-        self.real, self.path, self.broken = database, database.path, True
+    def __init__(self, database: Database) -> None:
+        self.real, self.engine, self.broken = database, database.engine, True
 
     @contextmanager
     def begin(self, *, write=False, **patience):
@@ -200,7 +200,8 @@ def test_a_torn_line_of_the_spill_does_not_hold_up_the_others(database):
 
 
 def test_lines_stay_in_the_spill_until_they_are_used(tmp_path):
-    spill, seen = SpillFile(tmp_path / "s.jsonl"), []
+    spill = SpillFile(tmp_path / "s.jsonl")
+    seen: list[str] = []
     spill.put(["a", "b"])
 
     def fail(lines):

@@ -100,7 +100,8 @@ steps = st.lists(
 def test_a_process_keeps_what_a_database_keeps(script: list[tuple[str, str, list[int]]]) -> None:
     held = InMemoryHistories()
     with closing(open_database("sqlite://")) as database:
-        stored, keys = Histories(database), {}
+        stored = Histories(database)
+        keys: dict[Any, Any] = {}
         for what, name, numbers in script:
             if what == "append":
                 turns = [Turn(id=str(i), text=f"turn {i}") for i in numbers]

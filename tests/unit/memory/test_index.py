@@ -23,7 +23,7 @@ def test_the_line_that_answers_is_in_the_first_chunk() -> None:
     snapshot = index.snapshot(question)
     vector = index._vectors.of(["the name of Ann's dog"])["the name of Ann's dog"]
     for how in ("lexical", "hybrid"):
-        best = snapshot.chunks[retrieve(snapshot, vector, how, 5, 10)[0]]  # type: ignore[arg-type]
+        best = snapshot.chunks[retrieve(snapshot, vector, how, 5, 10)[0]]
         assert any("Rex" in snapshot.lines[i].text for i in range(best.start, best.end))
     assert len(retrieve(snapshot, vector, "hybrid", 5, 10)) <= 10
     assert len(set(retrieve(snapshot, vector, "dense", 5, 10))) == 10

@@ -7,6 +7,7 @@ import html
 import re
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from agentcascade.server.dashboard.query import read_query, usual_period
 from agentcascade.storage import open_database
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.rate_limiter import RateLimiter
-from agentcascade.storage.recorder import write_records
+from agentcascade.storage.record_rows import write_records
 from agentcascade.storage.sessions import Sessions
 from agentcascade.types import Call, Decision, Usage, now
 
@@ -102,7 +103,7 @@ def test_a_form_of_more_fields_signs_nobody_in(file):
 
 def test_a_session_is_sent_by_tls_alone_where_the_browser_came_by_it(file):
     _, token = Keys(file).create("boss", admin=True)
-    origins = ({}, {"origin": "http://here"}, {"origin": "https://here"})
+    origins: tuple[dict[str, str], ...] = ({}, {"origin": "http://here"}, {"origin": "https://here"})
     requests = [("POST", "/dashboard/sign-in", {"data": {"key": token}, "headers": origin}) for origin in origins]
     cookies = [answer.headers["set-cookie"].lower() for answer in asked(file, *requests)]
     assert ["secure" in cookie for cookie in cookies] == [False, False, True]
@@ -118,8 +119,8 @@ def test_a_reader_who_asks_much_holds_others_up_by_one_question():
             order.append(name)
             return name.encode()
 
-        asks = [answers.get("much", i, lambda i=i: answer(f"much {i}")) for i in range(9)]
-        asks.append(answers.get("other", 0, lambda: answer("other")))
+        asks = [answers.get("much", i, partial(answer, f"much {i}")) for i in range(9)]
+        asks.append(answers.get("other", 0, partial(answer, "other")))
         await asyncio.gather(*asks)
         return order
 

@@ -11,16 +11,23 @@ from fastapi.testclient import TestClient
 
 from agentcascade import CascadeConfig
 from agentcascade.assembly.cascade import build_all
+from agentcascade.config.keywords import ModelKeywords
 from agentcascade.server.app import create_app
 from agentcascade.server.outlook_log import log_outlooks
+from agentcascade.types import Mode
 
-TEACHER = {"name": "openai/teacher", "api_key": "sk-1", "price": {"input": 2, "output": 8}}
+TEACHER: ModelKeywords = {"name": "openai/teacher", "api_key": "sk-1", "price": {"input": 2, "output": 8}}
 
 
-def config(mode: str, price: Any) -> CascadeConfig:
-    student = {"name": "openai/student", "api_key": "sk-1", "price": {"input": price, "output": price}}
-    parts = {"teacher": TEACHER, "retrieval": {"k": 0}, "bank": {"url": "sqlite:///:memory:"}}
-    return CascadeConfig.load(None, mode=mode, student=student, **parts)
+def config(mode: Mode, price: Any) -> CascadeConfig:
+    return CascadeConfig.load(
+        None,
+        mode=mode,
+        teacher=TEACHER,
+        student={"name": "openai/student", "api_key": "sk-1", "price": {"input": price, "output": price}},
+        retrieval={"k": 0},
+        bank={"url": "sqlite:///:memory:"},
+    )
 
 
 class Heard(logging.Handler):
@@ -44,7 +51,7 @@ class Heard(logging.Handler):
         ("shadow", "4", logging.WARNING, "cascade default cannot save, by what is assumed below"),
     ],
 )
-def test_the_server_says_at_its_start_what_its_cascades_cost(mode: str, price: str, level: int, said: str) -> None:
+def test_the_server_says_at_its_start_what_its_cascades_cost(mode: Mode, price: str, level: int, said: str) -> None:
     heard, log = Heard(), logging.getLogger("agentcascade.server")
     before = log.level
     log.addHandler(heard)

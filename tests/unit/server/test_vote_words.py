@@ -17,8 +17,8 @@ VOTES = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 4), min_size=1)
 def step(votes: dict[str, int], teacher: str | None = None) -> EpisodeStep:
     decision: Any = SimpleNamespace(votes=votes, invalid_samples=0, action=teacher, answered_by="teacher")
     drawn = tuple(SimpleNamespace(action=a, weight=n, invalid=None, member="") for a, n in votes.items())
-    return EpisodeStep.model_construct(decision=decision, struck={}, rungs=(), kind="shadow", drawn=drawn,
-                                       teacher_action=teacher)  # fmt: skip
+    made: dict[str, Any] = {"decision": decision, "struck": {}, "rungs": (), "kind": "shadow", "drawn": drawn}
+    return EpisodeStep.model_construct(**made, verification=None, teacher_action=teacher)
 
 
 @given(VOTES)

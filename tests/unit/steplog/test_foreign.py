@@ -88,7 +88,7 @@ def test_payloads_that_litellm_itself_wrote(tmp_path: Path) -> None:
     litellm = import_litellm()
     seen: list[Any] = []
 
-    class Logger(CustomLogger):
+    class Logger(CustomLogger):  # type: ignore[misc]
         def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
             seen.append(kwargs["standard_logging_object"])
 

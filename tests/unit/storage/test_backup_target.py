@@ -32,7 +32,7 @@ def test_a_file_that_came_meanwhile_stays(url, tmp_path, monkeypatch, links):
 
     monkeypatch.setattr(module, "_copy", slowly)
     if not links:
-        monkeypatch.setattr(module.os, "link", refuse)
+        monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(StorageError, match="exists"):
         module.backup(url, target)
     assert target.read_text() == "another backup"
@@ -57,7 +57,7 @@ def test_without_links_the_copy_is_there_and_its_owners_alone(url, tmp_path, mon
     def refuse(*_):
         raise PermissionError("no links here")
 
-    monkeypatch.setattr(module.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     target = tmp_path / "copy.db"
     assert module.backup(url, target) == os.path.getsize(target)
     assert target.stat().st_mode & 0o777 == 0o600

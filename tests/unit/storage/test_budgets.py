@@ -20,13 +20,17 @@ from sqlalchemy.exc import OperationalError
 from agentcascade.errors import BudgetExceeded, RateLimited
 from agentcascade.storage import Database, open_database, rate_limiter
 from agentcascade.storage import budgets as module
-from agentcascade.storage.budget_rows import LARGEST, account_window
+from agentcascade.storage.budget_rows import LARGEST, Balance, account_window
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.rate_limiter import RateLimiter
 from agentcascade.storage.tables import rates, reservations
 from agentcascade.types import Account
 
 KEY = Account(scope="key", name="k", limit=Decimal(1))
+
+
+def balance(spent: str = "0", reserved: str = "0") -> Balance:
+    return Balance(Decimal(spent), Decimal(reserved))
 
 
 class Clock:
@@ -80,13 +84,13 @@ async def test_what_is_finer_than_the_database_is_rounded_up(database: Database)
     budgets = DatabaseBudgets(database)
     for _ in range(3):
         await budgets.settle(await budgets.reserve([KEY], Decimal("1e-15"), 60), Decimal("1e-15"))
-    assert budgets.balance(KEY) == (Decimal("3e-12"), 0)
+    assert budgets.balance(KEY) == balance("3e-12")
 
 
 async def test_a_call_that_cost_more_than_was_set_aside_is_booked_whole(database: Database) -> None:
     budgets = DatabaseBudgets(database)
     await budgets.settle(await budgets.reserve([KEY], Decimal("0.1"), 60), Decimal("1.5"))
-    assert budgets.balance(KEY) == (Decimal("1.5"), 0)
+    assert budgets.balance(KEY) == balance("1.5")
     with pytest.raises(BudgetExceeded, match=r"\$1\.500000 are spent"):
         await budgets.reserve([KEY], Decimal(0), 60)
 
@@ -98,10 +102,10 @@ async def test_a_call_over_midnight_is_paid_by_the_day_it_began(database: Databa
     clock.forward(minutes=2)
     await budgets.settle(under_way, Decimal("0.8"))
     for account in (daily, monthly):
-        assert budgets.balance(account) == (0, 0)
+        assert budgets.balance(account) == balance()
     clock.forward(minutes=-2)
     for account in (daily, monthly):
-        assert budgets.balance(account) == (Decimal("0.8"), 0)
+        assert budgets.balance(account) == balance("0.8")
 
 
 async def test_the_refusal_says_what_there_is_and_what_to_do(database: Database) -> None:
@@ -121,9 +125,9 @@ async def test_a_dead_process_s_reservation_counts_as_spent_and_in_time_is(datab
     """Its call may have been billed: more is booked, never nothing."""
     budgets = DatabaseBudgets(database)
     lost = await budgets.reserve([KEY], Decimal("0.9"), 30)
-    assert budgets.balance(KEY) == (0, Decimal("0.9"))
+    assert budgets.balance(KEY) == balance(reserved="0.9")
     clock.forward(seconds=31)
-    assert budgets.balance(KEY) == (Decimal("0.9"), 0)
+    assert budgets.balance(KEY) == balance("0.9")
     with pytest.raises(BudgetExceeded):
         await budgets.reserve([KEY], Decimal("0.2"), 30)
     clock.forward(days=2)
@@ -140,7 +144,7 @@ async def test_a_call_that_outlives_its_reservation_is_booked_as_what_it_cost(da
     slow = await budgets.reserve([KEY], Decimal("0.9"), 30)
     clock.forward(seconds=31)
     await budgets.settle(slow, Decimal("0.2"))
-    assert budgets.balance(KEY) == (Decimal("0.2"), 0)
+    assert budgets.balance(KEY) == balance("0.2")
 
 
 async def test_a_bill_beyond_all_columns_is_booked_as_the_most_that_fits(database: Database) -> None:
@@ -156,7 +160,7 @@ async def test_a_bill_beyond_all_columns_is_booked_as_the_most_that_fits(databas
 async def test_what_was_spent_without_a_reservation_is_booked_on_every_account(database: Database) -> None:
     budgets, space = DatabaseBudgets(database), KEY.model_copy(update={"scope": "namespace"})
     await budgets.book([KEY, space], Decimal("0.4"))
-    assert (budgets.balance(KEY), budgets.balance(space)) == ((Decimal("0.4"), 0), (Decimal("0.4"), 0))
+    assert (budgets.balance(KEY), budgets.balance(space)) == (balance("0.4"), balance("0.4"))
 
 
 async def test_a_wait_that_is_cancelled_leaves_nothing_reserved(database: Database) -> None:
@@ -172,7 +176,7 @@ async def test_a_wait_that_is_cancelled_leaves_nothing_reserved(database: Databa
         with contextlib.suppress(asyncio.CancelledError):
             await budgets.settle(await wish, Decimal(0))
     budgets.close()
-    assert budgets.balance(KEY) == (0, 0)
+    assert budgets.balance(KEY) == balance()
 
 
 async def test_entries_of_one_moment_share_transactions_and_each_has_its_own_answer(database: Database) -> None:
@@ -188,7 +192,7 @@ async def test_entries_of_one_moment_share_transactions_and_each_has_its_own_ans
     granted = [a for a in answers if isinstance(a, str)]
     assert (len(granted), sum(isinstance(a, BudgetExceeded) for a in answers)) == (3, 47)
     await asyncio.gather(*(budgets.settle(id, Decimal("0.1")) for id in granted))
-    assert budgets.balance(KEY) == (Decimal("0.3"), 0)
+    assert budgets.balance(KEY) == balance("0.3")
     assert began < 20
 
 
@@ -206,14 +210,14 @@ async def test_what_was_spent_is_booked_when_the_database_is_back(
 
     await budgets.settle(id, Decimal("0.2"))
     assert not broken
-    assert budgets.balance(KEY) == (Decimal("0.2"), 0)
+    assert budgets.balance(KEY) == balance("0.2")
 
 
 async def test_accounts_of_one_name_in_other_scopes_are_other_accounts(database: Database) -> None:
     budgets = DatabaseBudgets(database)
     space = KEY.model_copy(update={"scope": "namespace"})
     await budgets.settle(await budgets.reserve([KEY], Decimal(1), 60), Decimal(1))
-    assert budgets.balance(space) == (0, 0)
+    assert budgets.balance(space) == balance()
 
 
 async def test_a_call_that_nobody_limits_is_reserved_nowhere(database: Database) -> None:
@@ -226,8 +230,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.clock, self.real = Clock(datetime(2026, 11, 23, 12, tzinfo=UTC)), module.now
-        module.now = self.clock  # type: ignore[assignment]
+        self.clock, self.patch = Clock(datetime(2026, 11, 23, 12, tzinfo=UTC)), pytest.MonkeyPatch()
+        self.patch.setattr(module, "now", self.clock)
         self.database = open_database("sqlite:///:memory:")
         self.budgets = DatabaseBudgets(self.database)
         self.accounts = [Account(scope="key", name=n, limit=Decimal(1)) for n in "ab"]
@@ -277,7 +281,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "database"):
-            module.now = self.real
+            self.patch.undo()
             self.database.close()
 
 

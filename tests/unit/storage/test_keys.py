@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -148,7 +149,9 @@ def test_an_unknown_key_cannot_be_revoked(database: Database) -> None:
         ({"expires_at": datetime(2099, 1, 1)}, "with its zone, e.g. 2099-01-01 00:00:00\\+00:00"),
     ],
 )
-def test_what_a_key_cannot_be_is_said_before_it_is_stored(database: Database, options: dict, words: str) -> None:
+def test_what_a_key_cannot_be_is_said_before_it_is_stored(
+    database: Database, options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         Keys(database).create("me", **options)
     assert not Keys(database).exist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -16,10 +17,15 @@ from sqlalchemy.exc import OperationalError
 from agentcascade.errors import BudgetExceeded, StorageError
 from agentcascade.storage import Database, open_database
 from agentcascade.storage import budgets as module
+from agentcascade.storage.budget_rows import Balance
 from agentcascade.storage.budgets import BATCH, DatabaseBudgets
 from agentcascade.types import Account
 
 KEY = Account(scope="key", name="k", limit=Decimal(1))
+
+
+def balance(spent: str = "0", reserved: str = "0") -> Balance:
+    return Balance(Decimal(spent), Decimal(reserved))
 
 
 class Alarm:
@@ -41,7 +47,7 @@ class Behind:
         self.starts: list[Callable[[], None]] = []
         self.alarms: list[Alarm] = []
         monkeypatch.setattr(module, "submit", self.starts.append)
-        monkeypatch.setattr(module.threading, "Timer", lambda seconds, ring: Alarm(self.alarms, seconds, ring))
+        monkeypatch.setattr(threading, "Timer", lambda seconds, ring: Alarm(self.alarms, seconds, ring))
 
         @event.listens_for(database.engine, "before_cursor_execute")
         def refuse(*_: object) -> None:
@@ -73,7 +79,7 @@ async def test_who_waits_for_a_reservation_is_told_that_the_database_is_gone(beh
         await wish
     assert not behind.alarms, "nothing was spent"
     behind.broken = False
-    assert behind.budgets.balance(KEY) == (0, 0)
+    assert behind.budgets.balance(KEY) == balance()
 
 
 async def test_what_was_spent_is_tried_later_and_later_until_it_is_booked(behind: Behind) -> None:
@@ -189,7 +195,12 @@ async def test_what_still_waits_at_the_end_is_said(behind: Behind, caplog: pytes
 async def test_one_writer_writes_all_that_waits_in_batches(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     write = behind.budgets._write
-    monkeypatch.setattr(behind.budgets, "_write", lambda batch: (sizes.append(len(batch)), write(batch)))
+
+    def measured(batch: list[Any]) -> None:
+        sizes.append(len(batch))
+        write(batch)
+
+    monkeypatch.setattr(behind.budgets, "_write", measured)
     booked = [behind.budgets.book([KEY], Decimal("0.001")) for _ in range(BATCH + 3)]
     behind.write()
     assert sizes == [BATCH, 3]
@@ -207,16 +218,16 @@ async def test_a_wish_that_was_given_up_is_not_written_and_one_that_was_written_
     with pytest.raises(asyncio.CancelledError):
         await early
     behind.write()
-    assert behind.budgets.balance(KEY) == (0, 0)
+    assert behind.budgets.balance(KEY) == balance()
     late = asyncio.ensure_future(behind.budgets.reserve([KEY], Decimal("0.6"), 60))
     await asyncio.sleep(0)
     behind.write()
     late.cancel()
     with pytest.raises(asyncio.CancelledError):
         await late
-    assert behind.budgets.balance(KEY) == (0, Decimal("0.6"))
+    assert behind.budgets.balance(KEY) == balance(reserved="0.6")
     behind.write()
-    assert behind.budgets.balance(KEY) == (0, 0)
+    assert behind.budgets.balance(KEY) == balance()
 
 
 async def test_a_refused_wish_that_was_given_up_gives_nothing_back(behind: Behind) -> None:
@@ -237,7 +248,7 @@ async def test_a_reservation_may_be_named_before_it_is_made(behind: Behind) -> N
     settled = behind.budgets.settle("known", Decimal("0.2"))
     behind.write()
     await settled
-    assert behind.budgets.balance(KEY) == (Decimal("0.2"), 0)
+    assert behind.budgets.balance(KEY) == balance("0.2")
     assert await behind.budgets.reserve([], Decimal(1), 60, id="free") == "free"
 
 
@@ -281,14 +292,14 @@ async def test_a_reservation_whose_commit_was_not_heard_of_is_given_back(
         wishes = [asyncio.ensure_future(behind.budgets.reserve([KEY], Decimal(d), 60)) for d in ("0.5", "0.9")]
         await asyncio.sleep(0)
         behind.write()
-    assert behind.budgets.balance(KEY) == (0, Decimal("0.5"))
+    assert behind.budgets.balance(KEY) == balance(reserved="0.5")
     with pytest.raises(StorageError):
         await wishes[0]
     with pytest.raises((StorageError, BudgetExceeded)):
         await wishes[1]
     behind.alarms[0].ring()
     behind.write()
-    assert behind.budgets.balance(KEY) == (0, 0)
+    assert behind.budgets.balance(KEY) == balance()
     behind.budgets.close(0.5)
 
 
