@@ -41,11 +41,13 @@ def reply(request: Request) -> Reply:
 
 
 def cascade(url: str, provider: FakeOpenAI, **collect: Any) -> Cascade:
-    common: Any = {"api_base": provider.url, "api_key": "k", "max_tokens": 2}
+    common = {"api_base": provider.url, "api_key": "k", "max_tokens": 2}
+    teacher: Any = {"name": "openai/my-teacher", "price": {"input": "100", "output": "200"}, **common}
+    student: Any = {"name": "openai/my-student", "price": {"input": "1", "output": "2"}, **common}
     active: Any = {"active": True, "budget": Decimal(5), "horizon": 20, **collect}
     return build(
-        teacher={"name": "openai/my-teacher", "price": {"input": "100", "output": "200"}, **common},
-        student={"name": "openai/my-student", "price": {"input": "1", "output": "2"}, **common},
+        teacher=teacher,
+        student=student,
         bank={"url": url},
         retrieval={"embedder": "hashing:128", "k": 3},
         prompt={"min_demonstrations": 0},

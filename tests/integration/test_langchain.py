@@ -228,14 +228,7 @@ def test_thinking_goes_back_to_the_provider_with_its_signature(chat: Chat) -> No
 def test_streamed_thinking_goes_back_in_one_piece(chat: Chat) -> None:
     """LangGraph adds the chunks of a stream up and sends the sum."""
     usage = {"input_tokens": 10, "output_tokens": 2}
-    head = {
-        "id": "1",
-        "type": "message",
-        "role": "assistant",
-        "model": "m",
-        "content": list[Any](),
-        "stop_reason": None,
-    }
+    head: dict[str, Any] = {"id": "1", "type": "message", "role": "assistant", "model": "m", "content": []}
     thoughts = [
         {"type": "thinking_delta", "thinking": "the bed, "},
         {"type": "thinking_delta", "thinking": "I guess"},
@@ -243,7 +236,7 @@ def test_streamed_thinking_goes_back_in_one_piece(chat: Chat) -> None:
     ]
     call = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
     arguments = {"type": "input_json_delta", "partial_json": '{"at": "bed"}'}
-    events: list[dict[str, Any]] = [{"type": "message_start", "message": head | {"usage": usage}}]
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": head | {"stop_reason": None, "usage": usage}}]
     thinking = {"type": "thinking", "thinking": "", "signature": ""}
     for index, (block, parts) in enumerate([(thinking, thoughts), (call, [arguments])]):
         events.append({"type": "content_block_start", "index": index, "content_block": block})
