@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from openai import AsyncOpenAI, OpenAI
 
@@ -27,32 +27,13 @@ from agentcascade.step.audit_rounds import NEEDS_CONFIGURED
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from anthropic import (
-        Anthropic,
-        AnthropicBedrock,
-        AnthropicVertex,
-        AsyncAnthropic,
-        AsyncAnthropicBedrock,
-        AsyncAnthropicVertex,
-    )
-
     from agentcascade.actions.base import Validator
     from agentcascade.config.keywords import BuildKeywords, JudgeKeywords, LinkKeywords, ModelKeywords, StudentKeywords
     from agentcascade.config.load import CascadeConfig
     from agentcascade.config.sections import JudgeConfig, LinkConfig
+    from agentcascade.integrations.openai_control import Client
     from agentcascade.models.structured_output import Choices
     from agentcascade.protocols import ChatModel, Judge, Merger, Observer, Recorder, TokenCounter
-
-    Client: TypeAlias = (
-        OpenAI
-        | AsyncOpenAI
-        | Anthropic
-        | AsyncAnthropic
-        | AnthropicBedrock
-        | AsyncAnthropicBedrock
-        | AnthropicVertex
-        | AsyncAnthropicVertex
-    )
 
 __all__ = ["AsyncCascadeStream", "CascadeStream", "Running", "Wrapped", "wrap"]
 

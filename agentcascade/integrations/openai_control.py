@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentcascade._util import known_secrets
 from agentcascade._util.recent_cache import RecentCache
@@ -22,7 +22,14 @@ from agentcascade.step.effort_ceiling import split_ceiling
 from agentcascade.storage.responses import ResponseStore
 
 if TYPE_CHECKING:
-    from anthropic import Anthropic, AsyncAnthropic
+    from anthropic import (
+        Anthropic,
+        AnthropicBedrock,
+        AnthropicVertex,
+        AsyncAnthropic,
+        AsyncAnthropicBedrock,
+        AsyncAnthropicVertex,
+    )
     from openai import AsyncOpenAI, OpenAI
 
     from agentcascade.cascade import Cascade
@@ -30,6 +37,17 @@ if TYPE_CHECKING:
     from agentcascade.protocols import ChatModel
     from agentcascade.step.engine import Engine
     from agentcascade.types import Message
+
+    Client: TypeAlias = (
+        OpenAI
+        | AsyncOpenAI
+        | Anthropic
+        | AsyncAnthropic
+        | AnthropicBedrock
+        | AsyncAnthropicBedrock
+        | AnthropicVertex
+        | AsyncAnthropicVertex
+    )
 
 TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
 """Arguments that only the teacher's own call takes."""
@@ -57,7 +75,7 @@ class Wrapped:
     """
 
     @classmethod
-    def of(cls, client: OpenAI | AsyncOpenAI | Anthropic | AsyncAnthropic) -> Wrapped:
+    def of(cls, client: Client) -> Wrapped:
         """The control of a client that `wrap` gave: ``client.agentcascade``, as type checkers read it.
 
         Raises:

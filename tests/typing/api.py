@@ -4,20 +4,24 @@ Each `type: ignore` marks a mistake that must be found; mypy complains of one th
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, assert_type
 
+import anthropic
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel
 
 import agentcascade
+from agentcascade.bench.suites.protocol import Defaults, Outcome, PlayableSuite, Source, Task
 from agentcascade.config import CascadeConfig, ModelConfig, RetrievalConfig
 from agentcascade.config.keywords import ConfigKeywords, RetrievalKeywords, ShadowKeywords
 from agentcascade.episodes.responses import CascadeCompletion
 from agentcascade.integrations.langchain import ChatAgentCascade
 from agentcascade.integrations.litellm import Provider, register
 from agentcascade.integrations.openai import Wrapped
+from agentcascade.protocols import Environment
 from agentcascade.routers.tuning import Risk, Settings, certificate, fragment, tune
 from agentcascade.step.context import StepContext
 from agentcascade.steplog.jsonl import parse_line
@@ -83,6 +87,39 @@ class Printer:
     def close(self, seconds: float | None = None) -> None: ...
 
 
+@dataclass
+class MazeSuite:
+    """Mazes."""
+
+    size: int = 5
+    name = "maze"
+    actions: Mapping[str, str] = field(default_factory=lambda: {"format": "text"})
+    stop = ("\n",)
+    defaults = Defaults("big", "small", splits=("test",), episodes=9, demonstrations=9, k=3)
+    dropped = ()
+    packages = ()
+    group = ""
+
+    def environment(self, *, expert: bool) -> Environment:
+        raise NotImplementedError
+
+    def goal(self, messages: list[agentcascade.Message]) -> str:
+        return str(messages[0]["content"])
+
+    async def play(self, environment: Environment, path: str, complete: Callable[..., Any]) -> Outcome:
+        raise NotImplementedError
+
+    def check(self) -> None: ...
+
+    def tasks(
+        self, split: str, count: int, seed: int, *, workers: int, on_progress: Callable[[int, int], None]
+    ) -> tuple[list[Task], Source]:
+        return [Task(f"maze-{i}", str(i)) for i in range(count)], "generated"
+
+    def notes(self, source: Source, models: Sequence[str]) -> list[str]:
+        return []
+
+
 def no_rm(action: agentcascade.Action, situation: agentcascade.Situation) -> str | None:
     return "not that" if action.key.startswith("rm") else None
 
@@ -98,7 +135,8 @@ def parts() -> None:
     recorder: agentcascade.Recorder = Printer()
     validator: agentcascade.Validator = no_rm
     judge: agentcascade.Judge = solved
-    print(model, router, merger, recorder, validator, judge)
+    suite: PlayableSuite = MazeSuite()
+    print(model, router, merger, recorder, validator, judge, suite)
 
     print(agentcascade.Cascde)  # type: ignore[attr-defined]
     print(agentcascade.config.RetrivalConfig)  # type: ignore[attr-defined]
@@ -217,6 +255,7 @@ def clients(cascade: agentcascade.Cascade) -> None:
     assert_type(parsed.choices[0].message.parsed, Room | None)
     with Wrapped.of(wrapped) as control, control.episode(goal="find the mug") as running:
         assert_type(control.finish(running, success=True), bool)
+    Wrapped.of(agentcascade.wrap(anthropic.AsyncAnthropic()))
     assert_type(agentcascade.wrap(openai.AsyncOpenAI()), openai.AsyncOpenAI)
     assert_type(agentcascade.wrap(openai.AzureOpenAI(), "a.yaml", student=EchoModel()), openai.AzureOpenAI)
     model = ChatAgentCascade(cascade=cascade, temperature=0.2)

@@ -58,7 +58,7 @@ OWNERS = {
         *("integrations.openai", "integrations.openai_chat", "integrations.openai_control"),
         *("integrations.openai_bypasses", "integrations.openai_responses"),
     },
-    "anthropic": {"integrations.anthropic", "integrations.anthropic_client", "integrations.openai"},
+    "anthropic": {"integrations.anthropic", "integrations.anthropic_client", "integrations.openai_control"},
     "langchain_core": {"integrations.langchain"},
     "opentelemetry": {"telemetry.observer", "telemetry.prometheus"},
     "prometheus_client": {"server.workers", "telemetry.prometheus"},
