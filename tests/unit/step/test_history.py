@@ -186,8 +186,9 @@ async def test_a_model_that_fails_leaves_the_extracted_state_and_is_not_asked_at
     assert (decision.answered_by, decision.history_carried.tier) == ("student", "low")
     assert any(failure.startswith("history: ") for failure in decision.failures)
     assert "ticket_077" in sent_to(student)[1]["content"]
+    asked = len(historian.requests)
     _, again = await cascade.step(run_of(7))
-    assert len(historian.requests) == 1
+    assert len(historian.requests) == asked <= 1, "a slow machine's time may be up before it is asked"
     assert not again.failures
 
 
