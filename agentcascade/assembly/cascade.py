@@ -253,6 +253,7 @@ def _cascade(
         switch=resources.switch(config),
         guard=resources.guard(config, name),
         batches=resources.batches(config, count, seen) if by_batch else None,
+        audit_rounds=resources.audit_rounds(config) if by_batch else None,
         observer=seen,
     )
     if config.ladder:

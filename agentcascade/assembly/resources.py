@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from agentcascade.ledger.ledger import DatabaseRecorder
     from agentcascade.redaction.redactor import Redactor
     from agentcascade.storage import Database
+    from agentcascade.storage.audit_rounds import AuditRoundStore
     from agentcascade.storage.budgets import DatabaseBudgets
     from agentcascade.storage.computed_cache import ComputedCache
     from agentcascade.storage.histories import Histories
@@ -218,6 +219,12 @@ class Resources:
         door = BatchDoor(count, budgets=budgets, observer=observer, settings=config.budgets)
         poller = BatchPoller(BatchStore(self.database(config)), door, tell=batch_log.info)
         return run.Batches(poller, seconds=run.POLL_SECONDS)
+
+    def audit_rounds(self, config: CascadeConfig) -> AuditRoundStore:
+        """Audits that wait for their batches, in the database."""
+        from agentcascade.storage.audit_rounds import AuditRoundStore
+
+        return AuditRoundStore(self.database(config), self.redactor(config))
 
     def histories(self, config: CascadeConfig) -> Histories:
         from agentcascade.storage.histories import Histories

@@ -6,8 +6,9 @@ answered and not yet taken. So a command that was killed is simply run again.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -16,7 +17,7 @@ from agentcascade.batches.lines import write_line
 from agentcascade.batches.polling import BatchPoller
 from agentcascade.batches.providers import address_of
 from agentcascade.batches.results import Result
-from agentcascade.batches.sending import BatchRun, RequestPart
+from agentcascade.batches.sending import MOST_LOST, BatchRun, RequestPart, is_passing
 from agentcascade.batches.types import BatchAnswer, BatchProvider, BatchRequest
 from agentcascade.models.fan_out import sum_completions
 from agentcascade.protocols import ChatModel
@@ -47,6 +48,7 @@ class Batches:
         purpose: Purpose,
         namespace: str,
         accounts: Sequence[Account] = (),
+        on_keys: Callable[[Sequence[str]], Awaitable[None]] | None = None,
     ) -> list[BatchAnswer]:
         """The answers to all requests, which takes up to a day; those that are under way already are not sent again.
 
@@ -58,6 +60,7 @@ class Batches:
             purpose: What for, as the ledger sums it up.
             namespace: Whose money it is.
             accounts: Budgets into which the worst case must fit.
+            on_keys: Gets the key of each request's first sample before anything is sent, for `answers_to`.
 
         Returns:
             One answer for each request, in their order; all that was answered is billed. Keep them, then `take` them.
@@ -73,6 +76,9 @@ class Batches:
         parts = {p.key: p for p in self._parts(model, provider, requests, accounts, namespace)}
         if parts:
             await provider.check()
+        if on_keys is not None:
+            first = {part.asked: part.key for part in reversed(parts.values())}
+            await on_keys([first[index] for index in range(len(requests))])
         await self.poller.settle()
         named = {"job": job, "role": role, "purpose": purpose, "namespace": namespace}
         run = BatchRun(self.poller, provider, model, parts, named, accounts, self.seconds)
@@ -81,6 +87,40 @@ class Batches:
         for part in parts.values():
             by_request[part.asked].append(results[part.key])
         return [_joined(model, of_request) for of_request in by_request.values()]
+
+    async def answers_to(self, model: ChatModel, keys: Sequence[str]) -> dict[str, BatchAnswer]:
+        """The answers to requests that another process has sent, by their keys, when all have ended.
+
+        Args:
+            model: Who was asked.
+            keys: As `on_keys` of `complete_all` got them. What was never sent, or failed and is billed, is left out.
+
+        Raises:
+            BatchFailed: The provider no longer knows a batch.
+            Exception: What the provider's client raises.
+        """
+        answers: dict[str, BatchAnswer] = {}
+        await self.poller.settle()
+        lost = 0
+        while claimed := await apart(self.poller.store.find, [key for key in keys if key not in answers]):
+            moved = False
+            for id in sorted({request.batch for request in claimed.values()}):
+                batch = await apart(self.poller.store.get, id)
+                try:
+                    results = None if batch is None else await self.poller.advance(batch, model)
+                except Exception as error:
+                    lost += 1
+                    if not is_passing(error) or lost > MOST_LOST:
+                        raise
+                    continue
+                lost = 0
+                moved = moved or results is not None
+                for r in results or ():
+                    if r.request.key in claimed:
+                        answers[r.request.key] = BatchAnswer(r.completion, r.error, (r.request.id,))
+            if not moved:
+                await asyncio.sleep(self.seconds)
+        return answers
 
     async def take(self, answers: Sequence[BatchAnswer]) -> None:
         """Note that what was answered is kept elsewhere: asked again, it is sent anew."""

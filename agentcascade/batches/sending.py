@@ -97,7 +97,7 @@ class BatchRun:
             results = await self._poller.advance(batch, self._model)
         except Exception as error:
             self._lost += 1
-            if not _is_passing(error) or self._lost > MOST_LOST:
+            if not is_passing(error) or self._lost > MOST_LOST:
                 raise
             self._poller.tell(f"{id}: no answer about it ({describe(error)[:200]})")
             return False
@@ -185,7 +185,7 @@ class BatchRun:
         return is_busy and self._refusals < MOST_REFUSALS
 
 
-def _is_passing(error: Exception) -> bool:
+def is_passing(error: Exception) -> bool:
     """Whether a question may be answered the next time: no answer came, or one that says so."""
     if isinstance(error, BatchFailed):
         return False

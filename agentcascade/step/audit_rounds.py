@@ -22,17 +22,21 @@ from agentcascade.lifetime import close_models
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.protocols import ChatModel
 from agentcascade.step.audit_together import AuditQuestion, groups_of, read_shared, shared_call
+from agentcascade.step.kept_rounds import AskedBy, KeptRounds
 from agentcascade.types import Account, Completion, Message
 
 if TYPE_CHECKING:
     from agentcascade.batches.run import Batches
     from agentcascade.batches.types import BatchAnswer
     from agentcascade.config.sections import AuditConfig
+    from agentcascade.storage.audit_rounds import DrawnAudit, StoredAudit, StoredRound
 
 log = logging.getLogger("agentcascade.audit")
 
 MOST_SECONDS = 2 * 24 * 3600.0
 """Until a round is given up: a batch has 24 hours, and those before it in the provider's queue have theirs."""
+WATCH_SECONDS = 60.0
+"""Between two looks for rounds that nobody holds; several of them fit into the time for which one is held."""
 CLOSE_SECONDS = 5.0
 CLOSED = "the cascade was closed before the batch of this audit had ended"
 NEEDS_CONFIGURED = (
@@ -46,11 +50,13 @@ class RoundEntry(NamedTuple):
 
     Args:
         question: None where nobody need be asked.
+        drawn: What another process would need to judge it.
         read: Takes the teacher's answer, or why there is none; gives the loss, None where there is no answer.
         judge: Takes the loss, once all that was drawn before is judged.
     """
 
     question: AuditQuestion | None
+    drawn: DrawnAudit
     read: Callable[[Completion | Exception], Awaitable[float | None]]
     judge: Callable[[float], Awaitable[None]]
 
@@ -59,8 +65,11 @@ class _Round:
     def __init__(self, before: _Round | None) -> None:
         self.before = before
         self.entries: list[RoundEntry] = []
+        self.losses: dict[int, float | None] = {}
         self.full, self.over = asyncio.Event(), asyncio.Event()
         self.future: concurrent.futures.Future[None] | None = None
+        self.kept = ""
+        """Its id in the database, once it is there."""
 
     @property
     def asked(self) -> list[int]:
@@ -76,16 +85,38 @@ class AuditRounds:
         settings: The configuration's ``audit``.
         name: Of the cascade, as their batches say.
         prompts: Templates of the question that audits share (``audit.together``).
+        kept: Keeps them for a process that comes after this one.
     """
 
-    def __init__(self, batches: Batches, settings: AuditConfig, name: str, prompts: Prompts = DEFAULT) -> None:
+    def __init__(
+        self,
+        batches: Batches,
+        settings: AuditConfig,
+        name: str,
+        prompts: Prompts = DEFAULT,
+        kept: KeptRounds | None = None,
+    ) -> None:
         self._batches, self._settings, self._job, self._prompts = batches, settings, audit_job(name), prompts
+        self._kept = kept
+        self._restore: Callable[[StoredAudit], RoundEntry] | None = None
         self._lock, self._closed = forking.lock(), False
         self._thread: LoopThread | None = None
         self._current: _Round | None = None
         self._rounds: list[_Round] = []
         self._models: dict[int, ChatModel] = {}
+        self._taking: asyncio.Lock | None = None
+        self._taken: _Round | None = None
+        """The latest round that another process left."""
         forking.on_fork(self._forked)
+
+    def begin(self, restore: Callable[[StoredAudit], RoundEntry]) -> None:
+        """Judge what processes that are gone have left, now and whenever there is more; the first `restore` is used."""
+        with self._lock:
+            if self._closed or self._kept is None or self._restore is not None:
+                return
+            self._restore = restore
+            self._thread = self._thread or LoopThread()
+            self._thread.start(self._watch())
 
     def add(self, entry: RoundEntry) -> None:
         """Let it wait for the next batch, unless `audit.batch_pending` wait or are under way."""
@@ -107,7 +138,9 @@ class AuditRounds:
                 self._send(current)
 
     async def wait(self) -> None:
-        """Send what waits, and wait until all is answered and judged."""
+        """Send what waits, and wait until all is answered and judged, what others left among it."""
+        if self._thread is not None and self._restore is not None:
+            await asyncio.wrap_future(self._thread.start(self._take_over()))
         with self._lock:
             if self._current is not None:
                 self._send(self._current)
@@ -115,7 +148,7 @@ class AuditRounds:
         await asyncio.gather(*(asyncio.shield(asyncio.wrap_future(f)) for f in futures), return_exceptions=True)
 
     def close(self) -> None:
-        """Give up what waits and what is under way: it counts for nothing. `agentcascade batch wait` bills the latter.
+        """Give up what waits, which counts for nothing, and leave what was sent to the process that comes next.
 
         Nothing more is sent: nobody would be there for the answers.
         """
@@ -145,33 +178,98 @@ class AuditRounds:
 
     async def _lead(self, current: _Round) -> None:
         """One round, from its first entry to the last judgement."""
-        losses: dict[int, float | None] = {}
         try:
             await self._gathered(current)
-            answers = await self._ask([q for entry in current.entries if (q := entry.question) is not None])
-            if current.before is not None:
-                await current.before.over.wait()
-            for index, answer in zip(current.asked, answers):
-                losses[index] = None
-                losses[index] = await _read(current.entries[index], _completion(answer))
-            for index, entry in enumerate(current.entries):
-                loss = losses.get(index, 0.0)
-                if loss is not None:
-                    await entry.judge(loss)
-            await self._batches.take([answer for answer in answers if not isinstance(answer, Exception)])
+            if self._kept is not None:
+                current.kept = await self._kept.put([entry.drawn for entry in current.entries])
+            answers = await self._ask(current)
+            given = {index: _completion(answer) for index, answer in zip(current.asked, answers)}
+            await self._judge(current, given, [answer for answer in answers if not isinstance(answer, Exception)])
         except BaseException as error:
-            why = error if isinstance(error, Exception) else BatchFailed(CLOSED)
-            for index in current.asked:
-                if index not in losses:
-                    await _read(current.entries[index], why)
+            if current.kept and self._kept is not None:
+                log.info("a round of audits is left to the process that comes next (%s)", describe(error))
+                await self._kept.leave(current.kept)
+            else:
+                why = error if isinstance(error, Exception) else BatchFailed(CLOSED)
+                for index in current.asked:
+                    if index not in current.losses:
+                        await _read(current.entries[index], why)
+                if isinstance(error, Exception):
+                    log.warning("a round of audits is lost: %s", describe(error))
             if not isinstance(error, Exception):
                 raise
-            log.warning("a round of audits is lost: %s", describe(error))
         finally:
             current.before = None
             current.over.set()
             with self._lock:
                 self._rounds = [r for r in self._rounds if r is not current]
+
+    async def _judge(
+        self,
+        current: _Round,
+        given: Mapping[int, Completion | Exception],
+        answers: Sequence[BatchAnswer],
+        first: int = 0,
+    ) -> None:
+        """Judge the entries from the `first` on, in their order, by the answers at their indices."""
+        if current.before is not None:
+            await current.before.over.wait()
+        for index, answer in given.items():
+            current.losses[index] = None
+            current.losses[index] = await _read(current.entries[index], answer)
+        for index in range(first, len(current.entries)):
+            if self._kept is not None and not await self._kept.is_ours(current.kept, index):
+                log.warning("a round of audits was taken over by another process, which judges the rest of it")
+                return
+            loss = current.losses.get(index, 0.0)
+            if loss is not None:
+                await current.entries[index].judge(loss)
+        await self._batches.take(answers)
+        if self._kept is not None:
+            await self._kept.end(current.kept)
+
+    async def _watch(self) -> None:
+        """Hold what is led here, and take over what is nobody's, as long as the cascade is open."""
+        assert self._kept is not None
+        while True:
+            try:
+                await self._kept.hold()
+                await self._take_over()
+            except Exception as error:
+                log.warning("audits that others left cannot be looked for: %s", describe(error))
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _take_over(self) -> None:
+        """Begin to lead the rounds that nobody holds, one after the other."""
+        assert self._kept is not None
+        self._taking = self._taking or asyncio.Lock()
+        async with self._taking:
+            for stored in await self._kept.take_over():
+                assert self._restore is not None
+                assert self._thread is not None
+                taken = _Round(self._taken)
+                taken.kept, taken.entries = stored.id, [self._restore(audit) for audit in stored.audits]
+                with self._lock:
+                    taken.future = self._thread.start(self._lead_stored(taken, stored))
+                    self._rounds.insert(0, taken)
+                self._taken = taken
+
+    async def _lead_stored(self, taken: _Round, stored: StoredRound) -> None:
+        """A round that another process drew and sent."""
+        assert self._kept is not None
+        try:
+            given, answers = await self._kept.answers(stored, self._batches, MOST_SECONDS)
+            await self._judge(taken, given, answers, stored.judged)
+        except BaseException as error:
+            await self._kept.leave(taken.kept)
+            if not isinstance(error, Exception):
+                raise
+            log.warning("a round of audits that another process left is not judged yet: %s", describe(error))
+        finally:
+            taken.before = None
+            taken.over.set()
+            with self._lock:
+                self._rounds = [r for r in self._rounds if r is not taken]
 
     async def _gathered(self, current: _Round) -> None:
         """Wait until the round is full, or its time is over: nothing is added to it from then on."""
@@ -182,8 +280,9 @@ class AuditRounds:
             if self._current is current:
                 self._current = None
 
-    async def _ask(self, questions: Sequence[AuditQuestion]) -> list[BatchAnswer | Exception]:
+    async def _ask(self, current: _Round) -> list[BatchAnswer | Exception]:
         """The answers, in the order of the questions; one batch for each teacher, namespace and set of budgets."""
+        questions = [q for entry in current.entries if (q := entry.question) is not None]
         groups: dict[tuple[int, str, tuple[Account, ...]], list[int]] = {}
         for index, question in enumerate(questions):
             groups.setdefault((id(question.model), question.namespace, question.accounts), []).append(index)
@@ -191,13 +290,14 @@ class AuditRounds:
         answers: dict[int, BatchAnswer | Exception] = {}
 
         async def ask(indices: Sequence[int]) -> None:
-            asked = [questions[i] for i in indices]
-            answers.update(zip(indices, await self._ask_group(asked)))
+            positions = [current.asked[i] for i in indices]
+            asking = AskedBy(self._kept, current.kept, positions)
+            answers.update(zip(indices, await self._ask_group([questions[i] for i in indices], asking)))
 
         await asyncio.gather(*(ask(indices) for indices in groups.values()))
         return [answers[index] for index in range(len(questions))]
 
-    async def _ask_group(self, questions: Sequence[AuditQuestion]) -> list[BatchAnswer | Exception]:
+    async def _ask_group(self, questions: Sequence[AuditQuestion], asking: AskedBy) -> list[BatchAnswer | Exception]:
         """The answers to questions that are paid alike; what a shared request did not answer is sent again, alone."""
         groups = groups_of(questions, self._settings)
         alone = [group[0] for group in groups if len(group) == 1]
@@ -207,7 +307,9 @@ class AuditRounds:
         first = questions[0]
         requests = [(first, messages, _without_timeout(options)) for messages, options, _ in calls]
         asked = [group for group in groups if len(group) > 1]
-        for group, of_call, call, answer in zip(asked, shared, calls, await self._send_all(requests)):
+        codes = [call[2].codes for call in calls]
+        given = await self._send_all(requests, lambda keys: asking.note(keys, asked, codes))
+        for group, of_call, call, answer in zip(asked, shared, calls, given):
             parts: Sequence[Completion | None] = [None] * len(group)
             if not isinstance(answer, Exception) and answer.completion is not None:
                 parts = read_shared(answer.completion, of_call, call[2])
@@ -218,12 +320,16 @@ class AuditRounds:
                     assert not isinstance(answer, Exception)
                     answers[index] = answer._replace(completion=part)
         again = [(questions[i], questions[i].messages, questions[i].options) for i in alone]
-        answers.update(zip(alone, await self._send_all(again)))
+        single = [[i] for i in alone]
+        answers.update(zip(alone, await self._send_all(again, lambda keys: asking.note(keys, single))))
         return [answers[index] for index in range(len(questions))]
 
     async def _send_all(
-        self, asked: Sequence[tuple[AuditQuestion, Sequence[Message], Mapping[str, Any]]]
+        self,
+        asked: Sequence[tuple[AuditQuestion, Sequence[Message], Mapping[str, Any]]],
+        note: Callable[[Mapping[int, str]], Awaitable[None]],
     ) -> list[BatchAnswer | Exception]:
+        """The answers to these requests; `note` gets each one's key, by its index, before it is sent."""
         requests: dict[int, BatchRequest] = {}
         answers: dict[int, BatchAnswer | Exception] = {}
         for index, (question, messages, options) in enumerate(asked):
@@ -234,26 +340,35 @@ class AuditRounds:
                 answers[index] = error
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                given = await self._complete(asked[0][0], list(requests.values())) if requests else []
+                given = await self._complete(asked[0][0], requests, note) if requests else []
             answers.update(zip(requests, given))
         except Exception as error:
             answers.update(dict.fromkeys(requests, error))
         return [answers[index] for index in range(len(asked))]
 
-    async def _complete(self, first: AuditQuestion, requests: Sequence[BatchRequest]) -> list[BatchAnswer]:
+    async def _complete(
+        self,
+        first: AuditQuestion,
+        requests: Mapping[int, BatchRequest],
+        note: Callable[[Mapping[int, str]], Awaitable[None]],
+    ) -> list[BatchAnswer]:
         return await self._batches.complete_all(
             first.model,
-            requests,
+            list(requests.values()),
             job=self._job,
             role="teacher",
             purpose="audit",
             namespace=first.namespace,
             accounts=first.accounts,
+            on_keys=lambda keys: note(dict(zip(requests, keys))),
         )
 
     def _forked(self) -> None:
         """In a child process: what waits, and what is under way, is the parent's."""
         self._current, self._rounds = None, []
+        self._restore = self._taking = self._taken = None
+        if self._kept is not None:
+            self._kept.forked()
 
 
 def _without_timeout(options: Mapping[str, Any]) -> dict[str, Any]:

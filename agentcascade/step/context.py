@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from agentcascade.memory.memory import Memory
     from agentcascade.step.verification import SoftVerifier
     from agentcascade.storage import Database
+    from agentcascade.storage.audit_rounds import AuditRoundStore
 
 __all__ = ["ContextParts", "StepContext"]
 
@@ -91,6 +92,7 @@ class StepContext:
         database: Where unfinished episodes of stateless callers are found.
         response_cache: Answers model calls that are equal to earlier ones.
         batches: By which audits are sent, where they can wait.
+        audit_rounds: Keeps those until they are judged, whoever is there then.
         budgets: Reserved from before, and settled after, every model call.
         switch: Sends every step to the teacher while it is on.
         guard: Watches whether the certified risk still holds.
@@ -125,6 +127,7 @@ class StepContext:
     database: Database | None = None
     response_cache: ResponseCache | None = None
     batches: Batches | None = None
+    audit_rounds: AuditRoundStore | None = None
     budgets: Budgets | None = None
     switch: Switch | None = None
     guard: Guard | None = None
@@ -197,6 +200,7 @@ class ContextParts(TypedDict, total=False):
     database: Database | None
     response_cache: ResponseCache | None
     batches: Batches | None
+    audit_rounds: AuditRoundStore | None
     budgets: Budgets | None
     switch: Switch | None
     guard: Guard | None

@@ -39,6 +39,7 @@ from agentcascade.step.background import BackgroundTasks
 from agentcascade.step.committee import Committee
 from agentcascade.step.context import ContextParts, StepContext, check_models
 from agentcascade.step.effort_ceiling import capped, is_above, is_one_model, read_ceiling
+from agentcascade.step.kept_rounds import KeptRounds
 from agentcascade.step.latch import Latch
 from agentcascade.step.model_calls import NOTHING, ModelCalls
 from agentcascade.step.recall import StepMemory
@@ -98,7 +99,15 @@ class Engine:
             tasks = BackgroundTasks(life), BackgroundTasks(life)
             rounds = None
             if context.batches is not None:
-                rounds = AuditRounds(context.batches, context.config.audit, context.name, context.prompts)
+                store = context.audit_rounds
+                kept = KeptRounds(store, context.name, context.teacher) if store is not None else None
+                rounds = AuditRounds(
+                    context.batches,
+                    context.config.audit,
+                    context.name,
+                    context.prompts,
+                    kept=kept,
+                )
                 life.add(rounds.close)
             state = EngineState(life, *tasks, AuditFailures(), learned, TeacherAlone(), Latch(), rounds)
         self.state = state

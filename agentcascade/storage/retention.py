@@ -18,6 +18,7 @@ from agentcascade.errors import StorageError, describe
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import (
     accounts,
+    audit_rounds,
     batch_requests,
     batches,
     cached_responses,
@@ -104,6 +105,7 @@ def prune(
         database, batch_requests, (batch_requests.c.batch.in_(select(batches.c.id).where(ended_at)),), dry_run, stop
     )
     old(batches, batches.c.ended_at, before(policy.decisions), batches.c.state == "ended")  # with their bills
+    old(audit_rounds, audit_rounds.c.created_at, before(policy.drafts))  # whose cascade did not come back
     old(computed, computed.c.created_at, before(policy.recalls))  # a cache, and nothing to count
     old(cached_responses, cached_responses.c.expires_at, present)  # likewise
     return pruned

@@ -27,6 +27,8 @@ ABOUT = {
     "rewrite_calls": "What their model calls cost.",
     "batches": "Batches at providers, from *prepared* to *ended*.",
     "batch_requests": "The requests of a batch, known by the digest of their bodies.",
+    "audit_rounds": "Audits that wait for their batches, by the rounds in which they are judged, and who holds each.",
+    "audit_entries": "The drawn steps of a round, redacted: what is needed to judge them when the answers come.",
     "batch_calls": "What each result of a batch cost.",
     "uses": "Which episode was shown which trajectory, and how it ended.",
     "outcomes": "The second shelf: actions that failed or worked in a situation.",

@@ -135,7 +135,7 @@ async def test_a_batch_that_fails_makes_failed_audits(tmp_path: Path, provider: 
     check_money(tmp_path, provider, direct=4)
 
 
-async def test_what_waits_when_it_is_closed_is_not_sent_and_counts_for_nothing(
+async def test_what_waits_when_it_is_closed_is_not_sent_and_what_was_sent_is_judged_by_the_next(
     tmp_path: Path, provider: BatchProvider
 ) -> None:
     seen = Seen()
@@ -147,12 +147,14 @@ async def test_what_waits_when_it_is_closed_is_not_sent_and_counts_for_nothing(
     assert [len(held.requests) for held in provider.batches.values()] == [3]
     with closing(open_database(tmp_path / "a.db")) as database:
         assert count_audits(database).steps == 0
-        assert len(list(export(database, kinds=("audit",)))) == 5
+        assert len(list(export(database, kinds=("audit",)))) == 2, "those that were not sent"
         assert len(BatchStore(database).newest(open_only=True)) == 1, "`batch wait` bills it"
     provider.polls = 0
-    async with make(tmp_path, provider, audit={"batch_size": 3}) as again:  # asked the same, it is found again
-        await take_steps(again, 3)
+    async with make(tmp_path, provider, observer=seen, audit={"risk": 0.05, "batch_size": 3}) as again:
         await again.settle(batches=True)
+    assert [loss for _, loss, *_ in seen.audits] == [0, 0, 0]
+    with closing(open_database(tmp_path / "a.db")) as database:
+        assert count_audits(database)[:2] == (3, 0)
     assert len(provider.batches) == 1
     check_money(tmp_path, provider)
 

@@ -105,6 +105,7 @@ OWNERS = {
         "storage.migrations.versions.0018_newest",
         "storage.migrations.versions.0019_sessions",
         "storage.migrations.versions.0020_shared_audits",
+        "storage.migrations.versions.0021_audit_rounds",
     },
 }
 """Heavy packages, and the modules that may import them."""

@@ -23,6 +23,8 @@ from agentcascade.storage.tables.memory import histories as histories
 from agentcascade.storage.tables.memory import recall_calls as recall_calls
 from agentcascade.storage.tables.memory import recalls as recalls
 from agentcascade.storage.tables.memory import turns as turns
+from agentcascade.storage.tables.provider_batches import audit_entries as audit_entries
+from agentcascade.storage.tables.provider_batches import audit_rounds as audit_rounds
 from agentcascade.storage.tables.provider_batches import batch_calls as batch_calls
 from agentcascade.storage.tables.provider_batches import batch_requests as batch_requests
 from agentcascade.storage.tables.provider_batches import batches as batches

@@ -1,4 +1,4 @@
-"""Tables of batches at providers: their requests, and what these did cost."""
+"""Tables of batches at providers: their requests, what these did cost, and audits that wait for them."""
 
 from __future__ import annotations
 
@@ -53,4 +53,26 @@ batch_calls = Table(
     *bill_columns(),
     Column("ordinary", Dollars, nullable=True),
     sqlite_autoincrement=True,
+)
+
+audit_rounds = Table(
+    "audit_rounds",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("cascade", String(200), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("owner", String(40), nullable=False),
+    Column("held_until", UtcTime, nullable=False),
+    Column("judged", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Index(None, "created_at"),
+)
+
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    Column("round", ForeignKey("audit_rounds.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("drawn", Text, nullable=False),
+    Column("asked", Text, nullable=True),
 )
