@@ -1,4 +1,4 @@
-"""`chat.completions.create` of a program's client, without the SDK's walk through the messages.
+"""`chat.completions.create` and `responses.create` of a program's client, without the SDK's walk through the messages.
 
 OpenAI's SDK holds each message against every type that it might be of: 0.12 ms a message, 25 ms of a conversation of
 200. Plain JSON comes out of it as it went in, so such a request goes straight to what `create` calls next.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
 from inspect import signature
 from types import FunctionType, MethodType, NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 import openai
 
@@ -27,15 +27,14 @@ def without_walk(create: Callable[..., Any]) -> Callable[..., Any]:
 
     What instruments a client watches its `create`, so a replaced one is called as ever.
     """
-    from openai.resources.chat.completions import AsyncCompletions, Completions
-
     resource: Any = getattr(create, "__self__", None)
-    if not isinstance(create, MethodType) or not isinstance(resource, (Completions, AsyncCompletions)):
+    if not isinstance(create, MethodType) or not is_of_sdk(create.__func__):
         return create
-    function: Any = create.__func__
-    if not is_of_sdk(function):
+    kind: Any = type(resource)
+    api = _api(kind)
+    if api is None:
         return create
-    names, stream_class = _names(function), _stream_class(isinstance(resource, AsyncCompletions))
+    names = _names(create.__func__)
 
     @wraps(create)
     def post(**arguments: Any) -> Any:
@@ -43,12 +42,12 @@ def without_walk(create: Callable[..., Any]) -> Callable[..., Any]:
         if not arguments.keys() <= names.keys() or not is_plain(body):
             return create(**arguments)
         return resource._post(
-            "/chat/completions",
+            api.path,
             body=body,
             options=_request_options({name: arguments[name] for name in TRANSPORT if name in arguments}),
-            cast_to=openai.types.chat.ChatCompletion,
+            cast_to=api.answer,
             stream=bool(arguments.get("stream")),
-            stream_cls=stream_class,
+            stream_cls=api.stream,
         )
 
     return post
@@ -86,10 +85,30 @@ def _names(function: Callable[..., Any]) -> Mapping[str, None]:
     return dict.fromkeys(name for name in signature(function).parameters if name != "self")
 
 
-@lru_cache(maxsize=2)
-def _stream_class(is_async: bool) -> Any:
-    stream: Any = openai.AsyncStream if is_async else openai.Stream
-    return stream[openai.types.chat.ChatCompletionChunk]
+class _Api(NamedTuple):
+    """What `create` of a resource posts to, and what it makes of an answer."""
+
+    path: str
+    answer: Any
+    stream: Any
+
+
+@lru_cache(maxsize=16)
+def _api(resource: type) -> _Api | None:
+    """Of a class of the SDK, or a subclass; None for one that is no chat and no Responses."""
+    from openai.resources.chat.completions import AsyncCompletions, Completions
+
+    if issubclass(resource, (Completions, AsyncCompletions)):
+        chunks: Any = openai.types.chat.ChatCompletionChunk
+        of_class: Any = openai.AsyncStream if issubclass(resource, AsyncCompletions) else openai.Stream
+        return _Api("/chat/completions", openai.types.chat.ChatCompletion, of_class[chunks])
+    from openai.resources.responses import AsyncResponses, Responses
+
+    if issubclass(resource, (Responses, AsyncResponses)):
+        events: Any = openai.types.responses.ResponseStreamEvent
+        of_class = openai.AsyncStream if issubclass(resource, AsyncResponses) else openai.Stream
+        return _Api("/responses", openai.types.responses.Response, of_class[events])
+    return None
 
 
 def _request_options(given: Mapping[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from openai import AsyncOpenAI, AsyncStream, OpenAI, Stream
 
 from agentcascade.models.endpoint import EndpointQuirks
 from agentcascade.models.message_fields import to_plain
+from agentcascade.models.openai_create import without_walk
 from agentcascade.wire.responses_answer import read_answer
 from agentcascade.wire.responses_request import write_request
 from agentcascade.wire.responses_stream import EventReader
@@ -45,7 +46,8 @@ class _Requests:
     """What both kinds of calls have in common."""
 
     def __init__(self, client: Any, endpoint: EndpointQuirks, create: Callable[..., Any] | None) -> None:
-        self._client, self._endpoint, self._create = client, endpoint, create
+        self._client, self._endpoint = client, endpoint
+        self._create = None if create is None else without_walk(create)
 
     def _written(self, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], ToolBook]:
         """(body, what goes beside it, the tools) of a call."""

@@ -16,7 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.resources.chat import completions as sdk
+from openai.resources.responses import responses as sdk_responses
 from openai.types.chat import ChatCompletionMessage, ChatCompletionUserMessageParam
+from openai.types.responses import ResponseOutputMessage
 
 from agentcascade.models.openai_client import ClientModel
 from agentcascade.models.openai_create import is_plain, without_walk
@@ -66,6 +68,62 @@ PLAIN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+SAID: dict[str, Any] = {
+    "id": "m1",
+    "type": "message",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "Go.", "annotations": []}],
+}
+RESPONSE = {
+    "id": "r1",
+    "object": "response",
+    "created_at": 1,
+    "model": "m",
+    "status": "completed",
+    "output": [SAID],
+    "parallel_tool_calls": True,
+    "tool_choice": "auto",
+    "tools": [],
+}
+EVENTS = [
+    {
+        "type": "response.output_text.delta",
+        "delta": "Go.",
+        "item_id": "m1",
+        "output_index": 0,
+        "content_index": 0,
+        "sequence_number": 0,
+    },
+    {"type": "response.completed", "response": RESPONSE, "sequence_number": 1},
+]
+ITEMS: list[Any] = [
+    {"role": "developer", "content": "Act."},
+    {
+        "role": "user",
+        "content": [{"type": "input_text", "text": "ö\u2028"}, {"type": "input_image", "image_url": "d:"}],
+    },
+    {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "gA=="},
+    {"type": "function_call", "call_id": "c1", "name": "look", "arguments": '{"at": "ä"}'},
+    {"type": "function_call_output", "call_id": "c1", "output": "a mug", "own": {"deep": [1, 2.5, True, None, {}]}},
+]
+INPUTS: dict[str, dict[str, Any]] = {
+    "items": {"input": ITEMS, "instructions": "Be brief.", "store": False, "include": ["reasoning.encrypted_content"]},
+    "a text": {
+        "input": "Look.",
+        "user": None,
+        "temperature": 0.5,
+        "max_output_tokens": 9,
+        "text": {"verbosity": "low"},
+    },
+    "tools": {"tools": [{"type": "function", "name": "look", "parameters": {}, "strict": None}], "input": tuple(ITEMS)},
+    "transport": {"input": ITEMS, "extra_headers": {"X-Own": "1"}, "extra_body": {"top_k": 4}, "timeout": 3},
+    "the SDK's objects": {"input": [*ITEMS, ResponseOutputMessage.construct(None, **SAID)]},
+    "left out": {"input": ITEMS, "temperature": openai.NOT_GIVEN},
+    "a stream": {"input": ITEMS, "stream": True},
+}
+
+
 class Name(StrEnum):
     MINI = "mini"
 
@@ -106,7 +164,11 @@ async def outcome(client_of: Callable[[Any], Any], arguments: dict[str, Any], *,
         # version 3 of the SDK writes `model` first, so bodies are compared as JSON there
         body = request.content if openai.__version__ < "3" else json.loads(request.content)
         seen.append((request.method, str(request.url), headers, body, request.extensions["timeout"]))
-        if json.loads(request.content).get("stream"):
+        streamed = json.loads(request.content).get("stream")
+        if request.url.path.endswith("/responses"):
+            events = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in EVENTS)
+            return httpx.Response(200, text=events) if streamed else httpx.Response(200, json=RESPONSE)
+        if streamed:
             return httpx.Response(200, text=f"data: {json.dumps(CHUNK)}\n\ndata: [DONE]\n\n")
         return httpx.Response(200, json=ANSWER)
 
@@ -114,7 +176,7 @@ async def outcome(client_of: Callable[[Any], Any], arguments: dict[str, Any], *,
     is_async = client_of is not CLIENTS["OpenAI"]
     http: Any = httpx.AsyncClient(transport=transport) if is_async else httpx.Client(transport=transport)
     client = client_of({"http_client": http, "max_retries": 0})
-    create = client.chat.completions.create
+    create = client.responses.create if "input" in arguments else client.chat.completions.create
     result: Any
     try:
         result = (without_walk(create) if own else create)(**{"model": "m", **arguments})
@@ -141,6 +203,16 @@ async def test_so_do_streams(client: str) -> None:
     theirs = await outcome(CLIENTS[client], arguments, own=False)
     assert await outcome(CLIENTS[client], arguments, own=True) == theirs
     assert theirs[0][1][0].choices[0].delta.content == "Go."
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("case", INPUTS)
+async def test_so_do_responses(client: str, case: str) -> None:
+    theirs = await outcome(CLIENTS[client], INPUTS[case], own=False)
+    ours = await outcome(CLIENTS[client], INPUTS[case], own=True)
+    assert ours == theirs
+    assert type(ours[0]) is type(theirs[0])
+    assert len(theirs[1]) == 1
 
 
 JSON = st.recursive(
@@ -171,6 +243,23 @@ async def test_plain_requests_alone_are_not_walked_through(case: str, monkeypatc
     await outcome(CLIENTS["AsyncOpenAI"], arguments_of(case), own=True)
     refused_before = case in ("an unknown argument", "a class for a format")
     assert bool(walked) == (case in OTHER and not refused_before)
+
+
+@pytest.mark.parametrize("case", INPUTS)
+async def test_plain_requests_alone_of_responses_are_not_walked_through(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[Any] = []
+    walk = sdk_responses.async_maybe_transform  # type: ignore[attr-defined]
+
+    async def watching(*given: Any) -> Any:
+        walked.append(given)
+        return await walk(*given)
+
+    monkeypatch.setattr(sdk_responses, "async_maybe_transform", watching)
+    _, seen = await outcome(CLIENTS["AsyncOpenAI"], INPUTS[case], own=True)
+    assert len(seen) == 1
+    assert bool(walked) == (case in ("the SDK's objects", "left out"))
 
 
 @pytest.mark.parametrize("is_async", [False, True])
