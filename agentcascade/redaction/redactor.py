@@ -71,7 +71,8 @@ class Redactor:
 
     def is_quick(self, item: Frozen) -> bool:
         """Whether the record is redacted in less time than handing it to another thread would take."""
-        return not self._hooks and _characters(item) <= QUICK_CHARACTERS
+        characters = sum(map(len, _texts(item))) if isinstance(item, Decision) else _characters(item)
+        return not self._hooks and characters <= QUICK_CHARACTERS
 
     def is_clean(self, texts: Sequence[str]) -> bool:
         """Whether it is known, by one pass over all of them, that `text` changes none of several short texts.
@@ -144,10 +145,7 @@ class Redactor:
 
     def decision(self, decision: Decision) -> Decision:
         """A record with its texts redacted, as the methods below; votes for actions that become one are added up."""
-        goal, action = decision.goal, decision.action or ""
-        if len(goal) <= 300 and self.is_clean(
-            [goal, action, decision.reason, *decision.failures, *decision.votes, *decision.struck]
-        ):
+        if len(decision.goal) <= 300 and self.is_clean(_texts(decision)):
             return decision
         changed = {
             "votes": self._votes(decision.votes),
@@ -204,6 +202,12 @@ class Redactor:
             if after != before:
                 changed[name] = after
         return item.model_copy(update=changed) if changed else item
+
+
+def _texts(decision: Decision) -> list[str]:
+    """The texts of a decision that are redacted."""
+    others = *decision.failures, *decision.votes, *decision.struck
+    return [decision.goal, decision.action or "", decision.reason, *others]
 
 
 def _characters(value: Any) -> int:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai import BaseModel
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
+from openai.types.chat.chat_completion import Choice
+from openai.types.completion_usage import CompletionUsage
 
-from agentcascade.episodes.responses import CascadeCompletion, as_json, chat_completion
+from agentcascade.episodes.responses import CascadeCompletion, _of_values, as_json, chat_completion
 from agentcascade.types import Completion, Decision, Usage
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "shelf"}'}}
@@ -67,3 +73,29 @@ def test_fields_that_a_plain_answer_lacks_are_none(name: str) -> None:
     made = chat_completion(completion, completion.messages, decision)
     assert getattr(made.choices[0].message, name) is None
     assert (made.service_tier, made.system_fingerprint) == (None, None)
+
+
+USAGE = {"total_tokens": 3, "prompt_tokens": 2, "completion_tokens": 1}
+VALUES: list[tuple[type[BaseModel], dict[str, Any]]] = [
+    (ChatCompletionMessage, {"content": "x", "role": "assistant"}),
+    (ChatCompletionMessage, {"content": "x"}),
+    (ChatCompletionMessage, {"role": "assistant", "tool_calls": None, "unheard_of": [1], "audio": None}),
+    (Choice, {"index": 0, "logprobs": None, "finish_reason": "stop", "message": "any"}),
+    (CompletionUsage, USAGE),
+    (ChatCompletion, {"model": "m", "id": "1", "choices": [], "created": 1, "object": "chat.completion", "z": 1}),
+    (CascadeCompletion, {"agentcascade": None, "usage": None}),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), VALUES)
+def test_objects_are_what_pydantics_own_construct_makes(kind: type[BaseModel], values: dict[str, Any]) -> None:
+    made, expected = _of_values(kind, **values), super(BaseModel, kind).model_construct(**values)
+    assert made == expected
+    assert [*made.__dict__] == [*expected.__dict__], "in the same order"
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+        assert getattr(made, name) == getattr(expected, name), name
+    assert made.model_dump_json(warnings=False) == expected.model_dump_json(warnings=False)
+    other = _of_values(kind, **values)
+    other.__dict__["content"] = "y"
+    assert _of_values(kind, **values) == expected, "what is done to one changes no other"
+    assert pickle.loads(pickle.dumps(made)) == made == copy.deepcopy(made)

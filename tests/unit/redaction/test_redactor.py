@@ -317,6 +317,23 @@ def test_the_recorder_behind_gets_nothing_unredacted() -> None:
     assert kept.closed
 
 
+@pytest.mark.parametrize(
+    "long",
+    [
+        {"goal": "x" * 9000},
+        {"action": "x" * 9000},
+        {"reason": "x" * 9000},
+        {"failures": ("x" * 5000, "y" * 5000)},
+        {"votes": {"x" * 9000: 1}},
+        {"struck": {"x" * 9000: 1}},
+    ],
+)
+def test_a_decision_with_a_long_text_is_not_redacted_before_the_answer(long: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"episode": "e", "step": 0, "mode": "cascade", "answered_by": "student", "reason": "r"}
+    assert Redactor().is_quick(Decision(**fields))
+    assert not Redactor().is_quick(Decision(**fields | long))
+
+
 def test_recalls_are_redacted_down_to_what_failed() -> None:
     run = ModuleRun(module="topic", asked="high", used="low", failures=("no answer for bob@example.com",))
     made = Recall(
