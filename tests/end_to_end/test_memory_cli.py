@@ -14,8 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agentcascade.assembly.components import find_module
+from agentcascade.bench.pools import local
 from agentcascade.cli import main
 from tests.fake_openai import Reply
+from tests.inline_pool import InlinePool, plays_here  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("plays_here")
 
 TALKS = {
     "garden": ["roses", "a fence", "the pond", "apple trees"],
@@ -76,8 +80,25 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one sweep over the file leaves behind."""
     folder = tmp_path_factory.mktemp("once")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "ProcessPool", InlinePool)
         patch.setenv("AGENTCASCADE_RETRIEVAL__EMBEDDER", "hashing:32")
-        run("memory", "train", "--data", written(folder / "tiny.json"), "--out", folder / "out", "--workers", 1)
+        train = run("memory", "train", "--data", written(folder / "tiny.json"), "--out", folder / "out", "--workers", 1)
+    (folder / "printed").write_text(train.output)
+    return folder / "out"
+
+
+RANDOM = ("--collect", "random", "--rollouts", 3)
+
+
+@pytest.fixture(scope="module")
+def rolled_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What three rollouts of random tiers over the file leave behind."""
+    folder = tmp_path_factory.mktemp("rolled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "ProcessPool", InlinePool)
+        patch.setenv("AGENTCASCADE_RETRIEVAL__EMBEDDER", "hashing:32")
+        train = run("memory", "train", "--data", written(folder / "tiny.json"), *RANDOM, "--out", folder / "out")
+    (folder / "printed").write_text(train.output)
     return folder / "out"
 
 
@@ -87,8 +108,9 @@ def trained(data: Path, once: Path) -> Path:
     return shutil.copytree(once, Path("trained"))
 
 
-def test_a_router_is_trained_on_a_sweep_and_again_from_its_log(data: Path) -> None:
-    out = run("memory", "train", "--data", data, "--out", "first").output
+def test_a_router_is_trained_on_a_sweep_and_again_from_its_log(data: Path, once: Path) -> None:
+    out = (once.parent / "printed").read_text()
+    shutil.copytree(once, Path("first"))
     assert "oracle" in out
     assert "values λ=0.1" in out
     log, card = Path("first/log.npz"), json.loads(Path("first/values.json").read_text())
@@ -117,7 +139,9 @@ def cluster() -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not find_module("ray"), reason="needs ray: pip install 'agentcascade[ray]'")
-def test_sweeps_and_rollouts_on_ray_are_those_of_one_process(data: Path, once: Path, cluster: str) -> None:
+def test_sweeps_and_rollouts_on_ray_are_those_of_one_process(
+    data: Path, once: Path, rolled_out: Path, cluster: str
+) -> None:
     def same(one: Path, other: Path) -> None:
         ours, theirs = np.load(one), np.load(other)
         for name in ("question", "tiers", "score", "query", "reads", "vectors"):
@@ -126,10 +150,8 @@ def test_sweeps_and_rollouts_on_ray_are_those_of_one_process(data: Path, once: P
     train = "memory", "train", "--data", data
     run(*train, "--out", "ray", "--ray", cluster)
     same(Path("ray/log.npz"), once / "log.npz")
-    random = (*train, "--collect", "random", "--rollouts", 3)
-    run(*random, "--out", "alone")
-    run(*random, "--out", "together", "--ray", cluster)
-    same(Path("together/log.npz"), Path("alone/log.npz"))
+    run(*train, *RANDOM, "--out", "together", "--ray", cluster)
+    same(Path("together/log.npz"), rolled_out / "log.npz")
 
 
 def test_ray_is_for_what_can_be_split(data: Path, trained: Path) -> None:
@@ -141,6 +163,7 @@ def test_ray_is_for_what_can_be_split(data: Path, trained: Path) -> None:
     assert "a log that is there is trained on here" in out
 
 
+@pytest.mark.processes
 def test_a_killed_sweep_goes_on_where_it_was(trained: Path, data: Path) -> None:
     parts = sorted(Path("trained/sweep").glob("*.npz"))
     assert len(parts) == len(TALKS)
@@ -173,9 +196,10 @@ def test_the_policy_is_trained_in_passes_and_resumed(trained: Path) -> None:
     assert Path("out/policy.safetensors").read_bytes() == first, "there was nothing left to do"
 
 
-def test_a_log_of_random_tiers_is_estimated_on_and_trained_from(data: Path) -> None:
-    options = ("--data", data, "--collect", "random", "--rollouts", 3, "--out", "out")
-    out = run("memory", "train", *options).output
+def test_a_log_of_random_tiers_is_estimated_on_and_trained_from(data: Path, rolled_out: Path) -> None:
+    options = ("--data", data, *RANDOM, "--out", "out")
+    out = (rolled_out.parent / "printed").read_text()
+    shutil.copytree(rolled_out, Path("out"))
     assert "agentcascade memory estimate" in out, "a log with gaps compares nothing"
     assert "oracle" not in out
     log = np.load("out/log.npz")
@@ -248,22 +272,20 @@ def test_the_benchmark_compares_policies_and_plays_nothing_twice(trained: Path, 
     assert played[0] == played[1]
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
+def test_a_run_is_resumed_with_its_own_settings_only(data: Path) -> None:
+    command = ("bench", "locomo", "--data", data, "--policy", "all-low", "--out", "out")
+    run(*command)
+    changes: list[tuple[tuple[object, ...], str]] = [
         (("--policy", "random"), "policies"),
         (("--tradeoff", 0.7), "tradeoffs"),
         (("--questions", 1), "questions"),
         (("--cost", "tokens"), "cost"),
         (("--conversations", "garden"), "conversations"),
-    ],
-)
-def test_a_run_is_resumed_with_its_own_settings_only(data: Path, change: tuple[object, ...], named: str) -> None:
-    command = ("bench", "locomo", "--data", data, "--policy", "all-low", "--out", "out")
-    run(*command)
-    out = run(*command, *change, "--resume", ok=False).output
-    assert "out was run with another" in out
-    assert named in out
+    ]
+    for change, named in changes:
+        out = run(*command, *change, "--resume", ok=False).output
+        assert "out was run with another" in out
+        assert named in out
 
 
 def test_a_run_is_not_resumed_on_other_data_or_with_a_router_trained_anew(trained: Path, data: Path) -> None:
