@@ -227,6 +227,7 @@ def test_ctrl_c_at_a_terminal_ends_the_program_once_and_the_summary_is_said(tmp_
         (["--", "no-such-command"], "no-such-command is not installed, or not on PATH"),
         (["--student", "openai/gpt-4.1-mini", "--", "true"], "set OPENAI_API_KEY"),
         (["--student-base", "http://x/v1", "--", "true"], "--student-base is an address of --student"),
+        (["claude"], "claude is not installed, or not on PATH: npm install -g @anthropic-ai/claude-code"),
         (["--upstream", "opnai=http://x/v1", "--", "true"], "did you mean 'openai'?"),
         (["--upstream", "localhost", "--", "touch", "ran"], "give a base URL"),
         (["--url", "sqlite:////no/such/folder/x.db", "--", "touch", "ran"], "/no/such/folder"),
@@ -236,18 +237,15 @@ def test_what_cannot_be_started_is_said_and_the_program_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with patch.dict(os.environ, environment(tmp_path, arguments, OPENAI_API_KEY=""), clear=True):
+    variables = environment(tmp_path, arguments, OPENAI_API_KEY="") | (
+        {"PATH": "/nowhere"} if arguments == ["claude"] else {}
+    )
+    with patch.dict(os.environ, variables, clear=True):
         done = CliRunner().invoke(main, ["launch", *arguments], prog_name="agentcascade")
     assert done.exit_code in (1, 2), done.stderr
     assert words in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_program_that_is_not_installed_is_named_with_what_installs_it(tmp_path: Path) -> None:
-    done = launched(tmp_path, "claude", PATH="/nowhere")
-    assert done.returncode == 1
-    assert "claude is not installed, or not on PATH: npm install -g @anthropic-ai/claude-code" in done.stderr
 
 
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:

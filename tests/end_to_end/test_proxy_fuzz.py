@@ -23,7 +23,7 @@ from agentcascade.config.load import CascadeConfig
 from tests.proxy import Proxy, serving
 from tests.proxy import settings as configuration
 
-EXAMPLES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", 60))
+EXAMPLES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", 30))
 EPISODE = "ep-known"
 STORED: list[str] = []
 """Id of a response that is stored."""
