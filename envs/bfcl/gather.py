@@ -13,7 +13,7 @@ import argparse
 import json
 import lzma
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def possible_answers(data: Path) -> Iterator[dict[str, Any]]:
                 yield {"id": canonical(id), "ground_truth": row.get("ground_truth")}
 
 
-def answers(results: Path, models: Iterable[str]) -> Iterator[dict[str, Any]]:
+def answers(results: Path, models: Collection[str]) -> Iterator[dict[str, Any]]:
     known = [path.name for path in sorted((results / "result").glob("*")) if path.is_dir()]
     if not known:
         raise EnvironmentFailed(f"{results} is no day of BFCL-Result: it has no result/MODEL")

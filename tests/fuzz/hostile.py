@@ -260,10 +260,10 @@ def parsers() -> dict[str, Parser]:
     model = ("text", "json", "lines", "python", "sql")
     return {
         **{
-            f"actions.{n}": Parser(model, plain(lambda t, f=f: f.parse(said(t))), invalid)
+            f"actions.{n}": Parser(model, plain(lambda t, f=f: f.parse(said(t))), invalid)  # type: ignore[misc]
             for n, f in formats.items()
             if n != "tools"
-        },  # type: ignore[misc]
+        },
         "actions.tools": Parser(("json",), tools, invalid),
         "actions.fold": Parser(model, plain(lambda t: folded.parse(said(t))), invalid),
         "actions.regex": Parser(model, plain(lambda t: slow.parse(said(t))), invalid),

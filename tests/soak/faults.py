@@ -59,7 +59,7 @@ threading.Event().wait()
 
 
 def answered(
-    url: str, name: str, seconds: float, *, limit: int = 0, during: Callable[[], None] = lambda: None
+    url: str, name: str, seconds: float, *, limit: int = 0, during: Callable[[], object] = lambda: None
 ) -> set[str]:
     """Ids of the steps that a process answered until it was killed."""
     process = subprocess.Popen(

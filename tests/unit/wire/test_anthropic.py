@@ -62,7 +62,8 @@ USER = st.one_of(
 SAID = st.one_of(st.text(max_size=9), st.sampled_from(["", " ", "\n\n", " a", "a\n"]))
 """What models do say, and the least of it is not a word."""
 CITATION = {"type": "char_location", "cited_text": " ", "document_index": 0, "start_char_index": 0, "end_char_index": 1}
-CITED = st.one_of(st.just({}), st.lists(st.just(CITATION), min_size=1, max_size=2).map(lambda c: {"citations": c}))
+CITATIONS = st.lists(st.just(CITATION), min_size=1, max_size=2)
+CITED: st.SearchStrategy[dict[str, Any]] = st.one_of(st.just({}), CITATIONS.map(lambda c: {"citations": c}))
 THOUGHT = st.one_of(
     st.builds(lambda t, s: {"type": "thinking", "thinking": t, "signature": s}, SAID, st.one_of(NAMES, st.just(""))),
     st.builds(lambda d: {"type": "redacted_thinking", "data": d}, NAMES),

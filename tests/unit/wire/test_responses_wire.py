@@ -172,8 +172,11 @@ def openais_events(output: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
 
     for index, item in enumerate(output):
         at = {"output_index": index}
-        begun = {"message": {"content": []}, "reasoning": {"summary": []}, "function_call": {"arguments": ""},
-                 "custom_tool_call": {"input": ""}}.get(item["type"], {})  # fmt: skip
+        empty: dict[str, dict[str, Any]] = {
+            "message": {"content": []}, "reasoning": {"summary": []}, "function_call": {"arguments": ""},
+            "custom_tool_call": {"input": ""},
+        }  # fmt: skip
+        begun = empty.get(item["type"], {})
         yield {"type": "response.output_item.added", **at, "item": {**item, **begun}}
         for i, part in enumerate(item.get("summary", ())):
             yield {"type": "response.reasoning_summary_part.added", **at, "summary_index": i, "part": part}
