@@ -14,6 +14,9 @@ COMPONENTS = 128
 """Directions kept of a key to find candidates; they are ranked on all of its bytes afterwards."""
 PROBES = 24
 """Lists searched at least; one in 80 of many lists."""
+LONG, OF_LONG = 4, 2 / 3
+"""Of lists that have grown so many times longer, this share is searched: as much is found in them (recall@6 of recorded
+episodes .960 and .961, `bench_retrieval.py` with 100,000 steps)."""
 AT_ONCE = 4_000
 """Keys handled at a time."""
 FEW = 64
@@ -33,11 +36,8 @@ class InvertedFile:
         self._basis = np.ascontiguousarray(directions[:, ::-1][:, : min(COMPONENTS, dimension)].T, dtype=np.float32)
         lists = list_count(size)
         self._index = library.index_factory(len(self._basis), f"IVF{lists},SQ8", library.METRIC_INNER_PRODUCT)
-        self._index.nprobe, self._index.cp.seed, self._index.cp.niter = (
-            min(lists, max(PROBES, lists // 80)),
-            seed + 1,
-            8,
-        )
+        self._size, self._probes = size, min(lists, max(PROBES, lists // 80))
+        self._index.nprobe, self._index.cp.seed, self._index.cp.niter = self._probes, seed + 1, 8
         self._index.cp.min_points_per_centroid = 1
         self._index.train(np.concatenate([first @ self._basis.T, *(keys @ self._basis.T for keys in sample)]))
         self._every = library.SearchParametersIVF(nprobe=lists)
@@ -61,6 +61,8 @@ class InvertedFile:
         if not len(lists):
             return
         self._index.add_core(len(components), self._pointer(components), None, self._pointer(lists))
+        if len(self) > LONG * self._size:
+            self._index.nprobe = max(1, int(OF_LONG * self._probes))
 
     def candidates(self, key: Vectors, count: int) -> IdArray:
         query = inner_products(self._basis, key)[None]

@@ -61,3 +61,24 @@ def test_candidates_of_a_compressed_store_have_the_products_of_their_bytes(count
         assert len(positions) == count
         assert scores == pytest.approx(store.keys(positions) @ query, rel=1e-4, abs=1e-4)
     assert np.abs(store.keys(np.arange(1_000)) - keys).max() <= np.abs(keys).max() / 254 + 1e-6
+
+
+def test_of_lists_that_grew_long_fewer_are_searched_and_as_much_is_found() -> None:
+    rng = np.random.default_rng(2)
+    centres = rng.normal(size=(400, WIDTH)).astype(np.float32)
+    keys = (centres[rng.integers(400, size=12_000)] + 0.3 * rng.normal(size=(12_000, WIDTH))).astype(np.float32)
+    store, queries = CompressedStore(WIDTH, 0), keys[::400] + np.float32(0.1)
+    store.add(keys[:2_400])
+    store.use(store.trained(2_400, store.keys))
+    assert store._file is not None
+    searched = [store._file._index.nprobe]
+    for part in np.array_split(keys[2_400:], 12):
+        store.add(part)
+        searched.append(store._file._index.nprobe)
+    assert searched[0] == searched[9] > searched[10] == searched[-1], "beyond four times as many"
+    found = 0
+    for query in queries:
+        positions, scores, _ = store.nearest(query, 96)
+        best = set(np.argsort(-(keys @ query))[:6].tolist())
+        found += len(best & set(positions[np.argsort(-scores)[:6]].tolist()))
+    assert found / (6 * len(queries)) >= 0.95
