@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from agentcascade._util import forking
@@ -25,6 +26,16 @@ class LRUCache(Generic[K, V]):
                 self._items.move_to_end(key)
                 return self._items[key]
             return None
+
+    def get_many(self, keys: Sequence[K]) -> list[V | None]:
+        """As `get` for each of `keys`, under one lock."""
+        items = self._items
+        with self._lock:
+            found = [items.get(key) for key in keys]
+            for key, value in zip(keys, found):
+                if value is not None:
+                    items.move_to_end(key)
+        return found
 
     def put(self, key: K, value: V) -> None:
         with self._lock:

@@ -267,10 +267,11 @@ class Bank:
         That is banked under its id (`exclude_trajectory`), or names it in its metadata (`exclude_episode`, empty for an
         id that no caller gave).
         """
-        found = [self._trajectories.get(group) for _, group, _ in hits]
+        groups = [group for _, group, _ in hits]
+        found = self._trajectories.get_many(groups)
         if any(trajectory is None for trajectory in found):
-            await apart(self._load, [group for _, group, _ in hits])
-            found = [self._trajectories.get(group) for _, group, _ in hits]
+            await apart(self._load, groups)
+            found = self._trajectories.get_many(groups)
         before, after = window or (self._before, self._after)
         windows: list[Demonstration] = []
         taught: dict[str, list[Demonstration]] = {}

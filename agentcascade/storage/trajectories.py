@@ -17,6 +17,7 @@ from agentcascade.messages import without_lone_surrogates
 from agentcascade.storage.tables import embeddings, removals, steps, trajectories
 from agentcascade.storage.upsert import upsert
 from agentcascade.types import Step, Trajectory
+from agentcascade.types.base import unchecked
 
 log = logging.getLogger("agentcascade.storage")
 
@@ -139,16 +140,18 @@ def read_trajectories(connection: Connection, pks: Collection[int]) -> dict[int,
     by_key = {}
     for part in chunks(sorted(pks)):
         heads = connection.execute(select(trajectories).where(trajectories.c.pk.in_(part))).mappings().all()
-        steps_of: dict[int, list[Step]] = {h["pk"]: [] for h in heads}
+        # One set of fields for all steps of a trajectory: half as many objects that a full collection goes through.
+        steps_of: dict[int, tuple[set[str], list[Step]]] = {h["pk"]: (set(Step.model_fields), []) for h in heads}
         query = select(steps).where(steps.c.trajectory.in_(part)).order_by(steps.c.trajectory, steps.c.position)
         for row in connection.execute(query):
             if row.trajectory in steps_of:
-                step = Step.model_construct(observation=row.observation, reasoning=row.reasoning, action=row.action)
-                steps_of[row.trajectory].append(step)
+                given, read = steps_of[row.trajectory]
+                values = {"observation": row.observation, "reasoning": row.reasoning, "action": row.action}
+                read.append(unchecked(Step, values, given))
         fields = [f for f in Trajectory.model_fields if f != "steps"]
         for head in heads:
             values = {f: head[f] for f in fields}
-            by_key[head["pk"]] = Trajectory.model_construct(**values, steps=tuple(steps_of[head["pk"]]))
+            by_key[head["pk"]] = Trajectory.model_construct(**values, steps=tuple(steps_of[head["pk"]][1]))
     return by_key
 
 

@@ -70,7 +70,7 @@ def unchecked(kind: type[F], values: dict[str, Any], given: set[str]) -> F:
     Args:
         kind: A class without private attributes.
         values: Of all fields.
-        given: Fields that do not have their defaults; both are the value's from now on.
+        given: Names of the fields that were given, as `model_fields_set` has them; both are the value's from now on.
     """
     made = object.__new__(kind)
     put = object.__setattr__
