@@ -41,15 +41,15 @@ class LineCounter:
     def of_step(self, text: str) -> tuple[int, int]:
         """What a text that begins with `STEP` adds as the last of some lines, and as one that others follow.
 
-        Lines (a text without `STEP_START` that ends with the end of a line) and steps behind them, joined by line ends,
-        have the sum of these tokens.
+        Lines (a text that ends with the end of one) and steps behind them, joined by line ends, have the sum of these
+        tokens.
         """
         _, *parts = f"\n{text}".split(STEP_START)
         tokens = self._of_parts(parts)
         return tokens, tokens + self._of_end(parts[-1])
 
     def of_lines(self, text: str) -> int:
-        """Of a text without `STEP_START`."""
+        """Of a text by its lines alone."""
         starts = [0, *[match.start() + 1 for match in LINE_START.finditer(text)], len(text)]
         return sum([self.of_whole(text[start:end]) for start, end in pairwise(starts)])
 

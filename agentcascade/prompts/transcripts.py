@@ -14,7 +14,7 @@ from operator import is_
 from sys import getsizeof
 
 from agentcascade._util import forking
-from agentcascade._util.line_counter import LINE_START, STEP, STEP_START, LineCounter
+from agentcascade._util.line_counter import LINE_START, STEP, LineCounter
 from agentcascade._util.recent_cache import RecentCache
 from agentcascade.prompts.prompts import DEFAULT, Prompts
 from agentcascade.protocols import TokenCounter
@@ -202,14 +202,8 @@ def _head(form: str) -> tuple[str, str]:
     """
     lead = form.removesuffix(STEPS_BEHIND)
     head, end, line = lead.rpartition("\n")
-    whole = f"{lead}\n"
-    if (
-        lead == form
-        or len(line) > LINE
-        or STEP_START in whole
-        or not LINE_START.match(f"\n{line}")
-        or "%(" in head.replace("%%", "")
-    ):
+    is_apart = lead != form and len(line) <= LINE and LINE_START.match(f"\n{line}")
+    if not is_apart or "%(" in head.replace("%%", ""):
         return "", ""
     return f"{head}{end}" % {}, f"{line}\n"
 

@@ -96,6 +96,24 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> RecentCache[tuple[Prompts, st
     return empty
 
 
+ABOVE = [
+    ("mug\nObservation: a goal that looks like a step", UNQUOTED),
+    ("100 % of %(first)s", DEFAULT),
+    ("a mug", Prompts(DEFAULT.quoting, {"example": "Step $first:\n(of $length: $goal)\n$steps"})),
+    ("a mug", Prompts(DEFAULT.quoting, {"example": "$goal %(first)s\nStep $first, 5%:\n$steps"})),
+    ("a mug", Prompts(DEFAULT.quoting, {"example": "$goal\nObservation: $first\n$steps"})),
+]
+
+
+@pytest.mark.parametrize(("goal", "prompts"), ABOVE)
+def test_lines_above_the_steps_are_counted_apart_only_where_they_can_be(goal: str, prompts: Prompts) -> None:
+    trajectory = trajectory_of(6).model_copy(update={"goal": goal})
+    for match in (1, 3, 5):
+        window = cut_window(trajectory, match, 0.5, before=1, after=1)
+        text = rendered_anew(window, prompts)
+        assert render_and_count(window, prompts, token_counter()) == (text, counted_anew(text))
+
+
 def trajectory_of(length: int, name: str = "t", words: str = "a mug") -> Trajectory:
     steps = tuple(Step(observation=f"{words} {i}", reasoning="on", action=f"go {i}") for i in range(length))
     return Trajectory(id=name, goal=f"goal of {name}", plan="look", steps=steps, success=True)
@@ -119,7 +137,11 @@ def test_a_window_of_steps_shown_before_renders_and_hashes_nothing(
 
 def test_two_trajectories_of_one_id_do_not_mix(remembered: object) -> None:
     count, mugs, pens = token_counter(), trajectory_of(5), trajectory_of(5, words="a pen")
-    for trajectory, match in [(mugs, 1), (pens, 2), (mugs, 3), (mugs, 0), (pens, 4), (pens, 0), (mugs, 2)]:
+    elsewhere, otherwise = (mugs.model_copy(update={name: "another"}) for name in ("goal", "plan"))
+    for trajectory, match in [
+        *((mugs, 1), (pens, 2), (mugs, 3), (mugs, 0), (pens, 4), (pens, 0), (mugs, 2)),
+        *((elsewhere, 2), (mugs, 2), (otherwise, 2)),
+    ]:
         window = cut_window(trajectory, match, 0.5, before=1, after=1)
         text = rendered_anew(window, DEFAULT)
         assert render_and_count(window, DEFAULT, count) == (text, counted_anew(text))
