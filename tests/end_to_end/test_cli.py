@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import agentcascade
 from agentcascade.bench import worker
 from agentcascade.cli import main
+from agentcascade.types import Mode
 
 ANSWERS = ["Thought: It is shut.\nAction: open door 1", "Thought: Now in.\nAction: go in"]
 PRICE = agentcascade.Price(input=3, output=15)
@@ -41,11 +42,12 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ) as cascade:
 
         async def play() -> None:
-            for mode, namespace, goal in (
+            episodes: tuple[tuple[Mode, str, str], ...] = (
                 ("collect", "a", "enter the house"),
                 ("collect", "b", "enter the barn"),
                 ("cascade", "a", "enter the house"),
-            ):
+            )
+            for mode, namespace, goal in episodes:
                 episode = cascade.episode(goal=goal, mode=mode, namespace=namespace)
                 messages = [{"role": "user", "content": f"{goal}: a door 1 is here"}]
                 await episode.complete(messages)

@@ -23,7 +23,7 @@ from agentcascade.errors import StorageError
 from agentcascade.storage import open_database, trajectories
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.rate_limiter import RateLimiter
-from agentcascade.storage.recorder import write_records
+from agentcascade.storage.record_rows import write_records
 from agentcascade.storage.sessions import Sessions
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Usage, now
 from tests.chromium import chromium, complaints, requested, resize
@@ -281,12 +281,13 @@ def test_an_episode_shows_each_sample_beside_the_others(page, site):
 
 def test_lists_go_on_page_by_page_without_a_step_twice(site):
     for path, wanted in (("/dashboard/steps?taken=student", 30), ("/dashboard/episodes?period=7d", 5)):
-        seen, address = [], path
+        seen: list[str] = []
+        address: str | None = path
         while address:
             answer = site.get(address).text
             seen += re.findall(r'<a href="/dashboard/episode\?([^"]*)" ?', answer)
             following = re.search(r'rel="next" href="([^"]*)"', answer)
-            address = following and following[1].replace("&amp;", "&")
+            address = following[1].replace("&amp;", "&") if following else None
         assert len(seen) == len(set(seen)) == wanted, path
 
 

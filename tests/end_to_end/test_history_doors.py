@@ -8,7 +8,10 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.responses import ResponseInputItemParam
 
+from agentcascade.config.keywords import HistoryKeywords
+from agentcascade.integrations.openai import Wrapped
 from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
@@ -21,7 +24,7 @@ from tests import fake_anthropic
 from tests.fake_anthropic import FakeAnthropic
 from tests.proxy import serving, settings
 
-HISTORY = {"keep": 2, "every": 2, "carry": 150}
+HISTORY: HistoryKeywords = {"keep": 2, "every": 2, "carry": 150}
 STEPS = 7
 NOTE = "This text is long and nobody will ever ask for it again. " * 12
 CARRIED = "TICKET-0-77"
@@ -106,7 +109,7 @@ def test_chat_and_responses_doors(tmp_path: Path) -> None:
             assert response.output_text == "the teacher"
             check_sent(fake)
             fake.requests.clear()
-            more = [{"type": "message", "role": "user", "content": "Thanks. And now?"}]
+            more: list[ResponseInputItemParam] = [{"type": "message", "role": "user", "content": "Thanks. And now?"}]
             client.responses.create(model="default", previous_response_id=response.id, input=more)
             teacher = next(r.body for r in fake.requests if "student" not in r.body["model"])
             assert [m["content"] for m in teacher["messages"] if m["role"] == "tool"] == [
@@ -128,7 +131,7 @@ def test_a_wrapped_client(tmp_path: Path) -> None:
         try:
             client.chat.completions.create(model="teacher", messages=messages)
         finally:
-            client.agentcascade.close()
+            Wrapped.of(client).close()
         check_sent(fake)
     assert json.dumps(messages) == before
 
@@ -144,7 +147,7 @@ def test_the_messages_door_with_claude_as_bounded_teacher(tmp_path: Path, stream
             {"role": "user", "content": [*results, {"type": "text", "text": "Go on."}] if step % 2 else results},
         ]
     tool = {"name": "look", "description": "Look.", "input_schema": {"type": "object", "properties": {"at": {}}}}
-    body = {"model": "default", "max_tokens": 2000, "messages": messages, "tools": [tool]}
+    body: dict[str, Any] = {"model": "default", "max_tokens": 2000, "messages": messages, "tools": [tool]}
     body["system"] = "You are an agent."
     with FakeAnthropic([fake_anthropic.text("done")]) as claude, FakeOpenAI() as fake:
         base = settings(fake, tmp_path, mode="teacher", retrieval={"k": 0}, history={**HISTORY, "teacher": True})

@@ -181,7 +181,7 @@ def test_without_a_terminal_nothing_is_asked(init: Callable[..., Result], tmp_pa
     assert not (tmp_path / "wrong.yaml").exists()
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=40), st.sampled_from(SHORT))
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40), st.sampled_from(SHORT))
 @settings(max_examples=30)
 def test_any_name_is_written_so_that_it_is_read_again(name: str, preset: str) -> None:
     assert yaml.safe_load(f"key: {scalar(name)}") == {"key": name}

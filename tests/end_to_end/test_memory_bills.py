@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agentcascade.assembly.memory import build_memory
+from agentcascade.config.keywords import ModelKeywords
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.routers.tier.baselines import FixedTiers
 from agentcascade.storage import open_database
@@ -43,8 +44,8 @@ def say(request: Request) -> Reply:
     return Reply(texts=(f"Result:\n{said}" if "Result:" in text else said,), usage=USAGE)
 
 
-async def recalled(fake: Any, tmp_path: Path, axis: str, tiers: Any, times: int = 1) -> list[Recall]:
-    models = {
+async def recalled(fake: Any, tmp_path: Path, axis: Any, tiers: Any, times: int = 1) -> list[Recall]:
+    models: dict[Any, ModelKeywords] = {
         size: {"name": f"openai/{size}", "api_base": fake.url, "api_key": "x", "price": price, "retries": 0}
         for size, price in PRICES.items()
     }

@@ -671,8 +671,8 @@ def test_an_answer_model_is_tried_before_anything_is_played(data: Path, fake_ope
     assert len(denied.requests) == 2
 
     good = fake_openai([Reply(texts=("11 dollars",))])
-    options = ("--answer-model", "openai/mine", "--api-base", good.url, "--answer-price", "1/2")
-    run("bench", "locomo", "--data", data, "--policy", "all-low", *options, "--out", "out")
+    priced = ("--answer-model", "openai/mine", "--api-base", good.url, "--answer-price", "1/2")
+    run("bench", "locomo", "--data", data, "--policy", "all-low", *priced, "--out", "out")
     assert len(good.requests) > 10
 
 
@@ -683,7 +683,7 @@ def test_tiers_that_fall_again_and_again_are_no_measurement(data: Path, fake_ope
     model = f"{{name: openai/tier, api_base: '{fake.url}', retries: 0, price: {{input: 1, output: 2}}}}"
     Path("own.yaml").write_text(f"memory: {{axis: reasoning, embedder: 'hashing:64', models: {{large: {model}}}}}\n")
     command = ("bench", "locomo", "--data", data, "--config", "own.yaml", "--policy", "all-high", "--out", "out")
-    command = (*command, "--concurrency", "1")
-    said = " ".join(run(*command, ok=False).output.split())
+    one_by_one = (*command, "--concurrency", "1")
+    said = " ".join(run(*one_by_one, ok=False).output.split())
     assert "5 memories in a row were made by lower tiers than asked for: " in said
     assert "out of credit" in said

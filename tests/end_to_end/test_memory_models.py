@@ -42,15 +42,13 @@ def able(request: Request) -> Reply:
 def opened(fake: FakeOpenAI, folder: Path, price: Any = PRICE, **settings: Any) -> Memory:
     """All tiers high; only the high ones ask a chat model."""
     large = {"name": "openai/large", "api_base": fake.url, "api_key": "x", "retries": 0}
+    large |= {"price": price} if price else {}
+    memory: Any = {"axis": "implementation", "models": {"large": large}, **settings}
     return build_memory(
         router=FixedTiers("high"),
         bank={"url": f"sqlite:///{folder / 'memory.db'}"},
         retrieval={"embedder": "hashing"},
-        memory={
-            "axis": "implementation",
-            "models": {"large": large | ({"price": price} if price else {})},
-            **settings,
-        },
+        memory=memory,
     )
 
 
@@ -132,4 +130,4 @@ async def test_a_model_without_a_price_costs_an_unknown_amount(fake_openai: Any,
     assert recall.dollars is None
     assert [run.dollars for run in recall.runs] == [None] * 5
     assert rows(tmp_path, recall) == [None] * 5
-    assert billed(tmp_path) == (None, 0)
+    assert billed(tmp_path) == (None, Decimal(0))

@@ -132,7 +132,7 @@ class TestTheSdk:
             with pytest.raises(anthropic.RateLimitError, match="slow down") as raised:
                 said(client, streamed)
             assert raised.value.response.headers["retry-after"] == "3"
-            assert raised.value.body["error"]["type"] == "rate_limit_error"
+            assert error_of(raised) == "rate_limit_error"
             with pytest.raises(anthropic.BadRequestError, match="too many"):
                 said(client, streamed)
             with pytest.raises(anthropic.NotFoundError, match="no model 'claude-x'"):
@@ -142,9 +142,9 @@ class TestTheSdk:
             with pytest.raises(anthropic.BadRequestError, match=r"messages\.0\.content\.0\.text"):
                 said(client, streamed, messages=[{"role": "user", "content": [{"type": "text"}]}])
             big = anthropic.Anthropic(base_url=proxy.base, api_key="x", max_retries=0)
-            with pytest.raises(anthropic.APIStatusError) as raised:
+            with pytest.raises(anthropic.APIStatusError) as too_large:
                 said(big, streamed, messages=[{"role": "user", "content": "x" * (proxy.config.server.max_body_bytes)}])
-            assert (raised.value.status_code, raised.value.body["error"]["type"]) == (413, "request_too_large")
+            assert (too_large.value.status_code, error_of(too_large)) == (413, "request_too_large")
 
 
 def test_a_tool_runner_sends_whole_conversations(tmp_path: Path) -> None:
@@ -178,11 +178,10 @@ def test_a_stream_that_fails_in_the_middle_ends_in_an_error_event(tmp_path: Path
         ):
             got += stream.text_stream
         assert "".join(got).split() == ["one", "two", "three"]
-        assert raised.value.body["type"] == "error"
-        assert raised.value.body["error"]["type"] == "overloaded_error"
+        assert error_of(raised) == "overloaded_error"
         with pytest.raises(anthropic.APIStatusError) as raised:
             said(client, True)
-        assert raised.value.body["error"]["type"] == "api_error"
+        assert error_of(raised) == "api_error"
 
 
 class TestClaudeCode:
@@ -283,13 +282,14 @@ class TestOtherTeachers:
         fake = FakeOpenAI([Said(texts=("y",))])
         with chat_teacher(tmp_path, fake) as proxy:
             file = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
-            for words, more in {
+            refused: dict[str, dict[str, Any]] = {
                 "tools.0.type 'web_search_20250305'": {"tools": [{"type": "web_search_20250305", "name": "w"}]},
                 "mcp_servers": {"mcp_servers": [{"type": "url", "url": "https://x", "name": "n"}]},
                 "a_field_of_tomorrow": {"a_field_of_tomorrow": 1},
                 "speed": {"speed": "fast"},
                 "whose source is a file": {"messages": [{"role": "user", "content": [file]}]},
-            }.items():
+            }
+            for words, more in refused.items():
                 response = post(proxy, **more)
                 assert response.status_code == 400, more
                 assert words in response.json()["error"]["message"]
@@ -297,6 +297,13 @@ class TestOtherTeachers:
             response = post(proxy, thinking={"type": "adaptive"}, context_management={"edits": []})
             assert response.status_code == 200
             assert response.headers["x-agentcascade-ignored"] == "context_management,thinking"
+
+
+def error_of(raised: pytest.ExceptionInfo[Any]) -> str:
+    """The type of an error in Anthropic's envelope."""
+    body = raised.value.body
+    assert body["type"] == "error"
+    return str(body["error"]["type"])
 
 
 def post(proxy: Proxy, key: str = "", headers: dict[str, str] | None = None, **body: Any) -> Any:
@@ -364,7 +371,7 @@ class TestPassthrough:
     @pytest.mark.parametrize("how", [{"api_key": fake_anthropic.KEY}, {"auth_token": "sk-ant-oat01-" + "o" * 40}])
     @pytest.mark.parametrize("streamed", [False, True])
     def test_key_and_model_are_passed_on_and_kept_nowhere(
-        self, tmp_path: Path, streamed: bool, how: dict[str, str], monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, streamed: bool, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-the-server")
         (key,) = how.values()

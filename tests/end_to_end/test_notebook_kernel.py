@@ -48,6 +48,7 @@ def test_the_notebook_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.Monk
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not committed"
     notebook.cells += [nbformat.v4.new_code_cell(TRAP), nbformat.v4.new_code_cell(SHADOWS)]
     manager = AsyncKernelManager()
+    assert manager.kernel_spec is not None
     manager.kernel_spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     nbclient.NotebookClient(notebook, km=manager, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -72,7 +72,7 @@ def test_the_model_that_a_client_names_is_asked_with_its_own_key(
     with FakeOpenAI() as fake, passing(tmp_path, fake) as proxy:
         for key, model in ((ALICE, "gpt-one"), (BOB, "org/gpt-two")):
             client = openai.OpenAI(api_key=key, base_url=f"{proxy.base}/v1", organization="org-7", max_retries=0)
-            said = client.chat.completions.create(
+            said: Any = client.chat.completions.create(
                 model=model, messages=[{"role": "user", "content": "hi"}], stream=stream, seed=7, temperature=0.25
             )
             text = "".join(c.choices[0].delta.content or "" for c in said if c.choices) if stream else None

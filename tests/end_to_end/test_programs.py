@@ -306,9 +306,11 @@ async def test_a_langgraph_agent_on_the_chat_model_itself(tmp_path: Path) -> Non
 
     with FakeOpenAI(answers_one) as fake:
         model = {"api_base": fake.url, "api_key": "x", "retries": 0, "price": PRICE}
+        teacher: Any = {"name": "openai/teacher", **model}
+        student: Any = {"name": "openai/student", **model}
         async with build(
-            teacher={"name": "openai/teacher", **model},
-            student={"name": "openai/student", **model},
+            teacher=teacher,
+            student=student,
             bank={"url": f"sqlite:///{tmp_path}/cascade.db"},
             retrieval={"embedder": "hashing", "index": "exact"},
             prompt={"min_demonstrations": 0},

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def replicas(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
         config.write_text(yaml.safe_dump(settings))
         started = [stack.enter_context(serving(config)) for _ in range(COUNT)]
         for _, client, log in started:
-            until(lambda client=client: ready(client), 180, log.read_text)
+            until(partial(ready, client), 180, log.read_text)
         yield Replicas(fake, config, [client for _, client, _ in started])
         fake.released.set()
 
@@ -159,13 +160,16 @@ def test_what_one_replica_collects_and_the_other_closes_both_show_their_student(
         said = replicas.chat(replica, key).json()["agentcascade"]
         return bool(said["demonstrations"]) and said["answered_by"] == "student"
 
-    took = [until(lambda replica=replica: shown(replica), 60) for replica in range(COUNT)]
+    def hidden(replica: int) -> bool:
+        return not shown(replica)
+
+    took = [until(partial(shown, replica), 60) for replica in range(COUNT)]
     print(f"seconds until a demonstration was shown by each replica: {[round(t, 1) for t in took]}")
     assert "take the mug" in replicas.prompts("student")[-1]
     shown_window = replicas.chat(0, key).json()["agentcascade"]["demonstrations"][0]
     run(replicas.config, "bank", "remove", shown_window.split(":")[0])
     for replica in range(COUNT):
-        until(lambda replica=replica: not shown(replica), 60)
+        until(partial(hidden, replica), 60)
 
 
 def test_a_budget_holds_over_both(replicas: Replicas) -> None:
@@ -272,18 +276,25 @@ def test_a_revoked_key_and_the_kill_switch_reach_both_within_seconds(replicas: R
     assert all(replicas.chat(r, key, model="plain").status_code == 200 for r in range(COUNT))
     id = key.split("-")[1]
     run(replicas.config, "keys", "revoke", id)
+
+    def refused(replica: int) -> bool:
+        return replicas.chat(replica, key, model="plain").status_code == 401
+
     for replica in range(COUNT):
-        until(lambda replica=replica: replicas.chat(replica, key, model="plain").status_code == 401, 60)
+        until(partial(refused, replica), 60)
 
     def mode(replica: int) -> str:
         return str(replicas.chat(replica, other).json()["agentcascade"]["mode"])
+
+    def has_mode(replica: int, wanted: str) -> bool:
+        return mode(replica) == wanted
 
     assert {mode(replica) for replica in range(COUNT)} == {"cascade"}
     run(replicas.config, "switch", "teacher")
     try:
         for replica in range(COUNT):
-            until(lambda replica=replica: mode(replica) == "teacher", 60)
+            until(partial(has_mode, replica, "teacher"), 60)
     finally:
         run(replicas.config, "switch", "normal")
     for replica in range(COUNT):
-        until(lambda replica=replica: mode(replica) == "cascade", 60)
+        until(partial(has_mode, replica, "cascade"), 60)

@@ -196,7 +196,7 @@ def test_a_share_of_the_episodes_is_in_the_cascade(serve: Serve) -> None:
 
 def test_what_only_the_server_may_set_does_not_go_upstream(serve: Serve) -> None:
     proxy, fake = serve(mode="teacher")
-    evil = {"api_base": "http://evil", "api_key": "mine", "base_url": "http://evil", "extra_headers": {"x": "y"}}
+    evil: Any = {"api_base": "http://evil", "api_key": "mine", "base_url": "http://evil", "extra_headers": {"x": "y"}}
     evil |= {"mock_response": "hacked", "custom_llm_provider": "x", "num_retries": 9, "model_list": [], "timeout": 999}
     assert proxy.chat(**evil, top_p=0.5).json()["choices"][0]["message"]["content"] == "teacher says so"
     (request,) = fake.requests

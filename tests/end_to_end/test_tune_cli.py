@@ -97,10 +97,14 @@ async def test_the_rule_is_a_configuration_that_acts(tmp_path: Path) -> None:
     rule = yaml.safe_load((tmp_path / "out" / "rule.yaml").read_text())
     config = CascadeConfig.load(tmp_path / "out" / "rule.yaml")
     n = rule["router"]["options"]["n"]
-    models = {"teacher": ScriptedModel(["t"]), "student": ScriptedModel(["s"])}
-    bank = {"url": f"sqlite:///{tmp_path / 'b.db'}"}
-    sections = {"router": config.router, "sampling": config.sampling, "retrieval": {"k": 0}, "bank": bank}
-    async with build(**models, **sections) as cascade:
+    async with build(
+        teacher=ScriptedModel(["t"]),
+        student=ScriptedModel(["s"]),
+        router=config.router,
+        sampling=config.sampling,
+        retrieval={"k": 0},
+        bank={"url": f"sqlite:///{tmp_path / 'b.db'}"},
+    ) as cascade:
         answer = await cascade.episode("go").complete([{"role": "user", "content": "Task: go"}])
     assert answer.agentcascade.answered_by == "student"
     assert answer.agentcascade.samples <= n
