@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 import httpx
@@ -11,6 +13,8 @@ from openai import APIError
 from openai._streaming import SSEDecoder
 
 END = b"\n\n"
+END_SECONDS = 0.25
+"""For which the end of a body is waited for behind its last event; a new connection takes about as long."""
 
 
 class ChunkStream:
@@ -21,8 +25,10 @@ class ChunkStream:
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         """Raises `APIError` for an error that comes as an event, and `ValueError` for data that is no JSON."""
-        async for text in event_data(self._response.aiter_bytes()):
+        body = self._response.aiter_bytes()
+        async for text in event_data(body):
             if text.startswith("[DONE]"):
+                await _read_on(body)
                 return
             data = json.loads(text)
             if isinstance(data, Mapping) and data.get("error"):
@@ -37,6 +43,17 @@ class ChunkStream:
 
     async def __aexit__(self, *_: object) -> None:
         await self._response.aclose()
+
+
+async def _read_on(body: AsyncIterator[bytes]) -> None:
+    """Wait for the end of a body whose last event was read: it often comes in a packet of its own.
+
+    A connection that is closed before is not used again, which costs the next stream a handshake.
+    """
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(END_SECONDS):
+            async for _ in body:
+                pass
 
 
 async def event_data(body: AsyncIterator[bytes]) -> AsyncIterator[str]:

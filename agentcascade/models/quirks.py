@@ -82,7 +82,7 @@ MODELS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     (r".*(gemini|vertex|bedrock|fireworks)", {"inlines_references": True}),
     (r"(openai|azure)/", {"token_factor": Decimal(1)}),
     (r"xai/", {"most_top_logprobs": 8}),
-    (r"(dashscope|fireworks_ai)/", {"most_top_logprobs": 5}),
+    (r"dashscope/", {"most_top_logprobs": 5}),
     (r"(openai|azure)/(ft:)?(o\d|gpt-[5-9])", {"limit_parameter": "max_completion_tokens"}),
     (r".*gpt-4o-mini", {"image_tokens": {"low": 2_833, "": 48_169}}),  # billed as if it were a large model
     (
