@@ -23,6 +23,8 @@ log = logging.getLogger("agentcascade.storage")
 BUSY_SECONDS = 20
 LIBPQ_OPTIONS = {"connect_timeout": 10, "tcp_user_timeout": 15_000, "keepalives_idle": 15, "keepalives_interval": 5}
 """A connection into a network that loses everything ends, instead of waiting for a quarter of an hour."""
+POOLED = "pooled"
+"""In the `info` of a connection to PostgreSQL: whether a pooler is in between."""
 _warned_of: set[Path] = set()
 
 
@@ -85,8 +87,12 @@ def _private(path: Path) -> None:
             )
 
 
-def _set_up_postgres(connection: Any, _: Any) -> None:
-    """PostgreSQL's texts hold neither NUL nor lone surrogates, which tools' outputs may: they are replaced."""
+def _set_up_postgres(connection: Any, record: Any) -> None:
+    """PostgreSQL's texts hold neither NUL nor lone surrogates, which tools' outputs may: they are replaced.
+
+    Behind a pooler (PgBouncer) two transactions may be two servers' sessions: nothing is kept in one, so no statement
+    is prepared. It is known by the process that answers, which is not the one that the pooler named.
+    """
     from psycopg.adapt import Dumper
 
     class Texts(Dumper):
@@ -94,6 +100,11 @@ def _set_up_postgres(connection: Any, _: Any) -> None:
             return obj.replace("\0", "\ufffd").encode(errors="replace")
 
     connection.adapters.register_dumper(str, Texts)
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    connection.rollback()
+    record.info[POOLED] = row is not None and row[0] != connection.info.backend_pid
+    if record.info[POOLED]:
+        connection.prepare_threshold = None
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

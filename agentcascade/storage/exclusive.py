@@ -1,7 +1,8 @@
 """Exclusive names: each held by one at a time over the processes of a database, and free when its holder is gone.
 
-A file lock beside an SQLite file, an advisory lock of PostgreSQL: a killed process leaves none behind. Where neither is
-there (a database in memory, Windows) everybody holds what he asks for.
+A file lock beside an SQLite file, an advisory lock of PostgreSQL: a killed process leaves none behind. Behind a pooler
+the lock is a transaction's, which has one server connection for as long as the name is held. Where neither is there (a
+database in memory, Windows) everybody holds what he asks for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from agentcascade._util.files import open_private
 from agentcascade.errors import StorageError, describe
 from agentcascade.storage.claims import is_file_at, try_lock
 from agentcascade.storage.database import Database
+from agentcascade.storage.engine import POOLED
 
 Release = Callable[[], None]
 """Lets go of a name. A second time does nothing."""
@@ -64,11 +66,15 @@ def _hold_file(database: Database, name: str) -> Release | None:
 
 def _hold_advisory(database: Database, key: int) -> Release | None:
     try:
-        connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = database.engine.connect()
+        pooled = bool(connection.info.get(POOLED))
+        if not pooled:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
     except SQLAlchemyError as error:
         raise StorageError(f"the database cannot be asked for a lock: {describe(error)}") from error
     try:
-        held = bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar())
+        lock = "SELECT pg_try_advisory_xact_lock(:key)" if pooled else "SELECT pg_try_advisory_lock(:key)"
+        held = bool(connection.execute(text(lock), {"key": key}).scalar())
     except BaseException:
         connection.close()
         raise
@@ -79,7 +85,8 @@ def _hold_advisory(database: Database, key: int) -> Release | None:
     def release() -> None:
         if not connection.closed:
             with suppress(SQLAlchemyError):
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+                if not pooled:  # else it ends with the transaction
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
             connection.close()
 
     return release
