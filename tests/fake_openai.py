@@ -196,7 +196,7 @@ def _body(request: Request, reply: Reply) -> Mapping[str, Any]:
         return _anthropic(request, reply)
     n = 1 if reply.ignore_n else int(request.body.get("n") or 1)
     texts = list(reply.texts) * n if len(reply.texts) == 1 else list(reply.texts)
-    choices = [
+    choices: list[dict[str, Any]] = [
         {"index": i, "finish_reason": reply.finish, "message": {"role": "assistant", "content": text}}
         for i, text in enumerate(texts)
     ]
@@ -208,7 +208,7 @@ def _body(request: Request, reply: Reply) -> Mapping[str, Any]:
         choices = [choice | {"logprobs": {"content": told, "refusal": None}} for choice in choices]
     if reply.tool_calls:
         choices[0]["finish_reason"] = "tool_calls"
-        choices[0]["message"]["tool_calls"] = [  # type: ignore[index]
+        choices[0]["message"]["tool_calls"] = [
             {"id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": arguments}}
             for i, (name, arguments) in enumerate(reply.tool_calls)
         ]

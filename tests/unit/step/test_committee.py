@@ -24,7 +24,7 @@ from agentcascade.errors import BudgetExceeded, ConfigError, EmptyCompletion, In
 from agentcascade.protocols import ChatModel, Verdict
 from agentcascade.routers.step.consistency import AgreementThreshold, AlwaysStudent, RandomMix, Unanimity
 from agentcascade.types import Action, Sample, Situation
-from tests.cascades import MESSAGES, Model, act, known
+from tests.cascades import MESSAGES, Model, act, known, recorded
 from tests.committees import committee
 from tests.tool_calls import TOOLS, call
 from tests.unit.step.test_rollout import FakeBudgets
@@ -129,7 +129,7 @@ async def test_what_the_caller_asked_wrong_is_his_to_hear_and_cancelling_ends_al
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
             await cascade.step(MESSAGES)
-    assert cascade.context.recorder.decisions[0].failures  # type: ignore[union-attr]
+    assert recorded(cascade).decisions[0].failures
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ async def test_shadows_log_every_member() -> None:
     cascade = committee(*members, needed=2, seats=(Seat(2, 1),), teacher=teacher, mode="shadow")
     await cascade.step(MESSAGES)
     await cascade.settle()
-    shadow = cascade.context.recorder.shadows[0]  # type: ignore[union-attr]
+    shadow = recorded(cascade).shadows[0]
     assert [(s.member, s.action) for s in shadow.samples] == [
         *(("cheap", "look"), ("dear", "look"), ("dear", "go"), ("bad", None))
     ]
@@ -229,7 +229,7 @@ async def test_more_shadows_than_votes_are_of_each_member() -> None:
     cascade = committee(*members, mode="shadow", shadow={"samples": 3})
     await cascade.step(MESSAGES)
     await cascade.settle()
-    shadow = cascade.context.recorder.shadows[0]  # type: ignore[union-attr]
+    shadow = recorded(cascade).shadows[0]
     assert (len(shadow.samples), shadow.accepted, shadow.agreement) == (6, True, 1.0)
 
 

@@ -22,7 +22,7 @@ from agentcascade.memory.combinations import COMBINATIONS, combination_number, c
 from agentcascade.routers.tier.log import TierLog, load_log
 from agentcascade.routers.tier.log_import import from_jsonl, from_recalls, from_rows, to_jsonl
 from agentcascade.routers.tier.replay import simulate_log
-from agentcascade.types import MODULES, TIERS, ModuleRun, Recall
+from agentcascade.types import MODULES, TIERS, ModuleName, ModuleRun, Recall
 from tests.tier_sweeps import make_sweep
 
 TEXTS = {"questions", "groups", "about", "metrics"}
@@ -124,10 +124,16 @@ def test_a_state_is_the_question_and_what_the_module_would_read(sweep: TierLog) 
     states = {module: sweep.state(row, module) for module in MODULES}
     assert {s.question for s in states.values()} == {"question 3"}
     first = 3 * 85
-    where = {"filter": 0, "entity": 1 + 2, "temporal": 1 + 2, "topic": 1 + 2, "summary": 4 + 2 * 27 + 3}
+    where: dict[ModuleName, int] = {
+        "filter": 0,
+        "entity": 1 + 2,
+        "temporal": 1 + 2,
+        "topic": 1 + 2,
+        "summary": 4 + 2 * 27 + 3,
+    }
     for module, place in where.items():
-        np.testing.assert_array_equal(states[module].read, sweep.vectors[first + place].astype(np.float32))  # type: ignore[index]
-        assert states[module].read.dtype == np.float32  # type: ignore[index]
+        np.testing.assert_array_equal(states[module].read, sweep.vectors[first + place].astype(np.float32))
+        assert states[module].read.dtype == np.float32
     blind = replace(sweep, reads=np.full_like(sweep.reads, -1))
     assert not blind.state(row, "summary").read.any()
 
