@@ -230,6 +230,28 @@ async def test_a_wish_that_was_given_up_is_not_written_and_one_that_was_written_
     assert behind.budgets.balance(KEY) == balance()
 
 
+async def test_a_wish_that_is_given_up_while_it_is_written_is_given_back(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = behind.budgets._write
+
+    def give_up_meanwhile(batch: Any) -> None:
+        for entry in batch:
+            if entry.reserves:
+                behind.budgets._give_up(entry)
+        write(batch)
+
+    monkeypatch.setattr(behind.budgets, "_write", give_up_meanwhile)
+    wishes = [asyncio.ensure_future(behind.budgets.reserve([KEY], Decimal(d), 60)) for d in ("0.6", "0.3", "0.2")]
+    await asyncio.sleep(0)
+    behind.write()
+    assert await asyncio.gather(*wishes[:2])
+    with pytest.raises(BudgetExceeded):
+        await wishes[2]
+    behind.budgets.close(0.5)
+    assert behind.budgets.balance(KEY) == (0, 0)
+
+
 async def test_a_refused_wish_that_was_given_up_gives_nothing_back(behind: Behind) -> None:
     wish = asyncio.ensure_future(behind.budgets.reserve([KEY], Decimal(2), 60))
     await asyncio.sleep(0)
@@ -304,7 +326,7 @@ async def test_a_reservation_whose_commit_was_not_heard_of_is_given_back(
 
 
 async def test_where_no_thread_can_wait_the_next_entry_or_the_end_tries_again(
-    behind: Behind, monkeypatch: pytest.MonkeyPatch
+    behind: Behind, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(self: Alarm) -> None:
         raise RuntimeError("can't start new thread")
@@ -316,8 +338,12 @@ async def test_where_no_thread_can_wait_the_next_entry_or_the_end_tries_again(
     booked.append(behind.budgets.book([KEY], Decimal("0.2")))
     behind.write()
     assert not any(one.done() for one in booked)
+    behind.budgets.close(0.02)
+    assert "2 bookings may be lost" in caplog.text
+    caplog.clear()
+    behind.write()
     behind.broken = False
     monkeypatch.setattr(module, "submit", lambda drain: drain())
     behind.budgets.close(0.5)
     await asyncio.gather(*booked)
-    assert behind.spent() == Decimal("0.3")
+    assert (behind.spent(), caplog.text) == (Decimal("0.3"), "")
