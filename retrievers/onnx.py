@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -173,10 +174,9 @@ def _of(precision: Precision) -> OnnxEmbedder:
 
 
 def _available_cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not every system says it
+    if sys.platform != "linux" or not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 def _session(model: str | bytes, threads: int = 1) -> Any:

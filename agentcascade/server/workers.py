@@ -82,7 +82,8 @@ class WorkerMetrics:
         return merge_pages({self.name: own_page} | {p.name: page for p, page in zip(others, pages) if page}), media_type
 
     async def _ask(self, path: Path) -> bytes:
-        assert sys.platform != "win32"
+        if sys.platform == "win32":
+            return b""
         try:
             async with asyncio.timeout(SECONDS):
                 reader, writer = await asyncio.open_unix_connection(path)

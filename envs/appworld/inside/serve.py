@@ -23,6 +23,8 @@ from typing import Any
 
 
 def main(output_limit: int, memory_mib: int, scratch: str = "") -> None:
+    if sys.platform == "win32":
+        raise SystemExit("AppWorld's server needs what Linux has")
     resource.setrlimit(resource.RLIMIT_AS, (memory_mib << 20, memory_mib << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     said = os.fdopen(os.dup(1), "w")
@@ -105,6 +107,8 @@ def tried(world: Any, code: str, seconds: int) -> dict[str, str]:
 
 def forked(work: Callable[[], Any], seconds: float) -> Any:
     """What the work gives in a fork of this process; None where it takes too long, or ends the fork."""
+    if sys.platform == "win32":
+        return None
     reader, writer = os.pipe()
     luck = random.getstate()
     child = os.fork()
