@@ -19,7 +19,6 @@ from agentcascade._version import __version__
 
 pytest.importorskip("setuptools", minversion="77")
 ROOT = Path(__file__).parents[2]
-PARTS = ("agentcascade", "envs", "retrievers", "routers")
 FILES = ("pyproject.toml", "README.md", "LICENSE", "LICENSES.md", "NOTICE")
 BUILD = "import sys, setuptools.build_meta as backend; print(getattr(backend, f'build_{sys.argv[1]}')(sys.argv[2]))"
 
@@ -42,8 +41,8 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     folder = tmp_path_factory.mktemp("build")
     source, into = folder / "source", folder / "dist"
     into.mkdir()
-    for name in PARTS:
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    package = source / "agentcascade"
+    shutil.copytree(ROOT / package.name, package, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy(ROOT / name, source / name)
     archive = built("sdist", source, into)
@@ -54,15 +53,12 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 
 def test_the_wheel_holds_every_module_and_all_that_they_read(distributions: tuple[Path, Path]) -> None:
     names = {*zipfile.ZipFile(distributions[1]).namelist()}
-    folders = [ROOT / "agentcascade", *((ROOT / "agentcascade" / name).resolve() for name in PARTS[1:])]
-    for folder in folders:
-        within = Path("agentcascade") if folder.name == "agentcascade" else Path("agentcascade") / folder.name
-        here = {
-            str(within / file.relative_to(folder))
-            for file in folder.rglob("*")
-            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc"
-        }
-        assert here - names == set()
+    here = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "agentcascade").rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc"
+    }
+    assert here - names == set()
     assert {
         "agentcascade/py.typed",
         "agentcascade/server/dashboard/templates/base.html",

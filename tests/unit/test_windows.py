@@ -1,9 +1,11 @@
-"""Windows: imports without POSIX calls, and what is done instead of them."""
+"""Windows: imports without POSIX calls, what is done instead of them, and a checkout without links."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from agentcascade.storage import claims
 from agentcascade.vllm.engine import launch_command
 from agentcascade.vllm.registry import Replica
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import importlib, multiprocessing, os, pkgutil, signal, sys
 sys.dont_write_bytecode = True
@@ -60,3 +63,17 @@ def test_what_windows_does_not_have_is_not_asked_for(monkeypatch: pytest.MonkeyP
     assert not Replica(api_base="http://localhost:1", pid=1).alive
     with pytest.raises(ConfigError, match="WSL"):
         launch_command(None)
+
+
+def test_the_package_has_no_links_and_names_that_every_system_can_write() -> None:
+    """A link is a file with a path in it where git may not make links; two names may differ in case alone nowhere."""
+    names = []
+    for folder in ("agentcascade", "deploy", "docs", "examples", "tests"):
+        here = [path for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
+        assert [path for path in here if path.is_symlink()] == []
+        names += [path.relative_to(ROOT).as_posix() for path in here]
+    reserved = re.compile(
+        r'[<>:"\\|?*\x00-\x1f]|[ .](?:/|$)|(?:^|/)(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[^/]*)?(?:/|$)', re.I
+    )
+    assert [name for name in names if reserved.search(name) or len(name) > 160] == []
+    assert [name for name, count in Counter(map(str.casefold, names)).items() if count > 1] == []
