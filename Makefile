@@ -45,7 +45,7 @@ shuffle: $(VENV)/test  ## All tests in an order of its own; SEED=7 TESTS=tests/u
 	@echo "SEED=$(SEED)"
 	$(PYTEST) -p no:cacheprovider --random-order-bucket=module --random-order-seed=$(SEED) $(TESTS)
 
-# mutmut writes beside what it reads: it works on a copy.
+# mutmut follows no links: it works on a copy.
 mutation: $(VENV)/test  ## Mutations of votes, action keys, risks and budgets that their tests do not see.
 	$(PIP) install -q -c constraints.txt "mutmut>=3.8,<4"
 	rm -rf build/mutation && mkdir -p build/mutation

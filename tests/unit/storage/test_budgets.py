@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import event, func, select
+from sqlalchemy import Connection, event, func, select
 from sqlalchemy.exc import OperationalError
 
 from agentcascade.errors import BudgetExceeded, RateLimited
@@ -218,6 +219,34 @@ async def test_accounts_of_one_name_in_other_scopes_are_other_accounts(database:
     space = KEY.model_copy(update={"scope": "namespace"})
     await budgets.settle(await budgets.reserve([KEY], Decimal(1), 60), Decimal(1))
     assert budgets.balance(space) == balance()
+
+
+async def test_accounts_are_locked_in_one_order_before_they_are_charged(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By reservation, settlement and booking alike: two servers that lock in other orders wait in a circle."""
+    seen: list[list[Any]] = []
+
+    def note(name: str) -> None:
+        call = getattr(module, name)
+
+        def noted(connection: Connection, keys: Any, at: datetime) -> None:
+            seen.append([name, *keys])
+            call(connection, keys, at)
+
+        monkeypatch.setattr(module, name, noted)
+
+    note("lock_accounts")
+    note("charge_accounts")
+    budgets = DatabaseBudgets(database)
+    both = [KEY.model_copy(update={"name": name}) for name in "ba"]
+    keys = [("key", name, "total") for name in "ab"]
+    await budgets.settle(await budgets.reserve(both, Decimal("0.5"), 60), Decimal("0.2"))
+    await budgets.book(both, Decimal("0.1"))
+    locked = [keys for name, *keys in seen if name == "lock_accounts"]
+    charged = [sorted(keys) for name, *keys in seen if name == "charge_accounts"]
+    assert (locked, charged) == ([keys] * 3, [[], keys, keys])
+    assert [budgets.balance(account).spent for account in both] == [Decimal("0.3")] * 2
 
 
 async def test_a_call_that_nobody_limits_is_reserved_nowhere(database: Database) -> None:
