@@ -27,6 +27,9 @@ from agentcascade.bench.suites.protocol import Task
 from agentcascade.cli import main
 from agentcascade.errors import BenchError, ConfigError, MissingExtra
 from agentcascade.storage import open_database, trajectories
+from tests.inline_pool import plays_here  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("plays_here")  # what is compared with Ray's workers
 
 NO_BANK = "postgresql://nobody@127.0.0.1:1/none"
 """Which a teacher alone never opens"""
