@@ -131,7 +131,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def types(session: nox.Session) -> None:
-    """Mypy, also as on Windows and macOS; how much of the public API a user's type checker knows."""
+    """Mypy over package and tests, over the package as on Windows and macOS; what a user's checker knows of the API."""
     install(session, *PINNED)
     session.run("mypy")
     for platform in ("win32", "darwin"):
