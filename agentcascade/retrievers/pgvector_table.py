@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from agentcascade._util import forking
 from agentcascade.errors import StorageError
+from agentcascade.storage.engine import POOLED
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -58,6 +59,10 @@ class KeyTable:
 
     def _set_up(self) -> None:
         with self._database.begin() as connection:
+            if connection.info.get(POOLED):
+                log.warning(
+                    "pgvector: there is a pooler before the database: it has to keep a connection for a session"
+                )
             if connection.execute(text(f"SELECT {OWN}"), {"name": self.name}).scalar():
                 return
         try:

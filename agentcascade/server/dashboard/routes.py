@@ -26,6 +26,8 @@ from agentcascade.storage import Database
 from agentcascade.types import now
 
 COOKIE = "agentcascade_session"
+HOST_COOKIE = f"__Host-{COOKIE}"
+"""Its name over https: browsers take it from this very host alone, so that no other host of the domain plants one."""
 MAX_HOURS = 24 * 366
 LONGEST_FORM = 8192
 PRIVATE = {"cache-control": "no-store", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
@@ -43,7 +45,7 @@ def router(database: Database, gate: Gate) -> APIRouter:
 
     async def namespace_of(request: Request) -> str | None:
         """What the reader may see; None for everything."""
-        tenant = await gate.viewer(request.headers, request.cookies.get(COOKIE))
+        tenant = await gate.viewer(request.headers, _session_of(request))
         return None if tenant.admin else tenant.namespace
 
     async def figures(request: Request, ask: Callable[[str | None, Question], bytes]) -> Response:
@@ -56,7 +58,7 @@ def router(database: Database, gate: Gate) -> APIRouter:
         return Response(body, media_type="application/json", headers=PRIVATE)
 
     async def page(request: Request, make: Callable[[str | None, Question, bool], bytes]) -> Response:
-        signed_in = COOKIE in request.cookies
+        signed_in = _session_of(request) is not None
         try:
             namespace, question = await namespace_of(request), request.query_params
             key = (make.__name__, signed_in, str(question))
@@ -121,19 +123,20 @@ def router(database: Database, gate: Gate) -> APIRouter:
         except Exception as error:
             return sign_in_page(request, explain(error).message, to, explain(error).status)
         response = RedirectResponse(to if _is_page(to) else "/", 303, headers=PRIVATE)
-        # behind a proxy that ends TLS only the browser knows; that the origin is this host was checked
-        secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
-        response.set_cookie(COOKIE, session, httponly=True, samesite="lax", secure=secure, path="/")
+        secure = _is_https(request)
+        name = HOST_COOKIE if secure else COOKIE
+        response.set_cookie(name, session, httponly=True, samesite="lax", secure=secure, path="/")
         return response
 
     @routes.post("/dashboard/sign-out")
     async def sign_out_route(request: Request) -> Response:
         try:
-            await gate.sign_out(request.cookies.get(COOKIE, ""))
+            await gate.sign_out(_session_of(request) or "")
         except Exception as error:  # the session goes on, and so the browser keeps it: to be signed out of again
             return problem_page(error)
         response = RedirectResponse("/", 303, headers=PRIVATE | {"clear-site-data": '"cache"'})
         response.delete_cookie(COOKIE, httponly=True, samesite="lax", path="/")
+        response.delete_cookie(HOST_COOKIE, httponly=True, samesite="lax", secure=True, path="/")
         return response
 
     return routes
@@ -150,3 +153,19 @@ def _form(body: bytes) -> dict[str, list[str]]:
 def _is_page(address: str) -> bool:
     """Whether it is one of our pages, and so no other site: what one signs in for."""
     return address.isascii() and address.isprintable() and address.partition("?")[0] in PAGES
+
+
+def _is_https(request: Request) -> bool:
+    """Whether the browser speaks https, to this server or to a proxy before it.
+
+    A client that makes it up is shown fewer cookies, and that is all: an origin is this host's, which was checked.
+    """
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    origin = request.headers.get("origin", "")
+    return request.url.scheme == "https" or forwarded == "https" or origin.startswith("https://")
+
+
+def _session_of(request: Request) -> str | None:
+    """The session that the browser sends: over https the host's own alone, which others cannot have planted."""
+    own = request.cookies.get(HOST_COOKIE)
+    return own if own or _is_https(request) else request.cookies.get(COOKIE)

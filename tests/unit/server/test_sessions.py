@@ -84,6 +84,38 @@ async def test_who_reads_the_database_can_sign_no_session(database: Database) ->
         assert await looks(client, f"{key.id}.{expires}.{ended}.{signature}") == 401, "a longer one"
 
 
+@pytest.mark.parametrize("how", [{"x-forwarded-proto": "https"}, {"x-forwarded-proto": "https, http"}, {}])
+async def test_over_https_the_session_is_a_cookie_of_this_host_alone(database: Database, how: dict[str, str]) -> None:
+    _, token = Keys(database).create("boss", admin=True)
+    async with replica(database) as client:
+        if not how:
+            client.base_url = "https://here"
+        signed = await client.post("/dashboard/sign-in", data={"key": token}, headers=how)
+        said = signed.headers["set-cookie"]
+        name, _, session = said.partition(";")[0].partition("=")
+        assert name == f"__Host-{COOKIE}"
+        assert {"Secure", "HttpOnly", "Path=/"} <= set(said.split("; "))
+        assert "domain" not in said.lower(), "browsers refuse such a cookie with a domain"
+        client.cookies.clear()
+        good, planted = f"{name}={session}", f"{COOKIE}={session}"
+        statuses = [(await client.get(PAGE, headers={**how, "cookie": c})).status_code for c in (good, planted)]
+        assert statuses == [200, 401], "what another host of the domain can plant is not looked at"
+        left = await client.post("/dashboard/sign-out", headers={**how, "cookie": good})
+        assert [c.partition("=")[0] for c in left.headers.get_list("set-cookie")] == [COOKIE, name]
+        assert (await client.get(PAGE, headers={**how, "cookie": good})).status_code == 401
+
+
+async def test_a_planted_cookie_stands_behind_the_hosts_own(database: Database) -> None:
+    """Also where no proxy says that the browser speaks https."""
+    _, token = Keys(database).create("boss", admin=True)
+    async with replica(database) as client:
+        session = await signed_in(client, token)
+        both = f"{COOKIE}=made-up; __Host-{COOKIE}={session}"
+        assert (await client.get(PAGE, headers={"cookie": both})).status_code == 200
+        other = f"{COOKIE}={session}; __Host-{COOKIE}=made-up"
+        assert (await client.get(PAGE, headers={"cookie": other})).status_code == 401
+
+
 async def test_signing_out_ends_every_copy_on_every_replica_and_nothing_else(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
