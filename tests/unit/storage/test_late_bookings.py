@@ -249,7 +249,7 @@ async def test_a_wish_that_is_given_up_while_it_is_written_is_given_back(
     with pytest.raises(BudgetExceeded):
         await wishes[2]
     behind.budgets.close(0.5)
-    assert behind.budgets.balance(KEY) == (0, 0)
+    assert behind.budgets.balance(KEY) == (Decimal(0), Decimal(0))
 
 
 async def test_a_refused_wish_that_was_given_up_gives_nothing_back(behind: Behind) -> None:
