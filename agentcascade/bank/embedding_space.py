@@ -13,9 +13,14 @@ from agentcascade.storage.tables import trajectories as table
 from agentcascade.types import Trajectory
 
 
+def embedding_space(embedder: Embedder) -> str:
+    """What a bank keeps of the model that embedded it: ``name/dimension``."""
+    return f"{embedder.name}/{embedder.dimension}"
+
+
 def check_embedding_model(connection: Connection, embedder: Embedder, *, write: bool = False) -> None:
     """The first `write` into an empty bank sets the model; raises `EmbeddingModelChanged` for another one later."""
-    present, stored = f"{embedder.name}/{embedder.dimension}", bank_metadata.embedding_model(connection)
+    present, stored = embedding_space(embedder), bank_metadata.embedding_model(connection)
     if stored == present:
         return
     if stored is not None and connection.execute(select(table.c.pk).limit(1)).scalar() is not None:
@@ -37,7 +42,7 @@ def reembed(connection: Connection, embedder: Embedder, texts: TextVectors) -> i
     notes = bank_metadata.read_notes(connection)
     trajectories.delete_trajectories(connection, pks)
     connection.execute(delete(embeddings))
-    bank_metadata.set_embedding_model(connection, f"{embedder.name}/{embedder.dimension}")
+    bank_metadata.set_embedding_model(connection, embedding_space(embedder))
     trajectories.insert_trajectories(connection, banked[::-1], vectors, embedder.name)
     bank_metadata.write_notes(connection, notes)
     return len(vectors)

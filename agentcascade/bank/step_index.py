@@ -11,10 +11,10 @@ import numpy as np
 from sqlalchemy import Connection
 
 from agentcascade._util import forking
-from agentcascade.bank.embedding_space import check_embedding_model
+from agentcascade.bank.embedding_space import check_embedding_model, embedding_space
 from agentcascade.errors import BankError
 from agentcascade.protocols import Embedder, Retriever, is_shared
-from agentcascade.storage import Database, trajectories
+from agentcascade.storage import Database, bank_metadata, trajectories
 from agentcascade.storage.trajectories import POSITIONS
 
 if TYPE_CHECKING:
@@ -75,9 +75,21 @@ class StepIndex:
         """An index may train for seconds while it takes in rows; a retrieval makes do with what it has meanwhile."""
         if self.lock.acquire(blocking=False):
             try:
-                self.catch_up()
+                if self._is_current():
+                    self.caught_up_at = time.monotonic()
+                else:
+                    self.catch_up()
             finally:
                 self.lock.release()
+
+    def _is_current(self) -> bool:
+        """Whether nothing was added or removed since, nor embedded by another model."""
+        with self._database.reading() as connection:
+            self._read_along(connection)
+            newest = bank_metadata.read_newest(connection)
+        watermark = max(self._watermark, self.shared.watermark) if self.shared else self._watermark
+        is_known = newest.trajectory <= watermark and newest.removal <= self._removal_mark
+        return self.loaded and is_known and newest.embedding_model == embedding_space(self._embedder)
 
     def catch_up(self) -> None:
         """Take in what was added and removed since. Raises `EmbeddingModelChanged`, `StorageError`."""

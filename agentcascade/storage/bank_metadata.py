@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, delete, func, select, update
 
-from agentcascade.storage.tables import decisions, episodes, settings, shortened, trajectories, uses
+from agentcascade.storage.tables import decisions, episodes, removals, settings, shortened, trajectories, uses
 from agentcascade.storage.trajectories import chunks
 from agentcascade.storage.upsert import upsert
 from agentcascade.types import EpisodeEnd, Trajectory, new_id, now
@@ -21,6 +21,26 @@ EDITS = "bank_edits"
 def embedding_model(connection: Connection) -> str | None:
     """The model that embedded the bank, once there was something to embed."""
     return _setting(connection, SPACE)
+
+
+class Newest(NamedTuple):
+    """What a bank's index must know of: the model that embedded it, and the last keys of trajectories and removals."""
+
+    embedding_model: str | None
+    trajectory: int
+    removal: int
+
+
+_NEWEST = select(
+    select(settings.c.value).where(settings.c.name == SPACE).scalar_subquery(),
+    select(func.coalesce(func.max(trajectories.c.pk), 0)).scalar_subquery(),
+    select(func.coalesce(func.max(removals.c.pk), 0)).scalar_subquery(),
+)
+
+
+def read_newest(connection: Connection) -> Newest:
+    """By one statement, made once: it is asked every few seconds, whether or not anything is new."""
+    return Newest(*connection.execute(_NEWEST).one())
 
 
 def set_embedding_model(connection: Connection, value: str) -> None:

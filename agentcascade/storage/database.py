@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, text
@@ -122,6 +123,11 @@ class Database:
         except SQLAlchemyError as error:
             raise explain(error, self.engine) from error
 
+    @cached_property
+    def _reader(self) -> Engine:
+        """The engine, with its connections, for statements that stand alone."""
+        return self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection without a transaction: each statement stands alone, and is one round trip.
@@ -130,7 +136,7 @@ class Database:
             StorageError: When the database fails.
         """
         try:
-            with self._used(), self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            with self._used(), self._reader.connect() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise explain(error, self.engine) from error

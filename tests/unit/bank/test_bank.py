@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.catalog import Catalog, import_export, read_export
@@ -182,6 +183,30 @@ async def test_a_retrieval_does_not_wait_while_the_index_takes_in_others_rows(da
     assert [d.goal for d in found.demonstrations] == ["clean mug"]
     go_on.set()
     assert await adding
+
+
+async def test_a_look_at_the_database_is_one_statement_while_nothing_is_new(database, monkeypatch):
+    monkeypatch.setattr("agentcascade.bank.bank.REFRESH_SECONDS", -1.0)
+    bank, other, said = make(database), make(database), []
+    await bank.add(trajectory("clean mug", "sink", id="t1"))
+    situation = Situation(goal="clean mug", observation="sink")
+    await bank.retrieve(situation, 5)
+    event.listen(database.engine, "before_cursor_execute", lambda *call: said.append(call[2].split()[0]))
+
+    async def found():
+        said.clear()
+        return {d.trajectory for d in (await bank.retrieve(situation, 5)).demonstrations}
+
+    assert (await found(), said.count("SELECT")) == ({"t1"}, 1)
+    await other.add(trajectory("heat egg", "oven", id="t2"))
+    assert await found() == {"t1", "t2"}
+    assert (await found(), said.count("SELECT")) == ({"t1", "t2"}, 1)
+    Catalog(database).remove("t1")
+    assert await found() == {"t2"}
+    assert (await found(), said.count("SELECT")) == ({"t2"}, 1)
+    make(database, CountingEmbedder(16)).reembed()
+    with pytest.raises(EmbeddingModelChanged):
+        await bank.retrieve(situation, 5)
 
 
 async def test_the_first_retrievals_all_wait_for_the_index(database):
