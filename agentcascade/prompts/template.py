@@ -66,12 +66,9 @@ class Template:
         form, empty = self._form(values)
         return form % (values | dict.fromkeys(empty, "") if empty else values)
 
-    def partly_rendered(self, **values: str) -> str:
-        """The text as the left side of ``%``, where all but optional fields without a value are left."""
-        form, empty = self._form(values)
-        left = {field: f"%({field})s" for field in (*self.required, *self.others) if field not in values}
-        given = {field: _escaped(value) for field, value in values.items()}
-        return _escaped_again(form) % {**given, **left, **dict.fromkeys(empty, "")}
+    def form(self, **values: str) -> str:
+        """The text as the left side of ``%``, with the lines that are kept where the optional fields have `values`."""
+        return self._form(values)[0]
 
     def _form(self, values: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
         """The left side of ``%``, and the optional fields that are empty."""
@@ -115,11 +112,6 @@ class Template:
 
 def _escaped(words: str) -> str:
     return words.replace("%", "%%")
-
-
-def _escaped_again(form: str) -> str:
-    """A left side of ``%`` whose result is one, too, as to the template's own words."""
-    return form.replace("%%", "%%%%")
 
 
 def replaced(templates: Mapping[str, Template], texts: Mapping[str, str]) -> dict[str, Template]:

@@ -8,6 +8,7 @@ tokens can be counted apart, the tokens of the whole window are counted.
 
 from __future__ import annotations
 
+import re
 from array import array
 from functools import lru_cache
 from operator import is_
@@ -24,12 +25,12 @@ REMEMBERED = 20_000
 """Characters of the longest step that is kept, its parts and its text together, and of a goal with its plan."""
 STEPS = 5_000
 """Of the longest trajectory that has a transcript."""
-LINE = 200
-"""Characters of the longest line above the steps that is counted apart."""
 ALONE, EACH = 1_000, 24
 """Bytes of a transcript without its texts, and of a place for a step in it."""
 OBJECTS = 400
 """Bytes of a step without its texts."""
+FIELD = re.compile(r"%\((\w+)\)s")
+WHOSE, WHICH = frozenset(("goal", "plan")), frozenset(("first", "last", "length"))
 STEPS_BEHIND = "\n%(steps)s"
 """End of a form whose last lines are the steps."""
 
@@ -53,13 +54,13 @@ class Transcript:
 
     __slots__ = (
         "counter",
-        "form",
         "goal",
         "head",
         "head_tokens",
         "last",
         "line",
         "plan",
+        "quoted",
         "steps",
         "texts",
         "tokens",
@@ -68,7 +69,7 @@ class Transcript:
 
     def __init__(self, shown: Demonstration, prompts: Prompts, counter: LineCounter | None) -> None:
         self.goal, self.plan, self.counter = shown.goal, shown.plan, counter
-        self.form = _form(shown, prompts)
+        self.quoted = _quoted(shown, prompts)
         self.steps: list[Step | None] = [None] * shown.length
         """Written last, so that who finds its step here finds the rest."""
         self.texts = [""] * shown.length
@@ -76,10 +77,14 @@ class Transcript:
         """Of each step with the end of its line."""
         self.last = self.tokens[:]
         """Without it, as the last step of a window stands."""
-        self.head, self.line = _head(self.form) if counter else ("", "")
-        """What stands above the steps, its last line as the left side of ``%``; no line where all is counted anew."""
+        head, self.line = _lines_above(prompts, bool(self.quoted["plan"])) if counter else ("", "")
+        """The last line above the steps as the left side of ``%``; none where all is counted anew."""
+        self.head = head % self.quoted
+        """Lines above that one."""
         self.head_tokens = counter.of_lines(self.head) if counter else 0
-        self.weight = ALONE + EACH * shown.length + sum(map(getsizeof, (self.goal, self.plan, self.form, self.head)))
+        self.weight: int = (
+            ALONE + EACH * shown.length + sum(map(getsizeof, (self.goal, self.plan, *self.quoted.values(), self.head)))
+        )
 
     def is_for(self, shown: Demonstration, counter: LineCounter | None) -> bool:
         """Whether it is a transcript of the same trajectory, as far as that can be told without its steps."""
@@ -176,36 +181,43 @@ def _text(shown: Demonstration, prompts: Prompts, transcript: Transcript | None)
     for index in {tried.step - shown.start for tried in shown.tried}:
         if 0 <= index < len(texts):
             texts[index] = render_step(shown.steps[index], prompts, _tried(shown, index + shown.start))
-    return (_form(shown, prompts) if transcript is None else transcript.form) % {
-        "first": str(shown.start + 1),
-        "last": str(shown.start + len(shown.steps)),
-        "length": str(shown.length),
-        "steps": "\n".join(texts),
-    }
+    quoted = _quoted(shown, prompts) if transcript is None else transcript.quoted
+    return prompts.render(
+        "example",
+        **quoted,
+        first=str(shown.start + 1),
+        last=str(shown.start + len(shown.steps)),
+        length=str(shown.length),
+        steps="\n".join(texts),
+    )
 
 
 def _tried(shown: Demonstration, index: int) -> str:
     return "; ".join(f"{t.action} → {t.result}" for t in shown.tried if t.step == index)
 
 
-def _form(shown: Demonstration, prompts: Prompts) -> str:
-    """A demonstration as the left side of ``%``, with its goal and plan: the steps, and which these are, are left."""
+def _quoted(shown: Demonstration, prompts: Prompts) -> dict[str, str]:
     quote = prompts.quoting.text
-    plan = quote(shown.plan) if shown.plan else ""
-    return prompts.templates["example"].partly_rendered(goal=quote(shown.goal), plan=plan)
+    return {"goal": quote(shown.goal), "plan": quote(shown.plan) if shown.plan else ""}
 
 
-def _head(form: str) -> tuple[str, str]:
-    """What stands above the steps, and its last line as the left side of ``%``: lines whose tokens are counted apart.
+@lru_cache(maxsize=64)
+def _lines_above(prompts: Prompts, has_plan: bool) -> tuple[str, str]:
+    """What stands above the steps, and its last line, as left sides of ``%``: lines whose tokens are counted apart.
 
-    No line where these are no such lines.
+    No line where they cannot be: where the steps do not stand last, or the line above does not say alone which they
+    are, or does not begin as one that is counted apart.
     """
+    form = prompts.templates["example"].form(plan="some" if has_plan else "")
     lead = form.removesuffix(STEPS_BEHIND)
     head, end, line = lead.rpartition("\n")
-    is_apart = lead != form and len(line) <= LINE and LINE_START.match(f"\n{line}")
-    if not is_apart or "%(" in head.replace("%%", ""):
+    if lead == form or not LINE_START.match(f"\n{line}") or _fields(head) - WHOSE or _fields(line) - WHICH:
         return "", ""
-    return f"{head}{end}" % {}, f"{line}\n"
+    return f"{head}{end}", f"{line}\n"
+
+
+def _fields(form: str) -> set[str]:
+    return set(FIELD.findall(form.replace("%%", "")))
 
 
 @lru_cache(maxsize=4096)
