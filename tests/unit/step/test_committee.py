@@ -89,7 +89,7 @@ async def test_members_that_hang_one_after_the_other_leave_the_teacher_its_time(
     members = [Model(f"m{i}", LOOK, delay=60) for i in range(6)]
     first_vote = AlwaysStudent()
     first_vote.samples = lambda situation: 6  # type: ignore[method-assign]
-    cascade = committee(*members, router=first_vote, sampling={"timeout_seconds": 0.2}, deadline_seconds=1)
+    cascade = committee(*members, router=first_vote, sampling={"timeout_seconds": 0.5}, deadline_seconds=4)
     _, decision = await cascade.step(MESSAGES)
     assert (decision.answered_by, decision.reason) == ("teacher", "student failed: TimeoutError")
     assert 1 < sum(len(m.requests) for m in members) < 6

@@ -138,7 +138,7 @@ async def test_a_bandit_learns_nothing_of_a_shadow_that_was_cut_short() -> None:
 
 async def test_a_step_that_runs_out_of_time_has_the_votes_that_came() -> None:
     members = Model("a", LOOK), Model("b", GO), Hangs("never", price="3")
-    limits: dict[str, Any] = {"deadline_seconds": 1.2, "sampling": {"timeout_seconds": 1, "staged": "always"}}
+    limits: dict[str, Any] = {"deadline_seconds": 4, "sampling": {"timeout_seconds": 2, "staged": "always"}}
     _, decision = await committee(*members, needed=2, teacher=Model("t", GO), **limits).step(MESSAGES)
     assert (decision.answered_by, decision.votes) == ("teacher", {"look": 1, "go": 1})
     assert {c.model for c in decision.calls} == {"a", "b", "never", "t"}
