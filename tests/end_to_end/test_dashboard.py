@@ -7,10 +7,12 @@ import os
 import re
 import socket
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -133,7 +135,7 @@ class Site:
 
 
 @pytest.fixture(params=[True])
-def site(request, tmp_path):
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     database = open_database(tmp_path / "a.db")
     if request.param:
         fill(database)
@@ -147,13 +149,13 @@ empty_site = pytest.mark.parametrize("site", [False], indirect=True)
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Iterator[Any]:
     with chromium() as driver:
         yield driver
 
 
 @pytest.fixture
-def page(browser, site):
+def page(browser: Any, site: Site) -> Any:
     """A browser with a quiet console, that has no session and no wishes from before."""
     resize(browser, 1280)
     browser.delete_all_cookies()
@@ -199,7 +201,7 @@ axe.run(document, {resultTypes: ['violations']}).then(found => done(
   error => done([String(error)]))"""
 
 
-def test_axe_finds_nothing_on_any_page_in_light_and_dark_wide_and_narrow(page, site):
+def test_axe_finds_nothing_on_any_page_in_light_and_dark_wide_and_narrow(page: Any, site: Site) -> None:
     source = axe_source()
     for width, dark in ((1280, False), (1280, True), (360, False), (360, True)):
         resize(page, width, dark=dark)
@@ -218,7 +220,7 @@ def test_axe_finds_nothing_on_any_page_in_light_and_dark_wide_and_narrow(page, s
     assert background == "rgb(12, 17, 22)", "dark"
 
 
-def test_the_overview_shows_the_right_figures_savings_first_and_asks_nobody_else(page, site):
+def test_the_overview_shows_the_right_figures_savings_first_and_asks_nobody_else(page: Any, site: Site) -> None:
     page.get(site.url + "/?client=default")
     tiles = [e.text.split("\n") for e in page.find_elements("css selector", ".tiles > div")]
     assert tiles[:4] == [
@@ -241,7 +243,7 @@ def test_the_overview_shows_the_right_figures_savings_first_and_asks_nobody_else
     assert complaints(page) == []
 
 
-def test_filters_stand_in_the_address_and_narrow_every_figure(page, site):
+def test_filters_stand_in_the_address_and_narrow_every_figure(page: Any, site: Site) -> None:
     page.execute_script("document.querySelector('[name=model]').value = 'gpt-5-mini'")
     leave(page, find(page, "form.filters button").click)
     assert page.current_url == site.url + "/?period=24h&model=gpt-5-mini"
@@ -259,7 +261,7 @@ def test_filters_stand_in_the_address_and_narrow_every_figure(page, site):
         assert (answer.status_code, "This view cannot be shown" in answer.text) == (400, True), bad
 
 
-def test_an_episode_shows_each_sample_beside_the_others(page, site):
+def test_an_episode_shows_each_sample_beside_the_others(page: Any, site: Site) -> None:
     page.get(site.url + EPISODE)
     deferred = find(page, "#step-2")
     ballots = [e.text.replace("\n", " ") for e in deferred.find_elements("css selector", ".ballots li")]
@@ -279,7 +281,7 @@ def test_an_episode_shows_each_sample_beside_the_others(page, site):
     assert "≠ differs from the most votes" in find(page, "#step-3").text, "the audit"
 
 
-def test_lists_go_on_page_by_page_without_a_step_twice(site):
+def test_lists_go_on_page_by_page_without_a_step_twice(site: Site) -> None:
     for path, wanted in (("/dashboard/steps?taken=student", 30), ("/dashboard/episodes?period=7d", 5)):
         seen: list[str] = []
         address: str | None = path
@@ -291,7 +293,7 @@ def test_lists_go_on_page_by_page_without_a_step_twice(site):
         assert len(seen) == len(set(seen)) == wanted, path
 
 
-def test_recorded_texts_are_texts_and_hidden_characters_are_seen(page, site):
+def test_recorded_texts_are_texts_and_hidden_characters_are_seen(page: Any, site: Site) -> None:
     for path in (*PAGES[:3], EPISODE):
         page.get(site.url + path)
         assert page.find_elements("css selector", "main img, main script") == []
@@ -303,7 +305,7 @@ def test_recorded_texts_are_texts_and_hidden_characters_are_seen(page, site):
         page.execute_script("document.body.innerHTML = arguments[0]", EVIL)
 
 
-def test_without_javascript_the_tables_are_there(page, site):
+def test_without_javascript_the_tables_are_there(page: Any, site: Site) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
@@ -317,7 +319,7 @@ def test_without_javascript_the_tables_are_there(page, site):
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_the_switch_turns_it_dark_and_is_remembered(page):
+def test_the_switch_turns_it_dark_and_is_remembered(page: Any) -> None:
     colour = "return getComputedStyle(document.body).backgroundColor"
     light = page.execute_script(colour)
     find(page, "#theme").send_keys("\n")
@@ -328,7 +330,7 @@ def test_the_switch_turns_it_dark_and_is_remembered(page):
     assert page.execute_script(colour) == light
 
 
-def test_signing_in_gives_a_session_that_is_not_the_key_and_ends_with_it(page, site):
+def test_signing_in_gives_a_session_that_is_not_the_key_and_ends_with_it(page: Any, site: Site) -> None:
     key, token = site.keys.create("viewer", namespace="acme")
     page.get(site.url + "/dashboard/steps?period=7d")
     assert "mug" not in page.page_source
@@ -367,28 +369,28 @@ def test_signing_in_gives_a_session_that_is_not_the_key_and_ends_with_it(page, s
 @pytest.mark.parametrize(
     "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/v1/models", "/\r\nx: y"]
 )
-def test_signing_in_leads_to_no_other_place(site, to):
+def test_signing_in_leads_to_no_other_place(site: Site, to: str) -> None:
     _, token = site.keys.create("viewer")
     answer = httpx.post(f"{site.url}/dashboard/sign-in", data={"key": token, "to": to})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
 
 
 @empty_site
-def test_an_empty_database_says_how_to_begin(page, site):
+def test_an_empty_database_says_how_to_begin(page: Any, site: Site) -> None:
     assert "Nothing was recorded in the last 24 hours" in text(page, "main")
     assert 'base_url="http' in text(page, "main pre")
     for path in PAGES[1:3]:
         assert "Nothing was recorded" in site.get(path).text
 
 
-def test_trouble_is_told_without_its_insides(site):
+def test_trouble_is_told_without_its_insides(site: Site) -> None:
     site.broken = True
     answer = site.get("/")
     assert (answer.status_code, "the database does not answer" in answer.text) == (503, True)
     assert "disk" not in answer.text
 
 
-def test_the_headers_forbid_whatever_is_not_the_pages_own(site):
+def test_the_headers_forbid_whatever_is_not_the_pages_own(site: Site) -> None:
     answer = site.get("/")
     policy = answer.headers["content-security-policy"]
     assert re.search(r"script-src 'sha256-[\w+/]{43}='; style-src 'sha256-[\w+/]{43}=';", policy)
@@ -399,7 +401,7 @@ def test_the_headers_forbid_whatever_is_not_the_pages_own(site):
     assert not re.search(r"(src|href|action)=\"?(https?:)?//", answer.text), "no address outside"
 
 
-def test_the_data_route_keeps_namespaces_apart_and_answers_bad_questions_in_openais_shape(site):
+def test_the_data_route_keeps_namespaces_apart_and_answers_bad_questions_in_openais_shape(site: Site) -> None:
     keys = {None: site.keys.create("boss", admin=True)[1], "acme": site.keys.create("viewer", namespace="acme")[1]}
     refused = site.get("/dashboard/data")
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -417,7 +419,7 @@ def test_the_data_route_keeps_namespaces_apart_and_answers_bad_questions_in_open
 
 
 @pytest.fixture(scope="module")
-def templates():
+def templates() -> Any:
     from agentcascade.server.dashboard.rendering import Templates
 
     return Templates()
@@ -425,7 +427,7 @@ def templates():
 
 @settings(max_examples=30)
 @given(st.text(max_size=60) | st.sampled_from([EVIL, "x" * 5000, "\ud800", "{{ 7 * 7 }}", "'\"><svg/onload=a>"]))
-def test_any_text_is_escaped_bounded_and_visible(templates, recorded):
+def test_any_text_is_escaped_bounded_and_visible(templates: Any, recorded: str) -> None:
     """What a parser of HTML reads back is the text, cut, with its control and direction characters written out."""
     found = []
 

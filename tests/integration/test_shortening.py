@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -21,7 +23,7 @@ from agentcascade.models.pricing import Price
 from agentcascade.models.tokens import token_counter
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
-from agentcascade.storage import open_database
+from agentcascade.storage import Database, open_database
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Decision, LoggedSample, Shadow, Situation, Step, Trajectory
 from tests.fake_openai import FakeOpenAI, Reply
@@ -32,14 +34,15 @@ PRICE = Price(input="3", output="15")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/cascade.db"
-    return request.getfixturevalue("postgres_url")
+    found: str = request.getfixturevalue("postgres_url")
+    return found
 
 
 @pytest.fixture
-def database(url):
+def database(url: str) -> Iterator[Database]:
     opened = open_database(url)
     yield opened
     opened.close()
@@ -72,7 +75,7 @@ async def shown(bank, name="a"):
     return [s.reasoning for s in found[0].steps]
 
 
-async def test_reasoning_is_shown_shorter_where_that_is_asked_for_and_comes_back(database):
+async def test_reasoning_is_shown_shorter_where_that_is_asked_for_and_comes_back(database: Database) -> None:
     plain, short = make_bank(database), make_bank(database, shortened=True)
     await plain.add(trajectory("a", LONG, "so be it", LONG))
     assert await shown(short) == await shown(plain) == [LONG, "so be it", LONG]
@@ -86,7 +89,7 @@ async def test_reasoning_is_shown_shorter_where_that_is_asked_for_and_comes_back
     assert await shown(short) == [LONG, "so be it", LONG]
 
 
-async def test_it_is_billed_beside_the_steps(database):
+async def test_it_is_billed_beside_the_steps(database: Database) -> None:
     bank = make_bank(database)
     await bank.add_many([trajectory("a", LONG), trajectory("b", LONG, namespace="other")])
     report = await shorten(bank)
@@ -100,7 +103,7 @@ async def test_it_is_billed_beside_the_steps(database):
     assert {s.group for s in ledger.summary("namespace")} == {"default", "other"}
 
 
-async def test_what_is_done_is_passed_over_and_a_limit_leaves_the_rest(database):
+async def test_what_is_done_is_passed_over_and_a_limit_leaves_the_rest(database: Database) -> None:
     bank = make_bank(database)
     await bank.add_many([trajectory(name, LONG) for name in "abcde"])
     first = await shorten(bank, parallel=1, max_dollars=Decimal("0.0000001"))
@@ -112,7 +115,7 @@ async def test_what_is_done_is_passed_over_and_a_limit_leaves_the_rest(database)
         await shorten(bank, ScriptedModel(["x"]), max_dollars=Decimal(1))
 
 
-async def test_an_unusable_answer_is_paid_for_and_left_for_the_next_run(database):
+async def test_an_unusable_answer_is_paid_for_and_left_for_the_next_run(database: Database) -> None:
     bank = make_bank(database, shortened=True)
     await bank.add(trajectory("a", LONG, LONG))
     answers: list[tuple[str | Exception, str]] = [
@@ -133,7 +136,7 @@ async def test_an_unusable_answer_is_paid_for_and_left_for_the_next_run(database
     assert await shown(bank) == [LONG, "the drawer is closed"]
 
 
-async def test_a_trajectory_that_is_removed_meanwhile_is_no_error(database):
+async def test_a_trajectory_that_is_removed_meanwhile_is_no_error(database: Database) -> None:
     bank = make_bank(database)
     await bank.add(trajectory("a", LONG))
     shortener = Shortener(bank, editor(), COUNT, WordLimits(4, 8))
@@ -143,7 +146,7 @@ async def test_a_trajectory_that_is_removed_meanwhile_is_no_error(database):
     assert Catalog(database).restore() == 0
 
 
-async def test_embedding_anew_keeps_what_was_shortened(database):
+async def test_embedding_anew_keeps_what_was_shortened(database: Database) -> None:
     bank = make_bank(database)
     await bank.add(trajectory("a", LONG))
     await shorten(bank)
@@ -166,7 +169,7 @@ def seen(database, episode, observation, teacher, *samples):
         write_records(connection, [decision, shadow])
 
 
-async def test_a_step_is_easy_where_both_models_agreed_on_it(database):
+async def test_a_step_is_easy_where_both_models_agreed_on_it(database: Database) -> None:
     bank = make_bank(database)
     await bank.add(trajectory("a", LONG, LONG, LONG, LONG, metadata={"episode": "ep_1"}))
     seen(database, "ep_1", "a room 0", "open it", "open it", "open it")
@@ -177,7 +180,7 @@ async def test_a_step_is_easy_where_both_models_agreed_on_it(database):
     assert task.words == {0: 4, 1: 8, 2: 8, 3: 8}
 
 
-async def test_without_such_records_a_step_is_easy_where_three_others_are_like_it(database):
+async def test_without_such_records_a_step_is_easy_where_three_others_are_like_it(database: Database) -> None:
     bank = make_bank(database)
 
     def alike(name, action):
@@ -194,7 +197,7 @@ async def test_without_such_records_a_step_is_easy_where_three_others_are_like_i
     assert words["t4"] == 8, "the others do something else there"
 
 
-async def test_the_estimate_says_what_a_run_would(database):
+async def test_the_estimate_says_what_a_run_would(database: Database) -> None:
     bank = make_bank(database)
     await bank.add_many([trajectory(name, LONG, LONG) for name in "ab"])
     shortener = Shortener(bank, editor(), COUNT, WordLimits(4, 8))
@@ -207,14 +210,14 @@ async def test_the_estimate_says_what_a_run_would(database):
         Shortener(bank, editor(), COUNT, WordLimits(0, 8))
 
 
-def test_the_editor_keeps_the_first_sentences_that_fit():
+def test_the_editor_keeps_the_first_sentences_that_fit() -> None:
     assert shorter("One two. Three four. Five.", 4) == "One two. Three four."
     assert shorter("One two three four five six.", 3) == "One two three"
     with pytest.raises(InvalidRequest, match="bank shorten"):
         asyncio.run(editor().complete([{"role": "user", "content": "hello {"}]))
 
 
-def test_the_command_line_over_a_server(url, tmp_path):
+def test_the_command_line_over_a_server(url: str, tmp_path: Path) -> None:
     def answer(request):
         data = request.body["messages"][0]["content"]
         steps = json.loads(data[data.index('{"goal"') :])["steps"]
@@ -260,7 +263,7 @@ def test_the_command_line_over_a_server(url, tmp_path):
     database.close()
 
 
-async def test_cascades_of_one_configuration_show_what_each_of_them_is_told_to(tmp_path):
+async def test_cascades_of_one_configuration_show_what_each_of_them_is_told_to(tmp_path: Path) -> None:
     from agentcascade import CascadeConfig
     from agentcascade.assembly.cascade import build_all
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from agentcascade.errors import BankError, ConfigError, CorruptDatabase, NewerDa
 from agentcascade.ledger.ledger import DatabaseRecorder, Ledger
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
-from agentcascade.storage import open_database, tables
+from agentcascade.storage import Database, open_database, tables
 from agentcascade.storage.tables import metadata
 from agentcascade.types import Call, Decision, EpisodeEnd, Situation, Step, Trajectory, Usage, now
 
@@ -29,14 +30,15 @@ FOLDERS = HERE.parents[1], HERE.parent, HERE
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/cascade.db"
-    return request.getfixturevalue("postgres_url")
+    found: str = request.getfixturevalue("postgres_url")
+    return found
 
 
 @pytest.fixture
-def database(url):
+def database(url: str) -> Iterator[Database]:
     opened = open_database(url)
     yield opened
     opened.close()
@@ -63,7 +65,7 @@ def start(script, *arguments):
     )
 
 
-def test_migrations_make_the_tables_that_the_code_expects(database):
+def test_migrations_make_the_tables_that_the_code_expects(database: Database) -> None:
     found = inspect(database.engine)
     for table in metadata.sorted_tables:
         columns = {c["name"]: c["nullable"] for c in found.get_columns(table.name)}
@@ -72,7 +74,7 @@ def test_migrations_make_the_tables_that_the_code_expects(database):
         assert indexes == {tuple(c.name for c in i.columns) for i in table.indexes}, table.name
 
 
-def test_opening_again_keeps_what_is_there(url):
+def test_opening_again_keeps_what_is_there(url: str) -> None:
     first = open_database(url)
     with first.begin(write=True) as connection:
         connection.execute(tables.settings.insert().values(name="a", value="b"))
@@ -83,7 +85,7 @@ def test_opening_again_keeps_what_is_there(url):
     second.close()
 
 
-def test_processes_may_open_a_fresh_database_at_once(url):
+def test_processes_may_open_a_fresh_database_at_once(url: str) -> None:
     script = """
         import sys
         from agentcascade.storage import open_database, tables
@@ -102,7 +104,7 @@ def test_processes_may_open_a_fresh_database_at_once(url):
 
 
 @pytest.mark.parametrize("acknowledged", [5, 17])
-def test_kill_9_loses_no_acknowledged_trajectory_and_leaves_no_half(url, acknowledged):
+def test_kill_9_loses_no_acknowledged_trajectory_and_leaves_no_half(url: str, acknowledged: int) -> None:
     script = """
         import asyncio, sys
         from test_storage import make_bank, trajectory
@@ -132,7 +134,7 @@ def test_kill_9_loses_no_acknowledged_trajectory_and_leaves_no_half(url, acknowl
     database.close()
 
 
-async def test_a_bank_sees_what_another_process_adds_and_removes(database, url):
+async def test_a_bank_sees_what_another_process_adds_and_removes(database: Database, url: str) -> None:
     other_database = open_database(url)
     mine, other = make_bank(database), make_bank(other_database)
     wanted = Situation(goal="find 1", observation="room 1 shelf 1")
@@ -146,7 +148,7 @@ async def test_a_bank_sees_what_another_process_adds_and_removes(database, url):
     other_database.close()
 
 
-async def test_one_bad_trajectory_keeps_the_whole_batch_out(database):
+async def test_one_bad_trajectory_keeps_the_whole_batch_out(database: Database) -> None:
     bank = make_bank(database)
     await bank.add(trajectory(1))
     with pytest.raises(BankError, match="'t1'"):
@@ -154,7 +156,7 @@ async def test_one_bad_trajectory_keeps_the_whole_batch_out(database):
     assert [e.id for e in Catalog(database).list()] == ["t1"]
 
 
-async def test_removal_and_pruning_leave_no_orphans(database):
+async def test_removal_and_pruning_leave_no_orphans(database: Database) -> None:
     bank, catalog = make_bank(database), Catalog(database)
     await bank.add_many([trajectory(i) for i in range(5)])
     catalog.remove("t0")
@@ -186,7 +188,7 @@ def decision(episode, answered_by, dollars, teacher_dollars="0.010", role=None):
     )
 
 
-def test_the_ledger_adds_up(database):
+def test_the_ledger_adds_up(database: Database) -> None:
     recorder = DatabaseRecorder(database)
     for made in (decision("e1", "student", "0.000000000001"), decision("e1", "teacher", "0.004")):
         recorder.record(made)
@@ -212,7 +214,7 @@ def test_the_ledger_adds_up(database):
     assert (episode["id"], episode["success"], episode["started_at"].utcoffset().seconds) == ("e1", True, 0)
 
 
-def test_a_newer_database_is_left_alone(database, url):
+def test_a_newer_database_is_left_alone(database: Database, url: str) -> None:
     with database.begin(write=True) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(NewerDatabase, match=r"9999.*pip install -U agentcascade"):
@@ -220,7 +222,7 @@ def test_a_newer_database_is_left_alone(database, url):
 
 
 @pytest.mark.parametrize("content", [b"this is no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
-def test_a_corrupt_file_is_named_and_left_alone(tmp_path, content):
+def test_a_corrupt_file_is_named_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.db"
     path.write_bytes(content)
     with pytest.raises(CorruptDatabase, match=r"broken\.db.*restore a backup"):
@@ -228,7 +230,7 @@ def test_a_corrupt_file_is_named_and_left_alone(tmp_path, content):
     assert path.read_bytes() == content
 
 
-def test_a_damaged_page_is_an_error_when_it_is_read(tmp_path):
+def test_a_damaged_page_is_an_error_when_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "damaged.db"
     open_database(path).close()
     with sqlite3.connect(path) as connection:
@@ -240,25 +242,25 @@ def test_a_damaged_page_is_an_error_when_it_is_read(tmp_path):
         Catalog(open_database(path)).list()
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"nowhere.*create it"):
         open_database(tmp_path / "nowhere" / "a.db")
 
 
-def test_a_path_that_cannot_be_opened_is_an_error_with_the_path(tmp_path):
+def test_a_path_that_cannot_be_opened_is_an_error_with_the_path(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=f"{tmp_path.name} cannot be opened.*permissions"):
         open_database(tmp_path)
 
 
 @pytest.mark.parametrize("bad", ["mysql://u:hidden-word@host/db", "postgresql://u:hidden-word@host:port/db"])
-def test_an_unusable_url_is_refused_without_its_password(bad):
+def test_an_unusable_url_is_refused_without_its_password(bad: str) -> None:
     with pytest.raises(ConfigError) as raised:
         open_database(bad)
     assert "bank.url" in str(raised.value)
     assert "hidden-word" not in str(raised.value)
 
 
-def test_an_unreachable_server_is_an_error_without_the_password():
+def test_an_unreachable_server_is_an_error_without_the_password() -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(StorageError) as raised:
         open_database("postgresql://someone:hidden-word@127.0.0.1:1/db")
@@ -266,7 +268,7 @@ def test_an_unreachable_server_is_an_error_without_the_password():
     assert "hidden-word" not in str(raised.value)
 
 
-def test_dollars_are_integers_on_disk(tmp_path):
+def test_dollars_are_integers_on_disk(tmp_path: Path) -> None:
     database = open_database(tmp_path / "a.db")
     recorder = DatabaseRecorder(database)
     recorder.record(decision("e", "student", "0.000000000007"))
@@ -278,7 +280,7 @@ def test_dollars_are_integers_on_disk(tmp_path):
     database.close()
 
 
-def test_sqlite_commits_survive_a_power_loss(tmp_path):
+def test_sqlite_commits_survive_a_power_loss(tmp_path: Path) -> None:
     database = open_database(tmp_path / "a.db")
     with database.begin() as connection:
         settings = {n: connection.exec_driver_sql(f"PRAGMA {n}").scalar() for n in ("journal_mode", "synchronous")}
@@ -287,7 +289,7 @@ def test_sqlite_commits_survive_a_power_loss(tmp_path):
     database.close()
 
 
-async def test_a_bank_in_memory_is_one_bank_for_all_threads():
+async def test_a_bank_in_memory_is_one_bank_for_all_threads() -> None:
     database = open_database("sqlite://")
     bank = make_bank(database)
     assert await bank.add(trajectory(1))

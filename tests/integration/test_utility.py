@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -13,20 +15,21 @@ from agentcascade.bank.catalog import Catalog
 from agentcascade.bank.success_ranking import SuccessRanking
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
-from agentcascade.storage import open_database, tables
+from agentcascade.storage import Database, open_database, tables
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Decision, EpisodeEnd, Situation, Step, Trajectory, now
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/cascade.db"
-    return request.getfixturevalue("postgres_url")
+    found: str = request.getfixturevalue("postgres_url")
+    return found
 
 
 @pytest.fixture
-def database(url):
+def database(url: str) -> Iterator[Database]:
     opened = open_database(url)
     yield opened
     opened.close()
@@ -68,7 +71,7 @@ def counts(database):
         return {row.id: (row.episodes, row.successes) for row in connection.execute(query)}
 
 
-async def test_each_trajectory_counts_once_per_episode_that_the_student_acted_in(database):
+async def test_each_trajectory_counts_once_per_episode_that_the_student_acted_in(database: Database) -> None:
     await make_bank(database).add_many([trajectory("a"), trajectory("b"), trajectory("c:1")])
     first = [decision("e1", "a:0-1", "b:0-3"), decision("e1", "a:2-4", "c:1:0-2")]
     deferred = decision("e1", "b:0-3", "unknown:0-1", answered_by="teacher")
@@ -78,7 +81,7 @@ async def test_each_trajectory_counts_once_per_episode_that_the_student_acted_in
     assert counts(database) == {"a": (2, 1), "b": (1, 1), "c:1": (1, 1)}, "b was shown, but the teacher acted"
 
 
-async def test_an_outcome_may_be_repeated_changed_unknown_and_late(database):
+async def test_an_outcome_may_be_repeated_changed_unknown_and_late(database: Database) -> None:
     await make_bank(database).add_many([trajectory("a"), trajectory("b")])
     record(database, decision("e1", "a:0-1"), end("e1", None))
     assert counts(database) == {}
@@ -97,7 +100,7 @@ async def test_an_outcome_may_be_repeated_changed_unknown_and_late(database):
     assert counts(database) == {"a": (0, 0), "b": (0, 0)}
 
 
-async def test_episodes_of_one_name_in_two_namespaces_are_two(database):
+async def test_episodes_of_one_name_in_two_namespaces_are_two(database: Database) -> None:
     await make_bank(database).add_many([trajectory("a"), trajectory("b", namespace="other")])
     record(database, decision("e1", "a:0-1"), decision("e1", "b:0-1", namespace="other"), end("e1", True))
     assert counts(database) == {"a": (1, 1)}
@@ -105,7 +108,7 @@ async def test_episodes_of_one_name_in_two_namespaces_are_two(database):
     assert counts(database) == {"a": (1, 1), "b": (1, 0)}
 
 
-async def test_counts_go_with_the_trajectory_and_stay_when_it_is_embedded_anew(database):
+async def test_counts_go_with_the_trajectory_and_stay_when_it_is_embedded_anew(database: Database) -> None:
     await make_bank(database).add_many([trajectory("a"), trajectory("b")])
     record(database, decision("e1", "a:0-1", "b:0-1"), end("e1", True))
     Catalog(database).remove("b")
@@ -115,7 +118,7 @@ async def test_counts_go_with_the_trajectory_and_stay_when_it_is_embedded_anew(d
     assert counts(database) == {"a": (1, 0)}
 
 
-async def test_many_writers_count_every_episode_once(url, database):
+async def test_many_writers_count_every_episode_once(url: str, database: Database) -> None:
     await make_bank(database).add_many([trajectory("a"), trajectory("b")])
 
     def work(number):
@@ -133,7 +136,9 @@ async def test_many_writers_count_every_episode_once(url, database):
     assert counts(database) == {"a": (10, 5), "b": (10, 5)}
 
 
-async def test_what_helped_ranks_higher_and_what_was_never_used_stays_where_it_is(database, monkeypatch):
+async def test_what_helped_ranks_higher_and_what_was_never_used_stays_where_it_is(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(success_ranking, "SECONDS", 0.0)
     plain, weighed = make_bank(database), make_bank(database, weight=0.5)
     goals = {"near": "find the cup", "good": "find the cup now", "bad": "find the cup now please"}
@@ -153,7 +158,7 @@ async def test_what_helped_ranks_higher_and_what_was_never_used_stays_where_it_i
     assert await ranked(weighed, 1) == ["good"], "although it is not the nearest"
 
 
-async def test_a_namespace_where_everything_succeeds_favours_nothing(database):
+async def test_a_namespace_where_everything_succeeds_favours_nothing(database: Database) -> None:
     bank = make_bank(database, weight=5.0)
     await bank.add_many([trajectory("near"), trajectory("far", "find the cup in a drawer of the desk")])
     for i in range(30):
@@ -162,7 +167,7 @@ async def test_a_namespace_where_everything_succeeds_favours_nothing(database):
     assert [d.trajectory for d in found] == ["near", "far"]
 
 
-async def test_a_helpful_one_beyond_the_first_hits_is_found(database):
+async def test_a_helpful_one_beyond_the_first_hits_is_found(database: Database) -> None:
     bank = make_bank(database, weight=1.0)
     crowd = [trajectory(f"t{i}", "find the cup") for i in range(10)]
     await bank.add_many([*crowd, trajectory("far", "find the cup soon")])

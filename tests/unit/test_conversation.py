@@ -15,7 +15,7 @@ from agentcascade.models.tool_call_ids import messages_for_model
 from agentcascade.step.request import Request
 
 
-def test_a_react_conversation_is_read_into_steps():
+def test_a_react_conversation_is_read_into_steps() -> None:
     situation = conversation.read(
         [
             {"role": "system", "content": "rules"},
@@ -32,7 +32,7 @@ def test_a_react_conversation_is_read_into_steps():
     assert situation.step == 1
 
 
-def test_tool_results_are_the_observation():
+def test_tool_results_are_the_observation() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "find", "arguments": '{"q": 1}'}}
     situation = conversation.read(
         [
@@ -59,7 +59,7 @@ def test_tool_results_are_the_observation():
         ([{"role": "user", "content": "x"}, {"role": "narrator", "content": "x"}], r"messages\[1\]"),
     ],
 )
-def test_unusable_messages_are_named(messages, message):
+def test_unusable_messages_are_named(messages: Any, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         conversation.check(messages)
 
@@ -80,7 +80,7 @@ CALLS = st.lists(st.tuples(st.integers(0, 6), st.lists(MESSAGE, max_size=4), st.
 
 
 @given(CALLS)
-def test_a_history_reads_what_reading_the_whole_conversation_gives(calls):
+def test_a_history_reads_what_reading_the_whole_conversation_gives(calls: Any) -> None:
     async def run():
         history, messages = conversation.History(RegexActions()), [{"role": "user", "content": "go"}]
         for keep, new, in_place in calls:
@@ -94,7 +94,7 @@ def test_a_history_reads_what_reading_the_whole_conversation_gives(calls):
     asyncio.run(run())
 
 
-async def test_a_history_parses_each_message_once():
+async def test_a_history_parses_each_message_once() -> None:
     formats = Counting()
     history, messages = conversation.History(formats), [{"role": "user", "content": "go"}]
     for number in range(50):
@@ -106,7 +106,7 @@ async def test_a_history_parses_each_message_once():
     assert formats.parsed == 50 + 49
 
 
-async def test_a_history_checks_what_is_new():
+async def test_a_history_checks_what_is_new() -> None:
     history = conversation.History(RegexActions())
     messages: list[dict[str, Any]] = [
         {"role": "user", "content": "go"},
@@ -129,7 +129,7 @@ class Unequal:
     __hash__ = None  # type: ignore[assignment]
 
 
-async def test_messages_that_cannot_be_copied_or_compared_are_read_at_every_call():
+async def test_messages_that_cannot_be_copied_or_compared_are_read_at_every_call() -> None:
     circle: dict[str, Any] = {}
     circle["itself"] = circle
     for value in (Unequal(), (i for i in range(3)), Lock(), circle):
@@ -157,7 +157,7 @@ class Waiting(RegexActions):
         return super().parse(message, tools)
 
 
-async def test_conversations_that_are_read_at_once_do_not_mix():
+async def test_conversations_that_are_read_at_once_do_not_mix() -> None:
     formats = Waiting()
     history = conversation.History(formats)
     first = [{"role": "user", "content": "go"}, {"role": "assistant", "content": "Action: a"}]
@@ -185,7 +185,7 @@ CHANGES = st.tuples(st.integers(0, 5), st.lists(ANY_MESSAGE, max_size=4), st.int
 
 
 @given(st.lists(CHANGES, max_size=6))
-def test_what_is_known_of_a_history_is_what_a_pass_over_all_of_it_finds(calls):
+def test_what_is_known_of_a_history_is_what_a_pass_over_all_of_it_finds(calls: Any) -> None:
     def check(messages, known):
         plain, with_known = Request(messages), Request(messages, known=known)
         assert with_known.parts(words) == plain.parts(words)
@@ -209,7 +209,7 @@ def test_what_is_known_of_a_history_is_what_a_pass_over_all_of_it_finds(calls):
     asyncio.run(run())
 
 
-async def test_a_step_looks_at_what_is_new_in_its_history():
+async def test_a_step_looks_at_what_is_new_in_its_history() -> None:
     counted = []
 
     def count(text):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -16,7 +18,9 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_path_is_a_file_and_what_is_none_is_said(tmp_path, monkeypatch, command):
+def test_a_path_is_a_file_and_what_is_none_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     open_database("a.db").close()
     found = run(*command, "--url", "a.db")
@@ -27,7 +31,7 @@ def test_a_path_is_a_file_and_what_is_none_is_said(tmp_path, monkeypatch, comman
     assert "bank.url" in refused.output
 
 
-def test_a_backup_takes_the_same_names(tmp_path, monkeypatch):
+def test_a_backup_takes_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     open_database("a.db").close()
     assert run("db", "backup", "copy.db", "--url", "a.db").exit_code == 0

@@ -47,7 +47,7 @@ def student(price: Any, name: str = "openai/student", **more: Any) -> dict[str, 
     return {"name": name, "api_key": "sk-1", **({"price": {"input": price, "output": price}} if price else {}), **more}
 
 
-def test_a_cascade_that_saves_says_from_which_acceptance_on(doctor):
+def test_a_cascade_that_saves_says_from_which_acceptance_on(doctor: Callable[..., str]) -> None:
     out = doctor(student=student("0.2"))
     # 1,000 tokens, 6 × 400 and 81 around them, and three answers of 100 at $0.20; 1,000 and 100 at $2 and $8
     assert "✓ cascade default saves where more than 0.27 of its steps are accepted" in out
@@ -56,7 +56,7 @@ def test_a_cascade_that_saves_says_from_which_acceptance_on(doctor):
     assert "assumed: prompts of 1,000, teacher's answers of 100, student's answers of 100, no thinking" in out
 
 
-def test_one_that_cannot_save_says_so_and_what_helps_most_first(doctor):
+def test_one_that_cannot_save_says_so_and_what_helps_most_first(doctor: Callable[..., str]) -> None:
     out = doctor(student=student(2))
     assert "! cascade default cannot save, by what is assumed below, whatever its students get right" in out
     assert "an accepted step costs $0.00756, 2.70 of the teacher's" in out
@@ -66,13 +66,13 @@ def test_one_that_cannot_save_says_so_and_what_helps_most_first(doctor):
     assert re.search(r"together \((then from 0\.\d\d|still 1\.\d\d of the teacher's)\)", helps)
 
 
-def test_an_unknown_price_stays_unknown(doctor):
+def test_an_unknown_price_stays_unknown(doctor: Callable[..., str]) -> None:
     out = doctor(student=student(None))
     assert "! what cascade default saves cannot be said: the price of openai/student is not known" in out
     assert "saves where" not in out
 
 
-def test_a_committee_costs_the_sum_of_those_who_are_asked(doctor):
+def test_a_committee_costs_the_sum_of_those_who_are_asked(doctor: Callable[..., str]) -> None:
     out = doctor(
         retrieval={"k": 0, "embedder": "hashing"},
         student=student(1),
@@ -87,7 +87,7 @@ def test_a_committee_costs_the_sum_of_those_who_are_asked(doctor):
     assert "0.59 to 1.77 of the teacher's $0.0028" in out
 
 
-def test_without_a_student_nothing_is_said(doctor):
+def test_without_a_student_nothing_is_said(doctor: Callable[..., str]) -> None:
     out = doctor(mode="teacher")
     assert "can be built" in out
     assert "accepted step" not in out
@@ -124,7 +124,9 @@ def record(url: str, steps: int, accepted: int, mode: Mode, price: Price | None 
         ("shadow", 24, "measured: 0.80 of the shadowed steps would have been accepted, which saves"),
     ],
 )
-def test_what_the_database_holds_takes_the_place_of_assumptions(doctor, tmp_path, mode, accepted, said):
+def test_what_the_database_holds_takes_the_place_of_assumptions(
+    doctor: Callable[..., str], tmp_path: Path, mode: Mode, accepted: int, said: str
+) -> None:
     record(f"sqlite:///{tmp_path}/own.db", 30, accepted, mode)
     out = doctor(
         student=student("0.8"),
@@ -141,7 +143,7 @@ def test_what_the_database_holds_takes_the_place_of_assumptions(doctor, tmp_path
         assert "measured: 0.20 of its steps were accepted, which costs 17% more than the teacher alone" in out
 
 
-def test_the_ledger_says_which_acceptance_its_bills_needed(tmp_path):
+def test_the_ledger_says_which_acceptance_its_bills_needed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/own.db"
     record(url, 30, 24, "cascade")
     said = CliRunner().invoke(main, ["ledger", "--url", url])

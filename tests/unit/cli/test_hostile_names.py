@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import closing, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import click
 import pytest
@@ -19,7 +20,7 @@ def offered(names):
     return [item.value for item in completion_values._offering(names)(context, click.Option(["--x"]), "")]
 
 
-def test_aliases_that_multiply_complete_nothing(tmp_path, monkeypatch):
+def test_aliases_that_multiply_complete_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maps = ["m0: &m0 {teacher: gpt-4.1}"]
     maps += [f"m{i}: &m{i} {{{', '.join(f'k{j}: *m{i - 1}' for j in range(400))}}}" for i in range(1, 5)]
     (tmp_path / "agentcascade.yaml").write_text("\n".join(maps))
@@ -30,7 +31,7 @@ def test_aliases_that_multiply_complete_nothing(tmp_path, monkeypatch):
     assert time.thread_time() - began < 20  # it would take hours
 
 
-def test_merges_that_multiply_complete_nothing(tmp_path, monkeypatch):
+def test_merges_that_multiply_complete_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maps = ["m0: &m0 {teacher: gpt-4.1}"]
     maps += [f"m{i}: &m{i} {{<<: [*m{i - 1}, *m{i - 1}]}}" for i in range(1, 40)]
     (tmp_path / "agentcascade.yaml").write_text("\n".join(maps))
@@ -42,13 +43,13 @@ def test_merges_that_multiply_complete_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["[" * 300_000, "{a: " * 200_000, "- " * 300_000])
-def test_what_nests_without_end_completes_nothing(tmp_path, monkeypatch, text):
+def test_what_nests_without_end_completes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     (tmp_path / "agentcascade.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     assert offered(completion_values.models) == []
 
 
-def test_a_view_without_end_completes_nothing(tmp_path, monkeypatch):
+def test_a_view_without_end_completes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(sqlite3.connect(tmp_path / "agentcascade.db")) as opened:
         endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) AS id FROM n"
         opened.execute(f"CREATE VIEW keys AS {endless}")
@@ -57,7 +58,7 @@ def test_a_view_without_end_completes_nothing(tmp_path, monkeypatch):
     assert offered(completion_values._newest("keys")) == []
 
 
-def test_a_start_file_that_is_read_only_stays_as_it_is(tmp_path):
+def test_a_start_file_that_is_read_only_stays_as_it_is(tmp_path: Path) -> None:
     start = tmp_path / ".bashrc"
     start.write_text("mine\n")
     start.chmod(0o444)
@@ -68,7 +69,9 @@ def test_a_start_file_that_is_read_only_stays_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("shell", completion.SHELLS)
-def test_no_shell_sources_a_script_of_whatever_folder_it_starts_in(tmp_path, monkeypatch, shell):
+def test_no_shell_sources_a_script_of_whatever_folder_it_starts_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: completion.Shell
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(variable, "share")
@@ -86,7 +89,7 @@ def test_no_shell_sources_a_script_of_whatever_folder_it_starts_in(tmp_path, mon
     ],
     ids=["deep", "line", "long", "number", "bytes"],
 )
-def test_a_list_of_models_that_is_none_names_none(body):
+def test_a_list_of_models_that_is_none_names_none(body: bytes) -> None:
     class Hostile(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +38,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
-def test_whatever_is_wrong_with_a_file_is_told(tmp_path, text):
+def test_whatever_is_wrong_with_a_file_is_told(tmp_path: Path, text: str) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text(text)
     for read in (CascadeConfig.load, read_rule, fragments.read, lambda path: read_texts(str(path))):
@@ -45,7 +46,7 @@ def test_whatever_is_wrong_with_a_file_is_told(tmp_path, text):
             read(file)
 
 
-def test_an_option_of_the_environment_that_is_no_yaml_is_named_and_not_shown(monkeypatch):
+def test_an_option_of_the_environment_that_is_no_yaml_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTCASCADE_ROUTER__NAME", "unanimity")
     monkeypatch.setenv("AGENTCASCADE_ROUTER__OPTIONS__SECRET", "@hunter2[")
     with pytest.raises(ConfigError, match=r"'secret'.*quotes") as raised:
@@ -53,13 +54,13 @@ def test_an_option_of_the_environment_that_is_no_yaml_is_named_and_not_shown(mon
     assert "hunter2" not in "".join(traceback.format_exception(raised.value))
 
 
-def test_aliases_count_each_time():
+def test_aliases_count_each_time() -> None:
     with pytest.raises(OutOfBounds, match="more than"):
         load_yaml(MULTIPLIED)
     assert load_yaml("a: &a [1, 2]\nb: *a") == {"a": [1, 2], "b": [1, 2]}
 
 
-def test_what_is_merged_counts_each_time_and_merges_as_before():
+def test_what_is_merged_counts_each_time_and_merges_as_before() -> None:
     with pytest.raises(OutOfBounds, match="merged ones"):
         load_yaml(MERGED)
     text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: [*b, *a], z: 4}\nd: {<<: *a, <<: *b}\ne: {y: 5, <<: *a}"

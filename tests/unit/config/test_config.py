@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from agentcascade.config.load import CascadeConfig, variants
@@ -5,7 +8,7 @@ from agentcascade.errors import ConfigError
 
 
 @pytest.fixture
-def yaml(tmp_path):
+def yaml(tmp_path: Path) -> Callable[[str], Path]:
     def write(text):
         path = tmp_path / "agentcascade.yaml"
         path.write_text(text)
@@ -14,7 +17,7 @@ def yaml(tmp_path):
     return write
 
 
-def test_keywords_win_over_environment_over_file(yaml, monkeypatch):
+def test_keywords_win_over_environment_over_file(yaml: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = yaml("mode: student\nretrieval: {k: 1, window_after: 7}\nseed: 3\n")
     monkeypatch.setenv("AGENTCASCADE_RETRIEVAL__K", "2")
     monkeypatch.setenv("AGENTCASCADE_SEED", "4")
@@ -34,7 +37,7 @@ def test_keywords_win_over_environment_over_file(yaml, monkeypatch):
         ("a: [", "is not YAML"),
     ],
 )
-def test_mistakes_are_named_with_their_fix(yaml, text, message):
+def test_mistakes_are_named_with_their_fix(yaml: Callable[[str], Path], text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         CascadeConfig.load(yaml(text))
 
@@ -51,12 +54,14 @@ def test_mistakes_are_named_with_their_fix(yaml, text, message):
         ("student: {name: a}\nstudents: [{name: b, router: {latch: auto}}]", r"students\.0\.router: .*latch is of the"),
     ],
 )
-def test_a_ladder_that_is_none_and_a_rungs_settings_that_nothing_would_read(yaml, text, message):
+def test_a_ladder_that_is_none_and_a_rungs_settings_that_nothing_would_read(
+    yaml: Callable[[str], Path], text: str, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         CascadeConfig.load(yaml(text))
 
 
-def test_a_cascade_may_leave_the_ladder_of_the_others():
+def test_a_cascade_may_leave_the_ladder_of_the_others() -> None:
     config = CascadeConfig.load(
         ladder=["a", {"model": "b", "router": {"name": "agreement"}}, "c"],
         router={"latch": "auto"},
@@ -69,18 +74,18 @@ def test_a_cascade_may_leave_the_ladder_of_the_others():
     assert (made["other"].router.latch, made["other"].students[0].router.latch) == ("auto", "never")
 
 
-def test_a_missing_file_says_how_to_make_one(tmp_path):
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="agentcascade init"):
         CascadeConfig.load(tmp_path / "none.yaml")
 
 
-def test_a_typo_in_the_environment_is_an_error(monkeypatch):
+def test_a_typo_in_the_environment_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTCASCADE_RETREIVAL__K", "2")
     with pytest.raises(ConfigError, match="did you mean 'retrieval'"):
         CascadeConfig.load()
 
 
-def test_keys_do_not_show(yaml):
+def test_keys_do_not_show(yaml: Callable[[str], Path]) -> None:
     config = CascadeConfig.load(yaml("teacher: {name: a, api_key: sk-verysecret123}"))
     assert "verysecret" not in repr(config)
     with pytest.raises(ConfigError) as caught:
@@ -88,7 +93,7 @@ def test_keys_do_not_show(yaml):
     assert "verysecret" not in str(caught.value)
 
 
-def test_numbers_in_router_options_come_from_the_environment_as_numbers(monkeypatch):
+def test_numbers_in_router_options_come_from_the_environment_as_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTCASCADE_ROUTER__NAME", "threshold")
     monkeypatch.setenv("AGENTCASCADE_ROUTER__OPTIONS__N", "5")
     monkeypatch.setenv("AGENTCASCADE_ROUTER__OPTIONS__THRESHOLD", "0.8")
@@ -105,12 +110,14 @@ def test_numbers_in_router_options_come_from_the_environment_as_numbers(monkeypa
         ("cascades: {a: {retention: {decisions: 1}}}", "'retention' belongs to the whole configuration"),
     ],
 )
-def test_mistakes_inside_lists_and_mappings_are_named_too(yaml, text, message):
+def test_mistakes_inside_lists_and_mappings_are_named_too(yaml: Callable[[str], Path], text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         variants(CascadeConfig.load(yaml(text)))
 
 
-def test_another_name_takes_the_options_and_the_price_of_the_old_one_away(yaml, monkeypatch):
+def test_another_name_takes_the_options_and_the_price_of_the_old_one_away(
+    yaml: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = """
 router: {name: threshold, options: {n: 5, threshold: 0.8}}
 student: {name: openai/a, price: {input: 1, output: 2}, api_base: http://here, options: {top_k: 3}}

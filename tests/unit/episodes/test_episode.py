@@ -1,5 +1,7 @@
 """Episodes: the steps so far, the papers' two preparations, and what is banked."""
 
+from typing import Any
+
 import pytest
 
 from agentcascade.episodes.banking import without_failed
@@ -16,7 +18,7 @@ def conversation(*turns):
     return messages
 
 
-async def test_collect_banks_a_success_with_its_steps():
+async def test_collect_banks_a_success_with_its_steps() -> None:
     bank = FakeBank()
     cascade = make(None, Model("t", act("look"), act("take mug")), bank, mode="collect")
     episode = cascade.episode()
@@ -35,7 +37,7 @@ async def test_collect_banks_a_success_with_its_steps():
 
 
 @pytest.mark.parametrize(("mode", "success"), [("collect", False), ("cascade", True), ("teacher", True)])
-async def test_only_successful_collected_episodes_are_banked(mode, success):
+async def test_only_successful_collected_episodes_are_banked(mode: str, success: bool) -> None:
     bank = FakeBank(DEMONSTRATION)
     episode = make(Model("s", act("look")), Model("t", act("look")), bank, mode=mode).episode()
     await episode.complete(MESSAGES)
@@ -43,7 +45,7 @@ async def test_only_successful_collected_episodes_are_banked(mode, success):
     assert bank.added == []
 
 
-async def test_a_failing_bank_leaves_the_episode_open_so_nothing_is_lost():
+async def test_a_failing_bank_leaves_the_episode_open_so_nothing_is_lost() -> None:
     bank = FakeBank(error=BankError("disk full"))
     episode = make(None, Model("t", act("look")), bank, mode="collect").episode()
     await episode.complete(MESSAGES)
@@ -57,7 +59,7 @@ async def test_a_failing_bank_leaves_the_episode_open_so_nothing_is_lost():
         await episode.complete(MESSAGES)
 
 
-async def test_plan_and_first_thought_are_asked_once_shown_and_billed():
+async def test_plan_and_first_thought_are_asked_once_shown_and_billed() -> None:
     teacher = Model("t", "1. look\n2. take", "Mugs are near sinks.\n\nMore.", act("look"), act("take"))
     bank = FakeBank()
     episode = make(None, teacher, bank, mode="collect", collect={"plan": True, "first_thought": True}).episode()
@@ -78,7 +80,7 @@ async def test_plan_and_first_thought_are_asked_once_shown_and_billed():
     assert bank.added[0].plan == "1. look\n2. take"
 
 
-async def test_the_answer_is_an_openai_object():
+async def test_the_answer_is_an_openai_object() -> None:
     answer = await make(Model("s", act("look")), Model("t", act("go"))).episode().complete(MESSAGES)
     assert answer.choices[0].message.role == "assistant"
     assert answer.usage is not None
@@ -89,13 +91,13 @@ async def test_the_answer_is_an_openai_object():
 
 
 @pytest.mark.parametrize("options", [{"stream": True}, {"n": 0}, {"n": "two"}])
-async def test_what_cannot_be_honoured_is_refused(options):
+async def test_what_cannot_be_honoured_is_refused(options: dict[str, Any]) -> None:
     episode = make(Model("s", act("look")), Model("t", act("go"))).episode()
     with pytest.raises(InvalidRequest):
         await episode.complete(MESSAGES, **options)
 
 
-def test_failed_actions_are_dropped_but_their_observation_stays():
+def test_failed_actions_are_dropped_but_their_observation_stays() -> None:
     steps = [
         Step(observation="a room", action="fly"),
         Step(observation="Nothing happens.", action="swim"),
@@ -109,7 +111,7 @@ def test_failed_actions_are_dropped_but_their_observation_stays():
     assert without_failed(steps, []) == tuple(steps)
 
 
-def test_the_sync_face_is_the_same_step():
+def test_the_sync_face_is_the_same_step() -> None:
     with make(Model("s", act("look")), Model("t", act("go"))) as cascade:
         episode = cascade.sync_episode()
         assert episode.complete(MESSAGES).agentcascade.answered_by == "student"
@@ -119,7 +121,7 @@ def test_the_sync_face_is_the_same_step():
 @pytest.mark.parametrize(
     "preparation", [{"plan": True}, {"plan": True, "first_thought": True}, {"first_thought": True}]
 )
-async def test_nothing_is_bought_for_a_first_step_that_cannot_be_taken(preparation):
+async def test_nothing_is_bought_for_a_first_step_that_cannot_be_taken(preparation: dict[str, bool]) -> None:
     without_user = [{"role": "tool", "tool_call_id": "1", "content": "a mug"}]
     teacher = Model("t", "words")
     for stateless in (False, True):
@@ -134,7 +136,7 @@ async def test_nothing_is_bought_for_a_first_step_that_cannot_be_taken(preparati
     assert teacher.requests == []
 
 
-async def test_no_judge_is_paid_when_the_cascade_is_closed():
+async def test_no_judge_is_paid_when_the_cascade_is_closed() -> None:
     judge = Model("j", "yes")
     cascade = make(None, Model("t", act("look")), FakeBank(), mode="collect").twin(judge=ModelJudge(judge, "Done?"))
     episode = cascade.episode()

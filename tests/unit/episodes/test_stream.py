@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -55,7 +56,7 @@ async def read(stream):
     return [chunk async for chunk in stream]
 
 
-async def test_an_accepted_answer_comes_in_ordinary_chunks_with_usage_last():
+async def test_an_accepted_answer_comes_in_ordinary_chunks_with_usage_last() -> None:
     cascade = make(Model("s", LONG), Streaming("t", act("go")), FakeBank(DEMONSTRATION))
     chunks = await read(cascade.episode().stream(MESSAGES))
     assert text_of(chunks) == LONG
@@ -71,7 +72,7 @@ async def test_an_accepted_answer_comes_in_ordinary_chunks_with_usage_last():
     assert {c["model"] for c in chunks} == {"s"}
 
 
-async def test_with_include_usage_the_last_chunk_has_no_choices():
+async def test_with_include_usage_the_last_chunk_has_no_choices() -> None:
     cascade = make(Model("s", LONG), Model("t", act("go")), FakeBank(DEMONSTRATION))
     chunks = await read(cascade.episode().stream(MESSAGES, stream_options={"include_usage": True}))
     assert chunks[-1]["choices"] == []
@@ -79,7 +80,7 @@ async def test_with_include_usage_the_last_chunk_has_no_choices():
     assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_a_deferral_is_live_and_nothing_of_a_sample_is_shown():
+async def test_a_deferral_is_live_and_nothing_of_a_sample_is_shown() -> None:
     gate = asyncio.Event()
     student = Model("s", [act("secret one"), act("secret two"), act("secret three")])
     cascade = make(student, Streaming("t", LONG, gate), FakeBank(DEMONSTRATION))
@@ -94,12 +95,12 @@ async def test_a_deferral_is_live_and_nothing_of_a_sample_is_shown():
     assert {c["model"] for c in chunks} == {"t"}
 
 
-async def test_a_teacher_that_cannot_stream_is_cut_into_chunks():
+async def test_a_teacher_that_cannot_stream_is_cut_into_chunks() -> None:
     cascade = make(None, Model("t", LONG), mode="teacher")
     assert text_of(await read(cascade.episode().stream(MESSAGES))) == LONG
 
 
-async def test_closing_the_stream_cancels_what_is_under_way_and_records_it():
+async def test_closing_the_stream_cancels_what_is_under_way_and_records_it() -> None:
     teacher = Streaming("t", LONG, asyncio.Event())
     cascade = make(None, teacher, mode="teacher")
     async with cascade.episode().stream(MESSAGES) as stream:
@@ -109,7 +110,7 @@ async def test_closing_the_stream_cancels_what_is_under_way_and_records_it():
     assert "CancelledError" in decision.failures[0]
 
 
-async def test_a_stream_that_breaks_off_raises_after_what_was_shown():
+async def test_a_stream_that_breaks_off_raises_after_what_was_shown() -> None:
     cascade = make(None, Streaming("t", LONG, break_after=3), mode="teacher")
     stream = cascade.episode().stream(MESSAGES)
     shown = [await stream.__anext__() for _ in range(3)]
@@ -119,21 +120,21 @@ async def test_a_stream_that_breaks_off_raises_after_what_was_shown():
     assert not any(c["choices"][0]["finish_reason"] for c in shown)
 
 
-async def test_what_fails_before_the_first_chunk_is_raised_by_begin():
+async def test_what_fails_before_the_first_chunk_is_raised_by_begin() -> None:
     cascade = make(None, Model("t", ValueError("no")), mode="teacher")
     stream = cascade.episode().stream(MESSAGES)
     with pytest.raises(ValueError, match="no"):
         await stream.begin()
 
 
-async def test_begin_loses_no_chunk():
+async def test_begin_loses_no_chunk() -> None:
     cascade = make(None, Streaming("t", LONG), mode="teacher")
     stream = cascade.episode().stream(MESSAGES)
     await stream.begin()
     assert text_of(await read(stream)) == LONG
 
 
-async def test_streamed_tool_calls_have_the_ids_that_the_whole_answer_has():
+async def test_streamed_tool_calls_have_the_ids_that_the_whole_answer_has() -> None:
     teacher = Streaming("t", call("pay", id="toolu_1"))
     cascade = make(Model("s", act("x")), teacher, mode="teacher", actions=AutoActions())
     stream = cascade.episode().stream(MESSAGES, tools=TOOLS)
@@ -146,7 +147,7 @@ async def test_streamed_tool_calls_have_the_ids_that_the_whole_answer_has():
     assert assembly.message["tool_calls"][0]["id"].startswith("t")
 
 
-async def test_several_answers_are_streamed_one_choice_after_the_other():
+async def test_several_answers_are_streamed_one_choice_after_the_other() -> None:
     cascade = make(None, Model("t", ["one two", "three"]), mode="teacher")
     chunks = await read(cascade.episode().stream(MESSAGES, n=2))
     texts = {0: "", 1: ""}
@@ -178,7 +179,7 @@ MESSAGE = st.fixed_dictionaries(
 
 
 @given(MESSAGE)
-def test_a_message_cut_into_deltas_is_the_same_message_again(message):
+def test_a_message_cut_into_deltas_is_the_same_message_again(message: dict[str, Any]) -> None:
     assembly = DeltaAssembler()
     for delta in split_into_deltas(message):
         assembly.add(delta)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -12,7 +15,7 @@ from agentcascade.ledger import banked as banked_module
 from agentcascade.ledger.banked import read_banked
 from agentcascade.ledger.dashboard import DashboardQueries
 from agentcascade.ledger.ledger import Ledger
-from agentcascade.storage import open_database, trajectories
+from agentcascade.storage import Database, open_database, trajectories
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Usage, now
 
@@ -20,7 +23,7 @@ EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request, tmp_path):
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     url = tmp_path / "a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     opened = open_database(url)
     yield opened
@@ -86,7 +89,7 @@ def fill(database, *entries):
     return DashboardQueries(database)
 
 
-def test_totals_are_the_ledgers_figures(database):
+def test_totals_are_the_ledgers_figures(database: Database) -> None:
     shadowed = deferred(3, mode="shadow", reason="mode shadow", agreement=None)
     end = EpisodeEnd(episode="ep_1", goal="g", mode="cascade", success=True, steps=4, started_at=now())
     judge = Call(role="teacher", purpose="judge", model="j", usage=Usage(), dollars=Decimal("0.002"))
@@ -110,7 +113,7 @@ def test_totals_are_the_ledgers_figures(database):
     )
 
 
-def test_calls_that_were_estimated_are_counted_apart(database):
+def test_calls_that_were_estimated_are_counted_apart(database: Database) -> None:
     counted = Call(role="student", model="m", usage=Usage(input=9), dollars=Decimal("0.001"), estimated=True)
     insights = fill(database, step(1), step(2, calls=(counted,)))
     assert insights.totals(namespace=None, since=EVER).estimated_calls == 1
@@ -119,7 +122,7 @@ def test_calls_that_were_estimated_are_counted_apart(database):
     assert [s.estimated_calls for s in Ledger(database).spending()] == [1]
 
 
-def test_an_unknown_price_is_unknown_and_the_known_rest_is_told_apart(database):
+def test_an_unknown_price_is_unknown_and_the_known_rest_is_told_apart(database: Database) -> None:
     insights = fill(database, step(1), step(2, dollars=None), step(3, alone=None))
     totals = insights.totals(namespace=None, since=EVER)
     assert (totals.dollars, totals.teacher_dollars, totals.saved_dollars) == (None, None, None)
@@ -131,7 +134,7 @@ def test_an_unknown_price_is_unknown_and_the_known_rest_is_told_apart(database):
     assert (shadowed.dollars, shadowed.known_dollars) == (None, 0)
 
 
-def test_nothing_recorded_has_no_shares_and_no_overhead(database):
+def test_nothing_recorded_has_no_shares_and_no_overhead(database: Database) -> None:
     insights = DashboardQueries(database)
     totals = insights.totals(namespace=None, since=EVER)
     assert totals.steps == totals.dollars == 0
@@ -143,7 +146,9 @@ def test_nothing_recorded_has_no_shares_and_no_overhead(database):
 
 
 @pytest.mark.parametrize(("bucket", "ago"), [("minute", "minutes"), ("hour", "hours"), ("day", "days")])
-def test_spending_puts_every_step_in_its_bucket_and_shows_empty_ones(database, bucket, ago):
+def test_spending_puts_every_step_in_its_bucket_and_shows_empty_ones(
+    database: Database, bucket: Literal["minute", "hour", "day"], ago: str
+) -> None:
     unit = timedelta(**{ago: 1})
     this = now().replace(second=0, microsecond=0)
     this = this if bucket == "minute" else this.replace(minute=0)
@@ -160,7 +165,7 @@ def test_spending_puts_every_step_in_its_bucket_and_shows_empty_ones(database, b
     assert [p.dollars for p in points][:5] == [Decimal("0.001"), Decimal("0.001"), 0, 0, Decimal("0.02")]
 
 
-def test_too_many_points_and_unknown_words_are_refused_with_what_to_do(database):
+def test_too_many_points_and_unknown_words_are_refused_with_what_to_do(database: Database) -> None:
     insights = DashboardQueries(database)
     with pytest.raises(InvalidRequest, match="ask for a coarser bucket or fewer hours"):
         insights.spending("minute", namespace=None, since=now() - timedelta(days=30))
@@ -172,7 +177,7 @@ def test_too_many_points_and_unknown_words_are_refused_with_what_to_do(database)
         insights.decisions(namespace=None, since=EVER, before="de_9")
 
 
-def test_agreement_is_counted_by_who_acted_and_full_agreement_apart(database):
+def test_agreement_is_counted_by_who_acted_and_full_agreement_apart(database: Database) -> None:
     levels = [1.0, 1.0, 0.7, 0.9, 2 / 3]
     steps = [step(i, agreement=level) for i, level in enumerate(levels)] + [deferred(9, agreement=0.0), deferred(10)]
     bins = fill(database, *steps, step(11, agreement=None)).agreement_histogram(namespace=None, since=EVER)
@@ -181,7 +186,7 @@ def test_agreement_is_counted_by_who_acted_and_full_agreement_apart(database):
     ]
 
 
-def test_goals_by_time_and_by_deferrals(database):
+def test_goals_by_time_and_by_deferrals(database: Database) -> None:
     often = [deferred(i, goal="hard") for i in range(3)] + [step(3, goal="hard")]
     slow = step(4, goal="slow", seconds=9.0)
     collected = deferred(5, goal="taught", mode="collect")
@@ -193,7 +198,7 @@ def test_goals_by_time_and_by_deferrals(database):
     assert len(insights.goals(namespace=None, since=EVER, limit=1)) == 1
 
 
-def test_decisions_show_their_windows_and_those_that_are_gone(database):
+def test_decisions_show_their_windows_and_those_that_are_gone(database: Database) -> None:
     windows = ("tr:with:colons:1-3", "gone:0-2", "foreign:0-2", "nonsense")
     made = step(1, demonstrations=windows, votes={"look": 2, "go": 1}, action="look")
     insights = fill(database, made, banked("tr:with:colons"), banked("foreign", namespace="other"))
@@ -205,7 +210,7 @@ def test_decisions_show_their_windows_and_those_that_are_gone(database):
     assert (latest.votes, latest.action, latest.dollars) == ({"look": 2, "go": 1}, "look", Decimal("0.001"))
 
 
-def test_decisions_come_newest_first_in_portions_that_neither_skip_nor_repeat(database):
+def test_decisions_come_newest_first_in_portions_that_neither_skip_nor_repeat(database: Database) -> None:
     at = now()
     insights = fill(database, *(step(i, created_at=at - timedelta(seconds=i // 3)) for i in range(10)))
     seen, before = [], None
@@ -216,7 +221,7 @@ def test_decisions_come_newest_first_in_portions_that_neither_skip_nor_repeat(da
     assert seen[:3] == ["de_002", "de_001", "de_000"]
 
 
-def test_long_texts_are_cut(database):
+def test_long_texts_are_cut(database: Database) -> None:
     long = "x" * 5000
     made = step(1, action=long, votes={long: 3}, demonstrations=("tr:0-1",), reason=long)
     (latest,) = fill(database, made, banked("tr", actions=(long,))).decisions(namespace=None, since=EVER)
@@ -224,7 +229,7 @@ def test_long_texts_are_cut(database):
     assert {len(text) for text in texts} == {401}
 
 
-def test_shadows_compare_the_students_majority_with_the_teacher(database):
+def test_shadows_compare_the_students_majority_with_the_teacher(database: Database) -> None:
     steps = [deferred(i, mode="shadow") for i in range(5)]
     shadows = [
         behind(steps[0]),
@@ -238,7 +243,9 @@ def test_shadows_compare_the_students_majority_with_the_teacher(database):
     assert found.dollars == Decimal("0.0025")
 
 
-def test_the_bank_is_counted_within_bounds_of_rows_names_and_time(database, monkeypatch):
+def test_the_bank_is_counted_within_bounds_of_rows_names_and_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lessons = [banked(f"t{i}", "abc"[i % 3], actions=("go",) * (1 + i % 3)) for i in range(11)]
     insights = fill(database, *lessons)
     found = insights.bank(namespace=None)
@@ -256,7 +263,7 @@ def test_the_bank_is_counted_within_bounds_of_rows_names_and_time(database, monk
     ]  # fmt: skip
 
 
-def test_a_namespace_sees_nothing_of_another(database):
+def test_a_namespace_sees_nothing_of_another(database: Database) -> None:
     mine = step(1, namespace="mine", demonstrations=("ours:0-2", "theirs:0-2"), goal="my goal")
     theirs = deferred(2, namespace="theirs", demonstrations=("theirs:0-2",), goal="their goal", agreement=0.0)
     end = EpisodeEnd(
@@ -281,13 +288,13 @@ def test_a_namespace_sees_nothing_of_another(database):
     assert (everything.steps, everything.episodes) == (2, 2), "one id in two namespaces is two episodes"
 
 
-def test_since_leaves_out_what_is_older(database):
+def test_since_leaves_out_what_is_older(database: Database) -> None:
     insights = fill(database, step(1, created_at=now() - timedelta(hours=5)), step(2))
     assert insights.totals(namespace=None, since=now() - timedelta(hours=1)).steps == 1
     assert insights.totals(namespace="default", since=now() - timedelta(hours=6)).steps == 2
 
 
-def test_a_cascade_whose_student_fails_at_every_step_is_named(database):
+def test_a_cascade_whose_student_fails_at_every_step_is_named(database: Database) -> None:
     down = {"failures": ("student: RateLimitError: slow down",)}
     fill(
         database,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -28,14 +30,14 @@ from agentcascade.types import Call, Decision, EpisodeEnd, Usage, now
 
 
 @pytest.fixture
-def database(tmp_path):
+def database(tmp_path: Path) -> Iterator[Database]:
     opened = open_database(tmp_path / "ledger.db")
     yield opened
     opened.close()
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "RETRY_SECONDS", 0.01)
 
 
@@ -60,6 +62,12 @@ def ids(database):
         return set(connection.execute(select(tables.decisions.c.id)).scalars())
 
 
+def beside(database: Database, name: str) -> Path:
+    """A file in the database's folder."""
+    assert database.path is not None
+    return database.path.with_name(name)
+
+
 class Faulty(Database):
     """A database whose transactions fail while `broken`."""
 
@@ -79,7 +87,7 @@ picos = st.integers(-(2**63 - 1), 2**63 - 1)
 
 
 @given(picos)
-def test_dollars_come_back_exactly(pico):
+def test_dollars_come_back_exactly(pico: int) -> None:
     column, value = Dollars(), Decimal(pico).scaleb(-12)
     stored = column.process_bind_param(value, sqlite.dialect())
     assert stored == pico
@@ -87,7 +95,7 @@ def test_dollars_come_back_exactly(pico):
 
 
 @given(st.decimals() | st.decimals(-8_000_000, 8_000_000, places=13))
-def test_dollars_are_stored_exactly_or_refused(value):
+def test_dollars_are_stored_exactly_or_refused(value: Decimal) -> None:
     column, exact = Dollars(), value.is_finite() and abs(value) <= MOST and value == round(value, 12)
     with nullcontext() if exact else pytest.raises(ValueError, match="cannot be stored exactly"):
         stored = column.process_bind_param(value, sqlite.dialect())
@@ -95,17 +103,17 @@ def test_dollars_are_stored_exactly_or_refused(value):
 
 
 @pytest.mark.parametrize("bad", ["0.0000000000001", "9223372.036854775808", "NaN", "Infinity", "1e999999"])
-def test_dollars_that_do_not_fit_are_refused(bad):
+def test_dollars_that_do_not_fit_are_refused(bad: str) -> None:
     with pytest.raises(ValueError, match="cannot be stored exactly"):
         Dollars().process_bind_param(Decimal(bad), sqlite.dialect())
 
 
-def test_an_unknown_price_stays_unknown():
+def test_an_unknown_price_stays_unknown() -> None:
     assert Dollars().process_bind_param(None, sqlite.dialect()) is None
     assert Dollars().process_result_value(None, sqlite.dialect()) is None
 
 
-def test_what_is_recorded_is_durable_after_flush(database):
+def test_what_is_recorded_is_durable_after_flush(database: Database) -> None:
     recorder = DatabaseRecorder(database)
     for i in range(1200):
         recorder.record(decision(i))
@@ -118,7 +126,7 @@ def test_what_is_recorded_is_durable_after_flush(database):
     recorder.close()
 
 
-def test_recording_costs_next_to_nothing(database):
+def test_recording_costs_next_to_nothing(database: Database) -> None:
     recorder = DatabaseRecorder(database)
     made = [decision(i) for i in range(500)]
     seconds = []
@@ -130,7 +138,7 @@ def test_recording_costs_next_to_nothing(database):
     assert sorted(seconds)[250] < 200e-6
 
 
-def test_a_record_written_twice_counts_once(database):
+def test_a_record_written_twice_counts_once(database: Database) -> None:
     recorder = DatabaseRecorder(database)
     recorder.record(decision())
     recorder.flush()
@@ -140,14 +148,14 @@ def test_a_record_written_twice_counts_once(database):
     assert (line.steps, line.known_dollars) == (1, Decimal("0.001"))
 
 
-def test_records_outlive_a_failing_database(database, caplog):
+def test_records_outlive_a_failing_database(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     faulty = Faulty(database)
     recorder = DatabaseRecorder(faulty)
     recorder.record(decision(1, reason="line\u2028break"))
     recorder.record_end(EpisodeEnd(episode="e", goal="g", mode="cascade", success=None, steps=1, started_at=now()))
     recorder.flush()
     assert "the disk is full" in caplog.text
-    spill = database.path.with_name("ledger.db.spill.jsonl")
+    spill = beside(database, "ledger.db.spill.jsonl")
     assert spill.exists()
     faulty.broken = False
     recorder.record(decision(2))
@@ -156,7 +164,7 @@ def test_records_outlive_a_failing_database(database, caplog):
     assert not spill.exists()
 
 
-def test_the_next_recorder_takes_in_what_an_earlier_one_spilled(database):
+def test_the_next_recorder_takes_in_what_an_earlier_one_spilled(database: Database) -> None:
     faulty = Faulty(database)
     first = DatabaseRecorder(faulty)
     first.record(decision(1))
@@ -167,7 +175,7 @@ def test_the_next_recorder_takes_in_what_an_earlier_one_spilled(database):
     assert ids(database) == {"d1", "d2"}
 
 
-def test_a_full_queue_spills_rather_than_waits(database, monkeypatch):
+def test_a_full_queue_spills_rather_than_waits(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "MAX_WAITING", 3)
     monkeypatch.setattr(recording, "RETRY_SECONDS", 0.3)
     faulty = Faulty(database)
@@ -179,19 +187,19 @@ def test_a_full_queue_spills_rather_than_waits(database, monkeypatch):
     assert ids(database) == {f"d{i}" for i in range(10)}
 
 
-def test_a_record_that_does_not_fit_is_set_aside_alone(database, caplog):
+def test_a_record_that_does_not_fit_is_set_aside_alone(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     recorder = DatabaseRecorder(database)
     for i in range(5):
         recorder.record(decision(i, dollars=Decimal("0.00000000000001") if i == 3 else None))
     recorder.close()
     assert ids(database) == {"d0", "d1", "d2", "d4"}
-    (line,) = database.path.with_name("ledger.db.spill.jsonl.rejected").read_text().splitlines()
+    (line,) = beside(database, "ledger.db.spill.jsonl.rejected").read_text().splitlines()
     assert json.loads(line)["id"] == "d3"
     assert "cannot be stored exactly" in caplog.text
 
 
-def test_a_torn_line_of_the_spill_does_not_hold_up_the_others(database):
-    spill = database.path.with_name("ledger.db.spill.jsonl")
+def test_a_torn_line_of_the_spill_does_not_hold_up_the_others(database: Database) -> None:
+    spill = beside(database, "ledger.db.spill.jsonl")
     spill.write_text(decision(1).model_dump_json()[:40])
     SpillFile(spill).put([decision(2).model_dump_json()])
     DatabaseRecorder(database).close()
@@ -199,7 +207,7 @@ def test_a_torn_line_of_the_spill_does_not_hold_up_the_others(database):
     assert not spill.exists()
 
 
-def test_lines_stay_in_the_spill_until_they_are_used(tmp_path):
+def test_lines_stay_in_the_spill_until_they_are_used(tmp_path: Path) -> None:
     spill = SpillFile(tmp_path / "s.jsonl")
     seen: list[str] = []
     spill.put(["a", "b"])
@@ -222,7 +230,7 @@ def test_lines_stay_in_the_spill_until_they_are_used(tmp_path):
     assert not spill.path.exists()
 
 
-def test_the_summary_groups_and_filters(database):
+def test_the_summary_groups_and_filters(database: Database) -> None:
     recorder, start = DatabaseRecorder(database), now()
     for i in range(4):
         values = {"namespace": "ab"[i % 2], "created_at": start - timedelta(days=i)}
@@ -244,7 +252,7 @@ def test_the_summary_groups_and_filters(database):
         ledger.summary("model")
 
 
-def test_an_unknown_price_makes_the_total_unknown_and_keeps_the_known_part(database):
+def test_an_unknown_price_makes_the_total_unknown_and_keeps_the_known_part(database: Database) -> None:
     recorder = DatabaseRecorder(database)
     unpriced = Call(role="teacher", model="private", usage=Usage(input=1), dollars=None)
     recorder.record(decision(1))
@@ -256,7 +264,7 @@ def test_an_unknown_price_makes_the_total_unknown_and_keeps_the_known_part(datab
     assert {s.model: s.dollars for s in Ledger(database).spending()} == {"cheap": Decimal("0.001"), "private": None}
 
 
-def test_one_step_that_fails_leaves_the_totals_known(database):
+def test_one_step_that_fails_leaves_the_totals_known(database: Database) -> None:
     """A step that failed after something was paid is counted, and the rest is summed."""
     recorder = DatabaseRecorder(database)
     recorder.record(decision(1))
@@ -270,17 +278,17 @@ def test_one_step_that_fails_leaves_the_totals_known(database):
     assert "unknown" not in shown
 
 
-def test_break_even_as_the_paper_counts_it():
+def test_break_even_as_the_paper_counts_it() -> None:
     assert break_even(Decimal("29.50"), Decimal("0.059"), Decimal("0.024")) == pytest.approx(843, abs=0.5)
     assert break_even(Decimal("86.73"), Decimal("0.589"), Decimal("0.171")) == pytest.approx(207, abs=0.6)
 
 
 @pytest.mark.parametrize("cascade", ["0.059", "0.060"])
-def test_a_cascade_that_saves_nothing_never_pays_off(cascade):
+def test_a_cascade_that_saves_nothing_never_pays_off(cascade: str) -> None:
     assert break_even(Decimal("29.50"), Decimal("0.059"), Decimal(cascade)) is None
 
 
-def test_the_memory_recorder_keeps_what_it_gets():
+def test_the_memory_recorder_keeps_what_it_gets() -> None:
     recorder = MemoryRecorder()
     recorder.record(decision())
     recorder.flush()
@@ -292,7 +300,7 @@ def test_the_memory_recorder_keeps_what_it_gets():
     ("spent", "alone", "saved"),
     [("0.00004305", "0.000018", "$-0.000025"), ("0.5", "1", "$0.5000"), ("0", "0", "$0.0000")],
 )
-def test_small_sums_are_no_zeros(database, spent, alone, saved):
+def test_small_sums_are_no_zeros(database: Database, spent: str, alone: str, saved: str) -> None:
     call = Call(role="teacher", model="m", usage=Usage(input=1), dollars=Decimal(spent))
     recorder = DatabaseRecorder(database)
     recorder.record(decision(calls=(call,), dollars=Decimal(spent), teacher_dollars=Decimal(alone)))
@@ -302,7 +310,7 @@ def test_small_sums_are_no_zeros(database, spent, alone, saved):
     assert "$-0.0000 " not in said
 
 
-def test_a_model_without_a_price_is_named_with_what_to_do(database):
+def test_a_model_without_a_price_is_named_with_what_to_do(database: Database) -> None:
     call = Call(role="teacher", model="acme/one", usage=Usage(input=1), dollars=None)
     recorder = DatabaseRecorder(database)
     recorder.record(decision(calls=(call,), dollars=None, teacher_dollars=None))

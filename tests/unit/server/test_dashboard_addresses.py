@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import html
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from agentcascade.ledger import episode_pages, trends
 from agentcascade.ledger.selection import Selection
 from agentcascade.server.dashboard.query import read_query, usual_period
-from agentcascade.storage import open_database
+from agentcascade.storage import Database, open_database
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.rate_limiter import RateLimiter
 from agentcascade.storage.record_rows import write_records
@@ -50,14 +52,14 @@ def step(number, **values):
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request, tmp_path):
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     opened = open_database(tmp_path / "a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path: Path) -> Iterator[Database]:
     opened = open_database(tmp_path / "a.db")
     yield opened
     opened.close()
@@ -79,7 +81,7 @@ def asked(database, *requests):
     return asyncio.run(ask())
 
 
-def test_no_value_of_a_filter_is_a_failure_of_the_server(database):
+def test_no_value_of_a_filter_is_a_failure_of_the_server(database: Database) -> None:
     with database.begin(write=True) as connection:
         write_records(connection, [step(1)])
     requests = [
@@ -93,7 +95,7 @@ def test_no_value_of_a_filter_is_a_failure_of_the_server(database):
     assert {a.status_code for a in answers} >= {200, 400}
 
 
-def test_a_form_of_more_fields_signs_nobody_in(file):
+def test_a_form_of_more_fields_signs_nobody_in(file: Database) -> None:
     Keys(file).create("boss", admin=True)
     many = "&".join(f"f{i}=1" for i in range(50))
     (answer,) = asked(file, ("POST", "/dashboard/sign-in", {"content": many}))
@@ -101,7 +103,7 @@ def test_a_form_of_more_fields_signs_nobody_in(file):
     assert "set-cookie" not in answer.headers
 
 
-def test_a_session_is_sent_by_tls_alone_where_the_browser_came_by_it(file):
+def test_a_session_is_sent_by_tls_alone_where_the_browser_came_by_it(file: Database) -> None:
     _, token = Keys(file).create("boss", admin=True)
     origins: tuple[dict[str, str], ...] = ({}, {"origin": "http://here"}, {"origin": "https://here"})
     requests = [("POST", "/dashboard/sign-in", {"data": {"key": token}, "headers": origin}) for origin in origins]
@@ -109,7 +111,7 @@ def test_a_session_is_sent_by_tls_alone_where_the_browser_came_by_it(file):
     assert ["secure" in cookie for cookie in cookies] == [False, False, True]
 
 
-def test_a_reader_who_asks_much_holds_others_up_by_one_question():
+def test_a_reader_who_asks_much_holds_others_up_by_one_question() -> None:
     from agentcascade.server.dashboard.answers import AnswerCache
 
     async def play():
@@ -127,7 +129,7 @@ def test_a_reader_who_asks_much_holds_others_up_by_one_question():
     assert asyncio.run(play()).index("other") <= 1
 
 
-def test_a_list_says_how_far_it_looked_and_goes_on(file, monkeypatch):
+def test_a_list_says_how_far_it_looked_and_goes_on(file: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(episode_pages, "LOOKED_THROUGH", 3)
     with file.begin(write=True) as connection:
         early = [step(i, created_at=now() - timedelta(minutes=50 - i)) for i in range(10)]
@@ -148,14 +150,14 @@ def test_a_list_says_how_far_it_looked_and_goes_on(file, monkeypatch):
         assert 2 <= pages <= 5
 
 
-def test_trends_stop_in_time_also_where_nothing_is_found(file):
+def test_trends_stop_in_time_also_where_nothing_is_found(file: Database) -> None:
     view = Selection(since=now() - timedelta(days=30), until=now(), model="none-of-that-name")
     first = trends.TrendReader(file).read(view, "day", seconds=0.0)
     assert not first.whole
     assert len(first.points) == 1
 
 
-def test_trends_of_ever_other_times_are_forgotten(file, monkeypatch):
+def test_trends_of_ever_other_times_are_forgotten(file: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trends, "REMEMBERED", 50)
     began = now() - timedelta(hours=5)
     with file.begin(write=True) as connection:
