@@ -24,6 +24,11 @@ from agentcascade.types import Completion, Message, Tool
 PRICE = Price(input=Decimal(1), output=Decimal(2))
 
 
+@pytest.fixture
+def vcr() -> None:
+    """Of pytest-recording, which is not loaded (`addopts` in pyproject.toml): the test that names it is skipped."""
+
+
 class RuleModel(ScriptedModel):
     """Calls the tool that it is offered, with numbers and words found in the question; else it talks."""
 
