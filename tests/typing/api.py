@@ -250,7 +250,9 @@ class Room(BaseModel):
 def clients(cascade: agentcascade.Cascade) -> None:
     wrapped = agentcascade.wrap(openai.OpenAI(), student="client/gpt-4.1-mini", mode="shadow", retrieval={"k": 4})
     assert_type(wrapped, openai.OpenAI)
-    wrapped.chat.completions.create(model="gpt-4.1", messages=[{"role": "user", "content": "Go."}])
+    answer = wrapped.chat.completions.create(model="gpt-4.1", messages=[{"role": "user", "content": "Go."}])
+    assert isinstance(answer, CascadeCompletion)
+    assert_type(answer.agentcascade, agentcascade.Decision)
     parsed = wrapped.chat.completions.parse(model="gpt-4.1", messages=[], response_format=Room)
     assert_type(parsed.choices[0].message.parsed, Room | None)
     with Wrapped.of(wrapped) as control, control.episode(goal="find the mug") as running:
