@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Annotation
 
 from agentcascade.bench.pareto import front_of, label_of, plot_pareto
 from agentcascade.bench.statistics import PolicyResult
@@ -53,6 +51,8 @@ def result(policy: str, dollars: float | None, accuracy: float) -> PolicyResult:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     figures: list[Any] = []
+    from matplotlib.figure import Figure
+
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
     return figures
 
@@ -60,6 +60,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def texts(figure: Any) -> dict[str, Any]:
     figure.draw_without_rendering()
     (axes,) = figure.axes
+    from matplotlib.text import Annotation
+
     return {a.get_text(): a.get_window_extent() for a in axes.texts if isinstance(a, Annotation) and a.get_text()}
 
 
