@@ -101,6 +101,9 @@ ABOVE = [
     ("100 % of %(first)s", DEFAULT),
     ("a mug", Prompts(DEFAULT.quoting, {"example": "Step $first:\n(of $length: $goal)\n$steps"})),
     ("a mug", Prompts(DEFAULT.quoting, {"example": "$goal %(first)s\nStep $first, 5%:\n$steps"})),
+    ("a mug", Prompts(DEFAULT.quoting, {"example": "$goal, step $first:\n(of $length)\n$steps"})),
+    ("a mug", Prompts(DEFAULT.quoting, {"example": "Steps:\n($goal)\n$steps"})),
+    ("a mug", Prompts(DEFAULT.quoting, {"example": "$goal\n\n$steps"})),
     ("a mug", Prompts(DEFAULT.quoting, {"example": "$goal\nObservation: $first\n$steps"})),
 ]
 
