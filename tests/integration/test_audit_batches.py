@@ -20,6 +20,7 @@ from agentcascade.errors import ConfigError, NoBatches
 from agentcascade.ledger.ledger import Ledger
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
+from agentcascade.step import audit_rounds
 from agentcascade.step.background import BackgroundTasks
 from agentcascade.steplog.audits import count_audits
 from agentcascade.steplog.database import export
@@ -136,8 +137,9 @@ async def test_a_batch_that_fails_makes_failed_audits(tmp_path: Path, provider: 
 
 
 async def test_what_waits_when_it_is_closed_is_not_sent_and_what_was_sent_is_judged_by_the_next(
-    tmp_path: Path, provider: BatchProvider
+    tmp_path: Path, provider: BatchProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(audit_rounds, "CLOSE_SECONDS", 60.0)  # of a busy machine
     seen = Seen()
     async with make(tmp_path, provider, observer=seen, audit={"risk": 0.05, "batch_size": 3}) as cascade:
         provider.polls = 10**9

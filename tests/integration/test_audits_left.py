@@ -19,6 +19,7 @@ from agentcascade.cascade import Cascade
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.redaction.redactor import Redactor
+from agentcascade.step.audit_rounds import AuditRounds
 from agentcascade.steplog.audits import count_audits
 from agentcascade.steplog.database import export
 from agentcascade.storage import Database, open_database
@@ -152,29 +153,27 @@ async def test_audits_that_shared_a_request_are_told_apart(url: str, provider: B
         }
 
 
-async def test_a_process_that_is_there_keeps_its_rounds(url: str, provider: BatchProvider) -> None:
+async def test_a_process_that_is_there_keeps_its_rounds(
+    url: str, provider: BatchProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another replica takes nothing over, and one that was asleep for too long judges nothing."""
+    monkeypatch.setattr(AuditRounds, "begin", lambda self, restore: None)  # it would hold them again at any time
+    direct = (200, completion({"model": "m"}, ["look"]))
+    provider.hooks.append(lambda method, path: direct if path == "/v1/chat/completions" else None)
     seen = Seen()
     async with make(url, provider.url, observer=seen) as first:
-        provider.hooks.append(
-            lambda m, p: (200, completion({"model": "m"}, ["look"])) if p == "/v1/chat/completions" else None
-        )
         await take_steps(first)
         await eventually(lambda: is_running(provider))
-        assert first.context.audit_rounds is not None
-        other = make(url, provider.url)
-        try:
-            assert other.context.audit_rounds is not None
-            assert other.context.audit_rounds.take_over("default", "openai/gpt-4o") == []
-            with closing(open_database(url)) as database, database.begin(write=True) as connection:
+        with closing(open_database(url)) as database:
+            other = AuditRoundStore(database, Redactor())
+            assert other.take_over("default", "openai/gpt-4o") == []
+            with database.begin(write=True) as connection:
                 connection.execute(update(audit_rounds).values(held_until=now() - timedelta(seconds=1)))
-            (taken,) = other.context.audit_rounds.take_over("default", "openai/gpt-4o")
-            assert len(taken.audits) == 4
-            provider.polls = 0
-            await first.settle(batches=True)
-            assert seen.audits == []
-        finally:
-            other.close()
+            (taken,) = other.take_over("default", "openai/gpt-4o")
+        assert len(taken.audits) == 4
+        provider.polls = 0
+        await first.settle(batches=True)
+        assert seen.audits == []
 
 
 def test_rounds_whose_cascade_did_not_come_back_go_with_the_drafts(url: str) -> None:
