@@ -47,7 +47,7 @@ class Server:
                     self.seen.clear()
                     writer.write(b"0\r\n\r\n")
                     await writer.drain()
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             self.gone.set()
         finally:
             writer.close()
