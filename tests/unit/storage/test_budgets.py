@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sqlite3
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,6 +249,16 @@ async def test_accounts_are_locked_in_one_order_before_they_are_charged(
     charged = [sorted(keys) for name, *keys in seen if name == "charge_accounts"]
     assert (locked, charged) == ([keys] * 3, [[], keys, keys])
     assert [budgets.balance(account).spent for account in both] == [Decimal("0.3")] * 2
+
+
+def test_sqlite_s_one_writer_is_taken_before_balances_are_read(tmp_path: Path) -> None:
+    """Else two processes read the same balance, and the later one's commit is refused."""
+    opened = open_database(tmp_path / "a.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", timeout=0)) as other:
+        with DatabaseBudgets(opened)._begin(), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN IMMEDIATE")
+    opened.close()
 
 
 async def test_a_call_that_nobody_limits_is_reserved_nowhere(database: Database) -> None:

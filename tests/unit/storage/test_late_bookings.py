@@ -288,6 +288,20 @@ async def test_a_forked_child_leaves_what_waited_to_its_parent(
     assert (behind.spent(), caplog.text) == (Decimal("0.2"), "")
 
 
+async def test_a_forked_child_s_own_bookings_are_tried_again(behind: Behind, caplog: pytest.LogCaptureFixture) -> None:
+    behind.broken = True
+    behind.budgets._pid = -1  # as it is in a child
+    booked = behind.budgets.book([KEY], Decimal("0.1"))
+    behind.budgets.close(0.02)
+    assert "1 bookings may be lost" in caplog.text
+    behind.write()
+    behind.alarms[0].ring()
+    behind.broken = False
+    behind.write()
+    await booked
+    assert behind.spent() == Decimal("0.1")
+
+
 async def test_a_forked_child_that_ends_says_nothing_of_what_waits_in_its_parent(
     behind: Behind, caplog: pytest.LogCaptureFixture
 ) -> None:
