@@ -27,7 +27,7 @@ def engine_modules() -> Any:
     try:
         import textworld
         from alfworld.agents.utils.misc import Demangler
-        from mementos.core import _memento_cache  # type: ignore[import-untyped]
+        from mementos.core import _memento_cache
         from textworld.envs import PddlEnv
         from textworld.envs.pddl import logic, textgen
     except ImportError as error:

@@ -20,7 +20,7 @@ class Planner:
 
     def __init__(self) -> None:
         try:
-            import fast_downward  # type: ignore[import-untyped]
+            import fast_downward
         except ImportError as error:
             raise MissingExtra("textworld[pddl]", "alfworld", "planning ALFWorld games") from error
         self._downward = fast_downward
