@@ -51,6 +51,8 @@ ADAPTERS = {
     "models/openai.py": "a model: OpenAI's client",
     "models/openai_client.py": "a model: the caller's client",
     "vllm/replicas.py": "a model: litellm's router",
+    "envs/bfcl/text_calls.py": "a model around a model",
+    "envs/intercode_sql/models.py": "a model around one that plays what was recorded",
 }
 """What implements `ChatModel` calls what is below it."""
 AGENTS = {"episode", "self.episode", "self._episode", "self"}
