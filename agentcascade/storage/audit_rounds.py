@@ -17,6 +17,7 @@ from sqlalchemy import delete, select, update
 from agentcascade.errors import describe
 from agentcascade.redaction.redactor import Redactor
 from agentcascade.storage.database import Database
+from agentcascade.storage.record_lines import to_line
 from agentcascade.storage.tables import audit_entries, audit_rounds
 from agentcascade.storage.trajectories import chunks
 from agentcascade.types import Frozen, Shadow, new_id, now
@@ -86,12 +87,12 @@ class AuditRoundStore:
 
     def redacted(self, action: str) -> str:
         """An action key as it is stored, to be compared with one that is."""
-        return self._redactor.text(action)
+        return self._redactor.text(action).encode(errors="replace").decode()
 
     def put(self, cascade: str, model: str, drawn: Sequence[DrawnAudit]) -> str:
         """Write a round of a cascade whose teacher is `model`, and hold it; returns its id."""
         id, present = new_id("ar"), now()
-        lines = [self._safe(one).model_dump_json() for one in drawn]
+        lines = [to_line(self._safe(one)) for one in drawn]
         with self._database.begin(write=True) as connection:
             row = {"id": id, "cascade": cascade[:200], "model": model[:200], "owner": self.owner, "judged": 0}
             connection.execute(audit_rounds.insert(), [row | {"created_at": present, "held_until": present + HOLD}])
@@ -144,13 +145,7 @@ class AuditRoundStore:
                     continue
                 judged = connection.execute(select(audit_rounds.c.judged).where(audit_rounds.c.id == id)).scalar_one()
                 rows = select(audit_entries).where(audit_entries.c.round == id).order_by(audit_entries.c.position)
-                audits = [
-                    StoredAudit(
-                        DrawnAudit.model_validate_json(row["drawn"]),
-                        AskedAudit.model_validate_json(row["asked"]) if row["asked"] else None,
-                    )
-                    for row in connection.execute(rows).mappings()
-                ]
+                audits = [_read(row["drawn"], row["asked"]) for row in connection.execute(rows).mappings()]
             taken.append(StoredRound(id, judged, audits))
         return taken
 
@@ -174,3 +169,14 @@ class AuditRoundStore:
         except Exception as error:
             log.error("redaction fails, an audit that waits for its batch is not stored: %s", describe(error))
             return DrawnAudit(is_asked=True)
+
+
+def _read(drawn: str, asked: str | None) -> StoredAudit:
+    """As it was stored; one that cannot be read, of a newer version say, is a failed audit and holds up no other."""
+    try:
+        return StoredAudit(
+            DrawnAudit.model_validate_json(drawn), AskedAudit.model_validate_json(asked) if asked else None
+        )
+    except (ValueError, RecursionError) as error:
+        log.warning("an audit that another process left cannot be read (%s): a failed one", type(error).__name__)
+        return StoredAudit(DrawnAudit(is_asked=True), None)

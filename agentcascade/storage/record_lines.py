@@ -10,7 +10,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from agentcascade.errors import StorageError
 from agentcascade.storage.record_rows import Record
-from agentcascade.types import Draft, EpisodeEnd, Recall, Shadow
+from agentcascade.types import Draft, EpisodeEnd, Frozen, Recall, Shadow
 
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
@@ -35,7 +35,7 @@ def record_key(record: Record) -> tuple[str, str]:
     return kind, f"{record.namespace}\0{record.episode}" if isinstance(record, EpisodeEnd) else record.id
 
 
-def to_line(record: Record) -> str:
+def to_line(record: Frozen) -> str:
     """The record as one line of JSON. Lone surrogates, which UTF-8 cannot encode, become question marks."""
     try:
         return record.model_dump_json()
