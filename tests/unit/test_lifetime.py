@@ -60,7 +60,7 @@ agentcascade.build(teacher=agentcascade.ScriptedModel(["look"]), mode="teacher",
 def run(program: str, url: str) -> None:
     quiet = ["-W", "ignore:This process:DeprecationWarning"]  # Python 3.12 says so of every fork beside threads
     command = [sys.executable, *quiet, "-c", PROGRAM + program, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 

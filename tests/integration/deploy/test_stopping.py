@@ -53,7 +53,7 @@ def started(folder: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def until(look: Callable[[], Any], seconds: float = 60) -> None:
+def until(look: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not look():
         assert time.monotonic() < deadline

@@ -232,7 +232,7 @@ def test_the_reservations_of_a_killed_process_end_as_spent(
 ) -> None:
     url = f"sqlite:///{tmp_path}/a.db" if where == "sqlite" else request.getfixturevalue("postgres_url")
     database = open_database(url)
-    kept, billing = DatabaseBudgets(database), Billing()
+    kept, billing, began = DatabaseBudgets(database), Billing(), now()
     with FakeOpenAI(billing) as fake:
         monkeypatch.setenv("PYTHONPATH", ":".join([str(Path(__file__).parents[3]), *sys.path]))
         process = subprocess.Popen([sys.executable, "-c", KILLED, fake.url, url])
@@ -242,6 +242,7 @@ def test_the_reservations_of_a_killed_process_end_as_spent(
         process.send_signal(signal.SIGKILL)
         process.wait()
         bill = billing.bill
+    monkeypatch.setattr(module, "now", lambda: began)
     spent, reserved = kept.balance(KEY)
     assert reserved > 0
     assert spent + reserved >= bill > spent

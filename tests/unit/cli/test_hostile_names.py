@@ -25,7 +25,7 @@ def test_aliases_that_multiply_complete_nothing(tmp_path: Path, monkeypatch: pyt
     maps += [f"m{i}: &m{i} {{{', '.join(f'k{j}: *m{i - 1}' for j in range(400))}}}" for i in range(1, 5)]
     (tmp_path / "agentcascade.yaml").write_text("\n".join(maps))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(completion_values, "SECONDS", 0.2)
+    monkeypatch.setattr(completion_values, "SECONDS", 1.5)  # the file has to be read in it
     began = time.thread_time()
     assert offered(completion_values.models) == ["gpt-4.1"]
     assert time.thread_time() - began < 20  # it would take hours
@@ -54,7 +54,7 @@ def test_a_view_without_end_completes_nothing(tmp_path: Path, monkeypatch: pytes
         endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) AS id FROM n"
         opened.execute(f"CREATE VIEW keys AS {endless}")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(completion_values, "SECONDS", 0.2)
+    monkeypatch.setattr(completion_values, "SECONDS", 1.5)  # the file has to be read in it
     assert offered(completion_values._newest("keys")) == []
 
 
