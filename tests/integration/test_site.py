@@ -18,6 +18,8 @@ from packaging.utils import canonicalize_name
 import agentcascade
 from agentcascade.config.load import CascadeConfig
 from agentcascade.storage.tables import metadata
+from tests.chromium import chromium, complaints, requested
+from tests.waiting import until
 
 pytest.importorskip("mkdocs", reason="needs the extra `docs`")
 pytest.importorskip("mkdocstrings", reason="needs the extra `docs`")
@@ -105,3 +107,22 @@ def test_no_table_was_left_as_text(site: Path) -> None:
     assert [
         str(page) for page in pages if "| --- |" in re.sub(r"(?s)<pre.*?</pre>|<code.*?</code>", "", page.read_text())
     ] == []
+
+
+def test_pages_ask_no_other_host(site: Path) -> None:
+    loading = re.compile(r"""<(?:script|link|img|iframe)[^>]*\s(?:src|href)=["']?(?:https?:)?//[^\s"'>]+""")
+    pages = sorted(site.rglob("*.html"))
+    assert [found for page in pages for found in loading.findall(page.read_text(encoding="utf-8"))] == []
+
+
+def test_pages_that_are_opened_as_files_can_be_searched(site: Path) -> None:
+    with chromium() as browser:
+        browser.get((site / "how-to/ledger.html").as_uri())
+        requested(browser)
+        box = browser.find_element("css selector", "input[name=query]")
+        box.click()
+        box.send_keys("certificate")
+        names = "return [...document.querySelectorAll('.md-search-result__item h1')].map(e => e.innerText)"
+        assert until(lambda: "Certificates" in browser.execute_script(names))
+        assert [url for url in requested(browser) if not url.startswith(("file:", "data:", "chrome:"))] == []
+        assert complaints(browser) == []
