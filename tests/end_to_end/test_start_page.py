@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import agentcascade
+from agentcascade.cli import main
 from tests.fake_openai import FakeOpenAI, Reply, Request
+from tests.plugins import install_here
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -121,3 +125,28 @@ def test_snippets_of_extend_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert router.judge(here, Tally(**alike, similarity=0.9), 0) is Verdict.ACCEPT
     assert router.judge(here, Tally(**alike, similarity=0.2), 0) is Verdict.DEFER
     assert router.judge(here, Tally(counts={"look": 2, "go": 1}, total=3, similarity=0.9), 0) is Verdict.DEFER
+
+
+WALKERS = """
+
+class Walker(agentcascade.ScriptedModel):
+    def __init__(self):
+        price = agentcascade.models.pricing.Price(input=1, output=1)
+        super().__init__(lambda messages, sample: "walk", price=price)
+"""
+
+
+def test_the_environment_of_extend_is_a_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = [block for kind, block in blocks("how-to/extend.md") if kind == "python" and "CorridorSuite" in block]
+    source = f"import agentcascade\nimport agentcascade.models.pricing\n{block}{WALKERS}"
+    points = {"suites": {"corridor": "corridor:CorridorSuite"}}
+    install_here(monkeypatch, tmp_path / "site", "corridor", source, points)
+    monkeypatch.chdir(tmp_path)
+    models = ("--teacher", "corridor:Walker", "--student", "corridor:Walker", "--longest", "3", "--workers", "1")
+    small = ("--policy", "teacher", "--policy", "cascade", "--episodes", "3", "--demos", "2", "--embedder", "hashing")
+    played = CliRunner().invoke(main, ["bench", "corridor", "--out", "run", *models, *small])
+    assert played.exit_code == 0, (played.output, played.exception)
+    assert "corridors are made up" in played.output
+    episodes = [json.loads(line) for line in (tmp_path / "run/episodes.jsonl").read_text().splitlines()]
+    assert [episode["error"] for episode in episodes] == [None] * (2 + 2 * 3)
+    assert all(episode["success"] for episode in episodes)
