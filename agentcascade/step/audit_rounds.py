@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentcascade._util import forking
 from agentcascade.batches.types import BatchRequest, audit_job
-from agentcascade.errors import BatchFailed, describe
+from agentcascade.errors import BatchFailed, StorageError, describe
 from agentcascade.event_loop import LoopThread
 from agentcascade.lifetime import close_models
 from agentcascade.prompts.prompts import DEFAULT, Prompts
@@ -342,6 +342,8 @@ class AuditRounds:
             async with asyncio.timeout(MOST_SECONDS):
                 given = await self._complete(asked[0][0], requests, note) if requests else []
             answers.update(zip(requests, given))
+        except StorageError:  # what was sent is asked for when the database is there again
+            raise
         except Exception as error:
             answers.update(dict.fromkeys(requests, error))
         return [answers[index] for index in range(len(asked))]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agentcascade._util.threads import apart
-from agentcascade.errors import BatchFailed, describe
+from agentcascade.errors import BatchFailed, StorageError, describe
 from agentcascade.messages import text_of
 from agentcascade.prompts.together import read_answers
 from agentcascade.step.audit_together import SharedCompletion
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("agentcascade.audit")
 
+REFUSED = (401, 403)
+"""HTTP statuses of a key that is not taken"""
 UNSENT = "the process ended before this audit was sent, or its request failed"
 
 
@@ -92,7 +94,12 @@ class KeptRounds:
     async def answers(
         self, stored: StoredRound, batches: Batches, seconds: float
     ) -> tuple[dict[int, Completion | Exception], list[BatchAnswer]]:
-        """By position, what the teacher answered to those that are not judged; and the answers, to be taken."""
+        """By position, what the teacher answered to those that are not judged; and the answers, to be taken.
+
+        Raises:
+            StorageError: The database fails.
+            Exception: The provider refuses the key: another process may have the right one.
+        """
         assert self._teacher is not None
         waiting = {i: a.asked for i, a in enumerate(stored.audits) if i >= stored.judged and a.drawn.is_asked}
         keys = list(dict.fromkeys(asked.key for asked in waiting.values() if asked is not None))
@@ -102,6 +109,8 @@ class KeptRounds:
             async with asyncio.timeout(seconds):
                 given = await batches.answers_to(self._teacher, keys)
         except Exception as error:
+            if isinstance(error, StorageError) or getattr(error, "status_code", None) in REFUSED:
+                raise
             lost = error
         found = {i: _answer(asked, given.get(asked.key) if asked else None, lost) for i, asked in waiting.items()}
         return found, list(given.values())

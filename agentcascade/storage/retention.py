@@ -105,7 +105,8 @@ def prune(
         database, batch_requests, (batch_requests.c.batch.in_(select(batches.c.id).where(ended_at)),), dry_run, stop
     )
     old(batches, batches.c.ended_at, before(policy.decisions), batches.c.state == "ended")  # with their bills
-    old(audit_rounds, audit_rounds.c.held_until, before(policy.drafts))  # whose cascade did not come back
+    is_left = audit_rounds.c.held_until < present
+    old(audit_rounds, audit_rounds.c.created_at, before(policy.drafts), is_left)  # whose cascade did not come back
     old(computed, computed.c.created_at, before(policy.recalls))  # a cache, and nothing to count
     old(cached_responses, cached_responses.c.expires_at, present)  # likewise
     return pruned

@@ -16,6 +16,7 @@ from sqlalchemy import func, select, update
 
 from agentcascade import build
 from agentcascade.cascade import Cascade
+from agentcascade.errors import StorageError
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.redaction.redactor import Redactor
@@ -174,6 +175,49 @@ async def test_a_process_that_is_there_keeps_its_rounds(
         provider.polls = 0
         await first.settle(batches=True)
         assert seen.audits == []
+
+
+async def test_a_database_that_is_gone_for_a_while_loses_no_audit(url: str, provider: BatchProvider) -> None:
+    """What waits for a day meets a restart of the database; its batch is paid for by then."""
+    direct = (200, completion({"model": "m"}, ["look"]))
+    provider.hooks.append(lambda method, path: direct if path == "/v1/chat/completions" else None)
+    provider.answer = lambda b: (200, completion(b, ["wait" if b["messages"][-1]["content"] == "Task 1" else "look"]))
+    seen, failures = Seen(), [StorageError("the server is not there")]
+    async with make(url, provider.url, observer=seen) as cascade:
+        assert cascade.context.batches is not None
+        store = cascade.context.batches.poller.store
+        find = store.find
+
+        def failing(keys: Any) -> Any:
+            if is_running(provider) and failures:
+                raise failures.pop()
+            return find(keys)
+
+        store.find = failing  # type: ignore[method-assign]
+        await take_steps(cascade)
+        await eventually(lambda: not failures)
+        provider.polls = 0
+        with closing(open_database(url)) as database:
+            await eventually(lambda: left(database))
+        await cascade.settle(batches=True)
+    assert [loss for _, loss, *_ in seen.audits] == [0, 1, 0, 1]
+    assert provider.count("POST", "/v1/batches") == 1
+
+
+async def test_a_process_without_the_right_key_leaves_rounds_to_others(url: str, provider: BatchProvider) -> None:
+    provider.answer = lambda b: (200, completion(b, ["look"]))
+    killed_between_sending_and_judging(url, provider)
+    refusal = 401, {"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}
+    provider.hooks.append(lambda method, path: refusal if path.startswith("/v1/batches/") else None)
+    assert await judged_by_the_next(url, provider) == []
+    provider.hooks.pop()
+    assert await judged_by_the_next(url, provider) == [0, 0, 0, 1]
+
+
+def left(database: Database) -> bool:
+    """Whether nobody holds the round."""
+    with database.begin() as connection:
+        return all(until < now() for until in connection.execute(select(audit_rounds.c.held_until)).scalars())
 
 
 def test_rounds_whose_cascade_did_not_come_back_go_with_the_drafts(url: str) -> None:
