@@ -19,6 +19,7 @@ from pathlib import Path
 
 from agentcascade._util.child_environment import child_environment, installer_environment
 from agentcascade._util.files import cache_folder
+from agentcascade.deprecation import moved_names
 from agentcascade.errors import EnvironmentFailed, did_you_mean
 
 VERSION = "0.1.3.post1"
@@ -177,3 +178,6 @@ def _fingerprint() -> str:
     for name in ("generate.py", "society.py", "templates.py", "evaluation.py"):
         digest.update((INSIDE / name).read_bytes())
     return digest.hexdigest()[:12]
+
+
+__getattr__ = moved_names(__name__, {"environment": f"{__name__}:child_variables"}, since="0.1", removed_in="1.0")

@@ -12,6 +12,7 @@ import pytest
 import agentcascade
 from agentcascade._util.child_environment import ENGINE, HUB, child_environment, installer_environment
 from agentcascade.config.load import CascadeConfig
+from agentcascade.deprecation import AgentCascadeDeprecationWarning
 from agentcascade.envs.appworld import installation
 from agentcascade.vllm.engine import Engine, EngineSettings
 
@@ -39,6 +40,8 @@ def test_neither_models_code_nor_engines_nor_installers_inherit_a_key() -> None:
     assert {"HF_TOKEN", "CUDA_VISIBLE_DEVICES"} <= child_environment(ENGINE, HUB).keys()
     assert "HF_TOKEN" not in installation.child_variables(Path("/tmp/x"))
     assert installer_environment()["PIP_INDEX_URL"] == "https://u:p@i"
+    with pytest.warns(AgentCascadeDeprecationWarning, match="use .*child_variables instead"):
+        assert "canary" not in json.dumps(installation.environment(Path("/tmp/x")))
 
 
 def test_more_variables_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
