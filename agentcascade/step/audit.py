@@ -211,10 +211,12 @@ class Audits:
         try:
             completion = await answer
             sample = await parse(self._context, completion.messages[0], record.situation, audit.request)
-        except (Exception, asyncio.CancelledError) as error:
+        except asyncio.CancelledError as error:
+            if self._rounds is None:  # else it is read by the process that comes next
+                self._lose(error, record, audit)
+            raise
+        except Exception as error:
             self._lose(error, record, audit)
-            if isinstance(error, asyncio.CancelledError):
-                raise
             return None
         taught = sample.action.key if sample.action else None
         if taught is not None and audit.redact is not None:

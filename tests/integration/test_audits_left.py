@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -20,6 +22,7 @@ from agentcascade.errors import StorageError
 from agentcascade.models.pricing import Price
 from agentcascade.models.scripted import ScriptedModel
 from agentcascade.redaction.redactor import Redactor
+from agentcascade.step import audit
 from agentcascade.step.audit_rounds import AuditRounds
 from agentcascade.steplog.audits import count_audits
 from agentcascade.steplog.database import export
@@ -51,14 +54,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def make(url: str, provider: str, **settings: Any) -> Cascade:
-    audit: Any = {"rate": 1.0, "batch": True, "batch_size": 3, "risk": 0.9, **settings.pop("audit", {})}
+    asked: Any = {"rate": 1.0, "batch": True, "batch_size": 3, "risk": 0.9, **settings.pop("audit", {})}
     cascade = build(
         teacher={"name": "openai/gpt-4o", "api_base": provider, "api_key": "k", "max_tokens": 50, "retries": 0},
         student=ScriptedModel(list(STUDENT), name="student", price=Price(input=0, output=0)),
         bank={"url": url},
         retrieval={"k": 0},
         router={"name": "threshold", "options": {"n": 3, "threshold": 0.6}},
-        audit=audit,
+        audit=asked,
         **settings,
     )
     assert cascade.context.batches is not None
@@ -73,7 +76,6 @@ async def take_steps(cascade: Cascade) -> None:
 
 def play_and_wait(url: str, provider: str, together: int) -> None:
     """What the process does that is killed."""
-    import asyncio
 
     async def play() -> None:
         async with make(url, provider, audit={"together": together}) as cascade:
@@ -212,6 +214,32 @@ async def test_a_process_without_the_right_key_leaves_rounds_to_others(url: str,
     assert await judged_by_the_next(url, provider) == []
     provider.hooks.pop()
     assert await judged_by_the_next(url, provider) == [0, 0, 0, 1]
+
+
+async def test_what_is_cut_off_while_it_is_read_is_logged_by_the_next(
+    url: str, provider: BatchProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct = (200, completion({"model": "m"}, ["look"]))
+    provider.hooks.append(lambda method, path: direct if path == "/v1/chat/completions" else None)
+    provider.polls, provider.answer = 0, lambda b: (200, completion(b, ["look"]))
+    reading = threading.Event()
+
+    async def hang(*_: object) -> None:
+        reading.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audit, "parse", hang)
+        async with make(url, provider.url) as cascade:
+            await take_steps(cascade)
+            await eventually(reading.is_set)
+    assert await judged_by_the_next(url, provider) == [0, 0, 0, 1]
+    with closing(open_database(url)) as database:
+        assert {step.episode: step.teacher for step in export(database, kinds=("audit",))} == {
+            "e0": "look",
+            "e1": "look",
+            "e3": "look",
+        }
 
 
 def left(database: Database) -> bool:
