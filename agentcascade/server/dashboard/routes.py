@@ -131,7 +131,8 @@ def router(database: Database, gate: Gate) -> APIRouter:
     @routes.post("/dashboard/sign-out")
     async def sign_out_route(request: Request) -> Response:
         try:
-            await gate.sign_out(_session_of(request) or "")
+            for name in (HOST_COOKIE, COOKIE):  # both are deleted: what was opened over http before ends, too
+                await gate.sign_out(request.cookies.get(name, ""))
         except Exception as error:  # the session goes on, and so the browser keeps it: to be signed out of again
             return problem_page(error)
         response = RedirectResponse("/", 303, headers=PRIVATE | {"clear-site-data": '"cache"'})

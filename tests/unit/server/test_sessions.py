@@ -180,6 +180,21 @@ async def test_a_sign_out_that_the_database_does_not_take_is_told_and_the_browse
         assert await looks(client, session) == 401
 
 
+async def test_signing_out_over_https_ends_what_was_opened_over_http_by_another_key(database: Database) -> None:
+    """The cookies of both are deleted, and whoever read the one on its way is left without it."""
+    tokens = [Keys(database).create(name, admin=True)[1] for name in ("plain", "boss")]
+    https = {"x-forwarded-proto": "https"}
+    async with replica(database) as client:
+        plain = await signed_in(client, tokens[0])
+        answer = await client.post("/dashboard/sign-in", data={"key": tokens[1]}, headers=https)
+        own = answer.headers["set-cookie"].partition(";")[0]
+        client.cookies.clear()
+        both = {**https, "cookie": f"{own}; {COOKIE}={plain}"}
+        assert (await client.post("/dashboard/sign-out", headers=both)).status_code == 303
+        assert (await client.get(PAGE, headers=both)).status_code == 401
+        assert await looks(client, plain) == 401
+
+
 async def test_a_session_costs_the_database_nothing_of_its_own(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
