@@ -103,6 +103,6 @@ def test_every_target_of_make_is_explained() -> None:
 
 def test_hooks_before_a_commit_run_files_that_there_are() -> None:
     hooks = [hook for repo in read_yaml(ROOT / ".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
-    assert {"ruff", "format", "typos", "links", "licences", "public"} <= {hook["id"] for hook in hooks}
+    assert {"ruff", "format", "typos", "links", "licences", "public", "pages"} <= {hook["id"] for hook in hooks}
     for hook in hooks:
         assert [path for path in re.findall(r"tests/[\w/]+\.py", hook["entry"]) if not (ROOT / path).is_file()] == []
