@@ -171,6 +171,7 @@ class SharedRetriever(Retriever, Protocol):
     """
 
     shared: bool
+    """True, on the class itself: by that it is given `database` and `space` where `retrieval.index` names it."""
 
     @property
     def watermark(self) -> int:

@@ -250,15 +250,18 @@ def make_embedder(name: str) -> Embedder:
 
 
 def make_retriever(name: str, dimension: int, database: Database | None = None, space: str = "") -> Retriever:
-    """`database` and `space` are for an index that lives in the bank's database: see `SharedRetriever`."""
+    """`database` and `space` are for an index that says it is ``shared``: see `SharedRetriever`."""
     if name == "auto":
         name = "faiss" if find_module("faiss") else "exact"
+    if name == "pgvector" and database is None:
+        raise ConfigError("retrieval.index 'pgvector' needs a bank in PostgreSQL: set bank.url to postgresql://…")
+    part = registry.load(registry.find("retrievers", name, "retrieval.index"), "retrieval.index")
     options: dict[str, Any] = {"dimension": dimension}
-    if name == "pgvector":
+    if getattr(part, "shared", False):
         if database is None:
-            raise ConfigError("retrieval.index 'pgvector' needs a bank in PostgreSQL: set bank.url to postgresql://…")
+            raise ConfigError(f"retrieval.index '{name}' is shared by all who use a bank, and there is none here")
         options |= {"database": database, "space": space}
-    return registry.construct("retrievers", name, "retrieval.index", options)  # type: ignore[no-any-return]
+    return registry.make(part, f"retrieval.index '{name}'", options)  # type: ignore[no-any-return]
 
 
 def find_module(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,7 +25,7 @@ from agentcascade.ledger.ledger import Ledger, MemoryRecorder
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.tokens import token_counter
 from agentcascade.prompts.demonstrations import HEADER
-from agentcascade.protocols import ChatModel
+from agentcascade.protocols import ChatModel, is_shared
 from agentcascade.retrievers.faiss_index import FaissRetriever
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
@@ -33,6 +34,7 @@ from agentcascade.retrievers.sentence_transformer import SentenceTransformerEmbe
 from agentcascade.routers.step.consistency import AgreementThreshold, Unanimity
 from agentcascade.storage import open_database
 from agentcascade.types import Message
+from tests.plugins import install_here
 
 LeftOpen: TypeAlias = Callable[[], list[str]]
 TASK: list[Message] = [{"role": "system", "content": "rules"}, {"role": "user", "content": "put a mug on the desk"}]
@@ -235,6 +237,40 @@ def test_auto_and_minilm_take_what_is_installed(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(make_retriever("auto", 4), ExactRetriever)
     assert isinstance(slow := make_embedder("minilm"), SentenceTransformerEmbedder)
     assert (fast.name, fast.dimension) == (slow.name, slow.dimension)
+
+
+SHARED_INDEX = """
+    from agentcascade.retrievers.numpy_index import ExactRetriever
+
+    class SharedIndex(ExactRetriever):
+        shared, watermark = True, 0
+
+        def __init__(self, dimension, *, database, space):
+            super().__init__(dimension)
+            self.database, self.space = database, space
+
+        def reached(self, watermark):
+            self.watermark = max(self.watermark, watermark)
+"""
+
+
+def test_a_shared_index_of_another_package_is_told_where_the_bank_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {"retrievers": {"acme-shared": "acme_shared:SharedIndex"}}
+    install_here(monkeypatch, tmp_path / "site", "acme_shared", SHARED_INDEX, points)
+    with closing(open_database("sqlite:///:memory:")) as database:
+        made: Any = make_retriever("acme-shared", 4, database, "hashing 1:1:1")
+        assert (made.database, made.space) == (database, "hashing 1:1:1")
+    assert is_shared(made)
+    with pytest.raises(ConfigError, match="'acme-shared' is shared by all who use a bank"):
+        make_retriever("acme-shared", 4)
+    with build(
+        **settings(tmp_path, retrieval={"embedder": "hashing", "index": "acme-shared"}), mode="collect"
+    ) as cascade:
+        episode = cascade.sync_episode(goal="g")
+        episode.complete(TASK)
+        assert episode.finish(success=True)
 
 
 def test_a_model_of_ones_own_is_loaded_by_name_with_its_options(
