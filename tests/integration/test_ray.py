@@ -18,11 +18,9 @@ from click.testing import CliRunner
 from tiny_runs import SETTINGS, TASKS, comparable, play
 
 from agentcascade.assembly.components import find_module
-from agentcascade.bench.policies import POLICIES
 from agentcascade.bench.pools.base import LOCAL_CLUSTER
 from agentcascade.bench.pools.open import check_pool
 from agentcascade.bench.records import EpisodeRunFolder
-from agentcascade.bench.statistics import summarise_policies
 from agentcascade.bench.suites.protocol import Task
 from agentcascade.cli import main
 from agentcascade.errors import BenchError, ConfigError, MissingExtra
@@ -53,22 +51,6 @@ def _disconnected() -> Iterator[None]:
     yield
     ray = sys.modules.get("ray")
     assert ray is None or not ray.is_initialized(), "a run leaves no connection behind"
-
-
-@needs_ray
-@pytest.mark.slow
-def test_two_ray_workers_give_what_one_process_gives(tmp_path: Path) -> None:
-    alone = play(tmp_path / "alone", workers=1)
-    together = play(tmp_path / "together", ray=LOCAL_CLUSTER)
-    assert comparable(together) == comparable(alone)
-    assert (tmp_path / "together" / "episodes.jsonl").read_bytes().count(b"\n") == len(alone)
-
-    def rows(records: Any) -> list[Any]:
-        return summarise_policies(sorted(records, key=lambda r: r.key), POLICIES)
-
-    assert [(r.policy, r.accuracy, r.dollars_per_episode) for r in rows(together)] == [
-        (r.policy, r.accuracy, r.dollars_per_episode) for r in rows(alone)
-    ]
 
 
 @needs_ray

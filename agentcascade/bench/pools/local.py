@@ -12,6 +12,10 @@ from typing import Any
 from agentcascade.bench.pools.base import J, R, WorkersDied
 
 
+def _failed(future: Future[Any]) -> bool:
+    return future.cancelled() or future.exception() is not None
+
+
 class ProcessPool:
     """Pool of spawned processes on this machine."""
 
@@ -33,7 +37,7 @@ class ProcessPool:
                 if not running:
                     return
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
+                for future in sorted(finished, key=_failed):  # what came is not lost by what failed meanwhile
                     yield future.result()
         except BrokenProcessPool as error:
             raise WorkersDied(str(error)) from error
