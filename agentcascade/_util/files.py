@@ -35,18 +35,19 @@ def append_to(path: Path) -> TextIO:
     return os.fdopen(open_private(path), "a", encoding="utf-8")
 
 
-def write_atomically(path: Path, text: str, *, errors: str = "strict") -> None:
-    """Replace what `path` leads to by `text` in one go; durable when it returns. Raises `OSError`.
+def write_atomically(path: Path, text: str, *, follow: bool = False, errors: str = "strict") -> None:
+    """Replace `path` by `text` in one go; durable when it returns. Raises `OSError`.
 
-    A link stays a link, a read-only file is an error, and a pipe or a device is written to. A new file is its owner's
-    alone to read, for it may hold what agents saw; one that is there keeps its mode. `errors` are those of
-    `str.encode`: ``surrogateescape`` writes back what was read so.
+    A symbolic link is an error, or with `follow` stays one, and what it leads to is replaced. A read-only file is an
+    error, and a pipe or a device is written to. A new file is its owner's alone to read, for it may hold what agents
+    saw; one that is there keeps its mode. `errors` are those of `str.encode`: ``surrogateescape`` writes back what was
+    read so.
     """
     if _is_stream(path):
         with path.open("w", encoding="utf-8", errors=errors) as stream:
             stream.write(text)
         return
-    target = replaceable(path)
+    target = replaceable(path, follow=follow)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with open(handle, "w", encoding="utf-8", errors=errors) as file:
@@ -60,12 +61,15 @@ def write_atomically(path: Path, text: str, *, errors: str = "strict") -> None:
         raise
 
 
-def replaceable(path: Path) -> Path:
-    """The file that a new one may replace for `path`: the end of its links. Raises `OSError`, for read-only ones too.
+def replaceable(path: Path, *, follow: bool = False) -> Path:
+    """The file that a new one may replace for `path`. Raises `OSError`, for read-only ones too.
 
-    A rename asks the folder alone, so the file itself is opened once: what the system refuses there, such as links in
-    /tmp that somebody else put there, is refused here.
+    Without `follow` a symbolic link is refused: neither is another file than the named one written, which somebody
+    else may have put behind it, nor is the link lost. A rename asks the folder alone, so the file itself is opened
+    once: what the system refuses there is refused here.
     """
+    if path.is_symlink() and not follow:
+        raise OSError(errno.ELOOP, f"it is a link to {os.readlink(path)}: name the file itself", str(path))
     if os.path.lexists(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE)
         try:

@@ -126,7 +126,7 @@ def _written(path: Path, text: str) -> bool:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
+        write_atomically(path, text, follow=True)
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written ({error.strerror}): use `completion show`") from None
     return True
@@ -150,7 +150,7 @@ def _with_line(start: Path, line: str | None) -> bool:
             kept[-1] += "\n"
         changed = "".join(kept) + ("" if line is None else f"{line}\n")
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, changed, errors="surrogateescape")
+        write_atomically(file, changed, follow=True, errors="surrogateescape")
     except OSError as error:
         what = "take the line that ends in" if line is None else "add this line yourself:"
         raise click.ClickException(f"{file} cannot be written ({error.strerror}): {what} {line or MARK}") from None

@@ -79,7 +79,7 @@ def write(path: Path, answers: Any) -> Path:
     text = full() if answers is None else configuration(answers)
     check(yaml.safe_load(text), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text)  # it may be given keys, so it is its owner's alone to read
+    write_atomically(path, text, follow=True)  # it may be given keys, so it is its owner's alone to read
     write_atomically(path.with_name(FILE), json.dumps(configuration_schema(), indent=1, sort_keys=True) + "\n")
     return path
 

@@ -167,7 +167,7 @@ class _StepBandit:
                 "spread": list(self._spread),
                 **{part: getattr(self._arms, part).tolist() for part in TierRegressions._fields},
             }
-        write_atomically(Path(path), json.dumps(data))
+        write_atomically(Path(path), json.dumps(data), follow=True)
 
     def _load(self, path: Path) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Files that are replaced in one go: links are kept, read-only files are left, pipes are written to."""
+"""Files that are replaced in one go: links are refused or kept, read-only files are left, pipes are written to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_link_stays_one_and_what_it_leads_to_is_written(tmp_path: Path, relati
     if is_there:
         real.write_text("before")
         real.chmod(0o640)
-    write_atomically(link, "after")
+    write_atomically(link, "after", follow=True)
     assert (link.is_symlink(), middle.is_symlink()) == (True, True)
     assert real.read_text() == link.read_text() == "after"
     assert stat.S_IMODE(real.stat().st_mode) == (0o640 if is_there else 0o600)
@@ -41,7 +41,7 @@ def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(OSError, match="symbolic links"):
-        write_atomically(tmp_path / "a", "text")
+        write_atomically(tmp_path / "a", "text", follow=True)
     with pytest.raises(IsADirectoryError):
         write_atomically(tmp_path, "text")
 
@@ -53,8 +53,11 @@ def steps(path: Path) -> Any:
     )
 
 
-@pytest.mark.parametrize("linked", [True, False])
-@pytest.mark.parametrize("write", [lambda path: write_atomically(path, "after"), steps], ids=["text", "parquet"])
+def follows(path: Path) -> None:
+    write_atomically(path, "after", follow=True)
+
+
+@pytest.mark.parametrize(("write", "linked"), [(follows, True), (follows, False), (steps, False)])
 def test_a_read_only_file_is_left_and_named(tmp_path: Path, write: Any, linked: bool) -> None:
     file = tmp_path / "file"
     file.write_text("before")
@@ -70,12 +73,19 @@ def test_a_read_only_file_is_left_and_named(tmp_path: Path, write: Any, linked: 
     assert {p.name for p in tmp_path.iterdir()} == {"file", named.name}
 
 
-def test_a_parquet_file_behind_a_link_is_written(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "log.parquet").symlink_to("real/steps")
-    assert steps(tmp_path / "log.parquet") == 1
-    assert (tmp_path / "log.parquet").is_symlink()
-    assert (tmp_path / "real/steps").read_bytes()[:4] == b"PAR1"
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("write", [lambda path: write_atomically(path, "after"), steps], ids=["text", "parquet"])
+def test_what_is_behind_a_link_is_left(tmp_path: Path, write: Any, is_there: bool) -> None:
+    """Somebody else may have put it where an export, a log or a report goes."""
+    secret, link = tmp_path / "secret", tmp_path / "log"
+    if is_there:
+        secret.write_text("before")
+    link.symlink_to("secret")
+    with pytest.raises(OSError, match=r"it is a link to secret: name the file itself: .*log"):
+        write(link)
+    assert link.is_symlink()
+    assert secret.exists() == is_there
+    assert not is_there or secret.read_text() == "before"
 
 
 def test_a_pipe_is_written_to() -> None:
