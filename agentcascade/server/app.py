@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import FastAPI, Request
@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from agentcascade._util.threads import apart
 from agentcascade._version import __version__
 from agentcascade.episodes.identity import ID
+from agentcascade.errors import StorageError
 from agentcascade.server import wire
 from agentcascade.server.auth import Gate
 from agentcascade.server.bodies import BodyLimits
@@ -110,6 +111,8 @@ def create_app(config: CascadeConfig) -> FastAPI:
             )
             await asyncio.gather(*(c.bank.refresh() for c in cascades.values() if c.bank is not None))
             prepare(cascades.values())
+            with suppress(StorageError):  # whoever comes then asks again
+                await apart(keys.exist)
             gc.collect()
             gc.freeze()  # what was loaded stays: walking through all of it again takes a tenth of a second each time
             before = gc.get_threshold()

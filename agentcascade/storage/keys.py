@@ -33,6 +33,8 @@ NEW_SECONDS = 0.2
 """A key that was just made elsewhere is looked for so often, however many unknown ones are tried."""
 WAIT_SECONDS, OUTAGE_SECONDS = 1.0, 900.0
 """A request waits so long for the database; while it does not answer, what is known of the keys counts so long."""
+UNKNOWN_SECONDS = 5.0
+"""A request waits so long where only the database can tell: with a key that is new here, or before any was read."""
 MOST_DOLLARS, MOST_REQUESTS = 1_000_000, 1_000_000
 REFUSED = "the API key is not valid: it is unknown, revoked or expired"
 
@@ -205,12 +207,13 @@ class Keys:
             reading = self._reading_keys = time.monotonic(), Future()
             Thread(target=self._look, args=(reading[1], id, max_age), name="agentcascade-keys", daemon=True).start()
         began, read = reading
+        unknown = (id and id not in self._known) or time.monotonic() - self._read > OUTAGE_SECONDS
+        seconds = UNKNOWN_SECONDS if unknown else WAIT_SECONDS
         try:
-            async with asyncio.timeout(max(0.0, began + WAIT_SECONDS - time.monotonic())):
+            async with asyncio.timeout(max(0.0, began + seconds - time.monotonic())):
                 await asyncio.shield(asyncio.wrap_future(read))
         except (TimeoutError, StorageError) as error:
-            unknown = id and id not in self._known
-            if unknown or time.monotonic() - self._read > OUTAGE_SECONDS:
+            if unknown:
                 raise StorageError(f"the keys cannot be read: {describe(error)}") from error
             log.warning("the keys cannot be read, what was known of them counts: %s", describe(error))
 

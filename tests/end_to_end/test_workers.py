@@ -154,7 +154,7 @@ def test_start_serve_reload_stop(tmp_path: Path, request: pytest.FixtureRequest,
 
             def reloaded() -> bool:
                 response = server.chat()
-                assert response.status_code == 200
+                assert response.status_code == 200, response.text
                 nonlocal asked
                 asked += 1
                 names = {m["id"] for m in server.get("/v1/models").json()["data"]}

@@ -12,12 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PRINTED = """\
-decision overhead: p50 1.54 ms, p99 2.26 ms  (goal: p50 0.7 ms, p99 3 ms)
-  behind 10 steps: p50 2.00 ms, p99 3.16 ms  (goal: the same at 10, 100 and 400)
-  behind 100 steps: p50 2.50 ms, p99 3.08 ms  (goal: the same at 10, 100 and 400)
-  behind 400 steps: p50 3.00 ms, p99 3.17 ms  (goal: the same at 10, 100 and 400)
+decision overhead: p50 1.54 ms, p99 2.26 ms  (goal p50 0.7 ms, p99 3.0 ms)
+  behind 10 steps: p50 2.00 ms, p99 3.16 ms, p50 1.00 × that behind 10  (goal p50 0.7 ms, p99 3.0 ms, 1.0 ×)
+  behind 100 steps: p50 2.50 ms, p99 3.08 ms, p50 1.25 × that behind 10  (goal p50 0.7 ms, p99 3.0 ms, 1.0 ×)
+  behind 400 steps: p50 3.00 ms, p99 3.17 ms, p50 1.50 × that behind 10  (goal p50 0.7 ms, p99 3.0 ms, 1.0 ×)
 whole step, hashing:384: 3.92 ms; bare litellm 4.17 ms; ratio 0.94  (goal 1.1)
-python alone 0.013 s; import agentcascade 0.030 s (target 0.15); --help 0.361 s (0.35)
+python alone 0.013 s; import agentcascade 0.030 s (goal 0.15 s); --help 0.361 s (goal 0.35 s)
 """
 
 

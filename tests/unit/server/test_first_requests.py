@@ -13,6 +13,7 @@ from agentcascade.models.anthropic import AnthropicHttp
 from agentcascade.models.litellm import LiteLLMModel
 from agentcascade.models.openai import OpenAIModel
 from agentcascade.server.app import create_app
+from agentcascade.storage.keys import Keys
 
 
 async def test_clients_are_made_once_a_loop_before_the_server_serves(
@@ -51,3 +52,20 @@ async def test_clients_are_made_once_a_loop_before_the_server_serves(
     assert made == []  # a worker's loop is not there yet
     async with app.router.lifespan_context(app):
         assert sorted(made) == ["AnthropicHttp", "LiteLLMModel", "OpenAIModel"]
+
+
+async def test_keys_are_read_before_the_server_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the first request of a new worker is refused where the database takes its time."""
+    read: list[Keys] = []
+    load = Keys._load
+
+    def counted(keys: Keys) -> Any:
+        read.append(keys)
+        return load(keys)
+
+    monkeypatch.setattr(Keys, "_load", counted)
+    parts: dict[str, Any] = {"bank": {"url": f"sqlite:///{tmp_path}/bank.db"}, "retrieval": {"k": 0}}
+    app = create_app(CascadeConfig.load(None, mode="teacher", teacher="openai/gpt-4.1", **parts))
+    assert read == []
+    async with app.router.lifespan_context(app):
+        assert len(read) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -180,6 +182,27 @@ async def test_known_keys_work_while_the_database_is_away_and_unknown_ones_are_n
     with database.begin(write=True) as connection:
         connection.exec_driver_sql("ALTER TABLE away RENAME TO keys")
     assert (await keys.check(token)).name == "me"
+
+
+async def test_a_key_that_is_new_here_waits_longer_for_a_slow_database_than_a_known_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "UNKNOWN_SECONDS", 60.0)
+    for wait in ("REMEMBERED_SECONDS", "NEW_SECONDS"):
+        monkeypatch.setattr(module, wait, 0.0)
+    keys = Keys(database)
+    _, token = keys.create("me")
+    may_read, load = threading.Event(), Keys._load
+    monkeypatch.setattr(Keys, "_load", lambda self: (may_read.wait(60), load(self))[1])
+    first = asyncio.create_task(keys.check(token))
+    await asyncio.sleep(0.05)
+    assert not first.done(), "no key is known yet: only the database can tell"
+    may_read.set()
+    assert (await first).name == "me"
+    may_read.clear()
+    assert (await keys.check(token)).name == "me", "by what is known"
+    may_read.set()
 
 
 def test_a_key_made_on_the_command_line_opens_the_proxy(url: str) -> None:
