@@ -139,6 +139,9 @@ class Journal:
                     break
                 except FileNotFoundError:  # another process found the folder empty and removed it
                     continue
+                except FileExistsError:  # the same, between mkdir's failure and its look at what is there
+                    if self.folder.exists() and not self.folder.is_dir():
+                        raise
             else:
                 raise FileNotFoundError(f"{self.folder} is removed again and again")
         return self._open[-1]

@@ -314,3 +314,28 @@ def test_new_files_are_their_owners_alone_to_read(tmp_path: Path, caplog: pytest
         open_database(f"sqlite:///{tmp_path}/a.db").close()
     assert caplog.text.count("can be read by other users") == 1
     assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another cascade closes, and finds the folder empty: `Path.mkdir` says then that it exists."""
+    journal, make = Journal(tmp_path / "a.journal"), Path.mkdir
+    tries: list[Path] = []
+
+    def racing(path: Path, *arguments: Any, **options: Any) -> None:
+        tries.append(path)
+        if len(tries) == 1:
+            raise FileExistsError(17, "File exists", str(path))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", racing)
+    assert journal.append("line") is not None
+    assert len(tries) == 2
+    journal.close()
+
+
+def test_a_file_where_the_journal_should_be_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.journal").write_text("mine")
+    assert Journal(tmp_path / "a.journal").append("line") is None
+    assert "cannot be written" in caplog.text
