@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agentcascade.retrievers.inverted_file import AT_ONCE, COMPONENTS, FEW, PROBES, inner_products, list_count, portions
+from agentcascade.retrievers.inverted_file import (
+    AT_ONCE,
+    COMPONENTS,
+    PROBES,
+    inner_products,
+    linear_map,
+    list_count,
+    nearest_lists,
+    portions,
+)
 
 if TYPE_CHECKING:
     from agentcascade.protocols import IdArray, Vectors
@@ -62,15 +71,16 @@ class RaBitQFile:
         library: Any = faiss
         first = read(sample[:AT_ONCE])
         _, directions = np.linalg.eigh(first.T @ first)
-        self._basis = np.ascontiguousarray(directions[:, ::-1][:, :COMPONENTS].T, dtype=np.float32)
+        self._leading = linear_map(directions[:, ::-1][:, :COMPONENTS].T)
         self._rotation = RandomRotation(first.shape[1], seed)
         self.size = size
         self._lists = list_count(size)
         clustering = library.Kmeans(
-            len(self._basis), self._lists, niter=8, seed=seed + 1, spherical=True, min_points_per_centroid=1
+            self._leading.d_out, self._lists, niter=8, seed=seed + 1, spherical=True, min_points_per_centroid=1
         )
-        clustering.train(np.concatenate([read(part) @ self._basis.T for part in portions(sample)]))
+        clustering.train(np.concatenate([self._leading.apply(read(part)) for part in portions(sample)]))
         self._nearest = clustering.index
+        self._centroids = linear_map(clustering.centroids)
         self._means = self._mean_keys(read(part) for part in portions(sample))
         self._flat = library.IndexFlat(self._rotation.width, library.METRIC_INNER_PRODUCT)
         self._flat.add(self._means)
@@ -89,9 +99,8 @@ class RaBitQFile:
 
     def placed(self, keys: Vectors) -> tuple[Vectors, IdArray]:
         """Rotated keys, and the list that each belongs into: most of the work of adding."""
-        few = len(keys) <= FEW  # einsum, not BLAS, whose threads wait for each other on a busy machine
-        components = np.einsum("nd,cd->nc", keys, self._basis, optimize=False) if few else keys @ self._basis.T
-        return self._rotation.rotated(keys), self._nearest.assign(np.ascontiguousarray(components), 1).ravel()
+        own = nearest_lists(self._leading.apply(keys), self._nearest, self._centroids)
+        return self._rotation.rotated(keys), own
 
     def put(self, placed: tuple[Vectors, IdArray]) -> None:
         rotated, lists = placed
@@ -101,7 +110,7 @@ class RaBitQFile:
 
     def candidates(self, key: Vectors, count: int) -> IdArray:
         """Positions of the `count` keys that are nearest as far as their bits tell, best first."""
-        components, rotated = inner_products(self._basis, key)[None], self._rotation.rotated(key[None])
+        components, rotated = self._leading.apply(key[None]), self._rotation.rotated(key[None])
         found = self._in_lists(components, rotated, count, self._probes)
         if count and found[-1] < 0:  # the probed lists hold fewer
             found = self._in_lists(components, rotated, count, self._lists)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from faiss import IndexFlatIP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcascade.retrievers.faiss_index import FaissRetriever
+from agentcascade.retrievers.inverted_file import FEW, linear_map, nearest_lists
 from agentcascade.retrievers.stores import CompressedStore, FlatStore
 
 WIDTH = 64  # a width at which faiss rounds queries to whole numbers as well
@@ -82,3 +84,17 @@ def test_of_lists_that_grew_long_fewer_are_searched_and_as_much_is_found() -> No
         best = set(np.argsort(-(keys @ query))[:6].tolist())
         found += len(best & set(positions[np.argsort(-scores)[:6]].tolist()))
     assert found / (6 * len(queries)) >= 0.95
+
+
+@given(seed=st.integers(0, 1_000), lists=st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+def test_a_few_keys_belong_into_the_lists_that_many_do(seed: int, lists: int) -> None:
+    rng = np.random.default_rng(seed)
+    centroids = rng.normal(size=(lists, WIDTH)).astype(np.float32)
+    keys = rng.normal(size=(FEW + 1, WIDTH)).astype(np.float32)
+    products, quantizer = linear_map(centroids), IndexFlatIP(WIDTH)
+    quantizer.add(centroids)
+    np.testing.assert_allclose(products.apply(keys), keys @ centroids.T, rtol=1e-3, atol=1e-3)
+    many = nearest_lists(keys, quantizer, products)
+    assert many.tolist() == (keys @ centroids.T).argmax(axis=1).tolist()
+    assert nearest_lists(keys[:FEW], quantizer, products).tolist() == many[:FEW].tolist()
