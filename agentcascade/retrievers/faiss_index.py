@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,10 +146,7 @@ class _Partition:
     def _train(self, store: FlatStore | CompressedStore, size: int) -> None:
         """Go over to bytes, or make a larger inverted file, for the first `size` steps; add what came meanwhile."""
 
-        def read(positions: IdArray) -> Vectors:
-            with self._lock:
-                return store.keys(positions)
-
+        read = partial(store.keys, lock=self._lock)
         if isinstance(store, FlatStore):
             compressed = CompressedStore(self._dimension, self._seed, self._rabitq_above)
             for part in portions(np.arange(size)):

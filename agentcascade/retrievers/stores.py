@@ -6,6 +6,7 @@ Positions count from 0 in the order of adding. Neither store locks: their owner 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,8 +27,11 @@ RABITQ_ABOVE = 200_000
 """Keys of a store up to which its inverted file holds bytes: faster to search there, and enough is found"""
 RABITQ_GROWTH = 4
 """As `GROWTH`, of a file whose lists are many already"""
-GROWN_BY = 4_096
+GROWN_BY = 1_024
 """Keys for which there is room at most beyond those that there are: room is made under the owner's lock"""
+
+
+UNLOCKED = nullcontext()
 
 
 class PreparedKeys(NamedTuple):
@@ -90,8 +94,10 @@ class FlatStore:
     def put(self, prepared: Vectors) -> None:
         self.add(prepared)
 
-    def keys(self, positions: IdArray) -> Vectors:
-        keys: Vectors = self._index.reconstruct_batch(positions)
+    def keys(self, positions: IdArray, lock: AbstractContextManager[Any] = UNLOCKED) -> Vectors:
+        """Keys (n, d) at `positions`; `lock` is held no longer than what is stored of them is copied."""
+        with lock:
+            keys: Vectors = self._index.reconstruct_batch(positions)
         return keys
 
     def nearest(self, key: Vectors, count: int) -> Nearest:
@@ -162,9 +168,13 @@ class CompressedStore:
             self._file.put(placed or self._file.placed(prepared.keys))
         self._size = end
 
-    def keys(self, positions: IdArray) -> Vectors:
-        keys: Vectors = self._codes[positions].astype(np.float32) - 128
-        keys *= self._scales[positions, None]
+    def keys(self, positions: IdArray, lock: AbstractContextManager[Any] = UNLOCKED) -> Vectors:
+        """As of a `FlatStore`: rounded to the bytes that are stored."""
+        with lock:
+            codes, scales = self._codes[positions], self._scales[positions, None]
+        keys: Vectors = codes.astype(np.float32)
+        keys -= 128
+        keys *= scales
         return keys
 
     def nearest(self, key: Vectors, count: int) -> Nearest:
