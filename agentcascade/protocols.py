@@ -154,7 +154,7 @@ class Retriever(Protocol):
         ...
 
     def settle(self) -> None:
-        """Return when nothing that `add` left for the background is still at work."""
+        """Return when all that `add` left for later is done."""
         ...
 
     def __len__(self) -> int:

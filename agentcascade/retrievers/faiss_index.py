@@ -15,7 +15,8 @@ import numpy as np
 from agentcascade._util import forking
 from agentcascade.errors import MissingExtra
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
-from agentcascade.retrievers.inverted_file import AT_ONCE, portions
+from agentcascade.retrievers.inverted_file import AT_ONCE, InvertedFile, portions
+from agentcascade.retrievers.rabitq import RaBitQFile
 from agentcascade.retrievers.stores import RABITQ_ABOVE, CompressedStore, FlatStore
 
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ ADDED_AT_ONCE = 250
 """Steps added under one hold of the lock: searches wait no longer than that takes (below a millisecond)."""
 SCANNED_AT_ONCE = 20_000
 FAR_AHEAD = 4
-"""Adding waits for training when there are so many times more steps than made it due: a bulk load stays compressed."""
+"""Times `exact_below` at which adding waits until steps are bytes."""
 
 
 class FaissRetriever:
     """One partition per namespace, so that no search can see another's steps. Thread-safe.
 
     A namespace of more than `exact_below` steps is searched approximately, one of more than `rabitq_above` with more
-    bits of a key (`retrievers/rabitq.py`); `seed` fixes the training. That runs in the background; `add` and `search`
-    go on meanwhile, and `add` waits only when it is far ahead of it.
+    bits of a key (`retrievers/rabitq.py`); `seed` fixes the training. A search or `settle` starts it when it is due, so
+    that a bulk load is trained for once. It runs in the background; `add` and `search` go on meanwhile, and `add`
+    waits only where a namespace that nobody searches would fill the memory with floats.
     """
 
     def __init__(
@@ -123,7 +125,8 @@ class _Partition:
                     if store is not self._store:  # it has gone over to bytes meanwhile
                         prepared = self._store.prepared(keys[part])
                     self._append(rows[part], groups[part], prepared)
-                self._train_when_due()
+                if isinstance(self._store, FlatStore) and self._size > FAR_AHEAD * self._exact_below:
+                    self.settle()
 
     def _append(self, rows: IdArray, groups: IdArray, prepared: Any) -> None:
         start, end = self._size, self._size + len(rows)
@@ -136,15 +139,17 @@ class _Partition:
         self._size = end
 
     def _train_when_due(self) -> None:
+        """Start the training that the steps there are ask for, unless one is under way. `_lock` is held."""
         due = self._exact_below if isinstance(self._store, FlatStore) else self._store.outgrown_at
         if self._size > due and (self._training is None or not self._training.is_alive()):
             self._training = threading.Thread(target=self._train, args=(self._store, self._size), name="faiss-training")
             self._training.start()
-        if self._size > FAR_AHEAD * due:
-            self.settle()
 
     def _train(self, store: FlatStore | CompressedStore, size: int) -> None:
-        """Go over to bytes, or make a larger inverted file, for the first `size` steps; add what came meanwhile."""
+        """Go over to bytes, or make a larger inverted file, for the first `size` steps; add what came meanwhile.
+
+        What is made of a store that was compacted meanwhile is dropped.
+        """
 
         read = partial(store.keys, lock=self._lock)
         if isinstance(store, FlatStore):
@@ -152,31 +157,34 @@ class _Partition:
             for part in portions(np.arange(size)):
                 compressed.add(read(part))
             compressed.use(compressed.trained(size, compressed.keys))
-            self._catch_up(size, compressed.add, read)
+            _catch_up(compressed, store, read)
             with self._lock:
-                compressed.add(store.keys(np.arange(len(compressed), self._size)))
-                self._store = compressed
+                compressed.add(store.keys(np.arange(len(compressed), len(store))))
+                if self._store is store:
+                    self._store = compressed
         else:
             file = store.trained(size, read)
-            self._catch_up(size, file.add, read)
+            _catch_up(file, store, read)
             with self._lock:
-                file.add(store.keys(np.arange(len(file), self._size)))
+                file.add(store.keys(np.arange(len(file), len(store))))
                 store.use(file)
 
-    def _catch_up(self, size: int, add: Callable[[Vectors], None], read: Callable[[IdArray], Vectors]) -> None:
-        """Add what came after the first `size` steps, until little is left for which searches have to wait."""
-        while self._size - size > ADDED_AT_ONCE:
-            end = min(self._size, size + AT_ONCE)
-            add(read(np.arange(size, end)))
-            size = end
-
     def settle(self) -> None:
-        if self._training is not None:
-            self._training.join()
+        self._wait()
+        with self._lock:
+            self._train_when_due()
+        self._wait()
+
+    def _wait(self) -> None:
+        """For the training that is under way."""
+        training = self._training
+        if training is not None:
+            training.join()
 
     def search(self, key: Vectors, k: int, exclude: Collection[int]) -> list[Hit]:
         fetch = OVERFETCH * k
         with self._lock:
+            self._train_when_due()
             while self._size:
                 count = min(fetch, self._size)
                 positions, scores, others = self._store.nearest(key, count)
@@ -201,7 +209,7 @@ class _Partition:
 
     def _compact(self) -> None:
         """Drop removed rows for good. They are hidden already: the smaller store is made aside, then put in place."""
-        self.settle()
+        self._wait()
         keep = np.flatnonzero(~self._gone[: self._size])
         store = self._store.only(keep) if len(keep) > self._exact_below else FlatStore(self._dimension)
         if len(keep) and not len(store):
@@ -234,3 +242,13 @@ class _Partition:
                 hits_found += min(len(bar), sum(s >= bar[0] - 1e-5 for _, _, s in self.search(query, k, ())))
                 hits_expected += len(bar)
         return hits_found / hits_expected if hits_expected else 1.0
+
+
+def _catch_up(
+    made: CompressedStore | InvertedFile | RaBitQFile,
+    store: FlatStore | CompressedStore,
+    read: Callable[[IdArray], Vectors],
+) -> None:
+    """Add what `store` has more than `made`, until little is left for which searches have to wait."""
+    while len(store) - len(made) > ADDED_AT_ONCE:
+        made.add(read(np.arange(len(made), min(len(store), len(made) + AT_ONCE))))

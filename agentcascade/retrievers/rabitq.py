@@ -29,6 +29,8 @@ WIDTH = 1_024
 """Bits of a key, at least"""
 QUERY_BITS = 4
 """Of each component of a query, which is compared with one bit of a key's"""
+MANY = 100
+"""One in so many lists is searched: in a million steps, 40 of 4,003 find .949 of the nearest, 24 .938"""
 BLOCK = 128
 """Components rotated together: a whole matrix would cost nine times more for keys of 1,152"""
 
@@ -88,7 +90,7 @@ class RaBitQFile:
             self._flat, self._rotation.width, self._lists, library.METRIC_INNER_PRODUCT
         )
         self._index.is_trained, self._index.qb = True, QUERY_BITS
-        self._probes = min(self._lists, PROBES)
+        self._probes = min(self._lists, max(PROBES, self._lists // MANY))
         self._pointer = library.swig_ptr
 
     def __len__(self) -> int:

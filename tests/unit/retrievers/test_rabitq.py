@@ -96,6 +96,7 @@ def test_keys_added_and_searched_while_the_border_is_crossed(monkeypatch: pytest
 
     monkeypatch.setattr(CompressedStore, "trained", late)
     index.add("a", np.arange(2_000, 2_008), np.full(8, 250), keys[2_000:2_008])
+    index.search("a", keys[0], 1)  # starts what is due
     assert training.wait(60)
     for first in range(2_008, 6_000, 499):  # 4,000 meanwhile, and trajectories removed that are in the file to come
         rows = np.arange(first, min(first + 499, 6_000))
@@ -140,7 +141,7 @@ def test_a_large_bank_gives_every_group_once_and_outgrows_its_file() -> None:
     keys = like_steps(5_000, 8)
     index = FaissRetriever(keys.shape[1], exact_below=300, rabitq_above=600)
     add(index, keys, 0, len(keys))
-    assert index._partitions["a"]._store._file.size == 3_250, "the first chunk over four times 750"  # type: ignore[union-attr]
+    assert index._partitions["a"]._store._file.size == 4_500, "the first batch over four times 1,000"  # type: ignore[union-attr]
     assert sorted(group for _, group, _ in index.search("a", keys[0], 10_000)) == list(range(625))
     again = FaissRetriever(keys.shape[1], exact_below=300, rabitq_above=600)
     add(again, keys, 0, len(keys))

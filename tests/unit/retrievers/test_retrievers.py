@@ -17,11 +17,11 @@ from agentcascade.bank.bank import Bank
 from agentcascade.bank.step_index import KEYS
 from agentcascade.errors import EmbeddingError
 from agentcascade.protocols import Retriever
-from agentcascade.retrievers.faiss_index import ADDED_AT_ONCE, FaissRetriever
+from agentcascade.retrievers.faiss_index import ADDED_AT_ONCE, FaissRetriever, _Partition
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.inverted_file import InvertedFile
 from agentcascade.retrievers.numpy_index import ExactRetriever
-from agentcascade.retrievers.stores import CompressedStore
+from agentcascade.retrievers.stores import CompressedStore, FlatStore
 from agentcascade.storage import open_database
 from agentcascade.types import Situation, Step, Trajectory
 
@@ -335,7 +335,7 @@ def test_searches_wait_for_little_of_the_work_of_adding_and_training(monkeypatch
 
     add(0, 600)
     index.settle()
-    partition, held, may_end = index._partitions["a"], list[int](), threading.Event()
+    partition, held, training, may_end = index._partitions["a"], list[int](), threading.Event(), threading.Event()
     placed, trained = InvertedFile.placed, CompressedStore.trained
 
     def watched(file: InvertedFile, own: Vectors) -> Any:
@@ -345,13 +345,17 @@ def test_searches_wait_for_little_of_the_work_of_adding_and_training(monkeypatch
 
     def late(*arguments: Any) -> Any:
         file = trained(*arguments)
+        training.set()
         assert may_end.wait(30)
         return file
 
     monkeypatch.setattr(InvertedFile, "placed", watched)
     monkeypatch.setattr(CompressedStore, "trained", late)
-    add(600, 3_700)  # six times as many: a larger file is trained meanwhile
+    add(600, 3_700)
     assert held == [], "keys find their lists before the lock is taken"
+    index.search("a", keys[0], 1)  # six times as many: a larger file is trained meanwhile
+    assert training.wait(30)
+    held.clear()  # the search may have had the lock then
     add(3_700, 5_000)
     may_end.set()
     index.settle()
@@ -359,3 +363,48 @@ def test_searches_wait_for_little_of_the_work_of_adding_and_training(monkeypatch
     assert index.recall("a", keys[:50]) >= 0.95
     found = [row for row, _, _ in (index.search("a", keys[row], 1)[0] for row in range(0, 5_000, 100))]
     assert np.mean(np.array(found) == np.arange(0, 5_000, 100)) >= 0.9
+
+
+def test_a_bulk_load_is_trained_for_once_it_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, sizes, trained = clustered(8_000), list[int](), CompressedStore.trained
+
+    def watched(store: CompressedStore, size: int, *arguments: Any) -> Any:
+        sizes.append(size)
+        return trained(store, size, *arguments)
+
+    monkeypatch.setattr(CompressedStore, "trained", watched)
+    index = FaissRetriever(SIZE, exact_below=250)
+    for rows in np.array_split(np.arange(8_000), 32):
+        index.add("a", rows, rows // PER_GROUP, keys[rows])
+    assert sizes == [1_250], "floats are not kept beyond four times 250"
+    index.search("a", keys[0], 1)
+    index.settle()
+    assert sizes == [1_250, 8_000]
+    assert index.recall("a", keys[:50]) >= 0.95
+
+
+def test_what_was_trained_of_steps_that_were_compacted_meanwhile_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, may_end = clustered(1_500), threading.Event()
+    index, rows = FaissRetriever(SIZE, exact_below=500), np.arange(1_500)
+    index.add("a", rows, rows, keys)
+    partition, wait, trained = index._partitions["a"], _Partition._wait, CompressedStore.trained
+
+    def late(*arguments: Any) -> Any:
+        assert may_end.wait(30)
+        return trained(*arguments)
+
+    def searched_after(own: _Partition) -> None:
+        wait(own)
+        index.search("a", keys[0], 1)  # starts a training that compaction does not wait for
+
+    monkeypatch.setattr(CompressedStore, "trained", late)
+    with monkeypatch.context() as patch:
+        patch.setattr(_Partition, "_wait", searched_after)
+        index.remove("a", range(1_100))
+    assert partition._training is not None
+    assert partition._training.is_alive()
+    may_end.set()
+    index.settle()
+    assert isinstance(partition._store, FlatStore), "400 are left"
+    assert len(index) == 400
+    assert [index.search("a", keys[row], 1)[0][0] for row in range(1_100, 1_500, 50)] == list(range(1_100, 1_500, 50))
