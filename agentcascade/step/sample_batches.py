@@ -70,6 +70,30 @@ def batch_prices(
     return BatchPrices(float(whole), float(again), each, model.supports_n, seconds * second_dollars)
 
 
+def all_at_once(router: Router, situation: Situation, votes: Tally, n: int, prices: BatchPrices, agree: float) -> bool:
+    """Whether one wave of all `n` samples is surely the cheapest, told without a plan, also for any longer prompt.
+
+    A smaller wave saves answers, and costs another wave where the router has no verdict yet: at least where all agree,
+    or where none do. A longer prompt makes the other wave dearer and saves nothing, where one request pays for it once.
+    `votes` are those before the first sample.
+    """
+    if not prices.once:
+        return False
+    theta, same, different = (1 - agree) / agree, 1.0, 1.0
+    for size in range(1, n):
+        if size > 1:
+            same, different = same * (size - 1) / (size - 1 + theta), different * theta / (size - 1 + theta)
+        left = n - size
+        saved, again = prices.answer * left, prices.wave(1, first=False)
+        for chance, counts in ((same, {"one": size}), (different, {f"class {i}": 1 for i in range(size)})):
+            seen = votes.model_copy(update={"counts": counts, "total": size})
+            if chance * again >= saved and router.judge(situation, seen, left) is None:
+                break
+        else:
+            return False
+    return True
+
+
 class BatchPlanner:
     """The cheapest waves until `router` has its verdict, at agreement probability `agree` in (0, 1)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
@@ -18,13 +17,13 @@ from agentcascade.errors import InvalidAction, describe
 from agentcascade.models.thinking_quirks import thinker
 from agentcascade.protocols import ChatModel, Router, Verdict
 from agentcascade.step import history, variation
-from agentcascade.step.caching import student_terms
+from agentcascade.step.batch_sizes import BatchSizes
 from agentcascade.step.context import StepContext
 from agentcascade.step.demonstration_cache import DemonstrationCache
 from agentcascade.step.model_calls import ModelCalls, StudentReply
 from agentcascade.step.record import StepRecord
 from agentcascade.step.request import Request
-from agentcascade.step.sample_batches import MOST, BatchPlanner, FeedbackStatistics, SampleStatistics, batch_prices
+from agentcascade.step.sample_batches import FeedbackStatistics, SampleStatistics
 from agentcascade.types import Completion, Message, Mode, Purpose, Sample, Situation, Tally
 
 log = logging.getLogger("agentcascade.student")
@@ -196,10 +195,11 @@ class StudentPolicy:
         purpose: Purpose,
     ) -> Draw:
         """How samples are bought, a batch at a time."""
-        next_size, statistics = self._batch_sizes(router, situation, n, request), self.learned.statistics
+        statistics = self.learned.statistics
+        sizes = BatchSizes(self.context, statistics, router, situation, n, request)
 
         async def draw(samples: list[Sample], votes: Tally, remaining: int) -> None:
-            size = min(max(next_size(votes), 1), remaining)
+            size = min(max(sizes.next(votes), 1), remaining)
             more = size < remaining
             batch = await variation.sample(self.context, request, record, size, votes.total, purpose, more=more)
             await self.read_into(samples, batch.replies, situation, request)
@@ -207,35 +207,6 @@ class StudentPolicy:
                 statistics.add_request(batch.call, size)
 
         return draw
-
-    def _batch_sizes(self, router: Router, situation: Situation, n: int, request: Request) -> Callable[[Tally], int]:
-        """Votes so far → samples to buy next, as `sampling.staged` says."""
-        context, settings, statistics = self.context, self.context.config.sampling, self.learned.statistics
-        assert context.student is not None
-        is_varied = variation.prompts_of(context, request) > 1
-        if settings.staged == "auto" and 1 < n <= MOST and statistics.known:
-            prompt = request.tokens(context.count) + request.demonstration_tokens
-            prompt += context.count(json.dumps(request.tools)) if request.tools else 0
-            prices = batch_prices(
-                context.student,
-                prompt,
-                statistics.answer_tokens,
-                terms=student_terms(context, request),
-                seconds=statistics.seconds,
-                second_dollars=settings.second_dollars,
-            )
-            if prices is not None:
-                if request.is_warm:  # a rung below sent it
-                    prices = prices._replace(prompt=prices.repeated_prompt)
-                if is_varied:  # no prompt is sent twice
-                    prices = prices._replace(once=False, repeated_prompt=prices.prompt)
-                planner = BatchPlanner(router, situation, n, prices, statistics.agree)
-                return lambda votes: planner.next(votes)[0]
-        pays_once = context.student.supports_n and not is_varied
-        staged = settings.staged == "always" or (settings.staged == "auto" and not pays_once)
-        if not staged:
-            return lambda votes: n - votes.total
-        return lambda votes: voting.next_wave(router, situation, votes, n - votes.total)
 
     async def _merged(self, samples: list[Sample], situation: Situation, calls: ModelCalls, record: StepRecord) -> bool:
         """Whether layers that look further than at keys found samples that mean the same."""

@@ -16,10 +16,19 @@ from agentcascade.cascade import Cascade
 from agentcascade.models.pricing import Price
 from agentcascade.models.prompt_cache import cache_terms
 from agentcascade.routers.step.consistency import AgreementThreshold, Unanimity
+from agentcascade.step.batch_sizes import BatchSizes
 from agentcascade.step.context import StepContext
-from agentcascade.step.sample_batches import ENOUGH, BatchPlanner, BatchPrices, SampleStatistics, batch_prices
+from agentcascade.step.request import Request
+from agentcascade.step.sample_batches import (
+    ENOUGH,
+    BatchPlanner,
+    BatchPrices,
+    SampleStatistics,
+    all_at_once,
+    batch_prices,
+)
 from agentcascade.step.student import parse
-from agentcascade.types import Call, Message, Situation, Tally, Usage
+from agentcascade.types import Action, Call, Message, Sample, Situation, Tally, Usage
 from tests.cascades import known
 
 SITUATION = Situation(goal="g", episode="ep_1")
@@ -100,6 +109,22 @@ def test_waves_decide_as_all_samples_at_once_would(paid, router, agree, classes)
     assert verdict is router.judge(SITUATION, everything, 0)
     if verdict.value == "accept":
         assert votes.top[0] == everything.top[0]
+
+
+@given(billings, routers, agreements, dollars, dollars)
+def test_what_is_told_without_a_plan_is_what_the_plan_says_also_of_a_longer_prompt(paid, router, agree, more, again):
+    if all_at_once(router, SITUATION, NOTHING, router.n, paid, agree):
+        longer = paid._replace(prompt=paid.prompt + more, repeated_prompt=paid.repeated_prompt + again)
+        for prices in (paid, longer):
+            assert BatchPlanner(router, SITUATION, router.n, prices, agree).next(NOTHING)[0] == router.n
+
+
+def test_no_plan_is_needed_where_a_prompt_is_long_and_paid_for_once():
+    paid = BatchPrices(prompt=100, repeated_prompt=100, answer=1, once=True)
+    assert all_at_once(Unanimity(3), SITUATION, NOTHING, 3, paid, 0.7)
+    assert all_at_once(AgreementThreshold(3, needed=2), SITUATION, NOTHING, 3, paid, 0.7)
+    assert not all_at_once(Unanimity(3), SITUATION, NOTHING, 3, paid._replace(once=False), 0.7)
+    assert not all_at_once(Unanimity(3), SITUATION, NOTHING, 3, paid._replace(answer=200), 0.7)
 
 
 def test_unanimity_of_three_in_plain_numbers():
@@ -183,7 +208,6 @@ async def test_the_statistics_learns_and_forgets():
 
 
 def _request():
-    from agentcascade.step.request import Request
 
     return Request([{"role": "user", "content": "go"}])
 
@@ -216,6 +240,31 @@ async def test_a_cascade_plans_its_waves_once_it_has_seen_enough():
     assert answered == ["student"] * (ENOUGH + 2)
     assert calls[:ENOUGH] == [2] * ENOUGH, "two, then one: what could settle it"
     assert calls[ENOUGH:] == [3, 3], "one after the other, since a prompt sent before is read from the cache"
+
+
+def test_a_prompt_is_counted_only_where_its_length_may_matter():
+    counted: list[str] = []
+
+    def count(text: str) -> int:
+        counted.append(text)
+        return len(text.split())
+
+    student = ScriptedModel(["look"], price=Price(input="1", cached_input="0.1", output="4"))
+    context = StepContext(
+        config=CascadeConfig(), router=Unanimity(3), count=count, student=student, actions=TextActions()
+    )
+    statistics = SampleStatistics()
+    for _ in range(ENOUGH):
+        statistics.add_request(Call(role="student", model="s", usage=Usage(output=90), dollars=None), 3)
+        statistics.add_vote([Sample(message={}, action=Action(key="look", text="look"))] * 2)
+
+    def first(request: Request) -> int:
+        return BatchSizes(context, statistics, Unanimity(3), SITUATION, 3, request).next(NOTHING)
+
+    asked = Request(MESSAGES)
+    assert (first(asked.with_demonstrations(MESSAGES, 9000)), counted) == (3, [])
+    assert first(asked.with_demonstrations(MESSAGES, 10)) == 3
+    assert counted == [MESSAGES[0]["content"]]
 
 
 def test_the_router_is_asked_about_imagined_votes_with_all_that_is_known_of_the_step():
