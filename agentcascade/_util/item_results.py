@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class ItemResults(Generic[T]):
-    """What functions gave for the items of one list. Thread-safe; the list must not change while this is used.
+    """What functions gave for the items of one list. Thread-safe; no list that is asked of may change meanwhile.
 
     Args:
         items: The list; empty: nothing is known, and `of` is `map`.
@@ -26,6 +26,8 @@ class ItemResults(Generic[T]):
     def __init__(self, items: Sequence[T] = (), kept: Mapping[Hashable, Sequence[Any]] | None = None) -> None:
         self._items = items
         self._kept: dict[Hashable, Sequence[Any]] = dict(kept or {})
+        self._compared: tuple[Sequence[T], list[int]] = items, []
+        """The list that was asked of last, and the places where it has other objects."""
 
     def followed_by(self, items: Sequence[T], same: int) -> ItemResults[T]:
         """Those of another list, whose first `same` items are equal to these."""
@@ -47,7 +49,15 @@ class ItemResults(Generic[T]):
         if items is self._items:
             return kept
         results = list(kept[: len(items)])
-        for index in compress(count(), map(is_not, self._items, items)):
+        for index in self._places_of_others(items):
             results[index] = function(items[index], *given)
         results += [function(item, *given) for item in items[len(kept) :]]
         return results
+
+    def _places_of_others(self, items: Sequence[T]) -> list[int]:
+        """Where the list has other objects than this one's: several functions are asked of the same prompt."""
+        compared, places = self._compared
+        if compared is not items and self._items:
+            places = list(compress(count(), map(is_not, self._items, items)))
+            self._compared = items, places
+        return places

@@ -154,16 +154,16 @@ def messages_for_model(
     ids: ToolCallIds | None = None,
     model: str = "",
     known: ItemResults[Message] = NOTHING_KNOWN,
-) -> list[Message]:
+) -> Sequence[Message]:
     """The conversation as the model in `role` may be sent it: its own ids, and no thinking but its own.
 
     Where several models have that role, or one has both at two efforts, `model` is the name of the one that is asked: a
     model's calls and thoughts are its own at every effort, so that the prompt is the same to the byte, and its cache
-    is warm. Messages that need no change are the same objects. `known` is of the messages.
+    is warm. What needs no change, a message or all of them, is the same object. `known` is of the messages.
     """
     rewritable = known.of(_may_need_rewriting, messages)
     if not any(rewritable):
-        return list(messages)
+        return messages
     rewriter = _ConversationRewriter(role, ids, model)
     return [rewriter.rewrite(m) if may else m for m, may in zip(messages, rewritable)]
 

@@ -3,7 +3,8 @@
 Run: python tests/benchmarks/bench_step.py [--steps 100000] [--parts overhead whole imports reading]
 
 1. Decision overhead (`Decision.overhead_ms`: everything but the model calls and the embedding) with a bank of `--steps`
-   steps in SQLite behind faiss, three agreeing samples (after 10 ms), six demonstrations, records kept in the database.
+   steps in SQLite behind faiss, three agreeing samples (after 10 ms, with their usage, as a provider reports it), six
+   demonstrations, records kept in the database.
    Six random windows each time: of trajectories that were not read yet, of such whose texts were not shown yet, and of
    such that this process has shown. Then behind histories of 10, 100 and 400 steps, each a step longer than the last.
    Beside it stands what a call of `Episode.complete` takes outside of the step: reading the situation, writing the
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -42,7 +44,7 @@ from agentcascade import conversation
 from agentcascade.actions.base import AutoActions
 from agentcascade.bank.windows import cut_window
 from agentcascade.prompts.demonstrations import fit
-from agentcascade.types import Message, Trajectory
+from agentcascade.types import Completion, Message, Trajectory, Usage
 from tests.benchmarks.bench_bank import STEPS_EACH, make, trajectories
 from tests.fake_openai import FakeOpenAI, Reply
 
@@ -52,12 +54,34 @@ GOALS = {"p50": 0.7, "p99": 3.0}
 COLD, UNSHOWN, SHOWN, BEHIND = 150, 250, 1_100, 120
 """Steps that are measured: percentiles stand, and all parts together end within two minutes on two free cores."""
 DELAY = 0.01
-"""Seconds that the scripted student takes: as with any model, the last step's records are written meanwhile."""
+"""Seconds that the student takes: as with any model, the last step's records are written meanwhile."""
 ANSWER = "Thought: It has to be washed, so the sink is next.\nAction: go to sink 1"
 
 
+PROMPT_TOKENS, ANSWER_TOKENS = 2_000, 20
+
+
+class Remote:
+    """A model elsewhere: it answers `ANSWER` after `DELAY`, and says what was used; nothing is counted here."""
+
+    name, supports_n = "remote", True
+
+    def dollars(self, usage: Usage) -> Decimal | None:
+        return None
+
+    async def complete(self, messages: Sequence[Message], *, n: int = 1, **options: object) -> Completion:
+        await asyncio.sleep(DELAY)
+        return Completion(
+            model=self.name,
+            messages=({"role": "assistant", "content": ANSWER},) * n,
+            finish_reasons=("stop",) * n,
+            usage=Usage(input=PROMPT_TOKENS, output=n * ANSWER_TOKENS),
+        )
+
+
 def serve(pipe: Connection) -> None:
-    with FakeOpenAI([Reply(texts=(ANSWER,), usage={"prompt_tokens": 2000, "completion_tokens": 60})]) as server:
+    usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": 3 * ANSWER_TOKENS}
+    with FakeOpenAI([Reply(texts=(ANSWER,), usage=usage)]) as server:
         pipe.send(server.url)
         pipe.recv()
 
@@ -144,7 +168,7 @@ def overhead(steps: int) -> None:
             asyncio.run(bank.add_many(trajectories(500, first)))
         bank.close()
         print(f"bank of {len(bank.retriever):,} steps, filled in {time.perf_counter() - started:.0f} s")
-        with build(url, agentcascade.ScriptedModel([ANSWER], delay=DELAY), "hashing:384") as cascade:
+        with build(url, Remote(), "hashing:384") as cascade:
             cascade = cascade.twin(bank=bank)  # the same database, with vectors that cost nothing to make
             left = iter(situations(COLD + UNSHOWN + SHOWN))
             cold = asyncio.run(play(cascade, list(islice(left, COLD))))
