@@ -12,18 +12,18 @@ import concurrent.futures
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentcascade._util import forking
-from agentcascade.batches.types import BatchRequest, audit_job
-from agentcascade.errors import BatchFailed, StorageError, describe
+from agentcascade.batches.types import audit_job
+from agentcascade.errors import BatchFailed, describe
 from agentcascade.event_loop import LoopThread
 from agentcascade.lifetime import close_models
 from agentcascade.prompts.prompts import DEFAULT, Prompts
-from agentcascade.protocols import ChatModel
-from agentcascade.step.audit_together import AuditQuestion, groups_of, read_shared, shared_call
-from agentcascade.step.kept_rounds import AskedBy, KeptRounds
-from agentcascade.types import Account, Completion, Message
+from agentcascade.step.audit_together import AuditQuestion
+from agentcascade.step.kept_rounds import KeptRounds
+from agentcascade.step.round_questions import MOST_SECONDS, RoundQuestions
+from agentcascade.types import Completion
 
 if TYPE_CHECKING:
     from agentcascade.batches.run import Batches
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("agentcascade.audit")
 
-MOST_SECONDS = 2 * 24 * 3600.0
-"""Until a round is given up: a batch has 24 hours, and those before it in the provider's queue have theirs."""
 WATCH_SECONDS = 60.0
 """Between two looks for rounds that nobody holds; several of them fit into the time for which one is held."""
 CLOSE_SECONDS = 5.0
@@ -96,14 +94,13 @@ class AuditRounds:
         prompts: Prompts = DEFAULT,
         kept: KeptRounds | None = None,
     ) -> None:
-        self._batches, self._settings, self._job, self._prompts = batches, settings, audit_job(name), prompts
-        self._kept = kept
+        self._batches, self._settings, self._kept = batches, settings, kept
+        self._questions = RoundQuestions(batches, settings, audit_job(name), prompts, kept)
         self._restore: Callable[[StoredAudit], RoundEntry] | None = None
         self._lock, self._closed = forking.lock(), False
         self._thread: LoopThread | None = None
         self._current: _Round | None = None
         self._rounds: list[_Round] = []
-        self._models: dict[int, ChatModel] = {}
         self._taking: asyncio.Lock | None = None
         self._taken: _Round | None = None
         """The latest round that another process left."""
@@ -168,7 +165,7 @@ class AuditRounds:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await close_models(list(self._models.values()))
+        await close_models(self._questions.models)
 
     def _send(self, current: _Round) -> None:
         """No more entries; the lock is held."""
@@ -182,7 +179,8 @@ class AuditRounds:
             await self._gathered(current)
             if self._kept is not None:
                 current.kept = await self._kept.put([entry.drawn for entry in current.entries])
-            answers = await self._ask(current)
+            questions = {i: q for i, entry in enumerate(current.entries) if (q := entry.question) is not None}
+            answers = await self._questions.ask(questions, current.kept)
             given = {index: _completion(answer) for index, answer in zip(current.asked, answers)}
             await self._judge(current, given, [answer for answer in answers if not isinstance(answer, Exception)])
         except BaseException as error:
@@ -280,101 +278,12 @@ class AuditRounds:
             if self._current is current:
                 self._current = None
 
-    async def _ask(self, current: _Round) -> list[BatchAnswer | Exception]:
-        """The answers, in the order of the questions; one batch for each teacher, namespace and set of budgets."""
-        questions = [q for entry in current.entries if (q := entry.question) is not None]
-        groups: dict[tuple[int, str, tuple[Account, ...]], list[int]] = {}
-        for index, question in enumerate(questions):
-            groups.setdefault((id(question.model), question.namespace, question.accounts), []).append(index)
-            self._models[id(question.model)] = question.model
-        answers: dict[int, BatchAnswer | Exception] = {}
-
-        async def ask(indices: Sequence[int]) -> None:
-            positions = [current.asked[i] for i in indices]
-            asking = AskedBy(self._kept, current.kept, positions)
-            answers.update(zip(indices, await self._ask_group([questions[i] for i in indices], asking)))
-
-        await asyncio.gather(*(ask(indices) for indices in groups.values()))
-        return [answers[index] for index in range(len(questions))]
-
-    async def _ask_group(self, questions: Sequence[AuditQuestion], asking: AskedBy) -> list[BatchAnswer | Exception]:
-        """The answers to questions that are paid alike; what a shared request did not answer is sent again, alone."""
-        groups = groups_of(questions, self._settings)
-        alone = [group[0] for group in groups if len(group) == 1]
-        answers: dict[int, BatchAnswer | Exception] = {}
-        shared = [[questions[i] for i in group] for group in groups if len(group) > 1]
-        calls = [shared_call(of_call, self._prompts) for of_call in shared]
-        first = questions[0]
-        requests = [(first, messages, _without_timeout(options)) for messages, options, _ in calls]
-        asked = [group for group in groups if len(group) > 1]
-        codes = [call[2].codes for call in calls]
-        given = await self._send_all(requests, lambda keys: asking.note(keys, asked, codes))
-        for group, of_call, call, answer in zip(asked, shared, calls, given):
-            parts: Sequence[Completion | None] = [None] * len(group)
-            if not isinstance(answer, Exception) and answer.completion is not None:
-                parts = read_shared(answer.completion, of_call, call[2])
-            for index, part in zip(group, parts):
-                if part is None:
-                    alone.append(index)
-                else:
-                    assert not isinstance(answer, Exception)
-                    answers[index] = answer._replace(completion=part)
-        again = [(questions[i], questions[i].messages, questions[i].options) for i in alone]
-        single = [[i] for i in alone]
-        answers.update(zip(alone, await self._send_all(again, lambda keys: asking.note(keys, single))))
-        return [answers[index] for index in range(len(questions))]
-
-    async def _send_all(
-        self,
-        asked: Sequence[tuple[AuditQuestion, Sequence[Message], Mapping[str, Any]]],
-        note: Callable[[Mapping[int, str]], Awaitable[None]],
-    ) -> list[BatchAnswer | Exception]:
-        """The answers to these requests; `note` gets each one's key, by its index, before it is sent."""
-        requests: dict[int, BatchRequest] = {}
-        answers: dict[int, BatchAnswer | Exception] = {}
-        for index, (question, messages, options) in enumerate(asked):
-            try:  # one that no budget can hold is no reason to lose the others
-                self._batches.poller.door.plan(question.model, messages, options, question.accounts)
-                requests[index] = BatchRequest(messages, options)
-            except Exception as error:
-                answers[index] = error
-        try:
-            async with asyncio.timeout(MOST_SECONDS):
-                given = await self._complete(asked[0][0], requests, note) if requests else []
-            answers.update(zip(requests, given))
-        except StorageError:  # what was sent is asked for when the database is there again
-            raise
-        except Exception as error:
-            answers.update(dict.fromkeys(requests, error))
-        return [answers[index] for index in range(len(asked))]
-
-    async def _complete(
-        self,
-        first: AuditQuestion,
-        requests: Mapping[int, BatchRequest],
-        note: Callable[[Mapping[int, str]], Awaitable[None]],
-    ) -> list[BatchAnswer]:
-        return await self._batches.complete_all(
-            first.model,
-            list(requests.values()),
-            job=self._job,
-            role="teacher",
-            purpose="audit",
-            namespace=first.namespace,
-            accounts=first.accounts,
-            on_keys=lambda keys: note(dict(zip(requests, keys))),
-        )
-
     def _forked(self) -> None:
         """In a child process: what waits, and what is under way, is the parent's."""
         self._current, self._rounds = None, []
         self._restore = self._taking = self._taken = None
         if self._kept is not None:
             self._kept.forked()
-
-
-def _without_timeout(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "timeout"}
 
 
 async def _read(entry: RoundEntry, answer: Completion | Exception) -> float | None:
