@@ -6,6 +6,7 @@ import copy
 import json
 import random
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def result(id: str, text: str = "ok") -> Message:
 USER: Message = {"role": "user", "content": "go"}
 
 
-def ids_of(messages: list[Message]) -> tuple[list[str], list[str]]:
+def ids_of(messages: Sequence[Message]) -> tuple[list[str], list[str]]:
     """Ids of the calls and of the results, in order."""
     made = [c["id"] for m in messages for c in m.get("tool_calls") or ()]
     return made, [m["tool_call_id"] for m in messages if m["role"] == "tool"]
