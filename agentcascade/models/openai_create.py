@@ -1,7 +1,8 @@
-"""`chat.completions.create` and `responses.create` of a program's client, without the SDK's walk through the messages.
+"""`chat.completions.create` and `responses.create` of a program's client, without the SDK's walks through types.
 
 OpenAI's SDK holds each message against every type that it might be of: 0.12 ms a message, 25 ms of a conversation of
-200. Plain JSON comes out of it as it went in, so such a request goes straight to what `create` calls next.
+200. Plain JSON comes out of it as it went in, so such a request goes straight to what `create` calls next. Of an answer
+it makes objects in the same way, which are read as plain data here: the answer comes back as it was sent.
 """
 
 from __future__ import annotations
@@ -22,17 +23,27 @@ TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
 """Arguments of `create` that are no part of the request's body."""
 
 
-def without_walk(create: Callable[..., Any]) -> Callable[..., Any]:
-    """What sends and returns the same as `create`: itself, unless it is the SDK's own and nobody has replaced it.
+class AsSent(openai.BaseModel):
+    """The SDK's word for answers and chunks that are plain data: it makes nothing of their JSON."""
 
-    What instruments a client watches its `create`, so a replaced one is called as ever.
+    @classmethod
+    def build(cls, *, response: object, data: object) -> Any:
+        """As `ModelBuilderProtocol` of the SDK says it."""
+        return data
+
+
+def without_walk(create: Callable[..., Any]) -> Callable[..., Any]:
+    """What sends the same as `create` and returns what was sent back: itself, unless it is the SDK's own.
+
+    What instruments a client watches its `create` or its `post`, so a replaced one is called as ever; and what a strict
+    client refuses is refused.
     """
     resource: Any = getattr(create, "__self__", None)
     if not isinstance(create, MethodType) or not is_of_sdk(create.__func__):
         return create
     kind: Any = type(resource)
     api = _api(kind)
-    if api is None:
+    if api is None or not _sends_as_the_sdk(resource):
         return create
     names = _names(create.__func__)
 
@@ -45,12 +56,18 @@ def without_walk(create: Callable[..., Any]) -> Callable[..., Any]:
             api.path,
             body=body,
             options=_request_options({name: arguments[name] for name in TRANSPORT if name in arguments}),
-            cast_to=api.answer,
+            cast_to=AsSent,
             stream=bool(arguments.get("stream")),
             stream_cls=api.stream,
         )
 
     return post
+
+
+def _sends_as_the_sdk(resource: Any) -> bool:
+    """Whether nobody but the SDK sees the answers of a resource's client, and it does not check them itself."""
+    post = getattr(resource, "_post", None)
+    return is_of_sdk(getattr(post, "__func__", None)) and not resource._client._strict_response_validation
 
 
 def is_of_sdk(function: object) -> bool:
@@ -86,10 +103,9 @@ def _names(function: Callable[..., Any]) -> Mapping[str, None]:
 
 
 class _Api(NamedTuple):
-    """What `create` of a resource posts to, and what it makes of an answer."""
+    """What `create` of a resource posts to, and the class of its streams."""
 
     path: str
-    answer: Any
     stream: Any
 
 
@@ -99,16 +115,16 @@ def _api(resource: type) -> _Api | None:
     from openai.resources.chat.completions import AsyncCompletions, Completions
 
     if issubclass(resource, (Completions, AsyncCompletions)):
-        chunks: Any = openai.types.chat.ChatCompletionChunk
-        of_class: Any = openai.AsyncStream if issubclass(resource, AsyncCompletions) else openai.Stream
-        return _Api("/chat/completions", openai.types.chat.ChatCompletion, of_class[chunks])
+        return _Api("/chat/completions", _stream_of(resource, AsyncCompletions))
     from openai.resources.responses import AsyncResponses, Responses
 
     if issubclass(resource, (Responses, AsyncResponses)):
-        events: Any = openai.types.responses.ResponseStreamEvent
-        of_class = openai.AsyncStream if issubclass(resource, AsyncResponses) else openai.Stream
-        return _Api("/responses", openai.types.responses.Response, of_class[events])
+        return _Api("/responses", _stream_of(resource, AsyncResponses))
     return None
+
+
+def _stream_of(resource: type, asynchronous: type) -> Any:
+    return openai.AsyncStream[AsSent] if issubclass(resource, asynchronous) else openai.Stream[AsSent]
 
 
 def _request_options(given: Mapping[str, Any]) -> Any:

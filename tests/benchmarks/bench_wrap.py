@@ -7,8 +7,9 @@ Mode `teacher`: the same call through both. Mode `cascade`: n = 3 samples in one
 demonstrations out of a bank of `--steps` steps, embeddings of MiniLM cached; the bare client sends the same prompt with
 n = 3, so that the model call is on both sides. Records go to SQLite as usual. "Added" is a call's time less that of the
 bare call beside it; both ends are sync or both are async. The bare client has the SDK walk through every message,
-0.12 ms each, which a wrapped one spares where messages are plain: `--turns` makes conversations longer. "Noise" is the
-99th percentile of the difference between a bare call and the one before it: p99 of what is added has it in it.
+0.12 ms each, and make objects of all that is answered, which a wrapped one spares where messages are plain: it makes
+those of the one answer that it hands out. `--turns` makes conversations longer. "Noise" is the 99th percentile of the
+difference between a bare call and the one before it: p99 of what is added has it in it.
 """
 
 from __future__ import annotations
