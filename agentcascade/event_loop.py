@@ -8,14 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from agentcascade._util import forking
 from agentcascade.errors import CascadeClosed
-
-if TYPE_CHECKING:
-    pass
-
 
 T = TypeVar("T")
 
@@ -47,26 +43,27 @@ class LoopThread:
         except CascadeClosed:
             work.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(work, loop)
+        call = _Call(loop, work)
         ends = None if seconds is None else time.monotonic() + seconds
         try:
-            while True:
-                try:
-                    return future.result(1.0)
-                except TimeoutError:
-                    if future.done():
-                        raise
-                    if not thread.is_alive():  # closed at this very moment
-                        raise CascadeClosed(CLOSED) from None
-                    if ends is not None and time.monotonic() > ends:
-                        raise
-        except concurrent.futures.CancelledError:
-            if self._closed:  # under the caller's feet
-                raise CascadeClosed(CLOSED) from None
-            raise
+            call.begin()
+            while not call.wait(1.0):
+                if not thread.is_alive():  # closed at this very moment
+                    raise CascadeClosed(CLOSED)
+                if ends is not None and time.monotonic() > ends:
+                    raise TimeoutError
         except BaseException:
-            future.cancel()
+            call.cancel()
             raise
+        assert call.task is not None
+        if call.task.cancelled():
+            if self._closed:  # under the caller's feet
+                raise CascadeClosed(CLOSED)
+            raise concurrent.futures.CancelledError
+        try:
+            return call.task.result()
+        finally:
+            del call  # it holds the error, whose traceback holds this frame
 
     def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Begin `work`, and do not wait for it. Raises `CascadeClosed` after `close`."""
@@ -108,6 +105,43 @@ class LoopThread:
                 self._thread = threading.Thread(target=_run, args=(self._loop,), name="agentcascade-sync", daemon=True)
                 self._thread.start()
             return self._loop, self._thread
+
+
+class _Call(Generic[T]):
+    """Work in a loop of another thread, which says when it is done: half of what a future of `concurrent` takes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
+        self._loop, self._work, self._done = loop, work, threading.Lock()
+        self._done.acquire()
+        self.task: asyncio.Task[T] | None = None
+        """There when it is done."""
+
+    def begin(self) -> None:
+        """Begin the work, soon. Raises `CascadeClosed` where the loop was closed."""
+        try:
+            self._loop.call_soon_threadsafe(self._begin)
+        except RuntimeError:
+            self._work.close()
+            raise CascadeClosed(CLOSED) from None
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the work is done, one way or another, within so many seconds."""
+        return self._done.acquire(timeout=seconds)
+
+    def cancel(self) -> None:
+        """Cancel it, soon, whether or not it has begun."""
+        with suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _begin(self) -> None:
+        self.task = self._loop.create_task(self._work)
+        self.task.add_done_callback(lambda _: self._done.release())
+
+    def _cancel(self) -> None:
+        if self.task is None:
+            self._work.close()
+        else:
+            self.task.cancel()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
