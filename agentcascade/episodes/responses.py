@@ -8,7 +8,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from openai import BaseModel
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
+from openai.types.chat.chat_completion import Choice
+from openai.types.chat.chat_completion_message_function_tool_call import (
+    ChatCompletionMessageFunctionToolCall,
+    Function,
+)
+from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
 from agentcascade.models import message_fields
 from agentcascade.types import Completion, Decision, Delta, Message, Usage
@@ -134,16 +140,39 @@ def _choice_fields(completion: Completion, index: int) -> Mapping[str, Any]:
 
 
 def _choice(index: int, message: Message, reason: Any, fields: Mapping[str, Any]) -> Any:
-    from openai.types.chat import ChatCompletionMessage
-    from openai.types.chat.chat_completion import Choice
-
-    if message.keys() <= {"role", "content"}:  # the common case, without a walk through nested types
-        plain = _of_values(ChatCompletionMessage, **message)
-        if not fields:
-            return _of_values(Choice, index=index, finish_reason=reason, message=plain, logprobs=None)
+    plain = _plain_message(message)
+    if plain is not None and not fields:
+        return _of_values(Choice, index=index, finish_reason=reason, message=plain, logprobs=None)
     return Choice.construct(
-        None, **{"logprobs": None, **fields, "index": index, "finish_reason": reason, "message": message}
+        None, **{"logprobs": None, **fields, "index": index, "finish_reason": reason, "message": plain or message}
     )
+
+
+def _plain_message(message: Message) -> ChatCompletionMessage | None:
+    """A message of texts and calls of functions, without a walk through nested types; None for any other."""
+    values = dict(message)
+    for name, value in message.items():
+        if name == "tool_calls" and isinstance(value, list):
+            values[name] = calls = [_function_call(call) for call in value]
+            if None in calls:
+                return None
+        elif value == []:  # OpenAI's `annotations`, in most answers
+            values[name] = []
+        elif value is not None and type(value) is not str:
+            return None
+    return _of_values(ChatCompletionMessage, **values)
+
+
+def _function_call(call: Any) -> ChatCompletionMessageFunctionToolCall | None:
+    """A call of a function as OpenAI writes it; None for any other."""
+    if not isinstance(call, dict) or call.keys() != {"id", "type", "function"} or call["type"] != "function":
+        return None
+    function = call["function"]
+    if not isinstance(function, dict) or function.keys() != {"name", "arguments"}:
+        return None
+    if not all(type(text) is str for text in (call["id"], *function.values())):
+        return None
+    return _of_values(ChatCompletionMessageFunctionToolCall, **{**call, "function": _of_values(Function, **function)})
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:
@@ -158,8 +187,6 @@ def usage_json(usage: Usage) -> dict[str, Any]:
 
 
 def _usage(usage: Usage) -> Any:
-    from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
-
     return _of_values(
         CompletionUsage,
         prompt_tokens=usage.prompt,

@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessage
 from openai.types.chat.chat_completion import Choice
 from openai.types.completion_usage import CompletionUsage
 
-from agentcascade.episodes.responses import CascadeCompletion, _of_values, as_json, chat_completion
+from agentcascade.episodes.responses import CascadeCompletion, _of_values, _plain_message, as_json, chat_completion
 from agentcascade.types import Completion, Decision, Usage
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "shelf"}'}}
@@ -73,6 +73,52 @@ def test_fields_that_a_plain_answer_lacks_are_none(name: str) -> None:
     made = chat_completion(completion, completion.messages, decision)
     assert getattr(made.choices[0].message, name) is None
     assert (made.service_tier, made.system_fingerprint) == (None, None)
+
+
+ANY: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3) | st.sampled_from([[], {}, [1]])
+)
+FUNCTIONS = st.fixed_dictionaries({"name": st.text(), "arguments": st.text()}) | st.dictionaries(
+    st.sampled_from(["name", "arguments", "strict"]), ANY
+)
+CALLS = st.fixed_dictionaries({"id": st.text(), "type": st.just("function"), "function": FUNCTIONS}) | st.dictionaries(
+    st.sampled_from(["id", "type", "function", "index", "custom"]), ANY | FUNCTIONS | st.just("custom")
+)
+FIELD = st.sampled_from(["content", "refusal", "annotations", "audio", "function_call", "tool_calls", "thought"])
+
+
+@given(
+    st.fixed_dictionaries({"role": st.just("assistant")}, optional={"tool_calls": st.lists(CALLS, max_size=3)}),
+    st.dictionaries(FIELD, ANY, max_size=4),
+)
+def test_a_message_that_is_made_without_a_walk_is_what_one_makes(said: dict[str, Any], more: dict[str, Any]) -> None:
+    message = {**more, **said}
+    made, expected = _plain_message(message), ChatCompletionMessage.construct(None, **message)
+    if made is None:
+        return
+    assert repr(made) == repr(expected), "with the classes of what is in it"
+    assert (made, made.__dict__, made.model_extra) == (expected, expected.__dict__, expected.model_extra)
+    assert made.model_fields_set == expected.model_fields_set
+    if "tool_calls" in said:
+        both = zip(made.tool_calls or (), expected.tool_calls or (), strict=True)
+        assert all(ours.model_fields_set == theirs.model_fields_set for ours, theirs in both)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": "x", "annotations": [], "refusal": None},
+        {"role": "assistant", "content": None, "tool_calls": [CALL, CALL], "reasoning_content": "hm"},
+    ],
+)
+def test_what_openai_answers_as_a_rule_is_made_without_a_walk(message: dict[str, Any]) -> None:
+    said = copy.deepcopy(message)
+    made = _plain_message(message)
+    assert made is not None
+    for field in (made.annotations, made.tool_calls):
+        if field is not None:
+            field.clear()
+    assert message == said, "what a program does to its answer is not recorded"
 
 
 USAGE = {"total_tokens": 3, "prompt_tokens": 2, "completion_tokens": 1}
