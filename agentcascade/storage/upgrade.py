@@ -21,13 +21,12 @@ UPGRADE_LOCK = 0x61676361
 
 def upgrade(engine: Engine) -> None:
     """Run the migrations that are missing, under a lock."""
+    with engine.connect() as connection:
+        if current_revision(connection) == newest_revision():
+            return
     from alembic import command
 
     config, scripts = _scripts()
-    head = scripts.get_current_head()
-    with engine.connect() as connection:
-        if current_revision(connection) == head:
-            return
     with engine.execution_options(immediate=BUSY_SECONDS).connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
@@ -39,11 +38,10 @@ def upgrade(engine: Engine) -> None:
 
 def require_current(engine: Engine) -> None:
     """Raises `StorageError` when migrations are missing, `NewerDatabase` when there are unknown ones."""
-    _, scripts = _scripts()
     with engine.connect() as connection:
         revision = current_revision(connection)
-    _refuse_newer(engine, scripts, revision)
-    if revision != (head := scripts.get_current_head()):
+    if revision != (head := newest_revision()):
+        _refuse_newer(engine, _scripts()[1], revision)
         state = "has no tables yet" if revision is None else f"has the tables of revision {revision}"
         raise StorageError(
             f"{redacted_url(engine.url)} {state}, and this agentcascade needs revision {head}: "
@@ -66,6 +64,11 @@ def _refuse_newer(engine: Engine, scripts: ScriptDirectory, revision: str | None
             f"{redacted_url(engine.url)} was written by a newer agentcascade (revision {revision}): "
             "upgrade with pip install -U agentcascade, or use another bank.url"
         )
+
+
+def newest_revision() -> str:
+    """The last migration, by the names of their files: Alembic, which loads each of them, takes 0.2 s of CPU."""
+    return max(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def current_revision(connection: Connection) -> str | None:
