@@ -18,6 +18,7 @@ from agentcascade._util import known_secrets
 from tests.fake_openai import FakeOpenAI, Reply, Script
 from tests.fresh_databases import replay_migrations
 from tests.postgres import pgvector_server, pgvector_url, postgres_server, postgres_url  # noqa: F401
+from tests.shared_sessions import share_sessions
 
 # Modules of tests, whose assertions pytest rewrites, and what subprocesses import are compiled once.
 sys.dont_write_bytecode = False
@@ -38,6 +39,7 @@ settings.register_profile(
 )
 settings.load_profile("default")
 replay_migrations()
+share_sessions()
 # Every HTTP client reads the certificates anew, for 20 ms; the servers of tests speak plain HTTP.
 ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
 gc.set_threshold(20_000, 20, 20)

@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def cached_model(folder: Path, form: str, make: Callable[[Path], Any]) -> Path:
     """The file of a `form` of the checkpoint in `folder`: what `make` gives, kept in the cache by content and form."""
     weights = folder / "model.safetensors"
     try:
-        key = blake2b(weights.read_bytes() + (folder / "config.json").read_bytes(), digest_size=12).hexdigest()
+        key = _digest(weights, folder / "config.json")
     except OSError as error:
         raise ConfigError(f"{folder} holds neither an ONNX file nor a safetensors checkpoint: {error}") from error
     target = cache_folder("onnx") / f"{key}-{OPSET}-{form}.onnx"
@@ -49,6 +49,14 @@ def cached_model(folder: Path, form: str, make: Callable[[Path], Any]) -> Path:
             Path(temporary).unlink(missing_ok=True)
             raise
     return target
+
+
+def _digest(weights: Path, config: Path) -> str:
+    """Of both files' bytes. Weights are read in pieces: to copy them in memory takes as long as their digest."""
+    with weights.open("rb") as file:
+        digest = file_digest(file, lambda: blake2b(digest_size=12))
+    digest.update(config.read_bytes())
+    return digest.hexdigest()
 
 
 def convert(folder: Path) -> Any:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from agentcascade.errors import ConfigError, MissingExtra
 from agentcascade.protocols import Embedder
+from agentcascade.retrievers import bert_onnx
 from agentcascade.retrievers.folders import MINILM, model_folder
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.onnx import OnnxEmbedder
@@ -333,3 +335,13 @@ def test_hashing_compares_words_and_names_its_space() -> None:
     assert mug @ far == pytest.approx(0, abs=1e-6)
     assert np.array_equal(empty, blank)
     assert {HashEmbedder(d).name for d in (16, 32, 32)} == {"hashing-16", "hashing-32"}
+
+
+@pytest.mark.parametrize("size", [0, 5, 300_000])
+def test_the_digest_of_a_checkpoint_is_that_of_its_weights_and_configuration(tmp_path: Path, size: int) -> None:
+    weights, config = tmp_path / "weights", tmp_path / "config"
+    weights.write_bytes(bytes(range(5)) * (size // 5))
+    config.write_bytes(b"{}")
+    assert bert_onnx._digest(weights, config) == blake2b(weights.read_bytes() + b"{}", digest_size=12).hexdigest()
+    weights.write_bytes(b"others")
+    assert bert_onnx._digest(weights, config) == blake2b(b"others{}", digest_size=12).hexdigest()
