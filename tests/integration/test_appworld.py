@@ -39,9 +39,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with small worlds."""
-    made = tmp_path_factory.mktemp("worlds") / "root"
-    installation.generate_worlds(made, 7, SCENARIOS)
+    """A root with small worlds, which are generated again where the programs that make them have changed."""
+    numbers = "-".join(map(str, SCENARIOS.values()))
+    kept = installation.install_folder() / f"{installation.generated_root().name}-of-tests-{numbers}"
+    if not kept.is_dir():
+        installation.generate_worlds(kept, 7, SCENARIOS)
+    made = tmp_path_factory.mktemp("worlds")
+    (made / "data").symlink_to(kept / "data")  # outputs are written beside it
     return made
 
 
