@@ -156,9 +156,13 @@ class Door:
                     if on_delta is not None and n == 1 and can_stream(model):
                         stream_options = {k: v for k, v in options.items() if k != "n"}
                         async with asyncio.timeout(limit):
-                            completion = await model.stream(messages, _keeping(deltas, on_delta), **stream_options)
+                            completion = await model.stream(
+                                list(messages), _keeping(deltas, on_delta), **stream_options
+                            )
                     else:
-                        completion = await _within(limit, model.complete(messages, **options), reservation, call)
+                        # a list of its own: others hold this one, and the next call's prompt may be the very same
+                        answering = model.complete(list(messages), **options)
+                        completion = await _within(limit, answering, reservation, call)
                     completion = clean_completion(bookable(completion, call))
                 except BaseException as error:
                     remove_secrets(error)

@@ -368,6 +368,24 @@ async def test_an_error_that_says_that_nothing_was_done_costs_nothing(tmp_path: 
     database.close()
 
 
+@pytest.mark.parametrize("change", ["insert", "clear"])
+@pytest.mark.parametrize("on_delta", [None, lambda delta: None])
+async def test_a_model_that_changes_its_list_of_messages_changes_nobody_elses(change: str, on_delta: Any) -> None:
+    class Changes(Provider):
+        async def complete(self, messages: Any, **options: Any) -> Completion:
+            messages.clear() if change == "clear" else messages.insert(0, {"role": "system", "content": "mine"})
+            return said()
+
+        async def stream(self, messages: Any, on_delta: Any, **options: Any) -> Completion:
+            return await self.complete(messages, **options)
+
+    conversation = list(ASK)
+    await Door().call(
+        Changes(), conversation, {}, role="student", purpose="act", bill=Tab(), on_delta=on_delta
+    )  # fmt: skip
+    assert conversation == ASK
+
+
 async def test_a_hanging_model_is_ended_by_the_door_and_booked_at_its_worst(tmp_path: Path) -> None:
     class Hangs(Provider):
         async def complete(self, messages: Any, **options: Any) -> Completion:
