@@ -18,7 +18,7 @@ from agentcascade.step.sample_batches import (
     all_at_once,
     batch_prices,
 )
-from agentcascade.types import Situation, Tally
+from agentcascade.types import Situation, Tally, Usage
 
 
 class BatchSizes:
@@ -48,10 +48,10 @@ class BatchSizes:
         self._staged, self._agree = context.config.sampling.staged, statistics.agree
         self._pays_once = context.student.supports_n and not self._is_varied
         self._least: BatchPrices | None = None
-        """Of a prompt of its demonstrations alone; None where nothing is planned."""
+        """Of a prompt of its demonstrations alone, and no less where a longer one is sent; None: nothing is planned."""
         self._planner: BatchPlanner | None = None
         if self._staged == "auto" and 1 < n <= MOST and statistics.known:
-            self._least = self._prices(request.demonstration_tokens)
+            self._least = self._least_prices(request.demonstration_tokens)
 
     def next(self, votes: Tally) -> int:
         """Samples to buy next."""
@@ -71,6 +71,15 @@ class BatchSizes:
             prices = self._prices(prompt) or least
             self._planner = BatchPlanner(self._router, self._situation, self._n, prices, self._agree)
         return self._planner.next(votes)[0]
+
+    def _least_prices(self, prompt: int) -> BatchPrices | None:
+        """Where a longer prompt is read from the provider's cache, repeating it may cost less."""
+        context, prices = self._context, self._prices(prompt)
+        assert context.student is not None
+        if prices is None or student_terms(context, self._request).never:
+            return prices
+        read = context.student.dollars(Usage(cached_input=prompt)) or 0
+        return prices._replace(repeated_prompt=min(prices.repeated_prompt, float(read)))
 
     def _prices(self, prompt: int) -> BatchPrices | None:
         """Dollars of batches of a prompt of so many tokens."""

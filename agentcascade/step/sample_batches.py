@@ -74,8 +74,8 @@ def all_at_once(router: Router, situation: Situation, votes: Tally, n: int, pric
     """Whether one wave of all `n` samples is surely the cheapest, told without a plan, also for any longer prompt.
 
     A smaller wave saves answers, and costs another wave where the router has no verdict yet: at least where all agree,
-    or where none do. A longer prompt makes the other wave dearer and saves nothing, where one request pays for it once.
-    `votes` are those before the first sample.
+    or where none do. A longer prompt saves nothing, where one request pays for it once, and makes the other wave dearer
+    where it costs no less than `prices.repeated_prompt` to repeat. `votes` are those before the first sample.
     """
     if not prices.once:
         return False

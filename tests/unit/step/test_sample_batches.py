@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentcascade import CascadeConfig, ScriptedModel
@@ -265,6 +265,41 @@ def test_a_prompt_is_counted_only_where_its_length_may_matter():
     assert (first(asked.with_demonstrations(MESSAGES, 9000)), counted) == (3, [])
     assert first(asked.with_demonstrations(MESSAGES, 10)) == 3
     assert counted == [MESSAGES[0]["content"]]
+
+
+@given(
+    name=st.sampled_from(["s", "openai/gpt-4o", "anthropic/claude-sonnet-4"]),
+    router=routers,
+    demonstrations=st.integers(0, 3_000),
+    words=st.integers(1, 3_000),
+    read=st.sampled_from(["0", "0.1", "0.5", "1"]),
+    answer=st.integers(1, 2_000),
+    minimum=st.sampled_from([None, 0, 500, 2048]),
+    agreed=st.integers(0, ENOUGH),
+)
+@example(name="s", router=Unanimity(3), demonstrations=1_000, words=200, read="0.1", answer=50, minimum=None, agreed=8)
+def test_a_prompt_that_is_not_counted_would_have_been_bought_for_alike(
+    name, router, demonstrations, words, read, answer, minimum, agreed
+):
+    student = ScriptedModel(["look"], name=name, price=Price(input="1", cached_input=read, output="4"))
+    config = CascadeConfig.model_validate({"sampling": {"cached_from_tokens": minimum}})
+    context = StepContext(
+        config=config, router=router, count=lambda text: len(text.split()), student=student, actions=TextActions()
+    )
+    statistics = SampleStatistics()
+    for vote in range(ENOUGH):
+        statistics.add_request(Call(role="student", model="s", usage=Usage(output=answer), dollars=None), 1)
+        keys = "look", "look" if vote < agreed else "wait"
+        statistics.add_vote([Sample(message={}, action=Action(key=key, text=key)) for key in keys])
+    messages: list[Message] = [{"role": "user", "content": "word " * words}]
+    request = Request(messages).with_demonstrations(messages, demonstrations)
+    prompt = request.tokens(context.count) + demonstrations
+    terms = cache_terms(student, minimum=minimum)
+    exact = batch_prices(student, prompt, statistics.answer_tokens, terms=terms, seconds=statistics.seconds)
+    assert exact is not None
+    plan = BatchPlanner(router, SITUATION, router.n, exact, statistics.agree)
+    sizes = BatchSizes(context, statistics, router, SITUATION, router.n, request)
+    assert sizes.next(NOTHING) == plan.next(NOTHING)[0]
 
 
 def test_the_router_is_asked_about_imagined_votes_with_all_that_is_known_of_the_step():
