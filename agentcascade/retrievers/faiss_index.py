@@ -5,7 +5,9 @@ What recall the approximation leaves is measured by `FaissRetriever.recall`.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,10 @@ ADDED_AT_ONCE = 250
 SCANNED_AT_ONCE = 20_000
 FAR_AHEAD = 4
 """Times `exact_below` at which adding waits until steps are bytes."""
+RETRY_SECONDS = 600.0
+"""After a training that failed, until the next: each may take a minute of all processors."""
+
+log = logging.getLogger("agentcascade.retrievers")
 
 
 class FaissRetriever:
@@ -106,6 +112,8 @@ class _Partition:
         self._lock = forking.lock()
         self._store: FlatStore | CompressedStore = FlatStore(dimension)
         self._training: threading.Thread | None = None
+        self._not_before = 0.0
+        """The time until which nothing is trained, as it failed before."""
         self._size = self._dead = 0
         self._rows = np.empty(0, dtype=np.int64)
         self._groups = np.empty(0, dtype=np.int64)
@@ -141,9 +149,27 @@ class _Partition:
     def _train_when_due(self) -> None:
         """Start the training that the steps there are ask for, unless one is under way. `_lock` is held."""
         due = self._exact_below if isinstance(self._store, FlatStore) else self._store.outgrown_at
-        if self._size > due and (self._training is None or not self._training.is_alive()):
-            self._training = threading.Thread(target=self._train, args=(self._store, self._size), name="faiss-training")
-            self._training.start()
+        if self._size <= due or (self._training is not None and self._training.is_alive()):
+            return
+        if time.monotonic() < self._not_before:
+            return
+        training = threading.Thread(target=self._try, args=(self._store, self._size), name="faiss-training")
+        try:
+            training.start()
+        except RuntimeError:  # no thread can be had; the search that asks for one needs none
+            self._put_off(self._size)
+        else:
+            self._training = training  # not before: who waits for it may not find it unstarted
+
+    def _try(self, store: FlatStore | CompressedStore, size: int) -> None:
+        try:
+            self._train(store, size)
+        except Exception:
+            self._put_off(size)
+
+    def _put_off(self, size: int) -> None:
+        self._not_before = time.monotonic() + RETRY_SECONDS
+        log.warning("faiss: training for %d steps failed; they are searched as before", size, exc_info=True)
 
     def _train(self, store: FlatStore | CompressedStore, size: int) -> None:
         """Go over to bytes, or make a larger inverted file, for the first `size` steps; add what came meanwhile.

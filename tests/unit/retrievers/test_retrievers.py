@@ -408,3 +408,60 @@ def test_what_was_trained_of_steps_that_were_compacted_meanwhile_is_dropped(monk
     assert isinstance(partition._store, FlatStore), "400 are left"
     assert len(index) == 400
     assert [index.search("a", keys[row], 1)[0][0] for row in range(1_100, 1_500, 50)] == list(range(1_100, 1_500, 50))
+
+
+def test_a_training_that_is_about_to_start_can_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    index, rows, start = FaissRetriever(SIZE, exact_below=250), np.arange(300), threading.Thread.start
+    index.add("a", rows, rows, clustered(300))
+    waited = []
+
+    def waited_for(thread: threading.Thread) -> None:
+        if thread.name == "faiss-training":
+            index._partitions["a"]._wait()  # as another thread may, at any time
+            waited.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", waited_for)
+    index.search("a", clustered(1)[0], 1)
+    assert len(waited) == 1
+    index.settle()
+    assert isinstance(index._partitions["a"]._store, CompressedStore)
+
+
+def test_a_training_that_fails_is_tried_again_later_not_at_each_search(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys, tried = clustered(3_000), []
+
+    def fails(store: CompressedStore, size: int, read: object) -> None:
+        tried.append(size)
+        raise MemoryError("no room")
+
+    index, rows = FaissRetriever(SIZE, exact_below=250), np.arange(3_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(CompressedStore, "trained", fails)
+        for part in np.array_split(rows, 12):
+            index.add("a", part, part, keys[part])
+            assert index.search("a", keys[part[0]], 1)[0][0] == part[0]
+            index.settle()
+        assert tried == [500]
+        assert "no room" in caplog.text
+        patch.setattr("agentcascade.retrievers.faiss_index.time.monotonic", lambda: float("inf"))
+        index.settle()
+        assert tried == [500, 3_000]
+    index._partitions["a"]._not_before = 0.0
+    index.settle()
+    assert isinstance(index._partitions["a"]._store, CompressedStore)
+
+
+def test_a_search_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, rows = clustered(300), np.arange(300)
+    index = FaissRetriever(SIZE, exact_below=250)
+    index.add("a", rows, rows, keys)
+
+    def refuses(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuses)
+    assert index.search("a", keys[7], 1)[0][0] == 7
+    index.settle()
