@@ -18,6 +18,7 @@ from agentcascade._util import forking
 from agentcascade.errors import MissingExtra
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
 from agentcascade.retrievers.inverted_file import AT_ONCE, InvertedFile, portions
+from agentcascade.retrievers.openmp import all_threads, one_thread
 from agentcascade.retrievers.rabitq import RaBitQFile
 from agentcascade.retrievers.stores import RABITQ_ABOVE, CompressedStore, FlatStore
 
@@ -50,10 +51,9 @@ class FaissRetriever:
         self, dimension: int, *, exact_below: int = 4_000, rabitq_above: int = RABITQ_ABOVE, seed: int = 0
     ) -> None:
         try:
-            import faiss
+            import faiss  # noqa: F401
         except ImportError as error:
             raise MissingExtra("faiss-cpu", "faiss", "retrieval.index 'faiss'") from error
-        self._faiss = faiss
         self.dimension = dimension
         self._exact_below = exact_below
         self._rabitq_above = rabitq_above
@@ -63,14 +63,13 @@ class FaissRetriever:
 
     def add(self, namespace: str, rows: IdArray, groups: IdArray, keys: Vectors) -> None:
         rows, groups, keys = check_rows(rows, groups, keys, self.dimension)
-        # of the calling thread only: a few keys gain nothing from more threads, and lose much beside busy ones
-        self._faiss.omp_set_num_threads(1)
         with self._lock:
             partition = self._partitions.get(namespace)
             if partition is None:
                 partition = _Partition(self.dimension, self._exact_below, self._rabitq_above, self._seed)
                 self._partitions[namespace] = partition
-        partition.add(rows, groups, keys)
+        with one_thread():  # more lose much beside busy ones
+            partition.add(rows, groups, keys)
 
     def remove(self, namespace: str, groups: Collection[int]) -> None:
         partition = self._partitions.get(namespace)
@@ -80,7 +79,10 @@ class FaissRetriever:
     def search(self, namespace: str, key: Vectors, k: int, exclude: Collection[int] = ()) -> list[Hit]:
         key = check_keys(np.asarray(key)[None], self.dimension)[0]
         partition = self._partitions.get(namespace)
-        return [] if partition is None or k < 1 else partition.search(key, k, exclude)
+        if partition is None or k < 1:
+            return []
+        with one_thread():
+            return partition.search(key, k, exclude)
 
     def settle(self) -> None:
         for partition in list(self._partitions.values()):
@@ -163,7 +165,8 @@ class _Partition:
 
     def _try(self, store: FlatStore | CompressedStore, size: int) -> None:
         try:
-            self._train(store, size)
+            with all_threads():
+                self._train(store, size)
         except Exception:
             self._put_off(size)
 
@@ -237,9 +240,10 @@ class _Partition:
         """Drop removed rows for good. They are hidden already: the smaller store is made aside, then put in place."""
         self._wait()
         keep = np.flatnonzero(~self._gone[: self._size])
-        store = self._store.only(keep) if len(keep) > self._exact_below else FlatStore(self._dimension)
-        if len(keep) and not len(store):
-            store.add(self._store.keys(keep))
+        with all_threads():
+            store = self._store.only(keep) if len(keep) > self._exact_below else FlatStore(self._dimension)
+            if len(keep) and not len(store):
+                store.add(self._store.keys(keep))
         rows, groups = self._rows[keep], self._groups[keep]
         with self._lock:
             self._store = store
@@ -265,7 +269,9 @@ class _Partition:
             for query, hits in zip(queries, best):
                 bar = sorted({g: s for _, g, s in sorted(hits, key=lambda hit: hit[2])}.values())[-k:]
                 # groups that tie with the last one are as good as it
-                hits_found += min(len(bar), sum(s >= bar[0] - 1e-5 for _, _, s in self.search(query, k, ())))
+                with one_thread():
+                    found = self.search(query, k, ())
+                hits_found += min(len(bar), sum(s >= bar[0] - 1e-5 for _, _, s in found))
                 hits_expected += len(bar)
         return hits_found / hits_expected if hits_expected else 1.0
 
