@@ -180,7 +180,7 @@ class Wrapped:
         """The model that a call names; the same object for calls that ask for it in the same way."""
         asked = tuple((k, type(v), v) for k, v in fixed.items())
         own = getattr(client, "api_key", None)
-        key = create, model, own, str(client.base_url), asked
+        key = type(create), create, model, own, str(client.base_url), asked  # wrapt's wrappers equal what they wrap
         try:
             teacher = self._teachers.get(key)
         except TypeError:  # headers and the like have no hash

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
 from inspect import signature
 from types import FunctionType, MethodType, NoneType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import openai
 
@@ -21,6 +21,9 @@ MOST = 200_000
 """Values in one request that are looked at; one that holds itself has no end."""
 TRANSPORT = ("extra_headers", "extra_query", "extra_body", "timeout")
 """Arguments of `create` that are no part of the request's body."""
+FOLDER = os.path.dirname(openai.__file__) + os.sep
+SEES_ANSWERS = ("post", "request", "_request", "_process_response", "_process_response_data")
+"""Methods of the SDK's clients, of one version or another, that are told what an answer is made of, or return it."""
 
 
 class AsSent(openai.BaseModel):
@@ -35,22 +38,22 @@ class AsSent(openai.BaseModel):
 def without_walk(create: Callable[..., Any]) -> Callable[..., Any]:
     """What sends the same as `create` and returns what was sent back: itself, unless it is the SDK's own.
 
-    What instruments a client watches its `create` or its `post`, so a replaced one is called as ever; and what a strict
-    client refuses is refused.
+    What instruments a client watches its `create`, or what `create` calls, so a replaced one is called as ever; and
+    what a strict client refuses is refused.
     """
-    resource: Any = getattr(create, "__self__", None)
-    if not isinstance(create, MethodType) or not is_of_sdk(create.__func__):
+    if not _is_sdks_own(create):
         return create
+    resource: Any = create.__self__
     kind: Any = type(resource)
     api = _api(kind)
-    if api is None or not _sends_as_the_sdk(resource):
+    if api is None:
         return create
     names = _names(create.__func__)
 
     @wraps(create)
     def post(**arguments: Any) -> Any:
         body = {name: arguments[name] for name in names if name in arguments and name not in TRANSPORT}
-        if not arguments.keys() <= names.keys() or not is_plain(body):
+        if not arguments.keys() <= names.keys() or not is_plain(body) or not _sends_as_the_sdk(resource):
             return create(**arguments)
         return resource._post(
             api.path,
@@ -65,15 +68,24 @@ def without_walk(create: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _sends_as_the_sdk(resource: Any) -> bool:
-    """Whether nobody but the SDK sees the answers of a resource's client, and it does not check them itself."""
-    post = getattr(resource, "_post", None)
-    return is_of_sdk(getattr(post, "__func__", None)) and not resource._client._strict_response_validation
+    """Whether nobody but the SDK sees the answers of a resource's client now, and it does not check them itself."""
+    client = resource._client
+    seen_by = (getattr(client, name, None) for name in SEES_ANSWERS)
+    return (
+        not client._strict_response_validation
+        and _is_sdks_own(resource._post)
+        and all(_is_sdks_own(method) for method in seen_by if method is not None)
+    )
+
+
+def _is_sdks_own(method: Any) -> TypeGuard[MethodType]:
+    """Whether a method is as OpenAI's package has it: wrapt's wrappers say that they are methods, with its function."""
+    return type(method) is MethodType and is_of_sdk(method.__func__)
 
 
 def is_of_sdk(function: object) -> bool:
     """Whether a function is written in OpenAI's package: wrappers have their own code, or are no functions at all."""
-    folder = os.path.dirname(openai.__file__)
-    return type(function) is FunctionType and function.__code__.co_filename.startswith(folder + os.sep)
+    return type(function) is FunctionType and function.__code__.co_filename.startswith(FOLDER)
 
 
 def is_plain(value: object) -> bool:

@@ -21,6 +21,8 @@ from openai.resources.responses import responses as sdk_responses
 from openai.types.chat import ChatCompletionMessage, ChatCompletionUserMessageParam
 from openai.types.responses import ResponseOutputMessage
 
+from agentcascade import wrap
+from agentcascade.integrations.openai import Wrapped
 from agentcascade.models.message_fields import to_plain
 from agentcascade.models.openai_client import ClientModel
 from agentcascade.models.openai_create import is_plain, without_walk
@@ -292,19 +294,82 @@ def test_a_strict_client_refuses_what_it_would() -> None:
         without_walk(create)(model="m", messages=TALK)
 
 
-def test_a_client_that_reads_its_own_answers_gets_objects() -> None:
-    class Counting(openai.OpenAI):
-        tokens = 0
+@pytest.mark.parametrize("method", ["post", "request", "_process_response"])
+def test_a_client_that_reads_its_own_answers_gets_objects(method: str) -> None:
+    tokens = []
 
-        def post(self, path: str, **options: Any) -> Any:
-            answer: Any = super().post(path, **options)
-            self.tokens += answer.usage.total_tokens
-            return answer
+    def counting(self: Any, *given: Any, **options: Any) -> Any:
+        answer: Any = getattr(openai.OpenAI, method)(self, *given, **options)
+        tokens.append(answer.usage.total_tokens)
+        return answer
 
     made = client_that_gets(json.dumps(ANSWER).encode(), "application/json")
-    client = Counting(api_key="k", http_client=made._client)
+    client = type("Counting", (openai.OpenAI,), {method: counting})(api_key="k", http_client=made._client)
     without_walk(client.chat.completions.create)(model="m", messages=TALK)
-    assert client.tokens == 4
+    assert tokens == [4]
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_what_watches_requests_sees_objects_from_then_on(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Logfire and OpenInference do it: `request` of the class is replaced, whenever."""
+    client = client_that_gets(json.dumps(ANSWER).encode(), "application/json")
+    create = without_walk(client.chat.completions.create if api == "chat" else client.responses.create)
+    arguments = {"messages": TALK} if api == "chat" else {"input": "x"}
+    create(model="m", **arguments)
+    original, watched = openai.OpenAI.request, []
+
+    def watching(self: Any, cast_to: Any, *given: Any, **options: Any) -> Any:
+        watched.append(cast_to.__name__)
+        return original(self, cast_to, *given, **options)
+
+    monkeypatch.setattr(openai.OpenAI, "request", watching)
+    create(model="m", **arguments)
+    assert watched == ["ChatCompletion" if api == "chat" else "Response"]
+
+
+class Wrapper:
+    """As wrapt's, which Langfuse, OpenTelemetry and Datadog use: it says that it is what it wraps, and equals it."""
+
+    def __init__(self, wrapped: Any, told: list[str]) -> None:
+        self._wrapped, self._told = wrapped, told
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self._wrapped.__class__
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return Wrapper(self._wrapped.__get__(instance, owner), self._told)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._wrapped == other)
+
+    def __hash__(self) -> int:
+        return hash(self._wrapped)
+
+    def __call__(self, *given: Any, **arguments: Any) -> Any:
+        self._told.append(arguments["model"])
+        return self._wrapped(*given, **arguments)
+
+
+def test_what_says_that_it_is_the_sdks_create_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(sdk.Completions, "create", Wrapper(sdk.Completions.create, told))
+    client = client_that_gets(json.dumps(ANSWER).encode(), "application/json")
+    answer = without_walk(client.chat.completions.create)(model="m", messages=TALK)
+    assert (told, answer.usage.total_tokens) == (["m"], 4)
+
+
+def test_a_wrapped_client_is_watched_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    client = wrap(client_that_gets(json.dumps(ANSWER).encode(), "application/json"), mode="teacher")
+    with Wrapped.of(client):
+        client.chat.completions.create(model="m", messages=TALK)
+        monkeypatch.setattr(sdk.Completions, "create", Wrapper(sdk.Completions.create, told))
+        client.chat.completions.create(model="m", messages=TALK)
+    assert told == ["m"]
 
 
 @pytest.mark.parametrize("case", [*PLAIN, *OTHER])
