@@ -64,7 +64,7 @@ class Row(NamedTuple):
 
 
 def _number(name: str) -> str:
-    return rf"(?P<{name}>\d[\d,]*\.?\d*)"
+    return rf"(?P<{name}>-?\d[\d,]*\.?\d*)"
 
 
 MODES = ("teacher", "cascade")

@@ -9,7 +9,8 @@ n = 3, so that the model call is on both sides. Records go to SQLite as usual. "
 bare call beside it; both ends are sync or both are async. The bare client has the SDK walk through every message,
 0.12 ms each, and make objects of all that is answered, which a wrapped one spares where messages are plain: it makes
 those of the one answer that it hands out. `--turns` makes conversations longer. "Noise" is the 99th percentile of the
-difference between a bare call and the one before it: p99 of what is added has it in it.
+difference between a bare call and the one before it: p99 of what is added has it in it. p99 is given as a multiple of
+p50, or of its goal where that is more: what is added may be less than nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def show(what: str, ours: list[float], bare: list[float], target: float) -> None
     middle, end = np.percentile(added, [50, 99])
     noise = np.percentile(np.abs(np.diff(bare)), 99)
     print(
-        f"{what:15} added p50 {middle:5.2f} ms, p99 {end:5.2f} ms, {end / middle:.1f} times p50  "
+        f"{what:15} added p50 {middle:5.2f} ms, p99 {end:5.2f} ms, {end / max(middle, target):.1f} times p50  "
         f"(bare {low:.2f} / {high:.2f}, noise {noise:.2f}, wrapped {mid:.2f} / {far:.2f}; "
         f"goal: p50 {target} ms, p99 3 times that)",
         flush=True,
