@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class InvertedFile:
         self._size, self._probes = size, min(lists, max(PROBES, lists // 80))
         self._index.nprobe, self._index.cp.seed, self._index.cp.niter = self._probes, seed + 1, 8
         self._index.cp.min_points_per_centroid = 1
-        self._index.train(np.concatenate([self._leading.apply(keys) for keys in (first, *sample)]))
+        self._index.train(np.concatenate([self._leading.apply(keys) for keys in chain([first], sample)]))
         self._centroids = linear_map(self._index.quantizer.reconstruct_n(0, lists))
         self._every = library.SearchParametersIVF(nprobe=lists)
         self._pointer = library.swig_ptr

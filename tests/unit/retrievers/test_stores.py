@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from faiss import IndexFlatIP
@@ -9,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcascade.retrievers.faiss_index import FaissRetriever
-from agentcascade.retrievers.inverted_file import FEW, linear_map, nearest_lists
+from agentcascade.retrievers.inverted_file import FEW, InvertedFile, linear_map, nearest_lists
 from agentcascade.retrievers.stores import CompressedStore, FlatStore
 
 WIDTH = 64  # a width at which faiss rounds queries to whole numbers as well
@@ -98,3 +101,19 @@ def test_a_few_keys_belong_into_the_lists_that_many_do(seed: int, lists: int) ->
     many = nearest_lists(keys, quantizer, products)
     assert many.tolist() == (keys @ centroids.T).argmax(axis=1).tolist()
     assert nearest_lists(keys[:FEW], quantizer, products).tolist() == many[:FEW].tolist()
+
+
+def test_a_sample_is_read_a_portion_at_a_time() -> None:
+    rng, alive, most = np.random.default_rng(0), list[weakref.ref[np.ndarray]](), list[int]()
+
+    def portions() -> Iterator[np.ndarray]:
+        for _ in range(8):
+            keys = rng.normal(size=(50, WIDTH)).astype(np.float32)
+            alive.append(weakref.ref(keys))
+            most.append(sum(one() is not None for one in alive))
+            yield keys
+            del keys
+
+    InvertedFile(portions(), 400, WIDTH, 0)
+    assert len(most) == 8
+    assert max(most) <= 3, "the first, which its directions come from, the last, and the one that is made"
