@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import uvicorn
 
 from agentcascade.config.load import CascadeConfig
+from agentcascade.episodes import stateless
 from agentcascade.server.app import create_app
 from agentcascade.server.connections import limited_protocol
 from agentcascade.storage import open_database
@@ -77,7 +79,7 @@ class Proxy:
 
 @contextmanager
 def serving(config: CascadeConfig) -> Iterator[Proxy]:
-    """Serve until the end of the block; everything is closed then."""
+    """Serve until the end of the block; everything is closed then. Nobody else writes into its database."""
     app = create_app(config)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -94,7 +96,8 @@ def serving(config: CascadeConfig) -> Iterator[Proxy]:
         time.sleep(0.01)
     proxy = Proxy(app, server.servers[0].sockets[0].getsockname()[1], config)
     try:
-        yield proxy
+        with patch.object(stateless, "PATIENCE", (0.1,)):
+            yield proxy
     finally:
         proxy.http.close()
         server.should_exit = True

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from agentcascade._util.threads import apart
@@ -21,29 +22,40 @@ if TYPE_CHECKING:
 
 
 _judging: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDictionary()
-PATIENCE = (0.1, 0.4, 1.0)
-"""Waits for records, in seconds, before an episode is called unknown."""
+PATIENCE = (0.1, 0.4, 1.0, 2.0, 4.0)
+"""Waits for records, in seconds, before an episode is called unknown or taken without its last step: on a busy
+machine another process may take seconds to write what it answered."""
+AT_ONCE = nullcontext()
 FLUSH_SECONDS = 10.0
 """Wait, in seconds, for this process' own records while the database is busy."""
 log = logging.getLogger("agentcascade.drafts")
 
 
-async def find_recorded(engine: Engine, namespace: str, episode: str) -> UnfinishedEpisode:
-    """Find an unfinished episode, after a short wait for records that are still on their way, here or elsewhere.
+async def find_recorded(
+    engine: Engine, namespace: str, episode: str, turn: AbstractAsyncContextManager[Any] = AT_ONCE
+) -> UnfinishedEpisode:
+    """Find an unfinished episode, after a wait for records that are still on their way, here or elsewhere.
+
+    Each look at the database takes a `turn`, no wait between two does.
 
     Raises `UnknownEpisode`, and `StorageError` when the database does not take the records: its last steps may lack.
     """
+    for wait in PATIENCE:
+        with suppress(UnknownEpisode):
+            if not (found := await _find(engine, namespace, episode, turn)).lacks_last:
+                return found
+        await asyncio.sleep(wait)
+    return await _find(engine, namespace, episode, turn)
+
+
+async def _find(
+    engine: Engine, namespace: str, episode: str, turn: AbstractAsyncContextManager[Any]
+) -> UnfinishedEpisode:
     assert engine.context.database is not None
-    for wait in (*PATIENCE, None):
+    async with turn:
         if engine.context.recorder is not None and not await apart(engine.context.recorder.flush, FLUSH_SECONDS):
             raise StorageError("the database does not take the last records of this episode: say how it ended later")
-        try:
-            return await apart(find_unfinished, engine.context.database, namespace, episode)
-        except UnknownEpisode:
-            if wait is None:
-                raise
-            await asyncio.sleep(wait)
-    raise AssertionError("unreachable: the last try returns or raises")
+        return await apart(find_unfinished, engine.context.database, namespace, episode)
 
 
 async def finish(

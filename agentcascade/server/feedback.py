@@ -47,7 +47,7 @@ class FeedbackRoute:
         if task is None:
             if len(self._running) >= WAITING:
                 raise _later("too many feedbacks are under way: send this one again", "overloaded")
-            task = self._running[same] = asyncio.create_task(self._close(tenant, data, id))
+            task = self._running[same] = asyncio.create_task(self._closed(tenant, data, id))
             task.add_done_callback(lambda done: self._over(same, done))
         await asyncio.wait({task}, timeout=self._seconds)
         if not task.done():
@@ -68,10 +68,6 @@ class FeedbackRoute:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.info("a feedback failed: %s", describe(error))  # perhaps nobody waits for it any more
 
-    async def _close(self, tenant: Tenant, data: Mapping[str, Any], id: str) -> dict[str, Any]:
-        async with self._places:
-            return await self._closed(tenant, data, id)
-
     async def _closed(self, tenant: Tenant, data: Mapping[str, Any], id: str) -> dict[str, Any]:
         unfinished = await self._find(tenant, id)
         cascade = self._cascades.get(unfinished.cascade)
@@ -79,7 +75,8 @@ class FeedbackRoute:
             raise UnknownEpisode(f"there is no episode '{id}' here")
         if data.get("success") is None and cascade.context.judge is None:
             raise invalid("success must be true or false: the cascade has no judge (judge.model)", param="success")
-        reason = await stateless.finish_or_say(cascade.engine, unfinished, data.get("success"), tenant.accounts)
+        async with self._places:
+            reason = await stateless.finish_or_say(cascade.engine, unfinished, data.get("success"), tenant.accounts)
         return {"episode": id, "banked": not reason, **({"reason": reason} if reason else {})}
 
     async def _find(self, tenant: Tenant, episode: str) -> UnfinishedEpisode:
@@ -90,7 +87,8 @@ class FeedbackRoute:
             if tenant.may_use(name) and c.context.database is not None
         }
         lookups = [
-            stateless.find_recorded(cascade.engine, namespace, episode) for (_, namespace), cascade in places.items()
+            stateless.find_recorded(cascade.engine, namespace, episode, self._places)
+            for (_, namespace), cascade in places.items()
         ]
         for outcome in await asyncio.gather(*lookups, return_exceptions=True):
             if isinstance(outcome, UnfinishedEpisode):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, select
 
@@ -35,6 +36,8 @@ class UnfinishedEpisode(NamedTuple):
     """What became of it, where it ended with its last step already."""
     started: datetime | None = None
     """When its first step began, as far as that is recorded."""
+    lacks_last: bool = False
+    """Its last decision is that of a step which collects, and the step is not there: it is on its way, perhaps."""
 
 
 def find_unfinished(database: Database, namespace: str, episode: str) -> UnfinishedEpisode:
@@ -71,6 +74,8 @@ def find_unfinished(database: Database, namespace: str, episode: str) -> Unfinis
     starts += (
         [first_decision.created_at - timedelta(seconds=first_decision.seconds)] if first_decision is not None else []
     )
+    taken = max(len(steps), decision_count)
+    is_ended = end is not None and end.steps >= taken
     return UnfinishedEpisode(
         namespace=namespace,
         episode=episode,
@@ -82,11 +87,18 @@ def find_unfinished(database: Database, namespace: str, episode: str) -> Unfinis
         steps=tuple(
             Step(observation=s["observation"], reasoning=s["reasoning"], action=s["action"]) for s in steps if complete
         ),
-        taken=max(len(steps), decision_count),
+        taken=taken,
         decision=decided["id"] if decided else "",
-        judged=end.success if end is not None and end.steps >= max(len(steps), decision_count) else None,
+        judged=end.success if end is not None and is_ended else None,
         started=min(starts, default=None),
+        lacks_last=decided is not None and not is_ended and _lacks_draft(decided, {s["position"] for s in steps}),
     )
+
+
+def _lacks_draft(decision: Mapping[str, Any], positions: Set[int]) -> bool:
+    """Whether the draft of a step that was taken is not among those at `positions`; a step that broke has none."""
+    broke = any(failure.startswith("step: ") for failure in decision["failures"])
+    return decision["mode"] == "collect" and not broke and decision["step"] not in positions
 
 
 async def read_plan(database: Database, namespace: str, episode: str) -> str:

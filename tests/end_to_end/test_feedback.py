@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -16,6 +17,7 @@ pytest.importorskip("fastapi", reason="needs the extra `server`")
 from sqlalchemy import func, select
 
 from agentcascade.config.load import CascadeConfig
+from agentcascade.episodes import stateless
 from agentcascade.storage import open_database, tables
 from tests.proxy import serving, settings
 
@@ -63,6 +65,19 @@ def test_a_locked_database_keeps_feedback_waiting_and_nothing_else(tmp_path: Pat
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
     assert banked(config["bank"]["url"]) == episodes, "each once, however often it was sent"
+
+
+def test_feedbacks_that_wait_for_unknown_episodes_keep_no_other_waiting(tmp_path: Path) -> None:
+    with FakeOpenAI(lambda _: Reply()) as fake:
+        config = settings(fake, tmp_path, mode="collect", server={"feedback_seconds": 6})
+        with serving(CascadeConfig(**config)) as proxy, ThreadPoolExecutor(40) as pool:
+            proxy.chat("goal", metadata={"agentcascade_episode": "ep-known"})
+            with patch.object(stateless, "PATIENCE", (2.0,)):  # in turn, eight at a time, they would wait for ten
+                unknown = [pool.submit(proxy.feedback, f"ep-{i}") for i in range(40)]
+                time.sleep(1)
+                known = proxy.feedback("ep-known")
+                assert (known.status_code, known.json()["banked"]) == (200, True)
+                assert {u.result().json()["error"]["code"] for u in unknown} == {"episode_not_found"}
 
 
 def drafted(url: str) -> int:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import openai
@@ -22,6 +23,7 @@ from sqlalchemy import select
 
 import agentcascade
 from agentcascade._util import known_secrets
+from agentcascade.episodes import stateless
 from agentcascade.episodes.responses import CascadeCompletion
 from agentcascade.errors import ConfigError, InvalidRequest, UnknownEpisode
 from agentcascade.integrations.openai import AsyncCascadeStream, CascadeStream, Wrapped
@@ -377,7 +379,7 @@ def test_what_an_episode_did_is_banked_and_shown_to_the_student(wrap: Wrap, tmp_
     assert client.agentcascade.finish(running, success=True) is True
     with pytest.raises(InvalidRequest, match="finish needs an episode"):
         client.agentcascade.finish({"id": running.id}, success=True)
-    with pytest.raises(UnknownEpisode):
+    with patch.object(stateless, "PATIENCE", (0.1,)), pytest.raises(UnknownEpisode):
         client.agentcascade.finish("ep_never_seen", success=True)
 
     cascade, fake = wrap(prompt={"min_demonstrations": 1})

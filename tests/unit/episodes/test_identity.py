@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import quote
 
 import pytest
@@ -13,8 +15,9 @@ from hypothesis import strategies as st
 from agentcascade import ScriptedModel, build
 from agentcascade.cascade import Cascade
 from agentcascade.episodes import identity, stateless
-from agentcascade.errors import InvalidRequest, UnknownEpisode
-from agentcascade.types import Situation
+from agentcascade.errors import InvalidRequest, ProviderError, UnknownEpisode
+from agentcascade.storage.recorder import DatabaseRecorder
+from agentcascade.types import Draft, Situation
 
 ASK = [{"role": "system", "content": "rules"}, {"role": "user", "content": "find the mug"}]
 
@@ -126,6 +129,41 @@ async def test_a_failure_is_recorded_and_not_banked(cascade: Cascade) -> None:
     found = await stateless.find_recorded(cascade.engine, "default", await play(cascade))
     assert not await stateless.finish(cascade.engine, found, False)
     assert len(cascade.bank.retriever) == 0  # type: ignore[union-attr]
+
+
+async def test_a_step_that_another_process_has_yet_to_write_is_waited_for(cascade: Cascade, tmp_path: Path) -> None:
+    """Its decision was in one transaction, its draft comes in the next."""
+    drafts: list[Draft] = []
+    with patch.object(DatabaseRecorder, "record_draft", lambda self, draft: drafts.append(draft)):
+        id = await play(cascade)
+    database = cascade.context.database
+    assert database is not None
+    other = DatabaseRecorder(database, tmp_path / "other.jsonl")
+    other.record_draft(drafts[0])
+    other.flush()
+    finding = asyncio.create_task(stateless.find_recorded(cascade.engine, "default", id))
+    await asyncio.sleep(0.2)
+    assert not finding.done()
+    other.record_draft(drafts[1])
+    assert [step.action for step in (await finding).steps] == ["look", "take the mug"]
+    other.close()
+
+
+async def test_nothing_is_waited_for_behind_a_step_that_broke_or_an_episode_that_ended(
+    cascade: Cascade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stateless, "PATIENCE", (60.0,))
+    id = await play(cascade)
+    messages = [*ASK, *({"role": role, "content": "x"} for _ in range(2) for role in ("assistant", "user"))]
+    assert isinstance(cascade.context.teacher, ScriptedModel)
+    down = patch.object(cascade.context.teacher, "complete", side_effect=ProviderError("down"))
+    with down, pytest.raises(ProviderError):
+        await identity.episode_of(cascade.engine, messages).complete(messages)
+    async with asyncio.timeout(30):
+        found = await stateless.find_recorded(cascade.engine, "default", id)
+        assert (len(found.steps), found.taken) == (2, 3)
+        assert await stateless.finish(cascade.engine, found, True)
+        assert (await stateless.find_recorded(cascade.engine, "default", id)).steps == ()
 
 
 async def test_an_episode_of_another_namespace_does_not_exist(
