@@ -23,7 +23,7 @@ from agentcascade.storage.database import Database
 from agentcascade.storage.sealing import seal, unseal
 from agentcascade.storage.tables import cached_responses
 from agentcascade.storage.trajectories import chunks
-from agentcascade.storage.upsert import upsert
+from agentcascade.storage.upsert import replacing
 from agentcascade.types import now
 
 log = logging.getLogger("agentcascade.storage")
@@ -127,9 +127,7 @@ class CachedResponses:
             rows.append(row | {"bytes": len(body), "body": body})
         rows.sort(key=lambda row: str(row["key"]))  # two writers in one order do not wait for each other
         with self._database.begin(write=self._database.is_sqlite) as connection:
-            insert = upsert(connection, cached_responses)
-            changes = {c.name: insert.excluded[c.name] for c in cached_responses.c if not c.primary_key}
-            connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=changes), rows)
+            connection.execute(replacing(connection, cached_responses), rows)
         for namespace in {waiting.namespace for waiting in batch}:
             added = self._added.get(namespace, 0) + sum(waiting.namespace == namespace for waiting in batch)
             if added >= min(TRIM_EVERY, max(1, self._limits.entries // 10)):

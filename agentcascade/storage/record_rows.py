@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, select
 from agentcascade.storage import bank_metadata
 from agentcascade.storage.tables import calls, decisions, drafts, episodes, outcomes, recall_calls, recalls, shadows
 from agentcascade.storage.trajectories import chunks
-from agentcascade.storage.upsert import upsert
+from agentcascade.storage.upsert import replacing, upsert
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Outcome, Recall, Shadow
 
 Record = Decision | Shadow | Draft | EpisodeEnd | Recall | Outcome
@@ -96,11 +96,9 @@ def _write_ends(connection: Connection, ends: Sequence[EpisodeEnd]) -> None:
     """The last word on an episode counts. After its decisions, which say what was shown in it."""
     rows = [e.model_dump(exclude={"episode", "decision", "calls"}) | {"id": e.episode} for e in ends]
     rows.sort(key=lambda row: (row["namespace"], row["id"]))  # two writers in one order do not wait for each other
-    insert = upsert(connection, episodes)
-    connection.execute(insert.on_conflict_do_nothing(), rows)
+    connection.execute(upsert(connection, episodes).on_conflict_do_nothing(), rows)
     before = bank_metadata.lock_episodes(connection, ends)
-    changes = {name: insert.excluded[name] for name in rows[0] if name not in ("namespace", "id")}
-    connection.execute(insert.on_conflict_do_update(index_elements=["namespace", "id"], set_=changes), rows)
+    connection.execute(replacing(connection, episodes, keep=("shown",)), rows)
     bank_metadata.count_uses(connection, ends, before)
 
 
@@ -162,7 +160,4 @@ def _write_draft(connection: Connection, draft: Draft) -> None:
     if draft.position == 0:
         of_episode = (drafts.c.namespace == draft.namespace) & (drafts.c.episode == draft.episode)
         connection.execute(drafts.delete().where(of_episode, drafts.c.created_at < draft.created_at))
-    insert = upsert(connection, drafts)
-    changes = {c.name: insert.excluded[c.name] for c in drafts.c if not c.primary_key}
-    position = ["namespace", "episode", "position"]
-    connection.execute(insert.on_conflict_do_update(index_elements=position, set_=changes), draft.model_dump())
+    connection.execute(replacing(connection, drafts), draft.model_dump())
