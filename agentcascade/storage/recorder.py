@@ -1,8 +1,8 @@
 """Recorder of decisions into the database, off the hot path.
 
-Each is in the journal before the answer is given, and written by a thread of its own, in batches: a step never waits
-for the database, and what was answered is in the ledger after a crash. What the database will not take is kept in a
-spill file beside it and taken in when it answers again.
+Each is in the journal before the answer is given, and written by a thread of its own, in batches: no decision waits
+for the database (a draft does, for a second at most), and what was answered is in the ledger after a crash. What the
+database will not take is kept in a spill file beside it and taken in when it answers again.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class DatabaseRecorder:
 
     def _begin(self) -> None:
         self._waiting: queue.Queue[QueuedRecord | None] = queue.Queue(MAX_WAITING)
+        self._finished = 0
         self._hurry = threading.Event()
         self._starting = forking.lock()
         self._thread: threading.Thread | None = None
@@ -161,7 +162,8 @@ class DatabaseRecorder:
         if self._thread is None:
             return True
         with self._waiting.all_tasks_done:
-            return self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
+            last = self._finished + self._waiting.unfinished_tasks
+            return self._waiting.all_tasks_done.wait_for(lambda: self._finished >= last, seconds)
 
     def close(self, seconds: float | None = None) -> None:
         """Flush and stop. A second call does nothing.
@@ -210,8 +212,10 @@ class DatabaseRecorder:
                     self._take_in_left_behind()
             except Exception:  # nothing may end this thread
                 log.exception("the ledger could not write %d records", len(waiting))
-            for _ in batch:
-                self._waiting.task_done()
+            with self._waiting.all_tasks_done:  # `task_done` for all in one turn, so that both counts agree
+                self._waiting.unfinished_tasks -= len(batch)
+                self._finished += len(batch)
+                self._waiting.all_tasks_done.notify_all()
 
     def _gather(self, batch: list[QueuedRecord | None]) -> None:
         """Add what comes in meanwhile, so that there is one commit for it."""

@@ -7,9 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from agentcascade.storage import open_database
 from agentcascade.storage.recorder import GATHER_SECONDS, LEDGER_SECONDS, DatabaseRecorder, QueuedRecord
+from agentcascade.storage.tables import decisions
 from agentcascade.types import Decision, Draft, EpisodeEnd, now
 
 
@@ -63,3 +65,29 @@ def test_decisions_alone_wait_longer(
         batch = entries[:1]
         recorder._gather(batch)
     assert (batch, hurry.waited) == (entries, waited)
+
+
+def test_a_flush_waits_for_what_was_recorded_and_not_for_what_comes_after(tmp_path: Path) -> None:
+    """Under steady traffic the recorder never has nothing to do."""
+    is_over = threading.Event()
+    with closing(open_database(f"sqlite:///{tmp_path}/bank.db")) as database:
+        recorder = DatabaseRecorder(database)
+
+        def traffic() -> None:
+            while not is_over.wait(0.001):
+                recorder.record(decision(0))
+
+        others = [threading.Thread(target=traffic) for _ in range(2)]
+        for other in others:
+            other.start()
+        try:
+            for _ in range(20):
+                recorder.record(own := decision(1))
+                assert recorder.flush(10)
+                with database.begin() as connection:
+                    assert connection.execute(select(decisions.c.step).where(decisions.c.id == own.id)).scalar() == 1
+        finally:
+            is_over.set()
+            for other in others:
+                other.join()
+            recorder.close()
