@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentcascade import conversation
 from agentcascade.billing.door import Tab
-from agentcascade.episodes import judge
+from agentcascade.episodes import drafting, judge
 from agentcascade.episodes.banking import why_not_banked, without_failed
 from agentcascade.episodes.keywords import checked_use, request, takes
 from agentcascade.episodes.preparation import Prepared, prepare
@@ -255,7 +255,7 @@ class Episode:
         situation = await self._situation(messages)
         if self._may_collect:
             await self._consider(situation)
-        if self._stateless and self.steps and self.mode == "collect" and self._context.config.collect.plan:
+        if self._is_drafted and self.steps and self._context.config.collect.plan:
             await self._remember_plan()
             situation = situation.model_copy(update={"plan": self.plan})
         if not self.steps and self.mode == "collect":
@@ -284,7 +284,9 @@ class Episode:
         if opening:
             answers[0] = planning.opened(answers[0], opening)
             reasoning, action = await conversation.split_off_loop(answers[0], self._context.actions)
-        self._took(Step(observation=situation.observation, reasoning=reasoning, action=action), situation, outcome)
+        await self._took(
+            Step(observation=situation.observation, reasoning=reasoning, action=action), situation, outcome
+        )
         from agentcascade.episodes.stream import Answer
 
         return Answer(completion, answers, decision)
@@ -323,13 +325,13 @@ class Episode:
             self.steps = list(situation.history)
         return situation.model_copy(update={"category": self.category}) if self.category else situation
 
-    def _took(self, step: Step, situation: Situation, outcome: StepOutcome) -> None:
+    async def _took(self, step: Step, situation: Situation, outcome: StepOutcome) -> None:
         self.goal = self.goal or situation.goal
         self.steps.append(step)
         self.decisions.append(outcome.decision)
         self._last_decision = outcome.decision.id
         self._model = model = outcome.completion.model
-        if self._stateless and self.mode == "collect" and self._context.recorder is not None:
+        if self._is_drafted and self._context.recorder is not None:
             draft = Draft(
                 namespace=self.namespace,
                 episode=self.id,
@@ -341,7 +343,12 @@ class Episode:
                 cascade=self._context.name,
                 **step.model_dump(),
             )
-            self._context.recorder.record_draft(draft)
+            await drafting.keep(self._context.recorder, draft)
+
+    @property
+    def _is_drafted(self) -> bool:
+        """Whether its steps are kept for whoever is asked next, or told how it ended: another replica, perhaps."""
+        return self._stateless and self.mode == "collect"
 
     async def _prepare(self, messages: Sequence[Message], situation: Situation, cache_use: CacheUse) -> None:
         """The plan and the first thought, where the configuration asks for them: on the bill of the first step."""

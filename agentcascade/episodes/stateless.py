@@ -1,6 +1,6 @@
 """Episodes of callers that keep no session: found again in the database when somebody says how they ended.
 
-While such an agent runs, each step of mode ``collect`` is kept as a draft by whichever process answered it.
+While such an agent runs, each step of mode ``collect`` is kept as a draft by whichever process answers it.
 """
 
 from __future__ import annotations

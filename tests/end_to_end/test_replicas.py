@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ import yaml
 from openai import NotFoundError, OpenAI
 
 from agentcascade._util.ports import free_port
+from agentcascade.bank.catalog import Catalog
+from agentcascade.storage import open_database
 from tests.fake_openai import FakeOpenAI, Reply, Request
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
@@ -170,6 +172,27 @@ def test_what_one_replica_collects_and_the_other_closes_both_show_their_student(
     run(replicas.config, "bank", "remove", shown_window.split(":")[0])
     for replica in range(COUNT):
         until(partial(hidden, replica), 60)
+
+
+def test_an_agent_that_is_quicker_than_the_records_loses_no_step_between_replicas(replicas: Replicas) -> None:
+    key = run(replicas.config, "keys", "create", "quick", "--namespace", "quick", "--quiet")
+    episodes, steps = 10, 3
+
+    def play(number: int) -> dict[str, Any]:
+        messages = [{"role": "user", "content": f"find mug {number}"}]
+        for step in range(steps):
+            asked = {"model": "collecting", "messages": messages}
+            headers = {"authorization": f"Bearer {key}", "x-agentcascade-episode": f"quick-{number}"}
+            replica = replicas.clients[(number + step) % COUNT]
+            said = replica.post("/v1/chat/completions", json=asked, headers=headers).json()
+            messages += [said["choices"][0]["message"], {"role": "user", "content": f"looked {step}"}]
+        found: dict[str, Any] = replicas.finish((number + steps) % COUNT, key, f"quick-{number}").json()
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(closed["banked"] for closed in pool.map(play, range(episodes)))
+    with closing(open_database(yaml.safe_load(replicas.config.read_text())["bank"]["url"])) as database:
+        assert [entry.length for entry in Catalog(database).list(namespace="quick")] == [steps] * episodes
 
 
 def test_a_budget_holds_over_both(replicas: Replicas) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from agentcascade import ScriptedModel, build
 from agentcascade.cascade import Cascade
-from agentcascade.episodes import identity, stateless
+from agentcascade.episodes import drafting, identity, stateless
 from agentcascade.errors import InvalidRequest, ProviderError, UnknownEpisode
 from agentcascade.storage.recorder import DatabaseRecorder
 from agentcascade.types import Draft, Situation
@@ -188,10 +189,21 @@ async def test_a_plan_made_at_the_first_request_is_followed_at_the_next(tmp_path
     ) as cascade:
         messages = list(ASK)
         first = await identity.episode_of(cascade.engine, messages).complete(messages)
-        assert cascade.context.recorder is not None
-        cascade.context.recorder.flush()
         messages += [{"role": "assistant", "content": "look"}, {"role": "user", "content": "a table"}]
         await identity.episode_of(cascade.engine, messages).complete(messages)
         assert "1. look 2. take" in teacher.requests[-1][1]["content"]
         found = await stateless.find_recorded(cascade.engine, "default", first.agentcascade.episode)
         assert found.plan == "1. look 2. take"
+
+
+async def test_a_database_that_is_busy_keeps_no_answer_back(
+    cascade: Cascade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafting, "SECONDS", 0.2)
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with asyncio.timeout(4):  # its recorder waits for longer
+        id = await play(cascade)
+    other.execute("COMMIT")
+    other.close()
+    assert len((await stateless.find_recorded(cascade.engine, "default", id)).steps) == 2
