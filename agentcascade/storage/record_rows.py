@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, select
+from sqlalchemy import Column, Connection, bindparam, select
 
 from agentcascade.storage import bank_metadata
 from agentcascade.storage.tables import calls, decisions, drafts, episodes, outcomes, recall_calls, recalls, shadows
@@ -14,6 +14,8 @@ from agentcascade.storage.trajectories import chunks
 from agentcascade.storage.upsert import replacing, upsert
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Outcome, Recall, Shadow
 
+FIND_DECISIONS = select(decisions.c.id).where(decisions.c.id.in_(bindparam("ids", expanding=True)))
+INSERT_DECISION, INSERT_CALL = decisions.insert(), calls.insert()
 Record = Decision | Shadow | Draft | EpisodeEnd | Recall | Outcome
 
 
@@ -28,10 +30,10 @@ def write_records(connection: Connection, records: Sequence[Record]) -> list[Rec
     for draft in (e for e in records if isinstance(e, Draft)):
         _write_draft(connection, draft)
     if decided:
-        stored_ids = set(connection.execute(select(decisions.c.id).where(decisions.c.id.in_(list(decided)))).scalars())
+        stored_ids = set(connection.execute(FIND_DECISIONS, {"ids": list(decided)}).scalars())
         new_decisions = [d for d in decided.values() if d.id not in stored_ids]
         if new_decisions:
-            connection.execute(decisions.insert(), [_decision_row(d) for d in new_decisions])
+            connection.execute(INSERT_DECISION, [_decision_row(d) for d in new_decisions])
         write_bills(connection, calls.c.decision, {d.id: d.calls for d in new_decisions})
     judged = _unbilled(connection, [end for end in ends if end.calls])
     if ends:
@@ -123,7 +125,7 @@ def write_bills(connection: Connection, owner: Column[Any], bills: Mapping[str, 
         for call in bill
     ]
     if rows:
-        connection.execute(owner.table.insert(), rows)
+        connection.execute(INSERT_CALL if owner.table is calls else owner.table.insert(), rows)
 
 
 def _write_shadows(connection: Connection, by_decision: Mapping[str, Shadow]) -> list[Shadow]:
