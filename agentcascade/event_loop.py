@@ -49,6 +49,8 @@ class LoopThread:
             call.begin()
             while not call.wait(1.0):
                 if not thread.is_alive():  # closed at this very moment
+                    if call.wait(0):
+                        break
                     raise CascadeClosed(CLOSED)
                 if ends is not None and time.monotonic() > ends:
                     raise TimeoutError

@@ -51,8 +51,11 @@ def chat_completion(completion: Completion, messages: Sequence[Message], decisio
         **_answer_fields(completion),
     }
     if any(isinstance(value, (dict, list)) for value in completion.fields.values()):
-        return CascadeCompletion.construct(None, **values)
-    return _of_values(CascadeCompletion, **values)
+        made = CascadeCompletion.construct(None, **values)
+    else:
+        made = _of_values(CascadeCompletion, **values)
+    made._request_id = decision.id  # what the SDK notes of a response, and programs log
+    return made
 
 
 def _of_values(kind: type[Built], **values: Any) -> Built:

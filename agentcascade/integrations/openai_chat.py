@@ -173,7 +173,7 @@ def _typed(response_format: Any, arguments: dict[str, Any]) -> tuple[dict[str, A
         parsed: Any = parse_chat_completion(
             response_format=response_format, chat_completion=raw, input_tools=input_tools
         )  # fmt: skip
-        parsed.agentcascade = raw.agentcascade
+        parsed.agentcascade, parsed._request_id = raw.agentcascade, raw._request_id
         return parsed
 
     return typed, parse

@@ -260,6 +260,7 @@ def _typed(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Any]
     def parse(raw: Response) -> Any:
         parsed: Any = parse_response(text_format=omit if kind is None else kind, input_tools=tools, response=raw)
         parsed.agentcascade = getattr(raw, "agentcascade", None)
+        parsed._request_id = getattr(raw, "_request_id", None)
         return parsed
 
     return given, parse
@@ -285,7 +286,8 @@ def _response(data: Mapping[str, Any]) -> Response:
     """A response object, as OpenAI's client would return it, with the decision in ``agentcascade``."""
     plain = {k: v for k, v in data.items() if k != "agentcascade"}
     response: Any = construct_type(type_=Response, value=plain)
-    response.agentcascade = data.get("agentcascade")
+    response.agentcascade = decision = data.get("agentcascade")
+    response._request_id = getattr(decision, "id", None)  # what the SDK notes of a response
     return cast("Response", response)
 
 

@@ -65,7 +65,9 @@ def test_an_answer_is_the_bare_clients(tmp_path: Path, name: str) -> None:
         plain = bare(provider.url).chat.completions.create(model="t", messages=ASK)
         client = wrapped(provider.url, tmp_path)
         with client.agentcascade:
-            assert shown(client.chat.completions.create(model="t", messages=ASK)) == shown(plain)
+            answer = client.chat.completions.create(model="t", messages=ASK)
+            assert shown(answer) == shown(plain)
+            assert answer._request_id == answer.id, "what the SDK notes of an answer's header, and programs log"
     assert len(provider.bodies) == 2, "asked once by each"
 
 

@@ -106,6 +106,7 @@ async def test_types_and_async(wrap: Wrap) -> None:
     said = Reply(texts=('{"room": "kitchen"}',))
     client, fake = wrap(by_model(said, said), client=AsyncOpenAI)
     parsed = await client.responses.parse(model="gpt-x", input="Where?", text_format=Mug)
+    assert parsed._request_id == parsed.agentcascade.id
     assert parsed.output_parsed == Mug(room="kitchen")
     assert parsed.agentcascade.answered_by == "student"
     assert fake.requests[0].body["response_format"]["json_schema"]["name"] == "Mug"

@@ -8,6 +8,7 @@ import gc
 import inspect
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -15,7 +16,7 @@ from contextvars import ContextVar
 import pytest
 
 from agentcascade.errors import CascadeClosed
-from agentcascade.event_loop import LoopThread
+from agentcascade.event_loop import LoopThread, _Call
 
 
 @pytest.fixture
@@ -129,6 +130,22 @@ def test_closed_under_the_callers_feet(loop: LoopThread) -> None:
     with pytest.raises(CascadeClosed):
         loop.run(never)
     assert inspect.getcoroutinestate(never) == inspect.CORO_CLOSED, "it is not left behind unawaited"
+
+
+def test_an_answer_that_comes_as_the_loop_ends_is_given(loop: LoopThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait, looks = _Call.wait, []
+
+    def late(call: _Call[str], seconds: float) -> bool:
+        looks.append(seconds)
+        if len(looks) > 1:
+            return wait(call, seconds)
+        while call.task is None or not call.task.done():
+            time.sleep(0.001)
+        loop.close()
+        return False
+
+    monkeypatch.setattr(_Call, "wait", late)
+    assert loop.run(asyncio.sleep(0, "answer")) == "answer"
 
 
 def test_calls_of_many_threads_are_answered_each_to_its_own(loop: LoopThread) -> None:
