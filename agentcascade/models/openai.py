@@ -7,7 +7,6 @@ what the request itself does.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -32,18 +31,19 @@ if TYPE_CHECKING:
     from agentcascade.models.openai_client import ClientModel
 
 NOT_IN_BODIES = frozenset({"timeout", "extra_headers", "extra_query", "stream", "stream_options"})
+TRANSPORT = frozenset({"timeout", "extra_headers", "extra_query", "extra_body"})
+"""Arguments of `create` that are no part of the request's body."""
 NO_KEY = "none"
 """Sent where a key must be sent and the server asks for none."""
 
 
 def needs_no_translation(name: str, api_base: str | None, options: Mapping[str, Any]) -> bool:
     """Whether the model of a litellm name takes OpenAI's requests as they are: see `quirks.ModelQuirks.wire_format`."""
-    if not options.keys() <= create_parameters() | {"extra_body", "extra_headers"}:
-        return False
     quirks = model_quirks(name)
-    if quirks.wire_format == "openai at an address":
-        return bool(api_base or _environment_address(quirks))
-    return quirks.wire_format == "openai"
+    is_openai = quirks.wire_format == "openai" or (
+        quirks.wire_format == "openai at an address" and bool(api_base or _environment_address(quirks))
+    )
+    return is_openai and options.keys() <= create_parameters()
 
 
 def _environment_address(quirks: ModelQuirks) -> str | None:
@@ -67,10 +67,13 @@ def loopback_key(name: str, api_base: str | None) -> str | None:
 
 @cache
 def create_parameters() -> frozenset[str]:
-    """What ``chat.completions.create`` of OpenAI's client takes, but for what every call gives."""
-    from openai.resources.chat.completions import AsyncCompletions
+    """What ``chat.completions.create`` of OpenAI's client takes, but for what every call gives.
 
-    return frozenset(inspect.signature(AsyncCompletions.create).parameters) - {"self", "messages", "model", "stream"}
+    The SDK says it twice; the class of `create` comes with all others of its API, half of what a server loads of it.
+    """
+    from openai.types.chat.completion_create_params import CompletionCreateParamsBase as Fields
+
+    return (Fields.__required_keys__ | Fields.__optional_keys__ | TRANSPORT) - {"messages", "model"}
 
 
 class OpenAIModel:

@@ -85,7 +85,7 @@ class ClientModel:
         if self.endpoint.supports_n is None:
             self.endpoint.supports_n = True
         self._price = prices.lookup(self.name) if prices else _listed_price(self.name)
-        self._create: Any = without_walk(create or client.chat.completions.create)
+        self._create: Any = None if self._requests else without_walk(create or client.chat.completions.create)
 
     @property
     def supports_n(self) -> bool:
@@ -231,9 +231,7 @@ class ClientModel:
 
     async def _open_stream(self, arguments: dict[str, Any]) -> Any:
         if self._requests is not None:
-            body, options = _body_and_options(arguments)
-            if self._requests.takes(options):
-                return await self._requests.stream("/chat/completions", body, options)
+            return await self._requests.stream("/chat/completions", *_body_and_options(arguments))
         return await self._create(**arguments)
 
     async def _chunks(self, arguments: dict[str, Any]) -> AsyncIterator[Any]:

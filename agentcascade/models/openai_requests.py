@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
-from openai import APIConnectionError, APITimeoutError, AsyncOpenAI, OpenAIError
+from openai import APIConnectionError, APITimeoutError, AsyncOpenAI, AsyncStream, OpenAIError
 
 try:
     from openai._models import FinalRequestOptions
@@ -23,6 +23,7 @@ else:
     HAS_PARTS = True
 
 from agentcascade.models.http_client import AiohttpClient
+from agentcascade.models.openai_create import AsSent
 from agentcascade.models.openai_events import ChunkStream
 
 if TYPE_CHECKING:
@@ -77,11 +78,17 @@ class OpenAIRequests:
             return await sdk.post(path, cast_to=object, body=body, options=dict(options))
         return _read(await self._send(path, body, options, stream=False))
 
-    async def stream(self, path: str, body: Mapping[str, Any], options: Mapping[str, Any]) -> ChunkStream:
-        """The chunks of a streamed answer as plain data, where the SDK's stream gives objects; `options` as it `takes`.
+    async def stream(
+        self, path: str, body: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> ChunkStream | AsyncStream[Any]:
+        """The chunks of a streamed answer as plain data; args as of `post`.
 
         Raises what the SDK raises, for a chunk that is none as well as for a refusal.
         """
+        if not self.takes(options):
+            sdk: Any = self._client
+            read: dict[str, Any] = {"cast_to": AsSent, "stream": True, "stream_cls": AsyncStream[AsSent]}
+            return await sdk.post(path, body=body, options=dict(options), **read)  # type: ignore[no-any-return]
         response: Any = await self._send(path, body, options, stream=True)
         return ChunkStream(response)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from decimal import Decimal
+from inspect import signature
 from typing import Any
 
 import openai
@@ -14,7 +15,7 @@ from agentcascade.assembly.components import make_model
 from agentcascade.config.sections import ModelConfig
 from agentcascade.errors import EmptyCompletion
 from agentcascade.models.litellm import LiteLLMModel
-from agentcascade.models.openai import OpenAIModel, loopback_key, needs_no_translation
+from agentcascade.models.openai import OpenAIModel, create_parameters, loopback_key, needs_no_translation
 from agentcascade.models.pricing import PriceTable
 from agentcascade.models.tokens import token_counter
 from agentcascade.types import Usage
@@ -54,6 +55,12 @@ async def test_the_same_answer_and_the_same_bill(fake_openai: Any, reply: Reply,
     by_litellm, direct = [await m.complete(ASK, n=n, temperature=0.1, seed=7) for m in both(fake_openai([reply]))]
     fields = {"messages", "finish_reasons", "usage", "dollars", "calls", "model"}
     assert direct.model_dump(include=fields) == by_litellm.model_dump(include=fields)
+
+
+def test_what_the_sdks_create_takes_is_known_without_it() -> None:
+    taken = signature(openai.resources.chat.completions.AsyncCompletions.create).parameters
+    assert create_parameters() == taken.keys() - {"self", "messages", "model", "stream"}
+    assert {"tools", "max_tokens", "extra_headers"} <= create_parameters()
 
 
 async def test_the_bill_by_hand(fake_openai: Any) -> None:

@@ -189,6 +189,30 @@ with build(teacher=teacher, student=student, retrieval={"embedder": "hashing", "
     assert loaded_by(code, tmp_path) & heavier == set()
 
 
+def test_a_server_of_openai_models_loads_none_of_the_sdks_resources() -> None:
+    """Half of the package, for APIs of administration and pictures."""
+    code = """
+import asyncio, sys
+from agentcascade import CascadeConfig
+from agentcascade.server.app import create_app
+from tests.fake_openai import FakeOpenAI
+import httpx
+async def main():
+    with FakeOpenAI() as fake:
+        parts = {"bank": {"url": "sqlite:///:memory:"}, "retrieval": {"k": 0}, "mode": "teacher"}
+        app = create_app(CascadeConfig.load(None, teacher={"name": "openai/m", "api_base": fake.url}, **parts))
+        async with app.router.lifespan_context(app):
+            http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+            for stream in (True, False):
+                body = {"model": "default", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+                answer = await http.post("/v1/chat/completions", json=body)
+                assert answer.status_code == 200, answer.text
+asyncio.run(main())
+assert "openai" in sys.modules and "openai.resources" not in sys.modules
+"""
+    loaded_by(code, ROOT.parent)
+
+
 def test_every_package_stands_on_a_floor_and_nothing_else_does() -> None:
     assert {room(module) for module in structure().arrows} == ranks(FLOORS).keys()
 

@@ -84,7 +84,7 @@ def untimed(completion: Completion) -> Completion:
     return completion.model_copy(update={"seconds": 0.0})
 
 
-async def streamed(body: bytes, plain: bool) -> tuple[Any, ...]:
+async def streamed(body: bytes, plain: bool, **options: Any) -> tuple[Any, ...]:
     """(deltas, the completion or the error, requests)."""
     seen: list[Any] = []
     deltas: list[Any] = []
@@ -99,7 +99,8 @@ async def streamed(body: bytes, plain: bool) -> tuple[Any, ...]:
     model = ClientModel(client, "m", plain=plain, prices=None)
     result: Any
     try:
-        completion = await model.stream([{"role": "user", "content": "hi"}], deltas.append, timeout=3, seed=1)
+        given = {"timeout": 3, "seed": 1, **options}
+        completion = await model.stream([{"role": "user", "content": "hi"}], deltas.append, **given)
         result = untimed(completion)
     except Exception as error:
         bill = bill_of(error)
@@ -112,3 +113,17 @@ async def streamed(body: bytes, plain: bool) -> tuple[Any, ...]:
 async def test_a_stream_is_read_as_through_the_sdks_objects(case: str) -> None:
     body = STREAMS[case].encode("latin-1" if case == "no text" else "utf-8")
     assert await streamed(body, True) == await streamed(body, False)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "headers": {"extra_headers": {"x-own": "1", "authorization": "Bearer other"}},
+    "query": {"extra_query": {"v": "1"}},
+    "a body's fields": {"extra_body": {"top_k": 4, "seed": 2}},
+}
+
+
+@pytest.mark.parametrize("case", ["an answer", "an error", "nothing", "what is no JSON"])
+@pytest.mark.parametrize("options", OPTIONS)
+async def test_what_the_sdk_has_to_send_is_sent_and_read_as_by_its_create(case: str, options: str) -> None:
+    body = STREAMS[case].encode()
+    assert await streamed(body, True, **OPTIONS[options]) == await streamed(body, False, **OPTIONS[options])
