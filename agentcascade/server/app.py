@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
+from agentcascade._util.garbage import GC_THRESHOLD
 from agentcascade._util.threads import apart
 from agentcascade._version import __version__
 from agentcascade.episodes.identity import ID
@@ -60,9 +61,6 @@ EpisodeId = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ID.p
 THREADS = 64
 """Most of them wait for a database or a provider: a few that hang shall not keep all others waiting."""
 CLOSING_SECONDS = 3.0
-GC_THRESHOLD = 10_000
-"""Objects made, less those freed, before the youngest are looked through: of 700, Python's own, most belong to requests
-that are under way, and are looked through for nothing."""
 STEP_PATHS = {"/v1/chat/completions", "/v1/messages", "/v1/responses"}
 """Of the routes that take steps: guarded, answered by POST alone."""
 

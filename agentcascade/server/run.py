@@ -15,16 +15,19 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from fastapi import FastAPI
 
+from agentcascade._util.garbage import spare_modules
 from agentcascade.config.load import CascadeConfig, variants
 from agentcascade.errors import AgentCascadeError, ConfigError, describe
 from agentcascade.server import session_secret
 from agentcascade.server import workers as processes
 from agentcascade.server.connections import limited_protocol
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 CONFIG, OVERRIDES = "AGENTCASCADE_CONFIG", "AGENTCASCADE_SERVER__"
@@ -39,6 +42,7 @@ logger = logging.getLogger("agentcascade.server")
 
 def from_environment() -> FastAPI:
     """The application of a worker process: its configuration is the file that $AGENTCASCADE_CONFIG names."""
+    spare_modules()
     from agentcascade.server.app import create_app
 
     processes.end_with_parent()

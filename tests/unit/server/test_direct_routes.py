@@ -10,7 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from agentcascade import CascadeConfig
-from agentcascade.server.app import GC_THRESHOLD, STEP_PATHS, create_app
+from agentcascade._util.garbage import GC_THRESHOLD
+from agentcascade.server.app import STEP_PATHS, create_app
 
 
 @pytest.fixture
