@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -80,13 +79,29 @@ def _tree(module: str) -> ast.Module:
     return ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8"))
 
 
+@cache
+def _imports(module: str) -> dict[str, tuple[str, str]]:
+    """Name → what it is called, and where, of all that `module` takes from our modules."""
+    found: dict[str, tuple[str, str]] = {}
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("agentcascade"):
+            for alias in node.names:
+                found.setdefault(alias.asname or alias.name, (str(node.module), alias.name))
+    return found
+
+
 def home(module: str, name: str) -> tuple[str, str]:
     """Where the public `name` of `module` is defined: followed through its imports, those for type checkers among them."""
-    for node in ast.walk(_tree(module)):
-        for alias in node.names if isinstance(node, ast.ImportFrom) and node.module else ():
-            if (alias.asname or alias.name) == name and str(node.module).startswith("agentcascade"):
-                return home(str(node.module), alias.name)
-    return module, name
+    taken_from = _imports(module).get(name)
+    return home(*taken_from) if taken_from else (module, name)
+
+
+def public_names(module: str) -> list[str]:
+    """Its `__all__`, read off its text: some modules load a provider's package, which takes seconds."""
+    for node in _tree(module).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            return list(ast.literal_eval(node.value))
+    raise ValueError(f"{module} has no __all__")
 
 
 def docstring(module: str, name: str) -> str | None:
@@ -126,7 +141,7 @@ def modules_page() -> str:
         "# Python: modules\n\nPublic modules beside `agentcascade` itself. A name that starts with `_`, and a module that is not here, is internal.\n"
     ]
     for module, about in MODULES.items():
-        names = import_module(module).__all__
+        names = public_names(module)
         parts.append(f"\n## {code(module)} {{ #{module.replace('.', '-')} }}\n\n{about}\n")
         if module in TOLD_ELSEWHERE:
             told |= {home(module, name): TOLD_ELSEWHERE[module] for name in names if home(module, name) not in told}
