@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from agentcascade.episodes.responses import Chunks
+from agentcascade.episodes.response_json import Chunks
 from agentcascade.models.deltas import split_into_deltas
 from agentcascade.types import Completion, Decision, Delta, Message, new_id
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentcascade._util import forking
 from agentcascade.episodes import identity
-from agentcascade.episodes.responses import as_json
+from agentcascade.episodes.response_json import as_json
 from agentcascade.errors import ConfigError, did_you_mean
 from agentcascade.event_loop import LoopThread
 from agentcascade.models.litellm_setup import import_litellm

@@ -73,6 +73,10 @@ class NamelessModel:
     name = "(the model that a caller names)"
     supports_n = True
 
+    def prepare(self) -> None:
+        """Load now what the models that callers name are asked by, which else the first call of each API does."""
+        from agentcascade.models import aiohttp_transport, anthropic, openai_client, responses_calls  # noqa: F401
+
     def dollars(self, usage: Usage) -> Decimal | None:
         """Not known."""
         return None

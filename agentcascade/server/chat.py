@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 
 from agentcascade.episodes import identity
-from agentcascade.episodes.responses import as_json
+from agentcascade.episodes.response_json import as_json
 from agentcascade.server import wire
 from agentcascade.server.problem import Problem
 from agentcascade.server.wire_protocol import Caller, StepRequest

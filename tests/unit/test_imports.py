@@ -189,26 +189,37 @@ with build(teacher=teacher, student=student, retrieval={"embedder": "hashing", "
     assert loaded_by(code, tmp_path) & heavier == set()
 
 
-def test_a_server_of_openai_models_loads_none_of_the_sdks_resources() -> None:
-    """Half of the package, for APIs of administration and pictures."""
+def test_a_server_loads_what_its_models_need_before_it_serves_and_no_more() -> None:
+    """Half of OpenAI's package is APIs of administration and pictures, and nothing of it is Anthropic's."""
     code = """
 import asyncio, sys
+import httpx
 from agentcascade import CascadeConfig
 from agentcascade.server.app import create_app
 from tests.fake_openai import FakeOpenAI
-import httpx
+
+async def served(asked, **parts):
+    bank = {"bank": {"url": "sqlite:///:memory:"}, "retrieval": {"k": 0}, "mode": "teacher"}
+    app = create_app(CascadeConfig.load(None, **bank, **parts))
+    async with app.router.lifespan_context(app):
+        before = {*sys.modules}
+        http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+        for stream in (True, False) * asked:
+            body = {"model": "default", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+            answer = await http.post("/v1/chat/completions", json=body, headers={"authorization": "Bearer sk-callers"})
+            assert answer.status_code == 200, answer.text
+        return {name.partition(".")[0] for name in sys.modules.keys() - before} & {"openai", "aiohttp", "anthropic"}
+
 async def main():
+    await served(False, teacher={"name": "anthropic/claude-sonnet-4-5", "api_key": "k"})
+    assert "openai" not in sys.modules and "aiohttp" in sys.modules
     with FakeOpenAI() as fake:
-        parts = {"bank": {"url": "sqlite:///:memory:"}, "retrieval": {"k": 0}, "mode": "teacher"}
-        app = create_app(CascadeConfig.load(None, teacher={"name": "openai/m", "api_base": fake.url}, **parts))
-        async with app.router.lifespan_context(app):
-            http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
-            for stream in (True, False):
-                body = {"model": "default", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
-                answer = await http.post("/v1/chat/completions", json=body)
-                assert answer.status_code == 200, answer.text
+        late = await served(True, server={"passthrough": "default", "upstreams": {"openai": fake.url}})
+        assert not late, late
+        assert not await served(True, teacher={"name": "openai/m", "api_base": fake.url})
+    assert "openai" in sys.modules and "openai.resources" not in sys.modules
+
 asyncio.run(main())
-assert "openai" in sys.modules and "openai.resources" not in sys.modules
 """
     loaded_by(code, ROOT.parent)
 

@@ -14,7 +14,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessage
 from openai.types.chat.chat_completion import Choice
 from openai.types.completion_usage import CompletionUsage
 
-from agentcascade.episodes.responses import CascadeCompletion, _of_values, _plain_message, as_json, chat_completion
+from agentcascade.episodes.response_json import as_json
+from agentcascade.episodes.responses import CascadeCompletion, _of_values, _plain_message, chat_completion
 from agentcascade.types import Completion, Decision, Usage
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "shelf"}'}}
