@@ -6,9 +6,8 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from pydantic_core import PydanticSerializationError
 from sqlalchemy import Connection, Select, delete, func, select
 
@@ -18,6 +17,9 @@ from agentcascade.storage.tables import embeddings, removals, steps, trajectorie
 from agentcascade.storage.upsert import upsert
 from agentcascade.types import Step, Trajectory
 from agentcascade.types.base import unchecked
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger("agentcascade.storage")
 
@@ -173,6 +175,8 @@ def read_index_rows(connection: Connection, after: int, limit: int = CHUNK) -> l
 
 def read_vectors(connection: Connection, keys: Collection[str], dimension: int) -> dict[str, np.ndarray]:
     """float32 vectors (dimension,) by text key; keys that are unknown, or whose vectors are damaged, are left out."""
+    import numpy as np
+
     vectors: dict[str, np.ndarray] = {}
     damaged = 0
     for part in chunks(sorted(keys)):
