@@ -13,6 +13,7 @@ from agentcascade.episodes import drafting, judge
 from agentcascade.episodes.banking import why_not_banked, without_failed
 from agentcascade.episodes.keywords import checked_use, request, takes
 from agentcascade.episodes.preparation import Prepared, prepare
+from agentcascade.episodes.turns import AT_ONCE, Turn
 from agentcascade.errors import BudgetExceeded, ConfigError, EpisodeClosed, InvalidRequest
 from agentcascade.prompts import planning
 from agentcascade.step.engine import Engine, StepOutcome
@@ -124,6 +125,7 @@ class Episode:
         self._may_collect = mode is None and self.mode == "cascade" and self._context.collection is not None
         self._started = now()
         self._last_decision, self._taken = "", 0
+        self._turn: Turn = AT_ONCE
         self.accounts: tuple[Account, ...] = tuple(accounts)
         self._stateless, self._cache_use = stateless, cache_use
         engine.check_mode(self.mode)
@@ -135,8 +137,13 @@ class Episode:
         return html_of_episode(f"Episode {self.id}, mode {self.mode}: {self.goal}", self.steps, self.decisions)
 
     @classmethod
-    def restored(cls, engine: Engine, unfinished: UnfinishedEpisode, accounts: Sequence[Account] = ()) -> Episode:
-        """Restore an `unfinished` episode from the database, to be finished by `engine` within `accounts`."""
+    def restored(
+        cls, engine: Engine, unfinished: UnfinishedEpisode, accounts: Sequence[Account] = (), turn: Turn = AT_ONCE
+    ) -> Episode:
+        """Restore an `unfinished` episode from the database, to be finished by `engine` within `accounts`.
+
+        What `finish` asks of the database takes a `turn`, the judge, a model, does not.
+        """
         episode = cls(
             engine,
             goal=unfinished.goal,
@@ -151,6 +158,7 @@ class Episode:
         episode._last_decision = unfinished.decision
         episode._taken = unfinished.taken
         episode._started = unfinished.started or episode._started
+        episode._turn = turn
         return episode
 
     @takes(request)
@@ -413,6 +421,10 @@ class Episode:
         judged: tuple[Call, ...] = ()
         if success is None:
             success, judged = await self._judged()
+        async with self._turn:
+            return await self._finish(success, judged)
+
+    async def _finish(self, success: bool, judged: tuple[Call, ...]) -> bool:
         banked = False
         if self.mode == "collect" and success and self.steps:
             if self._context.bank is None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from agentcascade._util.threads import apart
+from agentcascade.episodes.turns import AT_ONCE, Turn
 from agentcascade.errors import StorageError, UnknownEpisode
 from agentcascade.storage.drafts import UnfinishedEpisode, delete_drafts, find_unfinished
 from agentcascade.types import Account
@@ -25,37 +26,39 @@ _judging: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDic
 PATIENCE = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Waits for records, in seconds, before an episode is called unknown or taken without its last step: on a busy
 machine another process may take seconds to write what it answered."""
-AT_ONCE = nullcontext()
 FLUSH_SECONDS = 10.0
 """Wait, in seconds, for this process' own records while the database is busy."""
 log = logging.getLogger("agentcascade.drafts")
 
 
 async def find_recorded(
-    engine: Engine, namespace: str, episode: str, turn: AbstractAsyncContextManager[Any] = AT_ONCE
+    engine: Engine,
+    namespace: str,
+    episode: str,
+    turn: Turn = AT_ONCE,
+    waiting: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> UnfinishedEpisode:
     """Find an unfinished episode, after a wait for records that are still on their way, here or elsewhere.
 
-    Each look at the database takes a `turn`, no wait between two does.
+    Each look at the database takes a `turn`; no wait does, neither for this process' own records nor, within
+    `waiting()`, for others'.
 
     Raises `UnknownEpisode`, and `StorageError` when the database does not take the records: its last steps may lack.
     """
+    context = engine.context
+    assert context.database is not None
+    if context.recorder is not None and not await apart(context.recorder.flush, FLUSH_SECONDS):
+        raise StorageError("the database does not take the last records of this episode: say how it ended later")
     for wait in PATIENCE:
         with suppress(UnknownEpisode):
-            if not (found := await _find(engine, namespace, episode, turn)).lacks_last:
+            async with turn:
+                found = await apart(find_unfinished, context.database, namespace, episode)
+            if not found.lacks_last:
                 return found
-        await asyncio.sleep(wait)
-    return await _find(engine, namespace, episode, turn)
-
-
-async def _find(
-    engine: Engine, namespace: str, episode: str, turn: AbstractAsyncContextManager[Any]
-) -> UnfinishedEpisode:
-    assert engine.context.database is not None
+        with waiting():
+            await asyncio.sleep(wait)
     async with turn:
-        if engine.context.recorder is not None and not await apart(engine.context.recorder.flush, FLUSH_SECONDS):
-            raise StorageError("the database does not take the last records of this episode: say how it ended later")
-        return await apart(find_unfinished, engine.context.database, namespace, episode)
+        return await apart(find_unfinished, context.database, namespace, episode)
 
 
 async def finish(
@@ -66,20 +69,24 @@ async def finish(
 
 
 async def finish_or_say(
-    engine: Engine, unfinished: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account] = ()
+    engine: Engine,
+    unfinished: UnfinishedEpisode,
+    success: bool | None,
+    accounts: Sequence[Account] = (),
+    turn: Turn = AT_ONCE,
 ) -> str:
     """`finish`, which returns why the bank did not grow; nothing where it did.
 
     A judge is paid once: a second call without `success` changes nothing. The judge must fit into `accounts`, beside
-    the configured budgets.
+    the configured budgets. What is asked of the database takes a `turn`, the judge, a model, does not.
     """
     if success is not None or engine.context.judge is None or engine.context.database is None:
-        return await _finish(engine, unfinished, success, accounts)
+        return await _finish(engine, unfinished, success, accounts, turn)
     async with _one_at_a_time(unfinished):
-        unfinished = await find_recorded(engine, unfinished.namespace, unfinished.episode)
+        unfinished = await find_recorded(engine, unfinished.namespace, unfinished.episode, turn)
         if unfinished.judged is not None:
             return "it was judged already"
-        return await _finish(engine, unfinished, None, accounts)
+        return await _finish(engine, unfinished, None, accounts, turn)
 
 
 def _one_at_a_time(unfinished: UnfinishedEpisode) -> asyncio.Lock:
@@ -90,12 +97,13 @@ def _one_at_a_time(unfinished: UnfinishedEpisode) -> asyncio.Lock:
 
 
 async def _finish(
-    engine: Engine, unfinished: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account]
+    engine: Engine, unfinished: UnfinishedEpisode, success: bool | None, accounts: Sequence[Account], turn: Turn
 ) -> str:
     from agentcascade.episodes.episode import Episode
 
-    episode = Episode.restored(engine, unfinished, accounts)
+    episode = Episode.restored(engine, unfinished, accounts, turn)
     await episode.finish(success)
     if unfinished.steps and engine.context.database is not None:
-        await apart(delete_drafts, engine.context.database, unfinished)
+        async with turn:
+            await apart(delete_drafts, engine.context.database, unfinished)
     return episode.not_banked

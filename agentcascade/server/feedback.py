@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from agentcascade.episodes import identity, stateless
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("agentcascade.server")
-AT_WORK, WAITING = 8, 256
-"""Feedbacks that the database is asked for at once, and those that wait for their turn; more are told to come back."""
+AT_WORK, WAITING, UNKNOWN = 8, 256, 256
+"""Feedbacks that the database is asked for at once, those that wait for their turn or a judge, and, beside these, those
+on episodes that nobody knows yet; more are told to come back."""
 
 
 class FeedbackRoute:
@@ -37,6 +39,7 @@ class FeedbackRoute:
         self._seconds = seconds
         self._places = asyncio.Semaphore(AT_WORK)
         self._running: dict[tuple[Any, ...], asyncio.Task[dict[str, Any]]] = {}
+        self._unknown = 0
 
     async def __call__(self, request: Request, episode: str) -> dict[str, Any]:
         tenant = await self._gate.enter(request.headers)
@@ -45,7 +48,7 @@ class FeedbackRoute:
         same = (tenant.key, tenant.namespace, id, data.get("success"))
         task = self._running.get(same)
         if task is None:
-            if len(self._running) >= WAITING:
+            if len(self._running) - self._unknown >= WAITING:
                 raise _later("too many feedbacks are under way: send this one again", "overloaded")
             task = self._running[same] = asyncio.create_task(self._closed(tenant, data, id))
             task.add_done_callback(lambda done: self._over(same, done))
@@ -75,9 +78,21 @@ class FeedbackRoute:
             raise UnknownEpisode(f"there is no episode '{id}' here")
         if data.get("success") is None and cascade.context.judge is None:
             raise invalid("success must be true or false: the cascade has no judge (judge.model)", param="success")
-        async with self._places:
-            reason = await stateless.finish_or_say(cascade.engine, unfinished, data.get("success"), tenant.accounts)
+        reason = await stateless.finish_or_say(
+            cascade.engine, unfinished, data.get("success"), tenant.accounts, self._places
+        )
         return {"episode": id, "banked": not reason, **({"reason": reason} if reason else {})}
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """A wait for an episode that nobody knows yet, which takes no place of those that are known."""
+        if self._unknown >= UNKNOWN:
+            raise _later("the episode is not known yet: send its feedback again", "overloaded")
+        self._unknown += 1
+        try:
+            yield
+        finally:
+            self._unknown -= 1
 
     async def _find(self, tenant: Tenant, episode: str) -> UnfinishedEpisode:
         """Looked for once in each namespace and database that the tenant's cascades work with."""
@@ -87,7 +102,7 @@ class FeedbackRoute:
             if tenant.may_use(name) and c.context.database is not None
         }
         lookups = [
-            stateless.find_recorded(cascade.engine, namespace, episode, self._places)
+            stateless.find_recorded(cascade.engine, namespace, episode, self._places, self._waiting)
             for (_, namespace), cascade in places.items()
         ]
         for outcome in await asyncio.gather(*lookups, return_exceptions=True):

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -62,7 +62,8 @@ class Database:
 
         Args:
             write: Of these there is one at a time, so that rows become visible in the order of their keys.
-            seconds: For which a `write` transaction on SQLite waits for others, here and in other processes.
+            seconds: For which a `write` transaction on SQLite waits for others, here and in other processes; on
+                PostgreSQL it waits as long as it takes.
 
         Raises:
             StorageError: When the database fails, or the wait is over.
@@ -74,7 +75,8 @@ class Database:
             ):
                 yield connection
             return
-        with self._begin(self.engine) as connection:
+        # Here, too, threads wait in turn: with a connection each they would leave none to those who read.
+        with self._writing if write else nullcontext(), self._begin(self.engine) as connection:
             if write:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
             yield connection

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import RowMapping, delete, func, select
 
 from agentcascade._util.threads import apart
 from agentcascade.errors import UnknownEpisode
@@ -56,16 +56,16 @@ def find_unfinished(database: Database, namespace: str, episode: str) -> Unfinis
     with database.begin() as connection:
         steps = connection.execute(drafted_steps).mappings().all()
         decided = connection.execute(last).mappings().first()
+        head = steps[-1] if steps else decided
+        if head is None:
+            raise UnknownEpisode(
+                f"there is no episode '{episode[:80]}' in this namespace: every answer names its own, "
+                "in its field agentcascade.episode"
+            )
         first_decision = connection.execute(first.order_by(decisions.c.created_at).limit(1)).first()
         decision_count = connection.execute(select(func.count()).where(of_episode)).scalar_one()
         end = connection.execute(ended).first()
         mixed = connection.execute(select(func.count()).where(of_episode, decisions.c.mode == "cascade")).scalar_one()
-    head = steps[-1] if steps else decided
-    if head is None:
-        raise UnknownEpisode(
-            f"there is no episode '{episode[:80]}' in this namespace: every answer names its own, "
-            "in its field agentcascade.episode"
-        )
     # One that ran out of the budget of active collection went on in mode cascade: its drafts are not the whole of it.
     complete = [s["position"] for s in steps] == list(range(len(steps))) and not (steps and mixed)
     if not complete:
@@ -95,7 +95,7 @@ def find_unfinished(database: Database, namespace: str, episode: str) -> Unfinis
     )
 
 
-def _lacks_draft(decision: Mapping[str, Any], positions: Set[int]) -> bool:
+def _lacks_draft(decision: RowMapping, positions: Set[int]) -> bool:
     """Whether the draft of a step that was taken is not among those at `positions`; a step that broke has none."""
     broke = any(failure.startswith("step: ") for failure in decision["failures"])
     return decision["mode"] == "collect" and not broke and decision["step"] not in positions

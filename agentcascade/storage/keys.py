@@ -128,7 +128,7 @@ class Keys:
             expires_at=expires_at,
         )
         row = key.model_dump() | {"cascades": list(cascades), "hash": _hash(secret)}
-        with self._database.begin(write=True) as connection:
+        with self._database.begin(write=self._database.is_sqlite) as connection:
             connection.execute(keys.insert(), row)
         self._read = float("-inf")
         return key, f"ac-{id}-{secret}"
@@ -142,7 +142,7 @@ class Keys:
         stored = self._load()
         if id not in stored:
             raise ConfigError(f"there is no key '{id}': {did_you_mean(id, stored)}")
-        with self._database.begin(write=True) as connection:
+        with self._database.begin(write=self._database.is_sqlite) as connection:
             unrevoked = (keys.c.id == id) & keys.c.revoked_at.is_(None)
             connection.execute(keys.update().where(unrevoked).values(revoked_at=now()))
         self._read = float("-inf")
@@ -190,7 +190,7 @@ class Keys:
     def end_sessions(self, id: str, sessions_ended: int) -> None:
         """End a key's sessions that began when they had been ended so often. Blocks; once more does nothing."""
         counted = (keys.c.id == id) & (keys.c.sessions_ended == sessions_ended)
-        with self._database.begin(write=True) as connection:
+        with self._database.begin(write=self._database.is_sqlite) as connection:
             connection.execute(keys.update().where(counted).values(sessions_ended=sessions_ended + 1))
         with self._lock:  # a reading that began before is over
             known = self._known.get(id)

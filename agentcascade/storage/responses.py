@@ -55,7 +55,7 @@ class ResponseStore:
             "created_at": now(),
             "body": seal(_sealing_key(kept.id), body),
         }
-        with self._database.begin(write=True) as connection:
+        with self._database.begin(write=self._database.is_sqlite) as connection:
             connection.execute(responses.insert(), row)
 
     def find(self, namespace: str, id: str) -> KeptResponse | None:
@@ -85,7 +85,7 @@ class ResponseStore:
 
     def delete(self, namespace: str, id: str) -> bool:
         """Forget a response; returns whether it was kept."""
-        with self._database.begin(write=True) as connection:
+        with self._database.begin(write=self._database.is_sqlite) as connection:
             gone = connection.execute(delete(responses).where(responses.c.key == _key(namespace, id)))
         return bool(gone.rowcount)
 

@@ -41,7 +41,7 @@ class Setting:
 
     def drop(self) -> None:
         """Delete the row."""
-        with self._database.begin(write=True) as connection:
+        with self._database.begin(write=self._database.is_sqlite) as connection:
             connection.execute(delete(settings).where(settings.c.name == self.name))
         self._remember(None)
 
@@ -81,7 +81,7 @@ class SharedValue(Setting):
 
     def change(self, make: Callable[[str | None], str]) -> str:
         """Replace the text by what `make` makes of it, in one transaction; returns the new one."""
-        with self._database.begin(write=True) as connection:
+        with self._database.begin(write=self._database.is_sqlite) as connection:
             first = upsert(connection, settings).values(name=self.name, value="")
             connection.execute(first.on_conflict_do_nothing())
             row = select(settings.c.value).where(settings.c.name == self.name).with_for_update()

@@ -7,6 +7,7 @@ from sqlalchemy import delete
 from agentcascade.storage.database import Database
 from agentcascade.storage.shared_value import Setting
 from agentcascade.storage.tables import settings
+from agentcascade.storage.upsert import replacing
 
 NAME = "kill_switch"
 
@@ -37,8 +38,9 @@ class Switch(Setting):
 
     def set(self, on: bool, reason: str = "") -> None:
         """Durable when it returns; other processes see it within about a second of their next step."""
-        with self._database.begin(write=True) as connection:
-            connection.execute(delete(settings).where(settings.c.name == NAME))
+        with self._database.begin(write=self._database.is_sqlite) as connection:
             if on:
-                connection.execute(settings.insert().values(name=NAME, value=reason))
+                connection.execute(replacing(connection, settings), {"name": NAME, "value": reason})
+            else:
+                connection.execute(delete(settings).where(settings.c.name == NAME))
         self._remember(reason if on else None)

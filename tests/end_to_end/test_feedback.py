@@ -80,6 +80,44 @@ def test_feedbacks_that_wait_for_unknown_episodes_keep_no_other_waiting(tmp_path
                 assert {u.result().json()["error"]["code"] for u in unknown} == {"episode_not_found"}
 
 
+def test_more_feedbacks_on_unknown_episodes_than_may_wait_keep_no_other_out(tmp_path: Path) -> None:
+    with FakeOpenAI(lambda _: Reply()) as fake:
+        config = settings(fake, tmp_path, mode="collect")
+        with serving(CascadeConfig(**config)) as proxy, ThreadPoolExecutor(20) as pool:
+            proxy.chat("goal", metadata={"agentcascade_episode": "ep-known"})
+            with (
+                patch.object(stateless, "PATIENCE", (3.0,)),
+                patch.multiple("agentcascade.server.feedback", WAITING=4, UNKNOWN=8),
+            ):
+                unknown = [pool.submit(proxy.feedback, f"ep-{i}") for i in range(20)]
+                time.sleep(1)
+                known = proxy.feedback("ep-known")
+                assert (known.status_code, known.json().get("banked")) == (200, True)
+                codes = [u.result().json()["error"]["code"] for u in unknown]
+                assert set(codes) == {"episode_not_found", "overloaded"}
+                assert codes.count("episode_not_found") == 8
+
+
+def test_feedbacks_that_wait_for_their_judge_keep_no_other_waiting(tmp_path: Path) -> None:
+    judged = [f"ep-{i}" for i in range(12)]  # more than the database is asked for at once
+    with FakeOpenAI(lambda asked: Reply(texts=("yes",), delay=4.0 * (asked.body["model"] == "judge"))) as fake:
+        config = settings(fake, tmp_path, mode="collect", server={"feedback_seconds": 3})
+        config["judge"] = {"model": config["teacher"] | {"name": "openai/judge"}}
+        with serving(CascadeConfig(**config)) as proxy, ThreadPoolExecutor(len(judged)) as pool:
+            for episode in (*judged, "ep-known"):
+                proxy.chat(f"goal of {episode}", metadata={"agentcascade_episode": episode})
+            waiting = [pool.submit(proxy.feedback, episode, None) for episode in judged]
+            deadline = time.monotonic() + 30
+            while fake.waiting < len(judged):
+                assert time.monotonic() < deadline, "a judge is asked for each"
+                time.sleep(0.01)
+            assert proxy.feedback("ep-known").json().get("banked") is True
+            assert {w.result().json()["error"]["code"] for w in waiting} == {"feedback_pending"}
+            assert {proxy.feedback(episode, None).status_code for episode in judged} == {200}
+    assert banked(config["bank"]["url"]) == len(judged) + 1
+    assert sum(r.body["model"] == "judge" for r in fake.requests) == len(judged), "each is asked once"
+
+
 def drafted(url: str) -> int:
     database = open_database(url)
     try:

@@ -22,7 +22,10 @@ from agentcascade.storage.budget_rows import read_balance
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.keys import Keys
 from agentcascade.storage.rate_limiter import RateLimiter
+from agentcascade.storage.responses import KeptResponse, ResponseStore
 from agentcascade.storage.retention import Pruned, RetentionPolicy, prune, prune_daily, vacuum
+from agentcascade.storage.shared_value import SharedValue
+from agentcascade.storage.switch import Switch
 from agentcascade.types import Account, Call, Decision, Usage, now
 
 KEY = Account(scope="key", name="k", limit=Decimal(1))
@@ -140,6 +143,54 @@ def test_paying_does_not_wait_for_the_bank(postgres_url: str) -> None:
         assert not reserving.is_alive()
     assert DatabaseBudgets(database).balance(KEY).reserved == 1
     database.close()
+
+
+def test_who_waits_to_write_to_the_bank_leaves_connections_to_those_who_read(postgres_url: str) -> None:
+    """A bank that is embedded anew is written to for minutes; so many threads would have every connection."""
+    database, other = open_database(postgres_url), open_database(postgres_url)
+    done = []
+
+    def write() -> None:
+        with database.begin(write=True):
+            done.append(1)
+
+    writers = [threading.Thread(target=write, daemon=True) for _ in range(20)]
+    with other.begin(write=True):
+        for writer in writers:
+            writer.start()
+        time.sleep(0.5)
+        reading = threading.Thread(target=database.ping, daemon=True)
+        reading.start()
+        reading.join(15)
+        assert (reading.is_alive(), done) == (False, [])
+    for writer in writers:
+        writer.join(60)
+    assert len(done) == len(writers)
+    database.close()
+    other.close()
+
+
+def test_keys_switch_and_stored_responses_do_not_wait_for_the_bank(postgres_url: str) -> None:
+    """Who has to stop a cascade, or a key, does so at once."""
+    database, other = open_database(postgres_url), open_database(postgres_url)
+    keys, switch, watched = Keys(database), Switch(database), SharedValue(database, "watch")
+
+    def work() -> None:
+        keys.revoke(keys.create("k")[0].id)
+        switch.set(True, "stop")
+        switch.set(True, "stop all")
+        watched.change(lambda value: (value or "") + "x")
+        ResponseStore(database).save("default", KeptResponse("r", "e", (), (), {}))
+
+    with other.begin(write=True):
+        working = threading.Thread(target=work, daemon=True)
+        working.start()
+        working.join(15)
+        assert not working.is_alive()
+        assert (keys.list()[0].valid, switch.reason, watched.read()) == (False, "stop all", "x")
+        assert ResponseStore(other).find("default", "r") is not None
+    database.close()
+    other.close()
 
 
 def test_a_minute_s_share_is_handed_out_once_whoever_asks(replicas: list[Database]) -> None:
