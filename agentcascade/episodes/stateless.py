@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from agentcascade._util.threads import apart
-from agentcascade.episodes.turns import AT_ONCE, Turn
+from agentcascade.episodes.turns import Turn, Turns
 from agentcascade.errors import StorageError, UnknownEpisode
 from agentcascade.storage.drafts import UnfinishedEpisode, delete_drafts, find_unfinished
 from agentcascade.types import Account
@@ -26,39 +26,40 @@ _judging: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDic
 PATIENCE = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Waits for records, in seconds, before an episode is called unknown or taken without its last step: on a busy
 machine another process may take seconds to write what it answered."""
+ALL_AT_ONCE = Turns()
 FLUSH_SECONDS = 10.0
 """Wait, in seconds, for this process' own records while the database is busy."""
 log = logging.getLogger("agentcascade.drafts")
 
 
-async def find_recorded(
-    engine: Engine,
-    namespace: str,
-    episode: str,
-    turn: Turn = AT_ONCE,
-    waiting: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> UnfinishedEpisode:
+async def find_recorded(engine: Engine, namespace: str, episode: str, turns: Turns = ALL_AT_ONCE) -> UnfinishedEpisode:
     """Find an unfinished episode, after a wait for records that are still on their way, here or elsewhere.
 
-    Each look at the database takes a `turn`; no wait does, neither for this process' own records nor, within
-    `waiting()`, for others'.
+    Each look at the database takes a turn; no wait does, neither for this process' own records nor for others'.
 
     Raises `UnknownEpisode`, and `StorageError` when the database does not take the records: its last steps may lack.
     """
-    context = engine.context
-    assert context.database is not None
-    if context.recorder is not None and not await apart(context.recorder.flush, FLUSH_SECONDS):
+    recorder, database = engine.context.recorder, engine.context.database
+    assert database is not None
+    if recorder is not None and not await apart(recorder.flush, FLUSH_SECONDS):
         raise StorageError("the database does not take the last records of this episode: say how it ended later")
-    for wait in PATIENCE:
-        with suppress(UnknownEpisode):
-            async with turn:
-                found = await apart(find_unfinished, context.database, namespace, episode)
-            if not found.lacks_last:
-                return found
-        with waiting():
+    *earlier, last = PATIENCE
+    with suppress(UnknownEpisode):
+        async with turns.first:
+            found = await apart(find_unfinished, database, namespace, episode)
+        if not found.lacks_last:
+            return found
+    with turns.waiting():
+        for wait in earlier:
             await asyncio.sleep(wait)
-    async with turn:
-        return await apart(find_unfinished, context.database, namespace, episode)
+            with suppress(UnknownEpisode):
+                async with turns.again:
+                    found = await apart(find_unfinished, database, namespace, episode)
+                if not found.lacks_last:
+                    return found
+        await asyncio.sleep(last)
+        async with turns.again:
+            return await apart(find_unfinished, database, namespace, episode)
 
 
 async def finish(
@@ -73,20 +74,20 @@ async def finish_or_say(
     unfinished: UnfinishedEpisode,
     success: bool | None,
     accounts: Sequence[Account] = (),
-    turn: Turn = AT_ONCE,
+    turns: Turns = ALL_AT_ONCE,
 ) -> str:
     """`finish`, which returns why the bank did not grow; nothing where it did.
 
     A judge is paid once: a second call without `success` changes nothing. The judge must fit into `accounts`, beside
-    the configured budgets. What is asked of the database takes a `turn`, the judge, a model, does not.
+    the configured budgets. What is asked of the database takes a turn, the judge, a model, does not.
     """
     if success is not None or engine.context.judge is None or engine.context.database is None:
-        return await _finish(engine, unfinished, success, accounts, turn)
+        return await _finish(engine, unfinished, success, accounts, turns.first)
     async with _one_at_a_time(unfinished):
-        unfinished = await find_recorded(engine, unfinished.namespace, unfinished.episode, turn)
+        unfinished = await find_recorded(engine, unfinished.namespace, unfinished.episode, turns)
         if unfinished.judged is not None:
             return "it was judged already"
-        return await _finish(engine, unfinished, None, accounts, turn)
+        return await _finish(engine, unfinished, None, accounts, turns.first)
 
 
 def _one_at_a_time(unfinished: UnfinishedEpisode) -> asyncio.Lock:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 Turn = AbstractAsyncContextManager[Any]
 """Entered again and again: a semaphore."""
 AT_ONCE: Turn = nullcontext()
+
+
+class Turns(NamedTuple):
+    """Turns of one server: `again` is for who looks again for what was not there, within `waiting()`."""
+
+    first: Turn = AT_ONCE
+    again: Turn = AT_ONCE
+    waiting: Callable[[], AbstractContextManager[Any]] = nullcontext

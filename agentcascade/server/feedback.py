@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from agentcascade.episodes import identity, stateless
+from agentcascade.episodes.turns import Turns
 from agentcascade.errors import UnknownEpisode, describe
 from agentcascade.server import wire
 from agentcascade.server.errors import Problem, Refused, invalid
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("agentcascade.server")
-AT_WORK, WAITING, UNKNOWN = 8, 256, 256
-"""Feedbacks that the database is asked for at once, those that wait for their turn or a judge, and, beside these, those
-on episodes that nobody knows yet; more are told to come back."""
+AT_WORK, AGAIN = 8, 2
+"""Feedbacks that the database is asked for at once, and those on episodes that it did not know."""
+WAITING, UNKNOWN = 256, 256
+"""Feedbacks that wait for their turn or a judge, and for episodes that nobody knows yet: more are told to come back."""
 
 
 class FeedbackRoute:
@@ -37,9 +39,9 @@ class FeedbackRoute:
         self._cascades = cascades
         self._gate = gate
         self._seconds = seconds
-        self._places = asyncio.Semaphore(AT_WORK)
         self._running: dict[tuple[Any, ...], asyncio.Task[dict[str, Any]]] = {}
         self._unknown = 0
+        self._turns = Turns(asyncio.Semaphore(AT_WORK), asyncio.Semaphore(AGAIN), self._waiting)
 
     async def __call__(self, request: Request, episode: str) -> dict[str, Any]:
         tenant = await self._gate.enter(request.headers)
@@ -79,7 +81,7 @@ class FeedbackRoute:
         if data.get("success") is None and cascade.context.judge is None:
             raise invalid("success must be true or false: the cascade has no judge (judge.model)", param="success")
         reason = await stateless.finish_or_say(
-            cascade.engine, unfinished, data.get("success"), tenant.accounts, self._places
+            cascade.engine, unfinished, data.get("success"), tenant.accounts, self._turns
         )
         return {"episode": id, "banked": not reason, **({"reason": reason} if reason else {})}
 
@@ -102,7 +104,7 @@ class FeedbackRoute:
             if tenant.may_use(name) and c.context.database is not None
         }
         lookups = [
-            stateless.find_recorded(cascade.engine, namespace, episode, self._places, self._waiting)
+            stateless.find_recorded(cascade.engine, namespace, episode, self._turns)
             for (_, namespace), cascade in places.items()
         ]
         for outcome in await asyncio.gather(*lookups, return_exceptions=True):
