@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from agentcascade._util.threads import apart
 from agentcascade.episodes.turns import Turn, Turns
 from agentcascade.errors import StorageError, UnknownEpisode
+from agentcascade.storage import leases
 from agentcascade.storage.drafts import UnfinishedEpisode, delete_drafts, find_unfinished
 from agentcascade.types import Account
 
@@ -29,6 +30,8 @@ machine another process may take seconds to write what it answered."""
 ALL_AT_ONCE = Turns()
 FLUSH_SECONDS = 10.0
 """Wait, in seconds, for this process' own records while the database is busy."""
+LEASE_SECONDS, AGAIN_SECONDS = 60.0, 0.3
+"""Beyond the judge's deadline a judgement is held so long, by a process that died; others look again so often."""
 log = logging.getLogger("agentcascade.drafts")
 
 
@@ -83,7 +86,7 @@ async def finish_or_say(
     """
     if success is not None or engine.context.judge is None or engine.context.database is None:
         return await _finish(engine, unfinished, success, accounts, turns.first)
-    async with _one_at_a_time(unfinished):
+    async with _one_at_a_time(unfinished), _leased(engine, unfinished):
         unfinished = await find_recorded(engine, unfinished.namespace, unfinished.episode, turns)
         if unfinished.judged is not None:
             return "it was judged already"
@@ -91,10 +94,30 @@ async def finish_or_say(
 
 
 def _one_at_a_time(unfinished: UnfinishedEpisode) -> asyncio.Lock:
-    """Lock of those who ask for a judgement of one episode, in this event loop."""
+    """Lock of those who ask for a judgement of one episode, in this event loop: they wait without the database."""
     return _judging.setdefault(
         (id(asyncio.get_running_loop()), unfinished.namespace, unfinished.episode), asyncio.Lock()
     )
+
+
+@asynccontextmanager
+async def _leased(engine: Engine, unfinished: UnfinishedEpisode) -> AsyncIterator[None]:
+    """Hold the episode against other processes, until its end, which says that it was judged, is in the database."""
+    database, recorder = engine.context.database, engine.context.recorder
+    assert database is not None
+    name = f"judge\0{unfinished.namespace}\0{unfinished.episode}"
+    seconds = engine.context.config.deadline_seconds + LEASE_SECONDS
+    while True:
+        if (lease := await apart(leases.take, database, name, seconds)) is not None:
+            break
+        await asyncio.sleep(AGAIN_SECONDS)
+    try:
+        yield
+        if recorder is not None:
+            await apart(recorder.flush, FLUSH_SECONDS)
+    finally:
+        with suppress(StorageError):  # then its time is over some day
+            await apart(leases.give_back, database, name, lease)
 
 
 async def _finish(

@@ -15,6 +15,7 @@ from sqlalchemy import Table, delete, func, select, text, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from agentcascade.errors import StorageError, describe
+from agentcascade.storage import leases
 from agentcascade.storage.database import Database
 from agentcascade.storage.tables import (
     accounts,
@@ -107,6 +108,8 @@ def prune(
     old(batches, batches.c.ended_at, before(policy.decisions), batches.c.state == "ended")  # with their bills
     is_left = audit_rounds.c.held_until < present
     old(audit_rounds, audit_rounds.c.created_at, before(policy.drafts), is_left)  # whose cascade did not come back
+    leased = settings.c.name.startswith(leases.PREFIX), settings.c.value < present.isoformat()
+    _remove(database, settings, leased, dry_run, stop)  # of processes that died
     old(computed, computed.c.created_at, before(policy.recalls))  # a cache, and nothing to count
     old(cached_responses, cached_responses.c.expires_at, present)  # likewise
     return pruned
