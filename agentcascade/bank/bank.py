@@ -165,7 +165,7 @@ class Bank:
                 raise BankError(f"a different trajectory has the id '{duplicate}' already: give it another id")
             if new_items:
                 trajectories.insert_trajectories(connection, new_items, vectors, self.embedder.name)
-        self._index.catch_up()
+        self._index.catch_up_soon()
         return new
 
     async def retrieve(self, situation: Situation, k: int, *, window: tuple[int, int] | None = None) -> Retrieval:

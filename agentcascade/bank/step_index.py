@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from agentcascade.protocols import Vectors
 
 KEYS = ("goal", "plan", "observation")
+WAIT_SECONDS = 1.0
+"""For an index that takes in others' rows, or trains, until what was just added is found at once."""
 
 
 class StepIndex:
@@ -91,6 +93,16 @@ class StepIndex:
         is_known = newest.trajectory <= watermark and newest.removal <= self._removal_mark
         return self.loaded and is_known and newest.embedding_model == embedding_space(self._embedder)
 
+    def catch_up_soon(self) -> None:
+        """`catch_up`, but where somebody else has the index for long it is left to the next retrieval."""
+        if self.lock.acquire(timeout=WAIT_SECONDS):
+            try:
+                self.catch_up()
+            finally:
+                self.lock.release()
+        else:
+            self.caught_up_at = 0.0
+
     def catch_up(self) -> None:
         """Take in what was added and removed since. Raises `EmbeddingModelChanged`, `StorageError`."""
         with self.lock:
@@ -102,12 +114,13 @@ class StepIndex:
                         self._removal_mark = trajectories.last_removal(connection)
                     if self.shared:  # what others have indexed is not looked at again
                         self._watermark = max(self._watermark, self.shared.watermark)
-                    for mark, pk, namespace in trajectories.read_removals(connection, self._removal_mark):
-                        self._remove(pk, namespace)
-                        self._removal_mark = mark
+                    removals = trajectories.read_removals(connection, self._removal_mark)
                     rows = trajectories.read_index_rows(connection, self._watermark)
                     text_keys = {k for r in rows for k in (r.goal_key, r.plan_key, *r.observation_keys) if k}
                     vectors = trajectories.read_vectors(connection, text_keys, self._embedder.dimension)
+                if removals:
+                    self._remove(removals)
+                    self._removal_mark = removals[-1][0]
                 if rows:
                     self._add(rows, vectors)
                     self._watermark = rows[-1].pk
@@ -120,15 +133,20 @@ class StepIndex:
             self.loaded = True
             self.caught_up_at = time.monotonic()
 
-    def _remove(self, pk: int, namespace: str) -> None:
+    def _remove(self, removals: Sequence[tuple[int, int, str]]) -> None:
+        """All of a namespace at once: an index may be copied for each removal, and nobody searches it meanwhile."""
+        removed: dict[str, list[int]] = {}
+        for _, pk, namespace in removals:
+            removed.setdefault(namespace, []).append(pk)
+            self._forget(pk)
+            episode = self._episode_of.pop(pk, None)
+            if episode is not None:
+                remaining = self._trajectories_of.pop(episode, frozenset()) - {pk}
+                if remaining:
+                    self._trajectories_of[episode] = remaining
         if not self.shared:
-            self._retriever.remove(namespace, [pk])
-        self._forget(pk)
-        episode = self._episode_of.pop(pk, None)
-        if episode is not None:
-            remaining = self._trajectories_of.pop(episode, frozenset()) - {pk}
-            if remaining:
-                self._trajectories_of[episode] = remaining
+            for namespace, pks in removed.items():
+                self._retriever.remove(namespace, pks)
 
     def _add(self, rows: Sequence[trajectories.IndexRow], vectors: Mapping[str, np.ndarray]) -> None:
         for namespace in {r.namespace for r in rows}:

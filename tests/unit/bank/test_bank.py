@@ -185,6 +185,47 @@ async def test_a_retrieval_does_not_wait_while_the_index_takes_in_others_rows(da
     assert await adding
 
 
+async def test_what_was_added_does_not_wait_for_long_while_the_index_takes_in_others_rows(database, monkeypatch):
+    monkeypatch.setattr("agentcascade.bank.step_index.WAIT_SECONDS", 0.1)
+    bank = make(database)
+    await bank.add(trajectory("a", "one"))
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with bank._index.lock:
+            held.set()
+            over.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(20)
+    try:
+        assert await asyncio.wait_for(bank.add(trajectory("b", "two")), 10)
+    finally:
+        over.set()
+        holder.join()
+    found = (await bank.retrieve(Situation(goal="b", observation="two"), 1)).demonstrations
+    assert [d.goal for d in found] == ["b"], "the next retrieval takes it in"
+
+
+async def test_what_others_removed_leaves_an_index_at_once(database, monkeypatch):
+    """One by one, each with a copy of the index that nobody may search meanwhile, thousands took a minute."""
+    bank, removed = make(database), []
+    remove = ExactRetriever.remove
+
+    def counted(self, namespace, groups):
+        removed.append((namespace, len(groups)))
+        remove(self, namespace, groups)
+
+    monkeypatch.setattr(ExactRetriever, "remove", counted)
+    await bank.add_many([trajectory(f"{n} {i}", "one", namespace=n) for n in "ab" for i in range(10)])
+    for namespace in "ab":
+        Catalog(database).prune(namespace, keep=3)
+    await bank.refresh()
+    assert sorted(removed) == [("a", 7), ("b", 7)]
+    assert len(bank.retriever) == 6
+
+
 async def test_a_look_at_the_database_is_one_statement_while_nothing_is_new(database, monkeypatch):
     monkeypatch.setattr("agentcascade.bank.bank.REFRESH_SECONDS", -1.0)
     bank, other, said = make(database), make(database), []
