@@ -50,7 +50,7 @@ async def find_recorded(engine: Engine, namespace: str, episode: str, turns: Tur
     with suppress(UnknownEpisode):
         async with turns.first:
             found = await apart(find_unfinished, database, namespace, episode)
-        if not found.lacks_last:
+        if not found.lacks_step:
             return found
     with turns.waiting():
         for wait in earlier:
@@ -58,7 +58,7 @@ async def find_recorded(engine: Engine, namespace: str, episode: str, turns: Tur
             with suppress(UnknownEpisode):
                 async with turns.again:
                     found = await apart(find_unfinished, database, namespace, episode)
-                if not found.lacks_last:
+                if not found.lacks_step:
                     return found
         await asyncio.sleep(last)
         async with turns.again:

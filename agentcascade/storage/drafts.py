@@ -36,8 +36,8 @@ class UnfinishedEpisode(NamedTuple):
     """What became of it, where it ended with its last step already."""
     started: datetime | None = None
     """When its first step began, as far as that is recorded."""
-    lacks_last: bool = False
-    """Its last decision is that of a step which collects, and the step is not there: it is on its way, perhaps."""
+    lacks_step: bool = False
+    """One before others is not there, or that of its last decision, which collects: it is on its way, perhaps."""
 
 
 def find_unfinished(database: Database, namespace: str, episode: str) -> UnfinishedEpisode:
@@ -67,7 +67,9 @@ def find_unfinished(database: Database, namespace: str, episode: str) -> Unfinis
         end = connection.execute(ended).first()
         mixed = connection.execute(select(func.count()).where(of_episode, decisions.c.mode == "cascade")).scalar_one()
     # One that ran out of the budget of active collection went on in mode cascade: its drafts are not the whole of it.
-    complete = [s["position"] for s in steps] == list(range(len(steps))) and not (steps and mixed)
+    positions = [s["position"] for s in steps]
+    has_gap = positions != list(range(len(steps)))
+    complete = not has_gap and not (steps and mixed)
     if not complete:
         log.warning("episode %s lacks a step, and will not be banked", episode[:80])
     starts = [s["created_at"] for s in steps[:1]]
@@ -91,7 +93,7 @@ def find_unfinished(database: Database, namespace: str, episode: str) -> Unfinis
         decision=decided["id"] if decided else "",
         judged=end.success if end is not None and is_ended else None,
         started=min(starts, default=None),
-        lacks_last=decided is not None and not is_ended and _lacks_draft(decided, {s["position"] for s in steps}),
+        lacks_step=not is_ended and (has_gap or (decided is not None and _lacks_draft(decided, set(positions)))),
     )
 
 

@@ -150,6 +150,25 @@ async def test_a_step_that_another_process_has_yet_to_write_is_waited_for(cascad
     other.close()
 
 
+async def test_a_step_before_others_that_another_process_has_yet_to_write_is_waited_for(
+    cascade: Cascade, tmp_path: Path
+) -> None:
+    """Its database was busy for longer than its answer waited; the next step was another process'."""
+    drafts: list[Draft] = []
+    with patch.object(DatabaseRecorder, "record_draft", lambda self, draft: drafts.append(draft)):
+        id = await play(cascade)
+    assert cascade.context.database is not None
+    other = DatabaseRecorder(cascade.context.database, tmp_path / "other.jsonl")
+    other.record_draft(drafts[1])
+    other.flush()
+    finding = asyncio.create_task(stateless.find_recorded(cascade.engine, "default", id))
+    await asyncio.sleep(0.2)
+    assert not finding.done()
+    other.record_draft(drafts[0])
+    assert [step.action for step in (await finding).steps] == ["look", "take the mug"]
+    other.close()
+
+
 async def test_nothing_is_waited_for_behind_a_step_that_broke_or_an_episode_that_ended(
     cascade: Cascade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
