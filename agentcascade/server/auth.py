@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentcascade.errors import InvalidKey, StorageError, describe
@@ -52,7 +53,7 @@ class Gate:
 
     async def enter(self, headers: Mapping[str, str], *, counted: bool = True) -> Tenant:
         """The tenant of a request. Raises `InvalidKey` and, where the request counts, `RateLimited`."""
-        if not await self.guarded():
+        if not await self.guarded(headers):
             return OPEN
         key = _of_all(await self._keys.check(api_key_of(headers)))
         if counted and key.requests_per_minute is not None:
@@ -61,7 +62,7 @@ class Gate:
 
     async def scrape(self, headers: Mapping[str, str]) -> None:
         """Let in who reads metrics. Raises `InvalidKey` for all but keys of metrics and admins'."""
-        if not await self.guarded():
+        if not await self.guarded(headers):
             return
         key = await self._keys.check(api_key_of(headers))
         if not (key.metrics or key.admin):
@@ -69,7 +70,7 @@ class Gate:
 
     async def viewer(self, headers: Mapping[str, str], session: str | None) -> Tenant:
         """Who looks at the dashboard: by key, or by the session that `sign_in` opened. Raises `InvalidKey`."""
-        if not await self.guarded():
+        if not await self.guarded(headers):
             return OPEN
         try:
             token = api_key_of(headers)
@@ -88,9 +89,16 @@ class Gate:
         """End the sessions of the key that this one was opened for. Raises `StorageError`: then none has ended."""
         await self._sessions.end(session)
 
-    async def guarded(self) -> bool:
-        """Whether a key is needed. Raises `StorageError` while nobody knows."""
-        return not self._open and await self._keys.any()
+    async def guarded(self, headers: Mapping[str, str] = MappingProxyType({})) -> bool:
+        """Whether a key is needed, by a request with these `headers`. Raises `StorageError` while nobody knows.
+
+        Who sends a key of ours is nobody's guest: another replica may have the first one, made a moment ago.
+        """
+        try:
+            token = api_key_of(headers)
+        except InvalidKey:
+            token = ""
+        return not self._open and await self._keys.any(token)
 
     async def _count(self, key: str, per_minute: int) -> None:
         """A database that does not answer limits nobody's rate."""

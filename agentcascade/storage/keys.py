@@ -167,10 +167,12 @@ class Keys:
             raise InvalidKey(REFUSED)
         return key
 
-    async def any(self) -> bool:
-        """`exist` for programs with an event loop."""
-        if not self._fresh():
-            await self._renew()
+    async def any(self, token: str = "") -> bool:
+        """`exist` for programs with an event loop. For who has a token, the first key may have been made just now."""
+        parts = None if self._known else TOKEN.fullmatch(token)
+        id = parts[1] if parts else ""
+        if not self._fresh(id):
+            await self._renew(id)
         return bool(self._known)
 
     async def check(self, token: str) -> ApiKey:

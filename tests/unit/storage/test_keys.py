@@ -17,10 +17,13 @@ from sqlalchemy import event
 
 from agentcascade.cli import main
 from agentcascade.errors import ConfigError, InvalidKey, StorageError
+from agentcascade.server.auth import OPEN, Gate
 from agentcascade.storage import Database, open_database
 from agentcascade.storage import keys as module
 from agentcascade.storage.budgets import DatabaseBudgets
 from agentcascade.storage.keys import TOKEN, Keys
+from agentcascade.storage.rate_limiter import RateLimiter
+from agentcascade.storage.sessions import Sessions
 from agentcascade.types import now
 
 
@@ -77,6 +80,31 @@ def test_guesses_neither_grow_what_is_remembered_nor_query_once_each(
             keys.authenticate(f"ac-{number:012x}-{'A' * 43}")
     assert len(seen) == 1
     assert len(keys._known) == 1
+
+
+async def test_who_sends_the_first_key_is_no_guest_where_none_was_known_a_moment_ago(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another replica's records, budgets and demonstrations would be those of the server's own namespace."""
+    monkeypatch.setattr(module, "REMEMBERED_SECONDS", 60.0)
+    monkeypatch.setattr(module, "NEW_SECONDS", 0.0)
+    here = Keys(database)
+    gate = Gate(here, RateLimiter(database), Sessions(here, "s" * 32), open=False)
+    assert await gate.enter({}) == OPEN
+    _, token = Keys(database).create("first", namespace="own")
+    assert (await gate.enter({"authorization": f"Bearer {token}"})).namespace == "own"
+    with pytest.raises(InvalidKey):
+        await gate.enter({})
+
+
+async def test_tokens_at_a_server_without_keys_do_not_query_once_each(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "NEW_SECONDS", 60.0)
+    keys, seen = Keys(database), queries(database)
+    for number in range(1000):
+        assert not await keys.any(f"ac-{number:012x}-{'A' * 43}")
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize(
