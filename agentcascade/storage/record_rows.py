@@ -15,7 +15,7 @@ from agentcascade.storage.upsert import replacing, upsert
 from agentcascade.types import Call, Decision, Draft, EpisodeEnd, Outcome, Recall, Shadow
 
 FIND_DECISIONS = select(decisions.c.id).where(decisions.c.id.in_(bindparam("ids", expanding=True)))
-INSERT_DECISION, INSERT_CALL = decisions.insert(), calls.insert()
+INSERTS = {table: table.insert() for table in (decisions, calls, recall_calls)}
 Record = Decision | Shadow | Draft | EpisodeEnd | Recall | Outcome
 
 
@@ -33,7 +33,7 @@ def write_records(connection: Connection, records: Sequence[Record]) -> list[Rec
         stored_ids = set(connection.execute(FIND_DECISIONS, {"ids": list(decided)}).scalars())
         new_decisions = [d for d in decided.values() if d.id not in stored_ids]
         if new_decisions:
-            connection.execute(INSERT_DECISION, [_decision_row(d) for d in new_decisions])
+            connection.execute(INSERTS[decisions], [_decision_row(d) for d in new_decisions])
         write_bills(connection, calls.c.decision, {d.id: d.calls for d in new_decisions})
     judged = _unbilled(connection, [end for end in ends if end.calls])
     if ends:
@@ -125,7 +125,7 @@ def write_bills(connection: Connection, owner: Column[Any], bills: Mapping[str, 
         for call in bill
     ]
     if rows:
-        connection.execute(INSERT_CALL if owner.table is calls else owner.table.insert(), rows)
+        connection.execute(INSERTS[owner.table], rows)
 
 
 def _write_shadows(connection: Connection, by_decision: Mapping[str, Shadow]) -> list[Shadow]:
