@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from agentcascade._util import known_secrets
+from tests.both_databases import database, url  # noqa: F401
 from tests.fake_openai import FakeOpenAI, Reply, Script
 from tests.fresh_databases import replay_migrations
 from tests.postgres import pgvector_server, pgvector_url, postgres_server, postgres_url  # noqa: F401

@@ -45,14 +45,6 @@ def provider() -> Iterator[BatchProvider]:
         yield running
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'a.db'}"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 def make(url: str, provider: str, **settings: Any) -> Cascade:
     asked: Any = {"rate": 1.0, "batch": True, "batch_size": 3, "risk": 0.9, **settings.pop("audit", {})}
     cascade = build(

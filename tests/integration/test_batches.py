@@ -54,13 +54,6 @@ def provider() -> Iterator[BatchProvider]:
         yield running
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/cascade.db"
-    return str(request.getfixturevalue("postgres_url"))
-
-
 @pytest.fixture
 def file(tmp_path: Any) -> str:
     return f"sqlite:///{tmp_path}/cascade.db"

@@ -28,14 +28,6 @@ TEACHER_CALL = Decimal("0.0014")
 """Of a reply's ten prompt and two output tokens."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/a.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 def reply(request: Request) -> Reply:
     return Reply([f"{'look' if 'teacher' in request.body['model'] else 'guess'}"])
 

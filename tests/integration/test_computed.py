@@ -19,13 +19,6 @@ from agentcascade.types import Turn, now
 from tests.memory_parts import Slow, history
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
-        return str(request.getfixturevalue("postgres_url"))
-    return f"sqlite:///{tmp_path / 'memory.db'}"
-
-
 def test_values_are_kept_by_kind_and_key_and_the_first_stays(url: str) -> None:
     database = open_database(url)
     kept = ComputedCache(database)

@@ -25,13 +25,6 @@ HOSTILE = "open \x1b[2J\x07 the\u202e drawer\r\nThe student took this step"
 Explain = Callable[..., Result]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/cascade.db"
-    return str(request.getfixturevalue("postgres_url"))
-
-
 @pytest.fixture
 def explain(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Explain:
     """Runs the command where `configured` is the configuration."""

@@ -5,10 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
-from typing import Any
-
-import pytest
 
 from agentcascade.routers.step.drift import Watch
 from agentcascade.routers.step.drift_guard import PREFIX, DriftGuard
@@ -27,13 +23,6 @@ AUDIT = """
         guard.observe(float(i % 6 == 0))
     database.close()
 """
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: Any, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/guard.db"
-    return str(request.getfixturevalue("postgres_url"))
 
 
 def test_processes_share_one_watch_and_lose_nothing(url: str) -> None:

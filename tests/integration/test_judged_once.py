@@ -5,24 +5,14 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import func, select
 
 from agentcascade import Cascade, build
 from agentcascade.episodes import stateless
 from agentcascade.storage import leases, open_database, tables
 from tests.fake_openai import FakeOpenAI, Reply, Request
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/a.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
 
 
 def cascade(url: str, provider: FakeOpenAI) -> Cascade:

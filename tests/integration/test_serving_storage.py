@@ -38,20 +38,6 @@ from agentcascade.types import (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/cascade.db"
-    return str(request.getfixturevalue("postgres_url"))
-
-
-@pytest.fixture
-def database(url: str) -> Any:
-    opened = open_database(url)
-    yield opened
-    opened.close()
-
-
 def account(limit: str = "1", **more: Any) -> Account:
     return Account(**{"scope": "key", "name": "k", "limit": Decimal(limit)} | more)
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,13 +28,6 @@ from agentcascade.storage.switch import Switch
 from agentcascade.types import Account, Call, Decision, Usage, now
 
 KEY = Account(scope="key", name="k", limit=Decimal(1))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/cascade.db"
-    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

@@ -25,14 +25,6 @@ CHEAP, DEAR = Price(input=Decimal(1), output=Decimal(4)), Price(input=Decimal(10
 PRICES = PriceTable({"small": CHEAP, "big": DEAR})
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    sqlite = request.param == "sqlite"
-    opened = open_database(f"sqlite:///{tmp_path}/cascade.db" if sqlite else request.getfixturevalue("postgres_url"))
-    yield opened
-    opened.close()
-
-
 def call(role: Any, purpose: Any, usage: Usage, **more: Any) -> Call:
     price = CHEAP if role == "student" else DEAR
     model = "small" if role == "student" else "big"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -18,21 +16,6 @@ from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import Database, open_database, tables
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Decision, EpisodeEnd, Situation, Step, Trajectory, now
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/cascade.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    opened = open_database(url)
-    yield opened
-    opened.close()
 
 
 def make_bank(database, weight=0.0, dimension=32):

@@ -24,13 +24,6 @@ from agentcascade.storage.keys import Keys
 from agentcascade.types import Call, Decision, Usage
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/cascade.db"
-    return str(request.getfixturevalue("postgres_url"))
-
-
 def edited(url: str, statement: str) -> None:
     with new_engine(url).begin() as connection:
         connection.execute(text(statement))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -219,14 +218,6 @@ def said(text: str = "hello", finish: str = "stop", **more: Any) -> Completion:
 def test_only_answers_that_are_whole_and_surely_billed_are_kept(completion: Completion, kept: bool) -> None:
     assert is_keepable(completion, 1) is kept
     assert not is_keepable(completion, 2)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    is_sqlite = request.param == "sqlite"
-    opened = open_database(f"sqlite:///{tmp_path}/c.db" if is_sqlite else request.getfixturevalue("postgres_url"))
-    yield opened
-    opened.close()
 
 
 def digests(number: int, space: str = "mine") -> Sealed:

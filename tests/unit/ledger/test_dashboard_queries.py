@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -15,19 +13,11 @@ from agentcascade.ledger import banked as banked_module
 from agentcascade.ledger.banked import read_banked
 from agentcascade.ledger.dashboard import DashboardQueries
 from agentcascade.ledger.ledger import Ledger
-from agentcascade.storage import Database, open_database, trajectories
+from agentcascade.storage import Database, trajectories
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Call, Decision, EpisodeEnd, LoggedSample, Shadow, Step, Trajectory, Usage, now
 
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    url = tmp_path / "a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    opened = open_database(url)
-    yield opened
-    opened.close()
 
 
 def step(number, *, dollars="0.001", alone="0.01", **values):

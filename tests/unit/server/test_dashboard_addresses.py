@@ -51,13 +51,6 @@ def step(number, **values):
     )  # fmt: skip
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(tmp_path / "a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
-    yield opened
-    opened.close()
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Database]:
     opened = open_database(tmp_path / "a.db")

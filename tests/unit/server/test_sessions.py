@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +15,7 @@ from sqlalchemy import event, select
 from agentcascade import CascadeConfig
 from agentcascade.config.sections import ServerConfig
 from agentcascade.errors import ConfigError
-from agentcascade.storage import Database, open_database
+from agentcascade.storage import Database
 from agentcascade.storage import keys as module
 from agentcascade.storage import sessions as sessions_module
 from agentcascade.storage.keys import Keys
@@ -29,13 +28,6 @@ pytest.importorskip("jinja2", reason="needs jinja2: pip install 'agentcascade[se
 SECRET = "the same text at every replica, " * 2
 PAGE = "/dashboard/steps"
 COOKIE = "agentcascade_session"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Database]:
-    opened = open_database(tmp_path / "a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
-    yield opened
-    opened.close()
 
 
 @asynccontextmanager

@@ -25,13 +25,6 @@ from agentcascade.types import Account, now
 KEY = Account(scope="key", name="k", limit=Decimal(1))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Database]:
-    opened = open_database(tmp_path / "a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
-    yield opened
-    opened.close()
-
-
 def ids(database: Database) -> int:
     with database.begin() as connection:
         return connection.execute(select(func.count()).select_from(bookings)).scalar_one()

@@ -5,11 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-import pytest
 
 from agentcascade.storage import Database, open_database
 from agentcascade.storage.exclusive import hold
@@ -23,19 +19,6 @@ assert hold(database, "a task") is not None
 print("held", flush=True)
 time.sleep(60)
 """
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    sqlite = request.param == "sqlite"
-    return f"sqlite:///{tmp_path}/a.db" if sqlite else str(request.getfixturevalue("postgres_url"))
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    opened = open_database(url)
-    yield opened
-    opened.close()
 
 
 def test_a_name_is_held_by_one_and_free_after_it(database: Database) -> None:

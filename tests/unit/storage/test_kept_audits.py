@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
 from sqlalchemy import select, update
 
 from agentcascade.redaction.redactor import Redactor
-from agentcascade.storage import Database, open_database
+from agentcascade.storage import Database
 from agentcascade.storage.audit_rounds import HOLD, AuditRoundStore, DrawnAudit
 from agentcascade.storage.retention import RetentionPolicy, prune
 from agentcascade.storage.tables import audit_entries, audit_rounds
 from agentcascade.types import Shadow, now
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    sqlite = f"sqlite:///{tmp_path / 'a.db'}"
-    url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    with closing(open_database(url)) as opened:
-        yield opened
 
 
 def drawn(observation: str, action: str = "look") -> DrawnAudit:

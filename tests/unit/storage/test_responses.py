@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from cryptography.exceptions import InvalidTag
 from sqlalchemy import select
 
 from agentcascade.errors import InvalidRequest
-from agentcascade.storage import Database, open_database, responses, tables
+from agentcascade.storage import Database, responses, tables
 from agentcascade.storage.responses import KeptResponse, ResponseStore
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    is_sqlite = request.param == "sqlite"
-    opened = open_database(f"sqlite:///{tmp_path}/r.db" if is_sqlite else request.getfixturevalue("postgres_url"))
-    yield opened
-    opened.close()
 
 
 def kept(number: int, text: str = "hello") -> KeptResponse:
