@@ -26,7 +26,6 @@ PINNED = ("-c", "constraints.txt")
 TESTS = ("-n", os.environ.get("WORKERS", "auto"), "--dist", "loadfile", "--no-loadscope-reorder")
 OF_PINNED = (
     "tests/unit/test_licences.py",  # LICENSES.md is of what constraints.txt pins
-    "tests/unit/test_typing.py::test_users_code_is_typed",  # our own lines on httpx, where openai 3 is typed by httpx2
     "tests/unit/test_imports.py::test_a_cascade_of_ones_own_models_loads_only_what_it_uses",  # openai 3 loads aiohttp
 )
 """What cannot hold at other versions than the pinned ones."""

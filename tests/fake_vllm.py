@@ -89,12 +89,7 @@ def main() -> None:
     worker = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep(600)  # worker of {NAME}"])
     print("INFO worker", worker.pid, flush=True)
     ThreadingHTTPServer.request_queue_size = 64  # else some wait a second to be let in
-    server = ThreadingHTTPServer(("127.0.0.1", int(PORT)), Handler)
-    if MODEL == "dies-later":
-        import threading
-
-        threading.Timer(1.5, lambda: __import__("os")._exit(9)).start()
-    server.serve_forever()
+    ThreadingHTTPServer(("127.0.0.1", int(PORT)), Handler).serve_forever()
 
 
 main()

@@ -206,7 +206,7 @@ def test_the_command_writes_a_log_and_plays_a_rule_and_a_resumed_run_writes_the_
     rule.write_text("router: {name: threshold, options: {n: 4, threshold: 0.75}}\nretrieval: {k: 2}\n")
 
     def bench(*more: str) -> list[str]:
-        sizes = ("--episodes", "2", "--demos", "6", "--embedder", "hashing:64", "--out", str(tmp_path / "run"))
+        sizes = ("--episodes", "1", "--demos", "3", "--embedder", "hashing:64", "--out", str(tmp_path / "run"))
         return ["bench", "alfworld", *sizes, *more]
 
     settings = ("--log-samples", "4", "--log-temperature", "0.1", "--log-temperature", "0.6", "--log-k", "2")
