@@ -252,6 +252,19 @@ async def test_a_cancelled_call_closes_its_connection() -> None:
         await model.aclose()
 
 
+async def test_a_connection_that_was_idle_for_longer_than_a_read_may_take_is_used_again() -> None:
+    """aiohttp 3.14.0 and 3.14.1 went on with the time limit of an answer that was read: the next request "timed out"
+    in a millisecond, and was booked as one that may have been billed (aio-libs/aiohttp 12953)."""
+    with Provider(says({"content": "x" * 60_000})) as provider:
+        client = http_client.model_client(1.0)
+        for pause in (1.3, 0):
+            answer = await client.post(f"{provider.url}/chat/completions", json={"model": "m", "messages": ASK})
+            assert len(answer.text) > 60_000
+            await asyncio.sleep(pause)
+        await client.aclose()
+    assert len(provider.headers) == 2
+
+
 async def test_connections_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with Provider(says({"content": "hello"})) as provider:
         model = MODELS["chat"](provider.url)
