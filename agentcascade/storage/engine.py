@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
 from agentcascade._util import known_secrets
@@ -23,6 +23,8 @@ log = logging.getLogger("agentcascade.storage")
 BUSY_SECONDS = 20
 LIBPQ_OPTIONS = {"connect_timeout": 10, "tcp_user_timeout": 15_000, "keepalives_idle": 15, "keepalives_interval": 5}
 """A connection into a network that loses everything ends, instead of waiting for a quarter of an hour."""
+READ_ONLY = "25006"
+"""PostgreSQL's code of a write that is refused by a standby."""
 POOLED = "pooled"
 """In the `info` of a connection to PostgreSQL: whether a pooler is in between."""
 _warned_of: set[Path] = set()
@@ -52,6 +54,7 @@ def new_engine(url: str | Path) -> Engine:
             connect = {k: v for k, v in LIBPQ_OPTIONS.items() if k not in parsed.query}
             engine = create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=10, connect_args=connect)
             event.listen(engine, "connect", _set_up_postgres)
+            event.listen(engine, "handle_error", _leave_standby)
             return engine
     except (ImportError, NoSuchModuleError) as error:
         raise MissingExtra("psycopg", "postgres", "a PostgreSQL database") from error
@@ -107,6 +110,12 @@ def _set_up_postgres(connection: Any, record: Any) -> None:
         connection.prepare_threshold = None
 
 
+def _leave_standby(context: ExceptionContext) -> None:
+    """Connect anew after a failover: connections to a server that is a standby now live on, and refuse every write."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
+
+
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     """WAL lets readers and one writer work at once; FULL makes a commit survive a power loss too."""
     connection.isolation_level = None  # SQLAlchemy's "begin" event starts transactions, DDL included
@@ -148,6 +157,8 @@ def explain(error: Exception, engine: Engine) -> StorageError:
     words = without_secrets(str(cause))
     if "not a database" in words or "malformed" in words or "encrypted" in words:
         return CorruptDatabase(f"{where} is not a readable database ({words}): restore a backup, or move it away")
+    if getattr(cause, "sqlstate", None) == READ_ONLY:
+        return StorageError(f"{where} is read-only ({words}): is it a standby?")
     if isinstance(error, OperationalError) and engine.dialect.name == "postgresql":
         return StorageError(f"{where} cannot be reached ({describe(cause)}): is the server running, and the URL right?")
     if isinstance(error, DatabaseError) and ("readonly" in words or "unable to open" in words):
