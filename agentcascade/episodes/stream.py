@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -52,12 +53,17 @@ class StepStream:
         render_decision: Callable[[Decision], Any] = lambda decision: decision,
     ) -> None:
         self._queue: asyncio.Queue[Delta | None] = asyncio.Queue()
-        self._task = asyncio.ensure_future(work(self._queue.put_nowait))
-        self._task.add_done_callback(lambda _: self._queue.put_nowait(None))
+        self._begun = asyncio.Event()
+        self._task = asyncio.ensure_future(work(self._put))
+        self._task.add_done_callback(lambda _: self._put(None))
         self._teacher, self._usage_apart, self._render_decision = teacher, usage_apart, render_decision
         self._chunks = self._run()
         self._first: dict[str, Any] | None = None
         self.answer: Answer | None = None
+
+    def _put(self, delta: Delta | None) -> None:
+        self._queue.put_nowait(delta)
+        self._begun.set()
 
     async def _run(self) -> AsyncIterator[dict[str, Any]]:
         id = new_id("chatcmpl")
@@ -93,9 +99,16 @@ class StepStream:
             return first
         return await self._chunks.__anext__()
 
-    async def begin(self) -> None:
-        """Wait for the first chunk; raises what went wrong before it, while a status can still say so."""
-        self._first = await self._chunks.__anext__()
+    async def begin(self, seconds: float | None = None) -> None:
+        """Wait for the first chunk, `seconds` at most; raises what went wrong before, while a status can still say so.
+
+        None: as long as it takes.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._begun.wait()
+        if self._begun.is_set():
+            self._first = await self._chunks.__anext__()
 
     async def aclose(self) -> None:
         """Stop: cancels what is under way upstream."""

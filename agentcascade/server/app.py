@@ -178,7 +178,7 @@ def _routes(
     callers = callers_cascade(cascades, settings)
     app.state.feedback = feedback = FeedbackRoute(cascades, gate, settings.feedback_seconds)
     cascades = nameable(cascades)
-    app.state.steps = steps = StepRoutes(cascades, gate, settings.max_requests, callers)
+    app.state.steps = steps = StepRoutes(cascades, gate, settings.max_requests, settings.keepalive_seconds, callers)
     ready, chat = Readiness(database), ChatProtocol()
     started = int(time.time())
 

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from agentcascade.episodes import identity
 from agentcascade.episodes.response_json import as_json
 from agentcascade.server import wire
+from agentcascade.server.keepalive import COMMENT
 from agentcascade.server.problem import Problem
 from agentcascade.server.wire_protocol import Caller, StepRequest
 from agentcascade.step.answer_options import dropped
@@ -24,6 +25,7 @@ class ChatProtocol:
     """Chat Completions, which the core itself speaks."""
 
     api: Api = "chat"
+    keepalive = COMMENT
 
     async def read(self, body: bytes, caller: Caller) -> tuple[str, dict[str, Any]]:
         data = wire.parse_body(body, wire.ChatRequest)

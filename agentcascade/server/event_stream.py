@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from agentcascade.server.errors import Problem, Refused, explain
+from agentcascade.server.keepalive import KeepAlive
 
 T = TypeVar("T")
 RunningTasks = set[asyncio.Future[Any]]
@@ -20,7 +21,7 @@ RunningTasks = set[asyncio.Future[Any]]
 class EventStream(Response):
     """Server-sent events. A client that goes away, also between two events, closes `stack` at once.
 
-    An error that comes after the first event is an event too, made by `error_event`, and the last.
+    An error that comes after the head was sent is an event too, made by `error_event`, and the last.
     """
 
     media_type = "text/event-stream"
@@ -32,6 +33,7 @@ class EventStream(Response):
         headers: Mapping[str, str],
         all_work: RunningTasks,
         error_event: Callable[[Problem], bytes],
+        keepalive: KeepAlive,
     ) -> None:
         super().__init__(headers={**headers, "x-accel-buffering": "no"})
         del self.headers["content-length"]
@@ -39,6 +41,7 @@ class EventStream(Response):
         self._stack = stack
         self._all_work = all_work
         self._error_event = error_event
+        self._keepalive = keepalive
 
     async def __call__(
         self,
@@ -48,8 +51,9 @@ class EventStream(Response):
     ) -> None:
         async def push() -> None:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            async for event in self._with_error():
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+            async with self._keepalive.sending(send) as send_event:
+                async for event in self._with_error():
+                    await send_event(event)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         async with self._stack:

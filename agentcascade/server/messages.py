@@ -49,6 +49,7 @@ class MessagesProtocol:
     """Messages, as the proxy speaks it."""
 
     api: Api = "messages"
+    keepalive = b'event: ping\ndata: {"type": "ping"}\n\n'
 
     async def read(self, body: bytes, caller: Caller) -> tuple[str, dict[str, Any]]:
         data = wire.parse_body(body, MessagesRequest)

@@ -14,6 +14,7 @@ from agentcascade.episodes.responses_api import ResponsesStep, Shelf, begin_step
 from agentcascade.messages import text_of
 from agentcascade.server import wire
 from agentcascade.server.errors import explain, invalid
+from agentcascade.server.keepalive import COMMENT
 from agentcascade.server.problem import Problem
 from agentcascade.server.responses_body import ResponsesRequest
 from agentcascade.server.wire_protocol import Caller, StepRequest
@@ -44,6 +45,7 @@ class ResponsesProtocol:
     """
 
     api: Api = "responses"
+    keepalive = COMMENT
 
     def __init__(self, store: ResponseStore, *, stores: bool) -> None:
         self._store, self._stores = store, stores

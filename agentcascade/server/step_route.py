@@ -16,6 +16,7 @@ from agentcascade.episodes import identity
 from agentcascade.server import wire
 from agentcascade.server.errors import Problem, Refused, invalid
 from agentcascade.server.event_stream import EventStream, RunningTasks, unless_gone
+from agentcascade.server.keepalive import KeepAlive
 from agentcascade.server.wire_protocol import Caller, StepRequest, WireProtocol
 from agentcascade.step.effort_ceiling import HEADER as CEILING_HEADER
 from agentcascade.step.effort_ceiling import OPTION as CEILING
@@ -31,15 +32,23 @@ if TYPE_CHECKING:
 
 
 class StepRoutes:
-    """Answers requests with the cascade that their `model` names; at most `max_requests` at once, of all protocols."""
+    """Answers requests with the cascade that their `model` names; at most `max_requests` at once, of all protocols.
+
+    A stream that is silent for `keepalive_seconds` is kept alive; 0: it is not.
+    """
 
     def __init__(
-        self, cascades: Mapping[str, Cascade], gate: Gate, max_requests: int, callers: CallersCascade | None = None
+        self,
+        cascades: Mapping[str, Cascade],
+        gate: Gate,
+        max_requests: int,
+        keepalive_seconds: float,
+        callers: CallersCascade | None = None,
     ) -> None:
         self._cascades = cascades
         self._callers = callers
         self._gate = gate
-        self._max = max_requests
+        self._max, self._keepalive_seconds = max_requests, keepalive_seconds or None
         self._under_way = 0
         self._work: RunningTasks = set()
         self._nobody = asyncio.Event()
@@ -138,10 +147,11 @@ class StepRoutes:
             stream = await stack.enter_async_context(
                 episode.stream(step.messages, tools=step.tools, render_decision=wire.decision_fields, **step.options)
             )
-            await unless_gone(request, stream.begin(), self._work)
+            await unless_gone(request, stream.begin(self._keepalive_seconds), self._work)
             headers = {"x-agentcascade-episode": episode.id}
             events = protocol.events(step, stream)
-            return EventStream(events, stack.pop_all(), headers, self._work, protocol.error_event)
+            keepalive = KeepAlive(protocol.keepalive, self._keepalive_seconds)
+            return EventStream(events, stack.pop_all(), headers, self._work, protocol.error_event, keepalive)
 
 
 def with_ceiling(step: StepRequest, headers: Mapping[str, str]) -> StepRequest:

@@ -55,6 +55,9 @@ class WireProtocol(Protocol):
     api: Api
     """By which `passthrough` knows whose API it is."""
 
+    keepalive: bytes
+    """An event that says nothing, for a stream on which nothing comes for long."""
+
     async def read(self, body: bytes, caller: Caller) -> tuple[str, Any]:
         """(name of the model that is asked for, the request as this protocol reads it).
 

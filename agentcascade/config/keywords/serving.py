@@ -42,6 +42,7 @@ class ServerKeywords(TypedDict, total=False):
     header_seconds: float
     body_seconds: float
     feedback_seconds: float
+    keepalive_seconds: float
     store_responses: bool
     shutdown_seconds: float
     passthrough: str

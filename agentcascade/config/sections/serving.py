@@ -87,6 +87,12 @@ class ServerConfig(Section):
     feedback_seconds: float = Field(
         default=30.0, gt=0, description="a feedback's answer; one that takes longer goes on, and its client asks again"
     )
+    keepalive_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        description="after which a silent stream is sent a keep-alive, so that no balancer cuts it off; 0: never. What "
+        "goes wrong after the first is an event, since its status was sent",
+    )
     store_responses: bool = Field(
         default=True, description="keep what a Responses request lets be stored, for retention.responses days"
     )
