@@ -16,6 +16,7 @@ from sqlalchemy import text
 from agentcascade.errors import ConfigError, EmbeddingError, MissingExtra
 from agentcascade.retrievers.grouping import Hit, best_per_group, check_keys, check_rows
 from agentcascade.retrievers.pgvector_table import KeyTable, part_of
+from agentcascade.storage.engine import POOLED
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -32,6 +33,9 @@ OVERFETCH = 24
 CANDIDATES, MOST_CANDIDATES, STEPS_A_CANDIDATE = 200, 1000, 400
 """What a search of an index keeps in view: one in so many steps, or recall falls with the size of a namespace"""
 ADDED_AT_ONCE = 500
+_SETTINGS = text(
+    "SELECT set_config('hnsw.ef_search', :most, :local), set_config('hnsw.iterative_scan', 'relaxed_order', :local)"
+)
 
 
 class PgvectorRetriever:
@@ -100,7 +104,7 @@ class PgvectorRetriever:
         if k < 1:
             return []
         parameters = self._parameters(namespace, key, exclude)
-        with self._database.reading() as connection:
+        with self._keys.asking() as connection:
             _register(connection)
             state = self._keys.state(connection, namespace)
             if state == "indexed":
@@ -194,8 +198,11 @@ def in_view(size: int) -> int:
 
 
 def _prepare(connection: Connection, candidates: int) -> None:
-    """How far the searches of a connection go: it goes on in the index until enough is found."""
-    if connection.info.get("hnsw") != candidates:
-        for setting in (f"hnsw.ef_search = {candidates:d}", "hnsw.iterative_scan = relaxed_order"):
-            connection.exec_driver_sql(f"SET {setting}")
+    """How far the searches of a connection go: it goes on in the index until enough is found.
+
+    Behind a pooler the setting is the transaction's, since the next one may be another session's.
+    """
+    pooled = bool(connection.info.get(POOLED))
+    if pooled or connection.info.get("hnsw") != candidates:
+        connection.execute(_SETTINGS, {"most": str(candidates), "local": pooled})
         connection.info["hnsw"] = candidates

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import threading
 import time
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from sqlalchemy import text
 from agentcascade._util import forking
 from agentcascade.errors import StorageError
 from agentcascade.storage.engine import POOLED
+from agentcascade.storage.exclusive import hold
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -28,8 +30,8 @@ BUILDING_MEMORY = 1 << 30
 takes many times longer."""
 NODE_BYTES = 900
 """What a key takes beside itself while its index is made"""
-SETUP_LOCK, BUILD_LOCK = 0x61676363, 0x61676364
-"""PostgreSQL's advisory locks of whoever makes the tables, or an index."""
+SETUP_LOCK = 0x61676363
+"""PostgreSQL's advisory lock of whoever makes the tables."""
 MARKS = "step_key_marks"
 OWN = "to_regclass(format('%I.%I', current_schema(), CAST(:name AS text)))"
 """What goes by a name in this bank's schema; others on the search path may have it, too."""
@@ -59,10 +61,7 @@ class KeyTable:
 
     def _set_up(self) -> None:
         with self._database.begin() as connection:
-            if connection.info.get(POOLED):
-                log.warning(
-                    "pgvector: there is a pooler before the database: it has to keep a connection for a session"
-                )
+            self._pooled = bool(connection.info.get(POOLED))
             if connection.execute(text(f"SELECT {OWN}"), {"name": self.name}).scalar():
                 return
         try:
@@ -86,6 +85,10 @@ class KeyTable:
                 f"CREATE INDEX IF NOT EXISTS {self.name}_tr ON {self.name} (trajectory)",
             ):
                 connection.execute(text(statement))
+
+    def asking(self) -> AbstractContextManager[Connection]:
+        """A connection that keeps its settings: to itself, or behind a pooler for a transaction."""
+        return self._database.begin() if self._pooled else self._database.reading()
 
     @property
     def watermark(self) -> int:
@@ -141,7 +144,7 @@ class KeyTable:
     def build_behind(self, namespace: str) -> None:
         def build() -> None:
             try:
-                self._build(namespace)
+                self._build(namespace, waits=False)
             except StorageError as error:  # searches go on without it
                 log.warning("pgvector: no index for namespace %r yet (%s)", namespace, error)
 
@@ -150,30 +153,37 @@ class KeyTable:
                 self._building = threading.Thread(target=build, name="pgvector-index")
                 self._building.start()
 
-    def _build(self, namespace: str) -> None:
-        """Make a namespace's index, without holding anybody up; one process does it, the others wait."""
+    def _build(self, namespace: str, *, waits: bool = True) -> None:
+        """Make a namespace's index without holding anybody up; where another process makes one, wait or leave it.
+
+        One is made at a time in all of the table: of two that wait for each other's statements PostgreSQL ends one.
+        """
         index, part = self._index(namespace), part_of(namespace)
-        with self._database.reading() as connection:
-            # not a lock that waits: whoever makes an index waits for all statements that began before
-            lock = {"kind": BUILD_LOCK, "part": part % 2**31}
-            while not connection.execute(text("SELECT pg_try_advisory_lock(:kind, :part)"), lock).scalar():
-                time.sleep(0.2)
-            try:
-                if not self._indexed(connection, namespace):
-                    self._make_room(connection, namespace)
-                    connection.execute(text("SET max_parallel_maintenance_workers = 0"))
-                    connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {index}"))  # of one that was killed
-                    connection.execute(
-                        text(
-                            f"CREATE INDEX CONCURRENTLY {index} ON {self.name} USING hnsw (key halfvec_ip_ops) "
-                            f"WHERE part = {part:d}"
+        # not a lock that waits: whoever makes an index waits for all statements that began before
+        while (release := hold(self._database, f"indexes of {self.name}")) is None:
+            if not waits:
+                time.sleep(RECHECK_SECONDS)  # not asked for again by the very next search
+                return
+            time.sleep(0.2)
+        try:
+            with self._database.reading() as connection:
+                try:
+                    if not self._indexed(connection, namespace):
+                        self._make_room(connection, namespace)
+                        connection.execute(text("SET max_parallel_maintenance_workers = 0"))
+                        connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {index}"))  # of one that was killed
+                        connection.execute(
+                            text(
+                                f"CREATE INDEX CONCURRENTLY {index} ON {self.name} USING hnsw (key halfvec_ip_ops) "
+                                f"WHERE part = {part:d}"
+                            )
                         )
-                    )
-                    connection.execute(text(f"ANALYZE {self.name}"))
-            finally:
-                connection.execute(text("RESET maintenance_work_mem"))
-                connection.execute(text("RESET max_parallel_maintenance_workers"))
-                connection.execute(text("SELECT pg_advisory_unlock(:kind, :part)"), lock)
+                        connection.execute(text(f"ANALYZE {self.name}"))
+                finally:
+                    connection.execute(text("RESET maintenance_work_mem"))
+                    connection.execute(text("RESET max_parallel_maintenance_workers"))
+        finally:
+            release()
         self._states.pop(namespace, None)
 
     def _make_room(self, connection: Connection, namespace: str) -> None:

@@ -73,8 +73,9 @@ def _hold_advisory(database: Database, key: int) -> Release | None:
     except SQLAlchemyError as error:
         raise StorageError(f"the database cannot be asked for a lock: {describe(error)}") from error
     try:
-        lock = "SELECT pg_try_advisory_xact_lock(:key)" if pooled else "SELECT pg_try_advisory_lock(:key)"
-        held = bool(connection.execute(text(lock), {"key": key}).scalar())
+        # Without parameters: else its portal keeps a snapshot, and CREATE INDEX CONCURRENTLY waits for it.
+        lock = f"SELECT pg_try_advisory{'_xact' if pooled else ''}_lock({key:d})"
+        held = bool(connection.exec_driver_sql(lock).scalar())
     except BaseException:
         connection.close()
         raise

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.retrievers.pgvector import PgvectorRetriever
 from agentcascade.storage import Database, open_database, trajectories
+from agentcascade.storage.exclusive import hold
 from agentcascade.storage.schemas import within_schema
 from agentcascade.types import Demonstration, Situation, Step, Trajectory
 
@@ -236,6 +238,7 @@ def test_only_a_large_namespace_has_an_index_and_its_searches_use_it_with_little
     banked(database, small, 5_000, 20)
     retriever.add(small, np.arange(80) + 10_000, np.arange(80) // 4 + 5_000, keys[:80])
     retriever.settle()
+    database.engine.dispose()  # the server counts a session's searches when another asks only after a while
     with database.begin() as connection:
         found = text("SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%USING hnsw%'")
         assert connection.execute(found).scalar() == 1
@@ -266,6 +269,46 @@ def test_a_namespace_that_grew_gets_its_index_behind_the_searches(database: Data
     other.close()
     assert retriever.recall("default", key[None], 6) >= 5 / 6
     assert len(before) == 6
+
+
+def test_processes_that_make_indexes_of_several_namespaces_do_not_wait_for_each_other_in_a_circle(
+    database: Database,
+) -> None:
+    keys = np.random.default_rng(0).normal(size=(1_000, 24)).astype(np.float32)
+    banked(database, "", 0, 1_000)
+    others = [open_database(database.engine.url.render_as_string(hide_password=False)) for _ in range(6)]
+    makers = [PgvectorRetriever(24, database=other, space="circle", exact_below=40) for other in others]
+    for number, maker in enumerate(makers):
+        maker.add(f"space {number}", np.arange(1_000) + 1_000 * number, np.arange(1_000), keys)
+    with ThreadPoolExecutor(6) as threads:
+        for made in [threads.submit(maker.settle) for maker in makers]:
+            made.result()  # StorageError: PostgreSQL ended one that waited in a circle
+    with database.reading() as connection:
+        assert {makers[0]._keys.state(connection, f"space {number}") for number in range(6)} == {"indexed"}
+    for other in others:
+        other.close()
+
+
+def test_an_index_is_left_to_the_process_that_makes_one_and_asked_for_again_later(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pgvector_table, "RECHECK_SECONDS", 0.0)
+    retriever = PgvectorRetriever(24, database=database, space="left", exact_below=40)
+    keys = np.random.default_rng(0).normal(size=(60, 24)).astype(np.float32)
+    banked(database, "", 0, 60)
+    retriever.add("", np.arange(60), np.arange(60), keys)
+    release = hold(database, f"indexes of {retriever.table}")
+    assert release is not None
+    assert len(retriever.search("", keys[0], 6)) == 6
+    building = retriever._keys._building
+    assert building is not None
+    building.join(60)  # it does not wait for hours, as the other may
+    assert not building.is_alive()
+    release()
+    assert len(retriever.search("", keys[0], 6)) == 6
+    retriever.settle()
+    with database.reading() as connection:
+        assert retriever._keys.state(connection, "") == "indexed"
 
 
 def test_an_index_is_made_with_the_memory_that_it_needs_and_the_server_allows(
@@ -300,6 +343,7 @@ def test_a_larger_index_is_searched_further(database: Database, monkeypatch: pyt
     for name, size in (("small", 60), ("large", 1_200), ("small", 0)):
         retriever.add(name, np.arange(size) + size * 10, np.arange(size), keys[:size])
         retriever.settle()
+        database.engine.dispose()
         assert len(retriever.search(name, keys[0], 6)) == 6
         with database.reading() as connection:  # the pool's one connection, which searched
             used.append(connection.execute(text("SHOW hnsw.ef_search")).scalar())
