@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from agentcascade._util.bounds import off_loop
 from agentcascade._util.lru_cache import LRUCache
 from agentcascade._util.threads import apart
-from agentcascade.bank.embedding_space import check_embedding_model, reembed, text_vectors
+from agentcascade.bank.embedding_space import check_embedding_model, embed_banked, reembed, text_vectors
 from agentcascade.bank.step_index import StepIndex
 from agentcascade.bank.windows import cut_window, same_actions
 from agentcascade.errors import BankError
@@ -332,5 +332,6 @@ class Bank:
             EmbeddingError: When a text cannot be embedded.
             StorageError: When the database fails. The bank is as it was in both cases.
         """
+        vectors = embed_banked(self.database, self.embedder, self._texts)
         with self._index.lock, self.database.begin(write=True) as connection:
-            return reembed(connection, self.embedder, self._texts)
+            return reembed(connection, self.embedder, self._texts, vectors)

@@ -328,6 +328,26 @@ async def test_a_bank_embedded_anew_by_another_process_is_noticed(database):
         await old.refresh()
 
 
+async def test_others_bank_while_all_is_embedded_anew(database):
+    old = make(database, HashEmbedder(32))
+    await old.add_many([trajectory(f"goal {i}", "sink") for i in range(3)])
+    late = [trajectory("heat egg", "oven", id="late")]
+
+    class Embedder(CountingEmbedder):
+        def embed(self, texts):
+            if late:
+                old._add([late.pop()])  # an error, where whoever embeds holds the database meanwhile
+            return super().embed(texts)
+
+    bank = make(database, Embedder(16))
+    assert await asyncio.to_thread(bank.reembed) == 6
+    banked = ["goal 0", "goal 1", "goal 2", "sink", "heat egg", "oven"]
+    assert sorted(text for batch in bank.embedder.batches for text in batch) == sorted(banked), "each of them once"
+    assert len(bank.embedder.batches) == 2
+    (found, _) = (await bank.retrieve(Situation(goal="heat egg", observation="oven"), 2)).demonstrations
+    assert (found.trajectory, found.score) == ("late", pytest.approx(2 / 3, abs=1e-5))
+
+
 async def test_an_empty_bank_may_change_its_embedder(database):
     await make(database, HashEmbedder(32)).add(trajectory("clean mug", "sink", id="t1"))
     Catalog(database).remove("t1")
