@@ -49,6 +49,7 @@ class Batches:
         namespace: str,
         accounts: Sequence[Account] = (),
         on_keys: Callable[[Sequence[str]], Awaitable[None]] | None = None,
+        own: str = "",
     ) -> list[BatchAnswer]:
         """The answers to all requests, which takes up to a day; those that are under way already are not sent again.
 
@@ -61,6 +62,7 @@ class Batches:
             namespace: Whose money it is.
             accounts: Budgets into which the worst case must fit.
             on_keys: Gets the key of each request's first sample before anything is sent, for `answers_to`.
+            own: Tells these requests from equal ones of whoever says something else: each has its own answer.
 
         Returns:
             One answer for each request, in their order; all that was answered is billed. Keep them, then `take` them.
@@ -73,7 +75,7 @@ class Batches:
             Exception: What the provider's client raises.
         """
         provider = self.poller.provider(model)
-        parts = {p.key: p for p in self._parts(model, provider, requests, accounts, namespace)}
+        parts = {p.key: p for p in self._parts(model, provider, requests, accounts, namespace, own)}
         if parts:
             await provider.check()
         if on_keys is not None:
@@ -133,6 +135,7 @@ class Batches:
         requests: Sequence[BatchRequest],
         accounts: Sequence[Account],
         namespace: str,
+        own: str,
     ) -> Iterator[RequestPart]:
         """The requests as their provider gets them, each with a key of its own, the same at every run of a namespace.
 
@@ -145,7 +148,7 @@ class Batches:
                 call, options = self.poller.door.plan(model, request.messages, given, accounts)
                 body = provider.body(request.messages, options)
                 whole = {"namespace": namespace, "model": model.name, "at": address, "body": body}
-                digest = blake2b(write_line(whole), digest_size=24)
+                digest = blake2b(write_line(whole | {"own": own} if own else whole), digest_size=24)
                 number = seen[digest.hexdigest()]
                 seen[digest.hexdigest()] += 1
                 yield RequestPart(index, f"{digest.hexdigest()}-{number}", body, call)

@@ -12,7 +12,7 @@ from agentcascade.prompts.prompts import Prompts
 from agentcascade.protocols import ChatModel
 from agentcascade.step.audit_together import AuditQuestion, groups_of, read_shared, shared_call
 from agentcascade.step.kept_rounds import AskedBy, KeptRounds
-from agentcascade.types import Account, Completion, Message
+from agentcascade.types import Account, Completion, Message, new_id
 
 if TYPE_CHECKING:
     from agentcascade.batches.run import Batches
@@ -48,6 +48,9 @@ class RoundQuestions:
     async def ask(self, asked: Mapping[int, AuditQuestion], kept_round: str) -> list[BatchAnswer | Exception]:
         """The answers, in the order of the questions; one batch for each teacher, namespace and set of budgets.
 
+        Each question has an answer of its own, paid by who asked, whatever other rounds ask: what one of them has taken
+        nobody else would find.
+
         Args:
             asked: By their indices in the round.
             kept_round: Its id in the database, where it is kept.
@@ -58,15 +61,19 @@ class RoundQuestions:
             groups.setdefault((id(question.model), question.namespace, question.accounts), []).append(index)
             self._models[id(question.model)] = question.model
         answers: dict[int, BatchAnswer | Exception] = {}
+        own = kept_round or new_id("ar")
 
         async def ask(indices: Sequence[int]) -> None:
             asking = AskedBy(self._kept, kept_round, [places[i] for i in indices])
-            answers.update(zip(indices, await self._ask_group([questions[i] for i in indices], asking)))
+            group = [questions[i] for i in indices]
+            answers.update(zip(indices, await self._ask_group(group, asking, f"{own}:{indices[0]}")))
 
         await asyncio.gather(*(ask(indices) for indices in groups.values()))
         return [answers[index] for index in range(len(questions))]
 
-    async def _ask_group(self, questions: Sequence[AuditQuestion], asking: AskedBy) -> list[BatchAnswer | Exception]:
+    async def _ask_group(
+        self, questions: Sequence[AuditQuestion], asking: AskedBy, own: str
+    ) -> list[BatchAnswer | Exception]:
         """The answers to questions that are paid alike; what a shared request did not answer is sent again, alone."""
         groups = groups_of(questions, self._settings)
         alone = [group[0] for group in groups if len(group) == 1]
@@ -77,7 +84,7 @@ class RoundQuestions:
         requests = [(first, messages, _without_timeout(options)) for messages, options, _ in calls]
         asked = [group for group in groups if len(group) > 1]
         codes = [call[2].codes for call in calls]
-        given = await self._send_all(requests, lambda keys: asking.note(keys, asked, codes))
+        given = await self._send_all(requests, lambda keys: asking.note(keys, asked, codes), own)
         for group, of_call, call, answer in zip(asked, shared, calls, given):
             parts: Sequence[Completion | None] = [None] * len(group)
             if not isinstance(answer, Exception) and answer.completion is not None:
@@ -90,13 +97,14 @@ class RoundQuestions:
                     answers[index] = answer._replace(completion=part)
         again = [(questions[i], questions[i].messages, questions[i].options) for i in alone]
         single = [[i] for i in alone]
-        answers.update(zip(alone, await self._send_all(again, lambda keys: asking.note(keys, single))))
+        answers.update(zip(alone, await self._send_all(again, lambda keys: asking.note(keys, single), own)))
         return [answers[index] for index in range(len(questions))]
 
     async def _send_all(
         self,
         asked: Sequence[tuple[AuditQuestion, Sequence[Message], Mapping[str, Any]]],
         note: Callable[[Mapping[int, str]], Awaitable[None]],
+        own: str,
     ) -> list[BatchAnswer | Exception]:
         """The answers to these requests; `note` gets each one's key, by its index, before it is sent."""
         requests: dict[int, BatchRequest] = {}
@@ -109,7 +117,7 @@ class RoundQuestions:
                 answers[index] = error
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                given = await self._complete(asked[0][0], requests, note) if requests else []
+                given = await self._complete(asked[0][0], requests, note, own) if requests else []
             answers.update(zip(requests, given))
         except StorageError:  # what was sent is asked for when the database is there again
             raise
@@ -122,6 +130,7 @@ class RoundQuestions:
         first: AuditQuestion,
         requests: Mapping[int, BatchRequest],
         note: Callable[[Mapping[int, str]], Awaitable[None]],
+        own: str,
     ) -> list[BatchAnswer]:
         return await self._batches.complete_all(
             first.model,
@@ -132,6 +141,7 @@ class RoundQuestions:
             namespace=first.namespace,
             accounts=first.accounts,
             on_keys=lambda keys: note(dict(zip(requests, keys))),
+            own=own,
         )
 
 

@@ -28,6 +28,7 @@ from agentcascade.steplog.audits import count_audits
 from agentcascade.steplog.database import export
 from agentcascade.storage import Database, open_database
 from agentcascade.storage.audit_rounds import AuditRoundStore, DrawnAudit
+from agentcascade.storage.batches import BatchStore
 from agentcascade.storage.retention import RetentionPolicy, prune
 from agentcascade.storage.tables import audit_entries, audit_rounds
 from agentcascade.types import now
@@ -129,6 +130,24 @@ async def test_the_next_process_judges_what_a_killed_one_has_sent(url: str, prov
         assert count_audits(database)[:2] == (3, 1)
         logged = {step.episode: step.teacher for step in export(database, kinds=("audit",))}
     assert logged == {"e0": "look", "e1": "wait", "e3": "mail [email]"}
+
+
+async def test_equal_requests_of_two_processes_are_judged_by_an_answer_each(url: str, provider: BatchProvider) -> None:
+    """One that is there judges its own, which says nothing of those that a killed one has sent."""
+    provider.answer = lambda b: (200, completion(b, ["look"]))
+    killed_between_sending_and_judging(url, provider)
+    with closing(open_database(url)) as database, database.begin(write=True) as connection:
+        connection.execute(update(audit_rounds).values(held_until=now() + timedelta(minutes=5)))
+    seen = Seen()
+    async with make(url, provider.url, observer=seen) as other:
+        await take_steps(other)
+        await other.settle(batches=True)
+    assert [loss for _, loss, *_ in seen.audits] == [0, 0, 0, 1]
+    let_a_while_pass(url)
+    assert await judged_by_the_next(url, provider) == [0, 0, 0, 1]
+    assert [len(held.requests) for held in provider.batches.values()] == [3, 3]
+    with closing(open_database(url)) as database:
+        assert BatchStore(database).bill()[:2] == (2, 6)
 
 
 async def test_audits_that_shared_a_request_are_told_apart(url: str, provider: BatchProvider) -> None:
