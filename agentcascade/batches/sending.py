@@ -66,27 +66,36 @@ class BatchRun:
         self._purpose, self._seconds = purpose, seconds
         self._accounts = accounts
         self._done: dict[str, Result] = {}
+        self._sent: dict[str, str] = {}
         self._tries: Counter[str] = Counter()
         self._most = provider.most_requests
         self._refusals = self._lost = 0
 
     async def results(self) -> Mapping[str, Result]:
         while missing := [key for key in self._parts if key not in self._done]:
-            claimed = await apart(self._store.find, missing)
+            claimed = await self._batches_of(missing)
             unsent = [self._parts[key] for key in missing if key not in claimed]
             sending = unsent if self._most == self._provider.most_requests or not claimed else []
             chunks = _chunks(self._provider, sending, self._most)
             for chunk in chunks if self._most == self._provider.most_requests else list(chunks)[:1]:
                 if not await self._submit(chunk):
                     break
-            claimed = await apart(self._store.find, missing)
             by_batch: dict[str, set[str]] = {}
-            for key, request in claimed.items():
-                by_batch.setdefault(request.batch, set()).add(key)
+            for key, id in (await self._batches_of(missing)).items():
+                by_batch.setdefault(id, set()).add(key)
             moved = [await self._advance(id, keys) for id, keys in sorted(by_batch.items())]
             if not any(moved):
                 await asyncio.sleep(self._seconds)
         return self._done
+
+    async def _batches_of(self, keys: Sequence[str]) -> dict[str, str]:
+        """The batch of each key that is sent: while it is waited for here, whoever has taken its answer."""
+        claimed = {key: request.batch for key, request in (await apart(self._store.find, keys)).items()}
+        taken = {key: self._sent[key] for key in keys if key in self._sent and key not in claimed}
+        batches = {id: await apart(self._store.get, id) for id in set(taken.values())}
+        claimed |= {key: id for key, id in taken.items() if (batch := batches[id]) is not None and batch.is_over}
+        self._sent |= claimed
+        return claimed
 
     async def _advance(self, id: str, keys: set[str]) -> bool:
         """Whether something came of the batch, which holds the requests with these `keys`."""
@@ -104,6 +113,8 @@ class BatchRun:
         self._lost = 0
         for result in results or ():
             key = result.request.key
+            if key in keys:
+                self._sent.pop(key, None)  # it may be sent again
             if key in keys and not self._again(result, self._parts[key], len(results or ())):
                 self._done[key] = result
         return results is not None

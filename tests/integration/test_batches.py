@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -478,6 +479,35 @@ async def test_results_that_come_late_are_waited_for_and_nothing_is_sent_again(
     assert len(provider.batches) == 1
     check_money(asker, provider)
     asker.close()
+
+
+async def test_an_answer_that_another_process_has_taken_is_not_bought_again_by_one_that_waits_for_it(
+    url: str, provider: BatchProvider
+) -> None:
+    first, second, taken = Asker(url, provider), Asker(url, provider), threading.Event()
+    provider.polls = 10**9
+    asked = asyncio.create_task(first.ask(ask("hello", "there")))
+    await first.sent()
+    find, looks = second.store.find, 0
+
+    def find_late(keys: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 3:  # the first two found it under way
+            provider.polls = 0
+            taken.wait(60)
+        return find(keys)
+
+    second.store.find = find_late  # type: ignore[method-assign]
+    also_asked = asyncio.create_task(second.ask(ask("there", "hello")))
+    answers = await asked
+    await first.batches.take(answers)
+    taken.set()
+    assert texts(await also_asked) == texts(answers)[::-1]
+    assert len(provider.batches) == 1
+    check_money(first, provider)
+    first.close()
+    second.close()
 
 
 async def test_equal_requests_of_two_namespaces_are_each_their_own(file: str, provider: BatchProvider) -> None:
