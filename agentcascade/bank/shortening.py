@@ -284,9 +284,10 @@ class Shortener:
             if bills:
                 connection.execute(rewrites.insert(), [rewrite | {"episode": "", "created_at": now()}])
                 connection.execute(rewrite_calls.insert(), [bill | {"rewrite": rewrite["id"]} for bill in bills])
-            banked = connection.execute(select(table.c.pk).where(table.c.pk == task.pk).with_for_update()).scalar()
-            if shorter and banked is not None:
-                bank_metadata.write_shortened(connection, task.pk, shorter, self.model.name)
+            by_id = select(table.c.pk).where(table.c.id == task.trajectory.id)  # a bank embedded anew has other keys
+            pk = connection.execute(by_id.with_for_update()).scalar()
+            if shorter and pk is not None:
+                bank_metadata.write_shortened(connection, pk, shorter, self.model.name)
 
 
 def _messages(task: ShorteningTask, prompts: Prompts) -> list[Message]:

@@ -139,6 +139,17 @@ async def test_embedding_anew_keeps_what_was_shortened(database: Database) -> No
     assert await shown(anew) == ["I need the cup."]
 
 
+async def test_what_is_answered_after_the_bank_was_embedded_anew_is_kept(database: Database) -> None:
+    """A batch takes up to a day."""
+    bank = make_bank(database, shortened=True)
+    await bank.add(trajectory("a", LONG))
+    shortener = Shortener(bank, editor(), COUNT, WordLimits(4, 8))
+    tasks = await shortener.tasks()
+    bank.reembed()
+    await shortener.run(tasks)
+    assert await shown(bank) == ["I need the cup."]
+
+
 def seen(database, episode, observation, teacher, *samples):
     decision = Decision(episode=episode, step=0, mode="shadow", answered_by="teacher", reason="so")
     shadow = Shadow(
