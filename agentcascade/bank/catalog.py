@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,8 @@ from agentcascade.storage import Database, bank_metadata, outcomes, trajectories
 from agentcascade.storage.tables import trajectories as table
 from agentcascade.types import Frozen, Outcome, Trajectory
 
+PORTION = 2_000
+"""Trajectories that are removed in one transaction."""
 FORMAT = 2
 """Of an export with outcomes; one without them has no number, and is read by every version."""
 
@@ -96,25 +98,35 @@ class Catalog:
         """Remove all trajectories but the newest `keep`, and all older than `before`; returns how many went."""
         if keep is None and before is None:
             raise BankError("say what to prune: keep=N, before=TIME, or both")
-        with self.database.begin(write=True) as connection:
+        with self.database.begin() as connection:
             newest_first = list(connection.execute(trajectories.newest_first(namespace)).scalars())
             doomed = set(newest_first[keep:]) if keep is not None else set()
             if before is not None:
                 old = trajectories.newest_first(namespace).where(table.c.created_at < before)
                 doomed |= set(connection.execute(old).scalars())
-            trajectories.delete_trajectories(connection, doomed)
-        return len(doomed)
+        return self._remove_all(doomed)
 
     def keep_only(self, namespace: str, pks: Sequence[int], among: Sequence[int]) -> int:
         """Remove those trajectories of a namespace `among` these keys that are not in `pks`; returns how many went.
 
         What was banked meanwhile stays.
         """
-        with self.database.begin(write=True) as connection:
+        with self.database.begin() as connection:
             banked = set(connection.execute(trajectories.newest_first(namespace)).scalars())
-            doomed = (banked & set(among)) - set(pks)
-            trajectories.delete_trajectories(connection, doomed)
-        return len(doomed)
+        return self._remove_all((banked & set(among)) - set(pks))
+
+    def _remove_all(self, pks: Collection[int]) -> int:
+        """A portion at a time: others write in between. Returns how many were there."""
+        removed = 0
+        for part in trajectories.chunks(sorted(pks), PORTION):
+            with self.database.begin(write=True) as connection:
+                removed += trajectories.delete_rows(connection, part)
+        with self.database.begin() as connection:
+            last, unused = trajectories.unused_vectors(connection)
+        for keys in trajectories.chunks(unused, 10 * PORTION):
+            with self.database.begin(write=True) as connection:
+                trajectories.delete_vectors(connection, keys, last)
+        return removed
 
     def restore(self, namespace: str | None = None) -> int:
         """Go back to the reasoning that steps had before it was shortened; returns of how many steps."""

@@ -195,7 +195,15 @@ def read_vectors(connection: Connection, keys: Collection[str], dimension: int) 
 
 
 def delete_trajectories(connection: Connection, pks: Collection[int]) -> None:
-    """Delete trajectories with their steps, and leave a note for other processes' indexes."""
+    """Delete trajectories with their steps and vectors, and leave a note for other processes' indexes."""
+    delete_rows(connection, pks)
+    last, unused = unused_vectors(connection)
+    delete_vectors(connection, unused, last)
+
+
+def delete_rows(connection: Connection, pks: Collection[int]) -> int:
+    """The same without their vectors, which are left unused; returns how many were there."""
+    deleted = 0
     for part in chunks(sorted(pks)):
         rows = connection.execute(
             select(trajectories.c.pk, trajectories.c.namespace).where(trajectories.c.pk.in_(part))
@@ -204,9 +212,28 @@ def delete_trajectories(connection: Connection, pks: Collection[int]) -> None:
             connection.execute(removals.insert(), [{"trajectory": row.pk, "namespace": row.namespace} for row in rows])
         connection.execute(delete(steps).where(steps.c.trajectory.in_(part)))
         connection.execute(delete(trajectories).where(trajectories.c.pk.in_(part)))
+        deleted += len(rows)
+    return deleted
+
+
+def unused_vectors(connection: Connection) -> tuple[int, list[str]]:
+    """(key of the last trajectory, keys of vectors whose texts no trajectory has), for `delete_vectors`."""
+    last = connection.execute(select(func.max(trajectories.c.pk))).scalar() or 0
     in_use = select(steps.c.observation_key), select(trajectories.c.goal_key), select(trajectories.c.plan_key)
-    orphans = select(embeddings.c.key).except_(*in_use)  # sets, not a lookup per row: the keys have no index
-    connection.execute(delete(embeddings).where(embeddings.c.key.in_(orphans)))
+    unused = select(embeddings.c.key).except_(*in_use)  # sets, not a lookup per row: the keys have no index
+    return last, list(connection.execute(unused).scalars())
+
+
+def delete_vectors(connection: Connection, keys: Collection[str], last: int) -> None:
+    """Delete vectors that were unused, but for those that trajectories behind the `last` one use."""
+    since = (
+        select(steps.c.observation_key).where(steps.c.trajectory > last),
+        select(trajectories.c.goal_key).where(trajectories.c.pk > last),
+        select(trajectories.c.plan_key).where(trajectories.c.pk > last),
+    )
+    used = {key for query in since for key in connection.execute(query).scalars()}
+    for part in chunks(sorted(set(keys) - used)):
+        connection.execute(delete(embeddings).where(embeddings.c.key.in_(part)))
 
 
 def read_removals(connection: Connection, after: int) -> list[tuple[int, int, str]]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event
+from sqlalchemy import event, select
 
+from agentcascade.bank import catalog as catalogs
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.catalog import Catalog, import_export, read_export
 from agentcascade.errors import BankError, EmbeddingError, EmbeddingModelChanged, UnknownTrajectory
 from agentcascade.retrievers.hashing import HashEmbedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
-from agentcascade.storage import open_database
+from agentcascade.storage import open_database, trajectories
 from agentcascade.storage.tables import embeddings
 from agentcascade.storage.trajectories import text_key
 from agentcascade.types import Situation, Step, Trajectory
@@ -454,6 +456,43 @@ async def test_a_bad_line_is_named_and_nothing_is_imported(database, tmp_path, l
 def test_a_missing_export_is_named(tmp_path):
     with pytest.raises(BankError, match=r"none\.jsonl cannot be read"):
         read_export(tmp_path / "none.jsonl")
+
+
+async def test_others_write_between_two_portions_of_what_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogs, "PORTION", 2)
+    left: list[int] = []
+    delete_rows = trajectories.delete_rows
+
+    def seen_by_another(connection, pks):
+        left.extend(count for count, _ in Catalog(other).counts().values())
+        return delete_rows(connection, pks)
+
+    monkeypatch.setattr(trajectories, "delete_rows", seen_by_another)
+    with closing(open_database(tmp_path / "a.db")) as database, closing(open_database(tmp_path / "a.db")) as other:
+        await make(database).add_many([trajectory(f"goal {i}", "sink") for i in range(7)])
+        assert Catalog(database).prune(keep=2) == 5
+        assert left == [7, 5, 3]
+        assert Catalog(other).counts() == {"default": (2, 2)}
+
+
+async def test_a_text_that_is_banked_again_while_its_vector_is_removed_keeps_it(tmp_path, monkeypatch):
+    find = trajectories.unused_vectors
+
+    def find_and_bank(connection):
+        found = find(connection)
+        bank._add([trajectory("clean mug", "sink", id="again")])
+        return found
+
+    with closing(open_database(tmp_path / "a.db")) as database, closing(open_database(tmp_path / "a.db")) as other:
+        bank = make(other)
+        await bank.add_many([trajectory("clean mug", "sink", id="t1"), trajectory("heat egg", "oven", id="t2")])
+        monkeypatch.setattr(trajectories, "unused_vectors", find_and_bank)
+        assert Catalog(database).prune(keep=0) == 2
+        with database.begin() as connection:
+            keys = set(connection.execute(select(embeddings.c.key)).scalars())
+        assert keys == {text_key(bank.embedder.name, text) for text in ("clean mug", "sink")}
+        (found,) = (await make(database).retrieve(Situation(goal="clean mug", observation="sink"), 1)).demonstrations
+        assert (found.trajectory, found.score) == ("again", pytest.approx(2 / 3, abs=1e-5))
 
 
 @pytest.mark.parametrize("damage", [b"", b"abc", b"\x00\x00\xc0\x7f" * 32, b"\0" * 124])
