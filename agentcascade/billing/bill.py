@@ -54,9 +54,9 @@ def bookable(completion: Completion, call: PlannedCall) -> Completion:
 
 
 def bill_of_lost(call: PlannedCall) -> Completion:
-    """The worst case of a call that nobody can say anything of."""
-    n = max(1, call.n)
-    return bookable(Completion(model=call.model.name, messages=(), calls=n, lost=n), call)
+    """The worst case of a call that nobody can say anything of, as it was reserved."""
+    requests = call.most_requests
+    return bookable(Completion(model=call.model.name, messages=(), calls=requests, lost=requests), call)
 
 
 def bill_of_deltas(call: PlannedCall, deltas: Sequence[Delta]) -> Completion:

@@ -149,23 +149,25 @@ class PlannedCall:
         tools = (options.get("tools") for options in self.all_options)
         return has_breakpoints(self.messages, options=self.all_options) or any(has_breakpoints((), t) for t in tools)
 
-    def worst_case_dollars(self) -> Decimal:
-        """The most dollars of the whole call. Raises `UnknownPrice`.
+    @cached_property
+    def most_requests(self) -> int:
+        """As many as answers, unless the server is known to give several at once.
 
-        As many requests as answers, unless the server is known to give several at once: it may take `n`, ignore it,
-        and have to be asked for the others one by one.
+        It may take `n`, ignore it, and have to be asked for the others one by one.
         """
-        if getattr(self.model, "confirmed_n", False):
-            together = self.request_dollars(self.n)
-            if together is not None:
-                return together
-        alone = self.request_dollars()
-        if alone is None:
+        together = getattr(self.model, "confirmed_n", False) and self.model.supports_n
+        return 1 if together else max(1, self.n)
+
+    def worst_case_dollars(self) -> Decimal:
+        """The most dollars of the whole call. Raises `UnknownPrice`."""
+        requests = self.most_requests
+        each = self.request_dollars(max(1, self.n) // requests)
+        if each is None:
             raise UnknownPrice(
                 f"the price of {self.model.name} is not known, so no budget can hold: set price: {{input: …, output: "
                 "…}} in dollars per million tokens for this model, or take the budget away"
             )
-        return alone * self.n
+        return each * requests
 
 
 def _with_bodies(sources: Sequence[object]) -> list[Mapping[str, Any]]:

@@ -235,6 +235,40 @@ def test_requests_whose_answers_were_lost_are_booked_at_their_worst() -> None:
     assert bill.bookable(alone, ask).dollars == together > 2 * one, "one request for all three answers"
 
 
+@pytest.mark.parametrize(("confirmed", "supported", "requests"), [(False, True, 3), (True, True, 1), (True, False, 3)])
+def test_a_call_of_which_nothing_is_known_is_booked_as_it_was_reserved(
+    confirmed: bool, supported: bool, requests: int
+) -> None:
+    """A server that gave several answers at once may have stopped to do so."""
+    model = ScriptedModel(["x"], name="openai/m", price=PRICE, supports_n=supported)
+    model.confirmed_n = confirmed  # type: ignore[attr-defined]
+    call = planned(model, n=3, max_tokens=10)
+    lost = bill.bill_of_lost(call)
+    assert lost.usage == Usage(input=requests * call.prompt_tokens, output=30)
+    assert (lost.dollars, lost.calls) == (call.worst_case_dollars(), requests)
+
+
+async def test_a_budget_holds_where_calls_are_lost(tmp_path: Path) -> None:
+    class Silent(ScriptedModel):
+        confirmed_n, bills_failures = True, False
+
+        async def complete(self, messages: Any, **options: Any) -> Completion:
+            raise TimeoutError
+
+    model = Silent(["x"], name="openai/m", price=PRICE)
+    limit = planned(model, n=3, max_tokens=10).worst_case_dollars()
+    database = open_database(tmp_path / "a.db")
+    account = Account(scope="namespace", name="default", limit=limit)
+    budgets, tab = DatabaseBudgets(database), Tab()
+    with pytest.raises(TimeoutError):
+        await Door(budgets=budgets, count=token_counter()).call(
+            model, ASK, {"n": 3, "max_tokens": 10}, role="student", purpose="sample", bill=tab, accounts=(account,)
+        )  # fmt: skip
+    budgets.close()
+    assert budgets.balance(account).spent == limit == tab.calls[0].dollars
+    database.close()
+
+
 def test_an_answer_at_another_tier_than_was_asked_is_booked_at_its_price() -> None:
     usage = Usage(input=9, output=90)
     found = bill.bookable(said(usage=usage, fields={"service_tier": "priority"}), planned())
