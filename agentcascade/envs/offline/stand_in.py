@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from agentcascade.models.pricing import price_of
 from agentcascade.protocols import TokenCounter
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class StandIn:
     """What stand-ins have in common: name, tokens and dollars. They are not language models."""
 
-    name: ClassVar[str]
+    name: str
     supports_n = True
 
     def __init__(self, count: TokenCounter, dollars: Callable[[Usage], Decimal | None]) -> None:
