@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import random
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,8 +25,9 @@ from contextlib import closing
 from pathlib import Path
 from statistics import fmean
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 import numpy as np
-from bench_failures import DATA, FAILED, LoggedEpisode, read_episodes
 
 from agentcascade.assembly.components import make_embedder
 from agentcascade.bank.bank import Bank
@@ -37,6 +39,7 @@ from agentcascade.protocols import Embedder
 from agentcascade.retrievers.numpy_index import ExactRetriever
 from agentcascade.storage import bank_metadata, open_database, trajectories
 from agentcascade.types import Situation, Step, Trajectory
+from tests.benchmarks.bench_failures import DATA, FAILED, LoggedEpisode, read_episodes
 
 K = 6
 

@@ -15,10 +15,12 @@ other half, over 200 splits. Dollars are of August 2024 (`agentcascade.envs.bfcl
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
-from committees import Limit, Rule, Voter, print_auroc, print_certified, print_likeness, print_policies
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from agentcascade.envs.bfcl import keys, labels, prices, recorded, tasks
 from agentcascade.envs.bfcl.check import check
@@ -29,6 +31,7 @@ from agentcascade.errors import AgentCascadeError, EnvironmentFailed
 from agentcascade.models.pricing import Price
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample, Usage
+from tests.benchmarks.committees import Limit, Rule, Voter, print_auroc, print_certified, print_likeness, print_policies
 
 PYTHON = ("simple_python", "multiple", "parallel", "parallel_multiple")
 TEACHERS = ["gpt-4-1106-preview-FC", "mistral-large-2407-FC-Auto"]

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 import numpy as np
-from bench_bfcl import PYTHON
-from bench_drafts import ARMS, varied_answers
-from bench_sql_committees import given, token_price
 
 from agentcascade.config.stuck import StuckConfig
 from agentcascade.envs.bfcl import keys, labels, recorded
@@ -46,6 +47,9 @@ from agentcascade.routers.tuning.rules import Chain, Threshold
 from agentcascade.routers.tuning.tuner import Settings, search
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample, Usage
+from tests.benchmarks.bench_bfcl import PYTHON
+from tests.benchmarks.bench_drafts import ARMS, varied_answers
+from tests.benchmarks.bench_sql_committees import given, token_price
 
 STUDENTS = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 NONE = "none of these"
@@ -147,7 +151,7 @@ def two_prompts() -> dict[str, Arm]:
 def verified() -> dict[str, Arm]:
     """With the scores of a verifier beside the vote, where `bench_verifier.py` has recorded some."""
     try:
-        from bench_verifier import SCORES, rows, scored
+        from tests.benchmarks.bench_verifier import SCORES, rows, scored
 
         log = scored(rows(SCORES), "direct")
     except (ImportError, OSError) as error:

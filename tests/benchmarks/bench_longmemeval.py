@@ -26,17 +26,15 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import longmemeval_shaped
 
 from agentcascade.assembly.memory import build_memory
 from agentcascade.config.load import CascadeConfig
 from agentcascade.envs.memory_qa import longmemeval
 from agentcascade.routers.tier.baselines import FixedTiers
+from tests.benchmarks import longmemeval_shaped
 
 GOAL_GB, GOAL_RECALL_MS = 2.0, 50
 

@@ -26,10 +26,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench_retrieval import STEPS, World, embedded, generated, recorded
-
 from agentcascade.retrievers.faiss_index import FaissRetriever
 from agentcascade.retrievers.rabitq import RaBitQFile
+from tests.benchmarks.bench_retrieval import STEPS, World, embedded, generated, recorded
 
 K, QUERIES, KEPT = 6, 100, 20
 TEN_MILLION, LISTS_OF_TEN_MILLION = 10_000_000, 4096

@@ -21,10 +21,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench_retrieval import STEPS, World, embedded, generated, recorded, stream
-
 from agentcascade.retrievers.faiss_index import FaissRetriever
 from agentcascade.retrievers.grouping import best_per_group
+from tests.benchmarks.bench_retrieval import STEPS, World, embedded, generated, recorded, stream
 
 Hits = list[tuple[int, int, float]]
 
@@ -32,8 +31,7 @@ Hits = list[tuple[int, int, float]]
 class Part:
     """Actor: the faiss index of one part, with trajectories of its own."""
 
-    def __init__(self, data: str | None, number: int, path: list[str]) -> None:
-        sys.path += [folder for folder in path if folder not in sys.path]
+    def __init__(self, data: str | None, number: int) -> None:
         episodes = [e for e in recorded(Path(data)) if all(e)] if data else []
         self._episodes = episodes or list(generated())
         self._number = number
@@ -88,15 +86,20 @@ def main() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
+    path = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
     here: dict[str, Any] = {"num_cpus": options.parts, "include_dashboard": False, "object_store_memory": 256 * 2**20}
     ray.init(
-        options.address or "local", log_to_driver=False, logging_level="error", **({} if options.address else here)
+        options.address or "local",
+        runtime_env=path,
+        log_to_driver=False,
+        logging_level="error",
+        **({} if options.address else here),
     )
     episodes = [e for e in recorded(Path(options.data)) if all(e)] if options.data else []
     episodes = episodes or list(generated())
     queries = World(episodes, embedded(episodes), 99, held_out=True).keys(options.queries, steps=1)
     actor: Any = ray.remote(num_cpus=1)(Part)
-    parts = [actor.remote(options.data, i, sys.path) for i in range(options.parts)]
+    parts = [actor.remote(options.data, i) for i in range(options.parts)]
     first = [i * (options.steps // STEPS + 1) for i in range(options.parts)]
     # one after the other: of each is known what it takes, whatever the cores
     built = [ray.get(part.build.remote(options.steps, at)) for part, at in zip(parts, first)]

@@ -23,17 +23,25 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import psutil
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from bench_retrieval import STEPS, World, embedded, exact, generated, make_trajectories, postgres, recorded, stream
 from sqlalchemy import text
 
 from agentcascade.assembly.components import make_retriever
 from agentcascade.storage import Database, open_database
+from tests.benchmarks.bench_retrieval import (
+    STEPS,
+    World,
+    embedded,
+    exact,
+    generated,
+    make_trajectories,
+    postgres,
+    recorded,
+    stream,
+)
 
 K = 6
 JUDGED = 25

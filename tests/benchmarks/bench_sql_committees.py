@@ -16,10 +16,13 @@ Votes are the rows that queries return. Verdicts, tokens and prices are those of
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
-from committees import Limit, Rule, Voter, named, print_auroc, print_certified, print_likeness, print_policies, row
 
 from agentcascade.envs.intercode_sql import answers, prices, shipped
 from agentcascade.envs.intercode_sql.answers import Answer
@@ -30,6 +33,17 @@ from agentcascade.errors import AgentCascadeError, ConfigError
 from agentcascade.models.pricing import Price as TokenPrice
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample, Usage
+from tests.benchmarks.committees import (
+    Limit,
+    Rule,
+    Voter,
+    named,
+    print_auroc,
+    print_certified,
+    print_likeness,
+    print_policies,
+    row,
+)
 
 MEMBERS = ["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b", "text-bison", "chat-bison", "gpt-3.5-turbo"]
 SHORT = {

@@ -12,14 +12,18 @@ GPT-4.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 import numpy as np
-from bench_sql_committees import given
 
 from agentcascade.envs.intercode_sql import prices, shipped
+from tests.benchmarks.bench_sql_committees import given
 
 SMALL, MIDDLE, LARGE, TOP = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b", "gpt-3.5-turbo", "gpt-4"
 SIZES = (3, 5, 10)

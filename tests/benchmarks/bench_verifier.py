@@ -21,12 +21,14 @@ import argparse
 import asyncio
 import json
 import lzma
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 import numpy as np
-from bench_certified_parts import sql
 
 from agentcascade.envs.intercode_sql import answers, prices, schema, shipped
 from agentcascade.routers.tuning.columns import Columns, columns
@@ -35,6 +37,7 @@ from agentcascade.routers.tuning.replay import replay
 from agentcascade.routers.tuning.risks import Risk, losses
 from agentcascade.routers.tuning.tuner import Settings, search
 from agentcascade.steplog.types import LoggedStep
+from tests.benchmarks.bench_certified_parts import sql
 
 SCORES = Path(__file__).parent / "verifier.jsonl.xz"
 STUDENT, SAMPLES = "qwen2.5-coder-1.5b", 5

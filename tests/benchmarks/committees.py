@@ -1,4 +1,4 @@
-"""Committees of recorded models in figures, for bench_bfcl.py and bench_intercode_sql.py: tables of policies, rules
+"""Committees of recorded models in figures, for bench_bfcl.py and bench_sql_committees.py: tables of policies, rules
 chosen or certified on one half of the tasks and counted on the other, likeness of errors, AUROC of agreement."""
 
 from __future__ import annotations
