@@ -35,10 +35,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -51,6 +52,7 @@ from agentcascade.bench.records import EpisodeJob, EpisodeRecord
 from agentcascade.bench.suites.alfworld import PRICES, AlfworldSuite
 from agentcascade.bench.worker import Setup, Worker
 from agentcascade.config.load import CascadeConfig
+from agentcascade.config.sections import ActionsConfig
 from agentcascade.storage import Database, open_database
 from agentcascade.storage.record_rows import write_records
 from agentcascade.types import Step, Trajectory, now
@@ -80,7 +82,7 @@ class BankedWorker(Worker):
 
     database: Database | None = None
 
-    def _database(self, seed: int) -> Any:
+    def _database(self, seed: int) -> Any:  # type: ignore[override]  # that one is cached
         return self.database
 
     def with_bank(self, database: Database) -> BankedWorker:
@@ -100,8 +102,8 @@ def keep_more_translations() -> None:
     """The same games are played again and again here: the engine's translations of 64 of them are kept, not of 4."""
     from agentcascade.envs.alfworld import engine
 
-    engine.lru_cache = lambda maxsize: lru_cache(maxsize=64 if maxsize == 4 else maxsize)  # type: ignore[attr-defined]
-    engine.engine_modules()
+    with patch.object(engine, "lru_cache", lambda maxsize: lru_cache(maxsize=64 if maxsize == 4 else maxsize)):
+        engine.engine_modules()
 
 
 def configuration() -> CascadeConfig:
@@ -114,7 +116,7 @@ def configuration() -> CascadeConfig:
         retrieval={"k": suite.defaults.k, "embedder": "minilm"},
         router={"name": "unanimity", "options": {"n": suite.defaults.samples}},
         sampling={"temperature": 0.1},
-        actions=dict(suite.actions),
+        actions=ActionsConfig(**suite.actions),
         collect={"drop_observations": suite.dropped},
     )
 
@@ -159,7 +161,7 @@ def play(folder: Path, seeds: int, games: int, live_games: int) -> None:
     keep_more_translations()
     config = configuration()
     embedder = RememberingEmbedder(components.make_embedder("minilm"))
-    bench_worker.embedder = lambda name: embedder
+    bench_worker.embedder = cache(lambda name: embedder)
     worker = BankedWorker(Setup("agentcascade.bench.suites.alfworld:AlfworldSuite", config, {}))
     pool = [entry for entry in demonstrate(worker, folder) if entry["trajectory"]]
     print(f"pool: {len(pool)} training games that the teacher solved", flush=True)
@@ -291,11 +293,11 @@ class ForcedSuite(AlfworldSuite):
 def play_forced(folder: Path, seeds: int, games: int, live_games: int, sizes: Sequence[int], *, last: bool) -> None:
     config = configuration()
     embedder = RememberingEmbedder(components.make_embedder("minilm"))
-    bench_worker.embedder = lambda name: embedder
+    bench_worker.embedder = cache(lambda name: embedder)
     worker = BankedWorker(Setup("agentcascade.bench.suites.alfworld:AlfworldSuite", config, {}))
     entries = [entry for entry in demonstrate(worker, folder) if entry["trajectory"]]
     episodes = {entry["task"]: Trajectory.model_validate(entry["trajectory"]) for entry in entries}
-    worker.suite, worker.environment = ForcedSuite(), Replay(episodes)  # type: ignore[assignment]
+    worker.suite, worker.environment = ForcedSuite(), Replay(episodes)
     path = folder / "forced.jsonl"
     cells = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     done = {(c["seed"], c["order"]) for c in cells if c["size"] == sizes[-1]}

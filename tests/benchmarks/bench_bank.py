@@ -21,6 +21,7 @@ import numpy as np
 from agentcascade.assembly.components import find_module, make_embedder, make_retriever
 from agentcascade.bank.bank import Bank
 from agentcascade.ledger.ledger import DatabaseRecorder
+from agentcascade.protocols import Embedder
 from agentcascade.storage import Database, open_database
 from agentcascade.types import Call, Decision, Situation, Step, Trajectory, Usage
 
@@ -76,7 +77,7 @@ def trajectories(count: int, first: int = 0) -> list[Trajectory]:
     ]
 
 
-def make(database: Database, embedder=None, index: str = "auto") -> Bank:
+def make(database: Database, embedder: Embedder | None = None, index: str = "auto") -> Bank:
     embedder = embedder or RandomEmbedder()
     return Bank(database, embedder, make_retriever(index, 3 * embedder.dimension))
 

@@ -33,6 +33,8 @@ from agentcascade.assembly.components import make_embedder
 from agentcascade.bank.bank import Bank
 from agentcascade.bank.coverage import covering
 from agentcascade.bank.detours import detours, without_detours
+from agentcascade.envs.alfworld.dataset import load_games
+from agentcascade.envs.alfworld.environment import AlfworldEnvironment
 from agentcascade.models.tokens import token_counter
 from agentcascade.prompts.transcripts import render_step
 from agentcascade.protocols import Embedder
@@ -49,7 +51,7 @@ def tokens(steps: Sequence[Step]) -> int:
     return sum(count(render_step(step)) for step in steps)
 
 
-def with_detours(environment, path: str, plan: Sequence[str], rng: random.Random) -> list[str]:
+def with_detours(environment: AlfworldEnvironment, path: str, plan: Sequence[str], rng: random.Random) -> list[str]:
     """The commands of `plan` with three detours: away and back, or a command that does nothing."""
     actions: list[str] = []
     places = sorted(rng.sample(range(1, len(plan)), min(3, len(plan) - 1)))
@@ -68,7 +70,7 @@ def with_detours(environment, path: str, plan: Sequence[str], rng: random.Random
     return actions
 
 
-def play(environment, path: str, actions: Sequence[str]) -> Trajectory:
+def play(environment: AlfworldEnvironment, path: str, actions: Sequence[str]) -> Trajectory:
     observation, steps = environment.reset(path), []
     for action in actions:
         steps.append(Step(observation=observation, action=action))
@@ -77,15 +79,12 @@ def play(environment, path: str, actions: Sequence[str]) -> Trajectory:
 
 
 def measure_detours(games: int) -> None:
-    from agentcascade.envs.alfworld.dataset import load_games
-    from agentcascade.envs.alfworld.environment import AlfworldEnvironment
-
     rng, environment = random.Random(0), AlfworldEnvironment(max_steps=100, expert=True)
-    kinds = {"the expert's own": Counter(), "with detours": Counter()}
-    sums = {kind: Counter() for kind in kinds}
+    kinds = {"the expert's own": Counter[str](), "with detours": Counter[str]()}
+    sums = {kind: Counter[str]() for kind in kinds}
     started = time.perf_counter()
     for game in load_games("valid_seen", games, 0):
-        path, plan, done = str(game.path), [], False
+        path, plan, done = str(game.path), list[str](), False
         environment.reset(path)
         while not done and len(plan) < 50:
             commands = environment.expert_advice().commands

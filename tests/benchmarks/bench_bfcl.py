@@ -27,8 +27,9 @@ from agentcascade.envs.bfcl.check import check
 from agentcascade.envs.bfcl.models import PREFIX
 from agentcascade.envs.bfcl.policies import Table
 from agentcascade.envs.bfcl.recorded import Answer
+from agentcascade.envs.recorded.prices import Price
 from agentcascade.errors import AgentCascadeError, EnvironmentFailed
-from agentcascade.models.pricing import Price
+from agentcascade.models.pricing import Price as TokenPrice
 from agentcascade.steplog.types import LoggedStep, StudentSamples
 from agentcascade.types import LoggedSample, Usage
 from tests.benchmarks.committees import Limit, Rule, Voter, print_auroc, print_certified, print_likeness, print_policies
@@ -118,9 +119,7 @@ CERTIFIED: list[Limit] = [("marginal", 0.03), ("marginal", 0.05)]
 gold key, and a teacher whose right answer is another one would count as wrong."""
 
 
-def logged(
-    ids: Sequence[str], members: Sequence[str], teacher: str, known: dict[str, prices.Price]
-) -> list[LoggedStep]:
+def logged(ids: Sequence[str], members: Sequence[str], teacher: str, known: dict[str, Price]) -> list[LoggedStep]:
     """Steps as `agentcascade bench bfcl --log` writes them, made without playing."""
     steps = []
     for id in ids:
@@ -155,12 +154,12 @@ def logged(
     return steps
 
 
-def _price(name: str, known: dict[str, prices.Price]) -> Price | None:
+def _price(name: str, known: dict[str, Price]) -> TokenPrice | None:
     found = prices.price(name, known)
-    return None if found is None else Price(input=found.input, output=found.output)
+    return None if found is None else TokenPrice(input=found.input, output=found.output)
 
 
-def certified(table: Table, members: Sequence[str], teacher: str, known: dict[str, prices.Price]) -> None:
+def certified(table: Table, members: Sequence[str], teacher: str, known: dict[str, Price]) -> None:
     """Rules of `tune` at 95 %, found on one half and counted with the official verdicts on the other."""
     cheap_first = sorted(members, key=lambda m: float(table[m].dollars.mean()))
     steps = logged(table.ids, cheap_first, teacher, known)

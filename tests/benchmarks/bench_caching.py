@@ -145,7 +145,8 @@ class Play:
 
     def __init__(self, teacher: str, student: str, bank: Bank, changes: dict[str, Any]) -> None:
         prices, count = PriceTable(), token_counter()
-        self.clock, self.answer, self.accept, self.others = Clock(), {}, True, numbers()
+        self.clock, self.accept, self.others = Clock(), True, numbers()
+        self.answer: Message = {}
         self.teacher = MeteredModel(lambda i: self.answer, teacher, prices.lookup(teacher), self.clock, count)
         self.student = MeteredModel(self.sample, student, prices.lookup(student), self.clock, count,
                                     supports_n=student.startswith("openai/"))  # fmt: skip
@@ -187,7 +188,7 @@ def tell(name: str, decisions: Sequence[Decision], episodes: int) -> None:
     for role, own in of.items():
         usage = sum((c.usage for c in own), Usage())
         tokens[role] = f"{usage.input:>11,} {usage.cached_input:>11,} {usage.cache_write:>11,} {usage.output:>8,}"
-    spent = [float(sum(c.dollars for c in own)) for own in of.values()]
+    spent = [float(sum(c.dollars or 0 for c in own)) for own in of.values()]
     regret = float(sum(d.cache_regret or 0 for d in decisions))
     alone = float(sum(d.teacher_dollars or 0 for d in decisions))
     print(

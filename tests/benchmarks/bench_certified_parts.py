@@ -23,6 +23,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ from agentcascade.envs.bfcl import prices as bfcl_prices
 from agentcascade.envs.bfcl import tasks as bfcl_tasks
 from agentcascade.envs.intercode_sql import prices, shipped
 from agentcascade.envs.intercode_sql.tasks import data_file
+from agentcascade.envs.recorded.prices import Price as RecordedPrice
 from agentcascade.errors import EnvironmentFailed
 from agentcascade.models.pricing import Price
 from agentcascade.routers.tuning.columns import Columns, chain, columns
@@ -56,6 +58,8 @@ NONE = "none of these"
 TEACHER = "gpt-4-1106-preview-FC"
 VOTE, STUCK = "vote", "vote, unless stuck"
 ALIKE = "one threshold for all rungs"
+Log = Callable[[str], list[LoggedStep]]
+"""Of a model"""
 
 
 class Arm(NamedTuple):
@@ -94,7 +98,7 @@ def bfcl(student: str) -> list[LoggedStep]:
     return steps
 
 
-def _tokens(price: bfcl_prices.Price | None) -> Price | None:
+def _tokens(price: RecordedPrice | None) -> Price | None:
     return None if price is None else token_price(price)
 
 
@@ -217,25 +221,26 @@ def sql_runs(model: str) -> list[LoggedStep]:
 
 def logs() -> Iterator[tuple[str, Callable[[], Mapping[str, Arm]]]]:
     for size in ("0.5b", "1.5b"):
-        yield f"BFCL, Qwen {size}", lambda size=size: parts(bfcl(f"qwen2.5-coder-{size}"))
+        yield f"BFCL, Qwen {size}", partial(parts, bfcl, f"qwen2.5-coder-{size}")
     for size in ("0.5b", "1.5b"):
-        yield f"InterCode-SQL, Qwen {size}", lambda size=size: parts(sql(f"qwen2.5-coder-{size}"))
+        yield f"InterCode-SQL, Qwen {size}", partial(parts, sql, f"qwen2.5-coder-{size}")
     yield "InterCode-SQL, Qwen 1.5b, verified by itself (five samples)", verified
     yield "InterCode-SQL, Qwen 1.5b, two prompts (vote: without demonstrations)", two_prompts
     yield "InterCode-SQL, Qwen 0.5b, prompts that are varied (vote: one prompt)", varied
     for name, made in (("BFCL", bfcl), ("InterCode-SQL", sql)):
-        yield f"{name}, ladder of Qwen 0.5b, 1.5b (vote: {ALIKE})", lambda made=made: ladder(*map(made, STUDENTS))
+        yield f"{name}, ladder of Qwen 0.5b, 1.5b (vote: {ALIKE})", partial(ladder, made)
     for model in ("gpt-3.5-turbo", "gpt-4"):
-        yield f"InterCode-SQL, runs of {model}", lambda model=model: parts(sql_runs(model))
+        yield f"InterCode-SQL, runs of {model}", partial(parts, sql_runs, model)
 
 
-def parts(steps: Sequence[LoggedStep]) -> dict[str, Arm]:
-    log = columns(steps)
+def parts(made: Log, model: str) -> dict[str, Arm]:
+    log = columns(made(model))
     return {VOTE: Arm(log), STUCK: Arm(log, ("signals",))} if stuck(log) else {VOTE: Arm(log)}
 
 
-def ladder(below: Sequence[LoggedStep], above: Sequence[LoggedStep]) -> dict[str, Arm]:
+def ladder(made: Log) -> dict[str, Arm]:
     """Two students in turn: all with one threshold, as a rule was tuned before, or each with its own."""
+    below, above = map(made, STUDENTS)
     second = {step.id: step for step in above}
     steps = []
     for step in below:

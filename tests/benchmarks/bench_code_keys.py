@@ -108,7 +108,7 @@ def told(name: str, pairs: Sequence[Pair]) -> None:
 def trajectories(world: AppWorldEnvironment, tasks: Sequence[str]) -> Iterator[tuple[str, list[Step]]]:
     """Goals and steps of known solutions."""
     for task in tasks:
-        seen, steps = world.reset(task), []
+        seen, steps = world.reset(task), list[Step]()
         goal = seen.partition("Your task is to: ")[2]
         for thought, code in world.expert_steps():
             steps.append(Step(observation=seen if steps else "", reasoning=thought, action=code))
@@ -160,12 +160,12 @@ def main() -> None:
             said = asyncio.run(student.complete(prompt, n=given.samples, temperature=given.temperature, seed=at))
             texts = [formats.parse(m).text for m in said.messages]
             tried = {text: world.trial(text) for text in set(texts)}
-            pairs = {(a, b): judged(a, b, tried) for a, b in combinations(sorted(tried), 2)}
-            found += [pair for pair in pairs.values() if pair is not None]
+            compared = {(a, b): judged(a, b, tried) for a, b in combinations(sorted(tried), 2)}
+            found += [pair for pair in compared.values() if pair is not None]
             steps += 1
             for i, layer in enumerate(LAYERS):
-                agreed[layer] += unanimous(texts, [p for p, v in pairs.items() if v is not None and v.joined[i]])
-            agreed["truth"] += unanimous(texts, [p for p, v in pairs.items() if v is not None and v.same])
+                agreed[layer] += unanimous(texts, [p for p, v in compared.items() if v is not None and v.joined[i]])
+            agreed["truth"] += unanimous(texts, [p for p, v in compared.items() if v is not None and v.same])
             left = len({code_key(t) for t in texts})
             if left > 1:
                 candidates = "\n".join(dict.fromkeys(texts))

@@ -122,7 +122,7 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     folder = Path(chosen.data) if chosen.data else None
     runs = list(recorded(folder)) if folder else list(generated())
-    both = {name: OnnxEmbedder(precision=name) for name in ("float32", "int8")}  # type: ignore[arg-type]
+    both = {name: OnnxEmbedder(precision=name) for name in ("float32", "int8")}
     print(f"chosen on this processor: {OnnxEmbedder().precision}")
     shuffled = random.Random(1).sample
     one_text(both, shuffled(sorted({text for *_, seen in runs for text in seen if text}), 150))

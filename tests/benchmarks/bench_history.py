@@ -18,7 +18,7 @@ import argparse
 import ast
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -238,8 +238,8 @@ def print_costs(runs: Sequence[Run]) -> None:
                 dollars.setdefault((way, name), []).append((spent, whole[name]))
     print(f"  keep 8, carry 400; tokens of prompt a step | dollars of whole histories: {' | '.join(costs)}")
     for way in ways:
-        size = sum(a for a, _ in tokens[way]) / sum(b for _, b in tokens[way])
-        print(f"  {way:18} {size:7.0f} | {' | '.join(share(dollars[way, name]) for name in costs)}")
+        mean = sum(a for a, _ in tokens[way]) / sum(b for _, b in tokens[way])
+        print(f"  {way:18} {mean:7.0f} | {' | '.join(share(dollars[way, name]) for name in costs)}")
     for name in MODELS:
         price = PriceTable().lookup(name)
         asked = 4 * 400 * float(price.input) / 1e6 + 200 * float(price.output) / 1e6 if price else 0.0
@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--appworld", type=Path)
     parser.add_argument("--episodes", type=int)
     options = parser.parse_args()
-    sets = {
+    sets: dict[str, tuple[Callable[[Path], Iterator[Run]], Path]] = {
         "tau-bench airline, gpt-4o": (tau, options.data),
         "tau-bench, five runs joined (made here)": (joined, options.data),
         "ALFWorld, Llama-2-13B": (alfworld, options.data),

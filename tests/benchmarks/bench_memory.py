@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,7 @@ async def recalls(conversations: list[Any], most: int) -> None:
         quarter = len(asked) // 4
         rng = np.random.default_rng(0)
         order = rng.permutation(len(asked))
-        plain = [
-            measure(lambda h=h, q=q: memory.question_context(q, h)) for h, q in (asked[i] for i in order[:quarter])
-        ]
+        plain = [measure(partial(memory.question_context, q, h)) for h, q in (asked[i] for i in order[:quarter])]
         base = statistics.median(plain)
         print(f"plain retrieval: p50 {base:.1f} ms, p95 {np.quantile(plain, 0.95):.1f} ms ({len(plain)} questions)")
         for number, (tier, goal) in enumerate((("low", "10"), ("mid", "150"), ("high", "none")), 1):

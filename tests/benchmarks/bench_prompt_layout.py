@@ -32,7 +32,7 @@ def query_of(text: str) -> str:
 def sign_test(wins: int, losses: int) -> float:
     """Two-sided exact p-value of as uneven a split."""
     n, k = wins + losses, min(wins, losses)
-    return min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n)
+    return min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2.0**n)
 
 
 def main() -> None:

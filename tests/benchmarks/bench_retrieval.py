@@ -117,7 +117,8 @@ class World:
     def mixed(self, these: np.ndarray, those: np.ndarray) -> np.ndarray:
         share = self.rng.uniform(0, 0.3, (len(these), 1)).astype(np.float32)
         mixture = (1 - share) * self.vectors[these] + share * self.vectors[those]
-        return mixture / np.linalg.norm(mixture, axis=1, keepdims=True)
+        unit: np.ndarray = mixture / np.linalg.norm(mixture, axis=1, keepdims=True)
+        return unit
 
 
 def embedded(episodes: list[Episode]) -> dict[str, np.ndarray]:

@@ -88,7 +88,8 @@ def search(url: str, namespace: str, queries: np.ndarray, rate: float, seconds: 
         index = retriever(database, queries.shape[1])
         for query in queries[:20]:
             index.search(namespace, query, K)
-        own, due_times, found = [], [], []
+        own: list[float] = []
+        due_times, found = [], []
         server = backend(database)
         cpu, server_cpu = time.process_time(), seconds_of(server)
         began = time.perf_counter()
@@ -120,7 +121,7 @@ def seconds_of(process: psutil.Process | None) -> float:
 def append(url: str, namespace: str, world: World, rate: float, seconds: float, first: int) -> list[float]:
     """Milliseconds that each trajectory took to be added, `rate` steps a second."""
     with closing(open_database(url)) as database:
-        index, took = retriever(database, 3 * 384), []
+        index, took = retriever(database, 3 * 384), list[float]()
         began = time.perf_counter()
         while time.perf_counter() < began + seconds:
             time.sleep(max(0.0, began + len(took) * STEPS / rate - time.perf_counter()))

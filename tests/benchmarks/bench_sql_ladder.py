@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from agentcascade.envs.intercode_sql import prices, shipped
+from agentcascade.envs.recorded.prices import Price
 from tests.benchmarks.bench_sql_committees import given
 
 SMALL, MIDDLE, LARGE, TOP = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b", "gpt-3.5-turbo", "gpt-4"
@@ -38,7 +39,13 @@ class Vote(NamedTuple):
     dollars: np.ndarray
 
 
-def vote(model: str, n: int, ids: list[str], known: dict) -> Vote:
+Played = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of each question: right, dollars, whether the last rung was asked"""
+Said = tuple[str | None, float, float]
+"""Rows, right, dollars"""
+
+
+def vote(model: str, n: int, ids: list[str], known: dict[str, Price]) -> Vote:
     top, right, dollars = [], [], []
     for id in ids:
         answers, prompt = given(model, id)
@@ -51,8 +58,7 @@ def vote(model: str, n: int, ids: list[str], known: dict) -> Vote:
     return Vote(n, np.array(top), np.array(right, float), np.array(dollars))
 
 
-def climb(rungs: list[tuple[Vote, int]], top: Vote) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(right, dollars, whether the last rung was asked) of each question."""
+def climb(rungs: list[tuple[Vote, int]], top: Vote) -> Played:
     open_ = np.ones(len(top.right), bool)
     right, dollars = np.zeros(len(open_)), np.zeros(len(open_))
     for asked, needed in rungs:
@@ -64,7 +70,7 @@ def climb(rungs: list[tuple[Vote, int]], top: Vote) -> tuple[np.ndarray, np.ndar
     return right, dollars + open_ * top.dollars, open_
 
 
-def committee(first: dict[str, list], members: tuple[str, ...], needed: int, top: Vote):
+def committee(first: dict[str, list[Said]], members: tuple[str, ...], needed: int, top: Vote) -> Played:
     """One sample of each; ties go to the first that votes."""
     right, dollars, open_ = np.zeros(len(top.right)), np.zeros(len(top.right)), np.zeros(len(top.right), bool)
     for i in range(len(top.right)):
@@ -86,7 +92,7 @@ def interval(difference: np.ndarray, groups: np.ndarray) -> str:
     return f"{mean:+.3f} [{mean - 1.96 * spread:+.3f}, {mean + 1.96 * spread:+.3f}]"
 
 
-def line(name: str, found, top: Vote, groups: np.ndarray) -> None:
+def line(name: str, found: Played, top: Vote, groups: np.ndarray) -> None:
     right, dollars, open_ = found
     cost = dollars / top.dollars.mean()
     print(

@@ -43,9 +43,12 @@ import agentcascade
 from agentcascade import conversation
 from agentcascade.actions.base import AutoActions
 from agentcascade.bank.windows import cut_window
+from agentcascade.config.keywords import StudentKeywords
 from agentcascade.prompts.demonstrations import fit
+from agentcascade.protocols import ChatModel
 from agentcascade.types import Completion, Message, Trajectory, Usage
 from tests.benchmarks.bench_bank import STEPS_EACH, make, trajectories
+from tests.benchmarks.bench_wrap import spy
 from tests.fake_openai import FakeOpenAI, Reply
 
 PARTS = ("imports", "reading", "whole", "overhead")
@@ -104,7 +107,7 @@ def situations(count: int) -> list[list[dict[str, str]]]:
     ]
 
 
-def build(url: str, student: object, embedder: str) -> agentcascade.Cascade:
+def build(url: str, student: ChatModel | StudentKeywords, embedder: str) -> agentcascade.Cascade:
     return agentcascade.build(
         mode="cascade",
         teacher=agentcascade.ScriptedModel([ANSWER]),
@@ -164,8 +167,8 @@ def overhead(steps: int) -> None:
         database = open_database(url)
         bank = make(database)
         started = time.perf_counter()
-        for first in range(0, steps // STEPS_EACH, 500):
-            asyncio.run(bank.add_many(trajectories(500, first)))
+        for start in range(0, steps // STEPS_EACH, 500):
+            asyncio.run(bank.add_many(trajectories(500, start)))
         bank.close()
         print(f"bank of {len(bank.retriever):,} steps, filled in {time.perf_counter() - started:.0f} s")
         with build(url, Remote(), "hashing:384") as cascade:
@@ -190,7 +193,7 @@ def overhead(steps: int) -> None:
         database.close()
 
 
-async def bare(url: str, messages: list[dict[str, str]]) -> None:
+async def bare(url: str, messages: list[Message]) -> None:
     import litellm
 
     await litellm.acompletion(
@@ -200,7 +203,7 @@ async def bare(url: str, messages: list[dict[str, str]]) -> None:
 
 async def whole(url: str, embedder: str, rounds: int) -> tuple[float, float]:
     """Median milliseconds of (our step, the bare call)."""
-    student = {"name": "openai/gpt-4.1-mini", "api_base": url, "api_key": "k"}
+    student: StudentKeywords = {"name": "openai/gpt-4.1-mini", "api_base": url, "api_key": "k"}
     ours, theirs = [], []
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -209,13 +212,7 @@ async def whole(url: str, embedder: str, rounds: int) -> tuple[float, float]:
         assert cascade.bank is not None
         example: list[Trajectory] = trajectories(50)
         await cascade.bank.add_many(example)
-        sent, complete = [], cascade.context.student.complete
-
-        def remembering(messages: list[dict[str, str]], **options: object) -> object:
-            sent.append(messages)
-            return complete(messages, **options)
-
-        cascade.context.student.complete = remembering  # so that the bare call sends the very same prompt
+        sent = spy(cascade)
         for i, messages in enumerate(situations(rounds + 20)):
             episode = cascade.episode(id=f"bench-{i}", goal=messages[1]["content"])
             started = time.perf_counter()

@@ -54,7 +54,7 @@ def half_splits(name: str, log: Columns, splits: int) -> None:
     rng = np.random.default_rng(0)
     for kind in ("wrong", "teacher-disagreement"):
         for bound in (0.05, 0.10):
-            settings = Settings(max_risk=bound, risk=Risk(kind))  # type: ignore[arg-type]
+            settings = Settings(max_risk=bound, risk=Risk(kind))
             above = whole = chosen = 0
             gains, held, accepts = [], [], []
             for _ in range(splits):

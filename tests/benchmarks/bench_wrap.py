@@ -31,8 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 from openai import AsyncOpenAI, OpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
 import agentcascade
+from agentcascade.integrations.openai import Wrapped
+from agentcascade.types import Message
 from tests.benchmarks import endpoint
 from tests.benchmarks.bench_bank import STEPS_EACH, trajectories
 
@@ -44,9 +47,9 @@ TURNS = 1
 """Answers in a conversation so far."""
 
 
-def conversation(i: int) -> list[dict[str, str]]:
+def conversation(i: int) -> list[ChatCompletionMessageParam]:
     """Some step of some run; there are few enough different ones for the embedding cache."""
-    looks = [
+    looks: list[ChatCompletionMessageParam] = [
         {"role": "user", "content": "Nothing happens."},
         {"role": "assistant", "content": endpoint.ANSWER},
     ]
@@ -85,13 +88,13 @@ def options(mode: str, folder: str) -> dict[str, Any]:
     }
 
 
-def spy(wrapped: Any) -> list[list[dict[str, Any]]]:
+def spy(cascade: agentcascade.Cascade) -> list[list[Message]]:
     """The prompts that the student gets, so that the bare client can send the same."""
-    sent: list[list[dict[str, Any]]] = []
-    student = wrapped.agentcascade.cascade.context.student
+    sent: list[list[Message]] = []
+    student: Any = cascade.context.student
     complete = student.complete
 
-    def remembering(messages: list[dict[str, Any]], **asked: Any) -> Any:
+    def remembering(messages: list[Message], **asked: Any) -> Any:
         sent.append(messages)
         return complete(messages, **asked)
 
@@ -114,7 +117,7 @@ async def timed(work: Awaitable[Any]) -> tuple[float, Any]:
 async def asynchronous(url: str, folder: str, mode: str, calls: int) -> tuple[list[float], list[float]]:
     client = AsyncOpenAI(base_url=url, api_key="k")
     wrapped = agentcascade.wrap(client, **options(mode, folder))
-    sent = spy(wrapped) if mode == "cascade" else []
+    sent = spy(Wrapped.of(wrapped).cascade) if mode == "cascade" else []
     ours, bare = [], []
     await wrapped.chat.completions.create(model=MODEL, messages=conversation(0))
 
@@ -130,14 +133,14 @@ async def asynchronous(url: str, folder: str, mode: str, calls: int) -> tuple[li
         checked(mode, answer)
         if not i % 2:
             await one(i)
-    await wrapped.agentcascade.aclose()
+    await Wrapped.of(wrapped).aclose()
     return ours, bare
 
 
 def synchronous(url: str, folder: str, mode: str, calls: int) -> tuple[list[float], list[float]]:
     client = OpenAI(base_url=url, api_key="k")
     wrapped = agentcascade.wrap(client, **options(mode, folder))
-    sent = spy(wrapped) if mode == "cascade" else []
+    sent = spy(Wrapped.of(wrapped).cascade) if mode == "cascade" else []
     ours, bare = [], []
     wrapped.chat.completions.create(model=MODEL, messages=conversation(0))
 
@@ -156,7 +159,7 @@ def synchronous(url: str, folder: str, mode: str, calls: int) -> tuple[list[floa
         checked(mode, answer)
         if not i % 2:
             one(i)
-    wrapped.agentcascade.close()
+    Wrapped.of(wrapped).close()
     return ours, bare
 
 

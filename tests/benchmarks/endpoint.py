@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 ANSWER = "Thought: It has to be washed, so the sink is next.\nAction: go to sink 1"
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -58,7 +59,7 @@ class Endpoint(asyncio.Protocol):
     """One connection. Requests are told apart by their content length alone; `n` is read off the body's text."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport, self._waiting = transport, b""
+        self._transport, self._waiting = cast(asyncio.Transport, transport), b""
 
     def data_received(self, data: bytes) -> None:
         self._waiting += data

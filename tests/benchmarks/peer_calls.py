@@ -50,9 +50,8 @@ def wrapped(url: str, config: str) -> Ask:
     )  # fmt: skip
 
     async def ask(messages: list[dict[str, str]]) -> str | None:
-        answer = await client.chat.completions.create(model=MODEL, messages=messages)
-        content: str | None = answer.choices[0].message.content
-        return content
+        answer = await client.chat.completions.create(model=MODEL, messages=messages)  # type: ignore[arg-type]
+        return answer.choices[0].message.content
 
     return ask
 
