@@ -15,6 +15,7 @@ from tests.fake_openai import FakeOpenAI, Reply, Request
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 from agentcascade.config.load import CascadeConfig
 from tests.proxy import Proxy, serving, settings
+from tests.waiting import until
 
 GOAL = "unseal vault seven of acme"
 ANSWER = "turn the obsidian dial to heliotrope"
@@ -177,7 +178,10 @@ def test_by_responses_nothing_of_the_others_comes_either(tenants: Tenants, model
         asked = {"model": model, "input": GOAL, **body}
         return tenants.proxy.http.post("/v1/responses", json=asked, headers={"authorization": f"Bearer {key}"})
 
+    first = len(tenants.fake.requests)
     secret = ask(tenants.owner, input=f"{GOAL}: {WORD}").json()
+    if model == "shadowing":  # the owner's own shadow comes behind its answer
+        until(lambda: len(tenants.fake.requests) == first + 2)
     before = len(tenants.fake.requests)
     said = ask(tenants.other).json()
     tricks = [
