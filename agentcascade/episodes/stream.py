@@ -55,7 +55,7 @@ class StepStream:
         self._queue: asyncio.Queue[Delta | None] = asyncio.Queue()
         self._begun = asyncio.Event()
         self._task = asyncio.ensure_future(work(self._put))
-        self._task.add_done_callback(lambda _: self._put(None))
+        self._task.add_done_callback(self._ended)
         self._teacher, self._usage_apart, self._render_decision = teacher, usage_apart, render_decision
         self._chunks = self._run()
         self._first: dict[str, Any] | None = None
@@ -64,6 +64,11 @@ class StepStream:
     def _put(self, delta: Delta | None) -> None:
         self._queue.put_nowait(delta)
         self._begun.set()
+
+    def _ended(self, task: asyncio.Future[Answer]) -> None:
+        if not task.cancelled():
+            task.exception()  # retrieved, since whoever reads may have left before
+        self._put(None)
 
     async def _run(self) -> AsyncIterator[dict[str, Any]]:
         id = new_id("chatcmpl")

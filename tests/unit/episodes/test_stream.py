@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from decimal import Decimal
 from typing import Any
@@ -16,6 +17,7 @@ from agentcascade.models.deltas import DeltaAssembler, split_into_deltas
 from agentcascade.types import Completion, Usage
 from tests.cascades import DEMONSTRATION, MESSAGES, FakeBank, Model, act, make, recorded
 from tests.tool_calls import TOOLS, call
+from tests.waiting import eventually
 
 
 class Streaming(Model):
@@ -118,6 +120,20 @@ async def test_a_stream_that_breaks_off_raises_after_what_was_shown() -> None:
         await stream.__anext__()
     assert len(shown) == 3
     assert not any(c["choices"][0]["finish_reason"] for c in shown)
+
+
+async def test_a_stream_that_fails_behind_the_back_of_who_has_left_is_closed_without_a_word() -> None:
+    """Else asyncio logs a task's exception that was never retrieved, with the provider's words."""
+    said: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    cascade = make(None, Streaming("t", LONG, break_after=3), mode="teacher")
+    async with cascade.episode().stream(MESSAGES) as stream:
+        await stream.__anext__()
+        await eventually(lambda: recorded(cascade).decisions)
+        await asyncio.sleep(0.01)
+    del stream
+    gc.collect()
+    assert not said
 
 
 async def test_what_fails_before_the_first_chunk_is_raised_by_begin() -> None:
