@@ -149,11 +149,11 @@ class PlannedCall:
         tools = (options.get("tools") for options in self.all_options)
         return has_breakpoints(self.messages, options=self.all_options) or any(has_breakpoints((), t) for t in tools)
 
-    @cached_property
+    @property
     def most_requests(self) -> int:
-        """As many as answers, unless the server is known to give several at once.
+        """As many as answers, unless the server is known, at this moment, to give several at once.
 
-        It may take `n`, ignore it, and have to be asked for the others one by one.
+        It may take `n`, ignore it, and have to be asked for the others one by one, this call's among them.
         """
         together = getattr(self.model, "confirmed_n", False) and self.model.supports_n
         return 1 if together else max(1, self.n)

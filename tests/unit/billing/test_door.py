@@ -248,6 +248,26 @@ def test_a_call_of_which_nothing_is_known_is_booked_as_it_was_reserved(
     assert (lost.dollars, lost.calls) == (call.worst_case_dollars(), requests)
 
 
+async def test_a_call_that_is_lost_while_the_others_are_asked_for_is_booked_with_all_their_prompts() -> None:
+    """Its server was known to give several answers when it was reserved, and stopped to before it was sent."""
+
+    class Stopped(ScriptedModel):
+        confirmed_n, bills_failures = True, False
+
+        async def complete(self, messages: Any, **options: Any) -> Completion:
+            self.supports_n = False
+            raise TimeoutError
+
+    model = Stopped(["x"], name="openai/m", price=PRICE)
+    call = planned(model, n=3, max_tokens=10)
+    reserved = call.worst_case_dollars()
+    with pytest.raises(TimeoutError):
+        await model.complete(ASK)
+    lost = bill.bill_of_lost(call)
+    assert (lost.calls, lost.usage.prompt) == (3, 3 * call.prompt_tokens)
+    assert known(lost.dollars) > reserved
+
+
 async def test_a_budget_holds_where_calls_are_lost(tmp_path: Path) -> None:
     class Silent(ScriptedModel):
         confirmed_n, bills_failures = True, False
