@@ -38,6 +38,10 @@ class Refused(Exception):
         self.problem = problem
 
 
+class Told(Refused):
+    """Raised at the end of a stream by what has told its client of the problem already."""
+
+
 def invalid(message: str, *, param: str | None = None, status: int = 400, code: str | None = None) -> Refused:
     return Refused(Problem(status, message, "invalid_request_error", code, param))
 

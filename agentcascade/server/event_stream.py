@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from agentcascade.server.errors import Problem, Refused, explain
+from agentcascade.server.errors import Problem, Refused, Told, explain
 from agentcascade.server.keepalive import KeepAlive
 
 T = TypeVar("T")
 RunningTasks = set[asyncio.Future[Any]]
 """What requests are waiting for."""
+FAILED = "failed"
+"""In a request's state: the status of an error that came as an event, by which the request is counted."""
 
 
 class EventStream(Response):
@@ -52,7 +54,7 @@ class EventStream(Response):
         async def push() -> None:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with self._keepalive.sending(send) as send_event:
-                async for event in self._with_error():
+                async for event in self._with_error(scope["state"]):
                     await send_event(event)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -60,15 +62,20 @@ class EventStream(Response):
             try:
                 await unless_gone(Request(scope, receive), push(), self._all_work)
             except Refused as error:  # the answer has begun, and the server is stopping
+                scope["state"][FAILED] = error.problem.status
                 last = self._error_event(error.problem)
                 await send({"type": "http.response.body", "body": last, "more_body": False})
 
-    async def _with_error(self) -> AsyncIterator[bytes]:
+    async def _with_error(self, state: MutableMapping[str, Any]) -> AsyncIterator[bytes]:
         try:
             async for event in self._events:
                 yield event
+        except Told as error:
+            state[FAILED] = error.problem.status
         except Exception as error:
-            yield self._error_event(explain(error))
+            problem = explain(error)
+            state[FAILED] = problem.status
+            yield self._error_event(problem)
 
 
 async def unless_gone(request: Request, work: Awaitable[T], all_work: RunningTasks) -> T:

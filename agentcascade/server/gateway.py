@@ -16,6 +16,7 @@ from agentcascade.server.auth import KEY_HEADER
 from agentcascade.server.bodies import BodyLimits
 from agentcascade.server.browsers import BrowserGuard
 from agentcascade.server.errors import Problem, explain
+from agentcascade.server.event_stream import FAILED
 from agentcascade.server.metrics import RequestMetrics
 from agentcascade.server.problem import ANTHROPIC_PATHS, error_body
 from agentcascade.server.routes import Handler
@@ -99,6 +100,7 @@ class Gateway:
             await send_problem(sending, explain(error), scope["path"])
         finally:
             body.end()
+            status = scope["state"].get(FAILED, status)
             seconds = time.perf_counter() - started
             route = direct or getattr(routed_scope.get("route"), "path", None) or "unmatched"
             self._meter.record(scope["method"], route, status, seconds)

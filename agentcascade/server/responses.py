@@ -13,7 +13,7 @@ from agentcascade.episodes import identity
 from agentcascade.episodes.responses_api import ResponsesStep, Shelf, begin_step, models_of
 from agentcascade.messages import text_of
 from agentcascade.server import wire
-from agentcascade.server.errors import explain, invalid
+from agentcascade.server.errors import Told, explain, invalid
 from agentcascade.server.keepalive import COMMENT
 from agentcascade.server.problem import Problem
 from agentcascade.server.responses_body import ResponsesRequest
@@ -77,8 +77,16 @@ class ResponsesProtocol:
 
     async def events(self, request: StepRequest, stream: StepStream) -> AsyncIterator[bytes]:
         step: ResponsesStep = request.wire
-        async for event in step.events(stream, wire.decision_fields, failure):
+        problems: list[Problem] = []
+
+        def failed(error: Exception) -> dict[str, str]:
+            problems.append(explain(error))
+            return failure(problems[0])
+
+        async for event in step.events(stream, wire.decision_fields, failed):
             yield _sent(event)
+        if problems:
+            raise Told(problems[0])
 
     def error(self, problem: Problem) -> dict[str, Any]:
         return problem.body()
@@ -100,9 +108,8 @@ class ResponsesProtocol:
             raise not_kept(id)
 
 
-def failure(error: Exception) -> dict[str, str]:
+def failure(problem: Problem) -> dict[str, str]:
     """The ``error`` of a response that failed in the middle."""
-    problem = explain(error)
     detail = problem.body()["error"]
     code = detail["code"] if detail["code"] in FAILURES else "rate_limit_exceeded" if problem.status == 429 else None
     return {"code": code or "server_error", "message": detail["message"]}

@@ -74,7 +74,7 @@ class WireProtocol(Protocol):
         ...
 
     def events(self, request: StepRequest, stream: StepStream) -> AsyncIterator[bytes]:
-        """The answer as server-sent events; raises what reading `stream` raises."""
+        """The answer as server-sent events; raises what reading `stream` raises, `Told` where an event said so."""
         ...
 
     def error(self, problem: Problem) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import subprocess
 import time
@@ -26,6 +27,7 @@ from agentcascade.storage import open_database
 from agentcascade.storage.tables import decisions
 from tests.fake_openai import FakeOpenAI, Reply, Script
 from tests.proxy import Proxy, serving, settings
+from tests.waiting import until
 
 ASK: list[Any] = [{"role": "user", "content": "hi"}]
 DOORS: dict[str, dict[str, Any]] = {
@@ -49,6 +51,11 @@ def streamed(url: str, path: str) -> tuple[int, bytes]:
     body = {"model": "default", "stream": True, **DOORS[path]}
     answer = httpx.post(url + path, json=body, timeout=60)
     return answer.status_code, answer.content
+
+
+def counted(path: str, status: int) -> str:
+    labels = f'http_request_method="POST",http_response_status_code="{status}",http_route="{path}"'
+    return f"agentcascade_http_requests_total{{{labels}}} 1.0"
 
 
 def keepalive_of(path: str) -> bytes:
@@ -91,6 +98,7 @@ def test_what_goes_wrong_has_a_status_until_the_first_and_is_an_event_from_then_
         status, content = streamed(running.base, path)
         assert status == 200
         assert b"no such thing" in content.split(keepalive_of(path))[-1]
+        until(lambda: counted(path, 400) in running.http.get("/metrics").text)
     with proxy(tmp_path, [refused], 0) as (running, _):
         status, content = streamed(running.base, path)
         assert status == 400
@@ -196,3 +204,16 @@ async def test_who_does_not_read_is_sent_no_more() -> None:
     number = len(sent)
     await asyncio.sleep(0.05)
     assert len(sent) == number, "none after the end"
+
+
+async def test_a_server_that_raises_for_a_client_that_is_gone_is_no_exception_that_nobody_retrieves() -> None:
+    said: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+
+    async def send(message: Any) -> None:
+        raise OSError("the client is gone")
+
+    async with KeepAlive(COMMENT, 0.01).sending(send):
+        await asyncio.sleep(0.1)
+    gc.collect()
+    assert not said
