@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import closing
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -153,9 +154,12 @@ def _database(to: Console, settings: CascadeConfig) -> bool:
     what = "bank.url"
     try:
         what = redacted_url(database_url(settings.bank.url))
-        open_database(settings.bank.url, migrate=settings.bank.migrate).close()
+        with closing(open_database(settings.bank.url, migrate=settings.bank.migrate)) as database:
+            read_only = database.refuses_writes()
     except AgentCascadeError as error:
         return _report(to, what, str(error))
+    if read_only:
+        return _report(to, what, "is read-only, so nothing can be recorded: is it a standby?")
     return _report(to, what, None, "opens")
 
 

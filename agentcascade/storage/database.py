@@ -152,6 +152,17 @@ class Database:
         with self.begin() as connection:
             connection.execute(text("SELECT 1"))
 
+    def refuses_writes(self) -> bool:
+        """Whether it is a standby of PostgreSQL, or one that is set to be read only.
+
+        Raises:
+            StorageError: When it does not answer.
+        """
+        if self.is_sqlite:
+            return False
+        with self.reading() as connection:
+            return connection.execute(text("SHOW transaction_read_only")).scalar() == "on"
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()

@@ -7,8 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 from sqlalchemy import func, select, text
 
+from agentcascade.cli import main
 from agentcascade.errors import StorageError
 from agentcascade.storage import Database, open_database
 from agentcascade.storage.recorder import DatabaseRecorder
@@ -48,3 +51,17 @@ def test_no_record_is_lost(demoted: Database, tmp_path: Path) -> None:
     recorder.close()
     with demoted.begin() as connection:
         assert connection.execute(select(func.count()).select_from(decisions)).scalar() == 3
+
+
+@pytest.mark.parametrize("standby", [True, False])
+def test_doctor_says_of_a_standby_that_nothing_can_be_recorded(
+    standby: bool, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_database(postgres_url).close()
+    url = postgres_url + ("?options=-c%20default_transaction_read_only%3Don" if standby else "")
+    config = {"bank": {"url": url}, "retrieval": {"embedder": "hashing"}, "teacher": {"name": "gpt-4.1"}}
+    (tmp_path / "agentcascade.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(tmp_path)
+    said = " ".join(CliRunner().invoke(main, ["doctor"]).output.split())
+    assert ("is read-only, so nothing can be recorded: is it a standby?" in said) == standby
+    assert ("opens" in said) != standby
