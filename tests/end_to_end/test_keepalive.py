@@ -185,10 +185,12 @@ def answers(port: int) -> bool:
 
 async def test_who_does_not_read_is_sent_no_more() -> None:
     sent: list[bytes] = []
-    reads = asyncio.Event()
+    reads, thrice = asyncio.Event(), asyncio.Event()
 
     async def send(message: Any) -> None:
         sent.append(message["body"])
+        if sent.count(COMMENT) == 3:
+            thrice.set()
         await reads.wait()
 
     async with KeepAlive(COMMENT, 0.01).sending(send) as send_event:
@@ -199,8 +201,7 @@ async def test_who_does_not_read_is_sent_no_more() -> None:
         assert sent == [COMMENT, b"data: 1\n\n"]
         reads.set()
         await event
-        await asyncio.sleep(0.1)
-        assert sent.count(COMMENT) > 2
+        await thrice.wait()
     number = len(sent)
     await asyncio.sleep(0.05)
     assert len(sent) == number, "none after the end"
