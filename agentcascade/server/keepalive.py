@@ -61,7 +61,8 @@ class _Ticker:
         if silent >= self._seconds:
             if self._pinging is None or self._pinging.done():  # who does not read is sent no more
                 self._pinging = asyncio.ensure_future(self._send(self._keepalive))
-                self._pinging.add_done_callback(_retrieve)
+                # some servers raise for a client that is gone, of which the stream itself learns elsewhere
+                self._pinging.add_done_callback(lambda pinging: pinging.cancelled() or pinging.exception())
             self._last, silent = self._loop.time(), 0.0
         self._timer = self._loop.call_later(self._seconds - silent, self._look)
 
@@ -70,9 +71,3 @@ class _Ticker:
         if self._pinging is not None:
             self._pinging.cancel()
             await asyncio.gather(self._pinging, return_exceptions=True)
-
-
-def _retrieve(pinging: asyncio.Future[None]) -> None:
-    """Some servers raise for a client that is gone, of which the stream itself learns elsewhere."""
-    if not pinging.cancelled():
-        pinging.exception()
